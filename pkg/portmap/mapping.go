@@ -1,0 +1,229 @@
+// Package portmap decides who may have which port until when: it holds the
+// mapping table that NAT-PMP, PCP, UPnP and the operator's tool all ask.
+package portmap
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Protocol is an IANA transport protocol number.
+type Protocol uint8
+
+// The transport protocols that a port mapping can carry.
+const (
+	TCP Protocol = 6
+	UDP Protocol = 17
+)
+
+// String returns the name used in lease files and rules: TCP, UDP, or the number.
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "TCP"
+	case UDP:
+		return "UDP"
+	}
+	return fmt.Sprint(uint8(p))
+}
+
+// Origin is the protocol that a claim came in by.
+type Origin uint8
+
+// The ways a mapping can be asked for.
+const (
+	NATPMP Origin = iota + 1
+	PCP
+	UPnP
+)
+
+// String returns the protocol's usual spelling.
+func (o Origin) String() string {
+	switch o {
+	case NATPMP:
+		return "NAT-PMP"
+	case PCP:
+		return "PCP"
+	case UPnP:
+		return "UPnP"
+	}
+	return fmt.Sprintf("origin %d", uint8(o))
+}
+
+// Nonce is the PCP mapping nonce, the owner's proof (RFC 6887, section 11.1).
+type Nonce [12]byte
+
+// Filter names remote peers that may use a mapping: UPnP's RemoteHost and
+// PCP's FILTER option (RFC 6887, section 13.3). Port 0 means any port.
+type Filter struct {
+	Prefix netip.Prefix
+	Port   uint16
+}
+
+// Key is what the outside dials. A port mapping is known by its external port
+// alone; an IPv6 pinhole (External 0) by the internal address and port.
+type Key struct {
+	Protocol Protocol
+	External uint16
+	Pinhole  netip.AddrPort
+}
+
+// String returns the key as log lines show it: "40000/TCP" or "[2001:db8::1]:80/TCP".
+func (k Key) String() string {
+	if k.Pinhole.IsValid() {
+		return fmt.Sprintf("%v/%v", k.Pinhole, k.Protocol)
+	}
+	return fmt.Sprintf("%d/%v", k.External, k.Protocol)
+}
+
+// Claim is one protocol's hold on a mapping. The mapping lives while a claim
+// lives, so that a delete by one protocol never takes what another still holds.
+type Claim struct {
+	Origin      Origin
+	Expires     time.Time // carries the monotonic clock; zero: never
+	Nonce       Nonce     // meaningful when Bound
+	Bound       bool      // the claim is renewed and deleted only with Nonce
+	Filters     []Filter  // empty: every remote peer
+	Description string
+	Disabled    bool   // UPnP NewEnabled=0: held, but not forwarded
+	ID          uint16 // WANIPv6FirewallControl UniqueID; 0: none
+}
+
+// same reports whether c and o are the same hold, perhaps with other terms:
+// one claim per protocol, but UPnP pinholes each have their own by UniqueID.
+func (c Claim) same(o Claim) bool { return c.Origin == o.Origin && c.ID == o.ID }
+
+// Mapping is one open door. Values are immutable once the Table holds them.
+type Mapping struct {
+	Key
+	Internal netip.AddrPort
+	Claims   []Claim   // at least one, oldest first
+	Serial   uint64    // order of creation, 1 is the first
+	Created  time.Time // when the mapping was first granted
+}
+
+// Expires returns when the last claim ends; zero means never.
+func (m *Mapping) Expires() time.Time {
+	var last time.Time
+	for _, c := range m.Claims {
+		if c.Expires.IsZero() {
+			return time.Time{}
+		}
+		if c.Expires.After(last) {
+			last = c.Expires
+		}
+	}
+	return last
+}
+
+// Remaining returns the lifetime left at now, rounded up to whole seconds so
+// that a lease just granted shows what was granted; 0 means for ever.
+func (m *Mapping) Remaining(now time.Time) time.Duration {
+	return remaining(m.Expires(), now)
+}
+
+func remaining(expires, now time.Time) time.Duration {
+	if expires.IsZero() {
+		return 0
+	}
+	left := expires.Sub(now)
+	return max(time.Second, (left + time.Second - 1).Truncate(time.Second))
+}
+
+// Claim returns the claim that o holds.
+func (m *Mapping) Claim(o Origin) (Claim, bool) {
+	for _, c := range m.Claims {
+		if c.Origin == o {
+			return c, true
+		}
+	}
+	return Claim{}, false
+}
+
+// Description returns the text of the oldest claim that has one.
+func (m *Mapping) Description() string {
+	for _, c := range m.Claims {
+		if c.Description != "" {
+			return c.Description
+		}
+	}
+	return ""
+}
+
+// Enabled reports whether the mapping forwards: some claim is not disabled.
+func (m *Mapping) Enabled() bool {
+	return slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.Disabled })
+}
+
+// Filters returns the remote peers that may use the mapping; none means
+// everybody. A claim without filters opens it to all, whatever others ask.
+func (m *Mapping) Filters() []Filter {
+	var all []Filter
+	for _, c := range m.Claims {
+		if c.Disabled {
+			continue
+		}
+		if len(c.Filters) == 0 {
+			return nil
+		}
+		for _, f := range c.Filters {
+			if !slices.Contains(all, f) {
+				all = append(all, f)
+			}
+		}
+	}
+	return all
+}
+
+// with returns a copy of m that holds c, replacing the same claim if there is one.
+func (m *Mapping) with(c Claim) *Mapping {
+	n := *m
+	n.Claims = slices.Clone(m.Claims)
+	if i := slices.IndexFunc(n.Claims, c.same); i >= 0 {
+		n.Claims[i] = c
+	} else {
+		n.Claims = append(n.Claims, c)
+	}
+	return &n
+}
+
+// without returns a copy of m that lacks the claims drop names, or nil when no
+// claim is left.
+func (m *Mapping) without(drop func(Claim) bool) *Mapping {
+	n := *m
+	n.Claims = slices.DeleteFunc(slices.Clone(m.Claims), drop)
+	if len(n.Claims) == 0 {
+		return nil
+	}
+	return &n
+}
+
+// Change is one step of the table: Before is nil for a new mapping, After is
+// nil for one that ends. A renewal has both, with equal rules.
+type Change struct {
+	Before, After *Mapping
+}
+
+// Inverse returns the change that takes c back.
+func (c Change) Inverse() Change { return Change{Before: c.After, After: c.Before} }
+
+// Firewall makes the kernel agree with the table.
+type Firewall interface {
+	// Apply carries out all changes or none of them.
+	Apply([]Change) error
+	// Sync makes the kernel hold exactly these mappings, whatever it held.
+	Sync([]*Mapping) error
+	// Healthy reports whether chains and jumps still stand.
+	Healthy() (bool, error)
+}
+
+// Store writes down what the table holds.
+type Store interface {
+	// Load returns the mappings that were written down, in order of creation,
+	// with Expires on the monotonic clock.
+	Load() ([]*Mapping, error)
+	// Save notes changes that are in force; it returns once they outlive the process.
+	Save([]Change) error
+}

@@ -1,0 +1,86 @@
+package portmap
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Op is what a client wants done.
+type Op uint8
+
+// The operations of the desk.
+const (
+	Open  Op = iota // create or renew a mapping
+	Close           // give up claims
+)
+
+// Request is what any client asks for, whichever protocol it speaks.
+type Request struct {
+	Op       Op
+	Origin   Origin
+	Client   netip.Addr     // who sent it
+	Protocol Protocol       // TCP or UDP
+	Internal netip.AddrPort // the target; Close by target: port 0 means every port
+
+	// External is the suggested external port, 0 for any. With Exact only
+	// that port will do. A Close with External set selects by external port,
+	// up to Last if that is set, instead of by target.
+	External uint16
+	Last     uint16
+	Exact    bool
+
+	Lifetime    time.Duration // Open: what the client asks, 0 means for ever
+	Nonce       Nonce         // PCP
+	Filters     []Filter
+	Description string
+	Disabled    bool
+	ThirdParty  bool // the client may name another host's address (PCP THIRD_PARTY)
+}
+
+// Answer is the desk's decision. Granted is the zero Refusal.
+type Answer struct {
+	Refusal Refusal
+	// Mapping is what was granted, or what stood in the way of it; nil when
+	// there is none. A Close leaves it nil.
+	Mapping *Mapping
+	// Lifetime is what was granted; 0 means for ever.
+	Lifetime time.Duration
+	// Closed counts the claims that a Close took away.
+	Closed int
+}
+
+// Refusal is why a client does not get what it asked for; servers translate
+// it into their protocol's code.
+type Refusal uint8
+
+// The reasons for a refusal.
+const (
+	Granted Refusal = iota
+	NotAuthorized
+	Conflict
+	NoPorts
+	QuotaExceeded
+	TableFull
+	NotFound
+	NoExternalAddress
+	BadTarget
+	FirewallFailed
+	Stopping
+)
+
+var refusals = [...]string{
+	Granted:           "granted",
+	NotAuthorized:     "not authorized",
+	Conflict:          "port belongs to somebody else",
+	NoPorts:           "no port left",
+	QuotaExceeded:     "client holds too many mappings",
+	TableFull:         "too many mappings",
+	NotFound:          "no such mapping",
+	NoExternalAddress: "no external address",
+	BadTarget:         "target is not a host on a LAN",
+	FirewallFailed:    "firewall refused the rules",
+	Stopping:          "shutting down",
+}
+
+// String returns the reason in the words of the log.
+func (r Refusal) String() string { return refusals[r] }
