@@ -209,6 +209,12 @@ type Change struct {
 // Inverse returns the change that takes c back.
 func (c Change) Inverse() Change { return Change{Before: c.After, After: c.Before} }
 
+// renewal reports whether c changes nothing but the mapping's claims.
+func (c Change) renewal() bool {
+	return c.Before != nil && c.After != nil && c.Before.Key == c.After.Key &&
+		c.Before.Internal == c.After.Internal && c.Before.Serial == c.After.Serial
+}
+
 // Firewall makes the kernel agree with the table.
 type Firewall interface {
 	// Apply carries out all changes or none of them.
@@ -226,4 +232,12 @@ type Store interface {
 	Load() ([]*Mapping, error)
 	// Save notes changes that are in force; it returns once they outlive the process.
 	Save([]Change) error
+}
+
+// logName names the mapping as log readers know it: "3001 TCP".
+func (m *Mapping) logName() string {
+	if m.Pinhole.IsValid() {
+		return m.Pinhole.String() + " " + m.Protocol.String()
+	}
+	return fmt.Sprintf("%d %v", m.External, m.Protocol)
 }

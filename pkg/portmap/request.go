@@ -35,6 +35,10 @@ type Request struct {
 	Description string
 	Disabled    bool
 	ThirdParty  bool // the client may name another host's address (PCP THIRD_PARTY)
+
+	// KeepFilters adds Filters to those that the claim has instead of
+	// replacing them; KeepDescription leaves the claim's text as it is.
+	KeepFilters, KeepDescription bool
 }
 
 // Answer is the desk's decision. Granted is the zero Refusal.
@@ -58,9 +62,11 @@ const (
 	Granted Refusal = iota
 	NotAuthorized
 	Conflict
+	PortInUse
 	NoPorts
 	QuotaExceeded
 	TableFull
+	TooManyFilters
 	NotFound
 	NoExternalAddress
 	BadTarget
@@ -72,9 +78,11 @@ var refusals = [...]string{
 	Granted:           "granted",
 	NotAuthorized:     "not authorized",
 	Conflict:          "port belongs to somebody else",
+	PortInUse:         "port is the router's own",
 	NoPorts:           "no port left",
 	QuotaExceeded:     "client holds too many mappings",
 	TableFull:         "too many mappings",
+	TooManyFilters:    "too many remote peer filters",
 	NotFound:          "no such mapping",
 	NoExternalAddress: "no external address",
 	BadTarget:         "target is not a host on a LAN",

@@ -1,0 +1,127 @@
+package portmap
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// target is where a mapping leads.
+type target struct {
+	Protocol
+	netip.AddrPort
+}
+
+// book is one set of mappings with an index for every question that is asked
+// of it. The Table keeps two: what it has decided and what is in force.
+type book struct {
+	byKey     map[Key]*Mapping
+	byTarget  map[target][]*Mapping // oldest first
+	perHost   map[netip.Addr]int
+	order     []*Mapping            // by Serial
+	taken     map[Protocol]*PortSet // external ports in use
+	companion map[Protocol]*PortSet // ports that NAT-PMP holds in the other protocol
+}
+
+func newBook() *book {
+	return &book{
+		byKey:     make(map[Key]*Mapping),
+		byTarget:  make(map[target][]*Mapping),
+		perHost:   make(map[netip.Addr]int),
+		taken:     map[Protocol]*PortSet{TCP: {}, UDP: {}},
+		companion: map[Protocol]*PortSet{TCP: {}, UDP: {}},
+	}
+}
+
+// apply carries out c: the only way a book changes.
+func (b *book) apply(c Change) {
+	if c.renewal() {
+		b.replace(c.After)
+		return
+	}
+	if c.Before != nil {
+		b.remove(c.Before)
+	}
+	if c.After != nil {
+		b.insert(c.After)
+	}
+}
+
+// replace puts m where its earlier self stood; all indices but the claims agree.
+func (b *book) replace(m *Mapping) {
+	b.byKey[m.Key] = m
+	for _, list := range [][]*Mapping{b.byTarget[target{m.Protocol, m.Internal}], b.order} {
+		if i, found := position(list, m); found {
+			list[i] = m
+		}
+	}
+	if m.External != 0 {
+		b.reserve(m)
+	}
+}
+
+// reserve notes what a NAT-PMP claim keeps for its owner in the other
+// protocol (RFC 6886, section 3.3).
+func (b *book) reserve(m *Mapping) {
+	if _, ok := m.Claim(NATPMP); ok {
+		b.companion[other(m.Protocol)].Add(m.External)
+	} else {
+		b.companion[other(m.Protocol)].Remove(m.External)
+	}
+}
+
+func (b *book) insert(m *Mapping) {
+	b.byKey[m.Key] = m
+	t := target{m.Protocol, m.Internal}
+	b.byTarget[t] = insertBySerial(b.byTarget[t], m)
+	b.order = insertBySerial(b.order, m)
+	b.perHost[m.Internal.Addr()]++
+	if m.External != 0 {
+		b.taken[m.Protocol].Add(m.External)
+		b.reserve(m)
+	}
+}
+
+func (b *book) remove(m *Mapping) {
+	delete(b.byKey, m.Key)
+	t := target{m.Protocol, m.Internal}
+	if left := removeBySerial(b.byTarget[t], m); len(left) > 0 {
+		b.byTarget[t] = left
+	} else {
+		delete(b.byTarget, t)
+	}
+	b.order = removeBySerial(b.order, m)
+	if b.perHost[m.Internal.Addr()]--; b.perHost[m.Internal.Addr()] == 0 {
+		delete(b.perHost, m.Internal.Addr())
+	}
+	if m.External != 0 {
+		b.taken[m.Protocol].Remove(m.External)
+		b.companion[other(m.Protocol)].Remove(m.External)
+	}
+}
+
+// other returns the protocol that shares port numbers with p at a NAT-PMP
+// gateway (RFC 6886, section 3.3).
+func other(p Protocol) Protocol {
+	if p == TCP {
+		return UDP
+	}
+	return TCP
+}
+
+// position returns where m stands, or would stand, in list.
+func position(list []*Mapping, m *Mapping) (int, bool) {
+	return slices.BinarySearchFunc(list, m.Serial, func(e *Mapping, s uint64) int { return cmp.Compare(e.Serial, s) })
+}
+
+func insertBySerial(list []*Mapping, m *Mapping) []*Mapping {
+	i, _ := position(list, m)
+	return slices.Insert(list, i, m)
+}
+
+func removeBySerial(list []*Mapping, m *Mapping) []*Mapping {
+	if i, found := position(list, m); found {
+		return slices.Delete(list, i, i+1)
+	}
+	return list
+}

@@ -1,0 +1,491 @@
+package portmap
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Ports that a PCP server must never hand out over UDP (RFC 6887, section 11.3).
+const (
+	announcePort = 5350
+	serverPort   = 5351
+)
+
+// firstFree is the lowest port that is given to a client that did not name it.
+const firstFree = 1024
+
+// desk decides requests one after another against what it has decided before.
+// It touches nothing but its own book; what it changed is in changes.
+type desk struct {
+	book      *book
+	policy    *Policy
+	around    Surroundings
+	listening func(Protocol) []uint16
+	occupied  map[Protocol]*PortSet // what listening said, during one batch
+	serial    uint64
+	now       time.Time
+	changes   []Change
+}
+
+// begin starts a batch.
+func (d *desk) begin() {
+	d.now = time.Now()
+	d.occupied = make(map[Protocol]*PortSet)
+	d.changes = nil
+}
+
+// decide answers one request.
+func (d *desk) decide(req Request) Answer {
+	if req.Op == Close {
+		return d.close(req)
+	}
+	return d.open(req)
+}
+
+// open creates or renews a mapping.
+func (d *desk) open(req Request) Answer {
+	if r := d.admits(req); r != Granted {
+		return Answer{Refusal: r}
+	}
+	if m, r := d.existing(req); m != nil {
+		if r != Granted {
+			return Answer{Refusal: r, Mapping: m}
+		}
+		return d.join(m, req)
+	}
+	if r := d.quota(req); r != Granted {
+		return Answer{Refusal: r}
+	}
+	key, r := d.choose(req)
+	if r != Granted {
+		return Answer{Refusal: r, Mapping: d.inTheWay(req)}
+	}
+	d.serial++
+	m := &Mapping{Key: key, Internal: req.Internal, Serial: d.serial, Created: d.now}
+	return d.grant(nil, m, req)
+}
+
+// admits judges who asks for what, before any port is looked at.
+func (d *desk) admits(req Request) Refusal {
+	to := req.Internal
+	switch {
+	case to.Port() == 0:
+		return BadTarget
+	case d.policy.Secure && !req.ThirdParty && req.Client != to.Addr():
+		return NotAuthorized
+	case !d.around.hosts(to.Addr()):
+		return BadTarget
+	case to.Addr().Is4() && !d.around.External.IsValid():
+		return NoExternalAddress
+	}
+	return Granted
+}
+
+// existing returns the mapping that answers the request without a new one, or
+// the one that forbids it together with the reason.
+func (d *desk) existing(req Request) (*Mapping, Refusal) {
+	if req.Origin == UPnP && req.Internal.Addr().Is4() {
+		if m := d.book.byKey[Key{Protocol: req.Protocol, External: req.External}]; m != nil {
+			if r := d.overwrites(m, req); r == Granted || req.Exact {
+				return m, r
+			}
+		}
+		if req.Exact {
+			return nil, Granted
+		}
+	}
+	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
+		if c, ok := m.Claim(UPnP); req.Origin == UPnP && ok && !slices.Equal(c.Filters, req.Filters) {
+			continue
+		}
+		return m, d.joins(m, req)
+	}
+	if m := d.around.forwardTo(req.Protocol, req.Internal); m != nil && req.Origin != UPnP {
+		return m, d.joins(m, req)
+	}
+	return nil, Granted
+}
+
+// joins reports whether the request may hold on to m, which leads where it asks.
+func (d *desk) joins(m *Mapping, req Request) Refusal {
+	if req.Exact && req.External != m.External {
+		return Conflict
+	}
+	if req.Origin != PCP {
+		return Granted
+	}
+	if c, ok := m.Claim(PCP); ok && c.Bound && c.Nonce != req.Nonce {
+		return NotAuthorized
+	}
+	return Granted
+}
+
+// overwrites reports whether a UPnP request may change m, which has the
+// external port it asks for (WANIPConnection:2, figure 2-3).
+func (d *desk) overwrites(m *Mapping, req Request) Refusal {
+	c, ours := m.Claim(UPnP)
+	switch {
+	case m.Internal.Addr() != req.Internal.Addr():
+		return Conflict
+	case ours && !slices.Equal(c.Filters, req.Filters):
+		return Conflict
+	case m.Internal.Port() != req.Internal.Port() && (!ours || len(m.Claims) > 1):
+		return Conflict
+	case !d.policy.Permits(req.External, req.Internal, req.Description):
+		return NotAuthorized
+	}
+	return Granted
+}
+
+// join renews the requester's claim on m, or adds one.
+func (d *desk) join(m *Mapping, req Request) Answer {
+	if len(m.Claims) == 0 { // the administrator's own: nothing to hold
+		return Answer{Mapping: m, Lifetime: d.policy.lifetime(req.Origin, req.Lifetime)}
+	}
+	n := *m
+	n.Internal = req.Internal
+	return d.grant(m, &n, req)
+}
+
+// grant puts the requester's claim on m into the book in place of before.
+func (d *desk) grant(before, m *Mapping, req Request) Answer {
+	lifetime := d.policy.lifetime(req.Origin, req.Lifetime)
+	claim := Claim{
+		Origin:      req.Origin,
+		Nonce:       req.Nonce,
+		Bound:       req.Origin == PCP,
+		Filters:     req.Filters,
+		Description: req.Description,
+		Disabled:    req.Disabled,
+	}
+	if lifetime > 0 {
+		claim.Expires = d.now.Add(lifetime)
+	}
+	if held, ok := m.Claim(req.Origin); ok {
+		claim = claim.amend(held, req)
+	}
+	if limit := d.policy.MaxFilters; limit > 0 && len(claim.Filters) > limit {
+		return Answer{Refusal: TooManyFilters, Mapping: before}
+	}
+	if claim.Description == "" && req.Origin != UPnP {
+		claim.Description = describe(req.Origin, m.Key)
+	}
+	after := m.with(claim)
+	d.change(Change{Before: before, After: after})
+	return Answer{Mapping: after, Lifetime: lifetime}
+}
+
+// amend carries over what the request leaves as it was.
+func (c Claim) amend(held Claim, req Request) Claim {
+	if req.KeepDescription {
+		c.Description = held.Description
+	}
+	if req.KeepFilters {
+		c.Filters = slices.Clone(held.Filters)
+		for _, f := range req.Filters {
+			if !slices.Contains(c.Filters, f) {
+				c.Filters = append(c.Filters, f)
+			}
+		}
+	}
+	return c
+}
+
+// describe is the text of a mapping whose protocol gave it none, in the form
+// that lease files have always shown.
+func describe(o Origin, k Key) string {
+	if o == PCP {
+		return fmt.Sprintf("PCP MAP %d %v", max(k.External, k.Pinhole.Port()), k.Protocol)
+	}
+	return fmt.Sprintf("%v %d %v", o, k.External, k.Protocol)
+}
+
+// quota judges a request for a new mapping.
+func (d *desk) quota(req Request) Refusal {
+	switch p := d.policy; {
+	case p.MaxTotal > 0 && len(d.book.byKey) >= p.MaxTotal:
+		return TableFull
+	case p.MaxPerHost > 0 && d.book.perHost[req.Internal.Addr()] >= p.MaxPerHost:
+		return QuotaExceeded
+	}
+	return Granted
+}
+
+// choose finds the key of a new mapping.
+func (d *desk) choose(req Request) (Key, Refusal) {
+	if req.Internal.Addr().Is6() {
+		return d.choosePinhole(req)
+	}
+	for _, port := range []uint16{req.External, req.Internal.Port()} {
+		if port == 0 || port < firstFree && port != req.External {
+			continue
+		}
+		r := d.obstacle(req, port)
+		if r == Granted || req.Exact {
+			return Key{Protocol: req.Protocol, External: port}, r
+		}
+		if port == req.External {
+			break // a client that names a port wants one near it
+		}
+	}
+	return d.search(req)
+}
+
+// choosePinhole opens the target itself: without translation the outside
+// dials the inside address (RFC 6887, section 11.3).
+func (d *desk) choosePinhole(req Request) (Key, Refusal) {
+	port := req.Internal.Port()
+	switch {
+	case !d.policy.Permits(port, req.Internal, req.Description):
+		return Key{}, NotAuthorized
+	case req.Exact && req.External != port:
+		return Key{}, Conflict
+	}
+	return Key{Protocol: req.Protocol, Pinhole: req.Internal}, Granted
+}
+
+// obstacle says why the request cannot have this external port.
+func (d *desk) obstacle(req Request, port uint16) Refusal {
+	key := Key{Protocol: req.Protocol, External: port}
+	if !d.policy.Permits(port, req.Internal, req.Description) {
+		return NotAuthorized
+	}
+	if d.book.byKey[key] != nil {
+		return Conflict
+	}
+	if m := d.book.byKey[Key{Protocol: other(req.Protocol), External: port}]; m != nil &&
+		m.Internal.Addr() != req.Internal.Addr() && d.book.companion[req.Protocol].Has(port) {
+		return Conflict
+	}
+	if d.unusable(req.Protocol).Has(port) {
+		return PortInUse
+	}
+	return Granted
+}
+
+// search finds any port that the rules allow and nothing else uses.
+func (d *desk) search(req Request) (Key, Refusal) {
+	candidates := d.policy.Ports(req.Internal, req.Description)
+	if candidates.empty() {
+		return Key{}, NotAuthorized
+	}
+	candidates.subtract(d.book.taken[req.Protocol])
+	candidates.subtract(d.book.companion[req.Protocol])
+	candidates.subtract(d.unusable(req.Protocol))
+	for w := range firstFree / 64 {
+		candidates[w] = 0
+	}
+	port, ok := candidates.next(max(req.External, req.Internal.Port(), firstFree))
+	if !ok {
+		return Key{}, NoPorts
+	}
+	return Key{Protocol: req.Protocol, External: port}, Granted
+}
+
+// unusable returns the ports that the router needs itself: its listeners, the
+// administrator's forwards, and PCP's own.
+func (d *desk) unusable(p Protocol) *PortSet {
+	if s := d.occupied[p]; s != nil {
+		return s
+	}
+	s := new(PortSet)
+	for _, port := range d.listening(p) {
+		s.Add(port)
+	}
+	for _, f := range d.around.Forwards {
+		if f.Protocol == p {
+			s.AddRange(f.External)
+		}
+	}
+	if p == UDP {
+		s.Add(announcePort)
+		s.Add(serverPort)
+	}
+	d.occupied[p] = s
+	return s
+}
+
+// inTheWay returns the mapping that holds the port the request wants.
+func (d *desk) inTheWay(req Request) *Mapping {
+	return d.book.byKey[Key{Protocol: req.Protocol, External: req.External}]
+}
+
+// close gives up the requester's claims.
+func (d *desk) close(req Request) Answer {
+	if req.External != 0 {
+		return d.closeByPort(req)
+	}
+	if d.policy.Secure && !req.ThirdParty && req.Client != req.Internal.Addr() {
+		return Answer{Refusal: NotAuthorized}
+	}
+	var a Answer
+	for _, m := range d.leadingTo(req.Protocol, req.Internal) {
+		if c, ok := m.Claim(req.Origin); !ok || c.Bound && c.Nonce != req.Nonce {
+			a.Refusal, a.Mapping = NotAuthorized, m
+			continue
+		}
+		d.drop(m, func(c Claim) bool { return c.Origin == req.Origin })
+		a.Closed++
+	}
+	return a
+}
+
+// leadingTo returns the mappings of one target, or of a whole host for port 0,
+// the administrator's included.
+func (d *desk) leadingTo(p Protocol, to netip.AddrPort) []*Mapping {
+	if to.Port() != 0 {
+		if list := d.book.byTarget[target{p, to}]; len(list) > 0 {
+			return slices.Clone(list)
+		}
+		if m := d.around.forwardTo(p, to); m != nil {
+			return []*Mapping{m}
+		}
+		return nil
+	}
+	var list []*Mapping
+	if d.book.perHost[to.Addr()] > 0 {
+		for _, m := range d.book.order {
+			if m.Protocol == p && m.Internal.Addr() == to.Addr() {
+				list = append(list, m)
+			}
+		}
+	}
+	for _, f := range d.around.Forwards {
+		if f.Protocol == p && f.Target.Addr() == to.Addr() {
+			list = append(list, &Mapping{Key: Key{Protocol: p, External: f.External.First}, Internal: f.Target})
+		}
+	}
+	return list
+}
+
+// closeByPort gives up UPnP claims by external port, one or a range, of
+// entries that have the same remote host.
+func (d *desk) closeByPort(req Request) Answer {
+	a := Answer{Refusal: NotFound}
+	for port := uint32(req.External); port <= uint32(max(req.External, req.Last)); port++ {
+		m := d.book.byKey[Key{Protocol: req.Protocol, External: uint16(port)}]
+		if m == nil {
+			continue
+		}
+		c, ok := m.Claim(req.Origin)
+		switch {
+		case d.policy.Secure && m.Internal.Addr() != req.Client, !ok:
+			if a.Closed == 0 {
+				a.Refusal, a.Mapping = NotAuthorized, m
+			}
+		case req.Last == 0 && !slices.Equal(c.Filters, req.Filters):
+		default:
+			d.drop(m, func(c Claim) bool { return c.Origin == req.Origin })
+			a.Refusal, a.Mapping = Granted, nil
+			a.Closed++
+		}
+	}
+	return a
+}
+
+// drop takes claims off m, and with the last of them the mapping itself.
+func (d *desk) drop(m *Mapping, which func(Claim) bool) {
+	d.change(Change{Before: m, After: m.without(which)})
+}
+
+// change notes c and puts it in force on the desk's own book.
+func (d *desk) change(c Change) {
+	d.book.apply(c)
+	d.changes = append(d.changes, c)
+}
+
+// undo takes back everything since the n-th change.
+func (d *desk) undo(n int) {
+	for i := len(d.changes) - 1; i >= n; i-- {
+		d.book.apply(d.changes[i].Inverse())
+	}
+	d.changes = d.changes[:n]
+}
+
+// expire drops the claims that are due and returns when the next one will be.
+func (d *desk) expire() (next time.Time) {
+	for _, m := range slices.Clone(d.book.order) {
+		due := func(c Claim) bool { return !c.Expires.IsZero() && !c.Expires.After(d.now) }
+		if slices.ContainsFunc(m.Claims, due) {
+			d.drop(m, due)
+		}
+	}
+	for _, m := range d.book.order {
+		for _, c := range m.Claims {
+			next = earlier(next, c.Expires)
+		}
+	}
+	return next
+}
+
+// earlier returns the earlier of two deadlines, where zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// restore takes a stored mapping into the book if the policy of today lets it
+// stand. Its nonce is forgotten: clients that see the new epoch may come with
+// another one.
+func (d *desk) restore(m *Mapping) Refusal {
+	req := Request{
+		Origin: UPnP, Protocol: m.Protocol, Internal: m.Internal,
+		External: m.External, Exact: true, Description: m.Description(),
+	}
+	switch to := m.Internal.Addr(); {
+	case len(d.around.LANs) > 0 && !d.around.hosts(to):
+		return BadTarget
+	case d.book.byKey[m.Key] != nil:
+		return Conflict
+	}
+	if r := d.quota(req); r != Granted {
+		return r
+	}
+	if _, r := d.choose(req); r != Granted {
+		return r
+	}
+	d.serial++
+	n := *m
+	n.Serial = d.serial
+	n.Claims = unbound(m.Claims)
+	d.change(Change{After: &n})
+	return Granted
+}
+
+// evict closes the mappings that the policy forbids.
+func (d *desk) evict() {
+	for _, m := range slices.Clone(d.book.order) {
+		external := m.External
+		if m.Pinhole.IsValid() {
+			external = m.Pinhole.Port()
+		}
+		if !d.policy.Permits(external, m.Internal, m.Description()) {
+			d.change(Change{Before: m})
+		}
+	}
+}
+
+// release lets every PCP client renew with a new nonce, as some do when they
+// see a new epoch.
+func (d *desk) release() {
+	for _, m := range slices.Clone(d.book.order) {
+		if c, ok := m.Claim(PCP); ok && c.Bound {
+			n := *m
+			n.Claims = unbound(m.Claims)
+			d.change(Change{Before: m, After: &n})
+		}
+	}
+}
+
+// unbound returns claims that any nonce renews.
+func unbound(claims []Claim) []Claim {
+	claims = slices.Clone(claims)
+	for i := range claims {
+		claims[i].Bound = false
+	}
+	return claims
+}

@@ -1,0 +1,74 @@
+package portmap
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Surroundings is what the desk has to know of the router around it.
+type Surroundings struct {
+	// External is the announced IPv4 address; the zero Addr means none now.
+	External netip.Addr
+	// LANs are the networks behind the listening interfaces; Addr is the
+	// router's own address there.
+	LANs []netip.Prefix
+	// Own are the router's other addresses, which are no target either.
+	Own []netip.Addr
+	// Forwards are made by the administrator's firewall.
+	Forwards []Forward
+}
+
+// hosts reports whether a is a host on a LAN: not the router, not the
+// network's own or broadcast address.
+func (s *Surroundings) hosts(a netip.Addr) bool {
+	if slices.Contains(s.Own, a) {
+		return false
+	}
+	for _, lan := range s.LANs {
+		if lan.Contains(a) {
+			return a != lan.Addr() && !edge(lan, a)
+		}
+	}
+	return false
+}
+
+// edge reports whether a is the network or broadcast address of an IPv4 network.
+func edge(network netip.Prefix, a netip.Addr) bool {
+	if !a.Is4() || network.Bits() > 30 {
+		return false
+	}
+	host := ^uint32(0) >> network.Bits()
+	return word(a)&host == 0 || word(a)&host == host
+}
+
+// forward returns the administrator's forward that has this external port.
+func (s *Surroundings) forward(p Protocol, external uint16) (Forward, bool) {
+	for _, f := range s.Forwards {
+		if f.Protocol == p && f.External.Contains(external) {
+			return f, true
+		}
+	}
+	return Forward{}, false
+}
+
+// forwardTo returns the administrator's forward that leads to to, as a mapping
+// nobody claims.
+func (s *Surroundings) forwardTo(p Protocol, to netip.AddrPort) *Mapping {
+	for _, f := range s.Forwards {
+		if external, ok := f.reaches(to); ok && f.Protocol == p {
+			return &Mapping{Key: Key{Protocol: p, External: external}, Internal: to}
+		}
+	}
+	return nil
+}
+
+// reaches returns the external port by which f leads to to.
+func (f Forward) reaches(to netip.AddrPort) (uint16, bool) {
+	switch {
+	case f.Target.Addr() != to.Addr():
+		return 0, false
+	case f.Target.Port() == 0:
+		return to.Port(), f.External.Contains(to.Port())
+	}
+	return f.External.First, f.Target.Port() == to.Port()
+}
