@@ -1,0 +1,436 @@
+package portmap
+
+import (
+	"net/netip"
+	"regexp"
+	"testing"
+	"time"
+)
+
+var (
+	lan  = netip.MustParsePrefix("192.168.50.1/24")
+	host = netip.MustParseAddr("192.168.50.10")
+	peer = netip.MustParseAddr("192.168.50.11")
+	any4 = netip.IPv4Unspecified()
+)
+
+// testPolicy is the rule set of the protocol vectors.
+func testPolicy() *Policy {
+	high := PortRange{1024, 65535}
+	return &Policy{
+		Rules: []Rule{
+			{Allow: true, External: high, Network: lan.Addr(), Mask: 0xffffff00, Internal: PortRange{9, 9}},
+			{Allow: true, External: high, Network: lan.Addr(), Mask: 0xffffff00, Internal: high},
+			{External: PortRange{0, 65535}, Network: any4, Internal: PortRange{0, 65535}},
+		},
+		Secure:      true,
+		MinLifetime: 120 * time.Second,
+		MaxLifetime: 86400 * time.Second,
+	}
+}
+
+func testDesk() *desk {
+	d := &desk{
+		book:      newBook(),
+		policy:    testPolicy(),
+		around:    Surroundings{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
+		listening: func(Protocol) []uint16 { return []uint16{8443} },
+	}
+	d.begin()
+	return d
+}
+
+// ask is a request in the words of the protocols; zero fields are defaults.
+func ask(o Origin, client netip.Addr, p Protocol, internal, external uint16, change ...func(*Request)) Request {
+	req := Request{
+		Origin: o, Client: client, Protocol: p, Internal: netip.AddrPortFrom(client, internal),
+		External: external, Lifetime: time.Hour, Exact: o == UPnP,
+	}
+	for _, c := range change {
+		c(&req)
+	}
+	return req
+}
+
+func closing(r *Request) { r.Op = Close }
+func anyPort(r *Request) { r.Exact = false }
+func exactly(r *Request) { r.Exact = true }
+func nonce(b byte) func(*Request) {
+	return func(r *Request) { r.Nonce = Nonce{b} }
+}
+func lasting(d time.Duration) func(*Request) { return func(r *Request) { r.Lifetime = d } }
+func to(a netip.Addr, port uint16) func(*Request) {
+	return func(r *Request) { r.Internal = netip.AddrPortFrom(a, port) }
+}
+func from(prefixes ...string) func(*Request) {
+	return func(r *Request) {
+		for _, p := range prefixes {
+			r.Filters = append(r.Filters, Filter{Prefix: netip.MustParsePrefix(p)})
+		}
+	}
+}
+func until(last uint16) func(*Request) { return func(r *Request) { r.Last = last } }
+
+// outcome is what a request leads to; External 0 and Lifetime 0 are not compared.
+type outcome struct {
+	Refusal  Refusal
+	External uint16
+	Lifetime time.Duration
+	Closed   int
+}
+
+func TestDesk(t *testing.T) {
+	type step struct {
+		Request
+		outcome
+	}
+	ok := func(external uint16) outcome { return outcome{External: external} }
+	no := func(r Refusal) outcome { return outcome{Refusal: r} }
+	closed := func(n int) outcome { return outcome{Closed: n} }
+	tests := []struct {
+		name  string
+		set   func(*desk)
+		steps []step
+	}{
+		{name: "a free suggestion is granted", steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 41000), ok(41000)},
+		}},
+		{name: "no suggestion gives the internal port", steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
+			{ask(NATPMP, peer, UDP, 40000, 0), ok(40001)},
+		}},
+		{name: "no suggestion and a low internal port gives a high port", steps: []step{
+			{ask(NATPMP, host, UDP, 9, 0), ok(1024)},
+		}},
+		{name: "a taken suggestion gives the next free port", steps: []step{
+			{ask(PCP, host, TCP, 40000, 40000), ok(40000)},
+			{ask(PCP, peer, TCP, 50000, 40000), ok(50000)},
+		}},
+		{name: "one target has one port, whoever asks", steps: []step{
+			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
+			{ask(NATPMP, host, UDP, 40000, 45000), ok(40000)},
+			{ask(UPnP, host, UDP, 40000, 45000, anyPort), ok(40000)},
+			{ask(NATPMP, host, UDP, 40000, 0, closing), closed(1)},
+			{ask(PCP, host, UDP, 40000, 0), ok(40000)},
+		}},
+		{name: "UPnP may open a second port to one target", steps: []step{
+			{ask(UPnP, host, TCP, 8000, 8000), ok(8000)},
+			{ask(UPnP, host, TCP, 8000, 8001), ok(8001)},
+		}},
+		{name: "the companion port stays its owner's", steps: []step{
+			{ask(NATPMP, host, TCP, 40000, 40000), ok(40000)},
+			{ask(NATPMP, peer, UDP, 40000, 40000), ok(40001)},
+			{ask(NATPMP, host, UDP, 40000, 40000), ok(40000)},
+		}},
+		{name: "UPnP keeps protocols apart", steps: []step{
+			{ask(UPnP, host, TCP, 3074, 3074), ok(3074)},
+			{ask(UPnP, peer, UDP, 3074, 3074), ok(3074)},
+		}},
+		{name: "exact requests do not move", steps: []step{
+			{ask(UPnP, host, TCP, 80, 80), no(NotAuthorized)},
+			{ask(UPnP, host, TCP, 8080, 8080), ok(8080)},
+			{ask(UPnP, peer, TCP, 8080, 8080), no(Conflict)},
+			{ask(PCP, peer, TCP, 8080, 8080, exactly), no(Conflict)},
+			{ask(UPnP, peer, TCP, 8443, 8443), no(PortInUse)},
+			{ask(UPnP, peer, UDP, 5351, 5351), no(PortInUse)},
+		}},
+		{name: "the same client overwrites its UPnP entry", steps: []step{
+			{ask(UPnP, host, TCP, 8080, 8080), ok(8080)},
+			{ask(UPnP, host, TCP, 8081, 8080), ok(8080)},
+			{ask(UPnP, host, TCP, 8082, 8080, from("9.9.9.9/32")), no(Conflict)},
+		}},
+		{name: "an entry that PCP holds too is not moved", steps: []step{
+			{ask(UPnP, host, TCP, 8080, 8080), ok(8080)},
+			{ask(PCP, host, TCP, 8080, 0), ok(8080)},
+			{ask(UPnP, host, TCP, 8081, 8080), no(Conflict)},
+		}},
+		{name: "the nonce is the owner's proof", steps: []step{
+			{ask(PCP, host, UDP, 40000, 40000, nonce(1)), ok(40000)},
+			{ask(PCP, host, UDP, 40000, 40000, nonce(2)), no(NotAuthorized)},
+			{ask(PCP, host, UDP, 40000, 0, closing, nonce(2)), no(NotAuthorized)},
+			{ask(NATPMP, host, UDP, 40000, 0, closing), no(NotAuthorized)},
+			{ask(PCP, host, UDP, 40000, 0, closing, nonce(1)), closed(1)},
+			{ask(PCP, host, UDP, 40000, 0, closing, nonce(1)), closed(0)},
+		}},
+		{name: "delete all spares the other protocol and other owners", steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
+			{ask(NATPMP, host, UDP, 40001, 0), ok(40001)},
+			{ask(NATPMP, host, TCP, 40002, 0), ok(40002)},
+			{ask(NATPMP, peer, UDP, 40003, 0), ok(40003)},
+			{ask(NATPMP, host, UDP, 0, 0, closing), closed(2)},
+			{ask(NATPMP, host, TCP, 0, 0, closing), closed(1)},
+			{ask(NATPMP, peer, UDP, 0, 0, closing), closed(1)},
+		}},
+		{name: "delete all that meets another protocol's claim deletes the rest", steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
+			{ask(PCP, host, UDP, 40001, 0), ok(40001)},
+			{ask(NATPMP, host, UDP, 0, 0, closing), outcome{Refusal: NotAuthorized, Closed: 1}},
+		}},
+		{name: "UPnP deletes by port, its own only", steps: []step{
+			{ask(UPnP, host, TCP, 8080, 8080), ok(8080)},
+			{ask(UPnP, peer, TCP, 0, 8080, closing), no(NotAuthorized)},
+			{ask(UPnP, host, TCP, 0, 8081, closing), no(NotFound)},
+			{ask(UPnP, host, TCP, 0, 8080, closing, from("9.9.9.9/32")), no(NotFound)},
+			{ask(UPnP, host, TCP, 0, 8080, closing), closed(1)},
+			{ask(UPnP, host, TCP, 0, 8080, closing), no(NotFound)},
+		}},
+		{name: "UPnP deletes a range, skipping others", steps: []step{
+			{ask(UPnP, host, TCP, 9000, 9000), ok(9000)},
+			{ask(UPnP, peer, TCP, 9001, 9001), ok(9001)},
+			{ask(UPnP, host, TCP, 9002, 9002, from("9.9.9.9/32")), ok(9002)},
+			{ask(UPnP, host, TCP, 0, 8999, closing, until(65535)), closed(2)},
+			{ask(UPnP, host, TCP, 0, 8999, closing, until(9010)), no(NotAuthorized)},
+		}},
+		{name: "secure mode keeps clients to themselves", steps: []step{
+			{ask(UPnP, host, TCP, 8080, 8080, to(peer, 8080)), no(NotAuthorized)},
+			{ask(PCP, host, TCP, 8080, 8080, to(peer, 8080), func(r *Request) { r.ThirdParty = true }), ok(8080)},
+		}},
+		{name: "without secure mode a target must still be a host", set: func(d *desk) { d.policy.Secure = false }, steps: []step{
+			{ask(UPnP, host, TCP, 8080, 8080, to(peer, 8080)), ok(8080)},
+			{ask(UPnP, host, TCP, 8081, 8081, to(lan.Addr(), 8081)), no(BadTarget)},
+			{ask(UPnP, host, TCP, 8081, 8081, to(netip.MustParseAddr("192.168.50.255"), 8081)), no(BadTarget)},
+			{ask(UPnP, host, TCP, 8081, 8081, to(netip.MustParseAddr("192.168.50.0"), 8081)), no(BadTarget)},
+			{ask(UPnP, host, TCP, 8081, 8081, to(netip.MustParseAddr("127.0.0.1"), 8081)), no(BadTarget)},
+			{ask(UPnP, host, TCP, 8081, 8081, to(netip.MustParseAddr("8.8.8.8"), 8081)), no(BadTarget)},
+		}},
+		{name: "port 0 is no target", steps: []step{
+			{ask(NATPMP, host, UDP, 0, 40000), no(BadTarget)},
+		}},
+		{name: "no external address", set: func(d *desk) { d.around.External = netip.Addr{} }, steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 40000), no(NoExternalAddress)},
+			{ask(NATPMP, host, UDP, 40000, 0, closing), closed(0)},
+			{ask(PCP, netip.MustParseAddr("2001:db8:50::10"), TCP, 8080, 0), outcome{}},
+		}},
+		{name: "rules refuse an internal port", steps: []step{
+			{ask(NATPMP, host, TCP, 80, 40080), no(NotAuthorized)},
+			{ask(NATPMP, host, TCP, 40080, 80), ok(40080)},
+		}},
+		{name: "lifetimes", steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 0, lasting(time.Minute)), outcome{Lifetime: time.Minute}},
+			{ask(NATPMP, host, UDP, 40001, 0, lasting(1<<32*time.Second)), outcome{Lifetime: 24 * time.Hour}},
+			{ask(PCP, host, UDP, 40002, 0, lasting(time.Second)), outcome{Lifetime: 2 * time.Minute}},
+			{ask(UPnP, host, UDP, 40003, 40003, lasting(1000000*time.Hour)), outcome{Lifetime: 1000000 * time.Hour}},
+		}},
+		{name: "quotas spare renewals", set: func(d *desk) { d.policy.MaxPerHost, d.policy.MaxTotal = 2, 3 }, steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
+			{ask(NATPMP, host, UDP, 40001, 0), ok(40001)},
+			{ask(NATPMP, host, UDP, 40002, 0), no(QuotaExceeded)},
+			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
+			{ask(NATPMP, peer, UDP, 40003, 0), ok(40003)},
+			{ask(NATPMP, peer, UDP, 40004, 0), no(TableFull)},
+		}},
+		{name: "the administrator's forward answers and stays", set: func(d *desk) {
+			d.around.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
+		}, steps: []step{
+			{ask(NATPMP, host, TCP, 8080, 9999), ok(18080)},
+			{ask(NATPMP, host, TCP, 8080, 0, closing), no(NotAuthorized)},
+			{ask(NATPMP, host, TCP, 0, 0, closing), no(NotAuthorized)},
+			{ask(PCP, host, TCP, 8080, 9999, exactly), no(Conflict)},
+			{ask(NATPMP, peer, TCP, 18080, 18080), ok(18081)},
+			{ask(UPnP, host, TCP, 18080, 18080), no(PortInUse)},
+		}},
+		{name: "too many filters change nothing", set: func(d *desk) { d.policy.MaxFilters = 2 }, steps: []step{
+			{ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8", "3.0.0.0/8")), no(TooManyFilters)},
+			{ask(PCP, peer, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8")), ok(8080)},
+		}},
+		{name: "a small allowed range fills up", set: func(d *desk) {
+			d.policy.Rules[1].External = PortRange{2000, 2001}
+			d.policy.Rules[0].External = PortRange{2000, 2001}
+		}, steps: []step{
+			{ask(UPnP, host, TCP, 5000, 5000, anyPort), ok(2000)},
+			{ask(UPnP, host, TCP, 5001, 5001, anyPort), ok(2001)},
+			{ask(UPnP, host, TCP, 5002, 5002, anyPort), no(NoPorts)},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := testDesk()
+			if tt.set != nil {
+				tt.set(d)
+			}
+			for i, s := range tt.steps {
+				a := d.decide(s.Request)
+				got := outcome{Refusal: a.Refusal, Closed: a.Closed}
+				if a.Refusal == Granted && a.Mapping != nil && s.outcome.External != 0 {
+					got.External = a.Mapping.External
+				}
+				if s.outcome.Lifetime != 0 {
+					got.Lifetime = a.Lifetime
+				}
+				if want := s.outcome; got != want {
+					if s.Request.Op == Open {
+						t.Fatalf("step %d: got %+v (%v), want %+v (%v)", i+1, got, got.Refusal, want, want.Refusal)
+					}
+					t.Fatalf("step %d: got %+v, want %+v", i+1, got, want)
+				}
+			}
+			checkBook(t, d.book)
+			d.undo(0)
+			if n := len(d.book.byKey) + len(d.book.byTarget) + len(d.book.order) + len(d.book.perHost); n != 0 {
+				t.Errorf("undo leaves %d entries in the indices", n)
+			}
+		})
+	}
+}
+
+// checkBook compares every index of b with a book made anew from its mappings.
+func checkBook(t *testing.T, b *book) {
+	t.Helper()
+	fresh := newBook()
+	for _, m := range b.byKey {
+		fresh.insert(m)
+	}
+	if len(fresh.order) != len(b.order) || len(fresh.byTarget) != len(b.byTarget) || len(fresh.perHost) != len(b.perHost) {
+		t.Fatalf("indices differ in size: order %d/%d, targets %d/%d, hosts %d/%d",
+			len(b.order), len(fresh.order), len(b.byTarget), len(fresh.byTarget), len(b.perHost), len(fresh.perHost))
+	}
+	for i, m := range fresh.order {
+		if b.order[i] != m {
+			t.Errorf("order[%d] = %v, want %v", i, b.order[i].Key, m.Key)
+		}
+	}
+	for a, n := range fresh.perHost {
+		if b.perHost[a] != n {
+			t.Errorf("perHost[%v] = %d, want %d", a, b.perHost[a], n)
+		}
+	}
+	for _, p := range []Protocol{TCP, UDP} {
+		if *fresh.taken[p] != *b.taken[p] || *fresh.companion[p] != *b.companion[p] {
+			t.Errorf("%v: port sets differ from the mappings", p)
+		}
+	}
+}
+
+func TestFiltersAddUpAndClaimsWithoutOpenToAll(t *testing.T) {
+	d := testDesk()
+	a := d.decide(ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8")))
+	if got := len(a.Mapping.Filters()); got != 1 {
+		t.Fatalf("filters = %d, want 1", got)
+	}
+	keep := func(r *Request) { r.KeepFilters = true }
+	a = d.decide(ask(PCP, host, TCP, 8080, 8080, from("2.0.0.0/8"), keep))
+	if got := len(a.Mapping.Filters()); got != 2 {
+		t.Fatalf("filters after adding = %d, want 2", got)
+	}
+	a = d.decide(ask(NATPMP, host, TCP, 8080, 8080))
+	if got := a.Mapping.Filters(); got != nil {
+		t.Fatalf("filters with an unrestricted claim = %v, want none", got)
+	}
+	d.decide(ask(NATPMP, host, TCP, 8080, 0, closing))
+	a = d.decide(ask(PCP, host, TCP, 8080, 8080))
+	if got := a.Mapping.Filters(); got != nil {
+		t.Fatalf("filters after replacing = %v, want none", got)
+	}
+}
+
+func TestExpireDropsClaimByClaim(t *testing.T) {
+	d := testDesk()
+	d.decide(ask(NATPMP, host, TCP, 8080, 8080, lasting(time.Minute)))
+	d.decide(ask(UPnP, host, TCP, 8080, 8080, lasting(0)))
+	d.decide(ask(NATPMP, peer, TCP, 8081, 8081, lasting(2*time.Minute)))
+	d.now = d.now.Add(time.Minute)
+	next := d.expire()
+	m := d.book.byKey[Key{Protocol: TCP, External: 8080}]
+	if m == nil || len(m.Claims) != 1 || m.Claims[0].Origin != UPnP {
+		t.Fatalf("mapping after the NAT-PMP claim ended = %+v, want UPnP's claim alone", m)
+	}
+	if want := d.now.Add(time.Minute); !next.Equal(want) {
+		t.Errorf("next deadline = %v, want %v", next, want)
+	}
+	d.now = next
+	if next := d.expire(); !next.IsZero() || len(d.book.byKey) != 1 {
+		t.Errorf("after all leases: next %v, %d mappings, want none and 1", next, len(d.book.byKey))
+	}
+}
+
+func TestReleaseForgetsNonces(t *testing.T) {
+	d := testDesk()
+	d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
+	d.release()
+	if a := d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
+		t.Fatalf("first renewal after the reset: %v", a.Refusal)
+	}
+	if a := d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotAuthorized {
+		t.Fatalf("the new nonce does not bind: %v", a.Refusal)
+	}
+}
+
+func TestPolicyRules(t *testing.T) {
+	all := PortRange{0, 65535}
+	p := &Policy{Rules: []Rule{
+		{Allow: false, External: PortRange{2000, 2999}, Network: any4, Internal: all, Description: regexp.MustCompile("(?i)torrent")},
+		{Allow: true, External: PortRange{2000, 3999}, Network: netip.MustParseAddr("10.0.7.0"), Mask: 0xff00ff00, Internal: PortRange{22, 22}},
+		{Allow: false, External: PortRange{0, 3999}, Network: any4, Internal: all},
+	}}
+	tests := []struct {
+		external    uint16
+		to          string
+		description string
+		want        bool
+	}{
+		{2500, "10.0.7.1:22", "", true},
+		{2500, "10.9.7.1:22", "", true}, // the mask has a hole
+		{2500, "10.0.8.1:22", "", false},
+		{2500, "10.0.7.1:23", "", false},
+		{2500, "10.0.7.1:22", "My Torrent", false},
+		{3500, "10.0.7.1:22", "My Torrent", true},
+		{1999, "10.0.7.1:22", "", false},
+		{4000, "10.0.7.1:1", "x", true}, // no match allows
+	}
+	for _, tt := range tests {
+		target := netip.MustParseAddrPort(tt.to)
+		if got := p.Permits(tt.external, target, tt.description); got != tt.want {
+			t.Errorf("Permits(%d, %s, %q) = %v, want %v", tt.external, tt.to, tt.description, got, tt.want)
+		}
+		set := p.Ports(target, tt.description)
+		for port := 1; port <= 65535; port++ {
+			if got, want := set.Has(uint16(port)), p.Permits(uint16(port), target, tt.description); got != want {
+				t.Fatalf("Ports(%s, %q) has %d = %v, want %v", tt.to, tt.description, port, got, want)
+			}
+		}
+	}
+}
+
+func TestPortSetNextWraps(t *testing.T) {
+	var s PortSet
+	if _, ok := s.next(1); ok {
+		t.Error("the empty set has a member")
+	}
+	s.Add(1024)
+	s.Add(1090)
+	for from, want := range map[uint16]uint16{0: 1024, 1024: 1024, 1025: 1090, 1091: 1024, 65535: 1024} {
+		if got, ok := s.next(from); !ok || got != want {
+			t.Errorf("next(%d) = %d, %v, want %d", from, got, ok, want)
+		}
+	}
+}
+
+func BenchmarkChooseWith60000(b *testing.B) {
+	d := testDesk()
+	for port := 1024; port < 61024; port++ {
+		d.book.insert(&Mapping{
+			Key:      Key{Protocol: TCP, External: uint16(port)},
+			Internal: netip.AddrPortFrom(host, uint16(port)),
+			Claims:   []Claim{{Origin: UPnP}}, Serial: uint64(port),
+		})
+	}
+	req := ask(NATPMP, peer, TCP, 2000, 2000)
+	d.unusable(TCP)
+	for b.Loop() {
+		if _, r := d.choose(req); r != Granted {
+			b.Fatal(r)
+		}
+	}
+}
+
+func BenchmarkPolicyWith1000Rules(b *testing.B) {
+	p := &Policy{}
+	for i := range 1000 {
+		p.Rules = append(p.Rules, Rule{Allow: i%2 == 0, External: PortRange{uint16(i * 60), uint16(i*60 + 59)}, Network: host, Mask: ^uint32(0), Internal: PortRange{0, 65535}})
+	}
+	to := netip.AddrPortFrom(host, 80)
+	for b.Loop() {
+		p.Permits(64000, to, "")
+		p.Ports(to, "")
+	}
+}
