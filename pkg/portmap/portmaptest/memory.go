@@ -1,0 +1,146 @@
+// Package portmaptest holds a firewall and a store made of memory, for tests.
+package portmaptest
+
+import (
+	"errors"
+	"slices"
+	"sync"
+
+	"igdd/pkg/portmap"
+)
+
+// ErrRefused is what the firewall says when it was told to fail.
+var ErrRefused = errors.New("portmaptest: refused")
+
+// Firewall is a portmap.Firewall made of memory. The zero value is an empty
+// firewall whose chains stand.
+type Firewall struct {
+	// Refuse, if set, is asked for each change; true makes the batch fail.
+	Refuse func(portmap.Change) bool
+	// Hold, if set, is waited for by every Apply.
+	Hold chan struct{}
+
+	mu      sync.Mutex
+	open    map[portmap.Key]*portmap.Mapping
+	flushed bool
+	batches int
+}
+
+// Apply carries out all changes or none.
+func (f *Firewall) Apply(changes []portmap.Change) error {
+	if f.Hold != nil {
+		<-f.Hold
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.batches++
+	if f.flushed {
+		return ErrRefused
+	}
+	next := make(map[portmap.Key]*portmap.Mapping, len(f.open))
+	for k, m := range f.open {
+		next[k] = m
+	}
+	for _, c := range changes {
+		if f.Refuse != nil && f.Refuse(c) {
+			return ErrRefused
+		}
+		if c.Before != nil {
+			delete(next, c.Before.Key)
+		}
+		if c.After != nil {
+			next[c.After.Key] = c.After
+		}
+	}
+	f.open = next
+	return nil
+}
+
+// Sync holds exactly these mappings from now on.
+func (f *Firewall) Sync(mappings []*portmap.Mapping) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	open := make(map[portmap.Key]*portmap.Mapping, len(mappings))
+	for _, m := range mappings {
+		if f.Refuse != nil && f.Refuse(portmap.Change{After: m}) {
+			return ErrRefused
+		}
+		open[m.Key] = m
+	}
+	f.open, f.flushed = open, false
+	return nil
+}
+
+// Healthy reports whether the firewall was left alone.
+func (f *Firewall) Healthy() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.flushed, nil
+}
+
+// Flush empties the firewall behind the table's back: the next Apply fails.
+func (f *Firewall) Flush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open, f.flushed = nil, true
+}
+
+// Open returns what the firewall lets through, in order of creation.
+func (f *Firewall) Open() []*portmap.Mapping {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return bySerial(f.open)
+}
+
+// Batches returns how many batches the firewall was given.
+func (f *Firewall) Batches() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.batches
+}
+
+// Store is a portmap.Store made of memory.
+type Store struct {
+	// Full, if set, makes every Save fail.
+	Full bool
+
+	mu   sync.Mutex
+	held map[portmap.Key]*portmap.Mapping
+}
+
+// Load returns what was saved.
+func (s *Store) Load() ([]*portmap.Mapping, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bySerial(s.held), nil
+}
+
+// Save notes the changes.
+func (s *Store) Save(changes []portmap.Change) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Full {
+		return errors.New("portmaptest: no space left")
+	}
+	if s.held == nil {
+		s.held = make(map[portmap.Key]*portmap.Mapping)
+	}
+	for _, c := range changes {
+		if c.Before != nil {
+			delete(s.held, c.Before.Key)
+		}
+		if c.After != nil {
+			s.held[c.After.Key] = c.After
+		}
+	}
+	return nil
+}
+
+func bySerial(held map[portmap.Key]*portmap.Mapping) []*portmap.Mapping {
+	var list []*portmap.Mapping
+	for _, m := range held {
+		list = append(list, m)
+	}
+	slices.SortFunc(list, func(a, b *portmap.Mapping) int { return int(a.Serial) - int(b.Serial) })
+	return list
+}

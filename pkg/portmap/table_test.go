@@ -1,0 +1,363 @@
+package portmap_test
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+)
+
+var (
+	gateway = netip.MustParsePrefix("192.168.50.1/24")
+	wan     = netip.MustParseAddr("11.22.33.44")
+)
+
+// bench is a table with everything around it.
+type bench struct {
+	*portmap.Table
+	firewall *portmaptest.Firewall
+	store    *portmaptest.Store
+	resets   int
+	stop     func()
+}
+
+// newBench starts a table and stops it when the test ends.
+func newBench(t testing.TB, firewall *portmaptest.Firewall, store *portmaptest.Store) *bench {
+	b := &bench{firewall: firewall, store: store}
+	b.Table = portmap.NewTable(portmap.Options{
+		Policy:       &portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour},
+		Firewall:     firewall,
+		Store:        store,
+		Surroundings: portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway}},
+		Listening:    func(portmap.Protocol) []uint16 { return nil },
+		Committed: func(_ []portmap.Change, reset bool) {
+			if reset {
+				b.resets++
+			}
+		},
+		Log: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); b.Run(ctx) }()
+	b.stop = func() { cancel(); <-done }
+	t.Cleanup(b.stop)
+	<-b.Started()
+	return b
+}
+
+func client(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + n)}) }
+
+func open(c netip.Addr, port uint16, lifetime time.Duration) portmap.Request {
+	return portmap.Request{
+		Origin: portmap.NATPMP, Client: c, Protocol: portmap.UDP,
+		Internal: netip.AddrPortFrom(c, port), External: port, Lifetime: lifetime,
+	}
+}
+
+// grant asks and demands success.
+func (b *bench) grant(t testing.TB, req portmap.Request) portmap.Answer {
+	t.Helper()
+	a, err := b.Do(context.Background(), req)
+	if err != nil || a.Refusal != portmap.Granted {
+		t.Fatalf("request %+v: %v, %v", req, a.Refusal, err)
+	}
+	return a
+}
+
+// agree demands that kernel, table and file hold the same mappings.
+func (b *bench) agree(t testing.TB, want int) {
+	t.Helper()
+	table := b.List()
+	stored, _ := b.store.Load()
+	if kernel := b.firewall.Open(); len(table) != want || !slices.Equal(table, kernel) || !slices.Equal(table, stored) {
+		t.Fatalf("table holds %d, kernel %d, file %d mappings, want %d and all the same", len(table), len(kernel), len(stored), want)
+	}
+}
+
+func TestKernelTableAndFileAgree(t *testing.T) {
+	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	for i := range 20 {
+		b.grant(t, open(client(i), 40000, time.Hour))
+	}
+	b.agree(t, 20)
+	gone := open(client(3), 40000, 0)
+	gone.Op, gone.External = portmap.Close, 0
+	if a := b.grant(t, gone); a.Closed != 1 {
+		t.Fatalf("closed %d, want 1", a.Closed)
+	}
+	b.agree(t, 19)
+}
+
+func TestBatchesGatherWhileTheKernelWorks(t *testing.T) {
+	hold := make(chan struct{})
+	b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	var answered sync.WaitGroup
+	for i := range 100 {
+		answered.Add(1)
+		if !b.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
+			if a.Refusal != portmap.Granted {
+				t.Error(a.Refusal)
+			}
+			answered.Done()
+		}) {
+			t.Fatal("the queue is full")
+		}
+	}
+	close(hold)
+	answered.Wait()
+	if n := b.firewall.Batches(); n > 2 {
+		t.Errorf("100 requests made %d batches, want at most 2", n)
+	}
+	b.agree(t, 100)
+}
+
+func TestOneBadAppleSpoilsOnlyItsOwnAnswer(t *testing.T) {
+	hold := make(chan struct{})
+	bad := client(5)
+	b := newBench(t, &portmaptest.Firewall{Hold: hold, Refuse: func(c portmap.Change) bool {
+		return c.After != nil && c.After.Internal.Addr() == bad
+	}}, &portmaptest.Store{})
+	refused := make(chan netip.Addr, 10)
+	var answered sync.WaitGroup
+	for i := range 10 {
+		answered.Add(1)
+		b.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
+			if a.Refusal == portmap.FirewallFailed {
+				refused <- client(i)
+			}
+			answered.Done()
+		})
+	}
+	close(hold)
+	answered.Wait()
+	if len(refused) != 1 || <-refused != bad {
+		t.Errorf("refused %d clients, want the bad one alone", len(refused)+1)
+	}
+	b.agree(t, 9)
+}
+
+func TestFlushedChainsAreFilledAgain(t *testing.T) {
+	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b.grant(t, open(client(0), 40000, time.Hour))
+	b.firewall.Flush()
+	b.grant(t, open(client(1), 40001, time.Hour))
+	b.agree(t, 2)
+	b.firewall.Flush()
+	if err := b.Resync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	b.agree(t, 2)
+}
+
+func TestFullDiskStopsNobody(t *testing.T) {
+	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{Full: true})
+	b.grant(t, open(client(0), 40000, time.Hour))
+	if len(b.firewall.Open()) != 1 {
+		t.Error("the rule is missing")
+	}
+}
+
+func TestLeasesEndOnTimeWithOneTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+		for i := range 60 {
+			b.grant(t, open(client(i), 40000, time.Duration(i+1)*time.Minute))
+		}
+		b.grant(t, open(client(0), 40000, time.Hour)) // renewed in time
+		for minute := 1; minute < 60; minute++ {
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			b.agree(t, min(60, 61-minute))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		b.agree(t, 0)
+		b.stop()
+	})
+}
+
+func TestExpiryThatTheKernelRefusesIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		f := &portmaptest.Firewall{Refuse: func(portmap.Change) bool { return down.Load() }}
+		b := newBench(t, f, &portmaptest.Store{})
+		b.grant(t, open(client(0), 40000, time.Minute))
+		b.grant(t, open(client(1), 40000, time.Hour))
+		down.Store(true)
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		if n := len(b.List()); n != 1 {
+			t.Fatalf("table holds %d mappings, want 1", n)
+		}
+		down.Store(false)
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		b.agree(t, 1)
+		b.stop()
+	})
+}
+
+func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
+	store := &portmaptest.Store{}
+	b := newBench(t, &portmaptest.Firewall{}, store)
+	for i := range 3 {
+		b.grant(t, open(client(i), uint16(40000+i), time.Hour))
+	}
+	pcp := open(client(4), 41000, time.Hour)
+	pcp.Origin, pcp.Nonce = portmap.PCP, portmap.Nonce{1}
+	b.grant(t, pcp)
+	b.stop()
+
+	again := newBench(t, &portmaptest.Firewall{}, store)
+	if n := len(again.List()); n != 4 {
+		t.Fatalf("restored %d mappings, want 4", n)
+	}
+	if n := len(again.firewall.Open()); n != 4 {
+		t.Fatalf("the kernel holds %d mappings, want 4", n)
+	}
+	pcp.Nonce = portmap.Nonce{2}
+	again.grant(t, pcp) // the epoch is new: any nonce
+	again.stop()
+
+	strict := portmap.NewTable(portmap.Options{
+		Policy: &portmap.Policy{Rules: []portmap.Rule{
+			{Allow: true, External: portmap.PortRange{First: 40001, Last: 40001}, Network: gateway.Addr(), Mask: 0xffffff00, Internal: portmap.PortRange{Last: 65535}},
+			{External: portmap.PortRange{Last: 65535}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535}},
+		}},
+		Firewall: &portmaptest.Firewall{}, Store: store,
+		Listening: func(portmap.Protocol) []uint16 { return nil },
+		Committed: func([]portmap.Change, bool) {}, Log: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go strict.Run(ctx)
+	<-strict.Started()
+	if list := strict.List(); len(list) != 1 || list[0].External != 40001 {
+		t.Fatalf("the new policy lets %d stand, want port 40001 alone", len(list))
+	}
+}
+
+func TestNewPolicyClosesWhatItForbids(t *testing.T) {
+	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b.grant(t, open(client(0), 40000, time.Hour))
+	b.grant(t, open(client(1), 50000, time.Hour))
+	before := b.resets
+	policy := &portmap.Policy{Rules: []portmap.Rule{{
+		External: portmap.PortRange{First: 50000, Last: 50000}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535},
+	}}}
+	if err := b.SetPolicy(context.Background(), policy); err != nil {
+		t.Fatal(err)
+	}
+	b.agree(t, 1)
+	if b.resets != before+1 {
+		t.Error("clients are not told that mappings were lost")
+	}
+	if err := b.SetPolicy(context.Background(), policy); err != nil {
+		t.Fatal(err)
+	}
+	if b.resets != before+1 {
+		t.Error("a policy that closes nothing restarts the epoch")
+	}
+}
+
+func TestEpochRestartsWithTheAddressOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+		set := func(external netip.Addr) {
+			s := portmap.Surroundings{External: external, LANs: []netip.Prefix{gateway}}
+			if err := b.SetSurroundings(context.Background(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(100 * time.Second)
+		set(netip.Addr{})
+		set(wan)
+		if e := b.Epoch(); e != 100 {
+			t.Errorf("epoch after the same address came back = %d, want 100", e)
+		}
+		set(wan.Next())
+		if e := b.Epoch(); e != 0 {
+			t.Errorf("epoch after another address came = %d, want 0", e)
+		}
+		if b.External() != wan.Next() {
+			t.Errorf("external address = %v", b.External())
+		}
+		b.stop()
+	})
+}
+
+func TestReadersDoNotWaitForTheKernel(t *testing.T) {
+	hold := make(chan struct{})
+	b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	answered := make(chan struct{})
+	b.Submit(open(client(0), 40000, time.Hour), func(portmap.Answer) { close(answered) })
+	for range 100 { // whether the batch has begun or not, nothing is in force
+		if n, _ := b.Count(); n != 0 {
+			t.Fatal("a mapping is listed before its rules are in the kernel")
+		}
+		if _, ok := b.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); ok {
+			t.Fatal("a mapping is found before its rules are in the kernel")
+		}
+	}
+	close(hold)
+	<-answered
+	if n, updates := b.Count(); n != 1 || updates != 1 {
+		t.Errorf("count = %d, updates = %d, want 1 and 1", n, updates)
+	}
+}
+
+// TestRandomRequests lets several clients ask at random and compares table,
+// kernel and file after every round.
+func TestRandomRequests(t *testing.T) {
+	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		var answered sync.WaitGroup
+		for range rng.IntN(20) {
+			c := client(rng.IntN(4))
+			req := open(c, uint16(40000+rng.IntN(8)), time.Duration(rng.IntN(3))*time.Hour)
+			req.Origin = []portmap.Origin{portmap.NATPMP, portmap.PCP, portmap.UPnP}[rng.IntN(3)]
+			req.External = uint16(40000 + rng.IntN(8))
+			req.Exact = req.Origin == portmap.UPnP
+			if rng.IntN(3) == 0 {
+				req.Op = portmap.Close
+				if req.Origin != portmap.UPnP {
+					req.External = 0
+				}
+			}
+			answered.Add(1)
+			b.Submit(req, func(portmap.Answer) { answered.Done() })
+		}
+		answered.Wait()
+		list := b.List()
+		b.agree(t, len(list))
+		owner := make(map[portmap.Key]netip.AddrPort)
+		for i, m := range list {
+			if _, twice := owner[m.Key]; twice {
+				t.Fatalf("%v is mapped twice", m.Key)
+			}
+			owner[m.Key] = m.Internal
+			if at, ok := b.At(i); !ok || at != m {
+				t.Fatalf("mapping %d by index is not that of the list", i)
+			}
+		}
+	}
+}
+
+func BenchmarkCommit(b *testing.B) {
+	t := newBench(b, &portmaptest.Firewall{}, &portmaptest.Store{})
+	req := open(client(0), 40000, time.Hour)
+	for b.Loop() {
+		t.grant(b, req)
+	}
+}
