@@ -1,0 +1,156 @@
+// Package netif tells what the kernel knows of links and addresses, and when
+// it changes.
+package netif
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Link is the state of one network interface at one moment.
+type Link struct {
+	Name     string
+	Index    int
+	Up       bool // switched on, and with carrier
+	Hardware net.HardwareAddr
+	// Addrs are the interface's own addresses with their networks, in the
+	// kernel's order, IPv4 first. IPv6 addresses that are still being checked
+	// for duplicates are left out.
+	Addrs []netip.Prefix
+}
+
+// Equal reports whether nothing of the link differs.
+func (l Link) Equal(o Link) bool {
+	return l.Name == o.Name && l.Index == o.Index && l.Up == o.Up &&
+		bytes.Equal(l.Hardware, o.Hardware) && slices.Equal(l.Addrs, o.Addrs)
+}
+
+// IPv4 returns the link's first IPv4 address.
+func (l Link) IPv4() (netip.Prefix, bool) {
+	for _, a := range l.Addrs {
+		if a.Addr().Is4() {
+			return a, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// Links reads the state of all interfaces, by name.
+func Links() (map[string]Link, error) {
+	byIndex, err := readLinks()
+	if err != nil {
+		return nil, fmt.Errorf("netif: list interfaces: %w", err)
+	}
+	if err := readAddrs(byIndex); err != nil {
+		return nil, fmt.Errorf("netif: list addresses: %w", err)
+	}
+	links := make(map[string]Link, len(byIndex))
+	for _, l := range byIndex {
+		slices.SortStableFunc(l.Addrs, func(a, b netip.Prefix) int {
+			return cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen())
+		})
+		links[l.Name] = *l
+	}
+	return links, nil
+}
+
+// dump asks the kernel's routing netlink for one table.
+func dump(request int, each func(syscall.NetlinkMessage)) error {
+	rib, err := syscall.NetlinkRIB(request, unix.AF_UNSPEC)
+	if err != nil {
+		return err
+	}
+	messages, err := syscall.ParseNetlinkMessage(rib)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		each(m)
+	}
+	return nil
+}
+
+func readLinks() (map[int]*Link, error) {
+	links := make(map[int]*Link)
+	err := dump(unix.RTM_GETLINK, func(m syscall.NetlinkMessage) {
+		if l, ok := parseLink(m); ok {
+			links[l.Index] = l
+		}
+	})
+	return links, err
+}
+
+// parseLink reads an RTM_NEWLINK message: struct ifinfomsg and attributes.
+func parseLink(m syscall.NetlinkMessage) (*Link, bool) {
+	if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
+		return nil, false
+	}
+	attrs, err := syscall.ParseNetlinkRouteAttr(&m)
+	if err != nil {
+		return nil, false
+	}
+	flags := binary.NativeEndian.Uint32(m.Data[8:12])
+	l := &Link{
+		Index: int(int32(binary.NativeEndian.Uint32(m.Data[4:8]))),
+		Up:    flags&unix.IFF_UP != 0 && flags&unix.IFF_LOWER_UP != 0,
+	}
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case unix.IFLA_IFNAME:
+			l.Name = string(bytes.TrimRight(a.Value, "\x00"))
+		case unix.IFLA_ADDRESS:
+			l.Hardware = slices.Clone(net.HardwareAddr(a.Value))
+		}
+	}
+	return l, l.Name != ""
+}
+
+func readAddrs(links map[int]*Link) error {
+	return dump(unix.RTM_GETADDR, func(m syscall.NetlinkMessage) {
+		index, addr, ok := parseAddr(m)
+		if l := links[index]; ok && l != nil {
+			l.Addrs = append(l.Addrs, addr)
+		}
+	})
+}
+
+// parseAddr reads an RTM_NEWADDR message: struct ifaddrmsg and attributes.
+// IFA_LOCAL is the own address where a link has a peer, IFA_ADDRESS elsewhere.
+func parseAddr(m syscall.NetlinkMessage) (index int, addr netip.Prefix, ok bool) {
+	if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
+		return 0, netip.Prefix{}, false
+	}
+	attrs, err := syscall.ParseNetlinkRouteAttr(&m)
+	if err != nil {
+		return 0, netip.Prefix{}, false
+	}
+	var own netip.Addr
+	flags := uint32(m.Data[2])
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case unix.IFA_ADDRESS:
+			if !own.IsValid() {
+				own, _ = netip.AddrFromSlice(a.Value)
+			}
+		case unix.IFA_LOCAL:
+			own, _ = netip.AddrFromSlice(a.Value)
+		case unix.IFA_FLAGS:
+			if len(a.Value) == 4 {
+				flags = binary.NativeEndian.Uint32(a.Value)
+			}
+		}
+	}
+	if !own.IsValid() || flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && flags&unix.IFA_F_OPTIMISTIC == 0 {
+		return 0, netip.Prefix{}, false
+	}
+	prefix := netip.PrefixFrom(own, int(m.Data[1]))
+	return int(binary.NativeEndian.Uint32(m.Data[4:8])), prefix, prefix.IsValid()
+}

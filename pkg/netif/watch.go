@@ -1,0 +1,91 @@
+package netif
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Watcher holds the current state of all links and follows the kernel's
+// notices. It costs nothing while nothing changes.
+type Watcher struct {
+	socket *os.File
+
+	mu      sync.Mutex
+	links   map[string]Link
+	changed chan struct{}
+}
+
+// Watch starts to listen for notices and reads the first state. Run follows them.
+func Watch() (*Watcher, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netif: open netlink: %w", err)
+	}
+	groups := &unix.SockaddrNetlink{
+		Family: unix.AF_NETLINK,
+		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR,
+	}
+	if err := unix.Bind(fd, groups); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("netif: join netlink groups: %w", err)
+	}
+	w := &Watcher{socket: os.NewFile(uintptr(fd), "netlink"), changed: make(chan struct{})}
+	if w.links, err = Links(); err != nil {
+		w.socket.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Run follows the kernel's notices until ctx ends, then closes the watcher.
+func (w *Watcher) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { w.socket.Close() })
+	defer stop()
+	notice := make([]byte, 1<<16)
+	for {
+		// What a notice says does not matter, nor that some were lost
+		// (ENOBUFS): the state is read whole.
+		if _, err := w.socket.Read(notice); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("netif: read netlink: %w", err)
+		}
+		links, err := Links()
+		if err != nil {
+			return err
+		}
+		w.publish(links)
+	}
+}
+
+func (w *Watcher) publish(links map[string]Link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !maps.EqualFunc(w.links, links, Link.Equal) {
+		w.links = links
+		close(w.changed)
+		w.changed = make(chan struct{})
+	}
+}
+
+// Now returns the current state of all links by name, and a channel that is
+// closed at the next change. The map must not be changed.
+func (w *Watcher) Now() (map[string]Link, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.links, w.changed
+}
+
+// Link returns the current state of one link.
+func (w *Watcher) Link(name string) (Link, bool) {
+	links, _ := w.Now()
+	l, ok := links[name]
+	return l, ok
+}
