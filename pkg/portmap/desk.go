@@ -2,6 +2,7 @@ package portmap
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,6 +13,11 @@ const (
 	announcePort = 5350
 	serverPort   = 5351
 )
+
+// quarantine is how long a port that PCP gave up stays closed to other hosts,
+// so that what still arrives for the old one does not reach a new one
+// (RFC 6887, section 15).
+const quarantine = 120 * time.Second
 
 // firstFree is the lowest port that is given to a client that did not name it.
 const firstFree = 1024
@@ -24,14 +30,32 @@ type desk struct {
 	around    Surroundings
 	listening func(Protocol) []uint16
 	occupied  map[Protocol]*PortSet // what listening said, during one batch
+	released  map[Key]release       // ports in quarantine
 	serial    uint64
 	now       time.Time
 	changes   []Change
 }
 
+// release is a port that PCP gave up: who had it, and until when it rests.
+type release struct {
+	host  netip.Addr
+	until time.Time
+}
+
+func newDesk(o Options) desk {
+	return desk{
+		book:      newBook(),
+		policy:    o.Policy,
+		around:    o.Surroundings,
+		listening: o.Listening,
+		released:  make(map[Key]release),
+	}
+}
+
 // begin starts a batch.
 func (d *desk) begin() {
 	d.now = time.Now()
+	maps.DeleteFunc(d.released, func(_ Key, r release) bool { return !r.until.After(d.now) })
 	d.occupied = make(map[Protocol]*PortSet)
 	d.changes = nil
 }
@@ -159,6 +183,7 @@ func (d *desk) grant(before, m *Mapping, req Request) Answer {
 		Filters:     req.Filters,
 		Description: req.Description,
 		Disabled:    req.Disabled,
+		Contact:     req.Contact,
 	}
 	if lifetime > 0 {
 		claim.Expires = d.now.Add(lifetime)
@@ -259,6 +284,9 @@ func (d *desk) obstacle(req Request, port uint16) Refusal {
 		m.Internal.Addr() != req.Internal.Addr() && d.book.companion[req.Protocol].Has(port) {
 		return Conflict
 	}
+	if r, resting := d.released[key]; resting && r.host != req.Internal.Addr() {
+		return Conflict
+	}
 	if d.unusable(req.Protocol).Has(port) {
 		return PortInUse
 	}
@@ -274,6 +302,11 @@ func (d *desk) search(req Request) (Key, Refusal) {
 	candidates.subtract(d.book.taken[req.Protocol])
 	candidates.subtract(d.book.companion[req.Protocol])
 	candidates.subtract(d.unusable(req.Protocol))
+	for k := range d.released {
+		if k.Protocol == req.Protocol {
+			candidates.Remove(k.External)
+		}
+	}
 	for w := range firstFree / 64 {
 		candidates[w] = 0
 	}
@@ -387,7 +420,11 @@ func (d *desk) closeByPort(req Request) Answer {
 
 // drop takes claims off m, and with the last of them the mapping itself.
 func (d *desk) drop(m *Mapping, which func(Claim) bool) {
-	d.change(Change{Before: m, After: m.without(which)})
+	after := m.without(which)
+	if _, ok := m.Claim(PCP); ok && after == nil && m.External != 0 {
+		d.released[m.Key] = release{m.Internal.Addr(), d.now.Add(quarantine)}
+	}
+	d.change(Change{Before: m, After: after})
 }
 
 // change notes c and puts it in force on the desk's own book.
@@ -469,9 +506,9 @@ func (d *desk) evict() {
 	}
 }
 
-// release lets every PCP client renew with a new nonce, as some do when they
+// unbind lets every PCP client renew with a new nonce, as some do when they
 // see a new epoch.
-func (d *desk) release() {
+func (d *desk) unbind() {
 	for _, m := range slices.Clone(d.book.order) {
 		if c, ok := m.Claim(PCP); ok && c.Bound {
 			n := *m

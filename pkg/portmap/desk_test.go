@@ -30,14 +30,13 @@ func testPolicy() *Policy {
 }
 
 func testDesk() *desk {
-	d := &desk{
-		book:      newBook(),
-		policy:    testPolicy(),
-		around:    Surroundings{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
-		listening: func(Protocol) []uint16 { return []uint16{8443} },
-	}
+	d := newDesk(Options{
+		Policy:       testPolicy(),
+		Surroundings: Surroundings{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
+		Listening:    func(Protocol) []uint16 { return []uint16{8443} },
+	})
 	d.begin()
-	return d
+	return &d
 }
 
 // ask is a request in the words of the protocols; zero fields are defaults.
@@ -229,6 +228,13 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, peer, TCP, 18080, 18080), ok(18081)},
 			{ask(UPnP, host, TCP, 18080, 18080), no(PortInUse)},
 		}},
+		{name: "a port that PCP gave up rests for others", steps: []step{
+			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
+			{ask(PCP, host, UDP, 40000, 0, closing), closed(1)},
+			{ask(UPnP, peer, UDP, 40000, 40000), no(Conflict)},
+			{ask(PCP, peer, UDP, 40000, 40000), ok(40001)},
+			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
+		}},
 		{name: "too many filters change nothing", set: func(d *desk) { d.policy.MaxFilters = 2 }, steps: []step{
 			{ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8", "3.0.0.0/8")), no(TooManyFilters)},
 			{ask(PCP, peer, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8")), ok(8080)},
@@ -343,10 +349,10 @@ func TestExpireDropsClaimByClaim(t *testing.T) {
 	}
 }
 
-func TestReleaseForgetsNonces(t *testing.T) {
+func TestNewEpochForgetsNonces(t *testing.T) {
 	d := testDesk()
 	d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
-	d.release()
+	d.unbind()
 	if a := d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
 		t.Fatalf("first renewal after the reset: %v", a.Refusal)
 	}

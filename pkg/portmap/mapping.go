@@ -89,6 +89,7 @@ type Claim struct {
 	Description string
 	Disabled    bool   // UPnP NewEnabled=0: held, but not forwarded
 	ID          uint16 // WANIPv6FirewallControl UniqueID; 0: none
+	Contact     any    // where the server that took the request answered; never stored
 }
 
 // same reports whether c and o are the same hold, perhaps with other terms:

@@ -34,6 +34,7 @@ type Request struct {
 	Filters     []Filter
 	Description string
 	Disabled    bool
+	Contact     any  // kept with the claim for its server
 	ThirdParty  bool // the client may name another host's address (PCP THIRD_PARTY)
 
 	// KeepFilters adds Filters to those that the claim has instead of

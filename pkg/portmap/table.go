@@ -71,7 +71,7 @@ type pending struct {
 func NewTable(o Options) *Table {
 	return &Table{
 		Options:  o,
-		desk:     desk{book: newBook(), policy: o.Policy, around: o.Surroundings, listening: o.Listening},
+		desk:     newDesk(o),
 		queue:    make(chan pending, queueLength),
 		control:  make(chan func()),
 		started:  make(chan struct{}),
@@ -324,7 +324,7 @@ func (t *Table) SetSurroundings(ctx context.Context, s Surroundings) error {
 		}
 		if changed {
 			t.desk.begin()
-			t.desk.release()
+			t.desk.unbind()
 			t.enforce(true)
 		}
 	})
@@ -341,7 +341,7 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 		closed := len(t.desk.changes)
 		if closed > 0 {
 			t.Log.Warn("the new settings forbid mappings, which are closed", "count", closed)
-			t.desk.release()
+			t.desk.unbind()
 			t.enforce(true)
 		}
 	})
