@@ -1,0 +1,286 @@
+#!/bin/sh
+#
+# Tests the init script under every shell that runs it somewhere: each verb in
+# a scratch root, with a stand-in for the daemon. Prints only what is wrong.
+
+. "$(dirname "$0")/lab.sh"
+
+# stand_in prints a program that behaves like the daemon as far as the script
+# can see. /tmp/fault in the root makes it fail with that text; /tmp/deaf makes
+# it ignore SIGTERM; it takes the seconds in /tmp/slow to stop.
+stand_in() {
+  cat <<'END'
+#!/bin/sh
+echo "$*" >>/tmp/calls
+if [ -f /tmp/fault ]; then
+  cat /tmp/fault >&2
+  exit 1
+fi
+{
+  trap 'kill $!; [ ! -f /tmp/slow ] || sleep "$(cat /tmp/slow)"; rm /var/run/miniupnpd.pid; exit' TERM
+  [ ! -f /tmp/deaf ] || trap '' TERM
+  while :; do sleep 60 & wait; done
+} >/dev/null 2>&1 &
+echo $! >/var/run/miniupnpd.pid
+END
+}
+
+# complain counts what is wrong, and says it.
+complain() {
+  wrong=$((wrong + 1))
+  printf '%s: %s: %s\n' "$shell" "$case" "$1"
+}
+
+# expect runs the script with the verb $3 and compares its exit code with $1
+# and what it prints with $2.
+expect() {
+  # shellcheck disable=SC2086 # "busybox ash" is two words, no verb is none
+  got=$(chroot "$root" $shell /etc/init.d/miniupnpd $3 2>&1)
+  code=$?
+  [ "$code" = "$1" ] || complain "$3: exit $code, want $1"
+  [ "$got" = "$2" ] || complain "$3: printed '$got', want '$2'"
+}
+
+# holds complains unless the command after the text $1 succeeds.
+holds() {
+  text=$1
+  shift
+  "$@" || complain "not so: $text"
+}
+
+# fresh starts the case called $1 with nothing started and the settings that
+# standard input adds to those of a router with one LAN.
+fresh() {
+  case=$1
+  rm -f "$root"/tmp/calls "$root"/tmp/fault "$root"/tmp/slow "$root"/tmp/deaf \
+    "$root"/var/db/upnp.leases "$root"/mnt/kd/upnp.leases "$root"/run/miniupnpd.pid
+  {
+    echo 'EXTIF=eth0 INTIF=eth1 INTIP=192.168.50.1 INTNM=255.255.255.0'
+    cat
+  } >"$root/tmp/etc/rc.conf"
+}
+
+enabled='UPNP_ENABLE_NATPMP="yes" UPNP_LISTEN="INTIF"'
+starting='Starting miniupnpd...'
+stopping='Stopping miniupnpd...'
+pidfile() { cat "$root/run/miniupnpd.pid"; }
+running() { [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "${2:-miniupnpd}" ] && [ -e "/proc/$1/exe" ]; }
+
+test_usage() {
+  fresh usage </dev/null
+  for verb in '' reload --help; do
+    expect 0 'Usage: start|stop|restart' "$verb"
+  done
+}
+
+test_not_enabled() {
+  while read -r settings; do
+    fresh "not enabled: $settings" <<END
+$settings
+END
+    for verb in init start restart stop; do
+      expect 0 '' "$verb"
+    done
+    expect 3 'miniupnpd is stopped' status
+    holds 'nothing was started' [ ! -e "$root/tmp/calls" ]
+    holds 'no lease file was made' [ ! -e "$root/mnt/kd/upnp.leases" ]
+  done <<'END'
+UPNP_LISTEN="INTIF"
+UPNP_ENABLE_NATPMP="no" UPNP_ENABLE_UPNP="no" UPNP_LISTEN="INTIF"
+UPNP_ENABLE_NATPMP="Yes" UPNP_ENABLE_UPNP="1" UPNP_LISTEN="INTIF"
+UPNP_ENABLE_UPNP="yes"
+UPNP_ENABLE_UPNP="yes" UPNP_LISTEN="eth1 intif EXTIF"
+UPNP_ENABLE_UPNP="yes" UPNP_LISTEN="INT2IF"
+UPNP_ENABLE_UPNP="yes" UPNP_LISTEN="INTIF" INTIF="none"
+UPNP_ENABLE_UPNP="yes" UPNP_LISTEN="INTIF" INTIF=""
+UPNP_ENABLE_UPNP="yes" UPNP_LISTEN="INTIF" INTIP=""
+UPNP_ENABLE_UPNP="yes" UPNP_LISTEN="INTIF" INTNM=""
+END
+}
+
+test_enabled() {
+  while read -r settings; do
+    fresh "enabled: $settings" <<END
+$settings
+END
+    expect 0 "$starting" start
+    expect 0 "$stopping" stop
+  done <<'END'
+UPNP_ENABLE_UPNP="yes" UPNP_LISTEN="INTIF"
+UPNP_ENABLE_NATPMP="yes" UPNP_LISTEN="nonsense INT2IF INTIF"
+UPNP_ENABLE_NATPMP="yes" UPNP_LISTEN="DMZIF" DMZIF=eth3 DMZIP=10.5.5.1 DMZNM=255.255.255.252
+UPNP_ENABLE_NATPMP="yes" UPNP_LISTEN="INT4IF" INT4IF=eth4 INT4IP=10.6.6.1 INT4NM=255.255.255.0
+END
+}
+
+test_life() {
+  fresh life <<END
+$enabled
+END
+  expect 0 "$starting" init
+  holds 'the daemon reads rc.conf' [ "$(cat "$root/tmp/calls")" = '-c /etc/rc.conf' ]
+  holds 'the status page finds the leases' [ "$(readlink "$root/var/db/upnp.leases")" = /mnt/kd/upnp.leases ]
+  holds 'the lease file exists' [ -f "$root/mnt/kd/upnp.leases" ]
+  pid=$(pidfile)
+  expect 0 "miniupnpd is running (process $pid)" status
+
+  echo 'UDP:4001:192.168.50.10:4000:0:kept' >"$root/mnt/kd/upnp.leases"
+  expect 0 "$stopping
+$starting" restart
+  holds 'restart ends the old process' [ ! -e "/proc/$pid/exe" ]
+  holds 'restart starts a new one' running "$(pidfile)"
+  holds 'restart keeps the leases' [ -s "$root/mnt/kd/upnp.leases" ]
+
+  pid=$(pidfile)
+  echo "UPNP_LISTEN='unterminated" >"$root/tmp/etc/rc.conf"
+  expect 0 "miniupnpd is running (process $pid)" status
+  expect 0 "$stopping" stop
+  holds 'stop ends the process' [ ! -e "/proc/$pid/exe" ]
+  holds 'the pid file is gone' [ ! -e "$root/run/miniupnpd.pid" ]
+  holds 'stop keeps the leases' [ -s "$root/mnt/kd/upnp.leases" ]
+  expect 0 '' stop
+  expect 3 'miniupnpd is stopped' status
+}
+
+test_boot_and_shutdown() {
+  fresh 'boot and shutdown' <<END
+$enabled
+END
+  # shellcheck disable=SC2086 # "busybox ash" is two words
+  chroot "$root" $shell /etc/runlevels/default/S54miniupnpd init >/dev/null
+  holds 'the boot link starts it' running "$(pidfile)"
+  # shellcheck disable=SC2086
+  chroot "$root" $shell /etc/runlevels/default/K09miniupnpd stop >/dev/null
+  holds 'the shutdown link stops it' [ ! -e "$root/run/miniupnpd.pid" ]
+}
+
+test_cannot_start() {
+  fresh 'cannot start' <<END
+$enabled
+END
+  echo 'miniupnpd: no such interface: eth1' >"$root/tmp/fault"
+  for verb in init start restart; do
+    expect 1 "$starting
+miniupnpd: no such interface: eth1" "$verb"
+  done
+}
+
+test_stale_pid_file() {
+  sleep 60 &
+  stranger=$!
+  for text in "$stranger" "$stranger
+999" 4194304 '' garbage '../self'; do
+    fresh "pid file left over: $text" <<END
+$enabled
+END
+    printf '%s\n' "$text" >"$root/run/miniupnpd.pid"
+    expect 3 'miniupnpd is stopped' status
+    expect 0 "$stopping" stop
+    holds 'the pid file is gone' [ ! -e "$root/run/miniupnpd.pid" ]
+    holds 'the other program lives' running "$stranger" sleep
+  done
+  kill "$stranger"
+}
+
+# The C daemon does not truncate the file: an older, longer number leaves a tail.
+test_pid_file_with_tail() {
+  fresh 'pid file with a tail' <<END
+$enabled
+END
+  expect 0 "$starting" start
+  pid=$(pidfile)
+  echo 999 >>"$root/run/miniupnpd.pid"
+  expect 0 "miniupnpd is running (process $pid)" status
+  expect 0 "$stopping" stop
+  holds 'stop ends the process' [ ! -e "/proc/$pid/exe" ]
+}
+
+test_slow_stop() {
+  fresh 'slow stop' <<END
+$enabled
+END
+  echo 0.5 >"$root/tmp/slow"
+  expect 0 "$starting" start
+  pid=$(pidfile)
+  expect 0 "$stopping" stop
+  holds 'stop waits for the end' [ ! -e "/proc/$pid/exe" ]
+}
+
+# AstLinux's busybox sleeps whole seconds only.
+test_whole_seconds() {
+  fresh 'sleep takes whole seconds' <<END
+$enabled
+END
+  sleeper=$root/usr/local/bin/sleep
+  cat >"$sleeper" <<'END'
+#!/bin/sh
+case $1 in
+*.*) echo "sleep: invalid number '$1'" >&2; exit 1 ;;
+esac
+exec /bin/sleep "$@"
+END
+  chmod 755 "$sleeper"
+  echo 1 >"$root/tmp/slow"
+  expect 0 "$starting" start
+  expect 0 "$stopping" stop
+  rm "$sleeper"
+}
+
+test_deaf() {
+  fresh 'does not stop' <<END
+$enabled
+END
+  touch "$root/tmp/deaf"
+  expect 0 "$starting" start
+  pid=$(pidfile)
+  expect 1 "$stopping
+miniupnpd: process $pid does not stop; end it with: kill -9 $pid" restart
+  expect 0 "miniupnpd is running (process $pid)" status
+  kill -9 "$pid"
+}
+
+# test_shell runs all cases under shell $1, with the folder $2 to work in.
+test_shell() {
+  shell=$1 wrong=0
+  mkdir "$2" && stand_in >"$2.daemon" && scratch_root "$2" "$2.daemon" || exit 1
+  test_usage
+  test_not_enabled
+  test_enabled
+  test_life
+  test_boot_and_shutdown
+  test_cannot_start
+  test_stale_pid_file
+  test_pid_file_with_tail
+  test_slow_stop
+  test_whole_seconds
+  test_deaf
+  [ "$wrong" = 0 ]
+}
+
+# test_shells runs them under all shells side by side, in the folder $1.
+test_shells() {
+  jobs=
+  for shell in 'busybox ash' dash 'bash --posix'; do
+    test_shell "$shell" "$1/${shell%% *}" &
+    jobs="$jobs $!"
+  done
+  result=0
+  for job in $jobs; do
+    wait "$job" || result=1
+  done
+  exit $result
+}
+
+case $1 in
+inside)
+  test_shells "$2"
+  ;;
+*)
+  need_root
+  need busybox:busybox dash:dash bash:bash
+  box=$(mktemp -d) || exit 1
+  trap 'rm -rf "$box"' EXIT
+  # The processes of the tests live in a namespace of their own and end with it.
+  unshare --mount --pid --fork --kill-child --mount-proc "$0" inside "$box"
+  ;;
+esac
