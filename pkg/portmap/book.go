@@ -17,6 +17,7 @@ type target struct {
 type book struct {
 	byKey     map[Key]*Mapping
 	byTarget  map[target][]*Mapping // oldest first
+	byID      map[uint16]*Mapping   // by a claim's UniqueID
 	perHost   map[netip.Addr]int
 	order     []*Mapping            // by Serial
 	taken     map[Protocol]*PortSet // external ports in use
@@ -27,6 +28,7 @@ func newBook() *book {
 	return &book{
 		byKey:     make(map[Key]*Mapping),
 		byTarget:  make(map[target][]*Mapping),
+		byID:      make(map[uint16]*Mapping),
 		perHost:   make(map[netip.Addr]int),
 		taken:     map[Protocol]*PortSet{TCP: {}, UDP: {}},
 		companion: map[Protocol]*PortSet{TCP: {}, UDP: {}},
@@ -36,6 +38,8 @@ func newBook() *book {
 // apply carries out c: the only way a book changes.
 func (b *book) apply(c Change) {
 	if c.renewal() {
+		b.number(c.Before, nil)
+		b.number(c.After, c.After)
 		b.replace(c.After)
 		return
 	}
@@ -70,8 +74,20 @@ func (b *book) reserve(m *Mapping) {
 	}
 }
 
+// number makes the UniqueIDs of m's claims lead to now, or to nothing.
+func (b *book) number(m, now *Mapping) {
+	for _, c := range m.Claims {
+		if c.ID != 0 && now != nil {
+			b.byID[c.ID] = now
+		} else if c.ID != 0 {
+			delete(b.byID, c.ID)
+		}
+	}
+}
+
 func (b *book) insert(m *Mapping) {
 	b.byKey[m.Key] = m
+	b.number(m, m)
 	t := target{m.Protocol, m.Internal}
 	b.byTarget[t] = insertBySerial(b.byTarget[t], m)
 	b.order = insertBySerial(b.order, m)
@@ -84,6 +100,7 @@ func (b *book) insert(m *Mapping) {
 
 func (b *book) remove(m *Mapping) {
 	delete(b.byKey, m.Key)
+	b.number(m, nil)
 	t := target{m.Protocol, m.Internal}
 	if left := removeBySerial(b.byTarget[t], m); len(left) > 0 {
 		b.byTarget[t] = left

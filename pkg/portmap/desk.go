@@ -32,6 +32,7 @@ type desk struct {
 	occupied  map[Protocol]*PortSet // what listening said, during one batch
 	released  map[Key]release       // ports in quarantine
 	serial    uint64
+	lastID    uint16
 	now       time.Time
 	changes   []Change
 }
@@ -62,10 +63,33 @@ func (d *desk) begin() {
 
 // decide answers one request.
 func (d *desk) decide(req Request) Answer {
-	if req.Op == Close {
+	switch {
+	case req.ID != 0:
+		return d.decideByID(req)
+	case req.Op == Close:
 		return d.close(req)
 	}
 	return d.open(req)
+}
+
+// decideByID renews or gives up one pinhole that UPnP opened
+// (WANIPv6FirewallControl:1, sections 2.6.4 and 2.6.5).
+func (d *desk) decideByID(req Request) Answer {
+	m := d.book.byID[req.ID]
+	switch {
+	case m == nil:
+		return Answer{Refusal: NotFound}
+	case d.policy.Secure && m.Internal.Addr() != req.Client:
+		return Answer{Refusal: NotAuthorized, Mapping: m}
+	case req.Op == Close:
+		d.drop(m, func(c Claim) bool { return c.ID == req.ID })
+		return Answer{Closed: 1}
+	}
+	claim := m.Claims[slices.IndexFunc(m.Claims, func(c Claim) bool { return c.ID == req.ID })]
+	claim.Expires = d.now.Add(req.Lifetime)
+	after := m.with(claim)
+	d.change(Change{Before: m, After: after})
+	return Answer{Mapping: after, Lifetime: req.Lifetime, ID: req.ID}
 }
 
 // open creates or renews a mapping.
@@ -121,7 +145,7 @@ func (d *desk) existing(req Request) (*Mapping, Refusal) {
 		}
 	}
 	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
-		if c, ok := m.Claim(UPnP); req.Origin == UPnP && ok && !slices.Equal(c.Filters, req.Filters) {
+		if c, ok := m.Claim(UPnP); req.Origin == UPnP && ok && m.External != 0 && !slices.Equal(c.Filters, req.Filters) {
 			continue
 		}
 		return m, d.joins(m, req)
@@ -188,7 +212,9 @@ func (d *desk) grant(before, m *Mapping, req Request) Answer {
 	if lifetime > 0 {
 		claim.Expires = d.now.Add(lifetime)
 	}
-	if held, ok := m.Claim(req.Origin); ok {
+	if m.Pinhole.IsValid() && req.Origin == UPnP {
+		claim.ID = d.pinholeID(m, req.Filters)
+	} else if held, ok := m.Claim(req.Origin); ok {
 		claim = claim.amend(held, req)
 	}
 	if limit := d.policy.MaxFilters; limit > 0 && len(claim.Filters) > limit {
@@ -199,7 +225,21 @@ func (d *desk) grant(before, m *Mapping, req Request) Answer {
 	}
 	after := m.with(claim)
 	d.change(Change{Before: before, After: after})
-	return Answer{Mapping: after, Lifetime: lifetime}
+	return Answer{Mapping: after, Lifetime: lifetime, ID: claim.ID}
+}
+
+// pinholeID returns the UniqueID of UPnP's pinhole for these remote peers: the
+// same five-tuple keeps its own, others get the next one that is free.
+func (d *desk) pinholeID(m *Mapping, filters []Filter) uint16 {
+	for _, c := range m.Claims {
+		if c.Origin == UPnP && slices.Equal(c.Filters, filters) {
+			return c.ID
+		}
+	}
+	for d.lastID++; d.lastID == 0 || d.book.byID[d.lastID] != nil; {
+		d.lastID++
+	}
+	return d.lastID
 }
 
 // amend carries over what the request leaves as it was.

@@ -272,7 +272,7 @@ func TestDesk(t *testing.T) {
 			}
 			checkBook(t, d.book)
 			d.undo(0)
-			if n := len(d.book.byKey) + len(d.book.byTarget) + len(d.book.order) + len(d.book.perHost); n != 0 {
+			if n := len(d.book.byKey) + len(d.book.byID) + len(d.book.byTarget) + len(d.book.order) + len(d.book.perHost); n != 0 {
 				t.Errorf("undo leaves %d entries in the indices", n)
 			}
 		})
@@ -286,7 +286,7 @@ func checkBook(t *testing.T, b *book) {
 	for _, m := range b.byKey {
 		fresh.insert(m)
 	}
-	if len(fresh.order) != len(b.order) || len(fresh.byTarget) != len(b.byTarget) || len(fresh.perHost) != len(b.perHost) {
+	if len(fresh.order) != len(b.order) || len(fresh.byTarget) != len(b.byTarget) || len(fresh.byID) != len(b.byID) || len(fresh.perHost) != len(b.perHost) {
 		t.Fatalf("indices differ in size: order %d/%d, targets %d/%d, hosts %d/%d",
 			len(b.order), len(fresh.order), len(b.byTarget), len(fresh.byTarget), len(b.perHost), len(fresh.perHost))
 	}
@@ -359,6 +359,48 @@ func TestNewEpochForgetsNonces(t *testing.T) {
 	if a := d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotAuthorized {
 		t.Fatalf("the new nonce does not bind: %v", a.Refusal)
 	}
+}
+
+func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
+	d := testDesk()
+	inside := netip.MustParseAddr("2001:db8:50::10")
+	hole := func(change ...func(*Request)) Request {
+		return ask(UPnP, inside, TCP, 8080, 0, append(change, anyPort)...)
+	}
+	first := d.decide(hole())
+	if first.Refusal != Granted || first.ID == 0 {
+		t.Fatalf("first pinhole: %v, id %d", first.Refusal, first.ID)
+	}
+	if again := d.decide(hole()); again.ID != first.ID {
+		t.Errorf("the same five-tuple again: id %d, want %d", again.ID, first.ID)
+	}
+	other := d.decide(hole(from("2001:db8:99::2/128")))
+	if other.ID == 0 || other.ID == first.ID {
+		t.Errorf("another remote host: id %d, want another than %d", other.ID, first.ID)
+	}
+	if got := d.decide(ask(PCP, inside, TCP, 8080, 8080)); len(got.Mapping.Claims) != 3 {
+		t.Errorf("PCP holds the same target with %d claims, want 3", len(got.Mapping.Claims))
+	}
+	byID := func(o Op, client netip.Addr, id uint16) Refusal {
+		return d.decide(Request{Op: o, Origin: UPnP, Client: client, ID: id, Lifetime: time.Hour}).Refusal
+	}
+	foreign := netip.MustParseAddr("2001:db8:50::11")
+	for _, tt := range []struct {
+		name string
+		got  Refusal
+		want Refusal
+	}{
+		{"renew", byID(Open, inside, other.ID), Granted},
+		{"renew foreign", byID(Open, foreign, other.ID), NotAuthorized},
+		{"close foreign", byID(Close, foreign, other.ID), NotAuthorized},
+		{"close", byID(Close, inside, other.ID), Granted},
+		{"close again", byID(Close, inside, other.ID), NotFound},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, tt.got, tt.want)
+		}
+	}
+	checkBook(t, d.book)
 }
 
 func TestPolicyRules(t *testing.T) {

@@ -29,6 +29,9 @@ type Request struct {
 	Last     uint16
 	Exact    bool
 
+	// ID selects a pinhole that UPnP opened: Open renews it, Close gives it up.
+	ID uint16
+
 	Lifetime    time.Duration // Open: what the client asks, 0 means for ever
 	Nonce       Nonce         // PCP
 	Filters     []Filter
@@ -50,6 +53,8 @@ type Answer struct {
 	Mapping *Mapping
 	// Lifetime is what was granted; 0 means for ever.
 	Lifetime time.Duration
+	// ID is the UniqueID of a pinhole that UPnP opened.
+	ID uint16
 	// Closed counts the claims that a Close took away.
 	Closed int
 }
