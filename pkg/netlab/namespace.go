@@ -1,0 +1,125 @@
+// Package netlab builds routers, clients and uplinks out of network
+// namespaces for tests: it needs root, iproute2 and, for rules, iptables.
+package netlab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is a network namespace of its own; in the lab, one host.
+type Namespace struct {
+	Name string // as ip netns knows it
+}
+
+// made counts namespaces, so that the names of one process differ.
+var made atomic.Uint32
+
+// New makes a namespace whose loopback is up. It is gone, with every process
+// in it, when the test ends. The role is only part of its name.
+func New(t testing.TB, role string) *Namespace {
+	t.Helper()
+	n := &Namespace{Name: fmt.Sprintf("netlab-%d-%d-%s", os.Getpid(), made.Add(1), role)}
+	ip(t, "netns", "add", n.Name)
+	t.Cleanup(func() { n.remove(t) })
+	n.IP(t, "link", "set", "lo", "up")
+	return n
+}
+
+// remove ends the namespace's processes and deletes it.
+func (n *Namespace) remove(t testing.TB) {
+	out, err := exec.Command("ip", "netns", "pids", n.Name).Output()
+	if err != nil {
+		t.Errorf("netlab: processes of %s: %v", n.Name, err)
+	}
+	for _, field := range strings.Fields(string(out)) {
+		if pid, err := strconv.Atoi(field); err == nil && pid != os.Getpid() {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	if out, err := exec.Command("ip", "netns", "del", n.Name).CombinedOutput(); err != nil {
+		t.Errorf("netlab: delete %s: %v: %s", n.Name, err, out)
+	}
+}
+
+// ip runs the ip tool and fails the test if that fails.
+func ip(t testing.TB, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s(the lab needs root and iproute2)", strings.Join(args, " "), err, out)
+	}
+}
+
+// IP runs the ip tool on the namespace: n.IP(t, "link", "set", "lo", "up").
+func (n *Namespace) IP(t testing.TB, args ...string) {
+	t.Helper()
+	ip(t, append([]string{"-netns", n.Name}, args...)...)
+}
+
+// Sysctl sets a kernel parameter of the namespace by its path below
+// /proc/sys, "net/ipv4/ip_forward".
+func (n *Namespace) Sysctl(t testing.TB, name, value string) {
+	t.Helper()
+	if err := n.Do(func() error { return os.WriteFile("/proc/sys/"+name, []byte(value), 0) }); err != nil {
+		t.Fatalf("netlab: sysctl in %s: %v", n.Name, err)
+	}
+}
+
+// Command prepares a command that runs in the namespace. The namespace's end
+// is the end of the process.
+func (n *Namespace) Command(name string, args ...string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", n.Name, name}, args...)...)
+}
+
+// Run runs a command in the namespace, fails the test if the command fails,
+// and returns what it printed.
+func (n *Namespace) Run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := n.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("netlab: %s %s in %s: %v: %s", name, strings.Join(args, " "), n.Name, err, out)
+	}
+	return string(out)
+}
+
+// Do calls f on a thread that is in the namespace, and returns what f returns.
+// Sockets that f opens and processes that f starts belong to the namespace for
+// good; goroutines that f starts do not. f must not end the test.
+func (n *Namespace) Do(f func() error) error {
+	return onOwnThread(func() error {
+		fd, err := os.Open("/run/netns/" + n.Name)
+		if err != nil {
+			return err
+		}
+		defer fd.Close()
+		if err := unix.Setns(int(fd.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("netlab: enter %s: %w", n.Name, err)
+		}
+		return f()
+	})
+}
+
+// onOwnThread calls f on a thread that ends with it. The main thread cannot
+// end, and /proc/PID speaks of it, so f never gets that one.
+func onOwnThread(f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			result <- onOwnThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		result <- f()
+	}()
+	return <-result
+}
