@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -78,6 +79,23 @@ func dump(request int, each func(syscall.NetlinkMessage)) error {
 	return nil
 }
 
+// attributes walks the attributes behind a message's fixed part: length, type
+// and value, each at a multiple of four octets.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofRtAttr {
+			length := int(binary.NativeEndian.Uint16(b))
+			if length < unix.SizeofRtAttr || length > len(b) {
+				return
+			}
+			if !yield(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofRtAttr:length]) {
+				return
+			}
+			b = b[min(len(b), (length+3)&^3):]
+		}
+	}
+}
+
 func readLinks() (map[int]*Link, error) {
 	links := make(map[int]*Link)
 	err := dump(unix.RTM_GETLINK, func(m syscall.NetlinkMessage) {
@@ -93,21 +111,17 @@ func parseLink(m syscall.NetlinkMessage) (*Link, bool) {
 	if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
 		return nil, false
 	}
-	attrs, err := syscall.ParseNetlinkRouteAttr(&m)
-	if err != nil {
-		return nil, false
-	}
 	flags := binary.NativeEndian.Uint32(m.Data[8:12])
 	l := &Link{
 		Index: int(int32(binary.NativeEndian.Uint32(m.Data[4:8]))),
 		Up:    flags&unix.IFF_UP != 0 && flags&unix.IFF_LOWER_UP != 0,
 	}
-	for _, a := range attrs {
-		switch a.Attr.Type {
+	for kind, value := range attributes(m.Data[unix.SizeofIfInfomsg:]) {
+		switch kind {
 		case unix.IFLA_IFNAME:
-			l.Name = string(bytes.TrimRight(a.Value, "\x00"))
+			l.Name = string(bytes.TrimRight(value, "\x00"))
 		case unix.IFLA_ADDRESS:
-			l.Hardware = slices.Clone(net.HardwareAddr(a.Value))
+			l.Hardware = slices.Clone(net.HardwareAddr(value))
 		}
 	}
 	return l, l.Name != ""
@@ -128,23 +142,19 @@ func parseAddr(m syscall.NetlinkMessage) (index int, addr netip.Prefix, ok bool)
 	if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
 		return 0, netip.Prefix{}, false
 	}
-	attrs, err := syscall.ParseNetlinkRouteAttr(&m)
-	if err != nil {
-		return 0, netip.Prefix{}, false
-	}
 	var own netip.Addr
 	flags := uint32(m.Data[2])
-	for _, a := range attrs {
-		switch a.Attr.Type {
+	for kind, value := range attributes(m.Data[unix.SizeofIfAddrmsg:]) {
+		switch kind {
 		case unix.IFA_ADDRESS:
 			if !own.IsValid() {
-				own, _ = netip.AddrFromSlice(a.Value)
+				own, _ = netip.AddrFromSlice(value)
 			}
 		case unix.IFA_LOCAL:
-			own, _ = netip.AddrFromSlice(a.Value)
+			own, _ = netip.AddrFromSlice(value)
 		case unix.IFA_FLAGS:
-			if len(a.Value) == 4 {
-				flags = binary.NativeEndian.Uint32(a.Value)
+			if len(value) == 4 {
+				flags = binary.NativeEndian.Uint32(value)
 			}
 		}
 	}

@@ -1,0 +1,144 @@
+package netif
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlab"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 10 * time.Second
+
+// await follows w until it holds or patience ends.
+func await(t *testing.T, w *Watcher, what string, holds func(map[string]Link) bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		links, changed := w.Now()
+		if holds(links) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("%s is not seen; links: %+v", what, links)
+		}
+	}
+}
+
+func TestWatcherFollowsLinksAndAddresses(t *testing.T) {
+	ns := netlab.New(t, "netif")
+	var w *Watcher
+	err := ns.Do(func() (err error) {
+		w, err = Watch()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- ns.Do(func() error { return w.Run(ctx) }) }()
+
+	has := func(name, prefix string) func(map[string]Link) bool {
+		return func(links map[string]Link) bool {
+			return slices.Contains(links[name].Addrs, netip.MustParsePrefix(prefix))
+		}
+	}
+	ns.IP(t, "link", "add", "lan0", "type", "veth", "peer", "name", "far0")
+	ns.IP(t, "link", "set", "far0", "up")
+	await(t, w, "a new interface", func(l map[string]Link) bool { return l["lan0"].Index != 0 && !l["lan0"].Up })
+	ns.IP(t, "link", "set", "lan0", "up")
+	await(t, w, "an interface that goes up", func(l map[string]Link) bool { return l["lan0"].Up })
+	ns.IP(t, "address", "add", "2001:db8::1/64", "dev", "lan0", "nodad")
+	ns.IP(t, "address", "add", "192.168.50.1/24", "dev", "lan0")
+	await(t, w, "an IPv4 address", has("lan0", "192.168.50.1/24"))
+	await(t, w, "an IPv6 address", has("lan0", "2001:db8::1/64"))
+	if l, _ := w.Link("lan0"); !l.Addrs[0].Addr().Is4() {
+		t.Errorf("addresses = %v, want IPv4 first", l.Addrs)
+	}
+	ns.IP(t, "address", "add", "10.64.0.2", "peer", "10.64.0.1", "dev", "lan0")
+	await(t, w, "the own side of a link with a peer", has("lan0", "10.64.0.2/32"))
+	ns.IP(t, "address", "del", "192.168.50.1/24", "dev", "lan0")
+	await(t, w, "an address that goes", func(l map[string]Link) bool { return !has("lan0", "192.168.50.1/24")(l) })
+	ns.IP(t, "link", "set", "lan0", "down")
+	ns.IP(t, "link", "set", "lan0", "name", "lan9")
+	await(t, w, "a new name", func(l map[string]Link) bool { return l["lan9"].Index != 0 && l["lan0"].Index == 0 })
+	ns.IP(t, "link", "del", "lan9")
+	await(t, w, "an interface that goes", func(l map[string]Link) bool { return l["lan9"].Index == 0 })
+
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestListeningSeesWhatAnswersOnTheUplink(t *testing.T) {
+	ns := netlab.New(t, "netif")
+	ns.IP(t, "address", "add", "11.22.33.44/24", "dev", "lo")
+	ns.IP(t, "address", "add", "192.168.50.1/24", "dev", "lo")
+	external := netip.MustParseAddr("11.22.33.44")
+	err := ns.Do(func() error {
+		for _, at := range []string{"0.0.0.0:8443", "11.22.33.44:8444", "192.168.50.1:8445", "127.0.0.1:8446", "[::]:8447"} {
+			l, err := net.Listen("tcp", at)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+		}
+		u, err := net.ListenPacket("udp4", "0.0.0.0:5353")
+		if err != nil {
+			return err
+		}
+		defer u.Close()
+		tcp := Listening("tcp", external)
+		slices.Sort(tcp)
+		if want := []uint16{8443, 8444, 8447}; !slices.Equal(tcp, want) {
+			t.Errorf("TCP ports = %v, want %v", tcp, want)
+		}
+		if udp := Listening("udp", external); !slices.Equal(udp, []uint16{5353}) {
+			t.Errorf("UDP ports = %v, want 5353", udp)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FuzzMessage lets the parsers of kernel messages see anything.
+func FuzzMessage(f *testing.F) {
+	address := make([]byte, unix.SizeofIfAddrmsg)
+	address[0], address[1] = unix.AF_INET, 24
+	binary.NativeEndian.PutUint32(address[4:], 7)
+	address = binary.NativeEndian.AppendUint16(address, 8)
+	address = binary.NativeEndian.AppendUint16(address, unix.IFA_LOCAL)
+	f.Add(uint16(unix.RTM_NEWADDR), append(address, 192, 168, 50, 1))
+	f.Add(uint16(unix.RTM_NEWLINK), make([]byte, unix.SizeofIfInfomsg))
+	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
+		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: kind}, Data: data}
+		if l, ok := parseLink(m); ok && l.Name == "" {
+			t.Error("a link without a name")
+		}
+		if _, addr, ok := parseAddr(m); ok && !addr.IsValid() {
+			t.Error("an address that is none")
+		}
+	})
+}
+
+func FuzzListener(f *testing.F) {
+	f.Add([]byte("   0: 00000000:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		listener(line, true, netip.IPv4Unspecified())
+		listener(line, false, netip.IPv4Unspecified())
+	})
+}
