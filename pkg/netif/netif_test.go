@@ -124,6 +124,7 @@ func FuzzMessage(f *testing.F) {
 	address = binary.NativeEndian.AppendUint16(address, unix.IFA_LOCAL)
 	f.Add(uint16(unix.RTM_NEWADDR), append(address, 192, 168, 50, 1))
 	f.Add(uint16(unix.RTM_NEWLINK), make([]byte, unix.SizeofIfInfomsg))
+	f.Add(uint16(unix.RTM_NEWADDR), append(make([]byte, unix.SizeofIfAddrmsg), 12, 0, 1, 0, 9, 9)) // cut short
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
 		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: kind}, Data: data}
 		if l, ok := parseLink(m); ok && l.Name == "" {
