@@ -129,7 +129,7 @@ type Response struct {
 }
 
 // bare reports whether the response carries nothing but its result.
-func (r *Response) bare() bool {
+func (r Response) bare() bool {
 	return r.Result == UnsupportedVersion || r.Opcode > MapTCP
 }
 
