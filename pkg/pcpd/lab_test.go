@@ -1,0 +1,196 @@
+package pcpd_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"igdd/pkg/netlab"
+	"igdd/pkg/pcpd"
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+)
+
+// Addresses of the lab that netlab does not name.
+var (
+	linkLocal = netip.MustParsePrefix("fe80::1/64")
+	foreign   = netip.MustParsePrefix("10.9.9.9/32")
+	client    = netip.MustParseAddr("192.168.50.10")
+	second    = netip.MustParseAddr("192.168.50.11")
+	router    = netlab.RouterLAN.Addr()
+)
+
+// newLab builds the network that the vectors describe: two clients, one of
+// them with an address that is not the LAN's.
+func newLab(t *testing.T) *netlab.Lab {
+	t.Helper()
+	lab := netlab.NewLab(t, netlab.Layout{Clients: 2, IPv6: true})
+	lab.Clients[0].Address(t, "lo", foreign)
+	lab.Router.IP(t, "route", "add", foreign.String(), "dev", "lan0")
+	lab.WAN.IP(t, "route", "add", netlab.RouterLAN.Masked().String(), "via", netlab.RouterWAN.Addr().String())
+	return lab
+}
+
+// lan is the router's interface lan0.
+type lan struct {
+	index    int
+	prefixes []netip.Prefix
+}
+
+func (lan) Name() string               { return "lan0" }
+func (l lan) Index() int               { return l.index }
+func (l lan) Prefixes() []netip.Prefix { return l.prefixes }
+
+// setup is how a gateway is made.
+type setup struct {
+	natpmp, pcp, thirdParty bool
+	policy                  portmap.Policy
+	around                  portmap.Surroundings
+	listening               []uint16 // the router's own TCP ports
+	prefixes                []netip.Prefix
+}
+
+// standard is what most tests want.
+func standard() setup {
+	return setup{
+		natpmp: true, pcp: true,
+		policy: portmap.Policy{MinLifetime: 2 * time.Minute, MaxLifetime: 24 * time.Hour, MaxFilters: 4, Secure: true},
+		around: portmap.Surroundings{
+			External: netlab.RouterWAN.Addr(),
+			LANs:     []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6},
+			Own:      []netip.Addr{router, netlab.RouterLAN6.Addr(), netlab.RouterWAN.Addr()},
+		},
+		prefixes: []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal},
+	}
+}
+
+// gateway is a server with a table of its own on the lab's router.
+type gateway struct {
+	lab    *netlab.Lab
+	table  *portmap.Table
+	server *pcpd.Server
+	around portmap.Surroundings
+}
+
+// serve starts a gateway; it is gone when the test ends.
+func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
+	t.Helper()
+	g := &gateway{lab: lab, around: s.around}
+	log := slog.New(slog.DiscardHandler)
+	g.table = portmap.NewTable(portmap.Options{
+		Policy: &s.policy, Surroundings: s.around, Log: log,
+		Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
+		Listening: func(p portmap.Protocol) []uint16 {
+			if p == portmap.TCP {
+				return s.listening
+			}
+			return nil
+		},
+		Committed: func(_ []portmap.Change, reset bool) {
+			if reset {
+				g.server.Announce()
+			}
+		},
+	})
+	g.server = pcpd.New(pcpd.Options{
+		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Desk: g.table, Log: log,
+	})
+	var l *pcpd.Listener
+	err := lab.Router.Do(func() error {
+		dev, err := net.InterfaceByName("lan0")
+		if err == nil {
+			l, err = g.server.Listen(lan{dev.Index, s.prefixes})
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.run(t, l)
+	return g
+}
+
+// run lets table and listener work until the test ends.
+func (g *gateway) run(t *testing.T, l *pcpd.Listener) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- g.table.Run(ctx) }()
+	<-g.table.Started()
+	go func() { ended <- l.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// SetUplink changes the external address.
+func (g *gateway) SetUplink(a netip.Addr) error {
+	g.around.External = a
+	return g.table.SetSurroundings(context.Background(), g.around)
+}
+
+// Exchange sends a request and waits for a reply.
+func (g *gateway) Exchange(side string, source, destination netip.Addr, request []byte, wait time.Duration) ([]byte, netip.Addr, error) {
+	host := g.host(side, source)
+	c, err := g.open(host, netip.AddrPortFrom(source, 0))
+	if err != nil {
+		return nil, netip.Addr{}, err
+	}
+	defer c.Close()
+	if err := send(c, host, destination, request); err != nil {
+		return nil, netip.Addr{}, err
+	}
+	c.SetReadDeadline(time.Now().Add(wait))
+	reply := make([]byte, 4096)
+	n, from, err := c.ReadFromUDPAddrPort(reply)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, netip.Addr{}, nil
+	}
+	if err == nil && from.Port() != 5351 {
+		err = errors.New("reply from port " + strconv.Itoa(int(from.Port())))
+	}
+	return reply[:n], from.Addr().WithZone(""), err
+}
+
+// host returns the namespace that has a source address.
+func (g *gateway) host(side string, source netip.Addr) *netlab.Namespace {
+	switch {
+	case side == "wan":
+		return g.lab.WAN
+	case source == second || strings.HasSuffix(source.String(), "::11"):
+		return g.lab.Clients[1]
+	}
+	return g.lab.Clients[0]
+}
+
+// open makes a client's socket.
+func (g *gateway) open(host *netlab.Namespace, source netip.AddrPort) (c *net.UDPConn, err error) {
+	err = host.Do(func() error { c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(source)); return err })
+	return c, err
+}
+
+// send sends a request to port 5351, to a link-local address through eth0.
+func send(c *net.UDPConn, host *netlab.Namespace, destination netip.Addr, request []byte) error {
+	return host.Do(func() error {
+		if destination.IsLinkLocalUnicast() {
+			dev, err := net.InterfaceByName("eth0")
+			if err != nil {
+				return err
+			}
+			destination = destination.WithZone(strconv.Itoa(dev.Index))
+		}
+		_, err := c.WriteToUDPAddrPort(request, netip.AddrPortFrom(destination, 5351))
+		return err
+	})
+}

@@ -1,0 +1,102 @@
+package pcpd
+
+import (
+	"net/netip"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/portmap"
+)
+
+// serveNATPMP answers a NAT-PMP request, or one of any version when PCP is
+// off.
+func (x exchange) serveNATPMP() {
+	r, err := natpmp.ParseRequest(x.packet)
+	switch {
+	case err == natpmp.ErrVersion:
+		x.reply(natpmp.Response{Result: natpmp.UnsupportedVersion, Epoch: x.Desk.Epoch()}.Append(nil))
+	case err == natpmp.ErrOpcode:
+		x.reply(natpmp.AppendUnsupportedOpcode(nil, x.packet, x.Desk.Epoch()))
+	case err != nil: // gets silence
+	case r.Opcode == natpmp.Address:
+		x.reply(x.addressResponse().Append(nil))
+	case r.Lifetime == 0:
+		x.Desk.Submit(natpmpClose(r, x.client.Addr()), func(a portmap.Answer) { x.answerClose(r, a) })
+	default:
+		x.Desk.Submit(natpmpOpen(r, x.client.Addr()), func(a portmap.Answer) { x.answerOpen(r, a) })
+	}
+}
+
+// addressResponse tells the external address (RFC 6886, section 3.2).
+func (s *Server) addressResponse() natpmp.Response {
+	r := natpmp.Response{Opcode: natpmp.Address, Epoch: s.Desk.Epoch(), External: s.Desk.External()}
+	if !r.External.IsValid() {
+		r.Result = natpmp.NetworkFailure
+	}
+	return r
+}
+
+// natpmpOpen words a request for a mapping. The text of the mapping is left to
+// the desk: NAT-PMP has none.
+func natpmpOpen(r natpmp.Request, client netip.Addr) portmap.Request {
+	return portmap.Request{
+		Op: portmap.Open, Origin: portmap.NATPMP, Client: client,
+		Protocol: protocolOf(r.Opcode),
+		Internal: netip.AddrPortFrom(client, r.InternalPort),
+		External: r.SuggestedPort,
+		Lifetime: r.Lifetime,
+	}
+}
+
+// natpmpClose words a delete, of one mapping or, with internal port 0, of all
+// that the client has in the protocol. The external port does not matter (RFC
+// 6886, section 3.4).
+func natpmpClose(r natpmp.Request, client netip.Addr) portmap.Request {
+	return portmap.Request{
+		Op: portmap.Close, Origin: portmap.NATPMP, Client: client,
+		Protocol: protocolOf(r.Opcode),
+		Internal: netip.AddrPortFrom(client, r.InternalPort),
+	}
+}
+
+func protocolOf(op natpmp.Opcode) portmap.Protocol {
+	if op == natpmp.MapTCP {
+		return portmap.TCP
+	}
+	return portmap.UDP
+}
+
+func (x exchange) answerOpen(r natpmp.Request, a portmap.Answer) {
+	reply := natpmp.Response{Opcode: r.Opcode, InternalPort: r.InternalPort}
+	if a.Refusal == portmap.Granted {
+		reply.ExternalPort, reply.Lifetime = a.Mapping.External, a.Lifetime
+	}
+	x.answerNATPMP(reply, a.Refusal)
+}
+
+// answerClose says that a mapping is gone, also if there was none (RFC 6886,
+// section 3.4).
+func (x exchange) answerClose(r natpmp.Request, a portmap.Answer) {
+	x.answerNATPMP(natpmp.Response{Opcode: r.Opcode, InternalPort: r.InternalPort}, a.Refusal)
+}
+
+func (x exchange) answerNATPMP(reply natpmp.Response, refusal portmap.Refusal) {
+	if refusal == portmap.Stopping {
+		return
+	}
+	reply.Result, reply.Epoch = natpmpResult(refusal), x.Desk.Epoch()
+	x.reply(reply.Append(nil))
+}
+
+// natpmpResult words a refusal with one of the few codes there are (RFC 6886,
+// section 3.5).
+func natpmpResult(refusal portmap.Refusal) natpmp.Result {
+	switch refusal {
+	case portmap.Granted:
+		return natpmp.Success
+	case portmap.NotAuthorized, portmap.BadTarget:
+		return natpmp.NotAuthorized
+	case portmap.NoExternalAddress:
+		return natpmp.NetworkFailure
+	}
+	return natpmp.OutOfResources
+}

@@ -1,0 +1,174 @@
+package pcpd
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"time"
+
+	"igdd/pkg/pcp"
+	"igdd/pkg/portmap"
+)
+
+// servePCP answers a PCP request, or one of a version that is not served.
+func (x exchange) servePCP() {
+	r, err := x.service.Parse(x.packet, x.client.Addr())
+	if fault, ok := err.(pcp.Result); ok {
+		x.refuse(fault, fault.Lifetime())
+		return
+	}
+	switch {
+	case err != nil: // gets silence
+	case r.Opcode == pcp.Announce:
+		x.reply(pcp.Response{Epoch: x.Desk.Epoch()}.Append(nil))
+	case r.Opcode == pcp.Map:
+		x.serveMap(r)
+	}
+}
+
+// refuse answers with an error, to be expected again for a lifetime.
+func (x exchange) refuse(result pcp.Result, lifetime time.Duration) {
+	x.reply(pcp.AppendError(nil, x.packet, result, lifetime, x.Desk.Epoch()))
+}
+
+// serveMap answers what form alone decides and asks the desk for the rest (RFC
+// 6887, sections 11.3 and 15.1).
+func (x exchange) serveMap(r pcp.Request) {
+	ask, processed := question(r)
+	switch fault := objection(r, ask, x.Desk.External()); {
+	case fault != pcp.Success:
+		x.refuse(fault, fault.Lifetime())
+		return
+	case !singlePort(r): // a delete: none of these was ever made
+		x.answerMap(r, processed, ask, portmap.Answer{})
+		return
+	}
+	ask.Contact = &contact{
+		lan: x.lan.Name(), client: x.client, asked: x.asked,
+		request: r, external: x.Desk.External(),
+	}
+	x.packet = bytes.Clone(x.packet)
+	x.Desk.Submit(ask, func(a portmap.Answer) { x.answerMap(r, processed, ask, a) })
+}
+
+// question words a MAP request for the desk. It returns also the options that
+// a success response carries.
+func question(r pcp.Request) (portmap.Request, []pcp.Option) {
+	q := portmap.Request{
+		Op: portmap.Open, Origin: portmap.PCP, Client: r.Client,
+		Protocol: portmap.Protocol(r.Protocol),
+		Internal: netip.AddrPortFrom(r.Client, r.InternalPort),
+		External: r.External.Port(),
+		Lifetime: r.Lifetime, Nonce: portmap.Nonce(r.Nonce),
+		KeepFilters: true, KeepDescription: true,
+	}
+	if r.Lifetime == 0 {
+		q.Op, q.External = portmap.Close, 0
+	}
+	var processed []pcp.Option
+	for _, o := range r.Options {
+		switch o := o.(type) {
+		case pcp.ThirdParty:
+			q.Internal, q.ThirdParty = netip.AddrPortFrom(o.Internal, r.InternalPort), true
+		case pcp.PreferFailure:
+			q.Exact = r.Client.Is4() // an IPv6 pinhole has no other port
+		case pcp.Filter:
+			addFilter(&q, o)
+		case pcp.Description:
+			if q.Op == portmap.Close {
+				continue
+			}
+			q.Description, q.KeepDescription = printable(o.Text), false
+			processed = append(processed, pcp.Description{Text: q.Description})
+			continue
+		}
+		processed = append(processed, o)
+	}
+	return q, processed
+}
+
+// addFilter adds a filter, or removes all that came before it (RFC 6887,
+// section 13.3).
+func addFilter(q *portmap.Request, f pcp.Filter) {
+	if f.PrefixLength == 0 {
+		q.Filters, q.KeepFilters = nil, false
+		return
+	}
+	peers := portmap.Filter{Prefix: f.Network(), Port: f.Remote.Port()}
+	if !slices.Contains(q.Filters, peers) {
+		q.Filters = append(q.Filters, peers)
+	}
+}
+
+// objection says what is wrong with a request before any table is asked.
+func objection(r pcp.Request, ask portmap.Request, external netip.Addr) pcp.Result {
+	switch {
+	case ask.Internal.Addr().Is4() != r.Client.Is4(): // NAT64 and NAT46 are not offered
+		return pcp.NotAuthorized
+	case ask.Op == portmap.Close:
+		return pcp.Success
+	case !singlePort(r):
+		return pcp.UnsuppProtocol
+	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !providable(r.External, ask.Internal, external):
+		return pcp.CannotProvideExternal
+	}
+	return pcp.Success
+}
+
+// singlePort reports whether the request is about one port of TCP or UDP:
+// whole protocols and hosts are not offered.
+func singlePort(r pcp.Request) bool {
+	p := portmap.Protocol(r.Protocol)
+	return (p == portmap.TCP || p == portmap.UDP) && r.InternalPort != 0
+}
+
+// providable reports whether a suggested external endpoint can be a mapping's
+// at all. Without translation it is the internal one (RFC 6887, section 11.3);
+// with no external address the desk refuses for that reason.
+func providable(suggested, internal netip.AddrPort, external netip.Addr) bool {
+	if internal.Addr().Is6() {
+		return suggested.Port() == internal.Port() &&
+			(suggested.Addr().IsUnspecified() || suggested.Addr() == internal.Addr())
+	}
+	return suggested.Addr().IsUnspecified() || suggested.Addr() == external || !external.IsValid()
+}
+
+// answerMap words the desk's answer.
+func (x exchange) answerMap(r pcp.Request, processed []pcp.Option, ask portmap.Request, a portmap.Answer) {
+	if a.Refusal == portmap.Stopping {
+		return
+	}
+	if result, lifetime := mapResult(ask, a); result != pcp.Success {
+		x.refuse(result, lifetime)
+		return
+	}
+	reply := pcp.Response{Opcode: pcp.Map, Epoch: x.Desk.Epoch(), Mapping: r.Mapping, Options: processed}
+	if ask.Op == portmap.Open {
+		reply.External, reply.Lifetime = x.endpoint(a.Mapping), a.Lifetime
+		if !reply.External.IsValid() {
+			return // the address went meanwhile; the client asks again
+		}
+		if static(a.Mapping) {
+			reply.Lifetime = pcp.Forever
+			reply.Options = slices.DeleteFunc(processed, isDescription)
+		}
+	}
+	x.reply(reply.Append(nil))
+}
+
+// endpoint returns where the outside reaches a mapping.
+func (s *Server) endpoint(m *portmap.Mapping) netip.AddrPort {
+	if m.Pinhole.IsValid() {
+		return m.Pinhole
+	}
+	return netip.AddrPortFrom(s.Desk.External(), m.External)
+}
+
+// static reports whether the administrator made the mapping: nobody claims it,
+// and it takes no description and no filter.
+func static(m *portmap.Mapping) bool { return len(m.Claims) == 0 }
+
+func isDescription(o pcp.Option) bool {
+	_, is := o.(pcp.Description)
+	return is
+}

@@ -1,0 +1,77 @@
+// Package pcpd answers NAT-PMP and PCP, which share UDP port 5351: they asked
+// for the address or a mapping, we answer what the table decides.
+package pcpd
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+
+	"igdd/pkg/pcp"
+	"igdd/pkg/portmap"
+)
+
+// Desk decides requests; portmap.Table is one.
+type Desk interface {
+	// Submit queues a request; answer is called once, in the order of the
+	// requests, and must not block. False: the queue is full.
+	Submit(r portmap.Request, answer func(portmap.Answer)) bool
+	// List returns all mappings.
+	List() []*portmap.Mapping
+	// External returns the external IPv4 address; the zero Addr means none.
+	External() netip.Addr
+	// Epoch returns the seconds since mappings were last lost or moved.
+	Epoch() uint32
+}
+
+// Options are what a Server is made of.
+type Options struct {
+	NATPMP     bool // answer NAT-PMP
+	PCP        bool // answer PCP
+	IPv6       bool // answer PCP over IPv6 too
+	ThirdParty bool // let PCP clients map for other hosts (RFC 6887, section 13.1)
+	Desk       Desk
+	Log        *slog.Logger
+}
+
+// Server answers on any number of interfaces; each has a Listener.
+type Server struct {
+	Options
+	service pcp.Service
+
+	mu        sync.Mutex // guards listeners
+	listeners map[*Listener]bool
+}
+
+// New returns a server that listens nowhere yet.
+func New(o Options) *Server {
+	return &Server{
+		Options:   o,
+		service:   pcp.Service{ThirdParty: o.ThirdParty},
+		listeners: make(map[*Listener]bool),
+	}
+}
+
+// Announce tells the clients on all interfaces that mappings may be lost or
+// the external address is another (RFC 6886, section 3.2.1; RFC 6887, section
+// 14.1.3). The desk must know it already.
+func (s *Server) Announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.listeners {
+		l.crier.wake()
+	}
+}
+
+// enter and leave keep the listeners that Announce reaches.
+func (s *Server) enter(l *Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners[l] = true
+}
+
+func (s *Server) leave(l *Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+}

@@ -1,0 +1,71 @@
+package pcpd_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/vectors"
+)
+
+// TestVectors plays the vectors over real sockets against a real table whose
+// firewall is made of memory.
+func TestVectors(t *testing.T) {
+	lab := newLab(t)
+	for _, protocol := range []string{"natpmp", "pcp"} {
+		for _, v := range vectors.Load(t, protocol) {
+			switch {
+			case v.Expect.Capture:
+				continue // see the tests of announcements
+			case vectors.Setting(v, "peer", false):
+				continue // PEER is not served
+			case v.Expect.ICMP != "":
+				continue // no server at all
+			}
+			t.Run(v.ID, func(t *testing.T) { v.Play(t, serve(t, lab, setupOf(v))) })
+		}
+	}
+}
+
+// setupOf returns the settings that the vectors start from with a vector's own.
+func setupOf(v vectors.Vector) setup {
+	s := standard()
+	s.natpmp = vectors.Setting(v, "natpmp", true)
+	s.pcp = vectors.Setting(v, "pcp", true)
+	s.thirdParty = vectors.Setting(v, "third_party", false)
+	s.policy.Rules = rules()
+	s.policy.MaxFilters = int(vectors.Setting(v, "max_filters", 4.0))
+	s.policy.MaxPerHost = int(vectors.Setting(v, "max_mappings_per_host", 0.0))
+	s.policy.MaxTotal = int(vectors.Setting(v, "max_mappings_total", 0.0))
+	for _, f := range v.Steps("static_forward") {
+		s.around.Forwards = append(s.around.Forwards, forward(f))
+	}
+	for _, socket := range v.Steps("gateway_socket") {
+		s.listening = append(s.listening, socket.Port)
+	}
+	return s
+}
+
+// rules are the vectors' permissions: ports from 1024 on, and the Discard port
+// inside.
+func rules() []portmap.Rule {
+	high := portmap.PortRange{First: 1024, Last: 65535}
+	network, mask := client, uint32(0xffffff00)
+	return []portmap.Rule{
+		{Allow: true, External: high, Network: network, Mask: mask, Internal: portmap.PortRange{First: 9, Last: 9}},
+		{Allow: true, External: high, Network: network, Mask: mask, Internal: high},
+		{External: portmap.PortRange{Last: 65535}, Network: network, Internal: portmap.PortRange{Last: 65535}},
+	}
+}
+
+func forward(s vectors.Step) portmap.Forward {
+	protocol := portmap.UDP
+	if s.Protocol == "tcp" {
+		protocol = portmap.TCP
+	}
+	return portmap.Forward{
+		Protocol: protocol,
+		External: portmap.PortRange{First: s.ExternalPort, Last: s.ExternalPort},
+		Target:   netip.AddrPortFrom(s.InternalIP, s.InternalPort),
+	}
+}
