@@ -1,0 +1,56 @@
+package leasefile
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+)
+
+// lines reads a text line by line in bounded memory, whatever the text is.
+type lines struct {
+	r *bufio.Reader
+
+	line    []byte // without its newline; valid until the next call
+	number  int    // counted from 1
+	tooLong bool   // line is nil, the text was passed over
+	cut     bool   // the text ends before the line does
+	octets  int64  // read so far
+	err     error  // what ended the reading, if not the end of the text
+}
+
+// newLines reads lines of at most longest octets, newline included.
+func newLines(r io.Reader, longest int) *lines {
+	return &lines{r: bufio.NewReaderSize(r, longest)}
+}
+
+// next reads a line; false means that there is none.
+func (l *lines) next() bool {
+	line, err := l.r.ReadSlice('\n')
+	l.octets += int64(len(line))
+	if l.tooLong = errors.Is(err, bufio.ErrBufferFull); l.tooLong {
+		line, err = nil, l.skip()
+	}
+	switch {
+	case err != nil && err != io.EOF:
+		l.err = err
+		return false
+	case len(line) == 0 && !l.tooLong:
+		return false
+	}
+	l.number++
+	l.cut = err == io.EOF
+	l.line = bytes.TrimSuffix(line, []byte("\n"))
+	return true
+}
+
+// skip reads on to the end of the line.
+func (l *lines) skip() error {
+	for {
+		rest, err := l.r.ReadSlice('\n')
+		l.octets += int64(len(rest))
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return err
+		}
+	}
+}

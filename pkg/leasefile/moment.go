@@ -1,0 +1,42 @@
+package leasefile
+
+import "time"
+
+// unsetClock is the start of 2024 in Unix milliseconds. A wall clock before it
+// has not been set since the board was switched on.
+const unsetClock = 1_704_067_200_000
+
+// farthest bounds how far apart two times may be, so that a year from a
+// damaged file cannot overflow a time.Duration (about 292 years).
+const farthest = int64(200 * 365 * 24 * time.Hour / time.Millisecond)
+
+// moment is one instant on both clocks. Leases run on the monotonic one; the
+// files carry Unix time, since the monotonic clock ends with the system.
+type moment struct {
+	mono time.Time
+	unix int64 // milliseconds since 1970
+}
+
+// present reads both clocks.
+func present() moment {
+	now := time.Now()
+	return moment{mono: now, unix: now.UnixMilli()}
+}
+
+// unixAt returns what the wall clock shows at t, in Unix milliseconds.
+func (m moment) unixAt(t time.Time) int64 {
+	return m.unix + t.Sub(m.mono).Round(time.Millisecond).Milliseconds()
+}
+
+// timeAt returns, on the monotonic clock, when the wall clock shows unix.
+func (m moment) timeAt(unix int64) time.Time {
+	away := min(max(unix-m.unix, -farthest), farthest)
+	return m.mono.Add(time.Duration(away) * time.Millisecond)
+}
+
+// agrees reports whether both moments put the wall clock in the same place, to
+// the second: false means that somebody set it in between.
+func (m moment) agrees(o moment) bool {
+	off := m.unixAt(o.mono) - o.unix
+	return -1000 < off && off < 1000
+}
