@@ -1,0 +1,267 @@
+package leasefile
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// snapshot is what the store held at one moment.
+type snapshot struct {
+	now   moment
+	held  []*portmap.Mapping
+	anew  bool // the private file is to be written anew
+	known fingerprint
+}
+
+// Checkpoint brings both files up to date if they are not: when it returns
+// nil, everything that was saved before survives a power cut.
+func (s *Store) Checkpoint() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	snap := s.begin()
+	if snap == nil {
+		return nil
+	}
+	err := s.write(snap)
+	s.end(snap, err)
+	if err != nil {
+		return fmt.Errorf("leasefile: save %s: %w", s.Path, err)
+	}
+	return nil
+}
+
+// begin takes a snapshot, or returns nil when the files lack nothing.
+func (s *Store) begin() *snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if s.journal != nil && !s.journal.clock.agrees(now) {
+		s.stale = true
+	}
+	if !s.settled || s.due.IsZero() && !s.stale {
+		return nil
+	}
+	snap := &snapshot{now: now, held: s.inOrder(), known: s.lease}
+	snap.anew = s.stale || s.journal == nil || s.journal.wasteful()
+	s.due, s.stale, s.copying, s.since = time.Time{}, false, true, nil
+	return snap
+}
+
+// inOrder returns what is held in order of creation.
+func (s *Store) inOrder() []*portmap.Mapping {
+	held := make([]*portmap.Mapping, 0, len(s.held))
+	for _, m := range s.held {
+		held = append(held, m)
+	}
+	slices.SortFunc(held, func(a, b *portmap.Mapping) int { return cmp.Compare(a.Serial, b.Serial) })
+	return held
+}
+
+// end notes how the writing went. The disk then has a rest that is at least as
+// long as its work was, so that a slow one is not kept busy.
+func (s *Store) end(snap *snapshot, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.copying, s.since = false, nil
+	now := time.Now()
+	s.rested = now.Add(max(s.Delay, now.Sub(snap.now.mono)))
+	if err != nil {
+		s.stale = s.stale || snap.anew
+		s.trouble = err
+		s.backOff(now)
+		return
+	}
+	if s.retry > 0 {
+		s.notice("mappings are written down again")
+	}
+	s.trouble, s.retry = nil, 0
+	if due := s.due; !due.IsZero() {
+		s.due = time.Time{}
+		s.writeBy(due)
+	}
+}
+
+// backOff sets the next attempt after one that failed, and says so once.
+func (s *Store) backOff(now time.Time) {
+	if s.retry == 0 {
+		s.Log.Error("mappings work but cannot be written down, a restart would forget the newest; will try again",
+			"path", s.Path, "err", s.trouble)
+	}
+	s.retry = min(max(2*s.retry, firstRetry), lastRetry)
+	s.setDue(now.Add(s.retry))
+}
+
+// write brings the files up to date. First the private file says, durably,
+// what the lease file holds and what it is about to hold; so whichever of the
+// two a crash leaves is known for what it is.
+func (s *Store) write(snap *snapshot) error {
+	target, err := resolve(s.Path)
+	if err != nil {
+		return err
+	}
+	d, err := newDraft(s.disk, target, snap)
+	if err != nil {
+		return errors.Join(err, s.syncJournal())
+	}
+	defer d.file.Close()
+	m := mark{Format: format, At: snap.now.unix, Lease: [2]fingerprint{snap.known, d.fingerprint}}
+	if err := s.announce(target+private, m, snap); err != nil {
+		s.disk.Remove(d.path)
+		return err
+	}
+	return s.publish(d, target)
+}
+
+// draft is the next lease file under its temporary name.
+type draft struct {
+	fingerprint
+	file file
+	path string
+}
+
+// newDraft writes a lease file that is not durable yet.
+func newDraft(d disk, target string, snap *snapshot) (*draft, error) {
+	if info, err := os.Lstat(target); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file: name another lease file", target)
+	}
+	f, err := d.Create(target+temporary, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	content := newMeasure()
+	w := bufio.NewWriterSize(io.MultiWriter(f, content), bufferSize)
+	var line []byte
+	for _, m := range snap.held {
+		if m.External == 0 {
+			continue // the format has no place for a pinhole
+		}
+		line = public(m, snap.now).append(line[:0])
+		w.Write(line) // Flush reports the first error
+	}
+	if err := w.Flush(); err != nil {
+		f.Close()
+		d.Remove(target + temporary)
+		return nil, err
+	}
+	return &draft{fingerprint: content.fingerprint(), file: f, path: target + temporary}, nil
+}
+
+// announce makes the private file complete and durable, with a mark of the
+// lease file to come.
+func (s *Store) announce(path string, m mark, snap *snapshot) error {
+	s.mu.Lock()
+	j := s.journal
+	s.mu.Unlock()
+	if snap.anew || j.path != path || !j.there() {
+		return s.renew(path, m, snap)
+	}
+	text, err := entry{Mark: &m}.encode()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	err = j.append(j.frame(nil, text))
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return j.file.Sync()
+}
+
+// renew writes the private file anew, durably.
+func (s *Store) renew(path string, m mark, snap *snapshot) error {
+	j, err := newJournal(s.disk, path, m, snap.held, snap.now)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	err = s.install(j)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.disk.SyncDir(filepath.Dir(path))
+}
+
+// install puts j in the place of the private file that there was, with what
+// was saved while it was written.
+func (s *Store) install(j *journal) error {
+	err := j.append(j.frame(nil, s.since...))
+	if err == nil {
+		err = s.disk.Rename(j.path+temporary, j.path)
+	}
+	if err != nil {
+		j.discard(s.disk)
+		return err
+	}
+	if s.journal != nil {
+		s.journal.file.Close()
+	}
+	s.journal = j
+	return nil
+}
+
+// start writes the first private file; Save waits for it.
+func (s *Store) start(now moment) error {
+	target, err := resolve(s.Path)
+	if err != nil {
+		return err
+	}
+	m := mark{Format: format, At: now.unix, Lease: [2]fingerprint{s.lease, s.lease}}
+	j, err := newJournal(s.disk, target+private, m, s.inOrder(), now)
+	if err != nil {
+		return err
+	}
+	if err := s.install(j); err != nil {
+		return err
+	}
+	s.stale = false
+	return s.disk.SyncDir(filepath.Dir(j.path))
+}
+
+// publish puts the draft in the place of the lease file, durably.
+func (s *Store) publish(d *draft, target string) error {
+	err := d.file.Sync()
+	if err == nil {
+		err = s.disk.Rename(d.path, target)
+	}
+	if err != nil {
+		s.disk.Remove(d.path)
+		return err
+	}
+	s.mu.Lock()
+	s.lease = d.fingerprint
+	s.mu.Unlock()
+	return s.disk.SyncDir(filepath.Dir(target))
+}
+
+// syncJournal makes durable what could be saved, if no more is possible.
+func (s *Store) syncJournal() error {
+	s.mu.Lock()
+	j := s.journal
+	s.mu.Unlock()
+	if j == nil {
+		return nil
+	}
+	return j.file.Sync()
+}
+
+// finish writes a last time and closes the private file.
+func (s *Store) finish() {
+	s.Checkpoint() // which logs what goes wrong
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.journal != nil {
+		s.journal.file.Close()
+		s.journal = nil
+	}
+}

@@ -1,0 +1,114 @@
+package leasefile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// disk is all that the store does to the file system. The tests have one that
+// fills up, stops between two calls, or loses what was not synced.
+type disk interface {
+	// Create makes a file to write, in place of another of that name.
+	Create(path string, mode fs.FileMode) (file, error)
+	// Append opens a file to write at its end.
+	Append(path string) (file, error)
+	Rename(from, to string) error
+	Remove(path string) error
+	// SyncDir makes what was renamed in a directory durable.
+	SyncDir(path string) error
+}
+
+// file is what can be done to an open file.
+type file interface {
+	io.WriteCloser
+	Stat() (fs.FileInfo, error)
+	Truncate(size int64) error
+	Sync() error
+}
+
+// system is the disk of the operating system.
+type system struct{}
+
+// Create never writes into a file that somebody else put there: the name is
+// known beforehand, so it could be a link to anywhere.
+func (system) Create(path string, mode fs.FileMode) (file, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(mode); err != nil { // whatever the umask
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (system) Append(path string) (file, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (system) Rename(from, to string) error { return os.Rename(from, to) }
+
+func (system) Remove(path string) error { return os.Remove(path) }
+
+func (system) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// maxLinks is how many symbolic links in a row the kernel follows.
+const maxLinks = 40
+
+// resolve returns the file that path leads to through symbolic links, also
+// when the last one points at nothing yet (AST-74).
+func resolve(path string) (string, error) {
+	for range maxLinks {
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return "", err
+		}
+		path = filepath.Join(dir, filepath.Base(path))
+		to, err := os.Readlink(path)
+		if err != nil { // not a link, or not there
+			return path, nil
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(dir, to)
+		}
+		path = to
+	}
+	return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
+}
+
+// openRegular opens a file to read. Opening never waits, as it would at a
+// pipe; whatever is not a plain file is an error.
+func openRegular(path string, flags int) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}

@@ -1,0 +1,141 @@
+package leasefile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"igdd/pkg/portmap"
+)
+
+// ledger is what a private file says.
+type ledger struct {
+	found   bool
+	mark    mark      // the last one
+	records []*record // nil where one was dropped
+	damaged error     // why not every line could be read; records are missing
+	cut     bool      // the last line lacks its end, as after a crash
+	seed    uint32
+	size    int64
+	fresh   int64
+
+	at     map[portmap.Key]int // where in records
+	octets map[portmap.Key]int // length of the line
+}
+
+// readLedger reads a private file. The records are in order of creation.
+func readLedger(r io.Reader) *ledger {
+	l := &ledger{found: true, at: make(map[portmap.Key]int), octets: make(map[portmap.Key]int)}
+	in := newLines(io.LimitReader(r, maxPrivate), maxEntry)
+	for in.next() {
+		if in.cut {
+			l.cut = true
+			break
+		}
+		if err := l.read(in); err != nil && l.damaged == nil {
+			l.damaged = fmt.Errorf("line %d: %w", in.number, err)
+		}
+	}
+	l.size = in.octets
+	switch {
+	case in.err != nil:
+		l.damaged = in.err
+	case l.size == 0:
+		l.found = false
+	case l.size == maxPrivate:
+		l.damaged = fmt.Errorf("longer than %d octets", maxPrivate)
+	case l.mark.Format == 0:
+		l.damaged = errors.New("no line says what the file is")
+	}
+	return l
+}
+
+// read takes one line in.
+func (l *ledger) read(in *lines) error {
+	if in.tooLong {
+		return fmt.Errorf("longer than %d octets", maxEntry)
+	}
+	e, sum, err := unframe(in.line, l.seed)
+	if err != nil {
+		return err
+	}
+	switch {
+	case e.Mark != nil:
+		if e.Mark.Format != format {
+			return fmt.Errorf("format %d is not known", e.Mark.Format)
+		}
+		if l.mark = *e.Mark; in.number == 1 {
+			l.seed, l.fresh = sum, int64(len(in.line))
+		}
+	case e.Put != nil:
+		return l.put(e.Put, len(in.line)+1)
+	case e.Drop != nil:
+		return l.drop(e.Drop)
+	}
+	return nil
+}
+
+// unframe checks a line and returns its entry and checksum.
+func unframe(line []byte, seed uint32) (entry, uint32, error) {
+	if len(line) < frameHead || line[frameHead-1] != ' ' {
+		return entry{}, 0, errors.New("no checksum")
+	}
+	want, err := strconv.ParseUint(string(line[:frameHead-1]), 16, 32)
+	if err != nil {
+		return entry{}, 0, errors.New("no checksum")
+	}
+	sum := checksum(seed, line[frameHead:])
+	if sum != uint32(want) {
+		return entry{}, 0, fmt.Errorf("checksum is %08x, not %08x", sum, want)
+	}
+	e, err := decodeEntry(line[frameHead:])
+	return e, sum, err
+}
+
+// put notes a mapping: a new one last, a changed one in its old place.
+func (l *ledger) put(r *record, octets int) error {
+	k, err := r.key()
+	if err != nil {
+		return err
+	}
+	if i, held := l.at[k]; held {
+		l.records[i] = r
+	} else {
+		l.at[k] = len(l.records)
+		l.records = append(l.records, r)
+	}
+	l.fresh += int64(octets - l.octets[k])
+	l.octets[k] = octets
+	return nil
+}
+
+// drop forgets a mapping.
+func (l *ledger) drop(d *door) error {
+	k, err := d.key()
+	if err != nil {
+		return err
+	}
+	if i, held := l.at[k]; held {
+		l.records[i] = nil
+		l.fresh -= int64(l.octets[k])
+		delete(l.at, k)
+		delete(l.octets, k)
+	}
+	return nil
+}
+
+// live returns the records of what is open, in order of creation.
+func (l *ledger) live() []*record {
+	return slices.DeleteFunc(slices.Clone(l.records), func(r *record) bool { return r == nil })
+}
+
+// intact reports whether the file can go on as it is.
+func (l *ledger) intact() bool { return l.found && l.damaged == nil && !l.cut }
+
+// wrote reports whether f is what this file's writer last left, or was about
+// to leave, in the lease file.
+func (l *ledger) wrote(f fingerprint) bool {
+	return l.mark.Format != 0 && slices.Contains(l.mark.Lease[:], f)
+}

@@ -1,0 +1,176 @@
+package leasefile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"syscall"
+
+	"igdd/pkg/portmap"
+)
+
+// namedExpired is how many expired leases the log names; the rest is counted.
+const namedExpired = 10
+
+// Load returns the mappings that were written down, in order of creation; the
+// files stay as they are until the first Save.
+//
+// The private file decides as long as the lease file is as this package left
+// it. If not, somebody else wrote it: miniupnpd after a downgrade, or the
+// administrator. Then its lines decide which port mappings there are, and the
+// private file adds to each what six fields cannot hold.
+//
+// With an error Load returns what could be read nevertheless.
+func (s *Store) Load() ([]*portmap.Mapping, error) {
+	if s.Path == "" {
+		return nil, nil
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	target, err := resolve(s.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // no directory, so no files; writing will complain
+	}
+	if err != nil {
+		return nil, fmt.Errorf("leasefile: load %s: %w", s.Path, err)
+	}
+	for _, name := range []string{target, target + private} {
+		s.disk.Remove(name + temporary) // left by a crash, if it is there
+	}
+	book, damage := openLedger(target + private)
+	file, unread := openLeases(target, book)
+	mappings := s.restore(target, book, file, unread == nil)
+	if err := errors.Join(damage, unread); err != nil {
+		return mappings, fmt.Errorf("leasefile: load %s: %w", s.Path, err)
+	}
+	return mappings, nil
+}
+
+// openLedger reads the private file, if there is one.
+func openLedger(path string) (*ledger, error) {
+	f, _, err := openRegular(path, syscall.O_NOFOLLOW)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &ledger{}, nil
+	}
+	if err != nil {
+		return &ledger{found: true, damaged: err}, err
+	}
+	defer f.Close()
+	return readLedger(f), nil
+}
+
+// openLeases reads the lease file, if there is one.
+func openLeases(path string, l *ledger) (leaseFile, error) {
+	f, info, err := openRegular(path, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return leaseFile{}, nil
+	}
+	if err != nil {
+		return leaseFile{}, err
+	}
+	defer f.Close()
+	file, err := readLeases(f, info.Size(), l)
+	file.modified = info.ModTime().UnixMilli()
+	return file, err
+}
+
+// restore judges which file decides, and makes its records mappings.
+func (s *Store) restore(target string, book *ledger, file leaseFile, readable bool) []*portmap.Mapping {
+	if book.damaged != nil {
+		s.Log.Warn("private file is damaged, what is missing there is lost", "path", target+private, "err", book.damaged)
+	}
+	// Leases last as long as they would on a clock that never goes back: a
+	// board may start in 1970 and learn the time later.
+	now := s.clock()
+	now.unix = max(now.unix, book.mark.At)
+	records, ours := book.live(), book.wrote(file.fingerprint)
+	if !ours && readable {
+		now.unix = max(now.unix, file.modified)
+		records = s.adopt(target, book, file, now)
+	}
+	s.floor, s.lease = now, file.fingerprint
+	mappings := s.revive(records, now)
+	if ours && book.intact() && now.agrees(s.now()) && s.resume(target+private, book) == nil {
+		s.expect(records, mappings)
+	} else {
+		s.stale = book.found || file.Size > 0
+	}
+	return mappings
+}
+
+// adopt returns the records of a lease file that somebody else wrote.
+func (s *Store) adopt(target string, book *ledger, file leaseFile, now moment) []*record {
+	records, unknown := book.adopt(file.leases, now)
+	log := s.Log.With("path", target)
+	if book.found {
+		log.Info("another program wrote the lease file, its lines decide", "leases", len(file.leases))
+	}
+	if j := file.junk; j.lines > 0 {
+		log.Warn("lines of the lease file are not leases and are left out", "lines", j.lines, "first", j.first, "reason", j.reason)
+	}
+	if unknown > 0 {
+		log.Warn("leases are left out, because who may use them stood in the private file", "leases", unknown)
+	}
+	return records
+}
+
+// revive makes records mappings, without the claims that have ended.
+func (s *Store) revive(records []*record, now moment) []*portmap.Mapping {
+	var mappings []*portmap.Mapping
+	expired := 0
+	for _, r := range records {
+		m, err := r.mapping(now)
+		if err != nil {
+			s.Log.Warn("stored mapping cannot be", "mapping", r.door, "err", err)
+			continue
+		}
+		m.Claims = slices.DeleteFunc(m.Claims, func(c portmap.Claim) bool {
+			return !c.Expires.IsZero() && !c.Expires.After(now.mono)
+		})
+		if len(m.Claims) == 0 {
+			if expired++; expired <= namedExpired {
+				s.notice(fmt.Sprintf("already expired lease in lease file (%d=>%v %v)", m.External, m.Internal, m.Protocol))
+			}
+			continue
+		}
+		m.Serial = uint64(len(mappings) + 1)
+		mappings = append(mappings, m)
+	}
+	if more := expired - namedExpired; more > 0 {
+		s.notice(fmt.Sprintf("%d more expired leases in lease file", more))
+	}
+	return mappings
+}
+
+// notice logs what miniupnpd logs at this level.
+func (s *Store) notice(text string) {
+	s.Log.Log(context.Background(), portmap.LevelNotice, text, "path", s.Path)
+}
+
+// resume goes on with the private file that the ledger was read from.
+func (s *Store) resume(path string, l *ledger) error {
+	f, err := s.disk.Append(path)
+	if err != nil {
+		return err
+	}
+	s.journal = &journal{file: f, path: path, seed: l.seed, size: l.size, fresh: l.fresh, clock: s.floor}
+	return nil
+}
+
+// expect notes what the private file holds, so that the first Save need write
+// only the difference.
+func (s *Store) expect(records []*record, mappings []*portmap.Mapping) {
+	s.loaded = make(map[portmap.Key]*portmap.Mapping, len(records))
+	for _, r := range records {
+		if k, err := r.key(); err == nil {
+			s.loaded[k] = nil
+		}
+	}
+	for _, m := range mappings {
+		s.loaded[m.Key] = m
+	}
+}

@@ -1,0 +1,377 @@
+package leasefile
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+)
+
+// forward returns a mapping to 192.168.101.N with one claim.
+func forward(serial uint64, c portmap.Claim) *portmap.Mapping {
+	return &portmap.Mapping{
+		Key:      portmap.Key{Protocol: portmap.TCP, External: uint16(3000 + serial)},
+		Internal: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, 101, byte(serial)}), 80),
+		Claims:   []portmap.Claim{c},
+		Serial:   serial,
+		Created:  time.Now(),
+	}
+}
+
+// renewed returns m with every claim ending after d, or never for 0.
+func renewed(m *portmap.Mapping, d time.Duration) *portmap.Mapping {
+	n := *m
+	n.Claims = slices.Clone(m.Claims)
+	for i := range n.Claims {
+		n.Claims[i].Expires = time.Time{}
+		if d > 0 {
+			n.Claims[i].Expires = time.Now().Add(d)
+		}
+	}
+	return &n
+}
+
+// variety returns mappings of every kind.
+func variety() []*portmap.Mapping {
+	now := time.Now()
+	pmp := portmap.Claim{Origin: portmap.NATPMP, Expires: now.Add(time.Hour), Description: "NAT-PMP 3001 TCP"}
+	pcp := portmap.Claim{
+		Origin: portmap.PCP, Expires: now.Add(2 * time.Hour), Bound: true,
+		Nonce:       portmap.Nonce{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
+		Description: "PCP MAP 3002 TCP",
+		Filters: []portmap.Filter{
+			{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 443},
+			{Prefix: netip.MustParsePrefix("198.51.100.7/32")},
+		},
+	}
+	upnp := portmap.Claim{
+		Origin: portmap.UPnP, Description: "a:b \"c\" <d> é 🎮",
+		Filters: []portmap.Filter{{Prefix: netip.MustParsePrefix("203.0.113.9/32")}},
+	}
+	off := portmap.Claim{Origin: portmap.UPnP, Expires: now.Add(time.Minute), Description: "off", Disabled: true}
+	inside := netip.MustParseAddrPort("[2001:db8::20]:8080")
+	pinhole := &portmap.Mapping{
+		Key: portmap.Key{Protocol: portmap.UDP, Pinhole: inside}, Internal: inside, Serial: 4, Created: now,
+		Claims: []portmap.Claim{
+			{Origin: portmap.UPnP, ID: 7, Expires: now.Add(time.Hour), Filters: []portmap.Filter{{Prefix: netip.MustParsePrefix("2001:db8:1::/64"), Port: 53}}},
+			{Origin: portmap.UPnP, ID: 8, Expires: now.Add(2 * time.Hour)},
+		},
+	}
+	both := forward(5, pmp)
+	both.Claims = append(both.Claims, upnp)
+	return []*portmap.Mapping{forward(1, pmp), forward(2, pcp), forward(3, upnp), pinhole, both, forward(6, off)}
+}
+
+// additions returns the changes that make mappings.
+func additions(mappings ...*portmap.Mapping) []portmap.Change {
+	var changes []portmap.Change
+	for _, m := range mappings {
+		changes = append(changes, portmap.Change{After: m})
+	}
+	return changes
+}
+
+// text shows mappings with all that a store must keep; lifetimes to the second.
+func text(mappings []*portmap.Mapping) string {
+	var b strings.Builder
+	for _, m := range mappings {
+		fmt.Fprintf(&b, "%v => %v made %v ago\n", m.Key, m.Internal, time.Since(m.Created).Round(time.Second))
+		for _, c := range m.Claims {
+			left := "for ever"
+			if !c.Expires.IsZero() {
+				left = time.Until(c.Expires).Round(time.Second).String()
+			}
+			fmt.Fprintf(&b, "\t%v %s %q from %v", c.Origin, left, c.Description, c.Filters)
+			if c.Bound {
+				fmt.Fprintf(&b, " nonce %x", c.Nonce)
+			}
+			if c.Disabled {
+				b.WriteString(" disabled")
+			}
+			if c.ID != 0 {
+				fmt.Fprintf(&b, " id %d", c.ID)
+			}
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+// same fails the test unless both lists say the same.
+func same(t *testing.T, got, want []*portmap.Mapping) {
+	t.Helper()
+	if got, want := text(got), text(want); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+func load(t *testing.T, s portmap.Store) []*portmap.Mapping {
+	t.Helper()
+	mappings, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mappings
+}
+
+func save(t *testing.T, s portmap.Store, changes ...portmap.Change) {
+	t.Helper()
+	if err := s.Save(changes); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func checkpoint(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// opened returns a store on path that has loaded and taken over what is there.
+func opened(t *testing.T, path string) *Store {
+	t.Helper()
+	s := New(Options{Path: path})
+	save(t, s, additions(load(t, s)...)...)
+	return s
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// leasePath returns where a lease file can be.
+func leasePath(t *testing.T) string { return filepath.Join(t.TempDir(), "upnp.leases") }
+
+// TestStore runs what is true of every Store in both worlds. Each open returns
+// a store on the same medium, as after a crash of the process.
+func TestStore(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		testStore(t, func(*testing.T) func() portmap.Store {
+			s := new(portmaptest.Store)
+			return func() portmap.Store { return s }
+		})
+	})
+	t.Run("files", func(t *testing.T) {
+		testStore(t, func(t *testing.T) func() portmap.Store {
+			path := leasePath(t)
+			return func() portmap.Store { return New(Options{Path: path}) }
+		})
+	})
+	t.Run("files, written after each step", func(t *testing.T) {
+		testStore(t, func(t *testing.T) func() portmap.Store {
+			path := leasePath(t)
+			return func() portmap.Store { return &eager{New(Options{Path: path})} }
+		})
+	})
+}
+
+// eager is a store that leaves nothing for later.
+type eager struct{ *Store }
+
+func (e *eager) Save(changes []portmap.Change) error {
+	if err := e.Store.Save(changes); err != nil {
+		return err
+	}
+	return e.Checkpoint()
+}
+
+func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
+	v := variety()
+	for _, c := range []struct {
+		name  string
+		steps [][]portmap.Change
+		want  []*portmap.Mapping
+	}{
+		{"nothing", nil, nil},
+		{"nothing, said twice", [][]portmap.Change{nil, {}}, nil},
+		{"every kind, one by one", [][]portmap.Change{
+			additions(v[0]), additions(v[1]), additions(v[2]), additions(v[3]), additions(v[4]), additions(v[5]),
+		}, v},
+		{"every kind at once", [][]portmap.Change{additions(v...)}, v},
+		{"renewed", [][]portmap.Change{
+			additions(v[:3]...),
+			{{Before: v[1], After: renewed(v[1], 5*time.Hour)}},
+		}, []*portmap.Mapping{v[0], renewed(v[1], 5*time.Hour), v[2]}},
+		{"ended", [][]portmap.Change{
+			additions(v...),
+			{{Before: v[0]}, {Before: v[3]}},
+		}, []*portmap.Mapping{v[1], v[2], v[4], v[5]}},
+		{"ended and made again", [][]portmap.Change{
+			additions(v[:2]...),
+			{{Before: v[0]}},
+			additions(afresh(v[0])),
+		}, []*portmap.Mapping{v[1], afresh(v[0])}},
+		{"made and ended in one step", [][]portmap.Change{
+			{{After: v[0]}, {After: v[1]}, {Before: v[0]}},
+		}, v[1:2]},
+		{"all ended", [][]portmap.Change{
+			additions(v[0], v[3]),
+			{{Before: v[0]}, {Before: v[3]}},
+		}, nil},
+		{"another target", [][]portmap.Change{
+			additions(v[0]),
+			{{Before: v[0], After: elsewhere(v[0])}},
+		}, []*portmap.Mapping{elsewhere(v[0])}},
+		{"another key", [][]portmap.Change{
+			additions(v[0]),
+			{{Before: v[0], After: v[1]}},
+		}, v[1:2]},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			open := medium(t)
+			s := open()
+			same(t, load(t, s), nil)
+			save(t, s)
+			for _, step := range c.steps {
+				save(t, s, step...)
+			}
+			for range 2 { // and after taking over what was loaded
+				s = open()
+				got := load(t, s)
+				same(t, got, c.want)
+				save(t, s, additions(got...)...)
+			}
+		})
+	}
+}
+
+func afresh(m *portmap.Mapping) *portmap.Mapping {
+	n := *m
+	n.Serial += 100
+	return &n
+}
+
+func elsewhere(m *portmap.Mapping) *portmap.Mapping {
+	n := *m
+	n.Internal = netip.MustParseAddrPort("192.168.101.77:7777")
+	return &n
+}
+
+// TestLeaseFile has the lease file as others read it.
+func TestLeaseFile(t *testing.T) {
+	path := leasePath(t)
+	s := opened(t, path)
+	v := variety()
+	save(t, s, additions(v...)...)
+	checkpoint(t, s)
+	at := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	want := fmt.Sprintf(""+
+		"TCP:3001:192.168.101.1:80:%d:NAT-PMP 3001 TCP\n"+
+		"TCP:3002:192.168.101.2:80:%d:PCP MAP 3002 TCP\n"+
+		"TCP:3003:192.168.101.3:80:0:a∶b \"c\" <d> é 🎮\n"+
+		"TCP:3005:192.168.101.5:80:0:NAT-PMP 3001 TCP\n"+
+		"TCP:3006:192.168.101.6:80:%d:off\n", at(time.Hour), at(2*time.Hour), at(time.Minute))
+	if got := read(t, path); !sameLeases(got, want) {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	for name, mode := range map[string]os.FileMode{path: 0o644, path + private: 0o600} {
+		if info, err := os.Stat(name); err != nil || info.Mode() != mode {
+			t.Errorf("%s has mode %v, %v, want %v", name, info.Mode(), err, mode)
+		}
+	}
+	if names, _ := os.ReadDir(filepath.Dir(path)); len(names) != 2 {
+		t.Errorf("directory holds %v", names)
+	}
+}
+
+// sameLeases compares lease files, their times to two seconds.
+func sameLeases(a, b string) bool {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	return slices.EqualFunc(x, y, func(a, b string) bool {
+		l, errA := parseLease([]byte(a))
+		m, errB := parseLease([]byte(b))
+		if errA != nil || errB != nil {
+			return a == b
+		}
+		off := l.expires - m.expires
+		l.expires, m.expires = 0, 0
+		return l == m && -2 <= off && off <= 2
+	})
+}
+
+func TestNoPath(t *testing.T) {
+	s := opened(t, "")
+	save(t, s, additions(variety()...)...)
+	checkpoint(t, s)
+	same(t, load(t, s), nil)
+}
+
+// TestRefused forgets what the table did not take over.
+func TestRefused(t *testing.T) {
+	path := leasePath(t)
+	v := variety()
+	s := opened(t, path)
+	save(t, s, additions(v...)...)
+	checkpoint(t, s)
+
+	s = New(Options{Path: path})
+	load(t, s)
+	checkpoint(t, s) // nothing may be written before the table has judged
+	s.ClockSet()
+	same(t, load(t, New(Options{Path: path})), v)
+	save(t, s, additions(v[1:3]...)...)
+	same(t, load(t, New(Options{Path: path})), v[1:3])
+	checkpoint(t, s)
+	same(t, load(t, New(Options{Path: path})), v[1:3])
+	if n := strings.Count(read(t, path), "\n"); n != 2 {
+		t.Errorf("lease file has %d lines, want 2", n)
+	}
+}
+
+// TestRestartWritesNothing takes over what is there without touching the disk.
+func TestRestartWritesNothing(t *testing.T) {
+	path := leasePath(t)
+	s := opened(t, path)
+	save(t, s, additions(variety()...)...)
+	checkpoint(t, s)
+
+	s = New(Options{Path: path})
+	d := &trialDisk{}
+	s.disk = d
+	save(t, s, additions(load(t, s)...)...)
+	checkpoint(t, s)
+	if ops := d.did(); len(ops) != 1 || ops[0].what != "append" {
+		t.Errorf("disk was asked to %v, want the private file opened alone", ops)
+	}
+}
+
+// TestTooManyFilters keeps a mapping out of both files rather than keep it
+// without what restricts it.
+func TestTooManyFilters(t *testing.T) {
+	path := leasePath(t)
+	s := opened(t, path)
+	v := variety()
+	save(t, s, additions(v[0], v[1])...)
+	wide := *v[1]
+	wide.Claims = slices.Clone(wide.Claims)
+	wide.Claims[0].Filters = make([]portmap.Filter, 20_000)
+	for i := range wide.Claims[0].Filters {
+		wide.Claims[0].Filters[i].Prefix = netip.MustParsePrefix("203.0.113.0/24")
+	}
+	if err := s.Save([]portmap.Change{{Before: v[1], After: &wide}}); err == nil {
+		t.Error("a record too long to be read was saved")
+	}
+	same(t, load(t, New(Options{Path: path})), v[:1])
+	checkpoint(t, s)
+	same(t, load(t, New(Options{Path: path})), v[:1])
+}
