@@ -38,13 +38,14 @@ func newLab(t *testing.T) *netlab.Lab {
 	return lab
 }
 
-// lan is the router's interface lan0.
+// lan is an interface of the router.
 type lan struct {
+	name     string
 	index    int
 	prefixes []netip.Prefix
 }
 
-func (lan) Name() string               { return "lan0" }
+func (l lan) Name() string             { return l.name }
 func (l lan) Index() int               { return l.index }
 func (l lan) Prefixes() []netip.Prefix { return l.prefixes }
 
@@ -55,6 +56,7 @@ type setup struct {
 	around                  portmap.Surroundings
 	listening               []uint16 // the router's own TCP ports
 	prefixes                []netip.Prefix
+	desk                    func(*portmap.Table) pcpd.Desk // what the server sees
 }
 
 // standard is what most tests want.
@@ -68,6 +70,7 @@ func standard() setup {
 			Own:      []netip.Addr{router, netlab.RouterLAN6.Addr(), netlab.RouterWAN.Addr()},
 		},
 		prefixes: []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal},
+		desk:     func(t *portmap.Table) pcpd.Desk { return t },
 	}
 }
 
@@ -100,36 +103,28 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 		},
 	})
 	g.server = pcpd.New(pcpd.Options{
-		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Desk: g.table, Log: log,
+		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Desk: s.desk(g.table), Log: log,
 	})
-	var l *pcpd.Listener
-	err := lab.Router.Do(func() error {
-		dev, err := net.InterfaceByName("lan0")
-		if err == nil {
-			l, err = g.server.Listen(lan{dev.Index, s.prefixes})
-		}
-		return err
-	})
+	l, err := listen(lab, g.server, "lan0", s.prefixes...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.run(t, l)
+	until(t, g.table.Run)
+	<-g.table.Started()
+	until(t, l.Serve)
 	return g
 }
 
-// run lets table and listener work until the test ends.
-func (g *gateway) run(t *testing.T, l *pcpd.Listener) {
+// until runs something until the test ends.
+func until(t *testing.T, run func(context.Context) error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 2)
-	go func() { ended <- g.table.Run(ctx) }()
-	<-g.table.Started()
-	go func() { ended <- l.Serve(ctx) }()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		for range 2 {
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -1,0 +1,134 @@
+package pcpd
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// schedule holds the instants that RFC 6886, section 3.2.1, recommends.
+var schedule = []time.Duration{
+	0, 250 * time.Millisecond, 750 * time.Millisecond, 1750 * time.Millisecond, 3750 * time.Millisecond,
+	7750 * time.Millisecond, 15750 * time.Millisecond, 31750 * time.Millisecond, 63750 * time.Millisecond, 127750 * time.Millisecond,
+}
+
+// stage lets a crier run in a synctest bubble and notes when it tells what.
+type stage struct {
+	*crier
+	began time.Time
+	state news
+	at    []time.Duration
+	n     []int
+}
+
+func newStage(t *testing.T) *stage {
+	s := &stage{began: time.Now(), state: news{netip.MustParseAddr("11.22.33.44"), 100}}
+	s.crier = &crier{
+		again: make(chan struct{}, 1),
+		news:  func() news { return s.state },
+		tell: func(n int) {
+			s.at, s.n = append(s.at, time.Since(s.began)), append(s.n, n)
+		},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	return s
+}
+
+// event changes the state and wakes the crier.
+func (s *stage) event(change func(*news)) {
+	synctest.Wait()
+	change(&s.state)
+	s.wake()
+	synctest.Wait()
+}
+
+// expect compares the instants of all copies so far.
+func (s *stage) expect(t *testing.T, want []time.Duration) {
+	t.Helper()
+	synctest.Wait()
+	if !slices.Equal(s.at, want) {
+		t.Errorf("told at %v, want %v", s.at, want)
+	}
+}
+
+// shifted returns the first n instants of a schedule that begins at start.
+func shifted(start time.Duration, n int) []time.Duration {
+	var list []time.Duration
+	for _, at := range schedule[:n] {
+		list = append(list, start+at)
+	}
+	return list
+}
+
+func TestTenCopies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		time.Sleep(time.Hour)
+		s.expect(t, schedule)
+		if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}; !slices.Equal(s.n, want) {
+			t.Errorf("copies %v", s.n)
+		}
+	})
+}
+
+func TestEventStartsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		time.Sleep(time.Second)
+		s.event(func(n *news) { n.epoch = 0 })
+		time.Sleep(time.Hour)
+		s.expect(t, slices.Concat(schedule[:3], shifted(time.Second, copies)))
+	})
+}
+
+func TestEventAfterTheLastCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		time.Sleep(time.Hour)
+		s.event(func(*news) {})
+		time.Sleep(time.Hour)
+		s.expect(t, slices.Concat(schedule, shifted(time.Hour, copies)))
+	})
+}
+
+func TestSameEventTwiceIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		time.Sleep(time.Hour)
+		s.event(func(n *news) { n.external, n.epoch = netip.MustParseAddr("11.22.33.45"), 0 })
+		time.Sleep(100 * time.Millisecond)
+		s.event(func(*news) {})
+		time.Sleep(time.Hour)
+		s.expect(t, slices.Concat(schedule, shifted(time.Hour, copies)))
+	})
+}
+
+func TestMoreNewsStartsAgainAtOnce(t *testing.T) {
+	for name, change := range map[string]func(*news){
+		"other address": func(n *news) { n.external = netip.MustParseAddr("11.22.33.46") },
+		"epoch reset":   func(n *news) { n.epoch = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t)
+				time.Sleep(100 * time.Millisecond)
+				s.event(change)
+				time.Sleep(time.Hour)
+				s.expect(t, slices.Concat(schedule[:1], shifted(100*time.Millisecond, copies)))
+			})
+		})
+	}
+}
+
+func TestWakeNeverWaits(t *testing.T) {
+	c := crier{again: make(chan struct{}, 1)}
+	for range 3 {
+		c.wake()
+	}
+}

@@ -1,0 +1,339 @@
+package pcpd_test
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/netlab"
+	"igdd/pkg/pcp"
+	"igdd/pkg/portmap"
+)
+
+// held returns the one mapping that the table has.
+func (g *gateway) held(t *testing.T) *portmap.Mapping {
+	t.Helper()
+	list := g.table.List()
+	if len(list) != 1 {
+		t.Fatalf("the table holds %d mappings", len(list))
+	}
+	return list[0]
+}
+
+// demand checks result and lifetime of a response, the latter within 5 s.
+func demand(t *testing.T, r pcp.Response, result pcp.Result, lifetime time.Duration) {
+	t.Helper()
+	if r.Result != result || r.Lifetime > lifetime || r.Lifetime < lifetime-5*time.Second {
+		t.Errorf("%v for %v, want %v for %v", r.Result, r.Lifetime, result, lifetime)
+	}
+}
+
+func TestOwnerAlone(t *testing.T) {
+	g := serve(t, newLab(t), standard())
+	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
+
+	thief := mapUDP(40000, 40000, nonceB)
+	demand(t, g.askPCP(t, client, thief), pcp.NotAuthorized, time.Hour)
+	demand(t, g.askPCP(t, client, deletion(thief)), pcp.NotAuthorized, time.Hour)
+	if r := g.askNATPMP(t, client, natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: 40000}); r.Result != natpmp.NotAuthorized || r.Lifetime != 0 || r.ExternalPort != 0 {
+		t.Errorf("NAT-PMP deletes PCP's: %+v", r)
+	}
+	for _, all := range []pcp.Mapping{{Nonce: nonceA, Protocol: 17}, {Nonce: nonceA}} {
+		demand(t, g.askPCP(t, client, pcp.Request{Opcode: pcp.Map, Mapping: all}), pcp.Success, 0)
+	}
+	if m := g.held(t); m.External != 40000 || len(m.Claims) != 1 {
+		t.Errorf("left is %+v", m)
+	}
+	demand(t, g.askPCP(t, client, deletion(mapUDP(40000, 0, nonceA))), pcp.Success, 0)
+	if n := len(g.table.List()); n != 0 {
+		t.Errorf("%d mappings after the delete", n)
+	}
+}
+
+func TestNATPMPKeepsItsOwn(t *testing.T) {
+	g := serve(t, newLab(t), standard())
+	open := natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: 40000, SuggestedPort: 40000, Lifetime: (1<<32 - 1) * time.Second}
+	if r := g.askNATPMP(t, client, open); r.Lifetime != 24*time.Hour {
+		t.Errorf("granted for %v", r.Lifetime)
+	}
+	open.SuggestedPort, open.Lifetime = 41000, time.Minute
+	if r := g.askNATPMP(t, client, open); r.ExternalPort != 40000 || r.Lifetime != time.Minute {
+		t.Errorf("renewal: %+v", r)
+	}
+	all := natpmp.Request{Opcode: natpmp.MapUDP}
+	if r := g.askNATPMP(t, second, all); r.Result != natpmp.Success {
+		t.Errorf("delete of nothing: %+v", r)
+	}
+	g.held(t)
+	if r := g.askNATPMP(t, client, all); r.Result != natpmp.Success || r.ExternalPort != 0 || r.Lifetime != 0 {
+		t.Errorf("delete of all: %+v", r)
+	}
+	if n := len(g.table.List()); n != 0 {
+		t.Errorf("%d mappings after the delete", n)
+	}
+}
+
+func TestShortLifetimeIsRaised(t *testing.T) {
+	g := serve(t, newLab(t), standard())
+	r := mapUDP(40000, 40000, nonceA)
+	r.Lifetime = time.Second
+	demand(t, g.askPCP(t, client, r), pcp.Success, 2*time.Minute)
+}
+
+func TestRefusals(t *testing.T) {
+	lab := newLab(t)
+	for name, test := range map[string]struct {
+		change   func(*setup)
+		request  pcp.Request
+		result   pcp.Result
+		lifetime time.Duration
+	}{
+		"no external address": {
+			func(s *setup) { s.around.External = netip.Addr{} },
+			mapUDP(40000, 40000, nonceA), pcp.NetworkFailure, 30 * time.Second,
+		},
+		"no external address, one port alone": {
+			func(s *setup) { s.around.External = netip.Addr{} },
+			mapUDP(40000, 40000, nonceA, pcp.PreferFailure{}), pcp.NetworkFailure, 30 * time.Second,
+		},
+		"rules": {
+			func(s *setup) { s.policy.Rules = rules() },
+			mapUDP(80, 40000, nonceA), pcp.NotAuthorized, 30 * time.Minute,
+		},
+		"foreign external address": {
+			func(*setup) {}, foreignSuggestion(), pcp.CannotProvideExternal, 30 * time.Minute,
+		},
+		"THIRD_PARTY outside the LAN": {
+			func(s *setup) { s.thirdParty = true },
+			mapUDP(40000, 40000, nonceA, pcp.ThirdParty{Internal: foreign.Addr()}), pcp.NotAuthorized, 30 * time.Minute,
+		},
+		"THIRD_PARTY is the router": {
+			func(s *setup) { s.thirdParty = true },
+			mapUDP(40000, 40000, nonceA, pcp.ThirdParty{Internal: router}), pcp.NotAuthorized, 30 * time.Minute,
+		},
+		"THIRD_PARTY of the other family": {
+			func(s *setup) { s.thirdParty = true },
+			mapUDP(40000, 40000, nonceA, pcp.ThirdParty{Internal: client6}), pcp.NotAuthorized, 30 * time.Minute,
+		},
+		"restriction of a static forward": {
+			func(s *setup) { s.around.Forwards = []portmap.Forward{staticForward} },
+			mapUDP(8080, 0, nonceA, filter("11.22.33.1", 128)), pcp.NotAuthorized, 30 * time.Minute,
+		},
+		"static forward elsewhere": {
+			func(s *setup) { s.around.Forwards = []portmap.Forward{staticForward} },
+			mapUDP(8080, 9999, nonceA, pcp.PreferFailure{}), pcp.CannotProvideExternal, 86520 * time.Second,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := standard()
+			test.change(&s)
+			g := serve(t, lab, s)
+			r := g.askPCP(t, client, test.request)
+			demand(t, r, test.result, test.lifetime)
+			if r.Mapping != test.request.Mapping {
+				t.Errorf("the error tells %+v", r.Mapping)
+			}
+			if n := len(g.table.List()); n != 0 {
+				t.Errorf("%d mappings", n)
+			}
+		})
+	}
+}
+
+var (
+	client6       = netip.MustParseAddr("2001:db8:50::10")
+	staticForward = portmap.Forward{
+		Protocol: portmap.UDP,
+		External: portmap.PortRange{First: 18080, Last: 18080},
+		Target:   netip.AddrPortFrom(client, 8080),
+	}
+)
+
+// foreignSuggestion wants an address that is not the gateway's.
+func foreignSuggestion() pcp.Request {
+	r := mapUDP(40000, 40000, nonceA, pcp.PreferFailure{})
+	r.External = netip.MustParseAddrPort("8.8.8.8:40000")
+	return r
+}
+
+func filter(network string, bits uint8) pcp.Filter {
+	return pcp.Filter{PrefixLength: bits, Remote: netip.AddrPortFrom(netip.MustParseAddr(network), 0)}
+}
+
+func TestStaticForwardLastsForEver(t *testing.T) {
+	s := standard()
+	s.around.Forwards = []portmap.Forward{staticForward}
+	g := serve(t, newLab(t), s)
+	r := g.askPCP(t, client, mapUDP(8080, 0, nonceA, pcp.Description{Text: "web"}))
+	demand(t, r, pcp.Success, pcp.Forever)
+	if r.External != netip.MustParseAddrPort("11.22.33.44:18080") || len(r.Options) != 0 {
+		t.Errorf("%+v", r)
+	}
+	demand(t, g.askPCP(t, client, deletion(mapUDP(8080, 0, nonceA))), pcp.NotAuthorized, 30*time.Minute)
+}
+
+func TestThirdParty(t *testing.T) {
+	s := standard()
+	s.thirdParty = true
+	g := serve(t, newLab(t), s)
+	forSecond := mapUDP(40000, 40000, nonceA, pcp.ThirdParty{Internal: second})
+	r := g.askPCP(t, client, forSecond)
+	demand(t, r, pcp.Success, time.Hour)
+	if !reflect.DeepEqual(r.Options, forSecond.Options) {
+		t.Errorf("options %+v", r.Options)
+	}
+	if m := g.held(t); m.Internal != netip.AddrPortFrom(second, 40000) {
+		t.Errorf("the table leads to %v", m.Internal)
+	}
+	forSecond.Lifetime = 0
+	r = g.askPCP(t, client, forSecond)
+	demand(t, r, pcp.Success, 0)
+	if len(g.table.List()) != 0 || !reflect.DeepEqual(r.Options, forSecond.Options) {
+		t.Errorf("after the delete: %+v", r)
+	}
+}
+
+func TestFiltersAddUp(t *testing.T) {
+	g := serve(t, newLab(t), standard())
+	for _, step := range []struct {
+		options []pcp.Option
+		result  pcp.Result
+		want    string
+	}{
+		{[]pcp.Option{filter("11.22.33.1", 128)}, pcp.Success, "11.22.33.1/32"},
+		{[]pcp.Option{filter("11.22.44.7", 120)}, pcp.Success, "11.22.33.1/32 11.22.44.0/24"},
+		{nil, pcp.Success, "11.22.33.1/32 11.22.44.0/24"},
+		{[]pcp.Option{filter("11.22.33.1", 128), filter("11.22.33.1", 128)}, pcp.Success, "11.22.33.1/32 11.22.44.0/24"},
+		{[]pcp.Option{filter("1.1.1.1", 128), filter("2.2.2.2", 128), filter("3.3.3.3", 128)}, pcp.ExcessiveRemotePeers, "11.22.33.1/32 11.22.44.0/24"},
+		{[]pcp.Option{filter("3.3.3.3", 128), filter("::", 0), filter("4.4.4.4", 128)}, pcp.Success, "4.4.4.4/32"},
+		{[]pcp.Option{filter("0.0.0.0", 0)}, pcp.Success, ""},
+	} {
+		r := g.askPCP(t, client, mapUDP(40000, 40000, nonceA, step.options...))
+		if r.Result != step.result || r.Result == pcp.Success && !reflect.DeepEqual(r.Options, step.options) {
+			t.Errorf("%v: %v, %+v", step.options, r.Result, r.Options)
+		}
+		var got []string
+		for _, f := range g.held(t).Filters() {
+			got = append(got, f.Prefix.String())
+		}
+		if strings.Join(got, " ") != step.want {
+			t.Errorf("%v: filters are %v, want %q", step.options, got, step.want)
+		}
+	}
+}
+
+func TestDescriptionIsStoredAsAnswered(t *testing.T) {
+	g := serve(t, newLab(t), standard())
+	for _, step := range []struct{ sent, stored string }{
+		{"ssh", "ssh"},
+		{"evil\r\nline", "evilline"},
+		{strings.Repeat("ü", 400), strings.Repeat("ü", 128)},
+	} {
+		r := g.askPCP(t, client, mapUDP(40000, 40000, nonceA, pcp.Description{Text: step.sent}))
+		if want := []pcp.Option{pcp.Description{Text: step.stored}}; !reflect.DeepEqual(r.Options, want) {
+			t.Errorf("%q: answered %+v", step.sent, r.Options)
+		}
+		if got := g.held(t).Description(); got != step.stored {
+			t.Errorf("%q: stored %q", step.sent, got)
+		}
+	}
+	if r := g.askPCP(t, client, mapUDP(40000, 40000, nonceA)); len(r.Options) != 0 || g.held(t).Description() != strings.Repeat("ü", 128) {
+		t.Errorf("renewal: %+v, stored %q", r.Options, g.held(t).Description())
+	}
+	r := g.askPCP(t, client, mapUDP(40000, 40000, nonceA, pcp.Description{}))
+	if want := []pcp.Option{pcp.Description{}}; !reflect.DeepEqual(r.Options, want) || strings.Contains(g.held(t).Description(), "ü") {
+		t.Errorf("erased: %+v, stored %q", r.Options, g.held(t).Description())
+	}
+}
+
+func TestPinholes(t *testing.T) {
+	g := serve(t, newLab(t), standard())
+	request := func(suggested string, nonce pcp.Nonce, options ...pcp.Option) pcp.Request {
+		r := mapUDP(40000, 0, nonce, options...)
+		r.External = netip.MustParseAddrPort(suggested)
+		return r
+	}
+	target := netip.AddrPortFrom(client6, 40000)
+	failure := pcp.PreferFailure{}
+	for _, step := range []struct {
+		request  pcp.Request
+		result   pcp.Result
+		lifetime time.Duration
+	}{
+		{request("[::]:0", nonceA), pcp.Success, time.Hour},
+		{request("[::]:40000", nonceA, failure), pcp.Success, time.Hour},
+		{request("[2001:db8:50::10]:40000", nonceA, failure), pcp.Success, time.Hour},
+		{request("[::]:40001", nonceA, failure), pcp.CannotProvideExternal, 30 * time.Minute},
+		{request("[2001:db8:50::99]:40000", nonceA, failure), pcp.CannotProvideExternal, 30 * time.Minute},
+		{request("[::]:0", nonceB), pcp.NotAuthorized, time.Hour},
+	} {
+		r := g.askPCP(t, client6, step.request)
+		demand(t, r, step.result, step.lifetime)
+		if r.Result == pcp.Success && r.External != target {
+			t.Errorf("the outside reaches it at %v", r.External)
+		}
+	}
+	if m := g.held(t); m.Pinhole != target {
+		t.Errorf("the table holds %+v", m)
+	}
+	wildcard := request("[::]:0", nonceA)
+	wildcard.InternalPort = 0
+	demand(t, g.askPCP(t, client6, wildcard), pcp.UnsuppProtocol, 30*time.Minute)
+}
+
+func TestNoPinholeToALinkLocalAddress(t *testing.T) {
+	lab := newLab(t)
+	host := netip.MustParsePrefix("fe80::10/64")
+	lab.Clients[0].Address(t, "eth0", host)
+	g := serve(t, lab, standard())
+	for _, test := range []struct {
+		request pcp.Request
+		want    pcp.Result
+	}{
+		{pcp.Request{}, pcp.Success},
+		{mapUDP(40000, 0, nonceA), pcp.NotAuthorized},
+	} {
+		test.request.Client = host.Addr()
+		if got := g.askLinkLocal(t, host.Addr(), test.request); got.Result != test.want {
+			t.Errorf("%+v, want %v", got, test.want)
+		}
+	}
+}
+
+// askLinkLocal asks the router's link-local address from one of the client's.
+func (g *gateway) askLinkLocal(t *testing.T, source netip.Addr, r pcp.Request) pcp.Response {
+	t.Helper()
+	c, err := g.open(g.lab.Clients[0], netip.AddrPortFrom(netip.IPv6Unspecified(), 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	g.lab.Clients[0].IP(t, "-6", "route", "replace", "fe80::/64", "dev", "eth0", "src", source.String())
+	if err := send(c, g.lab.Clients[0], linkLocal.Addr(), r.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	reply := make([]byte, pcp.MaxLen)
+	n, from, err := c.ReadFromUDPAddrPort(reply)
+	if err != nil || from.Addr().WithZone("") != linkLocal.Addr() {
+		t.Fatalf("reply from %v, %v", from, err)
+	}
+	got, err := pcp.ParseResponse(reply[:n])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestNewNonceAfterAnEpochReset(t *testing.T) {
+	g := serve(t, newLab(t), standard())
+	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
+	if err := g.SetUplink(netlab.RouterWAN.Addr().Next()); err != nil {
+		t.Fatal(err)
+	}
+	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceB)), pcp.Success, time.Hour)
+	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.NotAuthorized, time.Hour)
+}

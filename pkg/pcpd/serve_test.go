@@ -1,0 +1,210 @@
+package pcpd_test
+
+import (
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/netlab"
+	"igdd/pkg/pcp"
+	"igdd/pkg/pcpd"
+	"igdd/pkg/portmap"
+	"igdd/pkg/vectors"
+)
+
+func TestReplyLeavesFromTheAddressAsked(t *testing.T) {
+	lab := newLab(t)
+	other := netip.MustParsePrefix("192.168.50.2/24")
+	lab.Router.Address(t, "lan0", other)
+	s := standard()
+	s.prefixes = append(s.prefixes, other)
+	g := serve(t, lab, s)
+	for _, asked := range []netip.Addr{router, other.Addr()} {
+		for _, request := range []string{"0000", "00010000 9c409c40 00000e10", "0301"} {
+			reply, from, err := g.Exchange("lan", client, asked, octets(t, request), patience)
+			if err != nil || from != asked {
+				t.Errorf("%v asked %q: reply %x from %v, %v", asked, request, reply, from, err)
+			}
+		}
+	}
+}
+
+func octets(t *testing.T, digits string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(string(slices.DeleteFunc([]byte(digits), func(c byte) bool { return c == ' ' })))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestSilence(t *testing.T) {
+	lab := newLab(t)
+	g := serve(t, lab, standard())
+	everybody := netip.MustParseAddr("255.255.255.255")
+	for name, test := range map[string]struct {
+		side      string
+		from, to  netip.Addr
+		octets    string
+		unheardOf bool // the router itself answers with an ICMP error
+	}{
+		"broadcast":             {side: "lan", from: client, to: everybody, octets: "0000"},
+		"network's broadcast":   {side: "lan", from: client, to: netip.MustParseAddr("192.168.50.255"), octets: "0000"},
+		"group":                 {side: "lan", from: client, to: netip.MustParseAddr("224.0.0.1"), octets: "0000"},
+		"stranger":              {side: "lan", from: foreign.Addr(), to: router, octets: "0000"},
+		"uplink's address":      {side: "lan", from: client, to: netlab.RouterWAN.Addr(), octets: "0000"},
+		"uplink":                {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: netlab.RouterWAN.Addr(), octets: "0000", unheardOf: true},
+		"uplink to LAN address": {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: router, octets: "0000", unheardOf: true},
+		"empty":                 {side: "lan", from: client, to: router},
+		"PCP response":          {side: "lan", from: client, to: router, octets: "0281"},
+		"23 octets of PCP":      {side: "lan", from: client, to: router, octets: "02000000 00000000 00000000 00000000 0000ffff c0a832"},
+	} {
+		reply, from, err := g.Exchange(test.side, test.from, test.to, octets(t, test.octets), silence)
+		if reply != nil || err != nil && !test.unheardOf {
+			t.Errorf("%s: %x from %v, %v", name, reply, from, err)
+		}
+	}
+	if r := g.askNATPMP(t, client, natpmp.Request{}); r.External != netlab.RouterWAN.Addr() {
+		t.Errorf("afterwards an honest client gets %+v", r)
+	}
+}
+
+func TestSwitchedOffProtocols(t *testing.T) {
+	lab := newLab(t)
+	announce := "02000000 00000000 00000000 00000000 0000ffff c0a8320a"
+	for name, test := range map[string]struct {
+		natpmp, pcp   bool
+		request, want string
+	}{
+		"NAT-PMP alone, asked for PCP":       {true, false, announce, "00800001????????"},
+		"NAT-PMP alone, asked for version 9": {true, false, "0900", "00800001????????"},
+		"NAT-PMP alone":                      {true, false, "0000", "00800000????????0b16212c"},
+		"PCP alone, asked for NAT-PMP":       {false, true, "0000", "0280000100000708????????000000000000000000000000"},
+		"PCP alone":                          {false, true, announce, "0280000000000000????????000000000000000000000000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := standard()
+			s.natpmp, s.pcp = test.natpmp, test.pcp
+			want := vectors.Expectation{Hex: test.want, Len: vectors.Constraint{Equal: float64(len(test.want) / 2)}}
+			for _, difference := range want.Check(serve(t, lab, s).ask(t, client, octets(t, test.request))) {
+				t.Error(difference)
+			}
+		})
+	}
+}
+
+func TestOneSocketPerInterface(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{SecondLAN: true})
+	s := standard()
+	s.around.LANs = append(s.around.LANs, netlab.RouterLAN2)
+	g := serve(t, lab, s)
+	l, err := listen(lab, g.server, "lan1", netlab.RouterLAN2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, l.Serve)
+	other := netip.MustParseAddr("192.168.60.10")
+	c, err := g.open(lab.Client2, netip.AddrPortFrom(other, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// The address of the first interface is none of the second one's.
+	for _, asked := range []netip.Addr{router, netlab.RouterLAN2.Addr()} {
+		if err := send(c, lab.Client2, asked, []byte{0, 0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	if _, from, err := c.ReadFromUDPAddrPort(make([]byte, 64)); err != nil || from.Addr() != netlab.RouterLAN2.Addr() {
+		t.Errorf("reply from %v, %v", from, err)
+	}
+	if r := g.askNATPMP(t, client, natpmp.Request{}); r.Result != natpmp.Success {
+		t.Errorf("the first interface answers %+v", r)
+	}
+}
+
+func TestSecondServerCannotListen(t *testing.T) {
+	lab := newLab(t)
+	g := serve(t, lab, standard())
+	if _, err := listen(lab, pcpd.New(pcpd.Options{NATPMP: true, Desk: g.table}), "lan0"); err == nil {
+		t.Error("two servers have one port")
+	}
+	if _, err := listen(lab, g.server, "lan7"); err == nil {
+		t.Error("a server listens on nothing")
+	}
+}
+
+// listen opens one more listener on the router.
+func listen(lab *netlab.Lab, s *pcpd.Server, dev string, own ...netip.Prefix) (l *pcpd.Listener, err error) {
+	err = lab.Router.Do(func() error {
+		index := 0
+		if i, err := net.InterfaceByName(dev); err == nil {
+			index = i.Index
+		}
+		l, err = s.Listen(lan{dev, index, own})
+		return err
+	})
+	return l, err
+}
+
+func TestRequestsOfOneHostStayInOrder(t *testing.T) {
+	lab := newLab(t)
+	g := serve(t, lab, standard())
+	c, err := g.open(lab.Clients[0], netip.AddrPortFrom(client, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const n = 100 // fits a socket's buffer on either side
+	for i := range uint16(n) {
+		r := natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: 40000 + i/2, Lifetime: time.Hour * time.Duration(1-i%2)}
+		if err := send(c, lab.Clients[0], router, r.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reply := make([]byte, 64)
+	for i := range uint16(n) {
+		c.SetReadDeadline(time.Now().Add(patience))
+		size, _, err := c.ReadFromUDPAddrPort(reply)
+		if err != nil {
+			t.Fatalf("reply %d: %v", i, err)
+		}
+		r, err := natpmp.ParseResponse(reply[:size])
+		if deleted := r.Lifetime == 0; err != nil || r.InternalPort != 40000+i/2 || deleted != (i%2 == 1) {
+			t.Fatalf("reply %d: %+v, %v", i, r, err)
+		}
+	}
+	if left := g.table.List(); len(left) != 0 {
+		t.Errorf("%d mappings are left", len(left))
+	}
+}
+
+// busy is a desk whose queue is full.
+type busy struct{ *portmap.Table }
+
+func (busy) Submit(portmap.Request, func(portmap.Answer)) bool { return false }
+
+func TestFullQueueDropsAndStillAnswersTheRest(t *testing.T) {
+	lab := newLab(t)
+	s := standard()
+	s.desk = func(t *portmap.Table) pcpd.Desk { return busy{t} }
+	g := serve(t, lab, s)
+	m := mapUDP(40000, 40000, nonceA)
+	m.Client = client
+	for _, request := range [][]byte{octets(t, "00010000 9c409c40 00000e10"), m.Append(nil)} {
+		if reply, _, err := g.Exchange("lan", client, router, request, silence); reply != nil || err != nil {
+			t.Errorf("%x is answered %x, %v", request, reply, err)
+		}
+	}
+	if r := g.askPCP(t, client, pcp.Request{}); r.Result != pcp.Success {
+		t.Errorf("ANNOUNCE: %+v", r)
+	}
+	if r := g.askNATPMP(t, client, natpmp.Request{}); r.Result != natpmp.Success {
+		t.Errorf("address: %+v", r)
+	}
+}
