@@ -57,6 +57,96 @@ scratch_root() {
     mkdir -p "$root/dev/pts" "$root/mnt/kd" "$root/run/lock" "$root/tmp/etc" "$root/var/db" &&
     mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts" &&
     ln -s pts/ptmx "$root/dev/ptmx" &&
-    mknod "$root/dev/null" c 1 3 && mknod "$root/dev/urandom" c 1 9 &&
+    mknod -m 666 "$root/dev/null" c 1 3 && mknod -m 666 "$root/dev/urandom" c 1 9 &&
     ln -sf /tmp/etc/rc.conf "$root/etc/rc.conf"
+}
+
+# The lab is three namespaces: igdd-lan, a client at 192.168.50.10 (and .11),
+# igdd-gw, the router with the LAN on eth1 and the Internet on eth0, and
+# igdd-wan, a host on the Internet.
+lan_net=192.168.50.0/24
+wan_address=11.22.33.44
+lab_folder=/run/igdd-lab
+
+# on runs a command in namespace igdd-$1.
+on() {
+  lab_host=igdd-$1
+  shift
+  ip netns exec "$lab_host" "$@"
+}
+
+# router runs a command on the router, in its scratch root, with the PATH that
+# AstLinux boots with.
+router() {
+  nsenter --target "$router_pid" --net --mount --root --wd \
+    env -i PATH=/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin "$@"
+}
+
+# until_true waits up to 5 s for a command to succeed.
+until_true() {
+  tenths=0
+  until "$@"; do
+    [ $((tenths += 1)) -le 50 ] || return 1
+    sleep 0.1
+  done
+}
+
+# lab_up makes the lab, with file $1 as the router's miniupnpd.
+lab_up() {
+  lab_down
+  lab_links && router_boot "$1" && router_firewall
+}
+
+lab_links() {
+  for lab_host in igdd-lan igdd-gw igdd-wan; do
+    ip netns add $lab_host && ip -n $lab_host link set lo up || return 1
+  done
+  ip link add eth0 netns igdd-lan type veth peer name eth1 netns igdd-gw &&
+    ip link add eth0 netns igdd-wan type veth peer name eth0 netns igdd-gw &&
+    ip -n igdd-lan address add 192.168.50.10/24 dev eth0 &&
+    ip -n igdd-lan address add 192.168.50.11/24 dev eth0 &&
+    ip -n igdd-gw address add 192.168.50.1/24 dev eth1 &&
+    ip -n igdd-gw address add $wan_address/24 dev eth0 &&
+    ip -n igdd-wan address add 11.22.33.1/24 dev eth0 &&
+    ip -n igdd-lan link set eth0 up && ip -n igdd-wan link set eth0 up &&
+    ip -n igdd-gw link set eth0 up && ip -n igdd-gw link set eth1 up &&
+    ip -n igdd-lan route add default via 192.168.50.1 &&
+    ip -n igdd-gw route add default via 11.22.33.1 &&
+    on gw sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+}
+
+# router_boot starts what a router has before miniupnpd: its root and its
+# syslogd, whose process holds the root.
+router_boot() {
+  mkdir -p $lab_folder || return 1
+  # shellcheck disable=SC2016 # the inner shell expands it
+  ip netns exec igdd-gw sh -c '. "$(dirname "$0")/lab.sh" && scratch_root "$1" "$2" &&
+    exec chroot "$root" busybox syslogd -n -O /var/log/messages' "$0" $lab_folder "$1" &
+  router_pid=$!
+  until_true router_ready
+}
+
+router_ready() {
+  [ "$(cat "/proc/$router_pid/comm")" = busybox ] && [ -S "/proc/$router_pid/root/dev/log" ]
+}
+
+# router_firewall is a home router's: the LAN may go out, nobody may come in.
+router_firewall() {
+  router iptables -P FORWARD DROP &&
+    router iptables -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT &&
+    router iptables -A FORWARD -i eth1 -o eth0 -j ACCEPT &&
+    router iptables -A INPUT -i eth0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT &&
+    router iptables -A INPUT -i eth0 -j DROP &&
+    router iptables -t nat -A POSTROUTING -s $lan_net -o eth0 -j MASQUERADE
+}
+
+# lab_down removes the lab, or what is left of one. Every process in it is its
+# own, but for a shell that somebody opened: that one keeps its namespace.
+lab_down() {
+  for lab_host in igdd-lan igdd-gw igdd-wan; do
+    [ -e /run/netns/$lab_host ] || continue
+    ip netns pids $lab_host | xargs -r kill 2>/dev/null
+    ip netns delete $lab_host
+  done
+  [ ! -d $lab_folder ] || rmdir $lab_folder
 }

@@ -1,0 +1,187 @@
+#!/bin/sh
+#
+# Shows the main job on real parts: a router with an AstLinux-style rc.conf, a
+# client that asks it for ports by NAT-PMP, and packets that arrive. All of it
+# lives in network namespaces; this machine's own network and files are not
+# touched.
+#
+#	scripts/demo.sh           show it and clean up
+#	scripts/demo.sh --keep    leave it running to play with
+#	scripts/demo.sh --down    remove what --keep left
+
+. "$(dirname "$0")/lab.sh"
+
+# title starts a part of the demo.
+title() {
+  printf '\n%s\n' "$1"
+}
+
+# show prints what a command says, set off from the demo's own words.
+show() {
+  "$@" 2>&1 | sed 's/^/      /'
+}
+
+# check runs a command and counts whether it did what the text $1 says; what it
+# printed is shown only if it did not.
+check() {
+  text=$1
+  shift
+  checks=$((checks + 1))
+  if said=$("$@" 2>&1); then
+    printf '  ok  %s\n' "$text"
+    return
+  fi
+  failed=$((failed + 1))
+  printf 'FAIL  %s\n' "$text"
+  printf '%s: %s\n' "$*" "$said" | sed 's/^/      /'
+}
+
+# rc_conf prints the settings of the demo's router.
+rc_conf() {
+  cat <<'END'
+EXTIF="eth0"
+INTIF="eth1"
+INTIP="192.168.50.1"
+INTNM="255.255.255.0"
+UPNP_ENABLE_NATPMP="yes"
+UPNP_LISTEN="INTIF"
+UUID="5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70"
+END
+}
+
+# serve starts what the LAN client offers: services that greet whoever asks.
+serve() {
+  # shellcheck disable=SC2016 # socat tells the shell below who asked
+  greet='read -r line; echo "hello $SOCAT_PEERADDR, this is 192.168.50.10"'
+  ip netns exec igdd-lan socat TCP4-LISTEN:8080,reuseaddr,fork SYSTEM:"$greet" >/dev/null 2>&1 &
+  ip netns exec igdd-lan socat UDP4-RECVFROM:9000,fork SYSTEM:"$greet" >/dev/null 2>&1 &
+  until_true serving
+}
+
+serving() {
+  on lan ss -Hltn 'sport = 8080' | grep -q . && on lan ss -Hlun 'sport = 9000' | grep -q .
+}
+
+# ask asks the router for a port, as the LAN client, and prints what it grants.
+ask() {
+  on lan timeout 10 natpmpc -a "$@" | grep '^Mapped'
+}
+
+# call knocks at the router's external port $2 ($1: tcp or udp) from the
+# Internet and prints the answer.
+call() {
+  case $1 in
+  tcp) peer=TCP4:$wan_address:$2,connect-timeout=1 ;;
+  udp) peer=UDP4:$wan_address:$2 ;;
+  esac
+  answer=$(echo knock | on wan socat -t 1 - "$peer" 2>&1)
+  echo "$answer"
+  [ "$answer" = 'hello 11.22.33.1, this is 192.168.50.10' ]
+}
+
+# silent succeeds when nobody answers there.
+silent() {
+  ! call "$@"
+}
+
+# leases prints the file that the status page reads, as that page shows it.
+leases() {
+  row='%-6s  %-8s  %-13s  %-5s  %-19s  %s\n'
+  # shellcheck disable=SC2059 # the format is above
+  printf "$row" Public Protocol 'Local IPv4' Port Expires Description
+  router cat /var/db/upnp.leases | while IFS=: read -r protocol public address port expires text; do
+    # shellcheck disable=SC2059
+    printf "$row" "$public" "$protocol" "$address" "$port" "$(date -d "@$expires" '+%F %T')" "$text"
+  done
+}
+
+# rules prints the daemon's chains and rules in the router's firewall.
+rules() {
+  router iptables-save 2>/dev/null | grep MINIUPNPD
+}
+
+# gone succeeds when nothing of the daemon is left on the router; what is left,
+# it prints.
+gone() {
+  ! { rules; processes; on gw ss -Hlun 'sport = 5351'; } | grep .
+}
+
+# processes prints the router's processes that are called miniupnpd.
+processes() {
+  for pid in $(ip netns pids igdd-gw); do
+    [ "$(cat "/proc/$pid/comm")" != miniupnpd ] || echo "process $pid"
+  done
+}
+
+# play runs the demo on the lab.
+play() {
+  title 'A router with this rc.conf:'
+  show rc_conf
+  rc_conf | router tee /etc/rc.conf >/dev/null
+  title 'as the daemon understands it (miniupnpd -t):'
+  show router miniupnpd -t
+  check 'a LAN client offers TCP 8080 and UDP 9000' serve
+  check 'from the Internet, TCP 40080 is closed' silent tcp 40080
+  check 'from the Internet, UDP 40090 is closed' silent udp 40090
+
+  title 'The boot starts it, and the client asks for ports by NAT-PMP:'
+  check '/etc/init.d/miniupnpd init' router /etc/init.d/miniupnpd init
+  check 'TCP 40080 to its port 8080, for an hour' ask 40080 8080 tcp 3600
+  check 'UDP 40090 to its port 9000, for an hour' ask 40090 9000 udp 3600
+  check 'from the Internet, TCP 40080 reaches the client' call tcp 40080
+  check 'from the Internet, UDP 40090 reaches the client' call udp 40090
+  title 'The firewall holds'
+  show rules
+  title 'and the status page shows'
+  show leases
+
+  title 'It ends when it should:'
+  check 'the client gives UDP 40090 back' ask 40090 9000 udp 0
+  check 'from the Internet, UDP 40090 is closed' silent udp 40090
+  check 'restart' router /etc/init.d/miniupnpd restart
+  check 'from the Internet, TCP 40080 still reaches the client' call tcp 40080
+  [ "$keep" = no ] || return 0
+  check 'stop' router /etc/init.d/miniupnpd stop
+  check 'from the Internet, TCP 40080 is closed' silent tcp 40080
+  check 'no process, socket, chain or rule is left' gone
+  check 'the leases stay, for the next start' router grep -q '^TCP:40080:' /mnt/kd/upnp.leases
+}
+
+# tell_how says how to play with the lab that stays.
+tell_how() {
+  cat <<END
+
+The lab stays. To play with it:
+  ip netns exec igdd-lan natpmpc -a 40022 22 tcp 60
+  ip netns exec igdd-wan socat - TCP4:$wan_address:40080
+  nsenter -t $router_pid --net --mount --root --wd /bin/sh    (a shell on the router)
+  tail -f /proc/$router_pid/root/var/log/messages             (its syslog)
+To remove it: scripts/demo.sh --down
+END
+}
+
+keep=no
+case $* in
+'') ;;
+--keep) keep=yes ;;
+--down) need_root && lab_down && exit ;;
+*) die 'usage: scripts/demo.sh [--keep | --down]' ;;
+esac
+need_root
+need go:golang-go ip:iproute2 iptables:iptables busybox:busybox natpmpc:natpmpc socat:socat nsenter:util-linux
+built=$("$repo/scripts/build.sh" native) || exit 1
+checks=0 failed=0
+[ $keep = yes ] || trap lab_down EXIT
+trap 'exit 1' INT TERM
+lab_up "$repo/${built##* }" || die 'cannot make the lab: this machine must allow network namespaces, mounts and iptables'
+play
+echo
+if [ $failed -gt 0 ]; then
+  title "Its log:"
+  show router cat /var/log/messages
+  echo "$failed of $checks checks FAILED"
+else
+  echo "All $checks checks passed."
+fi
+[ $keep = no ] || tell_how
+[ $failed = 0 ]
