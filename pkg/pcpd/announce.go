@@ -2,12 +2,9 @@ package pcpd
 
 import (
 	"net/netip"
-	"slices"
-	"time"
 
 	"igdd/pkg/natpmp"
 	"igdd/pkg/pcp"
-	"igdd/pkg/portmap"
 )
 
 // Where clients listen for announcements: the group of all hosts (RFC 6886,
@@ -17,7 +14,7 @@ var (
 	allHosts6 = netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes(), pcp.AnnouncePort)
 )
 
-func (l *Listener) news() news { return news{l.Desk.External(), l.Desk.Epoch()} }
+func (l *Listener) news() news { return news{l.server.Desk.External(), l.server.Desk.Epoch()} }
 
 // tell sends the n-th copy of an announcement from every address that clients
 // may use as their gateway: they ignore other sources.
@@ -26,7 +23,7 @@ func (l *Listener) tell(n int) {
 	for _, c := range l.conns {
 		for _, from := range gateways(own, c.any) {
 			if err := l.announce(c, from); err != nil {
-				l.Log.Debug("announcement is lost", "interface", l.lan.Name(), "from", from, "err", err)
+				l.server.Log.Debug("announcement is lost", "interface", l.lan.Name(), "from", from, "err", err)
 			}
 		}
 	}
@@ -42,12 +39,12 @@ func (l *Listener) announce(c *conn, from netip.Addr) error {
 	if from.Is4() {
 		to = allHosts4
 	}
-	if l.PCP {
-		if err := c.send(pcp.Response{Epoch: l.Desk.Epoch()}.Append(nil), from, to); err != nil {
+	if l.server.PCP {
+		if err := c.send(pcp.Response{Epoch: l.server.Desk.Epoch()}.Append(nil), from, to); err != nil {
 			return err
 		}
 	}
-	if r := l.addressResponse(); l.NATPMP && from.Is4() && r.Result == natpmp.Success {
+	if r := l.server.addressResponse(); l.server.NATPMP && from.Is4() && r.Result == natpmp.Success {
 		return c.send(r.Append(nil), from, to)
 	}
 	return nil
@@ -65,63 +62,4 @@ func gateways(own []netip.Prefix, family netip.Addr) []netip.Addr {
 		}
 	}
 	return list
-}
-
-// Mapping updates go out with the first copies of an announcement (RFC 6887,
-// section 14.2), many of them in portions.
-const (
-	updateCopies  = 3
-	portion       = 100
-	portionPause  = 5 * time.Millisecond
-	longestUpdate = 200 * time.Millisecond // less than the first gap
-)
-
-// contact is where the desk finds the client of a PCP mapping again. It is
-// never changed.
-type contact struct {
-	lan      string // name of the interface
-	client   netip.AddrPort
-	asked    netip.Addr
-	request  pcp.Request
-	external netip.Addr // no newer than the address that the client was told
-}
-
-// update tells the clients on the interface whose mappings have another
-// external address than they know. A client that asks again is known by its
-// new contact.
-func (l *Listener) update() {
-	external := l.Desk.External()
-	if !external.IsValid() {
-		return
-	}
-	began, sent := time.Now(), 0
-	for _, m := range l.Desk.List() {
-		claim, _ := m.Claim(portmap.PCP)
-		c, ok := claim.Contact.(*contact)
-		if !ok || c.lan != l.lan.Name() || c.external == external || m.Pinhole.IsValid() {
-			continue
-		}
-		l.updateOne(m, claim, c)
-		if sent++; sent%portion == 0 && time.Since(began) < longestUpdate {
-			time.Sleep(portionPause)
-		}
-	}
-}
-
-// updateOne sends what the client would be answered now. Optional options are
-// left out (RFC 6887, section 14.2).
-func (l *Listener) updateOne(m *portmap.Mapping, claim portmap.Claim, c *contact) {
-	x := exchange{Listener: l, conn: l.conns[0], client: c.client, asked: c.asked}
-	ask, options := question(c.request)
-	if fault := objection(c.request, ask, l.Desk.External()); fault != pcp.Success {
-		x.packet = c.request.Append(nil)
-		x.refuse(fault, fault.Lifetime())
-		return
-	}
-	reply := pcp.Response{
-		Opcode: pcp.Map, Lifetime: time.Until(claim.Expires), Epoch: l.Desk.Epoch(),
-		Mapping: c.request.Mapping, Options: slices.DeleteFunc(options, isDescription),
-	}
-	reply.External = l.endpoint(m)
-	x.reply(reply.Append(nil))
 }

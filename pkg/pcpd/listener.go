@@ -20,15 +20,15 @@ type LAN interface {
 
 // Listener answers the clients of one interface.
 type Listener struct {
-	*Server
-	lan   LAN
-	conns []*conn // IPv4, then IPv6 if it is served
-	crier crier
+	server *Server
+	lan    LAN
+	conns  []*conn // IPv4, then IPv6 if it is served
+	crier  crier
 }
 
 // Listen opens the sockets on one interface. Requests wait in them for Serve.
 func (s *Server) Listen(lan LAN) (*Listener, error) {
-	l := &Listener{Server: s, lan: lan}
+	l := &Listener{server: s, lan: lan}
 	l.crier = crier{again: make(chan struct{}, 1), news: l.news, tell: l.tell}
 	for _, family := range s.families() {
 		c, err := listen(family, lan)
@@ -54,8 +54,8 @@ func (s *Server) families() []family {
 // Serve announces the server on its interface and answers until ctx ends. Then
 // it closes the sockets.
 func (l *Listener) Serve(ctx context.Context) error {
-	l.enter(l)
-	defer l.leave(l)
+	l.server.enter(l)
+	defer l.server.leave(l)
 	work, ctx := errgroup.WithContext(ctx)
 	for _, c := range l.conns {
 		work.Go(func() error { return c.receive(l.hear) })
@@ -77,7 +77,8 @@ func (l *Listener) close() {
 
 // exchange is a datagram and the way back to its sender.
 type exchange struct {
-	*Listener
+	*Server
+	lan    string // name of the interface
 	conn   *conn
 	client netip.AddrPort
 	asked  netip.Addr // our address that the client sent to
@@ -89,11 +90,14 @@ func (l *Listener) hear(c *conn, d datagram) {
 	if !mayAsk(l.lan.Prefixes(), d.from, d.to) {
 		return
 	}
-	x := exchange{Listener: l, conn: c, client: d.from, asked: d.to, packet: d.payload}
+	x := exchange{l.server, l.lan.Name(), c, d.from, d.to, d.payload}
 	isNATPMP := len(d.payload) > 0 && d.payload[0] == natpmp.Version && d.to.Is4()
-	if l.PCP && !(l.NATPMP && isNATPMP) {
+	switch {
+	case isNATPMP && x.NATPMP:
+		x.serveNATPMP()
+	case x.PCP:
 		x.servePCP()
-	} else {
+	case x.NATPMP: // PCP or no version at all
 		x.serveNATPMP()
 	}
 }

@@ -44,7 +44,7 @@ func (x exchange) serveMap(r pcp.Request) {
 		return
 	}
 	ask.Contact = &contact{
-		lan: x.lan.Name(), client: x.client, asked: x.asked,
+		lan: x.lan, client: x.client, asked: x.asked,
 		request: r, external: x.Desk.External(),
 	}
 	x.packet = bytes.Clone(x.packet)

@@ -1,0 +1,68 @@
+package pcpd
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"igdd/pkg/pcp"
+	"igdd/pkg/portmap"
+)
+
+// Mapping updates go out with the first copies of an announcement (RFC 6887,
+// section 14.2), many of them in portions.
+const (
+	updateCopies  = 3
+	portion       = 100
+	portionPause  = 5 * time.Millisecond
+	longestUpdate = 200 * time.Millisecond // less than the first gap
+)
+
+// contact is where the desk finds the client of a PCP mapping again. It is
+// never changed.
+type contact struct {
+	lan      string // name of the interface
+	client   netip.AddrPort
+	asked    netip.Addr
+	request  pcp.Request
+	external netip.Addr // no newer than the address that the client was told
+}
+
+// update tells the clients on the interface whose mappings have another
+// external address than they know. A client that asks again is known by its
+// new contact.
+func (l *Listener) update() {
+	external := l.server.Desk.External()
+	if !external.IsValid() {
+		return
+	}
+	began, sent := time.Now(), 0
+	for _, m := range l.server.Desk.List() {
+		claim, _ := m.Claim(portmap.PCP)
+		c, ok := claim.Contact.(*contact)
+		if !ok || c.lan != l.lan.Name() || c.external == external || m.Pinhole.IsValid() {
+			continue
+		}
+		x := exchange{l.server, c.lan, l.conns[0], c.client, c.asked, c.request.Append(nil)}
+		x.update(m, claim, c.request)
+		if sent++; sent%portion == 0 && time.Since(began) < longestUpdate {
+			time.Sleep(portionPause)
+		}
+	}
+}
+
+// update sends what the client would be answered now. Optional options are
+// left out (RFC 6887, section 14.2).
+func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request) {
+	ask, options := question(r)
+	if fault := objection(r, ask, x.Desk.External()); fault != pcp.Success {
+		x.refuse(fault, fault.Lifetime())
+		return
+	}
+	reply := pcp.Response{
+		Opcode: pcp.Map, Lifetime: max(0, time.Until(claim.Expires)), Epoch: x.Desk.Epoch(),
+		Mapping: r.Mapping, Options: slices.DeleteFunc(options, isDescription),
+	}
+	reply.External = x.endpoint(m)
+	x.reply(reply.Append(nil))
+}
