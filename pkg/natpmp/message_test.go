@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"igdd/pkg/natpmp"
+	"igdd/pkg/vectors"
 )
 
 // octets reads hexadecimal digits, with spaces between groups.
@@ -184,6 +185,9 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{"", "00", "0000", "00010000 9c409c40 00000e10", "0002", "0003ff", "0080", "02000000"} {
 		f.Add(octets(f, seed))
+	}
+	for _, v := range vectors.Load(f, "natpmp") {
+		f.Add([]byte(v.Request))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := natpmp.ParseRequest(b)

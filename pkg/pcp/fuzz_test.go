@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"igdd/pkg/pcp"
+	"igdd/pkg/vectors"
 )
 
 // seeds are the packets that fuzzing starts from.
@@ -19,6 +20,9 @@ func seeds(f *testing.F) {
 		"02810002 0000003c 00000000 00000000 00000000 00000000" + map4,
 	} {
 		f.Add(octets(f, digits))
+	}
+	for _, v := range vectors.Load(f, "pcp") {
+		f.Add([]byte(v.Request))
 	}
 }
 
