@@ -32,7 +32,7 @@ build() {
     die "cannot build $1"
 }
 
-command -v go >/dev/null || die "needs Go: https://go.dev/dl/"
+need_go
 version=$(git -C "$repo" describe --tags --always --dirty 2>/dev/null) || version=unknown
 [ $# -gt 0 ] || set -- amd64 386 armv5 armv6 armv7 arm64
 for target; do

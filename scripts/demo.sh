@@ -168,7 +168,9 @@ case $* in
 *) die 'usage: scripts/demo.sh [--keep | --down]' ;;
 esac
 need_root
-need go:golang-go ip:iproute2 iptables:iptables busybox:busybox natpmpc:natpmpc socat:socat nsenter:util-linux
+need_go
+need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox \
+  natpmpc:natpmpc socat:socat
 built=$("$repo/scripts/build.sh" native) || exit 1
 checks=0 failed=0
 [ $keep = yes ] || trap lab_down EXIT

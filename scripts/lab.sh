@@ -15,6 +15,13 @@ need_root() {
   [ "$(id -u)" = 0 ] || die "needs root, for network namespaces and mounts: sudo $0"
 }
 
+# need_go ends the script when there is no Go. Debian's is too old, and sudo's
+# PATH lacks the folder where Go's own archive goes.
+need_go() {
+  PATH=$PATH:/usr/local/go/bin
+  command -v go >/dev/null || die "needs Go: https://go.dev/dl/"
+}
+
 # apt_get runs apt-get without questions, and prints only when it fails.
 apt_get() {
   apt_log=$(DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Sandbox::User=root "$@" 2>&1) || {

@@ -42,8 +42,8 @@ vulnerabilities() {
 }
 
 need_root
-need go:golang-go
-need ip:iproute2 iptables:iptables busybox:busybox dash:dash bash:bash 'gcc:gcc libc6-dev' \
+need_go
+need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox dash:dash bash:bash 'gcc:gcc libc6-dev' \
   natpmpc:natpmpc php:php-cli ps:procps shellcheck:shellcheck
 cd "$repo" || exit 1
 step gofmt formatted
