@@ -1,0 +1,87 @@
+package ssdp
+
+import "strings"
+
+// Device is one device of a description, by what discovery knows of it.
+type Device struct {
+	UUID     string   // as in the description, without "uuid:"
+	Type     string   // urn:schemas-upnp-org:device:WANDevice:2
+	Services []string // urn:schemas-upnp-org:service:WANIPConnection:2 …, each type once
+}
+
+// Face is one description of the gateway. A gateway may have two: one for
+// clients that know version 1 only, and one for those that ask for version 2.
+type Face struct {
+	Path     string   // of the description document on the HTTP server
+	ConfigID uint32   // of the description's content, below 2^24
+	Devices  []Device // the root first
+}
+
+// Item is one thing that is announced and found.
+type Item struct {
+	Type string // the NT of notices and the ST of answers
+	UUID string // of the device that it is, or belongs to
+}
+
+// appendUSN words the item's unique service name (section 1.2.2, table 1-1).
+func (i Item) appendUSN(b []byte) []byte {
+	b = append(b, uuidPrefix...)
+	b = append(b, i.UUID...)
+	if strings.HasPrefix(i.Type, uuidPrefix) {
+		return b
+	}
+	b = append(b, "::"...)
+	return append(b, i.Type...)
+}
+
+// Items returns what is announced of a face: three items for the root, two for
+// each other device, and one for each service (section 1.2.2).
+func (f *Face) Items() []Item {
+	var list []Item
+	for n, d := range f.Devices {
+		if n == 0 {
+			list = append(list, Item{rootDevice, d.UUID})
+		}
+		list = append(list, Item{uuidPrefix + d.UUID, d.UUID}, Item{d.Type, d.UUID})
+		for _, s := range d.Services {
+			list = append(list, Item{s, d.UUID})
+		}
+	}
+	return list
+}
+
+// Match returns the answers to a search, and the face whose description they
+// point to: the first that has what is searched for. So the face for older
+// clients stands first. No items mean silence.
+func Match(faces []*Face, t Target) (*Face, []Item) {
+	for _, f := range faces {
+		if items := f.match(t); len(items) > 0 {
+			return f, items
+		}
+	}
+	return nil, nil
+}
+
+// match returns what a face has of a target. The answer to a type carries the
+// version that was asked for, the answer to a UUID the spelling: clients
+// compare it with what they sent (section 1.3.3).
+func (f *Face) match(t Target) []Item {
+	items := f.Items()
+	if t.Kind == All {
+		return items
+	}
+	var list []Item
+	for _, i := range items {
+		if own, ok := ParseTarget(i.Type); ok && own.answers(t) {
+			list = append(list, Item{t.String(), i.UUID})
+		}
+	}
+	return list
+}
+
+// answers reports whether a search for asked finds t: a version also serves
+// those that know a lower one.
+func (t Target) answers(asked Target) bool {
+	return t.Kind == asked.Kind && t.Version >= asked.Version &&
+		(t.Name == asked.Name || t.Kind == UUID && strings.EqualFold(t.Name, asked.Name))
+}
