@@ -1,0 +1,78 @@
+// Package upnpd answers UPnP control points over HTTP: device description,
+// control (SOAP) and events (GENA) of an Internet Gateway Device.
+package upnpd
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/upnp"
+)
+
+// Desk decides requests and knows what is in force; portmap.Table is one.
+type Desk interface {
+	// Do waits for the decision on a request.
+	Do(context.Context, portmap.Request) (portmap.Answer, error)
+	// List returns all mappings, At the i-th of them.
+	List() []*portmap.Mapping
+	At(i int) (*portmap.Mapping, bool)
+	// Lookup returns the mapping of a key.
+	Lookup(portmap.Key) (*portmap.Mapping, bool)
+	// Count returns the number of mappings and of changes ever made to them.
+	Count() (mappings int, updates uint32)
+	// External returns the external IPv4 address; the zero Addr means none.
+	External() netip.Addr
+}
+
+// Uplink is what clients may know of the external interface.
+type Uplink struct {
+	Up                           bool      // has carrier
+	Since                        time.Time // when it got its address; zero: it has none
+	BytesSent, BytesReceived     uint64
+	PacketsSent, PacketsReceived uint64
+	UpstreamRate, DownstreamRate uint64 // bit/s
+}
+
+// Options are what a Server is made of.
+type Options struct {
+	Gateway  upnp.Gateway   // the texts of the description
+	Versions []upnp.Version // of the faces to show, the lower first
+	Port     uint16         // TCP port
+	IPv6     bool           // listen on IPv6 too
+	Product  string         // the SERVER field: OS/version UPnP/1.1 product/version
+	Desk     Desk
+	Uplink   func() Uplink
+	// Packets returns how many packets came through a pinhole.
+	Packets func(*portmap.Mapping) (uint64, error)
+	Log     *slog.Logger
+}
+
+// Server answers on any number of interfaces; each has a Listener.
+type Server struct {
+	Options
+	faces []*upnp.Face
+	// The services on show by the paths of their URLs.
+	controls, events map[string]*upnp.Service
+}
+
+// New returns a server that listens nowhere yet.
+func New(o Options) *Server {
+	s := &Server{Options: o, controls: make(map[string]*upnp.Service), events: make(map[string]*upnp.Service)}
+	for _, v := range o.Versions {
+		face := o.Gateway.Face(v)
+		s.faces = append(s.faces, face)
+		for _, d := range face.Devices {
+			for _, service := range d.Services {
+				s.controls[service.Control] = service
+				s.events[service.Event] = service
+			}
+		}
+	}
+	return s
+}
+
+// Faces returns the descriptions on show, the lower version first.
+func (s *Server) Faces() []*upnp.Face { return s.faces }
