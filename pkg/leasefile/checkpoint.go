@@ -101,8 +101,8 @@ func (s *Store) backOff(now time.Time) {
 }
 
 // write brings the files up to date. First the private file says, durably,
-// what the lease file holds and what it is about to hold; so whichever of the
-// two a crash leaves is known for what it is.
+// what the lease file holds and what it is about to hold, so that whichever of
+// the two a crash leaves is known for what it is; last, that it holds it now.
 func (s *Store) write(snap *snapshot) error {
 	target, err := resolve(s.Path)
 	if err != nil {
@@ -113,12 +113,25 @@ func (s *Store) write(snap *snapshot) error {
 		return errors.Join(err, s.syncJournal())
 	}
 	defer d.file.Close()
-	m := mark{Format: format, At: snap.now.unix, Lease: [2]fingerprint{snap.known, d.fingerprint}}
-	if err := s.announce(target+private, m, snap); err != nil {
+	if err := s.announce(target+private, d, snap); err != nil {
 		s.disk.Remove(d.path)
 		return err
 	}
-	return s.publish(d, target)
+	if err := s.publish(d, target); err != nil {
+		return err
+	}
+	return s.mark(snap.now, d.fingerprint, d.fingerprint)
+}
+
+// mark says in the private file what the lease file holds: the one or the other.
+func (s *Store) mark(now moment, before, after fingerprint) error {
+	text, err := newMark(now, before, after).encode()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.journal.append(s.journal.frame(nil, text))
 }
 
 // draft is the next lease file under its temporary name.
@@ -157,29 +170,23 @@ func newDraft(d disk, target string, snap *snapshot) (*draft, error) {
 
 // announce makes the private file complete and durable, with a mark of the
 // lease file to come.
-func (s *Store) announce(path string, m mark, snap *snapshot) error {
+func (s *Store) announce(path string, d *draft, snap *snapshot) error {
 	s.mu.Lock()
 	j := s.journal
 	s.mu.Unlock()
 	if snap.anew || j.path != path || !j.there() {
-		return s.renew(path, m, snap)
+		return s.renew(path, d, snap)
 	}
-	text, err := entry{Mark: &m}.encode()
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	err = j.append(j.frame(nil, text))
-	s.mu.Unlock()
-	if err != nil {
+	if err := s.mark(snap.now, snap.known, d.fingerprint); err != nil {
 		return err
 	}
 	return j.file.Sync()
 }
 
 // renew writes the private file anew, durably.
-func (s *Store) renew(path string, m mark, snap *snapshot) error {
-	j, err := newJournal(s.disk, path, m, snap.held, snap.now)
+func (s *Store) renew(path string, d *draft, snap *snapshot) error {
+	first := newMark(snap.now, snap.known, d.fingerprint)
+	j, err := newJournal(s.disk, path, first, snap.held, snap.now)
 	if err != nil {
 		return err
 	}
@@ -216,8 +223,7 @@ func (s *Store) start(now moment) error {
 	if err != nil {
 		return err
 	}
-	m := mark{Format: format, At: now.unix, Lease: [2]fingerprint{s.lease, s.lease}}
-	j, err := newJournal(s.disk, target+private, m, s.inOrder(), now)
+	j, err := newJournal(s.disk, target+private, newMark(now, s.lease, s.lease), s.inOrder(), now)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ type journal struct {
 
 // newJournal writes a private file with the given mappings, durably, but
 // under its temporary name.
-func newJournal(d disk, path string, first mark, held []*portmap.Mapping, now moment) (*journal, error) {
+func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now moment) (*journal, error) {
 	f, err := d.Create(path+temporary, 0o600)
 	if err != nil {
 		return nil, err
@@ -59,9 +59,9 @@ func (j *journal) discard(d disk) {
 }
 
 // fill writes the first line and one for each mapping.
-func (j *journal) fill(first mark, held []*portmap.Mapping) error {
+func (j *journal) fill(first entry, held []*portmap.Mapping) error {
 	w := bufio.NewWriterSize(j.file, bufferSize)
-	head, err := entry{Mark: &first}.encode()
+	head, err := first.encode()
 	if err != nil {
 		return err
 	}

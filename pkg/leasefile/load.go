@@ -105,15 +105,15 @@ func (s *Store) restore(target string, book *ledger, file leaseFile, readable bo
 // adopt returns the records of a lease file that somebody else wrote.
 func (s *Store) adopt(target string, book *ledger, file leaseFile, now moment) []*record {
 	records, unknown := book.adopt(file.leases, now)
-	log := s.Log.With("path", target)
-	if book.found {
-		log.Info("another program wrote the lease file, its lines decide", "leases", len(file.leases))
-	}
-	if j := file.junk; j.lines > 0 {
+	log := s.Log.With("path", target, "leases", len(file.leases))
+	switch j := file.junk; {
+	case j.lines > 0:
 		log.Warn("lines of the lease file are not leases and are left out", "lines", j.lines, "first", j.first, "reason", j.reason)
+	case book.found:
+		log.Info("another program wrote the lease file, its lines decide")
 	}
 	if unknown > 0 {
-		log.Warn("leases are left out, because who may use them stood in the private file", "leases", unknown)
+		log.Warn("leases are left out, because who may use them stood in the private file", "left_out", unknown)
 	}
 	return records
 }

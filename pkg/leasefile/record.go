@@ -22,16 +22,22 @@ type entry struct {
 }
 
 // mark is the first line of the private file, and stands there again before
-// each change of the lease file.
+// and after each change of the lease file.
 type mark struct {
 	Format int   `json:"format"`
 	At     int64 `json:"at"` // Unix milliseconds
-	// Lease is what the lease file holds before and after the change.
+	// Lease is what the lease file holds: the one before a change or the other
+	// after it.
 	Lease [2]fingerprint `json:"lease"`
 }
 
 // format is the version of the private file's grammar.
 const format = 1
+
+// newMark returns the entry that says what the lease file holds.
+func newMark(now moment, before, after fingerprint) entry {
+	return entry{Mark: &mark{Format: format, At: now.unix, Lease: [2]fingerprint{before, after}}}
+}
 
 // door is a portmap.Key: what the outside dials.
 type door struct {
