@@ -1,0 +1,208 @@
+package upnp
+
+import (
+	"hash/fnv"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Gateway is what the administrator says of the gateway. The texts may hold
+// anything; too long ones are cut (UDA 1.1, section 2.3).
+type Gateway struct {
+	UUID             UUID // of the root device
+	FriendlyName     string
+	Manufacturer     string
+	ManufacturerURL  string
+	ModelDescription string
+	ModelName        string
+	ModelNumber      string
+	ModelURL         string
+	SerialNumber     string
+	// PresentationURL is the web page of the gateway; "" is the page of the
+	// router's own address that a client asked.
+	PresentationURL string
+	// Pinholes offers the IPv6 firewall control, which version 2 has.
+	Pinholes bool
+}
+
+// Lengths that old clients have room for, in octets with none to spare; the
+// standard counts characters (section 2.3, device description).
+const (
+	maxName        = 63 // friendlyName, manufacturer and serialNumber
+	maxModel       = 31 // modelName and modelNumber
+	maxDescription = 127
+	maxURL         = 127
+)
+
+// Face is one of the descriptions of the gateway.
+type Face struct {
+	Version  Version
+	ConfigID uint32   // changes with the content of the documents; below 2^24
+	Devices  []Device // the root first, each the parent of the next
+	gateway  *Gateway
+}
+
+// Device is one device of a face.
+type Device struct {
+	Name     string // InternetGatewayDevice
+	Version  Version
+	UUID     UUID
+	Services []*Service
+}
+
+// Face returns the gateway as version v shows it.
+func (g *Gateway) Face(v Version) *Face {
+	connection := []*Service{wanIPConnection}
+	if v == V2 && g.Pinholes {
+		connection = append(connection, wanIPv6FirewallControl)
+	}
+	f := &Face{Version: v, gateway: g, Devices: []Device{
+		{"InternetGatewayDevice", v, g.UUID, []*Service{layer3Forwarding}},
+		{"WANDevice", v, g.UUID.embedded(1), []*Service{wanCommonInterfaceConfig}},
+		{"WANConnectionDevice", v, g.UUID.embedded(2), connection},
+	}}
+	f.ConfigID = f.hash()
+	return f
+}
+
+// hash returns a number that stands for the content of all documents.
+func (f *Face) hash() uint32 {
+	h := fnv.New32a()
+	h.Write(f.AppendDescription(nil, netip.IPv4Unspecified()))
+	for _, d := range f.Devices {
+		for _, s := range d.Services {
+			h.Write(s.AppendSCPD(nil, f.Version))
+		}
+	}
+	return h.Sum32()>>24 ^ h.Sum32()&(1<<24-1)
+}
+
+// Path returns the path of the description document.
+func (f *Face) Path() string { return versioned("/rootDesc", f.Version) }
+
+// AppendDescription words the device description for a client that asked the
+// router's address local.
+func (f *Face) AppendDescription(b []byte, local netip.Addr) []byte {
+	b = append(b, `<?xml version="1.0"?>`+"\n"+`<root xmlns="urn:schemas-upnp-org:device-1-0" configId="`...)
+	b = strconv.AppendUint(b, uint64(f.ConfigID), 10)
+	b = append(b, `"><specVersion><major>1</major><minor>1</minor></specVersion>`...)
+	b = f.appendDevices(b, f.gateway.FriendlyName, f.Devices, f.gateway.presentationURL(local))
+	return append(b, "</root>\n"...)
+}
+
+// appendDevices words the first of some devices with the others inside it. The
+// order of elements is the standard's: some clients need it.
+func (f *Face) appendDevices(b []byte, friendlyName string, devices []Device, presentationURL string) []byte {
+	d, g := devices[0], f.gateway
+	b = appendStart(b, "device")
+	b = appendElement(b, "deviceType", d.Type())
+	b = appendElement(b, "friendlyName", label(friendlyName, maxName))
+	b = appendElement(b, "manufacturer", label(g.Manufacturer, maxName))
+	b = appendURL(b, "manufacturerURL", g.ManufacturerURL)
+	b = appendOptional(b, "modelDescription", label(g.ModelDescription, maxDescription))
+	b = appendElement(b, "modelName", label(g.ModelName, maxModel))
+	b = appendOptional(b, "modelNumber", label(g.ModelNumber, maxModel))
+	b = appendURL(b, "modelURL", g.ModelURL)
+	b = appendOptional(b, "serialNumber", label(g.SerialNumber, maxName))
+	b = appendElement(b, "UDN", "uuid:"+d.UUID.String())
+	b = appendStart(b, "serviceList")
+	for _, s := range d.Services {
+		b = s.appendReference(b, f.Version)
+	}
+	b = appendEnd(b, "serviceList")
+	if inside := devices[1:]; len(inside) > 0 {
+		b = appendStart(b, "deviceList")
+		b = f.appendDevices(b, inside[0].Name, inside, "")
+		b = appendEnd(b, "deviceList")
+	}
+	b = appendURL(b, "presentationURL", presentationURL)
+	return appendEnd(b, "device")
+}
+
+// appendReference words where a service is found. Paths are absolute, short,
+// and need no escaping: some clients have 128 octets for a URL, and decode no
+// entities.
+func (s *Service) appendReference(b []byte, v Version) []byte {
+	b = appendStart(b, "service")
+	b = appendElement(b, "serviceType", s.Type(v))
+	b = appendElement(b, "serviceId", "urn:upnp-org:serviceId:"+s.ID)
+	b = appendElement(b, "SCPDURL", s.SCPDPath(v))
+	b = appendElement(b, "controlURL", s.Control)
+	b = appendElement(b, "eventSubURL", s.Event)
+	return appendEnd(b, "service")
+}
+
+func appendOptional(b []byte, name, text string) []byte {
+	if text == "" {
+		return b
+	}
+	return appendElement(b, name, text)
+}
+
+// appendURL words a URL, unless it is none or too long: part of one would lead
+// elsewhere.
+func appendURL(b []byte, name, url string) []byte {
+	for i := range len(url) {
+		if url[i] <= ' ' || url[i] >= 0x7f {
+			return b
+		}
+	}
+	if len(url) > maxURL {
+		return b
+	}
+	return appendOptional(b, name, url)
+}
+
+// presentationURL returns the page for clients that ask the address local.
+func (g *Gateway) presentationURL(local netip.Addr) string {
+	if g.PresentationURL != "" {
+		return g.PresentationURL
+	}
+	host := local.WithZone("").String()
+	if local.Is6() {
+		host = "[" + host + "]"
+	}
+	return "http://" + host + "/"
+}
+
+// Type returns the device type.
+func (d Device) Type() string {
+	return "urn:schemas-upnp-org:device:" + d.Name + ":" + string('0'+rune(d.Version))
+}
+
+// ConnectionService returns the value of DefaultConnectionService: the
+// WANConnectionDevice and its service (IGD:1 Layer3Forwarding, 2.2.1).
+func (f *Face) ConnectionService() string {
+	d := f.Devices[len(f.Devices)-1]
+	return "uuid:" + d.UUID.String() + ":" + d.Name + ":" + string('0'+rune(d.Version)) +
+		",urn:upnp-org:serviceId:" + wanIPConnection.ID
+}
+
+// CheckConnectionService reports as a Fault what is wrong with a value that a
+// client sets DefaultConnectionService to; nil if it names the one service,
+// by either version of the device.
+func (f *Face) CheckConnectionService(value string) error {
+	device, service, ok := strings.Cut(strings.TrimSpace(value), ",")
+	own, ownService, _ := strings.Cut(f.ConnectionService(), ",")
+	last := len(own) - 1 // the version
+	switch {
+	case !ok || !strings.HasPrefix(device, "uuid:"):
+		return InvalidArgs
+	case len(device) != len(own) || !strings.EqualFold(device[:last], own[:last]):
+		return InvalidDeviceUUID
+	case device[last] != '1' && device[last] != '2':
+		return InvalidDeviceUUID
+	case service != ownService:
+		return InvalidServiceID
+	}
+	return nil
+}
+
+// NeedsVersion1 reports whether a client breaks on any sight of version 2, by
+// the User-Agent of its HTTP requests: Windows, the Xbox and their service
+// discovery.
+func NeedsVersion1(userAgent string) bool {
+	agent := strings.ToLower(userAgent)
+	return strings.Contains(agent, "microsoft") || strings.Contains(agent, "fdssdp")
+}

@@ -1,0 +1,84 @@
+package upnp
+
+import "strconv"
+
+// Fault is why an action is not carried out: a code with its text, by UDA 1.1,
+// section 3.2.5, and the tables of the services. Some services use the same
+// number for different things.
+type Fault uint8
+
+// The faults that the gateway sends.
+const (
+	InvalidAction Fault = iota + 1
+	InvalidArgs
+	InvalidVar
+	ActionFailed
+	ValueInvalid
+	ValueOutOfRange
+	NotAuthorized
+
+	// WANIPConnection
+	ConnectionSetupFailed
+	ConnectionTerminated
+	NoSuchIndex
+	NoSuchEntry
+	WildCardExternalPort
+	ConflictInMapping
+	NoPortsLeft
+	ConflictWithOther
+	MappingNotFound
+	ReadOnly
+	WildCardInternalPort
+	InconsistentParameters
+
+	// Layer3Forwarding
+	InvalidDeviceUUID
+	InvalidServiceID
+
+	// WANIPv6FirewallControl
+	PinholeSpaceExhausted
+	NoSuchPinhole
+	ProtocolNotSupported
+	WildCardPinholePort
+	WildCardProtocol
+	NoTrafficReceived
+)
+
+var faults = [...]struct {
+	code int
+	text string
+}{
+	InvalidAction:          {401, "Invalid Action"},
+	InvalidArgs:            {402, "Invalid Args"},
+	InvalidVar:             {404, "Invalid Var"},
+	ActionFailed:           {501, "Action Failed"},
+	ValueInvalid:           {600, "Argument Value Invalid"},
+	ValueOutOfRange:        {601, "Argument Value Out of Range"},
+	NotAuthorized:          {606, "Action not authorized"},
+	ConnectionSetupFailed:  {704, "ConnectionSetupFailed"},
+	ConnectionTerminated:   {711, "ConnectionAlreadyTerminated"},
+	NoSuchIndex:            {713, "SpecifiedArrayIndexInvalid"},
+	NoSuchEntry:            {714, "NoSuchEntryInArray"},
+	WildCardExternalPort:   {716, "WildCardNotPermittedInExtPort"},
+	ConflictInMapping:      {718, "ConflictInMappingEntry"},
+	NoPortsLeft:            {728, "NoPortMapsAvailable"},
+	ConflictWithOther:      {729, "ConflictWithOtherMechanisms"},
+	MappingNotFound:        {730, "PortMappingNotFound"},
+	ReadOnly:               {731, "ReadOnly"},
+	WildCardInternalPort:   {732, "WildCardNotPermittedInIntPort"},
+	InconsistentParameters: {733, "InconsistentParameters"},
+	InvalidDeviceUUID:      {720, "InvalidDeviceUUID"},
+	InvalidServiceID:       {721, "InvalidServiceID"},
+	PinholeSpaceExhausted:  {701, "PinholeSpaceExhausted"},
+	NoSuchPinhole:          {704, "NoSuchEntry"},
+	ProtocolNotSupported:   {705, "ProtocolNotSupported"},
+	WildCardPinholePort:    {706, "InternalPortWildcardingNotAllowed"},
+	WildCardProtocol:       {707, "ProtocolWildcardingNotAllowed"},
+	NoTrafficReceived:      {709, "NoTrafficReceived"},
+}
+
+// Code returns the errorCode.
+func (f Fault) Code() int { return faults[f].code }
+
+// Error returns code and errorDescription.
+func (f Fault) Error() string { return strconv.Itoa(f.Code()) + " " + faults[f].text }

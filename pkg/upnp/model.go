@@ -1,0 +1,109 @@
+// Package upnp says how an Internet Gateway Device describes itself, and how
+// its control and event messages read: UPnP Device Architecture 1.1, chapters
+// 2 to 4, with the services of the InternetGatewayDevice versions 1 and 2.
+package upnp
+
+// Version is a version of a device or service type.
+type Version uint8
+
+// The versions of the InternetGatewayDevice.
+const (
+	V1 Version = 1
+	V2 Version = 2
+)
+
+// has reports whether something that only one version has, or with 0 every
+// version, belongs to v.
+func (v Version) has(only Version) bool { return only == 0 || only == v }
+
+// Service is a service as the table knows it: all that descriptions, control
+// and events need. Values are shared; nobody may change them.
+type Service struct {
+	Name      string  // WANIPConnection
+	ID        string  // WANIPConn1, unique in the gateway
+	Version   Version // the highest
+	Control   string  // path of the control URL
+	Event     string  // path of the event URL
+	Actions   []Action
+	Variables []*Variable
+
+	scpd    string   // path of the SCPD
+	aliases []string // other types that clients use on the control URL
+}
+
+// Action is a procedure of a service.
+type Action struct {
+	Name    string
+	In, Out []Argument // in the order of the wire
+	Only    Version    // the service version that alone has it, 0: all
+}
+
+// Argument is a parameter or a result; its type is that of a state variable.
+type Argument struct {
+	Name     string
+	Variable *Variable
+}
+
+// Variable is a state variable.
+type Variable struct {
+	Name     string
+	Type     Type
+	Evented  bool
+	Default  string   // "": none
+	Allowed  []string // nil: any
+	Min, Max uint32   // allowed range, published; Max 0: that of the type
+	Only     Version  // the service version that alone has it, 0: all
+}
+
+// Type is a data type of UPnP (UDA 1.1, section 2.5).
+type Type string
+
+// The types that the gateway's services use.
+const (
+	String  Type = "string"
+	Boolean Type = "boolean"
+	UI2     Type = "ui2"
+	UI4     Type = "ui4"
+)
+
+// At returns the version of the service that a face of version v shows.
+func (s *Service) At(v Version) Version { return min(s.Version, v) }
+
+// Type returns the service type that a face of version v shows.
+func (s *Service) Type(v Version) string {
+	return "urn:schemas-upnp-org:service:" + s.Name + ":" + string('0'+rune(s.At(v)))
+}
+
+// SCPDPath returns the path of the service description for a face of version v.
+func (s *Service) SCPDPath(v Version) string { return versioned(s.scpd, s.At(v)) }
+
+// Evented returns the names of the variables that events carry.
+func (s *Service) Evented(v Version) []string {
+	var names []string
+	for _, variable := range s.Variables {
+		if variable.Evented && s.At(v).has(variable.Only) {
+			names = append(names, variable.Name)
+		}
+	}
+	return names
+}
+
+// action returns an action of a version of the service, nil if it has none of
+// that name.
+func (s *Service) action(name string, v Version) *Action {
+	for i := range s.Actions {
+		if a := &s.Actions[i]; a.Name == name && v.has(a.Only) {
+			return a
+		}
+	}
+	return nil
+}
+
+// versioned returns the path of a document in a version. That of version 1 is
+// the one that clients of older gateways have kept.
+func versioned(path string, v Version) string {
+	if v == V1 {
+		return path + ".xml"
+	}
+	return path + string('0'+rune(v)) + ".xml"
+}

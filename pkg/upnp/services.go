@@ -1,0 +1,97 @@
+package upnp
+
+// Services returns the gateway's services. The paths are those of miniupnpd,
+// which clients remember.
+func Services() []*Service {
+	return []*Service{layer3Forwarding, wanCommonInterfaceConfig, wanIPConnection, wanIPv6FirewallControl}
+}
+
+// layer3Forwarding is Layer3Forwarding:1.
+var layer3Forwarding = &Service{
+	Name: "Layer3Forwarding", ID: "L3Forwarding1", Version: 1,
+	scpd: "/L3F", Control: "/ctl/L3F", Event: "/evt/L3F",
+	Actions: []Action{
+		{Name: "SetDefaultConnectionService", In: []Argument{{"NewDefaultConnectionService", defaultConnectionService}}},
+		{Name: "GetDefaultConnectionService", Out: []Argument{{"NewDefaultConnectionService", defaultConnectionService}}},
+	},
+	Variables: []*Variable{defaultConnectionService},
+}
+
+var defaultConnectionService = &Variable{Name: "DefaultConnectionService", Type: String, Evented: true}
+
+// wanCommonInterfaceConfig is WANCommonInterfaceConfig:1. What would let a
+// client cut the uplink off, SetEnabledForInternet, is left out.
+var wanCommonInterfaceConfig = &Service{
+	Name: "WANCommonInterfaceConfig", ID: "WANCommonIFC1", Version: 1,
+	scpd: "/WANCfg", Control: "/ctl/CmnIfCfg", Event: "/evt/CmnIfCfg",
+	Actions: []Action{
+		{Name: "GetCommonLinkProperties", Out: []Argument{
+			{"NewWANAccessType", wanAccessType},
+			{"NewLayer1UpstreamMaxBitRate", upstreamMaxBitRate},
+			{"NewLayer1DownstreamMaxBitRate", downstreamMaxBitRate},
+			{"NewPhysicalLinkStatus", physicalLinkStatus},
+		}},
+		{Name: "GetTotalBytesSent", Out: []Argument{{"NewTotalBytesSent", totalBytesSent}}},
+		{Name: "GetTotalBytesReceived", Out: []Argument{{"NewTotalBytesReceived", totalBytesReceived}}},
+		{Name: "GetTotalPacketsSent", Out: []Argument{{"NewTotalPacketsSent", totalPacketsSent}}},
+		{Name: "GetTotalPacketsReceived", Out: []Argument{{"NewTotalPacketsReceived", totalPacketsReceived}}},
+	},
+	Variables: []*Variable{
+		wanAccessType, upstreamMaxBitRate, downstreamMaxBitRate, physicalLinkStatus,
+		totalBytesSent, totalBytesReceived, totalPacketsSent, totalPacketsReceived,
+	},
+}
+
+var (
+	wanAccessType        = &Variable{Name: "WANAccessType", Type: String, Allowed: []string{"DSL", "POTS", "Cable", "Ethernet"}}
+	upstreamMaxBitRate   = &Variable{Name: "Layer1UpstreamMaxBitRate", Type: UI4}
+	downstreamMaxBitRate = &Variable{Name: "Layer1DownstreamMaxBitRate", Type: UI4}
+	physicalLinkStatus   = &Variable{Name: "PhysicalLinkStatus", Type: String, Evented: true,
+		Allowed: []string{"Up", "Down", "Initializing", "Unavailable"}}
+	totalBytesSent       = &Variable{Name: "TotalBytesSent", Type: UI4}
+	totalBytesReceived   = &Variable{Name: "TotalBytesReceived", Type: UI4}
+	totalPacketsSent     = &Variable{Name: "TotalPacketsSent", Type: UI4}
+	totalPacketsReceived = &Variable{Name: "TotalPacketsReceived", Type: UI4}
+)
+
+// wanIPv6FirewallControl is WANIPv6FirewallControl:1, which belongs to version
+// 2 of the gateway. GetOutboundPinholeTimeout is left out: the firewall keeps
+// no such time for a flow that has not begun.
+var wanIPv6FirewallControl = &Service{
+	Name: "WANIPv6FirewallControl", ID: "WANIPv6Firewall1", Version: 1,
+	scpd: "/WANIP6FC", Control: "/ctl/IP6FCtl", Event: "/evt/IP6FCtl",
+	Actions: []Action{
+		{Name: "GetFirewallStatus", Out: []Argument{
+			{"FirewallEnabled", firewallEnabled},
+			{"InboundPinholeAllowed", inboundPinholeAllowed},
+		}},
+		{Name: "AddPinhole", In: []Argument{
+			{"RemoteHost", pinholeAddress},
+			{"RemotePort", pinholePort},
+			{"InternalClient", pinholeAddress},
+			{"InternalPort", pinholePort},
+			{"Protocol", pinholeProtocol},
+			{"LeaseTime", pinholeLease},
+		}, Out: []Argument{{"UniqueID", pinholeID}}},
+		{Name: "UpdatePinhole", In: []Argument{{"UniqueID", pinholeID}, {"NewLeaseTime", pinholeLease}}},
+		{Name: "DeletePinhole", In: []Argument{{"UniqueID", pinholeID}}},
+		{Name: "GetPinholePackets", In: []Argument{{"UniqueID", pinholeID}}, Out: []Argument{{"PinholePackets", pinholePackets}}},
+		{Name: "CheckPinholeWorking", In: []Argument{{"UniqueID", pinholeID}}, Out: []Argument{{"IsWorking", pinholeBoolean}}},
+	},
+	Variables: []*Variable{
+		firewallEnabled, inboundPinholeAllowed, pinholeAddress, pinholePort, pinholeProtocol,
+		pinholeID, pinholeLease, pinholePackets, pinholeBoolean,
+	},
+}
+
+var (
+	firewallEnabled       = &Variable{Name: "FirewallEnabled", Type: Boolean, Evented: true}
+	inboundPinholeAllowed = &Variable{Name: "InboundPinholeAllowed", Type: Boolean, Evented: true}
+	pinholeAddress        = &Variable{Name: "A_ARG_TYPE_IPv6Address", Type: String}
+	pinholePort           = &Variable{Name: "A_ARG_TYPE_Port", Type: UI2}
+	pinholeProtocol       = &Variable{Name: "A_ARG_TYPE_Protocol", Type: UI2}
+	pinholeID             = &Variable{Name: "A_ARG_TYPE_UniqueID", Type: UI2}
+	pinholeLease          = &Variable{Name: "A_ARG_TYPE_LeaseTime", Type: UI4, Min: 1, Max: 86400}
+	pinholePackets        = &Variable{Name: "A_ARG_TYPE_PinholePackets", Type: UI4}
+	pinholeBoolean        = &Variable{Name: "A_ARG_TYPE_Boolean", Type: Boolean}
+)
