@@ -11,31 +11,6 @@
 
 . "$(dirname "$0")/lab.sh"
 
-# title starts a part of the demo.
-title() {
-  printf '\n%s\n' "$1"
-}
-
-# show prints what a command says, set off from the demo's own words.
-show() {
-  "$@" 2>&1 | sed 's/^/      /'
-}
-
-# check runs a command and counts whether it did what the text $1 says; what it
-# printed is shown only if it did not.
-check() {
-  text=$1
-  shift
-  checks=$((checks + 1))
-  if said=$("$@" 2>&1); then
-    printf '  ok  %s\n' "$text"
-    return
-  fi
-  failed=$((failed + 1))
-  printf 'FAIL  %s\n' "$text"
-  printf '%s: %s\n' "$*" "$said" | sed 's/^/      /'
-}
-
 # rc_conf prints the settings of the demo's router.
 rc_conf() {
   cat <<'END'
@@ -47,41 +22,6 @@ UPNP_ENABLE_NATPMP="yes"
 UPNP_LISTEN="INTIF"
 UUID="5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70"
 END
-}
-
-# serve starts what the LAN client offers: services that greet whoever asks.
-serve() {
-  # shellcheck disable=SC2016 # socat tells the shell below who asked
-  greet='read -r line; echo "hello $SOCAT_PEERADDR, this is 192.168.50.10"'
-  ip netns exec igdd-lan socat TCP4-LISTEN:8080,reuseaddr,fork SYSTEM:"$greet" >/dev/null 2>&1 &
-  ip netns exec igdd-lan socat UDP4-RECVFROM:9000,fork SYSTEM:"$greet" >/dev/null 2>&1 &
-  until_true serving
-}
-
-serving() {
-  on lan ss -Hltn 'sport = 8080' | grep -q . && on lan ss -Hlun 'sport = 9000' | grep -q .
-}
-
-# ask asks the router for a port, as the LAN client, and prints what it grants.
-ask() {
-  on lan timeout 10 natpmpc -a "$@" | grep '^Mapped'
-}
-
-# call knocks at the router's external port $2 ($1: tcp or udp) from the
-# Internet and prints the answer.
-call() {
-  case $1 in
-  tcp) peer=TCP4:$wan_address:$2,connect-timeout=1 ;;
-  udp) peer=UDP4:$wan_address:$2 ;;
-  esac
-  answer=$(echo knock | on wan socat -t 1 - "$peer" 2>&1)
-  echo "$answer"
-  [ "$answer" = 'hello 11.22.33.1, this is 192.168.50.10' ]
-}
-
-# silent succeeds when nobody answers there.
-silent() {
-  ! call "$@"
 }
 
 # leases prints the file that the status page reads, as that page shows it.

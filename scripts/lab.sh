@@ -68,16 +68,42 @@ scratch_root() {
     ln -sf /tmp/etc/rc.conf "$root/etc/rc.conf"
 }
 
+# title starts a part of what a script tells.
+title() {
+  printf '\n%s\n' "$1"
+}
+
+# show prints what a command says, set off from its own words.
+show() {
+  "$@" 2>&1 | sed 's/^/      /'
+}
+
+# check runs a command and counts whether it did what the text $1 says; what it
+# printed is shown only if it did not.
+check() {
+  text=$1
+  shift
+  checks=$((checks + 1))
+  if said=$("$@" 2>&1); then
+    printf '  ok  %s\n' "$text"
+    return
+  fi
+  failed=$((failed + 1))
+  printf 'FAIL  %s\n' "$text"
+  printf '%s: %s\n' "$*" "$said" | sed 's/^/      /'
+}
+
 # The lab is three namespaces: igdd-lan, a client at 192.168.50.10 (and .11),
 # igdd-gw, the router with the LAN on eth1 and the Internet on eth0, and
 # igdd-wan, a host on the Internet.
 lan_net=192.168.50.0/24
 wan_address=11.22.33.44
 lab_folder=/run/igdd-lab
+lab=igdd
 
-# on runs a command in namespace igdd-$1.
+# on runs a command in namespace $lab-$1.
 on() {
-  lab_host=igdd-$1
+  lab_host=$lab-$1
   shift
   ip netns exec "$lab_host" "$@"
 }
@@ -96,6 +122,41 @@ until_true() {
     [ $((tenths += 1)) -le 50 ] || return 1
     sleep 0.1
   done
+}
+
+# serve starts what the LAN client offers: services that greet whoever asks.
+serve() {
+  # shellcheck disable=SC2016 # socat tells the shell below who asked
+  greet='read -r line; echo "hello $SOCAT_PEERADDR, this is 192.168.50.10"'
+  ip netns exec $lab-lan socat TCP4-LISTEN:8080,reuseaddr,fork SYSTEM:"$greet" >/dev/null 2>&1 &
+  ip netns exec $lab-lan socat UDP4-RECVFROM:9000,fork SYSTEM:"$greet" >/dev/null 2>&1 &
+  until_true serving
+}
+
+serving() {
+  on lan ss -Hltn 'sport = 8080' | grep -q . && on lan ss -Hlun 'sport = 9000' | grep -q .
+}
+
+# ask asks the router for a port, as the LAN client, and prints what it grants.
+ask() {
+  on lan timeout 10 natpmpc -a "$@" | grep '^Mapped'
+}
+
+# call knocks at the router's external port $2 ($1: tcp or udp) from the
+# Internet and prints the answer.
+call() {
+  case $1 in
+  tcp) peer=TCP4:$wan_address:$2,connect-timeout=1 ;;
+  udp) peer=UDP4:$wan_address:$2 ;;
+  esac
+  answer=$(echo knock | on wan socat -t 1 - "$peer" 2>&1)
+  echo "$answer"
+  [ "$answer" = 'hello 11.22.33.1, this is 192.168.50.10' ]
+}
+
+# silent succeeds when nobody answers there.
+silent() {
+  ! call "$@"
 }
 
 # lab_up makes the lab, with file $1 as the router's miniupnpd.
