@@ -1,0 +1,128 @@
+package netfilter
+
+import (
+	"errors"
+	"fmt"
+
+	"igdd/pkg/portmap"
+)
+
+// Apply carries out all changes or none of them. Changes that alter no rule
+// do not reach the kernel.
+func (f *Firewall) Apply(changes []portmap.Change) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, err := f.difference(changes)
+	if err != nil {
+		return fmt.Errorf("netfilter: %w", err)
+	}
+	b := f.newBatch()
+	d.edits(b)
+	done, err := b.filled().commit()
+	if err != nil {
+		if _, undo := done.inverse().commit(); undo != nil {
+			err = errors.Join(err, fmt.Errorf("take back what was done of it: %w", undo))
+		}
+		return fmt.Errorf("netfilter: %w", f.explain(err))
+	}
+	for r, n := range d.net {
+		r.chain.rules += n
+	}
+	return nil
+}
+
+// explain says why a batch failed if the chains it was for are gone.
+func (f *Firewall) explain(err error) error {
+	for _, c := range f.chains() {
+		if l, unseen := c.look(); unseen == nil && c.stopped(l) {
+			return errors.Join(ErrStopped, err)
+		}
+	}
+	return err
+}
+
+// Sync makes the kernel hold exactly these mappings: chains, jumps and rules,
+// in one transaction for each table. What is as it should be stays untouched.
+// What can be done is done, even if the error tells that not all of it could.
+func (f *Firewall) Sync(mappings []*portmap.Mapping) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var errs []error
+	views, err := f.look()
+	if err != nil {
+		errs = append(errs, err)
+	}
+	wanted := make(map[*chain][]string)
+	for _, m := range mappings {
+		rules, err := f.rules(m)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		for _, r := range rules {
+			wanted[r.chain] = append(wanted[r.chain], r.text)
+		}
+	}
+	for _, family := range []*family{f.ipv4, f.ipv6} {
+		errs = append(errs, f.restore(family, views, wanted))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("netfilter: %w", err)
+	}
+	return nil
+}
+
+// restore brings the chains of one family into line.
+func (f *Firewall) restore(family *family, views map[*chain]listing, wanted map[*chain][]string) error {
+	b := f.newBatch()
+	var errs []error
+	var written []*chain
+	for c, l := range views {
+		switch {
+		case c.family != family:
+		case c.stopped(l):
+			if len(wanted[c]) > 0 {
+				errs = append(errs, ErrStopped)
+			}
+		case c.optional() && !l.has(c.name):
+		default:
+			b.add(c, c.fill(l, wanted[c])...)
+			b.add(c, c.mend(l, f.wan)...)
+			written = append(written, c)
+		}
+	}
+	if _, err := b.filled().commit(); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, c := range written {
+		c.rules = len(wanted[c])
+		if !views[c].has(c.name) {
+			c.made()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// fill returns the edits after which the chain has exactly the wanted rules.
+// A chain that only lacks some keeps its others, with their counters.
+func (c *chain) fill(l listing, wanted []string) []edit {
+	lacking := make(map[string]int, len(wanted))
+	for _, text := range wanted {
+		lacking[text]++
+	}
+	foreign := false
+	for _, text := range l[c.name] {
+		lacking[text]--
+		foreign = foreign || lacking[text] < 0
+	}
+	var edits []edit
+	if foreign || !l.has(c.name) {
+		edits = append(edits, edit{op: opCreate, chain: c.name})
+	}
+	for _, text := range wanted {
+		if foreign || lacking[text] > 0 {
+			edits = append(edits, edit{opAppend, c.name, text})
+			lacking[text]--
+		}
+	}
+	return edits
+}

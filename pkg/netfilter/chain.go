@@ -1,0 +1,212 @@
+package netfilter
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// The operations on chains and rules, as iptables-restore reads them.
+const (
+	opCreate = ":" // make the chain, or flush the one there is
+	opAppend = "-A"
+	opInsert = "-I" // at the head
+	opDelete = "-D"
+	opFlush  = "-F"
+	opRemove = "-X"
+)
+
+// edit is one step in a table.
+type edit struct{ op, chain, rule string }
+
+// String returns the line that iptables-restore reads.
+func (e edit) String() string {
+	switch e.op {
+	case opCreate:
+		return ":" + e.chain + " - [0:0]"
+	case opFlush, opRemove:
+		return e.op + " " + e.chain
+	}
+	return e.op + " " + e.chain + " " + e.rule
+}
+
+// inverse returns the edit that takes an appended or deleted rule back. A rule
+// deleted comes back at the chain's end, which changes nothing for packets:
+// no two mappings have the same external port.
+func (e edit) inverse() edit {
+	if e.op == opAppend {
+		e.op = opDelete
+	} else {
+		e.op = opAppend
+	}
+	return e
+}
+
+// do carries the edit out by a command of its own.
+func (e edit) do(f *family, table string) error {
+	switch rule := words(e.rule); e.op {
+	case opCreate:
+		return f.NewChain(table, e.chain)
+	case opInsert:
+		return f.Insert(table, e.chain, 1, rule...)
+	case opAppend:
+		return f.Append(table, e.chain, rule...)
+	case opDelete:
+		return f.Delete(table, e.chain, rule...)
+	}
+	return fmt.Errorf("no command for %q", e)
+}
+
+// hook is a chain from which a chain of ours is called.
+type hook struct{ chain, op string }
+
+// Where jumps belong: where AstLinux's firewall keeps room for them, or else
+// at the head of the built-in chain, as miniupnpd's own script does it. At its
+// end they would stand behind whatever drops the rest.
+var (
+	natHooks    = [...]hook{{"POST_NAT_PREROUTING_CHAIN", opAppend}, {"PREROUTING", opInsert}}
+	filterHooks = [...]hook{{"POST_FORWARD_CHAIN", opAppend}, {"FORWARD", opInsert}}
+)
+
+// chain is one of our chains and what is known of it.
+type chain struct {
+	*family
+	table, name string
+	hooks       []hook                  // best first, the last one built in; none: used if there is one, but not made
+	jump        func(wan string) string // the rule at the hook
+
+	present bool // when last brought into line
+	rules   int  // how many it holds after what was last applied
+	beside  bool // the firewall has been seen to keep room for the jumps
+	ours    bool // we made it, so it goes with us
+	others  bool // somebody else made it, who takes care of it for good
+}
+
+// optional reports whether the administrator, if anybody, makes the chain.
+func (c *chain) optional() bool { return len(c.hooks) == 0 }
+
+// builtIn returns the chain of the kernel that leads to c in the end.
+func (c *chain) builtIn() hook { return c.hooks[len(c.hooks)-1] }
+
+// look lists the chain and those that may call it.
+func (c *chain) look() (listing, error) {
+	l := make(listing)
+	names := []string{c.name}
+	for _, h := range c.hooks {
+		names = append(names, h.chain)
+	}
+	for _, name := range names {
+		rules, err := c.list(name)
+		if err != nil {
+			return nil, err
+		}
+		l[name] = rules
+	}
+	c.know(l)
+	return l, nil
+}
+
+// list returns the rules of a chain in c's table, without the leading
+// "-A CHAIN ", and nil when there is no such chain.
+func (c *chain) list(name string) ([]string, error) {
+	lines, err := c.List(c.table, name)
+	var failed *iptables.Error
+	missing := errors.As(err, &failed) && failed.ExitStatus() == 1 // as in iptables.ChainExists
+	switch {
+	case missing && !builtIn(name):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("list chain %s of table %s: %w", name, c.table, err)
+	}
+	return parseChain(lines, name), nil
+}
+
+// builtIn reports whether the kernel makes the chain.
+func builtIn(name string) bool {
+	return name == natHooks[len(natHooks)-1].chain || name == filterHooks[len(filterHooks)-1].chain
+}
+
+// know remembers of a listing what later decisions depend on.
+func (c *chain) know(l listing) {
+	switch {
+	case !l.has(c.name):
+		c.ours = false
+	case !c.ours:
+		c.others = true
+	}
+	if !c.optional() && c.hook(l) != c.builtIn() {
+		c.beside = true
+	}
+}
+
+// made notes that the chain was missing and we made it.
+func (c *chain) made() { c.ours = !c.others }
+
+// stopped reports whether the firewall that the chain belongs to is stopped:
+// the room that it kept for jumps is gone.
+func (c *chain) stopped(l listing) bool {
+	return c.beside && c.hook(l) == c.builtIn()
+}
+
+// mend returns the edits after which each uplink has exactly one jump to c. A
+// jump that others made, elsewhere or by a pattern, serves as well as ours.
+func (c *chain) mend(l listing, wan []string) []edit {
+	if c.optional() {
+		return nil
+	}
+	var edits []edit
+	for _, device := range wan {
+		jump := c.jump(device)
+		n := c.jumps(l, device)
+		if n == 0 {
+			h := c.hook(l)
+			edits = append(edits, edit{h.op, h.chain, jump})
+		}
+		for _, h := range slices.Backward(c.hooks) {
+			for _, rule := range l[h.chain] {
+				if n > 1 && rule == jump {
+					edits = append(edits, edit{opDelete, h.chain, jump})
+					n--
+				}
+			}
+		}
+	}
+	return edits
+}
+
+// hook returns where a new jump goes.
+func (c *chain) hook(l listing) hook {
+	for _, h := range c.hooks {
+		if l.has(h.chain) {
+			return h
+		}
+	}
+	return c.builtIn()
+}
+
+// jumps counts the rules that lead what comes in by the device to c.
+func (c *chain) jumps(l listing, device string) int {
+	n := 0
+	for _, e := range c.callers(l) {
+		if admits(words(e.rule), device) {
+			n++
+		}
+	}
+	return n
+}
+
+// callers returns the edits that delete all jumps to c.
+func (c *chain) callers(l listing) []edit {
+	var edits []edit
+	for _, h := range c.hooks {
+		for _, rule := range l[h.chain] {
+			if strings.Contains(rule, c.name) && target(words(rule)) == c.name {
+				edits = append(edits, edit{opDelete, h.chain, rule})
+			}
+		}
+	}
+	return edits
+}

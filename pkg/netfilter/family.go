@@ -1,0 +1,62 @@
+package netfilter
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// lockWait is how many seconds a command waits for the xtables lock. Others
+// hold it for milliseconds; who holds it longer than this is stuck.
+const lockWait = 10
+
+// sbin are the folders where iptables lives, for a PATH that lacks them, as
+// cron's does.
+var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
+
+// family is IPv4 or IPv6: the programs that know its tables.
+type family struct {
+	*iptables.IPTables
+	restore committer
+}
+
+// newFamily finds the programs, "iptables" or "ip6tables", and sees whether
+// the kernel answers them.
+func newFamily(name string) (*family, error) {
+	path, err := find(name)
+	if err != nil {
+		return nil, err
+	}
+	restore, err := exec.LookPath(path + "-restore")
+	if err != nil {
+		return nil, fmt.Errorf("%s is incomplete: %w", path, err)
+	}
+	protocol := iptables.ProtocolIPv4
+	if name == "ip6tables" {
+		protocol = iptables.ProtocolIPv6
+	}
+	tables, err := iptables.New(iptables.Path(path), iptables.IPFamily(protocol), iptables.Timeout(lockWait))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if _, err := tables.ChainExists("filter", "FORWARD"); err != nil {
+		return nil, err
+	}
+	return &family{IPTables: tables, restore: oneShot{restore}}, nil
+}
+
+// find returns the absolute path of a program.
+func find(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return filepath.Abs(path)
+	}
+	for _, dir := range sbin {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("no program %s in PATH, nor in %s: install iptables", name, strings.Join(sbin[:], ", "))
+}

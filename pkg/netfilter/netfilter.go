@@ -1,0 +1,86 @@
+// Package netfilter keeps the rules of port mappings in the kernel, in chains
+// of their own beside whatever firewall the router has.
+package netfilter
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+)
+
+// ErrStopped tells that the router's firewall has been stopped: the chains in
+// which it keeps room for ours are gone. Nothing is opened until it comes back.
+var ErrStopped = errors.New("the firewall is stopped, nothing is opened until it is started again")
+
+// Options are what a Firewall is made of. The names are the administrator's.
+type Options struct {
+	WAN              []string // external interfaces, "eth0" or "ppp+"
+	NATChain         string   // in table nat, for DNAT
+	ForwardChain     string   // in table filter, of both families
+	PostroutingChain string   // in table nat; used if somebody made it
+	IPv6             bool     // make pinholes
+	Log              *slog.Logger
+}
+
+// Firewall is the portmap.Firewall of iptables, legacy or nft. Its methods
+// wait for each other.
+type Firewall struct {
+	log  *slog.Logger
+	wan  []string
+	ipv4 *family
+	ipv6 *family // nil: no pinholes
+
+	mu          sync.Mutex // guards what the chains are known to be, and the order of commits
+	nat         *chain
+	postrouting *chain
+	forward     *chain
+	forward6    *chain // nil: no pinholes
+}
+
+// word is what may stand in a line for iptables-restore: shorter than the
+// kernel's 29 octets for a chain's name, and nothing that has to be quoted.
+var word = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]{0,27}$`)
+
+// New finds the iptables programs. Where those of IPv6 are missing or fail it
+// says so once and goes on without pinholes.
+func New(o Options) (*Firewall, error) {
+	for _, name := range append([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN...) {
+		if !word.MatchString(name) {
+			return nil, fmt.Errorf("netfilter: %q is no name of a chain or an interface: give it up to 28 letters, digits, - and _", name)
+		}
+	}
+	f := &Firewall{log: o.Log, wan: o.WAN}
+	var err error
+	if f.ipv4, err = newFamily("iptables"); err != nil {
+		return nil, fmt.Errorf("netfilter: %w", err)
+	}
+	f.nat = &chain{family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], jump: func(wan string) string {
+		return fmt.Sprintf("-i %s -j %s", wan, o.NATChain)
+	}}
+	f.postrouting = &chain{family: f.ipv4, table: "nat", name: o.PostroutingChain}
+	forward := chain{family: f.ipv4, table: "filter", name: o.ForwardChain, hooks: filterHooks[:], jump: func(wan string) string {
+		return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain)
+	}}
+	f.forward = &forward
+	if o.IPv6 {
+		if f.ipv6, err = newFamily("ip6tables"); err != nil {
+			f.log.Warn("no IPv6 pinholes: ip6tables does not work here", "err", err)
+			return f, nil
+		}
+		forward6 := forward
+		forward6.family = f.ipv6
+		f.forward6 = &forward6
+	}
+	return f, nil
+}
+
+// chains returns all of ours, in the order in which batches mention them.
+func (f *Firewall) chains() []*chain {
+	list := []*chain{f.nat, f.postrouting, f.forward}
+	if f.forward6 != nil {
+		list = append(list, f.forward6)
+	}
+	return list
+}

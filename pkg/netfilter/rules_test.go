@@ -1,0 +1,63 @@
+package netfilter_test
+
+import (
+	"testing"
+
+	"igdd/pkg/portmap"
+)
+
+// The chains of a router without a firewall of its own, around our rules.
+const (
+	natHead     = "*iptables nat\n:MINIUPNPD\n-A PREROUTING -i wan0 -j MINIUPNPD\n"
+	filterHead  = "*iptables filter\n:MINIUPNPD\n-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD\n"
+	filter6Head = "*ip6tables filter\n:MINIUPNPD\n-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD\n"
+)
+
+func TestRules(t *testing.T) {
+	disabled := mapping(portmap.TCP, 4000, "192.168.50.10:80")
+	disabled.Claims[0].Disabled = true
+	for _, tt := range []struct {
+		name                 string
+		open                 *portmap.Mapping
+		nat, filter, filter6 string
+	}{
+		{"MUP-110", mapping(portmap.TCP, 6666, "192.168.101.20:5555"),
+			"-A MINIUPNPD -p tcp -m tcp --dport 6666 -j DNAT --to-destination 192.168.101.20:5555\n",
+			"-A MINIUPNPD -d 192.168.101.20/32 -p tcp -m tcp --dport 5555 -j ACCEPT\n", ""},
+		{"MUP-111", mapping(portmap.UDP, 7777, "192.168.101.20:7777"),
+			"-A MINIUPNPD -p udp -m udp --dport 7777 -j DNAT --to-destination 192.168.101.20:7777\n",
+			"-A MINIUPNPD -d 192.168.101.20/32 -p udp -m udp --dport 7777 -j ACCEPT\n", ""},
+		{"MUP-112", mapping(portmap.TCP, 6666, "192.168.101.20:5555", filter("11.22.35.254/32", 0)),
+			"-A MINIUPNPD -s 11.22.35.254/32 -p tcp -m tcp --dport 6666 -j DNAT --to-destination 192.168.101.20:5555\n",
+			"-A MINIUPNPD -s 11.22.35.254/32 -d 192.168.101.20/32 -p tcp -m tcp --dport 5555 -j ACCEPT\n", ""},
+		{"two filters", mapping(portmap.UDP, 9, "192.168.101.20:9", filter("11.22.35.7/24", 0), filter("11.0.0.1/32", 53)),
+			"-A MINIUPNPD -s 11.22.35.0/24 -p udp -m udp --dport 9 -j DNAT --to-destination 192.168.101.20:9\n" +
+				"-A MINIUPNPD -s 11.0.0.1/32 -p udp -m udp --sport 53 --dport 9 -j DNAT --to-destination 192.168.101.20:9\n",
+			"-A MINIUPNPD -s 11.22.35.0/24 -d 192.168.101.20/32 -p udp -m udp --dport 9 -j ACCEPT\n" +
+				"-A MINIUPNPD -s 11.0.0.1/32 -d 192.168.101.20/32 -p udp -m udp --sport 53 --dport 9 -j ACCEPT\n", ""},
+		{"disabled", disabled, "", "", ""},
+		{"MUP-116", pinhole(portmap.TCP, "[2001:db8::20]:8080"), "", "",
+			"-A MINIUPNPD -d 2001:db8::20/128 -p tcp -m tcp --dport 8080 -j ACCEPT\n"},
+		{"MUP-116 remote", pinhole(portmap.UDP, "[2001:db8::20]:8080", filter("2001:db8:1::1/128", 5000)), "", "",
+			"-A MINIUPNPD -s 2001:db8:1::1/128 -d 2001:db8::20/128 -p udp -m udp --sport 5000 --dport 8080 -j ACCEPT\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachVariant(t, func(t *testing.T, r *router) {
+				f := r.firewall(t, options(t))
+				must(t, f.Setup())
+				must(t, f.Apply(open(tt.open)))
+				want := natHead + tt.nat + filterHead + tt.filter + filter6Head + tt.filter6
+				wantRules(t, r, want)
+				must(t, f.Sync([]*portmap.Mapping{tt.open}))
+				wantRules(t, r, want)
+				if ok, err := f.Healthy(); !ok || err != nil {
+					t.Errorf("healthy: %v, %v", ok, err)
+				}
+				must(t, f.Apply(closing(tt.open)))
+				wantRules(t, r, natHead+filterHead+filter6Head)
+				must(t, f.Teardown())
+				wantRules(t, r, "*iptables nat\n*iptables filter\n*ip6tables filter\n")
+			})
+		})
+	}
+}

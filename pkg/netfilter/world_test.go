@@ -1,0 +1,177 @@
+package netfilter_test
+
+import (
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"igdd/pkg/netfilter"
+	"igdd/pkg/netlab"
+	"igdd/pkg/portmap"
+)
+
+// router is a network namespace with one variant of iptables, and with an
+// xtables lock of its own.
+type router struct {
+	*netlab.Namespace
+	tools string
+	lock  string
+}
+
+// newRouter makes a router. Programs that the test starts are of the variant.
+func newRouter(t testing.TB, variant string) *router {
+	t.Helper()
+	r := &router{Namespace: netlab.New(t, "nf"), tools: netlab.Tools(t, variant)}
+	r.lock = filepath.Join(t.TempDir(), "xtables.lock")
+	t.Setenv("XTABLES_LOCKFILE", r.lock)
+	t.Setenv("PATH", r.tools+":"+os.Getenv("PATH"))
+	return r
+}
+
+// iptables runs one command: r.iptables(t, "-t", "nat", "-F").
+func (r *router) iptables(t testing.TB, args ...string) {
+	t.Helper()
+	r.Run(t, filepath.Join(r.tools, "iptables"), args...)
+}
+
+// saved returns what the tool prints of a table, but for comments, counters
+// and the chains that the kernel makes.
+func (r *router) saved(t testing.TB, tool, table string) []string {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(r.Run(t, filepath.Join(r.tools, tool+"-save"), "-t", table)) {
+		line = strings.TrimSuffix(line, "\n")
+		if line[0] == '#' || line[0] == '*' || line == "COMMIT" || line[0] == ':' && !strings.Contains(line, " - ") {
+			continue
+		}
+		if line[0] == ':' {
+			line, _, _ = strings.Cut(line, " ")
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// rules returns all of both families' chains and rules.
+func (r *router) rules(t testing.TB) string {
+	t.Helper()
+	var all []string
+	for _, table := range [...][2]string{{"iptables", "nat"}, {"iptables", "filter"}, {"ip6tables", "filter"}} {
+		all = append(all, "*"+table[0]+" "+table[1])
+		all = append(all, r.saved(t, table[0], table[1])...)
+	}
+	return strings.Join(all, "\n") + "\n"
+}
+
+// options are those of a router with one uplink.
+func options(t testing.TB) netfilter.Options {
+	return netfilter.Options{
+		WAN:              []string{"wan0"},
+		NATChain:         "MINIUPNPD",
+		ForwardChain:     "MINIUPNPD",
+		PostroutingChain: "MINIUPNPD-POSTROUTING",
+		IPv6:             true,
+		Log:              slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+}
+
+// guarded is a firewall whose commands run in the router.
+type guarded struct {
+	*netfilter.Firewall
+	router *router
+}
+
+func (r *router) firewall(t testing.TB, o netfilter.Options) guarded {
+	t.Helper()
+	g := guarded{router: r}
+	err := r.Do(func() (err error) { g.Firewall, err = netfilter.New(o); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (g guarded) Setup() error    { return g.router.Do(g.Firewall.Setup) }
+func (g guarded) Teardown() error { return g.router.Do(g.Firewall.Teardown) }
+
+func (g guarded) Apply(changes []portmap.Change) error {
+	return g.router.Do(func() error { return g.Firewall.Apply(changes) })
+}
+
+func (g guarded) Sync(mappings []*portmap.Mapping) error {
+	return g.router.Do(func() error { return g.Firewall.Sync(mappings) })
+}
+
+func (g guarded) Healthy() (ok bool, err error) {
+	err = g.router.Do(func() (err error) { ok, err = g.Firewall.Healthy(); return err })
+	return ok, err
+}
+
+func (g guarded) StaticForwards() (forwards []portmap.Forward, err error) {
+	err = g.router.Do(func() (err error) { forwards, err = g.Firewall.StaticForwards(); return err })
+	return forwards, err
+}
+
+// mapping returns an enabled mapping: mapping(portmap.TCP, 3001, "192.168.50.10:80").
+func mapping(p portmap.Protocol, external uint16, internal string, filters ...portmap.Filter) *portmap.Mapping {
+	return &portmap.Mapping{
+		Key:      portmap.Key{Protocol: p, External: external},
+		Internal: netip.MustParseAddrPort(internal),
+		Claims:   []portmap.Claim{{Origin: portmap.PCP, Filters: filters}},
+		Serial:   uint64(external),
+	}
+}
+
+// pinhole returns an IPv6 mapping.
+func pinhole(p portmap.Protocol, internal string, filters ...portmap.Filter) *portmap.Mapping {
+	m := mapping(p, 0, internal, filters...)
+	m.Pinhole = m.Internal
+	return m
+}
+
+func filter(prefix string, port uint16) portmap.Filter {
+	return portmap.Filter{Prefix: netip.MustParsePrefix(prefix), Port: port}
+}
+
+func open(m ...*portmap.Mapping) []portmap.Change {
+	var changes []portmap.Change
+	for _, m := range m {
+		changes = append(changes, portmap.Change{After: m})
+	}
+	return changes
+}
+
+func closing(m ...*portmap.Mapping) []portmap.Change {
+	changes := open(m...)
+	for i := range changes {
+		changes[i] = changes[i].Inverse()
+	}
+	return changes
+}
+
+// eachVariant runs the test on a router of each kind.
+func eachVariant(t *testing.T, test func(t *testing.T, r *router)) {
+	for _, variant := range netlab.Variants {
+		t.Run(variant, func(t *testing.T) { test(t, newRouter(t, variant)) })
+	}
+}
+
+// wantRules compares all chains and rules, given as lines.
+func wantRules(t testing.TB, r *router, want string) {
+	t.Helper()
+	got := r.rules(t)
+	if trim := func(s string) []string { return strings.Fields(strings.ReplaceAll(s, " ", "·")) }; !slices.Equal(trim(got), trim(want)) {
+		t.Errorf("rules are\n%s\nwant\n%s", got, want)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
