@@ -20,6 +20,7 @@ type book struct {
 	byID      map[uint16]*Mapping   // by a claim's UniqueID
 	perHost   map[netip.Addr]int
 	order     []*Mapping            // by Serial
+	ports     []*Mapping            // those of order that have an external port
 	taken     map[Protocol]*PortSet // external ports in use
 	companion map[Protocol]*PortSet // ports that NAT-PMP holds in the other protocol
 }
@@ -54,7 +55,7 @@ func (b *book) apply(c Change) {
 // replace puts m where its earlier self stood; all indices but the claims agree.
 func (b *book) replace(m *Mapping) {
 	b.byKey[m.Key] = m
-	for _, list := range [][]*Mapping{b.byTarget[target{m.Protocol, m.Internal}], b.order} {
+	for _, list := range [][]*Mapping{b.byTarget[target{m.Protocol, m.Internal}], b.order, b.ports} {
 		if i, found := position(list, m); found {
 			list[i] = m
 		}
@@ -93,6 +94,7 @@ func (b *book) insert(m *Mapping) {
 	b.order = insertBySerial(b.order, m)
 	b.perHost[m.Internal.Addr()]++
 	if m.External != 0 {
+		b.ports = insertBySerial(b.ports, m)
 		b.taken[m.Protocol].Add(m.External)
 		b.reserve(m)
 	}
@@ -112,6 +114,7 @@ func (b *book) remove(m *Mapping) {
 		delete(b.perHost, m.Internal.Addr())
 	}
 	if m.External != 0 {
+		b.ports = removeBySerial(b.ports, m)
 		b.taken[m.Protocol].Remove(m.External)
 		b.companion[other(m.Protocol)].Remove(m.External)
 	}

@@ -19,6 +19,10 @@ const (
 // (RFC 6887, section 15).
 const quarantine = 120 * time.Second
 
+// maxClaims bounds the claims on one mapping: UPnP's pinholes to one target
+// and PCP's flows from one port.
+const maxClaims = 64
+
 // firstFree is the lowest port that is given to a client that did not name it.
 const firstFree = 1024
 
@@ -134,6 +138,9 @@ func (d *desk) admits(req Request) Refusal {
 // existing returns the mapping that answers the request without a new one, or
 // the one that forbids it together with the reason.
 func (d *desk) existing(req Request) (*Mapping, Refusal) {
+	if req.Remote.IsValid() {
+		return d.existingOutbound(req)
+	}
 	if req.Origin == UPnP && req.Internal.Addr().Is4() {
 		if m := d.book.byKey[Key{Protocol: req.Protocol, External: req.External}]; m != nil {
 			if r := d.overwrites(m, req); r == Granted || req.Exact {
@@ -156,6 +163,32 @@ func (d *desk) existing(req Request) (*Mapping, Refusal) {
 	return nil, Granted
 }
 
+// existingOutbound is existing for PEER: the mapping that has the flow already,
+// else one of the same target, whose port the flow shares.
+func (d *desk) existingOutbound(req Request) (*Mapping, Refusal) {
+	var shared *Mapping
+	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
+		if c, ok := m.claim(PCP, req.Remote); ok {
+			return m, proves(c, req)
+		}
+		if shared == nil || m.External == req.External {
+			shared = m
+		}
+	}
+	if shared != nil && req.External != 0 && req.External != shared.outside().Port() {
+		return shared, Conflict
+	}
+	return shared, Granted
+}
+
+// proves reports whether the request may renew a claim of its protocol.
+func proves(c Claim, req Request) Refusal {
+	if c.Bound && c.Nonce != req.Nonce {
+		return NotAuthorized
+	}
+	return Granted
+}
+
 // joins reports whether the request may hold on to m, which leads where it asks.
 func (d *desk) joins(m *Mapping, req Request) Refusal {
 	if req.Exact && req.External != m.External {
@@ -164,8 +197,8 @@ func (d *desk) joins(m *Mapping, req Request) Refusal {
 	if req.Origin != PCP {
 		return Granted
 	}
-	if c, ok := m.Claim(PCP); ok && c.Bound && c.Nonce != req.Nonce {
-		return NotAuthorized
+	if c, ok := m.Claim(PCP); ok {
+		return proves(c, req)
 	}
 	return Granted
 }
@@ -199,9 +232,10 @@ func (d *desk) join(m *Mapping, req Request) Answer {
 
 // grant puts the requester's claim on m into the book in place of before.
 func (d *desk) grant(before, m *Mapping, req Request) Answer {
-	lifetime := d.policy.lifetime(req.Origin, req.Lifetime)
+	lifetime := d.lifetime(m, req)
 	claim := Claim{
 		Origin:      req.Origin,
+		Remote:      req.Remote,
 		Nonce:       req.Nonce,
 		Bound:       req.Origin == PCP,
 		Filters:     req.Filters,
@@ -214,18 +248,33 @@ func (d *desk) grant(before, m *Mapping, req Request) Answer {
 	}
 	if m.Pinhole.IsValid() && req.Origin == UPnP {
 		claim.ID = d.pinholeID(m, req.Filters)
-	} else if held, ok := m.Claim(req.Origin); ok {
+	} else if held, ok := m.claim(req.Origin, req.Remote); ok {
 		claim = claim.amend(held, req)
+	} else if len(m.Claims) >= maxClaims {
+		return Answer{Refusal: QuotaExceeded, Mapping: before}
 	}
 	if limit := d.policy.MaxFilters; limit > 0 && len(claim.Filters) > limit {
 		return Answer{Refusal: TooManyFilters, Mapping: before}
 	}
 	if claim.Description == "" && req.Origin != UPnP {
-		claim.Description = describe(req.Origin, m.Key)
+		claim.Description = claim.name(m.outside().Port(), m.Protocol)
 	}
 	after := m.with(claim)
 	d.change(Change{Before: before, After: after})
 	return Answer{Mapping: after, Lifetime: lifetime, ID: claim.ID}
+}
+
+// lifetime returns what the request is granted. PEER never shortens: it asks
+// how long the flow's port is kept, with 0 too (RFC 6887, section 15).
+func (d *desk) lifetime(m *Mapping, req Request) time.Duration {
+	if !req.Remote.IsValid() {
+		return d.policy.lifetime(req.Origin, req.Lifetime)
+	}
+	granted := d.policy.lifetime(PCP, max(req.Lifetime, time.Second))
+	if held, ok := m.claim(PCP, req.Remote); ok {
+		granted = max(granted, remaining(held.Expires, d.now))
+	}
+	return granted
 }
 
 // pinholeID returns the UniqueID of UPnP's pinhole for these remote peers: the
@@ -258,13 +307,17 @@ func (c Claim) amend(held Claim, req Request) Claim {
 	return c
 }
 
-// describe is the text of a mapping whose protocol gave it none, in the form
-// that lease files have always shown.
-func describe(o Origin, k Key) string {
-	if o == PCP {
-		return fmt.Sprintf("PCP MAP %d %v", max(k.External, k.Pinhole.Port()), k.Protocol)
+// name is the text of a claim whose protocol gave it none, in the form that
+// lease files have always shown.
+func (c Claim) name(external uint16, p Protocol) string {
+	what := c.Origin.String()
+	switch {
+	case c.Outbound():
+		what = "PCP PEER"
+	case c.Origin == PCP:
+		what = "PCP MAP"
 	}
-	return fmt.Sprintf("%v %d %v", o, k.External, k.Protocol)
+	return fmt.Sprintf("%s %d %v", what, external, p)
 }
 
 // quota judges a request for a new mapping.
@@ -282,6 +335,9 @@ func (d *desk) quota(req Request) Refusal {
 func (d *desk) choose(req Request) (Key, Refusal) {
 	if req.Internal.Addr().Is6() {
 		return d.choosePinhole(req)
+	}
+	if req.Remote.IsValid() && req.External != 0 {
+		req.Exact = true // RFC 6887, section 12.3
 	}
 	for _, port := range []uint16{req.External, req.Internal.Port()} {
 		if port == 0 || port < firstFree && port != req.External {
@@ -305,7 +361,7 @@ func (d *desk) choosePinhole(req Request) (Key, Refusal) {
 	switch {
 	case !d.policy.Permits(port, req.Internal, req.Description):
 		return Key{}, NotAuthorized
-	case req.Exact && req.External != port:
+	case req.Exact && req.External != port, req.Remote.IsValid() && req.External != 0 && req.External != port:
 		return Key{}, Conflict
 	}
 	return Key{Protocol: req.Protocol, Pinhole: req.Internal}, Granted
@@ -395,11 +451,11 @@ func (d *desk) close(req Request) Answer {
 	}
 	var a Answer
 	for _, m := range d.leadingTo(req.Protocol, req.Internal) {
-		if c, ok := m.Claim(req.Origin); !ok || c.Bound && c.Nonce != req.Nonce {
+		if c, ok := m.Claim(req.Origin); !ok || proves(c, req) != Granted {
 			a.Refusal, a.Mapping = NotAuthorized, m
 			continue
 		}
-		d.drop(m, func(c Claim) bool { return c.Origin == req.Origin })
+		d.drop(m, func(c Claim) bool { return c.Origin == req.Origin && !c.Outbound() })
 		a.Closed++
 	}
 	return a
@@ -444,7 +500,7 @@ func (d *desk) closeByPort(req Request) Answer {
 		}
 		c, ok := m.Claim(req.Origin)
 		switch {
-		case d.policy.Secure && m.Internal.Addr() != req.Client, !ok:
+		case (d.policy.Secure || req.Own) && m.Internal.Addr() != req.Client, !ok:
 			if a.Closed == 0 {
 				a.Refusal, a.Mapping = NotAuthorized, m
 			}
@@ -461,7 +517,7 @@ func (d *desk) closeByPort(req Request) Answer {
 // drop takes claims off m, and with the last of them the mapping itself.
 func (d *desk) drop(m *Mapping, which func(Claim) bool) {
 	after := m.without(which)
-	if _, ok := m.Claim(PCP); ok && after == nil && m.External != 0 {
+	if after == nil && m.External != 0 && slices.ContainsFunc(m.Claims, func(c Claim) bool { return c.Origin == PCP }) {
 		d.released[m.Key] = release{m.Internal.Addr(), d.now.Add(quarantine)}
 	}
 	d.change(Change{Before: m, After: after})
@@ -550,7 +606,7 @@ func (d *desk) evict() {
 // see a new epoch.
 func (d *desk) unbind() {
 	for _, m := range slices.Clone(d.book.order) {
-		if c, ok := m.Claim(PCP); ok && c.Bound {
+		if slices.ContainsFunc(m.Claims, func(c Claim) bool { return c.Bound }) {
 			n := *m
 			n.Claims = unbound(m.Claims)
 			d.change(Change{Before: m, After: &n})

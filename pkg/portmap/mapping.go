@@ -37,6 +37,7 @@ const (
 	NATPMP Origin = iota + 1
 	PCP
 	UPnP
+	Operator // the operator's tool: closes what anybody holds
 )
 
 // String returns the protocol's usual spelling.
@@ -48,6 +49,8 @@ func (o Origin) String() string {
 		return "PCP"
 	case UPnP:
 		return "UPnP"
+	case Operator:
+		return "operator"
 	}
 	return fmt.Sprintf("origin %d", uint8(o))
 }
@@ -90,11 +93,21 @@ type Claim struct {
 	Disabled    bool   // UPnP NewEnabled=0: held, but not forwarded
 	ID          uint16 // WANIPv6FirewallControl UniqueID; 0: none
 	Contact     any    // where the server that took the request answered; never stored
+	// Remote makes it PCP's PEER: the external port is for packets from
+	// Internal to this host and port, and nobody is let in (RFC 6887, section
+	// 12). Invalid: a claim that lets others in.
+	Remote netip.AddrPort
 }
 
+// Outbound reports whether the claim is for packets to one remote peer alone.
+func (c Claim) Outbound() bool { return c.Remote.IsValid() }
+
 // same reports whether c and o are the same hold, perhaps with other terms:
-// one claim per protocol, but UPnP pinholes each have their own by UniqueID.
-func (c Claim) same(o Claim) bool { return c.Origin == o.Origin && c.ID == o.ID }
+// one claim per protocol, but UPnP pinholes each have their own by UniqueID
+// and PCP's outbound claims by remote peer.
+func (c Claim) same(o Claim) bool {
+	return c.Origin == o.Origin && c.ID == o.ID && c.Remote == o.Remote
+}
 
 // Mapping is one open door. Values are immutable once the Table holds them.
 type Mapping struct {
@@ -133,14 +146,39 @@ func remaining(expires, now time.Time) time.Duration {
 	return max(time.Second, (left + time.Second - 1).Truncate(time.Second))
 }
 
-// Claim returns the claim that o holds.
-func (m *Mapping) Claim(o Origin) (Claim, bool) {
+// Claim returns the claim by which o lets others in.
+func (m *Mapping) Claim(o Origin) (Claim, bool) { return m.claim(o, netip.AddrPort{}) }
+
+// claim returns the first claim that o holds for a remote peer, or for letting
+// others in if there is none.
+func (m *Mapping) claim(o Origin, remote netip.AddrPort) (Claim, bool) {
 	for _, c := range m.Claims {
-		if c.Origin == o {
+		if c.Origin == o && c.Remote == remote {
 			return c, true
 		}
 	}
 	return Claim{}, false
+}
+
+// outside returns what the outside dials without the external address: the
+// port, and for a pinhole its address.
+func (m *Mapping) outside() netip.AddrPort {
+	if m.Pinhole.IsValid() {
+		return m.Pinhole
+	}
+	return netip.AddrPortFrom(netip.Addr{}, m.External)
+}
+
+// Outbound returns the remote peers of PCP's PEER, to whom packets from
+// Internal leave with the external port.
+func (m *Mapping) Outbound() []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, c := range m.Claims {
+		if c.Outbound() {
+			all = append(all, c.Remote)
+		}
+	}
+	return all
 }
 
 // Description returns the text of the oldest claim that has one.
@@ -153,17 +191,18 @@ func (m *Mapping) Description() string {
 	return ""
 }
 
-// Enabled reports whether the mapping forwards: some claim is not disabled.
+// Enabled reports whether the mapping lets anybody in: some claim is neither
+// disabled nor outbound.
 func (m *Mapping) Enabled() bool {
-	return slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.Disabled })
+	return slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.Disabled && !c.Outbound() })
 }
 
-// Filters returns the remote peers that may use the mapping; none means
+// Filters returns the remote peers that may use an enabled mapping; none means
 // everybody. A claim without filters opens it to all, whatever others ask.
 func (m *Mapping) Filters() []Filter {
 	var all []Filter
 	for _, c := range m.Claims {
-		if c.Disabled {
+		if c.Disabled || c.Outbound() {
 			continue
 		}
 		if len(c.Filters) == 0 {
@@ -214,6 +253,11 @@ func (c Change) Inverse() Change { return Change{Before: c.After, After: c.Befor
 func (c Change) renewal() bool {
 	return c.Before != nil && c.After != nil && c.Before.Key == c.After.Key &&
 		c.Before.Internal == c.After.Internal && c.Before.Serial == c.After.Serial
+}
+
+// port reports whether c is about a port mapping, not a pinhole.
+func (c Change) port() bool {
+	return c.Before != nil && c.Before.External != 0 || c.After != nil && c.After.External != 0
 }
 
 // Firewall makes the kernel agree with the table.

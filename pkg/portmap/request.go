@@ -28,6 +28,9 @@ type Request struct {
 	External uint16
 	Last     uint16
 	Exact    bool
+	// Own leaves mappings of other hosts alone, even where the policy would
+	// let the client close them.
+	Own bool
 
 	// ID selects a pinhole that UPnP opened: Open renews it, Close gives it up.
 	ID uint16
@@ -39,6 +42,11 @@ type Request struct {
 	Disabled    bool
 	Contact     any  // kept with the claim for its server
 	ThirdParty  bool // the client may name another host's address (PCP THIRD_PARTY)
+
+	// Remote asks for PCP's PEER, an outbound mapping to that peer: External
+	// is then exact unless it is 0, and Lifetime never shortens (RFC 6887,
+	// section 12).
+	Remote netip.AddrPort
 
 	// KeepFilters adds Filters to those that the claim has instead of
 	// replacing them; KeepDescription leaves the claim's text as it is.

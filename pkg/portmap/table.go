@@ -236,7 +236,9 @@ func (t *Table) publish(changes []Change, reset bool) {
 	t.mu.Lock()
 	for _, c := range changes {
 		t.inForce.apply(c)
-		t.updates++
+		if c.port() {
+			t.updates++
+		}
 	}
 	if reset {
 		t.epoch = time.Now()
@@ -375,14 +377,15 @@ func (t *Table) List() []*Mapping {
 	return slices.Clone(t.inForce.order)
 }
 
-// At returns the i-th mapping in order of creation, counted from 0.
+// At returns the i-th port mapping in order of creation, counted from 0.
+// Pinholes do not count.
 func (t *Table) At(i int) (*Mapping, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if i < 0 || i >= len(t.inForce.order) {
+	if i < 0 || i >= len(t.inForce.ports) {
 		return nil, false
 	}
-	return t.inForce.order[i], true
+	return t.inForce.ports[i], true
 }
 
 // Lookup returns the mapping of a key.
@@ -393,12 +396,21 @@ func (t *Table) Lookup(k Key) (*Mapping, bool) {
 	return m, ok
 }
 
-// Count returns the number of mappings and of changes ever made to them,
-// which is UPnP's SystemUpdateID (WANIPConnection:2, section 2.3.23).
+// Pinhole returns the pinhole that UPnP knows by this UniqueID.
+func (t *Table) Pinhole(id uint16) (*Mapping, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	m, ok := t.inForce.byID[id]
+	return m, ok
+}
+
+// Count returns the number of port mappings and of changes ever made to them,
+// which is UPnP's SystemUpdateID (WANIPConnection:2, section 2.3.23). Pinholes
+// do not count.
 func (t *Table) Count() (mappings int, updates uint32) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.inForce.order), t.updates
+	return len(t.inForce.ports), t.updates
 }
 
 // External returns the announced IPv4 address; the zero Addr means none now.
