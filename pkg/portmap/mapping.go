@@ -260,11 +260,6 @@ func (c Change) port() bool {
 	return c.Before != nil && c.Before.External != 0 || c.After != nil && c.After.External != 0
 }
 
-// port reports whether c is about a port mapping, not a pinhole.
-func (c Change) port() bool {
-	return c.Before != nil && c.Before.External != 0 || c.After != nil && c.After.External != 0
-}
-
 // Firewall makes the kernel agree with the table.
 type Firewall interface {
 	// Apply carries out all changes or none of them.

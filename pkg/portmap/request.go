@@ -31,9 +31,6 @@ type Request struct {
 	// Own leaves mappings of other hosts alone, even where the policy would
 	// let the client close them.
 	Own bool
-	// Own leaves mappings of other hosts alone, even where the policy would
-	// let the client close them.
-	Own bool
 
 	// ID selects a pinhole that UPnP opened: Open renews it, Close gives it up.
 	ID uint16
