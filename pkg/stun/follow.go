@@ -1,0 +1,96 @@
+package stun
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// How long an answer is good, since nothing tells when a router in front gets
+// another address, and how long to wait after the first and any later failure.
+const (
+	refresh    = 10 * time.Minute
+	firstRetry = 30 * time.Second
+	lastRetry  = 16 * time.Minute
+)
+
+// Options are what a Follower is made of.
+type Options struct {
+	// Server is the STUN server, "host:port".
+	Server string
+	// Uplink returns the address to ask from; the zero Addr means that there
+	// is no uplink now.
+	Uplink func() netip.Addr
+	// Seen is told the address that the server sees whenever it is another;
+	// the zero Addr means that it is not known for the uplink of now.
+	Seen func(netip.Addr)
+	Log  *slog.Logger
+}
+
+// Follower keeps asking a STUN server, seldom, as long as there is an uplink.
+type Follower struct {
+	Options
+	lookup func(ctx context.Context, server string, from netip.Addr) (netip.Addr, error)
+	again  chan struct{}
+
+	from, seen netip.Addr // of the last answer
+	failures   int        // since then
+}
+
+// Follow returns a Follower that has asked nobody yet.
+func Follow(o Options) *Follower {
+	return &Follower{Options: o, lookup: Lookup, again: make(chan struct{}, 1)}
+}
+
+// Ask makes Run ask at once: the uplink has changed. It never blocks.
+func (f *Follower) Ask() {
+	select {
+	case f.again <- struct{}{}:
+	default:
+	}
+}
+
+// Run asks until ctx ends.
+func (f *Follower) Run(ctx context.Context) error {
+	for {
+		var due <-chan time.Time
+		if from := f.Uplink(); from.IsValid() {
+			due = time.After(f.round(ctx, from))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.again:
+		case <-due:
+		}
+	}
+}
+
+// round asks once and returns when to ask again.
+func (f *Follower) round(ctx context.Context, from netip.Addr) time.Duration {
+	seen, err := f.lookup(ctx, f.Server, from)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		if f.failures++; f.failures == 1 {
+			f.Log.Warn("cannot learn the address before the router in front, will try again", "err", err)
+		}
+		if from != f.from {
+			f.tell(netip.Addr{})
+		}
+		return min(lastRetry, firstRetry<<min(f.failures-1, 10))
+	default:
+		f.failures, f.from = 0, from
+		f.tell(seen)
+	}
+	return refresh
+}
+
+// tell passes on what is new.
+func (f *Follower) tell(seen netip.Addr) {
+	if seen != f.seen {
+		f.seen = seen
+		f.Seen(seen)
+	}
+}
