@@ -56,6 +56,9 @@ type Server struct {
 	faces []*upnp.Face
 	// The services on show by the paths of their URLs.
 	controls, events map[string]*upnp.Service
+
+	subscriptions *subscriptions
+	changed       chan struct{}
 }
 
 // New returns a server that listens nowhere yet.
@@ -71,7 +74,24 @@ func New(o Options) *Server {
 			}
 		}
 	}
+	s.subscriptions = &subscriptions{value: s.variable, log: o.Log}
+	s.changed = make(chan struct{}, 1)
 	return s
+}
+
+// Run delivers events until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	s.subscriptions.run(ctx, s.changed)
+	return nil
+}
+
+// Changed tells that mappings, the external address or the uplink may have
+// changed. It does not block.
+func (s *Server) Changed() {
+	select {
+	case s.changed <- struct{}{}:
+	default: // it will be seen anyway
+	}
 }
 
 // Faces returns the descriptions on show, the lower version first.

@@ -1,0 +1,137 @@
+package upnpd
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Patience with one connection.
+const (
+	sendWithin  = 10 * time.Second // for a request to arrive, from its first octet
+	idleFor     = 30 * time.Second // between requests, and before the first
+	takeWithin  = 10 * time.Second // for a reply to be taken
+	lingerFor   = time.Second      // for the rest of a request that is not read
+	lingerBytes = 256 << 10
+)
+
+// response is one HTTP reply.
+type response struct {
+	status int
+	fields []byte // complete header lines, each with CRLF
+	body   []byte
+	after  func(sent bool) // called when the reply is on its way, or lost
+}
+
+// reasons are the phrases of the status codes that are sent.
+var reasons = map[int]string{
+	200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+	411: "Length Required", 412: "Precondition Failed", 413: "Content Too Large", 414: "URI Too Long",
+	417: "Expectation Failed", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
+	501: "Not Implemented", 503: "Service Unavailable",
+}
+
+// buffers are reused between connections.
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 2<<10) }}
+
+// converse answers the requests of one connection until either side has
+// enough.
+func (l *Listener) converse(c *connection, g *guard) {
+	b := buffers.Get().(*bufio.Reader)
+	b.Reset(c)
+	defer buffers.Put(b)
+	for {
+		c.SetReadDeadline(time.Now().Add(idleFor))
+		if _, err := b.Peek(1); err != nil {
+			return
+		}
+		c.SetReadDeadline(time.Now().Add(sendWithin))
+		r, err := readRequest(b, c.proceed)
+		g.mark(c, true)
+		reply, ok := l.answer(r, err, c)
+		if !ok {
+			return
+		}
+		if err != nil {
+			r = &request{close: true}
+		}
+		c.SetWriteDeadline(time.Now().Add(takeWithin))
+		_, err = c.Write(l.server.wire(r, reply))
+		if reply.after != nil {
+			reply.after(err == nil)
+		}
+		if err != nil {
+			return
+		}
+		g.mark(c, false)
+		if r.close {
+			c.linger()
+			return
+		}
+	}
+}
+
+// proceed lets a client send the body that it has announced.
+func (c *connection) proceed() error {
+	c.SetWriteDeadline(time.Now().Add(takeWithin))
+	_, err := io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+	return err
+}
+
+// answer returns the reply to what was read; ok is false if there is nobody
+// to reply to.
+func (l *Listener) answer(r *request, err error, c *connection) (reply response, ok bool) {
+	var status httpError
+	switch {
+	case err == nil:
+		r.client, r.local, r.device = c.client, c.local, l.lan.Name()
+		return l.server.handle(r, l.lan), true
+	case errors.As(err, &status):
+		return response{status: int(status)}, true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return response{status: 408}, true
+	}
+	return response{}, false
+}
+
+// wire words a reply. Its length always stands in the header: old clients
+// cannot read chunks.
+func (s *Server) wire(r *request, reply response) []byte {
+	out := make([]byte, 0, 256+len(reply.fields)+len(reply.body))
+	out = append(out, "HTTP/1.1 "...)
+	out = strconv.AppendInt(out, int64(reply.status), 10)
+	out = append(out, ' ')
+	out = append(out, reasons[reply.status]...)
+	out = append(out, "\r\nSERVER: "...)
+	out = append(out, s.Product...)
+	out = append(out, "\r\nDATE: "...)
+	out = time.Now().UTC().AppendFormat(out, "Mon, 02 Jan 2006 15:04:05 GMT")
+	out = append(out, "\r\nCONTENT-LENGTH: "...)
+	out = strconv.AppendInt(out, int64(len(reply.body)), 10)
+	switch {
+	case r.close:
+		out = append(out, "\r\nCONNECTION: close"...)
+	case r.old:
+		out = append(out, "\r\nCONNECTION: keep-alive"...)
+	}
+	out = append(out, "\r\n"...)
+	out = append(out, reply.fields...)
+	out = append(out, "\r\n"...)
+	if r.method != "HEAD" {
+		out = append(out, reply.body...)
+	}
+	return out
+}
+
+// linger reads on for a while before the connection is closed: what the client
+// still sends would otherwise reset it, and the reply with it.
+func (c *connection) linger() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		c.SetReadDeadline(time.Now().Add(lingerFor))
+		io.CopyN(io.Discard, c, lingerBytes)
+	}
+}

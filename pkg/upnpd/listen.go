@@ -1,0 +1,152 @@
+package upnpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// LAN is an interface that clients are behind.
+type LAN interface {
+	Name() string
+	// Prefixes returns the router's own addresses there, each with its
+	// network, as they are now.
+	Prefixes() []netip.Prefix
+}
+
+// Listener holds the HTTP sockets of one interface.
+type Listener struct {
+	server  *Server
+	lan     LAN
+	sockets []*net.TCPListener
+}
+
+// Listen opens the HTTP port on one interface: an IPv4 socket, and one for
+// IPv6 where the settings and the kernel have it. The sockets are bound to
+// the device, so nothing that comes in elsewhere reaches them.
+func (s *Server) Listen(lan LAN) (*Listener, error) {
+	l := &Listener{server: s, lan: lan}
+	four, err := listenOn(lan.Name(), "tcp4", s.Port)
+	if err != nil {
+		return nil, fmt.Errorf("upnpd: listen on TCP port %d of %s: %w", s.Port, lan.Name(), err)
+	}
+	l.sockets = append(l.sockets, four)
+	if !s.IPv6 {
+		return l, nil
+	}
+	six, err := listenOn(lan.Name(), "tcp6", s.Port)
+	switch {
+	case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EADDRNOTAVAIL):
+	case err != nil:
+		four.Close()
+		return nil, fmt.Errorf("upnpd: listen on TCP port %d of %s: %w", s.Port, lan.Name(), err)
+	default:
+		l.sockets = append(l.sockets, six)
+	}
+	return l, nil
+}
+
+func listenOn(device, network string, port uint16) (*net.TCPListener, error) {
+	config := net.ListenConfig{
+		KeepAlive: -1,
+		Control: func(_, _ string, c syscall.RawConn) error {
+			var failed error
+			err := c.Control(func(fd uintptr) { failed = unix.BindToDevice(int(fd), device) })
+			return errors.Join(err, failed)
+		},
+	}
+	l, err := config.Listen(context.Background(), network, fmt.Sprintf(":%d", port))
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// Serve answers until ctx ends, then closes sockets and connections.
+func (l *Listener) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	guard := newGuard()
+	stop := context.AfterFunc(ctx, func() {
+		for _, s := range l.sockets {
+			s.Close()
+		}
+		guard.closeAll()
+	})
+	defer stop()
+	var serving sync.WaitGroup
+	errs := make([]error, len(l.sockets))
+	for i, socket := range l.sockets {
+		serving.Go(func() {
+			defer cancel()
+			errs[i] = l.accept(ctx, socket, guard)
+		})
+	}
+	serving.Wait()
+	return errors.Join(errs...)
+}
+
+// pause is how long accepting rests when the process has no descriptor left.
+const pause = 100 * time.Millisecond
+
+// accept takes connections until ctx ends; it returns when the last of them
+// is closed.
+func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, g *guard) error {
+	var open sync.WaitGroup
+	defer open.Wait()
+	for {
+		c, err := socket.AcceptTCP()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				c.Close()
+			}
+			return nil
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			continue
+		case err != nil:
+			return fmt.Errorf("upnpd: accept on %s: %w", l.lan.Name(), err)
+		}
+		visit := &connection{Conn: c, client: address(c.RemoteAddr()), local: address(c.LocalAddr())}
+		if !l.admits(visit.client, visit.local) {
+			l.server.Log.Warn(fmt.Sprintf("HTTP peer %v is not from a LAN, closing the connection", visit.client), "client", visit.client)
+			c.Close()
+			continue
+		}
+		g.admit(visit)
+		open.Go(func() {
+			defer g.release(visit)
+			defer c.Close()
+			if g.await(visit) {
+				l.converse(visit, g)
+			}
+		})
+	}
+}
+
+// admits reports whether a connection came from a host on the interface's
+// networks to the router's own address there.
+func (l *Listener) admits(client, dialled netip.Addr) bool {
+	near, ours := false, false
+	for _, p := range l.lan.Prefixes() {
+		near = near || p.Contains(client) && client != p.Addr()
+		ours = ours || p.Addr() == dialled
+	}
+	return near && ours
+}
+
+// address returns the IP address of a TCP endpoint, IPv4 as IPv4, without zone.
+func address(a net.Addr) netip.Addr {
+	return a.(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
+}

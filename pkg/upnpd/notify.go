@@ -1,0 +1,94 @@
+package upnpd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// deliverWithin is how long a subscriber may take to answer (UDA 1.1, section
+// 4.3.2).
+const deliverWithin = 30 * time.Second
+
+// errUnknown is a control point that does not know its subscription any more.
+var errUnknown = errors.New("upnpd: subscriber answers 412")
+
+// notify sends a message to the first callback that takes it.
+func (sub *subscription) notify(ctx context.Context, seq uint32, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, deliverWithin)
+	defer cancel()
+	var err error
+	for _, to := range sub.callbacks {
+		if err = sub.post(ctx, to, seq, body); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+// post sends a message to one callback and waits for its answer, whatever it
+// is. It leaves from the address that was asked, on the same interface.
+func (sub *subscription) post(ctx context.Context, to callback, seq uint32, body []byte) error {
+	c, err := sub.dial(ctx, to.to)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := c.Write(sub.words(to, seq, body)); err != nil {
+		return err
+	}
+	return readAnswer(c)
+}
+
+// dial connects to a subscriber.
+func (sub *subscription) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	local := sub.local
+	if local.IsLinkLocalUnicast() && local.Is6() {
+		local = local.WithZone(sub.device)
+		to = netip.AddrPortFrom(to.Addr().WithZone(sub.device), to.Port())
+	}
+	dialer := net.Dialer{
+		KeepAlive: -1,
+		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)),
+		Control: func(_, _ string, c syscall.RawConn) (err error) {
+			controlErr := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), sub.device) })
+			return errors.Join(controlErr, err)
+		},
+	}
+	return dialer.DialContext(ctx, "tcp", to.String())
+}
+
+// words returns the octets of a NOTIFY (UDA 1.1, section 4.3.2).
+func (sub *subscription) words(to callback, seq uint32, body []byte) []byte {
+	out := fmt.Appendf(nil, "NOTIFY %s HTTP/1.1\r\nHOST: %s\r\n%sCONTENT-LENGTH: %d\r\n", to.path, to.host, xmlType, len(body))
+	out = fmt.Appendf(out, "NT: upnp:event\r\nNTS: upnp:propchange\r\nSID: %s\r\nSEQ: %d\r\nCONNECTION: close\r\n\r\n", sub.sid, seq)
+	return append(out, body...)
+}
+
+// readAnswer reads the head of a subscriber's answer. Only the status counts:
+// some reset the connection right behind it.
+func readAnswer(c io.Reader) error {
+	b := bufio.NewReader(io.LimitReader(c, maxHead))
+	line, err := b.ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("upnpd: read the subscriber's answer: %w", err)
+	}
+	var major, minor, status int
+	if _, err := fmt.Sscanf(line, "HTTP/%1d.%1d %3d", &major, &minor, &status); err == nil && status == 412 {
+		return errUnknown
+	}
+	for err == nil && len(line) > len("\r\n") {
+		line, err = b.ReadString('\n')
+	}
+	return nil
+}

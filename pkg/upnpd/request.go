@@ -1,0 +1,315 @@
+package upnpd
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Ceilings of one request; a UPnP request needs a tenth of them.
+const (
+	maxRequestLine = 2 << 10
+	maxHead        = 8 << 10
+	maxBody        = 64 << 10
+	maxFields      = 64
+)
+
+// request is one HTTP request, read whole.
+type request struct {
+	method string
+	path   string // decoded, without query
+	host   string // the authority that was asked, "" if none was named
+	old    bool   // HTTP/1.0
+	close  bool   // the connection ends with the reply
+	fields map[string]string
+	body   []byte
+
+	client netip.Addr // who asks, never an IPv4-mapped address
+	local  netip.Addr // the router's address that was dialled
+	device string     // the LAN interface that it came in on
+}
+
+// field returns the value of a header field, named in lower case.
+func (r *request) field(name string) string { return r.fields[name] }
+
+// httpError is a request that gets an error instead of an answer, after which
+// the connection is closed.
+type httpError int
+
+func (e httpError) Error() string { return "http status " + strconv.Itoa(int(e)) }
+
+// readRequest reads one request from b. proceed is called before the body of
+// a request that expects "100-continue". An httpError asks for that answer;
+// any other error ends the connection without one.
+func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
+	head := headReader{b: b, left: maxHead}
+	r, err := readRequestLine(&head)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.readFields(&head); err != nil {
+		return nil, err
+	}
+	r.judge()
+	switch expect := r.field("expect"); {
+	case expect == "" || r.old:
+	case strings.EqualFold(expect, "100-continue"):
+		if err := proceed(); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, httpError(417)
+	}
+	return r, r.readBody(b)
+}
+
+// headReader reads the lines of a request's head, up to a limit for all.
+type headReader struct {
+	b    *bufio.Reader
+	left int
+}
+
+// line returns the next line without its end, CRLF or LF. A line longer than
+// most, or a head over its limit, gives tooLong.
+func (h *headReader) line(most int, tooLong httpError) (string, error) {
+	var line []byte
+	for {
+		part, err := h.b.ReadSlice('\n')
+		line = append(line, part...)
+		if h.left -= len(part); h.left < 0 || len(line) > most {
+			return "", tooLong
+		}
+		switch {
+		case err == nil:
+			return string(bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))), nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return "", err
+		}
+	}
+}
+
+// readRequestLine reads the first line, after empty ones that old clients
+// leave behind a body (RFC 9112, section 2.2).
+func readRequestLine(h *headReader) (*request, error) {
+	var line string
+	for line == "" {
+		var err error
+		if line, err = h.line(maxRequestLine, 414); err != nil {
+			return nil, err
+		}
+	}
+	method, rest, ok1 := strings.Cut(line, " ")
+	target, version, ok2 := strings.Cut(rest, " ")
+	if !ok1 || !ok2 || !isToken(method) {
+		return nil, httpError(400)
+	}
+	r := &request{method: method, fields: make(map[string]string)}
+	switch version {
+	case "HTTP/1.1":
+	case "HTTP/1.0":
+		r.old = true
+	default:
+		return nil, httpError(400)
+	}
+	return r, r.setTarget(target)
+}
+
+// setTarget reads the request target in origin or absolute form.
+func (r *request) setTarget(target string) error {
+	if len(target) >= 7 && strings.EqualFold(target[:7], "http://") {
+		authority, path, _ := strings.Cut(target[7:], "/")
+		r.host, target = authority, "/"+path
+	}
+	path, _, _ := strings.Cut(target, "?")
+	decoded, ok := percentDecode(path)
+	if !ok || !strings.HasPrefix(decoded, "/") && target != "*" {
+		return httpError(400)
+	}
+	r.path = decoded
+	return nil
+}
+
+// percentDecode resolves %XX in a path. Control characters are refused.
+func percentDecode(s string) (string, bool) {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '%' {
+			if i+2 >= len(s) {
+				return "", false
+			}
+			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+			if err != nil {
+				return "", false
+			}
+			c, i = byte(n), i+2
+		}
+		if c <= ' ' || c == 0x7f {
+			return "", false
+		}
+		out.WriteByte(c)
+	}
+	return out.String(), true
+}
+
+// readFields reads the header. Folded lines are refused: two readers could
+// take them differently.
+func (r *request) readFields(h *headReader) error {
+	for n := 0; ; n++ {
+		line, err := h.line(maxHead, 431)
+		switch {
+		case err != nil:
+			return err
+		case line == "":
+			return nil
+		case n == maxFields:
+			return httpError(431)
+		}
+		name, value, ok := strings.Cut(line, ":")
+		value = strings.Trim(value, " \t")
+		if !ok || !isToken(name) || strings.ContainsFunc(value, isControl) {
+			return httpError(400)
+		}
+		if err := r.addField(strings.ToLower(name), value); err != nil {
+			return err
+		}
+	}
+}
+
+// addField notes a field. Those that frame, address or mean something must
+// stand once: two readers could take them differently.
+func (r *request) addField(name, value string) error {
+	if _, twice := r.fields[name]; twice {
+		switch name {
+		case "content-length", "transfer-encoding", "host", "man", "soapaction", "sid", "callback", "nt", "timeout":
+			return httpError(400)
+		}
+	}
+	r.fields[name] = value
+	return nil
+}
+
+func isControl(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
+
+// isToken reports whether s is a token (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// judge takes from the header what the connection needs to know.
+func (r *request) judge() {
+	if r.host == "" {
+		r.host = r.field("host")
+	}
+	connection := r.field("connection")
+	r.close = hasToken(connection, "close") || r.old && !hasToken(connection, "keep-alive")
+}
+
+// hasToken reports whether a comma separated list has token, in any case.
+func hasToken(list, token string) bool {
+	for item := range strings.SplitSeq(list, ",") {
+		if strings.EqualFold(strings.TrimSpace(item), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// readBody reads the body as it is framed. Anything that two readers could
+// frame differently is refused (RFC 9112, section 6.3).
+func (r *request) readBody(b *bufio.Reader) error {
+	length, sized := r.fields["content-length"]
+	coding, coded := r.fields["transfer-encoding"]
+	switch {
+	case coded && (sized || r.old):
+		return httpError(400)
+	case coded && !strings.EqualFold(coding, "chunked"):
+		return httpError(501)
+	case coded:
+		return r.readChunks(b)
+	case sized:
+		n, err := decimal(length)
+		if err != nil {
+			return err
+		}
+		r.body = make([]byte, n)
+		_, err = io.ReadFull(b, r.body)
+		return err
+	case !r.posts():
+		return nil
+	case r.old:
+		return r.readToEnd(b)
+	}
+	return httpError(411)
+}
+
+// posts reports whether the method is one that has a body.
+func (r *request) posts() bool { return r.method == "POST" || r.method == "M-POST" }
+
+// decimal reads a body length: digits only, at most maxBody.
+func decimal(s string) (int, error) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, httpError(400)
+	}
+	if n, err := strconv.Atoi(s); err == nil && n <= maxBody {
+		return n, nil
+	}
+	return 0, httpError(413)
+}
+
+// readToEnd reads the body of an HTTP/1.0 request that does not say its length.
+func (r *request) readToEnd(b *bufio.Reader) error {
+	r.close = true
+	var err error
+	if r.body, err = io.ReadAll(io.LimitReader(b, maxBody+1)); len(r.body) > maxBody {
+		return httpError(413)
+	}
+	return err
+}
+
+// readChunks reads a chunked body; extensions and trailers are passed over.
+func (r *request) readChunks(b *bufio.Reader) error {
+	h := &headReader{b: b, left: maxHead}
+	for {
+		line, err := h.line(maxRequestLine, 400)
+		if err != nil {
+			return err
+		}
+		size, _, _ := strings.Cut(line, ";")
+		n, err := strconv.ParseUint(strings.TrimRight(size, " \t"), 16, 31)
+		if err != nil || strings.HasPrefix(size, "+") {
+			return httpError(400)
+		}
+		if n == 0 {
+			break
+		}
+		if len(r.body)+int(n) > maxBody {
+			return httpError(413)
+		}
+		start := len(r.body)
+		r.body = append(r.body, make([]byte, n)...)
+		if _, err := io.ReadFull(b, r.body[start:]); err != nil {
+			return err
+		}
+		if end, err := h.line(2, 400); err != nil || end != "" {
+			return httpError(400)
+		}
+	}
+	for { // trailers
+		if line, err := h.line(maxHead, 431); err != nil || line == "" {
+			return err
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package upnpd
+
+import (
+	"bufio"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func read(text string) (*request, error) {
+	return readRequest(bufio.NewReaderSize(strings.NewReader(text), 64), func() error { return nil })
+}
+
+func TestReadRequest(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       request
+	}{
+		{"plain", "GET /desc HTTP/1.1\r\nHost: 192.168.50.1:5000\r\n\r\n",
+			request{method: "GET", path: "/desc", host: "192.168.50.1:5000"}},
+		{"bare line feeds", "GET /desc HTTP/1.1\nhOST:192.168.50.1\n\n",
+			request{method: "GET", path: "/desc", host: "192.168.50.1"}},
+		{"empty lines first", "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+			request{method: "GET", path: "/", host: "x"}},
+		{"old, without host", "GET / HTTP/1.0\r\n\r\n",
+			request{method: "GET", path: "/", old: true, close: true}},
+		{"absolute target", "GET http://192.168.50.1:5000/desc?a=b HTTP/1.1\r\nHost: other\r\n\r\n",
+			request{method: "GET", path: "/desc", host: "192.168.50.1:5000"}},
+		{"percent", "GET /%64esc HTTP/1.1\r\nHost: x\r\n\r\n",
+			request{method: "GET", path: "/desc", host: "x"}},
+		{"close", "GET / HTTP/1.1\r\nHost: x\r\nConnection: foo, Close\r\n\r\n",
+			request{method: "GET", path: "/", host: "x", close: true}},
+		{"length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcd",
+			request{method: "POST", path: "/", host: "x", body: []byte("abc")}},
+		{"old, kept alive", "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+			request{method: "GET", path: "/", old: true}},
+		{"new, without host", "GET / HTTP/1.1\r\n\r\n",
+			request{method: "GET", path: "/"}},
+		{"chunks", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\nTrailer: z\r\n\r\n",
+			request{method: "POST", path: "/", host: "x", body: []byte("abc")}},
+		{"old, to the end", "POST / HTTP/1.0\r\n\r\nabc",
+			request{method: "POST", path: "/", old: true, close: true, body: []byte("abc")}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := read(tt.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.method != tt.want.method || r.path != tt.want.path || r.host != tt.want.host ||
+				r.old != tt.want.old || r.close != tt.want.close || string(r.body) != string(tt.want.body) {
+				t.Errorf("got %+v, want %+v", *r, tt.want)
+			}
+		})
+	}
+}
+
+func TestReadRequestRefuses(t *testing.T) {
+	post := "POST / HTTP/1.1\r\nHost: x\r\n"
+	tests := []struct {
+		name, text string
+		status     int
+	}{
+		{"no version", "GET /\r\n\r\n", 400},
+		{"other version", "GET / HTTP/2.0\r\nHost: x\r\n\r\n", 400},
+		{"two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
+		{"relative target", "GET desc HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+		{"encoded line break", "GET /%0d%0a HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+		{"half a percent", "GET /%6 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+		{"folded field", "GET / HTTP/1.1\r\nHost: x\r\n y\r\n\r\n", 400},
+		{"blank before the colon", "GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400},
+		{"NUL in a value", "GET / HTTP/1.1\r\nHost: x\x00\r\n\r\n", 400},
+		{"long request line", "GET /" + strings.Repeat("a", 3000) + " HTTP/1.1\r\n\r\n", 414},
+		{"long head", "GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", 9000) + "\r\n\r\n", 431},
+		{"many fields", "GET / HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 70) + "\r\n", 431},
+		{"no length", post + "\r\n", 411},
+		{"no length, M-POST", "M-" + post + "\r\n", 411},
+		{"the same length twice", post + "Content-Length: 1\r\nContent-Length: 1\r\n\r\na", 400},
+		{"two lengths", post + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400},
+		{"signed length", post + "Content-Length: +1\r\n\r\na", 400},
+		{"negative length", post + "Content-Length: -1\r\n\r\na", 400},
+		{"hex length", post + "Content-Length: 0x1\r\n\r\na", 400},
+		{"empty length", post + "Content-Length:\r\n\r\na", 400},
+		{"list of lengths", post + "Content-Length: 1, 1\r\n\r\na", 400},
+		{"large body", post + "Content-Length: 65537\r\n\r\n", 413},
+		{"length past int64", post + "Content-Length: 99999999999999999999\r\n\r\n", 413},
+		{"length and chunks", post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		{"unknown coding", post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501},
+		{"two codings", post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 400},
+		{"chunks in HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		{"bad chunk", post + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
+		{"negative chunk", post + "Transfer-Encoding: chunked\r\n\r\n-1\r\n", 400},
+		{"chunk longer than said", post + "Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n", 400},
+		{"huge chunk", post + "Transfer-Encoding: chunked\r\n\r\n7fffffff\r\n", 413},
+		{"other expectation", post + "Expect: magic\r\nContent-Length: 0\r\n\r\n", 417},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := read(tt.text)
+			var got httpError
+			if !errors.As(err, &got) || int(got) != tt.status {
+				t.Errorf("got %v, want status %d", err, tt.status)
+			}
+		})
+	}
+}
+
+func FuzzReadRequest(f *testing.F) {
+	f.Add("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n")
+	f.Add("GET http://h/%41?b HTTP/1.0\n\n")
+	f.Add("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := read(text)
+		if err != nil {
+			return
+		}
+		if len(r.body) > maxBody || len(r.fields) > maxFields || strings.ContainsAny(r.path, "\r\n\x00 ") {
+			t.Errorf("request over its limits: %d octets of body, %d fields, path %q", len(r.body), len(r.fields), r.path)
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package upnpd
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"igdd/pkg/upnp"
+)
+
+// maxCallback bounds the CALLBACK field: room for a URL for each address that
+// a host may have.
+const maxCallback = 1 << 10
+
+// lowestCallbackPort keeps events away from the services of a host.
+const lowestCallbackPort = 1024
+
+// callback is where a control point listens.
+type callback struct {
+	to   netip.AddrPort
+	host string // authority as it was given
+	path string // with query
+}
+
+// subscribe answers SUBSCRIBE: without SID it is a new subscription, with SID
+// a renewal (UDA 1.1, sections 4.1.1 to 4.1.3).
+func (s *Server) subscribe(r *request) response {
+	if status := r.judgeSID(); status != 0 {
+		return response{status: status}
+	}
+	asked := parseTimeout(r.field("timeout"))
+	if sid, renewal := r.fields["sid"]; renewal {
+		granted, ok := s.subscriptions.renew(sid, s.events[r.path], r.client, asked)
+		if !ok {
+			return response{status: 412}
+		}
+		return subscribed(sid, granted)
+	}
+	callbacks := usable(parseCallbacks(r.field("callback")), r.client)
+	if r.field("nt") != "upnp:event" || len(callbacks) == 0 {
+		return response{status: 412}
+	}
+	sub := &subscription{
+		service: s.events[r.path], version: s.version(r.field("user-agent")),
+		callbacks: callbacks, device: r.device, client: r.client, local: r.local,
+	}
+	granted, ok := s.subscriptions.add(sub, asked)
+	if !ok {
+		s.Log.Warn("too many event subscriptions", "client", r.client)
+		return response{status: 503}
+	}
+	reply := subscribed(sub.sid, granted)
+	reply.after = func(sent bool) {
+		if sent {
+			s.subscriptions.begin(sub)
+		} else {
+			s.subscriptions.cancel(sub.sid, sub.service, sub.client)
+		}
+	}
+	return reply
+}
+
+// unsubscribe answers UNSUBSCRIBE (UDA 1.1, section 4.1.4).
+func (s *Server) unsubscribe(r *request) response {
+	status := r.judgeSID()
+	if status == 0 && !s.subscriptions.cancel(r.field("sid"), s.events[r.path], r.client) {
+		status = 412
+	}
+	return response{status: max(200, status)}
+}
+
+// judgeSID returns the status of a request that names a subscription and at
+// the same time what a new one needs, 0 otherwise.
+func (r *request) judgeSID() int {
+	_, sid := r.fields["sid"]
+	_, nt := r.fields["nt"]
+	_, callback := r.fields["callback"]
+	if sid && (nt || callback) {
+		return 400
+	}
+	return 0
+}
+
+// subscribed words the answer to a subscriber.
+func subscribed(sid string, granted time.Duration) response {
+	return response{status: 200, fields: fmt.Appendf(nil, "SID: %s\r\nTIMEOUT: Second-%d\r\n", sid, granted/time.Second)}
+}
+
+// version returns the version of the gateway that a client gets to see events
+// of: the highest, but for those that break on it.
+func (s *Server) version(userAgent string) upnp.Version {
+	if upnp.NeedsVersion1(userAgent) {
+		return upnp.V1
+	}
+	return s.Versions[len(s.Versions)-1]
+}
+
+// parseTimeout reads a TIMEOUT. What is no number of seconds, "infinite" too,
+// asks for nothing (UDA 1.1, section 4.1.1).
+func parseTimeout(field string) time.Duration {
+	const prefix = "second-"
+	if len(field) < len(prefix) || !strings.EqualFold(field[:len(prefix)], prefix) {
+		return 0
+	}
+	digits := field[len(prefix):]
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if err != nil { // more than a uint32 holds
+		return longestSubscription
+	}
+	return time.Duration(n) * time.Second
+}
+
+// parseCallbacks reads a CALLBACK: URLs in angle brackets. It leaves out those
+// that no event can be sent to, and returns none if the field is malformed.
+func parseCallbacks(field string) (list []callback) {
+	if len(field) > maxCallback {
+		return nil
+	}
+	for field != "" {
+		inside, opened := strings.CutPrefix(field, "<")
+		url, rest, closed := strings.Cut(inside, ">")
+		if !opened || !closed {
+			return nil
+		}
+		if c, ok := parseCallback(url); ok {
+			list = append(list, c)
+		}
+		field = strings.TrimLeft(rest, " \t")
+	}
+	return list
+}
+
+// parseCallback reads one URL: http, a literal address and a port. Its path
+// goes into the message's first line as it is, so it holds nothing but
+// visible characters.
+func parseCallback(url string) (c callback, ok bool) {
+	const scheme = "http://"
+	if len(url) < len(scheme) || !strings.EqualFold(url[:len(scheme)], scheme) {
+		return callback{}, false
+	}
+	for i := range len(url) {
+		if url[i] <= ' ' || url[i] >= 0x7f {
+			return callback{}, false
+		}
+	}
+	url, _, _ = strings.Cut(url[len(scheme):], "#")
+	c.host, c.path = url, "/"
+	if i := strings.IndexAny(url, "/?"); i >= 0 {
+		c.host, c.path = url[:i], "/"+strings.TrimPrefix(url[i:], "/")
+	}
+	to, err := netip.ParseAddrPort(c.host)
+	if err != nil || to.Addr().Zone() != "" || to.Port() < lowestCallbackPort {
+		return callback{}, false
+	}
+	c.to = to
+	return c, true
+}
+
+// usable leaves only the callbacks that lead back to the subscriber itself:
+// otherwise anybody could have the router send requests anywhere
+// (CVE-2020-12695).
+func usable(list []callback, client netip.Addr) (own []callback) {
+	for _, c := range list {
+		if c.to.Addr() == client {
+			own = append(own, c)
+		}
+	}
+	return own
+}
