@@ -18,6 +18,7 @@ const (
 	NotAuthorized
 
 	// WANIPConnection
+	InactiveStateRequired
 	ConnectionSetupFailed
 	ConnectionTerminated
 	NoSuchIndex
@@ -55,6 +56,7 @@ var faults = [...]struct {
 	ValueInvalid:           {600, "Argument Value Invalid"},
 	ValueOutOfRange:        {601, "Argument Value Out of Range"},
 	NotAuthorized:          {606, "Action not authorized"},
+	InactiveStateRequired:  {703, "InactiveConnectionStateRequired"},
 	ConnectionSetupFailed:  {704, "ConnectionSetupFailed"},
 	ConnectionTerminated:   {711, "ConnectionAlreadyTerminated"},
 	NoSuchIndex:            {713, "SpecifiedArrayIndexInvalid"},

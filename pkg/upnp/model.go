@@ -3,6 +3,8 @@
 // 2 to 4, with the services of the InternetGatewayDevice versions 1 and 2.
 package upnp
 
+import "slices"
+
 // Version is a version of a device or service type.
 type Version uint8
 
@@ -86,6 +88,11 @@ func (s *Service) Evented(v Version) []string {
 		}
 	}
 	return names
+}
+
+// Has reports whether version v of the service has a state variable.
+func (s *Service) Has(name string, v Version) bool {
+	return slices.ContainsFunc(s.Variables, func(o *Variable) bool { return o.Name == name && v.has(o.Only) })
 }
 
 // action returns an action of a version of the service, nil if it has none of

@@ -1,0 +1,217 @@
+package upnp
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
+const (
+	soapNamespace    = "http://schemas.xmlsoap.org/soap/envelope/"
+	controlNamespace = "urn:schemas-upnp-org:control-1-0"
+)
+
+// Call is an action that a control point wants carried out.
+type Call struct {
+	*Action
+	Version Version // of the service type that was asked: its rules hold
+	asked   string  // the service type in the client's words
+	values  []value // by Action.In
+}
+
+// value is an argument: its text, and what it says if its type is a number or
+// boolean.
+type value struct {
+	text   string
+	number uint32
+}
+
+// What is wrong with a request that gets no Fault for an answer.
+var (
+	// ErrNoAction is a SOAPACTION field that is missing or names no action. Only
+	// a web page that runs in a client's browser forgets it: nothing may happen.
+	ErrNoAction = errors.New("upnp: SOAPACTION names no action")
+	// ErrMustUnderstand is a SOAP header entry that must not be passed over.
+	ErrMustUnderstand = errors.New("upnp: SOAP header entry that must be understood")
+)
+
+// query is UDA 1.0's way to read a variable (section 3.3), which Windows XP
+// uses: an action that every service has.
+var query = &Action{
+	Name: "QueryStateVariable",
+	In:   []Argument{{"varName", &Variable{Type: String}}},
+	Out:  []Argument{{"return", &Variable{Type: String}}},
+}
+
+// IsQuery reports whether the call asks for the state variable that Text of
+// varName names.
+func (c *Call) IsQuery() bool { return c.Action == query }
+
+// ParseCall reads a request to the service's control URL, on a gateway that
+// shows faces up to version highest: the field SOAPACTION and the body. The
+// error is a Fault, ErrNoAction or ErrMustUnderstand.
+func (s *Service) ParseCall(soapAction string, body []byte, highest Version) (*Call, error) {
+	serviceType, name, ok := cutAction(soapAction)
+	if !ok {
+		return nil, ErrNoAction
+	}
+	envelope, err := parseXML(body)
+	if err != nil {
+		return nil, InvalidArgs
+	}
+	asked, err := unwrap(envelope)
+	if err != nil {
+		return nil, err
+	}
+	if asked.local != name || asked.space != serviceType {
+		return nil, InvalidAction
+	}
+	c := &Call{asked: serviceType}
+	if c.Action, c.Version = s.find(serviceType, name, highest); c.Action == nil {
+		return nil, InvalidAction
+	}
+	return c, c.readArguments(asked)
+}
+
+// cutAction splits a SOAPACTION field into service type and name of the
+// action. Old clients forget the quotes, or use other ones.
+func cutAction(field string) (serviceType, name string, ok bool) {
+	for _, quote := range []string{`"`, "'"} {
+		if inside, opened := strings.CutPrefix(field, quote); opened {
+			field = strings.TrimSuffix(inside, quote)
+		}
+	}
+	serviceType, name, ok = strings.Cut(field, "#")
+	return serviceType, name, ok && name != ""
+}
+
+// unwrap returns what the body of an envelope holds.
+func unwrap(envelope *element) (*element, error) {
+	if envelope.space != soapNamespace || envelope.local != "Envelope" {
+		return nil, InvalidArgs
+	}
+	if header := envelope.child(soapNamespace, "Header"); header != nil {
+		for _, entry := range header.children {
+			for _, a := range entry.attributes {
+				if a == (attribute{soapNamespace, "mustUnderstand", "1"}) {
+					return nil, ErrMustUnderstand
+				}
+			}
+		}
+	}
+	body := envelope.child(soapNamespace, "Body")
+	if body == nil || len(body.children) == 0 {
+		return nil, InvalidArgs
+	}
+	return body.children[0], nil
+}
+
+// find returns the action of a service type, and the version of that.
+func (s *Service) find(serviceType, name string, highest Version) (*Action, Version) {
+	if serviceType == controlNamespace && name == query.Name {
+		return query, s.At(highest)
+	}
+	for v := s.At(highest); v >= V1; v-- {
+		if serviceType == s.Type(v) {
+			return s.action(name, v), v
+		}
+	}
+	for _, alias := range s.aliases {
+		if serviceType == alias {
+			return s.action(name, V1), V1
+		}
+	}
+	return nil, 0
+}
+
+// readArguments reads the arguments, in any order: all that the action has,
+// once. Others are passed over.
+func (c *Call) readArguments(asked *element) error {
+	c.values = make([]value, len(c.In))
+	for i, argument := range c.In {
+		var found *element
+		for _, e := range asked.children {
+			if e.local != argument.Name {
+				continue
+			}
+			if found != nil || len(e.children) > 0 {
+				return InvalidArgs
+			}
+			found = e
+		}
+		if found == nil {
+			return InvalidArgs
+		}
+		var err error
+		if c.values[i], err = argument.Variable.parse(found.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parse reads a value of the variable's type.
+func (v *Variable) parse(text string) (value, error) {
+	switch v.Type {
+	case Boolean:
+		return parseBoolean(text)
+	case UI2:
+		return parseNumber(text, 16)
+	case UI4:
+		return parseNumber(text, 32)
+	}
+	if v.Allowed == nil {
+		return value{text: text}, nil
+	}
+	for _, allowed := range v.Allowed {
+		if strings.EqualFold(text, allowed) {
+			return value{text: allowed}, nil
+		}
+	}
+	return value{}, ValueOutOfRange
+}
+
+func parseBoolean(text string) (value, error) {
+	switch strings.ToLower(strings.Trim(text, blanks)) {
+	case "0", "false", "no":
+		return value{text, 0}, nil
+	case "1", "true", "yes":
+		return value{text, 1}, nil
+	}
+	return value{}, InvalidArgs
+}
+
+// parseNumber reads digits, with blanks around them, into so many bits.
+func parseNumber(text string, bits int) (value, error) {
+	digits, negative := strings.CutPrefix(strings.Trim(text, blanks), "-")
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return value{}, InvalidArgs
+	}
+	n, err := strconv.ParseUint(digits, 10, bits)
+	if err != nil || negative {
+		return value{}, ValueOutOfRange
+	}
+	return value{text, uint32(n)}, nil
+}
+
+// value returns the argument of that name, which the action must have.
+func (c *Call) value(name string) value {
+	for i, argument := range c.In {
+		if argument.Name == name {
+			return c.values[i]
+		}
+	}
+	return value{}
+}
+
+// Text returns the text of an argument.
+func (c *Call) Text(name string) string { return c.value(name).text }
+
+// Number returns the value of an argument whose type is a number.
+func (c *Call) Number(name string) uint32 { return c.value(name).number }
+
+// Port returns the value of an argument that is a port.
+func (c *Call) Port(name string) uint16 { return uint16(c.value(name).number) }
+
+// Flag returns the value of an argument whose type is boolean.
+func (c *Call) Flag(name string) bool { return c.value(name).number != 0 }

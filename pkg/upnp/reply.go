@@ -1,0 +1,44 @@
+package upnp
+
+import "strconv"
+
+// What all messages of control begin and end with. Some clients search them
+// for text instead of parsing: no line break stands inside.
+const (
+	envelopeStart = `<?xml version="1.0"?>` + "\n" + `<s:Envelope xmlns:s="` + soapNamespace +
+		`" s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body>`
+	envelopeEnd = "</s:Body></s:Envelope>\n"
+)
+
+// AppendReply words the answer to a call: its results, in the order of
+// Action.Out.
+func (c *Call) AppendReply(b []byte, results ...string) []byte {
+	b = append(b, envelopeStart+"<u:"...)
+	b = append(b, c.Name...)
+	b = append(b, `Response xmlns:u="`...)
+	b = append(b, c.asked...)
+	b = append(b, `">`...)
+	for i, result := range results {
+		b = appendElement(b, c.Out[i].Name, result)
+	}
+	b = append(b, "</u:"...)
+	b = append(b, c.Name...)
+	return append(b, "Response>"+envelopeEnd...)
+}
+
+// Append words the fault as the answer to a call (UDA 1.1, section 3.2.5).
+func (f Fault) Append(b []byte) []byte {
+	b = append(b, envelopeStart+"<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring>"+
+		`<detail><UPnPError xmlns="`+controlNamespace+`"><errorCode>`...)
+	b = strconv.AppendInt(b, int64(f.Code()), 10)
+	b = append(b, "</errorCode><errorDescription>"...)
+	b = appendText(b, faults[f].text)
+	return append(b, "</errorDescription></UPnPError></detail></s:Fault>"+envelopeEnd...)
+}
+
+// AppendMustUnderstand words the answer to ErrMustUnderstand (SOAP 1.1,
+// section 4.4.1).
+func AppendMustUnderstand(b []byte) []byte {
+	return append(b, envelopeStart+"<s:Fault><faultcode>s:MustUnderstand</faultcode>"+
+		"<faultstring>a header entry that must be understood is not</faultstring></s:Fault>"+envelopeEnd...)
+}

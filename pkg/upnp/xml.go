@@ -1,0 +1,365 @@
+package upnp
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Limits of a document from a client; a SOAP request needs a tenth of them.
+const (
+	maxDepth    = 32
+	maxElements = 256
+)
+
+// errMalformed is a document that is not well-formed, that has a document
+// type, or that is over the limits.
+var errMalformed = errors.New("upnp: no well-formed XML document within the limits")
+
+// element is an XML element.
+type element struct {
+	space, local string // name: namespace and local part
+	attributes   []attribute
+	text         string // its own character data
+	children     []*element
+}
+
+type attribute struct{ space, local, value string }
+
+// child returns the first child of that name, nil if there is none.
+func (e *element) child(space, local string) *element {
+	for _, c := range e.children {
+		if c.space == space && c.local == local {
+			return c
+		}
+	}
+	return nil
+}
+
+// parser reads XML 1.0 with namespaces. It knows no document type, and so no
+// entities but the five of the standard: nothing in a document can make it
+// larger than it is.
+type parser struct {
+	rest     string
+	depth    int
+	elements int
+	bindings []attribute // namespace prefixes in scope, innermost last
+}
+
+// parseXML returns the root of a document.
+func parseXML(document []byte) (*element, error) {
+	text, ok := characters(string(document))
+	if !ok {
+		return nil, errMalformed
+	}
+	p := parser{rest: strings.TrimPrefix(text, "\ufeff")}
+	if err := p.prolog(); err != nil {
+		return nil, err
+	}
+	root, err := p.element()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.prolog(); err != nil || p.rest != "" {
+		return nil, errMalformed
+	}
+	return root, nil
+}
+
+// characters returns a text of characters that XML allows. Octets that are no
+// UTF-8 come from clients that mean another encoding: each becomes the
+// replacement character.
+func characters(text string) (string, bool) {
+	if !utf8.ValidString(text) {
+		text = strings.ToValidUTF8(text, string(utf8.RuneError))
+	}
+	for _, r := range text {
+		if !isChar(r) {
+			return "", false
+		}
+	}
+	return text, true
+}
+
+const blanks = " \t\r\n"
+
+// skip passes over the prefix, if it is next.
+func (p *parser) skip(prefix string) bool {
+	rest, found := strings.CutPrefix(p.rest, prefix)
+	p.rest = rest
+	return found
+}
+
+// until returns what comes before the end mark and passes over both.
+func (p *parser) until(end string) (string, error) {
+	before, after, found := strings.Cut(p.rest, end)
+	if !found {
+		return "", errMalformed
+	}
+	p.rest = after
+	return before, nil
+}
+
+// blank passes over white space and reports whether there was any.
+func (p *parser) blank() bool {
+	before := len(p.rest)
+	p.rest = strings.TrimLeft(p.rest, blanks)
+	return len(p.rest) < before
+}
+
+// prolog passes over what may stand around the root element.
+func (p *parser) prolog() error {
+	for {
+		p.blank()
+		if done, err := p.aside(); !done || err != nil {
+			return err
+		}
+	}
+}
+
+// aside passes over a comment or a processing instruction, the XML declaration
+// included; done is false if there is none.
+func (p *parser) aside() (done bool, err error) {
+	switch {
+	case p.skip("<!--"):
+		if _, err = p.until("--"); err == nil && !p.skip(">") {
+			err = errMalformed
+		}
+	case p.skip("<?"):
+		if p.name() == "" {
+			return false, errMalformed
+		}
+		_, err = p.until("?>")
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+// element reads an element, from its start tag to its end tag.
+func (p *parser) element() (*element, error) {
+	p.depth++
+	p.elements++
+	if p.depth > maxDepth || p.elements > maxElements || !p.skip("<") {
+		return nil, errMalformed
+	}
+	defer func(n int) { p.bindings = p.bindings[:n]; p.depth-- }(len(p.bindings))
+	name := p.name()
+	e := new(element)
+	if err := p.attributes(e); err != nil {
+		return nil, err
+	}
+	var ok bool
+	if e.space, e.local, ok = p.resolve(name, true); !ok {
+		return nil, errMalformed
+	}
+	switch {
+	case p.skip("/>"):
+		return e, nil
+	case p.skip(">"):
+		return e, p.content(e, name)
+	}
+	return nil, errMalformed
+}
+
+// attributes reads the attributes of a start tag, and brings the namespaces
+// that are declared there into scope.
+func (p *parser) attributes(e *element) error {
+	var seen []string
+	for p.blank() && p.rest != "" && p.rest[0] != '>' && p.rest[0] != '/' {
+		name, value, err := p.attribute()
+		if err != nil || slices.Contains(seen, name) {
+			return errMalformed
+		}
+		seen = append(seen, name)
+		prefix, declares := strings.CutPrefix(name, "xmlns:")
+		switch {
+		case declares && (prefix == "" || value == ""):
+			return errMalformed
+		case declares:
+			p.bindings = append(p.bindings, attribute{local: prefix, value: value})
+		case name == "xmlns":
+			p.bindings = append(p.bindings, attribute{value: value})
+		default:
+			e.attributes = append(e.attributes, attribute{local: name, value: value})
+		}
+	}
+	for i, a := range e.attributes {
+		space, local, ok := p.resolve(a.local, false)
+		if !ok {
+			return errMalformed
+		}
+		e.attributes[i].space, e.attributes[i].local = space, local
+	}
+	return nil
+}
+
+// attribute reads one attribute.
+func (p *parser) attribute() (name, value string, err error) {
+	name = p.name()
+	p.blank()
+	if name == "" || !p.skip("=") {
+		return "", "", errMalformed
+	}
+	p.blank()
+	quote := `"`
+	if !p.skip(quote) {
+		if quote = "'"; !p.skip(quote) {
+			return "", "", errMalformed
+		}
+	}
+	if value, err = p.until(quote); err != nil || strings.Contains(value, "<") {
+		return "", "", errMalformed
+	}
+	value, err = decode(value)
+	return name, value, err
+}
+
+// content reads what stands between the tags of an element, and the end tag.
+func (p *parser) content(e *element, name string) error {
+	var parts []string
+	for {
+		text, err := p.charData()
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			parts = append(parts, text)
+		}
+		if strings.HasPrefix(p.rest, "<![CDATA[") || !strings.HasPrefix(p.rest, "<") {
+			continue
+		}
+		if p.skip("</") {
+			e.text = strings.Join(parts, "")
+			return p.end(name)
+		}
+		if done, err := p.aside(); done || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		child, err := p.element()
+		if err != nil {
+			return err
+		}
+		e.children = append(e.children, child)
+	}
+}
+
+// end reads the rest of an end tag.
+func (p *parser) end(name string) error {
+	if p.name() != name {
+		return errMalformed
+	}
+	p.blank()
+	if !p.skip(">") {
+		return errMalformed
+	}
+	return nil
+}
+
+// charData reads text up to the next markup, or a CDATA section.
+func (p *parser) charData() (string, error) {
+	if p.skip("<![CDATA[") {
+		return p.until("]]>")
+	}
+	i := strings.IndexByte(p.rest, '<')
+	if i < 0 || strings.Contains(p.rest[:i], "]]>") {
+		return "", errMalformed
+	}
+	text := p.rest[:i]
+	p.rest = p.rest[i:]
+	return decode(text)
+}
+
+// name reads a name, which may have a prefix; "" if there is none.
+func (p *parser) name() string {
+	n := 0
+	for n < len(p.rest) && isNameByte(p.rest[n]) {
+		n++
+	}
+	if n == 0 || !isNameStart(p.rest[0]) {
+		return ""
+	}
+	name := p.rest[:n]
+	p.rest = p.rest[n:]
+	return name
+}
+
+func isNameStart(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c >= utf8.RuneSelf
+}
+
+func isNameByte(c byte) bool {
+	return isNameStart(c) || '0' <= c && c <= '9' || c == '-' || c == '.' || c == ':'
+}
+
+// resolve splits a name into namespace and local part. Only elements without
+// prefix are in the default namespace.
+func (p *parser) resolve(name string, element bool) (space, local string, ok bool) {
+	prefix, local, prefixed := strings.Cut(name, ":")
+	if !prefixed {
+		prefix, local = "", name
+	}
+	switch {
+	case local == "" || !isNameStart(local[0]) || strings.Contains(local, ":"):
+		return "", "", false
+	case !prefixed && !element:
+		return "", local, true
+	case prefix == "xml":
+		return "http://www.w3.org/XML/1998/namespace", local, true
+	}
+	for i := len(p.bindings) - 1; i >= 0; i-- {
+		if p.bindings[i].local == prefix {
+			return p.bindings[i].value, local, true
+		}
+	}
+	return "", local, !prefixed
+}
+
+// decode resolves the references in a text.
+func decode(text string) (string, error) {
+	before, rest, found := strings.Cut(text, "&")
+	if !found {
+		return text, nil
+	}
+	var out strings.Builder
+	for found {
+		out.WriteString(before)
+		reference, after, ended := strings.Cut(rest, ";")
+		r, ok := referred(reference)
+		if !ended || !ok {
+			return "", errMalformed
+		}
+		out.WriteRune(r)
+		before, rest, found = strings.Cut(after, "&")
+	}
+	out.WriteString(before)
+	return out.String(), nil
+}
+
+// referred returns the character that a reference stands for.
+func referred(reference string) (rune, bool) {
+	switch reference {
+	case "amp":
+		return '&', true
+	case "lt":
+		return '<', true
+	case "gt":
+		return '>', true
+	case "quot":
+		return '"', true
+	case "apos":
+		return '\'', true
+	}
+	digits, numeric := strings.CutPrefix(reference, "#")
+	base := 10
+	if hex, ok := strings.CutPrefix(digits, "x"); ok {
+		digits, base = hex, 16
+	}
+	n, err := strconv.ParseUint(digits, base, 21)
+	return rune(n), numeric && err == nil && isChar(rune(n))
+}
