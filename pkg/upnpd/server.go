@@ -16,11 +16,12 @@ import (
 type Desk interface {
 	// Do waits for the decision on a request.
 	Do(context.Context, portmap.Request) (portmap.Answer, error)
-	// List returns all mappings, At the i-th of them.
+	// List returns all mappings, At the i-th port mapping.
 	List() []*portmap.Mapping
 	At(i int) (*portmap.Mapping, bool)
-	// Lookup returns the mapping of a key.
+	// Lookup returns the mapping of a key, Pinhole that of a UniqueID.
 	Lookup(portmap.Key) (*portmap.Mapping, bool)
+	Pinhole(id uint16) (*portmap.Mapping, bool)
 	// Count returns the number of mappings and of changes ever made to them.
 	Count() (mappings int, updates uint32)
 	// External returns the external IPv4 address; the zero Addr means none.
@@ -53,7 +54,10 @@ type Options struct {
 // Server answers on any number of interfaces; each has a Listener.
 type Server struct {
 	Options
-	faces []*upnp.Face
+	faces   []*upnp.Face
+	oldest  *upnp.Face // version 1, on show or not
+	library *library
+	actions map[string]action
 	// The services on show by the paths of their URLs.
 	controls, events map[string]*upnp.Service
 
@@ -74,6 +78,12 @@ func New(o Options) *Server {
 			}
 		}
 	}
+	s.oldest = s.faces[0]
+	if s.oldest.Version != upnp.V1 {
+		s.oldest = o.Gateway.Face(upnp.V1)
+	}
+	s.library = newLibrary(s.faces, s.oldest)
+	s.actions = actions()
 	s.subscriptions = &subscriptions{value: s.variable, log: o.Log}
 	s.changed = make(chan struct{}, 1)
 	return s

@@ -1,5 +1,134 @@
 package upnpd
 
-// variable returns the value of a state variable as it is now; "" if the
-// gateway has no such variable.
-func (s *Server) variable(name string) string { return "" }
+import (
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"igdd/pkg/upnp"
+)
+
+// routed is the connection type of a router.
+const routed = "IP_Routed"
+
+// state is what the gateway's state variables say at one moment.
+type state struct {
+	*Server
+	uplink func() Uplink // asked once, if at all
+}
+
+func (s *Server) state() state { return state{s, sync.OnceValue(s.Uplink)} }
+
+// variable returns the value of a state variable as it is now, "" if the
+// gateway has none of that name.
+func (s *Server) variable(name string) string {
+	value, _ := s.state().value(name)
+	return value
+}
+
+// connected reports whether the uplink works as far as the gateway can see.
+func (s state) connected() bool {
+	u := s.uplink()
+	return u.Up && !u.Since.IsZero()
+}
+
+// value returns the value of a state variable. Those that only say the type
+// of an argument have none.
+func (s state) value(name string) (value string, ok bool) {
+	switch name {
+	case "DefaultConnectionService":
+		return s.faces[0].ConnectionService(), true
+
+	case "WANAccessType":
+		return "Ethernet", true
+	case "Layer1UpstreamMaxBitRate":
+		return bitRate(s.uplink().UpstreamRate), true
+	case "Layer1DownstreamMaxBitRate":
+		return bitRate(s.uplink().DownstreamRate), true
+	case "PhysicalLinkStatus":
+		return s.linkStatus(), true
+	case "TotalBytesSent":
+		return counter(s.uplink().BytesSent), true
+	case "TotalBytesReceived":
+		return counter(s.uplink().BytesReceived), true
+	case "TotalPacketsSent":
+		return counter(s.uplink().PacketsSent), true
+	case "TotalPacketsReceived":
+		return counter(s.uplink().PacketsReceived), true
+
+	case "ConnectionType", "PossibleConnectionTypes":
+		return routed, true
+	case "ConnectionStatus":
+		return s.connectionStatus(), true
+	case "Uptime":
+		return s.connectedFor(), true
+	case "LastConnectionError":
+		return s.lastError(), true
+	case "RSIPAvailable":
+		return upnp.FormatBoolean(false), true
+	case "NATEnabled":
+		return upnp.FormatBoolean(true), true
+	case "ExternalIPAddress":
+		return s.externalAddress(), true
+	case "PortMappingNumberOfEntries":
+		mappings, _ := s.Desk.Count()
+		return strconv.Itoa(min(mappings, math.MaxUint16)), true
+	case "SystemUpdateID":
+		_, updates := s.Desk.Count()
+		return strconv.FormatUint(uint64(updates), 10), true
+
+	case "FirewallEnabled", "InboundPinholeAllowed":
+		return upnp.FormatBoolean(true), true
+	}
+	return "", false
+}
+
+func (s state) linkStatus() string {
+	if s.uplink().Up {
+		return "Up"
+	}
+	return "Down"
+}
+
+func (s state) connectionStatus() string {
+	if s.connected() {
+		return "Connected"
+	}
+	return "Disconnected"
+}
+
+// connectedFor returns Uptime, in seconds; 0 unless connected.
+func (s state) connectedFor() string {
+	if !s.connected() {
+		return "0"
+	}
+	return counter(uint64(max(0, time.Since(s.uplink().Since)) / time.Second))
+}
+
+// lastError returns why the uplink is not connected.
+func (s state) lastError() string {
+	switch {
+	case s.connected():
+		return "ERROR_NONE"
+	case !s.uplink().Up:
+		return "ERROR_NO_CARRIER"
+	}
+	return "ERROR_IP_CONFIGURATION"
+}
+
+// externalAddress returns the address, "" if there is none: clients take any
+// text for one.
+func (s state) externalAddress() string {
+	if a := s.Desk.External(); a.IsValid() {
+		return a.String()
+	}
+	return ""
+}
+
+// bitRate words a rate, in bit/s: the highest that fits stands for all above.
+func bitRate(r uint64) string { return strconv.FormatUint(min(r, math.MaxUint32), 10) }
+
+// counter words a counter as ui4, which rolls over (WANCommonInterfaceConfig:1,
+// section 2.2.8): clients subtract.
+func counter(n uint64) string { return strconv.FormatUint(uint64(uint32(n)), 10) }
