@@ -1,0 +1,40 @@
+// Package hosts tells who is on the LANs: hardware addresses from the kernel's
+// neighbour table, names from dnsmasq's leases, and which hosts have left.
+package hosts
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// Host is what is known of one address.
+type Host struct {
+	Addr     netip.Addr
+	Hardware net.HardwareAddr // empty: not known
+	Name     string           // as dnsmasq was told; empty: not known
+	// Answers is set unless the kernel asked for the host in vain, or never.
+	Answers bool
+	// Leased is set while the host holds a DHCP lease.
+	Leased bool
+}
+
+// Here reports whether anything speaks for the host's presence.
+func (h Host) Here() bool { return h.Answers || h.Leased }
+
+// Read returns the hosts that the kernel and dnsmasq know now. The leases file
+// may be missing; its path may be empty.
+func Read(leases string) (map[netip.Addr]Host, error) {
+	known := make(map[netip.Addr]Host)
+	if err := readNeighbours(known); err != nil {
+		return nil, fmt.Errorf("hosts: read the neighbour table: %w", err)
+	}
+	if leases == "" {
+		return known, nil
+	}
+	if err := readLeases(known, leases, time.Now()); err != nil {
+		return known, fmt.Errorf("hosts: read DHCP leases: %w", err)
+	}
+	return known, nil
+}

@@ -1,0 +1,85 @@
+package hosts
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxLeases bounds what is read of a leases file, in octets: some 10,000 lines.
+const maxLeases = 1 << 20
+
+// maxName is the longest host name that DNS knows, in octets.
+const maxName = 253
+
+// readLeases adds what dnsmasq's leases file says. A file that is missing says
+// nothing.
+func readLeases(known map[netip.Addr]Host, path string, now time.Time) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(io.LimitReader(f, maxLeases))
+	for lines.Scan() {
+		if l, ok := parseLease(lines.Text()); ok && l.holds(now) {
+			h := known[l.addr]
+			h.Addr, h.Name, h.Leased = l.addr, l.name, true
+			if len(h.Hardware) == 0 {
+				h.Hardware = l.hardware
+			}
+			known[l.addr] = h
+		}
+	}
+	return lines.Err()
+}
+
+// lease is one line of dnsmasq's leases file: time of expiry in Unix seconds,
+// hardware address (an IAID in the lines of DHCPv6), address, name, client ID.
+type lease struct {
+	expires  int64 // 0: never
+	hardware net.HardwareAddr
+	addr     netip.Addr
+	name     string
+}
+
+func (l lease) holds(now time.Time) bool { return l.expires == 0 || l.expires > now.Unix() }
+
+func parseLease(line string) (lease, bool) {
+	fields := strings.Fields(line)
+	if len(fields) < 4 {
+		return lease{}, false
+	}
+	var l lease
+	var err error
+	if l.expires, err = strconv.ParseInt(fields[0], 10, 64); err != nil {
+		return lease{}, false
+	}
+	if l.addr, err = netip.ParseAddr(fields[2]); err != nil || l.addr.Zone() != "" {
+		return lease{}, false
+	}
+	l.hardware, _ = net.ParseMAC(fields[1])
+	if isName(fields[3]) {
+		l.name = fields[3]
+	}
+	return l, true
+}
+
+// isName reports whether a name that a stranger chose is harmless to print.
+// dnsmasq writes "*" where it knows none.
+func isName(s string) bool {
+	strange := func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("-_.", r)
+	}
+	return len(s) <= maxName && !strings.ContainsFunc(s, strange)
+}

@@ -1,0 +1,115 @@
+package hosts
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// answering are the states of a neighbour that the kernel would send to.
+const answering = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE | unix.NUD_PERMANENT | unix.NUD_NOARP
+
+// readNeighbours adds the kernel's neighbours of both families.
+func readNeighbours(known map[netip.Addr]Host) error {
+	table, err := syscall.NetlinkRIB(unix.RTM_GETNEIGH, unix.AF_UNSPEC)
+	if err != nil {
+		return err
+	}
+	messages, err := syscall.ParseNetlinkMessage(table)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		// One address may stand there once for each interface.
+		if h, ok := parseNeighbour(m); ok && !known[h.Addr].Answers {
+			known[h.Addr] = h
+		}
+	}
+	return nil
+}
+
+// parseNeighbour reads an RTM_NEWNEIGH message: struct ndmsg, whose octets 8
+// and 9 are the state, and attributes.
+func parseNeighbour(m syscall.NetlinkMessage) (Host, bool) {
+	if m.Header.Type != unix.RTM_NEWNEIGH || len(m.Data) < unix.SizeofNdMsg {
+		return Host{}, false
+	}
+	var h Host
+	for kind, value := range attributes(m.Data[unix.SizeofNdMsg:]) {
+		switch kind {
+		case unix.NDA_DST:
+			h.Addr, _ = netip.AddrFromSlice(value)
+		case unix.NDA_LLADDR:
+			h.Hardware = slices.Clone(net.HardwareAddr(value))
+		}
+	}
+	h.Answers = binary.NativeEndian.Uint16(m.Data[8:])&answering != 0
+	return h, h.Addr.IsValid()
+}
+
+// attributes walks the attributes behind a message's fixed part: length, type
+// and value, each at a multiple of four octets.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofRtAttr {
+			length := int(binary.NativeEndian.Uint16(b))
+			if length < unix.SizeofRtAttr || length > len(b) ||
+				!yield(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofRtAttr:length]) {
+				return
+			}
+			b = b[min(len(b), (length+3)&^3):]
+		}
+	}
+}
+
+// Ask makes the kernel find out whether a host on the interface with that
+// index answers: some seconds later Read tells. It needs CAP_NET_ADMIN.
+func Ask(host netip.Addr, index int) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("hosts: open netlink: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, use(host, index), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("hosts: ask for %v: %w", host, err)
+	}
+	reply := make([]byte, 256)
+	n, _, err := unix.Recvfrom(fd, reply, 0)
+	if err != nil {
+		return fmt.Errorf("hosts: ask for %v: %w", host, err)
+	}
+	// struct nlmsgerr: a negative errno, 0 for success.
+	if n >= unix.SizeofNlMsghdr+4 {
+		if errno := int32(binary.NativeEndian.Uint32(reply[unix.SizeofNlMsghdr:])); errno != 0 {
+			return fmt.Errorf("hosts: ask for %v: %w", host, unix.Errno(-errno))
+		}
+	}
+	return nil
+}
+
+// use words the request to treat a neighbour as if a packet were to be sent
+// to it (NTF_USE): a struct nlmsghdr, a struct ndmsg and the address.
+func use(host netip.Addr, index int) []byte {
+	family, to := byte(unix.AF_INET6), host.AsSlice()
+	if host.Is4() {
+		family = unix.AF_INET
+	}
+	attribute := unix.SizeofRtAttr + len(to)
+	b := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+unix.SizeofNdMsg+attribute))
+	b = binary.NativeEndian.AppendUint16(b, unix.RTM_NEWNEIGH)
+	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE)
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // sequence and port
+	b = append(b, family, 0, 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, uint32(index))
+	b = binary.NativeEndian.AppendUint16(b, unix.NUD_NONE)
+	b = append(b, unix.NTF_USE, 0)
+	b = binary.NativeEndian.AppendUint16(b, uint16(attribute))
+	b = binary.NativeEndian.AppendUint16(b, unix.NDA_DST)
+	return append(b, to...)
+}
