@@ -1,0 +1,131 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+// largest is the most that a file of settings may hold, in octets.
+const largest = 1 << 20
+
+// readLimited reads a file that is not larger than settings are.
+func readLimited(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, largest+1))
+	if err == nil && len(b) > largest {
+		err = fmt.Errorf("%s: more than %d octets are no settings", path, largest)
+	}
+	return b, err
+}
+
+// readConf takes the settings of a miniupnpd.conf. Lines that cannot be used
+// are skipped with a warning, as the scripts that make such files count on it.
+func (d *draft) readConf(path string) error {
+	b, err := readLimited(path)
+	if err != nil {
+		return err
+	}
+	d.takeConf(path, string(b))
+	return nil
+}
+
+// takeConf takes the text of a miniupnpd.conf that stands at path.
+func (d *draft) takeConf(path, conf string) {
+	n := 0
+	for line := range strings.Lines(conf) {
+		n++
+		if err := d.takeLine(strings.Trim(line, blanks)); err != nil {
+			d.warn(fmt.Sprintf("%s:%d", path, n), err)
+		}
+	}
+}
+
+// takeLine takes one line: a comment, a rule, or key=value.
+func (d *draft) takeLine(line string) error {
+	switch {
+	case line == "" || line[0] == '#':
+		return nil
+	case strings.HasPrefix(line, "allow"), strings.HasPrefix(line, "deny"):
+		return d.addRule(line)
+	}
+	key, text, found := strings.Cut(line, "=")
+	if !found {
+		return fmt.Errorf("%q is neither a setting (key=value) nor a rule, ignored", line)
+	}
+	return d.take(strings.TrimRight(key, blanks), strings.TrimLeft(text, blanks))
+}
+
+// addRule appends a permission rule.
+func (d *draft) addRule(line string) error {
+	rule, err := parseRule(line)
+	if err != nil {
+		return fmt.Errorf("rule %q skipped: %w", line, err)
+	}
+	d.Policy.Rules = append(d.Policy.Rules, rule)
+	return nil
+}
+
+// take takes a setting of miniupnpd.conf in any of its spellings.
+func (d *draft) take(key, text string) error {
+	if key == "listening_ip" {
+		return d.addLAN(text)
+	}
+	if respell, found := spellings[key]; found {
+		key, text = respell(text)
+	}
+	s, found := lookup(key)
+	switch {
+	case found:
+		if err := s.place(d).Set(text); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
+	case slices.Contains(needless, key):
+		return nil
+	case slices.Contains(foreign, key):
+		return fmt.Errorf("%s has no use with iptables, ignored", key)
+	}
+	return fmt.Errorf("unknown setting %q, ignored", key)
+}
+
+// spellings turn what other versions of miniupnpd write into a key and value
+// of the settings.
+var spellings = map[string]func(text string) (string, string){
+	"port":           func(s string) (string, string) { return "http_port", s },
+	"enable_natpmp":  func(s string) (string, string) { return "enable_natpmp", numberIsYes(s) },
+	"enable_pcp_pmp": func(s string) (string, string) { return "enable_natpmp", numberIsYes(s) },
+	"ipv6_disable": func(s string) (string, string) {
+		return "ipv6", cmp.Or(map[string]string{"yes": "no", "no": "yes"}[s], s)
+	},
+	"force_igd_desc_v1": func(s string) (string, string) {
+		return "igd_version", cmp.Or(map[string]string{"yes": "1", "no": "2"}[s], s)
+	},
+}
+
+// numberIsYes turns a number into yes if it is not zero.
+func numberIsYes(s string) string {
+	n, err := whole(s, 0, 1<<31-1)
+	if err != nil {
+		return s
+	}
+	return yesNo(n != 0)
+}
+
+// needless settings ask for what is always so: mappings last as long as their
+// leases, and a private uplink forwards like any other.
+var needless = []string{"clean_ruleset_interval", "clean_ruleset_threshold", "ext_allow_private_ipv4"}
+
+// foreign settings belong to other firewalls, or to servers that do not exist
+// here.
+var foreign = []string{
+	"packet_log", "anchor", "queue", "tag", "quickrules", "https_port", "minissdpdsocket", "ipv6_listening_ip",
+	"upnp_table_name", "upnp_nat_table_name", "upnp_nftables_family_split", "set_learn_dscp",
+}

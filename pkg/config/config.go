@@ -1,0 +1,111 @@
+// Package config turns rc.conf, miniupnpd.conf and arguments into one complete,
+// checked value.
+package config
+
+import (
+	"net/netip"
+	"reflect"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// Config is everything that the service has to know. Parse makes it; nobody
+// parses or defaults anything after that.
+type Config struct {
+	Check      bool // -t: report and end
+	Foreground bool // -d
+	Verbose    int  // -v: 1 informational, 2 everything
+	PIDFile    string
+
+	WAN        []string   // external interfaces, the announced one first; "ppp+" is a pattern
+	WAN6       string     // external interface of IPv6
+	ExternalIP netip.Addr // announced instead of the interface's; the zero Addr: none
+	STUN       string     // host:port of the server that tells the announced address; "": none
+	LANs       []LAN      // at least one, unless no protocol is on
+
+	NATPMP, PCP, UPnP bool
+	IPv6              bool
+	ThirdParty        bool // PCP clients may act for other hosts (RFC 6887, section 13.1)
+	Peer              bool // PCP PEER is served
+	Policy            portmap.Policy
+
+	HTTPPort       uint16        // 0: any free one
+	NotifyInterval time.Duration // between the SSDP announcements
+	BitrateUp      uint64        // of the uplink in bit/s, 0: the interface's own
+	BitrateDown    uint64
+	SystemUptime   bool   // report the uptime of the system, not of the service
+	BootID         uint32 // UPnP BOOTID, 0: the service chooses
+	IGDVersion     IGDVersion
+	Device         Device
+
+	LeaseFile        string // "": leases are not written down
+	LeaseFile6       string // of pinholes; "": beside those of LeaseFile
+	SaveDelay        time.Duration
+	NATChain         string
+	ForwardChain     string
+	PostroutingChain string
+	ControlSocket    string        // where the operator's tool asks; "": nowhere
+	NotifyCmd        string        // program that is told of every change; "": none
+	Withdraw         time.Duration // how long mappings of hosts that left are kept, 0: to their end
+	DHCPLeases       string        // dnsmasq's file, for the names of hosts; "": none
+	Warnings         []string      // what was skipped: file, line or variable, reason
+}
+
+// LAN is one listening interface: known by its name, or by the router's
+// address and network there.
+type LAN struct {
+	Interface string
+	Prefix    netip.Prefix // invalid if there is an Interface
+}
+
+// String returns the form in which it is configured.
+func (l LAN) String() string {
+	if l.Interface != "" {
+		return l.Interface
+	}
+	return l.Prefix.String()
+}
+
+// Device is how the router describes itself (UDA 1.1, section 2.3).
+type Device struct {
+	UUID             string // of the root device, in the form of RFC 4122
+	FriendlyName     string
+	Manufacturer     string
+	ManufacturerURL  string
+	ModelName        string
+	ModelDescription string
+	ModelURL         string
+	ModelNumber      string
+	Serial           string
+	PresentationURL  string // "": the router's own page
+}
+
+// IGDVersion says which versions of the InternetGatewayDevice are shown.
+type IGDVersion uint8
+
+// The versions; with Both, what was asked for is what is shown.
+const (
+	Both IGDVersion = iota
+	V1
+	V2
+)
+
+// String returns the version as it is configured.
+func (v IGDVersion) String() string {
+	return [...]string{Both: "both", V1: "1", V2: "2"}[v]
+}
+
+// SameService reports whether c and o differ in nothing but what a running
+// service can take over: the administrator's policy, and how much is logged.
+func (c *Config) SameService(o *Config) bool {
+	return reflect.DeepEqual(c.service(), o.service())
+}
+
+// service returns c without what a running service can take over, and what
+// does not concern it.
+func (c *Config) service() Config {
+	s := *c
+	s.Policy, s.Verbose, s.Warnings, s.Check = portmap.Policy{}, 0, nil, false
+	return s
+}

@@ -1,0 +1,129 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/upnp"
+)
+
+// draft is a configuration in the making.
+type draft struct {
+	Config
+	machine  machine
+	pcpIsSet bool // if not, PCP is as NAT-PMP
+	stun     stun
+}
+
+// Bounds of the lifetimes that PCP grants (RFC 6887, section 15).
+const (
+	shortest = 2 * time.Minute
+	longest  = 24 * time.Hour
+)
+
+// newDraft returns the defaults, which are miniupnpd's where it has any.
+func newDraft(m machine) *draft {
+	return &draft{machine: m, Config: Config{
+		PIDFile: "/var/run/miniupnpd.pid",
+		WAN:     make([]string, 2), // the two of rc.conf, until finish
+		UPnP:    true,
+		IPv6:    true,
+		Policy: portmap.Policy{
+			Secure:      true,
+			MinLifetime: shortest,
+			MaxLifetime: longest,
+			MaxPerHost:  2048,  // no program that means well comes near
+			MaxTotal:    16384, // a quarter of the ports there are
+			MaxFilters:  16,
+		},
+		NotifyInterval: 15 * time.Minute, // half of the shortest max-age (UDA 1.1, section 1.2.2)
+		Device: Device{
+			FriendlyName: "Internet gateway",
+			Manufacturer: "igdd",
+			ModelName:    "igdd",
+			ModelNumber:  "1",
+			Serial:       "00000000",
+		},
+		SaveDelay:        200 * time.Millisecond,
+		NATChain:         "MINIUPNPD",
+		ForwardChain:     "MINIUPNPD",
+		PostroutingChain: "MINIUPNPD-POSTROUTING",
+		ControlSocket:    "/var/run/miniupnpd.ctl",
+		DHCPLeases:       "/var/db/dnsmasq.leases",
+	}}
+}
+
+// warn notes what was not taken as it stands.
+func (d *draft) warn(where string, err error) {
+	d.Warnings = append(d.Warnings, where+": "+err.Error())
+}
+
+// finish makes the draft complete. Its error says why it cannot be used.
+func (d *draft) finish() error {
+	d.WAN = slices.Compact(slices.DeleteFunc(d.WAN, func(name string) bool { return name == "" }))
+	if len(d.WAN) == 0 {
+		return errors.New("no external interface: set EXTIF in rc.conf, ext_ifname in miniupnpd.conf, or give -i")
+	}
+	if d.WAN6 == "" {
+		d.WAN6 = d.WAN[0]
+	}
+	if !d.pcpIsSet {
+		d.PCP = d.NATPMP
+	}
+	if len(d.LANs) == 0 && (d.NATPMP || d.PCP || d.UPnP) {
+		return errors.New("no listening interface: set UPNP_LISTEN in rc.conf, listening_ip in miniupnpd.conf, or give -a")
+	}
+	d.finishLifetimes()
+	d.finishUUID()
+	return d.finishSTUN()
+}
+
+// finishLifetimes keeps the bounds of lifetimes in their order.
+func (d *draft) finishLifetimes() {
+	p := &d.Policy
+	if p.MaxLifetime < p.MinLifetime {
+		d.warn("max_lifetime", fmt.Errorf("%v is below min_lifetime, %v is used", p.MaxLifetime, p.MinLifetime))
+		p.MaxLifetime = p.MinLifetime
+	}
+}
+
+// finishUUID makes a UUID of what was set, or of the machine.
+func (d *draft) finishUUID() {
+	if d.Device.UUID == "" {
+		d.Device.UUID = d.machine.uuid(d.LANs)
+	}
+	id, err := upnp.ParseUUID(d.Device.UUID)
+	if err != nil {
+		id = upnp.UUIDOf(d.Device.UUID)
+		d.warn("uuid", fmt.Errorf("%q is no UUID, one made of it is used: %v", d.Device.UUID, id))
+	}
+	d.Device.UUID = id.String()
+}
+
+// uplink is one of the external interfaces.
+type uplink struct {
+	d *draft
+	i int
+}
+
+func (v *uplink) Set(s string) error { return (*device)(&v.d.WAN[v.i]).Set(s) }
+
+func (v *uplink) String() string {
+	if v.i < len(v.d.WAN) {
+		return v.d.WAN[v.i]
+	}
+	return ""
+}
+
+// pcpSwitch is on or off, or as NAT-PMP until it is set.
+type pcpSwitch struct{ d *draft }
+
+func (v *pcpSwitch) Set(s string) error {
+	v.d.pcpIsSet = true
+	return (*yes)(&v.d.PCP).Set(s)
+}
+
+func (v *pcpSwitch) String() string { return yesNo(v.d.PCP) }

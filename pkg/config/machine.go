@@ -1,0 +1,89 @@
+package config
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"igdd/pkg/upnp"
+)
+
+// machine is what the settings need of the system beside their own file.
+type machine struct {
+	rc        string                     // the settings' usual file
+	shell     []string                   // evaluates it
+	release   string                     // file with the name of the firmware's release
+	blkid     []string                   // lists the file systems
+	machineID string                     // file with an ID of the installation
+	hardware  func(device string) string // address of an interface, "": unknown
+}
+
+// thisMachine is the system as AstLinux lays it out.
+var thisMachine = machine{
+	rc:        "/etc/rc.conf",
+	shell:     []string{"/bin/sh"},
+	release:   "/etc/astlinux-release",
+	blkid:     []string{"/sbin/blkid", "/usr/sbin/blkid"},
+	machineID: "/etc/machine-id",
+	hardware:  hardwareAddress,
+}
+
+func hardwareAddress(device string) string {
+	link, err := net.InterfaceByName(device)
+	if err != nil {
+		return ""
+	}
+	return link.HardwareAddr.String()
+}
+
+// releaseName returns the name of the firmware's release, "" if it has none.
+func (m machine) releaseName() string {
+	b, _ := os.ReadFile(m.release)
+	return strings.TrimSpace(string(b))
+}
+
+// uuid returns a UUID that stays the same on this machine: that of AstLinux's
+// file system for changes, as miniupnpd had it there; else one made of the
+// hardware address of the first LAN interface that has one, or of the ID of the
+// installation.
+func (m machine) uuid(lans []LAN) string {
+	if id := m.partition("ASTURW"); id != "" {
+		return id
+	}
+	for _, lan := range lans {
+		if address := m.hardware(lan.Interface); address != "" {
+			return upnp.UUIDOf(address).String()
+		}
+	}
+	id, _ := os.ReadFile(m.machineID)
+	return upnp.UUIDOf(strings.TrimSpace(string(id))).String()
+}
+
+// partition returns the UUID of the file system with this label, "" if there
+// is none.
+func (m machine) partition(label string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	for _, path := range m.blkid {
+		list, err := exec.CommandContext(ctx, path).Output()
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(list)) {
+			if tag(line, "LABEL") == label {
+				return tag(line, "UUID")
+			}
+		}
+	}
+	return ""
+}
+
+// tag returns the value of NAME="value" in a line of blkid.
+func tag(line, name string) string {
+	_, value, _ := strings.Cut(line, " "+name+`="`)
+	value, _, _ = strings.Cut(value, `"`)
+	return value
+}

@@ -1,0 +1,59 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+)
+
+// Parse makes the configuration from arguments and from the file that they
+// name, by default /etc/rc.conf. The error is an Info if only information was
+// asked for; any other says what the operator has to mend.
+func Parse(args []string) (*Config, error) {
+	return thisMachine.parse(args)
+}
+
+func (m machine) parse(args []string) (*Config, error) {
+	flags, err := split(args)
+	var info Info
+	switch {
+	case errors.As(err, &info):
+		return nil, info
+	case err != nil:
+		return nil, fmt.Errorf("miniupnpd: %w\n%s", err, usage)
+	}
+	d := newDraft(m)
+	err = d.readFile(flags)
+	if err == nil {
+		err = d.apply(flags)
+	}
+	if err == nil {
+		err = d.finish()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("miniupnpd: %w", err)
+	}
+	return &d.Config, nil
+}
+
+// readFile reads the file that the first -c or -f names. That there is none by
+// default is no error: the arguments may say it all.
+func (d *draft) readFile(flags []flag) error {
+	i := slices.IndexFunc(flags, func(f flag) bool { return f.name == "-c" || f.name == "-f" })
+	if i < 0 {
+		err := d.readRC(d.machine.rc)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	other := map[string]string{"-c": "-f", "-f": "-c"}[flags[i].name]
+	if slices.ContainsFunc(flags, func(f flag) bool { return f.name == other }) {
+		return errors.New("settings come from -c or from -f, not from both")
+	}
+	if flags[i].name == "-c" {
+		return d.readRC(flags[i].words[0])
+	}
+	return d.readConf(flags[i].words[0])
+}

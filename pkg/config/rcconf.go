@@ -1,0 +1,158 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// network names the variables of one of the router's networks.
+type network struct{ device, address, mask string }
+
+// networks are those that UPNP_LISTEN can name by their device, in the order
+// in which they are served.
+var networks = []network{
+	{"INTIF", "INTIP", "INTNM"},
+	{"INT2IF", "INT2IP", "INT2NM"},
+	{"INT3IF", "INT3IP", "INT3NM"},
+	{"INT4IF", "INT4IP", "INT4NM"},
+	{"DMZIF", "DMZIP", "DMZNM"},
+}
+
+// variables returns the names of all variables of rc.conf that mean something.
+func variables() []string {
+	names := []string{"UPNP_LISTEN", "UPNP_ALLOW", "UPNP_STUN_HOST", "IPV6"}
+	for _, n := range networks {
+		names = append(names, n.device, n.address, n.mask)
+	}
+	for _, s := range settings {
+		if s.variable != "" {
+			names = append(names, s.variable)
+		}
+	}
+	return names
+}
+
+// readRC takes the settings of an rc.conf. A variable that is empty is as one
+// that is not set, and one that cannot be used is skipped with a warning.
+func (d *draft) readRC(path string) error {
+	const limit = 5 * time.Second
+	vars, complaints, err := shell{d.machine.shell, limit}.read(path, variables())
+	if err != nil {
+		return err
+	}
+	for _, place := range complaints {
+		d.warn(place, errors.New("the shell objects to this line and goes on"))
+	}
+	d.likeAstLinux()
+	d.takeRC(path, vars)
+	return nil
+}
+
+// likeAstLinux sets the defaults that AstLinux's init script writes down.
+func (d *draft) likeAstLinux() {
+	const name = "AstLinux Router"
+	release := d.machine.releaseName()
+	d.UPnP = false
+	d.HTTPPort = 5000
+	d.NotifyInterval = time.Minute
+	d.BitrateUp, d.BitrateDown = 1_000_000, 10_000_000
+	d.SystemUptime = true
+	d.LeaseFile = "/mnt/kd/upnp.leases"
+	d.Device.FriendlyName, d.Device.ModelName, d.Device.Serial = name, name, "000001"
+	d.Device.ModelDescription, d.Device.ModelNumber = release, release
+}
+
+// takeRC takes the variables of the rc.conf at path.
+func (d *draft) takeRC(path string, vars map[string]string) {
+	check := func(variable string, err error) {
+		if err != nil {
+			d.warn(path+": "+variable, err)
+		}
+	}
+	d.IPv6 = vars["IPV6"] == "yes"
+	for _, s := range settings {
+		if text := vars[s.variable]; text != "" {
+			check(s.variable, s.place(d).Set(text))
+		}
+	}
+	if server := vars["UPNP_STUN_HOST"]; server != "" {
+		check("UPNP_STUN_HOST", d.setSTUN(server))
+	}
+	served := d.listen(vars, check)
+	if allow := vars["UPNP_ALLOW"]; allow != "" {
+		for _, entry := range fields(allow) {
+			check("UPNP_ALLOW", d.addRule(allowed(entry)))
+		}
+	} else {
+		for _, n := range served {
+			check(n.mask, d.allowNetwork(vars[n.address], vars[n.mask]))
+		}
+	}
+	d.Policy.Rules = append(d.Policy.Rules, denyAll)
+}
+
+// listen adds the networks that UPNP_LISTEN names and that are there, and
+// returns them.
+func (d *draft) listen(vars map[string]string, check func(string, error)) []network {
+	named := make(map[string]bool)
+	for _, word := range fields(vars["UPNP_LISTEN"]) {
+		named[word] = true
+	}
+	var served []network
+	for _, n := range networks {
+		device := vars[n.device]
+		there := device != "" && device != "none" && vars[n.address] != "" && vars[n.mask] != ""
+		if named[n.device] && there {
+			check(n.device, d.addLAN(device))
+			served = append(served, n)
+		}
+		delete(named, n.device)
+	}
+	for word := range named {
+		check("UPNP_LISTEN", fmt.Errorf("%q names no network, ignored: it takes INTIF, INT2IF, INT3IF, INT4IF, DMZIF", word))
+	}
+	return served
+}
+
+// allowNetwork lets a network have all ports that do not belong to servers.
+func (d *draft) allowNetwork(address, mask string) error {
+	network, bits, err := networkOf(address, mask)
+	if err != nil {
+		return err
+	}
+	return d.addRule(fmt.Sprintf("allow 1024-65535 %v/%d 1024-65535", network, bits))
+}
+
+// denyAll is the last rule of AstLinux.
+var denyAll = portmap.Rule{
+	External: portmap.PortRange{Last: maxPort},
+	Network:  netip.IPv4Unspecified(),
+	Internal: portmap.PortRange{Last: maxPort},
+}
+
+// fields splits a value where an unquoted variable is split. File names are
+// not looked for: a word with *, ? or [ is no address, and no network.
+func fields(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\n", r) })
+}
+
+// allowed returns the rule for an entry of UPNP_ALLOW:
+// address[/bits][~port[-port]], where anything but digits and dashes behind
+// the first ~, or nothing, means all ports from 1024 on.
+func allowed(entry string) string {
+	const usual = "1024-65535"
+	parts := strings.Split(entry, "~")
+	address, ports := parts[0], usual
+	if len(parts) > 1 && parts[1] != "" && strings.Trim(parts[1], "0123456789-") == "" {
+		ports = parts[1]
+	}
+	if !strings.Contains(address, "/") {
+		address += "/32"
+	}
+	return "allow " + usual + " " + address + " " + ports
+}

@@ -1,0 +1,30 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// String returns the settings in effect as a miniupnpd.conf that means the
+// same: one key=value a line, the listening interfaces, the rules in order,
+// and what was skipped as comments.
+func (c *Config) String() string {
+	d := &draft{Config: *c}
+	d.recallSTUN()
+	var b strings.Builder
+	for _, s := range settings {
+		if text := s.place(d).String(); text != "" {
+			fmt.Fprintf(&b, "%s=%s\n", s.key, text)
+		}
+	}
+	for _, lan := range c.LANs {
+		fmt.Fprintf(&b, "listening_ip=%v\n", lan)
+	}
+	for _, r := range c.Policy.Rules {
+		fmt.Fprintln(&b, ruleText(r))
+	}
+	for _, w := range c.Warnings {
+		fmt.Fprintf(&b, "# warning: %s\n", w)
+	}
+	return b.String()
+}

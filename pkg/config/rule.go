@@ -1,0 +1,215 @@
+package config
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"regexp"
+	"regexp/syntax"
+	"strconv"
+	"strings"
+
+	"igdd/pkg/portmap"
+)
+
+// parseRule reads a permission rule:
+//
+//	allow|deny EPORT[-EPORT] ADDR[/MASK] IPORT[-IPORT] [regex] [# comment]
+//
+// It takes what every version of miniupnpd takes, and the regex where it means
+// the same. What one version takes and another refuses, or reads as something
+// else, such as "80-90-100", "10/8" and "192.168.1/24", is an error.
+func parseRule(line string) (portmap.Rule, error) {
+	var r portmap.Rule
+	action, rest := cutField(line)
+	external, rest := cutField(rest)
+	network, rest := cutField(rest)
+	internal, rest := cutField(rest)
+	internal, comment, commented := strings.Cut(internal, "#")
+	if commented {
+		rest = "#" + comment + rest
+	}
+	switch action {
+	case "allow":
+		r.Allow = true
+	case "deny":
+	default:
+		return r, fmt.Errorf("%q is neither allow nor deny", action)
+	}
+	if internal == "" {
+		return r, errors.New("a rule has an external port, an address and an internal port")
+	}
+	var errs [4]error
+	r.External, errs[0] = parsePorts(external)
+	r.Network, r.Mask, errs[1] = parseNetwork(network)
+	r.Internal, errs[2] = parsePorts(internal)
+	r.Description, errs[3] = parseDescription(rest)
+	for _, err := range errs {
+		if err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+const blanks = " \t\v\f\r\n"
+
+// cutField splits off the first word.
+func cutField(s string) (field, rest string) {
+	s = strings.TrimLeft(s, blanks)
+	if i := strings.IndexAny(s, blanks); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
+}
+
+// parsePorts reads a port or a range of ports.
+func parsePorts(s string) (portmap.PortRange, error) {
+	first, last, isRange := strings.Cut(s, "-")
+	if !isRange {
+		last = first
+	}
+	from, err := parsePort(first)
+	if err != nil {
+		return portmap.PortRange{}, fmt.Errorf("%q is neither a port nor a range of ports", s)
+	}
+	to, err := parsePort(last)
+	switch {
+	case err != nil:
+		return portmap.PortRange{}, fmt.Errorf("%q is neither a port nor a range of ports", s)
+	case from > to:
+		return portmap.PortRange{}, fmt.Errorf("the range of ports %q runs backwards", s)
+	}
+	return portmap.PortRange{First: from, Last: to}, nil
+}
+
+// parsePort reads a decimal number, perhaps with zeros before it.
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return uint16(n), err
+}
+
+// parseNetwork reads a dotted address with an optional mask. Bits of the
+// address outside the mask do not count.
+func parseNetwork(s string) (netip.Addr, uint32, error) {
+	address, mask, masked := strings.Cut(s, "/")
+	a, err := netip.ParseAddr(address)
+	if err != nil || !a.Is4() {
+		return netip.Addr{}, 0, fmt.Errorf("%q is no dotted IPv4 address", address)
+	}
+	if !masked {
+		return a, prefixMask(32), nil
+	}
+	m, err := parseMask(mask)
+	return a, m, err
+}
+
+// parseMask reads a mask: its length, or dotted, perhaps with holes.
+func parseMask(s string) (uint32, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
+		b := a.As4()
+		return binary.BigEndian.Uint32(b[:]), nil
+	}
+	n, err := strconv.ParseUint(s, 10, 6)
+	if err != nil || n > 32 {
+		return 0, fmt.Errorf("mask %q is neither 0 to 32 nor dotted", s)
+	}
+	return prefixMask(int(n)), nil
+}
+
+// prefixMask returns the mask of a prefix length.
+func prefixMask(n int) uint32 { return ^uint32(0) << (32 - n) }
+
+// parseDescription reads what follows the ports: a regex, or nothing, and
+// perhaps a comment.
+func parseDescription(s string) (*regexp.Regexp, error) {
+	s = strings.TrimLeft(s, blanks)
+	if s == "" || s[0] == '#' {
+		return nil, nil
+	}
+	expr, rest := cutRegex(s)
+	if rest = strings.TrimLeft(rest, blanks); rest != "" && rest[0] != '#' {
+		return nil, fmt.Errorf("%q follows the regex; quote one that has blanks", rest)
+	}
+	if expr == "" {
+		return nil, nil
+	}
+	return compileRegex(expr)
+}
+
+// cutRegex splits off a regex in quotes, or a word. A backslash takes the
+// meaning of an end from the next character, and is left to the regex.
+func cutRegex(s string) (expr, rest string) {
+	ends := blanks
+	if s[0] == '"' || s[0] == '\'' {
+		ends, s = s[:1], s[1:]
+	}
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\':
+			i++
+		case strings.IndexByte(ends, s[i]) >= 0:
+			return s[:i], s[i+1:]
+		}
+	}
+	return s, ""
+}
+
+// caseless makes a regular expression ignore case.
+const caseless = "(?i)"
+
+// compileRegex makes an extended regular expression of POSIX that ignores
+// case: what is one means the same in package regexp's own syntax.
+func compileRegex(expr string) (*regexp.Regexp, error) {
+	if _, err := syntax.Parse(expr, syntax.POSIX); err != nil {
+		return nil, fmt.Errorf("regex %q: %w", expr, err)
+	}
+	return regexp.Compile(caseless + expr)
+}
+
+// ruleText returns the rule in the form that parseRule reads.
+func ruleText(r portmap.Rule) string {
+	action := "deny"
+	if r.Allow {
+		action = "allow"
+	}
+	rule := fmt.Sprintf("%s %s %v/%s %s", action, portsText(r.External), r.Network, maskText(r.Mask), portsText(r.Internal))
+	if r.Description == nil {
+		return rule
+	}
+	return rule + " " + quoteRegex(strings.TrimPrefix(r.Description.String(), caseless))
+}
+
+// quoteRegex puts a regex in quotes that cutRegex takes off again.
+func quoteRegex(expr string) string {
+	b := []byte{'"'}
+	for i := 0; i < len(expr); i++ {
+		switch {
+		case expr[i] == '"':
+			b = append(b, '\\')
+		case expr[i] == '\\' && i+1 < len(expr):
+			b = append(b, '\\')
+			i++
+		}
+		b = append(b, expr[i])
+	}
+	return string(append(b, '"'))
+}
+
+func portsText(r portmap.PortRange) string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+func maskText(m uint32) string {
+	if n := bits.LeadingZeros32(^m); m == prefixMask(n) {
+		return strconv.Itoa(n)
+	}
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], m)
+	return netip.AddrFrom4(b).String()
+}

@@ -1,0 +1,166 @@
+package config
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/joho/godotenv"
+)
+
+// shell evaluates a file in the shell's language as scripts do that source it.
+type shell struct {
+	command []string
+	limit   time.Duration // how long the file may take
+}
+
+// The environment of the shell, as scripts have it at boot.
+const (
+	shellPath = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
+	shellHome = "/root"
+)
+
+// read sources a file and returns those of the named variables that are set.
+// A complaint of the shell that did not end it comes back as "file:line".
+func (s shell) read(path string, names []string) (vars map[string]string, complaints []string, err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f, err := os.Open(path); err != nil { // says it better than a shell
+		return nil, nil, err
+	} else if err := f.Close(); err != nil {
+		return nil, nil, err
+	}
+	printed, said, err := s.run(script(path, names))
+	complaints = findComplaints(path, said)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	vars, err = readPrinted(printed)
+	if errors.Is(err, errUnfinished) && len(complaints) > 0 {
+		return nil, nil, fmt.Errorf("%s: the shell gives up here; to see why: sh -c '. %s'", complaints[len(complaints)-1], path)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return vars, complaints, nil
+}
+
+// run runs a script and returns what it wrote to its output and error. How it
+// ends does not matter: its output tells whether it is whole.
+func (s shell) run(script string) (printed, said []byte, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+	defer cancel()
+	args := append(slices.Clone(s.command), "-c", script, scriptName)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = []string{"PATH=" + shellPath, "HOME=" + shellHome}
+	var out, complaints capped
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 100 * time.Millisecond // for what the file left running
+	err = cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, fmt.Errorf("the shell is not done after %v: something in the file waits", s.limit)
+	case err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay):
+		return nil, nil, err
+	}
+	return out.Bytes(), complaints.Bytes(), nil
+}
+
+// capped keeps as much as settings can be, and lets go of the rest.
+type capped struct{ bytes.Buffer }
+
+func (c *capped) Write(p []byte) (int, error) {
+	c.Buffer.Write(p[:min(len(p), largest-c.Len())])
+	return len(p), nil
+}
+
+// scriptName is the $0 of the script.
+const scriptName = "miniupnpd"
+
+// finished is the variable that the script prints last.
+const finished = "FINISHED"
+
+// script returns the shell code that sources path and prints the variables,
+// one NAME="value" after the other, as godotenv reads them: with a backslash
+// before each backslash, double quote and dollar sign, and \r for a carriage
+// return, which godotenv would drop before a line feed. The dot that ends each
+// value keeps backslashes and double quotes at its end from touching the quote
+// that closes it. sed works only on values that need it.
+//
+// Nothing of this runs before the file is done, so that what the file defines
+// is out of the way: functions of these names, aliases, PATH, and its output.
+func script(path string, names []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `. %s >/dev/null
+unalias -a
+PATH=%s
+miniupnpd_print() {
+	case $2 in
+	*[\\\"\$`+"\r"+`]*)
+		printf '%%s.\n' "$2" | LC_ALL=C sed -e 's/[\\"$]/\\&/g' -e 's/`+"\r"+`/\\r/g' -e "1s/^/$1=\"/" -e '$s/$/"/' ;;
+	*)
+		printf '%%s="%%s."\n' "$1" "$2" ;;
+	esac
+}
+`, quoteShell(path), shellPath)
+	for _, name := range names {
+		fmt.Fprintf(&b, "[ -z \"${%[1]s+set}\" ] || miniupnpd_print %[1]s \"$%[1]s\" || exit\n", name)
+	}
+	fmt.Fprintf(&b, "miniupnpd_print %s yes\n", finished)
+	return b.String()
+}
+
+// quoteShell makes one word of the shell of s.
+func quoteShell(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+var errUnfinished = errors.New("the file ends the shell")
+
+// readPrinted reads what the script printed.
+func readPrinted(printed []byte) (map[string]string, error) {
+	vars, err := godotenv.UnmarshalBytes(printed)
+	if err != nil || vars[finished] == "" {
+		return nil, errUnfinished
+	}
+	delete(vars, finished)
+	for name, value := range vars {
+		vars[name] = strings.TrimSuffix(value, ".")
+	}
+	return vars, nil
+}
+
+// complaint finds the place in a message of a shell: "name: 3: /file: text"
+// of dash, "name: /file: line 3: text" of busybox, "/file: line 3: text" of
+// bash; a builtin may stand for the file.
+var complaint = regexp.MustCompile(`(?m)^(?:` + scriptName + `: )?(?:(\d+): ([^:\n]+)|([^:\n]+): line (\d+)): `)
+
+// findComplaints returns the places that a shell complains about. Its words
+// stay unread: they may repeat what the file holds, passwords as well.
+func findComplaints(path string, said []byte) []string {
+	var places []string
+	for _, m := range complaint.FindAllSubmatch(said, -1) {
+		file, line := string(m[2])+string(m[3]), string(m[1])+string(m[4])
+		if file[0] != '/' {
+			file = path
+		}
+		if place := file + ":" + line; !slices.Contains(places, place) {
+			places = append(places, place)
+		}
+	}
+	return places
+}

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// stun is what the settings say about the server that tells the announced
+// address.
+type stun struct {
+	on   bool
+	host string
+	port uint16 // 0: the usual one
+}
+
+// stunPort is where STUN servers answer (RFC 8489, section 18.5).
+const stunPort = 3478
+
+// performSTUN is on for yes, and for bearing with a filter in front.
+type performSTUN stun
+
+func (v *performSTUN) Set(s string) error {
+	v.on = s == "yes" || s == "allow-filtered"
+	if v.on {
+		return nil
+	}
+	return word(s, v.String())
+}
+
+func (v *performSTUN) String() string { return yesNo(v.on) }
+
+// setSTUN takes a server as host or host:port.
+func (d *draft) setSTUN(server string) error {
+	host, port, found := strings.Cut(server, ":")
+	if host == "" {
+		return fmt.Errorf("%q names no STUN server", server)
+	}
+	next := stun{on: true, host: host}
+	if found {
+		if err := (&number[uint16]{&next.port, 1, maxPort}).Set(port); err != nil {
+			return fmt.Errorf("port of the STUN server: %w", err)
+		}
+	}
+	d.stun = next
+	return nil
+}
+
+// finishSTUN settles which server is asked.
+func (d *draft) finishSTUN() error {
+	switch {
+	case !d.stun.on:
+		return nil
+	case d.stun.host == "":
+		return errors.New("ext_perform_stun=yes needs a server: set ext_stun_host")
+	case d.ExternalIP.IsValid():
+		return fmt.Errorf("the announced address is both %v and what a STUN server says: take one of them away", d.ExternalIP)
+	case d.stun.port == 0:
+		d.stun.port = stunPort
+	}
+	d.STUN = net.JoinHostPort(d.stun.host, strconv.Itoa(int(d.stun.port)))
+	return nil
+}
+
+// recallSTUN is the inverse of finishSTUN.
+func (d *draft) recallSTUN() {
+	if host, port, err := net.SplitHostPort(d.STUN); err == nil {
+		n, _ := parsePort(port)
+		d.stun = stun{on: true, host: host, port: n}
+	}
+}

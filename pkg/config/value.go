@@ -1,0 +1,219 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// value is a setting's place in the configuration. Set may both take a value
+// and object to it; what it cannot take it leaves as it was.
+type value interface {
+	Set(text string) error
+	String() string // the text that Set takes
+}
+
+// yes is on for exactly that word.
+type yes bool
+
+func (v *yes) Set(s string) error {
+	*v = s == "yes"
+	return word(s, v.String())
+}
+
+func (v *yes) String() string { return yesNo(bool(*v)) }
+
+// unlessNo is off for exactly the word no.
+type unlessNo bool
+
+func (v *unlessNo) Set(s string) error {
+	*v = s != "no"
+	return word(s, v.String())
+}
+
+func (v *unlessNo) String() string { return yesNo(bool(*v)) }
+
+// word objects to what is neither yes nor no.
+func word(s, taken string) error {
+	if s != "yes" && s != "no" {
+		return fmt.Errorf("%q is taken as %s; write yes or no", s, taken)
+	}
+	return nil
+}
+
+func yesNo(on bool) string {
+	if on {
+		return "yes"
+	}
+	return "no"
+}
+
+// text is anything printable.
+type text string
+
+func (v *text) Set(s string) error {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("%q holds a control character", s)
+	}
+	*v = text(s)
+	return nil
+}
+
+func (v *text) String() string { return string(*v) }
+
+// device is the name of a network interface, or a pattern such as "ppp+".
+type device string
+
+func (v *device) Set(s string) error {
+	if !isDevice(s) {
+		return fmt.Errorf("%q is no name of an interface", s)
+	}
+	*v = device(s)
+	return nil
+}
+
+func (v *device) String() string { return string(*v) }
+
+// isDevice reports whether the kernel allows s as the name of an interface.
+func isDevice(s string) bool {
+	const longest = 15 // IFNAMSIZ less the final NUL
+	return s != "" && len(s) <= longest && s != "." && s != ".." &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f })
+}
+
+// chain is the name of an iptables chain.
+type chain string
+
+func (v *chain) Set(s string) error {
+	const longest = 28 // XT_EXTENSION_MAXNAMELEN less the final NUL
+	odd := func(r rune) bool {
+		return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-", r)
+	}
+	if s == "" || len(s) > longest || s[0] == '-' || strings.ContainsFunc(s, odd) {
+		return fmt.Errorf("%q is no name of a chain: 1 to %d letters, digits, -, _ or . are", s, longest)
+	}
+	*v = chain(s)
+	return nil
+}
+
+func (v *chain) String() string { return string(*v) }
+
+// ipv4 is an address, or none if empty.
+type ipv4 netip.Addr
+
+func (v *ipv4) Set(s string) error {
+	if s == "" {
+		*v = ipv4{}
+		return nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || !a.Is4() {
+		return fmt.Errorf("%q is no IPv4 address", s)
+	}
+	*v = ipv4(a)
+	return nil
+}
+
+func (v *ipv4) String() string {
+	if a := netip.Addr(*v); a.IsValid() {
+		return a.String()
+	}
+	return ""
+}
+
+// span is a duration in whole units. One that is too short or too long is
+// taken as the nearest that is allowed.
+type span struct {
+	d           *time.Duration
+	unit        time.Duration
+	least, most time.Duration
+}
+
+// century is longer than anything that is waited for.
+const century = 100 * 365 * 24 * time.Hour
+
+// seconds is a duration of at least so much.
+func seconds(d *time.Duration, least time.Duration) value {
+	return &span{d, time.Second, least, century}
+}
+
+// lifetime is a bound of what PCP grants (RFC 6887, section 15).
+func lifetime(d *time.Duration) value {
+	return &span{d, time.Second, shortest, longest}
+}
+
+func (v *span) Set(s string) error {
+	n, err := whole(s, 0, int64(century/v.unit))
+	if err != nil {
+		return err
+	}
+	wanted := time.Duration(n) * v.unit
+	*v.d = max(v.least, min(wanted, v.most))
+	if *v.d != wanted {
+		return fmt.Errorf("%v is out of range, %v is used", wanted, *v.d)
+	}
+	return nil
+}
+
+func (v *span) String() string { return strconv.FormatInt(int64(*v.d/v.unit), 10) }
+
+// number is a whole number of some type.
+type number[T uint16 | uint32 | int] struct {
+	n        *T
+	from, to int64
+}
+
+func (v *number[T]) Set(s string) error {
+	n, err := whole(s, v.from, v.to)
+	if err != nil {
+		return err
+	}
+	*v.n = T(n)
+	return nil
+}
+
+func (v *number[T]) String() string { return strconv.FormatInt(int64(*v.n), 10) }
+
+// bitrate is a number of bits per second.
+type bitrate uint64
+
+func (v *bitrate) Set(s string) error {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q is no number of bits per second", s)
+	}
+	*v = bitrate(n)
+	return nil
+}
+
+func (v *bitrate) String() string { return strconv.FormatUint(uint64(*v), 10) }
+
+// whole reads a decimal number without a sign.
+func whole(s string, from, to int64) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange), strings.HasPrefix(s, "+"), strings.HasPrefix(s, "-"):
+		return 0, fmt.Errorf("%q is no whole number", s)
+	case err != nil || n < from || n > to:
+		return 0, fmt.Errorf("%s is not from %d to %d", s, from, to)
+	}
+	return n, nil
+}
+
+// igdVersion is 1, 2 or both.
+type igdVersion IGDVersion
+
+func (v *igdVersion) Set(s string) error {
+	for _, known := range []IGDVersion{Both, V1, V2} {
+		if s == known.String() {
+			*v = igdVersion(known)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of 1, 2 and both", s)
+}
+
+func (v *igdVersion) String() string { return IGDVersion(*v).String() }
