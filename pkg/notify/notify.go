@@ -1,0 +1,106 @@
+// Package notify runs the administrator's program for every decision about a
+// mapping: the values stand in its environment, and no shell is involved.
+package notify
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// Events that wait while the program runs: one that is slow loses some. Those
+// that clients cause at will, renewals and refusals, leave room for the rest.
+const (
+	queueLength = 256
+	minorLength = queueLength / 2
+)
+
+// Options are what a Runner is made of.
+type Options struct {
+	// Command is the absolute path of the program, and arguments for it
+	// behind, all separated by blanks.
+	Command string
+	Log     *slog.Logger
+}
+
+// Runner runs the program, once for each event, one at a time.
+type Runner struct {
+	argv  []string
+	limit time.Duration // for each run of the program
+	log   *slog.Logger
+	queue chan event
+	lost  atomic.Int64 // events for which there was no room
+}
+
+// New returns a Runner for a command.
+func New(o Options) (*Runner, error) {
+	argv := strings.Fields(o.Command)
+	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
+		return nil, fmt.Errorf("notify: %q: give the program's absolute path", o.Command)
+	}
+	return &Runner{argv: argv, limit: timeLimit, log: o.Log, queue: make(chan event, queueLength)}, nil
+}
+
+// Committed tells of changes that are in force. It never blocks.
+func (r *Runner) Committed(changes []portmap.Change) {
+	for _, c := range changes {
+		if e, ok := changed(c); ok {
+			r.push(e)
+		}
+	}
+}
+
+// Refused tells of a request that was refused. It never blocks.
+func (r *Runner) Refused(req portmap.Request, why portmap.Refusal) { r.push(refused(req, why)) }
+
+// push queues an event if there is room.
+func (r *Runner) push(e event) {
+	if e.minor() && len(r.queue) >= minorLength {
+		r.lost.Add(1)
+		return
+	}
+	select {
+	case r.queue <- e:
+	default:
+		r.lost.Add(1)
+	}
+}
+
+// Run runs the program for one event after another until ctx ends, which ends
+// the program as well.
+func (r *Runner) Run(ctx context.Context) error {
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-r.queue:
+			err := r.execute(ctx, e.environ())
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil && !failing {
+				r.log.Warn("UPNP_NOTIFY_CMD fails, next told when it works again", "command", r.argv[0], "err", err)
+			} else if err == nil && failing {
+				r.log.Info("UPNP_NOTIFY_CMD works again", "command", r.argv[0])
+			}
+			failing = err != nil
+		}
+		if len(r.queue) == 0 {
+			r.reportLost()
+		}
+	}
+}
+
+// reportLost says, after a burst, what did not reach the program.
+func (r *Runner) reportLost() {
+	if n := r.lost.Swap(0); n > 0 {
+		r.log.Warn("UPNP_NOTIFY_CMD is too slow, events are lost", "command", r.argv[0], "lost", n)
+	}
+}

@@ -1,0 +1,295 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// door is a mapping to 192.168.50.10 that was opened by NAT-PMP.
+func door(external uint16, lifetime time.Duration) *portmap.Mapping {
+	return &portmap.Mapping{
+		Key:      portmap.Key{Protocol: portmap.TCP, External: external},
+		Internal: netip.MustParseAddrPort("192.168.50.10:80"),
+		Claims:   []portmap.Claim{{Origin: portmap.NATPMP, Expires: time.Now().Add(lifetime), Description: "web"}},
+	}
+}
+
+// transcript is a log to look into while others write.
+type transcript struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *transcript) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *transcript) count(says string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), says)
+}
+
+// await waits until something holds.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// rig is a Runner whose program is a script.
+type rig struct {
+	*Runner
+	dir string
+	log *transcript
+}
+
+func newRig(t *testing.T, script string, arguments ...string) *rig {
+	t.Helper()
+	r := &rig{dir: t.TempDir(), log: new(transcript)}
+	program := r.path("hook")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\ncd "+r.dir+"\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	r.Runner, err = New(Options{
+		Command: strings.Join(append([]string{program}, arguments...), " "),
+		Log:     slog.New(slog.NewTextHandler(r.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// serve runs the Runner until the test ends.
+func (r *rig) serve(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+
+// lines returns the lines that the program wrote.
+func (r *rig) lines(name string) []string {
+	text, _ := os.ReadFile(r.path(name))
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
+func TestProgramIsToldInItsEnvironment(t *testing.T) {
+	r := newRig(t, `{ echo "$@"; env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | sort; cat; } >> told; echo done >> told`, "-x", "$HOME")
+	r.serve(t)
+	web, longer := door(8080, time.Hour), door(8080, 2*time.Hour)
+	pinhole := &portmap.Mapping{
+		Key:      portmap.Key{Protocol: portmap.UDP, Pinhole: netip.MustParseAddrPort("[2001:db8::10]:443")},
+		Internal: netip.MustParseAddrPort("[2001:db8::10]:443"),
+		Claims: []portmap.Claim{
+			{Origin: portmap.PCP, Filters: []portmap.Filter{{Prefix: netip.MustParsePrefix("2001:db8:9::/48")}}, Description: "quic"},
+			{Origin: portmap.UPnP, Filters: []portmap.Filter{{Prefix: netip.MustParsePrefix("2001:db8:8::1/128")}}},
+		},
+	}
+	r.Committed([]portmap.Change{{After: web}, {Before: web, After: longer}, {Before: longer, After: longer}})
+	r.Committed([]portmap.Change{{Before: longer}, {After: pinhole}})
+	r.Refused(portmap.Request{
+		Origin: portmap.UPnP, Client: netip.MustParseAddr("192.168.50.11"), Protocol: portmap.TCP,
+		External: 22, Internal: netip.MustParseAddrPort("192.168.50.11:22"), Description: "`reboot`\n$(reboot)",
+	}, portmap.NotAuthorized)
+	const common = `UPNP_INTERNAL_ADDRESS=192.168.50.10
+UPNP_INTERNAL_PORT=80
+`
+	want := ""
+	for _, e := range []struct{ kind, lifetime string }{{"opened", "3600"}, {"renewed", "7200"}, {"closed", ""}} {
+		want += "-x $HOME\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nUPNP_CLIENT=192.168.50.10\nUPNP_DESCRIPTION=web\nUPNP_EVENT=" + e.kind +
+			"\nUPNP_EXTERNAL_PORT=8080\n" + common
+		if e.lifetime != "" {
+			want += "UPNP_LIFETIME=" + e.lifetime + "\n"
+		}
+		want += "UPNP_ORIGIN=NAT-PMP\nUPNP_PROTOCOL=TCP\nUPNP_REMOTE=\ndone\n"
+	}
+	want += `-x $HOME
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+UPNP_CLIENT=2001:db8::10
+UPNP_DESCRIPTION=quic
+UPNP_EVENT=opened
+UPNP_EXTERNAL_PORT=443
+UPNP_INTERNAL_ADDRESS=2001:db8::10
+UPNP_INTERNAL_PORT=443
+UPNP_LIFETIME=0
+UPNP_ORIGIN=PCP,UPnP
+UPNP_PROTOCOL=UDP
+UPNP_REMOTE=2001:db8:9::/48,2001:db8:8::1/128
+done
+-x $HOME
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+UPNP_CLIENT=192.168.50.11
+UPNP_DESCRIPTION=?reboot???(reboot)
+UPNP_EVENT=refused
+UPNP_EXTERNAL_PORT=22
+UPNP_INTERNAL_ADDRESS=192.168.50.11
+UPNP_INTERNAL_PORT=22
+UPNP_ORIGIN=UPnP
+UPNP_PROTOCOL=TCP
+UPNP_REASON=not authorized
+done
+`
+	wanted := strings.Split(strings.TrimSuffix(want, "\n"), "\n")
+	await(t, "five runs", func() bool { return strings.Count(strings.Join(r.lines("told"), "\n"), "done") == 5 })
+	for i, line := range r.lines("told") {
+		if i >= len(wanted) || line != wanted[i] {
+			t.Fatalf("line %d is %q, want %q", i+1, line, wanted[min(i, len(wanted)-1)])
+		}
+	}
+}
+
+func TestOneProcessAtATime(t *testing.T) {
+	r := newRig(t, `mkdir busy || echo twice >> told; echo $UPNP_EXTERNAL_PORT >> told; rmdir busy`)
+	r.serve(t)
+	var want []string
+	for port := range uint16(30) {
+		r.Committed([]portmap.Change{{After: door(port+1, time.Hour)}})
+		want = append(want, strconv.Itoa(int(port)+1))
+	}
+	await(t, "30 runs", func() bool { return len(r.lines("told")) >= 30 })
+	if got := r.lines("told"); !slices.Equal(got, want) {
+		t.Errorf("told %v", got)
+	}
+}
+
+func TestSlowProgramLosesEventsNotMemory(t *testing.T) {
+	r := newRig(t, `echo $UPNP_EVENT >> told`)
+	refused := portmap.Request{Client: netip.MustParseAddr("192.168.50.11"), Internal: netip.MustParseAddrPort("192.168.50.11:22")}
+	for range 10 * queueLength { // nobody takes any yet
+		r.Refused(refused, portmap.NotAuthorized)
+	}
+	for i := range queueLength {
+		r.Committed([]portmap.Change{{After: door(uint16(i+1), time.Hour)}})
+	}
+	r.serve(t)
+	await(t, "the end of the burst", func() bool { return r.log.count("events are lost") > 0 })
+	kinds := make(map[string]int)
+	for _, kind := range r.lines("told") {
+		kinds[kind]++
+	}
+	if kinds[refusal] != minorLength || kinds[opened] != queueLength-minorLength {
+		t.Errorf("told %v", kinds)
+	}
+	if lost := 10*queueLength + queueLength - queueLength; r.log.count(fmt.Sprintf("lost=%d", lost)) != 1 {
+		t.Errorf("log:\n%s", &r.log.text)
+	}
+}
+
+func TestProgramThatHangsIsKilledWithItsChildren(t *testing.T) {
+	r := newRig(t, `[ $UPNP_EVENT = closed ] && exit; sleep 1000 & echo $! > child; sleep 1000`)
+	r.limit = 300 * time.Millisecond
+	r.serve(t)
+	r.Committed([]portmap.Change{{After: door(1, time.Hour)}})
+	await(t, "the time limit", func() bool { return r.log.count("took too long") == 1 })
+	child, err := strconv.Atoi(r.lines("child")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the end of the child", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
+	r.Committed([]portmap.Change{{Before: door(1, time.Hour)}})
+	await(t, "the next run", func() bool { return r.log.count("works again") == 1 })
+}
+
+func TestEndOfRunEndsTheProgram(t *testing.T) {
+	r := newRig(t, `echo $$ > self; exec sleep 1000`)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- r.Run(ctx) }()
+	r.Committed([]portmap.Change{{After: door(1, time.Hour)}})
+	await(t, "the program", func() bool { return len(r.lines("self")[0]) > 0 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	pid, err := strconv.Atoi(r.lines("self")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
+		t.Errorf("process %d is still there: %v", pid, err)
+	}
+	if r.log.count("\n") != 0 {
+		t.Errorf("log:\n%s", &r.log.text)
+	}
+}
+
+func TestFailureIsToldOnce(t *testing.T) {
+	for name, c := range map[string]struct{ script, says string }{
+		"exit status":   {"echo 'no such list' >&2; exit 3", `exit status 3: \"no such list\"`},
+		"much to say":   {"yes | head -c 100000 >&2; exit 4", "exit status 4"},
+		"no such shell": {"exit 127", "exit status 127"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "[ $UPNP_EVENT = closed ] && exit\n"+c.script)
+			for range 5 {
+				r.Committed([]portmap.Change{{After: door(1, time.Hour)}})
+			}
+			r.Committed([]portmap.Change{{Before: door(1, time.Hour)}})
+			r.serve(t)
+			await(t, "the end of trouble", func() bool { return r.log.count("works again") == 1 })
+			if r.log.count("fails") != 1 || r.log.count(c.says) != 1 || len(r.log.text.String()) > 2000 {
+				t.Errorf("log:\n%s", &r.log.text)
+			}
+		})
+	}
+}
+
+func TestMissingProgram(t *testing.T) {
+	r := newRig(t, "")
+	os.Remove(r.path("hook"))
+	r.serve(t)
+	r.Committed([]portmap.Change{{After: door(1, time.Hour)}})
+	await(t, "word of it", func() bool { return r.log.count("no such file") == 1 })
+	for _, command := range []string{"", "  ", "hook", "./hook -x", "sh -c hook"} {
+		if _, err := New(Options{Command: command}); err == nil || !strings.Contains(err.Error(), "absolute path") {
+			t.Errorf("%q: %v", command, err)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{
+		"Bob – game 5/€":                    "Bob – game 5/€",
+		"a\x00b\nc\x1b[2Jd\xff\u202ee":      "a?b?c?[2Jd??e",
+		"\"'`$\\;&|":                        "?????;&|",
+		strings.Repeat("x", 300):            strings.Repeat("x", 256),
+		"y" + strings.Repeat("é", 200):      "y" + strings.Repeat("é", 127),
+		"yz" + strings.Repeat("é", 127):     "yz" + strings.Repeat("é", 127),
+		strings.Repeat("\xff", maxValue*10): strings.Repeat("?", maxValue),
+	} {
+		if got := clean(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
