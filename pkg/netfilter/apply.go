@@ -10,8 +10,8 @@ import (
 // Apply carries out all changes or none of them. Changes that alter no rule
 // do not reach the kernel.
 func (f *Firewall) Apply(changes []portmap.Change) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.begin()
+	defer f.end()
 	d, err := f.difference(changes)
 	if err != nil {
 		return fmt.Errorf("netfilter: %w", err)
@@ -45,8 +45,8 @@ func (f *Firewall) explain(err error) error {
 // in one transaction for each table. What is as it should be stays untouched.
 // What can be done is done, even if the error tells that not all of it could.
 func (f *Firewall) Sync(mappings []*portmap.Mapping) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.begin()
+	defer f.end()
 	var errs []error
 	views, err := f.look()
 	if err != nil {

@@ -50,6 +50,8 @@ type committer interface {
 	// returns how many it carried out. With errInterrupted those that follow
 	// may be in force as well.
 	commit([]section) (done int, err error)
+	// dismiss lets go what is kept for the next batch.
+	dismiss()
 }
 
 // errInterrupted is the end of a committer that had no time to say how far it came.

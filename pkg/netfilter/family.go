@@ -1,7 +1,9 @@
 package netfilter
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -21,11 +23,12 @@ var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
 type family struct {
 	*iptables.IPTables
 	restore committer
+	nft     bool // the variant that keeps its tables in nft
 }
 
 // newFamily finds the programs, "iptables" or "ip6tables", and sees whether
 // the kernel answers them.
-func newFamily(name string) (*family, error) {
+func newFamily(name string, log *slog.Logger) (*family, error) {
 	path, err := find(name)
 	if err != nil {
 		return nil, err
@@ -45,7 +48,15 @@ func newFamily(name string) (*family, error) {
 	if _, err := tables.ChainExists("filter", "FORWARD"); err != nil {
 		return nil, err
 	}
-	return &family{IPTables: tables, restore: oneShot{restore}}, nil
+	version, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --version: %w", path, err)
+	}
+	return &family{
+		IPTables: tables,
+		restore:  &resident{alone: oneShot{restore}, log: log},
+		nft:      bytes.Contains(version, []byte("nf_tables")),
+	}, nil
 }
 
 // find returns the absolute path of a program.

@@ -16,8 +16,8 @@ var allPorts = portmap.PortRange{First: 1, Last: 65535}
 // StaticForwards returns the port forwards that the administrator's firewall
 // makes in table nat, in PREROUTING and the chains that it leads to, but ours.
 func (f *Firewall) StaticForwards() ([]portmap.Forward, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.begin()
+	defer f.end()
 	var forwards []portmap.Forward
 	visited := map[string]bool{f.nat.name: true, "": true}
 	for waiting := []string{f.nat.builtIn().chain}; len(waiting) > 0; waiting = waiting[1:] {

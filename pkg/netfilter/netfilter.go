@@ -32,7 +32,8 @@ type Firewall struct {
 	ipv4 *family
 	ipv6 *family // nil: no pinholes
 
-	mu          sync.Mutex // guards what the chains are known to be, and the order of commits
+	mu          sync.Mutex // held by begin and end around every piece of work
+	alarm       *alarm     // nil: nobody watches
 	nat         *chain
 	postrouting *chain
 	forward     *chain
@@ -53,7 +54,7 @@ func New(o Options) (*Firewall, error) {
 	}
 	f := &Firewall{log: o.Log, wan: o.WAN}
 	var err error
-	if f.ipv4, err = newFamily("iptables"); err != nil {
+	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
 	f.nat = &chain{family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], jump: func(wan string) string {
@@ -65,7 +66,7 @@ func New(o Options) (*Firewall, error) {
 	}}
 	f.forward = &forward
 	if o.IPv6 {
-		if f.ipv6, err = newFamily("ip6tables"); err != nil {
+		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
 			f.log.Warn("no IPv6 pinholes: ip6tables does not work here", "err", err)
 			return f, nil
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"strconv"
 	"strings"
 )
 
@@ -14,7 +13,7 @@ type oneShot struct{ path string }
 
 // commit carries out the sections.
 func (o oneShot) commit(sections []section) (int, error) {
-	cmd := exec.Command(o.path, "--noflush", "--verbose", "--wait", strconv.Itoa(lockWait))
+	cmd := exec.Command(o.path, arguments()...)
 	cmd.Stdin = bytes.NewReader(render(sections))
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
@@ -28,3 +27,6 @@ func (o oneShot) commit(sections []section) (int, error) {
 	}
 	return done, fmt.Errorf("%s: %w: %w", o.path, errInterrupted, err)
 }
+
+// dismiss has nothing to let go.
+func (oneShot) dismiss() {}

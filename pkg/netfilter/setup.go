@@ -8,8 +8,8 @@ import (
 // Setup makes the chains that are missing and hooks those that nothing leads
 // to. The rules in chains that exist stay: a restart leaves no hole.
 func (f *Firewall) Setup() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.begin()
+	defer f.end()
 	var errs []error
 	for _, c := range f.chains() {
 		errs = append(errs, c.setUp(f.wan))
@@ -67,8 +67,8 @@ func (f *Firewall) look() (map[*chain]listing, error) {
 // Healthy reports whether chains, jumps and rules are as last written. The
 // error is ErrStopped when there is nothing to mend before others act.
 func (f *Firewall) Healthy() (bool, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.begin()
+	defer f.end()
 	for _, c := range f.chains() {
 		l, err := c.look()
 		if err != nil {
@@ -93,8 +93,9 @@ func (f *Firewall) Healthy() (bool, error) {
 // Teardown removes the chains that we made, and the jumps to them. Those that
 // somebody else made are left to him, who may be at it this moment.
 func (f *Firewall) Teardown() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.begin()
+	defer f.end()
+	defer f.dismiss()
 	b := f.newBatch()
 	var errs []error
 	for _, c := range f.chains() {
@@ -115,6 +116,14 @@ func (f *Firewall) Teardown() error {
 		return fmt.Errorf("netfilter: remove chains: %w", err)
 	}
 	return nil
+}
+
+// dismiss lets the committers go.
+func (f *Firewall) dismiss() {
+	f.ipv4.restore.dismiss()
+	if f.ipv6 != nil {
+		f.ipv6.restore.dismiss()
+	}
 }
 
 // remove returns the edits after which there is no such chain.

@@ -1,0 +1,241 @@
+package netfilter
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// How long the firewall has to be left alone before somebody's touch is told,
+// and how long that may be put off: a firewall script touches it hundreds of
+// times within a second or two.
+const (
+	calm    = 100 * time.Millisecond
+	restive = 500 * time.Millisecond
+)
+
+// Watch calls touched after somebody else touched the firewall, until ctx
+// ends. Our own commands do not count. It costs nothing while nothing happens.
+//
+// What others do during a command of ours, for a millisecond or two, can pass
+// unheard: Healthy has to be asked now and then all the same.
+func (f *Firewall) Watch(ctx context.Context, touched func()) error {
+	a, err := f.ipv4.alarm()
+	if err != nil {
+		return fmt.Errorf("netfilter: watch the firewall: %w", err)
+	}
+	f.mu.Lock()
+	f.alarm = a
+	f.mu.Unlock()
+	heard := make(chan error, 1)
+	go func() { heard <- f.listen(a) }()
+	for a.rings(ctx) {
+		touched()
+	}
+	f.mu.Lock()
+	f.alarm = nil
+	f.mu.Unlock()
+	a.file.Close()
+	if err := <-heard; !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("netfilter: watch the firewall: %w", err)
+	}
+	return nil
+}
+
+// listen waits for notices until the alarm is closed. It looks at them only
+// while no command of ours runs: those have taken away their own.
+func (f *Firewall) listen(a *alarm) error {
+	for {
+		if err := a.wait(); err != nil {
+			return err
+		}
+		f.begin()
+		f.end()
+	}
+}
+
+// begin starts a piece of work on the firewall. Notices that came before are
+// about others.
+func (f *Firewall) begin() {
+	f.mu.Lock()
+	if f.alarm != nil && f.alarm.drain() {
+		f.alarm.ring()
+	}
+}
+
+// end finishes the work and forgets the notices that it caused.
+func (f *Firewall) end() {
+	if f.alarm != nil {
+		f.alarm.drain()
+	}
+	f.mu.Unlock()
+}
+
+// alarm is a descriptor that can be read when somebody touched the firewall.
+type alarm struct {
+	file  *os.File
+	conn  syscall.RawConn
+	heeds func(notices []byte) bool // whether one is about rules
+	rung  chan struct{}
+	room  [1 << 16]byte // for notices
+}
+
+// alarm returns what the variant of iptables gives notice by.
+func (f *family) alarm() (*alarm, error) {
+	if f.nft {
+		return nftAlarm()
+	}
+	return lockAlarm(lockFiles())
+}
+
+// newAlarm makes an alarm of a descriptor that does not block.
+func newAlarm(fd int, heeds func([]byte) bool) (*alarm, error) {
+	a := &alarm{file: os.NewFile(uintptr(fd), "firewall notices"), heeds: heeds, rung: make(chan struct{}, 1)}
+	var err error
+	if a.conn, err = a.file.SyscallConn(); err != nil {
+		a.file.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// wait returns when there are notices, and leaves them there.
+func (a *alarm) wait() error {
+	return a.conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+}
+
+// drain takes all notices and reports whether one is about rules.
+func (a *alarm) drain() (heeded bool) {
+	a.conn.Control(func(fd uintptr) { // it fails when closed: then nobody listens
+		for {
+			n, err := unix.Read(int(fd), a.room[:])
+			switch {
+			case err == unix.ENOBUFS: // notices were lost
+				heeded = true
+			case err == unix.EINTR:
+			case err != nil || n <= 0:
+				return
+			default:
+				heeded = a.heeds(a.room[:n]) || heeded
+			}
+		}
+	})
+	return heeded
+}
+
+// ring wakes who waits for the alarm.
+func (a *alarm) ring() {
+	select {
+	case a.rung <- struct{}{}:
+	default:
+	}
+}
+
+// rings waits until the alarm has rung and fallen silent, or rung long enough.
+// It returns false when ctx ends.
+func (a *alarm) rings(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-a.rung:
+	}
+	enough := time.After(restive)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-a.rung:
+		case <-time.After(calm):
+			return true
+		case <-enough:
+			return true
+		}
+	}
+}
+
+// nftAlarm hears of every change to the tables of nft.
+func nftAlarm() (*alarm, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, os.NewSyscallError("socket netlink", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("bind netlink", err)
+	}
+	return newAlarm(fd, func([]byte) bool { return true })
+}
+
+// lockFiles returns where the xtables lock can be: iptables opens it at every
+// call. AstLinux has it in /var/lock.
+func lockFiles() []string {
+	if path := os.Getenv("XTABLES_LOCKFILE"); path != "" {
+		return []string{path}
+	}
+	return []string{"/run/xtables.lock", "/var/lock/xtables.lock"}
+}
+
+// locks watches lock files by inotify; the folder of one that does not exist.
+type locks struct {
+	fd      int
+	paths   []string
+	files   map[int]bool   // watch descriptors of files
+	folders map[string]int // watch descriptors of folders, by the file missed in them
+}
+
+// lockAlarm hears of every call of iptables.
+func lockAlarm(paths []string) (*alarm, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("inotify_init1", err)
+	}
+	l := &locks{fd: fd, paths: paths, files: make(map[int]bool), folders: make(map[string]int)}
+	l.watch()
+	return newAlarm(fd, l.heeds)
+}
+
+// watch watches each file, or waits for it to be made, and reports whether one
+// has been. Where not even the folder exists no iptables has its lock either.
+func (l *locks) watch() (made bool) {
+	clear(l.files)
+	for _, path := range l.paths {
+		file, err := unix.InotifyAddWatch(l.fd, path, unix.IN_CLOSE|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF)
+		folder, waiting := l.folders[path]
+		switch {
+		case err == nil:
+			l.files[file] = true
+			if waiting {
+				unix.InotifyRmWatch(l.fd, uint32(folder))
+				delete(l.folders, path)
+				made = true
+			}
+		case !waiting:
+			if folder, err = unix.InotifyAddWatch(l.fd, filepath.Dir(path), unix.IN_CREATE|unix.IN_MOVED_TO); err == nil {
+				l.folders[path] = folder
+			}
+		}
+	}
+	return made
+}
+
+// heeds reports whether a lock file has been used, or has appeared. The
+// notices are struct inotify_event: watch, mask, cookie, length, name.
+func (l *locks) heeds(notices []byte) bool {
+	used := false
+	for len(notices) >= unix.SizeofInotifyEvent {
+		used = used || l.files[int(int32(binary.NativeEndian.Uint32(notices)))]
+		name := int(binary.NativeEndian.Uint32(notices[12:]))
+		notices = notices[min(len(notices), unix.SizeofInotifyEvent+name):]
+	}
+	return l.watch() || used
+}

@@ -1,0 +1,133 @@
+package netfilter
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"igdd/pkg/portmap"
+)
+
+// Count is what came in by a mapping.
+type Count struct{ Packets, Bytes uint64 }
+
+func (c Count) plus(o Count) Count { return Count{c.Packets + o.Packets, c.Bytes + o.Bytes} }
+
+// endpoint is the inside of a mapping.
+type endpoint struct {
+	portmap.Protocol
+	netip.AddrPort
+}
+
+// Counters returns what has come in by each mapping since its rules were made,
+// counted by the rules that let it through. Behind a firewall that lets known
+// connections through before them, as AstLinux's does, that is the first packet
+// of each. Mappings that lead to the same port share that rule: for them only
+// the first packet of each connection is known, as the translation counts it.
+func (f *Firewall) Counters() (map[portmap.Key]Count, error) {
+	f.begin()
+	defer f.end()
+	counts := make(map[portmap.Key]Count)
+	through, err := f.forward.counters()
+	if err != nil {
+		return nil, fmt.Errorf("netfilter: %w", err)
+	}
+	translated, err := f.nat.counters()
+	if err != nil {
+		return nil, fmt.Errorf("netfilter: %w", err)
+	}
+	inside := make(map[portmap.Key]endpoint)
+	leading := make(map[endpoint]int) // how many mappings lead there
+	for _, r := range translated {
+		key := portmap.Key{Protocol: r.protocol(), External: r.port()}
+		counts[key] = counts[key].plus(r.Count)
+		if _, known := inside[key]; !known {
+			inside[key] = endpoint{key.Protocol, destination(r.words)}
+			leading[inside[key]]++
+		}
+	}
+	accepted := sum(through)
+	for key, to := range inside {
+		if leading[to] == 1 {
+			counts[key] = accepted[to]
+		}
+	}
+	if f.forward6 == nil {
+		return counts, nil
+	}
+	pinholes, err := f.forward6.counters()
+	if err != nil {
+		return nil, fmt.Errorf("netfilter: %w", err)
+	}
+	for to, n := range sum(pinholes) {
+		counts[portmap.Key{Protocol: to.Protocol, Pinhole: to.AddrPort}] = n
+	}
+	return counts, nil
+}
+
+// counted is a rule and what has matched it.
+type counted struct {
+	words []string
+	Count
+}
+
+// counters lists the chain's rules with what has matched them.
+func (c *chain) counters() ([]counted, error) {
+	lines, err := c.ListWithCounters(c.table, c.name)
+	if err != nil {
+		return nil, fmt.Errorf("list counters of chain %s of table %s: %w", c.name, c.table, err)
+	}
+	var list []counted
+	for _, text := range parseChain(lines, c.name) {
+		list = append(list, parseCounted(text))
+	}
+	return list, nil
+}
+
+// parseCounted reads a rule that has "-c PACKETS BYTES" in it.
+func parseCounted(text string) counted {
+	r := counted{words: words(text)}
+	for i := 0; i+2 < len(r.words); i++ {
+		if r.words[i] == "-c" {
+			r.Packets, r.Bytes = count(r.words[i+1]), count(r.words[i+2])
+			break
+		}
+	}
+	return r
+}
+
+// count reads a counter; 0 if it is none.
+func count(text string) uint64 {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// protocol returns what the rule is for.
+func (r counted) protocol() portmap.Protocol {
+	if list := protocols(r.words); len(list) == 1 {
+		return list[0]
+	}
+	return 0
+}
+
+// port returns the destination port that the rule is for.
+func (r counted) port() uint16 {
+	text, _ := option(r.words, "--dport")
+	return port(text)
+}
+
+// sum adds up the rules that lead to the same port.
+func sum(rules []counted) map[endpoint]Count {
+	sums := make(map[endpoint]Count)
+	for _, r := range rules {
+		text, _ := option(r.words, "-d")
+		if to, err := netip.ParsePrefix(text); err == nil {
+			at := endpoint{r.protocol(), netip.AddrPortFrom(to.Addr(), r.port())}
+			sums[at] = sums[at].plus(r.Count)
+		}
+	}
+	return sums
+}

@@ -1,0 +1,217 @@
+package netfilter
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// How long the resident process is waited for, and kept.
+const (
+	// greetingTime is for the answer to the first line, which needs neither
+	// lock nor kernel.
+	greetingTime = 5 * time.Second
+	// sectionTime is for one table: the lock, and 10,000 rules on a slow board.
+	sectionTime = lockWait*time.Second + 10*time.Second
+	// quietSpell is how long a process waits for another batch. It costs two
+	// megabytes meanwhile, and starting one a few milliseconds.
+	quietSpell = 10 * time.Second
+)
+
+// errMute is an iptables-restore that does not repeat comments line by line.
+var errMute = errors.New("does not repeat comments")
+
+// resident is the committer that keeps one iptables-restore for many batches.
+// It starts one for the first batch and dismisses it after a quiet spell;
+// where none can be had each batch gets a process of its own. The xtables lock
+// is only ever held between a section's first line and its COMMIT.
+type resident struct {
+	alone oneShot // the program, and what to do where it cannot stay
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	mute    bool
+	process *process // nil: none
+	quiet   *time.Timer
+}
+
+// commit carries out the sections.
+func (r *resident) commit(sections []section) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ready() {
+		return r.alone.commit(sections)
+	}
+	done, err := r.process.commit(sections)
+	if err != nil {
+		r.process.kill()
+		r.process = nil
+		return done, fmt.Errorf("%s: %w", r.alone.path, err)
+	}
+	r.quiet.Reset(quietSpell)
+	return done, nil
+}
+
+// ready sees to it that there is a process; it returns false if there cannot be.
+func (r *resident) ready() bool {
+	if r.process != nil && r.process.idle() {
+		return true
+	}
+	if r.process != nil {
+		r.process.kill()
+		r.process = nil
+	}
+	if r.mute {
+		return false
+	}
+	p, err := start(r.alone.path)
+	if err != nil {
+		r.mute = errors.Is(err, errMute)
+		r.log.Info("each batch of rules gets a process of its own", "program", r.alone.path, "reason", err)
+		return false
+	}
+	r.process = p
+	if r.quiet == nil {
+		r.quiet = time.AfterFunc(quietSpell, r.dismiss)
+	}
+	return true
+}
+
+// dismiss lets the process go.
+func (r *resident) dismiss() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process != nil {
+		r.process.kill()
+		r.process = nil
+	}
+}
+
+// process is an iptables-restore that waits for sections.
+type process struct {
+	cmd    *exec.Cmd
+	in     *os.File
+	out    *os.File // a pseudo-terminal: anywhere else its output would be held back
+	lines  *bufio.Reader
+	stderr bytes.Buffer
+	ended  chan struct{} // closed when it has ended
+}
+
+// start starts the program and demands that it repeats a comment.
+func start(path string) (*process, error) {
+	p := &process{cmd: exec.Command(path, arguments()...), ended: make(chan struct{})}
+	input, err := p.connect()
+	if err != nil {
+		return nil, err
+	}
+	p.cmd.Stderr = &p.stderr
+	err = p.cmd.Start()
+	input.Close()
+	p.cmd.Stdout.(*os.File).Close()
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	go func() {
+		p.cmd.Wait() // what became of it is in ProcessState
+		close(p.ended)
+	}()
+	if _, err := p.send([]byte(committed+"\n"), 1, greetingTime); err != nil {
+		p.kill()
+		return nil, fmt.Errorf("%w: %w", errMute, err)
+	}
+	return p, nil
+}
+
+// connect makes the pipe and the terminal to talk by, and returns the
+// process's end of the pipe.
+func (p *process) connect() (input *os.File, err error) {
+	var terminal *os.File
+	if p.out, terminal, err = openPTY(); err != nil {
+		return nil, err
+	}
+	if input, p.in, err = os.Pipe(); err != nil {
+		p.out.Close()
+		terminal.Close()
+		return nil, err
+	}
+	p.cmd.Stdin, p.cmd.Stdout = input, terminal
+	p.lines = bufio.NewReader(p.out)
+	return input, nil
+}
+
+// idle reports whether the process lives and has said all that it had to say.
+func (p *process) idle() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return p.lines.Buffered() == 0
+	}
+}
+
+// commit carries out the sections. After an error the process is of no use.
+func (p *process) commit(sections []section) (int, error) {
+	return p.send(render(sections), len(sections), time.Duration(len(sections))*sectionTime)
+}
+
+// send writes text and waits until as many comments of ours as it has have
+// been repeated, or the process has ended.
+func (p *process) send(text []byte, comments int, patience time.Duration) (done int, err error) {
+	deadline := time.Now().Add(patience)
+	if err := errors.Join(p.in.SetWriteDeadline(deadline), p.out.SetReadDeadline(deadline)); err != nil {
+		return 0, err
+	}
+	_, broken := p.in.Write(text) // a process that ended has its say below
+	for broken == nil || !errors.Is(broken, os.ErrDeadlineExceeded) {
+		var line string
+		if line, broken = p.lines.ReadString('\n'); broken != nil {
+			break
+		}
+		if strings.TrimSpace(line) == committed {
+			if done++; done == comments {
+				return done, nil
+			}
+		}
+	}
+	return done, p.cause(broken)
+}
+
+// cause returns why the process did not do what it was asked to.
+func (p *process) cause(broken error) error {
+	if !errors.Is(broken, os.ErrDeadlineExceeded) {
+		select {
+		case <-p.ended:
+			if state := p.cmd.ProcessState; state.Exited() {
+				return fmt.Errorf("%v: %s", state, strings.TrimSpace(p.stderr.String()))
+			}
+		case <-time.After(greetingTime):
+		}
+	}
+	return fmt.Errorf("%w: %w", errInterrupted, broken)
+}
+
+// kill ends the process, whatever it does, and waits for its end.
+func (p *process) kill() {
+	p.close()
+	p.cmd.Process.Kill()
+	<-p.ended
+}
+
+func (p *process) close() {
+	p.in.Close()
+	p.out.Close()
+}
+
+// arguments are those of iptables-restore for batches of ours.
+func arguments() []string {
+	return []string{"--noflush", "--verbose", "--wait", strconv.Itoa(lockWait)}
+}
