@@ -1,0 +1,207 @@
+package ssdpd
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"igdd/pkg/ssdp"
+)
+
+// The pace of announcements (UDA 1.1, sections 1.2.2 and 1.3.3).
+const (
+	pace       = 2 * time.Millisecond // between two messages of a run
+	firstPause = 100 * time.Millisecond
+	copies     = 3 // of the first announcement
+	copyGap    = 300 * time.Millisecond
+)
+
+// run is a sequence of messages to one place.
+type run struct {
+	conn     *conn
+	from     netip.Addr
+	to       netip.AddrPort
+	messages [][]byte
+}
+
+// step sends the first message of a run and returns the rest. What cannot be
+// sent at once is lost.
+func (l *Listener) step(r run) run {
+	if err := r.conn.send(r.messages[0], r.from, r.to); err != nil {
+		l.server.Log.Debug("SSDP message is lost", "interface", l.lan.Name(), "to", r.to, "err", err)
+	}
+	r.messages = r.messages[1:]
+	return r
+}
+
+// event is why the gateway is announced again: somebody asked for it, or it
+// has moved to another address, until when BOOTID was another.
+type event struct {
+	moved  bool
+	before uint32
+}
+
+// enter hands an event to the herald. One that waits already is replaced,
+// unless it says more.
+func (l *Listener) enter(e event) {
+	select {
+	case waiting := <-l.events:
+		if waiting.moved {
+			e = waiting
+		}
+	default:
+	}
+	l.events <- e
+}
+
+// notice is one announcement that is due.
+type notice struct {
+	at     time.Time
+	kind   kind
+	before uint32 // update: BOOTID until now
+}
+
+// kind is what a notice says of the gateway.
+type kind uint8
+
+const (
+	alive kind = iota
+	byebye
+	update
+)
+
+// herald is what a listener has to send: the plan of its announcements, and
+// the runs under way.
+type herald struct {
+	*Listener
+	plan             []notice // the next first, never empty
+	notices, answers []run
+	tick             time.Time // when the runs go on; zero: none is under way
+}
+
+// announce sends what is due, until ctx ends and it has taken leave.
+func (l *Listener) announce(ctx context.Context) {
+	h := herald{Listener: l, plan: l.beginning()}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.takeLeave()
+			return
+		case a := <-l.answers:
+			h.answers = append(h.answers, a)
+		case e := <-l.events:
+			h.plan = again(e)
+		case <-timer.C:
+		}
+		timer.Reset(time.Until(h.advance(time.Now())))
+	}
+}
+
+// advance sends what is due now and returns when the next is. An announcement
+// begins when the one before it is through.
+func (h *herald) advance(now time.Time) time.Time {
+	if !h.tick.IsZero() && !h.tick.After(now) {
+		h.notices, h.answers = h.stepAll(h.notices), h.stepAll(h.answers)
+		h.tick = time.Time{}
+	}
+	if len(h.notices) == 0 && !h.plan[0].at.After(now) {
+		h.notices = h.word(h.plan[0])
+		if h.plan = h.plan[1:]; len(h.plan) == 0 {
+			h.plan = h.later(now)
+		}
+	}
+	if len(h.notices)+len(h.answers) == 0 {
+		return h.plan[0].at
+	}
+	if h.tick.IsZero() {
+		h.tick = now.Add(pace)
+	}
+	return h.tick
+}
+
+// stepAll takes every run one message further and drops those at their end.
+func (l *Listener) stepAll(runs []run) []run {
+	for i := range runs {
+		runs[i] = l.step(runs[i])
+	}
+	return slices.DeleteFunc(runs, func(r run) bool { return len(r.messages) == 0 })
+}
+
+// beginning plans the announcements of the start. Byebye comes first, for
+// those who remember an earlier life (WANIPConnection:2, section 1.2).
+func (l *Listener) beginning() []notice {
+	now := time.Now()
+	return append([]notice{{at: now, kind: byebye}}, alives(now.Add(firstPause+random(firstPause)))...)
+}
+
+// alives plans some copies of an announcement.
+func alives(first time.Time) (plan []notice) {
+	for i := range copies {
+		plan = append(plan, notice{at: first.Add(time.Duration(i) * copyGap)})
+	}
+	return plan
+}
+
+// again plans the announcements after an event.
+func again(e event) []notice {
+	now := time.Now()
+	if !e.moved {
+		return []notice{{at: now}}
+	}
+	return append([]notice{{at: now, kind: update, before: e.before}}, alives(now.Add(firstPause))...)
+}
+
+// later plans the next announcement: at a random time, so that devices that
+// were switched on together part.
+func (l *Listener) later(now time.Time) []notice {
+	return []notice{{at: now.Add(l.server.Interval - random(l.server.Interval/4))}}
+}
+
+// random returns a duration up to d.
+func random(d time.Duration) time.Duration { return rand.N(d + 1) }
+
+// word words a notice for every group in which the gateway has an address.
+func (l *Listener) word(n notice) (runs []run) {
+	at := placesOf(l.lan.Prefixes())
+	for _, c := range l.conns {
+		for _, g := range c.groups {
+			if at[g].IsValid() {
+				to := netip.AddrPortFrom(g.Addr(), ssdp.Port)
+				runs = append(runs, run{c, at[g], to, l.words(n, g, at[g])})
+			}
+		}
+	}
+	return runs
+}
+
+// words returns the messages of a notice to one group.
+func (l *Listener) words(n notice, g ssdp.Group, place netip.Addr) (messages [][]byte) {
+	face, sender := l.server.Faces[0], l.server.sender(place)
+	for _, i := range face.Items() {
+		var b []byte
+		switch n.kind {
+		case alive:
+			b = sender.AppendAlive(nil, g, face, i)
+		case byebye:
+			b = sender.AppendByebye(nil, g, face, i)
+		case update:
+			old := *sender
+			old.BootID = n.before
+			b = old.AppendUpdate(nil, g, face, i, sender.BootID)
+		}
+		messages = append(messages, b)
+	}
+	return messages
+}
+
+// takeLeave says that the gateway goes away, without a pause: the daemon must
+// come to its end.
+func (l *Listener) takeLeave() {
+	for runs := l.word(notice{kind: byebye}); len(runs) > 0; {
+		runs = l.stepAll(runs)
+	}
+}

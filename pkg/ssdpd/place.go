@@ -1,0 +1,79 @@
+package ssdpd
+
+import (
+	"net/netip"
+
+	"igdd/pkg/ssdp"
+)
+
+// places are the own addresses by which the gateway is known in each group;
+// the zero Addr where it has none of that scope.
+type places [ssdp.SiteLocal + 1]netip.Addr
+
+// placesOf returns the places on an interface with these addresses: the first
+// IPv4 address, the link-local one, and the first that is known beyond the
+// link (UDA 1.1, annex A.2).
+func placesOf(own []netip.Prefix) (p places) {
+	for _, prefix := range own {
+		if g := groupFor(prefix.Addr()); !p[g].IsValid() {
+			p[g] = prefix.Addr()
+		}
+	}
+	return p
+}
+
+// groupFor returns the group whose members can reach an address.
+func groupFor(a netip.Addr) ssdp.Group {
+	switch {
+	case a.Is4():
+		return ssdp.IPv4
+	case a.IsLinkLocalUnicast():
+		return ssdp.LinkLocal
+	}
+	return ssdp.SiteLocal
+}
+
+// placeFor returns the own address that an answer leads to and comes from: the
+// one that was asked, or one of the group's scope, best on the searcher's own
+// network.
+func placeFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
+	if !to.IsMulticast() {
+		return to
+	}
+	for _, p := range own {
+		if groupFor(p.Addr()).Addr() == to && p.Contains(from) {
+			return p.Addr()
+		}
+	}
+	for g, place := range placesOf(own) {
+		if ssdp.Group(g).Addr() == to {
+			return place
+		}
+	}
+	return netip.Addr{}
+}
+
+// mayAsk reports whether a datagram goes from a neighbour to one of the
+// groups, or to one of the router's own addresses on that interface.
+// Everybody else gets silence.
+func mayAsk(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
+	source := from.Addr().WithZone("")
+	neighbour, asked := false, to.IsMulticast()
+	for _, p := range own {
+		if p.Addr() == source {
+			return false
+		}
+		neighbour = neighbour || p.Contains(source) && !isEdge(p, source)
+		asked = asked || p.Addr() == to
+	}
+	return neighbour && asked && from.Port() != 0
+}
+
+// isEdge reports whether a is the broadcast address of an IPv4 network, new or
+// old style.
+func isEdge(network netip.Prefix, a netip.Addr) bool {
+	if !a.Is4() || network.Bits() > 30 {
+		return false
+	}
+	return a == network.Masked().Addr() || !network.Contains(a.Next())
+}
