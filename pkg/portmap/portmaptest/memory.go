@@ -37,23 +37,28 @@ func (f *Firewall) Apply(changes []portmap.Change) error {
 	if f.flushed {
 		return ErrRefused
 	}
-	next := make(map[portmap.Key]*portmap.Mapping, len(f.open))
-	for k, m := range f.open {
-		next[k] = m
-	}
 	for _, c := range changes {
 		if f.Refuse != nil && f.Refuse(c) {
 			return ErrRefused
 		}
+	}
+	if f.open == nil {
+		f.open = make(map[portmap.Key]*portmap.Mapping)
+	}
+	carryOut(f.open, changes)
+	return nil
+}
+
+// carryOut changes what is held.
+func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change) {
+	for _, c := range changes {
 		if c.Before != nil {
-			delete(next, c.Before.Key)
+			delete(held, c.Before.Key)
 		}
 		if c.After != nil {
-			next[c.After.Key] = c.After
+			held[c.After.Key] = c.After
 		}
 	}
-	f.open = next
-	return nil
 }
 
 // Sync holds exactly these mappings from now on.
@@ -125,14 +130,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 	if s.held == nil {
 		s.held = make(map[portmap.Key]*portmap.Mapping)
 	}
-	for _, c := range changes {
-		if c.Before != nil {
-			delete(s.held, c.Before.Key)
-		}
-		if c.After != nil {
-			s.held[c.After.Key] = c.After
-		}
-	}
+	carryOut(s.held, changes)
 	return nil
 }
 
