@@ -16,13 +16,13 @@ type target struct {
 // of it. The Table keeps two: what it has decided and what is in force.
 type book struct {
 	byKey     map[Key]*Mapping
-	byTarget  map[target][]*Mapping // oldest first
-	byID      map[uint16]*Mapping   // by a claim's UniqueID
-	perHost   map[netip.Addr]int
-	order     []*Mapping            // by Serial
-	ports     []*Mapping            // those of order that have an external port
-	taken     map[Protocol]*PortSet // external ports in use
-	companion map[Protocol]*PortSet // ports that NAT-PMP holds in the other protocol
+	byTarget  map[target][]*Mapping     // oldest first
+	byID      map[uint16]*Mapping       // by a claim's UniqueID
+	byHost    map[netip.Addr][]*Mapping // by internal address, oldest first
+	order     []*Mapping                // by Serial
+	ports     []*Mapping                // those of order that have an external port
+	taken     map[Protocol]*PortSet     // external ports in use
+	companion map[Protocol]*PortSet     // ports that NAT-PMP holds in the other protocol
 }
 
 func newBook() *book {
@@ -30,7 +30,7 @@ func newBook() *book {
 		byKey:     make(map[Key]*Mapping),
 		byTarget:  make(map[target][]*Mapping),
 		byID:      make(map[uint16]*Mapping),
-		perHost:   make(map[netip.Addr]int),
+		byHost:    make(map[netip.Addr][]*Mapping),
 		taken:     map[Protocol]*PortSet{TCP: {}, UDP: {}},
 		companion: map[Protocol]*PortSet{TCP: {}, UDP: {}},
 	}
@@ -55,7 +55,7 @@ func (b *book) apply(c Change) {
 // replace puts m where its earlier self stood; all indices but the claims agree.
 func (b *book) replace(m *Mapping) {
 	b.byKey[m.Key] = m
-	for _, list := range [][]*Mapping{b.byTarget[target{m.Protocol, m.Internal}], b.order, b.ports} {
+	for _, list := range [...][]*Mapping{b.byTarget[target{m.Protocol, m.Internal}], b.byHost[m.Internal.Addr()], b.order, b.ports} {
 		if i, found := position(list, m); found {
 			list[i] = m
 		}
@@ -92,7 +92,8 @@ func (b *book) insert(m *Mapping) {
 	t := target{m.Protocol, m.Internal}
 	b.byTarget[t] = insertBySerial(b.byTarget[t], m)
 	b.order = insertBySerial(b.order, m)
-	b.perHost[m.Internal.Addr()]++
+	host := m.Internal.Addr()
+	b.byHost[host] = insertBySerial(b.byHost[host], m)
 	if m.External != 0 {
 		b.ports = insertBySerial(b.ports, m)
 		b.taken[m.Protocol].Add(m.External)
@@ -103,16 +104,9 @@ func (b *book) insert(m *Mapping) {
 func (b *book) remove(m *Mapping) {
 	delete(b.byKey, m.Key)
 	b.number(m, nil)
-	t := target{m.Protocol, m.Internal}
-	if left := removeBySerial(b.byTarget[t], m); len(left) > 0 {
-		b.byTarget[t] = left
-	} else {
-		delete(b.byTarget, t)
-	}
+	removeFrom(b.byTarget, target{m.Protocol, m.Internal}, m)
+	removeFrom(b.byHost, m.Internal.Addr(), m)
 	b.order = removeBySerial(b.order, m)
-	if b.perHost[m.Internal.Addr()]--; b.perHost[m.Internal.Addr()] == 0 {
-		delete(b.perHost, m.Internal.Addr())
-	}
 	if m.External != 0 {
 		b.ports = removeBySerial(b.ports, m)
 		b.taken[m.Protocol].Remove(m.External)
@@ -144,4 +138,13 @@ func removeBySerial(list []*Mapping, m *Mapping) []*Mapping {
 		return slices.Delete(list, i, i+1)
 	}
 	return list
+}
+
+// removeFrom takes m out of the list that index has for k.
+func removeFrom[K comparable](index map[K][]*Mapping, k K, m *Mapping) {
+	if left := removeBySerial(index[k], m); len(left) > 0 {
+		index[k] = left
+	} else {
+		delete(index, k)
+	}
 }

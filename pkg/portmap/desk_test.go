@@ -3,6 +3,7 @@ package portmap
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 )
@@ -38,6 +39,8 @@ func testDesk() *desk {
 	d.begin()
 	return &d
 }
+
+func (d *desk) asked(req Request) Answer { return d.decide(&req) }
 
 // ask is a request in the words of the protocols; zero fields are defaults.
 func ask(o Origin, client netip.Addr, p Protocol, internal, external uint16, change ...func(*Request)) Request {
@@ -255,7 +258,7 @@ func TestDesk(t *testing.T) {
 				tt.set(d)
 			}
 			for i, s := range tt.steps {
-				a := d.decide(s.Request)
+				a := d.decide(&s.Request)
 				got := outcome{Refusal: a.Refusal, Closed: a.Closed}
 				if a.Refusal == Granted && a.Mapping != nil && s.outcome.External != 0 {
 					got.External = a.Mapping.External
@@ -270,34 +273,44 @@ func TestDesk(t *testing.T) {
 					t.Fatalf("step %d: got %+v, want %+v", i+1, got, want)
 				}
 			}
-			checkBook(t, d.book)
+			d.check(t)
 			d.undo(0)
-			if n := len(d.book.byKey) + len(d.book.byID) + len(d.book.byTarget) + len(d.book.order) + len(d.book.perHost); n != 0 {
+			if n := len(d.book.byKey) + len(d.book.byID) + len(d.book.byTarget) + len(d.book.order) + len(d.book.byHost); n != 0 {
 				t.Errorf("undo leaves %d entries in the indices", n)
 			}
 		})
 	}
 }
 
-// checkBook compares every index of b with a book made anew from its mappings.
-func checkBook(t *testing.T, b *book) {
+// check compares every index of the desk with one made anew from its mappings.
+func (d *desk) check(t *testing.T) {
 	t.Helper()
-	fresh := newBook()
+	b, fresh := d.book, newBook()
+	ends := newDeadlines()
+	for _, m := range b.byKey {
+		ends.apply(Change{After: m})
+	}
+	if !d.deadlines.next().Equal(ends.next()) || len(d.deadlines.queue) != len(ends.queue) || len(d.deadlines.of) != len(ends.of) {
+		t.Errorf("deadlines: %d, the next at %v, want %d, the next at %v", len(d.deadlines.queue), d.deadlines.next(), len(ends.queue), ends.next())
+	}
+	for i, e := range d.deadlines.queue {
+		if e.index != i || e.mapping != b.byKey[e.mapping.Key] || !e.at.Equal(e.mapping.firstEnd()) || d.deadlines.of[e.mapping.Key] != e {
+			t.Errorf("deadline %d of %v is out of place", i, e.mapping.Key)
+		}
+	}
 	for _, m := range b.byKey {
 		fresh.insert(m)
 	}
-	if len(fresh.order) != len(b.order) || len(fresh.byTarget) != len(b.byTarget) || len(fresh.byID) != len(b.byID) || len(fresh.perHost) != len(b.perHost) {
+	if len(fresh.order) != len(b.order) || len(fresh.byTarget) != len(b.byTarget) || len(fresh.byID) != len(b.byID) || len(fresh.byHost) != len(b.byHost) {
 		t.Fatalf("indices differ in size: order %d/%d, targets %d/%d, hosts %d/%d",
-			len(b.order), len(fresh.order), len(b.byTarget), len(fresh.byTarget), len(b.perHost), len(fresh.perHost))
+			len(b.order), len(fresh.order), len(b.byTarget), len(fresh.byTarget), len(b.byHost), len(fresh.byHost))
 	}
-	for i, m := range fresh.order {
-		if b.order[i] != m {
-			t.Errorf("order[%d] = %v, want %v", i, b.order[i].Key, m.Key)
-		}
+	if !slices.Equal(b.order, fresh.order) || !slices.Equal(b.ports, fresh.ports) {
+		t.Error("the mappings are not in the order of their creation")
 	}
-	for a, n := range fresh.perHost {
-		if b.perHost[a] != n {
-			t.Errorf("perHost[%v] = %d, want %d", a, b.perHost[a], n)
+	for a, list := range fresh.byHost {
+		if !slices.Equal(b.byHost[a], list) {
+			t.Errorf("byHost[%v] has %d mappings, want %d", a, len(b.byHost[a]), len(list))
 		}
 	}
 	for _, p := range []Protocol{TCP, UDP} {
@@ -309,21 +322,21 @@ func checkBook(t *testing.T, b *book) {
 
 func TestFiltersAddUpAndClaimsWithoutOpenToAll(t *testing.T) {
 	d := testDesk()
-	a := d.decide(ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8")))
+	a := d.asked(ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8")))
 	if got := len(a.Mapping.Filters()); got != 1 {
 		t.Fatalf("filters = %d, want 1", got)
 	}
 	keep := func(r *Request) { r.KeepFilters = true }
-	a = d.decide(ask(PCP, host, TCP, 8080, 8080, from("2.0.0.0/8"), keep))
+	a = d.asked(ask(PCP, host, TCP, 8080, 8080, from("2.0.0.0/8"), keep))
 	if got := len(a.Mapping.Filters()); got != 2 {
 		t.Fatalf("filters after adding = %d, want 2", got)
 	}
-	a = d.decide(ask(NATPMP, host, TCP, 8080, 8080))
+	a = d.asked(ask(NATPMP, host, TCP, 8080, 8080))
 	if got := a.Mapping.Filters(); got != nil {
 		t.Fatalf("filters with an unrestricted claim = %v, want none", got)
 	}
-	d.decide(ask(NATPMP, host, TCP, 8080, 0, closing))
-	a = d.decide(ask(PCP, host, TCP, 8080, 8080))
+	d.asked(ask(NATPMP, host, TCP, 8080, 0, closing))
+	a = d.asked(ask(PCP, host, TCP, 8080, 8080))
 	if got := a.Mapping.Filters(); got != nil {
 		t.Fatalf("filters after replacing = %v, want none", got)
 	}
@@ -331,11 +344,12 @@ func TestFiltersAddUpAndClaimsWithoutOpenToAll(t *testing.T) {
 
 func TestExpireDropsClaimByClaim(t *testing.T) {
 	d := testDesk()
-	d.decide(ask(NATPMP, host, TCP, 8080, 8080, lasting(time.Minute)))
-	d.decide(ask(UPnP, host, TCP, 8080, 8080, lasting(0)))
-	d.decide(ask(NATPMP, peer, TCP, 8081, 8081, lasting(2*time.Minute)))
+	d.asked(ask(NATPMP, host, TCP, 8080, 8080, lasting(time.Minute)))
+	d.asked(ask(UPnP, host, TCP, 8080, 8080, lasting(0)))
+	d.asked(ask(NATPMP, peer, TCP, 8081, 8081, lasting(2*time.Minute)))
 	d.now = d.now.Add(time.Minute)
-	next := d.expire()
+	d.expire()
+	next := d.deadlines.next()
 	m := d.book.byKey[Key{Protocol: TCP, External: 8080}]
 	if m == nil || len(m.Claims) != 1 || m.Claims[0].Origin != UPnP {
 		t.Fatalf("mapping after the NAT-PMP claim ended = %+v, want UPnP's claim alone", m)
@@ -344,19 +358,20 @@ func TestExpireDropsClaimByClaim(t *testing.T) {
 		t.Errorf("next deadline = %v, want %v", next, want)
 	}
 	d.now = next
-	if next := d.expire(); !next.IsZero() || len(d.book.byKey) != 1 {
+	d.expire()
+	if next := d.deadlines.next(); !next.IsZero() || len(d.book.byKey) != 1 {
 		t.Errorf("after all leases: next %v, %d mappings, want none and 1", next, len(d.book.byKey))
 	}
 }
 
 func TestNewEpochForgetsNonces(t *testing.T) {
 	d := testDesk()
-	d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
+	d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
 	d.unbind()
-	if a := d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
+	if a := d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
 		t.Fatalf("first renewal after the reset: %v", a.Refusal)
 	}
-	if a := d.decide(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotAuthorized {
+	if a := d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotAuthorized {
 		t.Fatalf("the new nonce does not bind: %v", a.Refusal)
 	}
 }
@@ -367,22 +382,22 @@ func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
 	hole := func(change ...func(*Request)) Request {
 		return ask(UPnP, inside, TCP, 8080, 0, append(change, anyPort)...)
 	}
-	first := d.decide(hole())
+	first := d.asked(hole())
 	if first.Refusal != Granted || first.ID == 0 {
 		t.Fatalf("first pinhole: %v, id %d", first.Refusal, first.ID)
 	}
-	if again := d.decide(hole()); again.ID != first.ID {
+	if again := d.asked(hole()); again.ID != first.ID {
 		t.Errorf("the same five-tuple again: id %d, want %d", again.ID, first.ID)
 	}
-	other := d.decide(hole(from("2001:db8:99::2/128")))
+	other := d.asked(hole(from("2001:db8:99::2/128")))
 	if other.ID == 0 || other.ID == first.ID {
 		t.Errorf("another remote host: id %d, want another than %d", other.ID, first.ID)
 	}
-	if got := d.decide(ask(PCP, inside, TCP, 8080, 8080)); len(got.Mapping.Claims) != 3 {
+	if got := d.asked(ask(PCP, inside, TCP, 8080, 8080)); len(got.Mapping.Claims) != 3 {
 		t.Errorf("PCP holds the same target with %d claims, want 3", len(got.Mapping.Claims))
 	}
 	byID := func(o Op, client netip.Addr, id uint16) Refusal {
-		return d.decide(Request{Op: o, Origin: UPnP, Client: client, ID: id, Lifetime: time.Hour}).Refusal
+		return d.asked(Request{Op: o, Origin: UPnP, Client: client, ID: id, Lifetime: time.Hour}).Refusal
 	}
 	foreign := netip.MustParseAddr("2001:db8:50::11")
 	for _, tt := range []struct {
@@ -400,7 +415,7 @@ func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, tt.got, tt.want)
 		}
 	}
-	checkBook(t, d.book)
+	d.check(t)
 }
 
 func TestPolicyRules(t *testing.T) {
@@ -450,35 +465,5 @@ func TestPortSetNextWraps(t *testing.T) {
 		if got, ok := s.next(from); !ok || got != want {
 			t.Errorf("next(%d) = %d, %v, want %d", from, got, ok, want)
 		}
-	}
-}
-
-func BenchmarkChooseWith60000(b *testing.B) {
-	d := testDesk()
-	for port := 1024; port < 61024; port++ {
-		d.book.insert(&Mapping{
-			Key:      Key{Protocol: TCP, External: uint16(port)},
-			Internal: netip.AddrPortFrom(host, uint16(port)),
-			Claims:   []Claim{{Origin: UPnP}}, Serial: uint64(port),
-		})
-	}
-	req := ask(NATPMP, peer, TCP, 2000, 2000)
-	d.unusable(TCP)
-	for b.Loop() {
-		if _, r := d.choose(req); r != Granted {
-			b.Fatal(r)
-		}
-	}
-}
-
-func BenchmarkPolicyWith1000Rules(b *testing.B) {
-	p := &Policy{}
-	for i := range 1000 {
-		p.Rules = append(p.Rules, Rule{Allow: i%2 == 0, External: PortRange{uint16(i * 60), uint16(i*60 + 59)}, Network: host, Mask: ^uint32(0), Internal: PortRange{0, 65535}})
-	}
-	to := netip.AddrPortFrom(host, 80)
-	for b.Loop() {
-		p.Permits(64000, to, "")
-		p.Ports(to, "")
 	}
 }

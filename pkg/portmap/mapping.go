@@ -218,15 +218,22 @@ func (m *Mapping) Filters() []Filter {
 }
 
 // with returns a copy of m that holds c, replacing the same claim if there is one.
-func (m *Mapping) with(c Claim) *Mapping {
-	n := *m
-	n.Claims = slices.Clone(m.Claims)
-	if i := slices.IndexFunc(n.Claims, c.same); i >= 0 {
-		n.Claims[i] = c
+func (m Mapping) with(c Claim) *Mapping {
+	i := slices.IndexFunc(m.Claims, c.same)
+	if i < 0 {
+		m.Claims = append(slices.Clip(m.Claims), c)
 	} else {
-		n.Claims = append(n.Claims, c)
+		m.Claims = slices.Clone(m.Claims)
+		m.Claims[i] = c
 	}
-	return &n
+	return &m
+}
+
+// withEnd returns a copy of m in which the claim that which names ends at t.
+func (m *Mapping) withEnd(which func(Claim) bool, t time.Time) *Mapping {
+	c := m.Claims[slices.IndexFunc(m.Claims, which)]
+	c.Expires = t
+	return m.with(c)
 }
 
 // without returns a copy of m that lacks the claims drop names, or nil when no

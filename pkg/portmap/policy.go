@@ -51,20 +51,32 @@ type Policy struct {
 	// MinLifetime and MaxLifetime bound what PCP is granted; NAT-PMP knows
 	// only the maximum, UPnP neither. 0 means no bound.
 	MinLifetime, MaxLifetime time.Duration
-	// MaxPerHost and MaxTotal bound the number of mappings; 0 means no bound.
-	MaxPerHost, MaxTotal int
+	// MaxPerHost, MaxPerLAN and MaxTotal bound the number of mappings to one
+	// address, to one LAN's network and in all; 0 means no bound. An IPv6
+	// address may have four times MaxPerHost.
+	MaxPerHost, MaxPerLAN, MaxTotal int
 	// MaxFilters bounds the remote peers that one claim may name; 0 means no bound.
 	MaxFilters int
+	// LenientNonce lets a PCP client prolong its mapping with another nonce
+	// than it was made with, as some do that draw one for each request.
+	LenientNonce bool
 }
 
 // Permits reports whether the rules let external reach target.
 func (p *Policy) Permits(external uint16, target netip.AddrPort, description string) bool {
+	i, decided := p.Decides(external, target, description)
+	return !decided || p.Rules[i].Allow
+}
+
+// Decides returns the index of the rule that says whether external may reach
+// target; there may be none.
+func (p *Policy) Decides(external uint16, target netip.AddrPort, description string) (int, bool) {
 	for i := range p.Rules {
 		if r := &p.Rules[i]; r.External.Contains(external) && r.matches(target, description) {
-			return r.Allow
+			return i, true
 		}
 	}
-	return true
+	return 0, false
 }
 
 // Ports returns every external port that the rules let reach target.

@@ -21,6 +21,13 @@ func (s *PortSet) AddRange(r PortRange) {
 	}
 }
 
+// RemoveRange takes all ports of r out of the set.
+func (s *PortSet) RemoveRange(r PortRange) {
+	for w := int(r.First / 64); w <= int(r.Last/64); w++ {
+		s[w] &^= r.word(w)
+	}
+}
+
 // word returns the bits of the range that fall into word w of a PortSet.
 func (r PortRange) word(w int) uint64 {
 	m := ^uint64(0)
@@ -43,17 +50,20 @@ func (s *PortSet) subtract(o *PortSet) {
 // empty reports whether no port is in the set.
 func (s *PortSet) empty() bool { return *s == PortSet{} }
 
-// next returns the first member at or after from, wrapping round once.
-func (s *PortSet) next(from uint16) (uint16, bool) {
-	first := int(from / 64)
-	if w := s[first] & (^uint64(0) << (from % 64)); w != 0 {
-		return uint16(first*64 + bits.TrailingZeros64(w)), true
-	}
-	for i := 1; i <= len(s); i++ {
-		w := (first + i) % len(s)
-		if s[w] != 0 {
-			return uint16(w*64 + bits.TrailingZeros64(s[w])), true
+// in returns the first member within r.
+func (s *PortSet) in(r PortRange) (uint16, bool) {
+	for w := int(r.First / 64); w <= int(r.Last/64); w++ {
+		if m := s[w] & r.word(w); m != 0 {
+			return uint16(w*64 + bits.TrailingZeros64(m)), true
 		}
 	}
 	return 0, false
+}
+
+// next returns the first member at or after from, wrapping round once.
+func (s *PortSet) next(from uint16) (uint16, bool) {
+	if p, ok := s.in(PortRange{from, 1<<16 - 1}); ok {
+		return p, true
+	}
+	return s.in(PortRange{0, from})
 }

@@ -21,15 +21,23 @@ type Surroundings struct {
 // hosts reports whether a is a host on a LAN: not the router, not the
 // network's own or broadcast address.
 func (s *Surroundings) hosts(a netip.Addr) bool {
-	if slices.Contains(s.Own, a) {
-		return false
-	}
+	lan, ok := s.lan(a)
+	return ok && a != lan.Addr() && !edge(lan, a) && !slices.Contains(s.Own, a)
+}
+
+// lan returns the network that a belongs to.
+func (s *Surroundings) lan(a netip.Addr) (netip.Prefix, bool) {
 	for _, lan := range s.LANs {
 		if lan.Contains(a) {
-			return a != lan.Addr() && !edge(lan, a)
+			return lan, true
 		}
 	}
-	return false
+	return netip.Prefix{}, false
+}
+
+// knows reports whether there is any network of a's family yet.
+func (s *Surroundings) knows(a netip.Addr) bool {
+	return slices.ContainsFunc(s.LANs, func(lan netip.Prefix) bool { return lan.Addr().Is4() == a.Is4() })
 }
 
 // edge reports whether a is the network or broadcast address of an IPv4 network.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -15,10 +14,6 @@ const (
 	queueLength = 4096
 	batchLength = 512
 )
-
-// retryAfter is how long the table waits before it tries again to bring a
-// firewall that failed into line.
-const retryAfter = 5 * time.Second
 
 // LevelNotice lies between slog's Info and Warn, as in syslog.
 const LevelNotice = slog.LevelInfo + 2
@@ -37,7 +32,10 @@ type Options struct {
 	// force; reset tells that clients must renew (RFC 6887, section 8.5). It
 	// must not block.
 	Committed func(changes []Change, reset bool)
-	Log       *slog.Logger
+	// Decided is called on the table's goroutine for each request when its
+	// answer stands. It must not block; nil: nobody wants to know.
+	Decided func(Request, Answer)
+	Log     *slog.Logger
 }
 
 // Table owns every mapping. One goroutine, Run, decides all requests; what it
@@ -55,10 +53,12 @@ type Table struct {
 	epoch    time.Time
 	updates  uint32
 
-	known   netip.Addr // the last external address there was
-	next    time.Time  // when the first claim ends; zero: never
-	retryAt time.Time  // when to bring the kernel into line; zero: it is
-	timer   *time.Timer
+	known  netip.Addr // the last external address there was
+	repair repair     // of the kernel's rules
+	timer  *time.Timer
+
+	waiting []pending // buffers of a batch
+	answers []Answer
 }
 
 // pending is a request that waits for its answer.
@@ -122,7 +122,7 @@ func (t *Table) turnAway() {
 
 // wind sets the one timer to what comes next.
 func (t *Table) wind() {
-	if due := earlier(t.next, t.retryAt); due.IsZero() {
+	if due := earlier(t.desk.deadlines.next(), t.repair.due); due.IsZero() {
 		t.timer.Stop()
 	} else {
 		t.timer.Reset(max(0, time.Until(due)))
@@ -160,76 +160,93 @@ func (t *Table) Do(ctx context.Context, req Request) (Answer, error) {
 // batch decides everything that waits and puts it in force in one go. While
 // the kernel works the next batch gathers.
 func (t *Table) batch(first pending) {
-	waiting := []pending{first}
-	for more := true; more && len(waiting) < batchLength; {
+	t.gather(first)
+	switch err := t.attempt(t.waiting); {
+	case err == nil:
+	case len(t.waiting) == 1 || t.repair.failing():
+		fail(t.answers)
+	default:
+		t.Log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(t.waiting), "err", err)
+		t.oneByOne()
+	}
+	for i := range t.waiting {
+		p, a := &t.waiting[i], t.answers[i]
+		t.report(&p.Request, &a)
+		p.answer(a)
+		if t.Decided != nil {
+			t.Decided(p.Request, a)
+		}
+	}
+	clear(t.waiting) // they hold on to their senders
+	clear(t.answers)
+}
+
+// gather takes what waits, up to the length of a batch.
+func (t *Table) gather(first pending) {
+	t.waiting = append(t.waiting[:0], first)
+	for len(t.waiting) < batchLength {
 		select {
 		case p := <-t.queue:
-			waiting = append(waiting, p)
+			t.waiting = append(t.waiting, p)
 		default:
-			more = false
+			return
 		}
-	}
-	answers, err := t.attempt(waiting)
-	if err != nil && len(waiting) > 1 {
-		t.Log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(waiting), "err", err)
-		answers = answers[:0]
-		for i := range waiting {
-			one, err := t.attempt(waiting[i : i+1])
-			answers = append(answers, failed(one[0], err))
-		}
-	} else {
-		for i := range answers {
-			answers[i] = failed(answers[i], err)
-		}
-	}
-	for i, p := range waiting {
-		t.report(p.Request, answers[i])
-		p.answer(answers[i])
 	}
 }
 
-// failed returns the answer that a request gets when its batch met err.
-func failed(a Answer, err error) Answer {
-	if err == nil || a.Refusal != Granted {
-		return a
-	}
-	return Answer{Refusal: FirewallFailed}
-}
-
-// attempt decides requests and commits them; on error nothing of it remains.
-func (t *Table) attempt(waiting []pending) ([]Answer, error) {
+// attempt decides requests and commits them: kernel, then file, then readers.
+// On error nothing of it remains.
+func (t *Table) attempt(waiting []pending) error {
 	t.desk.begin()
-	answers := make([]Answer, len(waiting))
-	for i, p := range waiting {
-		answers[i] = t.desk.decide(p.Request)
+	t.answers = t.answers[:0]
+	for i := range waiting {
+		t.answers = append(t.answers, t.desk.decide(&waiting[i].Request))
 	}
-	err := t.commit(false)
-	if err != nil {
-		t.desk.undo(0)
+	if err := t.instruct(); err != nil {
+		return err
 	}
-	return answers, err
+	t.publish(t.desk.changes, false)
+	return nil
 }
 
-// commit puts the desk's changes in force: kernel, then file, then readers.
-func (t *Table) commit(reset bool) error {
-	changes := t.desk.changes
-	if len(changes) == 0 && !reset {
-		return nil
-	}
-	if err := t.Firewall.Apply(changes); err != nil {
-		// Somebody may have flushed the chains: then one Sync mends all.
-		if t.Firewall.Sync(t.desk.book.order) != nil {
-			return err
+// oneByOne attempts each request of a batch by itself, so that one that the
+// firewall does not take spoils no other's answer.
+func (t *Table) oneByOne() {
+	answers := make([]Answer, 0, len(t.waiting))
+	for i := range t.waiting {
+		if t.attempt(t.waiting[i:i+1]) != nil {
+			fail(t.answers)
 		}
-		t.Log.Warn("rules were not as expected and have been written anew", "err", err)
-		t.retryAt = time.Time{}
+		answers = append(answers, t.answers[0])
 	}
+	t.answers = answers
+}
+
+// fail turns grants into refusals.
+func fail(answers []Answer) {
+	for i := range answers {
+		if answers[i].Refusal == Granted {
+			answers[i] = Answer{Refusal: FirewallFailed}
+		}
+	}
+}
+
+// enforce commits what no firewall error may hold up; the kernel follows when
+// it can.
+func (t *Table) enforce(reset bool) {
+	changes := t.desk.changes
+	refused := len(changes) > 0 && !t.repair.failing() && t.Firewall.Apply(changes) != nil
 	t.publish(changes, reset)
-	return nil
+	if refused {
+		t.resync()
+	}
 }
 
 // publish writes changes down and shows them to readers.
 func (t *Table) publish(changes []Change, reset bool) {
+	if len(changes) == 0 && !reset {
+		return
+	}
 	if err := t.Store.Save(changes); err != nil {
 		t.Log.Error("mappings are in force but not written down", "err", err)
 	}
@@ -244,23 +261,16 @@ func (t *Table) publish(changes []Change, reset bool) {
 		t.epoch = time.Now()
 	}
 	t.mu.Unlock()
-	for _, c := range changes {
-		if c.After != nil {
-			for _, claim := range c.After.Claims {
-				t.next = earlier(t.next, claim.Expires)
-			}
-		}
-	}
 	t.Committed(changes, reset)
 }
 
-// tick drops what is due and brings a firewall that failed into line.
+// tick drops what is due and repairs what needs it.
 func (t *Table) tick() {
-	if !t.retryAt.IsZero() && !t.retryAt.After(time.Now()) {
-		t.resync()
-	}
 	t.desk.begin()
-	t.next = t.desk.expire()
+	if t.repair.isDue(t.desk.now) {
+		t.sync()
+	}
+	t.desk.expire()
 	expired := t.desk.changes
 	t.enforce(false)
 	for _, c := range expired {
@@ -271,85 +281,7 @@ func (t *Table) tick() {
 	}
 }
 
-// enforce commits what no firewall error may hold up; the kernel follows when
-// it can.
-func (t *Table) enforce(reset bool) {
-	if err := t.commit(reset); err != nil {
-		t.fallBehind(err)
-		t.publish(t.desk.changes, reset)
-	}
-}
-
-// fallBehind notes that the kernel does not hold what the table holds.
-func (t *Table) fallBehind(err error) {
-	if t.retryAt.IsZero() {
-		t.Log.Error("the firewall does not take the rules, will try again", "err", err)
-	}
-	t.retryAt = time.Now().Add(retryAfter)
-}
-
-// resync makes the kernel hold what the table holds.
-func (t *Table) resync() {
-	if err := t.Firewall.Sync(t.desk.book.order); err != nil {
-		t.fallBehind(err)
-	} else {
-		t.retryAt = time.Time{}
-	}
-}
-
-// on runs f on the table's goroutine and waits for it.
-func (t *Table) on(ctx context.Context, f func()) error {
-	done := make(chan struct{})
-	select {
-	case t.control <- func() { f(); close(done) }:
-		<-done
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Resync makes the kernel hold exactly the table, after others touched it.
-func (t *Table) Resync(ctx context.Context) error { return t.on(ctx, t.resync) }
-
-// SetSurroundings tells the table what changed around it. Another external
-// address than the last one restarts the epoch (RFC 6887, section 8.5).
-func (t *Table) SetSurroundings(ctx context.Context, s Surroundings) error {
-	return t.on(ctx, func() {
-		t.desk.around = s
-		t.mu.Lock()
-		t.external = s.External
-		t.mu.Unlock()
-		changed := s.External.IsValid() && t.known.IsValid() && s.External != t.known
-		if s.External.IsValid() {
-			t.known = s.External
-		}
-		if changed {
-			t.desk.begin()
-			t.desk.unbind()
-			t.enforce(true)
-		}
-	})
-}
-
-// SetPolicy puts new rules in force: mappings that they forbid are closed,
-// all others stay as they are. Clients whose mappings may be gone are told by
-// a new epoch (RFC 6886, section 3.7).
-func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
-	return t.on(ctx, func() {
-		t.desk.begin()
-		t.desk.policy = p
-		t.desk.evict()
-		closed := len(t.desk.changes)
-		if closed > 0 {
-			t.Log.Warn("the new settings forbid mappings, which are closed", "count", closed)
-			t.desk.unbind()
-			t.enforce(true)
-		}
-	})
-}
-
-// restore takes over what the Store holds, judged by the policy of today.
+// restore takes over what the Store holds, judged by the settings of today.
 func (t *Table) restore() {
 	stored, err := t.Store.Load()
 	if err != nil {
@@ -362,74 +294,18 @@ func (t *Table) restore() {
 		}
 	}
 	restored := t.desk.changes
-	t.resync()
+	t.sync()
 	t.publish(restored, true)
 	if len(restored) > 0 {
 		t.Log.Info("mappings restored", "count", len(restored), "of", len(stored))
 	}
 }
 
-// List returns all mappings in order of creation. The mappings are shared and
-// must not be changed.
-func (t *Table) List() []*Mapping {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return slices.Clone(t.inForce.order)
-}
-
-// At returns the i-th port mapping in order of creation, counted from 0.
-// Pinholes do not count.
-func (t *Table) At(i int) (*Mapping, bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if i < 0 || i >= len(t.inForce.ports) {
-		return nil, false
-	}
-	return t.inForce.ports[i], true
-}
-
-// Lookup returns the mapping of a key.
-func (t *Table) Lookup(k Key) (*Mapping, bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	m, ok := t.inForce.byKey[k]
-	return m, ok
-}
-
-// Pinhole returns the pinhole that UPnP knows by this UniqueID.
-func (t *Table) Pinhole(id uint16) (*Mapping, bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	m, ok := t.inForce.byID[id]
-	return m, ok
-}
-
-// Count returns the number of port mappings and of changes ever made to them,
-// which is UPnP's SystemUpdateID (WANIPConnection:2, section 2.3.23). Pinholes
-// do not count.
-func (t *Table) Count() (mappings int, updates uint32) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return len(t.inForce.ports), t.updates
-}
-
-// External returns the announced IPv4 address; the zero Addr means none now.
-func (t *Table) External() netip.Addr {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.external
-}
-
-// Epoch returns the seconds since mappings were last lost or moved (RFC 6886,
-// section 3.6; RFC 6887, section 8.5): one clock for all protocols.
-func (t *Table) Epoch() uint32 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return uint32(time.Since(t.epoch) / time.Second)
-}
-
 // report logs a decision.
-func (t *Table) report(req Request, a Answer) {
+func (t *Table) report(req *Request, a *Answer) {
+	if !t.Log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
 	log := t.Log.With("client", req.Client, "by", req.Origin)
 	switch {
 	case a.Refusal != Granted:

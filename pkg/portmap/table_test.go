@@ -353,11 +353,3 @@ func TestRandomRequests(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkCommit(b *testing.B) {
-	t := newBench(b, &portmaptest.Firewall{}, &portmaptest.Store{})
-	req := open(client(0), 40000, time.Hour)
-	for b.Loop() {
-		t.grant(b, req)
-	}
-}

@@ -1,0 +1,120 @@
+package portmap
+
+// Ports that a PCP server must never hand out over UDP (RFC 6887, section 11.3).
+const (
+	announcePort = 5350
+	serverPort   = 5351
+)
+
+// firstFree is the lowest port that is given to a client that did not name it.
+const firstFree = 1024
+
+// choose finds the key of a new mapping. With a refusal it returns also the
+// mapping that is in the way, if there is one.
+func (d *desk) choose(req *Request) (Key, *Mapping, Refusal) {
+	if req.Internal.Addr().Is6() {
+		return d.choosePinhole(req)
+	}
+	wanted := req.External
+	if wanted == 0 && req.Internal.Port() >= firstFree {
+		wanted = req.Internal.Port()
+	}
+	if wanted != 0 {
+		m, r := d.obstacle(req, wanted)
+		if r == Granted || req.exact() {
+			return Key{Protocol: req.Protocol, External: wanted}, m, r
+		}
+	}
+	k, r := d.search(req)
+	return k, nil, r
+}
+
+// exact reports whether no other port than the suggested one will do: PEER's
+// suggestions are of that kind (RFC 6887, section 12.3).
+func (req *Request) exact() bool { return req.External != 0 && (req.Exact || req.Remote.IsValid()) }
+
+// choosePinhole opens the target itself: without translation the outside
+// dials the inside address (RFC 6887, section 11.3).
+func (d *desk) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
+	port := req.Internal.Port()
+	switch {
+	case !d.policy.Permits(port, req.Internal, req.Description), d.vetoed(req.Protocol, port, req.Internal.Addr()) != nil:
+		return Key{}, nil, NotAuthorized
+	case req.exact() && req.External != port:
+		return Key{}, nil, Conflict
+	}
+	return Key{Protocol: req.Protocol, Pinhole: req.Internal}, nil, Granted
+}
+
+// obstacle says why the request cannot have this external port, and which
+// mapping is in the way if one is.
+func (d *desk) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
+	host := req.Internal.Addr()
+	key := Key{Protocol: req.Protocol, External: port}
+	if !d.policy.Permits(port, req.Internal, req.Description) || d.vetoed(req.Protocol, port, host) != nil {
+		return nil, NotAuthorized
+	}
+	if m := d.book.byKey[key]; m != nil {
+		return m, Conflict
+	}
+	if d.book.companion[req.Protocol].Has(port) {
+		m := d.book.byKey[Key{Protocol: other(req.Protocol), External: port}]
+		if m.Internal.Addr() != host {
+			return m, Conflict
+		}
+	}
+	if d.resting.keeps(key, host, d.now) {
+		return nil, Conflict
+	}
+	if d.unusable(req.Protocol).Has(port) {
+		return nil, PortInUse
+	}
+	return nil, Granted
+}
+
+// search finds any port that the rules allow and nothing else uses.
+func (d *desk) search(req *Request) (Key, Refusal) {
+	candidates := d.policy.Ports(req.Internal, req.Description)
+	d.forbid(candidates, req)
+	if candidates.empty() {
+		return Key{}, NotAuthorized
+	}
+	candidates.subtract(d.book.taken[req.Protocol])
+	candidates.subtract(d.book.companion[req.Protocol])
+	candidates.subtract(d.unusable(req.Protocol))
+	for k, p := range d.resting.ports {
+		if k.Protocol == req.Protocol && p.until.After(d.now) {
+			candidates.Remove(k.External)
+		}
+	}
+	candidates.RemoveRange(PortRange{Last: firstFree - 1})
+	port, ok := candidates.next(max(req.External, req.Internal.Port(), firstFree))
+	if !ok {
+		return Key{}, NoPorts
+	}
+	return Key{Protocol: req.Protocol, External: port}, Granted
+}
+
+// unusable returns the ports that the router needs itself: its listeners, the
+// administrator's forwards, and PCP's own.
+func (d *desk) unusable(p Protocol) *PortSet {
+	s := d.occupied[p]
+	if d.surveyed[p] {
+		return s
+	}
+	*s = PortSet{}
+	for _, port := range d.listening(p) {
+		s.Add(port)
+	}
+	for _, f := range d.around.Forwards {
+		if f.Protocol == p {
+			s.AddRange(f.External)
+		}
+	}
+	if p == UDP {
+		s.Add(announcePort)
+		s.Add(serverPort)
+	}
+	d.surveyed[p] = true
+	return s
+}

@@ -1,0 +1,100 @@
+package portmap
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// close gives up the requester's claims.
+func (d *desk) close(req *Request) Answer {
+	if req.External != 0 {
+		return d.closeByPort(req)
+	}
+	if d.policy.Secure && !req.ThirdParty && req.Client != req.Internal.Addr() {
+		return Answer{Refusal: NotAuthorized}
+	}
+	var a Answer
+	for _, m := range d.leadingTo(req.Protocol, req.Internal) {
+		if c, ok := m.Claim(req.Origin); !ok || !proves(c, req) {
+			a.Refusal, a.Mapping = NotAuthorized, m
+			continue
+		}
+		d.drop(m, req.gives)
+		a.Closed++
+	}
+	return a
+}
+
+// gives reports whether c is what the requester of a Close holds: what PCP's
+// PEER holds stays until it ends (RFC 6887, section 15).
+func (req *Request) gives(c Claim) bool { return c.Origin == req.Origin && !c.Outbound() }
+
+// leadingTo returns the mappings of one target, or of a whole host for port 0,
+// the administrator's included.
+func (d *desk) leadingTo(p Protocol, to netip.AddrPort) []*Mapping {
+	if to.Port() != 0 {
+		if list := d.book.byTarget[target{p, to}]; len(list) > 0 {
+			return slices.Clone(list)
+		}
+		if m := d.around.forwardTo(p, to); m != nil {
+			return []*Mapping{m}
+		}
+		return nil
+	}
+	var list []*Mapping
+	for _, m := range d.book.byHost[to.Addr()] {
+		if m.Protocol == p {
+			list = append(list, m)
+		}
+	}
+	for _, f := range d.around.Forwards {
+		if f.Protocol == p && f.Target.Addr() == to.Addr() {
+			list = append(list, &Mapping{Key: Key{Protocol: p, External: f.External.First}, Internal: f.Target})
+		}
+	}
+	return list
+}
+
+// closeByPort gives up UPnP claims by external port, one or a range, of
+// entries that have the same remote host.
+func (d *desk) closeByPort(req *Request) Answer {
+	a := Answer{Refusal: NotFound}
+	last := max(req.External, req.Last)
+	for port, ok := req.External, true; ok; {
+		if port, ok = d.book.taken[req.Protocol].in(PortRange{port, last}); !ok {
+			break
+		}
+		m := d.book.byKey[Key{Protocol: req.Protocol, External: port}]
+		switch c, held := m.Claim(req.Origin); {
+		case (d.policy.Secure || req.Own) && m.Internal.Addr() != req.Client, !held:
+			if a.Closed == 0 {
+				a.Refusal, a.Mapping = NotAuthorized, m
+			}
+		case req.Last == 0 && !slices.Equal(c.Filters, req.Filters):
+		default:
+			d.drop(m, req.gives)
+			a.Refusal, a.Mapping = Granted, nil
+			a.Closed++
+		}
+		ok = port < last
+		port++
+	}
+	return a
+}
+
+// drop takes claims off m, and with the last of them the mapping itself.
+func (d *desk) drop(m *Mapping, which func(Claim) bool) {
+	after := m.without(which)
+	if after == nil && m.External != 0 && slices.ContainsFunc(m.Claims, func(c Claim) bool { return c.Origin == PCP }) {
+		d.resting.add(m, d.now)
+	}
+	d.change(Change{Before: m, After: after})
+}
+
+// expire drops the claims that are due.
+func (d *desk) expire() {
+	due := func(c Claim) bool { return !c.Expires.IsZero() && !c.Expires.After(d.now) }
+	for m := d.deadlines.due(d.now); m != nil; m = d.deadlines.due(d.now) {
+		d.drop(m, due)
+	}
+}

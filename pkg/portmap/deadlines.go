@@ -1,0 +1,110 @@
+package portmap
+
+import (
+	"container/heap"
+	"time"
+)
+
+// deadlines knows which mapping is the next to lose a claim, however many
+// there are.
+type deadlines struct {
+	queue queue
+	of    map[Key]*deadline
+}
+
+// deadline is when the first claim on a mapping ends.
+type deadline struct {
+	at      time.Time
+	mapping *Mapping
+	index   int // in the queue
+}
+
+func newDeadlines() deadlines { return deadlines{of: make(map[Key]*deadline)} }
+
+// apply carries out c.
+func (d *deadlines) apply(c Change) {
+	if c.Before != nil && (c.After == nil || c.After.Key != c.Before.Key) {
+		d.set(c.Before.Key, nil, time.Time{})
+	}
+	if c.After != nil {
+		d.set(c.After.Key, c.After, c.After.firstEnd())
+	}
+}
+
+// set notes when the first claim on m ends; zero means never.
+func (d *deadlines) set(k Key, m *Mapping, at time.Time) {
+	e := d.of[k]
+	switch {
+	case e == nil && at.IsZero():
+	case e == nil:
+		e = &deadline{at: at, mapping: m}
+		d.of[k] = e
+		heap.Push(&d.queue, e)
+	case at.IsZero():
+		delete(d.of, k)
+		heap.Remove(&d.queue, e.index)
+	default:
+		e.at, e.mapping = at, m
+		heap.Fix(&d.queue, e.index)
+	}
+}
+
+// next returns when the next claim ends; zero means never.
+func (d *deadlines) next() time.Time {
+	if len(d.queue) == 0 {
+		return time.Time{}
+	}
+	return d.queue[0].at
+}
+
+// due returns a mapping with a claim that has ended at now, or nil.
+func (d *deadlines) due(now time.Time) *Mapping {
+	if at := d.next(); at.IsZero() || at.After(now) {
+		return nil
+	}
+	return d.queue[0].mapping
+}
+
+// firstEnd returns when the first claim on m ends; zero means never.
+func (m *Mapping) firstEnd() time.Time {
+	var first time.Time
+	for i := range m.Claims {
+		first = earlier(first, m.Claims[i].Expires)
+	}
+	return first
+}
+
+// earlier returns the earlier of two deadlines, where zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// queue is a heap.Interface, the earliest deadline first.
+type queue []*deadline
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+// Push is called by package heap alone.
+func (q *queue) Push(e any) {
+	d := e.(*deadline)
+	d.index = len(*q)
+	*q = append(*q, d)
+}
+
+// Pop is called by package heap alone.
+func (q *queue) Pop() any {
+	old := *q
+	last := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	return last
+}

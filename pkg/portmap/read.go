@@ -1,0 +1,66 @@
+package portmap
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// List returns all mappings in order of creation. The mappings are shared and
+// must not be changed.
+func (t *Table) List() []*Mapping {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Clone(t.inForce.order)
+}
+
+// At returns the i-th port mapping in order of creation, counted from 0.
+// Pinholes do not count.
+func (t *Table) At(i int) (*Mapping, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if i < 0 || i >= len(t.inForce.ports) {
+		return nil, false
+	}
+	return t.inForce.ports[i], true
+}
+
+// Lookup returns the mapping of a key.
+func (t *Table) Lookup(k Key) (*Mapping, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	m, ok := t.inForce.byKey[k]
+	return m, ok
+}
+
+// Pinhole returns the pinhole that UPnP knows by this UniqueID.
+func (t *Table) Pinhole(id uint16) (*Mapping, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	m, ok := t.inForce.byID[id]
+	return m, ok
+}
+
+// Count returns the number of port mappings and of changes ever made to them,
+// which is UPnP's SystemUpdateID (WANIPConnection:2, section 2.3.23). Pinholes
+// do not count.
+func (t *Table) Count() (mappings int, updates uint32) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.inForce.ports), t.updates
+}
+
+// External returns the announced IPv4 address; the zero Addr means none now.
+func (t *Table) External() netip.Addr {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.external
+}
+
+// Epoch returns the seconds since mappings were last lost or moved (RFC 6886,
+// section 3.6; RFC 6887, section 8.5): one clock for all protocols.
+func (t *Table) Epoch() uint32 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return uint32(time.Since(t.epoch) / time.Second)
+}

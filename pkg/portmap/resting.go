@@ -1,0 +1,79 @@
+package portmap
+
+import (
+	"maps"
+	"net/netip"
+	"time"
+)
+
+// How long a port that PCP gave up stays closed to other hosts, so that what
+// still arrives for the old one does not reach a new one: as long as idle
+// flows may live in the kernel, and 10 minutes at most (RFC 6887, section 15).
+const (
+	restUDP = 2 * time.Minute
+	restTCP = 10 * time.Minute
+)
+
+// maxResting bounds the resting ports of one host, so that nobody can take
+// all ports from the others by opening and closing them.
+const maxResting = 128
+
+// sweepEvery is how often ports that have rested are forgotten.
+const sweepEvery = time.Second
+
+// resting are the ports that nobody but their last holder may have.
+type resting struct {
+	ports   map[Key]release
+	perHost map[netip.Addr]int
+	swept   time.Time
+}
+
+// release is a port that was given up: who had it, and until when it rests.
+type release struct {
+	host  netip.Addr
+	until time.Time
+}
+
+func newResting() resting {
+	return resting{ports: make(map[Key]release), perHost: make(map[netip.Addr]int)}
+}
+
+// add lets m's port rest.
+func (r *resting) add(m *Mapping, now time.Time) {
+	host := m.Internal.Addr()
+	if old, known := r.ports[m.Key]; known {
+		r.perHost[old.host]--
+	}
+	if r.perHost[host] >= maxResting {
+		return
+	}
+	r.perHost[host]++
+	rest := restUDP
+	if m.Protocol == TCP {
+		rest = restTCP
+	}
+	r.ports[m.Key] = release{host, now.Add(rest)}
+}
+
+// sweep forgets the ports that have rested.
+func (r *resting) sweep(now time.Time) {
+	if len(r.ports) == 0 || now.Sub(r.swept) < sweepEvery {
+		return
+	}
+	r.swept = now
+	maps.DeleteFunc(r.ports, func(_ Key, p release) bool {
+		if p.until.After(now) {
+			return false
+		}
+		if r.perHost[p.host]--; r.perHost[p.host] == 0 {
+			delete(r.perHost, p.host)
+		}
+		return true
+	})
+}
+
+// keeps reports whether the port rests and was not host's.
+func (r *resting) keeps(k Key, host netip.Addr, now time.Time) bool {
+	p, known := r.ports[k]
+	return known && p.host != host && p.until.After(now)
+}

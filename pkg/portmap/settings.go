@@ -1,0 +1,106 @@
+package portmap
+
+import (
+	"context"
+	"slices"
+)
+
+// on runs f on the table's goroutine and waits for it.
+func (t *Table) on(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case t.control <- func() { f(); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// SetSurroundings tells the table what changed around it. Another external
+// address than the last one restarts the epoch (RFC 6887, section 8.5), and
+// mappings make way for new forwards of the administrator's.
+func (t *Table) SetSurroundings(ctx context.Context, s Surroundings) error {
+	return t.on(ctx, func() {
+		forwarded := !slices.Equal(s.Forwards, t.desk.around.Forwards)
+		t.desk.around = s
+		t.mu.Lock()
+		t.external = s.External
+		t.mu.Unlock()
+		moved := s.External.IsValid() && t.known.IsValid() && s.External != t.known
+		if s.External.IsValid() {
+			t.known = s.External
+		}
+		if moved || forwarded {
+			t.judge(moved)
+		}
+	})
+}
+
+// SetPolicy puts new rules in force: mappings that they forbid are closed,
+// all others stay as they are. Clients whose mappings may be gone are told by
+// a new epoch (RFC 6886, section 3.7).
+func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
+	return t.on(ctx, func() {
+		t.desk.policy = p
+		t.judge(false)
+	})
+}
+
+// judge closes the mappings that today's settings forbid. If there are any, or
+// mappings have moved, clients must renew.
+func (t *Table) judge(moved bool) {
+	t.desk.begin()
+	t.desk.evict()
+	if closed := len(t.desk.changes); closed > 0 {
+		t.Log.Warn("the new settings forbid mappings, which are closed", "count", closed)
+	} else if !moved {
+		return
+	}
+	t.desk.unbind()
+	t.enforce(true)
+}
+
+// Withdraw closes the mappings that which names, whoever holds them, and
+// returns how many they were. The others' clients hear nothing of it.
+func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed int, err error) {
+	err = t.on(ctx, func() {
+		t.desk.begin()
+		t.desk.withdraw(which)
+		closed = len(t.desk.changes)
+		t.enforce(false)
+	})
+	return closed, err
+}
+
+// Veto closes the mappings that v covers and refuses new ones until it ends.
+// It returns how many were closed.
+func (t *Table) Veto(ctx context.Context, v Veto) (closed int, err error) {
+	err = t.on(ctx, func() {
+		t.desk.begin()
+		t.desk.veto(v)
+		closed = len(t.desk.changes)
+		t.enforce(false)
+	})
+	return closed, err
+}
+
+// Explanation says how the desk would answer a request, and why.
+type Explanation struct {
+	Answer
+	// Rule is the index in Policy.Rules of the rule that decides about the
+	// external port, -1 when none does, which allows it.
+	Rule int
+	// Veto is the operator's that forbids it; nil: none does.
+	Veto *Veto
+}
+
+// Explain decides a request to open a mapping without doing it.
+func (t *Table) Explain(ctx context.Context, req Request) (e Explanation, err error) {
+	req.Op = Open
+	err = t.on(ctx, func() {
+		t.desk.begin()
+		e = t.desk.explain(&req)
+	})
+	return e, err
+}
