@@ -15,7 +15,7 @@ const (
 	opened  = "opened"
 	renewed = "renewed"
 	closed  = "closed"
-	refusal = "refused"
+	refused = "refused"
 )
 
 // maxValue bounds each value, in octets.
@@ -30,7 +30,7 @@ type event struct {
 }
 
 // minor reports whether clients can cause the event as often as they like.
-func (e event) minor() bool { return e.kind == renewed || e.kind == refusal }
+func (e event) minor() bool { return e.kind == renewed || e.kind == refused }
 
 // changed returns the event of a change, if it is one to the outside.
 func changed(c portmap.Change) (event, bool) {
@@ -66,11 +66,6 @@ func extends(c portmap.Change) bool {
 	return false
 }
 
-// refused returns the event of a refusal.
-func refused(req portmap.Request, why portmap.Refusal) event {
-	return event{kind: refusal, request: req, why: why}
-}
-
 // environ words the event for the program.
 func (e event) environ() []string {
 	list := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -78,7 +73,7 @@ func (e event) environ() []string {
 		list = append(list, "UPNP_"+name+"="+clean(fmt.Sprint(value)))
 	}
 	add("EVENT", e.kind)
-	if e.kind == refusal {
+	if e.kind == refused {
 		req := &e.request
 		add("CLIENT", req.Client)
 		add("ORIGIN", req.Origin)

@@ -56,8 +56,13 @@ func (r *Runner) Committed(changes []portmap.Change) {
 	}
 }
 
-// Refused tells of a request that was refused. It never blocks.
-func (r *Runner) Refused(req portmap.Request, why portmap.Refusal) { r.push(refused(req, why)) }
+// Decided tells of a request that was answered; only refusals are news, since
+// Committed tells the rest. It never blocks.
+func (r *Runner) Decided(req portmap.Request, a portmap.Answer) {
+	if a.Refusal != portmap.Granted {
+		r.push(event{kind: refused, request: req, why: a.Refusal})
+	}
+}
 
 // push queues an event if there is room.
 func (r *Runner) push(e event) {

@@ -115,10 +115,11 @@ func TestProgramIsToldInItsEnvironment(t *testing.T) {
 	}
 	r.Committed([]portmap.Change{{After: web}, {Before: web, After: longer}, {Before: longer, After: longer}})
 	r.Committed([]portmap.Change{{Before: longer}, {After: pinhole}})
-	r.Refused(portmap.Request{
+	r.Decided(portmap.Request{
 		Origin: portmap.UPnP, Client: netip.MustParseAddr("192.168.50.11"), Protocol: portmap.TCP,
 		External: 22, Internal: netip.MustParseAddrPort("192.168.50.11:22"), Description: "`reboot`\n$(reboot)",
-	}, portmap.NotAuthorized)
+	}, portmap.Answer{Refusal: portmap.NotAuthorized})
+	r.Decided(portmap.Request{}, portmap.Answer{})
 	const common = `UPNP_INTERNAL_ADDRESS=192.168.50.10
 UPNP_INTERNAL_PORT=80
 `
@@ -182,9 +183,9 @@ func TestOneProcessAtATime(t *testing.T) {
 
 func TestSlowProgramLosesEventsNotMemory(t *testing.T) {
 	r := newRig(t, `echo $UPNP_EVENT >> told`)
-	refused := portmap.Request{Client: netip.MustParseAddr("192.168.50.11"), Internal: netip.MustParseAddrPort("192.168.50.11:22")}
+	asked := portmap.Request{Client: netip.MustParseAddr("192.168.50.11"), Internal: netip.MustParseAddrPort("192.168.50.11:22")}
 	for range 10 * queueLength { // nobody takes any yet
-		r.Refused(refused, portmap.NotAuthorized)
+		r.Decided(asked, portmap.Answer{Refusal: portmap.NotAuthorized})
 	}
 	for i := range queueLength {
 		r.Committed([]portmap.Change{{After: door(uint16(i+1), time.Hour)}})
@@ -195,7 +196,7 @@ func TestSlowProgramLosesEventsNotMemory(t *testing.T) {
 	for _, kind := range r.lines("told") {
 		kinds[kind]++
 	}
-	if kinds[refusal] != minorLength || kinds[opened] != queueLength-minorLength {
+	if kinds[refused] != minorLength || kinds[opened] != queueLength-minorLength {
 		t.Errorf("told %v", kinds)
 	}
 	if lost := 10*queueLength + queueLength - queueLength; r.log.count(fmt.Sprintf("lost=%d", lost)) != 1 {
