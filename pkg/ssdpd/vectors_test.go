@@ -76,6 +76,7 @@ func (v vector) octets() (b []byte) {
 
 // TestSearches plays every search against servers on two LANs.
 func TestSearches(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	lab.Clients[0].Address(t, "lo", netip.MustParsePrefix("10.99.0.7/32"))
 	played := 0
@@ -201,6 +202,7 @@ func sameSet(t *testing.T, kind string, want []map[string]string, got []message)
 
 // TestSituations plays the vectors that are no searches.
 func TestSituations(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	situations := map[string]func(*testing.T, *netlab.Lab, vector){
 		"daemon start":                                  start,

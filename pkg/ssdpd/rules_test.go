@@ -1,0 +1,184 @@
+package ssdpd_test
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/ssdp"
+)
+
+// TestWhatWasAskedForIsShown has both faces: only who names a version 2 type
+// sees it.
+func TestWhatWasAskedForIsShown(t *testing.T) {
+	t.Parallel()
+	lab := newLab(t)
+	e := listenTo(t, lab.Clients[0], ssdp.IPv4)
+	serve(t, lab, time.Hour, face1, face2)
+	for _, m := range e.hear(t, "all announcements", 4*len(face1.Items()), all) {
+		if strings.HasSuffix(m.fields["NT"], ":2") || m.fields["NTS"] == "ssdp:alive" && !strings.HasSuffix(m.fields["LOCATION"], face1.Path) {
+			t.Errorf("announced: %v", m.fields)
+		}
+	}
+	c := socket(t, lab.Clients[0], client1)
+	for st, want := range map[string]*ssdp.Face{
+		"upnp:rootdevice":                         face1,
+		"uuid:" + uuidConnection:                  face1,
+		deviceURN + "InternetGatewayDevice:1":     face1,
+		serviceURN + "WANIPConnection:1":          face1,
+		deviceURN + "InternetGatewayDevice:2":     face2,
+		serviceURN + "WANIPConnection:2":          face2,
+		serviceURN + "WANIPv6FirewallControl:1":   face2,
+		serviceURN + "WANCommonInterfaceConfig:1": face1,
+	} {
+		send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), search(st))
+		if m, ok := receive(t, c, time.Now().Add(patience)); !ok || m.fields["ST"] != st || !strings.HasSuffix(m.fields["LOCATION"], want.Path) {
+			t.Errorf("%s: %v", st, m.fields)
+		}
+	}
+}
+
+// TestNoAmplifier floods the gateway from one source, for which the limit
+// holds while others are served.
+func TestNoAmplifier(t *testing.T) {
+	t.Parallel()
+	lab := newLab(t)
+	serve(t, lab, time.Hour, face2)
+	for _, st := range []string{"ssdp:all", "upnp:rootdevice", "nonsense"} {
+		c := socket(t, lab.Clients[0], client1)
+		asked, answered := 0, 0
+		for range 200 {
+			send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), search(st))
+			asked += len(search(st))
+		}
+		await(t, lab.Clients[1], netip.MustParseAddr("192.168.50.11"))
+		b := make([]byte, 2048)
+		for {
+			c.SetReadDeadline(time.Now().Add(10 * quiet))
+			n, _, err := c.ReadFromUDP(b)
+			if err != nil {
+				break
+			}
+			answered += n
+		}
+		if answered > 10*asked || (answered > 0) == (st == "nonsense") {
+			t.Errorf("%s: %d octets asked, %d answered", st, asked, answered)
+		}
+	}
+}
+
+// TestFamiliesAreIndependent has IPv6 on one LAN and none on the other.
+func TestFamiliesAreIndependent(t *testing.T) {
+	t.Parallel()
+	lab := newLab(t)
+	lab.Router.Sysctl(t, "net/ipv6/conf/lan1/disable_ipv6", "1")
+	serve(t, lab, time.Hour, face2)
+	c := socket(t, lab.Client2, client3)
+	send(t, lab.Client2, c, ssdp.IPv4.Addr(), search("upnp:rootdevice"))
+	if _, ok := receive(t, c, time.Now().Add(patience)); !ok {
+		t.Error("the LAN without IPv6 has no IPv4 either")
+	}
+	c = socket(t, lab.Clients[0], client1v6)
+	send(t, lab.Clients[0], c, ssdp.SiteLocal.Addr(), search("upnp:rootdevice"))
+	if _, ok := receive(t, c, time.Now().Add(patience)); !ok {
+		t.Error("the LAN with IPv6 does not have it")
+	}
+}
+
+// TestOthersShareThePort has another SSDP program on the router.
+func TestOthersShareThePort(t *testing.T) {
+	t.Parallel()
+	lab := newLab(t)
+	serve(t, lab, time.Hour, face2)
+	var other *net.UDPConn
+	err := lab.Router.Do(func() error {
+		dev, err := net.InterfaceByName("lan0")
+		if err != nil {
+			return err
+		}
+		other, err = net.ListenMulticastUDP("udp4", dev, &net.UDPAddr{IP: net.IPv4(239, 255, 255, 250), Port: ssdp.Port})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	await(t, lab.Clients[0], client1)
+	other.SetReadDeadline(time.Now().Add(patience))
+	if n, _, err := other.ReadFromUDP(make([]byte, 2048)); err != nil || n == 0 {
+		t.Errorf("the other program hears %d octets, %v", n, err)
+	}
+}
+
+// TestScope reads the TTL of an announcement (UDA 1.1, section 1.1.1).
+func TestScope(t *testing.T) {
+	t.Parallel()
+	lab := newLab(t)
+	e := listenTo(t, lab.Clients[0], ssdp.IPv4)
+	raw, err := e.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTTL, 1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, lab, time.Hour, face2)
+	e.SetReadDeadline(time.Now().Add(patience))
+	oob := make([]byte, 64)
+	_, n, _, _, err := e.ReadMsgUDP(make([]byte, 2048), oob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || !slices.ContainsFunc(messages, func(m unix.SocketControlMessage) bool {
+		return m.Header.Type == unix.IP_TTL && m.Data[0] == 2
+	}) {
+		t.Errorf("%v, %v", messages, err)
+	}
+}
+
+// TestLostInterface takes a link away: the other LAN goes on.
+func TestLostInterface(t *testing.T) {
+	t.Parallel()
+	lab := newLab(t)
+	gateway := serve(t, lab, 50*time.Millisecond, face2)
+	lab.Router.IP(t, "link", "set", "lan1", "down")
+	gateway.second.set()
+	gateway.Changed()
+	e := listenTo(t, lab.Clients[0], ssdp.IPv4)
+	e.hear(t, "announcements on the other LAN", 3*len(face2.Items()), nts("ssdp:alive"))
+	await(t, lab.Clients[0], client1)
+}
+
+// TestNothingIsLeft counts goroutines and descriptors.
+func TestNothingIsLeft(t *testing.T) {
+	lab := newLab(t)
+	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
+	for range 5 {
+		gateway := serve(t, lab, time.Hour, face1, face2)
+		gateway.Announce()
+		gateway.stop()
+	}
+	for end := time.Now().Add(patience); runtime.NumGoroutine() > goroutines || openFiles(t) > descriptors; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines, were %d; %d descriptors, were %d", runtime.NumGoroutine(), goroutines, openFiles(t), descriptors)
+		}
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
