@@ -1,0 +1,204 @@
+package upnpd
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"igdd/pkg/netlab"
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+	"igdd/pkg/upnp"
+	"igdd/pkg/vectors/soap"
+)
+
+// hosts are the addresses of the vectors, all on one loopback device.
+var hosts = map[string]string{
+	"c1": "192.168.77.10", "c2": "192.168.77.20", "c3": "192.168.78.10", "wan": "45.67.89.1", "wan_other": "45.67.89.200",
+	"gw1": "192.168.77.1", "gw2": "192.168.78.1", "ext": "45.67.89.10", "bcast1": "192.168.77.255",
+	"c1v6": "2a0a:77:1::10", "c2v6": "2a0a:77:1::20", "gwv6": "2a0a:77:1::1", "wanv6": "2a0a:77:ff::1",
+	"uuid_root": "11111111-2222-3333-4444-555555555500",
+	"uuid_wd":   "11111111-2222-3333-4444-555555555501", "uuid_wcd": "11111111-2222-3333-4444-555555555502",
+}
+
+// street is a namespace that has them all.
+type street struct{ *netlab.Namespace }
+
+func newStreet(t testing.TB) street {
+	t.Helper()
+	s := street{netlab.New(t, "upnpd")}
+	for name, a := range hosts {
+		addr, err := netip.ParseAddr(a)
+		if err == nil && name != "bcast1" && name != "wan_other" {
+			s.Address(t, "lo", netip.PrefixFrom(addr, addr.BitLen()))
+		}
+	}
+	return s
+}
+
+// Name, Index and Prefixes make the street the router's LAN interface.
+func (s street) Name() string { return "lo" }
+func (s street) Index() int   { return 1 }
+
+func (s street) Prefixes() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix(hosts["gw1"] + "/24"), netip.MustParsePrefix(hosts["gw2"] + "/24"),
+		netip.MustParsePrefix(hosts["gwv6"] + "/64"),
+	}
+}
+
+// dial connects from a host.
+func (s street) dial(from string, to netip.AddrPort) (c net.Conn, err error) {
+	source := hosts[from]
+	if to.Addr().Is6() {
+		source = hosts[from+"v6"]
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: 5 * time.Second}
+	err = s.Do(func() error { c, err = d.Dial("tcp", to.String()); return err })
+	return c, err
+}
+
+// house is a gateway with a real table and a firewall of memory.
+type house struct {
+	street
+	firewall *portmaptest.Firewall
+	table    *portmap.Table
+	server   *Server
+}
+
+// plan is what a configuration of the vectors differs in from the standard one.
+type plan struct {
+	versions []upnp.Version
+	policy   portmap.Policy
+	external string
+	uplink   Uplink
+	taken    []uint16
+}
+
+// rule lets both LANs have these external ports, or one of them.
+func rule(network string, first, last uint16) portmap.Rule {
+	mask := uint32(0xffffff00)
+	return portmap.Rule{
+		Allow: true, External: portmap.PortRange{First: first, Last: last}, Network: netip.MustParseAddr(network), Mask: mask,
+		Internal: portmap.PortRange{First: 1024, Last: 65535},
+	}
+}
+
+// planOf returns a configuration of the vectors.
+func planOf(config string) plan {
+	p := plan{
+		versions: []upnp.Version{upnp.V2},
+		policy: portmap.Policy{Secure: true, Rules: []portmap.Rule{
+			rule("192.168.77.0", 1024, 65535), rule("192.168.78.0", 1024, 65535),
+		}},
+		external: hosts["ext"],
+		uplink:   Uplink{Up: true, Since: time.Now().Add(-time.Hour), UpstreamRate: 1e6, DownstreamRate: 1e10},
+	}
+	switch config {
+	case "v1":
+		p.versions = []upnp.Version{upnp.V1}
+	case "both":
+		p.versions = []upnp.Version{upnp.V1, upnp.V2}
+	case "open":
+		p.policy.Secure = false
+	case "wan_down":
+		p.external, p.uplink.Since = "", time.Time{}
+	case "wan_link_down":
+		p.external, p.uplink.Since, p.uplink.Up = "", time.Time{}, false
+	case "wan_cgnat":
+		p.external = "100.64.0.5"
+	case "wan_listener":
+		p.taken = []uint16{4022}
+	case "narrow":
+		p.policy.Rules = []portmap.Rule{rule("192.168.77.0", 4000, 4001)}
+	}
+	all := portmap.PortRange{Last: 65535}
+	p.policy.Rules = append(p.policy.Rules, portmap.Rule{External: all, Network: netip.IPv4Unspecified(), Internal: all})
+	return p
+}
+
+// build starts a gateway; it is gone when the test ends.
+func (s street) build(t testing.TB, p plan) *house {
+	t.Helper()
+	h := &house{street: s, firewall: new(portmaptest.Firewall)}
+	quiet := slog.New(slog.DiscardHandler)
+	around := portmap.Surroundings{LANs: s.Prefixes(), Own: []netip.Addr{netip.MustParseAddr(hosts["ext"])}}
+	if p.external != "" {
+		around.External = netip.MustParseAddr(p.external)
+	}
+	h.table = portmap.NewTable(portmap.Options{
+		Policy: &p.policy, Firewall: h.firewall, Store: new(portmaptest.Store), Surroundings: around,
+		Listening: func(protocol portmap.Protocol) []uint16 {
+			if protocol == portmap.TCP {
+				return p.taken
+			}
+			return nil
+		},
+		Committed: func([]portmap.Change, bool) { h.server.Changed() },
+		Log:       quiet,
+	})
+	uuid, err := upnp.ParseUUID(hosts["uuid_root"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.server = New(Options{
+		Gateway: upnp.Gateway{UUID: uuid, FriendlyName: "Router", Manufacturer: "igdd", ModelName: "igdd", Pinholes: true},
+		Port:    5555, IPv6: true, Versions: p.versions, Product: "Linux/6 UPnP/1.1 igdd/1", Desk: h.table, Log: quiet,
+		Uplink:  func() Uplink { return p.uplink },
+		Packets: func(m *portmap.Mapping) (uint64, error) { return uint64(m.Internal.Port()) - 5000, nil },
+	})
+	var l *Listener
+	if err := s.Do(func() (err error) { l, err = h.server.Listen(s); return err }); err != nil {
+		t.Fatal(err)
+	}
+	h.run(t, h.table.Run, h.server.Run, l.Serve)
+	<-h.table.Started()
+	return h
+}
+
+// run runs parts of the gateway until the test ends, the last first to go.
+func (h *house) run(t testing.TB, parts ...func(context.Context) error) {
+	for _, part := range parts {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error)
+		go func() { ended <- part(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// gateway returns the house as the vectors know it.
+func (h *house) gateway() *soap.Gateway {
+	return &soap.Gateway{
+		Port: 5555, Description: h.server.Faces()[0].Path(), Tokens: hosts, Dial: h.dial,
+		Reaches: func(port uint16, host netip.AddrPort) bool {
+			return slices.ContainsFunc(h.firewall.Open(), func(m *portmap.Mapping) bool {
+				return m.External == port && m.Protocol == portmap.TCP && m.Internal == host && m.Enabled() && m.Filters() == nil
+			})
+		},
+	}
+}
+
+// TestVectors plays all exchanges and documents of the vectors over real
+// connections.
+func TestVectors(t *testing.T) {
+	file := soap.Load(t, "testdata/soap.json")
+	s := newStreet(t)
+	for _, v := range file.Vectors {
+		if v.Config == "pinholes_off" {
+			continue // no setting does that: without IPv6 the service is not on show
+		}
+		t.Run(v.ID, func(t *testing.T) { v.Play(t, s.build(t, planOf(v.Config)).gateway()) })
+	}
+	for _, d := range file.Documents {
+		t.Run(d.ID, func(t *testing.T) { d.Play(t, s.build(t, planOf(d.Config)).gateway(), file.Services) })
+	}
+}
