@@ -49,7 +49,8 @@ type subscription struct {
 
 // subscriptions is the register of all subscribers.
 type subscriptions struct {
-	value func(variable string) string
+	// state returns a look at the state variables as they are at one moment.
+	state func() state
 	log   *slog.Logger
 
 	mu      sync.Mutex
@@ -118,7 +119,7 @@ func (s *subscriptions) begin(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sub.busy = false
-	s.send(sub)
+	s.send(sub, s.state())
 }
 
 // renew prolongs a subscription.
@@ -171,15 +172,16 @@ func (s *subscriptions) changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
+	now := s.state()
 	for _, sub := range s.list {
-		s.send(sub)
+		s.send(sub, now)
 	}
 }
 
 // send starts a delivery if the subscriber does not know all yet, unless one
 // is under way: messages of one subscription go one after another.
-func (s *subscriptions) send(sub *subscription) {
-	if sub.busy || s.ctx == nil || s.ctx.Err() != nil || len(s.news(sub)) == 0 {
+func (s *subscriptions) send(sub *subscription, now state) {
+	if sub.busy || s.ctx == nil || s.ctx.Err() != nil || len(sub.news(now)) == 0 {
 		return
 	}
 	sub.busy = true
@@ -188,9 +190,9 @@ func (s *subscriptions) send(sub *subscription) {
 
 // news returns the variables whose values the subscriber has not been told,
 // all of them at first.
-func (s *subscriptions) news(sub *subscription) (list []upnp.Property) {
+func (sub *subscription) news(now state) (list []upnp.Property) {
 	for _, name := range sub.service.Evented(sub.version) {
-		value := s.value(name)
+		value, _ := now.value(name)
 		if told, ok := sub.told[name]; !ok || told != value {
 			list = append(list, upnp.Property{Name: name, Value: value})
 		}
@@ -237,7 +239,7 @@ func (s *subscriptions) next(sub *subscription) (news []upnp.Property, seq uint3
 	defer s.mu.Unlock()
 	s.expire()
 	if slices.Contains(s.list, sub) {
-		news = s.news(sub)
+		news = sub.news(s.state())
 	}
 	if len(news) == 0 {
 		sub.busy = false
@@ -272,6 +274,6 @@ func (s *subscriptions) settle(sub *subscription, news []upnp.Property, err erro
 		s.log.Info("event subscriber is gone", "client", sub.client, "service", sub.service.Name, "err", err)
 		s.drop(sub)
 	}
-	sub.busy = !slices.Equal(s.news(sub), news)
+	sub.busy = !slices.Equal(sub.news(s.state()), news)
 	return sub.busy
 }

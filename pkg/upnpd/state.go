@@ -20,13 +20,6 @@ type state struct {
 
 func (s *Server) state() state { return state{s, sync.OnceValue(s.Uplink)} }
 
-// variable returns the value of a state variable as it is now, "" if the
-// gateway has none of that name.
-func (s *Server) variable(name string) string {
-	value, _ := s.state().value(name)
-	return value
-}
-
 // connected reports whether the uplink works as far as the gateway can see.
 func (s state) connected() bool {
 	u := s.uplink()
