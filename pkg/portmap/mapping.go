@@ -149,6 +149,9 @@ func remaining(expires, now time.Time) time.Duration {
 // Claim returns the claim by which o lets others in.
 func (m *Mapping) Claim(o Origin) (Claim, bool) { return m.claim(o, netip.AddrPort{}) }
 
+// Flow returns the claim of PCP's PEER for packets to remote.
+func (m *Mapping) Flow(remote netip.AddrPort) (Claim, bool) { return m.claim(PCP, remote) }
+
 // claim returns the first claim that o holds for a remote peer, or for letting
 // others in if there is none.
 func (m *Mapping) claim(o Origin, remote netip.AddrPort) (Claim, bool) {

@@ -26,6 +26,9 @@ func (d *desk) open(req *Request) Answer {
 		}
 		return d.join(m, req)
 	}
+	if d.elsewhere(req) {
+		return Answer{Refusal: Conflict}
+	}
 	if r := d.quota(req); r != Granted {
 		return Answer{Refusal: r}
 	}
@@ -100,10 +103,20 @@ func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
 			shared = m
 		}
 	}
-	if shared != nil && req.exact() && req.External != shared.outside().Port() {
+	if shared != nil && (req.exact() && req.External != shared.outside().Port() || d.elsewhere(req)) {
 		return shared, Conflict
 	}
 	return shared, Granted
+}
+
+// elsewhere reports whether PEER wants an external address that its mapping
+// cannot have.
+func (d *desk) elsewhere(req *Request) bool {
+	ours := d.around.External
+	if req.Internal.Addr().Is6() {
+		ours = req.Internal.Addr()
+	}
+	return req.At.IsValid() && req.At != ours
 }
 
 // joins reports whether the request may hold on to m, which leads where it asks.

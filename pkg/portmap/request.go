@@ -43,10 +43,11 @@ type Request struct {
 	Contact     any  // kept with the claim for its server
 	ThirdParty  bool // the client may name another host's address (PCP THIRD_PARTY)
 
-	// Remote asks for PCP's PEER, an outbound mapping to that peer: External
-	// is then exact unless it is 0, and Lifetime never shortens (RFC 6887,
-	// section 12).
+	// Remote asks for PCP's PEER, an outbound mapping to that peer. For a new
+	// one External, unless it is 0, and At, unless it is the zero Addr, must be
+	// what it gets. Lifetime never shortens (RFC 6887, section 12).
 	Remote netip.AddrPort
+	At     netip.Addr
 
 	// KeepFilters adds Filters to those that the claim has instead of
 	// replacing them; KeepDescription leaves the claim's text as it is.
