@@ -40,12 +40,12 @@ func (l *Listener) announce(c *conn, from netip.Addr) error {
 		to = allHosts4
 	}
 	if l.server.PCP {
-		if err := c.send(pcp.Response{Epoch: l.server.Desk.Epoch()}.Append(nil), from, to); err != nil {
+		if err := c.send(pcp.Response{Epoch: l.server.Desk.Epoch()}.Append, from, to); err != nil {
 			return err
 		}
 	}
 	if r := l.server.addressResponse(); l.server.NATPMP && from.Is4() && r.Result == natpmp.Success {
-		return c.send(r.Append(nil), from, to)
+		return c.send(r.Append, from, to)
 	}
 	return nil
 }

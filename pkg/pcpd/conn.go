@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,8 @@ type conn struct {
 	any   netip.Addr
 	name  string
 	index int
+
+	letters sync.Pool // of *letter
 }
 
 // datagram is what came from the network. The payload is valid until the next
@@ -78,7 +81,9 @@ func listen(f family, lan LAN) (*conn, error) {
 		udp.Close()
 		return nil, fmt.Errorf("pcpd: listen on %s: %w", lan.Name(), err)
 	}
-	return &conn{udp: udp, raw: raw, any: f.any, name: lan.Name(), index: lan.Index()}, nil
+	c := &conn{udp: udp, raw: raw, any: f.any, name: lan.Name(), index: lan.Index()}
+	c.letters.New = func() any { return c.newLetter() }
+	return c, nil
 }
 
 // prepare sets the options of a socket before it is bound: two sockets can have
@@ -129,28 +134,6 @@ func destination(control []byte) (netip.Addr, bool) {
 		control = rest
 	}
 	return netip.Addr{}, false
-}
-
-// send sends b from an own address of the interface. It never waits: a client
-// whose link is stuck must not hold up the others.
-func (c *conn) send(b []byte, from netip.Addr, to netip.AddrPort) error {
-	control, address := c.route(from, to)
-	var err error
-	rawErr := c.raw.Write(func(fd uintptr) bool {
-		_, err = unix.SendmsgN(int(fd), b, control, address, unix.MSG_DONTWAIT)
-		return true
-	})
-	return errors.Join(rawErr, err)
-}
-
-// route words source and destination for the kernel.
-func (c *conn) route(from netip.Addr, to netip.AddrPort) ([]byte, unix.Sockaddr) {
-	if c.any.Is4() {
-		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: from.As4()}),
-			&unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
-	}
-	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: from.As16(), Ifindex: uint32(c.index)}),
-		&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port()), ZoneId: uint32(c.index)}
 }
 
 // close ends receive. Closing twice does no harm.

@@ -16,13 +16,15 @@ func FuzzQuestion(f *testing.F) {
 	for _, v := range vectors.Load(f, "pcp") {
 		f.Add([]byte(v.Request))
 	}
-	external := netip.MustParseAddr("11.22.33.44")
+	server := &Server{Options: Options{Desk: portmap.NewTable(portmap.Options{
+		Surroundings: portmap.Surroundings{External: netip.MustParseAddr("11.22.33.44")},
+	})}}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < 24 {
 			return
 		}
-		r, err := pcp.Service{ThirdParty: true}.Parse(b, netip.AddrFrom16([16]byte(b[8:])).Unmap())
-		if err != nil || r.Opcode != pcp.Map {
+		r, err := pcp.Service{ThirdParty: true, Peer: true}.Parse(b, netip.AddrFrom16([16]byte(b[8:])).Unmap())
+		if err != nil || r.Opcode == pcp.Announce {
 			return
 		}
 		ask, options := question(r)
@@ -42,10 +44,10 @@ func FuzzQuestion(f *testing.F) {
 				t.Errorf("filter %v", filter)
 			}
 		}
-		if ask.Op == portmap.Open && objection(r, ask, external) == pcp.Success && (ask.Internal.Port() == 0 || ask.Exact && ask.External == 0) {
+		if ask.Op == portmap.Open && server.objection(r, ask) == pcp.Success && (ask.Internal.Port() == 0 || ask.Exact && ask.External == 0) {
 			t.Errorf("the desk is asked %+v", ask)
 		}
-		if reply := (pcp.Response{Opcode: pcp.Map, Mapping: r.Mapping, Options: options}).Append(nil); len(reply) > len(b) {
+		if reply := (pcp.Response{Opcode: r.Opcode, Mapping: r.Mapping, Options: options}).Append(nil); len(reply) > len(b) {
 			t.Errorf("%d octets answer %d", len(reply), len(b))
 		}
 	})

@@ -51,12 +51,13 @@ func (l lan) Prefixes() []netip.Prefix { return l.prefixes }
 
 // setup is how a gateway is made.
 type setup struct {
-	natpmp, pcp, thirdParty bool
-	policy                  portmap.Policy
-	around                  portmap.Surroundings
-	listening               []uint16 // the router's own TCP ports
-	prefixes                []netip.Prefix
-	desk                    func(*portmap.Table) pcpd.Desk // what the server sees
+	natpmp, pcp, thirdParty, peer, refuseMap bool
+
+	policy    portmap.Policy
+	around    portmap.Surroundings
+	listening []uint16 // the router's own TCP ports
+	prefixes  []netip.Prefix
+	desk      func(*portmap.Table) pcpd.Desk // what the server sees
 }
 
 // standard is what most tests want.
@@ -103,7 +104,8 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 		},
 	})
 	g.server = pcpd.New(pcpd.Options{
-		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Desk: s.desk(g.table), Log: log,
+		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Peer: s.peer, RefuseMap: s.refuseMap,
+		Desk: s.desk(g.table), Log: log,
 	})
 	l, err := listen(lab, g.server, "lan0", s.prefixes...)
 	if err != nil {

@@ -102,11 +102,11 @@ func (l *Listener) hear(c *conn, d datagram) {
 	}
 }
 
-// reply sends b to the client, from the address that it asked (RFC 6886,
-// section 3.1; RFC 6887, section 8.3). What cannot be sent at once is lost:
-// the client asks again.
-func (x exchange) reply(b []byte) {
-	if err := x.conn.send(b, x.asked, x.client); err != nil {
+// reply sends what word appends to the client, from the address that it asked
+// (RFC 6886, section 3.1; RFC 6887, section 8.3). What cannot be sent at once
+// is lost: the client asks again.
+func (x exchange) reply(word func([]byte) []byte) {
+	if err := x.conn.send(word, x.asked, x.client); err != nil {
 		x.Log.Debug("reply is lost", "client", x.client.Addr(), "err", err)
 	}
 }

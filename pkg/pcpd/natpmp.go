@@ -13,17 +13,28 @@ func (x exchange) serveNATPMP() {
 	r, err := natpmp.ParseRequest(x.packet)
 	switch {
 	case err == natpmp.ErrVersion:
-		x.reply(natpmp.Response{Result: natpmp.UnsupportedVersion, Epoch: x.Desk.Epoch()}.Append(nil))
+		x.reply(natpmp.Response{Result: natpmp.UnsupportedVersion, Epoch: x.Desk.Epoch()}.Append)
 	case err == natpmp.ErrOpcode:
-		x.reply(natpmp.AppendUnsupportedOpcode(nil, x.packet, x.Desk.Epoch()))
+		epoch := x.Desk.Epoch()
+		x.reply(func(b []byte) []byte { return natpmp.AppendUnsupportedOpcode(b, x.packet, epoch) })
 	case err != nil: // gets silence
 	case r.Opcode == natpmp.Address:
-		x.reply(x.addressResponse().Append(nil))
+		x.reply(x.addressResponse().Append)
 	case r.Lifetime == 0:
-		x.Desk.Submit(natpmpClose(r, x.client.Addr()), func(a portmap.Answer) { x.answerClose(r, a) })
+		x.close(r)
 	default:
-		x.Desk.Submit(natpmpOpen(r, x.client.Addr()), func(a portmap.Answer) { x.answerOpen(r, a) })
+		x.open(r)
 	}
+}
+
+func (x exchange) open(r natpmp.Request) {
+	x.packet = nil
+	x.Desk.Submit(natpmpOpen(r, x.client.Addr()), func(a portmap.Answer) { x.answerOpen(r, a) })
+}
+
+func (x exchange) close(r natpmp.Request) {
+	x.packet = nil
+	x.Desk.Submit(natpmpClose(r, x.client.Addr()), func(a portmap.Answer) { x.answerClose(r, a) })
 }
 
 // addressResponse tells the external address (RFC 6886, section 3.2).
@@ -84,7 +95,7 @@ func (x exchange) answerNATPMP(reply natpmp.Response, refusal portmap.Refusal) {
 		return
 	}
 	reply.Result, reply.Epoch = natpmpResult(refusal), x.Desk.Epoch()
-	x.reply(reply.Append(nil))
+	x.reply(reply.Append)
 }
 
 // natpmpResult words a refusal with one of the few codes there are (RFC 6886,

@@ -20,27 +20,28 @@ func (x exchange) servePCP() {
 	switch {
 	case err != nil: // gets silence
 	case r.Opcode == pcp.Announce:
-		x.reply(pcp.Response{Epoch: x.Desk.Epoch()}.Append(nil))
-	case r.Opcode == pcp.Map:
-		x.serveMap(r)
+		x.reply(pcp.Response{Epoch: x.Desk.Epoch()}.Append)
+	default:
+		x.serveMapping(r)
 	}
 }
 
 // refuse answers with an error, to be expected again for a lifetime.
 func (x exchange) refuse(result pcp.Result, lifetime time.Duration) {
-	x.reply(pcp.AppendError(nil, x.packet, result, lifetime, x.Desk.Epoch()))
+	epoch := x.Desk.Epoch()
+	x.reply(func(b []byte) []byte { return pcp.AppendError(b, x.packet, result, lifetime, epoch) })
 }
 
-// serveMap answers what form alone decides and asks the desk for the rest (RFC
-// 6887, sections 11.3 and 15.1).
-func (x exchange) serveMap(r pcp.Request) {
+// serveMapping answers what form alone decides about MAP and PEER and asks the
+// desk for the rest (RFC 6887, sections 11.3, 12.3 and 15.1).
+func (x exchange) serveMapping(r pcp.Request) {
 	ask, processed := question(r)
-	switch fault := objection(r, ask, x.Desk.External()); {
+	switch fault := x.objection(r, ask); {
 	case fault != pcp.Success:
 		x.refuse(fault, fault.Lifetime())
 		return
 	case !singlePort(r): // a delete: none of these was ever made
-		x.answerMap(r, processed, ask, portmap.Answer{})
+		x.answerMapping(r, processed, ask, portmap.Answer{})
 		return
 	}
 	ask.Contact = &contact{
@@ -48,11 +49,11 @@ func (x exchange) serveMap(r pcp.Request) {
 		request: r, external: x.Desk.External(),
 	}
 	x.packet = bytes.Clone(x.packet)
-	x.Desk.Submit(ask, func(a portmap.Answer) { x.answerMap(r, processed, ask, a) })
+	x.Desk.Submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
 }
 
-// question words a MAP request for the desk. It returns also the options that
-// a success response carries.
+// question words a MAP or PEER request for the desk. It returns also the
+// options that a success response carries.
 func question(r pcp.Request) (portmap.Request, []pcp.Option) {
 	q := portmap.Request{
 		Op: portmap.Open, Origin: portmap.PCP, Client: r.Client,
@@ -62,7 +63,13 @@ func question(r pcp.Request) (portmap.Request, []pcp.Option) {
 		Lifetime: r.Lifetime, Nonce: portmap.Nonce(r.Nonce),
 		KeepFilters: true, KeepDescription: true,
 	}
-	if r.Lifetime == 0 {
+	switch {
+	case r.Opcode == pcp.Peer:
+		q.Remote = r.Remote
+		if a := r.External.Addr(); !a.IsUnspecified() {
+			q.At = a
+		}
+	case r.Lifetime == 0:
 		q.Op, q.External = portmap.Close, 0
 	}
 	var processed []pcp.Option
@@ -101,15 +108,17 @@ func addFilter(q *portmap.Request, f pcp.Filter) {
 }
 
 // objection says what is wrong with a request before any table is asked.
-func objection(r pcp.Request, ask portmap.Request, external netip.Addr) pcp.Result {
+func (s *Server) objection(r pcp.Request, ask portmap.Request) pcp.Result {
 	switch {
+	case s.RefuseMap && r.Opcode == pcp.Map:
+		return pcp.NotAuthorized
 	case ask.Internal.Addr().Is4() != r.Client.Is4(): // NAT64 and NAT46 are not offered
 		return pcp.NotAuthorized
 	case ask.Op == portmap.Close:
 		return pcp.Success
 	case !singlePort(r):
 		return pcp.UnsuppProtocol
-	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !providable(r.External, ask.Internal, external):
+	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !providable(r.External, ask.Internal, s.Desk.External()):
 		return pcp.CannotProvideExternal
 	}
 	return pcp.Success
@@ -133,8 +142,8 @@ func providable(suggested, internal netip.AddrPort, external netip.Addr) bool {
 	return suggested.Addr().IsUnspecified() || suggested.Addr() == external || !external.IsValid()
 }
 
-// answerMap words the desk's answer.
-func (x exchange) answerMap(r pcp.Request, processed []pcp.Option, ask portmap.Request, a portmap.Answer) {
+// answerMapping words the desk's answer.
+func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portmap.Request, a portmap.Answer) {
 	if a.Refusal == portmap.Stopping {
 		return
 	}
@@ -142,7 +151,7 @@ func (x exchange) answerMap(r pcp.Request, processed []pcp.Option, ask portmap.R
 		x.refuse(result, lifetime)
 		return
 	}
-	reply := pcp.Response{Opcode: pcp.Map, Epoch: x.Desk.Epoch(), Mapping: r.Mapping, Options: processed}
+	reply := pcp.Response{Opcode: r.Opcode, Epoch: x.Desk.Epoch(), Mapping: r.Mapping, Options: processed}
 	if ask.Op == portmap.Open {
 		reply.External, reply.Lifetime = x.endpoint(a.Mapping), a.Lifetime
 		if !reply.External.IsValid() {
@@ -153,7 +162,7 @@ func (x exchange) answerMap(r pcp.Request, processed []pcp.Option, ask portmap.R
 			reply.Options = slices.DeleteFunc(processed, isDescription)
 		}
 	}
-	x.reply(reply.Append(nil))
+	x.reply(reply.Append)
 }
 
 // endpoint returns where the outside reaches a mapping.

@@ -19,15 +19,11 @@ const (
 // mapResult words the desk's answer as a result with its lifetime.
 func mapResult(ask portmap.Request, a portmap.Answer) (pcp.Result, time.Duration) {
 	result := pcpResult(ask, a)
-	if a.Mapping != nil {
-		switch result {
-		case pcp.NotAuthorized:
-			if c, foreign := foreignClaim(ask, a.Mapping); foreign {
-				return result, max(time.Second, time.Until(c.Expires))
-			}
-		case pcp.CannotProvideExternal:
-			return result, blocked(a.Mapping)
-		}
+	switch c, foreign := foreignClaim(ask, a.Mapping); {
+	case result == pcp.NotAuthorized && foreign:
+		return result, max(time.Second, time.Until(c.Expires))
+	case result == pcp.CannotProvideExternal && a.Mapping != nil:
+		return result, blocked(a.Mapping)
 	}
 	return result, result.Lifetime()
 }
@@ -65,7 +61,7 @@ func foreignClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool)
 	if m == nil || m.Internal != ask.Internal {
 		return portmap.Claim{}, false
 	}
-	c, ok := m.Claim(portmap.PCP)
+	c, ok := m.Flow(ask.Remote) // without a remote peer: that of MAP
 	return c, ok && c.Bound && c.Nonce != ask.Nonce
 }
 

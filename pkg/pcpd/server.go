@@ -30,6 +30,8 @@ type Options struct {
 	PCP        bool // answer PCP
 	IPv6       bool // answer PCP over IPv6 too
 	ThirdParty bool // let PCP clients map for other hosts (RFC 6887, section 13.1)
+	Peer       bool // serve PEER (RFC 6887, section 12)
+	RefuseMap  bool // refuse MAP, and answer ANNOUNCE all the same
 	Desk       Desk
 	Log        *slog.Logger
 }
@@ -47,7 +49,7 @@ type Server struct {
 func New(o Options) *Server {
 	return &Server{
 		Options:   o,
-		service:   pcp.Service{ThirdParty: o.ThirdParty},
+		service:   pcp.Service{ThirdParty: o.ThirdParty, Peer: o.Peer},
 		listeners: make(map[*Listener]bool),
 	}
 }

@@ -38,15 +38,16 @@ func (l *Listener) update() {
 	}
 	began, sent := time.Now(), 0
 	for _, m := range l.server.Desk.List() {
-		claim, _ := m.Claim(portmap.PCP)
-		c, ok := claim.Contact.(*contact)
-		if !ok || c.lan != l.lan.Name() || c.external == external || m.Pinhole.IsValid() {
-			continue
-		}
-		x := exchange{l.server, c.lan, l.conns[0], c.client, c.asked, c.request.Append(nil)}
-		x.update(m, claim, c.request)
-		if sent++; sent%portion == 0 && time.Since(began) < longestUpdate {
-			time.Sleep(portionPause)
+		for _, claim := range m.Claims {
+			c, ok := claim.Contact.(*contact)
+			if !ok || c.lan != l.lan.Name() || c.external == external || m.Pinhole.IsValid() {
+				continue
+			}
+			x := exchange{l.server, c.lan, l.conns[0], c.client, c.asked, c.request.Append(nil)}
+			x.update(m, claim, c.request)
+			if sent++; sent%portion == 0 && time.Since(began) < longestUpdate {
+				time.Sleep(portionPause)
+			}
 		}
 	}
 }
@@ -55,14 +56,14 @@ func (l *Listener) update() {
 // left out (RFC 6887, section 14.2).
 func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request) {
 	ask, options := question(r)
-	if fault := objection(r, ask, x.Desk.External()); fault != pcp.Success {
+	if fault := x.objection(r, ask); fault != pcp.Success {
 		x.refuse(fault, fault.Lifetime())
 		return
 	}
 	reply := pcp.Response{
-		Opcode: pcp.Map, Lifetime: max(0, time.Until(claim.Expires)), Epoch: x.Desk.Epoch(),
+		Opcode: r.Opcode, Lifetime: max(0, time.Until(claim.Expires)), Epoch: x.Desk.Epoch(),
 		Mapping: r.Mapping, Options: slices.DeleteFunc(options, isDescription),
 	}
 	reply.External = x.endpoint(m)
-	x.reply(reply.Append(nil))
+	x.reply(reply.Append)
 }

@@ -17,8 +17,6 @@ func TestVectors(t *testing.T) {
 			switch {
 			case v.Expect.Capture:
 				continue // see the tests of announcements
-			case vectors.Setting(v, "peer", false):
-				continue // PEER is not served
 			case v.Expect.ICMP != "":
 				continue // no server at all
 			}
@@ -32,6 +30,7 @@ func setupOf(v vectors.Vector) setup {
 	s := standard()
 	s.natpmp = vectors.Setting(v, "natpmp", true)
 	s.pcp = vectors.Setting(v, "pcp", true)
+	s.peer = vectors.Setting(v, "peer", false)
 	s.thirdParty = vectors.Setting(v, "third_party", false)
 	s.policy.Rules = rules()
 	s.policy.MaxFilters = int(vectors.Setting(v, "max_filters", 4.0))
