@@ -1,0 +1,177 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/pcp"
+)
+
+// patience is how long a client waits for an answer; it asks only once.
+const patience = 30 * time.Second
+
+// lifetime is what clients ask for.
+const lifetime = time.Hour
+
+const tcp = 6 // IANA protocol number
+
+// client is a host of the LAN.
+type client struct {
+	addr    netip.Addr
+	udp     *os.File // to the router's port 5351
+	web     *web     // the gateway's UPnP
+	present int      // how many mappings are in the table before the client comes
+	granted uint16   // the port of the last mapping
+	nonces  map[uint16]pcp.Nonce
+}
+
+// newClient returns host number i.
+func newClient(i, present int, w *service) (*client, error) {
+	c := &client{addr: nth(firstClient, i), present: present, nonces: make(map[uint16]pcp.Nonce)}
+	c.web = &web{service: w, from: c.addr}
+	var err error
+	c.udp, err = dial(unix.SOCK_DGRAM, c.addr, netip.AddrPortFrom(routerLAN, pcp.ServerPort))
+	return c, err
+}
+
+func (c *client) close() {
+	c.udp.Close()
+	c.web.close()
+}
+
+// dial connects a socket whose calls block: a client that waits in the kernel
+// adds less of its own to what is measured than Go's poller does.
+func dial(kind int, from netip.Addr, to netip.AddrPort) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	err = errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait),
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}))
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("connect to %v: %w", to, err)
+	}
+	return os.NewFile(uintptr(fd), to.String()), nil
+}
+
+// ask sends a datagram and reads until one comes that is its answer.
+func (c *client) ask(request []byte, isAnswer func([]byte) bool) error {
+	if _, err := c.udp.Write(request); err != nil {
+		return err
+	}
+	var answer [pcp.MaxLen]byte
+	for {
+		n, err := c.udp.Read(answer[:])
+		if err != nil {
+			return err
+		}
+		if isAnswer(answer[:n]) {
+			return nil
+		}
+	}
+}
+
+func (c *client) natpmp(r natpmp.Request) error {
+	var got natpmp.Response
+	err := c.ask(r.Append(nil), func(b []byte) (ok bool) {
+		var err error
+		got, err = natpmp.ParseResponse(b)
+		return err == nil && got.Opcode == r.Opcode && got.InternalPort == r.InternalPort
+	})
+	c.granted = got.ExternalPort
+	if err == nil && got.Result != natpmp.Success {
+		err = fmt.Errorf("NAT-PMP result %d", got.Result)
+	}
+	return err
+}
+
+func (c *client) externalAddress(uint16) error {
+	return c.natpmp(natpmp.Request{Opcode: natpmp.Address})
+}
+
+func (c *client) natpmpMap(port uint16) error { return c.natpmpAsk(port, port, lifetime) }
+
+func (c *client) natpmpDelete(port uint16) error { return c.natpmpAsk(port, 0, 0) }
+
+func (c *client) natpmpAsk(internal, suggested uint16, lifetime time.Duration) error {
+	return c.natpmp(natpmp.Request{Opcode: natpmp.MapTCP, InternalPort: internal, SuggestedPort: suggested, Lifetime: lifetime})
+}
+
+// takeLonely asks for the port of the mapping beside which there is room.
+func (c *client) takeLonely(port uint16) error { return c.takeNext(port, lonelyPort) }
+
+// takeBlock asks for the first port of the row that is taken.
+func (c *client) takeBlock(port uint16) error { return c.takeNext(port, blockPort+1) }
+
+// takeNext asks for a port that is another host's, and wants to be given one.
+func (c *client) takeNext(internal, taken uint16) error {
+	err := c.natpmpAsk(internal, taken, lifetime)
+	if err == nil && (c.granted == taken || c.granted == 0) {
+		err = fmt.Errorf("NAT-PMP: granted port %d instead of %d", c.granted, taken)
+	}
+	return err
+}
+
+// giveBack deletes the last mapping.
+func (c *client) giveBack(uint16) error { return c.upnpDelete(c.granted) }
+
+// search looks for the gateway as one host after the other does: none is
+// answered twice in the same second.
+func (c *client) search(port uint16) error {
+	_, err := search(nth(firstClient, int(port)%clients))
+	return err
+}
+
+func (c *client) pcp(r pcp.Request) error {
+	r.Client = c.addr
+	var got pcp.Response
+	err := c.ask(r.Append(nil), func(b []byte) bool {
+		var err error
+		got, err = pcp.ParseResponse(b)
+		return err == nil && got.Opcode == r.Opcode && got.Nonce == r.Nonce
+	})
+	c.granted = got.External.Port()
+	if err == nil && got.Result != pcp.Success {
+		err = got.Result
+	}
+	return err
+}
+
+func (c *client) announce(uint16) error { return c.pcp(pcp.Request{Opcode: pcp.Announce}) }
+
+func (c *client) pcpMap(port uint16) error { return c.pcpAsk(port, lifetime) }
+
+func (c *client) pcpDelete(port uint16) error { return c.pcpAsk(port, 0) }
+
+// pcpAsk uses the same nonce for the same port.
+func (c *client) pcpAsk(port uint16, lifetime time.Duration) error {
+	nonce, known := c.nonces[port]
+	if !known {
+		rand.Read(nonce[:])
+		c.nonces[port] = nonce
+	}
+	return c.pcp(pcp.Request{
+		Opcode:   pcp.Map,
+		Lifetime: lifetime,
+		Mapping: pcp.Mapping{
+			Nonce:        nonce,
+			Protocol:     tcp,
+			InternalPort: port,
+			External:     netip.AddrPortFrom(netip.IPv4Unspecified(), port),
+		},
+	})
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// How long a daemon without clients is watched, after it has said hello to its
+// LAN.
+const (
+	settle    = 5 * time.Second
+	watch     = 5 * time.Minute
+	quickTime = 30 * time.Second
+)
+
+// watched is what a daemon did while nobody wanted anything of it.
+type watched struct {
+	wakeups, memory float64
+	err             error
+}
+
+// idle measures the rows of that name, each daemon in a router of its own and
+// at the same time as everything else. The function that it returns waits for
+// the end.
+func (b *bench) idle() (wait func()) {
+	if !slices.ContainsFunc(rows, func(r row) bool { return strings.HasPrefix(r.name, "idle") && b.wants(r) }) {
+		return func() {}
+	}
+	seen := make([]watched, len(b.daemons))
+	var all sync.WaitGroup
+	for i, d := range b.daemons {
+		all.Go(func() { seen[i] = b.watch(d) })
+	}
+	return func() {
+		fmt.Fprintln(os.Stderr, "waiting for the idle daemons")
+		all.Wait()
+		for i, d := range b.daemons {
+			b.table.add(key{"idle", 0, d.name}, seen[i].wakeups, seen[i].err)
+			b.table.add(key{"idle-memory", 0, d.name}, seen[i].memory, seen[i].err)
+		}
+	}
+}
+
+// watch runs a daemon that has nothing to do.
+func (b *bench) watch(d daemon) (w watched) {
+	l, err := newLab(b.lab+"-"+d.name, b.folder)
+	if err != nil {
+		return watched{err: err}
+	}
+	p, err := l.launch(d.program, leases{})
+	if err != nil {
+		return watched{err: err}
+	}
+	defer p.stop()
+	duration := watch
+	if b.quick {
+		duration = quickTime
+	}
+	time.Sleep(settle)
+	before := p.switches()
+	select {
+	case <-p.ended:
+		return watched{err: fmt.Errorf("the daemon ended: %s", l.lastWords())}
+	case <-time.After(duration):
+	}
+	return watched{wakeups: p.switches() - before, memory: p.resident()}
+}

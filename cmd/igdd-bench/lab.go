@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"igdd/pkg/netlab"
+)
+
+// The addresses of the lab, as bench.sh makes it. The clients that
+// ask, and the owners of the mappings that are present, are all one LAN host.
+var (
+	routerLAN   = netip.MustParseAddr("192.168.50.1")
+	routerWAN   = netip.MustParseAddr("11.22.33.44")
+	firstClient = netip.MustParseAddr("192.168.50.64")
+	firstOwner  = netip.MustParseAddr("192.168.50.128")
+)
+
+// owners is how many hosts share the mappings that are present, so that none
+// of them comes near a quota.
+const owners = 120
+
+// rules is the firewall before the daemon starts: its chains made and hooked,
+// as miniupnpd wants it.
+const rules = `*nat
+:PREROUTING ACCEPT
+:POSTROUTING ACCEPT
+:MINIUPNPD -
+:MINIUPNPD-POSTROUTING -
+-A PREROUTING -i eth0 -j MINIUPNPD
+-A POSTROUTING -o eth0 -j MINIUPNPD-POSTROUTING
+-A POSTROUTING -o eth0 -j MASQUERADE
+COMMIT
+*filter
+:FORWARD DROP
+:MINIUPNPD -
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -i eth1 -o eth0 -j ACCEPT
+-A FORWARD -i eth0 ! -o eth0 -j MINIUPNPD
+COMMIT
+`
+
+// conf is what both daemons read.
+const conf = `ext_ifname=eth0
+listening_ip=eth1
+port=5000
+enable_upnp=yes
+enable_natpmp=yes
+secure_mode=yes
+notify_interval=900
+lease_file=%s
+uuid=5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70
+allow 1024-65535 192.168.50.0/24 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+`
+
+// lab is a router and its Internet, and a folder for the daemon's files. This
+// process is the LAN.
+type lab struct {
+	router, wan *netlab.Namespace
+	folder      string
+}
+
+// newLab enters the lab that bench.sh has made under a name. Its files live in
+// a folder of its own below dir.
+func newLab(name, dir string) (*lab, error) {
+	l := &lab{
+		router: &netlab.Namespace{Name: name + "-router"},
+		wan:    &netlab.Namespace{Name: name + "-wan"},
+		folder: filepath.Join(dir, name),
+	}
+	return l, os.MkdirAll(l.folder, 0o755)
+}
+
+// leaseFile and logFile are where the daemon writes.
+func (l *lab) leaseFile() string { return filepath.Join(l.folder, "upnp.leases") }
+func (l *lab) logFile() string   { return filepath.Join(l.folder, "log") }
+
+// clear makes the router as it is after a boot: rules without mappings, and no
+// file of an earlier daemon.
+func (l *lab) clear() error {
+	cmd := l.router.Command("iptables-restore")
+	cmd.Stdin = strings.NewReader(rules)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("iptables-restore: %w: %s", err, out)
+	}
+	if err := os.RemoveAll(l.folder); err != nil {
+		return err
+	}
+	return os.Mkdir(l.folder, 0o755)
+}
+
+// standing counts the mappings that are in force: each is one rule in either
+// chain called MINIUPNPD.
+func (l *lab) standing() (int, error) {
+	out, err := l.router.Command("iptables-save").Output()
+	return bytes.Count(out, []byte("-A MINIUPNPD ")) / 2, err
+}
+
+// command prepares the daemon, in the router and with a /run of its own:
+// several run at once.
+func (l *lab) command(program string) *exec.Cmd {
+	return l.router.Command("sh", "-c", `mount -t tmpfs run /run && exec "$@"`, "sh",
+		program, "-d", "-f", filepath.Join(l.folder, "conf"), "-P", filepath.Join(l.folder, "pid"))
+}
+
+// lease is a mapping that is present: number i of them.
+type lease int
+
+// blockPort is the external port of the first lease. All of them stand in one
+// row, but for lonelyLease, whose neighbour is free.
+const (
+	blockPort   = 10000
+	lonelyPort  = 9000
+	lonelyLease = lease(0)
+)
+
+func (i lease) external() uint16 {
+	if i == lonelyLease {
+		return lonelyPort
+	}
+	return blockPort + uint16(i)
+}
+
+func (i lease) internal() uint16 { return 20000 + uint16(i) }
+
+func (i lease) owner() netip.Addr { return nth(firstOwner, int(i)%owners) }
+
+// line returns the lease as both daemons read it.
+func (i lease) line(expires time.Time) string {
+	return fmt.Sprintf("TCP:%d:%v:%d:%d:bench %d\n", i.external(), i.owner(), i.internal(), expires.Unix(), i)
+}
+
+// nth returns the address i after a.
+func nth(a netip.Addr, i int) netip.Addr {
+	raw := a.As4()
+	raw[3] += byte(i)
+	return netip.AddrFrom4(raw)
+}

@@ -1,0 +1,151 @@
+// Command igdd-bench measures two gateway daemons side by side, in the lab that
+// scripts/bench.sh makes; run that.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// daemon is one that is measured.
+type daemon struct {
+	name, program string
+}
+
+// bench is a run of the program.
+type bench struct {
+	lab, folder string // names, as bench.sh chose them
+	only        string
+	quick       bool
+	daemons     []daemon
+	table       results
+}
+
+func main() {
+	b := bench{table: make(results)}
+	ours := flag.String("ours", "", "our `program`")
+	theirs := flag.String("theirs", "", "the other `program`; without it ours is measured alone")
+	flag.StringVar(&b.lab, "lab", "", "`name` of the lab's namespaces")
+	flag.StringVar(&b.folder, "folder", "", "`folder` for the daemons' files")
+	flag.StringVar(&b.only, "only", "", "the one `row` to measure")
+	flag.BoolVar(&b.quick, "quick", false, "fewer repetitions")
+	flag.Parse()
+	if *theirs != "" {
+		b.daemons = append(b.daemons, daemon{"miniupnpd", *theirs})
+	}
+	b.daemons = append(b.daemons, daemon{"igdd", *ours})
+	if err := b.run(); err != nil {
+		fmt.Fprintln(os.Stderr, "igdd-bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures everything and prints the table.
+func (b *bench) run() error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	l, err := newLab(b.lab, b.folder)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	waitIdle := b.idle()
+	for _, s := range b.schedule() {
+		b.round(l, s)
+	}
+	waitIdle()
+	fmt.Printf("%d s in all, %d TCP connections.\n\n", int(time.Since(begin).Seconds()), connections.Load())
+	b.table.write(os.Stdout, b.daemons)
+	b.table.writeFaults(os.Stdout)
+	return nil
+}
+
+// size says how many rounds a daemon goes with so many mappings present.
+type size struct {
+	present, rounds, quick int
+	oursOnly               bool // the other takes minutes
+}
+
+var sizes = []size{
+	{present: 0, rounds: 3, quick: 2},
+	{present: 1000, rounds: 3, quick: 2},
+	{present: 5000, rounds: 2, quick: 1},
+	{present: 10000, rounds: 2, quick: 1, oursOnly: true},
+}
+
+// step is one daemon's turn.
+type step struct {
+	daemon  daemon
+	present int
+}
+
+// schedule returns the steps of a run. The daemons alternate, and so does who
+// is first.
+func (b *bench) schedule() (all []step) {
+	for _, s := range sizes {
+		rounds := s.rounds
+		if b.quick {
+			rounds = s.quick
+		}
+		turns := b.daemons
+		if s.oursOnly {
+			turns = turns[len(turns)-1:]
+		}
+		for range rounds {
+			for _, d := range turns {
+				all = append(all, step{d, s.present})
+			}
+			turns = slices.Clone(turns)
+			slices.Reverse(turns)
+		}
+	}
+	return slices.DeleteFunc(all, func(s step) bool { return len(b.rows(s.present)) == 0 })
+}
+
+// rows returns the rows that a round measures.
+func (b *bench) rows(present int) (chosen []row) {
+	for _, r := range rows {
+		if r.measure != nil && b.wants(r) && slices.Contains(r.present, present) {
+			chosen = append(chosen, r)
+		}
+	}
+	return chosen
+}
+
+// wants reports whether a row was asked for.
+func (b *bench) wants(r row) bool { return b.only == "" || b.only == r.name }
+
+// check fails if no row has the name that was asked for.
+func (b *bench) check() error {
+	if slices.ContainsFunc(rows, b.wants) {
+		return nil
+	}
+	var names []string
+	for _, r := range rows {
+		names = append(names, r.name)
+	}
+	return fmt.Errorf("no row is called %q; there are %s", b.only, strings.Join(names, ", "))
+}
+
+// round measures the rows of one step.
+func (b *bench) round(l *lab, s step) {
+	fmt.Fprintf(os.Stderr, "%s with %d\n", s.daemon.name, s.present)
+	chosen := b.rows(s.present)
+	r, err := newRound(l, s.daemon.program, s.present)
+	if err != nil {
+		for _, row := range chosen {
+			b.table.add(key{row.name, s.present, s.daemon.name}, 0, err)
+		}
+		return
+	}
+	defer func() { r.process.stop() }()
+	for _, row := range chosen {
+		value, err := row.measure(r)
+		b.table.add(key{row.name, s.present, s.daemon.name}, value, err)
+	}
+}

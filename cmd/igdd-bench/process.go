@@ -1,0 +1,184 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// startLimit bounds a start; the slowest that is known takes 50 s.
+const startLimit = 2 * time.Minute
+
+// process is a running daemon.
+type process struct {
+	lab     *lab
+	cmd     *exec.Cmd
+	begin   time.Time
+	ended   chan struct{}
+	started time.Duration // until it answered and all its rules stood
+}
+
+// leases says what the daemon finds in its file when it starts: so many, of
+// which some expire soon and the rest tomorrow.
+type leases struct {
+	present, expiring int
+	soon              time.Time
+}
+
+// launch starts a daemon in a router that has just booted.
+func (l *lab) launch(program string, found leases) (*process, error) {
+	if err := l.clear(); err != nil {
+		return nil, err
+	}
+	if err := l.writeFiles(found); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(l.logFile())
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p := &process{lab: l, cmd: l.command(program), begin: time.Now(), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { p.cmd.Wait(); close(p.ended) }()
+	return p, nil
+}
+
+// start launches a daemon and returns when the rules of all leases stand and
+// clients are answered.
+func (l *lab) start(program string, found leases) (*process, error) {
+	p, err := l.launch(program, found)
+	if err != nil {
+		return nil, err
+	}
+	err = p.until(startLimit, func() bool { return p.ready(found.present) })
+	p.started = time.Since(p.begin)
+	if err != nil {
+		p.stop()
+		return nil, fmt.Errorf("start with %d leases: %w: %s", found.present, err, l.lastWords())
+	}
+	return p, nil
+}
+
+func (l *lab) writeFiles(found leases) error {
+	var lines []byte
+	late := time.Now().Add(24 * time.Hour)
+	for i := range lease(found.present) {
+		expires := late
+		if int(i) < found.expiring {
+			expires = found.soon
+		}
+		lines = append(lines, i.line(expires)...)
+	}
+	return errors.Join(
+		os.WriteFile(l.leaseFile(), lines, 0o644),
+		os.WriteFile(filepath.Join(l.folder, "conf"), fmt.Appendf(nil, conf, l.leaseFile()), 0o644))
+}
+
+// ready reports whether n mappings are in force and clients are answered.
+func (p *process) ready(n int) bool {
+	if n > 0 {
+		if got, err := p.lab.standing(); err != nil || got != n {
+			return false
+		}
+	}
+	c, err := newClient(0, 0, nil)
+	if err != nil {
+		return false
+	}
+	defer c.close()
+	return c.externalAddress(0) == nil
+}
+
+// lastWords returns the end of the daemon's log.
+func (l *lab) lastWords() string {
+	log, err := os.ReadFile(l.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	return string(log[max(0, len(log)-500):])
+}
+
+// until waits for a condition, at most for limit. Looking may be costly: it
+// takes longer naps the longer it lasts, which leaves the result right to 2 %.
+func (p *process) until(limit time.Duration, condition func() bool) error {
+	begin := time.Now()
+	for !condition() {
+		spent := time.Since(begin)
+		if spent > limit {
+			return fmt.Errorf("not done after %v", limit)
+		}
+		select {
+		case <-p.ended:
+			return errors.New("the daemon ended")
+		case <-time.After(max(time.Millisecond, spent/50)):
+		}
+	}
+	return nil
+}
+
+// stop ends the daemon, by force if it does not listen.
+func (p *process) stop() {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(5 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.ended
+	}
+}
+
+// family returns the daemon's process and all that it has started.
+func (p *process) family() []string {
+	all := []string{strconv.Itoa(p.cmd.Process.Pid)}
+	for i := 0; i < len(all); i++ {
+		lists, _ := filepath.Glob("/proc/" + all[i] + "/task/*/children")
+		for _, list := range lists {
+			children, _ := os.ReadFile(list)
+			all = append(all, strings.Fields(string(children))...)
+		}
+	}
+	return all
+}
+
+// resident returns the memory of the daemon and its children, in KiB.
+func (p *process) resident() (sum float64) {
+	for _, pid := range p.family() {
+		sum += field("/proc/"+pid+"/status", "VmRSS:")
+	}
+	return sum
+}
+
+// switches returns how often threads of the daemon and its children went to
+// sleep of their own will, which is how often they were woken.
+func (p *process) switches() (sum float64) {
+	for _, pid := range p.family() {
+		threads, _ := filepath.Glob("/proc/" + pid + "/task/*/status")
+		for _, status := range threads {
+			sum += field(status, "voluntary_ctxt_switches:")
+		}
+	}
+	return sum
+}
+
+// field returns the number behind a word at the start of a line of a file; what
+// is gone counts nothing.
+func field(file, word string) float64 {
+	text, _ := os.ReadFile(file)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, word); ok {
+			n, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return n
+		}
+	}
+	return 0
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// igd is what searches look for, and wanIP the service, in the version that
+// every gateway has; wanIP2 is only asked for what the first one cannot do.
+const (
+	igd    = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
+	wanIP  = "urn:schemas-upnp-org:service:WANIPConnection:1"
+	wanIP2 = "urn:schemas-upnp-org:service:WANIPConnection:2"
+)
+
+// connections counts the TCP connections of the whole run.
+var connections atomic.Int64
+
+// service is where a gateway answers SOAP requests.
+type service struct {
+	host    netip.AddrPort
+	control string // the path
+}
+
+// search sends one M-SEARCH as a host and returns the LOCATION of the answer.
+func search(from netip.Addr) (*url.URL, error) {
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(3 * time.Second))
+	request := "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: " + igd + "\r\n\r\n"
+	if _, err := c.WriteToUDPAddrPort([]byte(request), netip.MustParseAddrPort("239.255.255.250:1900")); err != nil {
+		return nil, err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return nil, fmt.Errorf("search: %w", err)
+	}
+	answer.Body.Close()
+	return answer.Location()
+}
+
+// controlURL finds the control URL of the service wanIP in a description.
+var controlURL = regexp.MustCompile(`(?s)<serviceType>` + wanIP[:len(wanIP)-1] + `.*?<controlURL>([^<]*)</controlURL>`)
+
+// discover finds the gateway's service as a host does.
+func discover(from netip.Addr) (*service, error) {
+	location, err := search(from)
+	if err != nil {
+		return nil, err
+	}
+	host, err := netip.ParseAddrPort(location.Host)
+	if err != nil {
+		return nil, err
+	}
+	w := &web{service: &service{host: host}, from: from}
+	description, err := w.roundTrip("GET "+location.RequestURI(), "", "")
+	if err != nil {
+		return nil, err
+	}
+	found := controlURL.FindStringSubmatch(description)
+	if found == nil {
+		return nil, errors.New("no WANIPConnection in the description")
+	}
+	return &service{host: host, control: found[1]}, nil
+}
+
+// web is a host's HTTP client.
+type web struct {
+	service *service // nil: there is no UPnP
+	from    netip.Addr
+	keep    bool     // the connection, if the server does as well
+	conn    *os.File // kept, or nil
+	reader  *bufio.Reader
+}
+
+func (w *web) close() {
+	if w.conn != nil {
+		w.conn.Close()
+		w.conn = nil
+	}
+}
+
+func (w *web) open() error {
+	if w.conn != nil {
+		return nil
+	}
+	connections.Add(1)
+	var err error
+	w.conn, err = dial(unix.SOCK_STREAM, w.from, w.service.host)
+	w.reader = bufio.NewReader(w.conn)
+	return err
+}
+
+// roundTrip sends one request, with the header lines and the body given, and
+// returns the body of the answer.
+func (w *web) roundTrip(line, header, body string) (string, error) {
+	if err := w.open(); err != nil {
+		return "", err
+	}
+	connection := "close"
+	if w.keep {
+		connection = "keep-alive"
+	}
+	_, err := fmt.Fprintf(w.conn, "%s HTTP/1.1\r\nHost: %v\r\nConnection: %s\r\n%sContent-Length: %d\r\n\r\n%s",
+		line, w.service.host, connection, header, len(body), body)
+	if err != nil {
+		w.close()
+		return "", err
+	}
+	answer, err := http.ReadResponse(w.reader, nil)
+	if err != nil {
+		w.close()
+		return "", err
+	}
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || !w.keep || answer.Close {
+		w.close()
+	}
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", line, answer.Status)
+		if code := errorCode.FindSubmatch(text); code != nil {
+			err = upnpError(code[1])
+		}
+	}
+	return string(text), err
+}
+
+// upnpError is the number of the error that an action ended with.
+type upnpError string
+
+// notFound is PortMappingNotFound (WANIPConnection:2, 2.5.19).
+const notFound upnpError = "730"
+
+func (e upnpError) Error() string { return "UPnP error " + string(e) }
+
+var errorCode = regexp.MustCompile(`<errorCode>(\d+)`)
+
+// call invokes an action; arguments alternate between name and value.
+func (w *web) call(service, action string, arguments ...any) error {
+	if w.service == nil {
+		return errors.New("UPnP: no answer to a search")
+	}
+	var list strings.Builder
+	for i := 0; i < len(arguments); i += 2 {
+		fmt.Fprintf(&list, "<%s>%v</%[1]s>", arguments[i], arguments[i+1])
+	}
+	body := fmt.Sprintf(`<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" `+
+		`s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:%s xmlns:u="%s">%s</u:%[1]s></s:Body></s:Envelope>`,
+		action, service, &list)
+	header := fmt.Sprintf("Content-Type: text/xml; charset=\"utf-8\"\r\nSOAPAction: \"%s#%s\"\r\n", service, action)
+	_, err := w.roundTrip("POST "+w.service.control, header, body)
+	return err
+}
+
+// entry returns the mapping that is looked up on behalf of a port: another one
+// each time, from all over the table.
+func (c *client) entry(port uint16) lease { return lease(int(port) * 7919 % c.present) }
+
+func (c *client) getExternal(uint16) error { return c.web.call(wanIP, "GetExternalIPAddress") }
+
+func (c *client) upnpAdd(port uint16) error {
+	return c.web.call(wanIP, "AddPortMapping", "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP",
+		"NewInternalPort", port, "NewInternalClient", c.addr, "NewEnabled", 1, "NewPortMappingDescription", "bench",
+		"NewLeaseDuration", int(lifetime.Seconds()))
+}
+
+func (c *client) upnpDelete(port uint16) error {
+	return c.web.call(wanIP, "DeletePortMapping", "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP")
+}
+
+// upnpDeleteAll deletes the host's own mappings of the ports from first to last.
+func (c *client) upnpDeleteAll(first, last uint16) error {
+	return c.web.call(wanIP2, "DeletePortMappingRange", "NewStartPort", first, "NewEndPort", last,
+		"NewProtocol", "TCP", "NewManage", 0)
+}
+
+func (c *client) getGeneric(port uint16) error {
+	return c.web.call(wanIP, "GetGenericPortMappingEntry", "NewPortMappingIndex", int(c.entry(port)))
+}
+
+func (c *client) getSpecific(port uint16) error {
+	return c.web.call(wanIP, "GetSpecificPortMappingEntry", "NewRemoteHost", "",
+		"NewExternalPort", c.entry(port).external(), "NewProtocol", "TCP")
+}
