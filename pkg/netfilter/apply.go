@@ -33,9 +33,10 @@ func (f *Firewall) Apply(changes []portmap.Change) error {
 
 // explain says why a batch failed if the chains it was for are gone.
 func (f *Firewall) explain(err error) error {
-	for _, c := range f.chains() {
-		if l, unseen := c.look(); unseen == nil && c.stopped(l) {
-			return errors.Join(ErrStopped, err)
+	views, _ := f.look()
+	for c, l := range views {
+		if c.stopped(l) {
+			return fmt.Errorf("%w: %w", ErrStopped, err)
 		}
 	}
 	return err
@@ -47,10 +48,10 @@ func (f *Firewall) explain(err error) error {
 func (f *Firewall) Sync(mappings []*portmap.Mapping) error {
 	f.begin()
 	defer f.end()
-	var errs []error
 	views, err := f.look()
-	if err != nil {
-		errs = append(errs, err)
+	errs := []error{err}
+	for c, l := range views {
+		c.present = l.has(c.name)
 	}
 	wanted := make(map[*chain][]string)
 	for _, m := range mappings {
@@ -62,7 +63,7 @@ func (f *Firewall) Sync(mappings []*portmap.Mapping) error {
 			wanted[r.chain] = append(wanted[r.chain], r.text)
 		}
 	}
-	for _, family := range []*family{f.ipv4, f.ipv6} {
+	for _, family := range f.families() {
 		errs = append(errs, f.restore(family, views, wanted))
 	}
 	if err := errors.Join(errs...); err != nil {

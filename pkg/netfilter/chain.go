@@ -1,12 +1,9 @@
 package netfilter
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/coreos/go-iptables/iptables"
 )
 
 // The operations on chains and rules, as iptables-restore reads them.
@@ -90,44 +87,6 @@ func (c *chain) optional() bool { return len(c.hooks) == 0 }
 
 // builtIn returns the chain of the kernel that leads to c in the end.
 func (c *chain) builtIn() hook { return c.hooks[len(c.hooks)-1] }
-
-// look lists the chain and those that may call it.
-func (c *chain) look() (listing, error) {
-	l := make(listing)
-	names := []string{c.name}
-	for _, h := range c.hooks {
-		names = append(names, h.chain)
-	}
-	for _, name := range names {
-		rules, err := c.list(name)
-		if err != nil {
-			return nil, err
-		}
-		l[name] = rules
-	}
-	c.know(l)
-	return l, nil
-}
-
-// list returns the rules of a chain in c's table, without the leading
-// "-A CHAIN ", and nil when there is no such chain.
-func (c *chain) list(name string) ([]string, error) {
-	lines, err := c.List(c.table, name)
-	var failed *iptables.Error
-	missing := errors.As(err, &failed) && failed.ExitStatus() == 1 // as in iptables.ChainExists
-	switch {
-	case missing && !builtIn(name):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("list chain %s of table %s: %w", name, c.table, err)
-	}
-	return parseChain(lines, name), nil
-}
-
-// builtIn reports whether the kernel makes the chain.
-func builtIn(name string) bool {
-	return name == natHooks[len(natHooks)-1].chain || name == filterHooks[len(filterHooks)-1].chain
-}
 
 // know remembers of a listing what later decisions depend on.
 func (c *chain) know(l listing) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"igdd/pkg/portmap"
 )
@@ -78,8 +79,10 @@ func (c *chain) counters() ([]counted, error) {
 		return nil, fmt.Errorf("list counters of chain %s of table %s: %w", c.name, c.table, err)
 	}
 	var list []counted
-	for _, text := range parseChain(lines, c.name) {
-		list = append(list, parseCounted(text))
+	for _, line := range lines {
+		if text, ok := strings.CutPrefix(line, "-A "+c.name+" "); ok {
+			list = append(list, parseCounted(text))
+		}
 	}
 	return list, nil
 }

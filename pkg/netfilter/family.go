@@ -22,6 +22,7 @@ var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
 // family is IPv4 or IPv6: the programs that know its tables.
 type family struct {
 	*iptables.IPTables
+	save    string // the program that prints all tables at one moment
 	restore committer
 	nft     bool // the variant that keeps its tables in nft
 }
@@ -33,9 +34,10 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 	if err != nil {
 		return nil, err
 	}
-	restore, err := exec.LookPath(path + "-restore")
-	if err != nil {
-		return nil, fmt.Errorf("%s is incomplete: %w", path, err)
+	for _, part := range [...]string{"-save", "-restore"} {
+		if _, err := exec.LookPath(path + part); err != nil {
+			return nil, fmt.Errorf("%s is incomplete: %w", path, err)
+		}
 	}
 	protocol := iptables.ProtocolIPv4
 	if name == "ip6tables" {
@@ -54,7 +56,8 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 	}
 	return &family{
 		IPTables: tables,
-		restore:  &resident{alone: oneShot{restore}, log: log},
+		save:     path + "-save",
+		restore:  &resident{alone: oneShot{path + "-restore"}, log: log},
 		nft:      bytes.Contains(version, []byte("nf_tables")),
 	}, nil
 }
@@ -70,4 +73,21 @@ func find(name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("no program %s in PATH, nor in %s: install iptables", name, strings.Join(sbin[:], ", "))
+}
+
+// look lists the family's tables. go-iptables lists chains one by one, each at
+// another moment.
+func (f *family) look() (map[string]listing, error) {
+	var complaint strings.Builder
+	cmd := exec.Command(f.save)
+	cmd.Stderr = &complaint
+	text, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", f.save, err, strings.TrimSpace(complaint.String()))
+	}
+	tables, err := parseListing(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.save, err)
+	}
+	return tables, nil
 }

@@ -18,19 +18,19 @@ var allPorts = portmap.PortRange{First: 1, Last: 65535}
 func (f *Firewall) StaticForwards() ([]portmap.Forward, error) {
 	f.begin()
 	defer f.end()
+	tables, err := f.ipv4.look()
+	if err != nil {
+		return nil, fmt.Errorf("netfilter: %w", err)
+	}
 	var forwards []portmap.Forward
-	visited := map[string]bool{f.nat.name: true, "": true}
+	visited := map[string]bool{f.nat.name: true}
 	for waiting := []string{f.nat.builtIn().chain}; len(waiting) > 0; waiting = waiting[1:] {
 		name := waiting[0]
 		if visited[name] {
 			continue
 		}
 		visited[name] = true
-		texts, err := f.nat.list(name)
-		if err != nil {
-			return nil, fmt.Errorf("netfilter: %w", err)
-		}
-		for _, text := range texts {
+		for _, text := range tables[f.nat.table][name] {
 			rule := words(text)
 			if !slices.ContainsFunc(f.wan, func(device string) bool { return admits(rule, device) }) {
 				continue
@@ -38,7 +38,7 @@ func (f *Firewall) StaticForwards() ([]portmap.Forward, error) {
 			switch to := target(rule); to {
 			case "DNAT", "REDIRECT":
 				forwards = append(forwards, parseForward(rule)...)
-			default: // listing what is no chain finds nothing
+			default: // what is no chain has no rules
 				waiting = append(waiting, to)
 			}
 		}

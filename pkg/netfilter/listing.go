@@ -1,27 +1,53 @@
 package netfilter
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
 
-// listing is what was seen of one table: for some chains their rules, without
-// the leading "-A CHAIN ".
+// listing is one table: for each chain its rules, without the leading
+// "-A CHAIN ".
 type listing map[string][]string
 
 // has reports whether the chain exists.
 func (l listing) has(chain string) bool { return l[chain] != nil }
 
-// parseChain returns the rules of a chain in the lines that iptables -S prints
-// of it. Lines that are not its rules are of no concern.
-func parseChain(lines []string, chain string) []string {
-	rules := []string{}
-	for _, line := range lines {
-		if rule, ok := strings.CutPrefix(line, "-A "+chain+" "); ok {
-			rules = append(rules, rule)
+// parseListing reads what iptables-save prints: the tables by name. Lines that
+// it does not know are not rules, and of no concern.
+func parseListing(text string) (map[string]listing, error) {
+	tables := make(map[string]listing)
+	var l listing
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		word, rest, _ := strings.Cut(line, " ")
+		switch {
+		case strings.HasPrefix(word, "*"):
+			l = make(listing)
+			tables[word[1:]] = l
+		case l == nil:
+			if name, ok := incompatible(line); ok {
+				return nil, fmt.Errorf("table %s has rules that only nft can show: put those into a table of their own", name)
+			}
+		case line == "COMMIT":
+			l = nil
+		case strings.HasPrefix(word, ":"):
+			if l[word[1:]] == nil {
+				l[word[1:]] = []string{}
+			}
+		case word == "-A":
+			chain, rule, _ := strings.Cut(rest, " ")
+			l[chain] = append(l[chain], rule)
 		}
 	}
-	return rules
+	return tables, nil
+}
+
+// incompatible returns the table of ours that iptables-save cannot print.
+func incompatible(line string) (table string, ok bool) {
+	_, rest, ok := strings.Cut(line, "Table `")
+	name, rest, _ := strings.Cut(rest, "'")
+	return name, ok && strings.Contains(rest, "incompatible") && (name == "nat" || name == "filter")
 }
 
 // words splits a rule as a shell would: at blanks, but not inside quotes,

@@ -67,6 +67,7 @@ func New(o Options) (*Firewall, error) {
 	f.forward = &forward
 	if o.IPv6 {
 		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
+			f.ipv6 = nil
 			f.log.Warn("no IPv6 pinholes: ip6tables does not work here", "err", err)
 			return f, nil
 		}
@@ -75,6 +76,14 @@ func New(o Options) (*Firewall, error) {
 		f.forward6 = &forward6
 	}
 	return f, nil
+}
+
+// families returns those that there are.
+func (f *Firewall) families() []*family {
+	if f.ipv6 == nil {
+		return []*family{f.ipv4}
+	}
+	return []*family{f.ipv4, f.ipv6}
 }
 
 // chains returns all of ours, in the order in which batches mention them.

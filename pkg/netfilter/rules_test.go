@@ -11,12 +11,13 @@ const (
 	natHead     = "*iptables nat\n:MINIUPNPD\n-A PREROUTING -i wan0 -j MINIUPNPD\n"
 	filterHead  = "*iptables filter\n:MINIUPNPD\n-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD\n"
 	filter6Head = "*ip6tables filter\n:MINIUPNPD\n-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD\n"
+	nothing     = "*iptables nat\n*iptables filter\n*ip6tables filter\n"
 )
 
 func TestRules(t *testing.T) {
 	disabled := mapping(portmap.TCP, 4000, "192.168.50.10:80")
 	disabled.Claims[0].Disabled = true
-	for _, tt := range []struct {
+	tests := []struct {
 		name                 string
 		open                 *portmap.Mapping
 		nat, filter, filter6 string
@@ -40,24 +41,55 @@ func TestRules(t *testing.T) {
 			"-A MINIUPNPD -d 2001:db8::20/128 -p tcp -m tcp --dport 8080 -j ACCEPT\n"},
 		{"MUP-116 remote", pinhole(portmap.UDP, "[2001:db8::20]:8080", filter("2001:db8:1::1/128", 5000)), "", "",
 			"-A MINIUPNPD -s 2001:db8:1::1/128 -d 2001:db8::20/128 -p udp -m udp --sport 5000 --dport 8080 -j ACCEPT\n"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			eachVariant(t, func(t *testing.T, r *router) {
-				f := r.firewall(t, options(t))
-				must(t, f.Setup())
+	}
+	eachVariant(t, func(t *testing.T, r *router) {
+		f := r.firewall(t, options(t))
+		must(t, f.Setup())
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
 				must(t, f.Apply(open(tt.open)))
 				want := natHead + tt.nat + filterHead + tt.filter + filter6Head + tt.filter6
 				wantRules(t, r, want)
 				must(t, f.Sync([]*portmap.Mapping{tt.open}))
 				wantRules(t, r, want)
-				if ok, err := f.Healthy(); !ok || err != nil {
-					t.Errorf("healthy: %v, %v", ok, err)
-				}
+				wantHealthy(t, f)
 				must(t, f.Apply(closing(tt.open)))
 				wantRules(t, r, natHead+filterHead+filter6Head)
-				must(t, f.Teardown())
-				wantRules(t, r, "*iptables nat\n*iptables filter\n*ip6tables filter\n")
 			})
-		})
-	}
+		}
+		must(t, f.Teardown())
+		wantRules(t, r, nothing)
+	})
+}
+
+func TestPostroutingChainIsUsedWhenThere(t *testing.T) {
+	m := mapping(portmap.TCP, 6666, "192.168.101.20:5555", filter("11.22.35.254/32", 0))
+	const (
+		dnat       = "-A MINIUPNPD -s 11.22.35.254/32 -p tcp -m tcp --dport 6666 -j DNAT --to-destination 192.168.101.20:5555\n"
+		accept     = "-A MINIUPNPD -s 11.22.35.254/32 -d 192.168.101.20/32 -p tcp -m tcp --dport 5555 -j ACCEPT\n"
+		masquerade = "-A MINIUPNPD-POSTROUTING -s 192.168.101.20/32 -d 11.22.35.254/32 -p tcp -m tcp --sport 5555 -j MASQUERADE --to-ports 6666\n"
+		natBoth    = "*iptables nat\n:MINIUPNPD\n:MINIUPNPD-POSTROUTING\n-A PREROUTING -i wan0 -j MINIUPNPD\n"
+	)
+	eachVariant(t, func(t *testing.T, r *router) {
+		r.iptables(t, "-t nat -N MINIUPNPD-POSTROUTING")
+		f := r.firewall(t, options(t))
+		must(t, f.Setup())
+		must(t, f.Apply(open(m)))
+		wantRules(t, r, natBoth+dnat+masquerade+filterHead+accept+filter6Head)
+		wantHealthy(t, f)
+
+		r.iptables(t, "-t nat -F MINIUPNPD-POSTROUTING", "-t nat -X MINIUPNPD-POSTROUTING")
+		wantSick(t, f)
+		must(t, f.Sync([]*portmap.Mapping{m}))
+		wantRules(t, r, natHead+dnat+filterHead+accept+filter6Head)
+		wantHealthy(t, f)
+
+		r.iptables(t, "-t nat -N MINIUPNPD-POSTROUTING")
+		wantSick(t, f)
+		must(t, f.Sync([]*portmap.Mapping{m}))
+		must(t, f.Apply(closing(m)))
+		wantRules(t, r, natBoth+filterHead+filter6Head)
+		must(t, f.Teardown())
+		wantRules(t, r, "*iptables nat\n:MINIUPNPD-POSTROUTING\n*iptables filter\n*ip6tables filter\n")
+	})
 }

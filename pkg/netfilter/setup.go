@@ -3,16 +3,41 @@ package netfilter
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
+
+// look lists the tables and notes of our chains what later decisions depend on.
+// Without an error there is a listing for each chain.
+func (f *Firewall) look() (map[*chain]listing, error) {
+	views := make(map[*chain]listing)
+	var errs []error
+	for _, family := range f.families() {
+		tables, err := family.look()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, c := range f.chains() {
+			if c.family == family {
+				views[c] = tables[c.table] // nil, without chains, before the table's first use
+				c.know(views[c])
+			}
+		}
+	}
+	return views, errors.Join(errs...)
+}
 
 // Setup makes the chains that are missing and hooks those that nothing leads
 // to. The rules in chains that exist stay: a restart leaves no hole.
 func (f *Firewall) Setup() error {
 	f.begin()
 	defer f.end()
-	var errs []error
+	views, err := f.look()
+	errs := []error{err}
 	for _, c := range f.chains() {
-		errs = append(errs, c.setUp(f.wan))
+		if l, seen := views[c]; seen {
+			errs = append(errs, c.setUp(l, f.wan))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("netfilter: set up chains: %w", err)
@@ -21,19 +46,14 @@ func (f *Firewall) Setup() error {
 }
 
 // setUp makes and hooks the chain.
-func (c *chain) setUp(wan []string) error {
-	l, err := c.look()
-	if err != nil {
-		return err
-	}
+func (c *chain) setUp(l listing, wan []string) error {
 	c.present = l.has(c.name)
-	if c.optional() {
+	switch {
+	case c.optional():
 		return nil
-	}
-	if c.stopped(l) {
+	case c.stopped(l):
 		return ErrStopped
-	}
-	if !c.present {
+	case !c.present:
 		if err := (edit{op: opCreate, chain: c.name}).do(c.family, c.table); err != nil {
 			return err
 		}
@@ -48,46 +68,34 @@ func (c *chain) setUp(wan []string) error {
 	return nil
 }
 
-// look lists all chains of ours and notes which are there.
-func (f *Firewall) look() (map[*chain]listing, error) {
-	views := make(map[*chain]listing)
-	var errs []error
-	for _, c := range f.chains() {
-		l, err := c.look()
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		views[c] = l
-		c.present = l.has(c.name)
-	}
-	return views, errors.Join(errs...)
-}
-
 // Healthy reports whether chains, jumps and rules are as last written. The
 // error is ErrStopped when there is nothing to mend before others act.
 func (f *Firewall) Healthy() (bool, error) {
 	f.begin()
 	defer f.end()
-	for _, c := range f.chains() {
-		l, err := c.look()
-		if err != nil {
-			return false, fmt.Errorf("netfilter: %w", err)
+	views, err := f.look()
+	if err != nil {
+		return false, fmt.Errorf("netfilter: %w", err)
+	}
+	for c, l := range views {
+		if c.stopped(l) && c.rules > 0 {
+			return false, fmt.Errorf("netfilter: %w", ErrStopped)
 		}
-		switch {
-		case c.stopped(l):
-			if c.rules > 0 {
-				return false, fmt.Errorf("netfilter: %w", ErrStopped)
-			}
-		case !l.has(c.name):
-			if !c.optional() || c.present {
-				return false, nil
-			}
-		case len(l[c.name]) != c.rules || len(c.mend(l, f.wan)) > 0:
+	}
+	for c, l := range views {
+		if !c.stopped(l) && !c.stands(l, f.wan) {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// stands reports whether the chain is as last written, and hooked.
+func (c *chain) stands(l listing, wan []string) bool {
+	if !l.has(c.name) {
+		return c.optional() && !c.present
+	}
+	return len(l[c.name]) == c.rules && len(c.mend(l, wan)) == 0
 }
 
 // Teardown removes the chains that we made, and the jumps to them. Those that
@@ -96,18 +104,16 @@ func (f *Firewall) Teardown() error {
 	f.begin()
 	defer f.end()
 	defer f.dismiss()
+	if !slices.ContainsFunc(f.chains(), func(c *chain) bool { return c.ours }) {
+		return nil
+	}
+	views, err := f.look()
+	errs := []error{err}
 	b := f.newBatch()
-	var errs []error
-	for _, c := range f.chains() {
-		if !c.ours {
-			continue
+	for c, l := range views {
+		if c.ours {
+			b.add(c, c.remove(l)...)
 		}
-		l, err := c.look()
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		b.add(c, c.remove(l)...)
 	}
 	if _, err := b.filled().commit(); err != nil {
 		errs = append(errs, err)
@@ -120,9 +126,8 @@ func (f *Firewall) Teardown() error {
 
 // dismiss lets the committers go.
 func (f *Firewall) dismiss() {
-	f.ipv4.restore.dismiss()
-	if f.ipv6 != nil {
-		f.ipv6.restore.dismiss()
+	for _, family := range f.families() {
+		family.restore.dismiss()
 	}
 }
 

@@ -4,8 +4,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -32,10 +32,26 @@ func newRouter(t testing.TB, variant string) *router {
 	return r
 }
 
-// iptables runs one command: r.iptables(t, "-t", "nat", "-F").
-func (r *router) iptables(t testing.TB, args ...string) {
+// run runs a program of the variant in the router and returns what it printed.
+func (r *router) run(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	r.Run(t, filepath.Join(r.tools, "iptables"), args...)
+	var out []byte
+	err := r.Do(func() (err error) {
+		out, err = exec.Command(filepath.Join(r.tools, name), args...).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// iptables runs one command: r.iptables(t, "-t nat -F").
+func (r *router) iptables(t testing.TB, commands ...string) {
+	t.Helper()
+	for _, args := range commands {
+		r.run(t, "iptables", strings.Fields(args)...)
+	}
 }
 
 // saved returns what the tool prints of a table, but for comments, counters
@@ -43,7 +59,7 @@ func (r *router) iptables(t testing.TB, args ...string) {
 func (r *router) saved(t testing.TB, tool, table string) []string {
 	t.Helper()
 	var lines []string
-	for line := range strings.Lines(r.Run(t, filepath.Join(r.tools, tool+"-save"), "-t", table)) {
+	for line := range strings.Lines(r.run(t, tool+"-save", "-t", table)) {
 		line = strings.TrimSuffix(line, "\n")
 		if line[0] == '#' || line[0] == '*' || line == "COMMIT" || line[0] == ':' && !strings.Contains(line, " - ") {
 			continue
@@ -160,12 +176,26 @@ func eachVariant(t *testing.T, test func(t *testing.T, r *router)) {
 	}
 }
 
-// wantRules compares all chains and rules, given as lines.
+// wantRules compares all chains and rules, given as lines, in any order.
 func wantRules(t testing.TB, r *router, want string) {
 	t.Helper()
-	got := r.rules(t)
-	if trim := func(s string) []string { return strings.Fields(strings.ReplaceAll(s, " ", "·")) }; !slices.Equal(trim(got), trim(want)) {
-		t.Errorf("rules are\n%s\nwant\n%s", got, want)
+	count := make(map[string]int)
+	table := ""
+	for sign, text := range map[int]string{-1: r.rules(t), +1: want} {
+		for line := range strings.Lines(text) {
+			if line[0] == '*' {
+				table = strings.TrimSpace(line)
+			}
+			count[table+" "+line] += sign
+		}
+	}
+	for line, n := range count {
+		switch {
+		case n < 0:
+			t.Errorf("%d too many: %s", -n, line)
+		case n > 0:
+			t.Errorf("%d missing: %s", n, line)
+		}
 	}
 }
 
@@ -173,5 +203,19 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func wantHealthy(t testing.TB, f guarded) {
+	t.Helper()
+	if ok, err := f.Healthy(); !ok || err != nil {
+		t.Errorf("healthy: %v, %v", ok, err)
+	}
+}
+
+func wantSick(t testing.TB, f guarded) {
+	t.Helper()
+	if ok, err := f.Healthy(); ok || err != nil {
+		t.Errorf("healthy: %v, %v; want false", ok, err)
 	}
 }

@@ -1,0 +1,40 @@
+package netfilter
+
+// RunAlone makes each batch run in a process of its own.
+func (f *Firewall) RunAlone() {
+	for _, family := range []*family{f.ipv4, f.ipv6} {
+		if family != nil {
+			family.restore = family.restore.(*resident).alone
+		}
+	}
+}
+
+// Resident returns the process that waits for the next IPv4 batch, 0 if none does.
+func (f *Firewall) Resident() (pid int) {
+	r := f.ipv4.restore.(*resident)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process == nil {
+		return 0
+	}
+	return r.process.cmd.Process.Pid
+}
+
+// EndQuietSpell does not wait until the resident process is dismissed.
+func (f *Firewall) EndQuietSpell() { f.ipv4.restore.(*resident).quiet.Reset(0) }
+
+// Alarm returns a function that tells whether others have touched the
+// firewall since it was last asked.
+func (f *Firewall) Alarm() (touched func() bool, err error) {
+	f.alarm, err = f.ipv4.alarm()
+	return func() bool {
+		f.begin()
+		f.end()
+		select {
+		case <-f.alarm.rung:
+			return true
+		default:
+			return false
+		}
+	}, err
+}

@@ -1,0 +1,261 @@
+package netfilter_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"igdd/pkg/netfilter"
+	"igdd/pkg/portmap"
+)
+
+// hundred is what the router holds while something goes wrong.
+func hundred() []*portmap.Mapping {
+	list := []*portmap.Mapping{pinhole(portmap.TCP, "[2001:db8::20]:8080")}
+	for i := range uint16(100) {
+		list = append(list, mapping(portmap.UDP, 20000+i, fmt.Sprintf("192.168.50.10:%d", 1000+i)))
+	}
+	return list
+}
+
+func TestSyncMendsWhatOthersBroke(t *testing.T) {
+	eachVariant(t, func(t *testing.T, r *router) {
+		held := hundred()
+		f := r.firewall(t, options(t))
+		must(t, f.Setup())
+		must(t, f.Sync(held))
+		want := r.rules(t)
+		for _, tt := range []struct {
+			name string
+			do   []string // iptables commands, or of ip6tables after a 6
+		}{
+			{"everything flushed", []string{"-F", "-X", "-t nat -F", "-t nat -X", "6 -F", "6 -X"}},
+			{"our chain flushed", []string{"-t nat -F MINIUPNPD"}},
+			{"our chain deleted", []string{"-F FORWARD", "-F MINIUPNPD", "-X MINIUPNPD"}},
+			{"our chain made again, empty", []string{"-t nat -F", "-t nat -X", "-t nat -N MINIUPNPD"}},
+			{"jumps missing", []string{"-t nat -F PREROUTING", "-F FORWARD"}},
+			{"jump doubled", []string{"-I FORWARD -i wan0 ! -o wan0 -j MINIUPNPD", "-t nat -A PREROUTING -i wan0 -j MINIUPNPD"}},
+			{"pinhole's chain flushed", []string{"6 -F MINIUPNPD"}},
+			{"pinholes' jump missing", []string{"6 -F FORWARD"}},
+			{"one rule deleted", []string{"-t nat -D MINIUPNPD 100"}},
+			{"one rule added", []string{"-I MINIUPNPD -j ACCEPT"}},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				for _, command := range tt.do {
+					if six, ok := strings.CutPrefix(command, "6 "); ok {
+						r.run(t, "ip6tables", strings.Fields(six)...)
+					} else {
+						r.iptables(t, command)
+					}
+				}
+				wantSick(t, f)
+				must(t, f.Sync(held))
+				wantHealthy(t, f)
+				wantRules(t, r, want)
+			})
+		}
+	})
+}
+
+func TestFailedBatchLeavesNothing(t *testing.T) {
+	eachVariant(t, func(t *testing.T, r *router) {
+		for _, resident := range []bool{true, false} {
+			f := r.firewall(t, options(t))
+			if !resident {
+				f.RunAlone()
+			}
+			must(t, f.Sync(hundred()))
+			batch := append(open(mapping(portmap.TCP, 1, "192.168.50.10:1"), pinhole(portmap.UDP, "[2001:db8::21]:1")), closing(hundred()[50])...)
+			for _, tool := range []string{"iptables", "ip6tables"} { // the second table, the second family
+				r.run(t, tool, "-E", "MINIUPNPD", "AWAY")
+				before := r.rules(t)
+				if err := f.Apply(batch); err == nil {
+					t.Errorf("resident %v: no error without the chain of %s", resident, tool)
+				}
+				wantRules(t, r, before)
+				r.run(t, tool, "-E", "AWAY", "MINIUPNPD")
+			}
+			wantHealthy(t, f)
+			must(t, f.Apply(batch))
+			wantHealthy(t, f)
+			must(t, f.Teardown())
+		}
+	})
+}
+
+func TestWaitsForTheLock(t *testing.T) {
+	r := newRouter(t, "legacy")
+	f := r.firewall(t, options(t))
+	must(t, f.Setup())
+	holder := exec.Command("flock", r.lock, "sleep", "5")
+	must(t, holder.Start())
+	for locked(t, r.lock) != true {
+		time.Sleep(time.Millisecond)
+	}
+	must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
+	if locked(t, r.lock) {
+		t.Error("the lock is held by nobody but us, after the batch")
+	}
+	must(t, holder.Wait())
+	wantHealthy(t, f)
+	must(t, f.Teardown())
+}
+
+// locked reports whether somebody holds the lock.
+func locked(t *testing.T, path string) bool {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_CREATE, 0o600)
+	must(t, err)
+	defer file.Close()
+	return errors.Is(syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still waiting: %s", what)
+		}
+	}
+}
+
+func TestResidentComesAndGoes(t *testing.T) {
+	eachVariant(t, func(t *testing.T, r *router) {
+		f := r.firewall(t, options(t))
+		must(t, f.Setup())
+		if f.Resident() != 0 {
+			t.Error("a process waits before the first batch")
+		}
+		apply := func(external uint16) (pid int) {
+			t.Helper()
+			must(t, f.Apply(open(mapping(portmap.TCP, external, "192.168.50.10:1"))))
+			wantHealthy(t, f)
+			return f.Resident()
+		}
+		first := apply(1)
+		if first == 0 || apply(2) != first {
+			t.Error("the process does not stay")
+		}
+		must(t, syscall.Kill(first, syscall.SIGKILL))
+		eventually(t, "the killed process is gone", func() bool { return syscall.Kill(first, 0) != nil })
+		second := apply(3)
+		if second == 0 || second == first {
+			t.Errorf("process %d after %d was killed", second, first)
+		}
+		f.EndQuietSpell()
+		eventually(t, "the process is dismissed", func() bool { return f.Resident() == 0 })
+		apply(4)
+		must(t, f.Teardown())
+		if f.Resident() != 0 {
+			t.Error("a process waits after the end")
+		}
+	})
+}
+
+// pretend puts a shell script in the place of a program; the real one is $real.
+func (r *router) pretend(t *testing.T, name, script string) {
+	t.Helper()
+	path := filepath.Join(r.tools, name)
+	real := filepath.Join(r.tools, "real", name)
+	must(t, os.MkdirAll(filepath.Dir(real), 0o755))
+	must(t, os.Rename(path, real))
+	must(t, os.WriteFile(path, []byte("#!/bin/sh\nreal="+real+"\n"+script), 0o755))
+}
+
+// A process that is killed after its first table has no time to say so.
+func TestKilledHalfWay(t *testing.T) {
+	eachVariant(t, func(t *testing.T, r *router) {
+		flag := filepath.Join(r.tools, "die")
+		r.pretend(t, "iptables-restore", `[ -e `+flag+` ] || exec $real "$@"
+sed -u '/^COMMIT/q' | $real "$@"
+kill -9 $$
+`)
+		for _, resident := range []bool{true, false} {
+			f := r.firewall(t, options(t))
+			if !resident {
+				f.RunAlone()
+			}
+			must(t, f.Sync(hundred()))
+			want := r.rules(t)
+			if resident {
+				f.EndQuietSpell()
+				eventually(t, "the process is dismissed", func() bool { return f.Resident() == 0 })
+			}
+			must(t, os.WriteFile(flag, nil, 0o644))
+			if err := f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))); err == nil {
+				t.Errorf("resident %v: no error from a process that was killed", resident)
+			}
+			wantRules(t, r, want)
+			must(t, os.Remove(flag))
+			must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
+			wantHealthy(t, f)
+			must(t, f.Teardown())
+		}
+	})
+}
+
+func TestRestoreThatDoesNotRepeatComments(t *testing.T) {
+	r := newRouter(t, "legacy")
+	r.pretend(t, "iptables-restore", `exec $real "$@" >/dev/null`)
+	f := r.firewall(t, options(t))
+	must(t, f.Sync(hundred()))
+	if f.Resident() != 0 {
+		t.Error("a process waits that cannot say when it is done")
+	}
+	must(t, f.Apply(closing(hundred()...)))
+	wantRules(t, r, natHead+filterHead+filter6Head)
+	must(t, f.Teardown())
+}
+
+func TestWithoutIPv6(t *testing.T) {
+	r := newRouter(t, "legacy")
+	r.pretend(t, "ip6tables", "exit 3")
+	f := r.firewall(t, options(t))
+	must(t, f.Setup())
+	m, hole := mapping(portmap.TCP, 1, "192.168.50.10:1"), pinhole(portmap.TCP, "[2001:db8::20]:8080")
+	must(t, f.Apply(open(m)))
+	if err := f.Apply(open(hole)); err == nil {
+		t.Error("a pinhole without ip6tables")
+	}
+	if err := f.Sync([]*portmap.Mapping{hole, m}); err == nil {
+		t.Error("a pinhole without ip6tables")
+	}
+	wantHealthy(t, f)
+	if got := f.opened(t); len(got) != 1 {
+		t.Errorf("open is %q", got)
+	}
+	must(t, f.Apply(closing(hole, m)))
+	must(t, f.Teardown())
+	wantRules(t, r, nothing)
+}
+
+func TestPATHWithoutSbin(t *testing.T) {
+	r := newRouter(t, "legacy")
+	t.Setenv("PATH", "/nonexistent")
+	f := r.firewall(t, options(t))
+	must(t, f.Sync(hundred()))
+	wantHealthy(t, f)
+	must(t, f.Teardown())
+}
+
+func TestNewRefusesNamesThatAreNone(t *testing.T) {
+	for _, name := range []string{"", "-j", "a b", "MINI\nUPNPD", "0123456789012345678901234567890", `"`, "$(x)", "é"} {
+		o := options(t)
+		o.NATChain = name
+		if _, err := netfilter.New(o); err == nil {
+			t.Errorf("chain %q", name)
+		}
+		o = options(t)
+		o.WAN = []string{"eth0", name}
+		if _, err := netfilter.New(o); err == nil {
+			t.Errorf("interface %q", name)
+		}
+	}
+}
