@@ -13,6 +13,9 @@ var (
 	host = netip.MustParseAddr("192.168.50.10")
 	peer = netip.MustParseAddr("192.168.50.11")
 	any4 = netip.IPv4Unspecified()
+	wan4 = netip.MustParseAddr("11.22.33.44")
+
+	inside = netip.MustParseAddr("2001:db8:50::10")
 )
 
 // testPolicy is the rule set of the protocol vectors.
@@ -33,7 +36,7 @@ func testPolicy() *Policy {
 func testDesk() *desk {
 	d := newDesk(Options{
 		Policy:       testPolicy(),
-		Surroundings: Surroundings{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
+		Surroundings: Surroundings{External: wan4, LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
 		Listening:    func(Protocol) []uint16 { return []uint16{8443} },
 	})
 	d.begin()
@@ -55,6 +58,10 @@ func ask(o Origin, client netip.Addr, p Protocol, internal, external uint16, cha
 }
 
 func closing(r *Request) { r.Op = Close }
+func keeping(r *Request) { r.KeepFilters = true }
+func called(text string) func(*Request) {
+	return func(r *Request) { r.Description = text }
+}
 func anyPort(r *Request) { r.Exact = false }
 func exactly(r *Request) { r.Exact = true }
 func nonce(b byte) func(*Request) {
@@ -71,6 +78,10 @@ func from(prefixes ...string) func(*Request) {
 		}
 	}
 }
+func toward(peer string) func(*Request) {
+	return func(r *Request) { r.Remote = netip.MustParseAddrPort(peer) }
+}
+func at(a string) func(*Request)       { return func(r *Request) { r.At = netip.MustParseAddr(a) } }
 func until(last uint16) func(*Request) { return func(r *Request) { r.Last = last } }
 
 // outcome is what a request leads to; External 0 and Lifetime 0 are not compared.
@@ -238,6 +249,94 @@ func TestDesk(t *testing.T) {
 			{ask(PCP, peer, UDP, 40000, 40000), ok(40001)},
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 		}},
+		{name: "a host lets no more than so many ports rest", steps: func() []step {
+			var steps []step
+			for port := range uint16(maxResting + 1) {
+				steps = append(steps,
+					step{ask(PCP, host, UDP, 2000+port, 2000+port), ok(2000 + port)},
+					step{ask(PCP, host, UDP, 2000+port, 0, closing), closed(1)})
+			}
+			return append(steps,
+				step{ask(UPnP, peer, UDP, 2000, 2000), no(Conflict)},
+				step{ask(UPnP, peer, UDP, 2000+maxResting, 2000+maxResting), ok(2000 + maxResting)})
+		}()},
+		{name: "an outbound mapping shares its port with those that let in", steps: []step{
+			{ask(PCP, host, TCP, 40000, 41000, toward("9.9.9.9:443")), ok(41000)},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:444")), ok(41000)},
+			{ask(PCP, host, TCP, 40000, 42000, toward("9.9.9.9:445")), no(Conflict)},
+			{ask(PCP, host, TCP, 40000, 42000, toward("9.9.9.9:443")), ok(41000)},
+			{ask(PCP, host, TCP, 40000, 42000), ok(41000)},
+			{ask(UPnP, host, TCP, 40000, 41000), ok(41000)},
+			{ask(PCP, peer, TCP, 40000, 41000, toward("9.9.9.9:443")), no(Conflict)},
+			{ask(PCP, host, TCP, 40000, 0, closing), closed(1)},
+			{ask(PCP, host, TCP, 40000, 0, closing), no(NotAuthorized)},
+			{ask(UPnP, host, TCP, 0, 41000, closing), closed(1)},
+			{ask(UPnP, peer, TCP, 41000, 41000), no(Conflict)},
+		}},
+		{name: "an outbound mapping is its owner's", steps: []step{
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), nonce(1)), ok(40000)},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), nonce(2)), no(NotAuthorized)},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:80"), nonce(2)), ok(40000)},
+			{ask(PCP, host, TCP, 40000, 0, nonce(3)), ok(40000)},
+		}},
+		{name: "an outbound mapping never ends sooner", steps: []step{
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), lasting(0)), outcome{Lifetime: 2 * time.Minute}},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443")), outcome{Lifetime: time.Hour}},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), lasting(0)), outcome{Lifetime: time.Hour}},
+		}},
+		{name: "an outbound mapping has the address it wants or none", steps: []step{
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), at("8.8.8.8")), no(Conflict)},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), at("11.22.33.44")), ok(40000)},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), at("8.8.8.8")), ok(40000)},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:444"), at("8.8.8.8")), no(Conflict)},
+			{ask(PCP, host, TCP, 40001, 80, toward("9.9.9.9:443")), no(NotAuthorized)},
+			{ask(PCP, inside, TCP, 40000, 0, toward("[2001:db8:99::2]:443"), at("2001:db8:50::10")), outcome{}},
+			{ask(PCP, inside, TCP, 40001, 0, toward("[2001:db8:99::2]:443"), at("2001:db8:50::11")), no(Conflict)},
+			{ask(PCP, inside, TCP, 40001, 40000, toward("[2001:db8:99::2]:443")), no(Conflict)},
+		}},
+		{name: "flows from one port are bounded", steps: func() []step {
+			var steps []step
+			for port := range uint16(maxClaims) {
+				steps = append(steps, step{ask(PCP, host, TCP, 40000, 0, func(r *Request) {
+					r.Remote = netip.AddrPortFrom(wan4, 1+port)
+				}), ok(40000)})
+			}
+			return append(steps,
+				step{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443")), no(QuotaExceeded)},
+				step{ask(PCP, host, TCP, 40000, 0), no(QuotaExceeded)})
+		}()},
+		{name: "a lenient policy lets another nonce prolong", set: func(d *desk) { d.policy.LenientNonce = true }, steps: []step{
+			{ask(PCP, host, UDP, 40000, 40000, nonce(1), keeping), ok(40000)},
+			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(2*time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
+			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
+			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, exactly), no(Conflict)},
+			{ask(PCP, host, UDP, 40000, 40000, nonce(2), keeping, from("9.9.9.9/32")), no(NotAuthorized)},
+			{ask(PCP, host, UDP, 40000, 40000, nonce(2)), no(NotAuthorized)},
+			{ask(PCP, peer, UDP, 40000, 40000, nonce(2), keeping, to(host, 40000), func(r *Request) { r.ThirdParty = true }), no(NotAuthorized)},
+			{ask(PCP, host, UDP, 40000, 0, nonce(2), closing), no(NotAuthorized)},
+			{ask(PCP, host, UDP, 40000, 0, nonce(1), closing), closed(1)},
+		}},
+		{name: "a description that the rules forbid does not come later", set: func(d *desk) {
+			d.policy.Rules = []Rule{{External: PortRange{0, 65535}, Network: any4, Internal: PortRange{0, 65535}, Description: regexp.MustCompile("torrent")}}
+		}, steps: []step{
+			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
+			{ask(PCP, host, UDP, 40000, 40000, called("torrent")), no(NotAuthorized)},
+			{ask(PCP, host, UDP, 40000, 40000, called("game")), ok(40000)},
+		}},
+		{name: "IPv6 hosts may have four times as many", set: func(d *desk) { d.policy.MaxPerHost = 1 }, steps: []step{
+			{ask(PCP, inside, TCP, 8080, 0), outcome{}},
+			{ask(PCP, inside, TCP, 8081, 0), outcome{}},
+			{ask(PCP, inside, TCP, 8082, 0), outcome{}},
+			{ask(PCP, inside, TCP, 8083, 0), outcome{}},
+			{ask(PCP, inside, TCP, 8084, 0), no(QuotaExceeded)},
+		}},
+		{name: "a LAN that is full leaves room for others", set: func(d *desk) { d.policy.MaxPerLAN = 2 }, steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
+			{ask(NATPMP, peer, UDP, 40001, 0), ok(40001)},
+			{ask(NATPMP, peer, UDP, 40002, 0), no(TableFull)},
+			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
+			{ask(PCP, inside, TCP, 8080, 0), outcome{}},
+		}},
 		{name: "too many filters change nothing", set: func(d *desk) { d.policy.MaxFilters = 2 }, steps: []step{
 			{ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8", "3.0.0.0/8")), no(TooManyFilters)},
 			{ask(PCP, peer, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8")), ok(8080)},
@@ -326,8 +425,7 @@ func TestFiltersAddUpAndClaimsWithoutOpenToAll(t *testing.T) {
 	if got := len(a.Mapping.Filters()); got != 1 {
 		t.Fatalf("filters = %d, want 1", got)
 	}
-	keep := func(r *Request) { r.KeepFilters = true }
-	a = d.asked(ask(PCP, host, TCP, 8080, 8080, from("2.0.0.0/8"), keep))
+	a = d.asked(ask(PCP, host, TCP, 8080, 8080, from("2.0.0.0/8"), keeping))
 	if got := len(a.Mapping.Filters()); got != 2 {
 		t.Fatalf("filters after adding = %d, want 2", got)
 	}
@@ -378,7 +476,6 @@ func TestNewEpochForgetsNonces(t *testing.T) {
 
 func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
 	d := testDesk()
-	inside := netip.MustParseAddr("2001:db8:50::10")
 	hole := func(change ...func(*Request)) Request {
 		return ask(UPnP, inside, TCP, 8080, 0, append(change, anyPort)...)
 	}

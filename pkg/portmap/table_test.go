@@ -17,8 +17,9 @@ import (
 )
 
 var (
-	gateway = netip.MustParsePrefix("192.168.50.1/24")
-	wan     = netip.MustParseAddr("11.22.33.44")
+	gateway  = netip.MustParsePrefix("192.168.50.1/24")
+	gateway6 = netip.MustParsePrefix("2001:db8:50::1/64")
+	wan      = netip.MustParseAddr("11.22.33.44")
 )
 
 // bench is a table with everything around it.
@@ -26,8 +27,18 @@ type bench struct {
 	*portmap.Table
 	firewall *portmaptest.Firewall
 	store    *portmaptest.Store
+	log      logged // warnings and errors
 	resets   int
+	decided  []portmap.Refusal
 	stop     func()
+}
+
+// told returns the answers that the table has told.
+func (b *bench) told() []portmap.Refusal {
+	var told []portmap.Refusal
+	b.Resync(context.Background()) // waits for the table's goroutine
+	told = append(told, b.decided...)
+	return told
 }
 
 // newBench starts a table and stops it when the test ends.
@@ -37,14 +48,15 @@ func newBench(t testing.TB, firewall *portmaptest.Firewall, store *portmaptest.S
 		Policy:       &portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour},
 		Firewall:     firewall,
 		Store:        store,
-		Surroundings: portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway}},
+		Surroundings: portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway, gateway6}},
 		Listening:    func(portmap.Protocol) []uint16 { return nil },
 		Committed: func(_ []portmap.Change, reset bool) {
 			if reset {
 				b.resets++
 			}
 		},
-		Log: slog.New(slog.DiscardHandler),
+		Decided: func(_ portmap.Request, a portmap.Answer) { b.decided = append(b.decided, a.Refusal) },
+		Log:     newLog(&b.log),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -216,14 +228,17 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 	pcp := open(client(4), 41000, time.Hour)
 	pcp.Origin, pcp.Nonce = portmap.PCP, portmap.Nonce{1}
 	b.grant(t, pcp)
+	pinhole := open(netip.MustParseAddr("2001:db8:50::10"), 41000, time.Hour)
+	pinhole.Origin = portmap.PCP
+	b.grant(t, pinhole)
 	b.stop()
 
 	again := newBench(t, &portmaptest.Firewall{}, store)
-	if n := len(again.List()); n != 4 {
-		t.Fatalf("restored %d mappings, want 4", n)
+	if n := len(again.List()); n != 5 {
+		t.Fatalf("restored %d mappings, want 5", n)
 	}
-	if n := len(again.firewall.Open()); n != 4 {
-		t.Fatalf("the kernel holds %d mappings, want 4", n)
+	if n := len(again.firewall.Open()); n != 5 {
+		t.Fatalf("the kernel holds %d mappings, want 5", n)
 	}
 	pcp.Nonce = portmap.Nonce{2}
 	again.grant(t, pcp) // the epoch is new: any nonce

@@ -63,9 +63,9 @@ func (d *desk) withdraw(which func(*Mapping) bool) {
 
 // explain decides a request and takes back what came of it.
 func (d *desk) explain(req *Request) Explanation {
-	serial, id := d.serial, d.lastID
+	serial, id, n := d.serial, d.lastID, len(d.changes)
 	e := Explanation{Answer: d.decide(req), Rule: -1}
-	d.undo(0)
+	d.undo(n)
 	d.serial, d.lastID = serial, id
 	external := req.External
 	if e.Refusal == Granted {

@@ -24,6 +24,7 @@ type Firewall struct {
 	open    map[portmap.Key]*portmap.Mapping
 	flushed bool
 	batches int
+	syncs   int
 }
 
 // Apply carries out all changes or none.
@@ -65,6 +66,7 @@ func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change) {
 func (f *Firewall) Sync(mappings []*portmap.Mapping) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.syncs++
 	open := make(map[portmap.Key]*portmap.Mapping, len(mappings))
 	for _, m := range mappings {
 		if f.Refuse != nil && f.Refuse(portmap.Change{After: m}) {
@@ -102,6 +104,13 @@ func (f *Firewall) Batches() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.batches
+}
+
+// Syncs returns how often the firewall was told all that it has to hold.
+func (f *Firewall) Syncs() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.syncs
 }
 
 // Store is a portmap.Store made of memory.

@@ -1,0 +1,90 @@
+package portmap
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func TestVeto(t *testing.T) {
+	whole, soon := PortRange{}, time.Now().Add(time.Hour)
+	for name, test := range map[string]struct {
+		veto Veto
+		ask  Request
+		want Refusal
+		port uint16
+	}{
+		"host":                    {Veto{Host: host, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"other host":              {Veto{Host: peer, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
+		"port":                    {Veto{External: PortRange{40000, 40000}, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40001},
+		"exact port":              {Veto{External: PortRange{40000, 40000}, Until: soon}, ask(UPnP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"port of the other kind":  {Veto{Protocol: TCP, External: PortRange{40000, 40000}, Until: soon}, ask(UPnP, host, UDP, 40000, 40000), Granted, 40000},
+		"everything":              {Veto{External: whole, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"it has ended":            {Veto{Until: time.Now().Add(-time.Second)}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
+		"pinhole":                 {Veto{Host: inside, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
+		"pinhole, by port":        {Veto{External: PortRange{8080, 8080}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
+		"port of another pinhole": {Veto{External: PortRange{8081, 8081}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), Granted, 0},
+	} {
+		d := testDesk()
+		d.veto(test.veto)
+		a := d.asked(test.ask)
+		if a.Refusal != test.want || test.port != 0 && a.Mapping.External != test.port {
+			t.Errorf("%s: %v, %+v", name, a.Refusal, a.Mapping)
+		}
+	}
+}
+
+func TestVetoCloses(t *testing.T) {
+	d := testDesk()
+	for _, p := range []Protocol{TCP, UDP} {
+		d.asked(ask(UPnP, host, p, 40000, 40000))
+		d.asked(ask(PCP, host, p, 40000, 40000))
+		d.asked(ask(UPnP, peer, p, 50000, 50000))
+	}
+	d.veto(Veto{Host: host, Protocol: TCP, Until: d.now.Add(time.Hour)})
+	if n := len(d.book.order); n != 3 || d.book.byKey[Key{Protocol: TCP, External: 40000}] != nil {
+		t.Errorf("%d mappings are left, want 3", n)
+	}
+	d.check(t)
+}
+
+func TestExplain(t *testing.T) {
+	d := testDesk()
+	d.asked(ask(PCP, host, TCP, 40000, 40000, nonce(1)))
+	before := len(d.changes)
+	d.vetoes = []Veto{{External: PortRange{50000, 50000}, Until: d.now.Add(time.Hour)}}
+	for name, test := range map[string]struct {
+		ask    Request
+		want   Refusal
+		port   uint16
+		rule   int
+		vetoed bool
+	}{
+		"granted":     {ask(NATPMP, peer, TCP, 41000, 0), Granted, 41000, 1, false},
+		"other port":  {ask(NATPMP, peer, TCP, 41000, 40000), Granted, 41000, 1, false},
+		"conflict":    {ask(UPnP, peer, TCP, 40000, 40000), Conflict, 40000, 1, false},
+		"rules":       {ask(UPnP, peer, TCP, 80, 40001), NotAuthorized, 0, 2, false},
+		"low port":    {ask(UPnP, peer, TCP, 9, 1024), Granted, 1024, 0, false},
+		"veto":        {ask(UPnP, peer, TCP, 50000, 50000), NotAuthorized, 0, 1, true},
+		"wrong nonce": {ask(PCP, host, TCP, 40000, 40000, nonce(2)), NotAuthorized, 40000, 1, false},
+		"no host":     {ask(UPnP, netip.MustParseAddr("8.8.8.8"), TCP, 80, 80), BadTarget, 0, 2, false},
+	} {
+		for range 2 { // the first changes nothing for the second
+			e := d.explain(&test.ask)
+			if e.Refusal != test.want || e.Rule != test.rule || (e.Veto != nil) != test.vetoed || test.port != 0 && e.Mapping.External != test.port {
+				t.Errorf("%s: %v by rule %d, veto %v, %+v", name, e.Refusal, e.Rule, e.Veto, e.Mapping)
+			}
+		}
+	}
+	if len(d.changes) != before || len(d.book.order) != 1 || d.serial != 1 {
+		t.Errorf("explaining changed something: %d changes, serial %d", len(d.changes)-before, d.serial)
+	}
+	d.check(t)
+	if e := d.explain(&Request{Origin: PCP, Client: inside, Protocol: TCP, Internal: netip.AddrPortFrom(inside, 1), ID: 0}); e.Rule != 2 {
+		t.Errorf("pinhole of port 1: rule %d, want 2", e.Rule)
+	}
+	d.policy.Rules = nil
+	if e := d.explain(&Request{Origin: PCP, Client: host, Protocol: TCP, Internal: netip.AddrPortFrom(host, 1)}); e.Rule != -1 {
+		t.Errorf("no rules: rule %d, want none", e.Rule)
+	}
+}
