@@ -10,8 +10,9 @@ import (
 
 // Limits of a document from a client; a SOAP request needs a tenth of them.
 const (
-	maxDepth    = 32
-	maxElements = 256
+	maxDepth      = 32
+	maxElements   = 256
+	maxAttributes = 128 // namespace declarations included
 )
 
 // errMalformed is a document that is not well-formed, that has a document
@@ -42,10 +43,9 @@ func (e *element) child(space, local string) *element {
 // entities but the five of the standard: nothing in a document can make it
 // larger than it is.
 type parser struct {
-	rest     string
-	depth    int
-	elements int
-	bindings []attribute // namespace prefixes in scope, innermost last
+	rest                        string
+	depth, elements, attributes int
+	bindings                    []attribute // namespace prefixes in scope, innermost last
 }
 
 // parseXML returns the root of a document.
@@ -148,7 +148,7 @@ func (p *parser) element() (*element, error) {
 	defer func(n int) { p.bindings = p.bindings[:n]; p.depth-- }(len(p.bindings))
 	name := p.name()
 	e := new(element)
-	if err := p.attributes(e); err != nil {
+	if err := p.startTag(e); err != nil {
 		return nil, err
 	}
 	var ok bool
@@ -164,13 +164,14 @@ func (p *parser) element() (*element, error) {
 	return nil, errMalformed
 }
 
-// attributes reads the attributes of a start tag, and brings the namespaces
-// that are declared there into scope.
-func (p *parser) attributes(e *element) error {
+// startTag reads the attributes of a start tag, and brings the namespaces that
+// are declared there into scope.
+func (p *parser) startTag(e *element) error {
 	var seen []string
 	for p.blank() && p.rest != "" && p.rest[0] != '>' && p.rest[0] != '/' {
 		name, value, err := p.attribute()
-		if err != nil || slices.Contains(seen, name) {
+		p.attributes++
+		if err != nil || slices.Contains(seen, name) || p.attributes > maxAttributes {
 			return errMalformed
 		}
 		seen = append(seen, name)
