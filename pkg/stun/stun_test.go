@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,17 +95,20 @@ func TestLookupSaysWhatIsWrong(t *testing.T) {
 func TestFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
+		var mu sync.Mutex // guards the rest
 		var uplink netip.Addr
 		var answer netip.Addr // the zero Addr: the server fails
 		var told []netip.Addr
 		asked := 0
 		f := Follow(Options{
 			Server: "stun.example:3478",
-			Uplink: func() netip.Addr { return uplink },
-			Seen:   func(a netip.Addr) { told = append(told, a) },
+			Uplink: func() netip.Addr { mu.Lock(); defer mu.Unlock(); return uplink },
+			Seen:   func(a netip.Addr) { mu.Lock(); defer mu.Unlock(); told = append(told, a) },
 			Log:    slog.New(slog.NewTextHandler(&log, nil)),
 		})
 		f.lookup = func(context.Context, string, netip.Addr) (netip.Addr, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if asked++; !answer.IsValid() {
 				return answer, errors.New("no answer")
 			}
@@ -129,15 +133,19 @@ func TestFollower(t *testing.T) {
 			{"not for another uplink", netip.MustParseAddr("10.0.0.3"), netip.Addr{}, true, 0, 1, []netip.Addr{{}}},
 			{"the server is back", netip.MustParseAddr("10.0.0.3"), other, false, lastRetry, 1, []netip.Addr{other}},
 		} {
+			mu.Lock()
 			uplink, answer, asked, told = step.uplink, step.answer, 0, nil
+			mu.Unlock()
 			if step.ask {
 				f.Ask()
 			}
 			time.Sleep(step.wait)
 			synctest.Wait()
+			mu.Lock()
 			if asked != step.asked || !slices.Equal(told, step.told) {
 				t.Errorf("%s: asked %d times, told %v; want %d, %v", step.what, asked, told, step.asked, step.told)
 			}
+			mu.Unlock()
 		}
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("%d log lines for one failure:\n%s", n, &log)
