@@ -1,0 +1,88 @@
+// Command miniupnpd lets LAN clients open ports of the router by NAT-PMP, PCP
+// and UPnP IGD. It takes the place of the program of that name.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"igdd/pkg/config"
+	"igdd/pkg/daemon"
+	"igdd/pkg/portmap"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program; its result is the exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	c, err := config.Parse(args)
+	var info config.Info
+	switch {
+	case errors.As(err, &info):
+		fmt.Fprint(stdout, info.Text(version))
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, err)
+		return 1
+	case c.Check:
+		fmt.Fprint(stdout, c)
+		return 0
+	}
+	up := newParent()
+	if !c.Foreground && !up.waits() {
+		err = background()
+	} else {
+		err = serve(c, args, up)
+		up.tell(err)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "miniupnpd:", err)
+		return 1
+	}
+	return 0
+}
+
+// serve is the daemon's life: one service after another, each with the
+// settings that the last reload brought.
+func serve(c *config.Config, args []string, up *parent) error {
+	log, err := openLog(c)
+	if err != nil && c.Foreground {
+		return err
+	}
+	pid, err := daemon.WritePIDFile(c.PIDFile)
+	if err != nil {
+		log.Error(err.Error())
+		return err
+	}
+	defer pid.Remove()
+	signals := listenForSignals()
+	for first := true; c != nil && err == nil; first = false {
+		for _, w := range c.Warnings {
+			log.Warn(w)
+		}
+		l := life{config: c, args: args, log: log, signals: signals, up: up, first: first}
+		c, err = l.run()
+	}
+	if err != nil {
+		log.Error("cannot go on", "err", err)
+	}
+	return err
+}
+
+// openLog returns the log that the settings ask for. Without a syslogd it is
+// silent: no reason for the router to lose its ports.
+func openLog(c *config.Config) (*slog.Logger, error) {
+	if c.Foreground {
+		return daemon.NewLog(os.Stderr, slog.LevelDebug)
+	}
+	levels := []slog.Level{portmap.LevelNotice, slog.LevelInfo, slog.LevelDebug}
+	return daemon.NewLog(nil, levels[min(c.Verbose, len(levels)-1)])
+}

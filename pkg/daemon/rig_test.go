@@ -1,0 +1,217 @@
+package daemon_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"igdd/pkg/netlab"
+)
+
+// patience is how long a test waits for what must come; hush for what must not.
+const (
+	patience = 15 * time.Second
+	hush     = 300 * time.Millisecond
+)
+
+// program is the daemon under test, built once.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "igdd-")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "miniupnpd")
+	build := exec.Command("go", "build", "-o", program, "igdd/cmd/miniupnpd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// rig is a router of the lab with the daemon on it.
+type rig struct {
+	*netlab.Lab
+	variant string // of iptables
+	dir     string // settings, pid file, leases
+	env     []string
+}
+
+// rules let clients of the first LAN have what the vectors suppose.
+const rules = `allow 1024-65535 192.168.50.0/24 9
+allow 1024-65535 192.168.50.0/24 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+`
+
+// newRig makes a lab whose router forwards nothing from outside but what the
+// daemon opens.
+func newRig(t testing.TB, variant string, layout netlab.Layout) *rig {
+	t.Helper()
+	r := &rig{Lab: netlab.NewLab(t, layout), variant: variant, dir: t.TempDir()}
+	r.env = append(os.Environ(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"))
+	r.ipt(t, "-P", "FORWARD", "DROP")
+	r.ipt(t, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
+	r.ipt(t, "-A", "FORWARD", "-i", "lan+", "-o", "wan+", "-j", "ACCEPT")
+	r.ipt(t, "-t", "nat", "-A", "POSTROUTING", "-o", "wan+", "-j", "MASQUERADE")
+	t.Cleanup(func() { r.kill(syscall.SIGKILL) })
+	return r
+}
+
+// ipt runs the rig's iptables on the router.
+func (r *rig) ipt(t testing.TB, args ...string) string {
+	t.Helper()
+	return r.Router.Run(t, "/usr/sbin/iptables-"+r.variant, append([]string{"-w"}, args...)...)
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+
+// configure writes the settings file.
+func (r *rig) configure(t testing.TB, more ...string) {
+	t.Helper()
+	conf := fmt.Sprintf("ext_ifname=wan0\nlistening_ip=lan0\nhttp_port=5000\nenable_natpmp=yes\nenable_upnp=no\n"+
+		"lease_file=%s\nsecure_mode=yes\nmin_lifetime=120\nmax_lifetime=86400\nuuid=3d3cec3a-8cf0-11e0-98ee-001a6bd2d07b\n",
+		r.path("upnp.leases"))
+	if !slices.ContainsFunc(more, func(l string) bool { return strings.HasPrefix(l, "allow") || strings.HasPrefix(l, "deny") }) {
+		more = append(slices.Clone(more), rules)
+	}
+	conf += strings.Join(more, "\n") + "\n"
+	if err := os.WriteFile(r.path("miniupnpd.conf"), []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// launch runs the daemon as the init script does and returns what it says.
+func (r *rig) launch() (string, error) {
+	cmd := r.Router.Command(program, "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	cmd.Env = r.env
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// start configures and starts the daemon; it serves when start returns.
+func (r *rig) start(t testing.TB, more ...string) {
+	t.Helper()
+	r.configure(t, more...)
+	if out, err := r.launch(); err != nil {
+		t.Fatalf("the daemon does not start: %v: %s", err, out)
+	}
+}
+
+// pid returns the number in the pid file, 0 if there is none.
+func (r *rig) pid() int {
+	text, _ := os.ReadFile(r.path("pid"))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return pid
+}
+
+// kill sends a signal to the daemon.
+func (r *rig) kill(s syscall.Signal) {
+	if pid := r.pid(); pid > 0 {
+		syscall.Kill(pid, s)
+	}
+}
+
+// stop ends the daemon with a signal and waits until it is gone.
+func (r *rig) stop(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	pid := r.pid()
+	r.kill(s)
+	await(t, "the end of the daemon", func() bool { return !alive(pid) })
+	if s == syscall.SIGKILL {
+		os.Remove(r.path("pid"))
+	}
+}
+
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// await waits until something holds.
+func await(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// leases returns the lines of the lease file.
+func (r *rig) leases(t testing.TB) []string {
+	t.Helper()
+	text, err := os.ReadFile(r.path("upnp.leases"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
+}
+
+// rulesOf returns the rules of a chain as iptables -S prints them.
+func (r *rig) rulesOf(t testing.TB, table, chain string) []string {
+	t.Helper()
+	var list []string
+	for line := range strings.Lines(r.ipt(t, "-t", table, "-S", chain)) {
+		if strings.HasPrefix(line, "-A") {
+			list = append(list, strings.TrimSpace(line))
+		}
+	}
+	return list
+}
+
+// exchange sends a datagram from a host to the server's port and returns the
+// reply, or nil after d of silence.
+func exchange(t testing.TB, from *netlab.Namespace, source, gateway netip.Addr, request []byte, d time.Duration) (reply []byte, replier netip.AddrPort) {
+	t.Helper()
+	err := from.Do(func() error {
+		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(source, 0)))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if gateway.IsLinkLocalUnicast() {
+			gateway = gateway.WithZone("eth0")
+		}
+		if _, err := c.WriteToUDPAddrPort(request, netip.AddrPortFrom(gateway, 5351)); err != nil {
+			return err
+		}
+		c.SetReadDeadline(time.Now().Add(d))
+		buf := make([]byte, 2048)
+		n, at, err := c.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		reply, replier = buf[:n:n], at
+		return err
+	})
+	if err != nil {
+		t.Fatalf("send from %v to %v: %v", source, gateway, err)
+	}
+	return reply, replier
+}
+
+// forget removes everything the daemon wrote.
+func (r *rig) forget(t testing.TB) {
+	t.Helper()
+	left, err := filepath.Glob(r.path("*"))
+	for _, name := range left {
+		err = errors.Join(err, os.RemoveAll(name))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

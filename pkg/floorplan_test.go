@@ -1,0 +1,110 @@
+// Package pkg_test holds the plan of the house: who may import whom.
+package pkg_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// floors says how high each package lives. Imports go down only, never to the
+// same floor.
+var floors = map[string]int{
+	"pkg/pcp":     0,
+	"pkg/natpmp":  0,
+	"pkg/ssdp":    0,
+	"pkg/upnp":    0,
+	"pkg/netif":   0,
+	"pkg/portmap": 1,
+
+	"pkg/pcpd":      2,
+	"pkg/upnpd":     2,
+	"pkg/ssdpd":     2,
+	"pkg/control":   2,
+	"pkg/config":    2,
+	"pkg/netfilter": 2,
+	"pkg/leasefile": 2,
+
+	"pkg/daemon":    3,
+	"cmd/miniupnpd": 4,
+}
+
+// support is for tests alone, so no floor may import it.
+var support = []string{"pkg/netlab", "pkg/vectors", "pkg/vectors/soap", "pkg/portmap/portmaptest", "cmd/igdd-bench"}
+
+// codecs turn bytes into values and back, and touch nothing else.
+var codecs = []string{"pkg/pcp", "pkg/natpmp", "pkg/ssdp", "pkg/upnp"}
+
+// effects are what a codec must not import.
+var effects = []string{"os", "os/exec", "net", "net/http", "log", "log/slog", "sync", "sync/atomic", "syscall", "context", "golang.org/x/sys/unix"}
+
+// decider is the package that only thinks: no effect at all but its own locks.
+const decider = "pkg/portmap"
+
+func TestFloorPlan(t *testing.T) {
+	seen := make(map[string]bool)
+	for file, imports := range sources(t) {
+		from := filepath.Dir(file)
+		if slices.Contains(support, from) {
+			continue
+		}
+		floor, known := floors[from]
+		if !known {
+			t.Errorf("%s: package %s has no floor", file, from)
+			continue
+		}
+		seen[from] = true
+		for _, path := range imports {
+			if slices.Contains(codecs, from) && slices.Contains(effects, path) {
+				t.Errorf("%s: a codec imports %s", file, path)
+			}
+			if from == decider && strings.Contains(path, ".") {
+				t.Errorf("%s: the desk imports %s", file, path)
+			}
+			to, ours := strings.CutPrefix(path, "igdd/")
+			if below, known := floors[to]; ours && (!known || below >= floor) {
+				t.Errorf("%s: imports %s, which is not below it", file, to)
+			}
+		}
+	}
+	for name := range floors {
+		if !seen[name] {
+			t.Errorf("%s is on the plan but not in the house", name)
+		}
+	}
+}
+
+// sources returns the imports of every file that goes into the program.
+func sources(t *testing.T) map[string][]string {
+	t.Helper()
+	imports := make(map[string][]string)
+	for _, root := range []string{"../cmd", "."} {
+		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if err != nil {
+				return err
+			}
+			name := strings.TrimPrefix(filepath.Join("pkg", path), "../")
+			for _, spec := range f.Imports {
+				target, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					return err
+				}
+				imports[name] = append(imports[name], target)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return imports
+}
