@@ -1,0 +1,147 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"igdd/pkg/hosts"
+	"igdd/pkg/portmap"
+)
+
+// explainLifetime is what clients usually ask for, which explain supposes.
+const explainLifetime = 2 * time.Hour
+
+// answer answers one question by a number of lines.
+func (s *Server) answer(ctx context.Context, q question, say func(answer) error) error {
+	switch q.Do {
+	case doList:
+		return s.list(say)
+	case doStatus:
+		status := s.status()
+		return say(answer{Status: &status})
+	case doDelete:
+		q.Seconds = 0
+		return s.close(ctx, q, say)
+	case doVeto:
+		return s.close(ctx, q, say)
+	case doExplain:
+		return s.explain(ctx, q, say)
+	}
+	return fmt.Errorf("%q is no question: the tool and the daemon are of different versions", q.Do)
+}
+
+// list says one line for each mapping.
+func (s *Server) list(say func(answer) error) error {
+	traffic, err := s.Traffic()
+	if err != nil {
+		s.Log.Warn("cannot read the counters of the rules", "err", err)
+	}
+	known, err := s.Hosts()
+	if err != nil {
+		s.Log.Warn("cannot tell which hosts are on the LAN", "err", err)
+	}
+	now := time.Now()
+	for _, m := range s.Desk.List() {
+		e := entry(m, now)
+		if t, ok := traffic[m.Key]; ok {
+			e.Packets, e.Bytes = &t.Packets, &t.Bytes
+		}
+		if known != nil {
+			e.identify(known[m.Internal.Addr()])
+		}
+		if err := say(answer{Entry: &e}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry words a mapping.
+func entry(m *portmap.Mapping, now time.Time) Entry {
+	e := Entry{
+		Protocol:     m.Protocol.String(),
+		ExternalPort: outside(m),
+		Pinhole:      m.Pinhole.IsValid(),
+		Client:       m.Internal.Addr(),
+		ClientPort:   m.Internal.Port(),
+		Description:  m.Description(),
+		Enabled:      m.Enabled(),
+	}
+	for _, c := range m.Claims {
+		if name := c.Origin.String(); !slices.Contains(e.Origins, name) {
+			e.Origins = append(e.Origins, name)
+		}
+	}
+	for _, f := range m.Filters() {
+		e.Remote = append(e.Remote, remote(f))
+	}
+	if left := int64(m.Remaining(now) / time.Second); left > 0 {
+		e.Remaining = &left
+	}
+	return e
+}
+
+// identify adds who the client is.
+func (e *Entry) identify(h hosts.Host) {
+	e.MAC, e.HostName, e.Gone = h.Hardware.String(), h.Name, !h.Here()
+}
+
+// remote words a filter: a network, with a port if it is about one.
+func remote(f portmap.Filter) string {
+	if f.Port == 0 {
+		return f.Prefix.String()
+	}
+	return fmt.Sprintf("%v port %d", f.Prefix, f.Port)
+}
+
+// outside returns the port that the outside dials.
+func outside(m *portmap.Mapping) uint16 {
+	if m.Pinhole.IsValid() {
+		return m.Pinhole.Port()
+	}
+	return m.External
+}
+
+// status completes what the daemon says of itself.
+func (s *Server) status() Status {
+	status := s.Status()
+	clients := make(map[netip.Addr]bool)
+	list := s.Desk.List()
+	for _, m := range list {
+		clients[m.Internal.Addr()] = true
+	}
+	status.Mappings, status.Clients = len(list), len(clients)
+	return status
+}
+
+// protocols are those that a question can be about.
+var protocols = map[string]portmap.Protocol{"": 0, "TCP": portmap.TCP, "UDP": portmap.UDP}
+
+// close ends mappings, and with a veto refuses new ones like them.
+func (s *Server) close(ctx context.Context, q question, say func(answer) error) error {
+	v := portmap.Veto{Host: q.Client}
+	protocol, known := protocols[q.Protocol]
+	v.Protocol = protocol
+	switch {
+	case !known:
+		return fmt.Errorf("%q is no protocol", q.Protocol)
+	case q.First > q.Last:
+		return errors.New("the range of ports is upside down")
+	case !q.Client.IsValid() && q.First == 0:
+		return errors.New("name a client or ports, not everything at once")
+	case q.First > 0:
+		v.External = portmap.PortRange{First: q.First, Last: q.Last}
+	}
+	// A veto that ends at once closes what it is against and refuses nothing.
+	v.Until = time.Now().Add(time.Duration(q.Seconds) * time.Second)
+	closed, err := s.Desk.Veto(ctx, v)
+	if err != nil {
+		return err
+	}
+	s.Log.Info("operator: "+q.Do, "client", q.Client, "protocol", q.Protocol, "ports", v.External, "seconds", q.Seconds, "closed", closed)
+	return say(answer{Closed: closed})
+}

@@ -1,0 +1,258 @@
+package control
+
+import (
+	"encoding/json"
+	"net"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// furnish opens one mapping of each kind.
+func furnish(t *testing.T) *rig {
+	r := newRig(t)
+	r.open(t, portmap.NATPMP, portmap.UDP, laptop, 40000, 4000, 90*time.Minute, "")
+	r.open(t, portmap.UPnP, portmap.TCP, phone, 8080, 8080, 0, "Bob's <game>\x1b[2J")
+	r.open(t, portmap.PCP, portmap.TCP, server, 4430, 4430, time.Minute, "web")
+	return r
+}
+
+func TestListPrintsATable(t *testing.T) {
+	r := newRig(t)
+	const header = "PROTO  EXTERNAL  CLIENT  PORT  HOST  MAC  BY  LEFT  PACKETS  BYTES  DESCRIPTION\n"
+	if got := r.tool("list"); got != (called{exitDone, header, ""}) {
+		t.Errorf("empty list = %+v", got)
+	}
+	r = furnish(t)
+	want := `
+PROTO  EXTERNAL  CLIENT           PORT  HOST    MAC                BY       LEFT      PACKETS  BYTES  DESCRIPTION
+UDP    40000     192.168.50.10    4000  laptop  02:00:00:00:00:01  NAT-PMP  1h30m0s   1        100    NAT-PMP 40000 UDP
+TCP    8080      192.168.50.11    8080  (gone)  -                  UPnP     forever   1        100    Bob's <game>?[2J
+TCP    4430      2001:db8:50::20  4430  (gone)  -                  PCP      1m0s      1        100    web
+`
+	if got := r.tool("list"); got.status != exitDone || squeeze(got.stdout) != squeeze(want) {
+		t.Errorf("list = %+v\nwant %s", got, want)
+	}
+	for line := range strings.Lines(r.tool("list").stdout) {
+		if n := strings.Index(line, "  "); n < 0 || line[7] == ' ' || line[6] != ' ' {
+			t.Errorf("columns do not stand below each other: %q", line)
+		}
+	}
+}
+
+// squeeze makes every run of blanks one, so that a second more or less in a
+// column does not matter to the others.
+func squeeze(s string) string {
+	var lines []string
+	for line := range strings.Lines(strings.TrimSpace(s)) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestListAsJSON(t *testing.T) {
+	r := newRig(t)
+	if got := r.tool("list", "--json"); got != (called{exitDone, "[]\n", ""}) {
+		t.Errorf("empty list = %+v", got)
+	}
+	r = furnish(t)
+	left, minute, one, hundred := int64(5400), int64(60), uint64(1), uint64(100)
+	want := []Entry{
+		{Protocol: "UDP", ExternalPort: 40000, Client: laptop, ClientPort: 4000, MAC: "02:00:00:00:00:01", HostName: "laptop", Origins: []string{"NAT-PMP"}, Description: "NAT-PMP 40000 UDP", Enabled: true, Remaining: &left, Packets: &one, Bytes: &hundred},
+		{Protocol: "TCP", ExternalPort: 8080, Client: phone, ClientPort: 8080, Gone: true, Origins: []string{"UPnP"}, Description: "Bob's <game>\x1b[2J", Enabled: true, Packets: &one, Bytes: &hundred},
+		{Protocol: "TCP", ExternalPort: 4430, Pinhole: true, Client: server, ClientPort: 4430, Gone: true, Origins: []string{"PCP"}, Description: "web", Enabled: true, Remaining: &minute, Packets: &one, Bytes: &hundred},
+	}
+	var got []Entry
+	text := r.tool("--json", "list").stdout
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("list = %s", text)
+	}
+	if n := strings.Count(text, "\n"); n != 3 {
+		t.Errorf("%d lines for 3 mappings: %s", n, text)
+	}
+	for _, name := range []string{`"protocol":"UDP"`, `"external_port":40000`, `"client":"192.168.50.10"`, `"remaining_seconds":5400`, `"remaining_seconds":null`, `"packets":1`} {
+		if !strings.Contains(text, name) {
+			t.Errorf("%s is missing in %s", name, text)
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	r := furnish(t)
+	r.status.Started = time.Now().Add(-time.Hour)
+	want := `version: 1.2
+running: 1h0m0s
+protocols: NAT-PMP, PCP
+external address: 11.22.33.44
+uplink wan0: up 11.22.33.44/24
+lan lan0: up 192.168.50.1/24 serving NAT-PMP/PCP
+firewall: chains and jumps stand
+mappings: 3 of 3 clients`
+	if got := r.tool("status"); got.status != exitDone || squeeze(got.stdout) != want {
+		t.Errorf("status = %+v", got)
+	}
+	var s Status
+	if err := json.Unmarshal([]byte(r.tool("status", "-json").stdout), &s); err != nil || s.Mappings != 3 || s.External != addr("11.22.33.44") || !s.Firewall.Healthy {
+		t.Errorf("status = %+v, %v", s, err)
+	}
+	for says, spoil := range map[string]func(*Status){
+		"external address: none":                        func(s *Status) { s.External = netip.Addr{} },
+		"firewall: broken: chains or jumps are missing": func(s *Status) { s.Firewall.Healthy = false },
+		"firewall: broken: it is stopped":               func(s *Status) { s.Firewall = Firewall{Trouble: "it is stopped"} },
+	} {
+		kept := r.status
+		spoil(&r.status)
+		if got := r.tool("status"); got.status != exitNo || !strings.Contains(squeeze(got.stdout), says) {
+			t.Errorf("%s: %+v", says, got)
+		}
+		r.status = kept
+	}
+	r.status.Note = "private"
+	r.status.LANs = []Link{{Name: "lan1"}}
+	r.status.Firewall.Repairs, r.status.Firewall.Repaired = 2, time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	for _, says := range []string{"note: private", "lan lan1: down", "repairs: 2 last 2026-11-25 12:00:00"} {
+		if got := r.tool("status"); got.status != exitDone || !strings.Contains(squeeze(got.stdout), says) {
+			t.Errorf("%s: %+v", says, got)
+		}
+	}
+}
+
+func TestDelete(t *testing.T) {
+	for _, c := range []struct {
+		which  string
+		status int
+		says   string
+		left   int
+	}{
+		{"192.168.50.10", exitDone, "1 mappings closed\n", 2},
+		{"tcp 1-65535", exitDone, "2 mappings closed\n", 1},
+		{"8080", exitDone, "1 mappings closed\n", 2},
+		{"192.168.50.11 TCP 8080", exitDone, "1 mappings closed\n", 2},
+		{"8080-8080 192.168.50.11", exitDone, "1 mappings closed\n", 2},
+		{"2001:db8:50::20 4430", exitDone, "1 mappings closed\n", 2},
+		{"udp 8080", exitNothing, "0 mappings closed\n", 3},
+		{"192.168.50.10 8080", exitNothing, "0 mappings closed\n", 3},
+	} {
+		r := furnish(t)
+		got := r.tool(append([]string{"delete"}, strings.Fields(c.which)...)...)
+		if got != (called{c.status, c.says, ""}) || len(r.table.List()) != c.left {
+			t.Errorf("delete %s = %+v, %d mappings left", c.which, got, len(r.table.List()))
+		}
+		if len(r.firewall.Open()) != c.left {
+			t.Errorf("delete %s: %d open in the firewall", c.which, len(r.firewall.Open()))
+		}
+	}
+}
+
+func TestDeleteRefusesNothing(t *testing.T) {
+	r := furnish(t)
+	if got := r.tool("delete", "--json", "8080"); got.status != exitDone || squeeze(got.stdout) != "{\n\"closed\": 1\n}" {
+		t.Errorf("delete = %+v", got)
+	}
+	r.open(t, portmap.UPnP, portmap.TCP, phone, 8080, 8080, 0, "again")
+}
+
+func TestVeto(t *testing.T) {
+	r := furnish(t)
+	if got := r.tool("veto", "1h", "192.168.50.11"); got != (called{exitDone, "1 mappings closed\n", ""}) {
+		t.Errorf("veto = %+v", got)
+	}
+	ask := portmap.Request{Origin: portmap.NATPMP, Client: phone, Protocol: portmap.TCP, Internal: netip.AddrPortFrom(phone, 9000), Lifetime: time.Hour}
+	if a, err := r.table.Do(t.Context(), ask); err != nil || a.Refusal != portmap.NotAuthorized {
+		t.Errorf("under a veto: %v, %v", a.Refusal, err)
+	}
+	if got := r.tool("explain", "192.168.50.11", "tcp", "9000", "9000"); got.status != exitNo || !strings.Contains(got.stdout, "operator's veto until") {
+		t.Errorf("explain = %+v", got)
+	}
+	if got := r.tool("veto", "60", "udp", "7000-8000"); got != (called{exitDone, "0 mappings closed\n", ""}) {
+		t.Errorf("veto of what is not there = %+v", got)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	r := furnish(t)
+	for _, c := range []struct {
+		ask    string
+		status int
+		want   string
+	}{
+		{"192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
+		{"192.168.50.10 tcp 0 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
+		{"192.168.50.10 udp 40000 4000", exitDone, "answer: granted, external port 40000\nreason: granted\nrule: allow the LAN\nmapping: 40000/UDP -> 192.168.50.10:4000 (NAT-PMP)"},
+		{"192.168.50.10 tcp 8080 5555", exitDone, "answer: granted, external port 8081\nreason: port 8081 instead of 8080: port belongs to somebody else\nrule: allow the LAN\nmapping: 8080/TCP -> 192.168.50.11:8080 (UPnP)"},
+		{"192.168.50.10 tcp 5000 5555", exitDone, "answer: granted, external port 5555\nreason: port 5555 instead of 5000: port is the router's own\nrule: allow the LAN"},
+		{"192.168.50.10 tcp 22 22", exitNo, "answer: refused\nreason: not authorized\nrule: deny the rest"},
+		{"192.168.50.11 tcp 0 8443", exitDone, "answer: granted, external port 8443\nreason: granted\nrule: allow the LAN"},
+		{"192.168.99.10 tcp 5555 5555", exitNo, "answer: refused\nreason: target is not a host on a LAN\nrule: deny the rest"},
+		{"::ffff:192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
+	} {
+		got := r.tool(append([]string{"explain"}, strings.Fields(c.ask)...)...)
+		if got.status != c.status || squeeze(got.stdout) != c.want {
+			t.Errorf("explain %s = %d\n%s\nwant %d\n%s", c.ask, got.status, squeeze(got.stdout), c.status, c.want)
+		}
+	}
+	if n := len(r.table.List()); n != 3 {
+		t.Errorf("explaining left %d mappings, want 3", n)
+	}
+	var v Verdict
+	if err := json.Unmarshal([]byte(r.tool("--json", "explain", "192.168.50.10", "tcp", "22", "22").stdout), &v); err != nil || v.Granted || v.Rule != "deny the rest" {
+		t.Errorf("verdict = %+v, %v", v, err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	r := newRig(t)
+	for _, line := range []string{
+		"", "dance", "list 1", "status 1", "delete", "delete tcp", "delete 0", "delete 70000", "delete -1", "delete 9-8", "delete 80 81",
+		"delete 192.168.50.10 192.168.50.11", "delete tcp udp 80", "delete sctp 80", "delete 80-", "veto", "veto 60", "veto 0 80", "veto soon 80", "veto -5m 80", "veto 1ms 80",
+		"explain", "explain host tcp 1 1", "explain 192.168.50.10 icmp 1 1", "explain 192.168.50.10 tcp 1 0", "explain 192.168.50.10 tcp x 1",
+		"explain 192.168.50.10 tcp 1 65536", "selftest router", "selftest ::1", "selftest 192.168.50.9 x", "--yaml list", "list --yaml",
+	} {
+		got := r.tool(strings.Fields(line)...)
+		if got.status != exitUsage || got.stdout != "" || !strings.Contains(got.stderr, "Usage: miniupnpctl") {
+			t.Errorf("%q = %+v", line, got)
+		}
+	}
+	for _, line := range []string{"-h", "list -h", "--help"} {
+		if got := r.tool(strings.Fields(line)...); got != (called{exitDone, usage, ""}) {
+			t.Errorf("%q = %+v", line, got)
+		}
+	}
+}
+
+func TestToolWithoutADaemon(t *testing.T) {
+	r := &rig{socket: t.TempDir() + "/ctl"}
+	got := r.tool("list")
+	if got.status != exitFault || !strings.Contains(got.stderr, "does not run") {
+		t.Errorf("%+v", got)
+	}
+	l, err := net.Listen("unix", r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for says, reply := range map[string]string{
+		"breaks off: unexpected EOF": `{"entry":{"protocol":"UDP"}}` + "\n" + `{"en`,
+		"breaks off: EOF":            "",
+		"breaks off: invalid":        "what?\n",
+		"out of sorts":               `{"error":"out of sorts","end":true}` + "\n",
+	} {
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				readQuestion(c)
+				c.Write([]byte(reply))
+				c.Close()
+			}
+		}()
+		if got := r.tool("list"); got.status != exitFault || !strings.Contains(got.stderr, says) {
+			t.Errorf("%s: %+v", says, got)
+		}
+	}
+}

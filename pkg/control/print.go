@@ -1,0 +1,206 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+)
+
+// list prints the mappings.
+func (t *tool) list(args []string) (outcome, error) {
+	if err := none(args); err != nil {
+		return 0, err
+	}
+	if t.json {
+		return exitDone, t.listJSON()
+	}
+	w := tabwriter.NewWriter(t.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "PROTO\tEXTERNAL\tCLIENT\tPORT\tHOST\tMAC\tBY\tLEFT\tPACKETS\tBYTES\tDESCRIPTION")
+	err := t.ask(question{Do: doList}, func(a answer) error {
+		if a.Entry != nil {
+			fmt.Fprintln(w, row(a.Entry))
+		}
+		return nil
+	})
+	return exitDone, errors.Join(err, w.Flush())
+}
+
+// listJSON prints an array with one mapping a line.
+func (t *tool) listJSON() error {
+	separator := "["
+	err := t.ask(question{Do: doList}, func(a answer) error {
+		line, err := json.Marshal(a.Entry)
+		fmt.Fprintf(t.stdout, "%s%s", separator, line)
+		separator = ",\n "
+		return err
+	})
+	if separator == "[" { // nothing was printed
+		fmt.Fprint(t.stdout, "[")
+	}
+	fmt.Fprintln(t.stdout, "]")
+	return err
+}
+
+// row words a mapping as a line of the table. What is not known is "-", so
+// that every column but the last is one word.
+func row(e *Entry) string {
+	by := strings.Join(e.Origins, ",")
+	if !e.Enabled {
+		by += "(off)"
+	}
+	left := "forever"
+	if e.Remaining != nil {
+		left = (time.Duration(*e.Remaining) * time.Second).String()
+	}
+	host := e.HostName
+	if e.Gone {
+		host += "(gone)"
+	}
+	description := printable(e.Description)
+	if len(e.Remote) > 0 {
+		description += " [from " + strings.Join(e.Remote, ", ") + "]"
+	}
+	cells := []string{
+		e.Protocol, strconv.Itoa(int(e.ExternalPort)), e.Client.String(), strconv.Itoa(int(e.ClientPort)),
+		host, e.MAC, by, left, count(e.Packets), count(e.Bytes), description,
+	}
+	for i, c := range cells {
+		if c == "" {
+			cells[i] = "-"
+		}
+	}
+	return strings.Join(cells, "\t")
+}
+
+func count(n *uint64) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.FormatUint(*n, 10)
+}
+
+// printable keeps what strangers write from doing anything to a terminal or to
+// the table.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// status prints how the service does.
+func (t *tool) status(args []string) (outcome, error) {
+	if err := none(args); err != nil {
+		return 0, err
+	}
+	s, err := t.service()
+	if err != nil {
+		return 0, err
+	}
+	status := exit(s.External.IsValid() && s.Firewall.Healthy, exitNo)
+	if t.json {
+		return status, t.encode(s)
+	}
+	return status, printStatus(t.stdout, s, time.Now())
+}
+
+// service asks how the service does.
+func (t *tool) service() (Status, error) {
+	var s Status
+	err := t.ask(question{Do: doStatus}, func(a answer) error {
+		if a.Status != nil {
+			s = *a.Status
+		}
+		return nil
+	})
+	return s, err
+}
+
+func printStatus(out io.Writer, s Status, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	line := func(name string, value ...any) { fmt.Fprintf(w, "%s:\t%s", name, fmt.Sprintln(value...)) }
+	line("version", s.Version)
+	line("running", now.Sub(s.Started).Truncate(time.Second))
+	line("protocols", strings.Join(s.Protocols, ", "))
+	if s.External.IsValid() {
+		line("external address", s.External)
+	} else {
+		line("external address", "none")
+	}
+	if s.Note != "" {
+		line("note", s.Note)
+	}
+	for _, l := range s.Uplinks {
+		line("uplink "+l.Name, l)
+	}
+	for _, l := range s.LANs {
+		line("lan "+l.Name, l)
+	}
+	line("firewall", s.Firewall)
+	if s.Firewall.Repairs > 0 {
+		line("repairs", s.Firewall.Repairs, "last", s.Firewall.Repaired.Format(time.DateTime))
+	}
+	line("mappings", s.Mappings, "of", s.Clients, "clients")
+	return w.Flush()
+}
+
+// String words the state of an interface.
+func (l Link) String() string {
+	parts := []string{"down"}
+	if l.Up {
+		parts[0] = "up"
+	}
+	parts = append(parts, words(l.Addresses)...)
+	if len(l.Servers) > 0 {
+		parts = append(parts, "serving "+strings.Join(l.Servers, ", "))
+	}
+	return strings.Join(parts, " ")
+}
+
+func words(addresses []netip.Prefix) []string {
+	var list []string
+	for _, a := range addresses {
+		list = append(list, a.String())
+	}
+	return list
+}
+
+// String words the state of the firewall.
+func (f Firewall) String() string {
+	switch {
+	case f.Healthy:
+		return "chains and jumps stand"
+	case f.Trouble != "":
+		return "broken: " + f.Trouble
+	}
+	return "broken: chains or jumps are missing"
+}
+
+// printVerdict prints the answer and, each on a line of its own, what led to
+// it.
+func printVerdict(out io.Writer, v Verdict) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	if v.Granted {
+		fmt.Fprintf(w, "answer:\tgranted, external port %d\n", v.Port)
+	} else {
+		fmt.Fprintln(w, "answer:\trefused")
+	}
+	fmt.Fprintf(w, "reason:\t%s\n", v.Reason)
+	if v.Rule == "" {
+		v.Rule = "none speaks of it, which allows it"
+	}
+	fmt.Fprintf(w, "rule:\t%s\n", printable(v.Rule))
+	if v.Holder != "" {
+		fmt.Fprintf(w, "mapping:\t%s\n", v.Holder)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,171 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"igdd/pkg/hosts"
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+)
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// Hosts of the LAN.
+var (
+	laptop = addr("192.168.50.10")
+	phone  = addr("192.168.50.11")
+	server = addr("2001:db8:50::20")
+)
+
+// rig is a table with a server for the operator on it.
+type rig struct {
+	table    *portmap.Table
+	firewall *portmaptest.Firewall
+	server   *Server
+	socket   string
+	log      *transcript
+	status   Status
+}
+
+// transcript is a log to look into while others write.
+type transcript struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *transcript) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *transcript) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// rules let the LAN have what AstLinux lets it have.
+var rules = []portmap.Rule{
+	{Allow: true, External: portmap.PortRange{First: 1024, Last: 65535}, Network: addr("192.168.50.0"), Mask: 0xffffff00, Internal: portmap.PortRange{First: 1024, Last: 65535}},
+	{External: portmap.PortRange{Last: 65535}, Network: addr("0.0.0.0"), Internal: portmap.PortRange{Last: 65535}},
+}
+
+// newRig starts table and server; both end with the test.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{firewall: new(portmaptest.Firewall), socket: filepath.Join(t.TempDir(), "ctl"), log: new(transcript)}
+	log := slog.New(slog.NewTextHandler(r.log, nil))
+	r.table = portmap.NewTable(portmap.Options{
+		Policy:   &portmap.Policy{Rules: rules, Secure: true},
+		Firewall: r.firewall,
+		Store:    &portmaptest.Store{},
+		Surroundings: portmap.Surroundings{
+			External: addr("11.22.33.44"),
+			LANs:     []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("2001:db8:50::1/64")},
+			Own:      []netip.Addr{addr("192.168.50.1")},
+			Forwards: []portmap.Forward{{Protocol: portmap.TCP, External: portmap.PortRange{First: 8443, Last: 8443}, Target: netip.AddrPortFrom(phone, 8443)}},
+		},
+		Listening: func(portmap.Protocol) []uint16 { return []uint16{5000} },
+		Committed: func([]portmap.Change, bool) {},
+		Log:       slog.New(slog.DiscardHandler),
+	})
+	r.status = Status{
+		Version: "1.2", Started: time.Now(), Protocols: []string{"NAT-PMP", "PCP"}, External: addr("11.22.33.44"),
+		Uplinks:  []Link{{Name: "wan0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("11.22.33.44/24")}}},
+		LANs:     []Link{{Name: "lan0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}, Servers: []string{"NAT-PMP/PCP"}}},
+		Firewall: Firewall{Healthy: true},
+	}
+	r.server = New(Options{
+		Socket:  r.socket,
+		Desk:    r.table,
+		Status:  func() Status { return r.status },
+		Rule:    func(i int) string { return [...]string{"allow the LAN", "deny the rest"}[i] },
+		Traffic: r.traffic,
+		Hosts: func() (map[netip.Addr]hosts.Host, error) {
+			return map[netip.Addr]hosts.Host{
+				laptop: {Addr: laptop, Hardware: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Name: "laptop", Answers: true},
+			}, nil
+		},
+		Log: log,
+	})
+	run(t, r.table.Run)
+	<-r.table.Started()
+	run(t, r.server.Run)
+	await(t, "the socket", func() bool { return r.tool("status").status == exitDone })
+	return r
+}
+
+// traffic counts a packet of 100 octets for each open port.
+func (r *rig) traffic() (map[portmap.Key]Traffic, error) {
+	counted := make(map[portmap.Key]Traffic)
+	for _, m := range r.firewall.Open() {
+		counted[m.Key] = Traffic{1, 100}
+	}
+	return counted, nil
+}
+
+// run runs f until the test ends.
+func run(t *testing.T, f func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// await waits until something holds.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// open has a client open a port.
+func (r *rig) open(t *testing.T, o portmap.Origin, p portmap.Protocol, client netip.Addr, external, internal uint16, lifetime time.Duration, description string) {
+	t.Helper()
+	a, err := r.table.Do(t.Context(), portmap.Request{
+		Origin: o, Client: client, Protocol: p, Internal: netip.AddrPortFrom(client, internal),
+		External: external, Exact: true, Lifetime: lifetime, Description: description,
+	})
+	if err = errors.Join(err, refusal(a)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func refusal(a portmap.Answer) error {
+	if a.Refusal != portmap.Granted {
+		return errors.New(a.Refusal.String())
+	}
+	return nil
+}
+
+// called is what one call of the tool came to.
+type called struct {
+	status         int
+	stdout, stderr string
+}
+
+// tool calls the tool.
+func (r *rig) tool(args ...string) called {
+	var stdout, stderr strings.Builder
+	status := Main(append([]string{"-s", r.socket}, args...), &stdout, &stderr)
+	return called{status, stdout.String(), stderr.String()}
+}

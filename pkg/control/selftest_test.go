@@ -1,0 +1,113 @@
+package control
+
+import (
+	"encoding/json"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"igdd/pkg/netlab"
+	"igdd/pkg/pcpd"
+	"igdd/pkg/portmap"
+)
+
+// lan is the first LAN of a lab as servers see it.
+type lan struct{ index int }
+
+func (l lan) Name() string             { return "lan0" }
+func (l lan) Index() int               { return l.index }
+func (l lan) Prefixes() []netip.Prefix { return []netip.Prefix{netlab.RouterLAN} }
+
+// newPlayground makes a lab whose router serves NAT-PMP, and returns a way to
+// call the tool there.
+func newPlayground(t *testing.T) (*rig, func(args ...string) called) {
+	t.Helper()
+	lab := netlab.NewLab(t, netlab.Layout{})
+	r := newRig(t)
+	var l *pcpd.Listener
+	err := lab.Router.Do(func() error {
+		device, err := net.InterfaceByName("lan0")
+		if err != nil {
+			return err
+		}
+		l, err = pcpd.New(pcpd.Options{NATPMP: true, Desk: r.table, Log: r.server.Log}).Listen(lan{device.Index})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, l.Serve)
+	return r, func(args ...string) (got called) {
+		lab.Router.Do(func() error { got = r.tool(append([]string{"selftest"}, args...)...); return nil })
+		return got
+	}
+}
+
+func TestSelftestOfAHealthyRouter(t *testing.T) {
+	r, selftest := newPlayground(t)
+	const want = `ok        the daemon answers
+ok        the uplink has an address
+ok        the firewall's chains and jumps stand
+ok        a NAT-PMP client on lan0 gets a port: 192.168.50.254 got port 49351
+ok        its rules are in the kernel
+ok        it gives the port back
+`
+	if got := selftest(); got != (called{exitDone, want, ""}) {
+		t.Errorf("selftest = %+v\nlog: %s", got, r.log)
+	}
+	if got := selftest("192.168.50.77"); got.status != exitDone || !strings.Contains(got.stdout, "192.168.50.77 got port") {
+		t.Errorf("selftest of a client = %+v", got)
+	}
+	r.status.Protocols = []string{"UPnP"}
+	if got := selftest(); got.status != exitDone || !strings.Contains(got.stdout, "left out  a NAT-PMP client gets a port: NAT-PMP is switched off") {
+		t.Errorf("without NAT-PMP = %+v", got)
+	}
+	if n := len(r.table.List()); n != 0 {
+		t.Errorf("%d mappings are left behind", n)
+	}
+}
+
+func TestSelftestSaysWhichStepFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*rig)
+		args  []string
+		says  string
+	}{
+		"no daemon": {func(r *rig) { r.socket += "x" }, nil, "failed    the daemon answers: the daemon does not run"},
+		"no uplink": {func(r *rig) { r.status.External = netip.Addr{} }, nil, "failed    the uplink has an address"},
+		"no chains": {func(r *rig) { r.status.Firewall = Firewall{Trouble: "stopped"} }, nil, "failed    the firewall's chains and jumps stand: broken: stopped"},
+		"deaf": {func(r *rig) {
+			r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")}
+		}, []string{"192.168.50.77"}, "failed    a NAT-PMP client on lan0 gets a port: the daemon does not hear it"},
+		"interface down":  {func(r *rig) { r.status.LANs[0].Up = false }, nil, "failed    a NAT-PMP client on lan0 gets a port: the interface is down"},
+		"nobody's client": {func(*rig) {}, []string{"10.0.0.1"}, "failed    a NAT-PMP client gets a port: 10.0.0.1 is on no LAN"},
+		"veto":            {func(r *rig) { r.tool("veto", "60", "udp", "1-65535") }, nil, "failed    a NAT-PMP client on lan0 gets a port: 192.168.50.254 would be refused: the operator's veto"},
+		"no rules": {func(r *rig) {
+			r.server.Traffic = func() (map[portmap.Key]Traffic, error) { return nil, nil }
+		}, nil, "failed    its rules are in the kernel"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, selftest := newPlayground(t)
+			c.spoil(r)
+			if got := selftest(c.args...); got.status != exitNo || !strings.Contains(got.stdout, c.says) {
+				t.Errorf("selftest = %+v, want %q", got, c.says)
+			}
+			var steps []step
+			text := selftest(append([]string{"--json"}, c.args...)...).stdout
+			if err := json.Unmarshal([]byte(text), &steps); err != nil || len(steps) == 0 {
+				t.Errorf("as JSON: %v: %s", err, text)
+			}
+		})
+	}
+}
+
+func TestLastHost(t *testing.T) {
+	for network, want := range map[string]string{
+		"192.168.50.1/24": "192.168.50.254", "10.0.0.1/8": "10.255.255.254", "192.168.1.1/30": "192.168.1.2", "172.16.5.9/20": "172.16.15.254",
+	} {
+		if got := lastHost(netip.MustParsePrefix(network)); got != addr(want) {
+			t.Errorf("%s: %v, want %s", network, got, want)
+		}
+	}
+}

@@ -1,0 +1,141 @@
+// Package control lets the operator look into the running service and step in:
+// the daemon's Unix socket, and the tool miniupnpctl that speaks to it.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/hosts"
+	"igdd/pkg/portmap"
+)
+
+// DefaultSocket is where the tool looks for the daemon.
+const DefaultSocket = "/var/run/miniupnpd.ctl"
+
+// Ceilings of the server. Whoever comes when all places are taken waits.
+const (
+	maxClients  = 8
+	maxQuestion = 4096 // octets
+	askTime     = 5 * time.Second
+	answerTime  = 30 * time.Second
+	acceptPause = time.Second // after the system had no descriptor left
+)
+
+// Desk is where mappings are decided; portmap.Table is one.
+type Desk interface {
+	// List returns all mappings.
+	List() []*portmap.Mapping
+	// Veto puts v in force and closes what it is against.
+	Veto(ctx context.Context, v portmap.Veto) (closed int, err error)
+	// Explain decides a request without doing it.
+	Explain(ctx context.Context, r portmap.Request) (portmap.Explanation, error)
+}
+
+// Traffic is what the rules of a mapping counted.
+type Traffic struct{ Packets, Bytes uint64 }
+
+// Options are what a Server is made of.
+type Options struct {
+	Socket string
+	Desk   Desk
+	// Status returns how the service does; mappings are counted here.
+	Status func() Status
+	// Rule returns the text of the i-th permission rule in force.
+	Rule func(i int) string
+	// Traffic returns the counters of the mappings that have rules.
+	Traffic func() (map[portmap.Key]Traffic, error)
+	// Hosts returns who is on the LANs.
+	Hosts func() (map[netip.Addr]hosts.Host, error)
+	Log   *slog.Logger
+}
+
+// Server answers the operator's tool.
+type Server struct{ Options }
+
+// New returns a server that listens nowhere yet.
+func New(o Options) *Server { return &Server{o} }
+
+// Run answers until ctx ends. It returns an error if the socket cannot be had,
+// for instance because another process answers there.
+func (s *Server) Run(ctx context.Context) error {
+	l, err := listen(s.Socket)
+	if err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var clients errgroup.Group
+	clients.SetLimit(maxClients)
+	for {
+		c, err := l.AcceptUnix()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return clients.Wait()
+		case err != nil:
+			s.Log.Warn("cannot take the operator's question", "err", err)
+			pause(ctx, acceptPause)
+		default:
+			clients.Go(func() error { s.serve(ctx, c); return nil })
+		}
+	}
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// listen opens the socket, in the place of one that a dead process left. It is
+// removed when the listener is closed.
+func listen(path string) (*net.UnixListener, error) {
+	if err := clearAway(path); err != nil {
+		return nil, err
+	}
+	// What the mode of the socket is when it is bound is the mode of the file:
+	// there is no moment at which others could open it.
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		controlErr := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+		return errors.Join(controlErr, err)
+	}}
+	l, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.UnixListener), nil
+}
+
+// clearAway removes a socket that nobody answers at.
+func clearAway(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is in the way: it is no socket, remove it", path)
+	}
+	c, err := net.DialTimeout("unix", path, askTime)
+	switch {
+	case err == nil:
+		c.Close()
+		return fmt.Errorf("another process answers at %s", path)
+	case errors.Is(err, unix.ECONNREFUSED):
+		return os.Remove(path)
+	}
+	return err
+}
