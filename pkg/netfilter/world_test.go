@@ -132,6 +132,11 @@ func (g guarded) StaticForwards() (forwards []portmap.Forward, err error) {
 	return forwards, err
 }
 
+func (g guarded) Counters() (counts map[portmap.Key]netfilter.Count, err error) {
+	err = g.router.Do(func() (err error) { counts, err = g.Firewall.Counters(); return err })
+	return counts, err
+}
+
 // mapping returns an enabled mapping: mapping(portmap.TCP, 3001, "192.168.50.10:80").
 func mapping(p portmap.Protocol, external uint16, internal string, filters ...portmap.Filter) *portmap.Mapping {
 	return &portmap.Mapping{
