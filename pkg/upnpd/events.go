@@ -51,6 +51,7 @@ type subscription struct {
 type subscriptions struct {
 	// state returns a look at the state variables as they are at one moment.
 	state func() state
+	dial  dialer
 	log   *slog.Logger
 
 	mu      sync.Mutex
@@ -207,7 +208,7 @@ func (s *subscriptions) deliver(sub *subscription) {
 		if len(news) == 0 {
 			return
 		}
-		err := sub.notify(s.ctx, seq, upnp.AppendEvent(nil, news))
+		err := sub.notify(s.ctx, s.dial, seq, upnp.AppendEvent(nil, news))
 		if !s.settle(sub, news, err) {
 			return
 		}

@@ -21,13 +21,16 @@ const deliverWithin = 30 * time.Second
 // errUnknown is a control point that does not know its subscription any more.
 var errUnknown = errors.New("upnpd: subscriber answers 412")
 
+// dialer connects to a subscriber.
+type dialer func(sub *subscription, ctx context.Context, to netip.AddrPort) (net.Conn, error)
+
 // notify sends a message to the first callback that takes it.
-func (sub *subscription) notify(ctx context.Context, seq uint32, body []byte) error {
+func (sub *subscription) notify(ctx context.Context, dial dialer, seq uint32, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, deliverWithin)
 	defer cancel()
 	var err error
 	for _, to := range sub.callbacks {
-		if err = sub.post(ctx, to, seq, body); err == nil || ctx.Err() != nil {
+		if err = sub.post(ctx, dial, to, seq, body); err == nil || ctx.Err() != nil {
 			break
 		}
 	}
@@ -35,9 +38,9 @@ func (sub *subscription) notify(ctx context.Context, seq uint32, body []byte) er
 }
 
 // post sends a message to one callback and waits for its answer, whatever it
-// is. It leaves from the address that was asked, on the same interface.
-func (sub *subscription) post(ctx context.Context, to callback, seq uint32, body []byte) error {
-	c, err := sub.dial(ctx, to.to)
+// is.
+func (sub *subscription) post(ctx context.Context, dial dialer, to callback, seq uint32, body []byte) error {
+	c, err := dial(sub, ctx, to.to)
 	if err != nil {
 		return err
 	}
@@ -50,7 +53,8 @@ func (sub *subscription) post(ctx context.Context, to callback, seq uint32, body
 	return readAnswer(c)
 }
 
-// dial connects to a subscriber.
+// dial connects to a subscriber: from the address that it asked, on the same
+// interface.
 func (sub *subscription) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	local := sub.local
 	if local.IsLinkLocalUnicast() && local.Is6() {

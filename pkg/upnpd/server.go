@@ -84,7 +84,7 @@ func New(o Options) *Server {
 	}
 	s.library = newLibrary(s.faces, s.oldest)
 	s.actions = actions()
-	s.subscriptions = &subscriptions{state: s.state, log: o.Log}
+	s.subscriptions = &subscriptions{state: s.state, dial: (*subscription).dial, log: o.Log}
 	s.changed = make(chan struct{}, 1)
 	return s
 }

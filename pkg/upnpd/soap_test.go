@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 // hosts are the addresses of the vectors, all on one loopback device.
 var hosts = map[string]string{
 	"c1": "192.168.77.10", "c2": "192.168.77.20", "c3": "192.168.78.10", "wan": "45.67.89.1", "wan_other": "45.67.89.200",
-	"gw1": "192.168.77.1", "gw2": "192.168.78.1", "ext": "45.67.89.10", "bcast1": "192.168.77.255",
+	"gw1": "192.168.77.1", "gw2": "192.168.78.1", "ext": "45.67.89.10", "ext2": "45.67.89.11", "bcast1": "192.168.77.255",
 	"c1v6": "2a0a:77:1::10", "c2v6": "2a0a:77:1::20", "gwv6": "2a0a:77:1::1", "wanv6": "2a0a:77:ff::1",
 	"uuid_root": "11111111-2222-3333-4444-555555555500",
 	"uuid_wd":   "11111111-2222-3333-4444-555555555501", "uuid_wcd": "11111111-2222-3333-4444-555555555502",
@@ -68,6 +69,10 @@ type house struct {
 	firewall *portmaptest.Firewall
 	table    *portmap.Table
 	server   *Server
+	around   portmap.Surroundings
+
+	mu     sync.Mutex // guards uplink
+	uplink Uplink
 }
 
 // plan is what a configuration of the vectors differs in from the standard one.
@@ -124,14 +129,14 @@ func planOf(config string) plan {
 // build starts a gateway; it is gone when the test ends.
 func (s street) build(t testing.TB, p plan) *house {
 	t.Helper()
-	h := &house{street: s, firewall: new(portmaptest.Firewall)}
+	h := &house{street: s, firewall: new(portmaptest.Firewall), uplink: p.uplink}
 	quiet := slog.New(slog.DiscardHandler)
-	around := portmap.Surroundings{LANs: s.Prefixes(), Own: []netip.Addr{netip.MustParseAddr(hosts["ext"])}}
+	h.around = portmap.Surroundings{LANs: s.Prefixes(), Own: []netip.Addr{netip.MustParseAddr(hosts["ext"])}}
 	if p.external != "" {
-		around.External = netip.MustParseAddr(p.external)
+		h.around.External = netip.MustParseAddr(p.external)
 	}
 	h.table = portmap.NewTable(portmap.Options{
-		Policy: &p.policy, Firewall: h.firewall, Store: new(portmaptest.Store), Surroundings: around,
+		Policy: &p.policy, Firewall: h.firewall, Store: new(portmaptest.Store), Surroundings: h.around,
 		Listening: func(protocol portmap.Protocol) []uint16 {
 			if protocol == portmap.TCP {
 				return p.taken
@@ -148,9 +153,10 @@ func (s street) build(t testing.TB, p plan) *house {
 	h.server = New(Options{
 		Gateway: upnp.Gateway{UUID: uuid, FriendlyName: "Router", Manufacturer: "igdd", ModelName: "igdd", Pinholes: true},
 		Port:    5555, IPv6: true, Versions: p.versions, Product: "Linux/6 UPnP/1.1 igdd/1", Desk: h.table, Log: quiet,
-		Uplink:  func() Uplink { return p.uplink },
+		Uplink:  h.Uplink,
 		Packets: func(m *portmap.Mapping) (uint64, error) { return uint64(m.Internal.Port()) - 5000, nil },
 	})
+	h.server.subscriptions.dial = s.dialSubscriber
 	var l *Listener
 	if err := s.Do(func() (err error) { l, err = h.server.Listen(s); return err }); err != nil {
 		t.Fatal(err)
@@ -158,6 +164,13 @@ func (s street) build(t testing.TB, p plan) *house {
 	h.run(t, h.table.Run, h.server.Run, l.Serve)
 	<-h.table.Started()
 	return h
+}
+
+// Uplink is how the uplink is now.
+func (h *house) Uplink() Uplink {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.uplink
 }
 
 // run runs parts of the gateway until the test ends, the last first to go.
