@@ -75,7 +75,11 @@ func listen(f family, lan LAN) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pcpd: listen on %s: %w", lan.Name(), err)
 	}
-	udp := socket.(*net.UDPConn)
+	return newConn(socket.(*net.UDPConn), f, lan)
+}
+
+// newConn returns a conn that closes the socket.
+func newConn(udp *net.UDPConn, f family, lan LAN) (*conn, error) {
 	raw, err := udp.SyscallConn()
 	if err != nil {
 		udp.Close()

@@ -54,7 +54,7 @@ func natpmpOpen(r natpmp.Request, client netip.Addr) portmap.Request {
 		Protocol: protocolOf(r.Opcode),
 		Internal: netip.AddrPortFrom(client, r.InternalPort),
 		External: r.SuggestedPort,
-		Lifetime: r.Lifetime,
+		Lifetime: r.Lifetime, KeepDescription: true,
 	}
 }
 

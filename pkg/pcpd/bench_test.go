@@ -1,0 +1,92 @@
+package pcpd
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/pcp"
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+)
+
+// loop is the loopback as if clients were behind it.
+type loop struct{ own []netip.Prefix }
+
+func (loop) Name() string               { return "lo" }
+func (loop) Index() int                 { return 1 }
+func (l loop) Prefixes() []netip.Prefix { return l.own }
+
+// answered is a desk that returns when it has answered.
+type answered struct {
+	*portmap.Table
+	done chan struct{}
+}
+
+func (d answered) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
+	d.Table.Submit(r, func(a portmap.Answer) { answer(a); d.done <- struct{}{} })
+	<-d.done
+	return true
+}
+
+// benchmark hears one datagram again and again and answers it to a socket
+// that nobody reads.
+func benchmark(b *testing.B, packet []byte) {
+	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer sink.Close()
+	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := newConn(udp, ipv4, loop{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.close()
+	lan := netip.MustParsePrefix("127.0.0.1/8")
+	log := slog.New(slog.DiscardHandler)
+	table := portmap.NewTable(portmap.Options{
+		Policy:       &portmap.Policy{Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: 24 * time.Hour},
+		Surroundings: portmap.Surroundings{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan}},
+		Firewall:     new(portmaptest.Firewall), Store: new(portmaptest.Store),
+		Listening: func(portmap.Protocol) []uint16 { return nil },
+		Committed: func([]portmap.Change, bool) {},
+		Log:       log,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- table.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	<-table.Started()
+	desk := answered{table, make(chan struct{}, 1)}
+	l := &Listener{server: New(Options{NATPMP: true, PCP: true, Desk: desk, Log: log}), lan: loop{[]netip.Prefix{lan}}}
+	d := datagram{from: sink.LocalAddr().(*net.UDPAddr).AddrPort(), to: lan.Addr(), payload: packet}
+	b.ReportAllocs()
+	for b.Loop() {
+		l.hear(c, d)
+	}
+}
+
+func BenchmarkAddressRequest(b *testing.B) { benchmark(b, []byte{0, 0}) }
+
+func BenchmarkNATPMPRenewal(b *testing.B) {
+	benchmark(b, natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: 40000, SuggestedPort: 40000, Lifetime: time.Hour}.Append(nil))
+}
+
+func BenchmarkAnnounce(b *testing.B) {
+	benchmark(b, pcp.Request{Client: netip.MustParseAddr("127.0.0.2")}.Append(nil))
+}
+
+func BenchmarkMapRenewal(b *testing.B) {
+	benchmark(b, pcp.Request{
+		Opcode: pcp.Map, Lifetime: time.Hour, Client: netip.MustParseAddr("127.0.0.2"),
+		Mapping: pcp.Mapping{Protocol: 17, InternalPort: 40000, External: netip.AddrPortFrom(netip.IPv4Unspecified(), 40000)},
+	}.Append(nil))
+}
