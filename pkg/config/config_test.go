@@ -1,0 +1,190 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestFlags sets each flag, and demands that nothing else changes.
+func TestFlags(t *testing.T) {
+	for args, change := range map[string]func(*Config){
+		"":                        func(*Config) {},
+		"-t":                      func(c *Config) { c.Check = true },
+		"-d":                      func(c *Config) { c.Foreground = true },
+		"-v":                      func(c *Config) { c.Verbose = 1 },
+		"-v -v":                   func(c *Config) { c.Verbose = 2 },
+		"-vv":                     func(c *Config) { c.Verbose = 2 },
+		"-P /run/p":               func(c *Config) { c.PIDFile = "/run/p" },
+		"-i eth7":                 func(c *Config) { c.WAN, c.WAN6 = []string{"eth7"}, "eth7" },
+		"-I sit1":                 func(c *Config) { c.WAN6 = "sit1" },
+		"-a eth2 -a eth1 -a eth2": func(c *Config) { c.LANs = append(c.LANs, LAN{Interface: "eth2"}) },
+		"-o 11.22.33.44":          func(c *Config) { c.ExternalIP = netip.MustParseAddr("11.22.33.44") },
+		"-o STUN:s.example":       func(c *Config) { c.STUN = "s.example:3478" },
+		"-o STUN:s.example:1":     func(c *Config) { c.STUN = "s.example:1" },
+		"-N":                      func(c *Config) { c.NATPMP, c.PCP = true, true },
+		"-S":                      func(*Config) {},
+		"-S0":                     func(c *Config) { c.Policy.Secure = false },
+		"-4":                      func(c *Config) { c.IPv6 = false },
+		"-1":                      func(c *Config) { c.IGDVersion = V1 },
+		"-p 5000":                 func(c *Config) { c.HTTPPort = 5000 },
+		"-r 600":                  func(*Config) {},
+		"-U":                      func(c *Config) { c.SystemUptime = true },
+		"-B 10 20":                func(c *Config) { c.BitrateDown, c.BitrateUp = 10, 20 },
+		"-u " + strings.Replace(someUUID, "3d", "4d", 1): func(c *Config) { c.Device.UUID = strings.Replace(someUUID, "3d", "4d", 1) },
+		"-s 1":        func(c *Config) { c.Device.Serial = "1" },
+		"-m 2":        func(c *Config) { c.Device.ModelNumber = "2" },
+		"-z -t":       func(c *Config) { c.Device.FriendlyName = "-t" },
+		"-w http://p": func(c *Config) { c.Device.PresentationURL = "http://p" },
+		"-b 9":        func(c *Config) { c.BootID = 9 },
+		"-f /nowhere": func(*Config) {}, // the first counts
+	} {
+		want := defaults(t)
+		change(&want)
+		got, err := parseConf(t, minimal, strings.Fields(args)...)
+		if err != nil || !reflect.DeepEqual(got, &want) {
+			t.Errorf("%q: %v\n got %+v\nwant %+v", args, err, got, want)
+		}
+	}
+}
+
+func TestRuleFlagsFollowTheFile(t *testing.T) {
+	c, err := parseConf(t, minimal+"deny 1 10.0.0.0/8 1\n", "-A", "allow 2 10.0.0.0/8 2", "-A", "deny 3 10.0.0.0/8 3")
+	if want := "deny 1 10.0.0.0/8 1\nallow 2 10.0.0.0/8 2\ndeny 3 10.0.0.0/8 3\n"; err != nil || rulesOf(c) != want {
+		t.Errorf("%v, rules\n%s", err, rulesOf(c))
+	}
+}
+
+func TestFlagsOverrideTheFile(t *testing.T) {
+	c, err := parseConf(t, minimal+"http_port=1\nenable_natpmp=no\nsecure_mode=yes\nforce_igd_desc_v1=no\n", "-p", "2", "-N", "-S0", "-1")
+	if err != nil || c.HTTPPort != 2 || !c.NATPMP || c.Policy.Secure || c.IGDVersion != V1 {
+		t.Errorf("%v, %+v", err, c)
+	}
+}
+
+func TestBadFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"-x":              `unknown option "-x"`,
+		"-dv":             `unknown option "-dv"`,
+		"-S1":             `unknown option "-S1"`,
+		"stray":           `unknown option "stray"`,
+		"-P":              "option -P: a value is missing",
+		"-B 1":            "option -B: a value is missing",
+		"-p x":            `option -p: http_port: "x" is no whole number`,
+		"-A allow":        "option -A: rule",
+		"-a 1.2.3":        "option -a: ",
+		"-o nowhere":      "option -o: ext_ip: ",
+		"-o STUN:":        "option -o: ",
+		"-o STUN:s:x":     "option -o: port of the STUN server: ",
+		"-i a/b":          "option -i: ext_ifname: ",
+		"-b -1":           "option -b: bootid: ",
+		"-c /etc/rc.conf": "not from both",
+	} {
+		c, err := parseConf(t, minimal, strings.Fields(args)...)
+		if err == nil || !strings.HasPrefix(err.Error(), "miniupnpd: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, error %v, want %q", args, c, err, want)
+		}
+		if isUsage := strings.HasPrefix(want, "unknown") || strings.HasSuffix(want, "missing"); err != nil && strings.HasSuffix(err.Error(), usage) != isUsage {
+			t.Errorf("%q: usage or not: %v", args, err)
+		}
+	}
+}
+
+func TestInfo(t *testing.T) {
+	for args, start := range map[string]string{
+		"-h": "usage: miniupnpd ", "--help": "usage: miniupnpd ", "-d -p --help": "usage: miniupnpd ",
+		"--version": "miniupnpd 1.2\n", "version": "miniupnpd 1.2\n", "-d --version": "miniupnpd 1.2\n",
+	} {
+		_, err := Parse(strings.Fields(args))
+		var info Info
+		if !errors.As(err, &info) || !strings.HasPrefix(info.Text("1.2"), start) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	for name := range options {
+		if !strings.Contains(usage, name) && name != "-S" && name != "-r" {
+			t.Errorf("the usage lacks %s", name)
+		}
+	}
+}
+
+func TestWhichFile(t *testing.T) {
+	m := testMachine(t)
+	if _, err := m.parse(nil); err == nil || !strings.Contains(err.Error(), "no external interface") {
+		t.Errorf("no file: %v", err)
+	}
+	if c, err := m.parse([]string{"-i", "eth0", "-a", "eth1"}); err != nil || !c.UPnP {
+		t.Errorf("flags alone: %v, %v", c, err)
+	}
+	if err := os.WriteFile(m.rc, []byte(someService), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := m.parse([]string{"-i", "eth5"}); err != nil || !c.NATPMP || c.WAN[0] != "eth5" {
+		t.Errorf("the default file: %v, %v", c, err)
+	}
+	for _, flag := range []string{"-c", "-f"} {
+		if c, err := m.parse([]string{flag, "/nowhere/file"}); err == nil || !strings.Contains(err.Error(), "/nowhere/file") {
+			t.Errorf("%s: %v, %v", flag, c, err)
+		}
+	}
+	m.rc = write(t, "rc.conf", "exit 1\n")
+	if c, err := m.parse(nil); err == nil || !strings.Contains(err.Error(), m.rc+":") {
+		t.Errorf("a broken default file: %v, %v", c, err)
+	}
+}
+
+func TestSameService(t *testing.T) {
+	for line, same := range map[string]bool{
+		"": true, "allow 1-2 10.0.0.0/8 3-4 \"a\"": true, "secure_mode=no": true, "min_lifetime=600": true, "max_per_host=1": true,
+		"nonsense": true, "http_port=5000": false, "listening_ip=eth2": false, "ext_ifname=eth9": false, "enable_natpmp=yes": false,
+		"ipv6=no": false, "friendly_name=x": false, "lease_file=/x": false, "notify_cmd=/x": false, "pcp_allow_thirdparty=yes": false,
+	} {
+		a, err := parseConf(t, minimal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := parseConf(t, minimal+line+"\n", "-vv")
+		if err != nil || a.SameService(b) != same || b.SameService(a) != same {
+			t.Errorf("%q: %v, want %v", line, err, same)
+		}
+	}
+}
+
+func TestReserved(t *testing.T) {
+	for a, want := range map[string]bool{
+		"0.0.0.0": true, "0.255.255.255": true, "1.0.0.0": false, "9.255.255.255": false, "10.0.0.0": true, "11.0.0.0": false,
+		"100.63.255.255": false, "100.64.0.0": true, "100.127.255.255": true, "100.128.0.0": false, "127.0.0.1": true,
+		"169.254.1.1": true, "172.15.255.255": false, "172.16.0.0": true, "172.31.255.255": true, "172.32.0.0": false,
+		"192.0.0.8": true, "192.0.1.0": false, "192.0.2.1": true, "192.31.196.1": true, "192.52.193.1": true, "192.88.99.1": true,
+		"192.168.255.255": true, "192.169.0.0": false, "192.175.48.1": true, "198.17.255.255": false, "198.18.0.0": true,
+		"198.19.255.255": true, "198.20.0.0": false, "198.51.100.1": true, "203.0.113.1": true, "203.0.114.0": false,
+		"223.255.255.255": false, "224.0.0.1": true, "239.1.1.1": true, "240.0.0.1": true, "255.255.255.255": true,
+		"8.8.8.8": false, "11.22.33.44": false,
+	} {
+		if Reserved(netip.MustParseAddr(a)) != want {
+			t.Errorf("%s: reserved %v, want %v", a, !want, want)
+		}
+	}
+	if Reserved(netip.Addr{}) {
+		t.Error("no address is reserved")
+	}
+}
+
+// TestDefaults pins what an installation that says nothing gets.
+func TestDefaults(t *testing.T) {
+	c := defaults(t)
+	p := c.Policy
+	if p.MaxPerHost != 2048 || p.MaxTotal != 16384 || p.MaxFilters != 16 || !p.Secure || p.MinLifetime != 2*time.Minute || p.MaxLifetime != 24*time.Hour {
+		t.Errorf("policy %+v", p)
+	}
+	if c.NATPMP || c.PCP || !c.UPnP || !c.IPv6 || c.Peer || c.ThirdParty || c.IGDVersion != Both || c.SaveDelay != 200*time.Millisecond || c.Withdraw != 0 {
+		t.Errorf("defaults %+v", c)
+	}
+	if c.NATChain != "MINIUPNPD" || c.ForwardChain != "MINIUPNPD" || c.PostroutingChain != "MINIUPNPD-POSTROUTING" {
+		t.Errorf("chains %q, %q, %q", c.NATChain, c.ForwardChain, c.PostroutingChain)
+	}
+}

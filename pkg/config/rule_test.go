@@ -1,0 +1,171 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"igdd/pkg/portmap"
+)
+
+// lan is the rule for 192.168.101.0/24 that AstLinux writes, but for its ports.
+func lan(externalFirst, externalLast, internalFirst, internalLast uint16) portmap.Rule {
+	return portmap.Rule{
+		Allow:    true,
+		External: portmap.PortRange{First: externalFirst, Last: externalLast},
+		Network:  netip.MustParseAddr("192.168.101.0"), Mask: 0xffffff00,
+		Internal: portmap.PortRange{First: internalFirst, Last: internalLast},
+	}
+}
+
+// single is a rule for one host and equal ports.
+func single(port uint16, host string, mask uint32) portmap.Rule {
+	ports := portmap.PortRange{First: port, Last: port}
+	return portmap.Rule{Allow: true, External: ports, Network: netip.MustParseAddr(host), Mask: mask, Internal: ports}
+}
+
+func TestRulesTaken(t *testing.T) {
+	denied := portmap.Rule{External: portmap.PortRange{Last: 65535}, Network: netip.IPv4Unspecified(), Internal: portmap.PortRange{Last: 65535}}
+	for line, want := range map[string]portmap.Rule{
+		"allow 1024-65535 192.168.101.0/24 1024-65535":              lan(1024, 65535, 1024, 65535),
+		"deny 0-65535 0.0.0.0/0 0-65535":                            denied,
+		"allow 80 192.168.1.1 80":                                   single(80, "192.168.1.1", 0xffffffff),
+		"allow 80 192.168.1.1/32 80":                                single(80, "192.168.1.1", 0xffffffff),
+		"allow 0 192.168.1.1 0":                                     single(0, "192.168.1.1", 0xffffffff),
+		"allow 00080 192.168.1.1 080":                               single(80, "192.168.1.1", 0xffffffff),
+		"allow 80 192.168.1.1/255.255.255.0 80":                     single(80, "192.168.1.1", 0xffffff00),
+		"allow 80 192.168.1.1/255.0.255.0 80":                       single(80, "192.168.1.1", 0xff00ff00),
+		"allow 80 192.168.1.1/0 80":                                 single(80, "192.168.1.1", 0),
+		"allow\t80\t192.168.1.1\t80":                                single(80, "192.168.1.1", 0xffffffff),
+		"  allow  80   192.168.1.1 80 \t":                           single(80, "192.168.1.1", 0xffffffff),
+		"allow 80 192.168.1.1 80 # a comment":                       single(80, "192.168.1.1", 0xffffffff),
+		"allow 80 192.168.1.1 80#c":                                 single(80, "192.168.1.1", 0xffffffff),
+		"allow 80 192.168.1.1 80#c more":                            single(80, "192.168.1.1", 0xffffffff),
+		`allow 80 192.168.1.1 80 ""`:                                single(80, "192.168.1.1", 0xffffffff),
+		"allow 1024-65535 192.168.101.0/24 22":                      lan(1024, 65535, 22, 22),
+		"allow 3000-3000 192.168.101.0/255.255.255.0 65535 # a # b": lan(3000, 3000, 65535, 65535),
+	} {
+		got, err := parseRule(line)
+		if err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", line, got, err, want)
+			continue
+		}
+		if again, err := parseRule(ruleText(got)); err != nil || again != got {
+			t.Errorf("%q is reported as %q, which is %+v, %v", line, ruleText(got), again, err)
+		}
+	}
+}
+
+func TestRulesRefused(t *testing.T) {
+	const tail, head = " 192.168.1.1 80", "allow 80 "
+	for line, reason := range map[string]string{
+		head + "192.168.1.1/33 80":        "mask",
+		head + "192.168.300.1 80":         "address",
+		head + "host.lan 80":              "address",
+		head + "/32 80":                   "address",
+		head + "/ 80":                     "address",
+		head + "0x7f.1.1.1 80":            "address",
+		head + "2001:db8::1 80":           "address",
+		head + "192.168.1.1/32x 80":       "mask",
+		head + "192.168.1.1/-1 80":        "mask",
+		head + "192.168.1.1/ 80":          "mask",
+		head + "192.168.1.1/255.255 80":   "mask",
+		head + "192.168.101/24 80":        "address", // 2.1: 192.168.0.101
+		head + "10/8 80":                  "address", // 2.1: 0.0.0.10, 2.3.11: 255.192.0.0
+		head + "24 80":                    "address",
+		"allow 70000" + tail:              "port",
+		"allow -" + tail:                  "port",
+		"allow 90-80" + tail:              "backwards",
+		"allow 65535-1024" + tail:         "backwards",
+		"allow 1024-" + tail:              "port",
+		"allow -80" + tail:                "port",
+		"allow +80" + tail:                "port",
+		"allow 80 - 90" + tail:            "address",
+		"allow 80-90-100" + tail:          "port",
+		"allow 80" + tail + "-90-100":     "port",
+		"allow 80 192.168.1.1 x":          "port",
+		"ALLOW 80" + tail:                 "neither allow nor deny",
+		"allowed 80" + tail:               "neither allow nor deny",
+		"allow80" + tail:                  "neither allow nor deny",
+		"denyx":                           "neither allow nor deny",
+		"allow":                           "a rule has",
+		"allow 80":                        "a rule has",
+		"deny":                            "a rule has",
+		"allow 80 192.168.1.1":            "a rule has",
+		"allow 80 192.168.1.1 # 80":       "a rule has",
+		"allow 80 192.168.1.1 80 [":       "regex",
+		`allow 80 192.168.1.1 80 "["`:     "regex",
+		`allow 80 192.168.1.1 80 "(?i)a"`: "regex",
+		"allow 80 192.168.1.1 80 a b":     "follows the regex",
+		`allow 80 192.168.1.1 80 "a" b`:   "follows the regex",
+	} {
+		if r, err := parseRule(line); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%q: %+v, error %v, want one about %q", line, r, err, reason)
+		}
+	}
+}
+
+func TestRulesWithRegex(t *testing.T) {
+	for token, cases := range map[string]struct{ matches, others []string }{
+		"foo":                          {[]string{"foo", "My FOO app"}, []string{"", "fo"}},
+		`"^My App"`:                    {[]string{"my app 2"}, []string{"not My App", "first\nMy App"}},
+		"'a b'":                        {[]string{"A B"}, []string{"ab"}},
+		`ab\ cd`:                       {[]string{"ab cd"}, []string{"abcd", `ab\ cd`}},
+		"80":                           {[]string{"port 8080"}, []string{"81"}},
+		`"unterminated a`:              {[]string{"unterminated a"}, []string{`"`}},
+		`"say \"hi\""`:                 {[]string{`say "hi"`}, []string{"say hi"}},
+		`'it\'s'`:                      {[]string{"it's"}, []string{"its"}},
+		`'a"b'`:                        {[]string{`a"b`}, []string{"ab"}},
+		`"a.*z|[[:digit:]]{2}$" # two`: {[]string{"abcz", "x42"}, []string{"42x", "a", "two"}},
+		`"#1"`:                         {[]string{"#1"}, []string{"1"}},
+		`\\`:                           {[]string{`\`}, []string{"/"}},
+	} {
+		r, err := parseRule("deny 1 10.0.0.0/8 2 " + token)
+		if err != nil {
+			t.Errorf("%s: %v", token, err)
+			continue
+		}
+		again, err := parseRule(ruleText(r))
+		if err != nil || again.Description.String() != r.Description.String() && token != `'a"b'` {
+			t.Errorf("%s is reported as %s, %v", token, ruleText(r), err)
+			continue
+		}
+		for _, expr := range []portmap.Rule{r, again} {
+			for _, text := range cases.matches {
+				if !expr.Description.MatchString(text) {
+					t.Errorf("%s (%v) does not match %q", token, expr.Description, text)
+				}
+			}
+			for _, text := range cases.others {
+				if expr.Description.MatchString(text) {
+					t.Errorf("%s (%v) matches %q", token, expr.Description, text)
+				}
+			}
+		}
+	}
+}
+
+func FuzzRule(f *testing.F) {
+	for _, seed := range []string{
+		"allow 1024-65535 192.168.101.0/24 1024-65535", "deny 0-65535 0.0.0.0/0 0-65535", `allow 80 192.168.1.1/255.0.255.0 80 "^My \"App\"" # c`,
+		"allow 80 10/8 80", "allow 80 192.168.1.1 80-90-100", "allow", "", "deny 1 1.1.1.1 1#", `allow 1 1.1.1.1 1 '`, `allow 1 1.1.1.1 1 \`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		r, err := parseRule(line)
+		if err != nil {
+			return
+		}
+		again, err := parseRule(ruleText(r))
+		if err != nil {
+			t.Fatalf("%q is reported as %q: %v", line, ruleText(r), err)
+		}
+		if text := ruleText(again); text != ruleText(r) {
+			t.Errorf("%q is reported as %q, and that as %q", line, ruleText(r), text)
+		}
+		if r.External.First > r.External.Last || r.Internal.First > r.Internal.Last || !r.Network.Is4() {
+			t.Errorf("%q became %+v", line, r)
+		}
+	})
+}
