@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -56,9 +57,24 @@ func newDraft(m machine) *draft {
 	}}
 }
 
+// Bounds of what is kept of a file full of rubbish.
+const (
+	mostWarnings   = 50
+	longestWarning = 300 // octets
+)
+
 // warn notes what was not taken as it stands.
 func (d *draft) warn(where string, err error) {
-	d.Warnings = append(d.Warnings, where+": "+err.Error())
+	w := where + ": " + err.Error()
+	if len(w) > longestWarning {
+		w = strings.ToValidUTF8(w[:longestWarning], "") + "…"
+	}
+	switch n := len(d.Warnings); {
+	case n < mostWarnings:
+		d.Warnings = append(d.Warnings, w)
+	case n == mostWarnings:
+		d.Warnings = append(d.Warnings, "more is wrong than is said here")
+	}
 }
 
 // finish makes the draft complete. Its error says why it cannot be used.

@@ -80,7 +80,7 @@ var options = map[string]option{
 	"-d":  {0, func(d *draft, _ []string) error { d.Foreground = true; return nil }},
 	"-v":  {0, func(d *draft, _ []string) error { d.Verbose++; return nil }},
 	"-vv": {0, func(d *draft, _ []string) error { d.Verbose = 2; return nil }},
-	"-P":  {1, func(d *draft, words []string) error { return (*text)(&d.PIDFile).Set(words[0]) }},
+	"-P":  set("pid_file"),
 	"-i":  set("ext_ifname"),
 	"-I":  set("ext_ifname6"),
 	"-a":  set("listening_ip"),
@@ -102,9 +102,7 @@ var options = map[string]option{
 	"-m": set("model_number"),
 	"-z": set("friendly_name"),
 	"-w": set("presentation_url"),
-	"-b": {1, func(d *draft, words []string) error {
-		return (&number[uint32]{&d.BootID, 0, 1<<31 - 1}).Set(words[0]) // UDA 1.1, section 1.2.2
-	}},
+	"-b": set("bootid"),
 }
 
 func nothing(*draft, []string) error { return nil }

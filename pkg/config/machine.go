@@ -21,14 +21,16 @@ type machine struct {
 	hardware  func(device string) string // address of an interface, "": unknown
 }
 
-// thisMachine is the system as AstLinux lays it out.
-var thisMachine = machine{
-	rc:        "/etc/rc.conf",
-	shell:     []string{"/bin/sh"},
-	release:   "/etc/astlinux-release",
-	blkid:     []string{"/sbin/blkid", "/usr/sbin/blkid"},
-	machineID: "/etc/machine-id",
-	hardware:  hardwareAddress,
+// thisMachine returns the system as AstLinux lays it out.
+func thisMachine() machine {
+	return machine{
+		rc:        "/etc/rc.conf",
+		shell:     []string{"/bin/sh"},
+		release:   "/etc/astlinux-release",
+		blkid:     []string{"/sbin/blkid", "/usr/sbin/blkid"},
+		machineID: "/etc/machine-id",
+		hardware:  hardwareAddress,
+	}
 }
 
 func hardwareAddress(device string) string {
@@ -40,9 +42,13 @@ func hardwareAddress(device string) string {
 }
 
 // releaseName returns the name of the firmware's release, "" if it has none.
-func (m machine) releaseName() string {
-	b, _ := os.ReadFile(m.release)
-	return strings.TrimSpace(string(b))
+func (m machine) releaseName() string { return firstLine(m.release) }
+
+// firstLine returns the first line of a file, "" if it cannot be read.
+func firstLine(path string) string {
+	b, _ := os.ReadFile(path)
+	line, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSpace(line)
 }
 
 // uuid returns a UUID that stays the same on this machine: that of AstLinux's
@@ -58,8 +64,7 @@ func (m machine) uuid(lans []LAN) string {
 			return upnp.UUIDOf(address).String()
 		}
 	}
-	id, _ := os.ReadFile(m.machineID)
-	return upnp.UUIDOf(strings.TrimSpace(string(id))).String()
+	return upnp.UUIDOf(firstLine(m.machineID)).String()
 }
 
 // partition returns the UUID of the file system with this label, "" if there

@@ -11,7 +11,7 @@ import (
 // name, by default /etc/rc.conf. The error is an Info if only information was
 // asked for; any other says what the operator has to mend.
 func Parse(args []string) (*Config, error) {
-	return thisMachine.parse(args)
+	return thisMachine().parse(args)
 }
 
 func (m machine) parse(args []string) (*Config, error) {

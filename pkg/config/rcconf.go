@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,49 +84,55 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	if server := vars["UPNP_STUN_HOST"]; server != "" {
 		check("UPNP_STUN_HOST", d.setSTUN(server))
 	}
-	served := d.listen(vars, check)
+	check("UPNP_LISTEN", d.listen(vars))
 	if allow := vars["UPNP_ALLOW"]; allow != "" {
 		for _, entry := range fields(allow) {
 			check("UPNP_ALLOW", d.addRule(allowed(entry)))
 		}
 	} else {
-		for _, n := range served {
-			check(n.mask, d.allowNetwork(vars[n.address], vars[n.mask]))
+		for _, n := range served(vars) {
+			check(n.address+", "+n.mask, d.allowNetwork(vars[n.address], vars[n.mask]))
 		}
 	}
 	d.Policy.Rules = append(d.Policy.Rules, denyAll)
 }
 
-// listen adds the networks that UPNP_LISTEN names and that are there, and
-// returns them.
-func (d *draft) listen(vars map[string]string, check func(string, error)) []network {
-	named := make(map[string]bool)
-	for _, word := range fields(vars["UPNP_LISTEN"]) {
-		named[word] = true
-	}
-	var served []network
+// served returns the networks that UPNP_LISTEN names and that there are.
+func served(vars map[string]string) []network {
+	listen := fields(vars["UPNP_LISTEN"])
+	var list []network
 	for _, n := range networks {
 		device := vars[n.device]
-		there := device != "" && device != "none" && vars[n.address] != "" && vars[n.mask] != ""
-		if named[n.device] && there {
-			check(n.device, d.addLAN(device))
-			served = append(served, n)
+		isThere := device != "" && device != "none" && vars[n.address] != "" && vars[n.mask] != ""
+		if isThere && slices.Contains(listen, n.device) {
+			list = append(list, n)
 		}
-		delete(named, n.device)
 	}
-	for word := range named {
-		check("UPNP_LISTEN", fmt.Errorf("%q names no network, ignored: it takes INTIF, INT2IF, INT3IF, INT4IF, DMZIF", word))
-	}
-	return served
+	return list
 }
 
-// allowNetwork lets a network have all ports that do not belong to servers.
-func (d *draft) allowNetwork(address, mask string) error {
-	network, bits, err := networkOf(address, mask)
-	if err != nil {
-		return err
+// listen adds the networks that are served. Its error names all words of
+// UPNP_LISTEN that mean nothing.
+func (d *draft) listen(vars map[string]string) error {
+	var errs []error
+	for _, word := range fields(vars["UPNP_LISTEN"]) {
+		if !slices.ContainsFunc(networks, func(n network) bool { return n.device == word }) {
+			errs = append(errs, fmt.Errorf("%q is none of INTIF, INT2IF, INT3IF, INT4IF and DMZIF, ignored", word))
+		}
 	}
-	return d.addRule(fmt.Sprintf("allow 1024-65535 %v/%d 1024-65535", network, bits))
+	for _, n := range served(vars) {
+		errs = append(errs, d.addLAN(vars[n.device]))
+	}
+	return errors.Join(errs...)
+}
+
+// allowNetwork lets a network have all ports that are not reserved to servers.
+func (d *draft) allowNetwork(address, mask string) error {
+	network, err := networkOf(address, mask)
+	if network.IsValid() {
+		err = errors.Join(err, d.addRule(allowed(network.String())))
+	}
+	return err
 }
 
 // denyAll is the last rule of AstLinux.

@@ -13,9 +13,7 @@ func (c *Config) String() string {
 	d.recallSTUN()
 	var b strings.Builder
 	for _, s := range settings {
-		if text := s.place(d).String(); text != "" {
-			fmt.Fprintf(&b, "%s=%s\n", s.key, text)
-		}
+		fmt.Fprintf(&b, "%s=%v\n", s.key, s.place(d))
 	}
 	for _, lan := range c.LANs {
 		fmt.Fprintf(&b, "listening_ip=%v\n", lan)

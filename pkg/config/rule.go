@@ -209,7 +209,5 @@ func maskText(m uint32) string {
 	if n := bits.LeadingZeros32(^m); m == prefixMask(n) {
 		return strconv.Itoa(n)
 	}
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], m)
-	return netip.AddrFrom4(b).String()
+	return dotted(m).String()
 }

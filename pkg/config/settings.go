@@ -58,6 +58,8 @@ var settings = []setting{
 	{"notify_cmd", "UPNP_NOTIFY_CMD", func(d *draft) value { return (*text)(&d.NotifyCmd) }},
 	{"withdraw_after", "UPNP_WITHDRAW_AFTER", func(d *draft) value { return seconds(&d.Withdraw, 0) }},
 	{"dhcp_leases", "UPNP_DHCP_LEASES", func(d *draft) value { return (*text)(&d.DHCPLeases) }},
+	{"pid_file", "", func(d *draft) value { return (*text)(&d.PIDFile) }},
+	{"bootid", "", func(d *draft) value { return &number[uint32]{&d.BootID, 0, 1<<31 - 1} }}, // UDA 1.1, section 1.2.2
 	{"control_socket", "UPNP_CONTROL_SOCKET", func(d *draft) value { return (*text)(&d.ControlSocket) }},
 }
 

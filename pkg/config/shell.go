@@ -36,10 +36,11 @@ func (s shell) read(path string, names []string) (vars map[string]string, compla
 	if err != nil {
 		return nil, nil, err
 	}
-	if f, err := os.Open(path); err != nil { // says it better than a shell
+	switch info, err := os.Stat(path); { // says it better than a shell
+	case err != nil:
 		return nil, nil, err
-	} else if err := f.Close(); err != nil {
-		return nil, nil, err
+	case info.IsDir():
+		return nil, nil, fmt.Errorf("%s is a folder", path)
 	}
 	printed, said, err := s.run(script(path, names))
 	complaints = findComplaints(path, said)

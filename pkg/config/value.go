@@ -64,11 +64,12 @@ func (v *text) Set(s string) error {
 
 func (v *text) String() string { return string(*v) }
 
-// device is the name of a network interface, or a pattern such as "ppp+".
+// device is the name of a network interface, or a pattern such as "ppp+", or
+// none if empty.
 type device string
 
 func (v *device) Set(s string) error {
-	if !isDevice(s) {
+	if s != "" && !isDevice(s) {
 		return fmt.Errorf("%q is no name of an interface", s)
 	}
 	*v = device(s)
