@@ -43,10 +43,6 @@ var query = &Action{
 	Out:  []Argument{{"return", &Variable{Type: String}}},
 }
 
-// IsQuery reports whether the call asks for the state variable that Text of
-// varName names.
-func (c *Call) IsQuery() bool { return c.Action == query }
-
 // ParseCall reads a request to the service's control URL, on a gateway that
 // shows faces up to version highest: the field SOAPACTION and the body. The
 // error is a Fault, ErrNoAction or ErrMustUnderstand.

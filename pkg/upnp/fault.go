@@ -13,7 +13,6 @@ const (
 	InvalidArgs
 	InvalidVar
 	ActionFailed
-	ValueInvalid
 	ValueOutOfRange
 	NotAuthorized
 
@@ -53,7 +52,6 @@ var faults = [...]struct {
 	InvalidArgs:            {402, "Invalid Args"},
 	InvalidVar:             {404, "Invalid Var"},
 	ActionFailed:           {501, "Action Failed"},
-	ValueInvalid:           {600, "Argument Value Invalid"},
 	ValueOutOfRange:        {601, "Argument Value Out of Range"},
 	NotAuthorized:          {606, "Action not authorized"},
 	InactiveStateRequired:  {703, "InactiveConnectionStateRequired"},

@@ -1,12 +1,7 @@
 package upnp
 
-// Services returns the gateway's services. The paths are those of miniupnpd,
-// which clients remember.
-func Services() []*Service {
-	return []*Service{layer3Forwarding, wanCommonInterfaceConfig, wanIPConnection, wanIPv6FirewallControl}
-}
-
-// layer3Forwarding is Layer3Forwarding:1.
+// layer3Forwarding is Layer3Forwarding:1. Here and below the paths are those of
+// miniupnpd, which clients remember.
 var layer3Forwarding = &Service{
 	Name: "Layer3Forwarding", ID: "L3Forwarding1", Version: 1,
 	scpd: "/L3F", Control: "/ctl/L3F", Event: "/evt/L3F",

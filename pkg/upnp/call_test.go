@@ -1,0 +1,201 @@
+package upnp
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+const (
+	wanip  = "urn:schemas-upnp-org:service:WANIPConnection:"
+	wanppp = "urn:schemas-upnp-org:service:WANPPPConnection:1"
+)
+
+// envelope wraps an action as most clients do.
+func envelope(serviceType, action, arguments string) string {
+	return `<?xml version="1.0"?><s:Envelope xmlns:s="` + soapNamespace + `"><s:Body><u:` + action +
+		` xmlns:u="` + serviceType + `">` + arguments + "</u:" + action + "></s:Body></s:Envelope>"
+}
+
+const key = "<NewRemoteHost></NewRemoteHost><NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>"
+
+func TestParseCall(t *testing.T) {
+	plain := envelope(wanip+"2", "DeletePortMapping", key)
+	for _, tt := range []struct {
+		name, action, body string
+		highest, version   Version
+	}{
+		{"plain", `"` + wanip + `2#DeletePortMapping"`, plain, V2, V2},
+		{"no quotes", wanip + "2#DeletePortMapping", plain, V2, V2},
+		{"single quotes", "'" + wanip + "2#DeletePortMapping'", plain, V2, V2},
+		{"version 1 of 2", wanip + "1#DeletePortMapping", envelope(wanip+"1", "DeletePortMapping", key), V2, V1},
+		{"version 1 of 1", wanip + "1#DeletePortMapping", envelope(wanip+"1", "DeletePortMapping", key), V1, V1},
+		{"PPP", wanppp + "#DeletePortMapping", envelope(wanppp, "DeletePortMapping", key), V2, V1},
+		{"prefixed arguments", wanip + "2#DeletePortMapping",
+			strings.NewReplacer("<New", "<u:New", "</New", "</u:New").Replace(plain), V2, V2},
+		{"typed arguments", wanip + "2#DeletePortMapping", envelope(wanip+"2", "DeletePortMapping",
+			`<NewExternalPort xmlns:dt="urn:schemas-microsoft-com:datatypes" dt:dt="ui2">4000</NewExternalPort>`+
+				"<NewProtocol>tcp</NewProtocol><NewRemoteHost/>"), V2, V2},
+		{"header", wanip + "2#DeletePortMapping",
+			strings.Replace(plain, "<s:Body>", `<s:Header><x s:mustUnderstand="0"/></s:Header><s:Body>`, 1), V2, V2},
+	} {
+		c, err := wanIPConnection.ParseCall(tt.action, []byte(tt.body), tt.highest)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if c.Name != "DeletePortMapping" || c.Version != tt.version || c.Text("NewRemoteHost") != "" ||
+			c.Port("NewExternalPort") != 4000 || c.Text("NewProtocol") != "TCP" {
+			t.Errorf("%s: %+v", tt.name, c)
+		}
+	}
+}
+
+func TestParseCallRefuses(t *testing.T) {
+	action := wanip + "2#DeletePortMapping"
+	plain := envelope(wanip+"2", "DeletePortMapping", key)
+	change := func(from, to string) string { return strings.Replace(plain, from, to, 1) }
+	for _, tt := range []struct {
+		name, action, body string
+		highest            Version
+		want               error
+	}{
+		{"no SOAPACTION", "", plain, V2, ErrNoAction},
+		{"no action in it", wanip + "2", plain, V2, ErrNoAction},
+		{"empty action in it", `"` + wanip + `2#"`, plain, V2, ErrNoAction},
+		{"empty body", action, "", V2, InvalidArgs},
+		{"half a body", action, plain[:len(plain)/2], V2, InvalidArgs},
+		{"another document", action, "<html/>", V2, InvalidArgs},
+		{"another envelope", action, change(soapNamespace, "http://www.w3.org/2003/05/soap-envelope"), V2, InvalidArgs},
+		{"no Body", action, strings.ReplaceAll(plain, "s:Body", "s:Head"), V2, InvalidArgs},
+		{"empty Body", action, `<s:Envelope xmlns:s="` + soapNamespace + `"><s:Body/></s:Envelope>`, V2, InvalidArgs},
+		{"mustUnderstand", action, change("<s:Body>", `<s:Header><x s:mustUnderstand="1"/></s:Header><s:Body>`), V2, ErrMustUnderstand},
+		{"another action in the body", wanip + "2#GetStatusInfo", plain, V2, InvalidAction},
+		{"another version in the body", wanip + "1#DeletePortMapping", plain, V2, InvalidAction},
+		{"no namespace in the body", action, change(` xmlns:u="`+wanip+`2"`, ` xmlns:u="x"`), V2, InvalidAction},
+		{"version 3", wanip + "3#DeletePortMapping", envelope(wanip+"3", "DeletePortMapping", key), V2, InvalidAction},
+		{"version 0", wanip + "0#DeletePortMapping", envelope(wanip+"0", "DeletePortMapping", key), V2, InvalidAction},
+		{"version 2 of 1", action, plain, V1, InvalidAction},
+		{"action of version 2 by version 1", wanip + "1#AddAnyPortMapping", envelope(wanip+"1", "AddAnyPortMapping", ""), V2, InvalidAction},
+		{"another service", "urn:schemas-upnp-org:service:Layer3Forwarding:1#GetDefaultConnectionService",
+			envelope("urn:schemas-upnp-org:service:Layer3Forwarding:1", "GetDefaultConnectionService", ""), V2, InvalidAction},
+		{"unknown action", wanip + "2#MakeCoffee", envelope(wanip+"2", "MakeCoffee", ""), V2, InvalidAction},
+		{"optional action", wanip + "2#RequestTermination", envelope(wanip+"2", "RequestTermination", ""), V2, InvalidAction},
+		{"argument missing", action, change("<NewRemoteHost></NewRemoteHost>", ""), V2, InvalidArgs},
+		{"argument twice", action, change("<NewProtocol>", "<NewProtocol>TCP</NewProtocol><NewProtocol>"), V2, InvalidArgs},
+		{"argument with elements", action, change("4000", "<b>4000</b>"), V2, InvalidArgs},
+		{"empty number", action, change("4000", ""), V2, InvalidArgs},
+		{"no number", action, change("4000", "http"), V2, InvalidArgs},
+		{"number and more", action, change("4000", "4000x"), V2, InvalidArgs},
+		{"two numbers", action, change("4000", "40 00"), V2, InvalidArgs},
+		{"hexadecimal", action, change("4000", "0x50"), V2, InvalidArgs},
+		{"plus sign", action, change("4000", "+4000"), V2, InvalidArgs},
+		{"two minus signs", action, change("4000", "--1"), V2, InvalidArgs},
+		{"fraction", action, change("4000", "4000.0"), V2, InvalidArgs},
+		{"other digits", action, change("4000", "٤٠٠٠"), V2, InvalidArgs},
+		{"negative", action, change("4000", "-1"), V2, ValueOutOfRange},
+		{"too large", action, change("4000", "65536"), V2, ValueOutOfRange},
+		{"far too large", action, change("4000", strings.Repeat("9", 400)), V2, ValueOutOfRange},
+		{"no protocol", action, change("TCP", ""), V2, ValueOutOfRange},
+		{"another protocol", action, change("TCP", "SCTP"), V2, ValueOutOfRange},
+	} {
+		if c, err := wanIPConnection.ParseCall(tt.action, []byte(tt.body), tt.highest); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, %v, want %v", tt.name, c, err, tt.want)
+		}
+	}
+}
+
+func TestParseValue(t *testing.T) {
+	for _, tt := range []struct {
+		variable *Variable
+		text     string
+		want     value
+		err      error
+	}{
+		{externalPort, " 04000\n", value{" 04000\n", 4000}, nil},
+		{externalPort, "65535", value{"65535", 65535}, nil},
+		{leaseDuration, "4294967295", value{"4294967295", 4294967295}, nil},
+		{leaseDuration, "4294967296", value{}, ValueOutOfRange},
+		{leaseDuration, "soon", value{}, InvalidArgs},
+		{mappingEnabled, "0", value{"0", 0}, nil},
+		{mappingEnabled, "False", value{"False", 0}, nil},
+		{mappingEnabled, "no", value{"no", 0}, nil},
+		{mappingEnabled, " 1 ", value{" 1 ", 1}, nil},
+		{mappingEnabled, "TRUE", value{"TRUE", 1}, nil},
+		{mappingEnabled, "yes", value{"yes", 1}, nil},
+		{mappingEnabled, "", value{}, InvalidArgs},
+		{mappingEnabled, "maybe", value{}, InvalidArgs},
+		{mappingEnabled, "2", value{}, InvalidArgs},
+		{mappingDescription, " a\nb ", value{" a\nb ", 0}, nil},
+		{connectionType, "ip_routed", value{"IP_Routed", 0}, nil},
+		{connectionType, "Tunnel", value{}, ValueOutOfRange},
+	} {
+		if got, err := tt.variable.parse(tt.text); got != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%s %q: %v, %v, want %v, %v", tt.variable.Name, tt.text, got, err, tt.want, tt.err)
+		}
+	}
+}
+
+func TestParseQuery(t *testing.T) {
+	c, err := wanIPConnection.ParseCall(`"`+controlNamespace+`#QueryStateVariable"`,
+		[]byte(envelope(controlNamespace, "QueryStateVariable", "<u:varName>ConnectionStatus</u:varName>")), V2)
+	if err != nil || c.Name != "QueryStateVariable" || c.Text("varName") != "ConnectionStatus" {
+		t.Fatalf("%v, %v", c, err)
+	}
+	want := envelopeStart + `<u:QueryStateVariableResponse xmlns:u="` + controlNamespace +
+		`"><return>Connected</return></u:QueryStateVariableResponse>` + envelopeEnd
+	if got := string(c.AppendReply(nil, "Connected")); got != want {
+		t.Errorf("answer %s", got)
+	}
+}
+
+// FuzzParseCall wants of every call that is understood an answer that reads
+// back as one.
+func FuzzParseCall(f *testing.F) {
+	f.Add(`"`+wanip+`2#DeletePortMapping"`, []byte(envelope(wanip+"2", "DeletePortMapping", key)))
+	f.Add(`"`+wanip+`1#GetStatusInfo"`, []byte(envelope(wanip+"1", "GetStatusInfo", "")))
+	f.Add("'"+controlNamespace+"#QueryStateVariable'", []byte(envelope(controlNamespace, "QueryStateVariable", "<varName>x</varName>")))
+	f.Add(wanip+"2#AddPortMapping", []byte(envelope(wanip+"2", "AddPortMapping", key)))
+	f.Add("#", []byte("<a/>"))
+	f.Fuzz(func(t *testing.T, action string, body []byte) {
+		c, err := wanIPConnection.ParseCall(action, body, V2)
+		if err != nil {
+			fault := InvalidAction
+			if !errors.As(err, &fault) && err != ErrNoAction && err != ErrMustUnderstand {
+				t.Fatalf("%q, %q: %v", action, body, err)
+			}
+			return
+		}
+		results := make([]string, len(c.Out))
+		for i, v := range c.values {
+			if i < len(results) {
+				results[i] = v.text
+			}
+		}
+		root, err := parseXML(c.AppendReply(nil, results...))
+		if err != nil {
+			t.Fatalf("answer to %q, %q: %v", action, body, err)
+		}
+		answer := root.children[0].children[0]
+		if answer.local != c.Name+"Response" || len(answer.children) != len(results) {
+			t.Fatalf("answer to %q, %q: %v", action, body, answer)
+		}
+		for i, r := range results {
+			if answer.children[i].text != r {
+				t.Fatalf("result %q reads back as %q", r, answer.children[i].text)
+			}
+		}
+	})
+}
+
+func BenchmarkParseCall(b *testing.B) {
+	body := []byte(envelope(wanip+"2", "AddPortMapping", key+"<NewInternalPort>4000</NewInternalPort>"+
+		"<NewInternalClient>192.168.1.2</NewInternalClient><NewEnabled>1</NewEnabled>"+
+		"<NewPortMappingDescription>libtorrent</NewPortMappingDescription><NewLeaseDuration>3600</NewLeaseDuration>"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := wanIPConnection.ParseCall(`"`+wanip+`2#AddPortMapping"`, body, V2); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
