@@ -44,7 +44,7 @@ func parseRC(t testing.TB, text string, args ...string) (*Config, error) {
 func rulesOf(c *Config) string {
 	var b strings.Builder
 	for _, r := range c.Policy.Rules {
-		b.WriteString(ruleText(r) + "\n")
+		b.WriteString(RuleText(r) + "\n")
 	}
 	return b.String()
 }

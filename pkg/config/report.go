@@ -19,7 +19,7 @@ func (c *Config) String() string {
 		fmt.Fprintf(&b, "listening_ip=%v\n", lan)
 	}
 	for _, r := range c.Policy.Rules {
-		fmt.Fprintln(&b, ruleText(r))
+		fmt.Fprintln(&b, RuleText(r))
 	}
 	for _, w := range c.Warnings {
 		fmt.Fprintf(&b, "# warning: %s\n", w)

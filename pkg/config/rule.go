@@ -169,8 +169,8 @@ func compileRegex(expr string) (*regexp.Regexp, error) {
 	return regexp.Compile(caseless + expr)
 }
 
-// ruleText returns the rule in the form that parseRule reads.
-func ruleText(r portmap.Rule) string {
+// RuleText returns a rule as a line of miniupnpd.conf.
+func RuleText(r portmap.Rule) string {
 	action := "deny"
 	if r.Allow {
 		action = "allow"

@@ -50,8 +50,8 @@ func TestRulesTaken(t *testing.T) {
 			t.Errorf("%q: %+v, %v; want %+v", line, got, err, want)
 			continue
 		}
-		if again, err := parseRule(ruleText(got)); err != nil || again != got {
-			t.Errorf("%q is reported as %q, which is %+v, %v", line, ruleText(got), again, err)
+		if again, err := parseRule(RuleText(got)); err != nil || again != got {
+			t.Errorf("%q is reported as %q, which is %+v, %v", line, RuleText(got), again, err)
 		}
 	}
 }
@@ -125,9 +125,9 @@ func TestRulesWithRegex(t *testing.T) {
 			t.Errorf("%s: %v", token, err)
 			continue
 		}
-		again, err := parseRule(ruleText(r))
+		again, err := parseRule(RuleText(r))
 		if err != nil || again.Description.String() != r.Description.String() && token != `'a"b'` {
-			t.Errorf("%s is reported as %s, %v", token, ruleText(r), err)
+			t.Errorf("%s is reported as %s, %v", token, RuleText(r), err)
 			continue
 		}
 		for _, expr := range []portmap.Rule{r, again} {
@@ -157,12 +157,12 @@ func FuzzRule(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := parseRule(ruleText(r))
+		again, err := parseRule(RuleText(r))
 		if err != nil {
-			t.Fatalf("%q is reported as %q: %v", line, ruleText(r), err)
+			t.Fatalf("%q is reported as %q: %v", line, RuleText(r), err)
 		}
-		if text := ruleText(again); text != ruleText(r) {
-			t.Errorf("%q is reported as %q, and that as %q", line, ruleText(r), text)
+		if text := RuleText(again); text != RuleText(r) {
+			t.Errorf("%q is reported as %q, and that as %q", line, RuleText(r), text)
 		}
 		if r.External.First > r.External.Last || r.Internal.First > r.Internal.Last || !r.Network.Is4() {
 			t.Errorf("%q became %+v", line, r)
