@@ -3,7 +3,6 @@ package netfilter
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,8 +23,9 @@ const (
 // Watch calls touched after somebody else touched the firewall, until ctx
 // ends. Our own commands do not count. It costs nothing while nothing happens.
 //
-// What others do during a command of ours, for a millisecond or two, can pass
-// unheard: Healthy has to be asked now and then all the same.
+// What others do while a batch of ours is in the kernel, for a millisecond or
+// two, can pass unheard: Healthy has to be asked now and then all the same.
+// Sync, whose batches take longer, has it asked once after it wrote something.
 func (f *Firewall) Watch(ctx context.Context, touched func()) error {
 	a, err := f.ipv4.alarm()
 	if err != nil {
@@ -34,23 +34,28 @@ func (f *Firewall) Watch(ctx context.Context, touched func()) error {
 	f.mu.Lock()
 	f.alarm = a
 	f.mu.Unlock()
-	heard := make(chan error, 1)
-	go func() { heard <- f.listen(a) }()
-	for a.rings(ctx) {
+	listening, end := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		end(f.listen(a))
+		close(ended)
+	}()
+	for a.rings(listening) {
 		touched()
 	}
 	f.mu.Lock()
 	f.alarm = nil
 	f.mu.Unlock()
 	a.file.Close()
-	if err := <-heard; !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("netfilter: watch the firewall: %w", err)
+	<-ended
+	if ctx.Err() == nil {
+		return fmt.Errorf("netfilter: watch the firewall: %w", context.Cause(listening))
 	}
 	return nil
 }
 
 // listen waits for notices until the alarm is closed. It looks at them only
-// while no command of ours runs: those have taken away their own.
+// while no work of ours is under way, which takes away its own.
 func (f *Firewall) listen(a *alarm) error {
 	for {
 		if err := a.wait(); err != nil {
@@ -61,21 +66,30 @@ func (f *Firewall) listen(a *alarm) error {
 	}
 }
 
-// begin starts a piece of work on the firewall. Notices that came before are
-// about others.
+// begin starts a piece of work on the firewall.
 func (f *Firewall) begin() {
 	f.mu.Lock()
+	f.heed()
+}
+
+// end finishes it.
+func (f *Firewall) end() { f.mu.Unlock() }
+
+// heed tells of notices that came up to now: they are about others.
+func (f *Firewall) heed() {
 	if f.alarm != nil && f.alarm.drain() {
 		f.alarm.ring()
 	}
 }
 
-// end finishes the work and forgets the notices that it caused.
-func (f *Firewall) end() {
+// quietly does what causes notices of its own, and forgets them. Listings by
+// iptables-save cause none.
+func (f *Firewall) quietly(do func()) {
+	f.heed()
+	do()
 	if f.alarm != nil {
 		f.alarm.drain()
 	}
-	f.mu.Unlock()
 }
 
 // alarm is a descriptor that can be read when somebody touched the firewall.

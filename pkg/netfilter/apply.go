@@ -18,9 +18,9 @@ func (f *Firewall) Apply(changes []portmap.Change) error {
 	}
 	b := f.newBatch()
 	d.edits(b)
-	done, err := b.filled().commit()
+	done, err := f.commit(b)
 	if err != nil {
-		if _, undo := done.inverse().commit(); undo != nil {
+		if _, undo := f.commit(done.inverse()); undo != nil {
 			err = errors.Join(err, fmt.Errorf("take back what was done of it: %w", undo))
 		}
 		return fmt.Errorf("netfilter: %w", f.explain(err))
@@ -91,7 +91,11 @@ func (f *Firewall) restore(family *family, views map[*chain]listing, wanted map[
 			written = append(written, c)
 		}
 	}
-	if _, err := b.filled().commit(); err != nil {
+	done, err := f.commit(b)
+	if len(done) > 0 && f.alarm != nil {
+		f.alarm.ring()
+	}
+	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, c := range written {

@@ -111,6 +111,12 @@ func (b batch) commit() (done batch, err error) {
 	return done, nil
 }
 
+// commit carries out a batch.
+func (f *Firewall) commit(b batch) (done batch, err error) {
+	f.quietly(func() { done, err = b.filled().commit() })
+	return done, err
+}
+
 // inForce asks the kernel whether it took a section of rules; one of them is
 // enough. Two mappings to one target share the text of a rule: should that one
 // mislead us here, the count of the chain's rules tells Healthy.

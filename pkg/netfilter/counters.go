@@ -29,11 +29,11 @@ func (f *Firewall) Counters() (map[portmap.Key]Count, error) {
 	f.begin()
 	defer f.end()
 	counts := make(map[portmap.Key]Count)
-	through, err := f.forward.counters()
+	through, err := f.counters(f.forward)
 	if err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
-	translated, err := f.nat.counters()
+	translated, err := f.counters(f.nat)
 	if err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
@@ -56,7 +56,7 @@ func (f *Firewall) Counters() (map[portmap.Key]Count, error) {
 	if f.forward6 == nil {
 		return counts, nil
 	}
-	pinholes, err := f.forward6.counters()
+	pinholes, err := f.counters(f.forward6)
 	if err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
@@ -73,8 +73,10 @@ type counted struct {
 }
 
 // counters lists the chain's rules with what has matched them.
-func (c *chain) counters() ([]counted, error) {
-	lines, err := c.ListWithCounters(c.table, c.name)
+func (f *Firewall) counters(c *chain) ([]counted, error) {
+	var lines []string
+	var err error
+	f.quietly(func() { lines, err = c.ListWithCounters(c.table, c.name) })
 	if err != nil {
 		return nil, fmt.Errorf("list counters of chain %s of table %s: %w", c.name, c.table, err)
 	}

@@ -36,7 +36,7 @@ func (f *Firewall) Setup() error {
 	errs := []error{err}
 	for _, c := range f.chains() {
 		if l, seen := views[c]; seen {
-			errs = append(errs, c.setUp(l, f.wan))
+			f.quietly(func() { errs = append(errs, c.setUp(l, f.wan)) })
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -115,7 +115,7 @@ func (f *Firewall) Teardown() error {
 			b.add(c, c.remove(l)...)
 		}
 	}
-	if _, err := b.filled().commit(); err != nil {
+	if _, err := f.commit(b); err != nil {
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -1,0 +1,133 @@
+package netfilter_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"igdd/pkg/portmap"
+)
+
+func TestOurOwnWorkIsNoAlarm(t *testing.T) {
+	eachVariant(t, func(t *testing.T, r *router) {
+		f := r.firewall(t, options(t))
+		must(t, f.Setup())
+		var touched func() bool
+		must(t, r.Do(func() (err error) { touched, err = f.Alarm(); return err }))
+		one := mapping(portmap.TCP, 3001, "192.168.50.10:80")
+		for _, work := range []struct {
+			name  string
+			do    func() error
+			looks bool // has somebody look at it once more
+		}{
+			{"apply", func() error { return f.Apply(open(one)) }, false},
+			{"sync", func() error { return f.Sync(hundred()) }, true},
+			{"sync again", func() error { return f.Sync(hundred()) }, false},
+			{"setup", f.Setup, false},
+			{"healthy", func() error { _, err := f.Healthy(); return err }, false},
+			{"forwards", func() error { _, err := f.StaticForwards(); return err }, false},
+			{"counters", func() error { _, err := f.Counters(); return err }, false},
+			{"failure", func() error {
+				if f.Apply(closing(one)) == nil {
+					t.Error("a rule that is not there can be deleted")
+				}
+				return nil
+			}, false},
+		} {
+			must(t, work.do())
+			if got := touched(); got != work.looks {
+				t.Errorf("%s: alarm %v", work.name, got)
+			}
+		}
+		for range 2 {
+			r.iptables(t, "-A FORWARD -j DROP")
+			if !touched() {
+				t.Error("others change a rule, and nobody hears of it")
+			}
+			// What others did before our own work is heard as well.
+			r.iptables(t, "-D FORWARD -j DROP")
+			must(t, f.Sync(hundred()))
+			if !touched() {
+				t.Error("what others did before our own work is forgotten")
+			}
+		}
+		if touched() {
+			t.Error("the alarm rings for nothing")
+		}
+		must(t, f.Teardown())
+	})
+}
+
+func TestWatch(t *testing.T) {
+	eachVariant(t, func(t *testing.T, r *router) {
+		f := r.firewall(t, ipv4(t))
+		must(t, f.Sync(hundred()[1:]))
+		want := r.rules(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		mended, ended := make(chan error), make(chan error)
+		go func() {
+			ended <- r.Do(func() error {
+				return f.Watch(ctx, func() {
+					switch ok, err := f.Healthy(); {
+					case err != nil:
+						mended <- err
+					case !ok:
+						mended <- f.Sync(hundred()[1:])
+					}
+				})
+			})
+		}()
+		for range 3 {
+			flushed := func() bool {
+				r.iptables(t, "-t nat -F", "-F")
+				select {
+				case err := <-mended:
+					must(t, err)
+					return true
+				default:
+					return false
+				}
+			}
+			eventually(t, "flushed chains are filled again", flushed)
+		}
+		cancel()
+		for done := false; !done; {
+			select {
+			case err := <-mended:
+				must(t, err)
+			case err := <-ended:
+				must(t, err)
+				done = true
+			}
+		}
+		must(t, f.Sync(hundred()[1:]))
+		wantRules(t, r, want)
+		must(t, f.Teardown())
+	})
+}
+
+// The lock file is made by the first iptables, and may be removed.
+func TestLockFileAppearsLater(t *testing.T) {
+	r := newRouter(t, "legacy")
+	f := r.firewall(t, options(t)) // its check of the kernel has made the lock file
+	must(t, os.Remove(r.lock))
+	touched, err := f.Alarm()
+	must(t, err)
+	for range 2 {
+		must(t, os.WriteFile(filepath.Join(filepath.Dir(r.lock), "other"), nil, 0o600))
+		if touched() {
+			t.Error("any file rings the alarm")
+		}
+		for range 2 {
+			r.iptables(t, "-L")
+			if !touched() {
+				t.Error("no alarm")
+			}
+		}
+		must(t, os.Remove(r.lock))
+		if !touched() {
+			t.Error("the lock file is gone, and nobody hears of it")
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package netfilter_test
+
+import (
+	"fmt"
+	"testing"
+
+	"igdd/pkg/netlab"
+	"igdd/pkg/portmap"
+)
+
+// many returns n mappings.
+func many(n int) []*portmap.Mapping {
+	var list []*portmap.Mapping
+	for i := range n {
+		list = append(list, mapping(portmap.TCP, uint16(10000+i), fmt.Sprintf("192.168.50.%d:%d", 10+i%200, 1000+i)))
+	}
+	return list
+}
+
+// eachCommitter runs a benchmark with both variants and both committers.
+func eachCommitter(b *testing.B, run func(b *testing.B, f guarded)) {
+	for _, variant := range netlab.Variants {
+		for _, committer := range []string{"resident", "alone"} {
+			b.Run(variant+"/"+committer, func(b *testing.B) {
+				r := newRouter(b, variant)
+				f := r.firewall(b, ipv4(b))
+				if committer == "alone" {
+					f.RunAlone()
+				}
+				must(b, f.Setup())
+				run(b, f)
+				must(b, f.Teardown())
+			})
+		}
+	}
+}
+
+// BenchmarkApply opens or closes one mapping while others are present.
+func BenchmarkApply(b *testing.B) {
+	for _, present := range []int{0, 1000, 5000} {
+		b.Run(fmt.Sprint(present), func(b *testing.B) {
+			eachCommitter(b, func(b *testing.B, f guarded) {
+				one := open(mapping(portmap.TCP, 1, "192.168.50.10:80"))
+				must(b, f.Sync(many(present)))
+				for b.Loop() {
+					must(b, f.Apply(one))
+					one[0] = one[0].Inverse()
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkSync fills empty chains with 5,000 mappings.
+func BenchmarkSync(b *testing.B) {
+	eachCommitter(b, func(b *testing.B, f guarded) {
+		all := many(5000)
+		for b.Loop() {
+			must(b, f.Sync(all))
+			b.StopTimer()
+			must(b, f.Sync(nil))
+			b.StartTimer()
+		}
+	})
+}
+
+// BenchmarkRenewal applies a change that alters no rule.
+func BenchmarkRenewal(b *testing.B) {
+	r := newRouter(b, "legacy")
+	f := r.firewall(b, ipv4(b))
+	m := mapping(portmap.TCP, 1, "192.168.50.10:80")
+	renewal := []portmap.Change{{Before: m, After: m}}
+	for b.Loop() {
+		must(b, f.Firewall.Apply(renewal))
+	}
+}
+
+// BenchmarkHealthy looks at 5,000 mappings.
+func BenchmarkHealthy(b *testing.B) {
+	eachCommitter(b, func(b *testing.B, f guarded) {
+		must(b, f.Sync(many(5000)))
+		for b.Loop() {
+			wantHealthy(b, f)
+		}
+	})
+}
