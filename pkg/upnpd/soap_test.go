@@ -126,8 +126,20 @@ func planOf(config string) plan {
 	return p
 }
 
-// build starts a gateway; it is gone when the test ends.
+// build starts a gateway that listens; it is gone when the test ends.
 func (s street) build(t testing.TB, p plan) *house {
+	t.Helper()
+	h := s.furnish(t, p)
+	var l *Listener
+	if err := s.Do(func() (err error) { l, err = h.server.Listen(s); return err }); err != nil {
+		t.Fatal(err)
+	}
+	h.run(t, l.Serve)
+	return h
+}
+
+// furnish starts a gateway that listens nowhere.
+func (s street) furnish(t testing.TB, p plan) *house {
 	t.Helper()
 	h := &house{street: s, firewall: new(portmaptest.Firewall), uplink: p.uplink}
 	quiet := slog.New(slog.DiscardHandler)
@@ -157,11 +169,7 @@ func (s street) build(t testing.TB, p plan) *house {
 		Packets: func(m *portmap.Mapping) (uint64, error) { return uint64(m.Internal.Port()) - 5000, nil },
 	})
 	h.server.subscriptions.dial = s.dialSubscriber
-	var l *Listener
-	if err := s.Do(func() (err error) { l, err = h.server.Listen(s); return err }); err != nil {
-		t.Fatal(err)
-	}
-	h.run(t, h.table.Run, h.server.Run, l.Serve)
+	h.run(t, h.table.Run, h.server.Run)
 	<-h.table.Started()
 	return h
 }
