@@ -143,3 +143,31 @@ func FuzzListener(f *testing.F) {
 		listener(line, false, netip.IPv4Unspecified())
 	})
 }
+
+func TestTrafficIsWhatTheLinkCarried(t *testing.T) {
+	near, far := netlab.New(t, "near"), netlab.New(t, "far")
+	near.Connect(t, "eth0", far, "eth0")
+	near.Address(t, "eth0", netip.MustParsePrefix("192.168.50.1/24"))
+	far.Address(t, "eth0", netip.MustParsePrefix("192.168.50.2/24"))
+	read := func() (got Traffic) {
+		if err := near.Do(func() (err error) { got, err = ReadTraffic("eth0"); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	far.Echo(t, "udp", ":7")
+	before := read()
+	for range 3 {
+		netlab.Probe{Network: "udp", From: near, To: netip.MustParseAddrPort("192.168.50.2:7")}.Arrives(t)
+	}
+	after := read()
+	if sent := after.PacketsSent - before.PacketsSent; sent < 3 {
+		t.Errorf("%d packets sent, want the 3 probes at least", sent)
+	}
+	if received := after.BytesReceived - before.BytesReceived; received < 3*20 {
+		t.Errorf("%d octets received, want 3 replies, each longer than its IP header", received)
+	}
+	if err := near.Do(func() error { _, err := ReadTraffic("eth9"); return err }); err == nil {
+		t.Error("a link that does not exist has counters")
+	}
+}
