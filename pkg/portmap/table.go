@@ -90,6 +90,7 @@ func (t *Table) Run(ctx context.Context) error {
 	t.restore()
 	close(t.started)
 	for {
+		t.wind()
 		select {
 		case <-ctx.Done():
 			t.turnAway()
@@ -101,7 +102,6 @@ func (t *Table) Run(ctx context.Context) error {
 		case <-t.timer.C:
 			t.tick()
 		}
-		t.wind()
 	}
 }
 

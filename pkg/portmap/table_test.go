@@ -3,7 +3,6 @@ package portmap_test
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -43,9 +42,14 @@ func (b *bench) told() []portmap.Refusal {
 
 // newBench starts a table and stops it when the test ends.
 func newBench(t testing.TB, firewall *portmaptest.Firewall, store *portmaptest.Store) *bench {
+	return newBenchWith(t, portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour}, firewall, store)
+}
+
+// newBenchWith is newBench under a policy.
+func newBenchWith(t testing.TB, policy portmap.Policy, firewall *portmaptest.Firewall, store *portmaptest.Store) *bench {
 	b := &bench{firewall: firewall, store: store}
 	b.Table = portmap.NewTable(portmap.Options{
-		Policy:       &portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour},
+		Policy:       &policy,
 		Firewall:     firewall,
 		Store:        store,
 		Surroundings: portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway, gateway6}},
@@ -328,43 +332,5 @@ func TestReadersDoNotWaitForTheKernel(t *testing.T) {
 	<-answered
 	if n, updates := b.Count(); n != 1 || updates != 1 {
 		t.Errorf("count = %d, updates = %d, want 1 and 1", n, updates)
-	}
-}
-
-// TestRandomRequests lets several clients ask at random and compares table,
-// kernel and file after every round.
-func TestRandomRequests(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
-	rng := rand.New(rand.NewPCG(1, 2))
-	for range 200 {
-		var answered sync.WaitGroup
-		for range rng.IntN(20) {
-			c := client(rng.IntN(4))
-			req := open(c, uint16(40000+rng.IntN(8)), time.Duration(rng.IntN(3))*time.Hour)
-			req.Origin = []portmap.Origin{portmap.NATPMP, portmap.PCP, portmap.UPnP}[rng.IntN(3)]
-			req.External = uint16(40000 + rng.IntN(8))
-			req.Exact = req.Origin == portmap.UPnP
-			if rng.IntN(3) == 0 {
-				req.Op = portmap.Close
-				if req.Origin != portmap.UPnP {
-					req.External = 0
-				}
-			}
-			answered.Add(1)
-			b.Submit(req, func(portmap.Answer) { answered.Done() })
-		}
-		answered.Wait()
-		list := b.List()
-		b.agree(t, len(list))
-		owner := make(map[portmap.Key]netip.AddrPort)
-		for i, m := range list {
-			if _, twice := owner[m.Key]; twice {
-				t.Fatalf("%v is mapped twice", m.Key)
-			}
-			owner[m.Key] = m.Internal
-			if at, ok := b.At(i); !ok || at != m {
-				t.Fatalf("mapping %d by index is not that of the list", i)
-			}
-		}
 	}
 }

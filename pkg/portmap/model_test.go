@@ -1,0 +1,467 @@
+package portmap_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+)
+
+// The world of the model: few ports and clients, so that they meet.
+var (
+	modelPorts  = portmap.PortRange{First: 40000, Last: 40009}
+	modelPolicy = portmap.Policy{
+		Rules: []portmap.Rule{
+			{Allow: true, External: modelPorts, Network: gateway.Addr(), Mask: 0xffffff00, Internal: portmap.PortRange{First: 40000, Last: 40004}},
+			{External: portmap.PortRange{Last: 65535}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535}},
+		},
+		Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: time.Hour,
+		MaxPerHost: 5, MaxTotal: 14,
+	}
+	modelPeers = []netip.AddrPort{netip.MustParseAddrPort("9.9.9.9:443"), netip.MustParseAddrPort("9.9.9.9:80")}
+)
+
+// model is the table once more, so simple that it can be read at a glance: it
+// walks all it has for every question.
+type model struct {
+	entries []*entry // in order of creation
+	rests   []rest
+	now     time.Time
+}
+
+// entry is a mapping.
+type entry struct {
+	protocol portmap.Protocol
+	external uint16
+	internal netip.AddrPort
+	holds    []hold
+}
+
+// hold is a claim.
+type hold struct {
+	by     portmap.Origin
+	remote netip.AddrPort
+	ends   time.Time
+	nonce  portmap.Nonce
+	free   bool // any nonce will do
+}
+
+// rest is a port that PCP gave up.
+type rest struct {
+	protocol portmap.Protocol
+	external uint16
+	host     netip.Addr
+	ends     time.Time
+}
+
+func (e *entry) hold(by portmap.Origin, remote netip.AddrPort) *hold {
+	for i := range e.holds {
+		if e.holds[i].by == by && e.holds[i].remote == remote {
+			return &e.holds[i]
+		}
+	}
+	return nil
+}
+
+// release takes holds away, and the entry with the last of them.
+func (m *model) release(e *entry, which func(hold) bool) {
+	pcp := slices.ContainsFunc(e.holds, func(h hold) bool { return h.by == portmap.PCP })
+	e.holds = slices.DeleteFunc(e.holds, which)
+	if len(e.holds) > 0 {
+		return
+	}
+	m.entries = slices.DeleteFunc(m.entries, func(o *entry) bool { return o == e })
+	if pcp {
+		pause := map[portmap.Protocol]time.Duration{portmap.UDP: 2 * time.Minute, portmap.TCP: 10 * time.Minute}[e.protocol]
+		m.rests = slices.DeleteFunc(m.rests, func(r rest) bool { return r.protocol == e.protocol && r.external == e.external })
+		m.rests = append(m.rests, rest{e.protocol, e.external, e.internal.Addr(), m.now.Add(pause)})
+	}
+}
+
+// pass lets time go by until now, ending one hold after another.
+func (m *model) pass(now time.Time) {
+	for {
+		var next time.Time
+		for _, e := range m.entries {
+			for _, h := range e.holds {
+				if !h.ends.IsZero() && !h.ends.After(now) && (next.IsZero() || h.ends.Before(next)) {
+					next = h.ends
+				}
+			}
+		}
+		if next.IsZero() {
+			break
+		}
+		m.now = next
+		for _, e := range slices.Clone(m.entries) {
+			m.release(e, func(h hold) bool { return h.ends.Equal(next) })
+		}
+	}
+	m.now = now
+	m.rests = slices.DeleteFunc(m.rests, func(r rest) bool { return !r.ends.After(now) })
+}
+
+func (m *model) at(p portmap.Protocol, external uint16) *entry {
+	for _, e := range m.entries {
+		if e.protocol == p && e.external == external {
+			return e
+		}
+	}
+	return nil
+}
+
+func (m *model) leadingTo(p portmap.Protocol, to netip.AddrPort) []*entry {
+	var list []*entry
+	for _, e := range m.entries {
+		if e.protocol == p && e.internal.Addr() == to.Addr() && (to.Port() == 0 || e.internal.Port() == to.Port()) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// kept reports whether NAT-PMP or a rest keeps the port from a host; from
+// everybody for the zero Addr.
+func (m *model) kept(p portmap.Protocol, external uint16, host netip.Addr) bool {
+	twin := m.at(portmap.TCP+portmap.UDP-p, external)
+	if twin != nil && twin.hold(portmap.NATPMP, netip.AddrPort{}) != nil && twin.internal.Addr() != host {
+		return true
+	}
+	return slices.ContainsFunc(m.rests, func(r rest) bool { return r.protocol == p && r.external == external && r.host != host })
+}
+
+// sought returns the ports that a client gets which does not get its own.
+func (m *model) sought(p portmap.Protocol) []uint16 {
+	var list []uint16
+	for port := modelPorts.First; port <= modelPorts.Last; port++ {
+		if m.at(p, port) == nil && !m.kept(p, port, netip.Addr{}) {
+			list = append(list, port)
+		}
+	}
+	return list
+}
+
+// verdict is what the model says to a request: a refusal, or what it may be
+// granted on.
+type verdict struct {
+	refusal  portmap.Refusal
+	entry    *entry   // holds on to it
+	external []uint16 // or makes a new one on one of these ports
+}
+
+func no(r portmap.Refusal) verdict { return verdict{refusal: r} }
+
+// open judges a request for a mapping.
+func (m *model) open(req portmap.Request) verdict {
+	targets := m.leadingTo(req.Protocol, req.Internal)
+	switch {
+	case req.Remote.IsValid():
+		for _, e := range targets {
+			if h := e.hold(portmap.PCP, req.Remote); h != nil {
+				return proven(e, h, req)
+			}
+		}
+		if len(targets) > 0 {
+			return m.share(targets, req)
+		}
+	case req.Origin == portmap.UPnP:
+		if e := m.at(req.Protocol, req.External); e != nil {
+			alone := len(e.holds) == 1 && e.hold(portmap.UPnP, netip.AddrPort{}) != nil
+			fits := e.internal.Addr() == req.Client && (e.internal == req.Internal || alone)
+			switch {
+			case fits && mayLead(req):
+				return verdict{entry: e}
+			case fits && req.Exact:
+				return no(portmap.NotAuthorized)
+			case req.Exact:
+				return no(portmap.Conflict)
+			}
+		}
+		if !req.Exact && len(targets) > 0 {
+			return verdict{entry: targets[0]}
+		}
+	case len(targets) > 0:
+		e := targets[0]
+		if req.Exact && e.external != req.External {
+			return no(portmap.Conflict)
+		}
+		if h := e.hold(portmap.PCP, netip.AddrPort{}); h != nil && req.Origin == portmap.PCP {
+			return proven(e, h, req)
+		}
+		return verdict{entry: e}
+	}
+	return m.create(req)
+}
+
+// mayLead reports whether the rules allow the internal port.
+func mayLead(req portmap.Request) bool { return req.Internal.Port() <= 40004 }
+
+func proven(e *entry, h *hold, req portmap.Request) verdict {
+	if !h.free && h.nonce != req.Nonce {
+		return no(portmap.NotAuthorized)
+	}
+	return verdict{entry: e}
+}
+
+// share lets a flow have the port of a mapping that leads to its source.
+func (m *model) share(targets []*entry, req portmap.Request) verdict {
+	for _, e := range targets {
+		if e.external == req.External {
+			return verdict{entry: e}
+		}
+	}
+	if req.External != 0 {
+		return no(portmap.Conflict)
+	}
+	return verdict{entry: targets[0]}
+}
+
+// create judges a request for a new mapping.
+func (m *model) create(req portmap.Request) verdict {
+	owned := 0
+	for _, e := range m.entries {
+		if e.internal.Addr() == req.Client {
+			owned++
+		}
+	}
+	switch {
+	case len(m.entries) >= modelPolicy.MaxTotal:
+		return no(portmap.TableFull)
+	case owned >= modelPolicy.MaxPerHost:
+		return no(portmap.QuotaExceeded)
+	case !mayLead(req):
+		return no(portmap.NotAuthorized)
+	}
+	wish := cmp.Or(req.External, req.Internal.Port())
+	exact := req.External != 0 && (req.Exact || req.Remote.IsValid())
+	switch {
+	case modelPorts.Contains(wish) && m.at(req.Protocol, wish) == nil && !m.kept(req.Protocol, wish, req.Client):
+		return verdict{external: []uint16{wish}}
+	case exact && !modelPorts.Contains(wish):
+		return no(portmap.NotAuthorized)
+	case exact:
+		return no(portmap.Conflict)
+	}
+	if list := m.sought(req.Protocol); len(list) > 0 {
+		return verdict{external: list}
+	}
+	return no(portmap.NoPorts)
+}
+
+// grant notes what was granted.
+func (m *model) grant(req portmap.Request, v verdict, external uint16) time.Duration {
+	e := v.entry
+	if e == nil {
+		e = &entry{protocol: req.Protocol, external: external}
+		m.entries = append(m.entries, e)
+	}
+	e.internal = req.Internal
+	lifetime := req.Lifetime
+	if req.Origin != portmap.UPnP {
+		lifetime = min(lifetime, modelPolicy.MaxLifetime)
+	}
+	if req.Origin == portmap.PCP {
+		lifetime = max(lifetime, modelPolicy.MinLifetime)
+	}
+	h := e.hold(req.Origin, req.Remote)
+	if h == nil {
+		e.holds = append(e.holds, hold{by: req.Origin, remote: req.Remote})
+		h = &e.holds[len(e.holds)-1]
+	} else if req.Remote.IsValid() {
+		lifetime = max(lifetime, h.ends.Sub(m.now))
+	}
+	h.nonce, h.free, h.ends = req.Nonce, req.Origin != portmap.PCP, time.Time{}
+	if lifetime > 0 {
+		h.ends = m.now.Add(lifetime)
+	}
+	return lifetime
+}
+
+// close carries out a delete and returns the answer.
+func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
+	ours := func(h hold) bool { return h.by == req.Origin && !h.remote.IsValid() }
+	if req.Origin == portmap.UPnP {
+		e := m.at(req.Protocol, req.External)
+		switch {
+		case e == nil:
+			return portmap.NotFound, 0
+		case e.internal.Addr() != req.Client || !slices.ContainsFunc(e.holds, ours):
+			return portmap.NotAuthorized, 0
+		}
+		m.release(e, ours)
+		return portmap.Granted, 1
+	}
+	for _, e := range m.leadingTo(req.Protocol, req.Internal) {
+		h := e.hold(req.Origin, netip.AddrPort{})
+		if h == nil || !h.free && h.nonce != req.Nonce {
+			r = portmap.NotAuthorized
+			continue
+		}
+		m.release(e, ours)
+		closed++
+	}
+	return r, closed
+}
+
+// check compares an answer with the model and follows it.
+func (m *model) check(req portmap.Request, a portmap.Answer) error {
+	if req.Op == portmap.Close {
+		if r, closed := m.close(req); a.Refusal != r || a.Closed != closed {
+			return fmt.Errorf("%v, %d closed, want %v, %d", a.Refusal, a.Closed, r, closed)
+		}
+		return nil
+	}
+	v := m.open(req)
+	if a.Refusal != v.refusal {
+		return fmt.Errorf("%v, want %v", a.Refusal, v.refusal)
+	}
+	if a.Refusal != portmap.Granted {
+		return nil
+	}
+	if v.entry != nil {
+		v.external = []uint16{v.entry.external}
+	}
+	if !slices.Contains(v.external, a.Mapping.External) {
+		return fmt.Errorf("granted %v, want one of %v", a.Mapping.Key, v.external)
+	}
+	if lifetime := m.grant(req, v, a.Mapping.External); a.Lifetime != lifetime {
+		return fmt.Errorf("granted for %v, want %v", a.Lifetime, lifetime)
+	}
+	return nil
+}
+
+// lines prints the model in the form of print.
+func (m *model) lines() []string {
+	var lines []string
+	for _, e := range m.entries {
+		line := fmt.Sprintf("%d/%v to %v", e.external, e.protocol, e.internal)
+		for _, h := range e.holds {
+			line += fmt.Sprintf(" [%v %v %v %v]", h.by, h.remote, h.ends.Unix(), h.nonce[0])
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// print prints mappings for comparison with the model.
+func print(list []*portmap.Mapping) []string {
+	var lines []string
+	for _, e := range list {
+		line := fmt.Sprintf("%v to %v", e.Key, e.Internal)
+		for _, h := range e.Claims {
+			line += fmt.Sprintf(" [%v %v %v %v]", h.Origin, h.Remote, h.Expires.Unix(), h.Nonce[0])
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// invent makes up a request.
+func invent(rng *rand.Rand) portmap.Request {
+	c := client(rng.IntN(4))
+	req := portmap.Request{
+		Origin: []portmap.Origin{portmap.NATPMP, portmap.PCP, portmap.UPnP}[rng.IntN(3)],
+		Client: c, Protocol: []portmap.Protocol{portmap.TCP, portmap.UDP}[rng.IntN(2)],
+		Internal: netip.AddrPortFrom(c, uint16(40000+rng.IntN(6))),
+		Lifetime: time.Duration(rng.IntN(90*60)+1) * time.Second,
+	}
+	if rng.IntN(3) > 0 {
+		req.External = uint16(39999 + rng.IntN(12))
+	}
+	switch req.Origin {
+	case portmap.PCP:
+		req.Nonce = portmap.Nonce{byte(c.As4()[3]) + byte(rng.IntN(8)/7)} // now and then a wrong one
+		req.Exact = req.External != 0 && rng.IntN(4) == 0
+		if rng.IntN(3) == 0 {
+			req.Remote, req.Exact = modelPeers[rng.IntN(len(modelPeers))], false
+			return req
+		}
+	case portmap.UPnP:
+		req.External = cmp.Or(req.External, 40000)
+		req.Exact = rng.IntN(3) > 0
+		if rng.IntN(8) == 0 {
+			req.Lifetime = 0
+		}
+	}
+	if rng.IntN(3) == 0 {
+		req.Op = portmap.Close
+		if req.Origin != portmap.UPnP {
+			req.External = 0
+		}
+		if req.Origin == portmap.NATPMP && rng.IntN(4) == 0 {
+			req.Internal = netip.AddrPortFrom(c, 0)
+		}
+	}
+	return req
+}
+
+// TestModel sends random requests of all protocols from several clients, in
+// batches, with time passing, firewalls flushed and the table restarted
+// between them, and compares every answer with the model, and then table,
+// kernel and file.
+func TestModel(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { play(t, rand.New(rand.NewPCG(seed, 0))) })
+		})
+	}
+}
+
+func play(t *testing.T, rng *rand.Rand) {
+	store := &portmaptest.Store{}
+	b, m := newBenchWith(t, modelPolicy, &portmaptest.Firewall{}, store), new(model)
+	granted := 0
+	for round := range 300 {
+		switch rng.IntN(20) {
+		case 0:
+			b.firewall.Flush()
+			b.Resync(context.Background())
+		case 1:
+			b.stop()
+			b = newBenchWith(t, modelPolicy, &portmaptest.Firewall{}, store)
+			m.rests = nil
+			for _, e := range m.entries {
+				for i := range e.holds {
+					e.holds[i].free = true
+				}
+			}
+		}
+		time.Sleep(time.Duration(rng.IntN(600)) * time.Second)
+		synctest.Wait()
+		m.pass(time.Now())
+		requests := make([]portmap.Request, rng.IntN(20))
+		answers := make([]portmap.Answer, len(requests))
+		var answered sync.WaitGroup
+		for i := range requests {
+			requests[i] = invent(rng)
+			answered.Add(1)
+			b.Submit(requests[i], func(a portmap.Answer) { answers[i] = a; answered.Done() })
+		}
+		answered.Wait()
+		for i, req := range requests {
+			if err := m.check(req, answers[i]); err != nil {
+				t.Fatalf("round %d: %+v: %v", round, req, err)
+			}
+			if req.Op == portmap.Open && answers[i].Refusal == portmap.Granted {
+				granted++
+			}
+		}
+		if got, want := print(b.List()), m.lines(); !slices.Equal(got, want) {
+			t.Fatalf("round %d at %v: the table holds\n%q, want\n%q", round, time.Now().Unix(), got, want)
+		}
+		b.agree(t, len(m.entries))
+	}
+	if granted < 300 {
+		t.Errorf("only %d requests were granted", granted)
+	}
+	b.stop()
+}
