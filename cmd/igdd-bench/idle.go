@@ -12,10 +12,17 @@ import (
 // How long a daemon without clients is watched, after it has said hello to its
 // LAN.
 const (
-	settle    = 5 * time.Second
-	watch     = 5 * time.Minute
-	quickTime = 30 * time.Second
+	settle     = 5 * time.Second
+	longWatch  = 5 * time.Minute
+	quickWatch = 30 * time.Second
 )
+
+func (b *bench) idleTime() time.Duration {
+	if b.quick {
+		return quickWatch
+	}
+	return longWatch
+}
 
 // watched is what a daemon did while nobody wanted anything of it.
 type watched struct {
@@ -56,16 +63,12 @@ func (b *bench) watch(d daemon) (w watched) {
 		return watched{err: err}
 	}
 	defer p.stop()
-	duration := watch
-	if b.quick {
-		duration = quickTime
-	}
 	time.Sleep(settle)
 	before := p.switches()
 	select {
 	case <-p.ended:
 		return watched{err: fmt.Errorf("the daemon ended: %s", l.lastWords())}
-	case <-time.After(duration):
+	case <-time.After(b.idleTime()):
 	}
 	return watched{wakeups: p.switches() - before, memory: p.resident()}
 }

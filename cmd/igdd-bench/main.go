@@ -61,6 +61,7 @@ func (b *bench) run() error {
 	waitIdle()
 	fmt.Printf("%d s in all, %d TCP connections.\n\n", int(time.Since(begin).Seconds()), connections.Load())
 	b.table.write(os.Stdout, b.daemons)
+	fmt.Printf(legend, b.idleTime(), settle)
 	b.table.writeFaults(os.Stdout)
 	return nil
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // key tells cells of the table apart.
@@ -74,15 +76,16 @@ func ratio(u unit, theirs, ours *cell) string {
 
 // write prints the rows of the table that have been measured.
 func (t results) write(w io.Writer, daemons []daemon) {
-	fmt.Fprint(w, "| row | present | unit |")
+	head, under := "| row | present | unit |", "| --- | ---: | --- |"
 	for _, d := range daemons {
-		fmt.Fprintf(w, " %s |", d.name)
+		head += " " + d.name + " |"
+		under += " ---: |"
 	}
-	fmt.Fprint(w, " ratio |\n| --- | ---: | --- | ")
-	for range daemons {
-		fmt.Fprint(w, "---: | ")
+	if len(daemons) > 1 {
+		head += " ratio |"
+		under += " ---: |"
 	}
-	fmt.Fprint(w, "---: |\n")
+	fmt.Fprintf(w, "%s\n%s\n", head, under)
 	for _, r := range rows {
 		for _, n := range r.present {
 			t.writeRow(w, r, n, daemons)
@@ -91,35 +94,47 @@ func (t results) write(w io.Writer, daemons []daemon) {
 }
 
 func (t results) writeRow(w io.Writer, r row, n int, daemons []daemon) {
-	cells := make([]*cell, len(daemons))
-	known := false
-	for i, d := range daemons {
-		cells[i] = t[key{r.name, n, d.name}]
-		known = known || cells[i] != nil
+	line := fmt.Sprintf("| %s | %d | %s |", r.what, n, r.unit.name)
+	var cells []*cell
+	for _, d := range daemons {
+		c := t[key{r.name, n, d.name}]
+		cells = append(cells, c)
+		line += fmt.Sprintf(" %v |", c)
 	}
-	if !known {
+	if !slices.ContainsFunc(cells, func(c *cell) bool { return c != nil }) {
 		return
 	}
-	fmt.Fprintf(w, "| %s | %d | %s |", r.what, n, r.unit.name)
-	for _, c := range cells {
-		fmt.Fprintf(w, " %v |", c)
+	if len(daemons) > 1 {
+		line += " " + ratio(r.unit, cells[0], cells[1]) + " |"
 	}
-	fmt.Fprintf(w, " %s |\n", ratio(r.unit, cells[0], cells[len(cells)-1]))
+	fmt.Fprintln(w, line)
 }
 
-// writeFaults says once why cells are empty.
+// writeFaults says why cells are empty: each fault once, with its rows.
 func (t results) writeFaults(w io.Writer) {
-	var lines []string
+	names := make(map[string][]string)
 	for k, c := range t {
 		for _, fault := range c.faults {
-			lines = append(lines, fmt.Sprintf("* %s, %s with %d: %s\n", k.daemon, k.row, k.present, fault))
+			text := fmt.Sprintf("%s with %d: %s", k.daemon, k.present, fault)
+			if !slices.Contains(names[text], k.row) {
+				names[text] = append(names[text], k.row)
+			}
 		}
 	}
-	slices.Sort(lines)
-	for _, line := range slices.Compact(lines) {
-		fmt.Fprint(w, line)
+	for _, text := range slices.Sorted(maps.Keys(names)) {
+		slices.Sort(names[text])
+		fmt.Fprintf(w, "\nFailed: %s (%s)\n", text, strings.Join(names[text], ", "))
 	}
 }
+
+// legend says what the figures are.
+const legend = `
+A value is the median of the rounds, with their span in brackets; a time for one client is the median of a round's
+operations (p50). The ratio says how many times better igdd is. Each round starts the daemon anew on a router that
+has just booted, with the mappings in its lease file. Wake-ups and memory without clients are those of %v, after %v.
+Memory counts the children as well. miniupnpd closes every HTTP connection, whatever the client wants. "All that
+follow": the first of a row of ports that other hosts have.
+`
 
 // median returns the middle of values, the upper one of two.
 func median(values []float64) float64 {

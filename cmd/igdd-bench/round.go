@@ -59,8 +59,8 @@ func p50(times int, o operation) func(*round) (float64, error) {
 		defer c.close()
 		c.web.keep = o.keep
 		first := r.take(times)
-		defer r.undo(o, first, c)
 		var took []float64
+		defer func() { o.undo(c, first, len(took)) }()
 		for begin := time.Now(); len(took) < times && (len(took) == 0 || time.Since(begin) < rowLimit); {
 			d, err := o.once(c, first+uint16(len(took)))
 			if err != nil {
@@ -84,8 +84,8 @@ func rate(times int, o operation) func(*round) (float64, error) {
 				return 0, err
 			}
 			defer all[i].close()
+			defer o.undo(all[i], first+uint16(i*times), times)
 		}
-		defer r.undo(o, first, all...)
 		var busy errgroup.Group
 		begin := time.Now()
 		for i, c := range all {
@@ -103,20 +103,16 @@ func rate(times int, o operation) func(*round) (float64, error) {
 	}
 }
 
-// undo deletes what an operation has left behind, so that as many mappings are
-// present as before it. miniupnpd deletes other hosts' mappings as well: then
-// the first request has done it all.
-func (r *round) undo(o operation, first uint16, all ...*client) {
+// undo deletes the mappings that an operation has left behind, in the one way
+// in which miniupnpd is quick at it.
+func (o operation) undo(c *client, first uint16, n int) {
 	if !o.leaves {
 		return
 	}
-	for _, c := range all {
-		c.web.close()
-		c.web.keep = false
-		if err := c.upnpDeleteAll(first, r.port-1); err != nil {
-			if err != notFound {
-				fmt.Fprintln(os.Stderr, "mappings stay behind:", err)
-			}
+	c.web.keep = true
+	for port := range uint16(n) {
+		if err := c.upnpDelete(first + port); err != nil {
+			fmt.Fprintf(os.Stderr, "port %d stays behind: %v\n", first+port, err)
 			return
 		}
 	}
@@ -131,7 +127,7 @@ func (r *round) memory() (float64, error) { return r.process.resident(), nil }
 func (r *round) expire() (float64, error) {
 	const expiring = 100
 	r.process.stop()
-	due := time.Now().Add(10 * time.Second).Truncate(time.Second)
+	due := time.Now().Add(2*r.process.started + 3*time.Second).Truncate(time.Second)
 	p, err := r.lab.start(r.program, leases{present: r.present, expiring: expiring, soon: due})
 	if err != nil {
 		return 0, err

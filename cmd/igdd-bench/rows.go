@@ -56,8 +56,8 @@ var rows = []row{
 	{"map-pcp", "map: PCP MAP", micros, all, p50(20, operation{do: (*client).pcpMap, leaves: true})},
 	{"map-upnp", "map: AddPortMapping, a connection each", micros, all, p50(20, operation{do: (*client).upnpAdd, leaves: true})},
 	{"map-upnp-kept", "map: AddPortMapping, keep-alive", micros, all, p50(20, operation{do: (*client).upnpAdd, keep: true, leaves: true})},
-	{"map-natpmp-32", "map: NAT-PMP, 32 clients", perSecond, all, rate(6, operation{do: (*client).natpmpMap, leaves: true})},
-	{"map-pcp-32", "map: PCP MAP, 32 clients", perSecond, all, rate(6, operation{do: (*client).pcpMap, leaves: true})},
+	{"map-natpmp-32", "map: NAT-PMP, 32 clients", perSecond, all, rate(4, operation{do: (*client).natpmpMap, leaves: true})},
+	{"map-pcp-32", "map: PCP MAP, 32 clients", perSecond, all, rate(4, operation{do: (*client).pcpMap, leaves: true})},
 	{"map-upnp-32", "map: AddPortMapping, a connection each, 32 clients", perSecond, some, rate(3, operation{do: (*client).upnpAdd, leaves: true})},
 
 	{"renew-natpmp", "renewal: NAT-PMP", micros, all, p50(20, operation{before: (*client).natpmpMap, do: (*client).natpmpMap, leaves: true})},

@@ -18,12 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// igd is what searches look for, and wanIP the service, in the version that
-// every gateway has; wanIP2 is only asked for what the first one cannot do.
+// igd is what searches look for, and wanIP the service that is asked, both in
+// the version that every gateway has.
 const (
-	igd    = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
-	wanIP  = "urn:schemas-upnp-org:service:WANIPConnection:1"
-	wanIP2 = "urn:schemas-upnp-org:service:WANIPConnection:2"
+	igd   = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
+	wanIP = "urn:schemas-upnp-org:service:WANIPConnection:1"
 )
 
 // connections counts the TCP connections of the whole run.
@@ -133,26 +132,15 @@ func (w *web) roundTrip(line, header, body string) (string, error) {
 		w.close()
 	}
 	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", line, answer.Status)
-		if code := errorCode.FindSubmatch(text); code != nil {
-			err = upnpError(code[1])
-		}
+		err = fmt.Errorf("%s: %s %s", line, answer.Status, errorCode.FindString(string(text)))
 	}
 	return string(text), err
 }
 
-// upnpError is the number of the error that an action ended with.
-type upnpError string
+var errorCode = regexp.MustCompile(`<errorCode>\d+`)
 
-// notFound is PortMappingNotFound (WANIPConnection:2, 2.5.19).
-const notFound upnpError = "730"
-
-func (e upnpError) Error() string { return "UPnP error " + string(e) }
-
-var errorCode = regexp.MustCompile(`<errorCode>(\d+)`)
-
-// call invokes an action; arguments alternate between name and value.
-func (w *web) call(service, action string, arguments ...any) error {
+// call invokes an action of wanIP; arguments alternate between name and value.
+func (w *web) call(action string, arguments ...any) error {
 	if w.service == nil {
 		return errors.New("UPnP: no answer to a search")
 	}
@@ -162,8 +150,8 @@ func (w *web) call(service, action string, arguments ...any) error {
 	}
 	body := fmt.Sprintf(`<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" `+
 		`s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:%s xmlns:u="%s">%s</u:%[1]s></s:Body></s:Envelope>`,
-		action, service, &list)
-	header := fmt.Sprintf("Content-Type: text/xml; charset=\"utf-8\"\r\nSOAPAction: \"%s#%s\"\r\n", service, action)
+		action, wanIP, &list)
+	header := fmt.Sprintf("Content-Type: text/xml; charset=\"utf-8\"\r\nSOAPAction: \"%s#%s\"\r\n", wanIP, action)
 	_, err := w.roundTrip("POST "+w.service.control, header, body)
 	return err
 }
@@ -172,29 +160,23 @@ func (w *web) call(service, action string, arguments ...any) error {
 // each time, from all over the table.
 func (c *client) entry(port uint16) lease { return lease(int(port) * 7919 % c.present) }
 
-func (c *client) getExternal(uint16) error { return c.web.call(wanIP, "GetExternalIPAddress") }
+func (c *client) getExternal(uint16) error { return c.web.call("GetExternalIPAddress") }
 
 func (c *client) upnpAdd(port uint16) error {
-	return c.web.call(wanIP, "AddPortMapping", "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP",
+	return c.web.call("AddPortMapping", "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP",
 		"NewInternalPort", port, "NewInternalClient", c.addr, "NewEnabled", 1, "NewPortMappingDescription", "bench",
 		"NewLeaseDuration", int(lifetime.Seconds()))
 }
 
 func (c *client) upnpDelete(port uint16) error {
-	return c.web.call(wanIP, "DeletePortMapping", "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP")
-}
-
-// upnpDeleteAll deletes the host's own mappings of the ports from first to last.
-func (c *client) upnpDeleteAll(first, last uint16) error {
-	return c.web.call(wanIP2, "DeletePortMappingRange", "NewStartPort", first, "NewEndPort", last,
-		"NewProtocol", "TCP", "NewManage", 0)
+	return c.web.call("DeletePortMapping", "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP")
 }
 
 func (c *client) getGeneric(port uint16) error {
-	return c.web.call(wanIP, "GetGenericPortMappingEntry", "NewPortMappingIndex", int(c.entry(port)))
+	return c.web.call("GetGenericPortMappingEntry", "NewPortMappingIndex", int(c.entry(port)))
 }
 
 func (c *client) getSpecific(port uint16) error {
-	return c.web.call(wanIP, "GetSpecificPortMappingEntry", "NewRemoteHost", "",
+	return c.web.call("GetSpecificPortMappingEntry", "NewRemoteHost", "",
 		"NewExternalPort", c.entry(port).external(), "NewProtocol", "TCP")
 }
