@@ -73,6 +73,7 @@ func New(c *config.Config, log *slog.Logger) (*Daemon, error) {
 		PCP:        c.PCP,
 		IPv6:       c.IPv6,
 		ThirdParty: c.ThirdParty,
+		Peer:       c.Peer,
 		Desk:       d.table,
 		Log:        log,
 	})
