@@ -55,6 +55,10 @@ func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
 		return nil, err
 	}
 	r.judge()
+	readBody, err := r.framing()
+	if err != nil || readBody == nil {
+		return r, err
+	}
 	switch expect := r.field("expect"); {
 	case expect == "" || r.old:
 	case strings.EqualFold(expect, "100-continue"):
@@ -64,7 +68,7 @@ func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
 	default:
 		return nil, httpError(417)
 	}
-	return r, r.readBody(b)
+	return r, readBody(b)
 }
 
 // headReader reads the lines of a request's head, up to a limit for all.
@@ -227,32 +231,27 @@ func hasToken(list, token string) bool {
 	return false
 }
 
-// readBody reads the body as it is framed. Anything that two readers could
-// frame differently is refused (RFC 9112, section 6.3).
-func (r *request) readBody(b *bufio.Reader) error {
+// framing returns what reads the body, nil if there is none. Anything that two
+// readers could frame differently is refused (RFC 9112, section 6.3).
+func (r *request) framing() (func(*bufio.Reader) error, error) {
 	length, sized := r.fields["content-length"]
 	coding, coded := r.fields["transfer-encoding"]
 	switch {
 	case coded && (sized || r.old):
-		return httpError(400)
+		return nil, httpError(400)
 	case coded && !strings.EqualFold(coding, "chunked"):
-		return httpError(501)
+		return nil, httpError(501)
 	case coded:
-		return r.readChunks(b)
+		return r.readChunks, nil
 	case sized:
 		n, err := decimal(length)
-		if err != nil {
-			return err
-		}
-		r.body = make([]byte, n)
-		_, err = io.ReadFull(b, r.body)
-		return err
+		return func(b *bufio.Reader) error { return r.readLength(b, n) }, err
 	case !r.posts():
-		return nil
+		return nil, nil
 	case r.old:
-		return r.readToEnd(b)
+		return r.readToEnd, nil
 	}
-	return httpError(411)
+	return nil, httpError(411)
 }
 
 // posts reports whether the method is one that has a body.
@@ -267,6 +266,13 @@ func decimal(s string) (int, error) {
 		return n, nil
 	}
 	return 0, httpError(413)
+}
+
+// readLength reads a body of n octets.
+func (r *request) readLength(b *bufio.Reader, n int) error {
+	r.body = make([]byte, n)
+	_, err := io.ReadFull(b, r.body)
+	return err
 }
 
 // readToEnd reads the body of an HTTP/1.0 request that does not say its length.

@@ -1,0 +1,264 @@
+package upnpd
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 15 * time.Second
+
+// crowd is a guard with connections that are nothing but pipes.
+type crowd struct {
+	*guard
+	t *testing.T
+}
+
+func (c crowd) admit(client string) *connection {
+	near, far := net.Pipe()
+	c.t.Cleanup(func() { near.Close(); far.Close() })
+	conn := &connection{Conn: near, client: netip.MustParseAddr(client)}
+	c.guard.admit(conn)
+	return conn
+}
+
+func served(c *connection) bool { return closed(c.turn) && !gone(c) }
+func gone(c *connection) bool   { return closed(c.gone) }
+
+func closed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestGuardServesSomeOfEachClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := crowd{newGuard(), t}
+		var first []*connection
+		for range perClient {
+			first = append(first, c.admit("192.168.50.10"))
+		}
+		late := c.admit("192.168.50.10")
+		other := c.admit("192.168.50.11")
+		for _, conn := range first {
+			if !served(conn) {
+				t.Error("one of the first is not served")
+			}
+		}
+		if served(late) || gone(late) || !served(other) {
+			t.Error("the limit is not that of each client")
+		}
+		c.release(first[3])
+		if !served(late) {
+			t.Error("a free place is not taken")
+		}
+	})
+}
+
+func TestGuardTakesIdlePlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := crowd{newGuard(), t}
+		var first []*connection
+		for range perClient {
+			first = append(first, c.admit("192.168.50.10"))
+		}
+		c.mark(first[0], true)
+		time.Sleep(freshFor)
+		late := c.admit("192.168.50.10")
+		if gone(first[0]) || !gone(first[1]) || !served(late) {
+			t.Error("not the oldest idle connection is closed for a new one")
+		}
+	})
+}
+
+func TestGuardLetsFreshOnesLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := crowd{newGuard(), t}
+		var first []*connection
+		for range perClient {
+			first = append(first, c.admit("192.168.50.10"))
+		}
+		late := c.admit("192.168.50.10")
+		began := time.Now()
+		if !c.await(late) || time.Since(began) != freshFor || !gone(first[0]) {
+			t.Errorf("served after %v", time.Since(began))
+		}
+		for _, conn := range first[1:] {
+			c.mark(conn, true)
+		}
+		c.mark(late, true)
+		last := c.admit("192.168.50.10")
+		go func() {
+			time.Sleep(time.Minute)
+			c.release(late)
+		}()
+		if !c.await(last) || time.Since(began) != freshFor+time.Minute {
+			t.Errorf("while all are being answered, served after %v", time.Since(began))
+		}
+	})
+}
+
+func TestGuardClosesThoseOfTheBusiest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := crowd{newGuard(), t}
+		honest := c.admit("192.168.50.11")
+		var flood []*connection
+		for range 1022 {
+			flood = append(flood, c.admit("192.168.50.10"))
+		}
+		open := 0
+		for _, conn := range flood {
+			if !gone(conn) {
+				open++
+			}
+		}
+		if open != connections-1 || c.total != connections {
+			t.Errorf("%d of the flood are open, %d in the books", open, c.total)
+		}
+		if another := c.admit("192.168.50.12"); !served(honest) || !served(another) {
+			t.Error("others are not served")
+		}
+		c.closeAll()
+		if late := c.admit("192.168.50.12"); !gone(late) || !gone(honest) || c.total != 0 || c.await(late) {
+			t.Error("somebody is left at the end")
+		}
+	})
+}
+
+// ask fetches a document on a new connection and returns its status.
+func (h *house) ask(from string) (int, error) {
+	c, err := h.dial(from, netip.MustParseAddrPort(hosts["gw1"]+":5555"))
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, "GET /rootDesc.xml HTTP/1.1\r\nHost: "+hosts["gw1"]+"\r\nConnection: close\r\n\r\n"); err != nil {
+		return 0, err
+	}
+	text, err := io.ReadAll(c)
+	if err != nil || len(text) < len("HTTP/1.1 200") {
+		return 0, err
+	}
+	return strconv.Atoi(string(text[9:12]))
+}
+
+// TestFlood opens a thousand idle connections from one host: neither the
+// others nor the host itself wait, and nothing of it stays.
+func TestFlood(t *testing.T) {
+	s := newStreet(t)
+	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
+	t.Run("house", func(t *testing.T) { s.build(t, planOf("default")).flood(t) })
+	for end := time.Now().Add(patience); runtime.NumGoroutine() > goroutines || openFiles(t) > descriptors; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines, were %d; %d descriptors, were %d", runtime.NumGoroutine(), goroutines, openFiles(t), descriptors)
+		}
+	}
+}
+
+func (h *house) flood(t *testing.T) {
+	for range 1022 {
+		c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for _, host := range []string{"c2", "c1", "c2"} {
+		if status, err := h.ask(host); status != 200 {
+			t.Errorf("%s gets status %d, %v", host, status, err)
+		}
+	}
+	if n := runtime.NumGoroutine(); n > connections+30 {
+		t.Errorf("%d goroutines", n)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+// TestManyAtOnce asks on more connections of one host than are served at one
+// time: all are answered.
+func TestManyAtOnce(t *testing.T) {
+	h := newStreet(t).build(t, planOf("default"))
+	var asking sync.WaitGroup
+	for range 4 * perClient {
+		asking.Go(func() {
+			for range 5 {
+				if status, err := h.ask("c1"); status != 200 {
+					t.Errorf("status %d, %v", status, err)
+				}
+			}
+		})
+	}
+	asking.Wait()
+}
+
+// TestHalfClosed sends the end of the stream behind a request.
+func TestHalfClosed(t *testing.T) {
+	h := newStreet(t).build(t, planOf("default"))
+	c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "GET /rootDesc.xml HTTP/1.1\r\nHost: "+hosts["gw1"]+"\r\n\r\n")
+	c.(*net.TCPConn).CloseWrite()
+	if text, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 200") || !strings.HasSuffix(string(text), "</root>\n") {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+// TestReplyArrivesBeforeReset sends much more than is read: the client still
+// gets the reply.
+func TestReplyArrivesBeforeReset(t *testing.T) {
+	h := newStreet(t).build(t, planOf("default"))
+	c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	body := strings.Repeat("x", 100_000)
+	if _, err := io.WriteString(c, "POST /ctl/IPConn HTTP/1.1\r\nHost: "+hosts["gw1"]+"\r\nContent-Length: 100000\r\n\r\n"+body); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 413") {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+// TestOutsiders are let in by no door.
+func TestOutsiders(t *testing.T) {
+	h := newStreet(t).build(t, planOf("default"))
+	for from, to := range map[string]string{"wan": "gw1", "c1": "ext", "gw1": "gw1"} {
+		c, err := h.dial(from, netip.MustParseAddrPort(hosts[to]+":5555"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(patience))
+		if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || os.IsTimeout(err) {
+			t.Errorf("%s at %s reads %d octets, %v", from, to, n, err)
+		}
+	}
+}
