@@ -31,7 +31,7 @@ type life struct {
 // run serves until a signal ends it. The result is the configuration of the
 // next life, if there is one.
 func (l *life) run() (*config.Config, error) {
-	d, err := daemon.New(l.config, l.log)
+	d, err := daemon.New(daemon.Options{Config: l.config, Version: version, Log: l.log})
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"igdd/pkg/config"
+	"igdd/pkg/control"
 	"igdd/pkg/daemon"
 	"igdd/pkg/portmap"
 )
@@ -18,7 +20,22 @@ import (
 var version = "unknown"
 
 func main() {
+	if args, is := operator(os.Args); is {
+		os.Exit(control.Main(args, os.Stdout, os.Stderr))
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// operator reports whether the program was called as the operator's tool, by
+// that name or with "ctl" as its first argument, and the tool's arguments.
+func operator(args []string) ([]string, bool) {
+	switch {
+	case filepath.Base(args[0]) == "miniupnpctl":
+		return args[1:], true
+	case len(args) > 1 && args[1] == "ctl":
+		return args[2:], true
+	}
+	return nil, false
 }
 
 // run is the whole program; its result is the exit status.

@@ -11,73 +11,110 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"igdd/pkg/clock"
 	"igdd/pkg/config"
+	"igdd/pkg/hosts"
 	"igdd/pkg/leasefile"
 	"igdd/pkg/netfilter"
 	"igdd/pkg/netif"
+	"igdd/pkg/notify"
 	"igdd/pkg/pcpd"
 	"igdd/pkg/portmap"
+	"igdd/pkg/ssdpd"
+	"igdd/pkg/stun"
+	"igdd/pkg/upnpd"
 )
+
+// Options are what a Daemon is made of.
+type Options struct {
+	Config  *config.Config
+	Version string // of the program
+	Log     *slog.Logger
+}
 
 // Daemon is the running service for one configuration.
 type Daemon struct {
 	config   *config.Config
+	version  string
 	log      *slog.Logger
+	started  time.Time
 	watch    *netif.Watcher
+	clock    *clock.Watcher
 	firewall *netfilter.Firewall
 	store    *leasefile.Store
 	table    *portmap.Table
-	pcp      *pcpd.Server
+	guard    *guard
 
-	mu       sync.Mutex // guards forwards
+	// The servers of what is switched on; the others are nil.
+	pcp  *pcpd.Server
+	http *upnpd.Server
+	ssdp *ssdpd.Server
+
+	// What is done beside serving, if it is configured; else nil.
+	notify *notify.Runner
+	stun   *stun.Follower
+	hosts  *hosts.Watcher
+
+	mu       sync.Mutex // guards what follows
+	policy   *portmap.Policy
 	forwards []portmap.Forward
-	learned  chan struct{} // forwards are others than before
+	outside  netip.Addr    // as the STUN server sees the router
+	since    time.Time     // when there came to be an external address
+	stirred  chan struct{} // forwards or outside are others than before
 }
 
 // New prepares the service: it reads the state of the links and makes sure
 // that chains and jumps stand. Run starts it.
-func New(c *config.Config, log *slog.Logger) (*Daemon, error) {
-	d := &Daemon{config: c, log: log, learned: make(chan struct{}, 1)}
-	var err error
-	if d.watch, err = netif.Watch(); err != nil {
+func New(o Options) (*Daemon, error) {
+	c := o.Config
+	d := &Daemon{
+		config: c, version: o.Version, log: o.Log, started: time.Now(),
+		policy: &c.Policy, stirred: make(chan struct{}, 1),
+	}
+	if err := d.openKernel(); err != nil {
 		return nil, err
 	}
-	d.firewall, err = netfilter.New(netfilter.Options{
-		WAN:              c.WAN,
-		NATChain:         c.NATChain,
-		ForwardChain:     c.ForwardChain,
-		PostroutingChain: c.PostroutingChain,
-		IPv6:             c.IPv6,
-		Log:              log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Log: log})
+	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
 	d.setUpChains()
+	if err := d.prepareExtras(); err != nil {
+		return nil, err
+	}
 	links, _ := d.watch.Now()
 	d.table = portmap.NewTable(portmap.Options{
 		Policy:       &c.Policy,
 		Firewall:     d.firewall,
 		Store:        d.store,
-		Surroundings: surroundings(c, links, d.forwards),
+		Surroundings: d.surroundings(links),
 		Listening:    d.listening,
 		Committed:    d.committed,
-		Log:          log,
+		Decided:      d.decided,
+		Log:          d.log,
 	})
-	d.pcp = pcpd.New(pcpd.Options{
-		NATPMP:     c.NATPMP,
-		PCP:        c.PCP,
-		IPv6:       c.IPv6,
-		ThirdParty: c.ThirdParty,
-		Peer:       c.Peer,
-		Desk:       d.table,
-		Log:        log,
+	d.guard = &guard{firewall: d.firewall, resync: d.table.Resync, learn: d.learnForwards, log: d.log}
+	return d, d.prepareServers()
+}
+
+// openKernel begins to listen to the kernel and finds the firewall.
+func (d *Daemon) openKernel() (err error) {
+	if d.watch, err = netif.Watch(); err != nil {
+		return err
+	}
+	if d.clock, err = clock.Watch(); err != nil {
+		return err
+	}
+	d.firewall, err = netfilter.New(netfilter.Options{
+		WAN:              d.config.WAN,
+		NATChain:         d.config.NATChain,
+		ForwardChain:     d.config.ForwardChain,
+		PostroutingChain: d.config.PostroutingChain,
+		IPv6:             d.config.IPv6,
+		Log:              d.log,
 	})
-	return d, nil
+	return err
 }
 
 // setUpChains makes chains and jumps. Without them the daemon still starts:
@@ -101,8 +138,13 @@ func (d *Daemon) learnForwards() {
 		return
 	}
 	d.forwards = forwards
+	d.stir()
+}
+
+// stir makes followUplink look again.
+func (d *Daemon) stir() {
 	select {
-	case d.learned <- struct{}{}:
+	case d.stirred <- struct{}{}:
 	default:
 	}
 }
@@ -118,13 +160,30 @@ func (d *Daemon) TakeDownChains() {
 // listening returns the ports that the router's own programs need.
 func (d *Daemon) listening(p portmap.Protocol) []uint16 {
 	links, _ := d.watch.Now()
-	return netif.Listening(strings.ToLower(p.String()), external(d.config, links))
+	_, own := external(d.config.WAN, links)
+	return netif.Listening(strings.ToLower(p.String()), own)
 }
 
 // committed hears of every change that is in force.
-func (d *Daemon) committed(_ []portmap.Change, reset bool) {
-	if reset {
+func (d *Daemon) committed(changes []portmap.Change, reset bool) {
+	if reset && d.pcp != nil {
 		d.pcp.Announce()
+	}
+	if d.http != nil {
+		d.http.Changed()
+	}
+	if d.notify != nil {
+		d.notify.Committed(changes)
+	}
+	if d.hosts != nil {
+		d.hosts.Wake()
+	}
+}
+
+// decided hears of every answer.
+func (d *Daemon) decided(r portmap.Request, a portmap.Answer) {
+	if d.notify != nil {
+		d.notify.Decided(r, a)
 	}
 }
 
@@ -143,13 +202,12 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	tableDone := make(chan struct{})
 	back.Go(func() error { defer close(tableDone); return d.table.Run(deciding) })
 	<-d.table.Started()
+	d.log.Info(fmt.Sprintf("version %s starting ext if %s", d.version, strings.Join(d.config.WAN, ", ")))
 
 	front, serving := errgroup.WithContext(ctx)
-	front.Go(func() error { return d.watch.Run(serving) })
-	front.Go(func() error { return d.followUplink(serving) })
-	front.Go(func() error { return d.guardFirewall(serving) })
-	follow := &follower{watch: d.watch, lans: d.config.LANs, open: d.servers(), log: d.log, ready: ready}
-	front.Go(func() error { return follow.Run(serving) })
+	for _, task := range d.tasks(ready) {
+		front.Go(func() error { return task(serving) })
+	}
 	err := front.Wait()
 
 	d.log.Log(ctx, portmap.LevelNotice, "shutting down MiniUPnPd")
@@ -159,42 +217,81 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	return errors.Join(err, back.Wait())
 }
 
-// servers returns what listens on each LAN interface.
-func (d *Daemon) servers() map[string]opener {
-	return map[string]opener{
-		"NAT-PMP/PCP": func(l *lan) (listener, error) { return d.pcp.Listen(l) },
+// tasks returns what is done at the same time while the service runs.
+func (d *Daemon) tasks(ready func(error)) []func(context.Context) error {
+	follow := &follower{watch: d.watch, lans: d.config.LANs, servers: d.servers(), log: d.log, ready: ready}
+	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.guard.Run, d.followClock, follow.Run}
+	if d.http != nil {
+		tasks = append(tasks, d.http.Run)
 	}
+	if d.notify != nil {
+		tasks = append(tasks, d.notify.Run)
+	}
+	if d.stun != nil {
+		tasks = append(tasks, d.stun.Run)
+	}
+	if d.hosts != nil {
+		tasks = append(tasks, d.hosts.Run)
+	}
+	if d.config.ControlSocket != "" {
+		tasks = append(tasks, d.serveOperator)
+	}
+	return tasks
 }
 
-// followUplink keeps the table informed about links and addresses.
+// followClock has the lease file say true times after somebody set the clock.
+func (d *Daemon) followClock(ctx context.Context) error {
+	return d.clock.Run(ctx, func() {
+		if err := d.store.Checkpoint(); err != nil {
+			d.log.Error("the clock was set, but leases cannot be written with true times", "err", err)
+		}
+	})
+}
+
+// followUplink keeps the table and the servers informed about links and
+// addresses.
 func (d *Daemon) followUplink(ctx context.Context) error {
 	announced := d.table.External()
-	d.describeUplink(announced)
+	d.noteUplink(announced)
 	for {
 		links, changed := d.watch.Now()
-		d.mu.Lock()
-		s := surroundings(d.config, links, d.forwards)
-		d.mu.Unlock()
+		s := d.surroundings(links)
 		if err := d.table.SetSurroundings(ctx, s); err != nil {
 			return nil // the context has ended
 		}
 		if s.External != announced {
 			announced = s.External
-			d.describeUplink(announced)
-			d.pcp.Announce()
+			d.noteUplink(announced)
+			if d.pcp != nil {
+				d.pcp.Announce()
+			}
+		}
+		if d.http != nil {
+			d.http.Changed()
+			d.ssdp.Changed()
+		}
+		if d.stun != nil {
+			d.stun.Ask()
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-		case <-d.learned:
+		case <-d.stirred:
 		}
 	}
 }
 
-// describeUplink logs what clients are told of the uplink, in the words that
-// log readers know.
-func (d *Daemon) describeUplink(a netip.Addr) {
+// noteUplink notes since when there is an address, and logs what clients are
+// told of the uplink, in the words that log readers know.
+func (d *Daemon) noteUplink(a netip.Addr) {
+	d.mu.Lock()
+	if !a.IsValid() {
+		d.since = time.Time{}
+	} else if d.since.IsZero() {
+		d.since = time.Now()
+	}
+	d.mu.Unlock()
 	name := strings.Join(d.config.WAN, ", ")
 	switch {
 	case !a.IsValid():
@@ -213,8 +310,18 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 		return false
 	}
 	d.setUpChains()
+	d.mu.Lock()
+	d.policy = &c.Policy
+	d.mu.Unlock()
 	return d.table.SetPolicy(ctx, &c.Policy) == nil
 }
 
 // Announce tells clients again that the gateway is here (SIGUSR1).
-func (d *Daemon) Announce() { d.pcp.Announce() }
+func (d *Daemon) Announce() {
+	if d.pcp != nil {
+		d.pcp.Announce()
+	}
+	if d.ssdp != nil {
+		d.ssdp.Announce()
+	}
+}

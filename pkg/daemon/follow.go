@@ -45,18 +45,21 @@ type listener interface {
 	Serve(ctx context.Context) error
 }
 
-// opener opens a server's sockets on one interface.
-type opener func(*lan) (listener, error)
+// server is what can listen on interfaces.
+type server struct {
+	open func(*lan) (listener, error) // opens its sockets on one of them
+	says string                       // in the log, when it has
+}
 
 // follower keeps the servers of the LAN interfaces running while these exist:
 // a new one gets its sockets, one that is gone or came back as another loses
 // them.
 type follower struct {
-	watch *netif.Watcher
-	lans  []config.LAN
-	open  map[string]opener // by the server's name
-	log   *slog.Logger
-	ready func(error) // told once how opening on the interfaces that exist went
+	watch   *netif.Watcher
+	lans    []config.LAN
+	servers map[string]server // by their names
+	log     *slog.Logger
+	ready   func(error) // told once how opening on the interfaces that exist went
 
 	serving map[station]*service
 	ended   chan *service
@@ -130,7 +133,7 @@ func (f *follower) arrange(ctx context.Context, links map[string]netif.Link) err
 	wanted := make(map[station]int)
 	for _, l := range f.lans {
 		if link, ok := locate(l, links); ok && link.Up && len(link.Addrs) > 0 {
-			for server := range f.open {
+			for server := range f.servers {
 				wanted[station{server, link.Name}] = link.Index
 			}
 		}
@@ -153,7 +156,7 @@ func (f *follower) arrange(ctx context.Context, links map[string]netif.Link) err
 
 // start opens one server on one interface and lets it serve.
 func (f *follower) start(ctx context.Context, at station, index int) error {
-	l, err := f.open[at.server](&lan{name: at.name, index: index, watch: f.watch})
+	l, err := f.servers[at.server].open(&lan{name: at.name, index: index, watch: f.watch})
 	if err != nil {
 		return fmt.Errorf("%s on %s: %w", at.server, at.name, err)
 	}
@@ -165,7 +168,7 @@ func (f *follower) start(ctx context.Context, at station, index int) error {
 		cancel()
 		f.ended <- s
 	})
-	f.log.Log(ctx, portmap.LevelNotice, "Listening for "+at.server+" traffic", "interface", at.name)
+	f.log.Log(ctx, portmap.LevelNotice, f.servers[at.server].says, "interface", at.name)
 	return nil
 }
 

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"igdd/pkg/control"
 	"igdd/pkg/netfilter"
 )
 
@@ -26,31 +29,37 @@ const (
 // guard keeps the chains, jumps and rules as the table has them, whoever
 // touches the firewall.
 type guard struct {
-	*Daemon
-	last    time.Time     // of the last repair
-	repairs int           // in a row
+	firewall *netfilter.Firewall
+	resync   func(context.Context) error // puts everything back
+	learn    func()                      // reads the administrator's forwards
+	log      *slog.Logger
+
+	row     int           // repairs in a row
 	pause   time.Duration // before the next one
 	stopped bool          // the firewall was, when last seen
+
+	mu      sync.Mutex // guards what the operator is shown
+	repairs int        // in all
+	last    time.Time  // when the last one was
 }
 
-// guardFirewall checks the firewall whenever somebody touched it.
-func (d *Daemon) guardFirewall(ctx context.Context) error {
+// Run checks the firewall whenever somebody touched it.
+func (g *guard) Run(ctx context.Context) error {
 	touched := make(chan struct{}, 1)
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
-		err := d.firewall.Watch(ctx, func() {
+		err := g.firewall.Watch(ctx, func() {
 			select {
 			case touched <- struct{}{}:
 			default:
 			}
 		})
 		if err != nil {
-			d.log.Warn("changes of the firewall are noticed late", "check_every", slowCheck, "err", err)
+			g.log.Warn("changes of the firewall are noticed late", "check_every", slowCheck, "err", err)
 		}
 		return nil
 	})
 	work.Go(func() error {
-		g := guard{Daemon: d}
 		timer := time.NewTimer(slowCheck)
 		defer timer.Stop()
 		for {
@@ -68,16 +77,11 @@ func (d *Daemon) guardFirewall(ctx context.Context) error {
 
 // check looks after the firewall and returns when to do so again.
 func (g *guard) check(ctx context.Context) time.Duration {
-	if g.pause > 0 && time.Since(g.last) < g.pause {
-		return g.pause - time.Since(g.last)
+	if rest := g.pause - time.Since(g.lastRepair()); g.pause > 0 && rest > 0 {
+		return rest
 	}
 	healthy, err := g.firewall.Healthy()
-	if stopped := errors.Is(err, netfilter.ErrStopped); stopped != g.stopped {
-		g.stopped = stopped
-		if stopped {
-			g.log.Warn("the firewall is stopped, mappings come back with it")
-		}
-	}
+	g.note(err)
 	switch {
 	case g.stopped:
 	case err != nil:
@@ -85,24 +89,54 @@ func (g *guard) check(ctx context.Context) time.Duration {
 	case !healthy:
 		g.repair(ctx)
 	}
-	g.learnForwards()
+	g.learn()
 	return cmp.Or(g.pause, slowCheck)
+}
+
+// note logs that the firewall was stopped.
+func (g *guard) note(err error) {
+	stopped := errors.Is(err, netfilter.ErrStopped)
+	if stopped && !g.stopped {
+		g.log.Warn("the firewall is stopped, mappings come back with it")
+	}
+	g.stopped = stopped
 }
 
 // repair puts everything back, and backs off from whoever takes it away again
 // and again.
 func (g *guard) repair(ctx context.Context) {
-	if g.repairs++; time.Since(g.last) > max(calm, 2*g.pause) {
-		g.repairs, g.pause = 1, 0
+	if g.row++; time.Since(g.lastRepair()) > max(calm, 2*g.pause) {
+		g.row, g.pause = 1, 0
 	}
-	if g.repairs > patient {
+	if g.row > patient {
 		if g.pause == 0 {
 			g.log.Warn("somebody removes the rules again and again, they are put back less and less often; look for another program that writes the chains")
 		}
 		g.pause = min(max(calm, 2*g.pause), longestPause)
 	}
+	g.mu.Lock()
+	g.repairs++
 	g.last = time.Now()
-	if g.table.Resync(ctx) == nil && g.repairs <= patient {
+	g.mu.Unlock()
+	if g.resync(ctx) == nil && g.row <= patient {
 		g.log.Warn("chains or rules were missing in the firewall and have been put back")
 	}
+}
+
+func (g *guard) lastRepair() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.last
+}
+
+// status returns the state of the firewall for the operator.
+func (g *guard) status() control.Firewall {
+	healthy, err := g.firewall.Healthy()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := control.Firewall{Healthy: healthy && err == nil, Repairs: g.repairs, Repaired: g.last}
+	if err != nil {
+		f.Trouble = err.Error()
+	}
+	return f
 }

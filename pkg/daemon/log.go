@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"log/syslog"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,7 +74,7 @@ func (h *syslogHandler) Handle(ctx context.Context, r slog.Record) error {
 	if err := h.Handler.Handle(ctx, r); err != nil {
 		return err
 	}
-	text := r.Message + " " + h.line.String()
+	text := strings.TrimSpace(r.Message + " " + h.line.String())
 	switch {
 	case r.Level >= slog.LevelError:
 		return h.out.Err(text)

@@ -3,16 +3,23 @@ package daemon
 import (
 	"net/netip"
 	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"igdd/pkg/config"
 	"igdd/pkg/netif"
 	"igdd/pkg/portmap"
+	"igdd/pkg/upnpd"
 )
 
 // surroundings tells the desk what the links look like.
-func surroundings(c *config.Config, links map[string]netif.Link, forwards []portmap.Forward) portmap.Surroundings {
-	s := portmap.Surroundings{External: external(c, links), Forwards: forwards}
-	for _, l := range c.LANs {
+func (d *Daemon) surroundings(links map[string]netif.Link) portmap.Surroundings {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := portmap.Surroundings{External: announced(d.config, links, d.outside), Forwards: d.forwards}
+	for _, l := range d.config.LANs {
 		if link, ok := locate(l, links); ok {
 			s.LANs = append(s.LANs, routable(link.Addrs)...)
 		} else if l.Prefix.IsValid() {
@@ -32,17 +39,87 @@ func routable(addrs []netip.Prefix) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(addrs), func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
 }
 
-// external returns the announced address: the configured one, else that of
-// the first external interface that has one.
-func external(c *config.Config, links map[string]netif.Link) netip.Addr {
-	for _, name := range c.WAN {
-		link := links[name]
-		if a, ok := link.IPv4(); ok && link.Up {
-			if c.ExternalIP.IsValid() {
-				return c.ExternalIP
+// external returns the link of the first external interface that is up and
+// has an IPv4 address, and that address.
+func external(wan []string, links map[string]netif.Link) (netif.Link, netip.Addr) {
+	for _, pattern := range wan {
+		for _, link := range matching(pattern, links) {
+			if a, ok := link.IPv4(); ok && link.Up {
+				return link, a.Addr()
 			}
-			return a.Addr()
 		}
 	}
-	return netip.Addr{}
+	return netif.Link{}, netip.Addr{}
+}
+
+// matching returns the links that an iptables interface pattern names, the
+// oldest first: "ppp0", or "ppp+" for all that begin so.
+func matching(pattern string, links map[string]netif.Link) []netif.Link {
+	prefix, wild := strings.CutSuffix(pattern, "+")
+	if !wild {
+		if link, ok := links[pattern]; ok {
+			return []netif.Link{link}
+		}
+		return nil
+	}
+	var list []netif.Link
+	for name, link := range links {
+		if strings.HasPrefix(name, prefix) {
+			list = append(list, link)
+		}
+	}
+	slices.SortFunc(list, func(a, b netif.Link) int { return a.Index - b.Index })
+	return list
+}
+
+// announced returns the address that clients are told: the configured one,
+// the one that a STUN server sees, or the uplink's own. Without an uplink
+// there is none.
+func announced(c *config.Config, links map[string]netif.Link, outside netip.Addr) netip.Addr {
+	_, own := external(c.WAN, links)
+	switch {
+	case !own.IsValid():
+		return netip.Addr{}
+	case c.ExternalIP.IsValid():
+		return c.ExternalIP
+	case outside.IsValid():
+		return outside
+	}
+	return own
+}
+
+// address returns the uplink's own IPv4 address; the zero Addr means none.
+func (d *Daemon) address() netip.Addr {
+	links, _ := d.watch.Now()
+	_, own := external(d.config.WAN, links)
+	return own
+}
+
+// uplink returns what control points may know of the external interface.
+func (d *Daemon) uplink() upnpd.Uplink {
+	links, _ := d.watch.Now()
+	link, _ := external(d.config.WAN, links)
+	if link.Name == "" && len(d.config.WAN) > 0 {
+		link = links[d.config.WAN[0]]
+	}
+	u := upnpd.Uplink{Up: link.Up, Since: d.connected(), UpstreamRate: d.config.BitrateUp, DownstreamRate: d.config.BitrateDown}
+	if t, err := netif.ReadTraffic(link.Name); err == nil {
+		u.BytesSent, u.BytesReceived = t.BytesSent, t.BytesReceived
+		u.PacketsSent, u.PacketsReceived = t.PacketsSent, t.PacketsReceived
+	}
+	return u
+}
+
+// connected returns since when the uplink counts as connected, the zero Time
+// if it is not: since the system's start if the settings say so, as miniupnpd
+// does, else since the address came.
+func (d *Daemon) connected() time.Time {
+	d.mu.Lock()
+	since := d.since
+	d.mu.Unlock()
+	var info unix.Sysinfo_t
+	if since.IsZero() || !d.config.SystemUptime || unix.Sysinfo(&info) != nil {
+		return since
+	}
+	return time.Now().Add(-time.Duration(info.Uptime) * time.Second)
 }

@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"igdd/pkg/hosts"
+	"igdd/pkg/notify"
+	"igdd/pkg/portmap"
+	"igdd/pkg/stun"
+)
+
+// prepareExtras makes what is configured beside the servers.
+func (d *Daemon) prepareExtras() (err error) {
+	c := d.config
+	if c.NotifyCmd != "" {
+		if d.notify, err = notify.New(notify.Options{Command: c.NotifyCmd, Log: d.log}); err != nil {
+			return fmt.Errorf("UPNP_NOTIFY_CMD: %w", err)
+		}
+	}
+	if c.STUN != "" && !c.ExternalIP.IsValid() {
+		d.stun = stun.Follow(stun.Options{Server: c.STUN, Uplink: d.address, Seen: d.seenFromOutside, Log: d.log})
+	}
+	if c.Withdraw > 0 {
+		d.hosts = hosts.Watch(hosts.Options{
+			Leases:   c.DHCPLeases,
+			Grace:    c.Withdraw,
+			Clients:  d.clients,
+			Index:    d.behind,
+			Withdraw: d.withdraw,
+			Log:      d.log,
+		})
+	}
+	return nil
+}
+
+// seenFromOutside notes the address that the STUN server sees.
+func (d *Daemon) seenFromOutside(a netip.Addr) {
+	d.mu.Lock()
+	d.outside = a
+	d.mu.Unlock()
+	d.stir()
+}
+
+// clients returns the hosts that hold mappings.
+func (d *Daemon) clients() []netip.Addr {
+	seen := make(map[netip.Addr]bool)
+	var list []netip.Addr
+	for _, m := range d.table.List() {
+		if a := m.Internal.Addr(); !seen[a] {
+			seen[a] = true
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// behind returns the number of the interface that a host is behind, 0 if none.
+func (d *Daemon) behind(host netip.Addr) int {
+	links, _ := d.watch.Now()
+	for _, l := range d.config.LANs {
+		link, _ := locate(l, links)
+		for _, p := range link.Addrs {
+			if p.Contains(host) {
+				return link.Index
+			}
+		}
+	}
+	return 0
+}
+
+// withdraw closes what a host holds that has left.
+func (d *Daemon) withdraw(host netip.Addr) {
+	d.table.Withdraw(context.Background(), func(m *portmap.Mapping) bool { return m.Internal.Addr() == host })
+}

@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"igdd/pkg/config"
+	"igdd/pkg/control"
+	"igdd/pkg/hosts"
+	"igdd/pkg/netif"
+	"igdd/pkg/portmap"
+)
+
+// serveOperator answers the operator's tool. A service without it is better
+// than none.
+func (d *Daemon) serveOperator(ctx context.Context) error {
+	server := control.New(control.Options{
+		Socket:  d.config.ControlSocket,
+		Desk:    d.table,
+		Status:  d.status,
+		Rule:    d.rule,
+		Traffic: d.traffic,
+		Hosts:   func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
+		Log:     d.log,
+	})
+	if err := server.Run(ctx); err != nil {
+		d.log.Error("miniupnpctl will not work", "err", err)
+	}
+	return nil
+}
+
+// rule returns the text of the i-th permission rule in force.
+func (d *Daemon) rule(i int) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i < 0 || i >= len(d.policy.Rules) {
+		return ""
+	}
+	return config.RuleText(d.policy.Rules[i])
+}
+
+// traffic returns the counters of the mappings that have rules.
+func (d *Daemon) traffic() (map[portmap.Key]control.Traffic, error) {
+	counts, err := d.firewall.Counters()
+	if err != nil {
+		return nil, err
+	}
+	traffic := make(map[portmap.Key]control.Traffic, len(counts))
+	for k, c := range counts {
+		traffic[k] = control.Traffic(c)
+	}
+	return traffic, nil
+}
+
+// status returns how the service does.
+func (d *Daemon) status() control.Status {
+	links, _ := d.watch.Now()
+	s := control.Status{
+		Version: d.version, Started: d.started, External: d.table.External(),
+		Firewall: d.guard.status(), Note: d.externalNote(),
+	}
+	for name, on := range map[string]bool{"NAT-PMP": d.config.NATPMP, "PCP": d.config.PCP, "UPnP": d.config.UPnP} {
+		if on {
+			s.Protocols = append(s.Protocols, name)
+		}
+	}
+	slices.Sort(s.Protocols)
+	for _, pattern := range d.config.WAN {
+		found := matching(pattern, links)
+		if len(found) == 0 {
+			found = []netif.Link{{Name: pattern}}
+		}
+		for _, l := range found {
+			s.Uplinks = append(s.Uplinks, control.Link{Name: l.Name, Up: l.Up, Addresses: l.Addrs})
+		}
+	}
+	servers := slices.Sorted(maps.Keys(d.servers()))
+	for _, l := range d.config.LANs {
+		shown := control.Link{Name: l.String()}
+		if link, ok := locate(l, links); ok {
+			shown = control.Link{Name: link.Name, Up: link.Up, Addresses: link.Addrs, Servers: servers}
+		}
+		s.LANs = append(s.LANs, shown)
+	}
+	return s
+}
+
+// externalNote says what the operator should know of the announced address.
+func (d *Daemon) externalNote() string {
+	own, announced := d.address(), d.table.External()
+	switch {
+	case !own.IsValid():
+		return "the uplink has no IPv4 address"
+	case own != announced:
+		return fmt.Sprintf("the uplink's own address is %v", own)
+	case config.Reserved(own):
+		return "this address is not routed in the Internet: another router in front must forward the ports too"
+	}
+	return ""
+}

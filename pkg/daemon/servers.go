@@ -1,0 +1,167 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/config"
+	"igdd/pkg/pcpd"
+	"igdd/pkg/portmap"
+	"igdd/pkg/ssdp"
+	"igdd/pkg/ssdpd"
+	"igdd/pkg/upnp"
+	"igdd/pkg/upnpd"
+)
+
+// prepareServers makes the servers of the protocols that are switched on.
+func (d *Daemon) prepareServers() error {
+	c := d.config
+	if c.NATPMP || c.PCP {
+		d.pcp = pcpd.New(pcpd.Options{
+			NATPMP:     c.NATPMP,
+			PCP:        c.PCP,
+			IPv6:       c.IPv6,
+			ThirdParty: c.ThirdParty,
+			Peer:       c.Peer,
+			Desk:       d.table,
+			Log:        d.log,
+		})
+	}
+	if !c.UPnP {
+		return nil
+	}
+	gateway, err := gatewayOf(c)
+	if err != nil {
+		return err
+	}
+	port := c.HTTPPort
+	if port == 0 {
+		if port, err = freePort(); err != nil {
+			return err
+		}
+	}
+	product := d.product()
+	d.http = upnpd.New(upnpd.Options{
+		Gateway:  gateway,
+		Versions: versions(c.IGDVersion),
+		Port:     port,
+		IPv6:     c.IPv6,
+		Product:  product,
+		Desk:     d.table,
+		Uplink:   d.uplink,
+		Packets:  d.packets,
+		Log:      d.log,
+	})
+	d.ssdp = ssdpd.New(ssdpd.Options{
+		Faces:    discoveryFaces(d.http.Faces()),
+		Port:     port,
+		IPv6:     c.IPv6,
+		Interval: c.NotifyInterval,
+		Product:  product,
+		Log:      d.log,
+	})
+	return nil
+}
+
+// servers returns what listens on each LAN interface.
+func (d *Daemon) servers() map[string]server {
+	servers := make(map[string]server)
+	if d.pcp != nil {
+		servers["NAT-PMP/PCP"] = server{
+			open: func(l *lan) (listener, error) { return d.pcp.Listen(l) },
+			says: "Listening for NAT-PMP/PCP traffic on port 5351",
+		}
+	}
+	if d.http != nil {
+		servers["HTTP"] = server{
+			open: func(l *lan) (listener, error) { return d.http.Listen(l) },
+			says: fmt.Sprintf("HTTP listening on port %d", d.http.Port),
+		}
+		servers["SSDP"] = server{
+			open: func(l *lan) (listener, error) { return d.ssdp.Listen(l) },
+			says: "SSDP listening on port 1900",
+		}
+	}
+	return servers
+}
+
+// gatewayOf returns how the settings describe the gateway to control points.
+func gatewayOf(c *config.Config) (upnp.Gateway, error) {
+	uuid, err := upnp.ParseUUID(c.Device.UUID)
+	if err != nil {
+		return upnp.Gateway{}, fmt.Errorf("UUID in the settings: %w", err)
+	}
+	return upnp.Gateway{
+		UUID:             uuid,
+		FriendlyName:     c.Device.FriendlyName,
+		Manufacturer:     c.Device.Manufacturer,
+		ManufacturerURL:  c.Device.ManufacturerURL,
+		ModelDescription: c.Device.ModelDescription,
+		ModelName:        c.Device.ModelName,
+		ModelNumber:      c.Device.ModelNumber,
+		ModelURL:         c.Device.ModelURL,
+		SerialNumber:     c.Device.Serial,
+		PresentationURL:  c.Device.PresentationURL,
+		Pinholes:         c.IPv6,
+	}, nil
+}
+
+// versions returns the faces that the settings want shown.
+func versions(v config.IGDVersion) []upnp.Version {
+	switch v {
+	case config.V1:
+		return []upnp.Version{upnp.V1}
+	case config.V2:
+		return []upnp.Version{upnp.V2}
+	}
+	return []upnp.Version{upnp.V1, upnp.V2}
+}
+
+// discoveryFaces returns what discovery needs to know of the descriptions.
+func discoveryFaces(faces []*upnp.Face) []*ssdp.Face {
+	var list []*ssdp.Face
+	for _, f := range faces {
+		shown := &ssdp.Face{Path: f.Path(), ConfigID: f.ConfigID}
+		for _, d := range f.Devices {
+			device := ssdp.Device{UUID: d.UUID.String(), Type: d.Type()}
+			for _, s := range d.Services {
+				device.Services = append(device.Services, s.Type(s.At(f.Version)))
+			}
+			shown.Devices = append(shown.Devices, device)
+		}
+		list = append(list, shown)
+	}
+	return list
+}
+
+// freePort asks the kernel for a TCP port that all interfaces can have.
+func freePort() (uint16, error) {
+	l, err := net.ListenTCP("tcp", nil)
+	if err != nil {
+		return 0, fmt.Errorf("no free TCP port for UPnP: %w", err)
+	}
+	defer l.Close()
+	return uint16(l.Addr().(*net.TCPAddr).Port), nil
+}
+
+// product returns the SERVER field of HTTP and SSDP (UDA 1.1, section 1.2.2).
+func (d *Daemon) product() string {
+	var name unix.Utsname
+	release := ""
+	if unix.Uname(&name) == nil {
+		release = unix.ByteSliceToString(name.Release[:])
+	}
+	return fmt.Sprintf("Linux/%s UPnP/1.1 igdd/%s", cmp.Or(release, "0"), cmp.Or(d.version, "0"))
+}
+
+// packets returns how many packets came through a mapping.
+func (d *Daemon) packets(m *portmap.Mapping) (uint64, error) {
+	counts, err := d.firewall.Counters()
+	if err != nil {
+		return 0, err
+	}
+	return counts[m.Key].Packets, nil
+}
