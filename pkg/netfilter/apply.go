@@ -3,6 +3,7 @@ package netfilter
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"igdd/pkg/portmap"
 )
@@ -14,6 +15,9 @@ func (f *Firewall) Apply(changes []portmap.Change) error {
 	defer f.end()
 	d, err := f.difference(changes)
 	if err != nil {
+		return fmt.Errorf("netfilter: %w", err)
+	}
+	if err := f.makeFor(d); err != nil {
 		return fmt.Errorf("netfilter: %w", err)
 	}
 	b := f.newBatch()
@@ -29,6 +33,20 @@ func (f *Firewall) Apply(changes []portmap.Change) error {
 		r.chain.rules += n
 	}
 	return nil
+}
+
+// makeFor makes the lazy chain if the batch is the first to need it.
+func (f *Firewall) makeFor(d difference) error {
+	needs := func(r rule) bool { return r.chain == f.peer && d.net[r] > 0 }
+	if f.peer.present || !slices.ContainsFunc(d.order, needs) {
+		return nil
+	}
+	views, err := f.look()
+	if err != nil {
+		return err
+	}
+	f.quietly(func() { err = f.peer.setUp(views[f.peer], f.wan, 1) })
+	return err
 }
 
 // explain says why a batch failed if the chains it was for are gone.
@@ -77,14 +95,15 @@ func (f *Firewall) restore(family *family, views map[*chain]listing, wanted map[
 	b := f.newBatch()
 	var errs []error
 	var written []*chain
-	for c, l := range views {
+	for _, c := range f.chains() {
+		l, seen := views[c]
 		switch {
-		case c.family != family:
+		case !seen || c.family != family:
 		case c.stopped(l):
 			if len(wanted[c]) > 0 {
 				errs = append(errs, ErrStopped)
 			}
-		case c.optional() && !l.has(c.name):
+		case !l.has(c.name) && !c.needed(len(wanted[c])):
 		default:
 			b.add(c, c.fill(l, wanted[c])...)
 			b.add(c, c.mend(l, f.wan)...)

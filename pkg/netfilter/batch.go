@@ -157,7 +157,7 @@ func (f *Firewall) difference(changes []portmap.Change) (difference, error) {
 // changes is not in them.
 func alike(a, b *portmap.Mapping) bool {
 	return a != nil && b != nil && a.Key == b.Key && a.Internal == b.Internal &&
-		a.Enabled() == b.Enabled() && slices.Equal(a.Filters(), b.Filters())
+		a.Enabled() == b.Enabled() && slices.Equal(a.Filters(), b.Filters()) && slices.Equal(a.Outbound(), b.Outbound())
 }
 
 // count notes that each of the rules comes n times.

@@ -66,6 +66,9 @@ type hook struct{ chain, op string }
 var (
 	natHooks    = [...]hook{{"POST_NAT_PREROUTING_CHAIN", opAppend}, {"PREROUTING", opInsert}}
 	filterHooks = [...]hook{{"POST_FORWARD_CHAIN", opAppend}, {"FORWARD", opInsert}}
+	// What leaves is translated by the first rule that fits: AstLinux's own
+	// come right behind this chain.
+	peerHooks = [...]hook{{"NAT_POSTROUTING_CHAIN", opAppend}, {"POSTROUTING", opInsert}}
 )
 
 // chain is one of our chains and what is known of it.
@@ -74,6 +77,8 @@ type chain struct {
 	table, name string
 	hooks       []hook                  // best first, the last one built in; none: used if there is one, but not made
 	jump        func(wan string) string // the rule at the hook
+	side        string                  // "-i" or "-o": where the rule has the uplink
+	lazy        bool                    // made when it has rules to hold, not before
 
 	present bool // when last brought into line
 	rules   int  // how many it holds after what was last applied
@@ -87,6 +92,9 @@ func (c *chain) optional() bool { return len(c.hooks) == 0 }
 
 // builtIn returns the chain of the kernel that leads to c in the end.
 func (c *chain) builtIn() hook { return c.hooks[len(c.hooks)-1] }
+
+// needed reports whether the chain has to be made for this many rules.
+func (c *chain) needed(rules int) bool { return !c.optional() && (!c.lazy || rules > 0) }
 
 // know remembers of a listing what later decisions depend on.
 func (c *chain) know(l listing) {
@@ -146,11 +154,11 @@ func (c *chain) hook(l listing) hook {
 	return c.builtIn()
 }
 
-// jumps counts the rules that lead what comes in by the device to c.
+// jumps counts the rules that lead what passes the device to c.
 func (c *chain) jumps(l listing, device string) int {
 	n := 0
 	for _, e := range c.callers(l) {
-		if admits(words(e.rule), device) {
+		if admits(words(e.rule), c.side, device) {
 			n++
 		}
 	}

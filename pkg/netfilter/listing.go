@@ -99,9 +99,10 @@ func target(rule []string) string {
 	return name
 }
 
-// admits reports whether a rule can match what comes in by the device.
-func admits(rule []string, device string) bool {
-	pattern, negated := option(rule, "-i")
+// admits reports whether a rule can match what comes in (side "-i") or goes
+// out (side "-o") by the device.
+func admits(rule []string, side, device string) bool {
+	pattern, negated := option(rule, side)
 	if pattern == "" {
 		return true
 	}

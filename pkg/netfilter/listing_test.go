@@ -37,7 +37,7 @@ func TestAdmits(t *testing.T) {
 		"! -i ppp+ -j X":     false,
 		"-o eth0 -i e+ -j X": false,
 	} {
-		if got := admits(words(rule), "ppp0"); got != want {
+		if got := admits(words(rule), "-i", "ppp0"); got != want {
 			t.Errorf("%s: %v", rule, got)
 		}
 	}
@@ -124,7 +124,7 @@ func checkRule(t *testing.T, text string) {
 		}
 	}
 	pattern, negated := option(rule, "-i")
-	if pattern != "" && pattern != "+" && admits(rule, "wan0") == negated && strings.TrimSuffix(pattern, "+") == "wan0" {
+	if pattern != "" && pattern != "+" && admits(rule, "-i", "wan0") == negated && strings.TrimSuffix(pattern, "+") == "wan0" {
 		t.Errorf("%s does not admit wan0", text)
 	}
 	if again := words(strings.Join(rule, " ")); !strings.ContainsAny(text, `"\`) && !slices.Equal(again, rule) {

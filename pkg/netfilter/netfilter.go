@@ -36,9 +36,13 @@ type Firewall struct {
 	alarm       *alarm     // nil: nobody watches
 	nat         *chain
 	postrouting *chain
+	peer        *chain // for outbound mappings where there is no postrouting
 	forward     *chain
 	forward6    *chain // nil: no pinholes
 }
+
+// peerChain is a chain that nobody but us makes, if outbound mappings need it.
+const peerChain = "MINIUPNPD-PEER"
 
 // word is what may stand in a line for iptables-restore: shorter than the
 // kernel's 29 octets for a chain's name, and nothing that has to be quoted.
@@ -57,13 +61,19 @@ func New(o Options) (*Firewall, error) {
 	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
-	f.nat = &chain{family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], jump: func(wan string) string {
-		return fmt.Sprintf("-i %s -j %s", wan, o.NATChain)
-	}}
+	f.nat = &chain{
+		family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], side: "-i",
+		jump: func(wan string) string { return fmt.Sprintf("-i %s -j %s", wan, o.NATChain) },
+	}
 	f.postrouting = &chain{family: f.ipv4, table: "nat", name: o.PostroutingChain}
-	forward := chain{family: f.ipv4, table: "filter", name: o.ForwardChain, hooks: filterHooks[:], jump: func(wan string) string {
-		return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain)
-	}}
+	f.peer = &chain{
+		family: f.ipv4, table: "nat", name: peerChain, hooks: peerHooks[:], side: "-o", lazy: true,
+		jump: func(wan string) string { return fmt.Sprintf("-o %s -j %s", wan, peerChain) },
+	}
+	forward := chain{
+		family: f.ipv4, table: "filter", name: o.ForwardChain, hooks: filterHooks[:], side: "-i",
+		jump: func(wan string) string { return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain) },
+	}
 	f.forward = &forward
 	if o.IPv6 {
 		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
@@ -88,7 +98,7 @@ func (f *Firewall) families() []*family {
 
 // chains returns all of ours, in the order in which batches mention them.
 func (f *Firewall) chains() []*chain {
-	list := []*chain{f.nat, f.postrouting, f.forward}
+	list := []*chain{f.nat, f.postrouting, f.peer, f.forward}
 	if f.forward6 != nil {
 		list = append(list, f.forward6)
 	}

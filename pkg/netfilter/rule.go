@@ -18,8 +18,12 @@ type rule struct {
 // rules returns the rules that make m work: none while it is disabled. They
 // have the shape of miniupnpd's, so that whoever looks finds what he knows.
 func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
-	if m == nil || !m.Enabled() {
+	if m == nil {
 		return nil, nil
+	}
+	list, err := f.outbound(m)
+	if err != nil || !m.Enabled() {
+		return list, err
 	}
 	peers, err := peers(m)
 	if err != nil {
@@ -28,15 +32,36 @@ func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
 	if m.Internal.Addr().Is6() {
 		return f.pinhole(m, peers)
 	}
-	list := make([]rule, 0, 3*len(peers))
 	for _, peer := range peers {
 		in := match{source: peer.Prefix, sport: peer.Port, protocol: m.Protocol, dport: m.External}
 		list = append(list, rule{f.nat, fmt.Sprintf("%v -j DNAT --to-destination %v", in, m.Internal)})
 		if f.postrouting.present {
-			out := match{source: single(m), sport: m.Internal.Port(), destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol}
-			list = append(list, rule{f.postrouting, fmt.Sprintf("%v -j MASQUERADE --to-ports %d", out, m.External)})
+			list = append(list, rule{f.postrouting, leave(m, peer)})
 		}
 		list = append(list, rule{f.forward, accept(m, peer)})
+	}
+	return list, nil
+}
+
+// outbound returns the rules that give packets to the peers of PCP's PEER the
+// external port. IPv6 has no ports to change.
+func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
+	if m.Internal.Addr().Is6() {
+		return nil, nil
+	}
+	c := f.peer
+	if f.postrouting.present {
+		c = f.postrouting
+	}
+	var list []rule
+	for _, remote := range m.Outbound() {
+		if err := translatable(m); err != nil {
+			return nil, err
+		}
+		if !remote.Addr().Is4() || remote.Port() == 0 {
+			return nil, fmt.Errorf("%v: %w: %v", m.Key, errFilter, remote)
+		}
+		list = append(list, rule{c, leave(m, portmap.Filter{Prefix: single(remote.Addr()), Port: remote.Port()})})
 	}
 	return list, nil
 }
@@ -55,26 +80,39 @@ func (f *Firewall) pinhole(m *portmap.Mapping, peers []portmap.Filter) ([]rule, 
 
 // accept lets a peer through to the mapping's target.
 func accept(m *portmap.Mapping, peer portmap.Filter) string {
-	in := match{source: peer.Prefix, sport: peer.Port, destination: single(m), dport: m.Internal.Port(), protocol: m.Protocol}
+	in := match{source: peer.Prefix, sport: peer.Port, destination: single(m.Internal.Addr()), dport: m.Internal.Port(), protocol: m.Protocol}
 	return in.String() + " -j ACCEPT"
 }
 
-// single is the mapping's target as a network.
-func single(m *portmap.Mapping) netip.Prefix {
-	return netip.PrefixFrom(m.Internal.Addr(), m.Internal.Addr().BitLen())
+// leave lets what the target sends to a peer leave by the external port, with
+// whatever address the uplink has.
+func leave(m *portmap.Mapping, peer portmap.Filter) string {
+	out := match{source: single(m.Internal.Addr()), sport: m.Internal.Port(), destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol}
+	return fmt.Sprintf("%v -j MASQUERADE --to-ports %d", out, m.External)
 }
 
-// peers returns who may use m, the whole Internet if there is no filter. It
-// refuses a mapping that cannot be said in rules exactly: whatever else came
-// of it would be wider.
-func peers(m *portmap.Mapping) ([]portmap.Filter, error) {
+// single is a host as a network.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// translatable refuses a mapping that cannot be said in rules exactly:
+// whatever else came of it would be wider.
+func translatable(m *portmap.Mapping) error {
 	to := m.Internal.Addr()
 	switch {
 	case m.Protocol != portmap.TCP && m.Protocol != portmap.UDP:
-		return nil, fmt.Errorf("%v: only TCP and UDP are forwarded", m.Key)
+		return fmt.Errorf("%v: only TCP and UDP are forwarded", m.Key)
 	case !to.IsValid() || to.Is4In6() || to.Zone() != "" || m.Internal.Port() == 0 || to.Is4() && m.External == 0:
-		return nil, fmt.Errorf("%v: no rule leads to %v", m.Key, m.Internal)
+		return fmt.Errorf("%v: no rule leads to %v", m.Key, m.Internal)
 	}
+	return nil
+}
+
+// peers returns who may use m, the whole Internet if there is no filter.
+func peers(m *portmap.Mapping) ([]portmap.Filter, error) {
+	if err := translatable(m); err != nil {
+		return nil, err
+	}
+	to := m.Internal.Addr()
 	list := m.Filters()
 	if len(list) == 0 {
 		return []portmap.Filter{{Prefix: netip.PrefixFrom(to, 0)}}, nil

@@ -1,6 +1,8 @@
 package netfilter_test
 
 import (
+	"net/netip"
+	"slices"
 	"testing"
 
 	"igdd/pkg/portmap"
@@ -92,4 +94,74 @@ func TestPostroutingChainIsUsedWhenThere(t *testing.T) {
 		must(t, f.Teardown())
 		wantRules(t, r, "*iptables nat\n:MINIUPNPD-POSTROUTING\n*iptables filter\n*ip6tables filter\n")
 	})
+}
+
+// outbound returns what PCP's PEER makes: packets to the peer leave by a port.
+func outbound(external uint16, internal, peer string) *portmap.Mapping {
+	m := mapping(portmap.UDP, external, internal)
+	m.Claims[0].Remote = netip.MustParseAddrPort(peer)
+	return m
+}
+
+func TestOutbound(t *testing.T) {
+	flow := outbound(6001, "192.168.101.20:6000", "11.22.35.254:53")
+	both := *flow // lets others in as well
+	both.Claims = append(slices.Clone(flow.Claims), portmap.Claim{Origin: portmap.PCP})
+	const (
+		leave   = " -s 192.168.101.20/32 -d 11.22.35.254/32 -p udp -m udp --sport 6000 --dport 53 -j MASQUERADE --to-ports 6001\n"
+		dnat    = "-A MINIUPNPD -p udp -m udp --dport 6001 -j DNAT --to-destination 192.168.101.20:6000\n"
+		accept  = "-A MINIUPNPD -d 192.168.101.20/32 -p udp -m udp --dport 6000 -j ACCEPT\n"
+		peers   = ":MINIUPNPD-PEER\n-A POSTROUTING -o wan0 -j MINIUPNPD-PEER\n"
+		beside  = ":NAT_POSTROUTING_CHAIN\n-A POSTROUTING -j NAT_POSTROUTING_CHAIN\n"
+		besides = ":MINIUPNPD-PEER\n-A NAT_POSTROUTING_CHAIN -o wan0 -j MINIUPNPD-PEER\n" + beside
+		others  = ":MINIUPNPD-POSTROUTING\n"
+	)
+	eachVariant(t, func(t *testing.T, r *router) {
+		f := r.firewall(t, options(t))
+		must(t, f.Setup())
+		wantRules(t, r, natHead+filterHead+filter6Head) // made by the first that needs it
+		must(t, f.Apply(open(flow)))
+		wantHealthy(t, f)
+		wantRules(t, r, natHead+peers+"-A MINIUPNPD-PEER"+leave+filterHead+filter6Head)
+		must(t, f.Apply([]portmap.Change{{Before: flow, After: &both}}))
+		wantRules(t, r, natHead+peers+"-A MINIUPNPD-PEER"+leave+dnat+filterHead+accept+filter6Head)
+		must(t, f.Apply([]portmap.Change{{Before: &both, After: flow}}))
+		must(t, f.Apply(closing(flow)))
+		wantRules(t, r, natHead+peers+filterHead+filter6Head)
+
+		f.flush(t)
+		wantSick(t, f)
+		must(t, f.Sync([]*portmap.Mapping{flow}))
+		wantRules(t, r, natHead+peers+"-A MINIUPNPD-PEER"+leave+filterHead+filter6Head)
+		wantHealthy(t, f)
+		must(t, f.Teardown())
+		wantRules(t, r, nothing)
+
+		r.iptables(t, "-t nat -N NAT_POSTROUTING_CHAIN", "-t nat -A POSTROUTING -j NAT_POSTROUTING_CHAIN")
+		f = r.firewall(t, options(t))
+		must(t, f.Sync([]*portmap.Mapping{flow}))
+		wantRules(t, r, natHead+besides+"-A MINIUPNPD-PEER"+leave+filterHead+filter6Head)
+		must(t, f.Teardown())
+
+		r.iptables(t, "-t nat -N MINIUPNPD-POSTROUTING")
+		f = r.firewall(t, options(t))
+		must(t, f.Setup())
+		must(t, f.Apply(open(flow)))
+		wantRules(t, r, natHead+beside+others+"-A MINIUPNPD-POSTROUTING"+leave+filterHead+filter6Head)
+		must(t, f.Apply(closing(flow)))
+		wantHealthy(t, f)
+		must(t, f.Teardown())
+	})
+}
+
+func TestOutboundThatCannotBeSaid(t *testing.T) {
+	r := newRouter(t, "legacy")
+	f := r.firewall(t, options(t))
+	must(t, f.Setup())
+	for _, peer := range []string{"11.22.35.254:0", "[2001:db8::1]:53", "[::ffff:1.2.3.4]:53"} {
+		if err := f.Apply(open(outbound(6001, "192.168.101.20:6000", peer))); err == nil {
+			t.Errorf("peer %s", peer)
+		}
+	}
+	must(t, f.Teardown())
 }

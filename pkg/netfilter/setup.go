@@ -36,7 +36,7 @@ func (f *Firewall) Setup() error {
 	errs := []error{err}
 	for _, c := range f.chains() {
 		if l, seen := views[c]; seen {
-			f.quietly(func() { errs = append(errs, c.setUp(l, f.wan)) })
+			f.quietly(func() { errs = append(errs, c.setUp(l, f.wan, c.rules)) })
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -45,11 +45,11 @@ func (f *Firewall) Setup() error {
 	return nil
 }
 
-// setUp makes and hooks the chain.
-func (c *chain) setUp(l listing, wan []string) error {
+// setUp makes and hooks the chain, if it is needed for this many rules.
+func (c *chain) setUp(l listing, wan []string, rules int) error {
 	c.present = l.has(c.name)
 	switch {
-	case c.optional():
+	case c.optional() || !c.present && !c.needed(rules):
 		return nil
 	case c.stopped(l):
 		return ErrStopped
@@ -93,7 +93,7 @@ func (f *Firewall) Healthy() (bool, error) {
 // stands reports whether the chain is as last written, and hooked.
 func (c *chain) stands(l listing, wan []string) bool {
 	if !l.has(c.name) {
-		return c.optional() && !c.present
+		return !c.needed(c.rules) && !c.present
 	}
 	return len(l[c.name]) == c.rules && len(c.mend(l, wan)) == 0
 }
