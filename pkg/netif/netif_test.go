@@ -108,10 +108,60 @@ func TestListeningSeesWhatAnswersOnTheUplink(t *testing.T) {
 		if udp := Listening("udp", external); !slices.Equal(udp, []uint16{5353}) {
 			t.Errorf("UDP ports = %v, want 5353", udp)
 		}
+		for name, ports := range map[string]*Ports{"sock_diag": NewPorts(), "/proc": {}} {
+			if len(ports.diag) > 0 && !(ports.diag["tcp"] && ports.diag["udp"]) {
+				t.Errorf("the kernel answers about %v", ports.diag)
+			}
+			for port := uint16(8443); port < 8449; port++ {
+				if got, want := ports.Taken("tcp", external, port), slices.Contains(tcp, port); got != want {
+					t.Errorf("by %s: TCP port %d is taken: %v, want %v", name, port, got, want)
+				}
+			}
+			if !ports.Taken("udp", external, 5353) || ports.Taken("udp", external, 5354) || ports.Taken("tcp", external, 5353) || ports.Taken("udp", external, 8443) {
+				t.Errorf("by %s: UDP port 5353 is not the one that is taken", name)
+			}
+		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestDiagAnswers(t *testing.T) {
+	message := func(kind uint16, status int32) []byte {
+		b := make([]byte, unix.SizeofNlMsghdr+4)
+		binary.NativeEndian.PutUint16(b[4:], kind)
+		binary.NativeEndian.PutUint32(b[unix.SizeofNlMsghdr:], uint32(status))
+		return b
+	}
+	missing := -int32(unix.ENOENT)
+	for name, test := range map[string]struct {
+		answer        []byte
+		list          bool
+		found, failed bool
+	}{
+		"a socket":            {message(unix.SOCK_DIAG_BY_FAMILY, 0), false, true, false},
+		"no socket":           {message(unix.NLMSG_ERROR, missing), false, false, false},
+		"end of a list":       {message(unix.NLMSG_DONE, 0), true, false, false},
+		"no such protocol":    {message(unix.NLMSG_ERROR, missing), true, false, true},
+		"no list of protocol": {message(unix.NLMSG_DONE, missing), true, false, true},
+		"not allowed":         {message(unix.NLMSG_ERROR, -int32(unix.EPERM)), false, false, true},
+		"something else":      {message(unix.RTM_NEWLINK, 0), false, false, true},
+		"cut short":           {message(unix.NLMSG_DONE, 0)[:18], false, false, true},
+		"nothing":             {nil, false, false, true},
+	} {
+		if found, err := readDiag(test.answer, test.list); found != test.found || (err != nil) != test.failed {
+			t.Errorf("%s: %v, %v", name, found, err)
+		}
+	}
+}
+
+func BenchmarkTaken(b *testing.B) {
+	p := NewPorts()
+	external := netip.MustParseAddr("11.22.33.44")
+	for b.Loop() {
+		p.Taken("tcp", external, 8443)
 	}
 }
 
