@@ -34,6 +34,7 @@ type Follower struct {
 	lookup func(ctx context.Context, server string, from netip.Addr) (netip.Addr, error)
 	again  chan struct{}
 
+	uplink     netip.Addr // for which an answer is there or under way
 	from, seen netip.Addr // of the last answer
 	failures   int        // since then
 }
@@ -43,7 +44,8 @@ func Follow(o Options) *Follower {
 	return &Follower{Options: o, lookup: Lookup, again: make(chan struct{}, 1)}
 }
 
-// Ask makes Run ask at once: the uplink has changed. It never blocks.
+// Ask tells that the uplink may have changed: Run asks at once if it has. It
+// never blocks.
 func (f *Follower) Ask() {
 	select {
 	case f.again <- struct{}{}:
@@ -53,16 +55,23 @@ func (f *Follower) Ask() {
 
 // Run asks until ctx ends.
 func (f *Follower) Run(ctx context.Context) error {
+	f.Ask()
+	var due <-chan time.Time
 	for {
-		var due <-chan time.Time
-		if from := f.Uplink(); from.IsValid() {
-			due = time.After(f.round(ctx, from))
-		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-f.again:
 		case <-due:
+			f.uplink = netip.Addr{}
+		}
+		from := f.Uplink()
+		if from == f.uplink {
+			continue
+		}
+		f.uplink, due = from, nil
+		if from.IsValid() {
+			due = time.After(f.round(ctx, from))
 		}
 	}
 }

@@ -128,6 +128,7 @@ func TestFollower(t *testing.T) {
 		}{
 			{"no uplink: nobody is asked", netip.Addr{}, public, true, 24 * time.Hour, 0, nil},
 			{"an uplink", netip.MustParseAddr("10.0.0.2"), public, true, 0, 1, []netip.Addr{public}},
+			{"word of no change", netip.MustParseAddr("10.0.0.2"), public, true, 0, 0, nil},
 			{"the same again is no news", netip.MustParseAddr("10.0.0.2"), public, false, refresh, 1, nil},
 			{"an answer stays good while the server fails", netip.MustParseAddr("10.0.0.2"), netip.Addr{}, false, time.Hour, 8, nil},
 			{"not for another uplink", netip.MustParseAddr("10.0.0.3"), netip.Addr{}, true, 0, 1, []netip.Addr{{}}},
