@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// round is how often the hosts that hold something are looked for: longer than
-// the kernel takes to give up on a neighbour that does not answer.
-const round = time.Minute
+// round is how often the hosts that hold something are looked for: seldom, and
+// longer than the kernel takes to give up on a neighbour that does not answer.
+const round = 5 * time.Minute
 
 // Options are what a Watcher is made of.
 type Options struct {
 	// Leases is the path of dnsmasq's leases file; it may be empty.
 	Leases string
-	// Grace is how long a host may be gone before Withdraw is told; 0: for ever.
+	// Grace is how long a host may be gone before Withdraw is told, give or take
+	// a few minutes; 0: for ever.
 	Grace time.Duration
 	// Clients returns the hosts that hold mappings.
 	Clients func() []netip.Addr

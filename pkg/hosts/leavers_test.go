@@ -22,7 +22,7 @@ func TestWatcher(t *testing.T) {
 		index, looks, asks := 7, 0, 0
 		here := make(map[netip.Addr]Host)
 		w := Watch(Options{
-			Grace:    10 * time.Minute,
+			Grace:    2 * round,
 			Clients:  func() []netip.Addr { return clients },
 			Index:    func(netip.Addr) int { return index },
 			Withdraw: func(a netip.Addr) { withdrawn = append(withdrawn, a) },
@@ -48,12 +48,12 @@ func TestWatcher(t *testing.T) {
 			{"nobody holds anything", nil, gone, gone, 7, 24 * time.Hour, 0, nil, true},
 			{"both are here", []netip.Addr{laptop, phone}, answers, leased, 7, 30 * time.Minute, 0, nil, false},
 			{"one misses a single round", []netip.Addr{laptop, phone}, gone, leased, 7, round, 0, nil, false},
-			{"and is back", []netip.Addr{laptop, phone}, answers, leased, 7, 10 * time.Minute, 0, nil, false},
-			{"one is gone, which is told once", []netip.Addr{laptop, phone}, gone, leased, 7, 9 * time.Minute, 1, nil, false},
-			{"its network is down", []netip.Addr{laptop, phone}, gone, gone, 0, time.Hour, 0, nil, false},
-			{"the grace time starts anew", []netip.Addr{laptop, phone}, gone, leased, 7, 10 * time.Minute, 1, nil, false},
+			{"and is back", []netip.Addr{laptop, phone}, answers, leased, 7, 2 * round, 0, nil, false},
+			{"one is gone, which is told once", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * round, 1, nil, false},
+			{"its network is down", []netip.Addr{laptop, phone}, gone, gone, 0, 24 * time.Hour, 0, nil, false},
+			{"the grace time starts anew", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * round, 1, nil, false},
 			{"and is over", []netip.Addr{laptop, phone}, gone, leased, 7, round, 0, []netip.Addr{laptop}, false},
-			{"what it held is gone too", []netip.Addr{phone}, gone, leased, 7, time.Hour, 0, nil, false},
+			{"what it held is gone too", []netip.Addr{phone}, gone, leased, 7, 24 * time.Hour, 0, nil, false},
 			{"nobody holds anything any more", nil, gone, gone, 7, round, 0, nil, false},
 			{"so nobody is looked for", nil, gone, gone, 7, 24 * time.Hour, 0, nil, true},
 		} {
@@ -76,7 +76,7 @@ func TestWatcher(t *testing.T) {
 		}
 		clients, here[phone], fails = []netip.Addr{phone}, gone, errors.New("no netlink")
 		w.Wake()
-		time.Sleep(time.Hour)
+		time.Sleep(24 * time.Hour)
 		synctest.Wait()
 		if len(withdrawn) > 0 {
 			t.Errorf("withdrawn %v though nothing is known", withdrawn)
