@@ -50,8 +50,8 @@ func (s *Server) list(say func(answer) error) error {
 		if t, ok := traffic[m.Key]; ok {
 			e.Packets, e.Bytes = &t.Packets, &t.Bytes
 		}
-		if known != nil {
-			e.identify(known[m.Internal.Addr()])
+		if h, ok := known[m.Internal.Addr()]; ok {
+			e.identify(h)
 		}
 		if err := say(answer{Entry: &e}); err != nil {
 			return err

@@ -29,10 +29,10 @@ func TestListPrintsATable(t *testing.T) {
 	}
 	r = furnish(t)
 	want := `
-PROTO  EXTERNAL  CLIENT           PORT  HOST    MAC                BY       LEFT      PACKETS  BYTES  DESCRIPTION
-UDP    40000     192.168.50.10    4000  laptop  02:00:00:00:00:01  NAT-PMP  1h30m0s   1        100    NAT-PMP 40000 UDP
-TCP    8080      192.168.50.11    8080  (gone)  -                  UPnP     forever   1        100    Bob's <game>?[2J
-TCP    4430      2001:db8:50::20  4430  (gone)  -                  PCP      1m0s      1        100    web
+PROTO  EXTERNAL  CLIENT           PORT  HOST         MAC                BY       LEFT      PACKETS  BYTES  DESCRIPTION
+UDP    40000     192.168.50.10    4000  laptop       02:00:00:00:00:01  NAT-PMP  1h30m0s   1        100    NAT-PMP 40000 UDP
+TCP    8080      192.168.50.11    8080  phone(gone)  -                  UPnP     forever   1        100    Bob's <game>?[2J
+TCP    4430      2001:db8:50::20  4430  -            -                  PCP      1m0s      1        100    web
 `
 	if got := r.tool("list"); got.status != exitDone || squeeze(got.stdout) != squeeze(want) {
 		t.Errorf("list = %+v\nwant %s", got, want)
@@ -63,8 +63,8 @@ func TestListAsJSON(t *testing.T) {
 	left, minute, one, hundred := int64(5400), int64(60), uint64(1), uint64(100)
 	want := []Entry{
 		{Protocol: "UDP", ExternalPort: 40000, Client: laptop, ClientPort: 4000, MAC: "02:00:00:00:00:01", HostName: "laptop", Origins: []string{"NAT-PMP"}, Description: "NAT-PMP 40000 UDP", Enabled: true, Remaining: &left, Packets: &one, Bytes: &hundred},
-		{Protocol: "TCP", ExternalPort: 8080, Client: phone, ClientPort: 8080, Gone: true, Origins: []string{"UPnP"}, Description: "Bob's <game>\x1b[2J", Enabled: true, Packets: &one, Bytes: &hundred},
-		{Protocol: "TCP", ExternalPort: 4430, Pinhole: true, Client: server, ClientPort: 4430, Gone: true, Origins: []string{"PCP"}, Description: "web", Enabled: true, Remaining: &minute, Packets: &one, Bytes: &hundred},
+		{Protocol: "TCP", ExternalPort: 8080, Client: phone, ClientPort: 8080, HostName: "phone", Gone: true, Origins: []string{"UPnP"}, Description: "Bob's <game>\x1b[2J", Enabled: true, Packets: &one, Bytes: &hundred},
+		{Protocol: "TCP", ExternalPort: 4430, Pinhole: true, Client: server, ClientPort: 4430, Origins: []string{"PCP"}, Description: "web", Enabled: true, Remaining: &minute, Packets: &one, Bytes: &hundred},
 	}
 	var got []Entry
 	text := r.tool("--json", "list").stdout

@@ -94,6 +94,7 @@ func newRig(t *testing.T) *rig {
 		Hosts: func() (map[netip.Addr]hosts.Host, error) {
 			return map[netip.Addr]hosts.Host{
 				laptop: {Addr: laptop, Hardware: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Name: "laptop", Answers: true},
+				phone:  {Addr: phone, Name: "phone"},
 			}, nil
 		},
 		Log: log,

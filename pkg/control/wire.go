@@ -47,7 +47,7 @@ type Entry struct {
 	ClientPort   uint16     `json:"client_port"`
 	MAC          string     `json:"mac,omitempty"`
 	HostName     string     `json:"host_name,omitempty"`
-	Gone         bool       `json:"gone,omitempty"` // the host seems to have left
+	Gone         bool       `json:"gone,omitempty"` // the host was asked for and does not answer
 	Origins      []string   `json:"origins"`
 	Description  string     `json:"description"`
 	Remote       []string   `json:"remote,omitempty"` // peers that may use it; none: all
