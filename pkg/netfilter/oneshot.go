@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 )
@@ -23,9 +24,18 @@ func (o oneShot) commit(sections []section) (int, error) {
 	}
 	done := bytes.Count(out.Bytes(), []byte(committed))
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {
-		return done, fmt.Errorf("%s: %w: %s", o.path, err, strings.TrimSpace(complaint.String()))
+		return done, fmt.Errorf("%s: %w", o.path, failure(exit.ProcessState, complaint.String()))
 	}
 	return done, fmt.Errorf("%s: %w: %w", o.path, errInterrupted, err)
+}
+
+// failure words the end of an iptables-restore that refused something.
+func failure(state *os.ProcessState, complaint string) error {
+	complaint = strings.TrimSpace(complaint)
+	if strings.Contains(complaint, "xtables lock") {
+		return fmt.Errorf("another program has held the xtables lock for %d s, find it with fuser: %s", lockWait, complaint)
+	}
+	return fmt.Errorf("%v: %s", state, complaint)
 }
 
 // dismiss has nothing to let go.

@@ -191,7 +191,7 @@ func (p *process) cause(broken error) error {
 		select {
 		case <-p.ended:
 			if state := p.cmd.ProcessState; state.Exited() {
-				return fmt.Errorf("%v: %s", state, strings.TrimSpace(p.stderr.String()))
+				return failure(state, p.stderr.String())
 			}
 		case <-time.After(greetingTime):
 		}

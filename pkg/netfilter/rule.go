@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"igdd/pkg/portmap"
@@ -34,7 +35,7 @@ func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
 	}
 	for _, peer := range peers {
 		in := match{source: peer.Prefix, sport: peer.Port, protocol: m.Protocol, dport: m.External}
-		list = append(list, rule{f.nat, fmt.Sprintf("%v -j DNAT --to-destination %v", in, m.Internal)})
+		list = append(list, rule{f.nat, in.String() + " -j DNAT --to-destination " + m.Internal.String()})
 		if f.postrouting.present {
 			list = append(list, rule{f.postrouting, leave(m, peer)})
 		}
@@ -88,7 +89,7 @@ func accept(m *portmap.Mapping, peer portmap.Filter) string {
 // whatever address the uplink has.
 func leave(m *portmap.Mapping, peer portmap.Filter) string {
 	out := match{source: single(m.Internal.Addr()), sport: m.Internal.Port(), destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol}
-	return fmt.Sprintf("%v -j MASQUERADE --to-ports %d", out, m.External)
+	return out.String() + " -j MASQUERADE --to-ports " + strconv.Itoa(int(m.External))
 }
 
 // single is a host as a network.
@@ -138,24 +139,27 @@ type match struct {
 
 // String words the match as iptables-save does.
 func (m match) String() string {
-	var b strings.Builder
-	for _, n := range [...]struct {
-		option string
-		netip.Prefix
-	}{{"-s", m.source}, {"-d", m.destination}} {
-		if n.Bits() > 0 {
-			fmt.Fprintf(&b, "%s %v ", n.option, n.Masked())
-		}
-	}
+	b := make([]byte, 0, 100)
+	b = appendNetwork(b, "-s ", m.source)
+	b = appendNetwork(b, "-d ", m.destination)
 	protocol := strings.ToLower(m.protocol.String())
-	fmt.Fprintf(&b, "-p %s -m %s", protocol, protocol)
-	for _, p := range [...]struct {
-		option string
-		port   uint16
-	}{{"--sport", m.sport}, {"--dport", m.dport}} {
-		if p.port != 0 {
-			fmt.Fprintf(&b, " %s %d", p.option, p.port)
-		}
+	b = append(b, "-p "+protocol+" -m "+protocol...)
+	b = appendPort(b, " --sport ", m.sport)
+	b = appendPort(b, " --dport ", m.dport)
+	return string(b)
+}
+
+func appendNetwork(b []byte, option string, network netip.Prefix) []byte {
+	if network.Bits() <= 0 {
+		return b
 	}
-	return b.String()
+	b = network.Masked().AppendTo(append(b, option...))
+	return append(b, ' ')
+}
+
+func appendPort(b []byte, option string, port uint16) []byte {
+	if port == 0 {
+		return b
+	}
+	return strconv.AppendUint(append(b, option...), uint64(port), 10)
 }

@@ -11,7 +11,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-func TestCounters(t *testing.T) {
+func TestTraffic(t *testing.T) {
 	for _, variant := range netlab.Variants {
 		t.Run(variant, func(t *testing.T) {
 			tools := netlab.Tools(t, variant)
@@ -21,13 +21,13 @@ func TestCounters(t *testing.T) {
 			r := &router{Namespace: lab.Router, tools: tools}
 			f := r.firewall(t, options(t))
 			must(t, f.Setup())
-			r.iptables(t, "-P FORWARD DROP", "-A FORWARD -i lan0 -j ACCEPT")
+			r.iptables(t, "-P FORWARD DROP", "-A FORWARD -i lan0 -j ACCEPT", "-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT")
 
 			one := mapping(portmap.UDP, 3001, "192.168.50.10:7", filter("11.22.33.0/24", 0), filter("22.33.44.0/24", 0))
 			left, right := mapping(portmap.TCP, 4001, "192.168.50.10:8"), mapping(portmap.TCP, 4002, "192.168.50.10:8")
 			hole := pinhole(portmap.UDP, "[2001:db8:50::10]:7")
 			idle := mapping(portmap.UDP, 9, "192.168.50.10:9")
-			must(t, f.Apply(open(one, left, right, hole, idle)))
+			must(t, f.Apply(open(one, left, right, hole, idle, outbound(6001, "192.168.50.10:6000", "11.22.33.1:53"))))
 			client := lab.Clients[0]
 			client.Echo(t, "udp", ":7")
 			client.Echo(t, "tcp", ":8")
@@ -40,6 +40,11 @@ func TestCounters(t *testing.T) {
 			} {
 				p.From = lab.WAN
 				p.Arrives(t)
+			}
+			lab.WAN.Echo(t, "udp", ":53")
+			flow := netlab.Probe{Network: "udp", From: client, Source: netip.MustParseAddrPort("192.168.50.10:6000"), To: netip.MustParseAddrPort("11.22.33.1:53")}
+			if seen := flow.Arrives(t); seen != netip.MustParseAddrPort("11.22.33.44:6001") {
+				t.Errorf("the outbound flow is seen as %v", seen)
 			}
 			got, err := f.Counters()
 			must(t, err)
