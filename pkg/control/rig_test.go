@@ -75,7 +75,7 @@ func newRig(t *testing.T) *rig {
 			Own:      []netip.Addr{addr("192.168.50.1")},
 			Forwards: []portmap.Forward{{Protocol: portmap.TCP, External: portmap.PortRange{First: 8443, Last: 8443}, Target: netip.AddrPortFrom(phone, 8443)}},
 		},
-		Listening: func(portmap.Protocol) []uint16 { return []uint16{5000} },
+		Listening: func(_ portmap.Protocol, port uint16) bool { return port == 5000 },
 		Committed: func([]portmap.Change, bool) {},
 		Log:       slog.New(slog.DiscardHandler),
 	})

@@ -43,6 +43,7 @@ type Daemon struct {
 	log      *slog.Logger
 	started  time.Time
 	watch    *netif.Watcher
+	ports    *netif.Ports
 	clock    *clock.Watcher
 	firewall *netfilter.Firewall
 	store    *leasefile.Store
@@ -100,6 +101,7 @@ func New(o Options) (*Daemon, error) {
 
 // openKernel begins to listen to the kernel and finds the firewall.
 func (d *Daemon) openKernel() (err error) {
+	d.ports = netif.NewPorts()
 	if d.watch, err = netif.Watch(); err != nil {
 		return err
 	}
@@ -157,11 +159,11 @@ func (d *Daemon) TakeDownChains() {
 	}
 }
 
-// listening returns the ports that the router's own programs need.
-func (d *Daemon) listening(p portmap.Protocol) []uint16 {
+// listening reports whether one of the router's own programs needs the port.
+func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
 	links, _ := d.watch.Now()
 	_, own := external(d.config.WAN, links)
-	return netif.Listening(strings.ToLower(p.String()), own)
+	return d.ports.Taken(strings.ToLower(p.String()), own, port)
 }
 
 // committed hears of every change that is in force.

@@ -56,7 +56,7 @@ func benchmark(b *testing.B, packet []byte) {
 		Policy:       &portmap.Policy{Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: 24 * time.Hour},
 		Surroundings: portmap.Surroundings{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan}},
 		Firewall:     new(portmaptest.Firewall), Store: new(portmaptest.Store),
-		Listening: func(portmap.Protocol) []uint16 { return nil },
+		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func([]portmap.Change, bool) {},
 		Log:       log,
 	})

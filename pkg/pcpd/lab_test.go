@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -91,11 +92,8 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 	g.table = portmap.NewTable(portmap.Options{
 		Policy: &s.policy, Surroundings: s.around, Log: log,
 		Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
-		Listening: func(p portmap.Protocol) []uint16 {
-			if p == portmap.TCP {
-				return s.listening
-			}
-			return nil
+		Listening: func(p portmap.Protocol, port uint16) bool {
+			return p == portmap.TCP && slices.Contains(s.listening, port)
 		},
 		Committed: func(_ []portmap.Change, reset bool) {
 			if reset {

@@ -66,7 +66,7 @@ func (d *desk) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	if d.resting.keeps(key, host, d.now) {
 		return nil, Conflict
 	}
-	if d.unusable(req.Protocol).Has(port) {
+	if d.reserved(req.Protocol, port) || d.listening(req.Protocol, port) {
 		return nil, PortInUse
 	}
 	return nil, Granted
@@ -81,7 +81,7 @@ func (d *desk) search(req *Request) (Key, Refusal) {
 	}
 	candidates.subtract(d.book.taken[req.Protocol])
 	candidates.subtract(d.book.companion[req.Protocol])
-	candidates.subtract(d.unusable(req.Protocol))
+	d.reserve(candidates, req.Protocol)
 	for k, p := range d.resting.ports {
 		if k.Protocol == req.Protocol && p.until.After(d.now) {
 			candidates.Remove(k.External)
@@ -89,32 +89,31 @@ func (d *desk) search(req *Request) (Key, Refusal) {
 	}
 	candidates.RemoveRange(PortRange{Last: firstFree - 1})
 	port, ok := candidates.next(max(req.External, req.Internal.Port(), firstFree))
+	for ok && d.listening(req.Protocol, port) {
+		candidates.Remove(port)
+		port, ok = candidates.next(port)
+	}
 	if !ok {
 		return Key{}, NoPorts
 	}
 	return Key{Protocol: req.Protocol, External: port}, Granted
 }
 
-// unusable returns the ports that the router needs itself: its listeners, the
-// administrator's forwards, and PCP's own.
-func (d *desk) unusable(p Protocol) *PortSet {
-	s := d.occupied[p]
-	if d.surveyed[p] {
-		return s
-	}
-	*s = PortSet{}
-	for _, port := range d.listening(p) {
-		s.Add(port)
-	}
+// reserved reports whether the port is the administrator's forward or PCP's own.
+func (d *desk) reserved(p Protocol, port uint16) bool {
+	_, forwarded := d.around.forward(p, port)
+	return forwarded || p == UDP && (port == announcePort || port == serverPort)
+}
+
+// reserve takes the reserved ports out of a set.
+func (d *desk) reserve(ports *PortSet, p Protocol) {
 	for _, f := range d.around.Forwards {
 		if f.Protocol == p {
-			s.AddRange(f.External)
+			ports.RemoveRange(f.External)
 		}
 	}
 	if p == UDP {
-		s.Add(announcePort)
-		s.Add(serverPort)
+		ports.Remove(announcePort)
+		ports.Remove(serverPort)
 	}
-	d.surveyed[p] = true
-	return s
 }

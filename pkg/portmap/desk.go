@@ -11,9 +11,7 @@ type desk struct {
 	vetoes    []Veto
 	policy    *Policy
 	around    Surroundings
-	listening func(Protocol) []uint16
-	occupied  map[Protocol]*PortSet // what listening said, where
-	surveyed  map[Protocol]bool     // it was asked in this batch
+	listening func(Protocol, uint16) bool
 	serial    uint64
 	lastID    uint16
 	now       time.Time
@@ -28,8 +26,6 @@ func newDesk(o Options) desk {
 		policy:    o.Policy,
 		around:    o.Surroundings,
 		listening: o.Listening,
-		occupied:  map[Protocol]*PortSet{TCP: {}, UDP: {}},
-		surveyed:  make(map[Protocol]bool),
 	}
 }
 
@@ -37,7 +33,6 @@ func newDesk(o Options) desk {
 func (d *desk) begin() {
 	d.now = time.Now()
 	d.resting.sweep(d.now)
-	clear(d.surveyed)
 	d.changes = nil
 }
 

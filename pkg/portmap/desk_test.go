@@ -37,7 +37,7 @@ func testDesk() *desk {
 	d := newDesk(Options{
 		Policy:       testPolicy(),
 		Surroundings: Surroundings{External: wan4, LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
-		Listening:    func(Protocol) []uint16 { return []uint16{8443} },
+		Listening:    func(_ Protocol, port uint16) bool { return port == 8443 },
 	})
 	d.begin()
 	return &d

@@ -18,7 +18,7 @@ func (d *desk) restore(m *Mapping) Refusal {
 	if r := d.stands(m); r != Granted {
 		return r
 	}
-	if m.External != 0 && d.unusable(m.Protocol).Has(m.External) {
+	if m.External != 0 && d.listening(m.Protocol, m.External) {
 		return PortInUse
 	}
 	d.serial++
@@ -35,7 +35,7 @@ func (d *desk) stands(m *Mapping) Refusal {
 	if !d.policy.Permits(m.outside().Port(), m.Internal, m.Description()) {
 		return NotAuthorized
 	}
-	if _, taken := d.around.forward(m.Protocol, m.External); taken && m.External != 0 {
+	if m.External != 0 && d.reserved(m.Protocol, m.External) {
 		return PortInUse
 	}
 	return Granted

@@ -25,9 +25,9 @@ type Options struct {
 	Store    Store
 	// Surroundings are the first that the table knows.
 	Surroundings Surroundings
-	// Listening returns the ports at which the router's own programs answer
-	// on the uplink.
-	Listening func(Protocol) []uint16
+	// Listening reports whether one of the router's own programs answers at a
+	// port of the uplink.
+	Listening func(p Protocol, port uint16) bool
 	// Committed is called on the table's goroutine after changes are in
 	// force; reset tells that clients must renew (RFC 6887, section 8.5). It
 	// must not block.

@@ -53,7 +53,7 @@ func newBenchWith(t testing.TB, policy portmap.Policy, firewall *portmaptest.Fir
 		Firewall:     firewall,
 		Store:        store,
 		Surroundings: portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway, gateway6}},
-		Listening:    func(portmap.Protocol) []uint16 { return nil },
+		Listening:    func(portmap.Protocol, uint16) bool { return false },
 		Committed: func(_ []portmap.Change, reset bool) {
 			if reset {
 				b.resets++
@@ -254,7 +254,7 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 			{External: portmap.PortRange{Last: 65535}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535}},
 		}},
 		Firewall: &portmaptest.Firewall{}, Store: store,
-		Listening: func(portmap.Protocol) []uint16 { return nil },
+		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func([]portmap.Change, bool) {}, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

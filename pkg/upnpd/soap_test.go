@@ -149,11 +149,8 @@ func (s street) furnish(t testing.TB, p plan) *house {
 	}
 	h.table = portmap.NewTable(portmap.Options{
 		Policy: &p.policy, Firewall: h.firewall, Store: new(portmaptest.Store), Surroundings: h.around,
-		Listening: func(protocol portmap.Protocol) []uint16 {
-			if protocol == portmap.TCP {
-				return p.taken
-			}
-			return nil
+		Listening: func(protocol portmap.Protocol, port uint16) bool {
+			return protocol == portmap.TCP && slices.Contains(p.taken, port)
 		},
 		Committed: func([]portmap.Change, bool) { h.server.Changed() },
 		Log:       quiet,
