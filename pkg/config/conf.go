@@ -78,10 +78,11 @@ func (d *draft) take(key, text string) error {
 	if key == "listening_ip" {
 		return d.addLAN(text)
 	}
+	name := key
 	if respell, found := spellings[key]; found {
-		key, text = respell(text)
+		name, text = respell(text)
 	}
-	s, found := lookup(key)
+	s, found := lookup(name)
 	switch {
 	case found:
 		if err := s.place(d).Set(text); err != nil {
@@ -102,9 +103,7 @@ var spellings = map[string]func(text string) (string, string){
 	"port":           func(s string) (string, string) { return "http_port", s },
 	"enable_natpmp":  func(s string) (string, string) { return "enable_natpmp", numberIsYes(s) },
 	"enable_pcp_pmp": func(s string) (string, string) { return "enable_natpmp", numberIsYes(s) },
-	"ipv6_disable": func(s string) (string, string) {
-		return "ipv6", cmp.Or(map[string]string{"yes": "no", "no": "yes"}[s], s)
-	},
+	"ipv6_disable":   func(s string) (string, string) { return "ipv6", yesNo(s != "yes") },
 	"force_igd_desc_v1": func(s string) (string, string) {
 		return "igd_version", cmp.Or(map[string]string{"yes": "1", "no": "2"}[s], s)
 	},

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"igdd/pkg/portmap"
-	"igdd/pkg/upnp"
 )
 
 // draft is a configuration in the making.
@@ -65,7 +64,7 @@ const (
 
 // warn notes what was not taken as it stands.
 func (d *draft) warn(where string, err error) {
-	w := where + ": " + err.Error()
+	w := where + ": " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	if len(w) > longestWarning {
 		w = strings.ToValidUTF8(w[:longestWarning], "") + "…"
 	}
@@ -93,7 +92,9 @@ func (d *draft) finish() error {
 		return errors.New("no listening interface: set UPNP_LISTEN in rc.conf, listening_ip in miniupnpd.conf, or give -a")
 	}
 	d.finishLifetimes()
-	d.finishUUID()
+	if d.Device.UUID == "" {
+		d.Device.UUID = d.machine.uuid(d.LANs).String()
+	}
 	return d.finishSTUN()
 }
 
@@ -104,19 +105,6 @@ func (d *draft) finishLifetimes() {
 		d.warn("max_lifetime", fmt.Errorf("%v is below min_lifetime, %v is used", p.MaxLifetime, p.MinLifetime))
 		p.MaxLifetime = p.MinLifetime
 	}
-}
-
-// finishUUID makes a UUID of what was set, or of the machine.
-func (d *draft) finishUUID() {
-	if d.Device.UUID == "" {
-		d.Device.UUID = d.machine.uuid(d.LANs)
-	}
-	id, err := upnp.ParseUUID(d.Device.UUID)
-	if err != nil {
-		id = upnp.UUIDOf(d.Device.UUID)
-		d.warn("uuid", fmt.Errorf("%q is no UUID, one made of it is used: %v", d.Device.UUID, id))
-	}
-	d.Device.UUID = id.String()
 }
 
 // uplink is one of the external interfaces.

@@ -78,7 +78,7 @@ var options = map[string]option{
 	"-f":  {1, nothing},
 	"-t":  {0, func(d *draft, _ []string) error { d.Check = true; return nil }},
 	"-d":  {0, func(d *draft, _ []string) error { d.Foreground = true; return nil }},
-	"-v":  {0, func(d *draft, _ []string) error { d.Verbose++; return nil }},
+	"-v":  {0, func(d *draft, _ []string) error { d.Verbose = min(d.Verbose+1, 2); return nil }},
 	"-vv": {0, func(d *draft, _ []string) error { d.Verbose = 2; return nil }},
 	"-P":  set("pid_file"),
 	"-i":  set("ext_ifname"),

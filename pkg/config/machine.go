@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"os"
@@ -55,16 +56,15 @@ func firstLine(path string) string {
 // file system for changes, as miniupnpd had it there; else one made of the
 // hardware address of the first LAN interface that has one, or of the ID of the
 // installation.
-func (m machine) uuid(lans []LAN) string {
-	if id := m.partition("ASTURW"); id != "" {
+func (m machine) uuid(lans []LAN) upnp.UUID {
+	name := m.partition("ASTURW")
+	if id, err := upnp.ParseUUID(name); err == nil {
 		return id
 	}
 	for _, lan := range lans {
-		if address := m.hardware(lan.Interface); address != "" {
-			return upnp.UUIDOf(address).String()
-		}
+		name = cmp.Or(name, m.hardware(lan.Interface))
 	}
-	return upnp.UUIDOf(firstLine(m.machineID)).String()
+	return upnp.UUIDOf(cmp.Or(name, firstLine(m.machineID)))
 }
 
 // partition returns the UUID of the file system with this label, "" if there

@@ -123,12 +123,14 @@ func TestOddVariables(t *testing.T) {
 		"UPNP_ENABLE_NATPMP='yes\r'": {`UPNP_ENABLE_NATPMP: "yes\r" is taken as no`, func(c *Config) bool { return !c.NATPMP }},
 		`UPNP_SECURE_MODE=NO`:        {`UPNP_SECURE_MODE: "NO" is taken as yes`, func(c *Config) bool { return c.Policy.Secure }},
 		`UPNP_SECURE_MODE=0`:         {`"0" is taken as yes`, func(c *Config) bool { return c.Policy.Secure }},
-		`UPNP_BITRATE_UP=1M`:         {`UPNP_BITRATE_UP: "1M"`, func(c *Config) bool { return c.BitrateUp == 1_000_000 }},
+		`UPNP_BITRATE_UP=1M`:         {`UPNP_BITRATE_UP: "1M"`, func(c *Config) bool { return c.BitrateUp == 0 }},
 		`UPNP_MIN_LIFETIME=5`:        {"2m0s is used", func(c *Config) bool { return c.Policy.MinLifetime == 2*time.Minute }},
 		`UPNP_STUN_HOST=:9`:          {`UPNP_STUN_HOST: ":9"`, func(c *Config) bool { return c.STUN == "" }},
 		`UPNP_STUN_HOST=s:x`:         {"port of the STUN server", func(c *Config) bool { return c.STUN == "" }},
 		`UPNP_EXT_IP=stun.example`:   {"UPNP_EXT_IP", func(c *Config) bool { return !c.ExternalIP.IsValid() }},
 		`UPNP_LISTEN="INTIF eth1"`:   {`UPNP_LISTEN: "eth1" is none of`, func(c *Config) bool { return len(c.LANs) == 1 }},
+		`UPNP_LISTEN="x INTIF y"`:    {`"x" is none of INTIF, INT2IF, INT3IF, INT4IF and DMZIF, ignored; "y" is none of`, func(*Config) bool { return true }},
+		`UUID=12AB-34CD`:             {`rc.conf: UUID: "12AB-34CD" is no UUID`, func(c *Config) bool { return len(c.Device.UUID) == 36 }},
 		`nonsense`:                   {"rc.conf:8: the shell objects to this line", func(*Config) bool { return true }},
 	} {
 		c, err := parseRC(t, someService+line+"\n")
@@ -314,7 +316,7 @@ func TestAsAstLinuxGenerates(t *testing.T) {
 			"allow 1024-65535 192.168.101.20/32 1024-65535\nallow 1024-65535 192.168.101.21/32 22\nallow 1024-65535 host.lan/32 1024-65535\n" +
 			"allow 1024-65535 /32 80\nallow 1024-65535 192.168.101.22/32 3000-4000\n" + denyLine,
 		someService + "INTIP=eth1 UPNP_SECURE_MODE=NO UPNP_BITRATE_DOWN=fast\n": head("listening_ip=eth1\n", "yes", "no") +
-			strings.Replace(generated, "bitrate_down=10000000\n", "bitrate_down=10000000\nbitrate_down=fast\n", 1) +
+			strings.Replace(generated, "bitrate_down=10000000\n", "bitrate_down=fast\n", 1) +
 			"allow 1024-65535 / 1024-65535\n" + denyLine,
 	} {
 		byC, err := parseRC(t, ipv6+rc)

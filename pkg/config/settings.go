@@ -39,7 +39,7 @@ var settings = []setting{
 	{"bitrate_down", "UPNP_BITRATE_DOWN", func(d *draft) value { return (*bitrate)(&d.BitrateDown) }},
 	{"system_uptime", "", func(d *draft) value { return (*yes)(&d.SystemUptime) }},
 	{"igd_version", "UPNP_IGD_VERSION", func(d *draft) value { return (*igdVersion)(&d.IGDVersion) }},
-	{"uuid", "UUID", func(d *draft) value { return (*text)(&d.Device.UUID) }},
+	{"uuid", "UUID", func(d *draft) value { return (*uuid)(&d.Device.UUID) }},
 	{"friendly_name", "UPNP_FRIENDLY_NAME", func(d *draft) value { return (*text)(&d.Device.FriendlyName) }},
 	{"manufacturer_name", "UPNP_MANUFACTURER", func(d *draft) value { return (*text)(&d.Device.Manufacturer) }},
 	{"manufacturer_url", "UPNP_MANUFACTURER_URL", func(d *draft) value { return (*text)(&d.Device.ManufacturerURL) }},
@@ -58,9 +58,9 @@ var settings = []setting{
 	{"notify_cmd", "UPNP_NOTIFY_CMD", func(d *draft) value { return (*text)(&d.NotifyCmd) }},
 	{"withdraw_after", "UPNP_WITHDRAW_AFTER", func(d *draft) value { return seconds(&d.Withdraw, 0) }},
 	{"dhcp_leases", "UPNP_DHCP_LEASES", func(d *draft) value { return (*text)(&d.DHCPLeases) }},
+	{"control_socket", "UPNP_CONTROL_SOCKET", func(d *draft) value { return (*text)(&d.ControlSocket) }},
 	{"pid_file", "", func(d *draft) value { return (*text)(&d.PIDFile) }},
 	{"bootid", "", func(d *draft) value { return &number[uint32]{&d.BootID, 0, 1<<31 - 1} }}, // UDA 1.1, section 1.2.2
-	{"control_socket", "UPNP_CONTROL_SOCKET", func(d *draft) value { return (*text)(&d.ControlSocket) }},
 }
 
 const maxPort = 1<<16 - 1

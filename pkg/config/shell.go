@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +68,7 @@ func (s shell) run(script string) (printed, said []byte, err error) {
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 100 * time.Millisecond // for what the file left running
+	cmd.WaitDelay = time.Second // for what the file left running
 	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
@@ -77,15 +76,17 @@ func (s shell) run(script string) (printed, said []byte, err error) {
 		return nil, nil, fmt.Errorf("the shell is not done after %v: something in the file waits", s.limit)
 	case err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay):
 		return nil, nil, err
+	case len(out.kept) == largest:
+		return nil, nil, fmt.Errorf("its variables hold more than %d octets", largest)
 	}
-	return out.Bytes(), complaints.Bytes(), nil
+	return out.kept, complaints.kept, nil
 }
 
 // capped keeps as much as settings can be, and lets go of the rest.
-type capped struct{ bytes.Buffer }
+type capped struct{ kept []byte }
 
 func (c *capped) Write(p []byte) (int, error) {
-	c.Buffer.Write(p[:min(len(p), largest-c.Len())])
+	c.kept = append(c.kept, p[:min(len(p), largest-len(c.kept))]...)
 	return len(p), nil
 }
 

@@ -258,6 +258,20 @@ func TestFilesThatEndTheShell(t *testing.T) {
 	})
 }
 
+// TestMuchOutput reads files that say much, and one that says too much.
+func TestMuchOutput(t *testing.T) {
+	inEachShell(t, func(t *testing.T, sh shell) {
+		const much = "x=xxxxxxxxxxxxxxxx; x=$x$x$x$x$x$x$x$x; x=$x$x$x$x$x$x$x$x; x=$x$x$x$x$x$x$x$x; x=$x$x$x$x$x$x$x$x; x=$x$x$x$x$x$x$x$x; x=$x$x$x$x\n"
+		got, _, err := sh.read(write(t, "rc.conf", much+"echo $x; echo $x >&2\nV=1\n"), []string{"V"})
+		if err != nil || got["V"] != "1" {
+			t.Errorf("much output: %q, %v", got, err)
+		}
+		if _, _, err := sh.read(write(t, "rc.conf", much+"V=$x\n"), []string{"V"}); err == nil || !strings.Contains(err.Error(), "rc.conf: its variables hold more than") {
+			t.Errorf("a value of 2 MiB: error %v", err)
+		}
+	})
+}
+
 func TestNoFileNoShell(t *testing.T) {
 	if _, _, err := (shell{shells["dash"], time.Second}).read("/nowhere/rc.conf", nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"igdd/pkg/upnp"
 )
 
 // value is a setting's place in the configuration. Set may both take a value
@@ -178,13 +180,15 @@ func (v *number[T]) Set(s string) error {
 
 func (v *number[T]) String() string { return strconv.FormatInt(int64(*v.n), 10) }
 
-// bitrate is a number of bits per second.
+// bitrate is a number of bits per second. What is none is taken as 0, as
+// miniupnpd does: then the interface's own rate is told.
 type bitrate uint64
 
 func (v *bitrate) Set(s string) error {
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return fmt.Errorf("%q is no number of bits per second", s)
+		*v = 0
+		return fmt.Errorf("%q is no number of bits per second, 0 is used", s)
 	}
 	*v = bitrate(n)
 	return nil
@@ -203,6 +207,25 @@ func whole(s string, from, to int64) (int64, error) {
 	}
 	return n, nil
 }
+
+// uuid is a UUID, one made of any other text, or none if empty.
+type uuid string
+
+func (v *uuid) Set(s string) error {
+	if s == "" {
+		*v = ""
+		return nil
+	}
+	id, err := upnp.ParseUUID(s)
+	if err != nil {
+		id = upnp.UUIDOf(s)
+		err = fmt.Errorf("%q is no UUID, %v is made of it", s, id)
+	}
+	*v = uuid(id.String())
+	return err
+}
+
+func (v *uuid) String() string { return string(*v) }
 
 // igdVersion is 1, 2 or both.
 type igdVersion IGDVersion
