@@ -24,6 +24,7 @@ import (
 	"igdd/pkg/notify"
 	"igdd/pkg/pcpd"
 	"igdd/pkg/portmap"
+	"igdd/pkg/ssdp"
 	"igdd/pkg/ssdpd"
 	"igdd/pkg/stun"
 	"igdd/pkg/upnpd"
@@ -161,6 +162,9 @@ func (d *Daemon) TakeDownChains() {
 
 // listening reports whether one of the router's own programs needs the port.
 func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
+	if d.http != nil && p == portmap.TCP && port == d.http.Port || d.ssdp != nil && p == portmap.UDP && port == ssdp.Port {
+		return true // ours, though bound to the LAN
+	}
 	links, _ := d.watch.Now()
 	_, own := external(d.config.WAN, links)
 	return d.ports.Taken(strings.ToLower(p.String()), own, port)
