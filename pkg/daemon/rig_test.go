@@ -83,8 +83,8 @@ func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
 func (r *rig) configure(t testing.TB, more ...string) {
 	t.Helper()
 	conf := fmt.Sprintf("ext_ifname=wan0\nlistening_ip=lan0\nhttp_port=5000\nenable_natpmp=yes\nenable_upnp=no\n"+
-		"lease_file=%s\nsecure_mode=yes\nmin_lifetime=120\nmax_lifetime=86400\nuuid=3d3cec3a-8cf0-11e0-98ee-001a6bd2d07b\n",
-		r.path("upnp.leases"))
+		"lease_file=%s\ncontrol_socket=%s\nsecure_mode=yes\nmin_lifetime=120\nmax_lifetime=86400\nuuid=3d3cec3a-8cf0-11e0-98ee-001a6bd2d07b\n",
+		r.path("upnp.leases"), r.path("ctl"))
 	if !slices.ContainsFunc(more, func(l string) bool { return strings.HasPrefix(l, "allow") || strings.HasPrefix(l, "deny") }) {
 		more = append(slices.Clone(more), rules)
 	}
@@ -94,9 +94,15 @@ func (r *rig) configure(t testing.TB, more ...string) {
 	}
 }
 
-// launch runs the daemon as the init script does and returns what it says.
+// launch runs the daemon as AstLinux's init script does and returns what it
+// says.
 func (r *rig) launch() (string, error) {
-	cmd := r.Router.Command(program, "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	return r.run("-f", r.path("miniupnpd.conf"))
+}
+
+// run runs the daemon with arguments of its own and returns what it says.
+func (r *rig) run(args ...string) (string, error) {
+	cmd := r.Router.Command(program, append(args, "-P", r.path("pid"))...)
 	cmd.Env = r.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err

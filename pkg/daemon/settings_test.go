@@ -1,0 +1,82 @@
+package daemon_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"igdd/pkg/netlab"
+)
+
+// addPortMapping asks for TCP 4000 to a host's port 4000 by UPnP, as the first
+// client, and returns the answer's status and body.
+func (r *rig) addPortMapping(t testing.TB, host string) (int, string) {
+	t.Helper()
+	const service = "urn:schemas-upnp-org:service:WANIPConnection:1"
+	body := fmt.Sprintf(`<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" `+
+		`s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:AddPortMapping xmlns:u="%s">`+
+		`<NewRemoteHost></NewRemoteHost><NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>`+
+		`<NewInternalPort>4000</NewInternalPort><NewInternalClient>%s</NewInternalClient><NewEnabled>1</NewEnabled>`+
+		`<NewPortMappingDescription>test</NewPortMappingDescription><NewLeaseDuration>600</NewLeaseDuration>`+
+		`</u:AddPortMapping></s:Body></s:Envelope>`, service, host)
+	var status int
+	var answer []byte
+	err := r.Clients[0].Do(func() error {
+		conn, err := net.Dial("tcp", net.JoinHostPort(netlab.RouterLAN.Addr().String(), "5000"))
+		if err != nil {
+			return err
+		}
+		client := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }}}
+		req, err := http.NewRequest("POST", "http://"+conn.RemoteAddr().String()+"/ctl/IPConn", strings.NewReader(body))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("SOAPAction", fmt.Sprintf("%q", service+"#AddPortMapping"))
+		req.Close = true
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		status = resp.StatusCode
+		answer, err = io.ReadAll(resp.Body)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, string(answer)
+}
+
+// TestSettingFromFileToAnswer walks the life of a setting: the text of rc.conf
+// goes in, the answer to a client comes out.
+func TestSettingFromFileToAnswer(t *testing.T) {
+	for _, tt := range []struct{ setting, target, fault string }{
+		{`UPNP_SECURE_MODE="no"`, "192.168.50.77", ""},
+		{`UPNP_SECURE_MODE="off"`, "192.168.50.77", "718"},
+		{``, "192.168.50.77", "718"},
+		{``, "192.168.50.10", ""},
+		{`UPNP_ALLOW="192.168.50.11 192.168.50.10~22"`, "192.168.50.10", "718"},
+		{`UPNP_ALLOW="192.168.50.10~3999-4001"`, "192.168.50.10", ""},
+	} {
+		t.Run(tt.setting+" "+tt.target, func(t *testing.T) {
+			r := newRig(t, "legacy", netlab.Layout{})
+			conf := "EXTIF=wan0\nINTIF=lan0\nINTIP=192.168.50.1\nINTNM=255.255.255.0\nUPNP_LISTEN=\"INTIF DMZIF\"\nUPNP_ENABLE_UPNP=\"yes\"\n" +
+				"UPNP_LEASE_FILE=" + r.path("upnp.leases") + "\nUPNP_CONTROL_SOCKET=" + r.path("ctl") + "\n" + tt.setting + "\n"
+			if err := os.WriteFile(r.path("rc.conf"), []byte(conf), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := r.run("-c", r.path("rc.conf")); err != nil {
+				t.Fatalf("the daemon does not start: %v: %s", err, out)
+			}
+			status, answer := r.addPortMapping(t, tt.target)
+			if tt.fault == "" && status != 200 || tt.fault != "" && !strings.Contains(answer, "<errorCode>"+tt.fault+"</errorCode>") {
+				t.Errorf("status %d, want fault %q: %s", status, tt.fault, answer)
+			}
+		})
+	}
+}
