@@ -44,7 +44,8 @@ vulnerabilities() {
 need_root
 need_go
 need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox dash:dash bash:bash 'gcc:gcc libc6-dev' \
-  natpmpc:natpmpc php:php-cli ps:procps shellcheck:shellcheck
+  natpmpc:natpmpc upnpc:miniupnpc php:php-cli xmllint:libxml2-utils gawk:gawk modprobe:kmod flock:util-linux ps:procps \
+  shellcheck:shellcheck
 cd "$repo" || exit 1
 step gofmt formatted
 step shellcheck shell_checked
@@ -54,4 +55,5 @@ step 'go vet for 386' env GOARCH=386 go vet ./...
 step staticcheck go run $staticcheck ./...
 vulnerabilities
 step 'init script' scripts/test-init.sh
+step 'status page' scripts/test-status.sh
 exec go test -race ./...
