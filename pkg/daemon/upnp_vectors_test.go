@@ -1,0 +1,133 @@
+package daemon_test
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"igdd/pkg/netlab"
+	"igdd/pkg/vectors/soap"
+)
+
+const upnpPort = 5555
+
+// upnpHosts are the lab's addresses by the names that the vectors of UPnP have
+// for them.
+var upnpHosts = map[string]string{
+	"c1": "192.168.50.10", "c2": "192.168.50.11", "c3": "192.168.60.10", "wan": "11.22.33.1", "wan_other": "11.22.33.200",
+	"gw1": "192.168.50.1", "gw2": "192.168.60.1", "ext": "11.22.33.44", "ext2": "11.22.33.45", "bcast1": "192.168.50.255",
+	"c1v6": "2001:db8:50::10", "c2v6": "2001:db8:50::11", "gwv6": "2001:db8:50::1", "wanv6": "2001:db8:33::1",
+	"gw_linklocal": "fe80::1",
+	"uuid_root":    "11111111-2222-3333-4444-555555555500",
+	"uuid_wd":      "11111111-2222-3333-4444-555555555501", "uuid_wcd": "11111111-2222-3333-4444-555555555502",
+}
+
+// upnpConf returns the settings that a configuration of the vectors means.
+func upnpConf(config string) []string {
+	conf := []string{
+		"ext_ifname6=wan0", "listening_ip=lan1", "http_port=5555", "enable_natpmp=no", "enable_upnp=yes",
+		"uuid=" + upnpHosts["uuid_root"], "serial=12345678", "model_number=1", "bitrate_up=1000000", "bitrate_down=10000000",
+		"system_uptime=no", "notify_interval=60",
+	}
+	switch config {
+	case "v1":
+		conf = append(conf, "force_igd_desc_v1=yes")
+	case "both":
+	default:
+		conf = append(conf, "force_igd_desc_v1=no")
+	}
+	switch config {
+	case "open":
+		conf = append(conf, "secure_mode=no")
+	case "noipv6":
+		conf = append(conf, "ipv6_disable=yes")
+	}
+	if config == "narrow" {
+		conf = append(conf, "allow 4000-4001 192.168.50.0/24 1024-65535")
+	} else {
+		conf = append(conf, "allow 1024-65535 192.168.50.0/24 1024-65535", "allow 1024-65535 192.168.60.0/24 1024-65535")
+	}
+	return append(conf, "deny 0-65535 0.0.0.0/0 0-65535")
+}
+
+// newUPnPRig makes a lab in the situation that a configuration of the vectors
+// names.
+func newUPnPRig(t *testing.T, config string) *rig {
+	t.Helper()
+	r := newRig(t, "legacy", netlab.Layout{Clients: 2, SecondLAN: true, IPv6: true})
+	switch config {
+	case "wan_down":
+		r.Router.IP(t, "-4", "address", "flush", "dev", "wan0")
+	case "wan_link_down":
+		r.Router.IP(t, "link", "set", "wan0", "down")
+	case "wan_cgnat":
+		r.Router.IP(t, "-4", "address", "flush", "dev", "wan0")
+		r.Router.Address(t, "wan0", netip.MustParsePrefix("100.64.0.5/24"))
+	case "wan_listener":
+		r.Router.Echo(t, "tcp", "11.22.33.44:4022")
+	}
+	return r
+}
+
+// gateway returns the router as the vectors know it.
+func (r *rig) gateway(t *testing.T, description string) *soap.Gateway {
+	return &soap.Gateway{
+		Port: upnpPort, Description: description, Tokens: upnpHosts, Dial: r.dialFrom,
+		Reaches: func(port uint16, host netip.AddrPort) bool {
+			r.Clients[0].Echo(t, "tcp", host.String())
+			c, err := r.dialFrom("wan", netip.AddrPortFrom(netip.MustParseAddr(upnpHosts["ext"]), port))
+			if err != nil {
+				return false
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(patience))
+			n, err := c.Read(make([]byte, 64))
+			return n > 0 && err == nil
+		},
+	}
+}
+
+// dialFrom connects from one of the vectors' hosts.
+func (r *rig) dialFrom(from string, to netip.AddrPort) (c net.Conn, err error) {
+	host := map[string]*netlab.Namespace{"c1": r.Clients[0], "c2": r.Clients[1], "c3": r.Client2, "wan": r.WAN}[from]
+	err = host.Do(func() error { c, err = net.DialTimeout("tcp", to.String(), time.Second); return err })
+	return c, err
+}
+
+// TestUPnPVectors plays all exchanges and documents of UPnP's vectors against
+// the running daemon.
+func TestUPnPVectors(t *testing.T) {
+	file := soap.Load(t, "../upnpd/testdata/soap.json")
+	configs := make(map[string][]soap.Vector)
+	for _, v := range file.Vectors {
+		if v.Config != "pinholes_off" { // no setting does that: without IPv6 the service is not on show
+			configs[v.Config] = append(configs[v.Config], v)
+		}
+	}
+	for config, list := range configs {
+		t.Run(config, func(t *testing.T) {
+			r := newUPnPRig(t, config)
+			path := "/rootDesc2.xml"
+			if config == "v1" {
+				path = "/rootDesc.xml"
+			}
+			r.start(t, upnpConf(config)...)
+			for _, d := range file.Documents {
+				if d.Config == config {
+					t.Run(d.ID, func(t *testing.T) { d.Play(t, r.gateway(t, path), file.Services) })
+				}
+			}
+			for _, v := range list {
+				t.Run(v.ID, func(t *testing.T) { v.Play(t, r.gateway(t, path)) })
+				if len(v.Before) > 0 || strings.HasPrefix(v.Action, "Add") {
+					r.stop(t, syscall.SIGTERM)
+					r.forget(t)
+					r.start(t, upnpConf(config)...)
+				}
+			}
+		})
+	}
+}
