@@ -27,7 +27,7 @@ func (f *Firewall) Apply(changes []portmap.Change) error {
 		if _, undo := f.commit(done.inverse()); undo != nil {
 			err = errors.Join(err, fmt.Errorf("take back what was done of it: %w", undo))
 		}
-		return fmt.Errorf("netfilter: %w", f.explain(err))
+		return fmt.Errorf("netfilter: %w", f.explain(d, err))
 	}
 	for r, n := range d.net {
 		r.chain.rules += n
@@ -49,11 +49,11 @@ func (f *Firewall) makeFor(d difference) error {
 	return err
 }
 
-// explain says why a batch failed if the chains it was for are gone.
-func (f *Firewall) explain(err error) error {
+// explain says why a batch failed if the chains that it was for are gone.
+func (f *Firewall) explain(d difference, err error) error {
 	views, _ := f.look()
-	for c, l := range views {
-		if c.stopped(l) {
+	for _, r := range d.order {
+		if l, seen := views[r.chain]; seen && r.chain.stopped(l) {
 			return fmt.Errorf("%w: %w", ErrStopped, err)
 		}
 	}
@@ -114,16 +114,16 @@ func (f *Firewall) restore(family *family, views map[*chain]listing, wanted map[
 	if len(done) > 0 && f.alarm != nil {
 		f.alarm.ring()
 	}
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
 	for _, c := range written {
+		if err != nil && !done.has(c) {
+			continue
+		}
 		c.rules = len(wanted[c])
 		if !views[c].has(c.name) {
 			c.made()
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
 }
 
 // fill returns the edits after which the chain has exactly the wanted rules.

@@ -39,6 +39,11 @@ func (b batch) add(c *chain, edits ...edit) {
 	}
 }
 
+// has reports whether a section for the chain's table is in the batch.
+func (b batch) has(c *chain) bool {
+	return slices.ContainsFunc(b, func(s section) bool { return s.family == c.family && s.table == c.table })
+}
+
 // filled returns the sections that have edits.
 func (b batch) filled() batch {
 	return slices.DeleteFunc(b, func(s section) bool { return len(s.edits) == 0 })
@@ -61,7 +66,7 @@ var errInterrupted = errors.New("interrupted")
 // when it reads it: after the section's COMMIT.
 const committed = "# committed"
 
-// render returns the sections as iptables-restore reads it.
+// render returns the sections as iptables-restore reads them.
 func render(sections []section) []byte {
 	var text bytes.Buffer
 	for _, s := range sections {
@@ -123,7 +128,7 @@ func (f *Firewall) commit(b batch) (done batch, err error) {
 func (s section) inForce() bool {
 	e := s.edits[0]
 	there, err := s.Exists(s.table, e.chain, words(e.rule)...)
-	return err == nil && there == (e.op == opAppend)
+	return err == nil && (there && e.op == opAppend || !there && e.op == opDelete)
 }
 
 // difference is what a batch of changes does to rules: those that it leaves as

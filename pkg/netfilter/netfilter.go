@@ -27,7 +27,6 @@ type Options struct {
 // Firewall is the portmap.Firewall of iptables, legacy or nft. Its methods
 // wait for each other.
 type Firewall struct {
-	log  *slog.Logger
 	wan  []string
 	ipv4 *family
 	ipv6 *family // nil: no pinholes
@@ -56,11 +55,27 @@ func New(o Options) (*Firewall, error) {
 			return nil, fmt.Errorf("netfilter: %q is no name of a chain or an interface: give it up to 28 letters, digits, - and _", name)
 		}
 	}
-	f := &Firewall{log: o.Log, wan: o.WAN}
+	f := &Firewall{wan: o.WAN}
 	var err error
 	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
+	f.layOut(o)
+	if o.IPv6 {
+		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
+			f.ipv6 = nil
+			o.Log.Warn("no IPv6 pinholes: ip6tables does not work here", "err", err)
+			return f, nil
+		}
+		forward6 := *f.forward
+		forward6.family = f.ipv6
+		f.forward6 = &forward6
+	}
+	return f, nil
+}
+
+// layOut says which chains there are for IPv4, and what leads to them.
+func (f *Firewall) layOut(o Options) {
 	f.nat = &chain{
 		family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], side: "-i",
 		jump: func(wan string) string { return fmt.Sprintf("-i %s -j %s", wan, o.NATChain) },
@@ -70,22 +85,10 @@ func New(o Options) (*Firewall, error) {
 		family: f.ipv4, table: "nat", name: peerChain, hooks: peerHooks[:], side: "-o", lazy: true,
 		jump: func(wan string) string { return fmt.Sprintf("-o %s -j %s", wan, peerChain) },
 	}
-	forward := chain{
+	f.forward = &chain{
 		family: f.ipv4, table: "filter", name: o.ForwardChain, hooks: filterHooks[:], side: "-i",
 		jump: func(wan string) string { return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain) },
 	}
-	f.forward = &forward
-	if o.IPv6 {
-		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
-			f.ipv6 = nil
-			f.log.Warn("no IPv6 pinholes: ip6tables does not work here", "err", err)
-			return f, nil
-		}
-		forward6 := forward
-		forward6.family = f.ipv6
-		f.forward6 = &forward6
-	}
-	return f, nil
 }
 
 // families returns those that there are.
