@@ -20,7 +20,7 @@ const (
 	slowCheck = 15 * time.Minute
 	// Somebody who takes our rules away more often than this many times in a
 	// row, each within calm of the last, is not fought but outlasted.
-	patient = 5
+	patient = 20
 	calm    = 10 * time.Second
 	// The pause between repairs then doubles from calm up to this.
 	longestPause = 5 * time.Minute
