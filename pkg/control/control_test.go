@@ -229,9 +229,11 @@ func TestUsage(t *testing.T) {
 
 func TestToolWithoutADaemon(t *testing.T) {
 	r := &rig{socket: t.TempDir() + "/ctl"}
-	got := r.tool("list")
-	if got.status != exitFault || !strings.Contains(got.stderr, "does not run") {
-		t.Errorf("%+v", got)
+	for _, line := range []string{"list", "list --json", "status", "delete 80", "explain 192.168.50.10 tcp 80 80"} {
+		got := r.tool(strings.Fields(line)...)
+		if got.status != exitFault || got.stdout != "" || !strings.Contains(got.stderr, "does not run") {
+			t.Errorf("%s: %+v", line, got)
+		}
 	}
 	l, err := net.Listen("unix", r.socket)
 	if err != nil {
@@ -251,7 +253,7 @@ func TestToolWithoutADaemon(t *testing.T) {
 				c.Close()
 			}
 		}()
-		if got := r.tool("list"); got.status != exitFault || !strings.Contains(got.stderr, says) {
+		if got := r.tool("list"); got.status != exitFault || got.stdout != "" || !strings.Contains(got.stderr, says) {
 			t.Errorf("%s: %+v", says, got)
 		}
 	}

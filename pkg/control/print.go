@@ -2,7 +2,6 @@ package control
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -29,7 +28,10 @@ func (t *tool) list(args []string) (outcome, error) {
 		}
 		return nil
 	})
-	return exitDone, errors.Join(err, w.Flush())
+	if err != nil {
+		return 0, err
+	}
+	return exitDone, w.Flush()
 }
 
 // listJSON prints an array with one mapping a line.
@@ -41,10 +43,13 @@ func (t *tool) listJSON() error {
 		separator = ",\n "
 		return err
 	})
+	if err != nil {
+		return err
+	}
 	if separator == "[" { // nothing was printed
 		fmt.Fprint(t.stdout, "[")
 	}
-	fmt.Fprintln(t.stdout, "]")
+	_, err = fmt.Fprintln(t.stdout, "]")
 	return err
 }
 
