@@ -73,7 +73,7 @@ func (f *leaseFile) parse(r io.Reader) error {
 
 // adopt returns the records of a lease file that somebody else wrote: its
 // lines decide what exists, the ledger adds what six fields cannot hold.
-// Pinholes stand in the ledger alone. Unknown counts the lines left out
+// Pinholes and outbound mappings stand in the ledger alone. Unknown counts the lines left out
 // because the ledger is damaged, so that what restricts them may be lost.
 func (l *ledger) adopt(leases []lease, now moment) (adopted []*record, unknown int) {
 	for _, line := range leases {
@@ -90,7 +90,7 @@ func (l *ledger) adopt(leases []lease, now moment) (adopted []*record, unknown i
 		adopted = append(adopted, r)
 	}
 	for _, r := range l.live() {
-		if r.Pinhole.IsValid() {
+		if r.Pinhole.IsValid() || !r.inbound() {
 			adopted = append(adopted, r)
 		}
 	}
@@ -100,7 +100,7 @@ func (l *ledger) adopt(leases []lease, now moment) (adopted []*record, unknown i
 // recall returns the record of the mapping that the line names.
 func (l *ledger) recall(line lease) *record {
 	i, held := l.at[line.key()]
-	if !held || l.records[i].Internal != line.internal {
+	if !held || l.records[i].Internal != line.internal || !l.records[i].inbound() {
 		return nil
 	}
 	return l.records[i]

@@ -154,8 +154,8 @@ func newDraft(d disk, target string, snap *snapshot) (*draft, error) {
 	w := bufio.NewWriterSize(io.MultiWriter(f, content), bufferSize)
 	var line []byte
 	for _, m := range snap.held {
-		if m.External == 0 {
-			continue // the format has no place for a pinhole
+		if m.External == 0 || !m.Inbound() {
+			continue // the format has no place for pinholes and for PCP's PEER
 		}
 		line = public(m, snap.now).append(line[:0])
 		w.Write(line) // Flush reports the first error

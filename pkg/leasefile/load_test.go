@@ -118,7 +118,7 @@ func TestLoadChanged(t *testing.T) {
 	}
 	added := forward(1, portmap.Claim{Origin: portmap.UPnP, Description: "new"})
 	added.Key, added.Internal = portmap.Key{Protocol: portmap.TCP, External: 4000}, netip.MustParseAddrPort("192.168.101.40:80")
-	want := []*portmap.Mapping{both, renewed(pcp, 10*time.Hour), upnp, added, pinhole}
+	want := []*portmap.Mapping{both, renewed(pcp, 10*time.Hour), upnp, added, pinhole, v[6]}
 
 	s, log := logged(path)
 	got := load(t, s)
@@ -153,7 +153,7 @@ func TestLoadKeepsEarlierEnd(t *testing.T) {
 // TestLoadGone has lost or emptied files.
 func TestLoadGone(t *testing.T) {
 	v := variety()
-	pinhole := v[3:4]
+	unlisted := []*portmap.Mapping{v[3], v[6]} // pinhole and PEER
 	for _, c := range []struct {
 		name   string
 		change func(t *testing.T, path string)
@@ -165,8 +165,8 @@ func TestLoadGone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, v},
-		{"lease file emptied", func(t *testing.T, path string) { write(t, path, "") }, pinhole},
-		{"lease file removed", func(t *testing.T, path string) { os.Remove(path) }, pinhole},
+		{"lease file emptied", func(t *testing.T, path string) { write(t, path, "") }, unlisted},
+		{"lease file removed", func(t *testing.T, path string) { os.Remove(path) }, unlisted},
 		{"both removed", func(t *testing.T, path string) { os.Remove(path); os.Remove(path + private) }, nil},
 		{"left-overs of a crash", func(t *testing.T, path string) {
 			write(t, path+temporary, "TCP:1:10.0.0.1:1:0:half")
@@ -213,7 +213,7 @@ func TestLoadDamaged(t *testing.T) {
 		{"a record spoilt, lease file changed", func(s string) string {
 			i := cutAt(s, 2) + 40
 			return s[:i] + "#" + s[i+1:]
-		}, true, slices.Concat(v[:1], v[2:3], v[4:], v[3:4])},
+		}, true, slices.Concat(v[:1], v[2:3], v[4:6], v[3:4], v[6:])},
 		{"first line spoilt", func(s string) string { return "x" + s }, false, nil},
 		{"lines of an older file at the end", func(s string) string {
 			return s + "1c291ca3 {\"put\":{\"proto\":\"TCP\",\"ext\":1,\"int\":\"10.0.0.1:1\",\"made\":1,\"claims\":[{\"by\":\"UPnP\"}]}}\n"
@@ -242,7 +242,7 @@ func TestLoadDamaged(t *testing.T) {
 func plainly(mappings []*portmap.Mapping) []*portmap.Mapping {
 	var list []*portmap.Mapping
 	for _, m := range mappings {
-		if m.External == 0 {
+		if m.External == 0 || !m.Inbound() {
 			continue
 		}
 		l := public(m, present())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"igdd/pkg/portmap"
 )
@@ -64,6 +65,13 @@ type hold struct {
 	Description string   `json:"text,omitzero"`
 	Disabled    bool     `json:"off,omitzero"`
 	ID          uint16   `json:"id,omitzero"`
+	// Remote is the remote peer of an outbound claim.
+	Remote netip.AddrPort `json:"to,omitzero"`
+}
+
+// inbound reports whether the record is about letting others in.
+func (r *record) inbound() bool {
+	return slices.ContainsFunc(r.Claims, func(h hold) bool { return !h.Remote.IsValid() })
 }
 
 // filter is a portmap.Filter.
@@ -90,7 +98,7 @@ func recordOf(m *portmap.Mapping, now moment) *record {
 }
 
 func holdOf(c portmap.Claim, now moment) hold {
-	h := hold{Origin: c.Origin.String(), Description: cut(c.Description, maxText), Disabled: c.Disabled, ID: c.ID}
+	h := hold{Origin: c.Origin.String(), Description: cut(c.Description, maxText), Disabled: c.Disabled, ID: c.ID, Remote: c.Remote}
 	if !c.Expires.IsZero() {
 		h.Expires = max(now.unixAt(c.Expires), 1)
 	}
@@ -151,7 +159,7 @@ func (r *record) mapping(now moment) (*portmap.Mapping, error) {
 }
 
 func (h hold) claim(now moment) (portmap.Claim, error) {
-	c := portmap.Claim{Description: h.Description, Disabled: h.Disabled, ID: h.ID}
+	c := portmap.Claim{Description: h.Description, Disabled: h.Disabled, ID: h.ID, Remote: h.Remote}
 	var err error
 	if c.Origin, err = parseOrigin(h.Origin); err != nil {
 		return c, err

@@ -252,7 +252,7 @@ func renewal(c portmap.Change) bool {
 // sameTerms reports whether a and b differ in their end at most.
 func sameTerms(a, b portmap.Claim) bool {
 	return a.Origin == b.Origin && a.Nonce == b.Nonce && a.Bound == b.Bound && slices.Equal(a.Filters, b.Filters) &&
-		a.Description == b.Description && a.Disabled == b.Disabled && a.ID == b.ID
+		a.Description == b.Description && a.Disabled == b.Disabled && a.ID == b.ID && a.Remote == b.Remote
 }
 
 // identical reports whether a and b differ in nothing.

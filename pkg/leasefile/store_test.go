@@ -66,7 +66,11 @@ func variety() []*portmap.Mapping {
 	}
 	both := forward(5, pmp)
 	both.Claims = append(both.Claims, upnp)
-	return []*portmap.Mapping{forward(1, pmp), forward(2, pcp), forward(3, upnp), pinhole, both, forward(6, off)}
+	flow := portmap.Claim{
+		Origin: portmap.PCP, Expires: now.Add(time.Hour), Bound: true, Nonce: portmap.Nonce{9},
+		Description: "PCP PEER 3007 TCP", Remote: netip.MustParseAddrPort("203.0.113.9:443"),
+	}
+	return []*portmap.Mapping{forward(1, pmp), forward(2, pcp), forward(3, upnp), pinhole, both, forward(6, off), forward(7, flow)}
 }
 
 // additions returns the changes that make mappings.
@@ -90,6 +94,9 @@ func text(mappings []*portmap.Mapping) string {
 			}
 			if c.Disabled {
 				b.WriteString(" disabled")
+			}
+			if c.Outbound() {
+				fmt.Fprintf(&b, " to %v", c.Remote)
 			}
 			if c.ID != 0 {
 				fmt.Fprintf(&b, " id %d", c.ID)
@@ -220,7 +227,7 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 		{"nothing", nil, nil},
 		{"nothing, said twice", [][]portmap.Change{nil, {}}, nil},
 		{"every kind, one by one", [][]portmap.Change{
-			additions(v[0]), additions(v[1]), additions(v[2]), additions(v[3]), additions(v[4]), additions(v[5]),
+			additions(v[0]), additions(v[1]), additions(v[2]), additions(v[3]), additions(v[4]), additions(v[5]), additions(v[6]),
 		}, v},
 		{"every kind at once", [][]portmap.Change{additions(v...)}, v},
 		{"renewed", [][]portmap.Change{
@@ -230,7 +237,7 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 		{"ended", [][]portmap.Change{
 			additions(v...),
 			{{Before: v[0]}, {Before: v[3]}},
-		}, []*portmap.Mapping{v[1], v[2], v[4], v[5]}},
+		}, []*portmap.Mapping{v[1], v[2], v[4], v[5], v[6]}},
 		{"ended and made again", [][]portmap.Change{
 			additions(v[:2]...),
 			{{Before: v[0]}},

@@ -163,6 +163,12 @@ func (m *Mapping) claim(o Origin, remote netip.AddrPort) (Claim, bool) {
 	return Claim{}, false
 }
 
+// Inbound reports whether the mapping is there to let others in, even if it
+// is disabled.
+func (m *Mapping) Inbound() bool {
+	return slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.Outbound() })
+}
+
 // outside returns what the outside dials without the external address: the
 // port, and for a pinhole its address.
 func (m *Mapping) outside() netip.AddrPort {
