@@ -14,8 +14,11 @@ import (
 	"igdd/pkg/pcp"
 )
 
-// patience is how long a client waits for an answer; it asks only once.
-const patience = 30 * time.Second
+// How long a client waits for an answer; it asks only once.
+const (
+	patience   = 30 * time.Second
+	impatience = 20 * time.Millisecond // whether there is an answer at all
+)
 
 // lifetime is what clients ask for.
 const lifetime = time.Hour
@@ -33,11 +36,11 @@ type client struct {
 }
 
 // newClient returns host number i.
-func newClient(i, present int, w *service) (*client, error) {
+func newClient(i, present int, w *service, wait time.Duration) (*client, error) {
 	c := &client{addr: nth(firstClient, i), present: present, nonces: make(map[uint16]pcp.Nonce)}
 	c.web = &web{service: w, from: c.addr}
 	var err error
-	c.udp, err = dial(unix.SOCK_DGRAM, c.addr, netip.AddrPortFrom(routerLAN, pcp.ServerPort))
+	c.udp, err = dial(unix.SOCK_DGRAM, c.addr, netip.AddrPortFrom(routerLAN, pcp.ServerPort), wait)
 	return c, err
 }
 
@@ -48,15 +51,15 @@ func (c *client) close() {
 
 // dial connects a socket whose calls block: a client that waits in the kernel
 // adds less of its own to what is measured than Go's poller does.
-func dial(kind int, from netip.Addr, to netip.AddrPort) (*os.File, error) {
+func dial(kind int, from netip.Addr, to netip.AddrPort, wait time.Duration) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	limit := unix.NsecToTimeval(wait.Nanoseconds())
 	err = errors.Join(
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit),
 		unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}))
 	if err == nil {
 		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
@@ -126,8 +129,18 @@ func (c *client) takeNext(internal, taken uint16) error {
 	return err
 }
 
-// giveBack deletes the last mapping.
-func (c *client) giveBack(uint16) error { return c.upnpDelete(c.granted) }
+// giveBack deletes the client's last mapping, of the internal port given, in
+// the quickest way: miniupnpd is slow when asked by NAT-PMP, and igdd wants to
+// be asked as it was for the mapping.
+func (c *client) giveBack(port uint16) error {
+	if c.upnpDelete(c.granted) == nil {
+		return nil
+	}
+	if _, known := c.nonces[port]; known {
+		return c.pcpDelete(port)
+	}
+	return c.natpmpDelete(port)
+}
 
 // search looks for the gateway as one host after the other does: none is
 // answered twice in the same second.

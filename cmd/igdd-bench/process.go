@@ -91,7 +91,7 @@ func (p *process) ready(n int) bool {
 			return false
 		}
 	}
-	c, err := newClient(0, 0, nil)
+	c, err := newClient(0, 0, nil, impatience)
 	if err != nil {
 		return false
 	}

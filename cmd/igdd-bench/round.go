@@ -52,7 +52,7 @@ func (r *round) take(n int) uint16 {
 // p50 measures the median time of an operation, in µs, as one client sees it.
 func p50(times int, o operation) func(*round) (float64, error) {
 	return func(r *round) (float64, error) {
-		c, err := newClient(0, r.present, r.service)
+		c, err := newClient(0, r.present, r.service, patience)
 		if err != nil {
 			return 0, err
 		}
@@ -80,7 +80,7 @@ func rate(times int, o operation) func(*round) (float64, error) {
 		all := make([]*client, clients)
 		for i := range all {
 			var err error
-			if all[i], err = newClient(i, r.present, r.service); err != nil {
+			if all[i], err = newClient(i, r.present, r.service, patience); err != nil {
 				return 0, err
 			}
 			defer all[i].close()
@@ -103,16 +103,16 @@ func rate(times int, o operation) func(*round) (float64, error) {
 	}
 }
 
-// undo deletes the mappings that an operation has left behind, in the one way
-// in which miniupnpd is quick at it.
+// undo deletes the n mappings that an operation has left behind.
 func (o operation) undo(c *client, first uint16, n int) {
 	if !o.leaves {
 		return
 	}
 	c.web.keep = true
 	for port := range uint16(n) {
-		if err := c.upnpDelete(first + port); err != nil {
-			fmt.Fprintf(os.Stderr, "port %d stays behind: %v\n", first+port, err)
+		c.granted = first + port
+		if err := c.giveBack(c.granted); err != nil {
+			fmt.Fprintf(os.Stderr, "port %d stays behind: %v\n", c.granted, err)
 			return
 		}
 	}

@@ -101,7 +101,7 @@ func (w *web) open() error {
 	}
 	connections.Add(1)
 	var err error
-	w.conn, err = dial(unix.SOCK_STREAM, w.from, w.service.host)
+	w.conn, err = dial(unix.SOCK_STREAM, w.from, w.service.host, patience)
 	w.reader = bufio.NewReader(w.conn)
 	return err
 }
