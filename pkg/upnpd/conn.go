@@ -15,6 +15,7 @@ const (
 	sendWithin  = 10 * time.Second // for a request to arrive, from its first octet
 	idleFor     = 30 * time.Second // between requests, and before the first
 	takeWithin  = 10 * time.Second // for a reply to be taken
+	hurry       = 2 * time.Second  // instead of each, where a client has many connections
 	lingerFor   = time.Second      // for the rest of a request that is not read
 	lingerBytes = 256 << 10
 )
@@ -45,11 +46,11 @@ func (l *Listener) converse(c *connection, g *guard) {
 	b.Reset(c)
 	defer buffers.Put(b)
 	for {
-		c.SetReadDeadline(time.Now().Add(idleFor))
+		c.SetReadDeadline(time.Now().Add(g.patience(c, idleFor)))
 		if _, err := b.Peek(1); err != nil {
 			return
 		}
-		c.SetReadDeadline(time.Now().Add(sendWithin))
+		c.SetReadDeadline(time.Now().Add(g.patience(c, sendWithin)))
 		r, err := readRequest(b, c.proceed)
 		g.mark(c, true)
 		reply, ok := l.answer(r, err, c)
@@ -59,7 +60,7 @@ func (l *Listener) converse(c *connection, g *guard) {
 		if err != nil {
 			r = &request{close: true}
 		}
-		c.SetWriteDeadline(time.Now().Add(takeWithin))
+		c.SetWriteDeadline(time.Now().Add(g.patience(c, takeWithin)))
 		_, err = c.Write(l.server.wire(r, reply))
 		if reply.after != nil {
 			reply.after(err == nil)

@@ -32,14 +32,13 @@ func (home) Prefixes() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}
 }
 
-func newVisit(t *testing.T) visit {
+func newVisit(t *testing.T, g *guard) visit {
 	t.Helper()
 	s := New(Options{Versions: []upnp.Version{upnp.V1, upnp.V2}, Product: "x", Log: slog.New(slog.DiscardHandler)})
 	l := &Listener{server: s, lan: home{}}
 	near, far := net.Pipe()
 	c := &connection{Conn: near, client: netip.MustParseAddr("192.168.50.10"), local: netip.MustParseAddr("192.168.50.1")}
 	v := visit{far, make(chan struct{})}
-	g := newGuard()
 	g.admit(c)
 	go func() {
 		defer close(v.ended)
@@ -63,6 +62,7 @@ func (v visit) read(t *testing.T, b *bufio.Reader, method string) (status int, c
 	return r.StatusCode, r.Close
 }
 
+// getRoot asks for a description.
 const getRoot = "GET /rootDesc.xml HTTP/1.1\r\nHost: 192.168.50.1:5000\r\n\r\n"
 
 // TestPatience lets a client be slow, in a time that passes at once.
@@ -82,7 +82,7 @@ func TestPatience(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := newVisit(t)
+				v := newVisit(t, newGuard())
 				for _, octet := range []byte(tt.sends) {
 					time.Sleep(tt.pause)
 					if _, err := v.Write([]byte{octet}); err != nil {
@@ -106,10 +106,29 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// TestHurry has more connections than a client needs: only the first may be
+// idle for long.
+func TestHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard()
+		var visits []visit
+		for range perClient + 1 {
+			visits = append(visits, newVisit(t, g))
+		}
+		began := time.Now()
+		<-visits[perClient].ended
+		last := time.Since(began)
+		<-visits[0].ended
+		if first := time.Since(began); last != hurry || first != idleFor {
+			t.Errorf("the first ends after %v, the last after %v", first, last)
+		}
+	})
+}
+
 // TestTrickle never lets a request come to its end.
 func TestTrickle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := newVisit(t)
+		v := newVisit(t, newGuard())
 		var sending sync.WaitGroup
 		defer sending.Wait()
 		sending.Go(func() {
@@ -133,7 +152,7 @@ func TestTrickle(t *testing.T) {
 // TestTakesNothing does not read the reply.
 func TestTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := newVisit(t)
+		v := newVisit(t, newGuard())
 		if _, err := io.WriteString(v, getRoot); err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +179,7 @@ func TestKeepAlive(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := newVisit(t)
+			v := newVisit(t, newGuard())
 			b := bufio.NewReader(v)
 			request := "GET /rootDesc.xml HTTP/" + tt.version + "\r\nHost: 192.168.50.1\r\n"
 			if tt.connection != "" {
@@ -228,7 +247,7 @@ func TestRules(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := newVisit(t)
+			v := newVisit(t, newGuard())
 			go io.WriteString(v, tt.request)
 			b := bufio.NewReader(v)
 			method, _, _ := strings.Cut(tt.request, " ")
@@ -257,7 +276,7 @@ func TestRules(t *testing.T) {
 
 // TestExpect waits for leave to send the body.
 func TestExpect(t *testing.T) {
-	v := newVisit(t)
+	v := newVisit(t, newGuard())
 	b := bufio.NewReader(v)
 	if _, err := io.WriteString(v, "POST /none HTTP/1.1\r\nHost: 192.168.50.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package upnpd
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -31,110 +31,68 @@ func (c crowd) admit(client string) *connection {
 	return conn
 }
 
-func served(c *connection) bool { return closed(c.turn) && !gone(c) }
-func gone(c *connection) bool   { return closed(c.gone) }
+// gone reports whether the guard has closed a connection.
+func gone(c *connection) bool { return errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) }
 
-func closed(c chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
+func TestGuardHurriesTheMany(t *testing.T) {
+	c := crowd{newGuard(), t}
+	var mine []*connection
+	for range perClient + 2 {
+		mine = append(mine, c.admit("192.168.50.10"))
+	}
+	hurried := func() (n int) {
+		for _, conn := range mine {
+			if c.patience(conn, idleFor) == hurry {
+				n++
+			}
+		}
+		return n
+	}
+	if n := hurried(); n != 2 || c.patience(mine[perClient], time.Second) != time.Second {
+		t.Errorf("%d connections must hurry", n)
+	}
+	if c.patience(c.admit("192.168.50.11"), idleFor) != idleFor {
+		t.Error("another client must hurry")
+	}
+	c.release(mine[3])
+	c.release(mine[3])
+	if n := hurried(); n != 1 {
+		t.Errorf("%d connections must hurry when one has ended", n)
 	}
 }
 
-func TestGuardServesSomeOfEachClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := crowd{newGuard(), t}
-		var first []*connection
-		for range perClient {
-			first = append(first, c.admit("192.168.50.10"))
-		}
-		late := c.admit("192.168.50.10")
-		other := c.admit("192.168.50.11")
-		for _, conn := range first {
-			if !served(conn) {
-				t.Error("one of the first is not served")
-			}
-		}
-		if served(late) || gone(late) || !served(other) {
-			t.Error("the limit is not that of each client")
-		}
-		c.release(first[3])
-		if !served(late) {
-			t.Error("a free place is not taken")
-		}
-	})
-}
-
-func TestGuardTakesIdlePlaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := crowd{newGuard(), t}
-		var first []*connection
-		for range perClient {
-			first = append(first, c.admit("192.168.50.10"))
-		}
-		c.mark(first[0], true)
-		time.Sleep(freshFor)
-		late := c.admit("192.168.50.10")
-		if gone(first[0]) || !gone(first[1]) || !served(late) {
-			t.Error("not the oldest idle connection is closed for a new one")
-		}
-	})
-}
-
-func TestGuardLetsFreshOnesLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := crowd{newGuard(), t}
-		var first []*connection
-		for range perClient {
-			first = append(first, c.admit("192.168.50.10"))
-		}
-		late := c.admit("192.168.50.10")
-		began := time.Now()
-		if !c.await(late) || time.Since(began) != freshFor || !gone(first[0]) {
-			t.Errorf("served after %v", time.Since(began))
-		}
-		for _, conn := range first[1:] {
-			c.mark(conn, true)
-		}
-		c.mark(late, true)
-		last := c.admit("192.168.50.10")
-		go func() {
-			time.Sleep(time.Minute)
-			c.release(late)
-		}()
-		if !c.await(last) || time.Since(began) != freshFor+time.Minute {
-			t.Errorf("while all are being answered, served after %v", time.Since(began))
-		}
-	})
-}
-
 func TestGuardClosesThoseOfTheBusiest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := crowd{newGuard(), t}
-		honest := c.admit("192.168.50.11")
-		var flood []*connection
-		for range 1022 {
-			flood = append(flood, c.admit("192.168.50.10"))
+	c := crowd{newGuard(), t}
+	honest := c.admit("192.168.50.11")
+	var flood []*connection
+	for i := range 1022 {
+		conn := c.admit("192.168.50.10")
+		c.mark(conn, i == 0)
+		flood = append(flood, conn)
+	}
+	open := 0
+	for _, conn := range flood {
+		if !gone(conn) {
+			open++
 		}
-		open := 0
-		for _, conn := range flood {
-			if !gone(conn) {
-				open++
-			}
-		}
-		if open != connections-1 || c.total != connections {
-			t.Errorf("%d of the flood are open, %d in the books", open, c.total)
-		}
-		if another := c.admit("192.168.50.12"); !served(honest) || !served(another) {
-			t.Error("others are not served")
-		}
-		c.closeAll()
-		if late := c.admit("192.168.50.12"); !gone(late) || !gone(honest) || c.total != 0 || c.await(late) {
-			t.Error("somebody is left at the end")
-		}
-	})
+	}
+	if open != connections-1 || c.total != connections || gone(flood[0]) {
+		t.Errorf("%d of the flood are open, %d in the books", open, c.total)
+	}
+	if another := c.admit("192.168.50.12"); gone(honest) || gone(another) {
+		t.Error("others are closed")
+	}
+	for _, conn := range flood {
+		c.mark(conn, true)
+	}
+	c.admit("192.168.50.12")
+	if !gone(flood[0]) {
+		t.Error("where all are being answered, the oldest is not closed")
+	}
+	c.closeAll()
+	if late := c.admit("192.168.50.12"); !gone(late) || !gone(honest) {
+		t.Error("somebody is left at the end")
+	}
 }
 
 // ask fetches a document on a new connection and returns its status.

@@ -128,9 +128,7 @@ func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, g *guard
 		open.Go(func() {
 			defer g.release(visit)
 			defer c.Close()
-			if g.await(visit) {
-				l.converse(visit, g)
-			}
+			l.converse(visit, g)
 		})
 	}
 }

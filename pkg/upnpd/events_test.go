@@ -1,0 +1,363 @@
+package upnpd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/upnp"
+)
+
+// figures is a desk that has nothing but numbers.
+type figures struct {
+	Desk
+	mappings atomic.Int32
+}
+
+func (f *figures) Count() (int, uint32) {
+	n := int(f.mappings.Load())
+	return n, uint32(n)
+}
+
+func (f *figures) External() netip.Addr { return netip.MustParseAddr("11.22.33.44") }
+
+var _ Desk = (*portmap.Table)(nil)
+
+// press is a server whose events go to subscribers through pipes, in a time
+// that passes at once.
+type press struct {
+	*Server
+	desk *figures
+	// answers is what subscribers do, by port, instead of answering well: an
+	// empty text is no answer, "refuse" is no connection.
+	answers map[uint16]string
+
+	mu      sync.Mutex // guards the rest
+	heard   map[uint16][]notice
+	refused map[uint16]int
+}
+
+// notice is a message that came to a subscriber.
+type notice struct{ seq, body string }
+
+func newPress(t *testing.T) *press {
+	t.Helper()
+	p := &press{
+		desk: new(figures), answers: make(map[uint16]string),
+		heard: make(map[uint16][]notice), refused: make(map[uint16]int),
+	}
+	p.Server = New(Options{
+		Versions: []upnp.Version{upnp.V2}, Desk: p.desk, Log: slog.New(slog.DiscardHandler),
+		Uplink: func() Uplink { return Uplink{Up: true, Since: time.Now()} },
+	})
+	p.subscriptions.dial = p.dial
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	synctest.Wait()
+	return p
+}
+
+// dial connects to a subscriber.
+func (p *press) dial(_ *subscription, _ context.Context, to netip.AddrPort) (net.Conn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	answer, special := p.answers[to.Port()]
+	if answer == "refuse" {
+		p.refused[to.Port()]++
+		return nil, fmt.Errorf("dial: %w", unix.ECONNREFUSED)
+	}
+	if !special {
+		answer = "HTTP/1.1 200 OK\r\n\r\n"
+	}
+	near, far := net.Pipe()
+	go p.hear(far, to.Port(), answer)
+	return near, nil
+}
+
+// hear is a subscriber's end of a connection.
+func (p *press) hear(c net.Conn, port uint16, answer string) {
+	defer c.Close()
+	r, err := http.ReadRequest(bufio.NewReader(c))
+	if err != nil {
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	p.mu.Lock()
+	p.heard[port] = append(p.heard[port], notice{r.Header.Get("SEQ"), string(body)})
+	p.mu.Unlock()
+	if answer == "" {
+		io.Copy(io.Discard, c)
+	}
+	io.WriteString(c, answer)
+}
+
+// set changes what a subscriber does.
+func (p *press) set(port uint16, answer string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers[port] = answer
+}
+
+// got returns what a subscriber has heard, when all that happens at once has.
+func (p *press) got(port uint16) []notice {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.heard[port])
+}
+
+// change makes a mapping and lets all that follows from it at once happen.
+func (p *press) change() {
+	p.desk.mappings.Add(1)
+	p.Changed()
+	synctest.Wait()
+}
+
+// subscribe subscribes a client whose server has a port; it returns the SID,
+// or the status of a refusal.
+func (p *press) subscribe(client string, port uint16) (sid string, status int) {
+	r := &request{method: "SUBSCRIBE", path: "/evt/IPConn", client: netip.MustParseAddr(client), fields: map[string]string{
+		"nt": "upnp:event", "callback": fmt.Sprintf("<http://%s:%d/>", client, port),
+	}}
+	reply := p.Server.subscribe(r)
+	if reply.after != nil {
+		reply.after(true)
+	}
+	synctest.Wait()
+	sid, _, _ = strings.Cut(strings.TrimPrefix(string(reply.fields), "SID: "), "\r\n")
+	return sid, reply.status
+}
+
+// TestBurst joins changes that come fast: the first is told at once, the last
+// value always.
+func TestBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPress(t)
+		p.subscribe("192.168.50.10", 4000)
+		time.Sleep(time.Second)
+		for range 100 {
+			p.change()
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		got := p.got(4000)
+		if most := 2 + int(time.Second/eventGap); len(got) < 3 || len(got) > most {
+			t.Errorf("%d messages for 100 changes in a second", len(got))
+		}
+		for i, m := range got {
+			if m.seq != fmt.Sprint(i) {
+				t.Errorf("message %d has number %s", i, m.seq)
+			}
+		}
+		if last := got[len(got)-1].body; !strings.Contains(last, "<PortMappingNumberOfEntries>100<") || strings.Contains(last, "External") {
+			t.Errorf("last message: %s", last)
+		}
+		if !strings.Contains(got[1].body, "<PortMappingNumberOfEntries>1<") {
+			t.Errorf("second message: %s", got[1].body)
+		}
+	})
+}
+
+// TestMute has a subscriber that never answers: others hear at once, and it
+// hears the newest when a message is given up.
+func TestMute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPress(t)
+		p.set(4000, "")
+		p.subscribe("192.168.50.10", 4000)
+		p.subscribe("192.168.50.11", 4001)
+		time.Sleep(eventGap)
+		p.change()
+		if mute, other := p.got(4000), p.got(4001); len(mute) != 1 || len(other) != 2 {
+			t.Errorf("mute got %d messages, the other %d", len(mute), len(other))
+		}
+		time.Sleep(deliverWithin)
+		if mute := p.got(4000); len(mute) != 2 || mute[1].seq != "1" || !strings.Contains(mute[1].body, "<PortMappingNumberOfEntries>1<") {
+			t.Errorf("mute got %v", mute)
+		}
+		time.Sleep(10 * deliverWithin)
+		if len(p.got(4000)) != 2 {
+			t.Error("a lost message is sent again and again")
+		}
+	})
+}
+
+// TestGone drops who refuses again and again, and who does not know the
+// subscription any more; less is forgiven.
+func TestGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPress(t)
+		p.set(4000, "refuse")
+		p.set(4001, "HTTP/1.1 412 Precondition Failed\r\n\r\n")
+		p.set(4002, "refuse")
+		p.set(4003, "HTTP/1.1 500 Internal Server Error\r\n\r\n")
+		for port := uint16(4000); port < 4004; port++ {
+			p.subscribe("192.168.50.10", port)
+		}
+		for i := range 10 {
+			if i == refusalsToDrop-2 {
+				p.set(4002, "HTTP/1.1 200 OK\r\n\r\n")
+			}
+			time.Sleep(eventGap)
+			p.change()
+		}
+		for port, want := range map[uint16]int{4000: 0, 4001: 1, 4002: 11 - (refusalsToDrop - 1), 4003: 11} {
+			if n := len(p.got(port)); n != want {
+				t.Errorf("port %d heard %d messages, want %d", port, n, want)
+			}
+		}
+		if n := p.refused[4000]; n != refusalsToDrop {
+			t.Errorf("tried %d times", n)
+		}
+		if n := len(p.subscriptions.list); n != 2 {
+			t.Errorf("%d subscriptions are left", n)
+		}
+	})
+}
+
+// TestLimits fills the register.
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPress(t)
+		granted := map[string]int{}
+		client := netip.MustParseAddr("192.168.50.10")
+		for range 2 * subscriptionsInAll / subscriptionsPerClient {
+			for range subscriptionsPerClient + 1 {
+				sid, status := p.subscribe(client.String(), 4000)
+				switch status {
+				case 200:
+					granted[sid]++
+				case 503:
+				default:
+					t.Fatalf("status %d", status)
+				}
+			}
+			client = client.Next()
+		}
+		if len(granted) != subscriptionsInAll {
+			t.Errorf("%d subscriptions", len(granted))
+		}
+		if _, status := p.subscribe("192.168.50.200", 4000); status != 503 {
+			t.Errorf("one more: status %d", status)
+		}
+		time.Sleep(shortestSubscription)
+		if _, status := p.subscribe("192.168.50.200", 4000); status != 200 {
+			t.Errorf("after all have expired: status %d", status)
+		}
+		if n := len(p.got(4000)); n != subscriptionsInAll+1 {
+			t.Errorf("%d initial events", n)
+		}
+		for range 100 {
+			time.Sleep(eventGap)
+			p.change()
+		}
+		if n := len(p.got(4000)); n != subscriptionsInAll+1+100 {
+			t.Errorf("%d messages, the expired are told too", n)
+		}
+	})
+}
+
+// TestForeignSID is renewed and ended by nobody but who got it, where it was got.
+func TestForeignSID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPress(t)
+		sid, _ := p.subscribe("192.168.50.10", 4000)
+		tests := []struct {
+			client, path string
+			status       int
+		}{
+			{"192.168.50.11", "/evt/IPConn", 412},
+			{"192.168.50.10", "/evt/L3F", 412},
+			{"192.168.50.10", "/evt/IPConn", 200},
+		}
+		for _, tt := range tests {
+			r := &request{path: tt.path, client: netip.MustParseAddr(tt.client), fields: map[string]string{"sid": sid}}
+			if got := p.Server.subscribe(r).status; got != tt.status {
+				t.Errorf("%s renews at %s: %d", tt.client, tt.path, got)
+			}
+		}
+		for _, tt := range tests {
+			r := &request{path: tt.path, client: netip.MustParseAddr(tt.client), fields: map[string]string{"sid": sid}}
+			if got := p.unsubscribe(r).status; got != tt.status {
+				t.Errorf("%s unsubscribes at %s: %d", tt.client, tt.path, got)
+			}
+		}
+	})
+}
+
+// TestSequenceWraps from the greatest number to 1: 0 is that of the first.
+func TestSequenceWraps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPress(t)
+		p.subscribe("192.168.50.10", 4000)
+		p.subscriptions.mu.Lock()
+		p.subscriptions.list[0].seq = 1<<32 - 1
+		p.subscriptions.mu.Unlock()
+		for range 2 {
+			time.Sleep(eventGap)
+			p.change()
+		}
+		if got := p.got(4000); len(got) != 3 || got[1].seq != "4294967295" || got[2].seq != "1" {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// TestReplyIsLost takes the subscription back whose SID did not go out.
+func TestReplyIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPress(t)
+		r := &request{path: "/evt/IPConn", client: netip.MustParseAddr("192.168.50.10"), fields: map[string]string{
+			"nt": "upnp:event", "callback": "<http://192.168.50.10:4000/>",
+		}}
+		p.Server.subscribe(r).after(false)
+		if n := len(p.subscriptions.list); n != 0 {
+			t.Errorf("%d subscriptions are left", n)
+		}
+	})
+}
+
+// TestOldClientsSeeNoVersion2 in events either.
+func TestOldClientsSeeNoVersion2(t *testing.T) {
+	s := New(Options{Versions: []upnp.Version{upnp.V1, upnp.V2}})
+	for agent, want := range map[string]upnp.Version{"Microsoft-Windows/10.0 UPnP/1.0": upnp.V1, "FDSSDP": upnp.V1, "": upnp.V2, "gupnp": upnp.V2} {
+		if got := s.version(agent); got != want {
+			t.Errorf("%q gets version %d", agent, got)
+		}
+	}
+}
+
+func TestReadAnswer(t *testing.T) {
+	for answer, want := range map[string]error{
+		"HTTP/1.1 200 OK\r\n\r\n": nil, "HTTP/1.1 200 OK\r\n": nil, "HTTP/1.1 500 x\r\nA: b\r\n\r\n": nil, "nonsense\n\n": nil,
+		"HTTP/1.1 412 x\r\n\r\n": errUnknown, "HTTP/1.0 412\n\n": errUnknown, "": io.EOF, "HTTP/1.1 200": io.EOF,
+		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2*maxHead): nil, strings.Repeat("x", 2*maxHead): io.EOF,
+	} {
+		if err := readAnswer(strings.NewReader(answer)); !errors.Is(err, want) {
+			t.Errorf("%.30q: %v, want %v", answer, err, want)
+		}
+	}
+}
