@@ -92,6 +92,8 @@ func TestKeys(t *testing.T) {
 		"min_lifetime=600":                                                          func(c *Config) { c.Policy.MinLifetime = 10 * time.Minute },
 		"max_lifetime=3600":                                                         func(c *Config) { c.Policy.MaxLifetime = time.Hour },
 		"max_per_host=7":                                                            func(c *Config) { c.Policy.MaxPerHost = 7 },
+		"max_per_lan=5":                                                             func(c *Config) { c.Policy.MaxPerLAN = 5 },
+		"sandbox=no":                                                                func(c *Config) { c.Sandbox = false },
 		"max_total=0":                                                               func(c *Config) { c.Policy.MaxTotal = 0 },
 		"pcp_max_filters=4":                                                         func(c *Config) { c.Policy.MaxFilters = 4 },
 		"notify_interval=60":                                                        func(c *Config) { c.NotifyInterval = time.Minute },

@@ -48,6 +48,7 @@ type Config struct {
 	ControlSocket    string        // where the operator's tool asks; "": nowhere
 	NotifyCmd        string        // program that is told of every change; "": none
 	Withdraw         time.Duration // how long mappings of hosts that left are kept, 0: to their end
+	Sandbox          bool          // give up the rights that are not needed, or do not start
 	DHCPLeases       string        // dnsmasq's file, for the names of hosts; "": none
 	Warnings         []string      // what was skipped: file, line or variable, reason
 }

@@ -178,7 +178,7 @@ func TestReserved(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	c := defaults(t)
 	p := c.Policy
-	if p.MaxPerHost != 2048 || p.MaxTotal != 16384 || p.MaxFilters != 16 || !p.Secure || p.MinLifetime != 2*time.Minute || p.MaxLifetime != 24*time.Hour {
+	if p.MaxPerHost != 2048 || p.MaxPerLAN != 8192 || p.MaxTotal != 16384 || p.MaxFilters != 16 || !p.Secure || p.MinLifetime != 2*time.Minute || p.MaxLifetime != 24*time.Hour {
 		t.Errorf("policy %+v", p)
 	}
 	if c.NATPMP || c.PCP || !c.UPnP || !c.IPv6 || c.Peer || c.ThirdParty || c.IGDVersion != Both || c.SaveDelay != 200*time.Millisecond || c.Withdraw != 0 {

@@ -35,7 +35,8 @@ func newDraft(m machine) *draft {
 			Secure:      true,
 			MinLifetime: shortest,
 			MaxLifetime: longest,
-			MaxPerHost:  2048,  // no program that means well comes near
+			MaxPerHost:  2048, // no program that means well comes near
+			MaxPerLAN:   8192,
 			MaxTotal:    16384, // a quarter of the ports there are
 			MaxFilters:  16,
 		},
@@ -52,6 +53,7 @@ func newDraft(m machine) *draft {
 		ForwardChain:     "MINIUPNPD",
 		PostroutingChain: "MINIUPNPD-POSTROUTING",
 		ControlSocket:    "/var/run/miniupnpd.ctl",
+		Sandbox:          true,
 		DHCPLeases:       "/var/db/dnsmasq.leases",
 	}}
 }

@@ -31,6 +31,7 @@ var settings = []setting{
 	{"min_lifetime", "UPNP_MIN_LIFETIME", func(d *draft) value { return lifetime(&d.Policy.MinLifetime) }},
 	{"max_lifetime", "UPNP_MAX_LIFETIME", func(d *draft) value { return lifetime(&d.Policy.MaxLifetime) }},
 	{"max_per_host", "UPNP_MAX_PER_HOST", func(d *draft) value { return count(&d.Policy.MaxPerHost) }},
+	{"max_per_lan", "UPNP_MAX_PER_LAN", func(d *draft) value { return count(&d.Policy.MaxPerLAN) }},
 	{"max_total", "UPNP_MAX_TOTAL", func(d *draft) value { return count(&d.Policy.MaxTotal) }},
 	{"pcp_max_filters", "UPNP_PCP_MAX_FILTERS", func(d *draft) value { return count(&d.Policy.MaxFilters) }},
 	{"http_port", "UPNP_HTTP_PORT", func(d *draft) value { return &number[uint16]{&d.HTTPPort, 0, maxPort} }},
@@ -59,6 +60,7 @@ var settings = []setting{
 	{"withdraw_after", "UPNP_WITHDRAW_AFTER", func(d *draft) value { return seconds(&d.Withdraw, 0) }},
 	{"dhcp_leases", "UPNP_DHCP_LEASES", func(d *draft) value { return (*text)(&d.DHCPLeases) }},
 	{"control_socket", "UPNP_CONTROL_SOCKET", func(d *draft) value { return (*text)(&d.ControlSocket) }},
+	{"sandbox", "UPNP_SANDBOX", func(d *draft) value { return (*unlessNo)(&d.Sandbox) }},
 	{"pid_file", "", func(d *draft) value { return (*text)(&d.PIDFile) }},
 	{"bootid", "", func(d *draft) value { return &number[uint32]{&d.BootID, 0, 1<<31 - 1} }}, // UDA 1.1, section 1.2.2
 }

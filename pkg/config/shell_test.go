@@ -295,34 +295,52 @@ func TestNoFileNoShell(t *testing.T) {
 // that nothing of them is left.
 func TestTimeLimit(t *testing.T) {
 	inEachShell(t, func(t *testing.T, sh shell) {
-		sh.limit = 200 * time.Millisecond
-		for _, waits := range []string{"while :; do :; done", "trap '' TERM; sleep 600 & sleep 600"} {
-			leader := filepath.Join(t.TempDir(), "leader")
-			_, _, err := sh.read(write(t, "rc.conf", "echo $$ >"+leader+"\n"+waits+"\n"), []string{"V"})
-			if err == nil || !strings.Contains(err.Error(), "rc.conf: the shell is not done after 200ms") {
+		sh.limit = time.Second
+		for _, waits := range []string{"echo $$ >%s; while :; do :; done", "trap '' TERM; sleep 600 & echo $$ $! >%s; wait"} {
+			processes := filepath.Join(t.TempDir(), "processes")
+			_, _, err := sh.read(write(t, "rc.conf", fmt.Sprintf(waits, processes)+"\n"), []string{"V"})
+			if err == nil || !strings.Contains(err.Error(), "rc.conf: the shell is not done after 1s") {
 				t.Errorf("%s: error %v", waits, err)
 			}
-			gone(t, leader)
+			for _, process := range readPIDs(t, processes) {
+				for deadline := time.Now().Add(10 * time.Second); lives(process); time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatalf("%s: process %d is still there", waits, process)
+					}
+				}
+			}
 		}
 	})
 }
 
-// gone waits until no process of a group is left.
-func gone(t *testing.T, leader string) {
+// readPIDs returns the process IDs in a file; what lives of them at the end of
+// the test is ended.
+func readPIDs(t *testing.T, path string) []int {
 	t.Helper()
-	text, err := os.ReadFile(leader)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	group, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(10 * time.Second); syscall.Kill(-group, 0) != syscall.ESRCH; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("process group %d is still there", group)
+	var list []int
+	for _, field := range strings.Fields(string(text)) {
+		process, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
 		}
+		list = append(list, process)
+		t.Cleanup(func() {
+			if lives(process) {
+				syscall.Kill(process, syscall.SIGKILL)
+			}
+		})
 	}
+	return list
+}
+
+// lives reports whether a process still runs.
+func lives(process int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process))
+	return err == nil && !bytes.Contains(stat, []byte(") Z "))
 }
 
 // TestWhatGoesOnBehind reads a file that leaves a child with its output open.
@@ -333,13 +351,8 @@ func TestWhatGoesOnBehind(t *testing.T) {
 		if err != nil || got["V"] != "1" {
 			t.Errorf("read %q, %v", got, err)
 		}
-		text, err := os.ReadFile(child)
-		if err != nil {
-			t.Fatal(err)
-		}
-		process, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil || syscall.Kill(process, syscall.SIGKILL) != nil {
-			t.Errorf("no child to end: %q", text)
+		if children := readPIDs(t, child); !lives(children[0]) {
+			t.Error("the child was ended")
 		}
 	})
 }
