@@ -120,7 +120,7 @@ func TestLockFileAppearsLater(t *testing.T) {
 			t.Error("any file rings the alarm")
 		}
 		for range 2 {
-			r.iptables(t, "-L")
+			r.iptables(t, "-A FORWARD -j ACCEPT")
 			if !touched() {
 				t.Error("no alarm")
 			}

@@ -94,8 +94,10 @@ func (b batch) inverse() batch {
 }
 
 // commit carries out the sections, each family's in one go, up to the first
-// that fails, and returns those that are in force.
+// that fails, and returns those that are in force. Where a committer is
+// interrupted another one takes over, once.
 func (b batch) commit() (done batch, err error) {
+	again := true
 	for rest := b; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].family == rest[0].family {
@@ -106,12 +108,15 @@ func (b batch) commit() (done batch, err error) {
 			for landed < n && rest[landed].inForce() {
 				landed++
 			}
+			if again {
+				again, err = false, nil
+			}
 		}
 		done = append(done, rest[:landed]...)
 		if err != nil {
 			return done, fmt.Errorf("commit: %w", err)
 		}
-		rest = rest[n:]
+		rest = rest[landed:]
 	}
 	return done, nil
 }
@@ -124,11 +129,12 @@ func (f *Firewall) commit(b batch) (done batch, err error) {
 
 // inForce asks the kernel whether it took a section of rules; one of them is
 // enough. Two mappings to one target share the text of a rule: should that one
-// mislead us here, the count of the chain's rules tells Healthy.
+// mislead us here, the count of the chain's rules tells Healthy. A section that
+// makes a chain can be carried out twice.
 func (s section) inForce() bool {
 	e := s.edits[0]
 	there, err := s.Exists(s.table, e.chain, words(e.rule)...)
-	return err == nil && (there && e.op == opAppend || !there && e.op == opDelete)
+	return err == nil && e.op != opCreate && there == (e.op != opDelete)
 }
 
 // difference is what a batch of changes does to rules: those that it leaves as

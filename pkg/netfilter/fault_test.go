@@ -169,34 +169,49 @@ func (r *router) pretend(t *testing.T, name, script string) {
 	must(t, os.WriteFile(path, []byte("#!/bin/sh\nreal="+real+"\n"+script), 0o755))
 }
 
-// A process that is killed after its first table has no time to say so.
+// A process that is killed has no time to say how far it came.
 func TestKilledHalfWay(t *testing.T) {
+	one := mapping(portmap.TCP, 1, "192.168.50.10:1")
 	eachVariant(t, func(t *testing.T, r *router) {
-		flag := filepath.Join(r.tools, "die")
-		r.pretend(t, "iptables-restore", `[ -e `+flag+` ] || exec $real "$@"
-sed -u '/^COMMIT/q' | $real "$@"
-kill -9 $$
+		fates := filepath.Join(r.tools, "fates") // of the next processes, a line each
+		r.pretend(t, "iptables-restore", `fate=$(sed -n 1p `+fates+`); sed -i 1d `+fates+`
+case $fate in
+half) sed -u '/^COMMIT/q' | $real "$@"; kill -9 $$ ;;
+none) sed -u 1q | $real "$@"; kill -9 $$ ;;
+esac
+exec $real "$@"
 `)
 		for _, resident := range []bool{true, false} {
-			f := r.firewall(t, options(t))
-			if !resident {
-				f.RunAlone()
+			for _, tt := range []struct {
+				fates string
+				fails bool
+			}{
+				{"half\n", false},
+				{"none\n", false},
+				{"half\nnone\n", true},
+			} {
+				must(t, os.WriteFile(fates, nil, 0o644))
+				f := r.firewall(t, ipv4(t))
+				if !resident {
+					f.RunAlone()
+				}
+				must(t, f.Sync(hundred()[1:]))
+				before := f.opened(t)
+				if resident {
+					f.EndQuietSpell()
+					eventually(t, "the process is dismissed", func() bool { return f.Resident() == 0 })
+				}
+				must(t, os.WriteFile(fates, []byte(tt.fates), 0o644))
+				err := f.Apply(open(one))
+				if (err != nil) != tt.fails {
+					t.Errorf("resident %v, %q: %v", resident, tt.fates, err)
+				}
+				if more := len(f.opened(t)) - len(before); (more == 0) != tt.fails || more > 1 {
+					t.Errorf("resident %v, %q: %d more rules", resident, tt.fates, more)
+				}
+				wantHealthy(t, f)
+				must(t, f.Teardown())
 			}
-			must(t, f.Sync(hundred()))
-			want := r.rules(t)
-			if resident {
-				f.EndQuietSpell()
-				eventually(t, "the process is dismissed", func() bool { return f.Resident() == 0 })
-			}
-			must(t, os.WriteFile(flag, nil, 0o644))
-			if err := f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))); err == nil {
-				t.Errorf("resident %v: no error from a process that was killed", resident)
-			}
-			wantRules(t, r, want)
-			must(t, os.Remove(flag))
-			must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
-			wantHealthy(t, f)
-			must(t, f.Teardown())
 		}
 	})
 }

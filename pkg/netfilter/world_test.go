@@ -35,23 +35,38 @@ func newRouter(t testing.TB, variant string) *router {
 // run runs a program of the variant in the router and returns what it printed.
 func (r *router) run(t testing.TB, name string, args ...string) string {
 	t.Helper()
+	return r.feed(t, "", name, args...)
+}
+
+// feed runs a program that reads text.
+func (r *router) feed(t testing.TB, text, name string, args ...string) string {
+	t.Helper()
 	var out []byte
 	err := r.Do(func() (err error) {
-		out, err = exec.Command(filepath.Join(r.tools, name), args...).CombinedOutput()
+		cmd := exec.Command(filepath.Join(r.tools, name), args...)
+		cmd.Stdin = strings.NewReader(text)
+		out, err = cmd.CombinedOutput()
 		return err
 	})
 	if err != nil {
-		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+		t.Fatalf("%s %s: %v: %s%s", name, strings.Join(args, " "), err, out, text)
 	}
 	return string(out)
 }
 
-// iptables runs one command: r.iptables(t, "-t nat -F").
+// iptables carries out commands, all in one process:
+// r.iptables(t, "-t nat -F", "-F FORWARD").
 func (r *router) iptables(t testing.TB, commands ...string) {
 	t.Helper()
-	for _, args := range commands {
-		r.run(t, "iptables", strings.Fields(args)...)
+	var lines []string
+	for _, command := range commands {
+		table := "filter"
+		if rest, ok := strings.CutPrefix(command, "-t nat "); ok {
+			table, command = "nat", rest
+		}
+		lines = append(lines, "*"+table, command, "COMMIT")
 	}
+	r.feed(t, strings.Join(lines, "\n")+"\n", "iptables-restore", "--noflush", "--wait", "10")
 }
 
 // saved returns what the tool prints of a table, but for comments, counters
