@@ -14,6 +14,7 @@ import (
 	"igdd/pkg/control"
 	"igdd/pkg/daemon"
 	"igdd/pkg/portmap"
+	"igdd/pkg/sandbox"
 )
 
 // version is set by the linker.
@@ -80,6 +81,9 @@ func serve(c *config.Config, args []string, up *parent) error {
 		return err
 	}
 	defer pid.Remove()
+	if err := confine(c, log); err != nil {
+		return err
+	}
 	signals := listenForSignals()
 	for first := true; c != nil && err == nil; first = false {
 		for _, w := range c.Warnings {
@@ -92,6 +96,21 @@ func serve(c *config.Config, args []string, up *parent) error {
 		log.Error("cannot go on", "err", err)
 	}
 	return err
+}
+
+// confine gives up the rights that the daemon does not need.
+func confine(c *config.Config, log *slog.Logger) error {
+	if !c.Sandbox {
+		return nil
+	}
+	filtered, err := sandbox.Enter()
+	if err != nil {
+		err = fmt.Errorf("%w; UPNP_SANDBOX=no (sandbox=no) does without", err)
+		log.Error(err.Error())
+		return err
+	}
+	log.Debug("rights are given up", "seccomp", filtered)
+	return nil
 }
 
 // openLog returns the log that the settings ask for. Without a syslogd it is

@@ -72,7 +72,6 @@ func TestVariables(t *testing.T) {
 		`UPNP_MAX_PER_HOST=9`:             func(c *Config) { c.Policy.MaxPerHost = 9 },
 		`UPNP_MAX_PER_LAN=9`:              func(c *Config) { c.Policy.MaxPerLAN = 9 },
 		`UPNP_SANDBOX=no`:                 func(c *Config) { c.Sandbox = false },
-		`UPNP_SANDBOX=off`:                func(c *Config) { c.Sandbox = true },
 		`UPNP_MAX_TOTAL=99`:               func(c *Config) { c.Policy.MaxTotal = 99 },
 		`UPNP_PCP_MAX_FILTERS=4`:          func(c *Config) { c.Policy.MaxFilters = 4 },
 		`UPNP_PCP_THIRD_PARTY=yes`:        func(c *Config) { c.ThirdParty = true },
