@@ -135,7 +135,6 @@ func (b *bench) check() error {
 
 // round measures the rows of one step.
 func (b *bench) round(l *lab, s step) {
-	fmt.Fprintf(os.Stderr, "%s with %d\n", s.daemon.name, s.present)
 	chosen := b.rows(s.present)
 	r, err := newRound(l, s.daemon.program, s.present)
 	if err != nil {
@@ -147,6 +146,7 @@ func (b *bench) round(l *lab, s step) {
 	defer func() { r.process.stop() }()
 	for _, row := range chosen {
 		value, err := row.measure(r)
+		fmt.Fprintf(os.Stderr, "%s with %d: %s: %s %s\n", s.daemon.name, s.present, row.what, figure(value), row.unit.name)
 		b.table.add(key{row.name, s.present, s.daemon.name}, value, err)
 	}
 }
