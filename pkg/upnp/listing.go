@@ -45,16 +45,23 @@ var listed = [...]string{
 }
 
 // Listing words the NewPortListing of GetListOfPortMappings (WANIPConnection:2,
-// section 2.3.25): a document of its own.
-func Listing(entries []PortMapping) string {
-	b := append([]byte(nil), `<?xml version="1.0"?>`+"\n"+
-		`<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">`...)
-	for _, m := range entries {
-		b = appendStart(b, "p:PortMappingEntry")
-		for i, text := range append(m.Key(), m.Value()...) {
-			b = appendElement(b, "p:"+listed[i], text)
-		}
-		b = appendEnd(b, "p:PortMappingEntry")
+// section 2.3.25), a document of its own. The zero value is without entries.
+type Listing struct{ entries []byte }
+
+// Add appends an entry.
+func (l *Listing) Add(m PortMapping) {
+	b := appendStart(l.entries, "p:PortMappingEntry")
+	for i, text := range append(m.Key(), m.Value()...) {
+		b = appendElement(b, "p:"+listed[i], text)
 	}
-	return string(append(b, "</p:PortMappingList>"...))
+	l.entries = appendEnd(b, "p:PortMappingEntry")
+}
+
+// Len returns the octets of all entries.
+func (l *Listing) Len() int { return len(l.entries) }
+
+// String returns the document.
+func (l *Listing) String() string {
+	return `<?xml version="1.0"?>` + "\n" + `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">` +
+		string(l.entries) + "</p:PortMappingList>"
 }

@@ -78,10 +78,9 @@ func TestMustUnderstand(t *testing.T) {
 }
 
 func TestListing(t *testing.T) {
-	got := Listing([]PortMapping{
-		{"", 4000, "TCP", 5000, "192.168.1.2", true, "</p:x>&", 3600},
-		{"192.0.2.1", 4001, "UDP", 4001, "192.168.1.3", false, "", 0},
-	})
+	var l Listing
+	l.Add(PortMapping{"", 4000, "TCP", 5000, "192.168.1.2", true, "</p:x>&", 3600})
+	l.Add(PortMapping{"192.0.2.1", 4001, "UDP", 4001, "192.168.1.3", false, "", 0})
 	want := `<?xml version="1.0"?>` + "\n" + `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">` +
 		"<p:PortMappingEntry><p:NewRemoteHost></p:NewRemoteHost><p:NewExternalPort>4000</p:NewExternalPort><p:NewProtocol>TCP</p:NewProtocol>" +
 		"<p:NewInternalPort>5000</p:NewInternalPort><p:NewInternalClient>192.168.1.2</p:NewInternalClient><p:NewEnabled>1</p:NewEnabled>" +
@@ -89,7 +88,7 @@ func TestListing(t *testing.T) {
 		"<p:PortMappingEntry><p:NewRemoteHost>192.0.2.1</p:NewRemoteHost><p:NewExternalPort>4001</p:NewExternalPort><p:NewProtocol>UDP</p:NewProtocol>" +
 		"<p:NewInternalPort>4001</p:NewInternalPort><p:NewInternalClient>192.168.1.3</p:NewInternalClient><p:NewEnabled>0</p:NewEnabled>" +
 		"<p:NewDescription></p:NewDescription><p:NewLeaseTime>0</p:NewLeaseTime></p:PortMappingEntry></p:PortMappingList>"
-	if got != want {
+	if got := l.String(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -87,7 +87,7 @@ func (s *Server) control(r *request) response {
 		return response{status: 500, fields: soapFields, body: upnp.AppendMustUnderstand(nil)}
 	case errors.As(err, &fault):
 	default:
-		s.Log.Warn("action failed", "action", r.soapAction(), "client", r.client, "err", err)
+		s.Log.Warn("action failed", "action", call.Name, "client", r.client, "err", err)
 	}
 	return response{status: 500, fields: soapFields, body: fault.Append(nil)}
 }

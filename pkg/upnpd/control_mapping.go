@@ -16,6 +16,10 @@ import (
 // (WANIPConnection:2, section 2.3.16).
 const longestLease = 604800 * time.Second
 
+// maxListing bounds what GetListOfPortMappings answers, in octets: a thousand
+// entries. Who has more reads them by index.
+const maxListing = 512 << 10
+
 // maxDescription bounds stored descriptions, in octets.
 const maxDescription = 256
 
@@ -244,20 +248,22 @@ func getListOfPortMappings(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var entries []upnp.PortMapping
-	protocol, all, most := i.protocol(), i.Flag("NewManage"), int(i.Number("NewNumberOfPorts"))
+	var list upnp.Listing
+	left := i.Number("NewNumberOfPorts") // 0 counts down from 2^32
+	protocol, all := i.protocol(), i.Flag("NewManage")
 	for _, m := range i.Desk.List() {
 		if m.External < first || m.External > last || m.Protocol != protocol || !all && m.Internal.Addr() != i.client {
 			continue
 		}
-		if entries = append(entries, entry(m)); len(entries) == most {
+		list.Add(entry(m))
+		if left--; left == 0 || list.Len() >= maxListing {
 			break
 		}
 	}
-	if len(entries) == 0 {
+	if list.Len() == 0 {
 		return nil, upnp.MappingNotFound
 	}
-	return []string{upnp.Listing(entries)}, nil
+	return []string{list.String()}, nil
 }
 
 // peers returns the remote hosts of an entry: those of UPnP's own claim, even

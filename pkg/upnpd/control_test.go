@@ -401,6 +401,21 @@ func TestManage(t *testing.T) {
 	}
 }
 
+// TestLongListing wants listings bounded.
+func TestLongListing(t *testing.T) {
+	h := street{}.furnish(t, planOf("default"))
+	const entries = 2000
+	for i := range entries {
+		add(t, h.server, hosts["c1"], v2, fmt.Sprint(4000+i), "0")
+	}
+	for most, want := range map[string][2]int{"3": {3, 3}, "0": {1000, entries - 1}} {
+		list := ask(t, h.server, hosts["c1"], v2, "GetListOfPortMappings", "1", "65535", "TCP", "0", most)
+		if n := strings.Count(list.out[0], "<p:PortMappingEntry>"); n < want[0] || n > want[1] || len(list.out[0]) > maxListing+4096 {
+			t.Errorf("NewNumberOfPorts %s: %d entries, %d octets", most, n, len(list.out[0]))
+		}
+	}
+}
+
 // TestAddAnyAtOnce wants a port for each of many clients that ask for the same
 // one at the same moment.
 func TestAddAnyAtOnce(t *testing.T) {
