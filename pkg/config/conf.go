@@ -119,8 +119,9 @@ func numberIsYes(s string) string {
 }
 
 // needless settings ask for what is always so: mappings last as long as their
-// leases, and a private uplink forwards like any other.
-var needless = []string{"clean_ruleset_interval", "clean_ruleset_threshold", "ext_allow_private_ipv4"}
+// leases, a private uplink forwards like any other, and pinholes are written
+// down beside the lease file.
+var needless = []string{"clean_ruleset_interval", "clean_ruleset_threshold", "ext_allow_private_ipv4", "lease_file6"}
 
 // foreign settings belong to other firewalls, or to servers that do not exist
 // here.

@@ -120,7 +120,7 @@ func TestKeys(t *testing.T) {
 		"serial=000001":                                                             func(c *Config) { c.Device.Serial = "000001" },
 		"presentation_url=http://r.example/":                                        func(c *Config) { c.Device.PresentationURL = "http://r.example/" },
 		"lease_file=/mnt/kd/upnp.leases":                                            func(c *Config) { c.LeaseFile = "/mnt/kd/upnp.leases" },
-		"lease_file6=/mnt/kd/upnp6.leases":                                          func(c *Config) { c.LeaseFile6 = "/mnt/kd/upnp6.leases" },
+		"lease_file6=/mnt/kd/upnp6.leases":                                          func(*Config) {},
 		"save_delay=1000":                                                           func(c *Config) { c.SaveDelay = time.Second },
 		"upnp_nat_chain=NAT":                                                        func(c *Config) { c.NATChain = "NAT" },
 		"upnp_forward_chain=a.b_c-9":                                                func(c *Config) { c.ForwardChain = "a.b_c-9" },

@@ -40,7 +40,6 @@ type Config struct {
 	Device         Device
 
 	LeaseFile        string // "": leases are not written down
-	LeaseFile6       string // of pinholes; "": beside those of LeaseFile
 	SaveDelay        time.Duration
 	NATChain         string
 	ForwardChain     string

@@ -90,7 +90,6 @@ func TestVariables(t *testing.T) {
 		`UPNP_SAVE_DELAY=5`:               func(c *Config) { c.SaveDelay = 5 * time.Millisecond },
 		`UPNP_NOTIFY_CMD="/bin/x y"`:      func(c *Config) { c.NotifyCmd = "/bin/x y" },
 		`UPNP_LEASE_FILE=/tmp/l`:          func(c *Config) { c.LeaseFile = "/tmp/l" },
-		`UPNP_LEASE_FILE6=/tmp/6`:         func(c *Config) { c.LeaseFile6 = "/tmp/6" },
 		`UPNP_DHCP_LEASES=/tmp/d`:         func(c *Config) { c.DHCPLeases = "/tmp/d" },
 		`UPNP_CONTROL_SOCKET=/run/c`:      func(c *Config) { c.ControlSocket = "/run/c" },
 		`UPNP_FRIENDLY_NAME='a "b" $c'`:   func(c *Config) { c.Device.FriendlyName = `a "b" $c` },

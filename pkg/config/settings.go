@@ -51,7 +51,6 @@ var settings = []setting{
 	{"serial", "UPNP_SERIAL", func(d *draft) value { return (*text)(&d.Device.Serial) }},
 	{"presentation_url", "UPNP_PRESENTATION_URL", func(d *draft) value { return (*text)(&d.Device.PresentationURL) }},
 	{"lease_file", "UPNP_LEASE_FILE", func(d *draft) value { return (*text)(&d.LeaseFile) }},
-	{"lease_file6", "UPNP_LEASE_FILE6", func(d *draft) value { return (*text)(&d.LeaseFile6) }},
 	{"save_delay", "UPNP_SAVE_DELAY", func(d *draft) value { return &span{&d.SaveDelay, time.Millisecond, time.Millisecond, time.Minute} }},
 	{"upnp_nat_chain", "", func(d *draft) value { return (*chain)(&d.NATChain) }},
 	{"upnp_forward_chain", "", func(d *draft) value { return (*chain)(&d.ForwardChain) }},
