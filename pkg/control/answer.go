@@ -36,6 +36,7 @@ func (s *Server) answer(ctx context.Context, q question, say func(answer) error)
 
 // list says one line for each mapping.
 func (s *Server) list(say func(answer) error) error {
+	mappings, now := s.Desk.List(), time.Now() // before the counters: what is listed has its rules
 	traffic, err := s.Traffic()
 	if err != nil {
 		s.Log.Warn("cannot read the counters of the rules", "err", err)
@@ -44,8 +45,7 @@ func (s *Server) list(say func(answer) error) error {
 	if err != nil {
 		s.Log.Warn("cannot tell which hosts are on the LAN", "err", err)
 	}
-	now := time.Now()
-	for _, m := range s.Desk.List() {
+	for _, m := range mappings {
 		e := entry(m, now)
 		if t, ok := traffic[m.Key]; ok {
 			e.Packets, e.Bytes = &t.Packets, &t.Bytes
