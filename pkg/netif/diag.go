@@ -75,21 +75,31 @@ func diagMessage(protocol byte, flags uint16, at netip.AddrPort) []byte {
 
 // askDiag sends a question about sockets and reports whether one was found.
 func askDiag(message []byte) (bool, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	reply, err := ask(unix.NETLINK_SOCK_DIAG, message)
 	if err != nil {
-		return false, fmt.Errorf("netif: open sock_diag: %w", err)
+		return false, err
+	}
+	return readDiag(reply, binary.NativeEndian.Uint16(message[6:])&unix.NLM_F_DUMP != 0)
+}
+
+// ask sends one message to a part of the kernel and returns what comes back
+// first.
+func ask(family int, message []byte) ([]byte, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, family)
+	if err != nil {
+		return nil, fmt.Errorf("netif: open netlink family %d: %w", family, err)
 	}
 	defer unix.Close(fd)
 	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return false, fmt.Errorf("netif: ask sock_diag: %w", err)
+		return nil, fmt.Errorf("netif: ask netlink family %d: %w", family, err)
 	}
 	// The kernel has answered before sending returns.
 	reply := make([]byte, 4096)
 	n, _, err := unix.Recvfrom(fd, reply, unix.MSG_DONTWAIT)
 	if err != nil {
-		return false, fmt.Errorf("netif: hear sock_diag: %w", err)
+		return nil, fmt.Errorf("netif: hear netlink family %d: %w", family, err)
 	}
-	return readDiag(reply[:n], binary.NativeEndian.Uint16(message[6:])&unix.NLM_F_DUMP != 0)
+	return reply[:n], nil
 }
 
 // readDiag reads the first message of the kernel's answer: a socket, the end

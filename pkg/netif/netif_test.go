@@ -128,6 +128,48 @@ func TestListeningSeesWhatAnswersOnTheUplink(t *testing.T) {
 	}
 }
 
+// TestFlowPort looks at a flow whose port the router has changed.
+func TestFlowPort(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{})
+	lab.Router.Run(t, "/usr/sbin/iptables-legacy", "-w", "-t", "nat", "-A", "POSTROUTING", "-o", "wan0", "-p", "udp", "-j", "MASQUERADE", "--to-ports", "41000")
+	from, to := netip.MustParseAddrPort("192.168.50.10:40000"), netip.MustParseAddrPort("11.22.33.1:9999")
+	err := lab.Clients[0].Do(func() error {
+		c, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(from), net.UDPAddrFromAddrPort(to))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("hello"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var port uint16
+	found := false
+	for deadline := time.Now().Add(10 * time.Second); !found && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		lab.Router.Do(func() error { port, found = FlowPort("udp", from, to); return nil })
+	}
+	if !found || port != 41000 {
+		t.Errorf("the flow leaves by port %d, %v, want 41000", port, found)
+	}
+	lab.Router.Do(func() error { port, found = FlowPort("tcp", from, to); return nil })
+	if found {
+		t.Errorf("a flow that is none leaves by port %d", port)
+	}
+}
+
+// FuzzReplyPort lets the parser of conntrack's answers see anything.
+func FuzzReplyPort(f *testing.F) {
+	f.Add(flowMessage(17, netip.MustParseAddrPort("192.168.50.10:40000"), netip.MustParseAddrPort("11.22.33.1:9999"))[unix.SizeofNlMsghdr+nfgenmsgLen:])
+	f.Add(appendAttr(nil, ctTupleReply, appendAttr(nil, ctTupleProto, appendAttr(nil, ctTargetPort, []byte{1, 2}))))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if port, found := replyPort(b); !found && port != 0 {
+			t.Errorf("port %d of nothing", port)
+		}
+	})
+}
+
 func TestDiagAnswers(t *testing.T) {
 	message := func(kind uint16, status int32) []byte {
 		b := make([]byte, unix.SizeofNlMsghdr+4)
