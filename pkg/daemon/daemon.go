@@ -92,6 +92,7 @@ func New(o Options) (*Daemon, error) {
 		Store:        d.store,
 		Surroundings: d.surroundings(links),
 		Listening:    d.listening,
+		FlowPort:     flowPort,
 		Committed:    d.committed,
 		Decided:      d.decided,
 		Log:          d.log,
@@ -168,6 +169,11 @@ func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
 	links, _ := d.watch.Now()
 	_, own := external(d.config.WAN, links)
 	return d.ports.Taken(strings.ToLower(p.String()), own, port)
+}
+
+// flowPort returns the external port that the kernel has given a flow.
+func flowPort(p portmap.Protocol, from, to netip.AddrPort) (uint16, bool) {
+	return netif.FlowPort(strings.ToLower(p.String()), from, to)
 }
 
 // committed hears of every change that is in force.

@@ -1,6 +1,9 @@
 package portmap
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // desk decides requests one after another against what it has decided before.
 // It touches nothing but its own book; what it changed is in changes.
@@ -12,6 +15,7 @@ type desk struct {
 	policy    *Policy
 	around    Surroundings
 	listening func(Protocol, uint16) bool
+	flowPort  func(Protocol, netip.AddrPort, netip.AddrPort) (uint16, bool)
 	serial    uint64
 	lastID    uint16
 	now       time.Time
@@ -26,6 +30,7 @@ func newDesk(o Options) desk {
 		policy:    o.Policy,
 		around:    o.Surroundings,
 		listening: o.Listening,
+		flowPort:  o.FlowPort,
 	}
 }
 

@@ -294,6 +294,18 @@ func TestDesk(t *testing.T) {
 			{ask(PCP, inside, TCP, 40001, 0, toward("[2001:db8:99::2]:443"), at("2001:db8:50::11")), no(Conflict)},
 			{ask(PCP, inside, TCP, 40001, 40000, toward("[2001:db8:99::2]:443")), no(Conflict)},
 		}},
+		{name: "an outbound mapping keeps the port that its flow has", set: func(d *desk) {
+			d.flowPort = func(p Protocol, from, to netip.AddrPort) (uint16, bool) {
+				return 50000, p == TCP && from == netip.AddrPortFrom(host, 40000) && to.Port() == 443
+			}
+		}, steps: []step{
+			{ask(PCP, host, TCP, 40000, 41000), ok(41000)},
+			{ask(PCP, host, TCP, 40000, 41000, toward("9.9.9.9:443"), at("8.8.8.8")), ok(50000)},
+			{ask(PCP, host, TCP, 40000, 0, toward("8.8.8.8:443")), ok(50000)},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:80")), ok(41000)},
+			{ask(PCP, host, UDP, 40000, 42000, toward("9.9.9.9:443")), ok(42000)},
+			{ask(PCP, peer, TCP, 50000, 50000), ok(50001)},
+		}},
 		{name: "flows from one port are bounded", steps: func() []step {
 			var steps []step
 			for port := range uint16(maxClaims) {

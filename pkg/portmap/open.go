@@ -2,6 +2,7 @@ package portmap
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -19,6 +20,9 @@ const forIPv6 = 4
 func (d *desk) open(req *Request) Answer {
 	if r := d.admits(req); r != Granted {
 		return Answer{Refusal: r}
+	}
+	if req.Remote.IsValid() {
+		req = d.follow(req)
 	}
 	if m, r := d.existing(req); m != nil {
 		if r != Granted {
@@ -103,10 +107,30 @@ func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
 			shared = m
 		}
 	}
-	if shared != nil && (req.exact() && req.External != shared.outside().Port() || d.elsewhere(req)) {
+	switch {
+	case shared == nil:
+		return nil, Granted
+	case req.flows && req.External != shared.External:
+		return nil, Granted // it goes on by its own port
+	case req.exact() && req.External != shared.outside().Port(), d.elsewhere(req):
 		return shared, Conflict
 	}
 	return shared, Granted
+}
+
+// follow returns a PEER request with the port that the flow has already, if
+// there is one, whatever was suggested (RFC 6887, section 12.3).
+func (d *desk) follow(req *Request) *Request {
+	if d.flowPort == nil || req.Internal.Addr().Is6() {
+		return req
+	}
+	port, known := d.flowPort(req.Protocol, req.Internal, req.Remote)
+	if !known {
+		return req
+	}
+	n := *req
+	n.External, n.At, n.flows = port, netip.Addr{}, true
+	return &n
 }
 
 // elsewhere reports whether PEER wants an external address that its mapping

@@ -48,6 +48,7 @@ type Request struct {
 	// what it gets. Lifetime never shortens (RFC 6887, section 12).
 	Remote netip.AddrPort
 	At     netip.Addr
+	flows  bool // External is what the flow has already
 
 	// KeepFilters adds Filters to those that the claim has instead of
 	// replacing them; KeepDescription leaves the claim's text as it is.

@@ -28,6 +28,9 @@ type Options struct {
 	// Listening reports whether one of the router's own programs answers at a
 	// port of the uplink.
 	Listening func(p Protocol, port uint16) bool
+	// FlowPort returns the external port that a flow over IPv4 has without a
+	// mapping, if that is known; nil: it never is.
+	FlowPort func(p Protocol, from, to netip.AddrPort) (uint16, bool)
 	// Committed is called on the table's goroutine after changes are in
 	// force; reset tells that clients must renew (RFC 6887, section 8.5). It
 	// must not block.
