@@ -127,7 +127,7 @@ mappings: 3 of 3 clients`
 func TestDelete(t *testing.T) {
 	for _, c := range []struct {
 		which  string
-		status int
+		status outcome
 		says   string
 		left   int
 	}{
@@ -180,7 +180,7 @@ func TestExplain(t *testing.T) {
 	r := furnish(t)
 	for _, c := range []struct {
 		ask    string
-		status int
+		status outcome
 		want   string
 	}{
 		{"192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},

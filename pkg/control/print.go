@@ -111,7 +111,7 @@ func (t *tool) status(args []string) (outcome, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := exit(s.External.IsValid() && s.Firewall.Healthy, exitNo)
+	status := exitUnless(s.External.IsValid() && s.Firewall.Healthy, exitNo)
 	if t.json {
 		return status, t.encode(s)
 	}

@@ -160,7 +160,7 @@ func refusal(a portmap.Answer) error {
 
 // called is what one call of the tool came to.
 type called struct {
-	status         int
+	status         outcome
 	stdout, stderr string
 }
 
@@ -168,5 +168,5 @@ type called struct {
 func (r *rig) tool(args ...string) called {
 	var stdout, stderr strings.Builder
 	status := Main(append([]string{"-s", r.socket}, args...), &stdout, &stderr)
-	return called{status, stdout.String(), stderr.String()}
+	return called{outcome(status), stdout.String(), stderr.String()}
 }

@@ -63,7 +63,7 @@ func (t *tool) selftest(args []string) (outcome, error) {
 	}
 	steps := t.play(client)
 	failed := slices.ContainsFunc(steps, func(s step) bool { return s.Result == stepFailed })
-	status := exit(!failed, exitNo)
+	status := exitUnless(!failed, exitNo)
 	if t.json {
 		return status, t.encode(steps)
 	}

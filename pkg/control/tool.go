@@ -9,22 +9,30 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// The tool's exit statuses.
+// outcome is an exit status of the tool.
+type outcome int
+
+// The exit statuses.
 const (
-	exitDone    = 0
-	exitFault   = 1 // the daemon does not run, or cannot do it
-	exitUsage   = 2
-	exitNothing = 3 // there is no such mapping
-	exitNo      = 4 // a request would be refused, or not all is well
+	exitDone    outcome = 0
+	exitFault   outcome = 1 // the daemon does not run, or cannot do it
+	exitUsage   outcome = 2
+	exitNothing outcome = 3 // there is no such mapping
+	exitNo      outcome = 4 // a request would be refused, or not all is well
 )
+
+// exitUnless returns other unless all is well.
+func exitUnless(well bool, other outcome) outcome {
+	if well {
+		return exitDone
+	}
+	return other
+}
 
 const usage = `Usage: miniupnpctl [-s socket] [--json] COMMAND
   list                      show the mappings
@@ -44,12 +52,6 @@ type tool struct {
 	stdout io.Writer
 }
 
-// errUsage marks arguments that make no sense.
-var errUsage = errors.New("usage")
-
-// outcome is an exit status that is no error.
-type outcome int
-
 // Main runs the tool with the arguments behind its name and returns its exit
 // status.
 func Main(args []string, stdout, stderr io.Writer) int {
@@ -58,13 +60,12 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		io.WriteString(stdout, usage)
-		return exitDone
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(stderr, "miniupnpctl: %v\n%s", err, usage)
-		return exitUsage
+		status = exitUsage
 	case err != nil:
 		fmt.Fprintln(stderr, "miniupnpctl:", err)
-		return exitFault
+		status = exitFault
 	}
 	return int(status)
 }
@@ -156,18 +157,6 @@ func (t *tool) veto(args []string) (outcome, error) {
 	return t.close(question{Do: doVeto, Seconds: seconds}, args[1:])
 }
 
-// parseTime reads seconds, or a duration as Go writes it.
-func parseTime(s string) (int64, error) {
-	if n, err := strconv.ParseUint(s, 10, 31); err == nil && n > 0 {
-		return int64(n), nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < time.Second {
-		return 0, fmt.Errorf("%w: %q is no time: write seconds, or 10m, 2h", errUsage, s)
-	}
-	return int64(d / time.Second), nil
-}
-
 // close ends the mappings that the words in which name.
 func (t *tool) close(q question, which []string) (outcome, error) {
 	for _, word := range which {
@@ -182,58 +171,12 @@ func (t *tool) close(q question, which []string) (outcome, error) {
 	if err := t.ask(q, func(a answer) error { closed = a.Closed; return nil }); err != nil {
 		return 0, err
 	}
+	status := exitUnless(closed > 0 || q.Do == doVeto, exitNothing)
 	if t.json {
-		return exit(closed > 0 || q.Do == doVeto, exitNothing), t.encode(map[string]int{"closed": closed})
+		return status, t.encode(map[string]int{"closed": closed})
 	}
-	fmt.Fprintf(t.stdout, "%d mappings closed\n", closed)
-	return exit(closed > 0 || q.Do == doVeto, exitNothing), nil
-}
-
-// exit returns the exit status for well, and other if it is not.
-func exit(well bool, other outcome) outcome {
-	if well {
-		return exitDone
-	}
-	return other
-}
-
-// narrow takes one word that says which mappings are meant.
-func (q *question) narrow(word string) error {
-	if a, err := netip.ParseAddr(word); err == nil && !q.Client.IsValid() {
-		q.Client = a.Unmap()
-		return nil
-	}
-	if p, err := parseProtocol(word); err == nil && q.Protocol == "" {
-		q.Protocol = p
-		return nil
-	}
-	first, last, isRange := strings.Cut(word, "-")
-	if !isRange {
-		last = first
-	}
-	a, errA := parsePort(first)
-	b, errB := parsePort(last)
-	if errA != nil || errB != nil || a == 0 || a > b || q.First != 0 {
-		return fmt.Errorf("%w: %q: name one client, one protocol and one port or range", errUsage, word)
-	}
-	q.First, q.Last = a, b
-	return nil
-}
-
-func parseProtocol(s string) (string, error) {
-	p := strings.ToUpper(s)
-	if _, known := protocols[p]; !known || p == "" {
-		return "", fmt.Errorf("%w: %q is no protocol: tcp or udp", errUsage, s)
-	}
-	return p, nil
-}
-
-func parsePort(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %q is no port", errUsage, s)
-	}
-	return uint16(n), nil
+	_, err := fmt.Fprintf(t.stdout, "%d mappings closed\n", closed)
+	return status, err
 }
 
 // explain says what a request would be answered.
@@ -246,7 +189,7 @@ func (t *tool) explain(args []string) (outcome, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := exit(v.Granted, exitNo)
+	status := exitUnless(v.Granted, exitNo)
 	if t.json {
 		return status, t.encode(v)
 	}
@@ -265,41 +208,10 @@ func (t *tool) verdict(q question) (Verdict, error) {
 	return v, err
 }
 
-// parseExplain reads CLIENT PROTOCOL EXTERNAL INTERNAL.
-func parseExplain(args []string) (question, error) {
-	q := question{Do: doExplain}
-	if len(args) != 4 {
-		return q, fmt.Errorf("%w: explain needs CLIENT PROTOCOL EXTERNAL INTERNAL", errUsage)
-	}
-	client, err := netip.ParseAddr(args[0])
-	if err != nil {
-		return q, fmt.Errorf("%w: %q is no address", errUsage, args[0])
-	}
-	q.Client = client.Unmap()
-	if q.Protocol, err = parseProtocol(args[1]); err != nil {
-		return q, err
-	}
-	if q.First, err = parsePort(args[2]); err != nil {
-		return q, err
-	}
-	if q.Internal, err = parsePort(args[3]); err == nil && q.Internal == 0 {
-		err = fmt.Errorf("%w: the client's port cannot be 0", errUsage)
-	}
-	return q, err
-}
-
 // encode prints a value as indented JSON.
 func (t *tool) encode(v any) error {
 	out := json.NewEncoder(t.stdout)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
 	return out.Encode(v)
-}
-
-// none demands that a command has no arguments.
-func none(args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%w: %q is too much", errUsage, args[0])
-	}
-	return nil
 }
