@@ -21,6 +21,9 @@ type Options struct {
 	ForwardChain     string   // in table filter, of both families
 	PostroutingChain string   // in table nat; used if somebody made it
 	IPv6             bool     // make pinholes
+	// Deed is the path of a file that remembers which chains we made, should the
+	// process end without removing them. Empty: they are somebody else's then.
+	Deed string
 	Log              *slog.Logger
 }
 
@@ -30,9 +33,11 @@ type Firewall struct {
 	wan  []string
 	ipv4 *family
 	ipv6 *family // nil: no pinholes
+	log  *slog.Logger
 
 	mu          sync.Mutex // held by begin and end around every piece of work
 	alarm       *alarm     // nil: nobody watches
+	deed        deed
 	nat         *chain
 	postrouting *chain
 	peer        *chain // for outbound mappings where there is no postrouting
@@ -55,7 +60,7 @@ func New(o Options) (*Firewall, error) {
 			return nil, fmt.Errorf("netfilter: %q is no name of a chain or an interface: give it up to 28 letters, digits, - and _", name)
 		}
 	}
-	f := &Firewall{wan: o.WAN}
+	f := &Firewall{wan: o.WAN, log: o.Log, deed: deed{path: o.Deed}}
 	var err error
 	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
@@ -65,13 +70,13 @@ func New(o Options) (*Firewall, error) {
 		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
 			f.ipv6 = nil
 			o.Log.Warn("no IPv6 pinholes: ip6tables does not work here", "err", err)
-			return f, nil
+			return f, f.claim()
 		}
 		forward6 := *f.forward
 		forward6.family = f.ipv6
 		f.forward6 = &forward6
 	}
-	return f, nil
+	return f, f.claim()
 }
 
 // layOut says which chains there are for IPv4, and what leads to them.

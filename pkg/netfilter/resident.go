@@ -26,9 +26,6 @@ const (
 	quietSpell = 10 * time.Second
 )
 
-// errMute is an iptables-restore that does not repeat comments line by line.
-var errMute = errors.New("does not repeat comments")
-
 // resident is the committer that keeps one iptables-restore for many batches.
 // It starts one for the first batch and dismisses it after a quiet spell;
 // where none can be had each batch gets a process of its own. The xtables lock
@@ -38,7 +35,7 @@ type resident struct {
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	mute    bool
+	mute    bool     // the program does not repeat comments, or there is no terminal for it
 	process *process // nil: none
 	quiet   *time.Timer
 }
@@ -52,8 +49,7 @@ func (r *resident) commit(sections []section) (int, error) {
 	}
 	done, err := r.process.commit(sections)
 	if err != nil {
-		r.process.kill()
-		r.process = nil
+		r.drop()
 		return done, fmt.Errorf("%s: %w", r.alone.path, err)
 	}
 	r.quiet.Reset(quietSpell)
@@ -65,16 +61,13 @@ func (r *resident) ready() bool {
 	if r.process != nil && r.process.idle() {
 		return true
 	}
-	if r.process != nil {
-		r.process.kill()
-		r.process = nil
-	}
+	r.drop()
 	if r.mute {
 		return false
 	}
 	p, err := start(r.alone.path)
 	if err != nil {
-		r.mute = errors.Is(err, errMute)
+		r.mute = true
 		r.log.Info("each batch of rules gets a process of its own", "program", r.alone.path, "reason", err)
 		return false
 	}
@@ -89,6 +82,10 @@ func (r *resident) ready() bool {
 func (r *resident) dismiss() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.drop()
+}
+
+func (r *resident) drop() {
 	if r.process != nil {
 		r.process.kill()
 		r.process = nil
@@ -126,7 +123,7 @@ func start(path string) (*process, error) {
 	}()
 	if _, err := p.send([]byte(committed+"\n"), 1, greetingTime); err != nil {
 		p.kill()
-		return nil, fmt.Errorf("%w: %w", errMute, err)
+		return nil, fmt.Errorf("it does not repeat a comment: %w", err)
 	}
 	return p, nil
 }
