@@ -12,7 +12,7 @@ import (
 
 // The pace of announcements (UDA 1.1, sections 1.2.2 and 1.3.3).
 const (
-	pace       = 2 * time.Millisecond // between two messages of a run
+	pace       = 2 * time.Millisecond // between two answers to one search
 	firstPause = 100 * time.Millisecond
 	copies     = 3 // of the first announcement
 	copyGap    = 300 * time.Millisecond
@@ -73,12 +73,12 @@ const (
 )
 
 // herald is what a listener has to send: the plan of its announcements, and
-// the runs under way.
+// the answers under way.
 type herald struct {
 	*Listener
-	plan             []notice // the next first, never empty
-	notices, answers []run
-	tick             time.Time // when the runs go on; zero: none is under way
+	plan    []notice // the next first, never empty
+	answers []run
+	tick    time.Time // when the answers go on; zero: none is under way
 }
 
 // announce sends what is due, until ctx ends and it has taken leave.
@@ -89,7 +89,7 @@ func (l *Listener) announce(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			l.takeLeave()
+			l.tell(notice{kind: byebye})
 			return
 		case a := <-l.answers:
 			h.answers = append(h.answers, a)
@@ -101,26 +101,32 @@ func (l *Listener) announce(ctx context.Context) {
 	}
 }
 
-// advance sends what is due now and returns when the next is. An announcement
-// begins when the one before it is through.
+// advance sends what is due now and returns when the next is.
 func (h *herald) advance(now time.Time) time.Time {
-	if !h.tick.IsZero() && !h.tick.After(now) {
-		h.notices, h.answers = h.stepAll(h.notices), h.stepAll(h.answers)
-		h.tick = time.Time{}
-	}
-	if len(h.notices) == 0 && !h.plan[0].at.After(now) {
-		h.notices = h.word(h.plan[0])
+	if !h.plan[0].at.After(now) {
+		h.tell(h.plan[0])
 		if h.plan = h.plan[1:]; len(h.plan) == 0 {
 			h.plan = h.later(now)
 		}
 	}
-	if len(h.notices)+len(h.answers) == 0 {
+	if !h.tick.IsZero() && !h.tick.After(now) {
+		h.answers = h.stepAll(h.answers)
+		h.tick = time.Time{}
+	}
+	if len(h.answers) == 0 {
 		return h.plan[0].at
 	}
 	if h.tick.IsZero() {
 		h.tick = now.Add(pace)
 	}
-	return h.tick
+	return earlier(h.tick, h.plan[0].at)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // stepAll takes every run one message further and drops those at their end.
@@ -164,18 +170,21 @@ func (l *Listener) later(now time.Time) []notice {
 // random returns a duration up to d.
 func random(d time.Duration) time.Duration { return rand.N(d + 1) }
 
-// word words a notice for every group in which the gateway has an address.
-func (l *Listener) word(n notice) (runs []run) {
+// tell sends a notice to every group in which the gateway has an address. It
+// makes no pauses: each would wake a machine that is asleep.
+func (l *Listener) tell(n notice) {
 	at := placesOf(l.lan.Prefixes())
 	for _, c := range l.conns {
 		for _, g := range c.groups {
-			if at[g].IsValid() {
-				to := netip.AddrPortFrom(g.Addr(), ssdp.Port)
-				runs = append(runs, run{c, at[g], to, l.words(n, g, at[g])})
+			if !at[g].IsValid() {
+				continue
+			}
+			r := run{c, at[g], netip.AddrPortFrom(g.Addr(), ssdp.Port), l.words(n, g, at[g])}
+			for len(r.messages) > 0 {
+				r = l.step(r)
 			}
 		}
 	}
-	return runs
 }
 
 // words returns the messages of a notice to one group.
@@ -196,12 +205,4 @@ func (l *Listener) words(n notice, g ssdp.Group, place netip.Addr) (messages [][
 		messages = append(messages, b)
 	}
 	return messages
-}
-
-// takeLeave says that the gateway goes away, without a pause: the daemon must
-// come to its end.
-func (l *Listener) takeLeave() {
-	for runs := l.word(notice{kind: byebye}); len(runs) > 0; {
-		runs = l.stepAll(runs)
-	}
 }

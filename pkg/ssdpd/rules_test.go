@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"igdd/pkg/ssdp"
+	"igdd/pkg/vectors/discovery"
 )
 
 // TestWhatWasAskedForIsShown has both faces: only who names a version 2 type
@@ -20,14 +21,14 @@ import (
 func TestWhatWasAskedForIsShown(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	e := listenTo(t, lab.Clients[0], ssdp.IPv4)
+	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
 	serve(t, lab, time.Hour, face1, face2)
-	for _, m := range e.hear(t, "all announcements", 4*len(face1.Items()), all) {
-		if strings.HasSuffix(m.fields["NT"], ":2") || m.fields["NTS"] == "ssdp:alive" && !strings.HasSuffix(m.fields["LOCATION"], face1.Path) {
-			t.Errorf("announced: %v", m.fields)
+	for _, m := range e.Hear(t, "all announcements", 4*len(face1.Items()), "") {
+		if strings.HasSuffix(m.Fields["NT"], ":2") || m.Fields["NTS"] == "ssdp:alive" && !strings.HasSuffix(m.Fields["LOCATION"], face1.Path) {
+			t.Errorf("announced: %v", m.Fields)
 		}
 	}
-	c := socket(t, lab.Clients[0], client1)
+	c := discovery.Open(t, lab.Clients[0], client1)
 	for st, want := range map[string]*ssdp.Face{
 		"upnp:rootdevice":                         face1,
 		"uuid:" + uuidConnection:                  face1,
@@ -38,9 +39,9 @@ func TestWhatWasAskedForIsShown(t *testing.T) {
 		serviceURN + "WANIPv6FirewallControl:1":   face2,
 		serviceURN + "WANCommonInterfaceConfig:1": face1,
 	} {
-		send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), search(st))
-		if m, ok := receive(t, c, time.Now().Add(patience)); !ok || m.fields["ST"] != st || !strings.HasSuffix(m.fields["LOCATION"], want.Path) {
-			t.Errorf("%s: %v", st, m.fields)
+		discovery.Send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), discovery.Search(st))
+		if m, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok || m.Fields["ST"] != st || !strings.HasSuffix(m.Fields["LOCATION"], want.Path) {
+			t.Errorf("%s: %v", st, m.Fields)
 		}
 	}
 }
@@ -52,16 +53,16 @@ func TestNoAmplifier(t *testing.T) {
 	lab := newLab(t)
 	serve(t, lab, time.Hour, face2)
 	for _, st := range []string{"ssdp:all", "upnp:rootdevice", "nonsense"} {
-		c := socket(t, lab.Clients[0], client1)
+		c := discovery.Open(t, lab.Clients[0], client1)
 		asked, answered := 0, 0
 		for range 200 {
-			send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), search(st))
-			asked += len(search(st))
+			discovery.Send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), discovery.Search(st))
+			asked += len(discovery.Search(st))
 		}
-		await(t, lab.Clients[1], netip.MustParseAddr("192.168.50.11"))
+		discovery.Await(t, lab.Clients[1], netip.MustParseAddr("192.168.50.11"))
 		b := make([]byte, 2048)
 		for {
-			c.SetReadDeadline(time.Now().Add(10 * quiet))
+			c.SetReadDeadline(time.Now().Add(10 * discovery.Quiet))
 			n, _, err := c.ReadFromUDP(b)
 			if err != nil {
 				break
@@ -80,14 +81,14 @@ func TestFamiliesAreIndependent(t *testing.T) {
 	lab := newLab(t)
 	lab.Router.Sysctl(t, "net/ipv6/conf/lan1/disable_ipv6", "1")
 	serve(t, lab, time.Hour, face2)
-	c := socket(t, lab.Client2, client3)
-	send(t, lab.Client2, c, ssdp.IPv4.Addr(), search("upnp:rootdevice"))
-	if _, ok := receive(t, c, time.Now().Add(patience)); !ok {
+	c := discovery.Open(t, lab.Client2, client3)
+	discovery.Send(t, lab.Client2, c, ssdp.IPv4.Addr(), discovery.Search("upnp:rootdevice"))
+	if _, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok {
 		t.Error("the LAN without IPv6 has no IPv4 either")
 	}
-	c = socket(t, lab.Clients[0], client1v6)
-	send(t, lab.Clients[0], c, ssdp.SiteLocal.Addr(), search("upnp:rootdevice"))
-	if _, ok := receive(t, c, time.Now().Add(patience)); !ok {
+	c = discovery.Open(t, lab.Clients[0], client1v6)
+	discovery.Send(t, lab.Clients[0], c, ssdp.SiteLocal.Addr(), discovery.Search("upnp:rootdevice"))
+	if _, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok {
 		t.Error("the LAN with IPv6 does not have it")
 	}
 }
@@ -110,8 +111,8 @@ func TestOthersShareThePort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	await(t, lab.Clients[0], client1)
-	other.SetReadDeadline(time.Now().Add(patience))
+	discovery.Await(t, lab.Clients[0], client1)
+	other.SetReadDeadline(time.Now().Add(discovery.Patience))
 	if n, _, err := other.ReadFromUDP(make([]byte, 2048)); err != nil || n == 0 {
 		t.Errorf("the other program hears %d octets, %v", n, err)
 	}
@@ -121,7 +122,7 @@ func TestOthersShareThePort(t *testing.T) {
 func TestScope(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	e := listenTo(t, lab.Clients[0], ssdp.IPv4)
+	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
 	raw, err := e.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +132,7 @@ func TestScope(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve(t, lab, time.Hour, face2)
-	e.SetReadDeadline(time.Now().Add(patience))
+	e.SetReadDeadline(time.Now().Add(discovery.Patience))
 	oob := make([]byte, 64)
 	_, n, _, _, err := e.ReadMsgUDP(make([]byte, 2048), oob)
 	if err != nil {
@@ -153,9 +154,9 @@ func TestLostInterface(t *testing.T) {
 	lab.Router.IP(t, "link", "set", "lan1", "down")
 	gateway.second.set()
 	gateway.Changed()
-	e := listenTo(t, lab.Clients[0], ssdp.IPv4)
-	e.hear(t, "announcements on the other LAN", 3*len(face2.Items()), nts("ssdp:alive"))
-	await(t, lab.Clients[0], client1)
+	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
+	e.Hear(t, "announcements on the other LAN", 3*len(face2.Items()), "ssdp:alive")
+	discovery.Await(t, lab.Clients[0], client1)
 }
 
 // TestNothingIsLeft counts goroutines and descriptors.
@@ -167,7 +168,7 @@ func TestNothingIsLeft(t *testing.T) {
 		gateway.Announce()
 		gateway.stop()
 	}
-	for end := time.Now().Add(patience); runtime.NumGoroutine() > goroutines || openFiles(t) > descriptors; runtime.Gosched() {
+	for end := time.Now().Add(discovery.Patience); runtime.NumGoroutine() > goroutines || openFiles(t) > descriptors; runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, were %d; %d descriptors, were %d", runtime.NumGoroutine(), goroutines, openFiles(t), descriptors)
 		}
