@@ -67,7 +67,7 @@ func (b *bench) watch(d daemon) (w watched) {
 	before := p.switches()
 	select {
 	case <-p.ended:
-		return watched{err: fmt.Errorf("the daemon ended: %s", l.lastWords())}
+		return watched{err: fmt.Errorf("the daemon ended: %s", l.log.lastWords())}
 	case <-time.After(b.idleTime()):
 	}
 	return watched{wakeups: p.switches() - before, memory: p.resident()}

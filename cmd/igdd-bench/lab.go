@@ -60,27 +60,29 @@ allow 1024-65535 192.168.50.0/24 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 `
 
-// lab is a router and its Internet, and a folder for the daemon's files. This
-// process is the LAN.
+// lab is a router and its Internet. This process is the LAN.
 type lab struct {
 	router, wan *netlab.Namespace
-	folder      string
+	folder      string // of the daemon's files
+	log         *syslog
 }
 
-// newLab enters the lab that bench.sh has made under a name. Its files live in
-// a folder of its own below dir.
+// newLab enters the lab that bench.sh has made under a name. Its files live
+// below dir.
 func newLab(name, dir string) (*lab, error) {
 	l := &lab{
 		router: &netlab.Namespace{Name: name + "-router"},
 		wan:    &netlab.Namespace{Name: name + "-wan"},
 		folder: filepath.Join(dir, name),
 	}
-	return l, os.MkdirAll(l.folder, 0o755)
+	var err error
+	l.log, err = newSyslog(l.folder + ".log")
+	return l, err
 }
 
-// leaseFile and logFile are where the daemon writes.
 func (l *lab) leaseFile() string { return filepath.Join(l.folder, "upnp.leases") }
-func (l *lab) logFile() string   { return filepath.Join(l.folder, "log") }
+func (l *lab) confFile() string  { return filepath.Join(l.folder, "miniupnpd.conf") }
+func (l *lab) pidFile() string   { return filepath.Join(l.folder, "miniupnpd.pid") }
 
 // clear makes the router as it is after a boot: rules without mappings, and no
 // file of an earlier daemon.
@@ -103,11 +105,18 @@ func (l *lab) standing() (int, error) {
 	return bytes.Count(out, []byte("-A MINIUPNPD ")) / 2, err
 }
 
-// command prepares the daemon, in the router and with a /run of its own:
-// several run at once.
+// own gives what follows a /run of its own, because several daemons run at
+// once, and a /dev with a syslog: without one, miniupnpd writes every message
+// to the console, which takes it milliseconds.
+const own = `
+mount -t tmpfs run /run && mkdir -p /run/dev/pts &&
+cp -a /dev/null /dev/zero /dev/random /dev/urandom /dev/ptmx /run/dev &&
+mount --bind /dev/pts /run/dev/pts && ln -s "$1" /run/dev/log &&
+mount --rbind /run/dev /dev && shift && exec "$@"`
+
+// command prepares the start of the daemon, in the router.
 func (l *lab) command(program string) *exec.Cmd {
-	return l.router.Command("sh", "-c", `mount -t tmpfs run /run && exec "$@"`, "sh",
-		program, "-d", "-f", filepath.Join(l.folder, "conf"), "-P", filepath.Join(l.folder, "pid"))
+	return l.router.Command("sh", "-c", own, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
 }
 
 // lease is a mapping that is present: number i of them.

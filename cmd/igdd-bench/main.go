@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // daemon is one that is measured.
@@ -54,6 +56,10 @@ func (b *bench) run() error {
 		return err
 	}
 	begin := time.Now()
+	// Daemons that go to the background become children of this process.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
 	waitIdle := b.idle()
 	for _, s := range b.schedule() {
 		b.round(l, s)

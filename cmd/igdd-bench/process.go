@@ -4,21 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // startLimit bounds a start; the slowest that is known takes 50 s on an idle machine.
 const startLimit = 4 * time.Minute
 
-// process is a running daemon.
+// process is a daemon in the background.
 type process struct {
 	lab     *lab
-	cmd     *exec.Cmd
+	pid     int
 	begin   time.Time
 	ended   chan struct{}
 	started time.Duration // until it answered and all its rules stood
@@ -39,18 +39,26 @@ func (l *lab) launch(program string, found leases) (*process, error) {
 	if err := l.writeFiles(found); err != nil {
 		return nil, err
 	}
-	log, err := os.Create(l.logFile())
-	if err != nil {
-		return nil, err
+	p := &process{lab: l, begin: time.Now(), ended: make(chan struct{})}
+	if out, err := l.command(program).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s%s", err, out, l.log.lastWords())
 	}
-	defer log.Close()
-	p := &process{lab: l, cmd: l.command(program), begin: time.Now(), ended: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
+	// Nobody waits for the end of a daemon whose pid is not known yet.
+	if err := p.until(startLimit, p.knowsItself); err != nil {
+		return nil, fmt.Errorf("pid file: %w: %s", err, l.log.lastWords())
 	}
-	go func() { p.cmd.Wait(); close(p.ended) }()
+	go func() { unix.Wait4(p.pid, nil, 0, nil); close(p.ended) }()
 	return p, nil
+}
+
+// knowsItself reports whether the daemon has written its pid file.
+func (p *process) knowsItself() bool {
+	text, err := os.ReadFile(p.lab.pidFile())
+	if err != nil {
+		return false
+	}
+	p.pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	return err == nil
 }
 
 // start launches a daemon and returns when the rules of all leases stand and
@@ -64,7 +72,7 @@ func (l *lab) start(program string, found leases) (*process, error) {
 	p.started = time.Since(p.begin)
 	if err != nil {
 		p.stop()
-		return nil, fmt.Errorf("start with %d leases: %w: %s", found.present, err, l.lastWords())
+		return nil, fmt.Errorf("start with %d leases: %w: %s", found.present, err, l.log.lastWords())
 	}
 	return p, nil
 }
@@ -81,7 +89,7 @@ func (l *lab) writeFiles(found leases) error {
 	}
 	return errors.Join(
 		os.WriteFile(l.leaseFile(), lines, 0o644),
-		os.WriteFile(filepath.Join(l.folder, "conf"), fmt.Appendf(nil, conf, l.leaseFile()), 0o644))
+		os.WriteFile(l.confFile(), fmt.Appendf(nil, conf, l.leaseFile()), 0o644))
 }
 
 // ready reports whether n mappings are in force and clients are answered.
@@ -97,15 +105,6 @@ func (p *process) ready(n int) bool {
 	}
 	defer c.close()
 	return c.externalAddress(0) == nil
-}
-
-// lastWords returns the end of the daemon's log.
-func (l *lab) lastWords() string {
-	log, err := os.ReadFile(l.logFile())
-	if err != nil {
-		return err.Error()
-	}
-	return string(log[max(0, len(log)-500):])
 }
 
 // until waits for a condition, at most for limit. Looking may be costly: it
@@ -128,18 +127,18 @@ func (p *process) until(limit time.Duration, condition func() bool) error {
 
 // stop ends the daemon, by force if it does not listen.
 func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM)
+	unix.Kill(p.pid, unix.SIGTERM)
 	select {
 	case <-p.ended:
 	case <-time.After(5 * time.Second):
-		p.cmd.Process.Kill()
+		unix.Kill(p.pid, unix.SIGKILL)
 		<-p.ended
 	}
 }
 
 // family returns the daemon's process and all that it has started.
 func (p *process) family() []string {
-	all := []string{strconv.Itoa(p.cmd.Process.Pid)}
+	all := []string{strconv.Itoa(p.pid)}
 	for i := 0; i < len(all); i++ {
 		lists, _ := filepath.Glob("/proc/" + all[i] + "/task/*/children")
 		for _, list := range lists {

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"net"
+	"strings"
+	"sync"
+)
+
+// syslog is what a router's syslogd is to the daemon; it remembers the last few
+// messages.
+type syslog struct {
+	path string
+
+	mu   sync.Mutex // guards last
+	last []string
+}
+
+// newSyslog listens at path until the process ends.
+func newSyslog(path string) (*syslog, error) {
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return nil, err
+	}
+	s := &syslog{path: path}
+	go s.listen(c)
+	return s, nil
+}
+
+func (s *syslog) listen(c net.Conn) {
+	message := make([]byte, 1<<16)
+	for {
+		n, err := c.Read(message)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		s.last = append(s.last[max(0, len(s.last)-2):], string(message[:n]))
+		s.mu.Unlock()
+	}
+}
+
+// lastWords returns the messages that are remembered.
+func (s *syslog) lastWords() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.last, "; ")
+}
