@@ -87,6 +87,8 @@ func TestKeys(t *testing.T) {
 		"ipv6=no":                                                                   func(c *Config) { c.IPv6 = false },
 		"pcp_allow_thirdparty=yes":                                                  func(c *Config) { c.ThirdParty = true },
 		"pcp_peer=yes":                                                              func(c *Config) { c.Peer = true },
+		"pcp_map=no":                                                                func(c *Config) { c.Map = false },
+		"pcp_lenient_nonce=yes":                                                     func(c *Config) { c.Policy.LenientNonce = true },
 		"secure_mode=no":                                                            func(c *Config) { c.Policy.Secure = false },
 		"secure_mode=yes":                                                           func(*Config) {},
 		"min_lifetime=600":                                                          func(c *Config) { c.Policy.MinLifetime = 10 * time.Minute },

@@ -5,6 +5,7 @@ package config
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -28,6 +29,7 @@ type Config struct {
 	IPv6              bool
 	ThirdParty        bool // PCP clients may act for other hosts (RFC 6887, section 13.1)
 	Peer              bool // PCP PEER is served
+	Map               bool // PCP MAP is granted to those whom the rules allow
 	Policy            portmap.Policy
 
 	HTTPPort       uint16        // 0: any free one
@@ -100,6 +102,13 @@ func (v IGDVersion) String() string {
 // service can take over: the administrator's policy, and how much is logged.
 func (c *Config) SameService(o *Config) bool {
 	return reflect.DeepEqual(c.service(), o.service())
+}
+
+// SameChains reports whether a service with the settings o finds its rules where
+// one with c has left them.
+func (c *Config) SameChains(o *Config) bool {
+	return slices.Equal(c.WAN, o.WAN) && c.NATChain == o.NATChain && c.ForwardChain == o.ForwardChain &&
+		c.PostroutingChain == o.PostroutingChain && c.IPv6 == o.IPv6
 }
 
 // service returns c without what a running service can take over, and what

@@ -31,6 +31,7 @@ func newDraft(m machine) *draft {
 		WAN:     make([]string, 2), // the two of rc.conf, until finish
 		UPnP:    true,
 		IPv6:    true,
+		Map:     true,
 		Policy: portmap.Policy{
 			Secure:      true,
 			MinLifetime: shortest,

@@ -76,6 +76,8 @@ func TestVariables(t *testing.T) {
 		`UPNP_PCP_MAX_FILTERS=4`:          func(c *Config) { c.Policy.MaxFilters = 4 },
 		`UPNP_PCP_THIRD_PARTY=yes`:        func(c *Config) { c.ThirdParty = true },
 		`UPNP_PCP_PEER=yes`:               func(c *Config) { c.Peer = true },
+		`UPNP_PCP_MAP=no`:                 func(c *Config) { c.Map = false },
+		`UPNP_PCP_LENIENT_NONCE=yes`:      func(c *Config) { c.Policy.LenientNonce = true },
 		`IPV6=yes`:                        func(c *Config) { c.IPv6 = true },
 		`IPV6=yes UPNP_IPV6=no`:           func(*Config) {},
 		`IPV6=no UPNP_IPV6=yes`:           func(c *Config) { c.IPv6 = true },

@@ -27,6 +27,8 @@ var settings = []setting{
 	{"ipv6", "UPNP_IPV6", func(d *draft) value { return (*yes)(&d.IPv6) }},
 	{"pcp_allow_thirdparty", "UPNP_PCP_THIRD_PARTY", func(d *draft) value { return (*yes)(&d.ThirdParty) }},
 	{"pcp_peer", "UPNP_PCP_PEER", func(d *draft) value { return (*yes)(&d.Peer) }},
+	{"pcp_map", "UPNP_PCP_MAP", func(d *draft) value { return (*unlessNo)(&d.Map) }},
+	{"pcp_lenient_nonce", "UPNP_PCP_LENIENT_NONCE", func(d *draft) value { return (*yes)(&d.Policy.LenientNonce) }},
 	{"secure_mode", "UPNP_SECURE_MODE", func(d *draft) value { return (*unlessNo)(&d.Policy.Secure) }},
 	{"min_lifetime", "UPNP_MIN_LIFETIME", func(d *draft) value { return lifetime(&d.Policy.MinLifetime) }},
 	{"max_lifetime", "UPNP_MAX_LIFETIME", func(d *draft) value { return lifetime(&d.Policy.MaxLifetime) }},

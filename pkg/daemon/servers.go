@@ -26,6 +26,7 @@ func (d *Daemon) prepareServers() error {
 			IPv6:       c.IPv6,
 			ThirdParty: c.ThirdParty,
 			Peer:       c.Peer,
+			RefuseMap:  !c.Map,
 			Desk:       d.table,
 			Log:        d.log,
 		})
