@@ -184,11 +184,20 @@ func (d *Daemon) committed(changes []portmap.Change, reset bool) {
 	if d.http != nil {
 		d.http.Changed()
 	}
-	if d.notify != nil {
+	if d.notify != nil && !d.restoring() {
 		d.notify.Committed(changes)
 	}
-	if d.hosts != nil {
-		d.hosts.Wake()
+	d.hosts.Wake()
+}
+
+// restoring reports whether the table takes over what was stored, which is no
+// news to the notification program.
+func (d *Daemon) restoring() bool {
+	select {
+	case <-d.table.Started():
+		return false
+	default:
+		return true
 	}
 }
 
@@ -232,7 +241,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 // tasks returns what is done at the same time while the service runs.
 func (d *Daemon) tasks(ready func(error)) []func(context.Context) error {
 	follow := &follower{watch: d.watch, lans: d.config.LANs, servers: d.servers(), log: d.log, ready: ready}
-	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.guard.Run, d.followClock, follow.Run}
+	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.guard.Run, d.followClock, d.hosts.Run, follow.Run}
 	if d.http != nil {
 		tasks = append(tasks, d.http.Run)
 	}
@@ -241,9 +250,6 @@ func (d *Daemon) tasks(ready func(error)) []func(context.Context) error {
 	}
 	if d.stun != nil {
 		tasks = append(tasks, d.stun.Run)
-	}
-	if d.hosts != nil {
-		tasks = append(tasks, d.hosts.Run)
 	}
 	if d.config.ControlSocket != "" {
 		tasks = append(tasks, d.serveOperator)

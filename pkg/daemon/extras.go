@@ -22,16 +22,14 @@ func (d *Daemon) prepareExtras() (err error) {
 	if c.STUN != "" && !c.ExternalIP.IsValid() {
 		d.stun = stun.Follow(stun.Options{Server: c.STUN, Uplink: d.address, Seen: d.seenFromOutside, Log: d.log})
 	}
-	if c.Withdraw > 0 {
-		d.hosts = hosts.Watch(hosts.Options{
-			Leases:   c.DHCPLeases,
-			Grace:    c.Withdraw,
-			Clients:  d.clients,
-			Index:    d.behind,
-			Withdraw: d.withdraw,
-			Log:      d.log,
-		})
-	}
+	d.hosts = hosts.Watch(hosts.Options{
+		Leases:   c.DHCPLeases,
+		Grace:    c.Withdraw,
+		Clients:  d.clients,
+		Index:    d.behind,
+		Withdraw: d.withdraw,
+		Log:      d.log,
+	})
 	return nil
 }
 
