@@ -56,9 +56,10 @@ type Table struct {
 	epoch    time.Time
 	updates  uint32
 
-	known  netip.Addr // the last external address there was
-	repair repair     // of the kernel's rules
-	timer  *time.Timer
+	known   netip.Addr // the last external address there was
+	repair  repair     // of the kernel's rules
+	unsaved bool       // the Store did not take the last changes
+	timer   *time.Timer
 
 	waiting []pending // buffers of a batch
 	answers []Answer
@@ -250,9 +251,11 @@ func (t *Table) publish(changes []Change, reset bool) {
 	if len(changes) == 0 && !reset {
 		return
 	}
-	if err := t.Store.Save(changes); err != nil {
+	err := t.Store.Save(changes)
+	if err != nil && !t.unsaved {
 		t.Log.Error("mappings are in force but not written down", "err", err)
 	}
+	t.unsaved = err != nil
 	t.mu.Lock()
 	for _, c := range changes {
 		t.inForce.apply(c)

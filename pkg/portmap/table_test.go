@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -177,9 +178,14 @@ func TestFlushedChainsAreFilledAgain(t *testing.T) {
 
 func TestFullDiskStopsNobody(t *testing.T) {
 	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{Full: true})
-	b.grant(t, open(client(0), 40000, time.Hour))
-	if len(b.firewall.Open()) != 1 {
-		t.Error("the rule is missing")
+	for i := range 10 {
+		b.grant(t, open(client(i), 40000, time.Hour))
+	}
+	if len(b.firewall.Open()) != 10 {
+		t.Error("rules are missing")
+	}
+	if n := strings.Count(b.log.String(), "not written down"); n != 1 {
+		t.Errorf("%d log lines of one trouble", n)
 	}
 }
 
