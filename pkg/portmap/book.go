@@ -114,6 +114,19 @@ func (b *book) remove(m *Mapping) {
 	}
 }
 
+// within returns the mappings whose external ports lie in r.
+func (b *book) within(p Protocol, r PortRange) []*Mapping {
+	var list []*Mapping
+	for port, ok := b.taken[p].in(r); ok; port, ok = b.taken[p].in(r) {
+		list = append(list, b.byKey[Key{Protocol: p, External: port}])
+		if port == r.Last {
+			break
+		}
+		r.First = port + 1
+	}
+	return list
+}
+
 // other returns the protocol that shares port numbers with p at a NAT-PMP
 // gateway (RFC 6886, section 3.3).
 func other(p Protocol) Protocol {

@@ -59,12 +59,7 @@ func (d *desk) leadingTo(p Protocol, to netip.AddrPort) []*Mapping {
 // entries that have the same remote host.
 func (d *desk) closeByPort(req *Request) Answer {
 	a := Answer{Refusal: NotFound}
-	last := max(req.External, req.Last)
-	for port, ok := req.External, true; ok; {
-		if port, ok = d.book.taken[req.Protocol].in(PortRange{port, last}); !ok {
-			break
-		}
-		m := d.book.byKey[Key{Protocol: req.Protocol, External: port}]
+	for _, m := range d.book.within(req.Protocol, PortRange{req.External, max(req.External, req.Last)}) {
 		switch c, held := m.Claim(req.Origin); {
 		case (d.policy.Secure || req.Own) && m.Internal.Addr() != req.Client, !held:
 			if a.Closed == 0 {
@@ -76,8 +71,6 @@ func (d *desk) closeByPort(req *Request) Answer {
 			a.Refusal, a.Mapping = Granted, nil
 			a.Closed++
 		}
-		ok = port < last
-		port++
 	}
 	return a
 }

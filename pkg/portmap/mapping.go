@@ -37,7 +37,6 @@ const (
 	NATPMP Origin = iota + 1
 	PCP
 	UPnP
-	Operator // the operator's tool: closes what anybody holds
 )
 
 // String returns the protocol's usual spelling.
@@ -49,8 +48,6 @@ func (o Origin) String() string {
 		return "PCP"
 	case UPnP:
 		return "UPnP"
-	case Operator:
-		return "operator"
 	}
 	return fmt.Sprintf("origin %d", uint8(o))
 }
