@@ -24,7 +24,7 @@ type Options struct {
 	// Deed is the path of a file that remembers which chains we made, should the
 	// process end without removing them. Empty: they are somebody else's then.
 	Deed string
-	Log              *slog.Logger
+	Log  *slog.Logger
 }
 
 // Firewall is the portmap.Firewall of iptables, legacy or nft. Its methods
