@@ -52,7 +52,7 @@ func (l *life) run() (*config.Config, error) {
 	for {
 		select {
 		case s := <-l.signals:
-			next, over := l.obey(ctx, s, d)
+			heir, over := l.obey(ctx, s, d)
 			if !over {
 				continue
 			}
@@ -60,10 +60,13 @@ func (l *life) run() (*config.Config, error) {
 			if err := <-ended; err != nil {
 				return nil, err
 			}
-			if s == syscall.SIGTERM || s == syscall.SIGINT {
+			if heir == nil || !l.config.SameChains(heir) {
 				d.TakeDownChains()
 			}
-			return next, nil
+			if s == syscall.SIGUSR2 {
+				return nil, nil
+			}
+			return heir, nil
 		case err := <-ended:
 			if unready != nil {
 				d.TakeDownChains()
@@ -75,25 +78,26 @@ func (l *life) run() (*config.Config, error) {
 }
 
 // obey carries out a signal. It reports whether this life is over, and the
-// configuration of the next one. SIGUSR2 ends it as SIGTERM does, but leaves
-// chains and rules in place for the successor.
-func (l *life) obey(ctx context.Context, s os.Signal, d *daemon.Daemon) (next *config.Config, over bool) {
+// settings of the service that finds its rules in place: after SIGHUP the next
+// life, after SIGUSR2 the process that is started in this one's place.
+func (l *life) obey(ctx context.Context, s os.Signal, d *daemon.Daemon) (heir *config.Config, over bool) {
 	switch s {
 	case syscall.SIGUSR1:
 		d.Announce()
-	case syscall.SIGHUP:
-		next, err := config.Parse(l.args)
-		if err != nil {
+		return nil, false
+	case syscall.SIGHUP, syscall.SIGUSR2:
+		heir, err := config.Parse(l.args)
+		switch {
+		case s == syscall.SIGUSR2:
+			return heir, true
+		case err != nil:
 			l.log.Error("settings cannot be used, the old ones stay in force", "err", err)
 			return nil, false
-		}
-		if d.Reload(ctx, next) {
-			l.config = next
+		case d.Reload(ctx, heir):
+			l.config = heir
 			return nil, false
 		}
-		return next, true
-	default:
-		return nil, true
+		return heir, true
 	}
-	return nil, false
+	return nil, true
 }

@@ -116,6 +116,7 @@ func (d *Daemon) openKernel() (err error) {
 		ForwardChain:     d.config.ForwardChain,
 		PostroutingChain: d.config.PostroutingChain,
 		IPv6:             d.config.IPv6,
+		Deed:             strings.TrimSuffix(d.config.PIDFile, ".pid") + ".chains",
 		Log:              d.log,
 	})
 	return err
