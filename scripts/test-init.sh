@@ -7,7 +7,8 @@
 
 # stand_in prints a program that behaves like the daemon as far as the script
 # can see. /tmp/fault in the root makes it fail with that text; /tmp/deaf makes
-# it ignore SIGTERM; it takes the seconds in /tmp/slow to stop.
+# it ignore signals; it takes the seconds in /tmp/slow to stop, and tells by
+# which signal in /tmp/signal.
 stand_in() {
   cat <<'END'
 #!/bin/sh
@@ -16,9 +17,17 @@ if [ -f /tmp/fault ]; then
   cat /tmp/fault >&2
   exit 1
 fi
+end() {
+  kill $!
+  [ ! -f /tmp/slow ] || sleep "$(cat /tmp/slow)"
+  rm /var/run/miniupnpd.pid
+  exit
+}
 {
-  trap 'kill $!; [ ! -f /tmp/slow ] || sleep "$(cat /tmp/slow)"; rm /var/run/miniupnpd.pid; exit' TERM
-  [ ! -f /tmp/deaf ] || trap '' TERM
+  for signal in TERM USR2; do
+    trap "echo $signal >/tmp/signal; end" $signal
+  done
+  [ ! -f /tmp/deaf ] || trap '' TERM USR2
   while :; do sleep 60 & wait; done
 } >/dev/null 2>&1 &
 echo $! >/var/run/miniupnpd.pid
@@ -64,6 +73,7 @@ enabled='UPNP_ENABLE_NATPMP="yes" UPNP_LISTEN="INTIF"'
 starting='Starting miniupnpd...'
 stopping='Stopping miniupnpd...'
 pidfile() { cat "$root/run/miniupnpd.pid"; }
+signal() { cat "$root/tmp/signal"; }
 running() { [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "${2:-miniupnpd}" ] && [ -e "/proc/$1/exe" ]; }
 
 test_usage() {
@@ -128,6 +138,7 @@ END
   expect 0 "$stopping
 $starting" restart
   holds 'restart ends the old process' [ ! -e "/proc/$pid/exe" ]
+  holds 'restart leaves the ports open' [ "$(signal)" = USR2 ]
   holds 'restart starts a new one' running "$(pidfile)"
   holds 'restart keeps the leases' [ -s "$root/mnt/kd/upnp.leases" ]
 
@@ -136,10 +147,23 @@ $starting" restart
   expect 0 "miniupnpd is running (process $pid)" status
   expect 0 "$stopping" stop
   holds 'stop ends the process' [ ! -e "/proc/$pid/exe" ]
+  holds 'stop closes the ports' [ "$(signal)" = TERM ]
   holds 'the pid file is gone' [ ! -e "$root/run/miniupnpd.pid" ]
   holds 'stop keeps the leases' [ -s "$root/mnt/kd/upnp.leases" ]
   expect 0 '' stop
   expect 3 'miniupnpd is stopped' status
+}
+
+test_switched_off() {
+  fresh 'switched off' <<END
+$enabled
+END
+  expect 0 "$starting" start
+  pid=$(pidfile)
+  : >"$root/tmp/etc/rc.conf"
+  expect 0 "$stopping" restart
+  holds 'restart ends the process' [ ! -e "/proc/$pid/exe" ]
+  holds 'restart closes the ports' [ "$(signal)" = TERM ]
 }
 
 test_boot_and_shutdown() {
@@ -247,6 +271,7 @@ test_shell() {
   test_not_enabled
   test_enabled
   test_life
+  test_switched_off
   test_boot_and_shutdown
   test_cannot_start
   test_stale_pid_file
