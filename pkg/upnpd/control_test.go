@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"igdd/pkg/portmap"
 	"igdd/pkg/upnp"
@@ -394,7 +395,7 @@ func TestManage(t *testing.T) {
 		if n := strings.Count(list.out[0], "<p:PortMappingEntry>"); n != tt.listed {
 			t.Errorf("%s, NewManage %s: %d listed, want %d", tt.config, tt.manage, n, tt.listed)
 		}
-		got := ask(t, h.server, hosts["c1"], v2, "DeletePortMappingRange", "1", "65535", "TCP", tt.manage)
+		got := ask(t, h.server, hosts["c1"], v2, "DeletePortMappingRange", "0", "65535", "TCP", tt.manage)
 		if left, _ := h.table.Count(); got.code != tt.code || left != tt.left {
 			t.Errorf("%s, NewManage %s: %v, %d left, want %d", tt.config, tt.manage, got, left, tt.left)
 		}
@@ -481,6 +482,27 @@ func TestCounters(t *testing.T) {
 	} {
 		if got := ask(t, h.server, hosts["c1"], common, action); !slices.Equal(got.out, want) {
 			t.Errorf("%s: %v, want %v", action, got, want)
+		}
+	}
+}
+
+// TestStatus wants the uplink connected only while it is up and has an address.
+func TestStatus(t *testing.T) {
+	since := time.Now().Add(-time.Hour)
+	for _, tt := range []struct {
+		uplink       Uplink
+		status, says string
+		uptime       bool
+	}{
+		{Uplink{Up: true, Since: since}, "Connected", "ERROR_NONE", true},
+		{Uplink{Up: true}, "Disconnected", "ERROR_IP_CONFIGURATION", false},
+		{Uplink{Since: since}, "Disconnected", "ERROR_NO_CARRIER", false},
+	} {
+		p := planOf("default")
+		p.uplink = tt.uplink
+		got := ask(t, street{}.furnish(t, p).server, hosts["c1"], v2, "GetStatusInfo")
+		if len(got.out) != 3 || got.out[0] != tt.status || got.out[1] != tt.says || (got.out[2] >= "3600") != tt.uptime || len(got.out[2]) > 4 {
+			t.Errorf("%+v: %v", tt.uplink, got)
 		}
 	}
 }
