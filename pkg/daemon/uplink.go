@@ -102,12 +102,29 @@ func (d *Daemon) uplink() upnpd.Uplink {
 	if link.Name == "" && len(d.config.WAN) > 0 {
 		link = links[d.config.WAN[0]]
 	}
-	u := upnpd.Uplink{Up: link.Up, Since: d.connected(), UpstreamRate: d.config.BitrateUp, DownstreamRate: d.config.BitrateDown}
+	u := upnpd.Uplink{
+		Up: link.Up, Since: d.connected(),
+		UpstreamRate: rate(d.config.BitrateUp, link.Name), DownstreamRate: rate(d.config.BitrateDown, link.Name),
+	}
 	if t, err := netif.ReadTraffic(link.Name); err == nil {
 		u.BytesSent, u.BytesReceived = t.BytesSent, t.BytesReceived
 		u.PacketsSent, u.PacketsReceived = t.PacketsSent, t.PacketsReceived
 	}
 	return u
+}
+
+// usualRate is what an uplink is said to have whose rate nobody knows, in bit/s.
+const usualRate = 100_000_000
+
+// rate returns the configured rate, or the link's own.
+func rate(configured uint64, link string) uint64 {
+	if configured != 0 {
+		return configured
+	}
+	if own, err := netif.Speed(link); err == nil {
+		return own
+	}
+	return usualRate
 }
 
 // connected returns since when the uplink counts as connected, the zero Time

@@ -1,8 +1,10 @@
 package daemon_test
 
 import (
+	"encoding/json"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,4 +132,21 @@ func TestUPnPVectors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLinkRates wants the uplink's own rate where the settings say none: that
+// of a veth pair, which is more than fits.
+func TestLinkRates(t *testing.T) {
+	r := newUPnPRig(t, "default")
+	conf := slices.DeleteFunc(upnpConf("default"), func(line string) bool { return strings.HasPrefix(line, "bitrate_") })
+	r.start(t, conf...)
+	soap.Vector{
+		ID: "rates", Caller: "c1", Service: "WANCommonInterfaceConfig:1", Action: "GetCommonLinkProperties",
+		Expect: soap.Expectation{HTTP: 200, Out: [][2]json.RawMessage{
+			{[]byte(`"NewWANAccessType"`), []byte(`"Ethernet"`)},
+			{[]byte(`"NewLayer1UpstreamMaxBitRate"`), []byte(`"4294967295"`)},
+			{[]byte(`"NewLayer1DownstreamMaxBitRate"`), []byte(`"4294967295"`)},
+			{[]byte(`"NewPhysicalLinkStatus"`), []byte(`"Up"`)},
+		}},
+	}.Play(t, r.gateway(t, "/rootDesc2.xml"))
 }
