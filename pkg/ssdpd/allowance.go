@@ -10,7 +10,7 @@ import (
 // source. An answer to a search for one thing is about five times as long as
 // the search, one to a search for everything fifty times.
 const (
-	perSource  = 8   // single answers each second
+	perSource  = 16  // single answers each second
 	perSecond  = 512 // messages to all sources
 	maxSources = 512 // that are remembered
 	window     = time.Second

@@ -40,6 +40,7 @@ var (
 
 var (
 	client1   = netip.MustParseAddr("192.168.50.10")
+	client2   = netip.MustParseAddr("192.168.50.11")
 	client3   = netip.MustParseAddr("192.168.60.10")
 	client1v6 = netip.MustParseAddr("2001:db8:50::10")
 	linkLocal = netip.MustParsePrefix("fe80::1/64")

@@ -2,7 +2,6 @@ package ssdpd_test
 
 import (
 	"net"
-	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -59,7 +58,7 @@ func TestNoAmplifier(t *testing.T) {
 			discovery.Send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), discovery.Search(st))
 			asked += len(discovery.Search(st))
 		}
-		discovery.Await(t, lab.Clients[1], netip.MustParseAddr("192.168.50.11"))
+		discovery.Await(t, lab.Clients[1], client2)
 		b := make([]byte, 2048)
 		for {
 			c.SetReadDeadline(time.Now().Add(10 * discovery.Quiet))

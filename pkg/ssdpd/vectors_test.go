@@ -25,7 +25,7 @@ func standard(lab *netlab.Lab) *discovery.Gateway {
 		Hosts: map[string]*netlab.Namespace{"c1": lab.Clients[0], "c2": lab.Clients[1], "c3": lab.Client2, "wan": lab.WAN},
 		Tokens: map[string]string{
 			"uuid_root": uuidRoot, "uuid_wd": uuidWAN, "uuid_wcd": uuidConnection, "wan": "11.22.33.1",
-			"c1": client1.String(), "c3": client3.String(), "c1v6": client1v6.String(),
+			"c1": client1.String(), "c2": client2.String(), "c3": client3.String(), "c1v6": client1v6.String(),
 			"gw1": netlab.RouterLAN.Addr().String(), "gw2": netlab.RouterLAN2.Addr().String(),
 			"gw_linklocal": linkLocal.Addr().String(), "gwv6": netlab.RouterLAN6.Addr().String(),
 		},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -83,6 +84,11 @@ func Load(t testing.TB, path string) []Vector {
 		t.Fatal(err)
 	}
 	return file.Vectors
+}
+
+// Subscribes reports whether a subscription of the vector succeeds.
+func (v Vector) Subscribes() bool {
+	return slices.ContainsFunc(v.Steps, func(s Step) bool { return s.Expect.HTTP == 200 || s.Repeat > 1 })
 }
 
 // Gateway is what the vectors are played against.
