@@ -61,6 +61,7 @@ type Table struct {
 	unsaved bool       // the Store did not take the last changes
 	timer   *time.Timer
 
+	senders waiting
 	waiting []pending // buffers of a batch
 	answers []Answer
 }
@@ -79,6 +80,7 @@ func NewTable(o Options) *Table {
 		queue:    make(chan pending, queueLength),
 		control:  make(chan func()),
 		started:  make(chan struct{}),
+		senders:  waiting{clients: make(map[netip.Addr]int)},
 		inForce:  newBook(),
 		external: o.Surroundings.External,
 		known:    o.Surroundings.External,
@@ -135,12 +137,19 @@ func (t *Table) wind() {
 
 // Submit queues a request; answer is called on the table's goroutine once the
 // decision is in force, and must not block. Submit returns false when the
-// queue is full: then nothing happens and answer is never called.
+// queue is full, or holds much of this client already: then nothing happens and
+// answer is never called.
 func (t *Table) Submit(req Request, answer func(Answer)) bool {
+	client := req.Client
+	if !t.senders.enter(client) {
+		return false
+	}
+	p := pending{req, func(a Answer) { t.senders.leave(client); answer(a) }}
 	select {
-	case t.queue <- pending{req, answer}:
+	case t.queue <- p:
 		return true
 	default:
+		t.senders.leave(client)
 		return false
 	}
 }

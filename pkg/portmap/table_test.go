@@ -138,6 +138,39 @@ func TestBatchesGatherWhileTheKernelWorks(t *testing.T) {
 	b.agree(t, 100)
 }
 
+func TestWhoFloodsWaitsBehindHimself(t *testing.T) {
+	hold := make(chan struct{})
+	b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	var answered sync.WaitGroup
+	submit := func(c netip.Addr, port uint16) bool {
+		answered.Add(1)
+		if !b.Submit(open(c, port, time.Hour), func(portmap.Answer) { answered.Done() }) {
+			answered.Done()
+			return false
+		}
+		return true
+	}
+	taken := 0
+	for i := range 5000 {
+		if submit(client(0), uint16(1024+i)) {
+			taken++
+		}
+	}
+	if taken == 0 || taken > 300 {
+		t.Errorf("%d requests of one client wait", taken)
+	}
+	if !submit(client(1), 1024) {
+		t.Error("another client is turned away")
+	}
+	close(hold)
+	answered.Wait()
+	if !submit(client(0), 40000) {
+		t.Error("the first client is turned away for ever")
+	}
+	answered.Wait()
+	b.agree(t, taken+2)
+}
+
 func TestOneBadAppleSpoilsOnlyItsOwnAnswer(t *testing.T) {
 	hold := make(chan struct{})
 	bad := client(5)

@@ -1,0 +1,36 @@
+package portmap
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// maxWaiting bounds the datagrams of one client that wait for a decision, so
+// that whoever floods the queue waits behind himself and not others behind him.
+const maxWaiting = 256
+
+// waiting counts who waits.
+type waiting struct {
+	mu      sync.Mutex
+	clients map[netip.Addr]int
+}
+
+// enter lets one more request of a client wait, unless too many do.
+func (w *waiting) enter(client netip.Addr) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.clients[client] >= maxWaiting {
+		return false
+	}
+	w.clients[client]++
+	return true
+}
+
+// leave ends the wait of one request.
+func (w *waiting) leave(client netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.clients[client]--; w.clients[client] == 0 {
+		delete(w.clients, client)
+	}
+}
