@@ -82,10 +82,10 @@ guest() {
   return "${answer##*@@EXIT }"
 }
 
-# off waits for the end of the machine.
+# off waits for the end of the machine, whose process has no executable then.
 off() {
   seconds=0
-  while kill -0 "$machine_pid" 2>/dev/null; do
+  while [ -e "/proc/$machine_pid/exe" ]; do
     [ $((seconds += 1)) -le $patience ] || return 1
     sleep 1
   done
