@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,6 +72,12 @@ type follower struct {
 type station struct {
 	server string
 	name   string
+}
+
+// compare puts stations in the order of opening: server by server, and HTTP
+// before SSDP, whose announcements lead there.
+func (s station) compare(o station) int {
+	return cmp.Or(cmp.Compare(s.server, o.server), cmp.Compare(s.name, o.name))
 }
 
 // service is one server at work, or one that fell over and waits.
@@ -146,9 +154,9 @@ func (f *follower) arrange(ctx context.Context, links map[string]netif.Link) err
 		}
 	}
 	var errs []error
-	for at, index := range wanted {
+	for _, at := range slices.SortedFunc(maps.Keys(wanted), station.compare) {
 		if f.serving[at] == nil {
-			errs = append(errs, f.start(ctx, at, index))
+			errs = append(errs, f.start(ctx, at, wanted[at]))
 		}
 	}
 	return errors.Join(errs...)
