@@ -11,7 +11,7 @@ import (
 // Queue and batch sizes: a queue that is full tells a datagram server to drop
 // (its clients ask again), a batch that is bounded keeps answers coming.
 const (
-	queueLength = 4096
+	queueLength = 1024
 	batchLength = 512
 )
 
