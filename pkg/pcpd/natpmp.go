@@ -27,11 +27,13 @@ func (x exchange) serveNATPMP() {
 	}
 }
 
+// open asks the desk for a mapping.
 func (x exchange) open(r natpmp.Request) {
 	x.packet = nil
 	x.Desk.Submit(natpmpOpen(r, x.client.Addr()), func(a portmap.Answer) { x.answerOpen(r, a) })
 }
 
+// close asks the desk to give one up.
 func (x exchange) close(r natpmp.Request) {
 	x.packet = nil
 	x.Desk.Submit(natpmpClose(r, x.client.Addr()), func(a portmap.Answer) { x.answerClose(r, a) })
