@@ -16,6 +16,7 @@ import (
 // daemon is one that is measured.
 type daemon struct {
 	name, program string
+	ours          bool
 }
 
 // bench is a run of the program.
@@ -37,9 +38,9 @@ func main() {
 	flag.BoolVar(&b.quick, "quick", false, "fewer repetitions")
 	flag.Parse()
 	if *theirs != "" {
-		b.daemons = append(b.daemons, daemon{"miniupnpd", *theirs})
+		b.daemons = append(b.daemons, daemon{"miniupnpd", *theirs, false})
 	}
-	b.daemons = append(b.daemons, daemon{"igdd", *ours})
+	b.daemons = append(b.daemons, daemon{"igdd", *ours, true})
 	if err := b.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "igdd-bench:", err)
 		os.Exit(1)
@@ -61,57 +62,23 @@ func (b *bench) run() error {
 		return err
 	}
 	waitIdle := b.idle()
+	skipped := 0
 	for _, s := range b.schedule() {
-		b.round(l, s)
+		if s.repeated && time.Since(begin) > b.budget() {
+			skipped++
+			continue
+		}
+		for _, d := range s.daemons {
+			b.round(l, d, s.present)
+		}
 	}
 	waitIdle()
-	fmt.Printf("%d s in all, %d TCP connections.\n\n", int(time.Since(begin).Seconds()), connections.Load())
+	fmt.Printf("%d s in all, %d repetitions left out for time, %d TCP connections.\n\n",
+		int(time.Since(begin).Seconds()), skipped, connections.Load())
 	b.table.write(os.Stdout, b.daemons)
 	fmt.Printf(legend, b.idleTime(), settle)
 	b.table.writeFaults(os.Stdout)
 	return nil
-}
-
-// size says how many rounds a daemon goes with so many mappings present.
-type size struct {
-	present, rounds, quick int
-	oursOnly               bool // the other takes minutes
-}
-
-var sizes = []size{
-	{present: 0, rounds: 3, quick: 2},
-	{present: 1000, rounds: 3, quick: 2},
-	{present: 5000, rounds: 2, quick: 1},
-	{present: 10000, rounds: 2, quick: 1, oursOnly: true},
-}
-
-// step is one daemon's turn.
-type step struct {
-	daemon  daemon
-	present int
-}
-
-// schedule returns the steps of a run. The daemons alternate, and so does who
-// is first.
-func (b *bench) schedule() (all []step) {
-	for _, s := range sizes {
-		rounds := s.rounds
-		if b.quick {
-			rounds = s.quick
-		}
-		turns := b.daemons
-		if s.oursOnly {
-			turns = turns[len(turns)-1:]
-		}
-		for range rounds {
-			for _, d := range turns {
-				all = append(all, step{d, s.present})
-			}
-			turns = slices.Clone(turns)
-			slices.Reverse(turns)
-		}
-	}
-	return slices.DeleteFunc(all, func(s step) bool { return len(b.rows(s.present)) == 0 })
 }
 
 // rows returns the rows that a round measures.
@@ -139,20 +106,20 @@ func (b *bench) check() error {
 	return fmt.Errorf("no row is called %q; there are %s", b.only, strings.Join(names, ", "))
 }
 
-// round measures the rows of one step.
-func (b *bench) round(l *lab, s step) {
-	chosen := b.rows(s.present)
-	r, err := newRound(l, s.daemon.program, s.present)
+// round measures all rows with one daemon.
+func (b *bench) round(l *lab, d daemon, present int) {
+	chosen := b.rows(present)
+	r, err := newRound(l, d.program, present)
 	if err != nil {
 		for _, row := range chosen {
-			b.table.add(key{row.name, s.present, s.daemon.name}, 0, err)
+			b.table.add(key{row.name, present, d.name}, 0, err)
 		}
 		return
 	}
 	defer func() { r.process.stop() }()
 	for _, row := range chosen {
 		value, err := row.measure(r)
-		fmt.Fprintf(os.Stderr, "%s with %d: %s: %s %s\n", s.daemon.name, s.present, row.what, figure(value), row.unit.name)
-		b.table.add(key{row.name, s.present, s.daemon.name}, value, err)
+		fmt.Fprintf(os.Stderr, "%s with %d: %s: %s %s\n", d.name, present, row.what, figure(value), row.unit.name)
+		b.table.add(key{row.name, present, d.name}, value, err)
 	}
 }

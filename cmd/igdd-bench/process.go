@@ -125,14 +125,19 @@ func (p *process) until(limit time.Duration, condition func() bool) error {
 	return nil
 }
 
-// stop ends the daemon, by force if it does not listen.
+// stop ends the daemon if it still runs, by force if it does not listen.
 func (p *process) stop() {
-	unix.Kill(p.pid, unix.SIGTERM)
-	select {
-	case <-p.ended:
-	case <-time.After(5 * time.Second):
-		unix.Kill(p.pid, unix.SIGKILL)
-		<-p.ended
+	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		select {
+		case <-p.ended:
+			return
+		default:
+			unix.Kill(p.pid, signal)
+		}
+		select {
+		case <-p.ended:
+		case <-time.After(5 * time.Second):
+		}
 	}
 }
 
