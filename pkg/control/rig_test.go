@@ -79,12 +79,7 @@ func newRig(t *testing.T) *rig {
 		Committed: func([]portmap.Change, bool) {},
 		Log:       slog.New(slog.DiscardHandler),
 	})
-	r.status = Status{
-		Version: "1.2", Started: time.Now(), Protocols: []string{"NAT-PMP", "PCP"}, External: addr("11.22.33.44"),
-		Uplinks:  []Link{{Name: "wan0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("11.22.33.44/24")}}},
-		LANs:     []Link{{Name: "lan0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}, Servers: []string{"NAT-PMP/PCP"}}},
-		Firewall: Firewall{Healthy: true},
-	}
+	r.status = healthy()
 	r.server = New(Options{
 		Socket:  r.socket,
 		Desk:    r.table,
@@ -104,6 +99,16 @@ func newRig(t *testing.T) *rig {
 	run(t, r.server.Run)
 	await(t, "the socket", func() bool { return r.tool("status").status == exitDone })
 	return r
+}
+
+// healthy is the status of a router that is well.
+func healthy() Status {
+	return Status{
+		Version: "1.2", Started: time.Now(), Protocols: []string{"NAT-PMP", "PCP"}, External: addr("11.22.33.44"),
+		Uplinks:  []Link{{Name: "wan0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("11.22.33.44/24")}}},
+		LANs:     []Link{{Name: "lan0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}, Servers: []string{"NAT-PMP/PCP"}}},
+		Firewall: Firewall{Healthy: true},
+	}
 }
 
 // traffic counts a packet of 100 octets for each open port.

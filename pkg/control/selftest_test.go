@@ -59,6 +59,11 @@ ok        it gives the port back
 	if got := selftest("192.168.50.77"); got.status != exitDone || !strings.Contains(got.stdout, "192.168.50.77 got port") {
 		t.Errorf("selftest of a client = %+v", got)
 	}
+	var steps []step
+	text := selftest("--json").stdout
+	if err := json.Unmarshal([]byte(text), &steps); err != nil || len(steps) != 6 || steps[5].Result != stepOK {
+		t.Errorf("as JSON: %v: %s", err, text)
+	}
 	r.status.Protocols = []string{"UPnP"}
 	if got := selftest(); got.status != exitDone || !strings.Contains(got.stdout, "left out  a NAT-PMP client gets a port: NAT-PMP is switched off") {
 		t.Errorf("without NAT-PMP = %+v", got)
@@ -69,36 +74,30 @@ ok        it gives the port back
 }
 
 func TestSelftestSaysWhichStepFails(t *testing.T) {
-	for name, c := range map[string]struct {
-		spoil func(*rig)
-		args  []string
-		says  string
+	r, selftest := newPlayground(t)
+	socket := r.socket
+	for _, c := range []struct {
+		spoil  func()
+		client string
+		says   string
 	}{
-		"no daemon": {func(r *rig) { r.socket += "x" }, nil, "failed    the daemon answers: the daemon does not run"},
-		"no uplink": {func(r *rig) { r.status.External = netip.Addr{} }, nil, "failed    the uplink has an address"},
-		"no chains": {func(r *rig) { r.status.Firewall = Firewall{Trouble: "stopped"} }, nil, "failed    the firewall's chains and jumps stand: broken: stopped"},
-		"deaf": {func(r *rig) {
-			r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")}
-		}, []string{"192.168.50.77"}, "failed    a NAT-PMP client on lan0 gets a port: the daemon does not hear it"},
-		"interface down":  {func(r *rig) { r.status.LANs[0].Up = false }, nil, "failed    a NAT-PMP client on lan0 gets a port: the interface is down"},
-		"nobody's client": {func(*rig) {}, []string{"10.0.0.1"}, "failed    a NAT-PMP client gets a port: 10.0.0.1 is on no LAN"},
-		"veto":            {func(r *rig) { r.tool("veto", "60", "udp", "1-65535") }, nil, "failed    a NAT-PMP client on lan0 gets a port: 192.168.50.254 would be refused: the operator's veto"},
-		"no rules": {func(r *rig) {
+		{func() { r.socket += "x" }, "", "failed    the daemon answers: the daemon does not run"},
+		{func() { r.status.External = netip.Addr{} }, "", "failed    the uplink has an address"},
+		{func() { r.status.Firewall = Firewall{Trouble: "stopped"} }, "", "failed    the firewall's chains and jumps stand: broken: stopped"},
+		{func() { r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")} }, "192.168.50.77", "failed    a NAT-PMP client on lan0 gets a port: the daemon does not hear it"},
+		{func() { r.status.LANs[0].Up = false }, "", "failed    a NAT-PMP client on lan0 gets a port: the interface is down"},
+		{func() {}, "10.0.0.1", "failed    a NAT-PMP client gets a port: 10.0.0.1 is on no LAN"},
+		{func() {
 			r.server.Traffic = func() (map[portmap.Key]Traffic, error) { return nil, nil }
-		}, nil, "failed    its rules are in the kernel"},
+		}, "", "failed    its rules are in the kernel"},
+		{func() { r.tool("veto", "60", "udp", "1-65535") }, "", "failed    a NAT-PMP client on lan0 gets a port: 192.168.50.254 would be refused: the operator's veto"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r, selftest := newPlayground(t)
-			c.spoil(r)
-			if got := selftest(c.args...); got.status != exitNo || !strings.Contains(got.stdout, c.says) {
-				t.Errorf("selftest = %+v, want %q", got, c.says)
-			}
-			var steps []step
-			text := selftest(append([]string{"--json"}, c.args...)...).stdout
-			if err := json.Unmarshal([]byte(text), &steps); err != nil || len(steps) == 0 {
-				t.Errorf("as JSON: %v: %s", err, text)
-			}
-		})
+		c.spoil()
+		args := strings.Fields(c.client)
+		if got := selftest(args...); got.status != exitNo || !strings.Contains(got.stdout, c.says) {
+			t.Errorf("selftest = %+v, want %q", got, c.says)
+		}
+		r.status, r.socket, r.server.Traffic = healthy(), socket, r.traffic
 	}
 }
 
