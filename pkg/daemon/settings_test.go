@@ -16,13 +16,19 @@ import (
 // client, and returns the answer's status and body.
 func (r *rig) addPortMapping(t testing.TB, host string) (int, string) {
 	t.Helper()
+	return r.invoke(t, "AddPortMapping", fmt.Sprintf(`<NewRemoteHost></NewRemoteHost><NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>`+
+		`<NewInternalPort>4000</NewInternalPort><NewInternalClient>%s</NewInternalClient><NewEnabled>1</NewEnabled>`+
+		`<NewPortMappingDescription>test</NewPortMappingDescription><NewLeaseDuration>600</NewLeaseDuration>`, host))
+}
+
+// invoke calls an action of WANIPConnection as the first client and returns the
+// answer's status and body.
+func (r *rig) invoke(t testing.TB, action, arguments string) (int, string) {
+	t.Helper()
 	const service = "urn:schemas-upnp-org:service:WANIPConnection:1"
 	body := fmt.Sprintf(`<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" `+
-		`s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:AddPortMapping xmlns:u="%s">`+
-		`<NewRemoteHost></NewRemoteHost><NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>`+
-		`<NewInternalPort>4000</NewInternalPort><NewInternalClient>%s</NewInternalClient><NewEnabled>1</NewEnabled>`+
-		`<NewPortMappingDescription>test</NewPortMappingDescription><NewLeaseDuration>600</NewLeaseDuration>`+
-		`</u:AddPortMapping></s:Body></s:Envelope>`, service, host)
+		`s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:%[1]s xmlns:u="%[2]s">%[3]s</u:%[1]s></s:Body></s:Envelope>`,
+		action, service, arguments)
 	var status int
 	var answer []byte
 	err := r.Clients[0].Do(func() error {
@@ -35,7 +41,7 @@ func (r *rig) addPortMapping(t testing.TB, host string) (int, string) {
 		if err != nil {
 			return err
 		}
-		req.Header.Set("SOAPAction", fmt.Sprintf("%q", service+"#AddPortMapping"))
+		req.Header.Set("SOAPAction", fmt.Sprintf("%q", service+"#"+action))
 		req.Close = true
 		resp, err := client.Do(req)
 		if err != nil {
