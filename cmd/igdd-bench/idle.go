@@ -10,9 +10,9 @@ import (
 )
 
 // How long a daemon without clients is watched, after it has said hello to its
-// LAN.
+// LAN: that is said several times, half a minute apart at most.
 const (
-	settle     = 5 * time.Second
+	settle     = 40 * time.Second
 	longWatch  = 5 * time.Minute
 	quickWatch = 30 * time.Second
 )
