@@ -6,7 +6,7 @@
 
 # The console and the programs on it are slow where others use the processor:
 # these seconds end only what hangs.
-patience=180
+patience=600
 
 # wire makes the namespaces: $lab-box for the machine, $lab-lan and $lab-wan for
 # a client and a host on the Internet.
