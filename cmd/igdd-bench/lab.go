@@ -92,6 +92,7 @@ func (l *lab) clear() error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("iptables-restore: %w: %s", err, out)
 	}
+	l.log.forget()
 	if err := os.RemoveAll(l.folder); err != nil {
 		return err
 	}

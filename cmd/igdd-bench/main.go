@@ -108,16 +108,13 @@ func (b *bench) check() error {
 
 // round measures all rows with one daemon.
 func (b *bench) round(l *lab, d daemon, present int) {
-	chosen := b.rows(present)
 	r, err := newRound(l, d.program, present)
 	if err != nil {
-		for _, row := range chosen {
-			b.table.add(key{row.name, present, d.name}, 0, err)
-		}
+		b.table.add(key{"start", present, d.name}, 0, err)
 		return
 	}
 	defer func() { r.process.stop() }()
-	for _, row := range chosen {
+	for _, row := range b.rows(present) {
 		value, err := row.measure(r)
 		fmt.Fprintf(os.Stderr, "%s with %d: %s: %s %s\n", d.name, present, row.what, figure(value), row.unit.name)
 		b.table.add(key{row.name, present, d.name}, value, err)

@@ -39,6 +39,13 @@ func (s *syslog) listen(c net.Conn) {
 	}
 }
 
+// forget forgets the messages of an earlier daemon.
+func (s *syslog) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = nil
+}
+
 // lastWords returns the messages that are remembered.
 func (s *syslog) lastWords() string {
 	s.mu.Lock()
