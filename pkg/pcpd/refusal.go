@@ -62,7 +62,7 @@ func foreignClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool)
 		return portmap.Claim{}, false
 	}
 	c, ok := m.Flow(ask.Remote) // without a remote peer: that of MAP
-	return c, ok && c.Bound && c.Nonce != ask.Nonce
+	return c, ok && c.Nonce != ask.Nonce
 }
 
 // blocked returns how long m keeps others from its port.

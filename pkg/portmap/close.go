@@ -15,7 +15,7 @@ func (d *desk) close(req *Request) Answer {
 	}
 	var a Answer
 	for _, m := range d.leadingTo(req.Protocol, req.Internal) {
-		if c, ok := m.Claim(req.Origin); !ok || !proves(c, req) {
+		if c, ok := m.Claim(req.Origin); !ok || !req.proves(m, c) {
 			a.Refusal, a.Mapping = NotAuthorized, m
 			continue
 		}

@@ -478,6 +478,15 @@ func TestNewEpochForgetsNonces(t *testing.T) {
 	d := testDesk()
 	d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
 	d.unbind()
+	another := ask(PCP, peer, TCP, 8080, 8080, nonce(3), to(host, 8080), func(r *Request) { r.ThirdParty = true })
+	if a := d.asked(another); a.Refusal != NotAuthorized {
+		t.Fatalf("another client after the reset: %v", a.Refusal)
+	}
+	another.Nonce = Nonce{1}
+	if a := d.asked(another); a.Refusal != Granted {
+		t.Fatalf("another client with the nonce after the reset: %v", a.Refusal)
+	}
+	d.unbind()
 	if a := d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
 		t.Fatalf("first renewal after the reset: %v", a.Refusal)
 	}

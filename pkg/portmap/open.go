@@ -98,7 +98,7 @@ func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
 	var shared *Mapping
 	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
 		if c, ok := m.claim(PCP, req.Remote); ok {
-			if !proves(c, req) {
+			if !req.proves(m, c) {
 				return m, NotAuthorized
 			}
 			return m, Granted
@@ -152,14 +152,18 @@ func (d *desk) joins(m *Mapping, req *Request) Refusal {
 		return NotAuthorized
 	}
 	c, held := m.Claim(PCP)
-	if req.Origin == PCP && held && !proves(c, req) && !d.tolerates(m, req) {
+	if req.Origin == PCP && held && !req.proves(m, c) && !d.tolerates(m, req) {
 		return NotAuthorized
 	}
 	return Granted
 }
 
-// proves reports whether the requester may renew or give up c.
-func proves(c Claim, req *Request) bool { return !c.Bound || c.Nonce == req.Nonce }
+// proves reports whether the requester may renew or give up a claim of its
+// protocol on m: PCP's with its nonce, and once with any if the epoch has begun
+// anew and the mapping is the client's own.
+func (req *Request) proves(m *Mapping, c Claim) bool {
+	return req.Origin != PCP || c.Nonce == req.Nonce || !c.Bound && req.Client == m.Internal.Addr()
+}
 
 // tolerates reports whether a PCP claim on m is renewed without its nonce,
 // which then changes nothing but its end.
@@ -207,7 +211,7 @@ func (d *desk) grant(before *Mapping, m Mapping, req *Request) Answer {
 			return Answer{Refusal: QuotaExceeded, Mapping: before}
 		}
 	case ok:
-		claim.amend(held, req)
+		claim.amend(&m, held, req)
 		lifetime = remaining(claim.Expires, d.now)
 	case len(m.Claims) >= maxClaims:
 		return Answer{Refusal: QuotaExceeded, Mapping: before}
@@ -246,11 +250,11 @@ func (req *Request) claim() Claim {
 	}
 }
 
-// amend carries over what the request leaves as it was. An outbound claim
+// amend carries over what the request leaves of held, a claim on m, as it was. An outbound claim
 // never ends sooner than it would have, nor does one that was renewed without
 // its nonce.
-func (c *Claim) amend(held Claim, req *Request) {
-	stranger := !proves(held, req)
+func (c *Claim) amend(m *Mapping, held Claim, req *Request) {
+	stranger := !req.proves(m, held)
 	if stranger {
 		c.Nonce = held.Nonce
 	}
