@@ -188,7 +188,7 @@ play() {
   figure 'by the clock on the wall' $(($(date +%s) - start)) s
   check 'the service runs' guest 'service miniupnpd status'
   check 'from the Internet, all three reach the client' reached
-  check 'NAT-PMP: a mapping two seconds before a power cut' ask 40082 8080 tcp 3600
+  check 'UPnP: a mapping two seconds before a power cut' upnp_map 40082 8080
   ends=$(expiry)
   # A lease is on the disk UPNP_SAVE_DELAY after the answer.
   guest sleep 2
