@@ -53,6 +53,7 @@ func (d *Daemon) prepareServers() error {
 		Product:  product,
 		Desk:     d.table,
 		Uplink:   d.uplink,
+		Traffic:  d.carried,
 		Packets:  d.packets,
 		Log:      d.log,
 	})

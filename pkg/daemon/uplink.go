@@ -95,22 +95,29 @@ func (d *Daemon) address() netip.Addr {
 	return own
 }
 
-// uplink returns what control points may know of the external interface.
-func (d *Daemon) uplink() upnpd.Uplink {
+// link returns the external interface, as far as there is one.
+func (d *Daemon) link() netif.Link {
 	links, _ := d.watch.Now()
 	link, _ := external(d.config.WAN, links)
 	if link.Name == "" && len(d.config.WAN) > 0 {
 		link = links[d.config.WAN[0]]
 	}
-	u := upnpd.Uplink{
-		Up: link.Up, Since: d.connected(),
-		UpstreamRate: rate(d.config.BitrateUp, link.Name), DownstreamRate: rate(d.config.BitrateDown, link.Name),
+	return link
+}
+
+// uplink returns the state of the external interface.
+func (d *Daemon) uplink() upnpd.Uplink { return upnpd.Uplink{Up: d.link().Up, Since: d.connected()} }
+
+// carried returns what the external interface has carried; nothing if the
+// kernel does not say.
+func (d *Daemon) carried() upnpd.Traffic {
+	name := d.link().Name
+	t, _ := netif.ReadTraffic(name)
+	return upnpd.Traffic{
+		BytesSent: t.BytesSent, BytesReceived: t.BytesReceived,
+		PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,
+		UpstreamRate: rate(d.config.BitrateUp, name), DownstreamRate: rate(d.config.BitrateDown, name),
 	}
-	if t, err := netif.ReadTraffic(link.Name); err == nil {
-		u.BytesSent, u.BytesReceived = t.BytesSent, t.BytesReceived
-		u.PacketsSent, u.PacketsReceived = t.PacketsSent, t.PacketsReceived
-	}
-	return u
 }
 
 // usualRate is what an uplink is said to have whose rate nobody knows, in bit/s.

@@ -469,8 +469,8 @@ func TestPinholeTraffic(t *testing.T) {
 // TestCounters wants counters to roll over and rates to stop at what fits.
 func TestCounters(t *testing.T) {
 	p := planOf("default")
-	p.uplink.BytesSent, p.uplink.BytesReceived = 1<<32+5, 1<<32-1
-	p.uplink.PacketsSent, p.uplink.PacketsReceived = 5e9, 0
+	p.traffic.BytesSent, p.traffic.BytesReceived = 1<<32+5, 1<<32-1
+	p.traffic.PacketsSent, p.traffic.PacketsReceived = 5e9, 0
 	h := street{}.furnish(t, p)
 	const common = "WANCommonInterfaceConfig:1"
 	for action, want := range map[string][]string{

@@ -28,10 +28,14 @@ type Desk interface {
 	External() netip.Addr
 }
 
-// Uplink is what clients may know of the external interface.
+// Uplink is the state of the external interface.
 type Uplink struct {
-	Up                           bool      // has carrier
-	Since                        time.Time // when it got its address; zero: it has none
+	Up    bool      // has carrier
+	Since time.Time // when it got its address; zero: it has none
+}
+
+// Traffic is what the external interface has carried, and how fast it is.
+type Traffic struct {
 	BytesSent, BytesReceived     uint64
 	PacketsSent, PacketsReceived uint64
 	UpstreamRate, DownstreamRate uint64 // bit/s
@@ -46,6 +50,7 @@ type Options struct {
 	Product  string         // the SERVER field: OS/version UPnP/1.1 product/version
 	Desk     Desk
 	Uplink   func() Uplink
+	Traffic  func() Traffic
 	// Packets returns how many packets came through a pinhole.
 	Packets func(*portmap.Mapping) (uint64, error)
 	Log     *slog.Logger

@@ -81,6 +81,7 @@ type plan struct {
 	policy   portmap.Policy
 	external string
 	uplink   Uplink
+	traffic  Traffic
 	taken    []uint16
 }
 
@@ -101,7 +102,8 @@ func planOf(config string) plan {
 			rule("192.168.77.0", 1024, 65535), rule("192.168.78.0", 1024, 65535),
 		}},
 		external: hosts["ext"],
-		uplink:   Uplink{Up: true, Since: time.Now().Add(-time.Hour), UpstreamRate: 1e6, DownstreamRate: 1e10},
+		uplink:   Uplink{Up: true, Since: time.Now().Add(-time.Hour)},
+		traffic:  Traffic{UpstreamRate: 1e6, DownstreamRate: 1e10},
 	}
 	switch config {
 	case "v1":
@@ -163,6 +165,7 @@ func (s street) furnish(t testing.TB, p plan) *house {
 		Gateway: upnp.Gateway{UUID: uuid, FriendlyName: "Router", Manufacturer: "igdd", ModelName: "igdd", Pinholes: true},
 		Port:    5555, IPv6: true, Versions: p.versions, Product: "Linux/6 UPnP/1.1 igdd/1", Desk: h.table, Log: quiet,
 		Uplink:  h.Uplink,
+		Traffic: func() Traffic { return p.traffic },
 		Packets: func(m *portmap.Mapping) (uint64, error) { return uint64(m.Internal.Port()) - 5000, nil },
 	})
 	h.server.subscriptions.dial = s.dialSubscriber

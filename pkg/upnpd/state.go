@@ -36,19 +36,19 @@ func (s state) value(name string) (value string, ok bool) {
 	case "WANAccessType":
 		return "Ethernet", true
 	case "Layer1UpstreamMaxBitRate":
-		return bitRate(s.uplink().UpstreamRate), true
+		return bitRate(s.Traffic().UpstreamRate), true
 	case "Layer1DownstreamMaxBitRate":
-		return bitRate(s.uplink().DownstreamRate), true
+		return bitRate(s.Traffic().DownstreamRate), true
 	case "PhysicalLinkStatus":
 		return s.linkStatus(), true
 	case "TotalBytesSent":
-		return counter(s.uplink().BytesSent), true
+		return counter(s.Traffic().BytesSent), true
 	case "TotalBytesReceived":
-		return counter(s.uplink().BytesReceived), true
+		return counter(s.Traffic().BytesReceived), true
 	case "TotalPacketsSent":
-		return counter(s.uplink().PacketsSent), true
+		return counter(s.Traffic().PacketsSent), true
 	case "TotalPacketsReceived":
-		return counter(s.uplink().PacketsReceived), true
+		return counter(s.Traffic().PacketsReceived), true
 
 	case "ConnectionType", "PossibleConnectionTypes":
 		return routed, true
