@@ -14,7 +14,7 @@ need_go
 box=$(mktemp -d) || exit 1
 trap 'rm -rf "$box"' EXIT
 for folder in one another/place; do
-  git clone -q "$repo" "$box/$folder" &&
-    said=$(GOCACHE="$box/$folder.cache" "$box/$folder/scripts/build.sh" "$@" 2>&1) || die "$said"
+  git clone -q "$repo" "$box/$folder" || exit 1
+  said=$(GOCACHE="$box/$folder.cache" "$box/$folder/scripts/build.sh" "$@" 2>&1) || die "$said"
 done
 diff -r "$box/one/dist" "$box/another/place/dist" || die 'the builds differ'
