@@ -22,6 +22,9 @@ func (d *desk) close(req *Request) Answer {
 		d.drop(m, req.gives)
 		a.Closed++
 	}
+	if a.Closed > 0 && req.Internal.Port() != 0 {
+		return Answer{Closed: a.Closed} // what others hold on that target is no concern
+	}
 	return a
 }
 

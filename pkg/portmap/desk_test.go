@@ -174,6 +174,13 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, host, TCP, 0, 0, closing), closed(1)},
 			{ask(NATPMP, peer, UDP, 0, 0, closing), closed(1)},
 		}},
+		{name: "a delete is not spoilt by what others hold on the target", steps: []step{
+			{ask(UPnP, host, TCP, 8000, 8000), ok(8000)},
+			{ask(NATPMP, host, TCP, 8000, 0), ok(8000)},
+			{ask(UPnP, host, TCP, 8000, 8001), ok(8001)},
+			{ask(NATPMP, host, TCP, 8000, 0, closing), closed(1)},
+			{ask(NATPMP, host, TCP, 8000, 0, closing), no(NotAuthorized)},
+		}},
 		{name: "delete all that meets another protocol's claim deletes the rest", steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(PCP, host, UDP, 40001, 0), ok(40001)},

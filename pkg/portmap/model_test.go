@@ -309,6 +309,9 @@ func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
 		m.release(e, ours)
 		closed++
 	}
+	if closed > 0 && req.Internal.Port() != 0 {
+		r = portmap.Granted
+	}
 	return r, closed
 }
 
