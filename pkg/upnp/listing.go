@@ -62,6 +62,6 @@ func (l *Listing) Len() int { return len(l.entries) }
 
 // String returns the document.
 func (l *Listing) String() string {
-	return `<?xml version="1.0"?>` + "\n" + `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">` +
+	return `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">` +
 		string(l.entries) + "</p:PortMappingList>"
 }

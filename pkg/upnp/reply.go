@@ -19,11 +19,22 @@ func (c *Call) AppendReply(b []byte, results ...string) []byte {
 	b = append(b, c.asked...)
 	b = append(b, `">`...)
 	for i, result := range results {
-		b = appendElement(b, c.Out[i].Name, result)
+		b = c.Out[i].appendResult(b, result)
 	}
 	b = append(b, "</u:"...)
 	b = append(b, c.Name...)
 	return append(b, "Response>"+envelopeEnd...)
+}
+
+// appendResult words a result. A document goes as it is: miniupnpc does not see
+// through escapes there, and Listing leaves nothing that would end the section.
+func (a Argument) appendResult(b []byte, result string) []byte {
+	if a.Variable != portListing {
+		return appendElement(b, a.Name, result)
+	}
+	b = append(appendStart(b, a.Name), "<![CDATA["...)
+	b = append(b, result...)
+	return appendEnd(append(b, "]]>"...), a.Name)
 }
 
 // Append words the fault as the answer to a call (UDA 1.1, section 3.2.5).

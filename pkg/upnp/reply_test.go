@@ -21,6 +21,25 @@ func TestAppendReply(t *testing.T) {
 	}
 }
 
+// TestReplyWithListing wants the listing legible to those who search the reply
+// for it, and to those who parse.
+func TestReplyWithListing(t *testing.T) {
+	var l Listing
+	l.Add(PortMapping{"", 4000, "TCP", 5000, "192.168.1.2", true, "]]>&", 3600})
+	c := Call{Action: wanIPConnection.action("GetListOfPortMappings", V2), asked: wanIPConnection.Type(V2)}
+	reply := c.AppendReply(nil, l.String())
+	if !strings.Contains(string(reply), "<NewPortListing><![CDATA[<p:PortMappingList ") {
+		t.Errorf("reply %s", reply)
+	}
+	root, err := parseXML(reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := root.children[0].children[0].child("", "NewPortListing"); got == nil || got.text != l.String() {
+		t.Errorf("reply %s, read as %v", reply, got)
+	}
+}
+
 // TestFaults words every fault and compares code and text with the standard's
 // tables.
 func TestFaults(t *testing.T) {
@@ -81,7 +100,7 @@ func TestListing(t *testing.T) {
 	var l Listing
 	l.Add(PortMapping{"", 4000, "TCP", 5000, "192.168.1.2", true, "</p:x>&", 3600})
 	l.Add(PortMapping{"192.0.2.1", 4001, "UDP", 4001, "192.168.1.3", false, "", 0})
-	want := `<?xml version="1.0"?>` + "\n" + `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">` +
+	want := `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">` +
 		"<p:PortMappingEntry><p:NewRemoteHost></p:NewRemoteHost><p:NewExternalPort>4000</p:NewExternalPort><p:NewProtocol>TCP</p:NewProtocol>" +
 		"<p:NewInternalPort>5000</p:NewInternalPort><p:NewInternalClient>192.168.1.2</p:NewInternalClient><p:NewEnabled>1</p:NewEnabled>" +
 		"<p:NewDescription>&lt;/p:x&gt;&amp;</p:NewDescription><p:NewLeaseTime>3600</p:NewLeaseTime></p:PortMappingEntry>" +
