@@ -109,14 +109,22 @@ func TestUPnPVectors(t *testing.T) {
 			configs[v.Config] = append(configs[v.Config], v)
 		}
 	}
+	common := newUPnPRig(t, "")
 	for config, list := range configs {
 		t.Run(config, func(t *testing.T) {
-			r := newUPnPRig(t, config)
+			r := common
+			if strings.HasPrefix(config, "wan_") {
+				r = newUPnPRig(t, config)
+			}
 			path := "/rootDesc2.xml"
 			if config == "v1" {
 				path = "/rootDesc.xml"
 			}
 			r.start(t, upnpConf(config)...)
+			defer func() {
+				r.stop(t, syscall.SIGTERM)
+				r.forget(t)
+			}()
 			for _, d := range file.Documents {
 				if d.Config == config {
 					t.Run(d.ID, func(t *testing.T) { d.Play(t, r.gateway(t, path), file.Services) })
