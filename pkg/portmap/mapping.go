@@ -78,34 +78,6 @@ func (k Key) String() string {
 	return fmt.Sprintf("%d/%v", k.External, k.Protocol)
 }
 
-// Claim is one protocol's hold on a mapping. The mapping lives while a claim
-// lives, so that a delete by one protocol never takes what another still holds.
-type Claim struct {
-	Origin      Origin
-	Expires     time.Time // carries the monotonic clock; zero: never
-	Nonce       Nonce     // meaningful when Bound
-	Bound       bool      // the claim is renewed and deleted only with Nonce
-	Filters     []Filter  // empty: every remote peer
-	Description string
-	Disabled    bool   // UPnP NewEnabled=0: held, but not forwarded
-	ID          uint16 // WANIPv6FirewallControl UniqueID; 0: none
-	Contact     any    // where the server that took the request answered; never stored
-	// Remote makes it PCP's PEER: the external port is for packets from
-	// Internal to this host and port, and nobody is let in (RFC 6887, section
-	// 12). Invalid: a claim that lets others in.
-	Remote netip.AddrPort
-}
-
-// Outbound reports whether the claim is for packets to one remote peer alone.
-func (c Claim) Outbound() bool { return c.Remote.IsValid() }
-
-// same reports whether c and o are the same hold, perhaps with other terms:
-// one claim per protocol, but UPnP pinholes each have their own by UniqueID
-// and PCP's outbound claims by remote peer.
-func (c Claim) same(o Claim) bool {
-	return c.Origin == o.Origin && c.ID == o.ID && c.Remote == o.Remote
-}
-
 // Mapping is one open door. Values are immutable once the Table holds them.
 type Mapping struct {
 	Key

@@ -1,20 +1,6 @@
 package portmap
 
-import (
-	"fmt"
-	"net/netip"
-	"slices"
-	"time"
-)
-
-// maxClaims bounds the claims on one mapping: UPnP's pinholes to one target
-// and PCP's flows from one port.
-const maxClaims = 64
-
-// forIPv6 is how many times more mappings an IPv6 address may have than an IPv4
-// one: clients open ports for each of their addresses, and those of old ones
-// end by expiry alone.
-const forIPv6 = 4
+import "slices"
 
 // open creates or renews a mapping.
 func (d *desk) open(req *Request) Answer {
@@ -90,57 +76,6 @@ func (d *desk) existing(req *Request) (*Mapping, Refusal) {
 		return m, d.joins(m, req)
 	}
 	return nil, Granted
-}
-
-// existingOutbound is existing for PEER: the mapping that has the flow already,
-// else one of the same target, whose port the flow shares.
-func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
-	var shared *Mapping
-	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
-		if c, ok := m.claim(PCP, req.Remote); ok {
-			if !req.proves(m, c) {
-				return m, NotAuthorized
-			}
-			return m, Granted
-		}
-		if shared == nil || m.External == req.External {
-			shared = m
-		}
-	}
-	switch {
-	case shared == nil:
-		return nil, Granted
-	case req.flows && req.External != shared.External:
-		return nil, Granted // it goes on by its own port
-	case req.exact() && req.External != shared.outside().Port(), d.elsewhere(req):
-		return shared, Conflict
-	}
-	return shared, Granted
-}
-
-// follow returns a PEER request with the port that the flow has already, if
-// there is one, whatever was suggested (RFC 6887, section 12.3).
-func (d *desk) follow(req *Request) *Request {
-	if d.flowPort == nil || req.Internal.Addr().Is6() {
-		return req
-	}
-	port, known := d.flowPort(req.Protocol, req.Internal, req.Remote)
-	if !known {
-		return req
-	}
-	n := *req
-	n.External, n.At, n.flows = port, netip.Addr{}, true
-	return &n
-}
-
-// elsewhere reports whether PEER wants an external address that its mapping
-// cannot have.
-func (d *desk) elsewhere(req *Request) bool {
-	ours := d.around.External
-	if req.Internal.Addr().Is6() {
-		ours = req.Internal.Addr()
-	}
-	return req.At.IsValid() && req.At != ours
 }
 
 // joins reports whether the request may hold on to m, which leads where it asks.
@@ -227,62 +162,6 @@ func (d *desk) grant(before *Mapping, m Mapping, req *Request) Answer {
 	return Answer{Mapping: after, Lifetime: lifetime, ID: claim.ID}
 }
 
-// asks returns the lifetime that the request is about. PEER asks with 0 how
-// long the flow's port is kept (RFC 6887, section 15); to others 0 is for ever.
-func (req *Request) asks() time.Duration {
-	if req.Remote.IsValid() {
-		return max(req.Lifetime, time.Second)
-	}
-	return req.Lifetime
-}
-
-// claim returns what the request wants to hold, without its end.
-func (req *Request) claim() Claim {
-	return Claim{
-		Origin:      req.Origin,
-		Remote:      req.Remote,
-		Nonce:       req.Nonce,
-		Bound:       req.Origin == PCP,
-		Filters:     req.Filters,
-		Description: req.Description,
-		Disabled:    req.Disabled,
-		Contact:     req.Contact,
-	}
-}
-
-// amend carries over what the request leaves of held, a claim on m, as it was. An outbound claim
-// never ends sooner than it would have, nor does one that was renewed without
-// its nonce.
-func (c *Claim) amend(m *Mapping, held Claim, req *Request) {
-	stranger := !req.proves(m, held)
-	if stranger {
-		c.Nonce = held.Nonce
-	}
-	if (stranger || c.Outbound()) && (held.Expires.IsZero() || held.Expires.After(c.Expires)) {
-		c.Expires = held.Expires
-	}
-	if req.KeepDescription {
-		c.Description = held.Description
-	}
-	if req.KeepFilters {
-		c.Filters = merge(held.Filters, req.Filters)
-	}
-}
-
-// merge returns held with what more adds to it.
-func merge(held, more []Filter) []Filter {
-	if len(more) == 0 {
-		return held
-	}
-	all := slices.Clone(held)
-	for _, f := range more {
-		if !slices.Contains(all, f) {
-			all = append(all, f)
-		}
-	}
-	return all
-}
-
 // pinholeID returns the UniqueID of UPnP's pinhole for these remote peers: the
 // same five-tuple keeps its own, others get the next one that is free, or 0
 // when there is none.
@@ -299,50 +178,4 @@ func (d *desk) pinholeID(m *Mapping, filters []Filter) uint16 {
 		d.lastID++
 	}
 	return d.lastID
-}
-
-// name is the text of a claim whose protocol gave it none, in the form that
-// lease files have always shown.
-func (c *Claim) name(external uint16, p Protocol) string {
-	what := c.Origin.String()
-	switch {
-	case c.Outbound():
-		what = "PCP PEER"
-	case c.Origin == PCP:
-		what = "PCP MAP"
-	}
-	return fmt.Sprintf("%s %d %v", what, external, p)
-}
-
-// quota judges a request for a new mapping.
-func (d *desk) quota(req *Request) Refusal {
-	p, host := d.policy, req.Internal.Addr()
-	perHost := p.MaxPerHost
-	if host.Is6() {
-		perHost *= forIPv6
-	}
-	switch {
-	case p.MaxTotal > 0 && len(d.book.byKey) >= p.MaxTotal:
-		return TableFull
-	case perHost > 0 && len(d.book.byHost[host]) >= perHost:
-		return QuotaExceeded
-	case p.MaxPerLAN > 0 && d.onLAN(req) >= p.MaxPerLAN:
-		return TableFull
-	}
-	return Granted
-}
-
-// onLAN counts the mappings of all hosts of the target's network.
-func (d *desk) onLAN(req *Request) int {
-	lan, ok := d.around.lan(req.Internal.Addr())
-	if !ok {
-		return 0
-	}
-	n := 0
-	for host, list := range d.book.byHost {
-		if lan.Contains(host) {
-			n += len(list)
-		}
-	}
-	return n
 }

@@ -62,7 +62,8 @@ func (t *Table) judge(moved bool) {
 }
 
 // Withdraw closes the mappings that which names, whoever holds them, and
-// returns how many they were. The others' clients hear nothing of it.
+// returns how many they were. The other clients hear nothing of it. The
+// function is called on the table's goroutine.
 func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed int, err error) {
 	err = t.on(ctx, func() {
 		t.desk.begin()

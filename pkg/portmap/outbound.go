@@ -1,0 +1,66 @@
+package portmap
+
+import (
+	"net/netip"
+	"time"
+)
+
+// existingOutbound is existing for PEER: the mapping that has the flow already,
+// else one of the same target, whose port the flow shares.
+func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
+	var shared *Mapping
+	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
+		if c, ok := m.claim(PCP, req.Remote); ok {
+			if !req.proves(m, c) {
+				return m, NotAuthorized
+			}
+			return m, Granted
+		}
+		if shared == nil || m.External == req.External {
+			shared = m
+		}
+	}
+	switch {
+	case shared == nil:
+		return nil, Granted
+	case req.flows && req.External != shared.External:
+		return nil, Granted // it goes on by its own port
+	case req.exact() && req.External != shared.outside().Port(), d.elsewhere(req):
+		return shared, Conflict
+	}
+	return shared, Granted
+}
+
+// follow returns a PEER request with the port that the flow has already, if
+// there is one, whatever was suggested (RFC 6887, section 12.3).
+func (d *desk) follow(req *Request) *Request {
+	if d.flowPort == nil || req.Internal.Addr().Is6() {
+		return req
+	}
+	port, known := d.flowPort(req.Protocol, req.Internal, req.Remote)
+	if !known {
+		return req
+	}
+	n := *req
+	n.External, n.At, n.flows = port, netip.Addr{}, true
+	return &n
+}
+
+// elsewhere reports whether PEER wants an external address that its mapping
+// cannot have.
+func (d *desk) elsewhere(req *Request) bool {
+	ours := d.around.External
+	if req.Internal.Addr().Is6() {
+		ours = req.Internal.Addr()
+	}
+	return req.At.IsValid() && req.At != ours
+}
+
+// asks returns the lifetime that the request is about. PEER asks with 0 how
+// long the flow's port is kept (RFC 6887, section 15); to others 0 is for ever.
+func (req *Request) asks() time.Duration {
+	if req.Remote.IsValid() {
+		return max(req.Lifetime, time.Second)
+	}
+	return req.Lifetime
+}
