@@ -83,16 +83,17 @@ func (s *Store) end(snap *snapshot, err error) {
 	if s.retry > 0 {
 		s.notice("mappings are written down again")
 	}
-	s.trouble, s.retry = nil, 0
+	s.trouble, s.retry, s.told = nil, 0, false
 	if due := s.due; !due.IsZero() {
 		s.due = time.Time{}
 		s.writeBy(due)
 	}
 }
 
-// backOff sets the next attempt after one that failed, and says so once.
+// backOff sets the next attempt after one that failed, and says so once, unless
+// who saves has heard it.
 func (s *Store) backOff(now time.Time) {
-	if s.retry == 0 {
+	if s.retry == 0 && !s.told {
 		s.Log.Error("mappings work but cannot be written down, a restart would forget the newest; will try again",
 			"path", s.Path, "err", s.trouble)
 	}

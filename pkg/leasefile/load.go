@@ -96,6 +96,7 @@ func (s *Store) restore(target string, book *ledger, file leaseFile, readable bo
 	mappings := s.revive(records, now)
 	if ours && book.intact() && now.agrees(s.now()) && s.resume(target+private, book) == nil {
 		s.expect(records, mappings)
+		s.behind = book.ahead
 	} else {
 		s.stale = book.found || file.Size > 0
 	}

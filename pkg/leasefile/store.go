@@ -72,6 +72,7 @@ type Store struct {
 	mu      sync.Mutex // guards all below
 	held    map[portmap.Key]*portmap.Mapping
 	loaded  map[portmap.Key]*portmap.Mapping // what the private file holds, until the first Save
+	behind  bool                             // the lease file lacks some of that
 	settled bool                             // the first Save has been
 	journal *journal                         // nil: there is no private file that can go on
 	lease   fingerprint                      // of the lease file on disk
@@ -84,6 +85,7 @@ type Store struct {
 	rested  time.Time     // and not before that
 	retry   time.Duration // the wait after trouble; 0: the last writing went well
 	trouble error         // what keeps the files from being written
+	told    bool          // Save has returned it
 }
 
 // New returns a store. Load comes first, then Save at any time; Run brings
@@ -127,6 +129,9 @@ func (s *Store) Save(changes []portmap.Change) error {
 	now := s.now()
 	texts, tooLong := s.note(changes, now)
 	changed := len(texts) > 0 || s.stale && !s.settled
+	if s.behind && !s.settled {
+		s.writeBy(now.mono)
+	}
 	s.settled = true
 	if !changed {
 		return tooLong
@@ -137,7 +142,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 	s.plan(changes, now.mono)
 	err := s.record(texts, now)
 	if err != nil {
-		s.stale, s.trouble = true, err
+		s.stale, s.trouble, s.told = true, err, true
 		s.writeBy(now.mono)
 		err = fmt.Errorf("leasefile: save %s: %w", s.Path, err)
 	}

@@ -377,6 +377,21 @@ func TestRestartWritesNothing(t *testing.T) {
 	}
 }
 
+// TestCatchesUp has the lease file show, after a crash, what only the private
+// file knew, though nobody changes anything.
+func TestCatchesUp(t *testing.T) {
+	path, claim := leasePath(t), portmap.Claim{Origin: portmap.UPnP}
+	s := opened(t, path)
+	save(t, s, additions(forward(1, claim))...)
+	checkpoint(t, s)
+	save(t, s, additions(forward(2, claim))...)
+
+	checkpoint(t, opened(t, path))
+	if n := strings.Count(read(t, path), "\n"); n != 2 {
+		t.Errorf("lease file has %d lines, want 2", n)
+	}
+}
+
 // TestTooManyFilters keeps a mapping out of both files rather than keep it
 // without what restricts it.
 func TestTooManyFilters(t *testing.T) {
