@@ -1,0 +1,282 @@
+package daemon_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"igdd/pkg/control"
+	"igdd/pkg/natpmp"
+	"igdd/pkg/netlab"
+)
+
+var kills = flag.Int("kills", 20, "how often TestKilledUnderLoad kills the daemon")
+
+// promise is what a client may rely on for one port.
+type promise struct {
+	open    bool // by the last answer
+	unknown bool // a request about it has had no answer yet
+}
+
+// crowd is a number of clients that open and close ports.
+type crowd struct {
+	r      *rig
+	mu     sync.Mutex
+	ports  map[uint16]promise
+	served int // requests that have been answered
+}
+
+// newCrowd makes clients that do nothing yet.
+func newCrowd(r *rig) *crowd { return &crowd{r: r, ports: make(map[uint16]promise)} }
+
+// Each member of a crowd has so many ports of its own.
+const (
+	members   = 4
+	territory = 40
+)
+
+// ask has everybody ask until stop is closed, and waits for them.
+func (c *crowd) ask(t testing.TB, stop <-chan struct{}) {
+	var all sync.WaitGroup
+	for i := range uint16(members) {
+		socket := c.r.socket(t)
+		all.Go(func() {
+			defer socket.Close()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					c.request(socket, 10000+i*territory+rand.N[uint16](territory))
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// request opens or closes a port that nothing is unknown of, and notes what is
+// answered.
+func (c *crowd) request(socket *net.UDPConn, port uint16) {
+	c.mu.Lock()
+	was := c.ports[port]
+	c.ports[port] = promise{open: was.open, unknown: true}
+	c.mu.Unlock()
+	if was.unknown {
+		return
+	}
+	req := mapping(natpmp.MapTCP, port, port, time.Hour)
+	if was.open && rand.N(3) == 0 {
+		req = mapping(natpmp.MapTCP, port, 0, 0)
+	}
+	resp, ok := ask(socket, req)
+	if !ok {
+		return
+	}
+	if resp.Result == natpmp.Success {
+		was.open = req.Lifetime > 0
+	}
+	c.mu.Lock()
+	c.ports[port] = was
+	c.served++
+	c.mu.Unlock()
+}
+
+// ask sends one request and returns the answer to it, if there is one soon.
+func ask(socket *net.UDPConn, req natpmp.Request) (natpmp.Response, bool) {
+	socket.WriteToUDPAddrPort(req.Append(nil), netip.AddrPortFrom(netlab.RouterLAN.Addr(), 5351))
+	socket.SetReadDeadline(time.Now().Add(hush))
+	b := make([]byte, 64)
+	for {
+		n, err := socket.Read(b)
+		if err != nil {
+			return natpmp.Response{}, false
+		}
+		resp, err := natpmp.ParseResponse(b[:n])
+		if err == nil && resp.InternalPort == req.InternalPort {
+			return resp, true
+		}
+	}
+}
+
+// check demands that kernel, table and file agree, and keep the promises. What
+// was unknown is known then.
+func (c *crowd) check(t testing.TB) {
+	t.Helper()
+	var views map[string][]uint16
+	defer func() {
+		if t.Failed() {
+			t.Logf("open ports: %v", views)
+		}
+	}()
+	await(t, "kernel, table and file to agree", func() bool {
+		views = c.r.views(t)
+		return slices.Equal(views["nat"], views["table"]) && slices.Equal(views["nat"], views["filter"]) && slices.Equal(views["nat"], views["file"])
+	})
+	for port, p := range c.ports {
+		_, open := slices.BinarySearch(views["nat"], port)
+		if !p.unknown && open != p.open {
+			t.Errorf("port %d: open is %v, and answered was %v", port, open, p.open)
+		}
+		c.ports[port] = promise{open: open}
+	}
+	for _, port := range views["nat"] {
+		if _, asked := c.ports[port]; !asked {
+			t.Errorf("port %d is open and nobody asked for it", port)
+		}
+	}
+}
+
+// digits finds the port in a rule of either chain.
+var digits = regexp.MustCompile(`--dport (\d+)`)
+
+// views returns the open ports, sorted, as each place has them.
+func (r *rig) views(t testing.TB) map[string][]uint16 {
+	t.Helper()
+	views := make(map[string][]uint16)
+	note := func(where, port string) {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			t.Fatalf("%s: port %q", where, port)
+		}
+		views[where] = append(views[where], uint16(n))
+	}
+	for _, table := range []string{"nat", "filter"} {
+		for _, rule := range r.rulesOf(t, table, "MINIUPNPD") {
+			note(table, digits.FindStringSubmatch(rule)[1])
+		}
+	}
+	for _, line := range r.leases(t) {
+		if line != "" {
+			note("file", strings.Split(line, ":")[1])
+		}
+	}
+	var list []control.Entry
+	text, _ := r.ctl(t, "list", "--json")
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	for _, e := range list {
+		note("table", fmt.Sprint(e.ExternalPort))
+	}
+	for _, where := range slices.Collect(maps.Keys(views)) {
+		slices.Sort(views[where])
+	}
+	return views
+}
+
+// TestKilledUnderLoad ends the daemon at any instant while clients ask. What
+// they were answered holds after the next start: SIGKILL loses nothing that
+// was answered (see package leasefile), and neither does the restart from the
+// status page, which is stop, new settings, start (AST-111).
+func TestKilledUnderLoad(t *testing.T) {
+	for _, tt := range []struct {
+		what    string
+		variant string
+		signal  syscall.Signal
+		times   int
+	}{
+		{"killed, legacy", "legacy", syscall.SIGKILL, *kills / 2},
+		{"killed, nft", "nft", syscall.SIGKILL, *kills - *kills/2},
+		{"restarted by the status page", "legacy", syscall.SIGTERM, 5},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			r := newRig(t, tt.variant, netlab.Layout{})
+			r.start(t)
+			c := newCrowd(r)
+			var slowest time.Duration
+			for range tt.times {
+				stop := make(chan struct{})
+				go func() {
+					defer close(stop)
+					time.Sleep(rand.N(400 * time.Millisecond)) // any instant
+					pid := r.pid()
+					r.kill(tt.signal)
+					for alive(pid) {
+						time.Sleep(time.Millisecond)
+					}
+				}()
+				c.ask(t, stop)
+				r.configure(t)
+				began := time.Now()
+				if out, err := r.launch(); err != nil {
+					t.Fatalf("does not start again: %v: %s", err, out)
+				}
+				slowest = max(slowest, time.Since(began))
+				c.check(t)
+			}
+			t.Logf("%d ends, %d answers kept; the slowest start took %v", tt.times, c.served, slowest.Round(time.Millisecond))
+			r.stop(t, syscall.SIGTERM)
+			if left := r.chains(t); left != "" {
+				t.Errorf("left behind in the end:\n%s", left)
+			}
+		})
+	}
+}
+
+// TestNoRoomForLeases fills the disk, and then has one that is read-only. The
+// service goes on, says so once, and writes as soon as it can.
+func TestNoRoomForLeases(t *testing.T) {
+	for _, tt := range []struct {
+		what        string
+		take, clear func(disk string) error
+	}{
+		{"full",
+			func(disk string) error {
+				err := os.WriteFile(disk+"/other", make([]byte, 1<<20), 0o644)
+				if err == nil {
+					return fmt.Errorf("the disk is too large to fill")
+				}
+				return nil
+			},
+			func(disk string) error { return os.Remove(disk + "/other") },
+		},
+		{"read-only",
+			func(disk string) error { return os.Chmod(disk, 0o555) }, // root has no rights beyond that
+			func(disk string) error { return os.Chmod(disk, 0o755) },
+		},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			r := newRig(t, "legacy", netlab.Layout{})
+			disk := r.path("disk")
+			if err := os.Mkdir(disk, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+			if err := tt.take(disk); err != nil {
+				t.Fatal(err)
+			}
+			r.foreground(t, "lease_file="+disk+"/upnp.leases")
+			for port := uint16(4000); port < 4100; port++ {
+				r.grant(t, mapping(natpmp.MapTCP, port, port, time.Hour))
+			}
+			await(t, "word of it", func() bool { return strings.Contains(r.log(t), "level=ERROR") })
+			if err := tt.clear(disk); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "all leases to be written", func() bool {
+				text, _ := os.ReadFile(disk + "/upnp.leases")
+				return strings.Count(string(text), "\n") == 100
+			})
+			if n := strings.Count(r.log(t), "level=ERROR"); n != 1 {
+				t.Errorf("%d lines about it, want one:\n%s", n, r.log(t))
+			}
+		})
+	}
+}
