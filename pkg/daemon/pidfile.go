@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -71,8 +72,11 @@ func readPID(f *os.File) int {
 }
 
 // running reports whether pid is a living process called miniupnpd: a number
-// that was given to another program since does not block the start.
+// that was given to another program since does not block the start. A process
+// that has ended and waits for its parent has no executable any more.
 func running(pid int) bool {
-	comm, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
-	return pid > 0 && err == nil && strings.TrimSpace(string(comm)) == "miniupnpd"
+	process := filepath.Join("/proc", strconv.Itoa(pid))
+	_, ended := os.Readlink(filepath.Join(process, "exe"))
+	comm, err := os.ReadFile(filepath.Join(process, "comm"))
+	return pid > 0 && err == nil && !errors.Is(ended, fs.ErrNotExist) && strings.TrimSpace(string(comm)) == "miniupnpd"
 }
