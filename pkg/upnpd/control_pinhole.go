@@ -2,7 +2,6 @@ package upnpd
 
 import (
 	"net/netip"
-	"strconv"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -15,8 +14,6 @@ const (
 	wildCardProtocol = 65535
 	longestPinhole   = 86400 * time.Second
 )
-
-func decimal16(n uint16) string { return strconv.Itoa(int(n)) }
 
 // addPinhole lets the outside reach an inside address and port.
 func addPinhole(i *invocation) ([]string, error) {

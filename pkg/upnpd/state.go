@@ -125,3 +125,6 @@ func bitRate(r uint64) string { return strconv.FormatUint(min(r, math.MaxUint32)
 // counter words a counter as ui4, which rolls over (WANCommonInterfaceConfig:1,
 // section 2.2.8): clients subtract.
 func counter(n uint64) string { return strconv.FormatUint(uint64(uint32(n)), 10) }
+
+// decimal16 words a port or a UniqueID.
+func decimal16(n uint16) string { return strconv.Itoa(int(n)) }
