@@ -106,8 +106,8 @@ reached() {
   answers tcp 40080 && answers udp 40090 && answers tcp 40081
 }
 
-# crowd makes 1000 mappings by NAT-PMP. A burst may be too much for a small
-# machine: what is asked again is only renewed.
+# crowd makes 1000 mappings by NAT-PMP, fifty at a time. That may still be too
+# fast for a small machine: what is asked again is only renewed.
 crowd() {
   # shellcheck disable=SC2059 # the format is the octets
   printf "$(awk 'BEGIN {
@@ -116,11 +116,20 @@ crowd() {
         int((10000 + i) / 256), (10000 + i) % 256, int((20000 + i) / 256), (20000 + i) % 256
   }')" >"$box/requests"
   tries=0
-  until [ "$(guest 'grep -c "^TCP:2[0-9]*:192.168.50.10:1[0-9]*:" /mnt/kd/upnp.leases')" = 1000 ]; do
-    [ $((tries += 1)) -le 50 ] || return 1
-    on lan socat -u -b 12 - UDP4:192.168.50.1:5351 <"$box/requests"
+  until [ "$(crowd_size)" = 1000 ]; do
+    if [ $((tries += 1)) -gt 50 ]; then
+      echo "$(crowd_size) mappings"
+      return 1
+    fi
+    for part in $(seq 0 19); do
+      dd "if=$box/requests" bs=600 count=1 "skip=$part" status=none | on lan socat -u -b 12 - UDP4:192.168.50.1:5351
+    done
     sleep 1
   done
+}
+
+crowd_size() {
+  guest 'grep -c "^TCP:2[0-9]*:192.168.50.10:1[0-9]*:" /mnt/kd/upnp.leases'
 }
 
 # memory prints the daemon's resident memory in kB.
