@@ -35,6 +35,12 @@ func (l *life) run() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.first {
+		if err := confine(l.config, l.log); err != nil {
+			d.TakeDownChains()
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var unready error

@@ -96,9 +96,6 @@ func serve(c *config.Config, args []string, up *parent) error {
 		return err
 	}
 	defer pid.Remove()
-	if err := confine(c, log); err != nil {
-		return err
-	}
 	signals := listenForSignals()
 	for first := true; c != nil && err == nil; first = false {
 		for _, w := range c.Warnings {
@@ -113,16 +110,15 @@ func serve(c *config.Config, args []string, up *parent) error {
 	return err
 }
 
-// confine gives up the rights that the daemon does not need.
+// confine gives up the rights that the daemon does not need. The first look at
+// the firewall comes before: it may have to load the kernel's modules.
 func confine(c *config.Config, log *slog.Logger) error {
 	if !c.Sandbox {
 		return nil
 	}
 	filtered, err := sandbox.Enter()
 	if err != nil {
-		err = fmt.Errorf("%w; UPNP_SANDBOX=no (sandbox=no) does without", err)
-		log.Error(err.Error())
-		return err
+		return fmt.Errorf("%w; UPNP_SANDBOX=no (sandbox=no) does without", err)
 	}
 	log.Debug("rights are given up", "seccomp", filtered)
 	return nil
