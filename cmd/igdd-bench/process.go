@@ -87,9 +87,13 @@ func (l *lab) writeFiles(found leases) error {
 		}
 		lines = append(lines, i.line(expires)...)
 	}
+	settings := fmt.Appendf(nil, conf, l.leaseFile())
+	if found.present > quota {
+		settings = append(settings, "max_total=20000\n"...)
+	}
 	return errors.Join(
 		os.WriteFile(l.leaseFile(), lines, 0o644),
-		os.WriteFile(l.confFile(), fmt.Appendf(nil, conf, l.leaseFile()), 0o644))
+		os.WriteFile(l.confFile(), settings, 0o644))
 }
 
 // ready reports whether n mappings are in force and clients are answered.
