@@ -116,7 +116,8 @@ func (t *Table) instruct() error {
 		return nil
 	}
 	t.desk.undo(0)
-	if now := time.Now(); t.repair.allowed(now).After(now) || t.sync() != nil {
+	now := time.Now()
+	if t.repair.ask(now); !t.repair.isDue(now) || t.sync() != nil {
 		return err
 	}
 	if again := t.Firewall.Apply(changes); again != nil {

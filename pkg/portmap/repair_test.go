@@ -95,6 +95,24 @@ func TestRequestThatTheFirewallRefusesStopsNobody(t *testing.T) {
 	b.agree(t, 100)
 }
 
+func TestFlushAmongBadRequestsIsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := client(9)
+		b := newBench(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
+			return c.After != nil && c.After.Internal.Addr() == bad
+		}}, &portmaptest.Store{})
+		b.grant(t, open(client(0), 40000, time.Hour))
+		for range 50 {
+			b.Do(context.Background(), open(bad, 40000, time.Hour))
+		}
+		b.firewall.Flush() // and nobody tells
+		b.Do(context.Background(), open(bad, 40000, time.Hour))
+		time.Sleep(2 * time.Minute)
+		b.agree(t, 1)
+		b.stop()
+	})
+}
+
 func TestWithdrawAndVeto(t *testing.T) {
 	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	for i := range 4 {
