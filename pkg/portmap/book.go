@@ -20,7 +20,7 @@ type book struct {
 	byID      map[uint16]*Mapping       // by a claim's UniqueID
 	byHost    map[netip.Addr][]*Mapping // by internal address, oldest first
 	order     []*Mapping                // by Serial
-	ports     []*Mapping                // those of order that have an external port
+	ports     []*Mapping                // those of order that let others in at an external port
 	taken     map[Protocol]*PortSet     // external ports in use
 	companion map[Protocol]*PortSet     // ports that NAT-PMP holds in the other protocol
 }
@@ -95,9 +95,11 @@ func (b *book) insert(m *Mapping) {
 	host := m.Internal.Addr()
 	b.byHost[host] = insertBySerial(b.byHost[host], m)
 	if m.External != 0 {
-		b.ports = insertBySerial(b.ports, m)
 		b.taken[m.Protocol].Add(m.External)
 		b.reserve(m)
+	}
+	if m.port() {
+		b.ports = insertBySerial(b.ports, m)
 	}
 }
 

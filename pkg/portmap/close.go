@@ -64,6 +64,7 @@ func (d *desk) closeByPort(req *Request) Answer {
 	a := Answer{Refusal: NotFound}
 	for _, m := range d.book.within(req.Protocol, PortRange{req.External, max(req.External, req.Last)}) {
 		switch c, held := m.Claim(req.Origin); {
+		case !m.Inbound(): // PCP's PEER is no entry of UPnP's
 		case (d.policy.Secure || req.Own) && m.Internal.Addr() != req.Client, !held:
 			if a.Closed == 0 {
 				a.Refusal, a.Mapping = NotAuthorized, m

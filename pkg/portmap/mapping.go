@@ -237,13 +237,17 @@ func (c Change) Inverse() Change { return Change{Before: c.After, After: c.Befor
 // renewal reports whether c changes nothing but the mapping's claims.
 func (c Change) renewal() bool {
 	return c.Before != nil && c.After != nil && c.Before.Key == c.After.Key &&
-		c.Before.Internal == c.After.Internal && c.Before.Serial == c.After.Serial
+		c.Before.Internal == c.After.Internal && c.Before.Serial == c.After.Serial &&
+		c.Before.Inbound() == c.After.Inbound()
 }
 
-// port reports whether c is about a port mapping, not a pinhole.
+// port reports whether c is about a port mapping, not a pinhole or a flow.
 func (c Change) port() bool {
-	return c.Before != nil && c.Before.External != 0 || c.After != nil && c.After.External != 0
+	return c.Before != nil && c.Before.port() || c.After != nil && c.After.port()
 }
+
+// port reports whether others are let in at an external port.
+func (m *Mapping) port() bool { return m.External != 0 && m.Inbound() }
 
 // Firewall makes the kernel agree with the table.
 type Firewall interface {

@@ -292,7 +292,7 @@ func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
 	if req.Origin == portmap.UPnP {
 		e := m.at(req.Protocol, req.External)
 		switch {
-		case e == nil:
+		case e == nil || !slices.ContainsFunc(e.holds, func(h hold) bool { return !h.remote.IsValid() }):
 			return portmap.NotFound, 0
 		case e.internal.Addr() != req.Client || !slices.ContainsFunc(e.holds, ours):
 			return portmap.NotAuthorized, 0

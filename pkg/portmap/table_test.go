@@ -354,6 +354,30 @@ func TestEpochRestartsWithTheAddressOnly(t *testing.T) {
 	})
 }
 
+func TestFlowsAreNoEntriesOfUPnP(t *testing.T) {
+	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	flow := open(client(0), 40000, time.Hour)
+	flow.Origin, flow.Remote = portmap.PCP, netip.MustParseAddrPort("9.9.9.9:443")
+	let := open(client(0), 40000, time.Hour)
+	gone := let
+	gone.Op, gone.External = portmap.Close, 0
+	b.grant(t, open(client(1), 40001, time.Hour))
+	for _, step := range []struct {
+		request portmap.Request
+		entries int
+		updates uint32
+	}{{flow, 1, 1}, {let, 2, 2}, {gone, 1, 3}, {flow, 1, 3}} {
+		b.grant(t, step.request)
+		if n, updates := b.Count(); n != step.entries || updates != step.updates {
+			t.Errorf("%d entries, %d updates, want %d, %d", n, updates, step.entries, step.updates)
+		}
+		b.agree(t, 2)
+	}
+	if m, ok := b.At(0); !ok || m.External != 40001 {
+		t.Errorf("the first entry is %v", m)
+	}
+}
+
 func TestReadersDoNotWaitForTheKernel(t *testing.T) {
 	hold := make(chan struct{})
 	b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
