@@ -235,7 +235,7 @@ func getSpecificPortMappingEntry(i *invocation) ([]string, error) {
 		return nil, err
 	}
 	m, ok := i.Desk.Lookup(portmap.Key{Protocol: i.protocol(), External: i.Port("NewExternalPort")})
-	if !ok || !slices.Equal(peers(m), filters) {
+	if !ok || !m.Inbound() || !slices.Equal(peers(m), filters) {
 		return nil, upnp.NoSuchEntry
 	}
 	return entry(m).Value(), nil
@@ -252,7 +252,7 @@ func getListOfPortMappings(i *invocation) ([]string, error) {
 	left := i.Number("NewNumberOfPorts") // 0 counts down from 2^32
 	protocol, all := i.protocol(), i.Flag("NewManage")
 	for _, m := range i.Desk.List() {
-		if m.External < first || m.External > last || m.Protocol != protocol || !all && m.Internal.Addr() != i.client {
+		if m.External < first || m.External > last || m.Protocol != protocol || !m.Inbound() || !all && m.Internal.Addr() != i.client {
 			continue
 		}
 		list.Add(entry(m))
