@@ -89,7 +89,7 @@ func (l *lab) writeFiles(found leases) error {
 	}
 	settings := fmt.Appendf(nil, conf, l.leaseFile())
 	if found.present > quota {
-		settings = append(settings, "max_total=20000\n"...)
+		settings = append(settings, "max_per_lan=16384\n"...)
 	}
 	return errors.Join(
 		os.WriteFile(l.leaseFile(), lines, 0o644),
