@@ -115,9 +115,11 @@ func (f *Firewall) Teardown() error {
 			b.add(c, c.remove(l)...)
 		}
 	}
-	if _, err := f.commit(b); err != nil {
-		errs = append(errs, err)
+	_, err = f.commit(b)
+	for c := range views {
+		c.ours = c.ours && err != nil
 	}
+	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("netfilter: remove chains: %w", err)
 	}
