@@ -222,6 +222,8 @@ func TestSkipped(t *testing.T) {
 		"force_igd_desc_v1=maybe":                   {`force_igd_desc_v1: "maybe" is none of`, nil},
 		"bootid=2147483648":                         {"not from 0", nil},
 		"friendly_name=a\x01b":                      {"control character", nil},
+		"notify_cmd=hook x":                         {"give the program's absolute path", nil},
+		"notify_cmd=/hook\x01":                      {"control character", nil},
 		"upnp_nat_chain=":                           {"no name of a chain", nil},
 		"upnp_nat_chain=-j":                         {"no name of a chain", nil},
 		"upnp_nat_chain=a b":                        {"no name of a chain", nil},

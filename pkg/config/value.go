@@ -66,6 +66,18 @@ func (v *text) Set(s string) error {
 
 func (v *text) String() string { return string(*v) }
 
+// command is a program and its arguments, or none if empty.
+type command string
+
+func (v *command) Set(s string) error {
+	if s != "" && !strings.HasPrefix(s, "/") {
+		return fmt.Errorf("%q is not called: give the program's absolute path", s)
+	}
+	return (*text)(v).Set(s)
+}
+
+func (v *command) String() string { return string(*v) }
+
 // device is the name of a network interface, or a pattern such as "ppp+", or
 // none if empty.
 type device string
