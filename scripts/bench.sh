@@ -49,8 +49,10 @@ machine() {
     "load $(cut -d ' ' -f 1 /proc/loadavg) before; igdd $(git -C "$repo" describe --tags --always --dirty 2>/dev/null)"
 }
 
-# clean_up removes every namespace of this run, with the processes in it.
+# clean_up removes every namespace of this run, with the processes in it. More
+# signals do not stop it.
 clean_up() {
+  trap '' INT TERM HUP
   for namespace in $(ip netns list | cut -d ' ' -f 1 | grep "^$lab-"); do
     ip netns pids "$namespace" | xargs -r kill -9 2>/dev/null
     ip netns delete "$namespace"

@@ -60,8 +60,8 @@ allow 1024-65535 192.168.50.0/24 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 `
 
-// quota is how many mappings igdd grants to one LAN unless it is told otherwise, in words
-// that miniupnpd does not know.
+// quota is how many mappings igdd grants to one LAN unless it is told otherwise,
+// in words that miniupnpd does not know.
 const quota = 8192
 
 // lab is a router and its Internet. This process is the LAN.
