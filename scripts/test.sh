@@ -45,7 +45,9 @@ need_root
 need_go
 need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox dash:dash bash:bash 'gcc:gcc libc6-dev' \
   natpmpc:natpmpc upnpc:miniupnpc php:php-cli xmllint:libxml2-utils gawk:gawk modprobe:kmod flock:util-linux ps:procps \
-  shellcheck:shellcheck
+  gssdp-discover:gupnp-tools shellcheck:shellcheck
+# A module is no program, so need finds none of its name.
+/usr/bin/python3 -c 'import miniupnpc' 2>/dev/null || need python3-miniupnpc:python3-miniupnpc
 cd "$repo" || exit 1
 step gofmt formatted
 step shellcheck shell_checked
