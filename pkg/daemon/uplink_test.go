@@ -217,6 +217,8 @@ func TestUplinkChanges(t *testing.T) {
 		{"it gets a private address", "-4 address flush dev wan0; address add 10.1.2.3/24 dev wan0", "10.1.2.3"},
 		{"it is deleted", "link del wan0", ""},
 		{"it is made anew", "link add wan0 type veth peer name far0; link set far0 up; link set wan0 up; address add 11.22.33.47/24 dev wan0", "11.22.33.47"},
+		{"it bounces", strings.Repeat("-4 address flush dev wan0; address add 11.22.33.48/24 dev wan0; ", 49) +
+			"-4 address flush dev wan0; address add 11.22.33.48/24 dev wan0", "11.22.33.48"},
 	} {
 		t.Run(step.what, func(t *testing.T) {
 			for len(group) > 0 {
@@ -301,6 +303,9 @@ func TestUplinksOfOtherKinds(t *testing.T) {
 		{"a pattern, dialled anew", []string{"ext_ifname=ppp+"},
 			"link set wan1 down; link set wan1 name ppp7; link set ppp7 up", "wan1", "22.33.44.55", "22.33.44.55",
 			"link set ppp7 down; link set ppp7 name ppp0; link set ppp0 up; address add 22.33.44.56/24 dev ppp0; address del 22.33.44.55/24 dev ppp0", "22.33.44.56"},
+		{"created after the start", []string{"ext_ifname=wan9"},
+			"link set wan1 down; link set wan1 name wan9; link set wan9 up", "wan1", "22.33.44.55", "22.33.44.55",
+			"link set wan9 down", ""},
 		{"private", nil,
 			"-4 address flush dev wan0; address add 192.168.99.2/24 dev wan0", "", "192.168.99.2", "192.168.99.2",
 			"-4 address flush dev wan0; address add 11.22.33.44/24 dev wan0", "11.22.33.44"},
