@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +46,7 @@ func (s *Server) Listen(lan LAN) (*Listener, error) {
 	switch {
 	case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EADDRNOTAVAIL):
 	case err != nil:
-		four.Close()
+		l.close()
 		return nil, fmt.Errorf("upnpd: listen on TCP port %d of %s: %w", s.Port, lan.Name(), err)
 	default:
 		l.sockets = append(l.sockets, six)
@@ -71,26 +72,25 @@ func listenOn(device, network string, port uint16) (*net.TCPListener, error) {
 
 // Serve answers until ctx ends, then closes sockets and connections.
 func (l *Listener) Serve(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	work, ctx := errgroup.WithContext(ctx)
 	guard := newGuard()
-	stop := context.AfterFunc(ctx, func() {
-		for _, s := range l.sockets {
-			s.Close()
-		}
-		guard.closeAll()
-	})
-	defer stop()
-	var serving sync.WaitGroup
-	errs := make([]error, len(l.sockets))
-	for i, socket := range l.sockets {
-		serving.Go(func() {
-			defer cancel()
-			errs[i] = l.accept(ctx, socket, guard)
-		})
+	for _, socket := range l.sockets {
+		work.Go(func() error { return l.accept(ctx, socket, guard) })
 	}
-	serving.Wait()
-	return errors.Join(errs...)
+	work.Go(func() error {
+		<-ctx.Done()
+		l.close() // ends the others
+		guard.closeAll()
+		return nil
+	})
+	return work.Wait()
+}
+
+// close closes the sockets, which ends accepting. Closing twice does no harm.
+func (l *Listener) close() {
+	for _, s := range l.sockets {
+		s.Close()
+	}
 }
 
 // pause is how long accepting rests when the process has no descriptor left.
