@@ -191,7 +191,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	}{
 		{"killed, legacy", "legacy", syscall.SIGKILL, *kills / 2},
 		{"killed, nft", "nft", syscall.SIGKILL, *kills - *kills/2},
-		{"restarted by the status page", "legacy", syscall.SIGTERM, 5},
+		{"restarted by the status page", "legacy", syscall.SIGTERM, *kills / 4},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			r := newRig(t, tt.variant, netlab.Layout{})

@@ -213,3 +213,25 @@ func TestWhoseChainsTheyAre(t *testing.T) {
 		})
 	}
 }
+
+// TestReloadMovesChains has the rules move when settings name other chains and
+// another uplink, and nothing stay behind.
+func TestReloadMovesChains(t *testing.T) {
+	r := newRig(t, "nft", netlab.Layout{SecondWAN: true})
+	r.start(t)
+	r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
+	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	r.configure(t, "ext_ifname=wan1", "upnp_nat_chain=OTHER")
+	r.kill(syscall.SIGHUP)
+	await(t, "the rules in their new places", func() bool {
+		saved := r.Router.Run(t, "/usr/sbin/iptables-nft-save")
+		return strings.Contains(saved, "-A PREROUTING -i wan1 -j OTHER\n") && strings.Count(saved, "-A OTHER ") == 1 &&
+			strings.Count(saved, "-A MINIUPNPD ") == 1 && !strings.Contains(saved, "-i wan0")
+	})
+	r.Router.IP(t, "route", "replace", "default", "via", "22.33.44.1")
+	netlab.Probe{Network: "tcp", From: r.WAN2, To: netip.AddrPortFrom(netlab.RouterWAN2.Addr(), 4000)}.Arrives(t)
+	r.stop(t, syscall.SIGTERM)
+	if saved := r.Router.Run(t, "/usr/sbin/iptables-nft-save"); strings.Contains(saved, "OTHER") || strings.Contains(saved, "MINIUPNPD") {
+		t.Errorf("left behind:\n%s", saved)
+	}
+}
