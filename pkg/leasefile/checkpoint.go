@@ -126,12 +126,14 @@ func (s *Store) write(snap *snapshot) error {
 
 // mark says in the private file what the lease file holds: the one or the other.
 func (s *Store) mark(now moment, before, after fingerprint) error {
-	text, err := newMark(now, before, after).encode()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := newMark(now, before, after)
+	e.Mark.Behind = e.Mark.Behind || len(s.since) > 0
+	text, err := e.encode()
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return s.journal.append(s.journal.frame(nil, text))
 }
 

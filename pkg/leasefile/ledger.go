@@ -21,7 +21,6 @@ type ledger struct {
 	size    int64
 	fresh   int64
 	ahead   bool // the lease file may lack some of it
-	changed bool // since the last mark
 
 	at     map[portmap.Key]int // where in records
 	octets map[portmap.Key]int // length of the line
@@ -71,13 +70,12 @@ func (l *ledger) read(in *lines) error {
 		if l.mark = *e.Mark; in.number == 1 {
 			l.seed, l.fresh = sum, int64(len(in.line))
 		}
-		l.ahead = l.changed || in.number == 1 || l.mark.Lease[0] != l.mark.Lease[1]
-		l.changed = false
+		l.ahead = e.Mark.Behind
 	case e.Put != nil:
-		l.ahead, l.changed = true, true
+		l.ahead = true
 		return l.put(e.Put, len(in.line)+1)
 	case e.Drop != nil:
-		l.ahead, l.changed = true, true
+		l.ahead = true
 		return l.drop(e.Drop)
 	}
 	return nil

@@ -30,6 +30,8 @@ type mark struct {
 	// Lease is what the lease file holds: the one before a change or the other
 	// after it.
 	Lease [2]fingerprint `json:"lease"`
+	// Behind is set if the lease file may lack some of what stands before.
+	Behind bool `json:"behind,omitzero"`
 }
 
 // format is the version of the private file's grammar.
@@ -37,7 +39,7 @@ const format = 1
 
 // newMark returns the entry that says what the lease file holds.
 func newMark(now moment, before, after fingerprint) entry {
-	return entry{Mark: &mark{Format: format, At: now.unix, Lease: [2]fingerprint{before, after}}}
+	return entry{Mark: &mark{Format: format, At: now.unix, Lease: [2]fingerprint{before, after}, Behind: before != after}}
 }
 
 // door is a portmap.Key: what the outside dials.

@@ -380,16 +380,45 @@ func TestRestartWritesNothing(t *testing.T) {
 // TestCatchesUp has the lease file show, after a crash, what only the private
 // file knew, though nobody changes anything.
 func TestCatchesUp(t *testing.T) {
-	path, claim := leasePath(t), portmap.Claim{Origin: portmap.UPnP}
-	s := opened(t, path)
-	save(t, s, additions(forward(1, claim))...)
-	checkpoint(t, s)
-	save(t, s, additions(forward(2, claim))...)
-
-	checkpoint(t, opened(t, path))
-	if n := strings.Count(read(t, path), "\n"); n != 2 {
-		t.Errorf("lease file has %d lines, want 2", n)
+	claim := portmap.Claim{Origin: portmap.UPnP}
+	first, second := additions(forward(1, claim)), additions(forward(2, claim))
+	for what, do := range map[string]func(*testing.T, *Store){
+		"saved before anything is written": func(t *testing.T, s *Store) { save(t, s, first...); save(t, s, second...) },
+		"saved after it": func(t *testing.T, s *Store) {
+			save(t, s, first...)
+			checkpoint(t, s)
+			save(t, s, second...)
+		},
+		"saved while it is written": func(t *testing.T, s *Store) {
+			save(t, s, first...)
+			checkpoint(t, s)
+			save(t, s, closing(first...)...)
+			snap := s.begin()
+			save(t, s, first...)
+			save(t, s, second...)
+			if err := s.write(snap); err != nil {
+				t.Fatal(err)
+			}
+			s.end(snap, nil)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			path := leasePath(t)
+			do(t, opened(t, path))
+			checkpoint(t, opened(t, path))
+			if n := strings.Count(read(t, path), "\n"); n != 2 {
+				t.Errorf("lease file has %d lines, want 2", n)
+			}
+		})
 	}
+}
+
+// closing returns the changes that take others back.
+func closing(changes ...portmap.Change) (list []portmap.Change) {
+	for _, c := range changes {
+		list = append(list, portmap.Change{Before: c.After})
+	}
+	return list
 }
 
 // TestTooManyFilters keeps a mapping out of both files rather than keep it
