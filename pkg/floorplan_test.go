@@ -40,7 +40,7 @@ var floors = map[string]int{
 }
 
 // support is for tests alone, so no floor may import it.
-var support = []string{"pkg/netlab", "pkg/vectors", "pkg/vectors/gena", "pkg/vectors/soap", "pkg/portmap/portmaptest", "cmd/igdd-bench"}
+var support = []string{"pkg/netlab", "pkg/vectors", "pkg/vectors/discovery", "pkg/vectors/gena", "pkg/vectors/soap", "pkg/portmap/portmaptest", "cmd/igdd-bench"}
 
 // codecs turn bytes into values and back, and touch nothing else.
 var codecs = []string{"pkg/pcp", "pkg/natpmp", "pkg/ssdp", "pkg/upnp"}
