@@ -112,6 +112,7 @@ func (d *Daemon) openKernel() (err error) {
 	}
 	d.firewall, err = netfilter.New(netfilter.Options{
 		WAN:              d.config.WAN,
+		WAN6:             uplinks6(d.config),
 		NATChain:         d.config.NATChain,
 		ForwardChain:     d.config.ForwardChain,
 		PostroutingChain: d.config.PostroutingChain,

@@ -62,6 +62,7 @@ func (d *Daemon) prepareServers() error {
 		Port:     port,
 		IPv6:     c.IPv6,
 		Interval: c.NotifyInterval,
+		BootID:   c.BootID,
 		Product:  product,
 		Log:      d.log,
 	})

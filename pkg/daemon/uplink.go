@@ -52,6 +52,15 @@ func external(wan []string, links map[string]netif.Link) (netif.Link, netip.Addr
 	return netif.Link{}, netip.Addr{}
 }
 
+// uplinks6 returns the external interfaces of IPv6: those of IPv4, unless one
+// of its own is set.
+func uplinks6(c *config.Config) []string {
+	if len(c.WAN) > 0 && c.WAN6 == c.WAN[0] {
+		return c.WAN
+	}
+	return []string{c.WAN6}
+}
+
 // matching returns the links that an iptables interface pattern names, the
 // oldest first: "ppp0", or "ppp+" for all that begin so.
 func matching(pattern string, links map[string]netif.Link) []netif.Link {

@@ -2,6 +2,7 @@ package netfilter_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -207,5 +208,21 @@ func TestJumpsStandBeforeTheDrop(t *testing.T) {
 			t.Errorf("mended:\n%s", r.rules(t))
 		}
 		must(t, f.Teardown())
+	})
+}
+
+// IPv6 may come in by a device of its own, such as a tunnel.
+func TestIPv6HasItsOwnUplinks(t *testing.T) {
+	o := options(t)
+	o.WAN6 = []string{"sit1"}
+	eachVariant(t, func(t *testing.T, r *router) {
+		must(t, r.firewall(t, o).Setup())
+		for tool, jump := range map[string]string{
+			"iptables": "-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD", "ip6tables": "-A FORWARD -i sit1 ! -o sit1 -j MINIUPNPD",
+		} {
+			if saved := r.saved(t, tool, "filter"); !slices.Contains(saved, jump) {
+				t.Errorf("%s lacks %q: %q", tool, jump, saved)
+			}
+		}
 	})
 }

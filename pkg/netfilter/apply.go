@@ -30,7 +30,7 @@ func (f *Firewall) Apply(changes []portmap.Change) error {
 		return fmt.Errorf("netfilter: %w", f.explain(d, err))
 	}
 	for r, n := range d.net {
-		r.chain.rules += n
+		r.chain.holds.add(r.text, n)
 	}
 	return nil
 }
@@ -45,7 +45,7 @@ func (f *Firewall) makeFor(d difference) error {
 	if err != nil {
 		return err
 	}
-	f.quietly(func() { err = f.peer.setUp(views[f.peer], f.wan, 1) })
+	f.quietly(func() { err = f.peer.setUp(views[f.peer], 1) })
 	return err
 }
 
@@ -106,7 +106,7 @@ func (f *Firewall) restore(family *family, views map[*chain]listing, wanted map[
 		case !l.has(c.name) && !c.needed(len(wanted[c])):
 		default:
 			b.add(c, c.fill(l, wanted[c])...)
-			b.add(c, c.mend(l, f.wan)...)
+			b.add(c, c.mend(l)...)
 			written = append(written, c)
 		}
 	}
@@ -118,7 +118,7 @@ func (f *Firewall) restore(family *family, views map[*chain]listing, wanted map[
 		if err != nil && !done.has(c) {
 			continue
 		}
-		c.rules = len(wanted[c])
+		c.holds = tallyOf(wanted[c])
 		if !views[c].has(c.name) {
 			c.made()
 		}

@@ -75,16 +75,17 @@ var (
 type chain struct {
 	*family
 	table, name string
+	wan         []string                // the uplinks whose packets it gets
 	hooks       []hook                  // best first, the last one built in; none: used if there is one, but not made
 	jump        func(wan string) string // the rule at the hook
 	side        string                  // "-i" or "-o": where the rule has the uplink
 	lazy        bool                    // made when it has rules to hold, not before
 
-	present bool // when last brought into line
-	rules   int  // how many it holds after what was last applied
-	beside  bool // the firewall has been seen to keep room for the jumps
-	ours    bool // we made it, so it goes with us
-	others  bool // somebody else made it, who takes care of it for good
+	present bool  // when last brought into line
+	holds   tally // after what was last applied
+	beside  bool  // the firewall has been seen to keep room for the jumps
+	ours    bool  // we made it, so it goes with us
+	others  bool  // somebody else made it, who takes care of it for good
 }
 
 // optional reports whether the administrator, if anybody, makes the chain.
@@ -120,12 +121,12 @@ func (c *chain) stopped(l listing) bool {
 
 // mend returns the edits after which each uplink has exactly one jump to c. A
 // jump that others made, elsewhere or by a pattern, serves as well as ours.
-func (c *chain) mend(l listing, wan []string) []edit {
+func (c *chain) mend(l listing) []edit {
 	if c.optional() {
 		return nil
 	}
 	var edits []edit
-	for _, device := range wan {
+	for _, device := range c.wan {
 		jump := c.jump(device)
 		n := c.jumps(l, device)
 		if n == 0 {

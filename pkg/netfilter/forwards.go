@@ -32,7 +32,7 @@ func (f *Firewall) StaticForwards() ([]portmap.Forward, error) {
 		visited[name] = true
 		for _, text := range tables[f.nat.table][name] {
 			rule := words(text)
-			if !slices.ContainsFunc(f.wan, func(device string) bool { return admits(rule, f.nat.side, device) }) {
+			if !slices.ContainsFunc(f.nat.wan, func(device string) bool { return admits(rule, f.nat.side, device) }) {
 				continue
 			}
 			switch to := target(rule); to {

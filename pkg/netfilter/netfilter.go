@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"sync"
 )
 
@@ -17,6 +18,7 @@ var ErrStopped = errors.New("the firewall is stopped, nothing is opened until it
 // Options are what a Firewall is made of. The names are the administrator's.
 type Options struct {
 	WAN              []string // external interfaces, "eth0" or "ppp+"
+	WAN6             []string // those of IPv6
 	NATChain         string   // in table nat, for DNAT
 	ForwardChain     string   // in table filter, of both families
 	PostroutingChain string   // in table nat; used if somebody made it
@@ -30,7 +32,6 @@ type Options struct {
 // Firewall is the portmap.Firewall of iptables, legacy or nft. Its methods
 // wait for each other.
 type Firewall struct {
-	wan  []string
 	ipv4 *family
 	ipv6 *family // nil: no pinholes
 	log  *slog.Logger
@@ -55,12 +56,12 @@ var word = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]{0,27}$`)
 // New finds the iptables programs. Where those of IPv6 are missing or fail it
 // says so once and goes on without pinholes.
 func New(o Options) (*Firewall, error) {
-	for _, name := range append([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN...) {
+	for _, name := range slices.Concat([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN, o.WAN6) {
 		if !word.MatchString(name) {
 			return nil, fmt.Errorf("netfilter: %q is no name of a chain or an interface: give it up to 28 letters, digits, - and _", name)
 		}
 	}
-	f := &Firewall{wan: o.WAN, log: o.Log, deed: deed{path: o.Deed}}
+	f := &Firewall{log: o.Log, deed: deed{path: o.Deed}}
 	var err error
 	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
@@ -73,7 +74,7 @@ func New(o Options) (*Firewall, error) {
 			return f, f.claim()
 		}
 		forward6 := *f.forward
-		forward6.family = f.ipv6
+		forward6.family, forward6.wan = f.ipv6, o.WAN6
 		f.forward6 = &forward6
 	}
 	return f, f.claim()
@@ -82,16 +83,16 @@ func New(o Options) (*Firewall, error) {
 // layOut says which chains there are for IPv4, and what leads to them.
 func (f *Firewall) layOut(o Options) {
 	f.nat = &chain{
-		family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], side: "-i",
+		family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], wan: o.WAN, side: "-i",
 		jump: func(wan string) string { return fmt.Sprintf("-i %s -j %s", wan, o.NATChain) },
 	}
 	f.postrouting = &chain{family: f.ipv4, table: "nat", name: o.PostroutingChain}
 	f.peer = &chain{
-		family: f.ipv4, table: "nat", name: peerChain, hooks: peerHooks[:], side: "-o", lazy: true,
+		family: f.ipv4, table: "nat", name: peerChain, hooks: peerHooks[:], wan: o.WAN, side: "-o", lazy: true,
 		jump: func(wan string) string { return fmt.Sprintf("-o %s -j %s", wan, peerChain) },
 	}
 	f.forward = &chain{
-		family: f.ipv4, table: "filter", name: o.ForwardChain, hooks: filterHooks[:], side: "-i",
+		family: f.ipv4, table: "filter", name: o.ForwardChain, hooks: filterHooks[:], wan: o.WAN, side: "-i",
 		jump: func(wan string) string { return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain) },
 	}
 }

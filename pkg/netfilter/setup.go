@@ -36,7 +36,7 @@ func (f *Firewall) Setup() error {
 	errs := []error{err}
 	for _, c := range f.chains() {
 		if l, seen := views[c]; seen {
-			f.quietly(func() { errs = append(errs, c.setUp(l, f.wan, c.rules)) })
+			f.quietly(func() { errs = append(errs, c.setUp(l, c.holds.rules)) })
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -46,7 +46,7 @@ func (f *Firewall) Setup() error {
 }
 
 // setUp makes and hooks the chain, if it is needed for this many rules.
-func (c *chain) setUp(l listing, wan []string, rules int) error {
+func (c *chain) setUp(l listing, rules int) error {
 	c.present = l.has(c.name)
 	switch {
 	case c.optional() || !c.present && !c.needed(rules):
@@ -60,7 +60,7 @@ func (c *chain) setUp(l listing, wan []string, rules int) error {
 		c.present = true
 		c.made()
 	}
-	for _, e := range c.mend(l, wan) {
+	for _, e := range c.mend(l) {
 		if err := e.do(c.family, c.table); err != nil {
 			return err
 		}
@@ -78,12 +78,12 @@ func (f *Firewall) Healthy() (bool, error) {
 		return false, fmt.Errorf("netfilter: %w", err)
 	}
 	for c, l := range views {
-		if c.stopped(l) && c.rules > 0 {
+		if c.stopped(l) && c.holds.rules > 0 {
 			return false, fmt.Errorf("netfilter: %w", ErrStopped)
 		}
 	}
 	for c, l := range views {
-		if !c.stopped(l) && !c.stands(l, f.wan) {
+		if !c.stopped(l) && !c.stands(l) {
 			return false, nil
 		}
 	}
@@ -91,11 +91,11 @@ func (f *Firewall) Healthy() (bool, error) {
 }
 
 // stands reports whether the chain is as last written, and hooked.
-func (c *chain) stands(l listing, wan []string) bool {
+func (c *chain) stands(l listing) bool {
 	if !l.has(c.name) {
-		return !c.needed(c.rules) && !c.present
+		return !c.needed(c.holds.rules) && !c.present
 	}
-	return len(l[c.name]) == c.rules && len(c.mend(l, wan)) == 0
+	return tallyOf(l[c.name]) == c.holds && len(c.mend(l)) == 0
 }
 
 // Teardown removes the chains that we made, and the jumps to them. Those that

@@ -102,6 +102,7 @@ func (r *router) rules(t testing.TB) string {
 func options(t testing.TB) netfilter.Options {
 	return netfilter.Options{
 		WAN:              []string{"wan0"},
+		WAN6:             []string{"wan0"},
 		NATChain:         "MINIUPNPD",
 		ForwardChain:     "MINIUPNPD",
 		PostroutingChain: "MINIUPNPD-POSTROUTING",

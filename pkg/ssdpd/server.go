@@ -3,6 +3,7 @@
 package ssdpd
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -17,6 +18,7 @@ type Options struct {
 	Port     uint16        // TCP port of the descriptions
 	IPv6     bool          // serve the IPv6 groups too
 	Interval time.Duration // longest time between two announcements
+	BootID   uint32        // the first BOOTID; 0: the present in Unix seconds
 	Product  string        // the SERVER field: OS/version UPnP/1.1 product/version
 	Log      *slog.Logger
 }
@@ -38,7 +40,7 @@ const maxBoot = 1<<31 - 1
 func New(o Options) *Server {
 	return &Server{
 		Options:   o,
-		boot:      uint32(time.Now().Unix() & maxBoot),
+		boot:      cmp.Or(o.BootID, uint32(time.Now().Unix()&maxBoot)),
 		listeners: make(map[*Listener]bool),
 	}
 }
