@@ -108,7 +108,7 @@ func (c *Config) SameService(o *Config) bool {
 // one with c has left them.
 func (c *Config) SameChains(o *Config) bool {
 	return slices.Equal(c.WAN, o.WAN) && c.NATChain == o.NATChain && c.ForwardChain == o.ForwardChain &&
-		c.PostroutingChain == o.PostroutingChain && c.IPv6 == o.IPv6
+		c.PostroutingChain == o.PostroutingChain && c.IPv6 == o.IPv6 && c.WAN6 == o.WAN6
 }
 
 // service returns c without what a running service can take over, and what

@@ -16,6 +16,9 @@ import (
 
 // How the chains are watched over.
 const (
+	// firstCheck is for what the iptables of a daemon that was killed finishes
+	// after we have looked, and before anybody watches.
+	firstCheck = time.Second
 	// slowCheck stands behind the notices of the kernel, which come at once.
 	slowCheck = 15 * time.Minute
 	// Somebody who takes our rules away more often than this many times in a
@@ -60,7 +63,7 @@ func (g *guard) Run(ctx context.Context) error {
 		return nil
 	})
 	work.Go(func() error {
-		timer := time.NewTimer(slowCheck)
+		timer := time.NewTimer(firstCheck)
 		defer timer.Stop()
 		for {
 			select {
