@@ -78,13 +78,13 @@ pcp_map() {
 
 # upnp_map asks, as the LAN client, by UPnP for TCP port $1 to its port $2.
 upnp_map() {
-  on lan timeout 60 upnpc -e firmware -a 192.168.50.10 "$2" "$1" tcp 3600 | grep 'is redirected to'
+  on lan timeout "$patience" upnpc -e firmware -a 192.168.50.10 "$2" "$1" tcp 3600 | grep 'is redirected to'
 }
 
 # page_shows fails unless the page of leases, as the LAN sees it, has a row for
 # each of these ports.
 page_shows() {
-  page=$(on lan timeout 60 busybox wget -q -O - http://192.168.50.1/)
+  page=$(on lan timeout "$patience" busybox wget -q -O - http://192.168.50.1/)
   for port; do
     case $page in
     *"class=public>$port<"*) ;;
