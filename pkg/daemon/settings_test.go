@@ -25,13 +25,19 @@ func (r *rig) addPortMapping(t testing.TB, host string) (int, string) {
 // answer's status and body.
 func (r *rig) invoke(t testing.TB, action, arguments string) (int, string) {
 	t.Helper()
+	return r.invokeAs(t, r.Clients[0], action, arguments)
+}
+
+// invokeAs is invoke for any client.
+func (r *rig) invokeAs(t testing.TB, from *netlab.Namespace, action, arguments string) (int, string) {
+	t.Helper()
 	const service = "urn:schemas-upnp-org:service:WANIPConnection:1"
 	body := fmt.Sprintf(`<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" `+
 		`s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:%[1]s xmlns:u="%[2]s">%[3]s</u:%[1]s></s:Body></s:Envelope>`,
 		action, service, arguments)
 	var status int
 	var answer []byte
-	err := r.Clients[0].Do(func() error {
+	err := from.Do(func() error {
 		conn, err := net.Dial("tcp", net.JoinHostPort(netlab.RouterLAN.Addr().String(), "5000"))
 		if err != nil {
 			return err

@@ -1,0 +1,372 @@
+package daemon_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"igdd/pkg/control"
+	"igdd/pkg/natpmp"
+	"igdd/pkg/netlab"
+	"igdd/pkg/pcp"
+)
+
+// rounds is how many batches of requests a random game has; every tenth is
+// followed by a mishap.
+const rounds = 30
+
+// TestRandomClients has three clients ask at random by all protocols for the
+// same few ports. After each batch the kernel, the table and the lease file
+// must say the same, and hold all that clients were promised.
+func TestRandomClients(t *testing.T) {
+	for seed, variant := range netlab.Variants {
+		t.Run(fmt.Sprintf("%s, seed %d", variant, seed), func(t *testing.T) {
+			g := &game{
+				rig:      newRig(t, variant, netlab.Layout{Clients: 3, IPv6: true}),
+				rng:      rand.New(rand.NewPCG(uint64(seed), 0)),
+				promised: make(map[pledge]uint16),
+			}
+			g.start(t, gameConf...)
+			for round := range rounds {
+				for range 2 + g.rng.IntN(10) {
+					g.ask(t)
+				}
+				g.listen(t)
+				g.agree(t)
+				if round%10 == 9 {
+					g.mishap(t)
+					g.agree(t)
+				}
+			}
+			t.Logf("%d requests, %d granted, %d promises in the end", g.asked, g.granted, len(g.promised))
+			if g.granted < g.asked/4 {
+				t.Error("too few are granted for a proof")
+			}
+		})
+	}
+}
+
+var gameConf = []string{
+	"enable_upnp=yes", "ipv6=yes", "max_per_host=8", "max_total=24",
+	"allow 40000-40019 192.168.50.0/24 4000-4005", "deny 0-65535 0.0.0.0/0 0-65535",
+}
+
+// game is a router under random requests.
+type game struct {
+	*rig
+	rng            *rand.Rand
+	waiting        []waiting
+	promised       map[pledge]uint16
+	asked, granted int
+}
+
+// waiting is a request by NAT-PMP or PCP that is on its way.
+type waiting struct {
+	socket *net.UDPConn
+	hear   func(*testing.T, []byte)
+}
+
+// pledge is what a client was granted: by NAT-PMP and PCP an external port
+// for its port, by UPnP a port of its own behind an external one.
+type pledge struct {
+	by       string
+	client   netip.Addr
+	protocol string
+	port     uint16
+}
+
+// protocols by their number.
+var protocols = map[uint8]string{6: "TCP", 17: "UDP"}
+
+// lifetimes that clients ask for. What lasts too short to be looked for is no
+// promise.
+var lifetimes = []time.Duration{time.Second, 10 * time.Minute, time.Hour}
+
+// ask sends one request.
+func (g *game) ask(t *testing.T) {
+	g.asked++
+	i := g.rng.IntN(3)
+	client := netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + i)})
+	protocol := []uint8{6, 17}[g.rng.IntN(2)]
+	internal, external := uint16(4000+g.rng.IntN(7)), uint16(40000+g.rng.IntN(12))
+	lifetime, remove := lifetimes[g.rng.IntN(len(lifetimes))], g.rng.IntN(4) == 0
+	switch g.rng.IntN(4) {
+	case 0:
+		g.askNATPMP(t, i, client, protocol, internal, external, lifetime, remove)
+	case 1:
+		g.askPCP(t, i, client, protocol, internal, external, max(lifetime, 2*time.Minute), remove)
+	case 2:
+		client = netip.MustParseAddr(fmt.Sprintf("2001:db8:50::1%d", i))
+		g.askPCP(t, i, client, protocol, internal, external, max(lifetime, 2*time.Minute), remove)
+	case 3:
+		g.askUPnP(t, i, client, protocol, internal, external, lifetime, remove)
+	}
+}
+
+// note follows an answer.
+func (g *game) note(p pledge, port uint16, lifetime time.Duration) {
+	if lifetime >= time.Minute {
+		g.promised[p] = port
+	} else {
+		delete(g.promised, p)
+	}
+}
+
+func (g *game) askNATPMP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+	req := mapping(map[uint8]natpmp.Opcode{6: natpmp.MapTCP, 17: natpmp.MapUDP}[protocol], internal, external, lifetime)
+	if remove {
+		req.Lifetime, req.SuggestedPort = 0, 0
+	}
+	g.send(t, i, client, netlab.RouterLAN.Addr(), req.Append(nil), func(t *testing.T, reply []byte) {
+		resp, err := natpmp.ParseResponse(reply)
+		if err != nil {
+			t.Fatalf("reply %x: %v", reply, err)
+		}
+		if resp.Result == natpmp.Success {
+			g.granted++
+			g.note(pledge{"NAT-PMP", client, protocols[protocol], internal}, resp.ExternalPort, resp.Lifetime)
+		}
+	})
+}
+
+func (g *game) askPCP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+	req := pcpMap(client, protocol, internal, external)
+	req.Lifetime = lifetime
+	if g.rng.IntN(8) == 0 {
+		req.Nonce[0]++
+	}
+	gateway, peers := netlab.RouterLAN.Addr(), pcp.Filter{PrefixLength: 120, Remote: netip.MustParseAddrPort("11.22.33.0:0")}
+	if client.Is6() {
+		gateway, peers = netlab.RouterLAN6.Addr(), pcp.Filter{PrefixLength: 64, Remote: netip.MustParseAddrPort("[2001:db8:33::]:0")}
+	}
+	switch {
+	case remove:
+		req.Lifetime = 0
+	case g.rng.IntN(6) == 0:
+		req.Options = []pcp.Option{pcp.PreferFailure{}}
+	case g.rng.IntN(4) == 0:
+		req.Options = []pcp.Option{peers}
+	case g.rng.IntN(4) == 0:
+		req.Options = []pcp.Option{pcp.Filter{Remote: peers.Remote}} // none
+	}
+	g.send(t, i, client, gateway, req.Append(nil), func(t *testing.T, reply []byte) {
+		resp, err := pcp.ParseResponse(reply)
+		if err != nil {
+			t.Fatalf("reply %x: %v", reply, err)
+		}
+		if resp.Result == pcp.Success {
+			g.granted++
+			g.note(pledge{"PCP", client, protocols[protocol], internal}, resp.External.Port(), resp.Lifetime)
+		}
+	})
+}
+
+func (g *game) askUPnP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+	host, key := "", pledge{"UPnP", client, protocols[protocol], external}
+	if g.rng.IntN(4) == 0 {
+		host = "11.22.33.1"
+	}
+	arguments := fmt.Sprintf("<NewRemoteHost>%s</NewRemoteHost><NewExternalPort>%d</NewExternalPort><NewProtocol>%s</NewProtocol>", host, external, protocols[protocol])
+	if remove {
+		if status, _ := g.invokeAs(t, g.Clients[i], "DeletePortMapping", arguments); status == 200 {
+			g.granted++
+			delete(g.promised, key)
+		}
+		return
+	}
+	arguments += fmt.Sprintf("<NewInternalPort>%d</NewInternalPort><NewInternalClient>%v</NewInternalClient><NewEnabled>%d</NewEnabled>"+
+		"<NewPortMappingDescription>game</NewPortMappingDescription><NewLeaseDuration>%d</NewLeaseDuration>",
+		internal, client, min(1, g.rng.IntN(6)), int(lifetime.Seconds()))
+	if status, _ := g.invokeAs(t, g.Clients[i], "AddPortMapping", arguments); status == 200 {
+		g.granted++
+		g.note(key, internal, lifetime)
+	}
+}
+
+// send sends a datagram whose answer listen waits for.
+func (g *game) send(t *testing.T, i int, from, to netip.Addr, request []byte, hear func(*testing.T, []byte)) {
+	t.Helper()
+	var c *net.UDPConn
+	err := g.Clients[i].Do(func() (err error) {
+		if c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))); err != nil {
+			return err
+		}
+		_, err = c.WriteToUDPAddrPort(request, netip.AddrPortFrom(to, 5351))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.waiting = append(g.waiting, waiting{c, hear})
+}
+
+// listen hears the answers to all requests that are on their way.
+func (g *game) listen(t *testing.T) {
+	for _, w := range g.waiting {
+		w.socket.SetReadDeadline(time.Now().Add(patience))
+		buf := make([]byte, 2048)
+		n, err := w.socket.Read(buf)
+		w.socket.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.hear(t, buf[:n])
+	}
+	g.waiting = nil
+}
+
+// mishap does to the daemon or to its rules what may happen to them.
+func (g *game) mishap(t *testing.T) {
+	switch g.rng.IntN(4) {
+	case 0:
+		g.stop(t, syscall.SIGKILL)
+		g.start(t, gameConf...)
+	case 1:
+		g.stop(t, syscall.SIGTERM)
+		g.start(t, gameConf...)
+	case 2:
+		if err := g.succeed(); err != nil {
+			t.Fatal(err)
+		}
+	case 3:
+		g.ipt(t, "-F")
+		g.ipt(t, "-t", "nat", "-F", "MINIUPNPD")
+	}
+}
+
+// agree waits until kernel, table and lease file say the same, and demands
+// that it is what clients were promised.
+func (g *game) agree(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		list := g.entries(t)
+		problem := differ("kernel", g.gameRules(t), rulesFor(list)) + differ("lease file", g.leases(t), linesFor(list)) + g.broken(list)
+		if problem == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(problem)
+		}
+	}
+}
+
+// entries returns what the table holds.
+func (g *game) entries(t *testing.T) (list []control.Entry) {
+	t.Helper()
+	text, status := g.ctl(t, "list", "--json")
+	if err := json.Unmarshal([]byte(text), &list); err != nil || status != 0 {
+		t.Fatalf("%v, exit status %d: %s", err, status, text)
+	}
+	return list
+}
+
+// gameRules returns the rules of the daemon in both families.
+func (g *game) gameRules(t *testing.T) (list []string) {
+	t.Helper()
+	for _, family := range []string{"iptables", "ip6tables"} {
+		for line := range strings.Lines(g.Router.Run(t, "/usr/sbin/"+family+"-"+g.variant+"-save")) {
+			if strings.HasPrefix(line, "-A MINIUPNPD ") {
+				list = append(list, strings.TrimSpace(line))
+			}
+		}
+	}
+	return list
+}
+
+// rulesFor returns the rules that let in what entries say.
+func rulesFor(list []control.Entry) (rules []string) {
+	for _, e := range list {
+		if !e.Enabled {
+			continue
+		}
+		remotes := e.Remote
+		if len(remotes) == 0 {
+			remotes = []string{""}
+		}
+		protocol := strings.ToLower(e.Protocol)
+		for _, remote := range remotes {
+			from := ""
+			if remote != "" {
+				from = "-s " + remote + " "
+			}
+			rules = append(rules, fmt.Sprintf("-A MINIUPNPD %s-d %v/%d -p %s -m %[4]s --dport %d -j ACCEPT",
+				from, e.Client, e.Client.BitLen(), protocol, e.ClientPort))
+			if !e.Pinhole {
+				rules = append(rules, fmt.Sprintf("-A MINIUPNPD %s-p %s -m %[2]s --dport %d -j DNAT --to-destination %v:%d",
+					from, protocol, e.ExternalPort, e.Client, e.ClientPort))
+			}
+		}
+	}
+	return rules
+}
+
+// linesFor returns what the lease file must say of entries.
+func linesFor(list []control.Entry) (lines []string) {
+	for _, e := range list {
+		if e.Pinhole {
+			continue
+		}
+		ends := int64(0)
+		if e.Remaining != nil {
+			ends = time.Now().Unix() + *e.Remaining
+		}
+		lines = append(lines, fmt.Sprintf("%s:%d:%v:%d:%d:%s", e.Protocol, e.ExternalPort, e.Client, e.ClientPort, ends, e.Description))
+	}
+	return lines
+}
+
+// differ names the lines that only one side has. Moments may differ by the
+// time that passes while they are read.
+func differ(where string, got, want []string) string {
+	same := func(a, b string) bool {
+		x, y := strings.SplitN(a, ":", 6), strings.SplitN(b, ":", 6)
+		if len(x) != 6 || len(y) != 6 {
+			return a == b
+		}
+		i, _ := strconv.Atoi(x[4])
+		j, _ := strconv.Atoi(y[4])
+		x[4], y[4] = "", ""
+		return slices.Equal(x, y) && max(i-j, j-i) <= 3
+	}
+	lacks := func(list []string, line string) bool {
+		return line != "" && !slices.ContainsFunc(list, func(other string) bool { return same(line, other) })
+	}
+	var problem strings.Builder
+	for _, line := range got {
+		if lacks(want, line) {
+			fmt.Fprintf(&problem, "the %s alone: %s\n", where, line)
+		}
+	}
+	for _, line := range want {
+		if lacks(got, line) {
+			fmt.Fprintf(&problem, "not in the %s: %s\n", where, line)
+		}
+	}
+	return problem.String()
+}
+
+// broken names the promises that entries do not keep.
+func (g *game) broken(list []control.Entry) string {
+	var problem strings.Builder
+	for p, port := range g.promised {
+		if !slices.ContainsFunc(list, func(e control.Entry) bool {
+			inside, outside := p.port, port
+			if p.by == "UPnP" {
+				inside, outside = port, p.port
+			}
+			return e.Client == p.client && e.Protocol == p.protocol && e.ClientPort == inside && e.ExternalPort == outside &&
+				slices.Contains(e.Origins, p.by)
+		}) {
+			fmt.Fprintf(&problem, "promised, but not there: %+v, port %d\n", p, port)
+		}
+	}
+	return problem.String()
+}
