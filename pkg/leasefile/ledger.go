@@ -44,7 +44,7 @@ func readLedger(r io.Reader) *ledger {
 	case in.err != nil:
 		l.damaged = in.err
 	case l.size == 0:
-		l.found = false
+		l.damaged = errors.New("it is empty")
 	case l.size == maxPrivate:
 		l.damaged = fmt.Errorf("longer than %d octets", maxPrivate)
 	case l.mark.Format == 0:
