@@ -60,6 +60,7 @@ func TestFaultsOfTheFirewall(t *testing.T) {
 			{"a jump is missing", "-t nat -D PREROUTING -i wan0 -j MINIUPNPD"},
 			{"a jump is doubled", "-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD"},
 			{"a rule is deleted by hand", "-t nat -D MINIUPNPD 500"},
+			{"a rule is replaced by hand", "-t nat -R MINIUPNPD 500 -p tcp --dport 9 -j DNAT --to-destination 192.168.50.10:9"},
 			{"a rule is added by hand", "-A MINIUPNPD -p tcp --dport 22 -j ACCEPT"},
 		} {
 			t.Run(fault.what, func(t *testing.T) {
