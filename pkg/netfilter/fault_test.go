@@ -44,6 +44,7 @@ func TestSyncMendsWhatOthersBroke(t *testing.T) {
 			{"pinhole's chain flushed", []string{"6 -F MINIUPNPD"}},
 			{"pinholes' jump missing", []string{"6 -F FORWARD"}},
 			{"one rule deleted", []string{"-t nat -D MINIUPNPD 100"}},
+			{"one rule replaced", []string{"-t nat -R MINIUPNPD 100 -p tcp -m tcp --dport 9 -j DNAT --to-destination 192.168.50.10:9"}},
 			{"one rule added", []string{"-I MINIUPNPD -j ACCEPT"}},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
