@@ -229,6 +229,8 @@ func TestRules(t *testing.T) {
 		{"a page's script", get("Host: 192.168.50.1\r\nOrigin: http://192.168.50.1\r\n"), 403},
 		{"null origin", get("Host: 192.168.50.1\r\nOrigin: null\r\n"), 403},
 		{"a browser", get("Host: 192.168.50.1\r\nSec-Fetch-Mode: navigate\r\n"), 403},
+		{"a browser's script", get("Host: 192.168.50.1\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Site: cross-site\r\n"), 403},
+		{"a script of Node.js", get("Host: 192.168.50.1\r\nSec-Fetch-Mode: cors\r\n"), 200},
 		{"preflight", "OPTIONS /ctl/IPConn HTTP/1.1\r\nHost: 192.168.50.1\r\nOrigin: x\r\n\r\n", 403},
 		{"unknown path", "GET /none HTTP/1.1\r\nHost: 192.168.50.1\r\n\r\n", 404},
 		{"unknown path with a body", "POST /none HTTP/1.1\r\nHost: 192.168.50.1\r\nContent-Length: 4\r\n\r\nbody", 404},

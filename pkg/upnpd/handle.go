@@ -67,10 +67,12 @@ func literal(authority string) (netip.Addr, bool) {
 }
 
 // fromWebPage reports whether a browser sent the request for a page's script
-// or form: no control point does.
+// or form: no control point does. Node.js, in which control points are written,
+// says of its fetches that their mode is cors; a browser would say more.
 func (r *request) fromWebPage() bool {
-	for name := range r.fields {
-		if name == "origin" || strings.HasPrefix(name, "sec-fetch-") {
+	for name, value := range r.fields {
+		node := name == "sec-fetch-mode" && value == "cors"
+		if name == "origin" || strings.HasPrefix(name, "sec-fetch-") && !node {
 			return true
 		}
 	}
