@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -42,7 +43,7 @@ func (r *rig) invokeAs(t testing.TB, from *netlab.Namespace, action, arguments s
 		if err != nil {
 			return err
 		}
-		client := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }}}
+		client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 		req, err := http.NewRequest("POST", "http://"+conn.RemoteAddr().String()+"/ctl/IPConn", strings.NewReader(body))
 		if err != nil {
 			return err
