@@ -67,7 +67,7 @@ copy_licences() {
   mkdir "$1" && cp "$repo/LICENSE" "$1/igdd" && cp "$(go env GOROOT)/LICENSE" "$1/go" || return 1
   go list -C "$repo" -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Dir}}{{end}}{{end}}' ./cmd/miniupnpd |
     sort -u | while read -r path folder; do
-    cp "$folder"/LICENSE* "$1/$(echo "$path" | tr / -)" || return 1
+    cp "$folder"/LICEN[CS]E* "$1/$(echo "$path" | tr / -)" || return 1
   done
 }
 
