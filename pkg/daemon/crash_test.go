@@ -211,6 +211,9 @@ func TestKilledUnderLoad(t *testing.T) {
 				}()
 				c.ask(t, stop)
 				r.configure(t)
+				if tt.signal == syscall.SIGKILL && rand.N(3) == 0 {
+					r.stumble(t)
+				}
 				began := time.Now()
 				if out, err := r.launch(); err != nil {
 					t.Fatalf("does not start again: %v: %s", err, out)
@@ -225,6 +228,19 @@ func TestKilledUnderLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// stumble starts the daemon and kills it before it serves, or soon after.
+func (r *rig) stumble(t testing.TB) {
+	t.Helper()
+	cmd := r.Router.Command(program, "-d", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	cmd.Env = r.env
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(rand.N(300 * time.Millisecond))
+	cmd.Process.Kill()
+	cmd.Wait()
 }
 
 // TestNoRoomForLeases fills the disk, and then has one that is read-only. The
