@@ -68,18 +68,14 @@ func (c *crowd) ask(t testing.TB, stop <-chan struct{}) {
 	all.Wait()
 }
 
-// request opens or closes a port that nothing is unknown of, and notes what is
-// answered.
+// request opens a port, or closes an open one, and notes what is answered.
 func (c *crowd) request(socket *net.UDPConn, port uint16) {
 	c.mu.Lock()
 	was := c.ports[port]
 	c.ports[port] = promise{open: was.open, unknown: true}
 	c.mu.Unlock()
-	if was.unknown {
-		return
-	}
 	req := mapping(natpmp.MapTCP, port, port, time.Hour)
-	if was.open && rand.N(3) == 0 {
+	if was.open && !was.unknown && rand.N(3) == 0 {
 		req = mapping(natpmp.MapTCP, port, 0, 0)
 	}
 	resp, ok := ask(socket, req)
@@ -87,7 +83,7 @@ func (c *crowd) request(socket *net.UDPConn, port uint16) {
 		return
 	}
 	if resp.Result == natpmp.Success {
-		was.open = req.Lifetime > 0
+		was = promise{open: req.Lifetime > 0}
 	}
 	c.mu.Lock()
 	c.ports[port] = was
@@ -106,7 +102,8 @@ func ask(socket *net.UDPConn, req natpmp.Request) (natpmp.Response, bool) {
 			return natpmp.Response{}, false
 		}
 		resp, err := natpmp.ParseResponse(b[:n])
-		if err == nil && resp.InternalPort == req.InternalPort {
+		late := resp.Result == natpmp.Success && (resp.Lifetime > 0) != (req.Lifetime > 0) // for one before
+		if err == nil && resp.InternalPort == req.InternalPort && !late {
 			return resp, true
 		}
 	}
