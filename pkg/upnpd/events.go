@@ -115,11 +115,12 @@ func newSID() string {
 }
 
 // begin sends the initial event of all variables, now that the subscriber
-// has its SID (section 4.1.2).
+// has its SID (section 4.1.2), and time to read it: GUPnP loses an event that
+// overtakes the reply.
 func (s *subscriptions) begin(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sub.busy = false
+	sub.busy, sub.earliest = false, time.Now().Add(eventGap)
 	s.send(sub, s.state())
 }
 

@@ -267,6 +267,7 @@ func TestLimits(t *testing.T) {
 		if _, status := p.subscribe("192.168.50.200", 4000); status != 200 {
 			t.Errorf("after all have expired: status %d", status)
 		}
+		time.Sleep(2 * eventGap)
 		if n := len(p.got(4000)); n != subscriptionsInAll+1 {
 			t.Errorf("%d initial events", n)
 		}
@@ -313,13 +314,15 @@ func TestSequenceWraps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPress(t)
 		p.subscribe("192.168.50.10", 4000)
+		time.Sleep(2 * eventGap) // the initial event
 		p.subscriptions.mu.Lock()
 		p.subscriptions.list[0].seq = 1<<32 - 1
 		p.subscriptions.mu.Unlock()
 		for range 2 {
-			time.Sleep(eventGap)
+			time.Sleep(2 * eventGap)
 			p.change()
 		}
+		time.Sleep(2 * eventGap)
 		if got := p.got(4000); len(got) != 3 || got[1].seq != "4294967295" || got[2].seq != "1" {
 			t.Errorf("got %v", got)
 		}
