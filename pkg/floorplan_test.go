@@ -20,6 +20,7 @@ var floors = map[string]int{
 	"pkg/ssdp":    0,
 	"pkg/upnp":    0,
 	"pkg/netif":   0,
+	"pkg/lansock": 0,
 	"pkg/hosts":   0,
 	"pkg/clock":   0,
 	"pkg/stun":    0,

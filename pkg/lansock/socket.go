@@ -1,0 +1,133 @@
+// Package lansock is a UDP socket on one LAN interface: it tells who sent a
+// datagram to which of our addresses, and answers from the one that was asked.
+package lansock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// bufferLen is the octets of a datagram that are kept: more than any service
+// on a LAN accepts, so that a longer one is seen as such.
+const bufferLen = 2048
+
+// LAN is an interface that clients are behind.
+type LAN interface {
+	Name() string
+	Index() int
+	// Prefixes returns the router's own addresses there, each with the length
+	// of its network, as they are now.
+	Prefixes() []netip.Prefix
+}
+
+// Socket knows nothing but its interface.
+type Socket struct {
+	Options
+	udp   *net.UDPConn
+	raw   syscall.RawConn
+	name  string
+	index int
+
+	letters sync.Pool // of *letter
+}
+
+// Sockets are those of one service on an interface, one a family.
+type Sockets []*Socket
+
+// Datagram is what came from the network. The payload is valid until the next
+// one is received.
+type Datagram struct {
+	From    netip.AddrPort
+	To      netip.Addr
+	Payload []byte
+}
+
+// Listen opens a socket on the interface for each of the options whose family
+// the kernel has. Datagrams wait in them for Receive.
+func Listen(lan LAN, options ...Options) (Sockets, error) {
+	var sockets Sockets
+	for _, o := range options {
+		s, err := open(lan, o)
+		switch {
+		case errors.Is(err, unix.EAFNOSUPPORT):
+		case err != nil:
+			sockets.Close()
+			return nil, fmt.Errorf("lansock: listen on %s: %w", lan.Name(), err)
+		default:
+			sockets = append(sockets, s)
+		}
+	}
+	return sockets, nil
+}
+
+// Close ends Receive of all of them. Closing twice does no harm.
+func (all Sockets) Close() {
+	for _, s := range all {
+		s.udp.Close()
+	}
+}
+
+func open(lan LAN, o Options) (*Socket, error) {
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		controlErr := raw.Control(func(fd uintptr) { err = o.prepare(int(fd), lan) })
+		return errors.Join(controlErr, err)
+	}}
+	network := "udp6" // has no part in IPv4
+	if o.At.Addr().Is4() {
+		network = "udp4"
+	}
+	c, err := config.ListenPacket(context.Background(), network, o.At.String())
+	if err != nil {
+		return nil, err
+	}
+	s := &Socket{Options: o, udp: c.(*net.UDPConn), name: lan.Name(), index: lan.Index()}
+	if s.raw, err = s.udp.SyscallConn(); err != nil {
+		s.udp.Close()
+		return nil, err
+	}
+	s.letters.New = func() any { return s.newLetter() }
+	return s, nil
+}
+
+// Receive hands every datagram to handle, one after another, until the socket
+// is closed.
+func (s *Socket) Receive(handle func(*Socket, Datagram)) error {
+	payload, control := make([]byte, bufferLen), make([]byte, 128)
+	for {
+		n, controlLen, _, from, err := s.udp.ReadMsgUDPAddrPort(payload, control)
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("lansock: receive on %s: %w", s.name, err)
+		}
+		if to, ok := destination(control[:controlLen]); ok {
+			handle(s, Datagram{From: from, To: to, Payload: payload[:n]})
+		}
+	}
+}
+
+// destination returns the address that a datagram was sent to: the last field
+// of struct in_pktinfo, the first of struct in6_pktinfo.
+func destination(control []byte) (netip.Addr, bool) {
+	for len(control) > 0 {
+		header, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		switch {
+		case err != nil:
+			return netip.Addr{}, false
+		case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			return netip.AddrFrom4([4]byte(data[unix.SizeofInet4Pktinfo-4:])), true
+		case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			return netip.AddrFrom16([16]byte(data)), true
+		}
+		control = rest
+	}
+	return netip.Addr{}, false
+}
