@@ -3,6 +3,7 @@ package pcpd
 import (
 	"net/netip"
 
+	"igdd/pkg/lansock"
 	"igdd/pkg/natpmp"
 	"igdd/pkg/pcp"
 )
@@ -20,9 +21,9 @@ func (l *Listener) news() news { return news{l.server.Desk.External(), l.server.
 // may use as their gateway: they ignore other sources.
 func (l *Listener) tell(n int) {
 	own := l.lan.Prefixes()
-	for _, c := range l.conns {
-		for _, from := range gateways(own, c.any) {
-			if err := l.announce(c, from); err != nil {
+	for _, s := range l.sockets {
+		for _, from := range gateways(own, s.At.Addr()) {
+			if err := l.announce(s, from); err != nil {
 				l.server.Log.Debug("announcement is lost", "interface", l.lan.Name(), "from", from, "err", err)
 			}
 		}
@@ -34,18 +35,18 @@ func (l *Listener) tell(n int) {
 
 // announce sends one copy in each protocol, PCP's first. NAT-PMP has nothing to
 // say without an external address.
-func (l *Listener) announce(c *conn, from netip.Addr) error {
+func (l *Listener) announce(s *lansock.Socket, from netip.Addr) error {
 	to := allHosts6
 	if from.Is4() {
 		to = allHosts4
 	}
 	if l.server.PCP {
-		if err := c.send(pcp.Response{Epoch: l.server.Desk.Epoch()}.Append, from, to); err != nil {
+		if err := s.Send(pcp.Response{Epoch: l.server.Desk.Epoch()}.Append, from, to); err != nil {
 			return err
 		}
 	}
 	if r := l.server.addressResponse(); l.server.NATPMP && from.Is4() && r.Result == natpmp.Success {
-		return c.send(r.Append, from, to)
+		return s.Send(r.Append, from, to)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/lansock"
 	"igdd/pkg/natpmp"
 	"igdd/pkg/pcp"
 	"igdd/pkg/portmap"
@@ -41,15 +42,11 @@ func benchmark(b *testing.B, packet []byte) {
 		b.Fatal(err)
 	}
 	defer sink.Close()
-	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	sockets, err := lansock.Listen(loop{}, lansock.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Hops: 1})
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, err := newConn(udp, ipv4, loop{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.close()
+	defer sockets.Close()
 	lan := netip.MustParsePrefix("127.0.0.1/8")
 	log := slog.New(slog.DiscardHandler)
 	table := portmap.NewTable(portmap.Options{
@@ -67,10 +64,10 @@ func benchmark(b *testing.B, packet []byte) {
 	<-table.Started()
 	desk := answered{table, make(chan struct{}, 1)}
 	l := &Listener{server: New(Options{NATPMP: true, PCP: true, Desk: desk, Log: log}), lan: loop{[]netip.Prefix{lan}}}
-	d := datagram{from: sink.LocalAddr().(*net.UDPAddr).AddrPort(), to: lan.Addr(), payload: packet}
+	d := lansock.Datagram{From: sink.LocalAddr().(*net.UDPAddr).AddrPort(), To: lan.Addr(), Payload: packet}
 	b.ReportAllocs()
 	for b.Loop() {
-		l.hear(c, d)
+		l.hear(sockets[0], d)
 	}
 }
 

@@ -6,49 +6,38 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"igdd/pkg/lansock"
 	"igdd/pkg/natpmp"
+	"igdd/pkg/pcp"
 )
-
-// LAN is an interface that clients are behind.
-type LAN interface {
-	Name() string
-	Index() int
-	// Prefixes returns the router's own addresses there, each with the length
-	// of its network, as they are now.
-	Prefixes() []netip.Prefix
-}
 
 // Listener answers the clients of one interface.
 type Listener struct {
-	server *Server
-	lan    LAN
-	conns  []*conn // IPv4, then IPv6 if it is served
-	crier  crier
+	server  *Server
+	lan     lansock.LAN
+	sockets lansock.Sockets // IPv4, then IPv6 if it is served
+	crier   crier
 }
+
+// What is announced stays on the link.
+var (
+	ipv4 = lansock.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), pcp.ServerPort), Hops: 1}
+	ipv6 = lansock.Options{At: netip.AddrPortFrom(netip.IPv6Unspecified(), pcp.ServerPort), Hops: 1}
+)
 
 // Listen opens the sockets on one interface. Requests wait in them for Serve.
-func (s *Server) Listen(lan LAN) (*Listener, error) {
-	l := &Listener{server: s, lan: lan}
-	l.crier = crier{again: make(chan struct{}, 1), news: l.news, tell: l.tell}
-	for _, family := range s.families() {
-		c, err := listen(family, lan)
-		if err != nil {
-			l.close()
-			return nil, err
-		}
-		if c != nil {
-			l.conns = append(l.conns, c)
-		}
-	}
-	return l, nil
-}
-
-// families returns the address families to serve.
-func (s *Server) families() []family {
+func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
+	families := []lansock.Options{ipv4}
 	if s.IPv6 && s.PCP { // NAT-PMP has no IPv6 form
-		return []family{ipv4, ipv6}
+		families = append(families, ipv6)
 	}
-	return []family{ipv4}
+	sockets, err := lansock.Listen(lan, families...)
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{server: s, lan: lan, sockets: sockets}
+	l.crier = crier{again: make(chan struct{}, 1), news: l.news, tell: l.tell}
+	return l, nil
 }
 
 // Serve announces the server on its interface and answers until ctx ends. Then
@@ -57,41 +46,34 @@ func (l *Listener) Serve(ctx context.Context) error {
 	l.server.enter(l)
 	defer l.server.leave(l)
 	work, ctx := errgroup.WithContext(ctx)
-	for _, c := range l.conns {
-		work.Go(func() error { return c.receive(l.hear) })
+	for _, s := range l.sockets {
+		work.Go(func() error { return s.Receive(l.hear) })
 	}
 	work.Go(func() error {
-		defer l.close() // ends the others
+		defer l.sockets.Close() // ends the others
 		l.crier.run(ctx)
 		return nil
 	})
 	return work.Wait()
 }
 
-// close closes the sockets, which ends receiving.
-func (l *Listener) close() {
-	for _, c := range l.conns {
-		c.close()
-	}
-}
-
 // exchange is a datagram and the way back to its sender.
 type exchange struct {
 	*Server
 	lan    string // name of the interface
-	conn   *conn
+	socket *lansock.Socket
 	client netip.AddrPort
 	asked  netip.Addr // our address that the client sent to
 	packet []byte     // belongs to the receiver: valid until hear returns
 }
 
 // hear answers a datagram of whoever may be heard.
-func (l *Listener) hear(c *conn, d datagram) {
-	if !mayAsk(l.lan.Prefixes(), d.from, d.to) {
+func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
+	if !mayAsk(l.lan.Prefixes(), d.From, d.To) {
 		return
 	}
-	x := exchange{l.server, l.lan.Name(), c, d.from, d.to, d.payload}
-	isNATPMP := len(d.payload) > 0 && d.payload[0] == natpmp.Version && d.to.Is4()
+	x := exchange{l.server, l.lan.Name(), s, d.From, d.To, d.Payload}
+	isNATPMP := len(d.Payload) > 0 && d.Payload[0] == natpmp.Version && d.To.Is4()
 	switch {
 	case isNATPMP && x.NATPMP:
 		x.serveNATPMP()
@@ -106,7 +88,7 @@ func (l *Listener) hear(c *conn, d datagram) {
 // (RFC 6886, section 3.1; RFC 6887, section 8.3). What cannot be sent at once
 // is lost: the client asks again.
 func (x exchange) reply(word func([]byte) []byte) {
-	if err := x.conn.send(word, x.asked, x.client); err != nil {
+	if err := x.socket.Send(word, x.asked, x.client); err != nil {
 		x.Log.Debug("reply is lost", "client", x.client.Addr(), "err", err)
 	}
 }
@@ -114,24 +96,5 @@ func (x exchange) reply(word func([]byte) []byte) {
 // mayAsk reports whether a datagram goes from a neighbour to one of the
 // router's own addresses on that interface. Everybody else gets silence.
 func mayAsk(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
-	source := from.Addr().WithZone("")
-	neighbour, asked := false, false
-	for _, p := range own {
-		if p.Addr() == source {
-			return false
-		}
-		neighbour = neighbour || p.Contains(source) && !isEdge(p, source)
-		asked = asked || p.Addr() == to
-	}
-	return neighbour && asked && from.Port() != 0
-}
-
-// isEdge reports whether a is the broadcast address of an IPv4 network, new or
-// old style.
-func isEdge(network netip.Prefix, a netip.Addr) bool {
-	if !a.Is4() || network.Bits() > 30 {
-		return false
-	}
-	first := network.Masked().Addr()
-	return a == first || !network.Contains(a.Next())
+	return lansock.Neighbour(own, from) && lansock.Own(own, to)
 }
