@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"igdd/pkg/lansock"
 	"igdd/pkg/ssdp"
 )
 
@@ -20,7 +21,7 @@ const (
 
 // run is a sequence of messages to one place.
 type run struct {
-	conn     *conn
+	socket   *lansock.Socket
 	from     netip.Addr
 	to       netip.AddrPort
 	messages [][]byte
@@ -29,7 +30,8 @@ type run struct {
 // step sends the first message of a run and returns the rest. What cannot be
 // sent at once is lost.
 func (l *Listener) step(r run) run {
-	if err := r.conn.send(r.messages[0], r.from, r.to); err != nil {
+	word := func(b []byte) []byte { return append(b, r.messages[0]...) }
+	if err := r.socket.Send(word, r.from, r.to); err != nil {
 		l.server.Log.Debug("SSDP message is lost", "interface", l.lan.Name(), "to", r.to, "err", err)
 	}
 	r.messages = r.messages[1:]
@@ -174,12 +176,13 @@ func random(d time.Duration) time.Duration { return rand.N(d + 1) }
 // makes no pauses: each would wake a machine that is asleep.
 func (l *Listener) tell(n notice) {
 	at := placesOf(l.lan.Prefixes())
-	for _, c := range l.conns {
-		for _, g := range c.groups {
-			if !at[g].IsValid() {
+	for _, s := range l.sockets {
+		for i, from := range at {
+			g := ssdp.Group(i)
+			if !from.IsValid() || !slices.Contains(s.Groups, g.Addr()) {
 				continue
 			}
-			r := run{c, at[g], netip.AddrPortFrom(g.Addr(), ssdp.Port), l.words(n, g, at[g])}
+			r := run{s, from, netip.AddrPortFrom(g.Addr(), ssdp.Port), l.words(n, g, from)}
 			for len(r.messages) > 0 {
 				r = l.step(r)
 			}

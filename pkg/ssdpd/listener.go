@@ -7,17 +7,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"igdd/pkg/lansock"
 	"igdd/pkg/ssdp"
 )
-
-// LAN is an interface that clients are behind.
-type LAN interface {
-	Name() string
-	Index() int
-	// Prefixes returns the router's own addresses there, each with the length
-	// of its network, as they are now.
-	Prefixes() []netip.Prefix
-}
 
 // waitingAnswers bounds the answers that have begun and are not at their end;
 // further ones are dropped, as by a network under load.
@@ -26,8 +18,8 @@ const waitingAnswers = 64
 // Listener answers and announces on one interface.
 type Listener struct {
 	server  *Server
-	lan     LAN
-	conns   []*conn // IPv4, then IPv6 if it is served
+	lan     lansock.LAN
+	sockets lansock.Sockets // IPv4, then IPv6 if it is served
 	allowed allowance
 	answers chan run
 	events  chan event
@@ -35,33 +27,36 @@ type Listener struct {
 	at places // guarded by server.mu
 }
 
+// The multicast scope is that of UDA 1.1, section 1.1.1, and UDA 2.0, annex A.
+var (
+	ipv4 = lansock.Options{
+		At:     netip.AddrPortFrom(netip.IPv4Unspecified(), ssdp.Port),
+		Groups: []netip.Addr{ssdp.IPv4.Addr()},
+		Hops:   2,
+	}
+	ipv6 = lansock.Options{
+		At:     netip.AddrPortFrom(netip.IPv6Unspecified(), ssdp.Port),
+		Groups: []netip.Addr{ssdp.LinkLocal.Addr(), ssdp.SiteLocal.Addr()},
+		Hops:   10,
+	}
+)
+
 // Listen opens the sockets on one interface. Searches wait in them for Serve.
-func (s *Server) Listen(lan LAN) (*Listener, error) {
-	l := &Listener{
-		server: s, lan: lan,
+func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
+	families := []lansock.Options{ipv4}
+	if s.IPv6 {
+		families = append(families, ipv6)
+	}
+	sockets, err := lansock.Listen(lan, families...)
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{
+		server: s, lan: lan, sockets: sockets,
 		answers: make(chan run, waitingAnswers),
 		events:  make(chan event, 1),
 		allowed: allowance{sources: make(map[netip.Addr]source)},
-	}
-	for _, family := range s.families() {
-		c, err := listen(family, lan)
-		if err != nil {
-			l.close()
-			return nil, err
-		}
-		if c != nil {
-			l.conns = append(l.conns, c)
-		}
-	}
-	return l, nil
-}
-
-// families returns the address families to serve.
-func (s *Server) families() []family {
-	if s.IPv6 {
-		return []family{ipv4, ipv6}
-	}
-	return []family{ipv4}
+	}, nil
 }
 
 // Serve announces the gateway on its interface and answers until ctx ends.
@@ -70,45 +65,38 @@ func (l *Listener) Serve(ctx context.Context) error {
 	l.server.open(l)
 	defer l.server.leave(l)
 	work, ctx := errgroup.WithContext(ctx)
-	for _, c := range l.conns {
-		work.Go(func() error { return c.receive(l.hear) })
+	for _, s := range l.sockets {
+		work.Go(func() error { return s.Receive(l.hear) })
 	}
 	work.Go(func() error {
-		defer l.close() // ends the others
+		defer l.sockets.Close() // ends the others
 		l.announce(ctx)
 		return nil
 	})
 	return work.Wait()
 }
 
-// close closes the sockets, which ends receiving.
-func (l *Listener) close() {
-	for _, c := range l.conns {
-		c.close()
-	}
-}
-
 // hear answers a search of whoever may be heard: the first message at once,
 // whatever MX allows, since one gateway on a link makes no storm and some
 // clients wait a quarter of a second for all. The others follow in a steady
 // pace.
-func (l *Listener) hear(c *conn, d datagram) {
+func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
 	own := l.lan.Prefixes()
-	if !mayAsk(own, d.from, d.to) {
+	if !mayAsk(own, d.From, d.To) {
 		return
 	}
-	search, err := ssdp.ParseSearch(d.payload, d.to)
+	search, err := ssdp.ParseSearch(d.Payload, d.To)
 	if err != nil {
 		return
 	}
 	face, items := ssdp.Match(l.server.Faces, search.Target)
-	place := placeFor(own, d.from.Addr().WithZone(""), d.to)
+	place := placeFor(own, d.From.Addr().WithZone(""), d.To)
 	now := time.Now()
-	if len(items) == 0 || !place.IsValid() || !l.allowed.admit(d.from.Addr(), len(items), now) {
+	if len(items) == 0 || !place.IsValid() || !l.allowed.admit(d.From.Addr(), len(items), now) {
 		return
 	}
 	sender := l.server.sender(place)
-	answer := run{conn: c, from: place, to: d.from}
+	answer := run{socket: s, from: place, to: d.From}
 	for _, i := range items {
 		answer.messages = append(answer.messages, sender.AppendReply(nil, face, i, known(now)))
 	}

@@ -3,6 +3,7 @@ package ssdpd
 import (
 	"net/netip"
 
+	"igdd/pkg/lansock"
 	"igdd/pkg/ssdp"
 )
 
@@ -57,23 +58,5 @@ func placeFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
 // groups, or to one of the router's own addresses on that interface.
 // Everybody else gets silence.
 func mayAsk(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
-	source := from.Addr().WithZone("")
-	neighbour, asked := false, to.IsMulticast()
-	for _, p := range own {
-		if p.Addr() == source {
-			return false
-		}
-		neighbour = neighbour || p.Contains(source) && !isEdge(p, source)
-		asked = asked || p.Addr() == to
-	}
-	return neighbour && asked && from.Port() != 0
-}
-
-// isEdge reports whether a is the broadcast address of an IPv4 network, new or
-// old style.
-func isEdge(network netip.Prefix, a netip.Addr) bool {
-	if !a.Is4() || network.Bits() > 30 {
-		return false
-	}
-	return a == network.Masked().Addr() || !network.Contains(a.Next())
+	return lansock.Neighbour(own, from) && (to.IsMulticast() || lansock.Own(own, to))
 }
