@@ -101,6 +101,10 @@ func serve(c *config.Config, args []string, up *parent) error {
 		for _, w := range c.Warnings {
 			log.Warn(w)
 		}
+		if !c.NATPMP && !c.PCP && !c.UPnP {
+			log.Error("Why did you run me anyway? Neither NAT-PMP, PCP nor UPnP is switched on")
+			return nil
+		}
 		l := life{config: c, args: args, log: log, signals: signals, up: up, first: first}
 		c, err = l.run()
 	}

@@ -270,6 +270,15 @@ func TestSecondDaemonDoesNotStart(t *testing.T) {
 	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 }
 
+func TestNothingToServe(t *testing.T) {
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.configure(t, "enable_natpmp=no", "enable_upnp=no")
+	if out, err := r.launch(); err != nil {
+		t.Errorf("%v: %s, want exit 0", err, out)
+	}
+	await(t, "the end of a daemon that has nothing to do", func() bool { return r.pid() == 0 })
+}
+
 func TestStalePIDFile(t *testing.T) {
 	r := newRig(t, "legacy", netlab.Layout{})
 	stale := "999999999\n" + strconv.Itoa(os.Getpid()) + "\n" // longer than what we write, then a living stranger
