@@ -189,7 +189,7 @@ func TestMute(t *testing.T) {
 		p.set(4000, "")
 		p.subscribe("192.168.50.10", 4000)
 		p.subscribe("192.168.50.11", 4001)
-		time.Sleep(eventGap)
+		time.Sleep(2 * eventGap) // the first message, and a pause after it
 		p.change()
 		if mute, other := p.got(4000), p.got(4001); len(mute) != 1 || len(other) != 2 {
 			t.Errorf("mute got %d messages, the other %d", len(mute), len(other))
@@ -217,6 +217,7 @@ func TestGone(t *testing.T) {
 		for port := uint16(4000); port < 4004; port++ {
 			p.subscribe("192.168.50.10", port)
 		}
+		time.Sleep(eventGap)
 		for i := range 10 {
 			if i == refusalsToDrop-2 {
 				p.set(4002, "HTTP/1.1 200 OK\r\n\r\n")
