@@ -14,8 +14,6 @@
 
 . "$(dirname "$0")/lab.sh"
 
-# HTTP/2 is never spoken: leaving it out saves about half a megabyte.
-tags=nethttpomithttp2
 all='amd64 386 armv5 armv6 armv7 arm64 mipsle'
 cyclonedx=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
@@ -50,7 +48,7 @@ aim() {
 # build makes the program of target $1 in file $2.
 build() {
   aim "$1"
-  go build -C "$repo" -o "$2" -trimpath -buildvcs=false -tags "$tags" \
+  go build -C "$repo" -o "$2" -trimpath -buildvcs=false \
     -ldflags "-s -w -buildid= -X main.version=$version" ./cmd/miniupnpd || die "cannot build $1"
 }
 

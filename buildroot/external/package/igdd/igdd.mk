@@ -14,7 +14,6 @@ IGDD_GOMOD = igdd
 IGDD_BUILD_TARGETS = cmd/miniupnpd
 # static, whatever the toolchain links
 IGDD_GO_ENV = CGO_ENABLED=0
-IGDD_TAGS = nethttpomithttp2
 IGDD_LDFLAGS = -s -w -buildid= -X main.version=$(IGDD_VERSION)
 
 define IGDD_INSTALL_TARGET_CMDS
