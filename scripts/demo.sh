@@ -1,9 +1,9 @@
 #!/bin/sh
 #
 # Shows the main job on real parts: a router with an AstLinux-style rc.conf, a
-# client that asks it for ports by NAT-PMP, and packets that arrive. All of it
-# lives in network namespaces; this machine's own network and files are not
-# touched.
+# client that asks it for ports by NAT-PMP and by UPnP, and packets that arrive.
+# All of it lives in network namespaces; this machine's own network and files
+# are not touched.
 #
 #	scripts/demo.sh           show it and clean up
 #	scripts/demo.sh --keep    leave it running to play with
@@ -19,9 +19,18 @@ INTIF="eth1"
 INTIP="192.168.50.1"
 INTNM="255.255.255.0"
 UPNP_ENABLE_NATPMP="yes"
+UPNP_ENABLE_UPNP="yes"
 UPNP_LISTEN="INTIF"
 UUID="5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70"
 END
+}
+
+# upnp runs miniupnpc's client on the LAN client with the options behind $1,
+# and prints what it says of $1; if that is nothing, it fails.
+upnp() {
+  about=$1
+  shift
+  on lan timeout 20 upnpc "$@" 2>&1 | grep -e "$about"
 }
 
 # leases prints the file that the status page reads, as that page shows it.
@@ -43,7 +52,7 @@ rules() {
 # gone succeeds when nothing of the daemon is left on the router; what is left,
 # it prints.
 gone() {
-  ! { rules; processes; on gw ss -Hlun 'sport = 5351'; } | grep .
+  ! { rules; processes; on gw ss -Hlntu; } | grep .
 }
 
 # processes prints the router's processes that are called miniupnpd.
@@ -70,6 +79,13 @@ play() {
   check 'UDP 40090 to its port 9000, for an hour' ask 40090 9000 udp 3600
   check 'from the Internet, TCP 40080 reaches the client' call tcp 40080
   check 'from the Internet, UDP 40090 reaches the client' call udp 40090
+  title 'Another program asks by UPnP:'
+  check 'upnpc -s finds the router' upnp 'Found valid IGD' -s
+  check 'upnpc -a: TCP 40070 to its port 8080' upnp 'is redirected to' -e demo -a 192.168.50.10 8080 40070 tcp 600
+  check 'upnpc -l lists it' upnp '40070->192.168.50.10:8080' -l
+  check 'from the Internet, TCP 40070 reaches the client' call tcp 40070
+  check 'upnpc -d gives it back' upnp 'returned : 0' -d 40070 tcp
+  check 'from the Internet, TCP 40070 is closed' silent tcp 40070
   title 'The firewall holds'
   show rules
   title 'and the status page shows'
@@ -110,7 +126,7 @@ esac
 need_root
 need_go
 need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox \
-  natpmpc:natpmpc socat:socat
+  natpmpc:natpmpc upnpc:miniupnpc socat:socat
 built=$("$repo/scripts/build.sh" native) || exit 1
 checks=0 failed=0
 [ $keep = yes ] || trap lab_down EXIT
