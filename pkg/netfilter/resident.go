@@ -26,6 +26,12 @@ const (
 	quietSpell = 10 * time.Second
 )
 
+// keepMemory tells glibc's malloc (mallopt(3)) to keep what it has freed: a
+// process that gives its copy of a large table back after each commit spends
+// more time on page faults than on the table, with 5,000 mappings four times as
+// much. Other C libraries do not know these variables.
+var keepMemory = []string{"MALLOC_MMAP_MAX_=0", "MALLOC_TRIM_THRESHOLD_=1000000000"}
+
 // resident is the committer that keeps one iptables-restore for many batches.
 // It starts one for the first batch and dismisses it after a quiet spell;
 // where none can be had each batch gets a process of its own. The xtables lock
@@ -105,6 +111,7 @@ type process struct {
 // start starts the program and demands that it repeats a comment.
 func start(path string) (*process, error) {
 	p := &process{cmd: exec.Command(path, arguments()...), ended: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), keepMemory...)
 	input, err := p.connect()
 	if err != nil {
 		return nil, err
