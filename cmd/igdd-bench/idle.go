@@ -70,5 +70,5 @@ func (b *bench) watch(d daemon) (w watched) {
 		return watched{err: fmt.Errorf("the daemon ended: %s", l.log.lastWords())}
 	case <-time.After(b.idleTime()):
 	}
-	return watched{wakeups: p.switches() - before, memory: p.resident()}
+	return watched{wakeups: p.switches() - before, memory: resident(p.family())}
 }

@@ -132,8 +132,8 @@ const legend = `
 A value is the median of the rounds, with their span in brackets; a time for one client is the median of a round's
 operations (p50). The ratio says how many times better igdd is. Each round starts the daemon anew on a router that
 has just booted, with the mappings in its lease file. Wake-ups and memory without clients are those of %v, after %v.
-Memory counts the children as well. miniupnpd closes every HTTP connection, whatever the client wants. "All that
-follow": the first of a row of ports that other hosts have.
+miniupnpd closes every HTTP connection, whatever the client wants. "All that follow": the first of a row of ports that
+other hosts have.
 `
 
 // median returns the middle of values, the upper one of two.

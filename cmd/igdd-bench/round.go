@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -77,29 +78,29 @@ func p50(times int, o operation) func(*round) (float64, error) {
 func rate(times int, o operation) func(*round) (float64, error) {
 	return func(r *round) (float64, error) {
 		first := r.take(clients * times)
-		all := make([]*client, clients)
-		for i := range all {
-			var err error
-			if all[i], err = newClient(i, r.present, r.service, patience); err != nil {
-				return 0, err
-			}
-			defer all[i].close()
-			defer o.undo(all[i], first+uint16(i*times), times)
-		}
+		var answered atomic.Int64
 		var busy errgroup.Group
 		begin := time.Now()
-		for i, c := range all {
+		for i := range clients {
+			c, err := newClient(i, r.present, r.service, patience)
+			if err != nil {
+				return 0, errors.Join(err, busy.Wait())
+			}
+			defer c.close()
+			first, done := first+uint16(i*times), 0
+			defer func() { o.undo(c, first, done) }()
 			busy.Go(func() error {
-				for n := range times {
-					if _, err := o.once(c, first+uint16(i*times+n)); err != nil {
+				for ; done < times && time.Since(begin) < rowLimit; done++ {
+					if _, err := o.once(c, first+uint16(done)); err != nil {
 						return err
 					}
+					answered.Add(1)
 				}
 				return nil
 			})
 		}
 		err := busy.Wait()
-		return float64(clients*times) / time.Since(begin).Seconds(), err
+		return float64(answered.Load()) / time.Since(begin).Seconds(), err
 	}
 }
 
@@ -120,7 +121,9 @@ func (o operation) undo(c *client, first uint16, n int) {
 
 func (r *round) startTime() (float64, error) { return 1e3 * r.process.started.Seconds(), nil }
 
-func (r *round) memory() (float64, error) { return r.process.resident(), nil }
+func (r *round) memory() (float64, error) { return resident(r.process.family()[:1]), nil }
+
+func (r *round) childMemory() (float64, error) { return resident(r.process.family()[1:]), nil }
 
 // expire measures how long after it was due the last of 100 expired mappings
 // is gone from the firewall. It restarts the daemon.

@@ -41,13 +41,14 @@ var (
 var rows = []row{
 	{"start", "start until all rules stand and it answers", millis, all, (*round).startTime},
 	{"memory", "memory after the start, RSS", kibibytes, all, (*round).memory},
+	{"memory-children", "and of its children, which it keeps while it is busy", kibibytes, all, (*round).childMemory},
 	{"forward", "new connections forwarded, one after another", perSecond, []int{5000}, (*round).forward},
 
 	{"address", "NAT-PMP address request", micros, all, p50(200, operation{do: (*client).externalAddress})},
 	{"announce", "PCP ANNOUNCE", micros, all, p50(200, operation{do: (*client).announce})},
-	{"external", "GetExternalIPAddress, a connection each", micros, all, p50(30, operation{do: (*client).getExternal})},
-	{"external-kept", "GetExternalIPAddress, keep-alive", micros, all, p50(30, operation{do: (*client).getExternal, keep: true})},
-	{"external-32", "GetExternalIPAddress, a connection each, 32 clients", perSecond, empty, rate(4, operation{do: (*client).getExternal})},
+	{"external", "GetExternalIPAddress, a connection each", micros, all, p50(200, operation{do: (*client).getExternal})},
+	{"external-kept", "GetExternalIPAddress, keep-alive", micros, all, p50(200, operation{do: (*client).getExternal, keep: true})},
+	{"external-32", "GetExternalIPAddress, a connection each, 32 clients", perSecond, empty, rate(8, operation{do: (*client).getExternal})},
 	{"search", "M-SEARCH to reply", micros, all, p50(10, operation{do: (*client).search})},
 	{"generic", "GetGenericPortMappingEntry by index", micros, filled, p50(20, operation{do: (*client).getGeneric})},
 	{"specific", "GetSpecificPortMappingEntry", micros, filled, p50(20, operation{do: (*client).getSpecific})},
@@ -56,9 +57,9 @@ var rows = []row{
 	{"map-pcp", "map: PCP MAP", micros, all, p50(20, operation{do: (*client).pcpMap, leaves: true})},
 	{"map-upnp", "map: AddPortMapping, a connection each", micros, all, p50(20, operation{do: (*client).upnpAdd, leaves: true})},
 	{"map-upnp-kept", "map: AddPortMapping, keep-alive", micros, all, p50(20, operation{do: (*client).upnpAdd, keep: true, leaves: true})},
-	{"map-natpmp-32", "map: NAT-PMP, 32 clients", perSecond, all, rate(4, operation{do: (*client).natpmpMap, leaves: true})},
-	{"map-pcp-32", "map: PCP MAP, 32 clients", perSecond, all, rate(4, operation{do: (*client).pcpMap, leaves: true})},
-	{"map-upnp-32", "map: AddPortMapping, a connection each, 32 clients", perSecond, some, rate(3, operation{do: (*client).upnpAdd, leaves: true})},
+	{"map-natpmp-32", "map: NAT-PMP, 32 clients", perSecond, all, rate(16, operation{do: (*client).natpmpMap, leaves: true})},
+	{"map-pcp-32", "map: PCP MAP, 32 clients", perSecond, all, rate(16, operation{do: (*client).pcpMap, leaves: true})},
+	{"map-upnp-32", "map: AddPortMapping, a connection each, 32 clients", perSecond, some, rate(8, operation{do: (*client).upnpAdd, leaves: true})},
 
 	{"renew-natpmp", "renewal: NAT-PMP", micros, all, p50(20, operation{before: (*client).natpmpMap, do: (*client).natpmpMap, leaves: true})},
 	{"renew-pcp", "renewal: PCP MAP", micros, all, p50(20, operation{before: (*client).pcpMap, do: (*client).pcpMap, leaves: true})},
@@ -72,6 +73,7 @@ var rows = []row{
 	{"conflict-block", "port taken, so are all that follow: NAT-PMP", micros, filled, p50(3, operation{do: (*client).takeBlock, after: (*client).giveBack})},
 
 	{"memory-after", "memory after all these operations, RSS", kibibytes, all, (*round).memory},
+	{"memory-children-after", "and of its children", kibibytes, all, (*round).childMemory},
 	{"expire", "100 leases expire: last rule gone after due", millis, []int{1000}, (*round).expire},
 
 	// The function idle measures these.
