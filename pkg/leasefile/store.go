@@ -31,8 +31,8 @@ const (
 // The default delays, chosen for flash memory.
 const (
 	// defaultDelay lets a burst, such as a console opening its ports, cost two
-	// writings: at most 12 syncs a second, however many ask.
-	defaultDelay = 250 * time.Millisecond
+	// writings: at most 15 syncs a second, however many ask.
+	defaultDelay = 200 * time.Millisecond
 	// defaultRenewalDelay is as long as the file may lag behind the table:
 	// 1,000 renewals a minute cost at most 30 writings.
 	defaultRenewalDelay = 2 * time.Second
@@ -51,7 +51,7 @@ type Options struct {
 	// followed. Empty: nothing is written down.
 	Path string
 	// Delay is how long the disk is left alone between two writings; 0 means
-	// 250 ms. A change after a quiet spell is written at once.
+	// 200 ms. A change after a quiet spell is written at once.
 	Delay time.Duration
 	// RenewalDelay is how long changes that only move the end of a lease may
 	// wait; 0 means 2 s. They are written earlier if the old end comes first.
