@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 
 	"igdd/pkg/config"
 	"igdd/pkg/control"
@@ -69,24 +67,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
-}
-
-// Memory, against a little more work for the collector. With 5,000 mappings
-// 18 MB are resident instead of 23; the limit is what 16,384 of them with all
-// servers busy stay below.
-const (
-	collectAt   = 25 // percent of growth
-	memoryLimit = 64 << 20
-)
-
-// beFrugal fits the runtime to a small board. One processor is enough, since
-// the table decides one batch after another and the kernel does the rest; a
-// second would only be woken for each packet, which doubles the time of a
-// request that comes with a connection of its own.
-func beFrugal() {
-	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(collectAt)
-	debug.SetMemoryLimit(memoryLimit)
 }
 
 // serve is the daemon's life: one service after another, each with the

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"math"
+	"runtime"
+	"runtime/metrics"
+	"testing"
+	"time"
+)
+
+// percent returns the growth after which the runtime collects, or MaxUint64.
+func percent() uint64 {
+	in := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(in)
+	return in[0].Value.Uint64()
+}
+
+// until waits for a setting, and does something meanwhile.
+func until(t *testing.T, want uint64, meanwhile func()) {
+	t.Helper()
+	for begin := time.Now(); percent() != want; meanwhile() {
+		if time.Since(begin) > 10*time.Second {
+			t.Fatalf("GC percent is %d, want %d", percent(), want)
+		}
+	}
+}
+
+func TestCollectorDozesUntilMemoryGrows(t *testing.T) {
+	c := collector{after: 50 * time.Millisecond}
+	c.awake()
+	c.watch()
+	if percent() != collectAt {
+		t.Fatalf("GC percent is %d at the start, want %d", percent(), collectAt)
+	}
+	for range 2 {
+		until(t, math.MaxUint64, func() { time.Sleep(time.Millisecond) })
+		var kept [][]byte
+		until(t, collectAt, func() { kept = append(kept, make([]byte, 64<<10)) })
+		if grown := len(kept) * 64 << 10; grown > 4*dozeRoom {
+			t.Errorf("memory had to grow by %d octets to wake the collector, its room is %d", grown, dozeRoom)
+		}
+		runtime.KeepAlive(kept)
+	}
+}
