@@ -10,9 +10,10 @@ import (
 )
 
 // How long a daemon without clients is watched, after it has said hello to its
-// LAN: that is said several times, half a minute apart at most.
+// LAN: igdd's last announcement of a new epoch comes 128 s after its start
+// (RFC 6886, section 3.2.1).
 const (
-	settle     = 40 * time.Second
+	settle     = 150 * time.Second
 	longWatch  = 5 * time.Minute
 	quickWatch = 30 * time.Second
 )
