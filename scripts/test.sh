@@ -58,4 +58,6 @@ step staticcheck go run $staticcheck ./...
 vulnerabilities
 step 'init script' scripts/test-init.sh
 step 'status page' scripts/test-status.sh
+step 'reproducible build' scripts/test-build.sh
+step 'firmware image' scripts/firmware.sh amd64
 exec go test -race -timeout 25m ./...
