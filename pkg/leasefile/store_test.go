@@ -134,7 +134,7 @@ func same(t *testing.T, got, want []*portmap.Mapping) {
 	}
 }
 
-func load(t *testing.T, s portmap.Store) []*portmap.Mapping {
+func load(t testing.TB, s portmap.Store) []*portmap.Mapping {
 	t.Helper()
 	mappings, err := s.Load()
 	if err != nil {
@@ -143,14 +143,14 @@ func load(t *testing.T, s portmap.Store) []*portmap.Mapping {
 	return mappings
 }
 
-func save(t *testing.T, s portmap.Store, changes ...portmap.Change) {
+func save(t testing.TB, s portmap.Store, changes ...portmap.Change) {
 	t.Helper()
 	if err := s.Save(changes); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func checkpoint(t *testing.T, s *Store) {
+func checkpoint(t testing.TB, s *Store) {
 	t.Helper()
 	if err := s.Checkpoint(); err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func write(t *testing.T, path, text string) {
 }
 
 // leasePath returns where a lease file can be.
-func leasePath(t *testing.T) string { return filepath.Join(t.TempDir(), "upnp.leases") }
+func leasePath(t testing.TB) string { return filepath.Join(t.TempDir(), "upnp.leases") }
 
 // TestStore runs what is true of every Store in both worlds. Each open returns
 // a store on the same medium, as after a crash of the process.
