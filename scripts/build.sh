@@ -10,7 +10,7 @@
 # release packs them as well: for each target an archive with the files of the
 # firmware, the licences and a bill of materials; the source with its modules;
 # and the recipes of buildroot/ made ready to be dropped into a tree. The same
-# commit and toolchain give the same octets in any folder.
+# commit and toolchain give the same octets in any folder, and by the recipes.
 
 . "$(dirname "$0")/lab.sh"
 
@@ -45,10 +45,21 @@ aim() {
   export CGO_ENABLED GOOS GOARCH GOARM GOMIPS
 }
 
+# gather copies what is compiled into folder $1, with the modules in vendor/ as
+# the recipes have them: Go writes the sums of others into the program.
+gather() {
+  mkdir "$1" && cp -dR "$repo/go.mod" "$repo/go.sum" "$repo/cmd" "$repo/pkg" "$1" || return 1
+  if [ -d "$repo/vendor" ]; then
+    cp -dR "$repo/vendor" "$1"
+  else
+    (cd "$1" && go mod vendor)
+  fi
+}
+
 # build makes the program of target $1 in file $2.
 build() {
   aim "$1"
-  go build -C "$repo" -o "$2" -trimpath -buildvcs=false \
+  go build -C "$work/module" -o "$2" -mod=vendor -trimpath -buildvcs=false \
     -ldflags "-s -w -buildid= -X main.version=$version" ./cmd/miniupnpd || die "cannot build $1"
 }
 
@@ -115,8 +126,6 @@ pack_recipes() {
 # release packs everything that was built.
 release() {
   need mksquashfs:squashfs-tools
-  work=$(mktemp -d) || exit 1
-  trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
   date=$(git -C "$repo" log -1 --format=%ct 2>/dev/null) || die 'release needs the git repository'
   rm -f "$dist"/igdd-*.tar.gz
   GOBIN=$work go install "$cyclonedx" || die 'cannot build the program that writes the bill of materials'
@@ -136,6 +145,9 @@ case $* in
 '' | release) targets=$all ;;
 *) targets=$* ;;
 esac
+work=$(mktemp -d) || exit 1
+trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
+gather "$work/module" || die 'cannot gather the modules'
 for target in $targets; do
   [ "$target" != native ] || target=$(native)
   file=dist/miniupnpd-linux-$target
