@@ -70,13 +70,15 @@ archive() {
     gzip -9n >"$dist/$2$3" && echo "dist/$2$3"
 }
 
-# copy_licences copies the licence of each module in the program, and Go's own,
-# into folder $1.
+# copy_licences copies the licence of each module in the program, with its notice
+# if there is one, and Go's own into folder $1.
 copy_licences() {
   mkdir "$1" && cp "$repo/LICENSE" "$1/igdd" && cp "$(go env GOROOT)/LICENSE" "$1/go" || return 1
   go list -C "$repo" -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Dir}}{{end}}{{end}}' ./cmd/miniupnpd |
     sort -u | while read -r path folder; do
-    cp "$folder"/LICEN[CS]E* "$1/$(echo "$path" | tr / -)" || return 1
+    licence=$1/$(echo "$path" | tr / -)
+    cp "$folder"/LICEN[CS]E* "$licence" || return 1
+    [ ! -f "$folder/NOTICE" ] || cp "$folder/NOTICE" "$licence-notice" || return 1
   done
 }
 
