@@ -7,8 +7,14 @@
 IGDD_VERSION = 0.1.0
 IGDD_SITE = file://$(BR2_EXTERNAL_IGDD_PATH)/dl
 IGDD_SITE_METHOD = file
-IGDD_LICENSE = BSD-3-Clause
-IGDD_LICENSE_FILES = LICENSE
+IGDD_LICENSE = BSD-3-Clause, Apache-2.0 (go-iptables), MIT (godotenv)
+IGDD_LICENSE_FILES = \
+	LICENSE \
+	vendor/github.com/coreos/go-iptables/LICENSE \
+	vendor/github.com/coreos/go-iptables/NOTICE \
+	vendor/github.com/joho/godotenv/LICENCE \
+	vendor/golang.org/x/sync/LICENSE \
+	vendor/golang.org/x/sys/LICENSE
 
 IGDD_GOMOD = igdd
 IGDD_BUILD_TARGETS = cmd/miniupnpd
