@@ -5,8 +5,9 @@
 #	scripts/build.sh [TARGET…]
 #	scripts/build.sh release
 #
-# TARGET is amd64, 386, armv5, armv6, armv7, arm64, mipsle (without floating
-# point), or native for this machine; without any, all but native are built.
+# TARGET is amd64, 386, armv5, armv6, armv7, arm64, mipsle (386 and mipsle do
+# without floating point), or native for this machine; without any, all but
+# native are built.
 # release packs them as well: for each target an archive with the files of the
 # firmware, the licences and a bill of materials; the source with its modules;
 # and the recipes of buildroot/ made ready to be dropped into a tree. The same
@@ -41,8 +42,8 @@ aim() {
   386 | amd64 | arm64 | mipsle) GOARCH=$1 GOARM= ;;
   *) die "unknown target: $1 (known: $all native)" ;;
   esac
-  CGO_ENABLED=0 GOOS=linux GOMIPS=softfloat
-  export CGO_ENABLED GOOS GOARCH GOARM GOMIPS
+  CGO_ENABLED=0 GOOS=linux GO386=softfloat GOMIPS=softfloat
+  export CGO_ENABLED GOOS GOARCH GO386 GOARM GOMIPS
 }
 
 # gather copies what is compiled into folder $1, with the modules in vendor/ as

@@ -34,7 +34,7 @@ MINIUPNPD_ARCHIVE = igdd-$(MINIUPNPD_VERSION)-go2.tar.gz
 define MINIUPNPD_BUILD_CMDS
 	cd $(@D) && env -i PATH="$(PATH)" HOME=$(@D)/.go GOPATH=$(@D)/.go GOCACHE=$(@D)/.go/cache \
 	GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=vendor CGO_ENABLED=0 GOOS=linux \
-	GOARCH=$(MINIUPNPD_GOARCH) GOARM=$(MINIUPNPD_GOARM) GOMIPS=softfloat \
+	GOARCH=$(MINIUPNPD_GOARCH) GO386=softfloat GOARM=$(MINIUPNPD_GOARM) GOMIPS=softfloat \
 	$(MINIUPNPD_GO) build -trimpath -buildvcs=false \
 		-ldflags "-s -w -buildid= -X main.version=$(MINIUPNPD_VERSION)" \
 		-o rootfs-overlay/usr/sbin/miniupnpd ./cmd/miniupnpd
