@@ -26,6 +26,7 @@ define IGDD_INSTALL_TARGET_CMDS
 	$(INSTALL) -D -m 0755 $(@D)/bin/miniupnpd $(TARGET_DIR)/usr/sbin/miniupnpd
 	ln -sf miniupnpd $(TARGET_DIR)/usr/sbin/miniupnpctl
 	mkdir -p $(TARGET_DIR)/mnt/kd $(TARGET_DIR)/var/db $(TARGET_DIR)/usr/share/igdd
+	ln -sf /mnt/kd/upnp.leases $(TARGET_DIR)/var/db/upnp.leases
 	cp -dR $(@D)/rootfs-overlay/usr/share/igdd/. $(TARGET_DIR)/usr/share/igdd
 	$(INSTALL) -D -m 0644 $(IGDD_PKGDIR)/rc.conf $(TARGET_DIR)/etc/rc.conf
 endef
