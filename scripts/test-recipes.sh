@@ -69,6 +69,12 @@ END
   files "$box/target" | diff "$box/wanted" -
 }
 
+# hashes compares the recipe's hashes with the licences of us and the modules.
+hashes() {
+  mkdir "$box/module" && cp -R "$repo/LICENSE" "$repo/go.mod" "$repo/go.sum" "$repo/cmd" "$repo/pkg" "$box/module" &&
+    cd "$box/module" && go mod vendor && sed -n 's/^sha256  //p' "$repo/buildroot/external/package/igdd/igdd.hash" | sha256sum -c --quiet
+}
+
 # run_make runs make in folder $1 with more arguments.
 run_make() {
   (cd "$1" && shift && make -s TARGET_DIR="$box/target" BUILD_DIR="$box/build" "$@")
@@ -83,3 +89,4 @@ trap 'rm -rf "$box"' EXIT
 umask 022
 astlinux || die 'the recipe for AstLinux is wrong'
 external || die 'the recipe for Buildroot is wrong'
+(hashes) || die 'igdd.hash is wrong'
