@@ -62,13 +62,34 @@ func dial(kind int, from netip.Addr, to netip.AddrPort, wait time.Duration) (*os
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit),
 		unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}))
 	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+		err = connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect to %v: %w", to, err)
 	}
 	return os.NewFile(uintptr(fd), to.String()), nil
+}
+
+// connect goes on waiting when a signal of Go's scheduler interrupts it.
+func connect(fd int, to unix.Sockaddr) error {
+	err := unix.Connect(fd, to)
+	for err == unix.EINTR {
+		_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(patience.Milliseconds()))
+		if err == nil {
+			return socketError(fd)
+		}
+	}
+	return err
+}
+
+// socketError returns how what a socket was about ended.
+func socketError(fd int) error {
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = unix.Errno(code)
+	}
+	return err
 }
 
 // ask sends a datagram and reads until one comes that is its answer.
@@ -133,13 +154,18 @@ func (c *client) takeNext(internal, taken uint16) error {
 // the quickest way: miniupnpd is slow when asked by NAT-PMP, and igdd wants to
 // be asked as it was for the mapping.
 func (c *client) giveBack(port uint16) error {
-	if c.upnpDelete(c.granted) == nil {
+	err := c.upnpDelete(c.granted)
+	if err == nil {
 		return nil
 	}
+	other := c.natpmpDelete
 	if _, known := c.nonces[port]; known {
-		return c.pcpDelete(port)
+		other = c.pcpDelete
 	}
-	return c.natpmpDelete(port)
+	if otherwise := other(port); otherwise != nil {
+		return errors.Join(err, otherwise)
+	}
+	return nil
 }
 
 // search looks for the gateway as one host after the other does: none is

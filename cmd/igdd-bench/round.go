@@ -51,6 +51,8 @@ func (r *round) take(n int) uint16 {
 }
 
 // p50 measures the median time of an operation, in µs, as one client sees it.
+// Everything is prepared first, so that no work that it leaves behind is
+// measured.
 func p50(times int, o operation) func(*round) (float64, error) {
 	return func(r *round) (float64, error) {
 		c, err := newClient(0, r.present, r.service, patience)
@@ -59,9 +61,17 @@ func p50(times int, o operation) func(*round) (float64, error) {
 		}
 		defer c.close()
 		c.web.keep = o.keep
-		first := r.take(times)
+		first, prepared := r.take(times), 0
 		var took []float64
-		defer func() { o.undo(c, first, len(took)) }()
+		defer func() { o.undo(c, first, prepared, len(took)) }()
+		for begin := time.Now(); o.before != nil && prepared < times && time.Since(begin) < rowLimit; prepared++ {
+			if err := o.before(c, first+uint16(prepared)); err != nil {
+				return 0, fmt.Errorf("prepare: %w", err)
+			}
+		}
+		if o.before != nil {
+			times = prepared
+		}
 		for begin := time.Now(); len(took) < times && (len(took) == 0 || time.Since(begin) < rowLimit); {
 			d, err := o.once(c, first+uint16(len(took)))
 			if err != nil {
@@ -88,7 +98,7 @@ func rate(times int, o operation) func(*round) (float64, error) {
 			}
 			defer c.close()
 			first, done := first+uint16(i*times), 0
-			defer func() { o.undo(c, first, done) }()
+			defer func() { o.undo(c, first, 0, done) }()
 			busy.Go(func() error {
 				for ; done < times && time.Since(begin) < rowLimit; done++ {
 					if _, err := o.once(c, first+uint16(done)); err != nil {
@@ -104,16 +114,18 @@ func rate(times int, o operation) func(*round) (float64, error) {
 	}
 }
 
-// undo deletes the n mappings that an operation has left behind.
-func (o operation) undo(c *client, first uint16, n int) {
-	if !o.leaves {
-		return
+// undo deletes the mappings that are left behind after so many were prepared,
+// and so many operations done, from a first port on.
+func (o operation) undo(c *client, first uint16, prepared, done int) {
+	from, to := done, prepared
+	if o.leaves {
+		from, to = 0, max(prepared, done)
 	}
 	c.web.keep = true
-	for port := range uint16(n) {
-		c.granted = first + port
+	for i := from; i < to; i++ {
+		c.granted = first + uint16(i)
 		if err := c.giveBack(c.granted); err != nil {
-			fmt.Fprintf(os.Stderr, "port %d stays behind: %v\n", c.granted, err)
+			fmt.Fprintf(os.Stderr, "port %d stays behind: %v\n", first+uint16(i), err)
 			return
 		}
 	}
@@ -150,7 +162,7 @@ func (r *round) expire() (float64, error) {
 // forward measures how many connections a second come through, one after
 // another, to mappings from all over the table.
 func (r *round) forward() (float64, error) {
-	const connects, targets = 200, 20
+	const connects, targets = 1000, 20
 	for i := range targets {
 		l, err := net.Listen("tcp4", fmt.Sprintf(":%d", r.target(i, targets).internal()))
 		if err != nil {

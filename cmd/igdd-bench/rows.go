@@ -1,9 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // unit is what a row is measured in.
 type unit struct {
@@ -82,7 +79,7 @@ var rows = []row{
 }
 
 // operation is what a client does again and again, each time with another port
-// that is free. Only do is timed.
+// that is free. Only do is timed; before prepares all of them.
 type operation struct {
 	before, do, after func(c *client, port uint16) error
 	keep              bool // the HTTP connection
@@ -91,11 +88,6 @@ type operation struct {
 
 // once does the operation and returns how long it took.
 func (o operation) once(c *client, port uint16) (time.Duration, error) {
-	if o.before != nil {
-		if err := o.before(c, port); err != nil {
-			return 0, fmt.Errorf("prepare: %w", err)
-		}
-	}
 	begin := time.Now()
 	err := o.do(c, port)
 	took := time.Since(begin)
