@@ -60,5 +60,4 @@ step 'init script' scripts/test-init.sh
 step 'status page' scripts/test-status.sh
 step 'package recipes' scripts/test-recipes.sh
 step 'reproducible build' scripts/test-build.sh
-step 'firmware image' scripts/firmware.sh amd64
 exec go test -race -timeout 25m ./...
