@@ -30,7 +30,7 @@ type news struct {
 }
 
 // adds reports whether n says more than old, which is no older than the first
-// gap: then the second copy will do.
+// gap.
 func (n news) adds(old news) bool { return n.external != old.external || n.epoch < old.epoch }
 
 // wake reports an event.
@@ -45,18 +45,17 @@ func (c *crier) wake() {
 func (c *crier) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	began, sent, told := time.Now(), 0, news{}
+	began, sent := time.Now(), 0
+	var told news    // by the last copy,
+	var at time.Time // which was then
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.again:
-			if sent == 1 && !c.news().adds(told) {
-				continue
-			}
-			began, sent = time.Now(), 0
+			began, sent = c.first(told, at, sent)
 		case <-timer.C:
-			told = c.news()
+			told, at = c.news(), time.Now()
 			c.tell(sent)
 			sent++
 		}
@@ -64,4 +63,14 @@ func (c *crier) run(ctx context.Context) {
 			timer.Reset(time.Until(began.Add(instant(sent))))
 		}
 	}
+}
+
+// first returns when the copies for an event begin, and how many of them there
+// have been: the last copy of what went before is the first if it has said all,
+// as when an event is reported twice or a moment after everybody can see it.
+func (c *crier) first(told news, at time.Time, sent int) (time.Time, int) {
+	if 0 < sent && sent <= updateCopies && time.Since(at) < firstGap && !c.news().adds(told) {
+		return at, 1
+	}
+	return time.Now(), 0
 }

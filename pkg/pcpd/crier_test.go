@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,16 +20,17 @@ var schedule = []time.Duration{
 type stage struct {
 	*crier
 	began time.Time
-	state news
+	state atomic.Pointer[news]
 	at    []time.Duration
 	n     []int
 }
 
 func newStage(t *testing.T) *stage {
-	s := &stage{began: time.Now(), state: news{netip.MustParseAddr("11.22.33.44"), 100}}
+	s := &stage{began: time.Now()}
+	s.state.Store(&news{netip.MustParseAddr("11.22.33.44"), 100})
 	s.crier = &crier{
 		again: make(chan struct{}, 1),
-		news:  func() news { return s.state },
+		news:  func() news { return *s.state.Load() },
 		tell: func(n int) {
 			s.at, s.n = append(s.at, time.Since(s.began)), append(s.n, n)
 		},
@@ -43,7 +45,9 @@ func newStage(t *testing.T) *stage {
 // event changes the state and wakes the crier.
 func (s *stage) event(change func(*news)) {
 	synctest.Wait()
-	change(&s.state)
+	n := *s.state.Load()
+	change(&n)
+	s.state.Store(&n)
 	s.wake()
 	synctest.Wait()
 }
@@ -106,6 +110,20 @@ func TestSameEventTwiceIsOne(t *testing.T) {
 		s.event(func(*news) {})
 		time.Sleep(time.Hour)
 		s.expect(t, slices.Concat(schedule, shifted(time.Hour, copies)))
+	})
+}
+
+// TestEventThatTheLastCopyToldOf lets a copy of the start go out after the
+// state has changed and before that is reported.
+func TestEventThatTheLastCopyToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		time.Sleep(240 * time.Millisecond)
+		s.state.Store(&news{netip.MustParseAddr("11.22.33.45"), 0})
+		time.Sleep(20 * time.Millisecond)
+		s.event(func(*news) {})
+		time.Sleep(time.Hour)
+		s.expect(t, slices.Concat(schedule[:1], shifted(250*time.Millisecond, copies)))
 	})
 }
 
