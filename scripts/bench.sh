@@ -7,9 +7,9 @@
 #	scripts/bench.sh [--quick] [--nft] [--only ROW]
 #
 # Debian's miniupnpd-iptables works on iptables-legacy alone: with --nft igdd is
-# measured without it. A whole run takes about half an hour, most of it the
-# starts of miniupnpd with many mappings, a quick one three minutes; a row that
-# does not exist brings the list of all.
+# measured without it. A whole run takes about twenty minutes, most of it the
+# starts of miniupnpd with many mappings, a quick one four; a row that does not
+# exist brings the list of all.
 
 . "$(dirname "$0")/lab.sh"
 

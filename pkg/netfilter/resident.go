@@ -22,7 +22,8 @@ const (
 	// sectionTime is for one table: the lock, and 10,000 rules on a slow board.
 	sectionTime = lockWait*time.Second + 10*time.Second
 	// quietSpell is how long a process waits for another batch. It costs two
-	// megabytes meanwhile, and starting one a few milliseconds.
+	// megabytes and the room of the tables meanwhile, and starting one a few
+	// milliseconds.
 	quietSpell = 10 * time.Second
 )
 
