@@ -13,7 +13,7 @@ import (
 )
 
 // startLimit bounds a start; the slowest that is known, miniupnpd's with 5,000
-// mappings, takes five minutes.
+// mappings, takes six to seven minutes.
 const startLimit = 10 * time.Minute
 
 // process is a daemon in the background.
