@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -158,6 +159,38 @@ func TestResidentComesAndGoes(t *testing.T) {
 			t.Error("a process waits after the end")
 		}
 	})
+}
+
+// TestResidentKeepsItsMemory counts the pages that a commit has to ask the
+// kernel for: the copies of these tables have hundreds.
+func TestResidentKeepsItsMemory(t *testing.T) {
+	r := newRouter(t, "legacy")
+	f := r.firewall(t, options(t))
+	must(t, f.Setup())
+	var many []*portmap.Mapping
+	for port := range uint16(2000) {
+		many = append(many, mapping(portmap.TCP, 10000+port, "192.168.50.10:1"))
+	}
+	must(t, f.Apply(open(many...)))
+	// The first two make room for a table read, and for one changed.
+	must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
+	must(t, f.Apply(open(mapping(portmap.TCP, 2, "192.168.50.10:1"))))
+	before := pageFaults(t, f.Resident())
+	must(t, f.Apply(open(mapping(portmap.TCP, 3, "192.168.50.10:1"))))
+	if n := pageFaults(t, f.Resident()) - before; n > 100 {
+		t.Errorf("a commit costs %d page faults", n)
+	}
+}
+
+// pageFaults returns how many minor faults a process has had (proc(5), minflt).
+func pageFaults(t *testing.T, pid int) (n int) {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	must(t, err)
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	n, err = strconv.Atoi(strings.Fields(rest)[7])
+	must(t, err)
+	return n
 }
 
 // pretend puts a shell script in the place of a program; the real one is $real.
