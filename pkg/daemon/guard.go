@@ -12,6 +12,7 @@ import (
 
 	"igdd/pkg/control"
 	"igdd/pkg/netfilter"
+	"igdd/pkg/portmap"
 )
 
 // How the chains are watched over.
@@ -83,7 +84,7 @@ func (g *guard) check(ctx context.Context) time.Duration {
 	if rest := g.pause - time.Since(g.lastRepair()); g.pause > 0 && rest > 0 {
 		return rest
 	}
-	healthy, err := g.firewall.Healthy()
+	healthy, err := g.firewall.Healthy(portmap.IPv4)
 	g.note(err)
 	switch {
 	case g.stopped:
@@ -134,7 +135,7 @@ func (g *guard) lastRepair() time.Time {
 
 // status returns the state of the firewall for the operator.
 func (g *guard) status() control.Firewall {
-	healthy, err := g.firewall.Healthy()
+	healthy, err := g.firewall.Healthy(portmap.IPv4)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := control.Firewall{Healthy: healthy && err == nil, Repairs: g.repairs, Repaired: g.last}

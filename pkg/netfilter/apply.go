@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,7 +11,7 @@ import (
 
 // Apply carries out all changes or none of them. Changes that alter no rule
 // do not reach the kernel.
-func (f *Firewall) Apply(changes []portmap.Change) error {
+func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 	f.begin()
 	defer f.end()
 	d, err := f.difference(changes)
@@ -22,9 +23,9 @@ func (f *Firewall) Apply(changes []portmap.Change) error {
 	}
 	b := f.newBatch()
 	d.edits(b)
-	done, err := f.commit(b)
+	done, err := f.commit(ctx, b)
 	if err != nil {
-		if _, undo := f.commit(done.inverse()); undo != nil {
+		if _, undo := f.commit(ctx, done.inverse()); undo != nil {
 			err = errors.Join(err, fmt.Errorf("take back what was done of it: %w", undo))
 		}
 		return fmt.Errorf("netfilter: %w", f.explain(d, err))
@@ -41,7 +42,7 @@ func (f *Firewall) makeFor(d difference) error {
 	if f.peer.present || !slices.ContainsFunc(d.order, needs) {
 		return nil
 	}
-	views, err := f.look()
+	views, err := f.look(f.ipv4)
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (f *Firewall) makeFor(d difference) error {
 
 // explain says why a batch failed if the chains that it was for are gone.
 func (f *Firewall) explain(d difference, err error) error {
-	views, _ := f.look()
+	views, _ := f.look(f.families()...)
 	for _, r := range d.order {
 		if l, seen := views[r.chain]; seen && r.chain.stopped(l) {
 			return fmt.Errorf("%w: %w", ErrStopped, err)
@@ -60,38 +61,49 @@ func (f *Firewall) explain(d difference, err error) error {
 	return err
 }
 
-// Sync makes the kernel hold exactly these mappings: chains, jumps and rules,
-// in one transaction for each table. What is as it should be stays untouched.
-// What can be done is done, even if the error tells that not all of it could.
-func (f *Firewall) Sync(mappings []*portmap.Mapping) error {
+// Sync makes the kernel hold exactly these mappings of a family: chains, jumps
+// and rules, in one transaction for each table. What is as it should be stays
+// untouched. What can be done is done, even if the error tells that not all of
+// it could.
+func (f *Firewall) Sync(ctx context.Context, v portmap.Family, mappings []*portmap.Mapping) error {
 	f.begin()
 	defer f.end()
-	views, err := f.look()
-	errs := []error{err}
+	family := f.family(v)
+	if family == nil {
+		return nil // there is nothing to keep in line, and no mapping has rules
+	}
+	views, err := f.look(family)
+	if err != nil {
+		return fmt.Errorf("netfilter: %w", err)
+	}
 	for c, l := range views {
 		c.present = l.has(c.name)
 	}
-	wanted := make(map[*chain][]string)
-	for _, m := range mappings {
-		rules, err := f.rules(m)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		for _, r := range rules {
-			wanted[r.chain] = append(wanted[r.chain], r.text)
-		}
-	}
-	for _, family := range f.families() {
-		errs = append(errs, f.restore(family, views, wanted))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := f.restore(ctx, family, views, f.wanted(mappings)); err != nil {
 		return fmt.Errorf("netfilter: %w", err)
 	}
 	return nil
 }
 
+// wanted returns the rules of the mappings, by chain. A mapping that cannot be
+// said in rules has none: that is its own trouble alone.
+func (f *Firewall) wanted(mappings []*portmap.Mapping) map[*chain][]string {
+	wanted := make(map[*chain][]string)
+	for _, m := range mappings {
+		rules, err := f.rules(m)
+		if err != nil {
+			f.log.Warn("a mapping is not in force", "mapping", m.Key, "err", err)
+			continue
+		}
+		for _, r := range rules {
+			wanted[r.chain] = append(wanted[r.chain], r.text)
+		}
+	}
+	return wanted
+}
+
 // restore brings the chains of one family into line.
-func (f *Firewall) restore(family *family, views map[*chain]listing, wanted map[*chain][]string) error {
+func (f *Firewall) restore(ctx context.Context, family *family, views map[*chain]listing, wanted map[*chain][]string) error {
 	b := f.newBatch()
 	var errs []error
 	var written []*chain
@@ -110,7 +122,7 @@ func (f *Firewall) restore(family *family, views map[*chain]listing, wanted map[
 			written = append(written, c)
 		}
 	}
-	done, err := f.commit(b)
+	done, err := f.commit(ctx, b)
 	if len(done) > 0 && f.alarm != nil {
 		f.alarm.ring()
 	}

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,10 +52,10 @@ func (b batch) filled() batch {
 
 // committer hands batches of one family to the kernel.
 type committer interface {
-	// commit carries out the sections in order up to the first that fails and
-	// returns how many it carried out. With errInterrupted those that follow
-	// may be in force as well.
-	commit([]section) (done int, err error)
+	// commit carries out the sections in order up to the first that fails, or
+	// until ctx ends, and returns how many it carried out. With errInterrupted
+	// those that follow may be in force as well.
+	commit(context.Context, []section) (done int, err error)
 	// dismiss lets go what is kept for the next batch.
 	dismiss()
 }
@@ -96,15 +97,15 @@ func (b batch) inverse() batch {
 // commit carries out the sections, each family's in one go, up to the first
 // that fails, and returns those that are in force. Where a committer is
 // interrupted another one takes over, once.
-func (b batch) commit() (done batch, err error) {
+func (b batch) commit(ctx context.Context) (done batch, err error) {
 	again := true
 	for rest := b; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].family == rest[0].family {
 			n++
 		}
-		landed, err := rest[0].restore.commit(rest[:n])
-		if errors.Is(err, errInterrupted) {
+		landed, err := rest[0].restore.commit(ctx, rest[:n])
+		if errors.Is(err, errInterrupted) && ctx.Err() == nil {
 			for landed < n && rest[landed].inForce() {
 				landed++
 			}
@@ -122,8 +123,8 @@ func (b batch) commit() (done batch, err error) {
 }
 
 // commit carries out a batch.
-func (f *Firewall) commit(b batch) (done batch, err error) {
-	f.quietly(func() { done, err = b.filled().commit() })
+func (f *Firewall) commit(ctx context.Context, b batch) (done batch, err error) {
+	f.quietly(func() { done, err = b.filled().commit(ctx) })
 	return done, err
 }
 
@@ -148,7 +149,7 @@ type difference struct {
 func (f *Firewall) difference(changes []portmap.Change) (difference, error) {
 	d := difference{net: make(map[rule]int)}
 	for _, c := range changes {
-		if alike(c.Before, c.After) {
+		if !c.Alters() {
 			continue
 		}
 		// A mapping for which no rules could be made has none to take away.
@@ -162,13 +163,6 @@ func (f *Firewall) difference(changes []portmap.Change) (difference, error) {
 		d.count(come, +1)
 	}
 	return d, nil
-}
-
-// alike reports whether two mappings have the same rules: what a renewal
-// changes is not in them.
-func alike(a, b *portmap.Mapping) bool {
-	return a != nil && b != nil && a.Key == b.Key && a.Internal == b.Internal &&
-		a.Enabled() == b.Enabled() && slices.Equal(a.Filters(), b.Filters()) && slices.Equal(a.Outbound(), b.Outbound())
 }
 
 // count notes that each of the rules comes n times.

@@ -1,6 +1,7 @@
 package netfilter_test
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -11,9 +12,11 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// world is a portmap.Firewall and a look at it from outside.
+// world is a firewall and a look at it from outside.
 type world interface {
-	portmap.Firewall
+	Apply([]portmap.Change) error
+	Sync([]*portmap.Mapping) error
+	Healthy() (bool, error)
 	// opened returns "KEY INTERNAL" for what is let through, sorted.
 	opened(t *testing.T) []string
 	// flush removes everything behind the firewall's back.
@@ -28,6 +31,12 @@ func newMemory() memory {
 		return c.After != nil && c.After.Protocol != portmap.TCP && c.After.Protocol != portmap.UDP
 	}}}
 }
+
+func (m memory) Apply(changes []portmap.Change) error {
+	return m.Firewall.Apply(context.Background(), changes)
+}
+
+func (m memory) Sync(mappings []*portmap.Mapping) error { return syncBoth(m.Firewall, mappings) }
 
 func (m memory) opened(*testing.T) []string {
 	var list []string

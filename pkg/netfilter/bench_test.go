@@ -71,7 +71,7 @@ func BenchmarkRenewal(b *testing.B) {
 	m := mapping(portmap.TCP, 1, "192.168.50.10:80")
 	renewal := []portmap.Change{{Before: m, After: m}}
 	for b.Loop() {
-		must(b, f.Firewall.Apply(renewal))
+		must(b, f.Firewall.Apply(b.Context(), renewal))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+
+	"igdd/pkg/portmap"
 )
 
 // ErrStopped tells that the router's firewall has been stopped: the chains in
@@ -104,6 +106,17 @@ func (f *Firewall) families() []*family {
 	}
 	return []*family{f.ipv4, f.ipv6}
 }
+
+// family returns the programs of a family; nil: there are none.
+func (f *Firewall) family(v portmap.Family) *family {
+	if v == portmap.IPv6 {
+		return f.ipv6
+	}
+	return f.ipv4
+}
+
+// Pinholes reports whether there is a firewall of IPv6.
+func (f *Firewall) Pinholes() bool { return f.ipv6 != nil }
 
 // chains returns all of ours, in the order in which batches mention them.
 func (f *Firewall) chains() []*chain {

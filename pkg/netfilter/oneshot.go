@@ -2,19 +2,23 @@ package netfilter
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 )
 
 // oneShot is the committer that runs one iptables-restore per batch.
 type oneShot struct{ path string }
 
 // commit carries out the sections.
-func (o oneShot) commit(sections []section) (int, error) {
-	cmd := exec.Command(o.path, arguments()...)
+func (o oneShot) commit(ctx context.Context, sections []section) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(sections))*sectionTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, o.path, arguments()...)
 	cmd.Stdin = bytes.NewReader(render(sections))
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint

@@ -3,6 +3,7 @@ package netfilter
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,13 +49,13 @@ type resident struct {
 }
 
 // commit carries out the sections.
-func (r *resident) commit(sections []section) (int, error) {
+func (r *resident) commit(ctx context.Context, sections []section) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ready() {
-		return r.alone.commit(sections)
+		return r.alone.commit(ctx, sections)
 	}
-	done, err := r.process.commit(sections)
+	done, err := r.process.commit(ctx, sections)
 	if err != nil {
 		r.drop()
 		return done, fmt.Errorf("%s: %w", r.alone.path, err)
@@ -129,7 +130,7 @@ func start(path string) (*process, error) {
 		p.cmd.Wait() // what became of it is in ProcessState
 		close(p.ended)
 	}()
-	if _, err := p.send([]byte(committed+"\n"), 1, greetingTime); err != nil {
+	if _, err := p.send(context.Background(), []byte(committed+"\n"), 1, greetingTime); err != nil {
 		p.kill()
 		return nil, fmt.Errorf("it does not repeat a comment: %w", err)
 	}
@@ -164,17 +165,22 @@ func (p *process) idle() bool {
 }
 
 // commit carries out the sections. After an error the process is of no use.
-func (p *process) commit(sections []section) (int, error) {
-	return p.send(render(sections), len(sections), time.Duration(len(sections))*sectionTime)
+func (p *process) commit(ctx context.Context, sections []section) (int, error) {
+	return p.send(ctx, render(sections), len(sections), time.Duration(len(sections))*sectionTime)
+}
+
+// wait has reading and writing fail after t.
+func (p *process) wait(t time.Time) error {
+	return errors.Join(p.in.SetWriteDeadline(t), p.out.SetReadDeadline(t))
 }
 
 // send writes text and waits until as many comments of ours as it has have
-// been repeated, or the process has ended.
-func (p *process) send(text []byte, comments int, patience time.Duration) (done int, err error) {
-	deadline := time.Now().Add(patience)
-	if err := errors.Join(p.in.SetWriteDeadline(deadline), p.out.SetReadDeadline(deadline)); err != nil {
+// been repeated, the process has ended or ctx has.
+func (p *process) send(ctx context.Context, text []byte, comments int, patience time.Duration) (done int, err error) {
+	if err := p.wait(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
+	defer context.AfterFunc(ctx, func() { p.wait(time.Now()) })()
 	_, broken := p.in.Write(text) // a process that ended has its say below
 	for broken == nil || !errors.Is(broken, os.ErrDeadlineExceeded) {
 		var line string

@@ -19,7 +19,7 @@ type rule struct {
 // rules returns the rules that make m work: none while it is disabled. They
 // have the shape of miniupnpd's, so that whoever looks finds what he knows.
 func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
-	if m == nil {
+	if m == nil || m.Dormant {
 		return nil, nil
 	}
 	list, err := f.outbound(m)
@@ -60,7 +60,7 @@ func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
 			return nil, err
 		}
 		if !remote.Addr().Is4() || remote.Port() == 0 {
-			return nil, fmt.Errorf("%v: %w: %v", m.Key, errFilter, remote)
+			return nil, fmt.Errorf("%w: %v: %w: %v", portmap.ErrNoRules, m.Key, errFilter, remote)
 		}
 		list = append(list, rule{c, leave(m, portmap.Filter{Prefix: single(remote.Addr()), Port: remote.Port()})})
 	}
@@ -70,7 +70,7 @@ func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
 // pinhole returns the rules of an IPv6 mapping.
 func (f *Firewall) pinhole(m *portmap.Mapping, peers []portmap.Filter) ([]rule, error) {
 	if f.forward6 == nil {
-		return nil, fmt.Errorf("%v: there is no IPv6 firewall here, see the log of the start", m.Key)
+		return nil, fmt.Errorf("%w: %v: there is no IPv6 firewall here, see the log of the start", portmap.ErrNoRules, m.Key)
 	}
 	list := make([]rule, 0, len(peers))
 	for _, peer := range peers {
@@ -101,9 +101,9 @@ func translatable(m *portmap.Mapping) error {
 	to := m.Internal.Addr()
 	switch {
 	case m.Protocol != portmap.TCP && m.Protocol != portmap.UDP:
-		return fmt.Errorf("%v: only TCP and UDP are forwarded", m.Key)
+		return fmt.Errorf("%w: %v: only TCP and UDP are forwarded", portmap.ErrNoRules, m.Key)
 	case !to.IsValid() || to.Is4In6() || to.Zone() != "" || m.Internal.Port() == 0 || to.Is4() && m.External == 0:
-		return fmt.Errorf("%v: no rule leads to %v", m.Key, m.Internal)
+		return fmt.Errorf("%w: %v: no rule leads to %v", portmap.ErrNoRules, m.Key, m.Internal)
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func peers(m *portmap.Mapping) ([]portmap.Filter, error) {
 	}
 	for _, p := range list {
 		if !p.Prefix.IsValid() || p.Prefix.Addr().BitLen() != to.BitLen() {
-			return nil, fmt.Errorf("%v: %w: %v", m.Key, errFilter, p.Prefix)
+			return nil, fmt.Errorf("%w: %v: %w: %v", portmap.ErrNoRules, m.Key, errFilter, p.Prefix)
 		}
 	}
 	return list, nil

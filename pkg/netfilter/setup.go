@@ -1,17 +1,20 @@
 package netfilter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+
+	"igdd/pkg/portmap"
 )
 
-// look lists the tables and notes of our chains what later decisions depend on.
-// Without an error there is a listing for each chain.
-func (f *Firewall) look() (map[*chain]listing, error) {
+// look lists the tables of families and notes of our chains what later
+// decisions depend on. Without an error there is a listing for each chain.
+func (f *Firewall) look(families ...*family) (map[*chain]listing, error) {
 	views := make(map[*chain]listing)
 	var errs []error
-	for _, family := range f.families() {
+	for _, family := range families {
 		tables, err := family.look()
 		if err != nil {
 			errs = append(errs, err)
@@ -32,7 +35,7 @@ func (f *Firewall) look() (map[*chain]listing, error) {
 func (f *Firewall) Setup() error {
 	f.begin()
 	defer f.end()
-	views, err := f.look()
+	views, err := f.look(f.families()...)
 	errs := []error{err}
 	for _, c := range f.chains() {
 		if l, seen := views[c]; seen {
@@ -68,12 +71,17 @@ func (c *chain) setUp(l listing, rules int) error {
 	return nil
 }
 
-// Healthy reports whether chains, jumps and rules are as last written. The
-// error is ErrStopped when there is nothing to mend before others act.
-func (f *Firewall) Healthy() (bool, error) {
+// Healthy reports whether chains, jumps and rules of a family are as last
+// written. The error is ErrStopped when there is nothing to mend before others
+// act.
+func (f *Firewall) Healthy(v portmap.Family) (bool, error) {
 	f.begin()
 	defer f.end()
-	views, err := f.look()
+	family := f.family(v)
+	if family == nil {
+		return true, nil
+	}
+	views, err := f.look(family)
 	if err != nil {
 		return false, fmt.Errorf("netfilter: %w", err)
 	}
@@ -107,7 +115,7 @@ func (f *Firewall) Teardown() error {
 	if !slices.ContainsFunc(f.chains(), func(c *chain) bool { return c.ours }) {
 		return nil
 	}
-	views, err := f.look()
+	views, err := f.look(f.families()...)
 	errs := []error{err}
 	b := f.newBatch()
 	for c, l := range views {
@@ -115,7 +123,7 @@ func (f *Firewall) Teardown() error {
 			b.add(c, c.remove(l)...)
 		}
 	}
-	_, err = f.commit(b)
+	_, err = f.commit(context.Background(), b)
 	for c := range views {
 		c.ours = c.ours && err != nil
 	}

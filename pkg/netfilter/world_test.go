@@ -1,11 +1,14 @@
 package netfilter_test
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,15 +134,31 @@ func (g guarded) Setup() error    { return g.router.Do(g.Firewall.Setup) }
 func (g guarded) Teardown() error { return g.router.Do(g.Firewall.Teardown) }
 
 func (g guarded) Apply(changes []portmap.Change) error {
-	return g.router.Do(func() error { return g.Firewall.Apply(changes) })
+	return g.router.Do(func() error { return g.Firewall.Apply(context.Background(), changes) })
 }
 
 func (g guarded) Sync(mappings []*portmap.Mapping) error {
-	return g.router.Do(func() error { return g.Firewall.Sync(mappings) })
+	return g.router.Do(func() error { return syncBoth(g.Firewall, mappings) })
 }
 
+// syncBoth makes a firewall hold these mappings, whatever their family.
+func syncBoth(f portmap.Firewall, mappings []*portmap.Mapping) error {
+	var errs []error
+	for _, v := range [...]portmap.Family{portmap.IPv4, portmap.IPv6} {
+		others := func(m *portmap.Mapping) bool { return m.Family() != v }
+		errs = append(errs, f.Sync(context.Background(), v, slices.DeleteFunc(slices.Clone(mappings), others)))
+	}
+	return errors.Join(errs...)
+}
+
+// Healthy reports whether both families are.
 func (g guarded) Healthy() (ok bool, err error) {
-	err = g.router.Do(func() (err error) { ok, err = g.Firewall.Healthy(); return err })
+	err = g.router.Do(func() error {
+		ok4, err4 := g.Firewall.Healthy(portmap.IPv4)
+		ok6, err6 := g.Firewall.Healthy(portmap.IPv6)
+		ok = ok4 && ok6
+		return errors.Join(err4, err6)
+	})
 	return ok, err
 }
 

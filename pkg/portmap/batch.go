@@ -84,7 +84,7 @@ func fail(answers []Answer) {
 // it can.
 func (t *Table) enforce(reset bool) {
 	changes := t.desk.changes
-	refused := len(changes) > 0 && !t.repair.failing() && t.Firewall.Apply(changes) != nil
+	refused := len(changes) > 0 && !t.repair.failing() && t.Firewall.Apply(context.Background(), changes) != nil
 	t.publish(changes, reset)
 	if refused {
 		t.resync()

@@ -3,6 +3,8 @@
 package portmap
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -78,6 +80,32 @@ func (k Key) String() string {
 	return fmt.Sprintf("%d/%v", k.External, k.Protocol)
 }
 
+// Family tells IPv4 from IPv6. The kernel keeps their rules apart: what fails
+// for one says nothing about the other.
+type Family uint8
+
+// The families, in the order in which the kernel is told.
+const (
+	IPv4 Family = iota
+	IPv6
+)
+
+// String returns "IPv4" or "IPv6".
+func (f Family) String() string {
+	if f == IPv6 {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// Family returns the one in whose tables the rules of k stand.
+func (k Key) Family() Family {
+	if k.Pinhole.IsValid() {
+		return IPv6
+	}
+	return IPv4
+}
+
 // Mapping is one open door. Values are immutable once the Table holds them.
 type Mapping struct {
 	Key
@@ -85,6 +113,10 @@ type Mapping struct {
 	Claims   []Claim   // at least one, oldest first
 	Serial   uint64    // order of creation, 1 is the first
 	Created  time.Time // when the mapping was first granted
+	// Dormant keeps a mapping that cannot be in force now, because the IPv6
+	// firewall or its host is not there: it is listed and written down, holds
+	// its port and its place in the quota, and has no rules.
+	Dormant bool
 }
 
 // Expires returns when the last claim ends; zero means never.
@@ -241,6 +273,24 @@ func (c Change) renewal() bool {
 		c.Before.Inbound() == c.After.Inbound()
 }
 
+// Alters reports whether c changes what the kernel has to hold: a renewal does
+// not, nor does anything that happens to a mapping without rules.
+func (c Change) Alters() bool {
+	a, b := c.Before, c.After
+	switch {
+	case !a.ruled() || !b.ruled():
+		return a.ruled() || b.ruled()
+	case a.Key != b.Key, a.Internal != b.Internal, a.Enabled() != b.Enabled():
+		return true
+	}
+	return !slices.Equal(a.Filters(), b.Filters()) || !slices.Equal(a.Outbound(), b.Outbound())
+}
+
+// ruled reports whether the kernel has rules for m, which may be nil.
+func (m *Mapping) ruled() bool {
+	return m != nil && !m.Dormant && (m.Enabled() || len(m.Outbound()) > 0 && m.External != 0)
+}
+
 // port reports whether c is about a port mapping, not a pinhole or a flow.
 func (c Change) port() bool {
 	return c.Before != nil && c.Before.port() || c.After != nil && c.After.port()
@@ -249,15 +299,19 @@ func (c Change) port() bool {
 // port reports whether others are let in at an external port.
 func (m *Mapping) port() bool { return m.External != 0 && m.Inbound() }
 
-// Firewall makes the kernel agree with the table.
+// Firewall makes the kernel agree with the table. A context that ends makes it
+// give up: then the kernel holds what the next Sync finds.
 type Firewall interface {
-	// Apply carries out all changes or none of them.
-	Apply([]Change) error
-	// Sync makes the kernel hold exactly these mappings, whatever it held.
-	Sync([]*Mapping) error
-	// Healthy reports whether chains and jumps still stand.
-	Healthy() (bool, error)
+	// Apply carries out all changes or none of them. ErrNoRules tells that one
+	// of them cannot be said in rules, whatever state the kernel is in.
+	Apply(context.Context, []Change) error
+	// Sync makes the kernel hold exactly these mappings of a family, whatever
+	// it held. A mapping that cannot be said in rules is left out.
+	Sync(context.Context, Family, []*Mapping) error
 }
+
+// ErrNoRules is the refusal of a mapping that no rules can be made for.
+var ErrNoRules = errors.New("no rules can be made for the mapping")
 
 // Store writes down what the table holds.
 type Store interface {

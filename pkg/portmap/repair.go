@@ -83,7 +83,16 @@ func (t *Table) resync() {
 // sync makes the kernel hold what the table holds, or plans another try.
 func (t *Table) sync() error {
 	failed := t.repair.failing()
-	err := t.Firewall.Sync(t.desk.book.order)
+	var v4, v6 []*Mapping
+	for _, m := range t.desk.book.order {
+		if m.Family() == IPv6 {
+			v6 = append(v6, m)
+		} else {
+			v4 = append(v4, m)
+		}
+	}
+	ctx := context.Background()
+	err := errors.Join(t.Firewall.Sync(ctx, IPv4, v4), t.Firewall.Sync(ctx, IPv6, v6))
 	t.repair.tried(time.Now(), err)
 	switch {
 	case err != nil && !failed:
@@ -111,7 +120,7 @@ func (t *Table) instruct() error {
 		t.desk.undo(0)
 		return errBehind
 	}
-	err := t.Firewall.Apply(changes)
+	err := t.Firewall.Apply(context.Background(), changes)
 	if err == nil {
 		return nil
 	}
@@ -120,7 +129,7 @@ func (t *Table) instruct() error {
 	if t.repair.ask(now); !t.repair.isDue(now) || t.sync() != nil {
 		return err
 	}
-	if again := t.Firewall.Apply(changes); again != nil {
+	if again := t.Firewall.Apply(context.Background(), changes); again != nil {
 		return again
 	}
 	t.desk.redo(changes)

@@ -2,6 +2,7 @@
 package portmaptest
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -28,7 +29,7 @@ type Firewall struct {
 }
 
 // Apply carries out all changes or none.
-func (f *Firewall) Apply(changes []portmap.Change) error {
+func (f *Firewall) Apply(_ context.Context, changes []portmap.Change) error {
 	if f.Hold != nil {
 		<-f.Hold
 	}
@@ -62,17 +63,24 @@ func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change) {
 	}
 }
 
-// Sync holds exactly these mappings from now on.
-func (f *Firewall) Sync(mappings []*portmap.Mapping) error {
+// Sync holds exactly these mappings of a family from now on.
+func (f *Firewall) Sync(_ context.Context, v portmap.Family, mappings []*portmap.Mapping) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.syncs++
+	if v == portmap.IPv4 {
+		f.syncs++
+	}
 	open := make(map[portmap.Key]*portmap.Mapping, len(mappings))
 	for _, m := range mappings {
 		if f.Refuse != nil && f.Refuse(portmap.Change{After: m}) {
 			return ErrRefused
 		}
 		open[m.Key] = m
+	}
+	for k, m := range f.open {
+		if k.Family() != v {
+			open[k] = m
+		}
 	}
 	f.open, f.flushed = open, false
 	return nil
@@ -106,7 +114,7 @@ func (f *Firewall) Batches() int {
 	return f.batches
 }
 
-// Syncs returns how often the firewall was told all that it has to hold.
+// Syncs returns how often the firewall was told all that it has to hold of IPv4.
 func (f *Firewall) Syncs() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
