@@ -97,7 +97,7 @@ func New(o Options) (*Daemon, error) {
 		Decided:      d.decided,
 		Log:          d.log,
 	})
-	d.guard = &guard{firewall: d.firewall, resync: d.table.Resync, learn: d.learnForwards, log: d.log}
+	d.guard = &guard{firewall: d.firewall, table: d.table, learn: d.learnForwards, log: d.log}
 	return d, d.prepareServers()
 }
 
@@ -213,10 +213,12 @@ func (d *Daemon) decided(r portmap.Request, a portmap.Answer) {
 // Run serves until ctx ends. It calls ready once: with nil as soon as clients
 // are answered on all LAN interfaces that exist, or with what prevents it.
 func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
-	// The table outlives the servers, and the store the table, so that
-	// nothing is granted that is not written down.
+	// The store outlives the table, so that nothing is granted that is not
+	// written down.
 	storing, closeStore := context.WithCancel(context.WithoutCancel(ctx))
-	deciding, closeTable := context.WithCancel(storing)
+	// It stops with the servers, though: what the kernel has not done by then is
+	// given up, and nobody was told that it is.
+	deciding, closeTable := context.WithCancel(ctx)
 	defer closeStore()
 	defer closeTable()
 

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,17 +32,21 @@ const (
 	longestPause = 5 * time.Minute
 )
 
+// families are those that are looked after, one by one: what fails for one
+// keeps nobody from looking after the other.
+var families = [...]portmap.Family{portmap.IPv4, portmap.IPv6}
+
 // guard keeps the chains, jumps and rules as the table has them, whoever
 // touches the firewall.
 type guard struct {
 	firewall *netfilter.Firewall
-	resync   func(context.Context) error // puts everything back
-	learn    func()                      // reads the administrator's forwards
+	table    *portmap.Table
+	learn    func() // reads the administrator's forwards
 	log      *slog.Logger
 
-	row     int           // repairs in a row
-	pause   time.Duration // before the next one
-	stopped bool          // the firewall was, when last seen
+	row   int           // repairs in a row
+	pause time.Duration // before the next one
+	seen  [2]error      // of each family, when last looked at
 
 	mu      sync.Mutex // guards what the operator is shown
 	repairs int        // in all
@@ -84,31 +90,37 @@ func (g *guard) check(ctx context.Context) time.Duration {
 	if rest := g.pause - time.Since(g.lastRepair()); g.pause > 0 && rest > 0 {
 		return rest
 	}
-	healthy, err := g.firewall.Healthy(portmap.IPv4)
-	g.note(err)
-	switch {
-	case g.stopped:
-	case err != nil:
-		g.log.Error("the firewall cannot be looked at", "err", err)
-	case !healthy:
-		g.repair(ctx)
+	var broken []portmap.Family
+	for _, v := range families {
+		healthy, err := g.firewall.Healthy(v)
+		g.note(v, err)
+		if err == nil && !healthy {
+			broken = append(broken, v)
+		}
+	}
+	if len(broken) > 0 {
+		g.repair(ctx, broken)
 	}
 	g.learn()
 	return cmp.Or(g.pause, slowCheck)
 }
 
-// note logs that the firewall was stopped.
-func (g *guard) note(err error) {
-	stopped := errors.Is(err, netfilter.ErrStopped)
-	if stopped && !g.stopped {
-		g.log.Warn("the firewall is stopped, mappings come back with it")
+// note logs once what keeps a family from being looked after.
+func (g *guard) note(v portmap.Family, err error) {
+	before := g.seen[v]
+	g.seen[v] = err
+	switch {
+	case err == nil || before != nil && before.Error() == err.Error():
+	case errors.Is(err, netfilter.ErrStopped):
+		g.log.Warn("the firewall is stopped, mappings come back with it", "family", v)
+	default:
+		g.log.Error("the firewall cannot be looked at", "family", v, "err", err)
 	}
-	g.stopped = stopped
 }
 
 // repair puts everything back, and backs off from whoever takes it away again
 // and again.
-func (g *guard) repair(ctx context.Context) {
+func (g *guard) repair(ctx context.Context, broken []portmap.Family) {
 	if g.row++; time.Since(g.lastRepair()) > max(calm, 2*g.pause) {
 		g.row, g.pause = 1, 0
 	}
@@ -122,8 +134,10 @@ func (g *guard) repair(ctx context.Context) {
 	g.repairs++
 	g.last = time.Now()
 	g.mu.Unlock()
-	if g.resync(ctx) == nil && g.row <= patient {
-		g.log.Warn("chains or rules were missing in the firewall and have been put back")
+	for _, v := range broken {
+		if g.table.Resync(ctx, v) == nil && g.row <= patient {
+			g.log.Warn("chains or rules were missing in the firewall and have been put back", "family", v)
+		}
 	}
 }
 
@@ -135,12 +149,18 @@ func (g *guard) lastRepair() time.Time {
 
 // status returns the state of the firewall for the operator.
 func (g *guard) status() control.Firewall {
-	healthy, err := g.firewall.Healthy(portmap.IPv4)
+	f := control.Firewall{Healthy: true}
+	var troubles []string
+	for _, v := range families {
+		healthy, err := g.firewall.Healthy(v)
+		f.Healthy = f.Healthy && healthy && err == nil
+		if err = cmp.Or(err, g.table.Trouble(v)); err != nil {
+			troubles = append(troubles, fmt.Sprintf("%v: %v", v, err))
+		}
+	}
+	f.Trouble = strings.Join(troubles, "; ")
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f := control.Firewall{Healthy: healthy && err == nil, Repairs: g.repairs, Repaired: g.last}
-	if err != nil {
-		f.Trouble = err.Error()
-	}
+	f.Repairs, f.Repaired = g.repairs, g.last
 	return f
 }

@@ -18,7 +18,7 @@ import (
 func (d *Daemon) surroundings(links map[string]netif.Link) portmap.Surroundings {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := portmap.Surroundings{External: announced(d.config, links, d.outside), Forwards: d.forwards}
+	s := portmap.Surroundings{External: announced(d.config, links, d.outside), Forwards: d.forwards, NoIPv6: !d.firewall.Pinholes()}
 	for _, l := range d.config.LANs {
 		if link, ok := locate(l, links); ok {
 			s.LANs = append(s.LANs, routable(link.Addrs)...)

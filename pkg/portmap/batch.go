@@ -3,91 +3,108 @@ package portmap
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 )
 
-// batch decides everything that waits and puts it in force in one go. While
-// the kernel works the next batch gathers.
-func (t *Table) batch(first pending) {
+// sortOut decides what has come in and needs no kernel, in one go; what needs
+// it is held for its lane's next transaction.
+func (t *Table) sortOut(first pending) {
 	t.gather(first)
-	switch err := t.attempt(t.waiting); {
-	case err == nil:
-	case len(t.waiting) == 1 || t.repair.failing():
-		fail(t.answers)
-	default:
-		t.Log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(t.waiting), "err", err)
-		t.oneByOne()
-	}
-	for i := range t.waiting {
-		p, a := &t.waiting[i], t.answers[i]
-		t.report(&p.Request, &a)
-		p.answer(a)
-		if t.Decided != nil {
-			t.Decided(p.Request, a)
+	t.desk.begin()
+	x := transaction{}
+	for _, p := range t.fresh {
+		if a, ok := t.quick(&p); ok {
+			x.waiting, x.answers = append(x.waiting, p), append(x.answers, a)
+		} else {
+			l := t.lane(&p.Request)
+			l.held = append(l.held, p)
 		}
 	}
-	clear(t.waiting) // they hold on to their senders
-	clear(t.answers)
+	t.publish(t.desk.changes, false)
+	t.answer(&x)
+	clear(t.fresh) // they hold on to their senders
 }
 
 // gather takes what waits, up to the length of a batch.
 func (t *Table) gather(first pending) {
-	t.waiting = append(t.waiting[:0], first)
-	for len(t.waiting) < batchLength {
+	t.fresh = append(t.fresh[:0], first)
+	for len(t.fresh) < batchLength {
 		select {
 		case p := <-t.queue:
-			t.waiting = append(t.waiting, p)
+			t.fresh = append(t.fresh, p)
 		default:
 			return
 		}
 	}
 }
 
-// attempt decides requests and commits them: kernel, then file, then readers.
-// On error nothing of it remains.
-func (t *Table) attempt(waiting []pending) error {
+// lane returns where a request waits for the kernel.
+func (t *Table) lane(req *Request) *lane { return &t.lanes[req.family()] }
+
+// quick decides a request if that needs no kernel and does not depend on what
+// the kernel is just told.
+func (t *Table) quick(p *pending) (Answer, bool) {
+	l := t.lane(&p.Request)
+	if l.before(&p.Request) {
+		return Answer{}, false
+	}
+	serial, id, n := t.desk.serial, t.desk.lastID, len(t.desk.changes)
+	a := t.desk.decide(&p.Request)
+	kernel := func(c Change) bool { return c.Alters() || l.busy.holds(c.key()) }
+	if slices.ContainsFunc(t.desk.changes[n:], kernel) || a.contended() || a.Mapping != nil && l.busy.holds(a.Mapping.Key) || !p.take() {
+		t.desk.undo(n)
+		t.desk.serial, t.desk.lastID = serial, id
+		return Answer{}, false
+	}
+	return a, true
+}
+
+// before reports whether a request of the same client that waits or is under
+// way may be about the same mapping.
+func (l *lane) before(req *Request) bool {
+	touches := func(p pending) bool { return req.touches(&p.Request) }
+	return slices.ContainsFunc(l.held, touches) || l.busy != nil && slices.ContainsFunc(l.busy.waiting, touches)
+}
+
+// startBatch decides what waits in a lane and has the kernel carry it out.
+func (t *Table) startBatch(ctx context.Context, l *lane) {
+	n := min(len(l.held), batchLength)
+	if l.alone > 0 {
+		n, l.alone = 1, l.alone-1
+	}
+	x := &transaction{}
 	t.desk.begin()
-	t.answers = t.answers[:0]
-	for i := range waiting {
-		t.answers = append(t.answers, t.desk.decide(&waiting[i].Request))
-	}
-	if err := t.instruct(); err != nil {
-		return err
-	}
-	t.publish(t.desk.changes, false)
-	return nil
-}
-
-// oneByOne attempts each request of a batch by itself, so that one that the
-// firewall does not take spoils no other's answer.
-func (t *Table) oneByOne() {
-	answers := make([]Answer, 0, len(t.waiting))
-	for i := range t.waiting {
-		if t.attempt(t.waiting[i:i+1]) != nil {
-			fail(t.answers)
-		}
-		answers = append(answers, t.answers[0])
-	}
-	t.answers = answers
-}
-
-// fail turns grants into refusals.
-func fail(answers []Answer) {
-	for i := range answers {
-		if answers[i].Refusal == Granted {
-			answers[i] = Answer{Refusal: FirewallFailed}
+	for _, p := range l.held[:n] {
+		if p.take() {
+			x.waiting, x.answers = append(x.waiting, p), append(x.answers, t.desk.decide(&p.Request))
 		}
 	}
+	clear(l.held[:n]) // they hold on to their senders
+	if l.held = l.held[n:]; len(l.held) == 0 {
+		l.held = nil
+	}
+	x.changes = t.desk.changes
+	switch {
+	case !slices.ContainsFunc(x.changes, Change.Alters):
+		t.publish(x.changes, false)
+		t.answer(x)
+	case l.repair.failing():
+		t.reject(x)
+	default:
+		t.start(ctx, l, x)
+	}
 }
 
-// enforce commits what no firewall error may hold up; the kernel follows when
-// it can.
-func (t *Table) enforce(reset bool) {
-	changes := t.desk.changes
-	refused := len(changes) > 0 && !t.repair.failing() && t.Firewall.Apply(context.Background(), changes) != nil
-	t.publish(changes, reset)
-	if refused {
-		t.resync()
+// answer tells those who wait what was decided.
+func (t *Table) answer(x *transaction) {
+	for i := range x.waiting {
+		p, a := &x.waiting[i], x.answers[i]
+		t.report(&p.Request, &a)
+		p.answer(a)
+		if t.Decided != nil {
+			t.Decided(p.Request, a)
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func BenchmarkDeskTickWith60000(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		d.begin()
-		d.expire()
+		d.expire(IPv4)
 	}
 }
 

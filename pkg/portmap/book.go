@@ -116,6 +116,11 @@ func (b *book) remove(m *Mapping) {
 	}
 }
 
+// family returns the mappings of a family in order of creation.
+func (b *book) family(v Family) []*Mapping {
+	return slices.DeleteFunc(slices.Clone(b.order), func(m *Mapping) bool { return m.Family() != v })
+}
+
 // within returns the mappings whose external ports lie in r.
 func (b *book) within(p Protocol, r PortRange) []*Mapping {
 	var list []*Mapping

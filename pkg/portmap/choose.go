@@ -38,6 +38,8 @@ func (req *Request) exact() bool { return req.External != 0 && (req.Exact || req
 func (d *desk) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 	port := req.Internal.Port()
 	switch {
+	case d.around.NoIPv6:
+		return Key{}, nil, NoFirewall
 	case !d.policy.Permits(port, req.Internal, req.Description), d.vetoed(req.Protocol, port, req.Internal.Addr()) != nil:
 		return Key{}, nil, NotAuthorized
 	case req.exact() && req.External != port:

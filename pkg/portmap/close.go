@@ -88,10 +88,10 @@ func (d *desk) drop(m *Mapping, which func(Claim) bool) {
 	d.change(Change{Before: m, After: after})
 }
 
-// expire drops the claims that are due.
-func (d *desk) expire() {
+// expire drops the claims of a family that are due.
+func (d *desk) expire(v Family) {
 	due := func(c Claim) bool { return !c.Expires.IsZero() && !c.Expires.After(d.now) }
-	for m := d.deadlines.due(d.now); m != nil; m = d.deadlines.due(d.now) {
+	for m := d.deadlines[v].due(d.now); m != nil; m = d.deadlines[v].due(d.now) {
 		d.drop(m, due)
 	}
 }

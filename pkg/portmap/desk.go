@@ -2,6 +2,7 @@ package portmap
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -9,7 +10,7 @@ import (
 // It touches nothing but its own book; what it changed is in changes.
 type desk struct {
 	book      *book
-	deadlines deadlines
+	deadlines [2]deadlines // by family
 	resting   resting
 	vetoes    []Veto
 	policy    *Policy
@@ -25,7 +26,7 @@ type desk struct {
 func newDesk(o Options) desk {
 	return desk{
 		book:      newBook(),
-		deadlines: newDeadlines(),
+		deadlines: [2]deadlines{newDeadlines(), newDeadlines()},
 		resting:   newResting(),
 		policy:    o.Policy,
 		around:    o.Surroundings,
@@ -80,20 +81,21 @@ func (d *desk) change(c Change) {
 
 // undo takes back everything since the n-th change.
 func (d *desk) undo(n int) {
-	for i := len(d.changes) - 1; i >= n; i-- {
-		d.apply(d.changes[i].Inverse())
-	}
+	d.takeBack(d.changes[n:])
 	d.changes = d.changes[:n]
 }
 
-// redo carries out changes that were undone.
-func (d *desk) redo(changes []Change) {
-	for _, c := range changes {
-		d.change(c)
+// takeBack takes back changes that nothing has been built on since.
+func (d *desk) takeBack(changes []Change) {
+	for _, c := range slices.Backward(changes) {
+		if c.After == nil {
+			d.resting.forget(c.Before.Key)
+		}
+		d.apply(c.Inverse())
 	}
 }
 
 func (d *desk) apply(c Change) {
 	d.book.apply(c)
-	d.deadlines.apply(c)
+	d.deadlines[c.key().Family()].apply(c)
 }

@@ -404,18 +404,8 @@ func TestDesk(t *testing.T) {
 func (d *desk) check(t *testing.T) {
 	t.Helper()
 	b, fresh := d.book, newBook()
-	ends := newDeadlines()
-	for _, m := range b.byKey {
-		ends.apply(Change{After: m})
-	}
-	if !d.deadlines.next().Equal(ends.next()) || len(d.deadlines.queue) != len(ends.queue) || len(d.deadlines.of) != len(ends.of) {
-		t.Errorf("deadlines: %d, the next at %v, want %d, the next at %v", len(d.deadlines.queue), d.deadlines.next(), len(ends.queue), ends.next())
-	}
-	for i, e := range d.deadlines.queue {
-		if e.index != i || e.mapping != b.byKey[e.mapping.Key] || !e.at.Equal(e.mapping.firstEnd()) || d.deadlines.of[e.mapping.Key] != e {
-			t.Errorf("deadline %d of %v is out of place", i, e.mapping.Key)
-		}
-	}
+	d.checkDeadlines(t, IPv4)
+	d.checkDeadlines(t, IPv6)
 	for _, m := range b.byKey {
 		fresh.insert(m)
 	}
@@ -434,6 +424,23 @@ func (d *desk) check(t *testing.T) {
 	for _, p := range []Protocol{TCP, UDP} {
 		if *fresh.taken[p] != *b.taken[p] || *fresh.companion[p] != *b.companion[p] {
 			t.Errorf("%v: port sets differ from the mappings", p)
+		}
+	}
+}
+
+// checkDeadlines compares those of a family with ones made anew.
+func (d *desk) checkDeadlines(t *testing.T, v Family) {
+	t.Helper()
+	have, want := d.deadlines[v], newDeadlines()
+	for _, m := range d.book.family(v) {
+		want.apply(Change{After: m})
+	}
+	if !have.next().Equal(want.next()) || len(have.queue) != len(want.queue) || len(have.of) != len(want.of) {
+		t.Errorf("deadlines: %d, the next at %v, want %d, the next at %v", len(have.queue), have.next(), len(want.queue), want.next())
+	}
+	for i, e := range have.queue {
+		if e.index != i || e.mapping != d.book.byKey[e.mapping.Key] || !e.at.Equal(e.mapping.firstEnd()) || have.of[e.mapping.Key] != e {
+			t.Errorf("deadline %d of %v is out of place", i, e.mapping.Key)
 		}
 	}
 }
@@ -465,8 +472,8 @@ func TestExpireDropsClaimByClaim(t *testing.T) {
 	d.asked(ask(UPnP, host, TCP, 8080, 8080, lasting(0)))
 	d.asked(ask(NATPMP, peer, TCP, 8081, 8081, lasting(2*time.Minute)))
 	d.now = d.now.Add(time.Minute)
-	d.expire()
-	next := d.deadlines.next()
+	d.expire(IPv4)
+	next := d.deadlines[IPv4].next()
 	m := d.book.byKey[Key{Protocol: TCP, External: 8080}]
 	if m == nil || len(m.Claims) != 1 || m.Claims[0].Origin != UPnP {
 		t.Fatalf("mapping after the NAT-PMP claim ended = %+v, want UPnP's claim alone", m)
@@ -475,8 +482,8 @@ func TestExpireDropsClaimByClaim(t *testing.T) {
 		t.Errorf("next deadline = %v, want %v", next, want)
 	}
 	d.now = next
-	d.expire()
-	if next := d.deadlines.next(); !next.IsZero() || len(d.book.byKey) != 1 {
+	d.expire(IPv4)
+	if next := d.deadlines[IPv4].next(); !next.IsZero() || len(d.book.byKey) != 1 {
 		t.Errorf("after all leases: next %v, %d mappings, want none and 1", next, len(d.book.byKey))
 	}
 }

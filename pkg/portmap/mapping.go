@@ -266,6 +266,14 @@ type Change struct {
 // Inverse returns the change that takes c back.
 func (c Change) Inverse() Change { return Change{Before: c.After, After: c.Before} }
 
+// key returns what the change is about.
+func (c Change) key() Key {
+	if c.After != nil {
+		return c.After.Key
+	}
+	return c.Before.Key
+}
+
 // renewal reports whether c changes nothing but the mapping's claims.
 func (c Change) renewal() bool {
 	return c.Before != nil && c.After != nil && c.Before.Key == c.After.Key &&

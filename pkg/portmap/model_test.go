@@ -427,7 +427,7 @@ func play(t *testing.T, rng *rand.Rand) {
 		switch rng.IntN(20) {
 		case 0:
 			b.firewall.Flush()
-			b.Resync(context.Background())
+			b.Resync(context.Background(), portmap.IPv4)
 		case 1:
 			b.stop()
 			b = newBenchWith(t, modelPolicy, &portmaptest.Firewall{}, store)
@@ -443,14 +443,23 @@ func play(t *testing.T, rng *rand.Rand) {
 		m.pass(time.Now())
 		requests := make([]portmap.Request, rng.IntN(20))
 		answers := make([]portmap.Answer, len(requests))
+		var order []int // of decision: what needs no kernel comes first
 		var answered sync.WaitGroup
+		together := make(chan struct{}) // the table begins when all have come
+		b.Submit(portmap.Request{Client: client(0)}, func(portmap.Answer) { <-together })
+		synctest.Wait()
 		for i := range requests {
 			requests[i] = invent(rng)
 			answered.Add(1)
-			b.Submit(requests[i], func(a portmap.Answer) { answers[i] = a; answered.Done() })
+			b.Submit(requests[i], func(a portmap.Answer) {
+				answers[i], order = a, append(order, i)
+				answered.Done()
+			})
 		}
+		close(together)
 		answered.Wait()
-		for i, req := range requests {
+		for _, i := range order {
+			req := requests[i]
 			if err := m.check(req, answers[i]); err != nil {
 				t.Fatalf("round %d: %+v: %v", round, req, err)
 			}

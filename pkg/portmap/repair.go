@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -22,10 +23,14 @@ type repair struct {
 	last  time.Time // the last try
 	tries int       // without a calm between them
 	fails int       // in a row; 0: the last try went well
+	err   error     // of the last try
 }
 
 // failing reports whether the kernel does not hold what the table holds.
 func (r *repair) failing() bool { return r.fails > 0 }
+
+// allows reports whether a try may come now.
+func (r *repair) allows(now time.Time) bool { return !r.allowed(now).After(now) }
 
 // isDue reports whether it is time for a try.
 func (r *repair) isDue(now time.Time) bool { return !r.due.IsZero() && !r.due.After(now) }
@@ -46,7 +51,7 @@ func (r *repair) ask(now time.Time) { r.due = earlier(r.due, r.allowed(now)) }
 
 // tried notes how a try went. What failed is tried again.
 func (r *repair) tried(now time.Time, err error) {
-	r.last, r.due = now, time.Time{}
+	r.last, r.due, r.err = now, time.Time{}, err
 	r.tries++
 	if err == nil {
 		r.fails = 0
@@ -66,73 +71,39 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// Resync makes the kernel hold exactly the table, after others touched it. If
-// that happens again and again it returns at once and the kernel follows later.
-func (t *Table) Resync(ctx context.Context) error {
-	return t.on(ctx, t.resync)
+// Resync makes the kernel hold exactly the table's mappings of a family, after
+// others touched it. If that happens again and again it returns errLater, and
+// the kernel follows later.
+func (t *Table) Resync(ctx context.Context, v Family) (err error) {
+	l := &t.lanes[v]
+	ended := t.call(ctx, func(done func()) {
+		l.repair.ask(time.Now())
+		t.settled = append(t.settled, func() { err = l.repair.state(); done() })
+	})
+	return cmp.Or(ended, err)
 }
 
-// resync makes the kernel hold what the table holds as soon as it is allowed.
-func (t *Table) resync() {
-	now := time.Now()
-	if t.repair.ask(now); t.repair.isDue(now) {
-		t.sync()
+// errLater is why the kernel does not hold what it should yet.
+var errLater = errors.New("portmap: the rules are written anew later, since that was needed too often")
+
+// state returns why the kernel does not hold what it should, if so.
+func (r *repair) state() error {
+	if r.err == nil && !r.due.IsZero() {
+		return errLater
 	}
+	return r.err
 }
 
-// sync makes the kernel hold what the table holds, or plans another try.
-func (t *Table) sync() error {
-	failed := t.repair.failing()
-	var v4, v6 []*Mapping
-	for _, m := range t.desk.book.order {
-		if m.Family() == IPv6 {
-			v6 = append(v6, m)
-		} else {
-			v4 = append(v4, m)
-		}
-	}
-	ctx := context.Background()
-	err := errors.Join(t.Firewall.Sync(ctx, IPv4, v4), t.Firewall.Sync(ctx, IPv6, v6))
-	t.repair.tried(time.Now(), err)
+// noteSync notes how a try to bring a family into line went.
+func (t *Table) noteSync(l *lane, err error) {
+	failed := l.repair.failing()
+	l.repair.tried(time.Now(), err)
 	switch {
 	case err != nil && !failed:
-		t.Log.Error("the firewall does not take the rules, will try again", "err", err)
+		t.Log.Error("the firewall does not take the rules, will try again", "family", l.family, "err", err)
 	case err == nil && failed:
-		t.Log.Log(context.Background(), LevelNotice, "the firewall takes the rules again")
-	case err == nil && t.repair.tries == eagerTries:
-		t.Log.Warn("something removes the rules again and again, they will be written anew less often")
+		t.Log.Log(context.Background(), LevelNotice, "the firewall takes the rules again", "family", l.family)
+	case err == nil && l.repair.tries == eagerTries:
+		t.Log.Warn("something removes the rules again and again, they will be written anew less often", "family", l.family)
 	}
-	return err
-}
-
-// errBehind is why nothing is tried before the next repair.
-var errBehind = errors.New("portmap: the firewall does not take the rules")
-
-// instruct has the kernel carry out the desk's changes; on error they are
-// undone. If the firewall refuses them somebody may have flushed the chains:
-// it is asked once more when all other rules stand.
-func (t *Table) instruct() error {
-	changes := t.desk.changes
-	if len(changes) == 0 {
-		return nil
-	}
-	if t.repair.failing() && !t.repair.isDue(time.Now()) {
-		t.desk.undo(0)
-		return errBehind
-	}
-	err := t.Firewall.Apply(context.Background(), changes)
-	if err == nil {
-		return nil
-	}
-	t.desk.undo(0)
-	now := time.Now()
-	if t.repair.ask(now); !t.repair.isDue(now) || t.sync() != nil {
-		return err
-	}
-	if again := t.Firewall.Apply(context.Background(), changes); again != nil {
-		return again
-	}
-	t.desk.redo(changes)
-	t.Log.Warn("rules were not as expected and have been written anew", "err", err)
-	return nil
 }

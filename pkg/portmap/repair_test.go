@@ -2,6 +2,7 @@ package portmap_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ func TestFailingFirewallIsTriedLessAndLessOften(t *testing.T) {
 		b := newBench(t, refuses(&down), &portmaptest.Store{})
 		b.grant(t, open(client(0), 40000, time.Hour))
 		down = true
-		if err := b.Resync(context.Background()); err != nil {
+		if err := b.Resync(context.Background(), portmap.IPv4); !errors.Is(err, portmaptest.ErrRefused) {
 			t.Fatal(err)
 		}
 		syncs := b.firewall.Syncs()
@@ -44,7 +45,7 @@ func TestFailingFirewallIsTriedLessAndLessOften(t *testing.T) {
 		}
 		// Somebody touches the firewall: no need to wait for the next try.
 		down = false
-		if err := b.Resync(context.Background()); err != nil {
+		if err := b.Resync(context.Background(), portmap.IPv4); err != nil {
 			t.Fatal(err)
 		}
 		b.grant(t, open(client(1), 40000, time.Hour))
@@ -60,7 +61,7 @@ func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
 		syncs := b.firewall.Syncs()
 		for range 600 { // a minute of somebody who fights
 			b.firewall.Flush()
-			b.Resync(context.Background())
+			b.Resync(context.Background(), portmap.IPv4)
 			time.Sleep(100 * time.Millisecond)
 		}
 		if n := b.firewall.Syncs() - syncs; n > 50 {
@@ -72,7 +73,7 @@ func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		b.agree(t, 1)
 		b.firewall.Flush() // after a quiet spell it is mended at once
-		b.Resync(context.Background())
+		b.Resync(context.Background(), portmap.IPv4)
 		b.agree(t, 1)
 		b.stop()
 	})

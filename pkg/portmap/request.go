@@ -55,6 +55,24 @@ type Request struct {
 	KeepFilters, KeepDescription bool
 }
 
+// family returns the one whose rules the request may change.
+func (req *Request) family() Family {
+	byPort := req.Op == Close && req.External != 0
+	if req.ID != 0 || req.Internal.Addr().Is6() && !byPort {
+		return IPv6
+	}
+	return IPv4
+}
+
+// touches reports whether req and o may be about the same mapping of the same
+// client, so that the order in which they are decided matters to it.
+func (req *Request) touches(o *Request) bool {
+	if req.Client != o.Client || req.Protocol != o.Protocol {
+		return false
+	}
+	return req.Op == Close || o.Op == Close || req.Internal == o.Internal || req.External != 0 && req.External == o.External
+}
+
 // Answer is the desk's decision. Granted is the zero Refusal.
 type Answer struct {
 	Refusal Refusal
@@ -67,6 +85,11 @@ type Answer struct {
 	ID uint16
 	// Closed counts the claims that a Close took away.
 	Closed int
+}
+
+// contended reports whether the answer depends on what others are about to get.
+func (a Answer) contended() bool {
+	return a.Refusal == NoPorts || a.Refusal == TableFull || a.Refusal == QuotaExceeded
 }
 
 // Refusal is why a client does not get what it asked for; servers translate
@@ -87,6 +110,7 @@ const (
 	NoExternalAddress
 	BadTarget
 	FirewallFailed
+	NoFirewall
 	Stopping
 )
 
@@ -103,6 +127,7 @@ var refusals = [...]string{
 	NoExternalAddress: "no external address",
 	BadTarget:         "target is not a host on a LAN",
 	FirewallFailed:    "firewall refused the rules",
+	NoFirewall:        "there is no IPv6 firewall",
 	Stopping:          "shutting down",
 }
 

@@ -1,7 +1,6 @@
 package portmap
 
 import (
-	"maps"
 	"net/netip"
 	"time"
 )
@@ -41,9 +40,7 @@ func newResting() resting {
 // add lets m's port rest.
 func (r *resting) add(m *Mapping, now time.Time) {
 	host := m.Internal.Addr()
-	if old, known := r.ports[m.Key]; known {
-		r.perHost[old.host]--
-	}
+	r.forget(m.Key)
 	if r.perHost[host] >= maxResting {
 		return
 	}
@@ -55,21 +52,29 @@ func (r *resting) add(m *Mapping, now time.Time) {
 	r.ports[m.Key] = release{host, now.Add(rest)}
 }
 
+// forget ends the rest of a port.
+func (r *resting) forget(k Key) {
+	old, known := r.ports[k]
+	if !known {
+		return
+	}
+	delete(r.ports, k)
+	if r.perHost[old.host]--; r.perHost[old.host] == 0 {
+		delete(r.perHost, old.host)
+	}
+}
+
 // sweep forgets the ports that have rested.
 func (r *resting) sweep(now time.Time) {
 	if len(r.ports) == 0 || now.Sub(r.swept) < sweepEvery {
 		return
 	}
 	r.swept = now
-	maps.DeleteFunc(r.ports, func(_ Key, p release) bool {
-		if p.until.After(now) {
-			return false
+	for k, p := range r.ports {
+		if !p.until.After(now) {
+			r.forget(k)
 		}
-		if r.perHost[p.host]--; r.perHost[p.host] == 0 {
-			delete(r.perHost, p.host)
-		}
-		return true
-	})
+	}
 }
 
 // keeps reports whether the port rests and was not host's.

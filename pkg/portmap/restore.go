@@ -25,6 +25,7 @@ func (d *desk) restore(m *Mapping) Refusal {
 	n := *m
 	n.Serial = d.serial
 	n.Claims = unbound(m.Claims)
+	n.Dormant = m.Family() == IPv6 && d.around.NoIPv6
 	d.change(Change{After: &n})
 	return Granted
 }

@@ -5,15 +5,32 @@ import (
 	"slices"
 )
 
-// on runs f on the table's goroutine and waits for it.
+// on runs f on the table's goroutine, as soon as nothing is under way that the
+// kernel may refuse, and waits until the kernel has been told what came of it.
 func (t *Table) on(ctx context.Context, f func()) error {
+	return t.call(ctx, func(done func()) {
+		t.tasks = append(t.tasks, func() {
+			f()
+			t.settled = append(t.settled, done)
+		})
+	})
+}
+
+// call runs f on the table's goroutine at once, and waits until done is called.
+func (t *Table) call(ctx context.Context, f func(done func())) error {
 	done := make(chan struct{})
 	select {
-	case t.control <- func() { f(); close(done) }:
-		<-done
-		return nil
+	case t.control <- func() { f(func() { close(done) }) }:
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-t.ended:
+		return errStopped
+	}
+	select {
+	case <-done:
+		return nil
+	case <-t.ended:
+		return errStopped
 	}
 }
 
@@ -99,9 +116,10 @@ type Explanation struct {
 // Explain decides a request to open a mapping without doing it.
 func (t *Table) Explain(ctx context.Context, req Request) (e Explanation, err error) {
 	req.Op = Open
-	err = t.on(ctx, func() {
+	err = t.call(ctx, func(done func()) {
 		t.desk.begin()
 		e = t.desk.explain(&req)
+		done()
 	})
 	return e, err
 }

@@ -14,6 +14,9 @@ type Surroundings struct {
 	LANs []netip.Prefix
 	// Own are the router's other addresses, which are no target either.
 	Own []netip.Addr
+	// NoIPv6 tells that there is no firewall of IPv6: pinholes that were stored
+	// wait for one, and there are no new ones.
+	NoIPv6 bool
 	// Forwards are made by the administrator's firewall.
 	Forwards []Forward
 }

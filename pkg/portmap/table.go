@@ -2,9 +2,11 @@ package portmap
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,14 +43,17 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Table owns every mapping. One goroutine, Run, decides all requests; what it
-// has put in force can be read at any time without waiting for the kernel.
+// Table owns every mapping. One goroutine, Run, decides all requests and never
+// waits for the kernel, which is told by others meanwhile; what is in force can
+// be read at any time.
 type Table struct {
 	Options
 	desk    desk
 	queue   chan pending
 	control chan func()
+	done    chan result
 	started chan struct{}
+	ended   chan struct{}
 
 	mu       sync.RWMutex // guards what readers see
 	inForce  *book
@@ -57,20 +62,40 @@ type Table struct {
 	updates  uint32
 
 	known   netip.Addr // the last external address there was
-	repair  repair     // of the kernel's rules
+	lanes   [2]lane    // by family
+	tasks   []func()   // what the table was told to do and has not begun
+	settled []func()   // who waits until all that is forced has been told to the kernel
 	unsaved bool       // the Store did not take the last changes
 	timer   *time.Timer
 
 	senders waiting
-	waiting []pending // buffers of a batch
-	answers []Answer
+	fresh   []pending // buffer of sortOut
 }
 
 // pending is a request that waits for its answer.
 type pending struct {
 	Request
 	answer func(Answer)
+	state  *atomic.Int32 // nil: it is never withdrawn
 }
+
+// The states of a request whose client may give it up.
+const (
+	waits int32 = iota
+	taken
+	withdrawn
+)
+
+// take begins to decide the request, unless it was given up.
+func (p *pending) take() bool {
+	return p.state == nil || p.state.CompareAndSwap(waits, taken) || p.state.Load() == taken
+}
+
+// withdraw gives the request up, unless it is being decided.
+func (p *pending) withdraw() bool { return p.state.CompareAndSwap(waits, withdrawn) }
+
+// errStopped is what callers get once the table has stopped.
+var errStopped = errors.New("portmap: the table has stopped")
 
 // NewTable returns an empty table. Run restores what the Store holds.
 func NewTable(o Options) *Table {
@@ -79,7 +104,10 @@ func NewTable(o Options) *Table {
 		desk:     newDesk(o),
 		queue:    make(chan pending, queueLength),
 		control:  make(chan func()),
+		done:     make(chan result),
 		started:  make(chan struct{}),
+		ended:    make(chan struct{}),
+		lanes:    [2]lane{{family: IPv4}, {family: IPv6}},
 		senders:  waiting{clients: make(map[netip.Addr]int)},
 		inForce:  newBook(),
 		external: o.Surroundings.External,
@@ -89,24 +117,28 @@ func NewTable(o Options) *Table {
 }
 
 // Run restores the stored mappings, then decides requests until ctx ends. It
-// leaves the kernel's rules as they are.
+// leaves the kernel's rules as they are; what the kernel has not carried out by
+// then is given up.
 func (t *Table) Run(ctx context.Context) error {
+	defer close(t.ended)
 	t.timer = time.NewTimer(time.Hour)
 	defer t.timer.Stop()
-	t.restore()
+	t.restore(ctx)
 	close(t.started)
 	for {
-		t.wind()
+		t.advance(ctx)
+		t.resetTimer()
 		select {
 		case <-ctx.Done():
-			t.turnAway()
+			t.close(ctx)
 			return nil
 		case first := <-t.queue:
-			t.batch(first)
+			t.sortOut(first)
 		case f := <-t.control:
 			f()
+		case r := <-t.done:
+			t.settle(ctx, r)
 		case <-t.timer.C:
-			t.tick()
 		}
 	}
 }
@@ -114,21 +146,44 @@ func (t *Table) Run(ctx context.Context) error {
 // Started is closed when the stored mappings are in force.
 func (t *Table) Started() <-chan struct{} { return t.started }
 
-// turnAway answers whoever still waits.
-func (t *Table) turnAway() {
+// close waits for the kernel, which has been told to give up, and answers
+// whoever still waits. What is forced is written down: the kernel follows with
+// the next Sync.
+func (t *Table) close(ctx context.Context) {
+	for i := range t.lanes {
+		l := &t.lanes[i]
+		for l.busy != nil {
+			t.settle(ctx, <-t.done)
+		}
+		t.publish(l.forced, false)
+		rejectPending(l.held)
+	}
 	for {
 		select {
 		case p := <-t.queue:
-			p.answer(Answer{Refusal: Stopping})
+			rejectPending([]pending{p})
 		default:
 			return
 		}
 	}
 }
 
-// wind sets the one timer to what comes next.
-func (t *Table) wind() {
-	if due := earlier(t.desk.deadlines.next(), t.repair.due); due.IsZero() {
+// rejectPending answers requests that nobody will decide.
+func rejectPending(list []pending) {
+	for _, p := range list {
+		p.answer(Answer{Refusal: Stopping})
+	}
+}
+
+// resetTimer sets the one timer to what comes next.
+func (t *Table) resetTimer() {
+	var due time.Time
+	for i := range t.lanes {
+		if l := &t.lanes[i]; l.busy == nil {
+			due = earlier(due, earlier(t.desk.deadlines[l.family].next(), l.repair.due))
+		}
+	}
+	if due.IsZero() {
 		t.timer.Stop()
 	} else {
 		t.timer.Reset(max(0, time.Until(due)))
@@ -144,7 +199,7 @@ func (t *Table) Submit(req Request, answer func(Answer)) bool {
 	if !t.senders.enter(client) {
 		return false
 	}
-	p := pending{req, func(a Answer) { t.senders.leave(client); answer(a) }}
+	p := pending{Request: req, answer: func(a Answer) { t.senders.leave(client); answer(a) }}
 	select {
 	case t.queue <- p:
 		return true
@@ -154,41 +209,37 @@ func (t *Table) Submit(req Request, answer func(Answer)) bool {
 	}
 }
 
-// Do submits a request and waits for its answer.
+// Do submits a request and waits for its answer. When ctx ends the request is
+// withdrawn, or its answer is waited for if it is being decided: who gets an
+// error has no mapping.
 func (t *Table) Do(ctx context.Context, req Request) (Answer, error) {
 	got := make(chan Answer, 1)
+	p := pending{Request: req, answer: func(a Answer) { got <- a }, state: new(atomic.Int32)}
 	select {
-	case t.queue <- pending{req, func(a Answer) { got <- a }}:
+	case t.queue <- p:
 	case <-ctx.Done():
 		return Answer{}, ctx.Err()
+	case <-t.ended:
+		return Answer{}, errStopped
 	}
 	select {
 	case a := <-got:
 		return a, nil
 	case <-ctx.Done():
-		return Answer{}, ctx.Err()
-	}
-}
-
-// tick drops what is due and repairs what needs it.
-func (t *Table) tick() {
-	t.desk.begin()
-	if t.repair.isDue(t.desk.now) {
-		t.sync()
-	}
-	t.desk.expire()
-	expired := t.desk.changes
-	t.enforce(false)
-	for _, c := range expired {
-		if c.After == nil {
-			t.Log.Log(context.Background(), LevelNotice, "remove port mapping "+c.Before.logName()+" because it has expired",
-				"internal", c.Before.Internal)
+		if p.withdraw() {
+			return Answer{}, ctx.Err()
 		}
+		return <-got, nil
+	case <-t.ended:
+		if p.withdraw() {
+			return Answer{}, errStopped
+		}
+		return <-got, nil
 	}
 }
 
 // restore takes over what the Store holds, judged by the settings of today.
-func (t *Table) restore() {
+func (t *Table) restore(ctx context.Context) {
 	stored, err := t.Store.Load()
 	if err != nil {
 		t.Log.Error("stored mappings are lost", "err", err)
@@ -200,7 +251,10 @@ func (t *Table) restore() {
 		}
 	}
 	restored := t.desk.changes
-	t.sync()
+	for i := range t.lanes {
+		l := &t.lanes[i]
+		t.noteSync(l, t.Firewall.Sync(ctx, l.family, t.desk.book.family(l.family)))
+	}
 	t.publish(restored, true)
 	if len(restored) > 0 {
 		t.Log.Info("mappings restored", "count", len(restored), "of", len(stored))

@@ -77,7 +77,7 @@ func BenchmarkTableRead(b *testing.B) {
 func BenchmarkTableResync1000(b *testing.B) {
 	t := full(b, 1000)
 	for b.Loop() {
-		if err := t.Resync(context.Background()); err != nil {
+		if err := t.Resync(context.Background(), portmap.IPv4); err != nil {
 			b.Fatal(err)
 		}
 	}

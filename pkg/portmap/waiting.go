@@ -9,19 +9,21 @@ import (
 // that whoever floods the queue waits behind himself and not others behind him.
 const maxWaiting = 256
 
-// waiting counts who waits.
+// waiting counts who waits: queueLength at most in all.
 type waiting struct {
 	mu      sync.Mutex
 	clients map[netip.Addr]int
+	all     int
 }
 
 // enter lets one more request of a client wait, unless too many do.
 func (w *waiting) enter(client netip.Addr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.clients[client] >= maxWaiting {
+	if w.clients[client] >= maxWaiting || w.all >= queueLength {
 		return false
 	}
+	w.all++
 	w.clients[client]++
 	return true
 }
@@ -30,6 +32,7 @@ func (w *waiting) enter(client netip.Addr) bool {
 func (w *waiting) leave(client netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.all--
 	if w.clients[client]--; w.clients[client] == 0 {
 		delete(w.clients, client)
 	}

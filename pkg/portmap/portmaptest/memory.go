@@ -18,7 +18,7 @@ var ErrRefused = errors.New("portmaptest: refused")
 type Firewall struct {
 	// Refuse, if set, is asked for each change; true makes the batch fail.
 	Refuse func(portmap.Change) bool
-	// Hold, if set, is waited for by every Apply.
+	// Hold, if set, is waited for by every Apply, unless its context ends.
 	Hold chan struct{}
 
 	mu      sync.Mutex
@@ -29,9 +29,13 @@ type Firewall struct {
 }
 
 // Apply carries out all changes or none.
-func (f *Firewall) Apply(_ context.Context, changes []portmap.Change) error {
+func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 	if f.Hold != nil {
-		<-f.Hold
+		select {
+		case <-f.Hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

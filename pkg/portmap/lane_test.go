@@ -1,0 +1,311 @@
+package portmap_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+)
+
+// host6 is the IPv6 address of a client.
+func host6(n int) netip.Addr {
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 0x50, 15: byte(10 + n)})
+}
+
+// held is a bench whose kernel is busy with a request of client 9.
+type held struct {
+	*bench
+	hold    chan struct{}
+	blocked chan portmap.Answer
+}
+
+// newHeld grants client 0 port 40000, then keeps the kernel busy. It belongs
+// into a synctest bubble.
+func newHeld(t *testing.T) *held {
+	h := &held{hold: make(chan struct{}), blocked: make(chan portmap.Answer, 1)}
+	f := &portmaptest.Firewall{}
+	h.bench = newBench(t, f, &portmaptest.Store{})
+	h.grant(t, open(client(0), 40000, time.Hour))
+	f.Hold = h.hold
+	h.Submit(open(client(9), 49000, time.Hour), func(a portmap.Answer) { h.blocked <- a })
+	synctest.Wait()
+	return h
+}
+
+func TestWhatNeedsNoKernelDoesNotWaitForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeld(t)
+		h.grant(t, open(client(0), 40000, 2*time.Hour))
+		if m, _ := h.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); m.Remaining(time.Now()) != 2*time.Hour {
+			t.Errorf("the renewed lease lasts %v", m.Remaining(time.Now()))
+		}
+		other := open(client(1), 40000, time.Hour)
+		other.Exact = true
+		if a, err := h.Do(context.Background(), other); err != nil || a.Refusal != portmap.Conflict {
+			t.Errorf("another host's port: %v, %v", a.Refusal, err)
+		}
+		gone := open(client(1), 41000, 0)
+		gone.Op, gone.External = portmap.Close, 0
+		if a, err := h.Do(context.Background(), gone); err != nil || a.Closed != 0 {
+			t.Errorf("closing nothing: %+v, %v", a, err)
+		}
+		if e, err := h.Explain(context.Background(), open(client(2), 40001, time.Hour)); err != nil || e.Refusal != portmap.Granted {
+			t.Errorf("explained %v, %v", e.Refusal, err)
+		}
+		close(h.hold)
+		if a := <-h.blocked; a.Refusal != portmap.Granted {
+			t.Error(a.Refusal)
+		}
+		h.agree(t, 2)
+		h.stop()
+	})
+}
+
+func TestWhoGivesUpHasNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeld(t)
+		ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
+		defer cancel()
+		if a, err := h.Do(ctx, open(client(1), 41000, 0)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("a request that waits for the kernel: %v, %v", a.Refusal, err)
+		}
+		close(h.hold)
+		<-h.blocked
+		synctest.Wait()
+		h.agree(t, 2) // those of clients 0 and 9
+		h.stop()
+	})
+}
+
+func TestWhoGivesUpTooLateHearsTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &portmaptest.Firewall{Hold: make(chan struct{})}
+		b := newBench(t, f, &portmaptest.Store{})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		time.AfterFunc(time.Minute, func() { close(f.Hold) })
+		a, err := b.Do(ctx, open(client(0), 40000, time.Hour))
+		if err != nil || a.Refusal != portmap.Granted || ctx.Err() == nil {
+			t.Errorf("a request that the kernel had: %v, %v", a.Refusal, err)
+		}
+		b.agree(t, 1)
+		b.stop()
+	})
+}
+
+func TestRequestsOfOneClientKeepTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeld(t)
+		gone := open(client(0), 40000, 0)
+		gone.Op, gone.External = portmap.Close, 0
+		var order []portmap.Op
+		told := func(op portmap.Op) func(portmap.Answer) { return func(portmap.Answer) { order = append(order, op) } }
+		h.Submit(gone, told(portmap.Close))
+		h.Submit(open(client(0), 40000, time.Hour), told(portmap.Open)) // by itself a renewal
+		synctest.Wait()
+		if len(order) != 0 {
+			t.Fatalf("answered %v while the kernel is busy", order)
+		}
+		close(h.hold)
+		<-h.blocked
+		synctest.Wait()
+		if !slices.Equal(order, []portmap.Op{portmap.Close, portmap.Open}) {
+			t.Errorf("answered %v", order)
+		}
+		h.agree(t, 2)
+		h.stop()
+	})
+}
+
+func TestStopDoesNotWaitForTheKernel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeld(t)
+		waiting := make(chan portmap.Answer, 1)
+		h.Submit(open(client(1), 41000, time.Hour), func(a portmap.Answer) { waiting <- a })
+		failed := make(chan error, 1)
+		go func() {
+			_, err := h.Withdraw(context.Background(), func(*portmap.Mapping) bool { return true })
+			failed <- err
+		}()
+		synctest.Wait()
+		h.stop() // returns although nobody lets the kernel go
+		if a := <-waiting; a.Refusal != portmap.Stopping {
+			t.Errorf("who waits is told %v", a.Refusal)
+		}
+		if a := <-h.blocked; a.Refusal == portmap.Granted {
+			t.Error("a grant that the kernel has not carried out")
+		}
+		if err := <-failed; err == nil {
+			t.Error("what was not done is called done")
+		}
+		if _, err := h.Do(context.Background(), open(client(2), 42000, time.Hour)); err == nil {
+			t.Error("a table that has stopped answers")
+		}
+		if stored, _ := h.store.Load(); len(stored) != 1 {
+			t.Errorf("%d mappings are stored, want 1", len(stored))
+		}
+	})
+}
+
+func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeld(t)
+		strict := portmap.Policy{Secure: true, Rules: []portmap.Rule{{External: portmap.PortRange{First: 49000, Last: 49000}, Network: client(0), Internal: portmap.PortRange{Last: 65535}}}}
+		ended := make(chan error, 1)
+		go func() { ended <- h.SetPolicy(context.Background(), &strict) }()
+		synctest.Wait()
+		h.grant(t, open(client(0), 40000, 2*time.Hour)) // goes on meanwhile
+		close(h.hold)
+		if a := <-h.blocked; a.Refusal != portmap.Granted {
+			t.Error(a.Refusal)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		h.agree(t, 1) // the new rules forbid what had been granted before
+		h.stop()
+	})
+}
+
+// openHole asks for a pinhole as PCP does.
+func openHole(n int, port uint16) portmap.Request {
+	r := open(host6(n), port, time.Hour)
+	r.Origin = portmap.PCP
+	return r
+}
+
+func TestFamilyThatFailsHarmsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := true
+		f := &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
+			return down && (c.After != nil && c.After.Family() == portmap.IPv6 || c.Before != nil && c.Before.Family() == portmap.IPv6)
+		}}
+		b := newBench(t, f, &portmaptest.Store{})
+		for i := range 200 {
+			if a, err := b.Do(context.Background(), openHole(i%5, 5000)); err != nil || a.Refusal != portmap.FirewallFailed {
+				t.Fatalf("pinhole: %v, %v", a.Refusal, err)
+			}
+			b.grant(t, open(client(i%5), uint16(41000+i), time.Hour))
+		}
+		if n := b.firewall.Syncs(); n > 2 {
+			t.Errorf("the rules of IPv4 were written anew %d times", n)
+		}
+		if b.Trouble(portmap.IPv4) != nil || b.Trouble(portmap.IPv6) == nil {
+			t.Errorf("troubles: %v, %v", b.Trouble(portmap.IPv4), b.Trouble(portmap.IPv6))
+		}
+		down = false
+		time.Sleep(10 * time.Minute)
+		b.grant(t, openHole(0, 5000))
+		if b.Trouble(portmap.IPv6) != nil {
+			t.Error(b.Trouble(portmap.IPv6))
+		}
+		b.agree(t, 201)
+		b.stop()
+	})
+}
+
+func TestRenewalsAndWhatNeedsNoRulePassWhileTheKernelFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := false
+		b := newBench(t, refuses(&down), &portmaptest.Store{})
+		b.grant(t, open(client(0), 40000, time.Hour))
+		off := open(client(1), 41000, time.Hour)
+		off.Origin, off.Disabled = portmap.UPnP, true
+		b.grant(t, off)
+		down = true
+		b.Resync(context.Background(), portmap.IPv4) // fails, and is tried later
+		b.grant(t, open(client(0), 40000, 2*time.Hour))
+		gone := off
+		gone.Op = portmap.Close
+		if a := b.grant(t, gone); a.Closed != 1 {
+			t.Errorf("closed %d", a.Closed)
+		}
+		b.agree(t, 1)
+		b.stop()
+	})
+}
+
+func TestPinholesWithoutAFirewallWaitForOne(t *testing.T) {
+	store := &portmaptest.Store{}
+	b := newBench(t, &portmaptest.Firewall{}, store)
+	b.grant(t, openHole(0, 5000))
+	b.grant(t, open(client(0), 40000, time.Hour))
+	b.stop()
+
+	without := portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway, gateway6}, NoIPv6: true}
+	f := &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
+		return c.After != nil && c.After.Family() == portmap.IPv6 && !c.After.Dormant
+	}}
+	b = newBenchIn(t, without, f, store)
+	hole := portmap.Key{Protocol: portmap.UDP, Pinhole: netip.AddrPortFrom(host6(0), 5000)}
+	if m, ok := b.Lookup(hole); !ok || !m.Dormant {
+		t.Fatalf("the stored pinhole is %+v", m)
+	}
+	b.grant(t, open(client(1), 41000, time.Hour))
+	b.grant(t, openHole(0, 5000)) // prolongs what waits
+	if m, _ := b.Lookup(hole); !m.Dormant {
+		t.Error("a renewal has opened it")
+	}
+	if a, err := b.Do(context.Background(), openHole(1, 5000)); err != nil || a.Refusal != portmap.NoFirewall {
+		t.Errorf("a new pinhole: %v, %v", a.Refusal, err)
+	}
+	b.stop()
+
+	b = newBench(t, &portmaptest.Firewall{}, store)
+	if m, ok := b.Lookup(hole); !ok || m.Dormant {
+		t.Errorf("with IPv6 again the pinhole is %+v", m)
+	}
+	b.agree(t, 3)
+}
+
+func TestAlters(t *testing.T) {
+	to := netip.AddrPortFrom(client(0), 80)
+	peer := netip.MustParseAddrPort("9.9.9.9:443")
+	m := &portmap.Mapping{Key: portmap.Key{Protocol: portmap.TCP, External: 4000}, Internal: to, Claims: []portmap.Claim{{Origin: portmap.PCP}}}
+	as := func(change func(*portmap.Mapping)) *portmap.Mapping {
+		n := *m
+		n.Claims = slices.Clone(m.Claims)
+		change(&n)
+		return &n
+	}
+	renewed := as(func(m *portmap.Mapping) { m.Claims[0].Expires = time.Now() })
+	dormant := as(func(m *portmap.Mapping) { m.Dormant = true })
+	disabled := as(func(m *portmap.Mapping) { m.Claims[0].Disabled = true })
+	filtered := as(func(m *portmap.Mapping) {
+		m.Claims[0].Filters = []portmap.Filter{{Prefix: netip.MustParsePrefix("9.9.9.9/32")}}
+	})
+	moved := as(func(m *portmap.Mapping) { m.Internal = netip.AddrPortFrom(client(1), 80) })
+	joined := as(func(m *portmap.Mapping) { m.Claims = append(m.Claims, portmap.Claim{Origin: portmap.UPnP}) })
+	flow := as(func(m *portmap.Mapping) { m.Claims[0].Remote = peer })
+	for _, c := range []struct {
+		name          string
+		before, after *portmap.Mapping
+		want          bool
+	}{
+		{"new", nil, m, true},
+		{"gone", m, nil, true},
+		{"renewed", m, renewed, false},
+		{"claimed by another protocol", m, joined, false},
+		{"falls asleep", m, dormant, true},
+		{"wakes", dormant, m, true},
+		{"new and dormant", nil, dormant, false},
+		{"dormant and gone", dormant, nil, false},
+		{"disabled", m, disabled, true},
+		{"disabled and gone", disabled, nil, false},
+		{"filtered", m, filtered, true},
+		{"moved", m, moved, true},
+		{"outbound", nil, flow, true},
+		{"outbound and gone", flow, nil, true},
+		{"outbound becomes inbound", flow, m, true},
+	} {
+		if got := (portmap.Change{Before: c.before, After: c.after}).Alters(); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
