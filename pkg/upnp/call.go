@@ -120,30 +120,55 @@ func (s *Service) find(serviceType, name string, highest Version) (*Action, Vers
 	return nil, 0
 }
 
-// readArguments reads the arguments, in any order: all that the action has,
-// once. Others are passed over.
+// readArguments reads the arguments, in any order. Others are passed over.
 func (c *Call) readArguments(asked *element) error {
 	c.values = make([]value, len(c.In))
 	for i, argument := range c.In {
-		var found *element
-		for _, e := range asked.children {
-			if e.local != argument.Name {
-				continue
-			}
-			if found != nil || len(e.children) > 0 {
-				return InvalidArgs
-			}
-			found = e
-		}
-		if found == nil {
-			return InvalidArgs
-		}
 		var err error
-		if c.values[i], err = argument.Variable.parse(found.text); err != nil {
+		if c.values[i], err = argument.read(asked); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// read returns the value of an argument. One that stands there several times
+// counts once if the values are equal.
+func (a Argument) read(asked *element) (v value, err error) {
+	found := false
+	for _, e := range asked.children {
+		if e.local != a.Name {
+			continue
+		}
+		again, fault := a.parse(e)
+		if found && (fault != err || !a.Variable.equal(again, v)) {
+			return value{}, InvalidArgs
+		}
+		v, err, found = again, fault, true
+	}
+	switch {
+	case found:
+		return v, err
+	case a.Variable.optional:
+		return a.Variable.parse(a.Variable.omitted)
+	}
+	return value{}, InvalidArgs
+}
+
+// parse reads the value of an argument's element.
+func (a Argument) parse(e *element) (value, error) {
+	switch {
+	case len(e.children) > 0:
+		return value{}, InvalidArgs
+	case a.Variable.optional && strings.Trim(e.text, blanks) == "":
+		return a.Variable.parse(a.Variable.omitted)
+	}
+	return a.Variable.parse(e.text)
+}
+
+// equal reports whether two values of the variable's type say the same.
+func (v *Variable) equal(a, b value) bool {
+	return a.number == b.number && (v.Type != String || a.text == b.text)
 }
 
 // parse reads a value of the variable's type.

@@ -17,7 +17,12 @@ func envelope(serviceType, action, arguments string) string {
 		` xmlns:u="` + serviceType + `">` + arguments + "</u:" + action + "></s:Body></s:Envelope>"
 }
 
-const key = "<NewRemoteHost></NewRemoteHost><NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>"
+// The arguments of DeletePortMapping and AddPortMapping.
+const (
+	key  = "<NewRemoteHost></NewRemoteHost><NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>"
+	full = key + "<NewInternalPort>4000</NewInternalPort><NewInternalClient>192.168.1.2</NewInternalClient>" +
+		"<NewEnabled>1</NewEnabled><NewPortMappingDescription>a game</NewPortMappingDescription><NewLeaseDuration>3600</NewLeaseDuration>"
+)
 
 func TestParseCall(t *testing.T) {
 	plain := envelope(wanip+"2", "DeletePortMapping", key)
@@ -81,8 +86,8 @@ func TestParseCallRefuses(t *testing.T) {
 			envelope("urn:schemas-upnp-org:service:Layer3Forwarding:1", "GetDefaultConnectionService", ""), V2, InvalidAction},
 		{"unknown action", wanip + "2#MakeCoffee", envelope(wanip+"2", "MakeCoffee", ""), V2, InvalidAction},
 		{"optional action", wanip + "2#RequestTermination", envelope(wanip+"2", "RequestTermination", ""), V2, InvalidAction},
-		{"argument missing", action, change("<NewRemoteHost></NewRemoteHost>", ""), V2, InvalidArgs},
-		{"argument twice", action, change("<NewProtocol>", "<NewProtocol>TCP</NewProtocol><NewProtocol>"), V2, InvalidArgs},
+		{"argument missing", action, change("<NewProtocol>TCP</NewProtocol>", ""), V2, InvalidArgs},
+		{"argument twice", action, change("<NewProtocol>", "<NewProtocol>UDP</NewProtocol><NewProtocol>"), V2, InvalidArgs},
 		{"argument with elements", action, change("4000", "<b>4000</b>"), V2, InvalidArgs},
 		{"empty number", action, change("4000", ""), V2, InvalidArgs},
 		{"no number", action, change("4000", "http"), V2, InvalidArgs},
@@ -156,6 +161,7 @@ func FuzzParseCall(f *testing.F) {
 	f.Add(`"`+wanip+`1#GetStatusInfo"`, []byte(envelope(wanip+"1", "GetStatusInfo", "")))
 	f.Add("'"+controlNamespace+"#QueryStateVariable'", []byte(envelope(controlNamespace, "QueryStateVariable", "<varName>x</varName>")))
 	f.Add(wanip+"2#AddPortMapping", []byte(envelope(wanip+"2", "AddPortMapping", key)))
+	f.Add(wanip+"2#AddAnyPortMapping", []byte(envelope(wanip+"2", "AddAnyPortMapping", full+key)))
 	f.Add("#", []byte("<a/>"))
 	f.Fuzz(func(t *testing.T, action string, body []byte) {
 		c, err := wanIPConnection.ParseCall(action, body, V2)

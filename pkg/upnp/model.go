@@ -55,6 +55,11 @@ type Variable struct {
 	Allowed  []string // nil: any
 	Min, Max uint32   // allowed range, published; Max 0: that of the type
 	Only     Version  // the service version that alone has it, 0: all
+
+	// Many clients leave an argument of this variable out or leave it empty;
+	// omitted is its value then. Descriptions do not tell.
+	optional bool
+	omitted  string
 }
 
 // Type is a data type of UPnP (UDA 1.1, section 2.5).

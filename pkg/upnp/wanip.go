@@ -80,16 +80,17 @@ var (
 	natEnabled        = &Variable{Name: "NATEnabled", Type: Boolean, Default: "1"}
 	externalIPAddress = &Variable{Name: "ExternalIPAddress", Type: String, Evented: true}
 	numberOfEntries   = &Variable{Name: "PortMappingNumberOfEntries", Type: UI2, Evented: true}
-	mappingEnabled    = &Variable{Name: "PortMappingEnabled", Type: Boolean}
+	mappingEnabled    = &Variable{Name: "PortMappingEnabled", Type: Boolean, optional: true, omitted: "1"}
 	// Version 1 lets a mapping last for ever and for any time (IGD:1, 2.2.16).
-	leaseDuration1     = &Variable{Name: "PortMappingLeaseDuration", Type: UI4, Only: V1}
-	leaseDuration      = &Variable{Name: "PortMappingLeaseDuration", Type: UI4, Default: "3600", Max: 604800, Only: V2}
-	remoteHost         = &Variable{Name: "RemoteHost", Type: String}
+	leaseDuration1 = &Variable{Name: "PortMappingLeaseDuration", Type: UI4, Only: V1}
+	leaseDuration  = &Variable{Name: "PortMappingLeaseDuration", Type: UI4, Default: "3600", Max: 604800, Only: V2,
+		optional: true, omitted: "0"}
+	remoteHost         = &Variable{Name: "RemoteHost", Type: String, optional: true}
 	externalPort       = &Variable{Name: "ExternalPort", Type: UI2}
 	internalPort       = &Variable{Name: "InternalPort", Type: UI2, Min: 1, Max: 65535}
 	mappingProtocol    = &Variable{Name: "PortMappingProtocol", Type: String, Allowed: []string{"TCP", "UDP"}}
 	internalClient     = &Variable{Name: "InternalClient", Type: String}
-	mappingDescription = &Variable{Name: "PortMappingDescription", Type: String}
+	mappingDescription = &Variable{Name: "PortMappingDescription", Type: String, optional: true}
 	systemUpdateID     = &Variable{Name: "SystemUpdateID", Type: UI4, Evented: true, Only: V2}
 	manage             = &Variable{Name: "A_ARG_TYPE_Manage", Type: Boolean, Only: V2}
 	portListing        = &Variable{Name: "A_ARG_TYPE_PortListing", Type: String, Only: V2}

@@ -268,6 +268,42 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestDefaults leaves out, or leaves empty, what has a default, by either type.
+func TestDefaults(t *testing.T) {
+	h := street{}.furnish(t, planOf("both"))
+	c1, port := hosts["c1"], 4000
+	for _, empty := range []string{"", "<NewRemoteHost/><NewEnabled/><NewPortMappingDescription/><NewLeaseDuration/>"} {
+		for _, tt := range []struct{ serviceType, action, lease string }{
+			{"urn:schemas-upnp-org:service:WANIPConnection:1", "AddPortMapping", "0"},
+			{"urn:schemas-upnp-org:service:WANPPPConnection:1", "AddPortMapping", "0"},
+			{"urn:schemas-upnp-org:service:WANIPConnection:2", "AddPortMapping", "604800"},
+			{"urn:schemas-upnp-org:service:WANIPConnection:2", "AddAnyPortMapping", "604800"},
+		} {
+			port++
+			call := func(action, arguments string) reply {
+				return send(t, h.server, c1, "/ctl/IPConn", tt.serviceType+"#"+action,
+					`<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><u:`+action+` xmlns:u="`+tt.serviceType+`">`+
+						arguments+"</u:"+action+"></s:Body></s:Envelope>")
+			}
+			key := fmt.Sprintf("<NewExternalPort>%d</NewExternalPort><NewProtocol>TCP</NewProtocol>", port)
+			target := fmt.Sprintf("<NewInternalPort>%d</NewInternalPort><NewInternalClient>%s</NewInternalClient>", port, c1)
+			if got := call(tt.action, key+target+empty); got.status != 200 {
+				t.Errorf("%s by %s: %v", tt.action, tt.serviceType, got)
+			}
+			want := fmt.Sprintf(`200 ["%d" "%s" "1" "" "%s"]`, port, c1, tt.lease)
+			if got := call("GetSpecificPortMappingEntry", key).String(); got != want {
+				t.Errorf("%s by %s makes %s, want %s", tt.action, tt.serviceType, got, want)
+			}
+			if got := call("DeletePortMapping", key); got.status != 200 {
+				t.Errorf("DeletePortMapping by %s: %v", tt.serviceType, got)
+			}
+		}
+	}
+	if count, _ := h.table.Count(); count != 0 {
+		t.Errorf("%d mappings are left", count)
+	}
+}
+
 // TestRequestsWithoutAction wants nothing done for requests that a browser
 // could be made to send.
 func TestRequestsWithoutAction(t *testing.T) {
