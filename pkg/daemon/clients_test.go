@@ -103,7 +103,12 @@ func refused(t testing.TB, on *netlab.Namespace, name string, args ...string) st
 func TestClients(t *testing.T) {
 	r := newClientsRig(t, "nft")
 	t.Run("upnpc", func(t *testing.T) { playUPnPC(t, r) })
-	t.Run("upnpc, version 2", func(t *testing.T) { playUPnPC2(t, r) })
+	for name, target := range map[string]string{
+		"upnpc, version 2":                         "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
+		"upnpc, actions of version 2 by version 1": "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
+	} {
+		t.Run(name, func(t *testing.T) { playUPnPC2(t, r, r.location(t, target)) })
+	}
 	t.Run("python3-miniupnpc", func(t *testing.T) { playPython(t, r) })
 	t.Run("all protocols for one port", func(t *testing.T) { playInterplay(t, r) })
 	t.Run("both versions at once", func(t *testing.T) { playBothVersions(t, r) })
@@ -142,11 +147,11 @@ func playUPnPC(t *testing.T, r *rig) {
 	r.dial("udp", 40002).Blocked(t)
 }
 
-// playUPnPC2 shows upnpc the face of version 2, which it does not search for.
-func playUPnPC2(t *testing.T, r *rig) {
-	v2 := r.location(t, "urn:schemas-upnp-org:device:InternetGatewayDevice:2")
+// playUPnPC2 has upnpc call what version 2 has, on the face that a description
+// shows: upnpc searches for version 1 alone, and calls it there too.
+func playUPnPC2(t *testing.T, r *rig, description string) {
 	ask := func(i int, args ...string) string {
-		return r.Clients[i].Run(t, "upnpc", append([]string{"-u", v2}, args...)...)
+		return r.Clients[i].Run(t, "upnpc", append([]string{"-u", description}, args...)...)
 	}
 	granted := func(said string) uint16 {
 		port, _ := strconv.ParseUint(find(t, `external 11\.22\.33\.44:(\d+) TCP is redirected to internal `, said), 10, 16)

@@ -2,6 +2,7 @@ package upnp
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -102,22 +103,33 @@ func unwrap(envelope *element) (*element, error) {
 	return body.children[0], nil
 }
 
-// find returns the action of a service type, and the version of that.
+// find returns the action that a service type is asked for, and the version
+// whose rules hold. What version 2 alone has can be asked for by the type of
+// version 1 as well, since clients that found that one call it all the same; it
+// follows the rules of version 2.
 func (s *Service) find(serviceType, name string, highest Version) (*Action, Version) {
 	if serviceType == controlNamespace && name == query.Name {
 		return query, s.At(highest)
 	}
+	v, a := s.version(serviceType, highest), s.action(name, s.At(highest))
+	if v == 0 || a == nil {
+		return nil, 0
+	}
+	return a, max(v, a.Only)
+}
+
+// version returns the version that a service type names, 0 if it is none of
+// the service's up to highest.
+func (s *Service) version(serviceType string, highest Version) Version {
 	for v := s.At(highest); v >= V1; v-- {
 		if serviceType == s.Type(v) {
-			return s.action(name, v), v
+			return v
 		}
 	}
-	for _, alias := range s.aliases {
-		if serviceType == alias {
-			return s.action(name, V1), V1
-		}
+	if slices.Contains(s.aliases, serviceType) {
+		return V1
 	}
-	return nil, 0
+	return 0
 }
 
 // readArguments reads the arguments, in any order. Others are passed over.

@@ -17,11 +17,13 @@ func envelope(serviceType, action, arguments string) string {
 		` xmlns:u="` + serviceType + `">` + arguments + "</u:" + action + "></s:Body></s:Envelope>"
 }
 
-// The arguments of DeletePortMapping and AddPortMapping.
+// The arguments of DeletePortMapping, AddPortMapping and GetListOfPortMappings.
 const (
 	key  = "<NewRemoteHost></NewRemoteHost><NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>"
 	full = key + "<NewInternalPort>4000</NewInternalPort><NewInternalClient>192.168.1.2</NewInternalClient>" +
 		"<NewEnabled>1</NewEnabled><NewPortMappingDescription>a game</NewPortMappingDescription><NewLeaseDuration>3600</NewLeaseDuration>"
+	ports = "<NewStartPort>4000</NewStartPort><NewEndPort>4001</NewEndPort><NewProtocol>TCP</NewProtocol>" +
+		"<NewManage>0</NewManage><NewNumberOfPorts>0</NewNumberOfPorts>"
 )
 
 func TestParseCall(t *testing.T) {
@@ -56,6 +58,29 @@ func TestParseCall(t *testing.T) {
 	}
 }
 
+// TestVersion2ByVersion1 asks for what version 2 alone has by the types that
+// clients of version 1 know. Its own rules hold then, and the answer bears the
+// type that was asked.
+func TestVersion2ByVersion1(t *testing.T) {
+	for action, arguments := range map[string]string{
+		"AddAnyPortMapping": full, "DeletePortMappingRange": ports, "GetListOfPortMappings": ports,
+	} {
+		for _, asked := range []string{wanip + "1", wanip + "2", wanppp} {
+			c, err := wanIPConnection.ParseCall(asked+"#"+action, []byte(envelope(asked, action, arguments)), V2)
+			if err != nil || c.Name != action || c.Version != V2 {
+				t.Errorf("%s by %s: %+v, %v", action, asked, c, err)
+				continue
+			}
+			if reply := string(c.AppendReply(nil)); !strings.Contains(reply, "<u:"+action+`Response xmlns:u="`+asked+`">`) {
+				t.Errorf("%s by %s is answered %s", action, asked, reply)
+			}
+			if _, err := wanIPConnection.ParseCall(asked+"#"+action, []byte(envelope(asked, action, arguments)), V1); err != InvalidAction {
+				t.Errorf("%s by %s of a gateway of version 1: %v", action, asked, err)
+			}
+		}
+	}
+}
+
 func TestParseCallRefuses(t *testing.T) {
 	action := wanip + "2#DeletePortMapping"
 	plain := envelope(wanip+"2", "DeletePortMapping", key)
@@ -81,7 +106,8 @@ func TestParseCallRefuses(t *testing.T) {
 		{"version 3", wanip + "3#DeletePortMapping", envelope(wanip+"3", "DeletePortMapping", key), V2, InvalidAction},
 		{"version 0", wanip + "0#DeletePortMapping", envelope(wanip+"0", "DeletePortMapping", key), V2, InvalidAction},
 		{"version 2 of 1", action, plain, V1, InvalidAction},
-		{"action of version 2 by version 1", wanip + "1#AddAnyPortMapping", envelope(wanip+"1", "AddAnyPortMapping", ""), V2, InvalidAction},
+		{"action of version 2 by version 1 of 1", wanip + "1#AddAnyPortMapping", envelope(wanip+"1", "AddAnyPortMapping", full), V1, InvalidAction},
+		{"action of version 2 by PPP of 1", wanppp + "#GetListOfPortMappings", envelope(wanppp, "GetListOfPortMappings", ports), V1, InvalidAction},
 		{"another service", "urn:schemas-upnp-org:service:Layer3Forwarding:1#GetDefaultConnectionService",
 			envelope("urn:schemas-upnp-org:service:Layer3Forwarding:1", "GetDefaultConnectionService", ""), V2, InvalidAction},
 		{"unknown action", wanip + "2#MakeCoffee", envelope(wanip+"2", "MakeCoffee", ""), V2, InvalidAction},
@@ -161,7 +187,7 @@ func FuzzParseCall(f *testing.F) {
 	f.Add(`"`+wanip+`1#GetStatusInfo"`, []byte(envelope(wanip+"1", "GetStatusInfo", "")))
 	f.Add("'"+controlNamespace+"#QueryStateVariable'", []byte(envelope(controlNamespace, "QueryStateVariable", "<varName>x</varName>")))
 	f.Add(wanip+"2#AddPortMapping", []byte(envelope(wanip+"2", "AddPortMapping", key)))
-	f.Add(wanip+"2#AddAnyPortMapping", []byte(envelope(wanip+"2", "AddAnyPortMapping", full+key)))
+	f.Add(wanip+"1#AddAnyPortMapping", []byte(envelope(wanip+"1", "AddAnyPortMapping", full+key)))
 	f.Add("#", []byte("<a/>"))
 	f.Fuzz(func(t *testing.T, action string, body []byte) {
 		c, err := wanIPConnection.ParseCall(action, body, V2)

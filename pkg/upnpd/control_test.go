@@ -268,6 +268,43 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestVersion2ByVersion1 has a client that knows the type of version 1 alone
+// call what version 2 has, as upnpc does.
+func TestVersion2ByVersion1(t *testing.T) {
+	c1 := hosts["c1"]
+	calls := []struct {
+		action    string
+		arguments []string
+		want      string // of 200: the results
+	}{
+		{"AddAnyPortMapping", []string{"", "4000", "TCP", "4000", c1, "1", "mine", "0"}, `200 ["4000"]`},
+		{"GetSpecificPortMappingEntry", []string{"", "4000", "TCP"}, `200 ["4000" "` + c1 + `" "1" "mine" "604800"]`},
+		{"GetListOfPortMappings", []string{"4000", "4001", "UDP", "0", "0"}, "730"},
+		{"AddAnyPortMapping", []string{"", "4001", "TCP", "80", hosts["c2"], "1", "", "0"}, "606"},
+		{"DeletePortMappingRange", []string{"4001", "4000", "TCP", "0"}, "733"},
+		{"DeletePortMappingRange", []string{"4000", "4001", "TCP", "0"}, "200 []"},
+		{"DeletePortMappingRange", []string{"4000", "4001", "TCP", "0"}, "730"},
+	}
+	for _, config := range []string{"both", "default", "v1"} {
+		h := street{}.furnish(t, planOf(config))
+		for _, c := range calls {
+			want := c.want
+			if config == "v1" {
+				want = "401"
+				if c.action == "GetSpecificPortMappingEntry" {
+					want = "714"
+				}
+			}
+			if got := ask(t, h.server, c1, v1, c.action, c.arguments...).String(); got != want {
+				t.Errorf("%s: %s %q: %s, want %s", config, c.action, c.arguments, got, want)
+			}
+		}
+		if count, _ := h.table.Count(); count != 0 {
+			t.Errorf("%s: %d mappings are left", config, count)
+		}
+	}
+}
+
 // TestDefaults leaves out, or leaves empty, what has a default, by either type.
 func TestDefaults(t *testing.T) {
 	h := street{}.furnish(t, planOf("both"))
@@ -277,6 +314,7 @@ func TestDefaults(t *testing.T) {
 			{"urn:schemas-upnp-org:service:WANIPConnection:1", "AddPortMapping", "0"},
 			{"urn:schemas-upnp-org:service:WANPPPConnection:1", "AddPortMapping", "0"},
 			{"urn:schemas-upnp-org:service:WANIPConnection:2", "AddPortMapping", "604800"},
+			{"urn:schemas-upnp-org:service:WANIPConnection:1", "AddAnyPortMapping", "604800"},
 			{"urn:schemas-upnp-org:service:WANIPConnection:2", "AddAnyPortMapping", "604800"},
 		} {
 			port++
@@ -553,7 +591,7 @@ func TestVersions(t *testing.T) {
 		service string
 		want    int
 	}{
-		{both, v1, 401}, {both, v2, 606}, {one, v1, 401}, {one, v2, 401},
+		{both, v1, 606}, {both, v2, 606}, {one, v1, 401}, {one, v2, 401},
 	} {
 		arguments := []string{"", "4000", "TCP", "4000", hosts["c2"], "1", "", "0"}
 		if got := ask(t, tt.house.server, hosts["c1"], tt.service, "AddAnyPortMapping", arguments...); got.code != tt.want {

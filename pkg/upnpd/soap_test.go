@@ -215,7 +215,12 @@ func TestVectorsOnBothFaces(t *testing.T) {
 	s := newStreet(t)
 	paths := map[string]string{"v1": "/rootDesc.xml", "default": "/rootDesc2.xml"}
 	for _, v := range file.Vectors {
-		if paths[v.Config] == "" || v.ID == "soap-168" { // DefaultConnectionService is that of the lower version
+		switch {
+		case paths[v.Config] == "":
+			continue
+		case v.ID == "soap-168": // DefaultConnectionService is that of the lower version
+			continue
+		case v.ID == "soap-117": // the actions of version 2 run by the type of version 1 too
 			continue
 		}
 		t.Run(v.ID, func(t *testing.T) {
