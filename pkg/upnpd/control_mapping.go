@@ -120,8 +120,8 @@ func remoteHost(text string) ([]portmap.Filter, error) {
 	return []portmap.Filter{{Prefix: netip.PrefixFrom(a, a.BitLen())}}, nil
 }
 
-// printable returns what is stored of a description: no more than fits, and
-// nothing that a log or a terminal would obey.
+// printable returns what is stored of a description: no more than fits, nothing
+// that a log or a terminal would obey, and nothing of the memory of the rest.
 func printable(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -133,7 +133,7 @@ func printable(text string) string {
 	for end < len(text) && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return text[:end]
+	return strings.Clone(text[:end])
 }
 
 // refuses translates the desk's refusal to open a port. Version 1 has no code

@@ -121,6 +121,7 @@ func parseCallbacks(field string) (list []callback) {
 	if len(field) > maxCallback {
 		return nil
 	}
+	field = strings.Clone(field) // callbacks are kept, the line around them is not
 	for field != "" {
 		inside, opened := strings.CutPrefix(field, "<")
 		url, rest, closed := strings.Cut(inside, ">")

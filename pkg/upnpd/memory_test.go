@@ -1,0 +1,89 @@
+package upnpd
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// liveHeap returns the octets that are in use.
+func liveHeap() int {
+	runtime.GC()
+	runtime.GC() // what the first one finalised
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// padding is a header field as long as a head may be.
+var padding = "X-PADDING: " + strings.Repeat("x", 6000) + "\r\n"
+
+// fatCall words a request for an action with as much around it as is allowed.
+func fatCall(path, service, action, arguments string) string {
+	serviceType := "urn:schemas-upnp-org:service:" + service
+	body := `<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>` +
+		"<u:" + action + ` xmlns:u="` + serviceType + `">` + arguments + "</u:" + action + "></s:Body></s:Envelope>"
+	body += strings.Repeat(" ", maxBody-len(body))
+	return "POST " + path + " HTTP/1.0\r\n" + padding + `SOAPACTION: "` + serviceType + "#" + action + "\"\r\n" +
+		fmt.Sprintf("CONTENT-LENGTH: %d\r\n\r\n", len(body)) + body
+}
+
+// fatMapping words a request for the port mapping of a port.
+func fatMapping(port int, description string) string {
+	return fatCall("/ctl/IPConn", v2, "AddPortMapping", fmt.Sprintf("<NewExternalPort>%d</NewExternalPort><NewProtocol>TCP</NewProtocol>"+
+		"<NewInternalPort>%d</NewInternalPort><NewInternalClient>%s</NewInternalClient><NewRemoteHost>45.67.89.1</NewRemoteHost>"+
+		"<NewPortMappingDescription>%s</NewPortMappingDescription>", port, port, hosts["c1"], description))
+}
+
+// subscriber returns the address of the client that subscribes for the i-th
+// time: each may have a few subscriptions.
+func subscriber(i int) string { return fmt.Sprintf("192.168.77.%d", 10+i/subscriptionsPerClient) }
+
+// TestMemoryOfRequests wants of the fattest requests that are allowed no more
+// kept than what they ask for needs.
+func TestMemoryOfRequests(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		client string
+		n      int
+		most   int                // octets for each of n
+		words  func(i int) string // HTTP/1.0 needs no Host
+	}{
+		{"AddPortMapping", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, strings.Repeat("d", 60000)) }},
+		{"AddPortMapping with line breaks", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, "a\n"+strings.Repeat("d", 60000)) }},
+		{"AddPortMapping with references", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, strings.Repeat("&amp;", 12000)) }},
+		{"AddPortMapping with a short description", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, "d") }},
+		{"AddPinhole", "c1v6", 200, 2048, func(i int) string {
+			return fatCall("/ctl/IP6FCtl", fw, "AddPinhole", fmt.Sprintf("<RemoteHost>2a0a:77:ff::1</RemoteHost><RemotePort>443</RemotePort>"+
+				"<InternalClient>%s</InternalClient><InternalPort>%d</InternalPort><Protocol>6</Protocol><LeaseTime>3600</LeaseTime>", hosts["c1v6"], 4000+i))
+		}},
+		{"SUBSCRIBE", "", 64, 3072, func(i int) string { // its callback may be 1 KiB long
+			callback := "<http://" + subscriber(i) + ":4000/"
+			return "SUBSCRIBE /evt/IPConn HTTP/1.0\r\nNT: upnp:event\r\nCALLBACK:" + strings.Repeat(" ", 6500) +
+				callback + strings.Repeat("c", maxCallback-len(callback)-1) + ">\r\n\r\n"
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := street{}.furnish(t, planOf("both"))
+			before := liveHeap()
+			for i := range tt.n {
+				r, err := readRequest(bufio.NewReader(strings.NewReader(tt.words(i))), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.client, r.local, r.device = netip.MustParseAddr(cmp.Or(hosts[tt.client], subscriber(i))), netip.MustParseAddr(hosts["gw1"]), "lo"
+				if reply := h.server.handle(r, h.street); reply.status != 200 {
+					t.Fatalf("request %d: %d %s", i, reply.status, reply.body)
+				}
+			}
+			if each := (liveHeap() - before) / tt.n; each > tt.most {
+				t.Errorf("%d octets are kept for each, want %d at most", each, tt.most)
+			}
+			runtime.KeepAlive(h)
+		})
+	}
+}
