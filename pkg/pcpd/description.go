@@ -11,7 +11,7 @@ import (
 const maxDescription = 256
 
 // printable returns what is stored of a description: no line breaks or other
-// control characters, and no more than fits.
+// control characters, no more than fits, and nothing of the memory of the rest.
 func printable(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -23,5 +23,5 @@ func printable(text string) string {
 	for end < len(text) && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return text[:end]
+	return strings.Clone(text[:end])
 }

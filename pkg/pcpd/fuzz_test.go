@@ -2,6 +2,7 @@ package pcpd
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -39,6 +40,11 @@ func FuzzQuestion(f *testing.F) {
 				t.Errorf("stored text %q", ask.Description)
 			}
 		}
+		kept := binding(r)
+		again, _ := question(kept)
+		if again.Description = ask.Description; len(kept.Options) > len(ask.Filters)+3 || !sameTerms(again, ask) {
+			t.Errorf("of %+v is kept %+v", r.Options, kept.Options)
+		}
 		for _, filter := range ask.Filters {
 			if !filter.Prefix.IsValid() || filter.Prefix != filter.Prefix.Masked() || filter.Prefix.Addr().Is4() != r.Client.Is4() {
 				t.Errorf("filter %v", filter)
@@ -51,4 +57,33 @@ func FuzzQuestion(f *testing.F) {
 			t.Errorf("%d octets answer %d", len(reply), len(b))
 		}
 	})
+}
+
+// sameTerms reports whether two requests differ in nothing but the text.
+func sameTerms(a, b portmap.Request) bool {
+	return slices.Equal(a.Filters, b.Filters) && a.KeepFilters == b.KeepFilters && a.Exact == b.Exact &&
+		a.Internal == b.Internal && a.ThirdParty == b.ThirdParty
+}
+
+// TestBinding wants a claim to keep what binds, as it came, and no more.
+func TestBinding(t *testing.T) {
+	one := pcp.Filter{PrefixLength: 96 + 32, Remote: netip.MustParseAddrPort("45.67.89.1:0")}
+	wide := pcp.Filter{PrefixLength: 96 + 24, Remote: netip.MustParseAddrPort("45.67.89.1:443")}
+	alike := pcp.Filter{PrefixLength: 96 + 24, Remote: netip.MustParseAddrPort("45.67.89.2:443")}
+	remove, removeToo := pcp.Filter{}, pcp.Filter{Remote: netip.MustParseAddrPort("45.67.89.1:1")}
+	third := pcp.ThirdParty{Internal: netip.MustParseAddr("192.168.50.11")}
+	text := pcp.Description{Text: "x"}
+	for _, tt := range []struct{ options, want []pcp.Option }{
+		{nil, nil},
+		{[]pcp.Option{text}, nil},
+		{[]pcp.Option{third, text, pcp.PreferFailure{}, one}, []pcp.Option{third, pcp.PreferFailure{}, one}},
+		{[]pcp.Option{one, wide, one, alike}, []pcp.Option{one, wide}},
+		{[]pcp.Option{one, remove}, []pcp.Option{remove}},
+		{[]pcp.Option{remove, one, third, remove, wide}, []pcp.Option{third, remove, wide}},
+		{[]pcp.Option{remove, one, removeToo}, []pcp.Option{removeToo}},
+	} {
+		if got := binding(pcp.Request{Options: tt.options}).Options; !slices.Equal(got, tt.want) {
+			t.Errorf("of %v is kept %v, want %v", tt.options, got, tt.want)
+		}
+	}
 }

@@ -46,7 +46,7 @@ func (x exchange) serveMapping(r pcp.Request) {
 	}
 	ask.Contact = &contact{
 		lan: x.lan, client: x.client, asked: x.asked,
-		request: r, external: x.Desk.External(),
+		request: binding(r), external: x.Desk.External(),
 	}
 	x.packet = bytes.Clone(x.packet)
 	x.Desk.Submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
@@ -101,10 +101,14 @@ func addFilter(q *portmap.Request, f pcp.Filter) {
 		q.Filters, q.KeepFilters = nil, false
 		return
 	}
-	peers := portmap.Filter{Prefix: f.Network(), Port: f.Remote.Port()}
-	if !slices.Contains(q.Filters, peers) {
-		q.Filters = append(q.Filters, peers)
+	if p := peers(f); !slices.Contains(q.Filters, p) {
+		q.Filters = append(q.Filters, p)
 	}
+}
+
+// peers returns whom a filter lets in.
+func peers(f pcp.Filter) portmap.Filter {
+	return portmap.Filter{Prefix: f.Network(), Port: f.Remote.Port()}
 }
 
 // objection says what is wrong with a request before any table is asked.
@@ -176,6 +180,19 @@ func (s *Server) endpoint(m *portmap.Mapping) netip.AddrPort {
 // static reports whether the administrator made the mapping: nobody claims it,
 // and it takes no description and no filter.
 func static(m *portmap.Mapping) bool { return len(m.Claims) == 0 }
+
+func isFilter(o pcp.Option) bool {
+	_, is := o.(pcp.Filter)
+	return is
+}
+
+// letsIn tells the filters for some peers from other options.
+func letsIn(some portmap.Filter) func(pcp.Option) bool {
+	return func(o pcp.Option) bool {
+		f, is := o.(pcp.Filter)
+		return is && peers(f) == some
+	}
+}
 
 func isDescription(o pcp.Option) bool {
 	_, is := o.(pcp.Description)

@@ -24,8 +24,30 @@ type contact struct {
 	lan      string // name of the interface
 	client   netip.AddrPort
 	asked    netip.Addr
-	request  pcp.Request
-	external netip.Addr // no newer than the address that the client was told
+	request  pcp.Request // with the options that bind
+	external netip.Addr  // no newer than the address that the client was told
+}
+
+// binding returns a request as its claim keeps it: of the options those that
+// had to be processed, without filters that are repeated or removed. There are
+// no more of them than the claim has filters, and three.
+func binding(r pcp.Request) pcp.Request {
+	var kept []pcp.Option
+	for _, o := range r.Options {
+		switch o := o.(type) {
+		case pcp.Description:
+			continue
+		case pcp.Filter:
+			if o.PrefixLength == 0 {
+				kept = slices.DeleteFunc(kept, isFilter)
+			} else if slices.ContainsFunc(kept, letsIn(peers(o))) {
+				continue
+			}
+		}
+		kept = append(kept, o)
+	}
+	r.Options = slices.Clone(kept)
+	return r
 }
 
 // update tells the clients on the interface whose mappings have another
