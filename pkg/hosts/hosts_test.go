@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -134,4 +136,29 @@ func FuzzLease(f *testing.F) {
 			t.Errorf("%q: %+v", line, l)
 		}
 	})
+}
+
+// TestNameAlone wants a name kept without the line that it stands in.
+func TestNameAlone(t *testing.T) {
+	const n = 100
+	inUse := func() int {
+		runtime.GC()
+		runtime.GC() // what the first one finalised
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	kept := make([]lease, n)
+	before := inUse()
+	for i := range kept {
+		var ok bool
+		kept[i], ok = parseLease("0 02:00:00:00:00:01 192.168.1.2 phone " + strings.Repeat("f", 60000))
+		if !ok || kept[i].name != "phone" {
+			t.Fatalf("%+v", kept[i])
+		}
+	}
+	if each := (inUse() - before) / n; each > 1024 {
+		t.Errorf("%d octets are kept for a name", each)
+	}
+	runtime.KeepAlive(kept)
 }

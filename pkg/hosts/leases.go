@@ -70,7 +70,7 @@ func parseLease(line string) (lease, bool) {
 	}
 	l.hardware, _ = net.ParseMAC(fields[1])
 	if isName(fields[3]) {
-		l.name = fields[3]
+		l.name = strings.Clone(fields[3]) // the line may be longer
 	}
 	return l, true
 }
