@@ -191,6 +191,8 @@ while u.getgenericportmapping(i):
     i += 1
 if len(sys.argv) > 2:
     print('deleted', u.deleteportmapping(port, 'TCP'), u.getspecificportmapping(port, 'TCP'))
+    print('any', u.addanyportmapping(port + 1, 'TCP', u.lanaddr, 4000, 'any port', ''))
+    print('deleted', u.deleteportmappingrange(port, port + 1, 'TCP', False), u.getspecificportmapping(port + 1, 'TCP'))
 `
 
 // python is Debian's, which has the packages; PATH may lead to another.
@@ -201,7 +203,7 @@ func playPython(t *testing.T, r *rig) {
 	demandSaid(t, said, "11.22.33.44 Connected IP_Routed\nTrue\n('192.168.50.12', 4000, 'from Python', True, ",
 		"(40020, 'TCP', ('192.168.50.12', 4000), 'from Python', '1', '', ")
 	r.dial("tcp", 40020).Arrives(t)
-	demandSaid(t, r.Clients[2].Run(t, python, "-c", pythonScript, "40020", "delete"), "deleted True None")
+	demandSaid(t, r.Clients[2].Run(t, python, "-c", pythonScript, "40020", "delete"), "deleted True None\nany 40021\ndeleted True None\n")
 	r.dial("tcp", 40020).Blocked(t)
 }
 
