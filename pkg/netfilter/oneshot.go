@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"igdd/pkg/portmap"
 )
 
 // oneShot is the committer that runs one iptables-restore per batch.
@@ -37,7 +39,7 @@ func (o oneShot) commit(ctx context.Context, sections []section) (int, error) {
 func failure(state *os.ProcessState, complaint string) error {
 	complaint = strings.TrimSpace(complaint)
 	if strings.Contains(complaint, "xtables lock") {
-		return fmt.Errorf("another program has held the xtables lock for %d s, find it with fuser: %s", lockWait, complaint)
+		return fmt.Errorf("%w: the xtables lock for %d s, find it with fuser: %s", portmap.ErrLocked, lockWait, complaint)
 	}
 	return fmt.Errorf("%v: %s", state, complaint)
 }

@@ -67,7 +67,7 @@ func (t *Table) carryOut(ctx context.Context, l *lane, x *transaction, repairs b
 	r := result{lane: l}
 	if !x.sync {
 		r.err = t.Firewall.Apply(ctx, x.changes)
-		if r.err == nil || x.forced() || !repairs || errors.Is(r.err, ErrNoRules) || ctx.Err() != nil {
+		if r.err == nil || x.forced() || !repairs || inOrder(r.err) || ctx.Err() != nil {
 			return r
 		}
 	}
@@ -79,6 +79,10 @@ func (t *Table) carryOut(ctx context.Context, l *lane, x *transaction, repairs b
 	}
 	return r
 }
+
+// inOrder reports whether changes were refused by a kernel whose other rules
+// are as they should be.
+func inOrder(err error) bool { return errors.Is(err, ErrNoRules) || errors.Is(err, ErrLocked) }
 
 // standing returns the mappings of a family that are in force.
 func (t *Table) standing(v Family) []*Mapping {
@@ -113,11 +117,10 @@ func (t *Table) settle(ctx context.Context, r result) {
 		l.alone += len(x.waiting)
 	default:
 		t.reject(x)
-		if errors.Is(r.err, ErrNoRules) || ctx.Err() != nil {
-			return // the kernel has nothing to do with it
+		if !errors.Is(r.err, ErrNoRules) && ctx.Err() == nil {
+			t.note(l, fmt.Errorf("the last request was refused: %w", r.err))
 		}
-		t.note(l, fmt.Errorf("the last request was refused: %w", r.err))
-		if !r.synced {
+		if !r.synced && !inOrder(r.err) && ctx.Err() == nil {
 			l.repair.ask(time.Now())
 		}
 	}

@@ -311,15 +311,19 @@ func (m *Mapping) port() bool { return m.External != 0 && m.Inbound() }
 // give up: then the kernel holds what the next Sync finds.
 type Firewall interface {
 	// Apply carries out all changes or none of them. ErrNoRules tells that one
-	// of them cannot be said in rules, whatever state the kernel is in.
+	// of them cannot be said in rules, ErrLocked that it was not the rules'
+	// fault: in either case nothing need be written anew.
 	Apply(context.Context, []Change) error
 	// Sync makes the kernel hold exactly these mappings of a family, whatever
 	// it held. A mapping that cannot be said in rules is left out.
 	Sync(context.Context, Family, []*Mapping) error
 }
 
-// ErrNoRules is the refusal of a mapping that no rules can be made for.
-var ErrNoRules = errors.New("no rules can be made for the mapping")
+// Why a firewall does not carry out changes although its rules are in order.
+var (
+	ErrNoRules = errors.New("no rules can be made for the mapping")
+	ErrLocked  = errors.New("another program keeps the firewall locked")
+)
 
 // Store writes down what the table holds.
 type Store interface {

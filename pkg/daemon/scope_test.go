@@ -1,0 +1,174 @@
+package daemon_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/netlab"
+	"igdd/pkg/pcp"
+)
+
+// tools returns the folder of programs that the rig has made for its daemon.
+func (r *rig) tools(t testing.TB) string {
+	t.Helper()
+	i := slices.IndexFunc(r.env, func(v string) bool { return strings.HasPrefix(v, "PATH="+os.TempDir()) })
+	if i < 0 {
+		t.Fatal("the rig has no tools of its own")
+	}
+	dir, _, _ := strings.Cut(strings.TrimPrefix(r.env[i], "PATH="), ":")
+	return dir
+}
+
+// pretend puts a shell script in a tool's place for the daemon; what it returns
+// takes it away again.
+func (r *rig) pretend(t testing.TB, tool, script string) (restore func()) {
+	t.Helper()
+	path := filepath.Join(r.tools(t), tool)
+	real, err := os.Readlink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Remove(path))
+	must(os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+	return func() {
+		must(os.Remove(path))
+		must(os.Symlink(real, path))
+	}
+}
+
+// TestPinholeThenIPv6Off switches IPv6 off while a pinhole is stored: IPv4 goes
+// on, and the pinhole comes back with IPv6.
+func TestPinholeThenIPv6Off(t *testing.T) {
+	bothVariants(t, func(t *testing.T, variant string) {
+		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+			r := newClientsRig(t, variant)
+			hole := pcpMap(addr6, 6, 4000, 4000)
+			r.demandMapped(t, hole, 4000)
+			r.dial6("tcp", "2001:db8:33::1", 4000).Arrives(t)
+			r.stop(t, signal)
+			r.start(t, "enable_upnp=yes", "ipv6=no", "system_uptime=no")
+			r.dial6("tcp", "2001:db8:33::1", 4000).Blocked(t)
+			r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, time.Hour))
+			r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, 2*time.Hour))
+			r.dial("tcp", 4001).Arrives(t)
+			r.says(t, "status", 0, "chains and jumps stand")
+			r.stop(t, syscall.SIGTERM)
+			r.start(t, "enable_upnp=yes", "ipv6=yes", "system_uptime=no")
+			r.dial6("tcp", "2001:db8:33::1", 4000).Arrives(t)
+			r.stop(t, syscall.SIGTERM)
+		}
+	})
+}
+
+// TestFailingIP6Tables has only the programs of IPv6 fail.
+func TestFailingIP6Tables(t *testing.T) {
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newClientsRig(t, variant)
+		r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
+		r.stop(t, syscall.SIGTERM)
+		restores := []func(){r.pretend(t, "ip6tables-restore", "exit 1"), r.pretend(t, "ip6tables-save", "exit 1")}
+		if out, err := r.launch(); err != nil {
+			t.Fatalf("with failing ip6tables: %v: %s", err, out)
+		}
+		for port := uint16(5000); port < 5005; port++ {
+			if got := r.pcp(t, 0, pcpMap(addr6, 6, port, port)); got.Result == pcp.Success {
+				t.Errorf("a pinhole that nobody can open is granted: %+v", got)
+			}
+			r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+			r.grant(t, mapping(natpmp.MapTCP, 4000, 0, 0))
+		}
+		r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000) // a renewal needs no rule
+		r.says(t, "status", 4, "broken: IPv6:")
+		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+		r.atOnce(t, "nat", "-F MINIUPNPD")
+		await(t, "IPv4 to be mended", func() bool { return len(r.rulesOf(t, "nat", "MINIUPNPD")) == 1 })
+		r.dial("tcp", 4000).Arrives(t)
+		for _, restore := range restores {
+			restore()
+		}
+		await(t, "the pinhole to be back", func() bool {
+			return strings.Contains(r.Router.Run(t, "/usr/sbin/ip6tables-"+variant+"-save"), "--dport 4000 ")
+		})
+	})
+}
+
+// TestStartWithoutIP6Tables has stored pinholes wait for a firewall.
+func TestStartWithoutIP6Tables(t *testing.T) {
+	r := newClientsRig(t, "legacy")
+	r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
+	r.stop(t, syscall.SIGTERM)
+	restore := r.pretend(t, "ip6tables", "exit 3")
+	if out, err := r.launch(); err != nil {
+		t.Fatalf("without ip6tables: %v: %s", err, out)
+	}
+	if got := r.pcp(t, 0, pcpMap(addr6, 6, 5000, 5000)); got.Result == pcp.Success {
+		t.Errorf("a pinhole without a firewall: %+v", got)
+	}
+	r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, time.Hour))
+	r.says(t, "status", 4, "broken: IPv6: ")
+	r.says(t, "list", 0, "4000")
+	r.stop(t, syscall.SIGTERM)
+	restore()
+	if out, err := r.launch(); err != nil {
+		t.Fatalf("with ip6tables again: %v: %s", err, out)
+	}
+	r.dial6("tcp", "2001:db8:33::1", 4000).Arrives(t)
+}
+
+// TestHeldLock has another program keep the xtables lock: renewals and refusals
+// are answered, and who is told no has no mapping later.
+func TestHeldLock(t *testing.T) {
+	r := newRig(t, "legacy", netlab.Layout{Clients: 2})
+	lock := r.path("xtables.lock")
+	r.env = append(r.env, "XTABLES_LOCKFILE="+lock)
+	r.start(t)
+	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	holder := exec.Command("flock", lock, "sh", "-c", "echo held; exec cat")
+	in, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := said.Read(make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan natpmp.Response, 1)
+	go func() { told <- r.natpmpMap(t, r.Clients[1], client2, mapping(natpmp.MapTCP, 5000, 5000, time.Hour)) }()
+	for range 3 {
+		if got := r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour)); got.ExternalPort != 4000 {
+			t.Errorf("the renewal says port %d", got.ExternalPort)
+		}
+	}
+	if got := r.natpmpMap(t, r.Clients[0], client1, mapping(natpmp.MapTCP, 80, 80, time.Hour)); got.Result != natpmp.NotAuthorized {
+		t.Errorf("what the rules forbid is answered %d", got.Result)
+	}
+	if got := <-told; got.Result != natpmp.OutOfResources {
+		t.Errorf("while the lock was held: %+v", got)
+	}
+	in.Close()
+	if err := holder.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	r.grant(t, mapping(natpmp.MapTCP, 7000, 7000, time.Hour)) // comes behind whatever was left
+	if rules, leases := r.chains(t), strings.Join(r.leases(t), " "); strings.Contains(rules, "--dport 5000") || strings.Contains(leases, ":5000:") {
+		t.Errorf("the port was refused, and is open:\n%s\n%s", rules, leases)
+	}
+}
