@@ -18,8 +18,13 @@ type moment struct {
 }
 
 // present reads both clocks.
-func present() moment {
-	now := time.Now()
+func present() moment { return momentOf(time.Now()) }
+
+// momentOf splits what time.Now returned. Both clocks are cut to the wall
+// clock's last whole millisecond: an end read from a file at one moment and
+// written at another would else move by what only one of them had lost.
+func momentOf(now time.Time) moment {
+	now = now.Add(-time.Duration(now.Nanosecond()) % time.Millisecond)
 	return moment{mono: now, unix: now.UnixMilli()}
 }
 

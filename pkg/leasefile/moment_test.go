@@ -1,0 +1,74 @@
+package leasefile
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// fractions are parts of a millisecond, in nanoseconds, from end to end.
+var fractions = []time.Duration{0, 1, 100_000, 499_999, 500_000, 500_001, 900_000, 999_999}
+
+// millisecond returns a time that is a whole millisecond on the wall clock.
+func millisecond() time.Time {
+	now := time.Now()
+	return now.Add(-time.Duration(now.Nanosecond()) % time.Millisecond)
+}
+
+// TestMomentKeepsEnds reads a time at one moment and writes it at another.
+func TestMomentKeepsEnds(t *testing.T) {
+	base := millisecond()
+	for _, read := range fractions {
+		for _, written := range fractions {
+			for _, away := range []int64{-3_600_000, -1, 0, 1, 999, 3_600_000} {
+				a, b := momentOf(base.Add(read)), momentOf(base.Add(written+7*time.Second))
+				if got := b.unixAt(a.timeAt(a.unix + away)); got != a.unix+away {
+					t.Errorf("read at %v, written at %v: %d becomes %d", read, written, a.unix+away, got)
+				}
+				if !a.agrees(b) {
+					t.Errorf("the clock is said to be set between %v and %v", read, written)
+				}
+			}
+		}
+	}
+}
+
+// TestMomentOfOldBoard cuts a wall clock before 1970 downwards or not at all.
+func TestMomentOfOldBoard(t *testing.T) {
+	for _, fraction := range fractions {
+		m := momentOf(time.Unix(-7, 0).Add(fraction))
+		if m.unix != -7000 || m.unixAt(m.mono) != m.unix {
+			t.Errorf("%v after the second: %d, %d", fraction, m.unix, m.unixAt(m.mono))
+		}
+	}
+}
+
+// TestRestartsKeepEnds has ten services, one after another, take over a lease
+// and write both files anew.
+func TestRestartsKeepEnds(t *testing.T) {
+	base := millisecond().Add(time.Minute) // after the files' own times
+	line := fmt.Sprintf("TCP:3001:192.168.101.1:80:%d:web\n", base.Unix()+3600)
+	m := forward(1, portmap.Claim{Origin: portmap.UPnP, Description: "web"})
+	m.Claims[0].Expires = momentOf(base).timeAt(base.Unix()*1000 + 3_600_000)
+	for name, path := range map[string]string{"lease file of miniupnpd": leasePath(t), "both files": written(t, m)} {
+		t.Run(name, func(t *testing.T) {
+			write(t, path, line)
+			for i := range 10 {
+				now := base.Add(time.Duration(i)*time.Second + 800*time.Microsecond)
+				s := New(Options{Path: path})
+				s.clock = func() moment { // read late in a millisecond, then early in the next one
+					now = now.Add(100 * time.Microsecond)
+					return momentOf(now)
+				}
+				save(t, s, additions(load(t, s)...)...)
+				s.stale = true
+				checkpoint(t, s)
+				if got := read(t, path); got != line {
+					t.Fatalf("after restart %d: %q, want %q", i+1, got, line)
+				}
+			}
+		})
+	}
+}
