@@ -64,7 +64,7 @@ type follower struct {
 	ready   func(error) // told once how opening on the interfaces that exist went
 
 	serving map[station]*service
-	ended   chan *service
+	ended   chan ending
 	wg      sync.WaitGroup
 }
 
@@ -85,13 +85,19 @@ type service struct {
 	station
 	index  int
 	cancel context.CancelFunc
-	err    error
+	fallen bool // it ended with an error and waits to be opened again
+}
+
+// ending is what a service came to, as its own goroutine tells the follower.
+type ending struct {
+	*service
+	err error
 }
 
 // Run follows the interfaces until ctx ends and all sockets are closed.
 func (f *follower) Run(ctx context.Context) error {
 	f.serving = make(map[station]*service)
-	f.ended = make(chan *service)
+	f.ended = make(chan ending)
 	defer f.stop()
 	var again <-chan time.Time
 	for {
@@ -107,10 +113,11 @@ func (f *follower) Run(ctx context.Context) error {
 			return nil
 		case <-changed:
 		case <-again:
-			maps.DeleteFunc(f.serving, func(_ station, s *service) bool { return s.err != nil })
-		case s := <-f.ended:
-			if s.err != nil {
-				f.log.Error("server fell over, will open again", "server", s.server, "interface", s.name, "err", s.err)
+			maps.DeleteFunc(f.serving, func(_ station, s *service) bool { return s.fallen })
+		case e := <-f.ended:
+			if e.err != nil {
+				e.fallen = true
+				f.log.Error("server fell over, will open again", "server", e.server, "interface", e.name, "err", e.err)
 				again = time.After(reopenAfter)
 			}
 		}
@@ -172,9 +179,9 @@ func (f *follower) start(ctx context.Context, at station, index int) error {
 	s := &service{station: at, index: index, cancel: cancel}
 	f.serving[at] = s
 	f.wg.Go(func() {
-		s.err = l.Serve(ctx)
+		err := l.Serve(ctx)
 		cancel()
-		f.ended <- s
+		f.ended <- ending{s, err}
 	})
 	f.log.Log(ctx, portmap.LevelNotice, f.servers[at.server].says, "interface", at.name)
 	return nil
