@@ -69,12 +69,20 @@ func (s *subscriptions) run(ctx context.Context, changed <-chan struct{}) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.sending.Wait()
+			s.stop()
 			return
 		case <-changed:
 			s.changed()
 		}
 	}
+}
+
+// stop lets no further delivery begin and waits for those under way.
+func (s *subscriptions) stop() {
+	s.mu.Lock()
+	s.ctx = nil
+	s.mu.Unlock()
+	s.sending.Wait()
 }
 
 // add registers a subscriber and returns how long its subscription lasts;
@@ -187,7 +195,8 @@ func (s *subscriptions) send(sub *subscription, now state) {
 		return
 	}
 	sub.busy = true
-	s.sending.Go(func() { s.deliver(sub) })
+	ctx := s.ctx
+	s.sending.Go(func() { s.deliver(ctx, sub) })
 }
 
 // news returns the variables whose values the subscriber has not been told,
@@ -203,13 +212,13 @@ func (sub *subscription) news(now state) (list []upnp.Property) {
 }
 
 // deliver sends messages until the subscriber knows all.
-func (s *subscriptions) deliver(sub *subscription) {
-	for s.rest(sub) {
+func (s *subscriptions) deliver(ctx context.Context, sub *subscription) {
+	for s.rest(ctx, sub) {
 		news, seq := s.next(sub)
 		if len(news) == 0 {
 			return
 		}
-		err := sub.notify(s.ctx, s.dial, seq, upnp.AppendEvent(nil, news))
+		err := sub.notify(ctx, s.dial, seq, upnp.AppendEvent(nil, news))
 		if !s.settle(sub, news, err) {
 			return
 		}
@@ -217,19 +226,19 @@ func (s *subscriptions) deliver(sub *subscription) {
 }
 
 // rest waits until the next message may go; false: none may any more.
-func (s *subscriptions) rest(sub *subscription) bool {
+func (s *subscriptions) rest(ctx context.Context, sub *subscription) bool {
 	s.mu.Lock()
 	wait := time.Until(sub.earliest)
 	s.mu.Unlock()
 	if wait <= 0 {
-		return s.ctx.Err() == nil
+		return ctx.Err() == nil
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-s.ctx.Done():
+	case <-ctx.Done():
 		return false
 	}
 }

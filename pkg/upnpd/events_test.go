@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -342,6 +343,48 @@ func TestReplyIsLost(t *testing.T) {
 			t.Errorf("%d subscriptions are left", n)
 		}
 	})
+}
+
+// asked is a desk that does something when it is asked for the address.
+type asked struct {
+	figures
+	do func()
+}
+
+func (a *asked) External() netip.Addr {
+	a.do()
+	return a.figures.External()
+}
+
+// TestEndWhileADeliveryBegins ends the server just before a subscriber's first
+// event is on its way: the end waits for it.
+func TestEndWhileADeliveryBegins(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	desk := &asked{do: sync.OnceFunc(func() {
+		cancel()
+		select {
+		case <-ended:
+			t.Error("the server has ended, and then sends an event")
+		case <-time.After(100 * time.Millisecond): // it waits
+		}
+	})}
+	s := New(Options{
+		Versions: []upnp.Version{upnp.V2}, Desk: desk, Log: slog.New(slog.DiscardHandler),
+		Uplink: func() Uplink { return Uplink{} },
+	})
+	go func() { s.Run(ctx); close(ended) }()
+	r := &request{path: "/evt/IPConn", client: netip.MustParseAddr("192.168.50.10"), fields: map[string]string{
+		"nt": "upnp:event", "callback": "<http://192.168.50.10:4000/>",
+	}}
+	for runs := false; !runs; runtime.Gosched() {
+		s.subscriptions.mu.Lock()
+		runs = s.subscriptions.ctx != nil
+		s.subscriptions.mu.Unlock()
+	}
+	s.subscribe(r).after(true)
+	<-ended
 }
 
 // TestOldClientsSeeNoVersion2 in events either.
