@@ -17,15 +17,16 @@ func TestGSSDP(t *testing.T) {
 		"urn:schemas-upnp-org:device:InternetGatewayDevice:1": oldFace,
 		"urn:schemas-upnp-org:device:InternetGatewayDevice:2": newFace,
 	} {
-		// It searches until it is ended.
-		out := r.Clients[0].Run(t, "sh", "-c", fmt.Sprintf("timeout 2 gssdp-discover -i eth0 -t %s || [ $? = 124 ]", target))
+		var out string
+		await(t, fmt.Sprintf("%s to be found for %s", location, target), func() bool {
+			// It searches until it is ended.
+			out = r.Clients[0].Run(t, "sh", "-c", fmt.Sprintf("timeout 2 gssdp-discover -i eth0 -t %s || [ $? = 124 ]", target))
+			return strings.Contains(out, location)
+		})
 		for line := range strings.Lines(out) {
 			if found, ok := strings.CutPrefix(strings.TrimSpace(line), "Location: "); ok && found != location {
 				t.Errorf("%s: %s", target, found)
 			}
-		}
-		if !strings.Contains(out, location) {
-			t.Errorf("%s: %s", target, out)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func newRig(t testing.TB, variant string, layout netlab.Layout) *rig {
 	r.ipt(t, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
 	r.ipt(t, "-A", "FORWARD", "-i", "lan+", "-o", "wan+", "-j", "ACCEPT")
 	r.ipt(t, "-t", "nat", "-A", "POSTROUTING", "-o", "wan+", "-j", "MASQUERADE")
-	t.Cleanup(func() { r.kill(syscall.SIGKILL) })
+	t.Cleanup(func() { r.stop(t, syscall.SIGKILL) }) // it writes to dir, which goes next
 	return r
 }
 
