@@ -12,18 +12,20 @@ import (
 func (t *Table) sortOut(first pending) {
 	t.gather(first)
 	t.desk.begin()
-	x := transaction{}
+	decided := t.fresh[:0]
+	t.answers = t.answers[:0]
 	for _, p := range t.fresh {
 		if a, ok := t.quick(&p); ok {
-			x.waiting, x.answers = append(x.waiting, p), append(x.answers, a)
+			decided, t.answers = append(decided, p), append(t.answers, a)
 		} else {
 			l := t.lane(&p.Request)
 			l.held = append(l.held, p)
 		}
 	}
 	t.publish(t.desk.changes, false)
-	t.answer(&x)
+	t.answer(&transaction{waiting: decided, answers: t.answers})
 	clear(t.fresh) // they hold on to their senders
+	clear(t.answers)
 }
 
 // gather takes what waits, up to the length of a batch.
@@ -73,7 +75,7 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 	if l.alone > 0 {
 		n, l.alone = 1, l.alone-1
 	}
-	x := &transaction{}
+	x := &transaction{waiting: make([]pending, 0, n), answers: make([]Answer, 0, n)}
 	t.desk.begin()
 	for _, p := range l.held[:n] {
 		if p.take() {

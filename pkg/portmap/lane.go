@@ -110,7 +110,7 @@ func (t *Table) settle(ctx context.Context, r result) {
 		t.publish(x.changes, false)
 		t.note(l, nil)
 		t.answer(x)
-	case len(x.waiting) > 1 && !l.repair.failing() && ctx.Err() == nil:
+	case len(x.waiting) > 1 && !l.repair.failing() && !errors.Is(r.err, ErrLocked) && ctx.Err() == nil:
 		t.Log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(x.waiting), "err", r.err)
 		t.desk.takeBack(x.changes)
 		l.held = append(x.waiting, l.held...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,6 +209,30 @@ func TestFamilyThatFailsHarmsNoOther(t *testing.T) {
 		b.agree(t, 201)
 		b.stop()
 	})
+}
+
+// TestLockedFirewallIsWaitedForOnce has a batch fail because another program
+// keeps the firewall locked: its requests are not tried one by one.
+func TestLockedFirewallIsWaitedForOnce(t *testing.T) {
+	hold := make(chan struct{})
+	f := &portmaptest.Firewall{Hold: hold, Locked: true}
+	b := newBench(t, f, &portmaptest.Store{})
+	var answered sync.WaitGroup
+	for i := range 100 {
+		answered.Add(1)
+		b.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
+			if a.Refusal != portmap.FirewallFailed {
+				t.Error(a.Refusal)
+			}
+			answered.Done()
+		})
+	}
+	close(hold)
+	answered.Wait()
+	if n, syncs := f.Batches(), f.Syncs(); n > 3 || syncs > 1 {
+		t.Errorf("%d batches, %d times all rules", n, syncs)
+	}
+	b.agree(t, 0)
 }
 
 func TestRenewalsAndWhatNeedsNoRulePassWhileTheKernelFails(t *testing.T) {

@@ -69,7 +69,8 @@ type Table struct {
 	timer   *time.Timer
 
 	senders waiting
-	fresh   []pending // buffer of sortOut
+	fresh   []pending // buffers of sortOut
+	answers []Answer
 }
 
 // pending is a request that waits for its answer.

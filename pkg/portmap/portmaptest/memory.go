@@ -18,6 +18,8 @@ var ErrRefused = errors.New("portmaptest: refused")
 type Firewall struct {
 	// Refuse, if set, is asked for each change; true makes the batch fail.
 	Refuse func(portmap.Change) bool
+	// Locked makes every Apply fail with portmap.ErrLocked.
+	Locked bool
 	// Hold, if set, is waited for by every Apply, unless its context ends.
 	Hold chan struct{}
 
@@ -40,7 +42,10 @@ func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.batches++
-	if f.flushed {
+	switch {
+	case f.Locked:
+		return portmap.ErrLocked
+	case f.flushed:
 		return ErrRefused
 	}
 	for _, c := range changes {
