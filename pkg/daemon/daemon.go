@@ -214,29 +214,25 @@ func (d *Daemon) decided(r portmap.Request, a portmap.Answer) {
 // are answered on all LAN interfaces that exist, or with what prevents it.
 func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	// The store outlives the table, so that nothing is granted that is not
-	// written down.
+	// written down. The table stops with the servers: what the kernel has not
+	// done by then is given up, and nobody was told that it is done.
 	storing, closeStore := context.WithCancel(context.WithoutCancel(ctx))
-	// It stops with the servers, though: what the kernel has not done by then is
-	// given up, and nobody was told that it is.
-	deciding, closeTable := context.WithCancel(ctx)
 	defer closeStore()
-	defer closeTable()
+	front, serving := errgroup.WithContext(ctx)
 
 	var back errgroup.Group
 	back.Go(func() error { return d.store.Run(storing) })
 	tableDone := make(chan struct{})
-	back.Go(func() error { defer close(tableDone); return d.table.Run(deciding) })
+	back.Go(func() error { defer close(tableDone); return d.table.Run(serving) })
 	<-d.table.Started()
 	d.log.Info(fmt.Sprintf("version %s starting ext if %s", d.version, strings.Join(d.config.WAN, ", ")))
 
-	front, serving := errgroup.WithContext(ctx)
 	for _, task := range d.tasks(ready) {
 		front.Go(func() error { return task(serving) })
 	}
 	err := front.Wait()
 
 	d.log.Log(ctx, portmap.LevelNotice, "shutting down MiniUPnPd")
-	closeTable()
 	<-tableDone
 	closeStore()
 	return errors.Join(err, back.Wait())
