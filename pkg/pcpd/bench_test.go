@@ -16,11 +16,11 @@ import (
 )
 
 // loop is the loopback as if clients were behind it.
-type loop struct{ own []netip.Prefix }
+type loop struct{}
 
-func (loop) Name() string               { return "lo" }
-func (loop) Index() int                 { return 1 }
-func (l loop) Prefixes() []netip.Prefix { return l.own }
+func (loop) Name() string             { return "lo" }
+func (loop) Index() int               { return 1 }
+func (loop) Prefixes() []netip.Prefix { return nil }
 
 // answered is a desk that returns when it has answered.
 type answered struct {
@@ -34,7 +34,7 @@ func (d answered) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
 	return true
 }
 
-// benchmark hears one datagram again and again and answers it to a socket
+// benchmark serves one request again and again and answers it to a socket
 // that nobody reads.
 func benchmark(b *testing.B, packet []byte) {
 	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
@@ -63,11 +63,14 @@ func benchmark(b *testing.B, packet []byte) {
 	defer func() { cancel(); <-ended }()
 	<-table.Started()
 	desk := answered{table, make(chan struct{}, 1)}
-	l := &Listener{server: New(Options{NATPMP: true, PCP: true, Desk: desk, Log: log}), lan: loop{[]netip.Prefix{lan}}}
-	d := lansock.Datagram{From: sink.LocalAddr().(*net.UDPAddr).AddrPort(), To: lan.Addr(), Payload: packet}
+	server := New(Options{NATPMP: true, PCP: true, Desk: desk, Log: log})
+	x := exchange{
+		Server: server, lan: "lo", socket: sockets[0], client: sink.LocalAddr().(*net.UDPAddr).AddrPort(),
+		asked: lan.Addr(), packet: packet, backlog: newBacklog(),
+	}
 	b.ReportAllocs()
 	for b.Loop() {
-		l.hear(sockets[0], d)
+		x.serve()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"igdd/pkg/lansock"
 	"igdd/pkg/natpmp"
 	"igdd/pkg/pcp"
+	"igdd/pkg/portmap"
 )
 
 // Listener answers the clients of one interface.
@@ -16,6 +17,7 @@ type Listener struct {
 	server  *Server
 	lan     lansock.LAN
 	sockets lansock.Sockets // IPv4, then IPv6 if it is served
+	backlog *backlog
 	crier   crier
 }
 
@@ -35,7 +37,7 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{server: s, lan: lan, sockets: sockets}
+	l := &Listener{server: s, lan: lan, sockets: sockets, backlog: newBacklog()}
 	l.crier = crier{again: make(chan struct{}, 1), news: l.news, tell: l.tell}
 	return l, nil
 }
@@ -49,6 +51,7 @@ func (l *Listener) Serve(ctx context.Context) error {
 	for _, s := range l.sockets {
 		work.Go(func() error { return s.Receive(l.hear) })
 	}
+	work.Go(func() error { l.backlog.serve(ctx, exchange.serve); return nil })
 	work.Go(func() error {
 		defer l.sockets.Close() // ends the others
 		l.crier.run(ctx)
@@ -65,23 +68,48 @@ type exchange struct {
 	client netip.AddrPort
 	asked  netip.Addr // our address that the client sent to
 	packet []byte     // belongs to the receiver: valid until hear returns
+
+	backlog *backlog
+	waited  bool // in the backlog; the packet is its own
 }
 
-// hear answers a datagram of whoever may be heard.
+// hear answers a datagram of whoever may be heard, or has it wait. It never
+// waits itself: what comes next must be read before the socket's buffer is full.
 func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
 	if !mayAsk(l.lan.Prefixes(), d.From, d.To) {
 		return
 	}
-	x := exchange{l.server, l.lan.Name(), s, d.From, d.To, d.Payload}
-	isNATPMP := len(d.Payload) > 0 && d.Payload[0] == natpmp.Version && d.To.Is4()
+	x := exchange{
+		Server: l.server, lan: l.lan.Name(), socket: s, client: d.From, asked: d.To,
+		packet: d.Payload, backlog: l.backlog,
+	}
+	if !x.serve() {
+		l.backlog.add(x)
+	}
+}
+
+// serve answers a request, or has the desk answer it. False: the request must
+// wait.
+func (x exchange) serve() bool {
+	isNATPMP := len(x.packet) > 0 && x.packet[0] == natpmp.Version && x.asked.Is4()
 	switch {
 	case isNATPMP && x.NATPMP:
-		x.serveNATPMP()
+		return x.serveNATPMP()
 	case x.PCP:
-		x.servePCP()
+		return x.servePCP()
 	case x.NATPMP: // PCP or no version at all
-		x.serveNATPMP()
+		return x.serveNATPMP()
 	}
+	return true
+}
+
+// submit hands a request to the desk. False: it must wait, because the desk
+// takes no more of this client now or because others wait already.
+func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
+	if !x.waited && x.backlog.waiting() {
+		return false
+	}
+	return x.Desk.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })
 }
 
 // reply sends what word appends to the client, from the address that it asked

@@ -8,8 +8,8 @@ import (
 )
 
 // serveNATPMP answers a NAT-PMP request, or one of any version when PCP is
-// off.
-func (x exchange) serveNATPMP() {
+// off. False: the request must wait.
+func (x exchange) serveNATPMP() bool {
 	r, err := natpmp.ParseRequest(x.packet)
 	switch {
 	case err == natpmp.ErrVersion:
@@ -21,22 +21,23 @@ func (x exchange) serveNATPMP() {
 	case r.Opcode == natpmp.Address:
 		x.reply(x.addressResponse().Append)
 	case r.Lifetime == 0:
-		x.close(r)
+		return x.close(r)
 	default:
-		x.open(r)
+		return x.open(r)
 	}
+	return true
 }
 
 // open asks the desk for a mapping.
-func (x exchange) open(r natpmp.Request) {
+func (x exchange) open(r natpmp.Request) bool {
 	x.packet = nil
-	x.Desk.Submit(natpmpOpen(r, x.client.Addr()), func(a portmap.Answer) { x.answerOpen(r, a) })
+	return x.submit(natpmpOpen(r, x.client.Addr()), func(a portmap.Answer) { x.answerOpen(r, a) })
 }
 
 // close asks the desk to give one up.
-func (x exchange) close(r natpmp.Request) {
+func (x exchange) close(r natpmp.Request) bool {
 	x.packet = nil
-	x.Desk.Submit(natpmpClose(r, x.client.Addr()), func(a portmap.Answer) { x.answerClose(r, a) })
+	return x.submit(natpmpClose(r, x.client.Addr()), func(a portmap.Answer) { x.answerClose(r, a) })
 }
 
 // addressResponse tells the external address (RFC 6886, section 3.2).

@@ -10,20 +10,22 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// servePCP answers a PCP request, or one of a version that is not served.
-func (x exchange) servePCP() {
+// servePCP answers a PCP request, or one of a version that is not served. False:
+// the request must wait.
+func (x exchange) servePCP() bool {
 	r, err := x.service.Parse(x.packet, x.client.Addr())
 	if fault, ok := err.(pcp.Result); ok {
 		x.refuse(fault, fault.Lifetime())
-		return
+		return true
 	}
 	switch {
 	case err != nil: // gets silence
 	case r.Opcode == pcp.Announce:
 		x.reply(pcp.Response{Epoch: x.Desk.Epoch()}.Append)
 	default:
-		x.serveMapping(r)
+		return x.serveMapping(r)
 	}
+	return true
 }
 
 // refuse answers with an error, to be expected again for a lifetime.
@@ -34,22 +36,22 @@ func (x exchange) refuse(result pcp.Result, lifetime time.Duration) {
 
 // serveMapping answers what form alone decides about MAP and PEER and asks the
 // desk for the rest (RFC 6887, sections 11.3, 12.3 and 15.1).
-func (x exchange) serveMapping(r pcp.Request) {
+func (x exchange) serveMapping(r pcp.Request) bool {
 	ask, processed := question(r)
 	switch fault := x.objection(r, ask); {
 	case fault != pcp.Success:
 		x.refuse(fault, fault.Lifetime())
-		return
+		return true
 	case !singlePort(r): // a delete: none of these was ever made
 		x.answerMapping(r, processed, ask, portmap.Answer{})
-		return
+		return true
 	}
 	ask.Contact = &contact{
 		lan: x.lan, client: x.client, asked: x.asked,
 		request: binding(r), external: x.Desk.External(),
 	}
 	x.packet = bytes.Clone(x.packet)
-	x.Desk.Submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
+	return x.submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
 }
 
 // question words a MAP or PEER request for the desk. It returns also the

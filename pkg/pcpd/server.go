@@ -14,7 +14,8 @@ import (
 // Desk decides requests; portmap.Table is one.
 type Desk interface {
 	// Submit queues a request; answer is called once, in the order of the
-	// requests, and must not block. False: the queue is full.
+	// requests, and must not block. False: the desk takes no more, or no more
+	// of this client, before it has answered.
 	Submit(r portmap.Request, answer func(portmap.Answer)) bool
 	// List returns all mappings.
 	List() []*portmap.Mapping

@@ -65,7 +65,7 @@ func (l *Listener) update() {
 			if !ok || c.lan != l.lan.Name() || c.external == external || m.Pinhole.IsValid() {
 				continue
 			}
-			x := exchange{l.server, c.lan, l.sockets[0], c.client, c.asked, c.request.Append(nil)}
+			x := exchange{Server: l.server, lan: c.lan, socket: l.sockets[0], client: c.client, asked: c.asked, packet: c.request.Append(nil)}
 			x.update(m, claim, c.request)
 			if sent++; sent%portion == 0 && time.Since(began) < longestUpdate {
 				time.Sleep(portionPause)

@@ -6,7 +6,9 @@ import (
 )
 
 // maxWaiting bounds the datagrams of one client that wait for a decision, so
-// that whoever floods the queue waits behind himself and not others behind him.
+// that whoever floods the queue waits behind himself and not others behind him:
+// a quarter of the queue, half a batch. A server keeps what is beyond that, to
+// submit it when some are decided.
 const maxWaiting = 256
 
 // waiting counts who waits: queueLength at most in all.

@@ -1,0 +1,91 @@
+package pcpd
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+// request returns the n-th request of a client.
+func request(client string, n byte) exchange {
+	packet := make([]byte, 12)
+	packet[0] = n
+	return exchange{client: netip.AddrPortFrom(netip.MustParseAddr(client), 1024), packet: packet}
+}
+
+// names returns whom a backlog serves, by the last digit of the address and the
+// number of the request, when somebody is refused.
+func (b *backlog) names(refuse string) (served []string) {
+	b.serveAll(context.Background(), func(x exchange) bool {
+		if x.client.Addr().String() == refuse {
+			return false
+		}
+		a := x.client.Addr().As4()
+		served = append(served, string([]byte{'0' + a[3], '.', '0' + x.packet[0]}))
+		return true
+	})
+	return served
+}
+
+func TestBacklogServesInTurn(t *testing.T) {
+	b := newBacklog()
+	for n := range byte(3) {
+		b.add(request("192.168.50.1", n))
+	}
+	b.add(request("192.168.50.2", 0))
+	b.add(request("192.168.50.3", 0))
+	b.add(request("192.168.50.3", 1))
+	if got, want := b.names("192.168.50.3"), []string{"1.0", "2.0", "1.1", "1.2"}; !slices.Equal(got, want) {
+		t.Errorf("served %v, want %v", got, want)
+	}
+	if !b.waiting() {
+		t.Error("who was refused does not wait")
+	}
+	b.add(request("192.168.50.2", 1))
+	if got, want := b.names(""), []string{"3.0", "2.1", "3.1"}; !slices.Equal(got, want) {
+		t.Errorf("then served %v, want %v", got, want)
+	}
+	if b.waiting() || len(b.clients) > 0 || b.free != backlogSize {
+		t.Errorf("%d clients and %d octets are left", len(b.clients), backlogSize-b.free)
+	}
+}
+
+func TestBacklogIsBounded(t *testing.T) {
+	b := newBacklog()
+	held := func(client string) int { return len(b.clients[netip.MustParseAddr(client)].queue) }
+	fill := func(client string) {
+		for range 10000 {
+			b.add(request(client, 0))
+		}
+	}
+	fill("192.168.50.1")
+	if n := held("192.168.50.1"); n < 3000 || b.free < backlogSize/2-requestSize {
+		t.Errorf("one client has %d requests in the backlog and leaves %d octets", n, b.free)
+	}
+	fill("192.168.50.2")
+	fill("192.168.50.3")
+	for _, client := range []string{"192.168.50.4", "192.168.50.5"} {
+		for range 100 {
+			b.add(request(client, 0))
+		}
+		if n := held(client); n != 100 {
+			t.Errorf("%s has %d requests in the backlog beside three that flood it, want 100", client, n)
+		}
+	}
+	b.names("")
+	if b.free != backlogSize {
+		t.Errorf("%d octets are left", backlogSize-b.free)
+	}
+}
+
+// TestBacklogKeepsCopies has the receiver use its buffer again.
+func TestBacklogKeepsCopies(t *testing.T) {
+	b := newBacklog()
+	x := request("192.168.50.1", 1)
+	b.add(x)
+	x.packet[0] = 2
+	if got := b.names(""); !slices.Equal(got, []string{"1.1"}) {
+		t.Errorf("served %v", got)
+	}
+}

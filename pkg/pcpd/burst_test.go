@@ -1,0 +1,144 @@
+package pcpd_test
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/pcp"
+	"igdd/pkg/pcpd"
+	"igdd/pkg/portmap"
+)
+
+// stuck is a desk that does not answer before it is released, as when the
+// kernel takes no rules.
+type stuck struct {
+	*portmap.Table
+	released chan struct{}
+
+	mu    sync.Mutex
+	order []netip.Addr // of the clients that were answered
+}
+
+func (d *stuck) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
+	return d.Table.Submit(r, func(a portmap.Answer) {
+		<-d.released
+		d.mu.Lock()
+		d.order = append(d.order, r.Client)
+		d.mu.Unlock()
+		answer(a)
+	})
+}
+
+// askMany sends requests of a client, and returns when the server has read them
+// all: that is when it has answered what needs no desk.
+func (g *gateway) askMany(t *testing.T, source netip.Addr, requests [][]byte) *net.UDPConn {
+	t.Helper()
+	host, ping := g.host("lan", source), pcp.Request{Client: source}.Append(nil)
+	c, err := g.open(host, netip.AddrPortFrom(source, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	for some := range slices.Chunk(requests, 100) { // fits a socket's buffer
+		for _, r := range append(some, ping) {
+			if err := send(c, host, gatewayOf(source), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r := read(t, c); r[1] != 128+byte(pcp.Announce) {
+			t.Fatalf("answer %x while nothing can be answered", r)
+		}
+	}
+	return c
+}
+
+// read returns what comes next.
+func read(t *testing.T, c *net.UDPConn) []byte {
+	t.Helper()
+	b := make([]byte, 2048)
+	c.SetReadDeadline(time.Now().Add(patience))
+	n, err := c.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b[:n]
+}
+
+// answered returns how many requests of a client are answered, and how many of
+// others were before the first of them.
+func (d *stuck) answered(client netip.Addr) (n, before int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.order {
+		if a == client {
+			n++
+		}
+	}
+	return n, slices.Index(d.order, client)
+}
+
+// serveStuck starts a gateway whose desk is stuck until release is called.
+func serveStuck(t *testing.T) (g *gateway, desk *stuck, release func()) {
+	t.Helper()
+	desk = &stuck{released: make(chan struct{})}
+	s := standard()
+	s.desk = func(t *portmap.Table) pcpd.Desk { desk.Table = t; return desk }
+	g = serve(t, newLab(t), s)
+	release = sync.OnceFunc(func() { close(desk.released) })
+	t.Cleanup(release)
+	return g, desk, release
+}
+
+// natpmpRequest and pcpRequest ask for a UDP port.
+func natpmpRequest(_ netip.Addr, port uint16) []byte {
+	return natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: port, Lifetime: time.Hour}.Append(nil)
+}
+
+func pcpRequest(client netip.Addr, port uint16) []byte {
+	r := mapUDP(port, 0, nonceA)
+	r.Client = client
+	return r.Append(nil)
+}
+
+// TestBurstOfOneHost has one host send 1,000 requests, and then another one ask,
+// while the desk is stuck. All are answered, the other one's among the first.
+func TestBurstOfOneHost(t *testing.T) {
+	const size = 1000
+	for name, test := range map[string]struct {
+		one, other netip.Addr
+		request    func(netip.Addr, uint16) []byte
+	}{
+		"NAT-PMP":       {client, second, natpmpRequest},
+		"PCP":           {second, client, pcpRequest},
+		"PCP over IPv6": {netip.MustParseAddr("2001:db8:50::10"), netip.MustParseAddr("2001:db8:50::11"), pcpRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, desk, release := serveStuck(t)
+			var requests [][]byte
+			for i := range uint16(size) {
+				requests = append(requests, test.request(test.one, 10000+i))
+			}
+			g.askMany(t, test.one, requests)
+			c := g.askMany(t, test.other, [][]byte{test.request(test.other, 10000)})
+			release()
+			read(t, c)
+			if _, before := desk.answered(test.other); before > size/2 {
+				t.Errorf("the other host is answered after %d requests", before)
+			}
+			for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+				n, _ := desk.answered(test.one)
+				if n == size {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%d of %d requests are answered", n, size)
+				}
+			}
+		})
+	}
+}
