@@ -155,11 +155,18 @@ func (d *Daemon) stir() {
 	}
 }
 
-// TakeDownChains removes the chains and jumps that the daemon made; those of
-// others it leaves alone, who may be at it this moment (AST-108).
+// takeDownTime is what closing all ports may take, the wait for the xtables
+// lock included: the web page starts the next daemon one second after the stop,
+// and the firewall's script may be at its own chains this moment (AST-108).
+const takeDownTime = 800 * time.Millisecond
+
+// TakeDownChains removes all rules of mappings, and the chains and jumps that
+// the daemon made; chains and jumps of others stay.
 func (d *Daemon) TakeDownChains() {
-	if err := d.firewall.Teardown(); err != nil {
-		d.log.Error("chains are still there", "err", err)
+	ctx, cancel := context.WithTimeout(context.Background(), takeDownTime)
+	defer cancel()
+	if err := d.firewall.Teardown(ctx); err != nil {
+		d.log.Error("mapped ports may still be open; restart the firewall to close them", "err", err)
 	}
 }
 

@@ -46,7 +46,7 @@ func (f *Firewall) makeFor(d difference) error {
 	if err != nil {
 		return err
 	}
-	f.quietly(func() { err = f.peer.setUp(views[f.peer], 1) })
+	f.quietly(func() { err = f.setUp(f.peer, views[f.peer], 1) })
 	return err
 }
 
@@ -106,7 +106,7 @@ func (f *Firewall) wanted(mappings []*portmap.Mapping) map[*chain][]string {
 func (f *Firewall) restore(ctx context.Context, family *family, views map[*chain]listing, wanted map[*chain][]string) error {
 	b := f.newBatch()
 	var errs []error
-	var written []*chain
+	plans := make(map[*chain][]edit)
 	for _, c := range f.chains() {
 		l, seen := views[c]
 		switch {
@@ -117,25 +117,43 @@ func (f *Firewall) restore(ctx context.Context, family *family, views map[*chain
 			}
 		case !l.has(c.name) && !c.needed(len(wanted[c])):
 		default:
-			b.add(c, c.fill(l, wanted[c])...)
-			b.add(c, c.mend(l)...)
-			written = append(written, c)
+			plans[c] = append(c.fill(l, wanted[c]), c.mend(l)...)
+			b.add(c, plans[c]...)
 		}
 	}
-	done, err := f.commit(ctx, b)
+	done, err := f.carryOut(ctx, b, views, plans)
 	if len(done) > 0 && f.alarm != nil {
 		f.alarm.ring()
 	}
-	for _, c := range written {
-		if err != nil && !done.has(c) {
-			continue
-		}
-		c.holds = tallyOf(wanted[c])
-		if !views[c].has(c.name) {
-			c.made()
+	for c := range plans {
+		if err == nil || done.has(c) {
+			c.holds = tallyOf(wanted[c])
 		}
 	}
 	return errors.Join(append(errs, err)...)
+}
+
+// carryOut commits a batch of these plans, and has the record say before what
+// will be ours, whatever happens.
+func (f *Firewall) carryOut(ctx context.Context, b batch, views map[*chain]listing, plans map[*chain][]edit) (batch, error) {
+	before := make(map[*chain]owned)
+	for c, edits := range plans {
+		before[c] = c.owned
+		for _, e := range edits {
+			c.expect(views[c], e)
+		}
+	}
+	f.record()
+	done, err := f.commit(ctx, b)
+	for c, edits := range plans {
+		switch {
+		case err == nil || done.has(c):
+			c.settle(views[c], edits)
+		case !errors.Is(err, errInterrupted): // then it may have come that far
+			c.owned = before[c]
+		}
+	}
+	return done, err
 }
 
 // fill returns the edits after which the chain has exactly the wanted rules.

@@ -1,10 +1,6 @@
 package netfilter
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
+import "fmt"
 
 // The operations on chains and rules, as iptables-restore reads them.
 const (
@@ -84,8 +80,16 @@ type chain struct {
 	present bool  // when last brought into line
 	holds   tally // after what was last applied
 	beside  bool  // the firewall has been seen to keep room for the jumps
-	ours    bool  // we made it, so it goes with us
+	used    bool  // it is somebody else's, and all rules in it are ours
 	others  bool  // somebody else made it, who takes care of it for good
+	adopts  bool  // the jumps that an older version made have to be found
+	owned
+}
+
+// owned is what goes with us.
+type owned struct {
+	made  bool   // we made the chain
+	jumps []jump // to it, that we made
 }
 
 // optional reports whether the administrator, if anybody, makes the chain.
@@ -101,48 +105,24 @@ func (c *chain) needed(rules int) bool { return !c.optional() && (!c.lazy || rul
 func (c *chain) know(l listing) {
 	switch {
 	case !l.has(c.name):
-		c.ours = false
-	case !c.ours:
+		c.made = false
+	case !c.made:
 		c.others = true
 	}
+	c.used = l.has(c.name) && !c.made
+	if c.adopts {
+		c.jumps, c.adopts = c.alike(l), false
+	}
+	c.settle(l, nil)
 	if !c.optional() && c.hook(l) != c.builtIn() {
 		c.beside = true
 	}
 }
 
-// made notes that the chain was missing and we made it.
-func (c *chain) made() { c.ours = !c.others }
-
 // stopped reports whether the firewall that the chain belongs to is stopped:
 // the room that it kept for jumps is gone.
 func (c *chain) stopped(l listing) bool {
 	return c.beside && c.hook(l) == c.builtIn()
-}
-
-// mend returns the edits after which each uplink has exactly one jump to c. A
-// jump that others made, elsewhere or by a pattern, serves as well as ours.
-func (c *chain) mend(l listing) []edit {
-	if c.optional() {
-		return nil
-	}
-	var edits []edit
-	for _, device := range c.wan {
-		jump := c.jump(device)
-		n := c.jumps(l, device)
-		if n == 0 {
-			h := c.hook(l)
-			edits = append(edits, edit{h.op, h.chain, jump})
-		}
-		for _, h := range slices.Backward(c.hooks) {
-			for _, rule := range l[h.chain] {
-				if n > 1 && rule == jump {
-					edits = append(edits, edit{opDelete, h.chain, jump})
-					n--
-				}
-			}
-		}
-	}
-	return edits
 }
 
 // hook returns where a new jump goes.
@@ -153,28 +133,4 @@ func (c *chain) hook(l listing) hook {
 		}
 	}
 	return c.builtIn()
-}
-
-// jumps counts the rules that lead what passes the device to c.
-func (c *chain) jumps(l listing, device string) int {
-	n := 0
-	for _, e := range c.callers(l) {
-		if admits(words(e.rule), c.side, device) {
-			n++
-		}
-	}
-	return n
-}
-
-// callers returns the edits that delete all jumps to c.
-func (c *chain) callers(l listing) []edit {
-	var edits []edit
-	for _, h := range c.hooks {
-		for _, rule := range l[h.chain] {
-			if strings.Contains(rule, c.name) && target(words(rule)) == c.name {
-				edits = append(edits, edit{opDelete, h.chain, rule})
-			}
-		}
-	}
-	return edits
 }

@@ -38,3 +38,9 @@ func (f *Firewall) Alarm() (touched func() bool, err error) {
 		}
 	}, err
 }
+
+// Busy is a piece of work on the firewall, until it is done.
+func (f *Firewall) Busy() (done func()) {
+	f.begin()
+	return f.end
+}

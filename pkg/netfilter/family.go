@@ -22,6 +22,7 @@ var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
 // family is IPv4 or IPv6: the programs that know its tables.
 type family struct {
 	*iptables.IPTables
+	program string // "iptables" or "ip6tables"
 	save    string // the program that prints all tables at one moment
 	restore committer
 	nft     bool // the variant that keeps its tables in nft
@@ -56,6 +57,7 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 	}
 	return &family{
 		IPTables: tables,
+		program:  name,
 		save:     path + "-save",
 		restore:  &resident{alone: oneShot{path + "-restore"}, log: log},
 		nft:      bytes.Contains(version, []byte("nf_tables")),

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -109,4 +110,31 @@ func admits(rule []string, side, device string) bool {
 	prefix, wild := strings.CutSuffix(pattern, "+")
 	match := pattern == device || wild && strings.HasPrefix(device, prefix)
 	return match != negated
+}
+
+// calls returns the rules that lead to a chain, and where they are.
+func (l listing) calls(to string) []jump {
+	var list []jump
+	for name, rules := range l {
+		for _, rule := range rules {
+			if strings.Contains(rule, to) && target(words(rule)) == to {
+				list = append(list, jump{name, rule})
+			}
+		}
+	}
+	return list
+}
+
+// after returns the listing after rules were deleted and chains flushed.
+func (l listing) after(edits []edit) listing {
+	l = maps.Clone(l)
+	for _, e := range edits {
+		switch i := slices.Index(l[e.chain], e.rule); {
+		case e.op == opFlush:
+			l[e.chain] = []string{}
+		case e.op == opDelete && i >= 0:
+			l[e.chain] = slices.Delete(slices.Clone(l[e.chain]), i, i+1)
+		}
+	}
+	return l
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"regexp"
 	"slices"
-	"sync"
 
 	"igdd/pkg/portmap"
 )
@@ -25,8 +24,9 @@ type Options struct {
 	ForwardChain     string   // in table filter, of both families
 	PostroutingChain string   // in table nat; used if somebody made it
 	IPv6             bool     // make pinholes
-	// Deed is the path of a file that remembers which chains we made, should the
-	// process end without removing them. Empty: they are somebody else's then.
+	// Deed is the path of the ownership record: a file that remembers which
+	// chains, rules and jumps are ours, should the process end without removing
+	// them. Empty: there is none.
 	Deed string
 	Log  *slog.Logger
 }
@@ -38,9 +38,10 @@ type Firewall struct {
 	ipv6 *family // nil: no pinholes
 	log  *slog.Logger
 
-	mu          sync.Mutex // held by begin and end around every piece of work
-	alarm       *alarm     // nil: nobody watches
-	deed        deed
+	mu          lock   // held by begin and end around every piece of work
+	alarm       *alarm // nil: nobody watches
+	ownership   ownership
+	leftover    []holding // of an earlier process, with other settings
 	nat         *chain
 	postrouting *chain
 	peer        *chain // for outbound mappings where there is no postrouting
@@ -63,7 +64,7 @@ func New(o Options) (*Firewall, error) {
 			return nil, fmt.Errorf("netfilter: %q is no name of a chain or an interface: give it up to 28 letters, digits, - and _", name)
 		}
 	}
-	f := &Firewall{log: o.Log, deed: deed{path: o.Deed}}
+	f := &Firewall{log: o.Log, mu: make(lock, 1), ownership: ownership{path: o.Deed}}
 	var err error
 	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)

@@ -1,7 +1,6 @@
 package netfilter
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,15 +30,17 @@ func (f *Firewall) look(families ...*family) (map[*chain]listing, error) {
 }
 
 // Setup makes the chains that are missing and hooks those that nothing leads
-// to. The rules in chains that exist stay: a restart leaves no hole.
+// to. The rules in chains that exist stay: a restart leaves no hole. What an
+// earlier process left and these settings have no place for goes.
 func (f *Firewall) Setup() error {
 	f.begin()
 	defer f.end()
+	f.clearOut()
 	views, err := f.look(f.families()...)
 	errs := []error{err}
 	for _, c := range f.chains() {
 		if l, seen := views[c]; seen {
-			f.quietly(func() { errs = append(errs, c.setUp(l, c.holds.rules)) })
+			f.quietly(func() { errs = append(errs, f.setUp(c, l, c.holds.rules)) })
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -48,26 +49,30 @@ func (f *Firewall) Setup() error {
 	return nil
 }
 
-// setUp makes and hooks the chain, if it is needed for this many rules.
-func (c *chain) setUp(l listing, rules int) error {
+// setUp makes and hooks a chain, if it is needed for this many rules.
+func (f *Firewall) setUp(c *chain, l listing, rules int) error {
 	c.present = l.has(c.name)
 	switch {
 	case c.optional() || !c.present && !c.needed(rules):
 		return nil
 	case c.stopped(l):
 		return ErrStopped
-	case !c.present:
-		if err := (edit{op: opCreate, chain: c.name}).do(c.family, c.table); err != nil {
+	}
+	edits := c.mend(l)
+	if !c.present {
+		edits = slices.Insert(edits, 0, edit{op: opCreate, chain: c.name})
+	}
+	for _, e := range edits {
+		before := c.owned
+		c.expect(l, e)
+		f.record()
+		if err := e.do(c.family, c.table); err != nil {
+			c.owned = before
 			return err
 		}
 		c.present = true
-		c.made()
 	}
-	for _, e := range c.mend(l) {
-		if err := e.do(c.family, c.table); err != nil {
-			return err
-		}
-	}
+	c.settle(l, edits)
 	return nil
 }
 
@@ -104,47 +109,4 @@ func (c *chain) stands(l listing) bool {
 		return !c.needed(c.holds.rules) && !c.present
 	}
 	return tallyOf(l[c.name]) == c.holds && len(c.mend(l)) == 0
-}
-
-// Teardown removes the chains that we made, and the jumps to them. Those that
-// somebody else made are left to him, who may be at it this moment.
-func (f *Firewall) Teardown() error {
-	f.begin()
-	defer f.end()
-	defer f.dismiss()
-	if !slices.ContainsFunc(f.chains(), func(c *chain) bool { return c.ours }) {
-		return nil
-	}
-	views, err := f.look(f.families()...)
-	errs := []error{err}
-	b := f.newBatch()
-	for c, l := range views {
-		if c.ours {
-			b.add(c, c.remove(l)...)
-		}
-	}
-	_, err = f.commit(context.Background(), b)
-	for c := range views {
-		c.ours = c.ours && err != nil
-	}
-	errs = append(errs, err)
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("netfilter: remove chains: %w", err)
-	}
-	return nil
-}
-
-// dismiss lets the committers go.
-func (f *Firewall) dismiss() {
-	for _, family := range f.families() {
-		family.restore.dismiss()
-	}
-}
-
-// remove returns the edits after which there is no such chain.
-func (c *chain) remove(l listing) []edit {
-	if !l.has(c.name) {
-		return nil
-	}
-	return append(c.callers(l), edit{op: opFlush, chain: c.name}, edit{op: opRemove, chain: c.name})
 }

@@ -130,8 +130,13 @@ func (r *router) firewall(t testing.TB, o netfilter.Options) guarded {
 	return g
 }
 
-func (g guarded) Setup() error    { return g.router.Do(g.Firewall.Setup) }
-func (g guarded) Teardown() error { return g.router.Do(g.Firewall.Teardown) }
+func (g guarded) Setup() error { return g.router.Do(g.Firewall.Setup) }
+
+func (g guarded) Teardown() error { return g.teardown(context.Background()) }
+
+func (g guarded) teardown(ctx context.Context) error {
+	return g.router.Do(func() error { return g.Firewall.Teardown(ctx) })
+}
 
 func (g guarded) Apply(changes []portmap.Change) error {
 	return g.router.Do(func() error { return g.Firewall.Apply(context.Background(), changes) })
@@ -187,6 +192,14 @@ func pinhole(p portmap.Protocol, internal string, filters ...portmap.Filter) *po
 	m := mapping(p, 0, internal, filters...)
 	m.Pinhole = m.Internal
 	return m
+}
+
+// some are mappings of all kinds.
+func some() []*portmap.Mapping {
+	return []*portmap.Mapping{
+		mapping(portmap.TCP, 3001, "192.168.50.10:80"), outbound(6001, "192.168.50.10:6000", "11.22.35.254:53"),
+		pinhole(portmap.TCP, "[2001:db8::20]:8080"),
+	}
 }
 
 func filter(prefix string, port uint16) portmap.Filter {
