@@ -1,6 +1,9 @@
 package netfilter
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // jump is a rule that leads to a chain of ours, and the chain that it is in.
 type jump struct{ hook, rule string }
@@ -57,40 +60,75 @@ func (c *chain) settle(l listing, edits []edit) {
 	c.jumps = slices.DeleteFunc(slices.Clone(c.jumps), gone)
 }
 
-// mend returns the edits after which each uplink has exactly one jump to c. A
-// jump that others made, elsewhere or by a pattern, serves as well as ours.
+// mend returns the edits after which the packets of each uplink are led to c:
+// by rules of others, whatever way they take, or else by one jump of ours. A
+// jump of ours beside theirs would let in what they drop before.
 func (c *chain) mend(l listing) []edit {
 	if c.optional() {
 		return nil
 	}
 	var edits []edit
 	for _, device := range c.wan {
-		jump := c.jump(device)
-		n := c.count(l, device)
-		if n == 0 {
+		standing, surplus := c.standing(l, device)
+		edits = append(edits, surplus...)
+		switch {
+		case c.reached(l, device):
+			edits = append(edits, standing...)
+		case len(standing) == 0:
 			h := c.hook(l)
-			edits = append(edits, edit{h.op, h.chain, jump})
-		}
-		for _, h := range slices.Backward(c.hooks) {
-			for _, rule := range l[h.chain] {
-				if n > 1 && rule == jump {
-					edits = append(edits, edit{opDelete, h.chain, jump})
-					n--
-				}
-			}
+			edits = append(edits, edit{h.op, h.chain, c.jump(device)})
+		default:
+			edits = append(edits, standing[:len(standing)-1]...)
 		}
 	}
 	return edits
 }
 
-// count counts the rules that lead what passes the device to c.
-func (c *chain) count(l listing, device string) int {
-	n := 0
-	for _, call := range l.calls(c.name) {
-		inHook := func(h hook) bool { return h.chain == call.hook }
-		if slices.ContainsFunc(c.hooks, inHook) && admits(words(call.rule), c.side, device) {
-			n++
+// standing returns the edits that delete the jumps of ours for the device,
+// those in built-in chains first, and those that delete what is doubled: copies
+// that do nothing because their chain has the same jump, or one by a pattern.
+func (c *chain) standing(l listing, device string) (standing, surplus []edit) {
+	text := c.jump(device)
+	for _, h := range slices.Backward(c.hooks) {
+		same, copies := 0, 0
+		for _, rule := range l[h.chain] {
+			if !strings.HasSuffix(rule, c.name) {
+				continue // one of thousands in a blocklist, perhaps
+			}
+			if rule == text {
+				copies++
+			}
+			if pattern, _ := option(words(rule), c.side); spans(pattern, device) && rule == c.jump(pattern) {
+				same++
+			}
+		}
+		away := edit{opDelete, h.chain, text}
+		for ; copies > 0 && same > 1; copies, same = copies-1, same-1 {
+			surplus = append(surplus, away)
+		}
+		if copies > 0 && slices.Contains(c.jumps, jump{h.chain, text}) {
+			standing = append(standing, away)
 		}
 	}
-	return n
+	return standing, surplus
+}
+
+// reached reports whether rules of others lead what passes the device to c, on
+// any way through any chains. Conditions on the way are theirs to choose, but
+// for interfaces that exclude the device.
+func (c *chain) reached(l listing, device string) bool {
+	visited := map[string]bool{c.name: true}
+	for waiting := []string{c.name}; len(waiting) > 0; waiting = waiting[1:] {
+		for _, call := range l.calls(waiting[0]) {
+			switch {
+			case visited[call.hook] || slices.Contains(c.jumps, call) || !admits(words(call.rule), c.side, device):
+			case slices.ContainsFunc(c.hooks, func(h hook) bool { return h.chain == call.hook }):
+				return true
+			default:
+				visited[call.hook] = true
+				waiting = append(waiting, call.hook)
+			}
+		}
+	}
+	return false
 }

@@ -101,15 +101,22 @@ func target(rule []string) string {
 }
 
 // admits reports whether a rule can match what comes in (side "-i") or goes
-// out (side "-o") by the device.
+// out (side "-o") by the device, or by one of those that it is a pattern of.
 func admits(rule []string, side, device string) bool {
 	pattern, negated := option(rule, side)
-	if pattern == "" {
+	switch {
+	case pattern == "":
 		return true
+	case negated:
+		return !spans(pattern, device)
 	}
+	return spans(pattern, device) || spans(device, pattern)
+}
+
+// spans reports whether a pattern matches all that another one does.
+func spans(pattern, device string) bool {
 	prefix, wild := strings.CutSuffix(pattern, "+")
-	match := pattern == device || wild && strings.HasPrefix(device, prefix)
-	return match != negated
+	return pattern == device || wild && strings.HasPrefix(device, prefix)
 }
 
 // calls returns the rules that lead to a chain, and where they are.
