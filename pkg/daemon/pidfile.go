@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,33 +17,115 @@ import (
 // ErrRunning is returned when another daemon holds the pid file.
 var ErrRunning = errors.New("MiniUPnPd is already running. EXITING")
 
-// PIDFile is the proof that one daemon runs; it is locked while it lives.
+// errEnding is returned while the daemon that holds the pid file is ending.
+var errEnding = fmt.Errorf("%w: it is being stopped, but has not ended yet", ErrRunning)
+
+// How long AwaitPIDFile waits for the pid file, and how long it pauses between
+// two attempts.
+const (
+	// endingTime is for a daemon that is ending: a web page leaves one second
+	// between stop and start, and removing the rules may wait for the xtables
+	// lock.
+	endingTime = 10 * time.Second
+	// signalTime is for one that does not end, but may just have been told to:
+	// a signal takes a moment to arrive, on a busy machine a long one.
+	signalTime   = 300 * time.Millisecond
+	pidFilePause = 20 * time.Millisecond
+)
+
+// PIDFile is the proof that one daemon runs. Its record lock is a write lock
+// while the daemon serves, and a read lock while it ends. It belongs to the
+// open file (F_OFD_SETLK in fcntl(2)), not to the process, and changes from one
+// to the other atomically, which flock(2) does not promise; and a newcomer can
+// ask which of the two it is without taking a lock itself.
 type PIDFile struct {
 	file *os.File
+}
+
+// AwaitPIDFile is WritePIDFile for a start: if the daemon that holds the file
+// is ending, it waits until that has ended or ctx is done.
+func AwaitPIDFile(ctx context.Context, path string) (*PIDFile, error) {
+	for began := time.Now(); ; {
+		p, err := WritePIDFile(path)
+		limit := signalTime
+		switch {
+		case errors.Is(err, errEnding):
+			limit = endingTime
+		case !errors.Is(err, ErrRunning):
+			return p, err
+		}
+		if time.Since(began) >= limit {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(pidFilePause):
+		}
+	}
 }
 
 // WritePIDFile takes the pid file at path for this process. A file left over
 // by a dead process is taken over, whatever stands in it; one of a living
 // miniupnpd, ours or the C daemon's, gives ErrRunning.
 func WritePIDFile(path string) (*PIDFile, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("pid file: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, fmt.Errorf("pid file: %w", err)
+		}
+		err = claim(f)
+		if err == nil {
+			return &PIDFile{file: f}, nil
+		}
 		f.Close()
-		return nil, ErrRunning
+		if !errors.Is(err, errReplaced) {
+			return nil, err
+		}
 	}
-	if other := readPID(f); other != os.Getpid() && running(other) {
-		f.Close()
-		return nil, ErrRunning
+}
+
+// errReplaced is returned when a file has been removed, or replaced by another
+// one, after it was opened.
+var errReplaced = errors.New("pid file: it was removed meanwhile")
+
+// claim locks an open pid file and writes the process ID into it.
+func claim(f *os.File) error {
+	locked := setLock(f, unix.F_WRLCK)
+	if !isAt(f, f.Name()) {
+		return errReplaced // whoever locks it is about to end, or to try again
+	}
+	switch other := readPID(f); {
+	case errors.Is(locked, unix.EAGAIN) || errors.Is(locked, unix.EACCES):
+		return holder(f)
+	case locked != nil:
+		return fmt.Errorf("pid file: lock: %w", locked)
+	case other != os.Getpid() && running(other):
+		return ErrRunning
 	}
 	text := strconv.Itoa(os.Getpid()) + "\n"
 	if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("pid file: %w", err)
+		return fmt.Errorf("pid file: %w", err)
 	}
-	return &PIDFile{file: f}, nil
+	return nil
+}
+
+// setLock gives the open file a lock of this kind, in place of the one that it
+// has, without waiting.
+func setLock(f *os.File, kind int16) error {
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
+}
+
+// holder returns what the lock of another daemon on the file means.
+func holder(f *os.File) error {
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	switch err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); {
+	case err != nil:
+		return fmt.Errorf("pid file: lock: %w", err)
+	case lock.Type == unix.F_WRLCK:
+		return ErrRunning
+	}
+	return errEnding // or it has ended since
 }
 
 func writeAt(f *os.File, text string) error {
@@ -49,14 +133,25 @@ func writeAt(f *os.File, text string) error {
 	return err
 }
 
+// isAt reports whether the open file is the one at a path.
+func isAt(f *os.File, path string) bool {
+	open, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(open, there)
+}
+
+// Ending tells a daemon that is started now to wait for the end of this one.
+func (p *PIDFile) Ending() {
+	setLock(p.file, unix.F_RDLCK) // if it fails, that daemon does not wait, and does not start
+}
+
 // Remove takes the file away if it is still ours, and unlocks it.
 func (p *PIDFile) Remove() error {
 	defer p.file.Close()
-	ours, err := p.file.Stat()
-	if err != nil {
-		return err
-	}
-	if there, err := os.Stat(p.file.Name()); err != nil || !os.SameFile(ours, there) {
+	if !isAt(p.file, p.file.Name()) {
 		return nil // another daemon's, or gone already
 	}
 	return os.Remove(p.file.Name())

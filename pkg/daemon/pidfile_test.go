@@ -1,0 +1,104 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// take takes a pid file that nobody holds.
+func take(t *testing.T, path string) *PIDFile {
+	t.Helper()
+	p, err := WritePIDFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestPIDFileIsSeen hands a pid file over while the next one already tries:
+// whoever gets it must have the file that others see.
+func TestPIDFileIsSeen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	old := take(t, path)
+	for range 5000 {
+		next := make(chan *PIDFile)
+		go func() {
+			for {
+				if p, err := WritePIDFile(path); err == nil {
+					next <- p
+					return
+				}
+			}
+		}()
+		old.Remove()
+		old = <-next
+		if text, err := os.ReadFile(path); err != nil || string(text) != strconv.Itoa(os.Getpid())+"\n" {
+			t.Fatalf("the pid file that a daemon holds reads %q, %v", text, err)
+		}
+	}
+	old.Remove()
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the last one leaves its pid file")
+	}
+}
+
+// TestPIDFileReplaced demands that a file that somebody else has put in the
+// place of the locked one is no proof of a daemon, and is not removed by it.
+func TestPIDFileReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	old := take(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	next := take(t, path)
+	old.Ending()
+	old.Remove()
+	if _, err := WritePIDFile(path); err != ErrRunning {
+		t.Errorf("a third one gets %v, want %v", err, ErrRunning)
+	}
+	next.Remove()
+}
+
+func TestPIDFileOfOneThatEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	old := take(t, path)
+	if _, err := AwaitPIDFile(t.Context(), path); err != ErrRunning {
+		t.Errorf("while it serves: %v, want %v", err, ErrRunning)
+	}
+	old.Ending()
+	old.Ending() // twice is no more
+	if _, err := WritePIDFile(path); !errors.Is(err, errEnding) || !errors.Is(err, ErrRunning) {
+		t.Errorf("while it ends: %v, want %v", err, errEnding)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := AwaitPIDFile(ctx, path); !errors.Is(err, errEnding) {
+		t.Errorf("told to stop while it waits: %v, want %v", err, errEnding)
+	}
+	const newcomers = 3
+	var mu sync.Mutex
+	var serve []*PIDFile
+	var all sync.WaitGroup
+	for range newcomers {
+		all.Go(func() {
+			p, err := AwaitPIDFile(t.Context(), path)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				serve = append(serve, p)
+			} else if err != ErrRunning {
+				t.Errorf("a newcomer: %v", err)
+			}
+		})
+	}
+	old.Remove()
+	all.Wait()
+	if len(serve) != 1 {
+		t.Errorf("%d newcomers serve, want one", len(serve))
+	}
+}
