@@ -1,0 +1,30 @@
+package config
+
+import "slices"
+
+// PIDFile returns the path of the pid file where Parse fails: as far as the
+// arguments, and the file that they name, can be read. It is empty if they ask
+// for a check of the settings.
+func PIDFile(args []string) string {
+	d := newDraft(thisMachine())
+	flags, err := split(args)
+	switch i := slices.Index(args, "-P"); {
+	case err == nil:
+	case slices.Contains(args, "-t"):
+		return ""
+	case i >= 0 && i+1 < len(args):
+		flags = []flag{{"-P", args[i+1 : i+2]}}
+	}
+	for _, f := range flags {
+		if f.name == "-f" {
+			d.readConf(f.words[0]) // an rc.conf does not name the pid file
+		}
+	}
+	for _, f := range flags {
+		options[f.name].do(d, f.words)
+	}
+	if d.Check {
+		return ""
+	}
+	return d.PIDFile
+}
