@@ -4,78 +4,87 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"igdd/pkg/config"
 	"igdd/pkg/daemon"
 )
 
-// listenForSignals returns the signals that the daemon obeys.
-func listenForSignals() <-chan os.Signal {
-	c := make(chan os.Signal, 8)
-	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
-	return c
-}
-
-// life is the service with one configuration.
-type life struct {
+// instance is the service with one configuration.
+type instance struct {
 	config  *config.Config
 	args    []string
 	log     *slog.Logger
-	signals <-chan os.Signal
+	signals *signals
+	pid     *daemon.PIDFile
 	up      *parent
 	first   bool // what prevents listening ends the program; later it is waited out
 }
 
 // run serves until a signal ends it. The result is the configuration of the
-// next life, if there is one.
-func (l *life) run() (*config.Config, error) {
-	d, err := daemon.New(daemon.Options{Config: l.config, Version: version, Log: l.log})
+// next instance, if there is one. Rules stay in the firewall only for that one,
+// or for the process that is started next.
+func (i *instance) run() (next *config.Config, err error) {
+	var d *daemon.Daemon
+	switch {
+	case i.signals.ending.Err() != nil: // before it began
+	case !enabled(i.config):
+		i.log.Error("Why did you run me anyway? Neither NAT-PMP, PCP nor UPnP is switched on")
+	default:
+		if d, err = i.start(); err == nil {
+			next, err = i.serve(d)
+		}
+	}
+	if err != nil || next == nil {
+		i.pid.Ending()
+	}
+	if err != nil || !i.leavesRules(next) {
+		i.takeDown(d)
+	}
+	return next, err
+}
+
+// enabled reports whether there is anything to serve.
+func enabled(c *config.Config) bool { return c.NATPMP || c.PCP || c.UPnP }
+
+// start prepares the service.
+func (i *instance) start() (*daemon.Daemon, error) {
+	d, err := daemon.New(daemon.Options{Config: i.config, Version: version, Log: i.log})
 	if err != nil {
 		return nil, err
 	}
-	if l.first {
-		if err := confine(l.config, l.log); err != nil {
-			d.TakeDownChains()
-			return nil, err
-		}
+	if i.first {
+		err = confine(i.config, i.log)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	return d, err
+}
+
+// serve answers clients until a signal ends it. The result is the configuration
+// of the next instance, if there is one.
+func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
+	ctx, cancel := context.WithCancel(i.signals.ending)
 	defer cancel()
 	var unready error
 	ended := make(chan error, 1)
 	go func() {
 		ended <- d.Run(ctx, func(err error) {
-			if err != nil && l.first {
+			if err != nil && i.first {
 				unready = err
 				cancel()
 				return
 			}
-			l.up.tell(nil)
+			i.up.tell(nil)
 		})
 	}()
 	for {
 		select {
-		case s := <-l.signals:
-			heir, over := l.obey(ctx, s, d)
-			if !over {
-				continue
+		case s := <-i.signals.requests:
+			if next := i.handleSignal(ctx, s, d); next != nil {
+				cancel()
+				return next, <-ended
 			}
-			cancel()
-			if err := <-ended; err != nil {
-				return nil, err
-			}
-			if heir == nil || !l.config.SameChains(heir) {
-				d.TakeDownChains()
-			}
-			if s == syscall.SIGUSR2 {
-				return nil, nil
-			}
-			return heir, nil
 		case err := <-ended:
 			if unready != nil {
-				d.TakeDownChains()
 				return nil, unready
 			}
 			return nil, err
@@ -83,27 +92,57 @@ func (l *life) run() (*config.Config, error) {
 	}
 }
 
-// obey carries out a signal. It reports whether this life is over, and the
-// settings of the service that finds its rules in place: after SIGHUP the next
-// life, after SIGUSR2 the process that is started in this one's place.
-func (l *life) obey(ctx context.Context, s os.Signal, d *daemon.Daemon) (heir *config.Config, over bool) {
-	switch s {
-	case syscall.SIGUSR1:
+// handleSignal does what a signal asks for. The result is the configuration of
+// the next instance, where the settings need one.
+func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daemon) (next *config.Config) {
+	switch {
+	case ctx.Err() != nil:
+		return nil // it is ending
+	case s == syscall.SIGUSR1:
 		d.Announce()
-		return nil, false
-	case syscall.SIGHUP, syscall.SIGUSR2:
-		heir, err := config.Parse(l.args)
-		switch {
-		case s == syscall.SIGUSR2:
-			return heir, true
-		case err != nil:
-			l.log.Error("settings cannot be used, the old ones stay in force", "err", err)
-			return nil, false
-		case d.Reload(ctx, heir):
-			l.config = heir
-			return nil, false
-		}
-		return heir, true
+		return nil
 	}
-	return nil, true
+	next, err := config.Parse(i.args)
+	if err != nil {
+		i.log.Error("settings cannot be used, the old ones stay in force", "err", err)
+		return nil
+	}
+	next.PIDFile = i.config.PIDFile // the one that this process holds
+	if d.Reload(ctx, next) {
+		i.config = next
+		return nil
+	}
+	return next
+}
+
+// leavesRules reports whether somebody comes who finds the rules of this
+// instance in place: the next instance, or after SIGUSR2 the next process.
+func (i *instance) leavesRules(next *config.Config) bool {
+	if next == nil {
+		next = i.successor()
+	}
+	return next != nil && next.PIDFile == i.config.PIDFile && i.config.SameChains(next)
+}
+
+// successor returns the settings of the process that takes the place of this
+// one, as far as can be told; nil: there is none, or it cannot start.
+func (i *instance) successor() *config.Config {
+	if !i.signals.handOver() {
+		return nil
+	}
+	c, err := config.Parse(i.args)
+	if err != nil || !enabled(c) || !i.signals.handOver() {
+		return nil
+	}
+	return c
+}
+
+// takeDown removes the rules of this instance's daemon, or of a process before
+// this one if there is no daemon.
+func (i *instance) takeDown(d *daemon.Daemon) {
+	if d != nil {
+		d.TakeDownChains()
+		return
+	}
+	i.pid.TakeDownChains(i.log)
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case err != nil:
 		fmt.Fprintln(stderr, err)
+		takeDownLeftovers(config.PIDFile(args))
 		return 1
 	case c.Check:
 		fmt.Fprint(stdout, c)
@@ -57,7 +59,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	beFrugal()
 	up := newParent()
 	if !c.Foreground && !up.waits() {
-		err = background()
+		if err = background(); err != nil {
+			takeDownLeftovers(c.PIDFile) // of a process that had no time to do it
+		}
 	} else {
 		err = serve(c, args, up)
 		up.tell(err)
@@ -69,35 +73,48 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// serve is the daemon's life: one service after another, each with the
+// serve is the daemon's life: one instance after another, each with the
 // settings that the last reload brought.
 func serve(c *config.Config, args []string, up *parent) error {
 	log, err := openLog(c)
 	if err != nil && c.Foreground {
 		return err
 	}
-	pid, err := daemon.WritePIDFile(c.PIDFile)
+	signals := listenForSignals()
+	pid, err := daemon.AwaitPIDFile(signals.ending, c.PIDFile)
 	if err != nil {
 		log.Error(err.Error())
 		return err
 	}
 	defer pid.Remove()
-	signals := listenForSignals()
+	context.AfterFunc(signals.ending, pid.Ending)
 	for first := true; c != nil && err == nil; first = false {
 		for _, w := range c.Warnings {
 			log.Warn(w)
 		}
-		if !c.NATPMP && !c.PCP && !c.UPnP {
-			log.Error("Why did you run me anyway? Neither NAT-PMP, PCP nor UPnP is switched on")
-			return nil
-		}
-		l := life{config: c, args: args, log: log, signals: signals, up: up, first: first}
-		c, err = l.run()
+		i := instance{config: c, args: args, log: log, signals: signals, pid: pid, up: up, first: first}
+		c, err = i.run()
 	}
 	if err != nil {
 		log.Error("cannot go on", "err", err)
 	}
 	return err
+}
+
+// takeDownLeftovers removes what an earlier process left in the firewall for
+// this one, which cannot start. It touches nothing while a daemon serves.
+func takeDownLeftovers(pidFile string) {
+	if !daemon.LeftBehind(pidFile) {
+		return
+	}
+	pid, err := daemon.AwaitPIDFile(context.Background(), pidFile)
+	if err != nil {
+		return
+	}
+	defer pid.Remove()
+	pid.Ending()
+	log, _ := daemon.NewLog(nil, portmap.LevelNotice) // discards lines if there is no syslogd
+	pid.TakeDownChains(log)
 }
 
 // confine gives up the rights that the daemon does not need. The first look at

@@ -117,7 +117,7 @@ func (d *Daemon) openKernel() (err error) {
 		ForwardChain:     d.config.ForwardChain,
 		PostroutingChain: d.config.PostroutingChain,
 		IPv6:             d.config.IPv6,
-		Deed:             strings.TrimSuffix(d.config.PIDFile, ".pid") + ".chains",
+		Deed:             recordOf(d.config.PIDFile),
 		Log:              d.log,
 	})
 	return err
@@ -152,21 +152,6 @@ func (d *Daemon) stir() {
 	select {
 	case d.stirred <- struct{}{}:
 	default:
-	}
-}
-
-// takeDownTime is what closing all ports may take, the wait for the xtables
-// lock included: the web page starts the next daemon one second after the stop,
-// and the firewall's script may be at its own chains this moment (AST-108).
-const takeDownTime = 800 * time.Millisecond
-
-// TakeDownChains removes all rules of mappings, and the chains and jumps that
-// the daemon made; chains and jumps of others stay.
-func (d *Daemon) TakeDownChains() {
-	ctx, cancel := context.WithTimeout(context.Background(), takeDownTime)
-	defer cancel()
-	if err := d.firewall.Teardown(ctx); err != nil {
-		d.log.Error("mapped ports may still be open; restart the firewall to close them", "err", err)
 	}
 }
 

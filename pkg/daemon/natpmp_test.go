@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -163,8 +164,11 @@ func TestForeignChainsStay(t *testing.T) {
 		t.Errorf("jumps doubled: %q", after)
 	}
 	r.stop(t, syscall.SIGTERM)
-	if n := len(r.rulesOf(t, "nat", "MINIUPNPD")); n != 1 {
-		t.Errorf("%d rules left in a chain that is not ours, want them untouched (1)", n)
+	if n := len(r.rulesOf(t, "nat", "MINIUPNPD")) + len(r.rulesOf(t, "filter", "MINIUPNPD")); n != 0 {
+		t.Errorf("%d rules left in chains that are not ours, want none", n)
+	}
+	if after := r.rulesOf(t, "nat", "PREROUTING"); !slices.Equal(after, before) {
+		t.Errorf("jumps that are not ours: %q, were %q", after, before)
 	}
 }
 
