@@ -1,7 +1,8 @@
 #!/bin/sh
 #
 # Tests the init script under every shell that runs it somewhere: each verb in
-# a scratch root, with a stand-in for the daemon. Prints only what is wrong.
+# a scratch root, with a stand-in for the daemon, and then what the daemon
+# itself leaves in the firewall. Prints only what is wrong.
 
 . "$(dirname "$0")/lab.sh"
 
@@ -263,7 +264,170 @@ miniupnpd: process $pid does not stop; end it with: kill -9 $pid" restart
   kill -9 "$pid"
 }
 
-# test_shell runs all cases under shell $1, with the folder $2 to work in.
+# router_up makes the router: eth1 to a LAN client, which is process $client,
+# and eth0 to nobody; iptables is the legacy one.
+router_up() {
+  unshare --net sleep 600 &
+  client=$!
+  until_true client_ready || return 1
+  for tool in iptables ip6tables; do
+    for part in '' -save -restore; do
+      ln -sf xtables-legacy-multi "$root/usr/sbin/$tool$part" || return 1
+    done
+  done
+  ip link set lo up &&
+    ip link add eth0 type veth peer name wan netns "$client" &&
+    ip link add eth1 type veth peer name lan netns "$client" &&
+    ip address add 11.22.33.44/24 dev eth0 && ip address add 192.168.50.1/24 dev eth1 &&
+    ip link set eth0 up && ip link set eth1 up &&
+    lan ip address add 192.168.50.10/24 dev lan && lan ip link set lan up && lan ip link set wan up
+}
+
+client_ready() { [ "$(readlink "/proc/$client/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
+lan() { nsenter --target "$client" --net "$@"; }
+firewall() { chroot "$root" iptables -w "$@"; }
+
+# arno makes the firewall as AstLinux has it when miniupnpd starts at boot, with
+# the chains of Arno's plugin if $1 is plugin.
+arno() {
+  for table in nat filter; do
+    firewall -t $table -F && firewall -t $table -X || return 1
+  done
+  firewall -t nat -N POST_NAT_PREROUTING_CHAIN && firewall -t nat -A PREROUTING -j POST_NAT_PREROUTING_CHAIN &&
+    firewall -N POST_FORWARD_CHAIN && firewall -A FORWARD -j POST_FORWARD_CHAIN || return 1
+  [ "$1" = plugin ] || return 0
+  firewall -t nat -N MINIUPNPD && firewall -t nat -A POST_NAT_PREROUTING_CHAIN -i eth0 -j MINIUPNPD &&
+    firewall -N MINIUPNPD && firewall -A POST_FORWARD_CHAIN -i eth0 ! -o eth0 -j MINIUPNPD
+}
+
+# ours prints what is in the firewall for miniupnpd: rules, jumps and chains.
+ours() { chroot "$root" iptables-save | sed -n 's/ \[.*//; /MINIUPNPD/p'; }
+
+# is_open succeeds while the rules of one mapping are in the firewall.
+is_open() { [ "$(ours | grep -c '^-A MINIUPNPD ')" = 2 ]; }
+
+# is_closed fails while anything is in the firewall that was not there before
+# miniupnpd.
+is_closed() { [ "$(ours)" = "$before" ]; }
+
+# verb runs the script with the verb $2, says nothing of what it prints, and
+# compares its exit code with $1.
+verb() {
+  # shellcheck disable=SC2086 # "busybox ash" is two words
+  chroot "$root" $shell /etc/init.d/miniupnpd "$2" >"$root/tmp/said" 2>&1
+  code=$?
+  [ "$code" = "$1" ] || complain "$2: exit $code, want $1: $(cat "$root/tmp/said")"
+}
+
+# opened starts the case called $1 with the daemon started and a port mapped.
+opened() {
+  fresh "$1, chains: $chains" <<END
+$enabled
+END
+  arno "$chains" || complain 'no firewall'
+  before=$(ours)
+  verb 0 start
+  holds 'the client gets a port' lan natpmpc -g 192.168.50.1 -a 4000 4000 tcp 3600 >/dev/null
+  holds 'its rules are in the firewall' is_open
+}
+
+# crash kills the daemon.
+crash() {
+  pid=$(pidfile)
+  kill -9 "$pid"
+  until_true [ ! -e "/proc/$pid/exe" ]
+}
+
+# settings replaces rc.conf by standard input.
+settings() { cat >"$root/tmp/etc/rc.conf"; }
+
+# closes runs the script with the verb $2, and demands the exit code $1 and that
+# nothing is left in the firewall.
+closes() {
+  verb "$@"
+  holds "$2 closes the ports" is_closed
+  holds "after $2 no pid file is left" [ ! -e "$root/run/miniupnpd.pid" ]
+  verb 0 stop
+}
+
+test_rules_after_stop() {
+  opened stop
+  closes 0 stop
+  opened 'stop while the firewall is busy'
+  flock "$root/run/xtables.lock" sleep 5 &
+  holder=$!
+  until_true busy
+  closes 0 stop
+  wait "$holder"
+}
+
+busy() { ! flock --nonblock "$root/run/xtables.lock" true; }
+
+test_rules_when_switched_off() {
+  for verb in restart start init; do
+    opened "switched off, then $verb"
+    settings </dev/null
+    closes 0 "$verb"
+    opened "killed and switched off, then $verb"
+    crash
+    settings </dev/null
+    closes 0 "$verb"
+  done
+}
+
+test_rules_when_it_cannot_start() {
+  opened 'restart with settings that cannot be used'
+  echo EXTIF= >>"$root/tmp/etc/rc.conf"
+  closes 1 restart
+  opened 'killed, then start with settings that cannot be used'
+  crash
+  echo EXTIF= >>"$root/tmp/etc/rc.conf"
+  closes 1 start
+}
+
+test_rules_after_crash() {
+  opened 'killed, then stop'
+  crash
+  holds 'its rules are still there' is_open
+  closes 0 stop
+  for verb in restart start init; do
+    opened "killed, then $verb"
+    crash
+    verb 0 "$verb"
+    holds 'its rules are still there' is_open
+    closes 0 stop
+  done
+}
+
+# The web page stops, waits a second, and starts.
+test_rules_after_restart() {
+  opened 'restart'
+  verb 0 restart
+  holds 'the port is open' is_open
+  closes 0 stop
+  opened 'stop and init'
+  verb 0 stop
+  verb 0 init
+  until_true is_open
+  holds 'the port is open again' is_open
+  closes 0 stop
+}
+
+# test_rules runs the cases with the daemon itself, file $1.
+test_rules() {
+  install -m 755 "$1" "$root/usr/sbin/miniupnpd"
+  router_up || complain 'no router'
+  for chains in plugin none; do
+    test_rules_after_stop
+    test_rules_when_switched_off
+    test_rules_when_it_cannot_start
+    test_rules_after_crash
+    test_rules_after_restart
+  done
+}
+
+# test_shell runs all cases under shell $1, with the folder $2 to work in and
+# the daemon $3. It has a network of its own.
 test_shell() {
   shell=$1 wrong=0
   mkdir "$2" && stand_in >"$2.daemon" && scratch_root "$2" "$2.daemon" || exit 1
@@ -279,14 +443,16 @@ test_shell() {
   test_slow_stop
   test_whole_seconds
   test_deaf
+  test_rules "$3"
   [ "$wrong" = 0 ]
 }
 
-# test_shells runs them under all shells side by side, in the folder $1.
+# test_shells runs them under all shells side by side, in the folder $1, which
+# has the daemon.
 test_shells() {
   jobs=
   for shell in 'busybox ash' dash 'bash --posix'; do
-    test_shell "$shell" "$1/${shell%% *}" &
+    unshare --net "$0" shell "$shell" "$1/${shell%% *}" "$1/miniupnpd" &
     jobs="$jobs $!"
   done
   result=0
@@ -300,11 +466,16 @@ case $1 in
 inside)
   test_shells "$2"
   ;;
+shell)
+  test_shell "$2" "$3" "$4"
+  ;;
 *)
   need_root
-  need busybox:busybox dash:dash bash:bash
+  need_go
+  need busybox:busybox dash:dash bash:bash ip:iproute2 iptables:iptables natpmpc:natpmpc flock:util-linux
   box=$(mktemp -d) || exit 1
   trap 'rm -rf "$box"' EXIT
+  (cd "$repo" && CGO_ENABLED=0 go build -o "$box/miniupnpd" ./cmd/miniupnpd) || die 'cannot build the daemon'
   # The processes of the tests live in a namespace of their own and end with it.
   unshare --mount --pid --fork --kill-child --mount-proc "$0" inside "$box"
   ;;
