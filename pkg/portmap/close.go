@@ -1,9 +1,6 @@
 package portmap
 
-import (
-	"net/netip"
-	"slices"
-)
+import "slices"
 
 // close gives up the requester's claims.
 func (d *desk) close(req *Request) Answer {
@@ -14,7 +11,7 @@ func (d *desk) close(req *Request) Answer {
 		return Answer{Refusal: NotAuthorized}
 	}
 	var a Answer
-	for _, m := range d.leadingTo(req.Protocol, req.Internal) {
+	for _, m := range d.leadingTo(req) {
 		if c, ok := m.Claim(req.Origin); !ok || !req.proves(m, c) {
 			a.Refusal, a.Mapping = NotAuthorized, m
 			continue
@@ -32,14 +29,15 @@ func (d *desk) close(req *Request) Answer {
 // PEER holds stays until it ends (RFC 6887, section 15).
 func (req *Request) gives(c Claim) bool { return c.Origin == req.Origin && !c.Outbound() }
 
-// leadingTo returns the mappings of one target, or of a whole host for port 0,
-// the administrator's included.
-func (d *desk) leadingTo(p Protocol, to netip.AddrPort) []*Mapping {
+// leadingTo returns the mappings of the request's target, or of a whole host
+// for port 0, the administrator's included.
+func (d *desk) leadingTo(req *Request) []*Mapping {
+	p, to := req.Protocol, req.Internal
 	if to.Port() != 0 {
 		if list := d.book.byTarget[target{p, to}]; len(list) > 0 {
 			return slices.Clone(list)
 		}
-		if m := d.around.forwardTo(p, to); m != nil {
+		if m := d.static(req); m != nil {
 			return []*Mapping{m}
 		}
 		return nil
@@ -52,7 +50,7 @@ func (d *desk) leadingTo(p Protocol, to netip.AddrPort) []*Mapping {
 	}
 	for _, f := range d.around.Forwards {
 		if f.Protocol == p && f.Target.Addr() == to.Addr() {
-			list = append(list, &Mapping{Key: Key{Protocol: p, External: f.External.First}, Internal: f.Target})
+			list = append(list, &Mapping{Key: Key{Protocol: p}, Internal: f.Target})
 		}
 	}
 	return list

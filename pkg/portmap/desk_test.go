@@ -249,6 +249,49 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, peer, TCP, 18080, 18080), ok(18081)},
 			{ask(UPnP, host, TCP, 18080, 18080), no(PortInUse)},
 		}},
+		{name: "a forward by many ports is no answer", set: func(d *desk) {
+			d.around.Forwards = []Forward{{Protocol: UDP, External: PortRange{18080, 18090}, Target: netip.AddrPortFrom(host, 8080)}}
+		}, steps: []step{
+			{ask(NATPMP, host, UDP, 8080, 18080), ok(18091)},
+			{ask(NATPMP, host, UDP, 8080, 0, closing), closed(1)},
+			{ask(PCP, host, UDP, 8080, 9999), ok(9999)},
+		}},
+		{name: "a forward of every port is an answer by none that the rules forbid", set: func(d *desk) {
+			d.around.Forwards = []Forward{{Protocol: UDP, External: PortRange{1, 65535}, Target: netip.AddrPortFrom(host, 5060)}}
+		}, steps: []step{
+			{ask(PCP, host, UDP, 5060, 5060), no(NoPorts)},
+			{ask(PCP, host, UDP, 5060, 0, closing), closed(0)},
+		}},
+		{name: "a forward by a port that the rules forbid is no answer", set: func(d *desk) {
+			d.around.Forwards = []Forward{
+				{Protocol: TCP, External: PortRange{80, 80}, Target: netip.AddrPortFrom(host, 8080)},
+				{Protocol: TCP, External: PortRange{1000, 1100}, Target: netip.AddrPortFrom(host, 0)},
+			}
+		}, steps: []step{
+			{ask(NATPMP, host, TCP, 8080, 8080), ok(8080)},
+			{ask(NATPMP, host, TCP, 1000, 2000), no(NotAuthorized)},
+			{ask(NATPMP, host, TCP, 1050, 2000), ok(1050)},
+			{ask(NATPMP, host, TCP, 1050, 0, closing), no(NotAuthorized)},
+		}},
+		{name: "of two forwards the one that the rules permit answers", set: func(d *desk) {
+			d.around.Forwards = []Forward{
+				{Protocol: TCP, External: PortRange{80, 80}, Target: netip.AddrPortFrom(host, 8080)},
+				{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)},
+			}
+		}, steps: []step{
+			{ask(NATPMP, host, TCP, 8080, 8080), ok(18080)},
+		}},
+		{name: "a forward by a vetoed port is no answer", set: func(d *desk) {
+			d.around.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
+			d.veto(Veto{External: PortRange{18080, 18080}, Until: d.now.Add(time.Hour)})
+		}, steps: []step{
+			{ask(NATPMP, host, TCP, 8080, 8080), ok(8080)},
+		}},
+		{name: "a forward to no one place is no answer", set: func(d *desk) {
+			d.around.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}}}
+		}, steps: []step{
+			{ask(NATPMP, host, TCP, 18080, 18080), ok(18081)},
+		}},
 		{name: "a port that PCP gave up rests for others", steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 0, closing), closed(1)},

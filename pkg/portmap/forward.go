@@ -8,6 +8,6 @@ type Forward struct {
 	Protocol Protocol
 	External PortRange
 	// Target is where it leads. Port 0 keeps the external port; the zero
-	// AddrPort is the router itself.
+	// AddrPort is the router itself, or no one place.
 	Target netip.AddrPort
 }

@@ -72,10 +72,18 @@ func (d *desk) existing(req *Request) (*Mapping, Refusal) {
 		}
 		return m, d.joins(m, req)
 	}
-	if m := d.around.forwardTo(req.Protocol, req.Internal); m != nil && req.Origin != UPnP {
+	if m := d.static(req); m != nil && req.Origin != UPnP {
 		return m, d.joins(m, req)
 	}
 	return nil, Granted
+}
+
+// static returns the administrator's forward that leads to the request's
+// target, if the request may have its external port.
+func (d *desk) static(req *Request) *Mapping {
+	return d.around.forwardTo(req.Protocol, req.Internal, func(external uint16) bool {
+		return d.policy.Permits(external, req.Internal, req.Description) && d.vetoed(req.Protocol, external, req.Internal.Addr()) == nil
+	})
 }
 
 // joins reports whether the request may hold on to m, which leads where it asks.

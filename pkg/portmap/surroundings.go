@@ -62,24 +62,24 @@ func (s *Surroundings) forward(p Protocol, external uint16) (Forward, bool) {
 	return Forward{}, false
 }
 
-// forwardTo returns the administrator's forward that leads to to, as a mapping
-// nobody claims.
-func (s *Surroundings) forwardTo(p Protocol, to netip.AddrPort) *Mapping {
+// forwardTo returns the administrator's forward that leads to to by a port that
+// the rules permit, as a mapping nobody claims.
+func (s *Surroundings) forwardTo(p Protocol, to netip.AddrPort, permits func(external uint16) bool) *Mapping {
 	for _, f := range s.Forwards {
-		if external, ok := f.reaches(to); ok && f.Protocol == p {
+		if external, ok := f.reaches(to); ok && f.Protocol == p && permits(external) {
 			return &Mapping{Key: Key{Protocol: p, External: external}, Internal: to}
 		}
 	}
 	return nil
 }
 
-// reaches returns the external port by which f leads to to.
+// reaches returns the external port by which f leads to to, if it is one.
 func (f Forward) reaches(to netip.AddrPort) (uint16, bool) {
-	switch {
-	case f.Target.Addr() != to.Addr():
-		return 0, false
-	case f.Target.Port() == 0:
+	switch f.Target {
+	case netip.AddrPortFrom(to.Addr(), 0):
 		return to.Port(), f.External.Contains(to.Port())
+	case to:
+		return f.External.First, f.External.First == f.External.Last
 	}
-	return f.External.First, f.Target.Port() == to.Port()
+	return 0, false
 }
