@@ -134,10 +134,11 @@ func (d *Daemon) setUpChains() {
 
 // learnForwards reads which ports the administrator's firewall forwards.
 func (d *Daemon) learnForwards() {
-	forwards, err := d.firewall.StaticForwards()
+	found, err := d.firewall.StaticForwards(d.arrivals())
 	if err != nil {
 		d.log.Warn("the firewall's own port forwards are not known", "err", err)
 	}
+	forwards := found.Certain
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if slices.Equal(forwards, d.forwards) {

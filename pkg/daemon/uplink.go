@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"igdd/pkg/config"
+	"igdd/pkg/netfilter"
 	"igdd/pkg/netif"
 	"igdd/pkg/portmap"
 	"igdd/pkg/upnpd"
@@ -102,6 +103,27 @@ func (d *Daemon) address() netip.Addr {
 	links, _ := d.watch.Now()
 	_, own := external(d.config.WAN, links)
 	return own
+}
+
+// arrivals returns where connections from outside come in: by the link whose
+// address clients are told, and to that and the other addresses of uplinks.
+func (d *Daemon) arrivals() netfilter.Uplink {
+	links, _ := d.watch.Now()
+	link, own := external(d.config.WAN, links)
+	u := netfilter.Uplink{Device: link.Name}
+	if own.IsValid() {
+		u.Addrs = []netip.Addr{own}
+	}
+	for _, pattern := range d.config.WAN {
+		for _, link := range matching(pattern, links) {
+			for _, a := range link.Addrs {
+				if a.Addr().Is4() && !slices.Contains(u.Addrs, a.Addr()) {
+					u.Addrs = append(u.Addrs, a.Addr())
+				}
+			}
+		}
+	}
+	return u
 }
 
 // link returns the external interface, as far as there is one.

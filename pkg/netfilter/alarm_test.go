@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"igdd/pkg/netfilter"
 	"igdd/pkg/portmap"
 )
 
@@ -26,7 +27,7 @@ func TestOurOwnWorkIsNoAlarm(t *testing.T) {
 			{"sync again", func() error { return f.Sync(hundred()) }, false},
 			{"setup", f.Setup, false},
 			{"healthy", func() error { _, err := f.Healthy(); return err }, false},
-			{"forwards", func() error { _, err := f.StaticForwards(); return err }, false},
+			{"forwards", func() error { _, err := f.StaticForwards(netfilter.Uplink{}); return err }, false},
 			{"counters", func() error { _, err := f.Counters(); return err }, false},
 			{"failure", func() error {
 				if f.Apply(closing(one)) == nil {

@@ -43,7 +43,7 @@ func (f *Firewall) Counters() (map[portmap.Key]Count, error) {
 		key := portmap.Key{Protocol: r.protocol(), External: r.port()}
 		counts[key] = counts[key].plus(r.Count)
 		if _, known := inside[key]; !known {
-			inside[key] = endpoint{key.Protocol, destination(r.words)}
+			inside[key] = endpoint{key.Protocol, r.target()}
 			leading[inside[key]]++
 		}
 	}
@@ -112,8 +112,11 @@ func count(text string) uint64 {
 
 // protocol returns what the rule is for.
 func (r counted) protocol() portmap.Protocol {
-	if list := protocols(r.words); len(list) == 1 {
-		return list[0]
+	switch name, _ := option(r.words, "-p"); name {
+	case "tcp":
+		return portmap.TCP
+	case "udp":
+		return portmap.UDP
 	}
 	return 0
 }
@@ -121,7 +124,18 @@ func (r counted) protocol() portmap.Protocol {
 // port returns the destination port that the rule is for.
 func (r counted) port() uint16 {
 	text, _ := option(r.words, "--dport")
-	return port(text)
+	number, _ := portRange(text, ":")
+	return number.First
+}
+
+// target returns where a rule of a mapping leads.
+func (r counted) target() netip.AddrPort {
+	text, _ := option(r.words, "--to-destination")
+	to, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return to
 }
 
 // sum adds up the rules that lead to the same port.

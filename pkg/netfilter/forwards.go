@@ -2,116 +2,129 @@ package netfilter
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"igdd/pkg/portmap"
 )
 
-// allPorts is what a rule without ports takes.
-var allPorts = portmap.PortRange{First: 1, Last: 65535}
+// Uplink is where the connections come in that forwards are about.
+type Uplink struct {
+	Device string // the interface whose address clients are told; "": not known
+	// Addrs are IPv4 addresses of uplinks: first the one that packets to what
+	// clients are told come in with.
+	Addrs []netip.Addr
+}
 
-// StaticForwards returns the port forwards that the administrator's firewall
-// makes in table nat, in PREROUTING and the chains that it leads to, but ours.
-func (f *Firewall) StaticForwards() ([]portmap.Forward, error) {
+// Forwards are the port forwards that the administrator's firewall makes.
+type Forwards struct {
+	// Certain are made for every new connection from the Internet.
+	Certain []portmap.Forward
+	// Perhaps are made under conditions that nothing is known of here, such as
+	// a source address, a mark or a set.
+	Perhaps []Conditional
+}
+
+// Conditional is a rule that forwards some connections.
+type Conditional struct {
+	Protocol portmap.Protocol
+	External portmap.PortRange
+	Rule     string // "PREROUTING -s 192.0.2.7/32 -p udp -j DNAT …"
+}
+
+// StaticForwards returns which ports of an uplink the administrator's rules in
+// table nat forward before ours do, or behind ours if they name ports. The
+// error is ErrStopped when the firewall has to be started first.
+func (f *Firewall) StaticForwards(u Uplink) (Forwards, error) {
 	f.begin()
 	defer f.end()
 	tables, err := f.ipv4.look()
 	if err != nil {
-		return nil, fmt.Errorf("netfilter: %w", err)
+		return Forwards{}, fmt.Errorf("netfilter: %w", err)
 	}
-	var forwards []portmap.Forward
-	visited := map[string]bool{f.nat.name: true}
-	for waiting := []string{f.nat.builtIn().chain}; len(waiting) > 0; waiting = waiting[1:] {
-		name := waiting[0]
-		if visited[name] {
-			continue
-		}
-		visited[name] = true
-		for _, text := range tables[f.nat.table][name] {
-			rule := words(text)
-			if !slices.ContainsFunc(f.nat.wan, func(device string) bool { return admits(rule, f.nat.side, device) }) {
+	l := tables[f.nat.table]
+	if f.nat.stopped(l) {
+		return Forwards{}, fmt.Errorf("netfilter: %w", ErrStopped)
+	}
+	return f.nat.forwards(l, u), nil
+}
+
+// forwards looks for forwards in a listing of c's table.
+func (c *chain) forwards(l listing, u Uplink) Forwards {
+	l = c.hooked(l)
+	addrs := u.Addrs
+	if len(addrs) == 0 {
+		addrs = make([]netip.Addr, 1)
+	}
+	devices := c.devices(l)
+	told := devices
+	if u.Device != "" {
+		told = []string{u.Device}
+	}
+	var found Forwards
+	var reserved portSet
+	for _, device := range told {
+		s := c.survey(l, packet{in: device, to: addrs[0]})
+		certain, perhaps := s.forwards()
+		found.Certain, found.Perhaps = append(found.Certain, certain...), append(found.Perhaps, perhaps...)
+		sure, _ := s.sure()
+		reserved = reserved.or(sure)
+	}
+	for _, device := range devices {
+		for i, to := range addrs {
+			if i == 0 && slices.Contains(told, device) {
 				continue
 			}
-			switch to := target(rule); to {
-			case "DNAT", "REDIRECT":
-				forwards = append(forwards, parseForward(rule)...)
-			default: // what is no chain has no rules
-				waiting = append(waiting, to)
+			shadowed := c.survey(l, packet{in: device, to: to}).shadowed().minus(reserved)
+			found.Certain = appendForwards(found.Certain, shadowed, netip.AddrPort{})
+			reserved = reserved.or(shadowed)
+		}
+	}
+	found.Certain, found.Perhaps = distinct(found.Certain), distinct(found.Perhaps)
+	return found
+}
+
+// hooked returns a copy of the listing in which the jumps stand that are
+// missing in it, and the chain itself is empty: what mappings do is known.
+func (c *chain) hooked(l listing) listing {
+	missing := c.mend(l)
+	l = maps.Clone(l)
+	if l == nil {
+		l = make(listing)
+	}
+	for _, e := range missing {
+		switch e.op {
+		case opInsert:
+			l[e.chain] = slices.Insert(slices.Clone(l[e.chain]), 0, e.rule)
+		case opAppend:
+			l[e.chain] = append(slices.Clip(l[e.chain]), e.rule)
+		}
+	}
+	l[c.name] = []string{}
+	return l
+}
+
+// devices returns the interfaces that packets come in by: each pattern, which
+// stands for those that no rule names, and what rules name of it.
+func (c *chain) devices(l listing) []string {
+	var list []string
+	for _, pattern := range c.wan {
+		list = append(list, pattern)
+		for _, rules := range l {
+			for _, text := range rules {
+				if device, _ := option(words(text), c.side); device != "" && covers(pattern, device) {
+					list = append(list, device)
+				}
 			}
 		}
 	}
-	return forwards, nil
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
-// parseForward returns what a rule with target DNAT or REDIRECT forwards. What
-// it does not understand of the rule it takes for as wide as can be.
-func parseForward(rule []string) []portmap.Forward {
-	var forwards []portmap.Forward
-	for _, protocol := range protocols(rule) {
-		for _, external := range ports(rule) {
-			forwards = append(forwards, portmap.Forward{Protocol: protocol, External: external, Target: destination(rule)})
-		}
-	}
-	return forwards
-}
-
-// protocols returns those of ours that the rule is for.
-func protocols(rule []string) []portmap.Protocol {
-	switch name, negated := option(rule, "-p"); {
-	case negated, name == "", name == "all":
-		return []portmap.Protocol{portmap.TCP, portmap.UDP}
-	case name == "tcp":
-		return []portmap.Protocol{portmap.TCP}
-	case name == "udp":
-		return []portmap.Protocol{portmap.UDP}
-	}
-	return nil
-}
-
-// ports returns the external ports of "--dport 80", "--dport 80:90" and
-// "--dports 80,443,1000:2000".
-func ports(rule []string) []portmap.PortRange {
-	list, negated := option(rule, "--dport", "--dports", "--ports")
-	if list == "" || negated {
-		return []portmap.PortRange{allPorts}
-	}
-	var ranges []portmap.PortRange
-	for text := range strings.SplitSeq(list, ",") {
-		first, last, isRange := strings.Cut(text, ":")
-		if !isRange {
-			last = first
-		}
-		r := portmap.PortRange{First: port(first), Last: port(last)}
-		if r.First == 0 || r.Last < r.First {
-			r = allPorts
-		}
-		ranges = append(ranges, r)
-	}
-	return ranges
-}
-
-// destination returns where a rule leads: "--to-destination 10.0.0.1:80". A
-// range of ports keeps the external port, of several addresses the first
-// counts. Without any it is the router.
-func destination(rule []string) netip.AddrPort {
-	to, _ := option(rule, "--to-destination")
-	address, number, _ := strings.Cut(to, ":")
-	address, _, _ = strings.Cut(address, "-")
-	a, err := netip.ParseAddr(address)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(a, port(number))
-}
-
-// port reads a port number; 0 if it is none.
-func port(text string) uint16 {
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
-		return 0
-	}
-	return uint16(n)
+// distinct returns the list without repetitions.
+func distinct[T comparable](list []T) []T {
+	seen := make(map[T]bool, len(list))
+	return slices.DeleteFunc(list, func(v T) bool { known := seen[v]; seen[v] = true; return known })
 }

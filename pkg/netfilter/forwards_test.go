@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"igdd/pkg/netfilter"
 	"igdd/pkg/portmap"
 )
 
@@ -15,6 +16,7 @@ func TestStaticForwards(t *testing.T) {
 		return portmap.Forward{Protocol: p, External: portmap.PortRange{First: first, Last: last}, Target: target}
 	}
 	itself := netip.AddrPort{}
+	uplink := netfilter.Uplink{Device: "wan0", Addrs: []netip.Addr{netip.MustParseAddr("11.22.33.44")}}
 	tests := []struct {
 		rule []string // in table nat
 		want []portmap.Forward
@@ -24,14 +26,14 @@ func TestStaticForwards(t *testing.T) {
 		{strings.Fields("PREROUTING -p udp --dport 5000:5010 -j DNAT --to-destination 192.168.50.9"),
 			[]portmap.Forward{forward(portmap.UDP, 5000, 5010, to("192.168.50.9:0"))}},
 		{strings.Fields("PREROUTING -p udp --dport 5000:5010 -j DNAT --to-destination 192.168.50.9-192.168.50.12:6000-6010"),
-			[]portmap.Forward{forward(portmap.UDP, 5000, 5010, to("192.168.50.9:0"))}},
+			[]portmap.Forward{forward(portmap.UDP, 5000, 5010, itself)}}, // no one place
 		{strings.Fields("PREROUTING -i wan+ -p tcp -m multiport --dports 80,443,1000:1002 -j DNAT --to-destination 192.168.50.9"), []portmap.Forward{
 			forward(portmap.TCP, 80, 80, to("192.168.50.9:0")), forward(portmap.TCP, 443, 443, to("192.168.50.9:0")),
 			forward(portmap.TCP, 1000, 1002, to("192.168.50.9:0"))}},
 		{strings.Fields("PREROUTING -d 11.22.33.44 -p tcp --dport 25 -j REDIRECT --to-ports 2525"),
 			[]portmap.Forward{forward(portmap.TCP, 25, 25, itself)}},
-		{strings.Fields("PREROUTING -i wan0 -j DNAT --to-destination 192.168.50.9"), []portmap.Forward{
-			forward(portmap.TCP, 1, 65535, to("192.168.50.9:0")), forward(portmap.UDP, 1, 65535, to("192.168.50.9:0"))}},
+		{strings.Fields("PREROUTING -i wan0 -j DNAT --to-destination 192.168.50.9"), nil}, // what mappings leave
+		{strings.Fields("PREROUTING -d 11.22.33.55 -p tcp --dport 25 -j DNAT --to-destination 192.168.50.9"), nil},
 		{[]string{"PREROUTING", "-p", "tcp", "-m", "comment", "--comment", `a"-j b`, "--dport", "7", "-j", "DNAT", "--to-destination", "192.168.50.9:7"},
 			[]portmap.Forward{forward(portmap.TCP, 7, 7, to("192.168.50.9:7"))}},
 		{strings.Fields("NEXT -p tcp --dport 8 -j DNAT --to-destination 192.168.50.9:8"),
@@ -51,9 +53,9 @@ func TestStaticForwards(t *testing.T) {
 		for _, tt := range tests {
 			args := append([]string{"-t", "nat", "-A"}, tt.rule...)
 			r.run(t, "iptables", args...)
-			got, err := f.StaticForwards()
-			if err != nil || !slices.Equal(got, tt.want) {
-				t.Errorf("%q:\ngot  %v, %v\nwant %v", tt.rule, got, err, tt.want)
+			got, err := f.StaticForwards(uplink)
+			if err != nil || !slices.Equal(got.Certain, tt.want) {
+				t.Errorf("%q:\ngot  %v, %v\nwant %v", tt.rule, got.Certain, err, tt.want)
 			}
 			args[2] = "-D"
 			r.run(t, "iptables", args...)

@@ -93,6 +93,7 @@ func FuzzListing(f *testing.F) {
 	f.Add(savedLegacy)
 	f.Add(strings.ReplaceAll(savedIncompatible, "%s", "nat"))
 	f.Add("*nat\n-A X -p udp -m multiport --dports 1,2:3,9:4,70000 -j DNAT --to-destination 1.2.3.4-1.2.3.5:6-7\n")
+	f.Add("*nat\n:PREROUTING ACCEPT [0:0]\n:X - [0:0]\n-A PREROUTING ! -i lan+ -j X\n-A X ! -d 1.2.3.0/24 -g X\n-A X -p tcp -m tcp ! --dport 5:9 -j REDIRECT\n")
 	f.Add("*nat\n:\n-A\n-A \n-A X\n-A X \n:X - [0:0]\n*\nCOMMIT\n")
 	f.Add("*filter\n-A X -d 2001:db8::1/128 -p tcp -m tcp --dport 80 -c 1 18446744073709551616 -j ACCEPT\n")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -109,20 +110,25 @@ func FuzzListing(f *testing.F) {
 					checkRule(t, rule)
 				}
 			}
+			checkForwards(t, l)
 		}
 	})
 }
 
-func checkRule(t *testing.T, text string) {
-	rule := words(text)
-	for _, forward := range parseForward(rule) {
+// checkForwards looks for forwards in a table.
+func checkForwards(t *testing.T, l listing) {
+	for _, forward := range forwardsOf(l, Uplink{Device: "wan0"}, "wan0", "ppp+").Certain {
 		if forward.External.First == 0 || forward.External.Last < forward.External.First {
-			t.Errorf("%s forwards ports %v", text, forward.External)
+			t.Errorf("ports %v are forwarded", forward.External)
 		}
 		if forward.Protocol != portmap.TCP && forward.Protocol != portmap.UDP {
-			t.Errorf("%s forwards protocol %v", text, forward.Protocol)
+			t.Errorf("protocol %v is forwarded", forward.Protocol)
 		}
 	}
+}
+
+func checkRule(t *testing.T, text string) {
+	rule := words(text)
 	pattern, negated := option(rule, "-i")
 	if pattern != "" && pattern != "+" && admits(rule, "-i", "wan0") == negated && strings.TrimSuffix(pattern, "+") == "wan0" {
 		t.Errorf("%s does not admit wan0", text)

@@ -167,8 +167,8 @@ func (g guarded) Healthy() (ok bool, err error) {
 	return ok, err
 }
 
-func (g guarded) StaticForwards() (forwards []portmap.Forward, err error) {
-	err = g.router.Do(func() (err error) { forwards, err = g.Firewall.StaticForwards(); return err })
+func (g guarded) StaticForwards(u netfilter.Uplink) (forwards netfilter.Forwards, err error) {
+	err = g.router.Do(func() (err error) { forwards, err = g.Firewall.StaticForwards(u); return err })
 	return forwards, err
 }
 
