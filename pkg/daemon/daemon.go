@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +47,7 @@ type Daemon struct {
 	clock    *clock.Watcher
 	firewall *netfilter.Firewall
 	store    *leasefile.Store
+	forwards *forwards
 	table    *portmap.Table
 	guard    *guard
 
@@ -61,12 +61,11 @@ type Daemon struct {
 	stun   *stun.Follower
 	hosts  *hosts.Watcher
 
-	mu       sync.Mutex // guards what follows
-	policy   *portmap.Policy
-	forwards []portmap.Forward
-	outside  netip.Addr    // as the STUN server sees the router
-	since    time.Time     // when there came to be an external address
-	stirred  chan struct{} // forwards or outside are others than before
+	mu      sync.Mutex // guards what follows
+	policy  *portmap.Policy
+	outside netip.Addr    // as the STUN server sees the router
+	since   time.Time     // when there came to be an external address
+	stirred chan struct{} // forwards or outside are others than before
 }
 
 // New prepares the service: it reads the state of the links and makes sure
@@ -81,23 +80,26 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
+	d.forwards = &forwards{read: d.firewall.StaticForwards, uplink: d.arrivals, changed: d.stir, log: d.log}
 	d.setUpChains()
 	if err := d.prepareExtras(); err != nil {
 		return nil, err
 	}
 	links, _ := d.watch.Now()
+	around, known := d.surroundings(links)
 	d.table = portmap.NewTable(portmap.Options{
 		Policy:       &c.Policy,
-		Firewall:     d.firewall,
+		Firewall:     cautious{d.firewall, d.forwards},
 		Store:        d.store,
-		Surroundings: d.surroundings(links),
+		Surroundings: around,
 		Listening:    d.listening,
 		FlowPort:     flowPort,
 		Committed:    d.committed,
 		Decided:      d.decided,
 		Log:          d.log,
 	})
-	d.guard = &guard{firewall: d.firewall, table: d.table, learn: d.learnForwards, log: d.log}
+	d.forwards.delivered(known)
+	d.guard = &guard{firewall: d.firewall, table: d.table, learn: d.forwards.learn, touched: make(chan struct{}, 1), log: d.log}
 	return d, d.prepareServers()
 }
 
@@ -129,23 +131,7 @@ func (d *Daemon) setUpChains() {
 	if err := d.firewall.Setup(); err != nil {
 		d.log.Error("chains are not in place, mappings will fail until they are", "err", err)
 	}
-	d.learnForwards()
-}
-
-// learnForwards reads which ports the administrator's firewall forwards.
-func (d *Daemon) learnForwards() {
-	found, err := d.firewall.StaticForwards(d.arrivals())
-	if err != nil {
-		d.log.Warn("the firewall's own port forwards are not known", "err", err)
-	}
-	forwards := found.Certain
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if slices.Equal(forwards, d.forwards) {
-		return
-	}
-	d.forwards = forwards
-	d.stir()
+	d.forwards.learn(time.Now())
 }
 
 // stir makes followUplink look again.
@@ -266,10 +252,14 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 	d.noteUplink(announced)
 	for {
 		links, changed := d.watch.Now()
-		s := d.surroundings(links)
+		if d.forwards.follow() {
+			d.guard.wake()
+		}
+		s, known := d.surroundings(links)
 		if err := d.table.SetSurroundings(ctx, s); err != nil {
 			return nil // the context has ended
 		}
+		d.forwards.delivered(known)
 		if s.External != announced {
 			announced = s.External
 			d.noteUplink(announced)
@@ -321,6 +311,7 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 		return false
 	}
 	d.setUpChains()
+	d.guard.wake()
 	d.mu.Lock()
 	d.policy = &c.Policy
 	d.mu.Unlock()

@@ -2,12 +2,55 @@ package daemon_test
 
 import (
 	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"igdd/pkg/natpmp"
 	"igdd/pkg/netlab"
 )
+
+// tool returns the path of the rig's own link to a program of iptables.
+func (r *rig) tool(t testing.TB, name string) string {
+	t.Helper()
+	path, _ := strings.CutPrefix(r.env[len(r.env)-1], "PATH=")
+	dir, _, _ := strings.Cut(path, ":")
+	if !strings.HasPrefix(dir, filepath.Join(os.TempDir(), "Test")) {
+		t.Fatalf("%s is not the test's own", dir)
+	}
+	return filepath.Join(dir, name)
+}
+
+// breaks makes a program of iptables fail until the function that it returns
+// is called. A failing call leaves a line in the file.
+func (r *rig) breaks(t testing.TB, name string) (failures func() int, mend func()) {
+	t.Helper()
+	path, calls := r.tool(t, name), r.path(name+".calls")
+	was, err := os.Readlink(path)
+	must(t, err)
+	script := "#!/bin/sh\necho failed >> " + calls + "\nexit 1\n"
+	must(t, os.WriteFile(path+".new", []byte(script), 0o755))
+	must(t, os.Rename(path+".new", path))
+	failures = func() int {
+		text, _ := os.ReadFile(calls)
+		return strings.Count(string(text), "\n")
+	}
+	mend = func() {
+		must(t, os.Symlink(was, path+".new"))
+		must(t, os.Rename(path+".new", path))
+	}
+	return failures, mend
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // forwarded makes the firewall forward a port itself.
 func (r *rig) forwarded(t testing.TB, port int) {
@@ -25,6 +68,87 @@ func (r *rig) refusedPort(t testing.TB, port uint16) {
 	r.natpmpMap(t, r.Clients[0], client1, mapping(natpmp.MapTCP, port, 0, 0))
 }
 
+// TestForwardsOutlastAFailingLook has iptables-save fail when somebody touches
+// the firewall.
+func TestForwardsOutlastAFailingLook(t *testing.T) {
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{})
+		r.forwarded(t, 6000)
+		r.start(t)
+		failures, mend := r.breaks(t, "iptables-save")
+		await(t, "a failing look at the firewall", func() bool {
+			r.ipt(t, "-A", "INPUT", "-j", "ACCEPT")
+			return failures() >= 3
+		})
+		mend()
+		r.refusedPort(t, 6000)
+	})
+}
+
+// TestForwardsNotYetKnown starts the daemon while iptables-save fails.
+func TestForwardsNotYetKnown(t *testing.T) {
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{})
+		r.forwarded(t, 6000)
+		_, mend := r.breaks(t, "iptables-save")
+		r.start(t)
+		mend()
+		s := r.socket(t)
+		await(t, "a mapping", func() bool {
+			resp, ok := ask(s, mapping(natpmp.MapTCP, 6000, 6000, time.Hour))
+			if ok && resp.Result == natpmp.Success && resp.ExternalPort == 6000 {
+				t.Fatal("a client has the administrator's port")
+			}
+			return ok && resp.Result == natpmp.Success
+		})
+	})
+}
+
+// TestForwardsWhileTheFirewallRestarts flushes the firewall's forwards and
+// makes them again while a client asks for one of their ports.
+func TestForwardsWhileTheFirewallRestarts(t *testing.T) {
+	bothVariants(t, func(t *testing.T, variant string) {
+		t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "xtables.lock")) // nobody else's touch counts
+		r := newRig(t, variant, netlab.Layout{})
+		r.forwarded(t, 6000)
+		r.forwarded(t, 6001)
+		r.start(t)
+		s := r.socket(t)
+		demand := func(times int) {
+			for answered := 0; answered < times; {
+				resp, ok := ask(s, mapping(natpmp.MapTCP, 6000, 6000, time.Hour))
+				if !ok || resp.Result != natpmp.Success {
+					continue // asks again, as clients do
+				}
+				answered++
+				if resp.ExternalPort == 6000 {
+					t.Fatal("a client has the administrator's port")
+				}
+				ask(s, mapping(natpmp.MapTCP, 6000, 0, 0))
+			}
+		}
+		for range 3 {
+			r.atOnce(t, "nat", "-F PREROUTING")
+			demand(20)
+			r.atOnce(t, "filter", "-F INPUT") // a part that has nothing to do with it
+			demand(20)
+			r.forwarded(t, 6001)
+			demand(20)
+			r.forwarded(t, 6000)
+			demand(20)
+		}
+		// What is taken away for good is free in the end.
+		r.ipt(t, "-t", "nat", "-D", "PREROUTING", "-i", "wan0", "-p", "tcp", "--dport", "6000", "-j", "DNAT", "--to-destination", "192.168.50.99:60")
+		await(t, "the port to be free", func() bool {
+			out, _ := r.ctl(t, "explain", "192.168.50.10", "tcp", "6000", "6000")
+			return strings.Contains(out, "external port 6000")
+		})
+		if got := r.grant(t, mapping(natpmp.MapTCP, 6000, 6000, time.Hour)).ExternalPort; got != 6000 {
+			t.Errorf("external port %d", got)
+		}
+	})
+}
+
 // TestOneToOneNAT has an address of its own forwarded as a whole.
 func TestOneToOneNAT(t *testing.T) {
 	bothVariants(t, func(t *testing.T, variant string) {
@@ -35,6 +159,22 @@ func TestOneToOneNAT(t *testing.T) {
 	})
 }
 
+// TestForwardsFollowTheAddress has a forward for an address that the uplink
+// gets later.
+func TestForwardsFollowTheAddress(t *testing.T) {
+	r := newRig(t, "legacy", netlab.Layout{})
+	later := netip.MustParsePrefix("11.22.33.55/24")
+	r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-d", later.Addr().String(), "-p", "tcp", "--dport", "6000", "-j", "DNAT", "--to-destination", "192.168.50.99:60")
+	r.start(t)
+	if got := r.grant(t, mapping(natpmp.MapTCP, 6000, 6000, time.Hour)).ExternalPort; got != 6000 {
+		t.Fatalf("port %d instead of one that is free", got)
+	}
+	r.Router.IP(t, "address", "del", netlab.RouterWAN.String(), "dev", "wan0")
+	r.Router.Address(t, "wan0", later)
+	await(t, "the mapping to make way", func() bool { return !strings.Contains(r.chains(t), "--dport 6000 ") })
+	r.refusedPort(t, 6000)
+}
+
 // TestForwardOfAPattern has the uplink named by a pattern, and the forward by
 // the link.
 func TestForwardOfAPattern(t *testing.T) {
@@ -42,4 +182,19 @@ func TestForwardOfAPattern(t *testing.T) {
 	r.forwarded(t, 6000)
 	r.start(t, "ext_ifname=wan+")
 	r.refusedPort(t, 6000)
+}
+
+// TestConditionalForward has a forward that holds for some connections: its
+// ports are free, and the log names the rule.
+func TestConditionalForward(t *testing.T) {
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-s", "198.51.100.7", "-i", "wan0", "-p", "udp", "--dport", "5060", "-j", "DNAT", "--to-destination", "192.168.50.10:5060")
+	r.foreground(t)
+	for range 2 {
+		if got := r.grant(t, mapping(natpmp.MapUDP, 5060, 5060, time.Hour)).ExternalPort; got != 5060 {
+			t.Errorf("external port %d", got)
+		}
+		r.ipt(t, "-A", "INPUT", "-j", "ACCEPT")
+	}
+	await(t, "the rule in the log", func() bool { return strings.Contains(r.log(t), "PREROUTING -s 198.51.100.7/32 ") })
 }

@@ -41,12 +41,15 @@ var families = [...]portmap.Family{portmap.IPv4, portmap.IPv6}
 type guard struct {
 	firewall *netfilter.Firewall
 	table    *portmap.Table
-	learn    func() // reads the administrator's forwards
-	log      *slog.Logger
+	// learn reads the administrator's forwards and returns when to do so again.
+	learn   func(touched time.Time) time.Duration
+	touched chan struct{} // somebody touched the firewall, capacity 1
+	log     *slog.Logger
 
-	row   int           // repairs in a row
-	pause time.Duration // before the next one
-	seen  [2]error      // of each family, when last looked at
+	row     int           // repairs in a row
+	pause   time.Duration // before the next one
+	seen    [2]error      // of each family, when last looked at
+	noticed time.Time     // when it was last touched
 
 	mu      sync.Mutex // guards what the operator is shown
 	repairs int        // in all
@@ -55,15 +58,9 @@ type guard struct {
 
 // Run checks the firewall whenever somebody touched it.
 func (g *guard) Run(ctx context.Context) error {
-	touched := make(chan struct{}, 1)
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
-		err := g.firewall.Watch(ctx, func() {
-			select {
-			case touched <- struct{}{}:
-			default:
-			}
-		})
+		err := g.firewall.Watch(ctx, g.wake)
 		if err != nil {
 			g.log.Warn("changes of the firewall are noticed late", "check_every", slowCheck, "err", err)
 		}
@@ -76,7 +73,8 @@ func (g *guard) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-touched:
+			case <-g.touched:
+				g.noticed = time.Now()
 			case <-timer.C:
 			}
 			timer.Reset(g.check(ctx))
@@ -85,11 +83,20 @@ func (g *guard) Run(ctx context.Context) error {
 	return work.Wait()
 }
 
+// wake makes Run look at the firewall.
+func (g *guard) wake() {
+	select {
+	case g.touched <- struct{}{}:
+	default:
+	}
+}
+
 // check looks after the firewall and returns when to do so again.
 func (g *guard) check(ctx context.Context) time.Duration {
 	if rest := g.pause - time.Since(g.lastRepair()); g.pause > 0 && rest > 0 {
 		return rest
 	}
+	again := g.learn(g.noticed)
 	var broken []portmap.Family
 	for _, v := range families {
 		healthy, err := g.firewall.Healthy(v)
@@ -101,8 +108,7 @@ func (g *guard) check(ctx context.Context) time.Duration {
 	if len(broken) > 0 {
 		g.repair(ctx, broken)
 	}
-	g.learn()
-	return cmp.Or(g.pause, slowCheck)
+	return min(cmp.Or(g.pause, slowCheck), cmp.Or(again, slowCheck))
 }
 
 // note logs once what keeps a family from being looked after.

@@ -15,11 +15,14 @@ import (
 	"igdd/pkg/upnpd"
 )
 
-// surroundings tells the desk what the links look like.
-func (d *Daemon) surroundings(links map[string]netif.Link) portmap.Surroundings {
+// surroundings tells the desk what the links look like, and whether the
+// forwards in it are known.
+func (d *Daemon) surroundings(links map[string]netif.Link) (s portmap.Surroundings, known bool) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	s := portmap.Surroundings{External: announced(d.config, links, d.outside), Forwards: d.forwards, NoIPv6: !d.firewall.Pinholes()}
+	outside := d.outside
+	d.mu.Unlock()
+	s.External, s.NoIPv6 = announced(d.config, links, outside), !d.firewall.Pinholes()
+	s.Forwards, known = d.forwards.list()
 	for _, l := range d.config.LANs {
 		if link, ok := locate(l, links); ok {
 			s.LANs = append(s.LANs, routable(link.Addrs)...)
@@ -32,7 +35,7 @@ func (d *Daemon) surroundings(links map[string]netif.Link) portmap.Surroundings 
 			s.Own = append(s.Own, a.Addr())
 		}
 	}
-	return s
+	return s, known
 }
 
 // routable leaves out the link-local networks, which no rule can reach.

@@ -1,0 +1,165 @@
+package daemon
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"igdd/pkg/netfilter"
+	"igdd/pkg/portmap"
+)
+
+func forward(first, last uint16) portmap.Forward {
+	return portmap.Forward{Protocol: portmap.TCP, External: portmap.PortRange{First: first, Last: last}}
+}
+
+// look is one look at the firewall and what has to be believed after it.
+type look struct {
+	at, touched time.Duration // since the start
+	seen, want  []portmap.Forward
+	again       time.Duration
+}
+
+func TestForwardList(t *testing.T) {
+	a, b, c := forward(80, 80), forward(81, 81), forward(82, 90)
+	all := []portmap.Forward{a, b, c}
+	list := func(f ...portmap.Forward) []portmap.Forward { return f }
+	for name, looks := range map[string][]look{
+		"more is believed at once": {{0, 0, list(a), list(a), 0}, {1, 1, all, all, 0}},
+		"nothing, for good":        {{0, 0, nil, nil, 0}, {1, 1, nil, nil, 0}},
+		"less, and nobody touches it": {
+			{0, 0, all, all, 0},
+			{time.Second, time.Second, list(a), all, settled},
+			{time.Second + settled, time.Second, list(a), list(a), 0},
+		},
+		"everything is gone, and nobody touches it": {
+			{0, 0, all, all, 0},
+			{time.Second, time.Second, nil, all, settled},
+			{time.Second + settled, time.Second, nil, nil, 0},
+		},
+		"an early look changes nothing": {
+			{0, 0, all, all, 0},
+			{time.Second, time.Second, nil, all, settled},
+			{3 * time.Second, time.Second, nil, all, settled - 2*time.Second},
+			{time.Second + settled, time.Second, nil, nil, 0},
+		},
+		"one by one": {
+			{0, 0, all, all, 0},
+			{time.Second, time.Second, nil, all, settled},
+			{9 * time.Second, 9 * time.Second, list(b), list(b, a, c), settled},
+			{18 * time.Second, 18 * time.Second, list(b, a), list(b, a, c), settled},
+			{27 * time.Second, 27 * time.Second, all, all, 0},
+			{60 * time.Second, 27 * time.Second, all, all, 0},
+		},
+		"touched meanwhile": {
+			{0, 0, all, all, 0},
+			{time.Second, time.Second, list(a), all, settled},
+			{10 * time.Second, 10 * time.Second, list(a), all, settled},
+			{20 * time.Second, 10 * time.Second, list(a), list(a), 0},
+		},
+		"touched for ever": {
+			{0, 0, all, all, 0},
+			{time.Second, time.Second, list(a), all, settled},
+			{constant, constant, list(a), all, settled},
+			{constant + time.Second, constant + time.Second, list(a), list(a), 0},
+		},
+		"a notice that was missed": {
+			{0, 0, all, all, 0},
+			{time.Hour, time.Second, nil, all, settled},
+			{time.Hour + settled, time.Second, nil, nil, 0},
+		},
+		"another range with the same ports": {
+			{0, 0, list(a, b, c), all, 0},
+			{1, 1, list(forward(80, 85), forward(86, 90)), list(forward(80, 85), forward(86, 90)), 0},
+		},
+		"a shorter range": {
+			{0, 0, list(c), list(c), 0},
+			{1, 1, list(forward(82, 89)), list(forward(82, 89), c), settled},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l forwardList
+			start := time.Now()
+			for _, look := range looks {
+				again := l.take(look.seen, start.Add(look.at), start.Add(look.touched))
+				sorted := slices.Clone(l.list)
+				if !slices.Equal(sorted, look.want) || again != look.again {
+					t.Errorf("after %v: %v, again after %v; want %v, %v", look.at, l.list, again, look.want, look.again)
+				}
+			}
+		})
+	}
+}
+
+// fakeNAT is table nat as forwards read it.
+type fakeNAT struct {
+	found   netfilter.Forwards
+	err     error
+	uplink  netfilter.Uplink
+	changes int
+}
+
+func (n *fakeNAT) forwards(t *testing.T) *forwards {
+	return &forwards{
+		read:    func(netfilter.Uplink) (netfilter.Forwards, error) { return n.found, n.err },
+		uplink:  func() netfilter.Uplink { return n.uplink },
+		changed: func() { n.changes++ },
+		log:     slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+}
+
+func TestForwardsOutlastErrors(t *testing.T) {
+	n := &fakeNAT{err: errors.New("iptables-save: exit status 1")}
+	f := n.forwards(t)
+	want := func(when string, again, got time.Duration, list ...portmap.Forward) {
+		t.Helper()
+		if believed, _ := f.list(); again != got || !slices.Equal(believed, list) {
+			t.Errorf("%s: %v, again after %v; want %v, %v", when, believed, got, list, again)
+		}
+	}
+	want("never read", retry, f.learn(time.Now()))
+	if err := f.check(); !errors.Is(err, errUnknown) {
+		t.Errorf("ports may be given away before forwards are known: %v", err)
+	}
+	n.found.Certain, n.err = []portmap.Forward{forward(80, 80)}, nil
+	for range 2 {
+		if err := f.check(); !errors.Is(err, errUnknown) {
+			t.Errorf("ports may be given away before the table knows the forwards: %v", err)
+		}
+	}
+	_, known := f.list()
+	f.delivered(known)
+	if err := f.check(); err != nil || n.changes != 1 {
+		t.Errorf("after a look: %v, %d changes", err, n.changes)
+	}
+	want("read", 0, f.learn(time.Now()), forward(80, 80))
+	for _, err := range []error{errors.New("iptables-save: exit status 1"), netfilter.ErrStopped} {
+		n.found.Certain, n.err = nil, err
+		f.learn(time.Now())
+		if list, _ := f.list(); !slices.Equal(list, []portmap.Forward{forward(80, 80)}) || f.check() != nil {
+			t.Errorf("after %v: %v", err, list)
+		}
+	}
+	if n.changes != 1 {
+		t.Errorf("%d changes", n.changes)
+	}
+}
+
+func TestForwardsFollowTheUplink(t *testing.T) {
+	n := new(fakeNAT)
+	f := n.forwards(t)
+	f.learn(time.Now())
+	for _, u := range []netfilter.Uplink{
+		{Device: "ppp0"},
+		{Device: "ppp0", Addrs: []netip.Addr{netip.MustParseAddr("11.22.33.44")}},
+		{Device: "ppp0", Addrs: []netip.Addr{netip.MustParseAddr("11.22.33.45")}},
+	} {
+		n.uplink = u
+		if !f.follow() || f.follow() {
+			t.Errorf("%v is not followed once", u)
+		}
+	}
+}

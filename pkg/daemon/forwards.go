@@ -1,0 +1,193 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"igdd/pkg/netfilter"
+	"igdd/pkg/portmap"
+)
+
+// When ports that the firewall forwards no more count as free. A firewall that
+// restarts takes all forwards away and puts them back one by one, with pauses:
+// AstLinux's is at it for up to 15 seconds.
+const (
+	settled  = 10 * time.Second // nobody has touched it for so long
+	constant = time.Minute      // or, where somebody always does, nothing has come back
+	// retry is when forwards are read again that could not be.
+	retry = 10 * time.Second
+)
+
+// forwardList is what is believed of the administrator's forwards.
+type forwardList struct {
+	list  []portmap.Forward // those of the last look, and those that may come back
+	fewer []portmap.Forward // those of the last look, while others may come back
+	since time.Time         // when fewer was first seen; zero: nothing is missing
+}
+
+// take adds what a look at the firewall shows, which was last touched then. It
+// returns when another look has to follow; 0: none has to.
+func (l *forwardList) take(seen []portmap.Forward, now, touched time.Time) (again time.Duration) {
+	missing := slices.DeleteFunc(slices.Clone(l.list), func(f portmap.Forward) bool { return among(seen, f) })
+	if len(missing) == 0 {
+		*l = forwardList{list: seen}
+		return 0
+	}
+	if l.since.IsZero() || !slices.Equal(seen, l.fewer) {
+		l.fewer, l.since = seen, now
+	}
+	calm, same := now.Sub(touched), now.Sub(l.since)
+	if min(calm, same) >= settled || same >= constant {
+		*l = forwardList{list: seen}
+		return 0
+	}
+	l.list = slices.Concat(seen, missing)
+	return settled - min(calm, same)
+}
+
+// among reports whether all ports of f are in the list.
+func among(list []portmap.Forward, f portmap.Forward) bool {
+	if slices.Contains(list, f) {
+		return true
+	}
+	var ports portmap.PortSet
+	for _, o := range list {
+		if o.Protocol == f.Protocol {
+			ports.AddRange(o.External)
+		}
+	}
+	for port := int(f.External.First); port <= int(f.External.Last); port++ {
+		if !ports.Has(uint16(port)) {
+			return false
+		}
+	}
+	return true
+}
+
+// forwards reads which ports the administrator's firewall forwards.
+type forwards struct {
+	read    func(netfilter.Uplink) (netfilter.Forwards, error)
+	uplink  func() netfilter.Uplink
+	changed func() // told of another list
+	log     *slog.Logger
+
+	mu       sync.Mutex // held from a look until it is believed
+	believed forwardList
+	from     netfilter.Uplink // of the last look
+	known    bool             // there has been a look
+	heard    bool             // the table knows of one
+	failing  bool             // the last one failed
+	told     map[string]bool  // rules that the log has named
+}
+
+// mostTold bounds the memory of the rules that the log has named.
+const mostTold = 500
+
+// learn reads the forwards after the firewall was last touched, and returns
+// when to read them again; 0: when it is touched. What cannot be read stays
+// believed.
+func (f *forwards) learn(touched time.Time) (again time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.from = f.uplink()
+	found, err := f.read(f.from)
+	switch {
+	case errors.Is(err, netfilter.ErrStopped):
+		return 0
+	case err != nil:
+		if !f.failing {
+			f.log.Warn("the firewall's own port forwards cannot be read, those last known stay reserved", "err", err)
+		}
+		f.failing = true
+		return retry
+	}
+	before := f.believed.list
+	again = f.believed.take(found.Certain, time.Now(), touched)
+	f.tell(found.Perhaps)
+	if !f.known || !slices.Equal(before, f.believed.list) {
+		f.changed()
+	}
+	f.known, f.failing = true, false
+	return again
+}
+
+// tell names in the log what may forward ports that clients can have, each
+// rule once.
+func (f *forwards) tell(perhaps []netfilter.Conditional) {
+	if f.told == nil || len(f.told) > mostTold {
+		f.told = make(map[string]bool)
+	}
+	for _, c := range perhaps {
+		if !f.told[c.Rule] {
+			f.log.Info("a rule of the firewall forwards some connections only, its ports are not reserved: what it takes does not reach mappings", "rule", c.Rule)
+			f.told[c.Rule] = true
+		}
+	}
+}
+
+// follow reads the forwards anew if the uplink is another than before, and
+// reports whether it did.
+func (f *forwards) follow() bool {
+	f.mu.Lock()
+	from := f.from
+	f.mu.Unlock()
+	if u := f.uplink(); u.Device == from.Device && slices.Equal(u.Addrs, from.Addrs) {
+		return false
+	}
+	f.learn(time.Now())
+	return true
+}
+
+// list returns the forwards that are believed in, and whether they have ever
+// been read.
+func (f *forwards) list() (list []portmap.Forward, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.believed.list, f.known
+}
+
+// delivered notes that the table has been told of forwards that list returned.
+func (f *forwards) delivered(known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.heard = f.heard || known
+}
+
+// errUnknown is why nothing is opened before the forwards have been read.
+var errUnknown = errors.New("the firewall's own port forwards are not known yet, until then no port is given away")
+
+// check returns errUnknown until the table knows the forwards.
+func (f *forwards) check() error {
+	f.mu.Lock()
+	known, heard := f.known, f.heard
+	f.mu.Unlock()
+	if heard {
+		return nil
+	}
+	if !known {
+		f.learn(time.Now())
+	}
+	return errUnknown
+}
+
+// cautious is a firewall that opens no port which may be the administrator's.
+type cautious struct {
+	*netfilter.Firewall
+	forwards *forwards
+}
+
+// Apply makes the rules of mappings and takes rules away.
+func (c cautious) Apply(ctx context.Context, changes []portmap.Change) error {
+	opens := func(c portmap.Change) bool { return c.Before == nil && c.After.External != 0 }
+	if slices.ContainsFunc(changes, opens) {
+		if err := c.forwards.check(); err != nil {
+			return fmt.Errorf("daemon: %w", err)
+		}
+	}
+	return c.Firewall.Apply(ctx, changes)
+}
