@@ -210,6 +210,7 @@ func TestExplain(t *testing.T) {
 		{"192.168.50.10 tcp 5000 5555", exitDone, "answer: granted, external port 5555\nreason: port 5555 instead of 5000: port is the router's own\nrule: allow the LAN"},
 		{"192.168.50.10 tcp 22 22", exitNo, "answer: refused\nreason: not authorized\nrule: deny the rest"},
 		{"192.168.50.11 tcp 0 8443", exitDone, "answer: granted, external port 8443\nreason: granted\nrule: allow the LAN"},
+		{"192.168.50.11 udp 5060 5060", exitDone, "answer: granted, external port 5060\nreason: granted\nrule: allow the LAN\nfirewall: PREROUTING -s 192.0.2.7/32 -p udp -j DNAT takes what it matches first"},
 		{"192.168.99.10 tcp 5555 5555", exitNo, "answer: refused\nreason: target is not a host on a LAN\nrule: deny the rest"},
 		{"::ffff:192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
 	} {

@@ -42,6 +42,9 @@ func (s *Server) explain(ctx context.Context, q question, say func(answer) error
 		v.Reason = fmt.Sprintf("port %d instead of %d: %s", v.Port, q.First, exact.Reason)
 		v.Rule, v.Holder = exact.Rule, exact.Holder
 	}
+	if v.Granted && q.Client.Is4() {
+		v.Firewall = s.Conditional(protocol, v.Port)
+	}
 	return say(answer{Verdict: &v})
 }
 

@@ -207,5 +207,8 @@ func printVerdict(out io.Writer, v Verdict) error {
 	if v.Holder != "" {
 		fmt.Fprintf(w, "mapping:\t%s\n", v.Holder)
 	}
+	for _, rule := range v.Firewall {
+		fmt.Fprintf(w, "firewall:\t%s takes what it matches first\n", printable(rule))
+	}
 	return w.Flush()
 }

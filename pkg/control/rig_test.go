@@ -81,10 +81,16 @@ func newRig(t *testing.T) *rig {
 	})
 	r.status = healthy()
 	r.server = New(Options{
-		Socket:  r.socket,
-		Desk:    r.table,
-		Status:  func() Status { return r.status },
-		Rule:    func(i int) string { return [...]string{"allow the LAN", "deny the rest"}[i] },
+		Socket: r.socket,
+		Desk:   r.table,
+		Status: func() Status { return r.status },
+		Rule:   func(i int) string { return [...]string{"allow the LAN", "deny the rest"}[i] },
+		Conditional: func(p portmap.Protocol, external uint16) []string {
+			if p == portmap.UDP && external == 5060 {
+				return []string{"PREROUTING -s 192.0.2.7/32 -p udp -j DNAT"}
+			}
+			return nil
+		},
 		Traffic: r.traffic,
 		Hosts: func() (map[netip.Addr]hosts.Host, error) {
 			return map[netip.Addr]hosts.Host{

@@ -102,4 +102,7 @@ type Verdict struct {
 	Rule string `json:"rule,omitempty"`
 	// Holder is the mapping that stands in the way, or that would be renewed.
 	Holder string `json:"holder,omitempty"`
+	// Firewall are rules of the firewall that forward some connections to the
+	// port elsewhere.
+	Firewall []string `json:"firewall,omitempty"`
 }

@@ -83,6 +83,7 @@ type forwards struct {
 	heard    bool             // the table knows of one
 	failing  bool             // the last one failed
 	told     map[string]bool  // rules that the log has named
+	perhaps  []netfilter.Conditional
 }
 
 // mostTold bounds the memory of the rules that the log has named.
@@ -108,7 +109,8 @@ func (f *forwards) learn(touched time.Time) (again time.Duration) {
 	}
 	before := f.believed.list
 	again = f.believed.take(found.Certain, time.Now(), touched)
-	f.tell(found.Perhaps)
+	f.perhaps = found.Perhaps
+	f.tell()
 	if !f.known || !slices.Equal(before, f.believed.list) {
 		f.changed()
 	}
@@ -118,11 +120,11 @@ func (f *forwards) learn(touched time.Time) (again time.Duration) {
 
 // tell names in the log what may forward ports that clients can have, each
 // rule once.
-func (f *forwards) tell(perhaps []netfilter.Conditional) {
+func (f *forwards) tell() {
 	if f.told == nil || len(f.told) > mostTold {
 		f.told = make(map[string]bool)
 	}
-	for _, c := range perhaps {
+	for _, c := range f.perhaps {
 		if !f.told[c.Rule] {
 			f.log.Info("a rule of the firewall forwards some connections only, its ports are not reserved: what it takes does not reach mappings", "rule", c.Rule)
 			f.told[c.Rule] = true
@@ -149,6 +151,19 @@ func (f *forwards) list() (list []portmap.Forward, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.believed.list, f.known
+}
+
+// conditional returns the rules that forward some connections to a port.
+func (f *forwards) conditional(p portmap.Protocol, external uint16) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var rules []string
+	for _, c := range f.perhaps {
+		if c.Protocol == p && c.External.Contains(external) {
+			rules = append(rules, c.Rule)
+		}
+	}
+	return rules
 }
 
 // delivered notes that the table has been told of forwards that list returned.

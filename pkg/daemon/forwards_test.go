@@ -196,5 +196,6 @@ func TestConditionalForward(t *testing.T) {
 		}
 		r.ipt(t, "-A", "INPUT", "-j", "ACCEPT")
 	}
+	r.says(t, "explain 192.168.50.10 udp 5060 5060", 0, "firewall: PREROUTING -s 198.51.100.7/32 -i wan0 -p udp")
 	await(t, "the rule in the log", func() bool { return strings.Contains(r.log(t), "PREROUTING -s 198.51.100.7/32 ") })
 }

@@ -18,13 +18,14 @@ import (
 // than none.
 func (d *Daemon) serveOperator(ctx context.Context) error {
 	server := control.New(control.Options{
-		Socket:  d.config.ControlSocket,
-		Desk:    d.table,
-		Status:  d.status,
-		Rule:    d.rule,
-		Traffic: d.traffic,
-		Hosts:   func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
-		Log:     d.log,
+		Socket:      d.config.ControlSocket,
+		Desk:        d.table,
+		Status:      d.status,
+		Rule:        d.rule,
+		Conditional: d.forwards.conditional,
+		Traffic:     d.traffic,
+		Hosts:       func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
+		Log:         d.log,
 	})
 	if err := server.Run(ctx); err != nil {
 		d.log.Error("miniupnpctl will not work", "err", err)
