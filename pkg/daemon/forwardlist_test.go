@@ -12,22 +12,22 @@ import (
 	"igdd/pkg/portmap"
 )
 
-func forward(first, last uint16) portmap.Forward {
+func tcpForward(first, last uint16) portmap.Forward {
 	return portmap.Forward{Protocol: portmap.TCP, External: portmap.PortRange{First: first, Last: last}}
 }
 
-// look is one look at the firewall and what has to be believed after it.
-type look struct {
+// forwardLook is one look at the firewall and what has to be believed after it.
+type forwardLook struct {
 	at, touched time.Duration // since the start
 	seen, want  []portmap.Forward
 	again       time.Duration
 }
 
 func TestForwardList(t *testing.T) {
-	a, b, c := forward(80, 80), forward(81, 81), forward(82, 90)
+	a, b, c := tcpForward(80, 80), tcpForward(81, 81), tcpForward(82, 90)
 	all := []portmap.Forward{a, b, c}
 	list := func(f ...portmap.Forward) []portmap.Forward { return f }
-	for name, looks := range map[string][]look{
+	for name, looks := range map[string][]forwardLook{
 		"more is believed at once": {{0, 0, list(a), list(a), 0}, {1, 1, all, all, 0}},
 		"nothing, for good":        {{0, 0, nil, nil, 0}, {1, 1, nil, nil, 0}},
 		"less, and nobody touches it": {
@@ -73,11 +73,11 @@ func TestForwardList(t *testing.T) {
 		},
 		"another range with the same ports": {
 			{0, 0, list(a, b, c), all, 0},
-			{1, 1, list(forward(80, 85), forward(86, 90)), list(forward(80, 85), forward(86, 90)), 0},
+			{1, 1, list(tcpForward(80, 85), tcpForward(86, 90)), list(tcpForward(80, 85), tcpForward(86, 90)), 0},
 		},
 		"a shorter range": {
 			{0, 0, list(c), list(c), 0},
-			{1, 1, list(forward(82, 89)), list(forward(82, 89), c), settled},
+			{1, 1, list(tcpForward(82, 89)), list(tcpForward(82, 89), c), settled},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,8 +85,7 @@ func TestForwardList(t *testing.T) {
 			start := time.Now()
 			for _, look := range looks {
 				again := l.take(look.seen, start.Add(look.at), start.Add(look.touched))
-				sorted := slices.Clone(l.list)
-				if !slices.Equal(sorted, look.want) || again != look.again {
+				if !slices.Equal(l.list, look.want) || again != look.again {
 					t.Errorf("after %v: %v, again after %v; want %v, %v", look.at, l.list, again, look.want, look.again)
 				}
 			}
@@ -124,7 +123,7 @@ func TestForwardsOutlastErrors(t *testing.T) {
 	if err := f.check(); !errors.Is(err, errUnknown) {
 		t.Errorf("ports may be given away before forwards are known: %v", err)
 	}
-	n.found.Certain, n.err = []portmap.Forward{forward(80, 80)}, nil
+	n.found.Certain, n.err = []portmap.Forward{tcpForward(80, 80)}, nil
 	for range 2 {
 		if err := f.check(); !errors.Is(err, errUnknown) {
 			t.Errorf("ports may be given away before the table knows the forwards: %v", err)
@@ -135,11 +134,11 @@ func TestForwardsOutlastErrors(t *testing.T) {
 	if err := f.check(); err != nil || n.changes != 1 {
 		t.Errorf("after a look: %v, %d changes", err, n.changes)
 	}
-	want("read", 0, f.learn(time.Now()), forward(80, 80))
+	want("read", 0, f.learn(time.Now()), tcpForward(80, 80))
 	for _, err := range []error{errors.New("iptables-save: exit status 1"), netfilter.ErrStopped} {
 		n.found.Certain, n.err = nil, err
 		f.learn(time.Now())
-		if list, _ := f.list(); !slices.Equal(list, []portmap.Forward{forward(80, 80)}) || f.check() != nil {
+		if list, _ := f.list(); !slices.Equal(list, []portmap.Forward{tcpForward(80, 80)}) || f.check() != nil {
 			t.Errorf("after %v: %v", err, list)
 		}
 	}

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -30,26 +31,20 @@ func (r *rig) breaks(t testing.TB, name string) (failures func() int, mend func(
 	t.Helper()
 	path, calls := r.tool(t, name), r.path(name+".calls")
 	was, err := os.Readlink(path)
-	must(t, err)
 	script := "#!/bin/sh\necho failed >> " + calls + "\nexit 1\n"
-	must(t, os.WriteFile(path+".new", []byte(script), 0o755))
-	must(t, os.Rename(path+".new", path))
+	if err := errors.Join(err, os.WriteFile(path+".new", []byte(script), 0o755), os.Rename(path+".new", path)); err != nil {
+		t.Fatal(err)
+	}
 	failures = func() int {
 		text, _ := os.ReadFile(calls)
 		return strings.Count(string(text), "\n")
 	}
 	mend = func() {
-		must(t, os.Symlink(was, path+".new"))
-		must(t, os.Rename(path+".new", path))
+		if err := errors.Join(os.Symlink(was, path+".new"), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return failures, mend
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // forwarded makes the firewall forward a port itself.
@@ -66,6 +61,18 @@ func (r *rig) refusedPort(t testing.TB, port uint16) {
 		t.Errorf("a client has port %d, which is the administrator's", port)
 	}
 	r.natpmpMap(t, r.Clients[0], client1, mapping(natpmp.MapTCP, port, 0, 0))
+}
+
+// freed waits until a client can have the port.
+func (r *rig) freed(t testing.TB, port uint16) {
+	t.Helper()
+	await(t, "the port to be free", func() bool {
+		out, _ := r.ctl(t, "explain", "192.168.50.10", "tcp", fmt.Sprint(port), fmt.Sprint(port))
+		return strings.Contains(out, fmt.Sprintf("granted, external port %d\n", port))
+	})
+	if got := r.grant(t, mapping(natpmp.MapTCP, port, port, time.Hour)).ExternalPort; got != port {
+		t.Errorf("external port %d", got)
+	}
 }
 
 // TestForwardsOutlastAFailingLook has iptables-save fail when somebody touches
@@ -139,18 +146,12 @@ func TestForwardsWhileTheFirewallRestarts(t *testing.T) {
 		}
 		// What is taken away for good is free in the end.
 		r.ipt(t, "-t", "nat", "-D", "PREROUTING", "-i", "wan0", "-p", "tcp", "--dport", "6000", "-j", "DNAT", "--to-destination", "192.168.50.99:60")
-		await(t, "the port to be free", func() bool {
-			out, _ := r.ctl(t, "explain", "192.168.50.10", "tcp", "6000", "6000")
-			return strings.Contains(out, "external port 6000")
-		})
-		if got := r.grant(t, mapping(natpmp.MapTCP, 6000, 6000, time.Hour)).ExternalPort; got != 6000 {
-			t.Errorf("external port %d", got)
-		}
+		r.freed(t, 6000)
 	})
 }
 
-// TestOneToOneNAT has an address of its own forwarded as a whole.
-func TestOneToOneNAT(t *testing.T) {
+// TestForwardOfAnotherAddress has 1:1 NAT of an address that clients are not told.
+func TestForwardOfAnotherAddress(t *testing.T) {
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-i", "wan0", "-d", "11.22.33.55/32", "-j", "DNAT", "--to-destination", "192.168.50.5")
@@ -159,13 +160,16 @@ func TestOneToOneNAT(t *testing.T) {
 	})
 }
 
-// TestForwardsFollowTheAddress has a forward for an address that the uplink
-// gets later.
+// TestForwardsFollowTheAddress has a forward for the address that the uplink
+// has, and one for an address that it gets later.
 func TestForwardsFollowTheAddress(t *testing.T) {
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "xtables.lock")) // nobody else's touch counts
 	r := newRig(t, "legacy", netlab.Layout{})
+	r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-d", netlab.RouterWAN.Addr().String(), "-p", "tcp", "--dport", "6001", "-j", "DNAT", "--to-destination", "192.168.50.99:60")
 	later := netip.MustParsePrefix("11.22.33.55/24")
 	r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-d", later.Addr().String(), "-p", "tcp", "--dport", "6000", "-j", "DNAT", "--to-destination", "192.168.50.99:60")
 	r.start(t)
+	r.refusedPort(t, 6001)
 	if got := r.grant(t, mapping(natpmp.MapTCP, 6000, 6000, time.Hour)).ExternalPort; got != 6000 {
 		t.Fatalf("port %d instead of one that is free", got)
 	}
@@ -173,6 +177,7 @@ func TestForwardsFollowTheAddress(t *testing.T) {
 	r.Router.Address(t, "wan0", later)
 	await(t, "the mapping to make way", func() bool { return !strings.Contains(r.chains(t), "--dport 6000 ") })
 	r.refusedPort(t, 6000)
+	r.freed(t, 6001)
 }
 
 // TestForwardOfAPattern has the uplink named by a pattern, and the forward by

@@ -2,13 +2,32 @@ package netfilter_test
 
 import (
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"igdd/pkg/netfilter"
 	"igdd/pkg/portmap"
 )
+
+// Somebody may hold the xtables lock for as long as he likes.
+func TestStaticForwardsWaitForNoLock(t *testing.T) {
+	eachVariant(t, func(t *testing.T, r *router) {
+		r.iptables(t, "-t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT")
+		f := r.firewall(t, ipv4(t))
+		lock, err := os.OpenFile(r.lock, os.O_CREATE|os.O_RDWR, 0o600)
+		must(t, err)
+		defer lock.Close()
+		must(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
+		found, err := f.StaticForwards(netfilter.Uplink{Device: "wan0"})
+		if err != nil || len(found.Certain) != 1 {
+			t.Errorf("%v, %v", found, err)
+		}
+	})
+}
 
 func TestStaticForwards(t *testing.T) {
 	to := netip.MustParseAddrPort
