@@ -2,11 +2,13 @@ package netfilter
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-iptables/iptables"
 )
@@ -77,17 +79,20 @@ func find(name string) (string, error) {
 	return "", fmt.Errorf("no program %s in PATH, nor in %s: install iptables", name, strings.Join(sbin[:], ", "))
 }
 
+// lookTime is what listing all tables may take: it needs no lock, and 10,000
+// rules take a slow board two seconds.
+const lookTime = 10 * time.Second
+
 // look lists the family's tables. go-iptables lists chains one by one, each at
 // another moment.
-func (f *family) look() (map[string]listing, error) {
-	var complaint strings.Builder
-	cmd := exec.Command(f.save)
-	cmd.Stderr = &complaint
-	text, err := cmd.Output()
+func (f *family) look(ctx context.Context) (map[string]listing, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	text, err := run(ctx, nil, f.save)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", f.save, err, strings.TrimSpace(complaint.String()))
+		return nil, err
 	}
-	tables, err := parseListing(string(text))
+	tables, err := parseListing(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.save, err)
 	}

@@ -39,7 +39,7 @@ type Conditional struct {
 func (f *Firewall) StaticForwards(u Uplink) (Forwards, error) {
 	f.begin()
 	defer f.end()
-	tables, err := f.ipv4.look()
+	tables, err := f.ipv4.look(f.open)
 	if err != nil {
 		return Forwards{}, fmt.Errorf("netfilter: %w", err)
 	}
@@ -113,7 +113,7 @@ func (c *chain) devices(l listing) []string {
 		list = append(list, pattern)
 		for _, rules := range l {
 			for _, text := range rules {
-				if device, _ := option(words(text), c.side); device != "" && covers(pattern, device) {
+				if device, _ := option(words(text), c.side); device != "" && spans(pattern, device) {
 					list = append(list, device)
 				}
 			}

@@ -68,7 +68,7 @@ func (p packet) meetsOne(c condition) reach {
 	case "--comment":
 		return always
 	case "-i":
-		return answer(covers(c.value, p.in))
+		return answer(spans(c.value, p.in))
 	case "-d":
 		return p.meetsDestination(c.value)
 	case "-s":
@@ -97,12 +97,6 @@ func meetsModule(name string) reach {
 		return always
 	}
 	return perhaps
-}
-
-// covers reports whether an interface is one that the pattern names.
-func covers(pattern, device string) bool {
-	prefix, wild := strings.CutSuffix(pattern, "+")
-	return pattern == device || wild && strings.HasPrefix(device, prefix)
 }
 
 // meetsDestination returns what "-d 192.0.2.0/24" matches.

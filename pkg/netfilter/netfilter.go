@@ -3,6 +3,7 @@
 package netfilter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,9 @@ type Firewall struct {
 	ipv6 *family // nil: no pinholes
 	log  *slog.Logger
 
+	open  context.Context // until Teardown, which ends whatever lists tables
+	close context.CancelFunc
+
 	mu          lock   // held by begin and end around every piece of work
 	alarm       *alarm // nil: nobody watches
 	ownership   ownership
@@ -65,6 +69,7 @@ func New(o Options) (*Firewall, error) {
 		}
 	}
 	f := &Firewall{log: o.Log, mu: make(lock, 1), ownership: ownership{path: o.Deed}}
+	f.open, f.close = context.WithCancel(context.Background())
 	var err error
 	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)

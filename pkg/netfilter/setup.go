@@ -14,7 +14,7 @@ func (f *Firewall) look(families ...*family) (map[*chain]listing, error) {
 	views := make(map[*chain]listing)
 	var errs []error
 	for _, family := range families {
-		tables, err := family.look()
+		tables, err := family.look(f.open)
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -11,8 +11,10 @@ import (
 
 // Teardown takes all of our rules out of every chain of our names, and the
 // jumps and chains that we made away. Chains and jumps of others stay. It ends
-// with ctx; what could not be done by then stays in the ownership record.
+// with ctx; what could not be done by then stays in the ownership record. The
+// Firewall is of no use afterwards.
 func (f *Firewall) Teardown(ctx context.Context) error {
+	f.close()
 	if err := f.mu.LockContext(ctx); err != nil {
 		return fmt.Errorf("netfilter: ports stay open, other work on the firewall does not end: %w", err)
 	}
