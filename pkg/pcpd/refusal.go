@@ -16,12 +16,18 @@ const (
 	mostBlocked  = 24*time.Hour + rest
 )
 
+// untilKnown is how long a host is refused that is not known: no longer than
+// what RFC 6887, section 7.4, calls a short lifetime.
+const untilKnown = 30 * time.Second
+
 // mapResult words the desk's answer as a result with its lifetime.
 func mapResult(ask portmap.Request, a portmap.Answer) (pcp.Result, time.Duration) {
 	result := pcpResult(ask, a)
 	switch c, foreign := foreignClaim(ask, a.Mapping); {
 	case result == pcp.NotAuthorized && foreign:
 		return result, max(time.Second, time.Until(c.Expires))
+	case a.Refusal == portmap.UnknownHost:
+		return result, untilKnown
 	case result == pcp.CannotProvideExternal && a.Mapping != nil:
 		return result, blocked(a.Mapping)
 	}
@@ -41,7 +47,7 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 			return pcp.CannotProvideExternal // the rules forbid that port
 		}
 		return pcp.NotAuthorized
-	case portmap.BadTarget:
+	case portmap.UnknownHost, portmap.BadTarget:
 		return pcp.NotAuthorized
 	case portmap.Conflict, portmap.PortInUse:
 		return pcp.CannotProvideExternal

@@ -37,10 +37,13 @@ func (req *Request) exact() bool { return req.External != 0 && (req.Exact || req
 // dials the inside address (RFC 6887, section 11.3).
 func (d *desk) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 	port := req.Internal.Port()
+	if r := d.permits(port, d.aim(req), req.Description); r != Granted {
+		return Key{}, nil, r
+	}
 	switch {
 	case d.around.NoIPv6:
 		return Key{}, nil, NoFirewall
-	case !d.policy.Permits(port, req.Internal, req.Description), d.vetoed(req.Protocol, port, req.Internal.Addr()) != nil:
+	case d.vetoed(req.Protocol, port, req.Internal.Addr()) != nil:
 		return Key{}, nil, NotAuthorized
 	case req.exact() && req.External != port:
 		return Key{}, nil, Conflict
@@ -53,7 +56,7 @@ func (d *desk) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 func (d *desk) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	host := req.Internal.Addr()
 	key := Key{Protocol: req.Protocol, External: port}
-	if !d.policy.Permits(port, req.Internal, req.Description) || d.vetoed(req.Protocol, port, host) != nil {
+	if !d.policy.Permits(port, d.aim(req), req.Description) || d.vetoed(req.Protocol, port, host) != nil {
 		return nil, NotAuthorized
 	}
 	if m := d.book.byKey[key]; m != nil {

@@ -68,7 +68,11 @@ func (d *desk) decideByID(req *Request) Answer {
 		d.drop(m, ours)
 		return Answer{Closed: 1}
 	}
+	if r := d.readmits(m, req); r != Granted {
+		return Answer{Refusal: r, Mapping: m}
+	}
 	after := m.withEnd(ours, d.now.Add(req.Lifetime))
+	after.Host, after.Dormant = req.host(m), false
 	d.change(Change{Before: m, After: after})
 	return Answer{Mapping: after, Lifetime: req.Lifetime, ID: req.ID}
 }

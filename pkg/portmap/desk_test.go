@@ -616,11 +616,11 @@ func TestPolicyRules(t *testing.T) {
 		{4000, "10.0.7.1:1", "x", true}, // no match allows
 	}
 	for _, tt := range tests {
-		target := netip.MustParseAddrPort(tt.to)
+		target := Destination{AddrPort: netip.MustParseAddrPort(tt.to)}
 		if got := p.Permits(tt.external, target, tt.description); got != tt.want {
 			t.Errorf("Permits(%d, %s, %q) = %v, want %v", tt.external, tt.to, tt.description, got, tt.want)
 		}
-		set := p.Ports(target, tt.description)
+		set := p.Ports(target.AddrPort, tt.description)
 		for port := 1; port <= 65535; port++ {
 			if got, want := set.Has(uint16(port)), p.Permits(uint16(port), target, tt.description); got != want {
 				t.Fatalf("Ports(%s, %q) has %d = %v, want %v", tt.to, tt.description, port, got, want)

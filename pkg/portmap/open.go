@@ -11,6 +11,9 @@ func (d *desk) open(req *Request) Answer {
 		req = d.follow(req)
 	}
 	if m, r := d.existing(req); m != nil {
+		if r == Granted {
+			r = d.readmits(m, req)
+		}
 		if r != Granted {
 			return Answer{Refusal: r, Mapping: m}
 		}
@@ -26,7 +29,7 @@ func (d *desk) open(req *Request) Answer {
 	if r != Granted {
 		return Answer{Refusal: r, Mapping: inTheWay}
 	}
-	m := Mapping{Key: key, Internal: req.Internal, Serial: d.serial + 1, Created: d.now}
+	m := Mapping{Key: key, Internal: req.Internal, Host: req.Host, Serial: d.serial + 1, Created: d.now}
 	a := d.grant(nil, m, req)
 	if a.Refusal == Granted {
 		d.serial++
@@ -82,7 +85,7 @@ func (d *desk) existing(req *Request) (*Mapping, Refusal) {
 // target, if the request may have its external port.
 func (d *desk) static(req *Request) *Mapping {
 	return d.around.forwardTo(req.Protocol, req.Internal, func(external uint16) bool {
-		return d.policy.Permits(external, req.Internal, req.Description) && d.vetoed(req.Protocol, external, req.Internal.Addr()) == nil
+		return d.policy.Permits(external, d.aim(req), req.Description) && d.vetoed(req.Protocol, external, req.Internal.Addr()) == nil
 	})
 }
 
@@ -91,7 +94,7 @@ func (d *desk) joins(m *Mapping, req *Request) Refusal {
 	if req.Exact && req.External != m.External {
 		return Conflict
 	}
-	if req.Description != "" && len(m.Claims) > 0 && !d.policy.Permits(m.outside().Port(), m.Internal, req.Description) {
+	if req.Description != "" && len(m.Claims) > 0 && !d.policy.Permits(m.outside().Port(), d.destination(m.Internal, req.host(m)), req.Description) {
 		return NotAuthorized
 	}
 	c, held := m.Claim(PCP)
@@ -125,7 +128,7 @@ func (d *desk) overwrites(m *Mapping, req *Request) Refusal {
 		return Conflict
 	case m.Internal.Port() != req.Internal.Port() && (!ours || len(m.Claims) > 1):
 		return Conflict
-	case !d.policy.Permits(req.External, req.Internal, req.Description):
+	case !d.policy.Permits(req.External, d.aim(req), req.Description):
 		return NotAuthorized
 	}
 	return Granted
@@ -137,7 +140,7 @@ func (d *desk) join(m *Mapping, req *Request) Answer {
 		return Answer{Mapping: m, Lifetime: d.policy.lifetime(req.Origin, req.Lifetime)}
 	}
 	n := *m
-	n.Internal = req.Internal
+	n.Internal, n.Host, n.Dormant = req.Internal, req.host(m), false
 	return d.grant(m, n, req)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -24,17 +25,55 @@ type Rule struct {
 	Description *regexp.Regexp // nil: any description
 }
 
-// matches reports whether the rule speaks about this target, whatever the
-// external port. The rules' grammar knows IPv4 alone, so an IPv6 target is
-// judged by its port.
-func (r *Rule) matches(target netip.AddrPort, description string) bool {
-	if !r.Internal.Contains(target.Port()) {
-		return false
+// matches reports whether the rule speaks about this destination, whatever the
+// external port.
+func (r *Rule) matches(to Destination, description string) bool {
+	return r.concerns(to, description) && r.names(to)
+}
+
+// concerns reports whether the rule speaks about the port and the description,
+// whatever the host.
+func (r *Rule) concerns(to Destination, description string) bool {
+	return r.Internal.Contains(to.Port()) && (r.Description == nil || r.Description.MatchString(description))
+}
+
+// names reports whether the rule speaks about the host. The rules' grammar
+// knows IPv4 alone. Over IPv6 a rule speaks about hosts that have the addresses:
+// to allow, all that a host has must be named, to deny, one. Of a host without
+// known addresses it is only certain in which network they would be: a rule that
+// names a part of that denies and does not allow.
+func (r *Rule) names(to Destination) bool {
+	switch {
+	case to.Addr().Is4():
+		return r.contains(to.Addr())
+	case len(to.IPv4) == 0:
+		return r.covers(to.Networks) || !r.Allow && r.touches(to.Networks)
+	case r.Allow:
+		return !slices.ContainsFunc(to.IPv4, func(a netip.Addr) bool { return !r.contains(a) })
 	}
-	if r.Description != nil && !r.Description.MatchString(description) {
-		return false
+	return slices.ContainsFunc(to.IPv4, r.contains)
+}
+
+// contains reports whether the rule names an IPv4 address.
+func (r *Rule) contains(a netip.Addr) bool { return (word(a)^word(r.Network))&r.Mask == 0 }
+
+// covers reports whether the rule names every address of all these networks,
+// or every address there is.
+func (r *Rule) covers(networks []netip.Prefix) bool {
+	if r.Mask == 0 {
+		return true
 	}
-	return target.Addr().Is6() || (word(target.Addr())^word(r.Network))&r.Mask == 0
+	whole := func(n netip.Prefix) bool { return r.contains(n.Addr()) && r.Mask<<n.Bits() == 0 }
+	return len(networks) > 0 && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return !whole(n) })
+}
+
+// touches reports whether the rule names an address of these networks. If
+// there are none, it may.
+func (r *Rule) touches(networks []netip.Prefix) bool {
+	shared := func(n netip.Prefix) bool {
+		return (word(n.Addr())^word(r.Network))&r.Mask&^(^uint32(0)>>n.Bits()) == 0
+	}
+	return len(networks) == 0 || slices.ContainsFunc(networks, shared)
 }
 
 func word(a netip.Addr) uint32 {
@@ -62,29 +101,81 @@ type Policy struct {
 	LenientNonce bool
 }
 
-// Permits reports whether the rules let external reach target.
-func (p *Policy) Permits(external uint16, target netip.AddrPort, description string) bool {
-	i, decided := p.Decides(external, target, description)
+// Permits reports whether the rules let external reach a destination.
+func (p *Policy) Permits(external uint16, to Destination, description string) bool {
+	i, decided := p.Decides(external, to, description)
 	return !decided || p.Rules[i].Allow
 }
 
 // Decides returns the index of the rule that says whether external may reach
-// target; there may be none.
-func (p *Policy) Decides(external uint16, target netip.AddrPort, description string) (int, bool) {
+// a destination; there may be none. If the host may be in several networks, the
+// strictest answer counts.
+func (p *Policy) Decides(external uint16, to Destination, description string) (i int, decided bool) {
+	if len(to.IPv4) > 0 || len(to.Networks) < 2 {
+		return p.first(external, to, description)
+	}
+	for _, n := range to.Networks {
+		to.Networks = []netip.Prefix{n}
+		if i, decided = p.first(external, to, description); decided && !p.Rules[i].Allow {
+			break
+		}
+	}
+	return i, decided
+}
+
+// first returns the index of the first rule that speaks about a mapping.
+func (p *Policy) first(external uint16, to Destination, description string) (int, bool) {
 	for i := range p.Rules {
-		if r := &p.Rules[i]; r.External.Contains(external) && r.matches(target, description) {
+		if r := &p.Rules[i]; r.External.Contains(external) && r.matches(to, description) {
 			return i, true
 		}
 	}
 	return 0, false
 }
 
-// Ports returns every external port that the rules let reach target.
-func (p *Policy) Ports(target netip.AddrPort, description string) *PortSet {
-	var open, decided PortSet
+// mayPermit reports whether the rules let external reach an IPv6 destination
+// if only its host has the right IPv4 address.
+func (p *Policy) mayPermit(external uint16, to Destination, description string) bool {
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if !r.matches(target, description) {
+		if !r.External.Contains(external) || !r.concerns(to, description) {
+			continue
+		}
+		if r.covers(to.Networks) || r.Allow && r.touches(to.Networks) {
+			return r.Allow
+		}
+	}
+	return true
+}
+
+// DependsOnHost reports whether rules tell the hosts of one LAN apart that ask
+// for an internal port over IPv6. Networks are the LAN's, of IPv4.
+func (p *Policy) DependsOnHost(internal uint16, networks []netip.Prefix) bool {
+	return slices.ContainsFunc(p.Rules, func(r Rule) bool {
+		return r.Internal.Contains(internal) && r.touches(networks) && !r.covers(networks)
+	})
+}
+
+// Named returns the addresses in these networks that rules name one by one.
+func (p *Policy) Named(networks []netip.Prefix) []netip.Addr {
+	var list []netip.Addr
+	for i := range p.Rules {
+		a := p.Rules[i].Network
+		near := slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) })
+		if p.Rules[i].Mask == ^uint32(0) && near && !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// Ports returns every external port that the rules let reach an IPv4 target.
+func (p *Policy) Ports(target netip.AddrPort, description string) *PortSet {
+	var open, decided PortSet
+	to := Destination{AddrPort: target}
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		if !r.matches(to, description) {
 			continue
 		}
 		for w := int(r.External.First / 64); w <= int(r.External.Last/64); w++ {

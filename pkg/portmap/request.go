@@ -21,6 +21,7 @@ type Request struct {
 	Client   netip.Addr     // who sent it
 	Protocol Protocol       // TCP or UDP
 	Internal netip.AddrPort // the target; Close by target: port 0 means every port
+	Host     Host           // Open: who has the target's address, if that is of IPv6
 
 	// External is the suggested external port, 0 for any. With Exact only
 	// that port will do. A Close with External set selects by external port,
@@ -112,6 +113,9 @@ const (
 	FirewallFailed
 	NoFirewall
 	Stopping
+	// UnknownHost is given where only the IPv4 addresses of an IPv6 host would
+	// tell whether the rules allow it, and none is known.
+	UnknownHost
 )
 
 var refusals = [...]string{
@@ -129,6 +133,7 @@ var refusals = [...]string{
 	FirewallFailed:    "firewall refused the rules",
 	NoFirewall:        "there is no IPv6 firewall",
 	Stopping:          "shutting down",
+	UnknownHost:       "rules tell hosts apart by IPv4 addresses, and none of this host is known",
 }
 
 // String returns the reason in the words of the log.

@@ -15,7 +15,8 @@ func (d *desk) restore(m *Mapping) Refusal {
 	if r := d.quota(&Request{Internal: m.Internal}); r != Granted {
 		return r
 	}
-	if r := d.stands(m); r != Granted {
+	dormant, r := d.stands(m)
+	if r != Granted {
 		return r
 	}
 	if m.External != 0 && d.listening(m.Protocol, m.External) {
@@ -23,31 +24,18 @@ func (d *desk) restore(m *Mapping) Refusal {
 	}
 	d.serial++
 	n := *m
-	n.Serial = d.serial
+	n.Serial, n.Dormant = d.serial, dormant
 	n.Claims = unbound(m.Claims)
 	n.Dormant = m.Family() == IPv6 && d.around.NoIPv6
 	d.change(Change{After: &n})
 	return Granted
 }
 
-// stands says why today's settings would not let m be made: the rules, or the
-// administrator's own use of the port.
-func (d *desk) stands(m *Mapping) Refusal {
-	if !d.policy.Permits(m.outside().Port(), m.Internal, m.Description()) {
-		return NotAuthorized
-	}
-	if m.External != 0 && d.reserved(m.Protocol, m.External) {
-		return PortInUse
-	}
-	return Granted
-}
-
-// evict closes the mappings that today's settings forbid.
+// evict closes the mappings that today's settings forbid, and puts to rest those
+// of which that cannot be told now.
 func (d *desk) evict() {
 	for _, m := range slices.Clone(d.book.order) {
-		if d.stands(m) != Granted {
-			d.change(Change{Before: m})
-		}
+		d.reconsider(m, m.Host)
 	}
 }
 

@@ -2,6 +2,7 @@ package portmap
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 )
 
@@ -51,6 +52,7 @@ func (t *Table) SetSurroundings(ctx context.Context, s Surroundings) error {
 		if moved || forwarded {
 			t.judge(moved)
 		}
+		t.wake(func(netip.Addr) (Host, bool) { return Host{}, false })
 	})
 }
 
@@ -64,18 +66,59 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	})
 }
 
-// judge closes the mappings that today's settings forbid. If there are any, or
-// mappings have moved, clients must renew.
+// Recognize tells the table whose IPv6 addresses are, as far as known says. The
+// dormant mappings of hosts that the rules allow come into force, those of hosts
+// that they forbid are closed. The function is called on the table's goroutine.
+func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, bool)) error {
+	return t.on(ctx, func() { t.wake(known) })
+}
+
+// wake judges the dormant mappings again.
+func (t *Table) wake(known func(netip.Addr) (Host, bool)) {
+	t.desk.begin()
+	t.desk.wake(known)
+	for _, c := range t.desk.changes {
+		if c.After == nil {
+			t.Log.Warn("the settings forbid a mapping of a host that is known again, it is closed", "mapping", c.Before.Key)
+		} else {
+			t.Log.Info("the host of a mapping is known again, it is in force", "mapping", c.After.Key)
+		}
+	}
+	t.enforce(false)
+}
+
+// judge closes the mappings that today's settings forbid, and puts to rest those
+// whose hosts are not known now. If there are any, or mappings have moved,
+// clients must renew.
 func (t *Table) judge(moved bool) {
 	t.desk.begin()
 	t.desk.evict()
-	if closed := len(t.desk.changes); closed > 0 {
+	closed, resting := lost(t.desk.changes)
+	if closed > 0 {
 		t.Log.Warn("the new settings forbid mappings, which are closed", "count", closed)
-	} else if !moved {
+	}
+	if resting > 0 {
+		t.Log.Warn("mappings wait until it is known whether the new settings forbid their hosts", "count", resting)
+	}
+	if closed+resting == 0 && !moved {
+		t.enforce(false)
 		return
 	}
 	t.desk.unbind()
 	t.enforce(true)
+}
+
+// lost counts the mappings that changes close or put to rest.
+func lost(changes []Change) (closed, resting int) {
+	for _, c := range changes {
+		switch {
+		case c.After == nil:
+			closed++
+		case c.After.Dormant:
+			resting++
+		}
+	}
+	return closed, resting
 }
 
 // Withdraw closes the mappings that which names, whoever holds them, and

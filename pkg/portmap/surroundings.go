@@ -12,6 +12,9 @@ type Surroundings struct {
 	// LANs are the networks behind the listening interfaces; Addr is the
 	// router's own address there.
 	LANs []netip.Prefix
+	// Interfaces are the LANs once more, by the interface that they are behind;
+	// nil: all are behind one.
+	Interfaces [][]netip.Prefix
 	// Own are the router's other addresses, which are no target either.
 	Own []netip.Addr
 	// NoIPv6 tells that there is no firewall of IPv6: pinholes that were stored
@@ -36,6 +39,27 @@ func (s *Surroundings) lan(a netip.Addr) (netip.Prefix, bool) {
 		}
 	}
 	return netip.Prefix{}, false
+}
+
+// Networks returns the IPv4 networks, without those that have no room for a
+// host, of the interface that a is behind.
+func (s *Surroundings) Networks(a netip.Addr) []netip.Prefix {
+	interfaces := s.Interfaces
+	if interfaces == nil {
+		interfaces = [][]netip.Prefix{s.LANs}
+	}
+	var list []netip.Prefix
+	for _, lans := range interfaces {
+		if !slices.ContainsFunc(lans, func(lan netip.Prefix) bool { return lan.Contains(a) }) {
+			continue
+		}
+		for _, lan := range lans {
+			if lan.Addr().Is4() && !lan.IsSingleIP() {
+				list = append(list, lan.Masked())
+			}
+		}
+	}
+	return list
 }
 
 // knows reports whether there is any network of a's family yet.

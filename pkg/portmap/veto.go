@@ -73,7 +73,7 @@ func (d *desk) explain(req *Request) Explanation {
 	} else if external == 0 {
 		external = req.Internal.Port()
 	}
-	if i, decided := d.policy.Decides(external, req.Internal, req.Description); decided {
+	if i, decided := d.policy.Decides(external, d.aim(req), req.Description); decided {
 		e.Rule = i
 	}
 	if v := d.vetoed(req.Protocol, external, req.Internal.Addr()); v != nil {

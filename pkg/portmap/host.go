@@ -1,0 +1,113 @@
+package portmap
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Host is who has an IPv6 address.
+type Host struct {
+	// Hardware is the hardware address in the form of net.HardwareAddr; empty:
+	// not known.
+	Hardware string
+	// IPv4 are the addresses of the other family that it has; none: none is known.
+	IPv4 []netip.Addr
+}
+
+// Destination is where a mapping leads, as rules see it.
+type Destination struct {
+	netip.AddrPort
+	// Host is who has the address, if that is of IPv6.
+	Host
+	// Networks are those of IPv4 on the host's LAN.
+	Networks []netip.Prefix
+}
+
+// destination returns what rules see of an address of h.
+func (d *desk) destination(to netip.AddrPort, h Host) Destination {
+	if to.Addr().Is4() {
+		return Destination{AddrPort: to}
+	}
+	return Destination{AddrPort: to, Host: h, Networks: d.around.Networks(to.Addr())}
+}
+
+// aim returns what rules see of the target of a request.
+func (d *desk) aim(req *Request) Destination { return d.destination(req.Internal, req.Host) }
+
+// host returns whose m is, as far as its owner's request tells: what is not
+// known now is remembered.
+func (req *Request) host(m *Mapping) Host {
+	if len(req.Host.IPv4) > 0 || req.Host.Hardware != "" && req.Host.Hardware != m.Host.Hardware {
+		return req.Host
+	}
+	return m.Host
+}
+
+// readmits judges the renewal of a pinhole: its host may be another than it
+// was, or known by more addresses.
+func (d *desk) readmits(m *Mapping, req *Request) Refusal {
+	if !m.Pinhole.IsValid() {
+		return Granted
+	}
+	text := req.Description
+	if text == "" {
+		text = m.Description()
+	}
+	return d.permits(m.outside().Port(), d.destination(m.Internal, req.host(m)), text)
+}
+
+// stands says whether today's settings let m be made, and if not, why: the
+// rules, or the administrator's own use of the port. A pinhole whose host is
+// not known, where only that would tell, stays dormant.
+func (d *desk) stands(m *Mapping) (dormant bool, r Refusal) {
+	r = d.permits(m.outside().Port(), d.destination(m.Internal, m.Host), m.Description())
+	switch {
+	case r == UnknownHost:
+		return true, Granted
+	case r == Granted && m.External != 0 && d.reserved(m.Protocol, m.External):
+		return false, PortInUse
+	}
+	return false, r
+}
+
+// permits says whether the rules let external reach a destination, and if not,
+// whether that is for sure.
+func (d *desk) permits(external uint16, to Destination, description string) Refusal {
+	switch {
+	case d.policy.Permits(external, to, description):
+		return Granted
+	case to.Addr().Is6() && len(to.IPv4) == 0 && d.policy.mayPermit(external, to, description):
+		return UnknownHost
+	}
+	return NotAuthorized
+}
+
+// reconsider closes m, or lets it rest or come into force, as today's settings
+// want for h.
+func (d *desk) reconsider(m *Mapping, h Host) {
+	n := *m
+	n.Host = h
+	dormant, r := d.stands(&n)
+	switch {
+	case r != Granted:
+		d.change(Change{Before: m})
+	case dormant != m.Dormant:
+		n.Dormant = dormant
+		d.change(Change{Before: m, After: &n})
+	}
+}
+
+// wake judges the dormant mappings again: known returns whose an address is, if
+// that is known now.
+func (d *desk) wake(known func(netip.Addr) (Host, bool)) {
+	for _, m := range slices.Clone(d.book.order) {
+		if !m.Dormant {
+			continue
+		}
+		h, found := known(m.Internal.Addr())
+		if !found {
+			h = m.Host
+		}
+		d.reconsider(m, h)
+	}
+}
