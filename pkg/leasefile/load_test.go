@@ -494,3 +494,21 @@ func FuzzLedger(f *testing.F) {
 		}
 	})
 }
+
+// TestHardwareAddressMayBeMissing reads records as they were before there was
+// one, or as nobody writes them.
+func TestHardwareAddressMayBeMissing(t *testing.T) {
+	const record = `{"put":{"proto":"TCP","pinhole":"[2001:db8::20]:8080","made":1%s,"claims":[{"by":"PCP"}]}}`
+	for member, want := range map[string]string{
+		``: "", `,"mac":"52:54:00:12:34:56"`: "52:54:00:12:34:56", `,"mac":"nonsense"`: "", `,"later":[1]`: "",
+	} {
+		e, err := decodeEntry(fmt.Appendf(nil, record, member))
+		if err != nil {
+			t.Fatalf("%q: %v", member, err)
+		}
+		m, err := e.Put.mapping(moment{mono: time.Now()})
+		if err != nil || m.Host.Hardware != want {
+			t.Errorf("%q: %+v, %v", member, m, err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -55,6 +56,7 @@ type record struct {
 	door
 	Internal netip.AddrPort `json:"int,omitzero"` // that of a pinhole is the pinhole
 	Created  int64          `json:"made"`
+	Hardware string         `json:"mac,omitzero"` // of the host; empty: not known
 	Claims   []hold         `json:"claims"`
 }
 
@@ -89,7 +91,7 @@ func doorOf(k portmap.Key) door {
 
 // recordOf returns m as it is written.
 func recordOf(m *portmap.Mapping, now moment) *record {
-	r := &record{door: doorOf(m.Key), Created: now.unixAt(m.Created), Claims: make([]hold, len(m.Claims))}
+	r := &record{door: doorOf(m.Key), Created: now.unixAt(m.Created), Hardware: m.Host.Hardware, Claims: make([]hold, len(m.Claims))}
 	if !m.Pinhole.IsValid() {
 		r.Internal = m.Internal
 	}
@@ -141,6 +143,9 @@ func (r *record) mapping(now moment) (*portmap.Mapping, error) {
 		return nil, err
 	}
 	m := &portmap.Mapping{Key: k, Internal: r.Internal, Created: now.timeAt(r.Created)}
+	if _, err := net.ParseMAC(r.Hardware); err == nil {
+		m.Host.Hardware = r.Hardware
+	}
 	switch {
 	case k.Pinhole.IsValid():
 		m.Internal = k.Pinhole

@@ -59,6 +59,7 @@ func variety() []*portmap.Mapping {
 	inside := netip.MustParseAddrPort("[2001:db8::20]:8080")
 	pinhole := &portmap.Mapping{
 		Key: portmap.Key{Protocol: portmap.UDP, Pinhole: inside}, Internal: inside, Serial: 4, Created: now,
+		Host: portmap.Host{Hardware: "52:54:00:12:34:56"},
 		Claims: []portmap.Claim{
 			{Origin: portmap.UPnP, ID: 7, Expires: now.Add(time.Hour), Filters: []portmap.Filter{{Prefix: netip.MustParsePrefix("2001:db8:1::/64"), Port: 53}}},
 			{Origin: portmap.UPnP, ID: 8, Expires: now.Add(2 * time.Hour)},
@@ -86,7 +87,7 @@ func additions(mappings ...*portmap.Mapping) []portmap.Change {
 func text(mappings []*portmap.Mapping) string {
 	var b strings.Builder
 	for _, m := range mappings {
-		fmt.Fprintf(&b, "%v => %v\n", m.Key, m.Internal)
+		fmt.Fprintf(&b, "%v => %v of %q\n", m.Key, m.Internal, m.Host.Hardware)
 		for _, c := range m.Claims {
 			fmt.Fprintf(&b, "\t%v %q from %v", c.Origin, c.Description, c.Filters)
 			if c.Bound {
