@@ -14,6 +14,7 @@ type Host struct {
 	Addr     netip.Addr
 	Hardware net.HardwareAddr // empty: not known
 	Name     string           // as dnsmasq was told; empty: not known
+	Index    int              // number of the interface that it is a neighbour on; 0: none
 	// Answers is set unless the kernel asked for the host in vain, or never.
 	Answers bool
 	// Leased is set while the host holds a DHCP lease.
@@ -27,13 +28,19 @@ func (h Host) Here() bool { return h.Answers || h.Leased }
 // may be missing; its path may be empty.
 func Read(leases string) (map[netip.Addr]Host, error) {
 	known := make(map[netip.Addr]Host)
-	if err := readNeighbours(known); err != nil {
+	neighbours, err := readNeighbours()
+	if err != nil {
 		return nil, fmt.Errorf("hosts: read the neighbour table: %w", err)
+	}
+	for _, h := range neighbours {
+		if !known[h.Addr].Answers {
+			known[h.Addr] = h
+		}
 	}
 	if leases == "" {
 		return known, nil
 	}
-	if err := readLeases(known, leases, time.Now()); err != nil {
+	if err := addLeases(known, leases, time.Now()); err != nil {
 		return known, fmt.Errorf("hosts: read DHCP leases: %w", err)
 	}
 	return known, nil

@@ -54,7 +54,7 @@ func TestReadLeasesLeavesOutWhatHasEnded(t *testing.T) {
 	}
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 9}
 	known := map[netip.Addr]Host{addr("192.168.50.3"): {Addr: addr("192.168.50.3"), Hardware: mac, Answers: true}}
-	if err := readLeases(known, path, time.Unix(1000, 0)); err != nil {
+	if err := addLeases(known, path, time.Unix(1000, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if len(known) != 2 || known[addr("192.168.50.2")].Name != "holds" || !known[addr("192.168.50.2")].Leased {
@@ -63,10 +63,10 @@ func TestReadLeasesLeavesOutWhatHasEnded(t *testing.T) {
 	if h := known[addr("192.168.50.3")]; h.Name != "forever" || !h.Answers || !h.Leased || h.Hardware.String() != mac.String() {
 		t.Errorf("neighbour with a lease = %+v", h)
 	}
-	if err := readLeases(known, path+".not", time.Now()); err != nil {
+	if err := addLeases(known, path+".not", time.Now()); err != nil {
 		t.Errorf("without a file: %v", err)
 	}
-	if err := readLeases(known, filepath.Dir(path), time.Now()); err == nil {
+	if err := addLeases(known, filepath.Dir(path), time.Now()); err == nil {
 		t.Error("a folder was read as leases")
 	}
 }

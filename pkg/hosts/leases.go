@@ -19,29 +19,39 @@ const maxLeases = 1 << 20
 // maxName is the longest host name that DNS knows, in octets.
 const maxName = 253
 
-// readLeases adds what dnsmasq's leases file says. A file that is missing says
-// nothing.
-func readLeases(known map[netip.Addr]Host, path string, now time.Time) error {
+// addLeases adds what dnsmasq's leases file says.
+func addLeases(known map[netip.Addr]Host, path string, now time.Time) error {
+	leases, err := readLeases(path, now)
+	for _, l := range leases {
+		h := known[l.addr]
+		h.Addr, h.Name, h.Leased = l.addr, l.name, true
+		if len(h.Hardware) == 0 {
+			h.Hardware = l.hardware
+		}
+		known[l.addr] = h
+	}
+	return err
+}
+
+// readLeases returns the leases of dnsmasq's file that hold. A file that is
+// missing has none.
+func readLeases(path string, now time.Time) ([]lease, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
+	var list []lease
 	lines := bufio.NewScanner(io.LimitReader(f, maxLeases))
 	for lines.Scan() {
 		if l, ok := parseLease(lines.Text()); ok && l.holds(now) {
-			h := known[l.addr]
-			h.Addr, h.Name, h.Leased = l.addr, l.name, true
-			if len(h.Hardware) == 0 {
-				h.Hardware = l.hardware
-			}
-			known[l.addr] = h
+			list = append(list, l)
 		}
 	}
-	return lines.Err()
+	return list, lines.Err()
 }
 
 // lease is one line of dnsmasq's leases file: time of expiry in Unix seconds,

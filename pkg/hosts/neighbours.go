@@ -15,27 +15,28 @@ import (
 // answering are the states of a neighbour that the kernel would send to.
 const answering = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE | unix.NUD_PERMANENT | unix.NUD_NOARP
 
-// readNeighbours adds the kernel's neighbours of both families.
-func readNeighbours(known map[netip.Addr]Host) error {
+// readNeighbours returns the kernel's neighbours of both families. One address
+// may be there once for each interface.
+func readNeighbours() ([]Host, error) {
 	table, err := syscall.NetlinkRIB(unix.RTM_GETNEIGH, unix.AF_UNSPEC)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	messages, err := syscall.ParseNetlinkMessage(table)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var list []Host
 	for _, m := range messages {
-		// One address may stand there once for each interface.
-		if h, ok := parseNeighbour(m); ok && !known[h.Addr].Answers {
-			known[h.Addr] = h
+		if h, ok := parseNeighbour(m); ok {
+			list = append(list, h)
 		}
 	}
-	return nil
+	return list, nil
 }
 
-// parseNeighbour reads an RTM_NEWNEIGH message: struct ndmsg, whose octets 8
-// and 9 are the state, and attributes.
+// parseNeighbour reads an RTM_NEWNEIGH message: struct ndmsg, of which octets 4
+// to 7 are the interface and 8 and 9 the state, and attributes.
 func parseNeighbour(m syscall.NetlinkMessage) (Host, bool) {
 	if m.Header.Type != unix.RTM_NEWNEIGH || len(m.Data) < unix.SizeofNdMsg {
 		return Host{}, false
@@ -49,6 +50,7 @@ func parseNeighbour(m syscall.NetlinkMessage) (Host, bool) {
 			h.Hardware = slices.Clone(net.HardwareAddr(value))
 		}
 	}
+	h.Index = int(int32(binary.NativeEndian.Uint32(m.Data[4:])))
 	h.Answers = binary.NativeEndian.Uint16(m.Data[8:])&answering != 0
 	return h, h.Addr.IsValid()
 }
