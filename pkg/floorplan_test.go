@@ -35,6 +35,7 @@ var floors = map[string]int{
 	"pkg/config":    2,
 	"pkg/netfilter": 2,
 	"pkg/leasefile": 2,
+	"pkg/identity":  2,
 
 	"pkg/daemon":    3,
 	"cmd/miniupnpd": 4,

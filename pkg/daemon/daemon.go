@@ -17,6 +17,7 @@ import (
 	"igdd/pkg/clock"
 	"igdd/pkg/config"
 	"igdd/pkg/hosts"
+	"igdd/pkg/identity"
 	"igdd/pkg/leasefile"
 	"igdd/pkg/netfilter"
 	"igdd/pkg/netif"
@@ -49,6 +50,7 @@ type Daemon struct {
 	store    *leasefile.Store
 	forwards *forwards
 	table    *portmap.Table
+	desk     *identity.Desk // what the servers see of the table
 	guard    *guard
 
 	// The servers of what is switched on; the others are nil.
@@ -99,6 +101,7 @@ func New(o Options) (*Daemon, error) {
 		Log:          d.log,
 	})
 	d.forwards.delivered(known)
+	d.desk = d.identify()
 	d.guard = &guard{firewall: d.firewall, table: d.table, learn: d.forwards.learn, touched: make(chan struct{}, 1), log: d.log}
 	return d, d.prepareServers()
 }
@@ -168,6 +171,7 @@ func (d *Daemon) committed(changes []portmap.Change, reset bool) {
 	if d.notify != nil && !d.restoring() {
 		d.notify.Committed(changes)
 	}
+	d.desk.Committed(changes)
 	d.hosts.Wake()
 }
 
@@ -220,7 +224,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 // tasks returns what is done at the same time while the service runs.
 func (d *Daemon) tasks(ready func(error)) []func(context.Context) error {
 	follow := &follower{watch: d.watch, lans: d.config.LANs, servers: d.servers(), log: d.log, ready: ready}
-	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.guard.Run, d.followClock, d.hosts.Run, follow.Run}
+	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.guard.Run, d.followClock, d.hosts.Run, d.desk.Run, follow.Run}
 	if d.http != nil {
 		tasks = append(tasks, d.http.Run)
 	}

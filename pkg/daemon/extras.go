@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"igdd/pkg/hosts"
+	"igdd/pkg/identity"
 	"igdd/pkg/notify"
 	"igdd/pkg/portmap"
 	"igdd/pkg/stun"
@@ -31,6 +32,32 @@ func (d *Daemon) prepareExtras() (err error) {
 		Log:      d.log,
 	})
 	return nil
+}
+
+// identify returns the table as the servers see it: with the hosts of IPv6
+// addresses.
+func (d *Daemon) identify() *identity.Desk {
+	return identity.New(identity.Options{
+		Table:  d.table,
+		Finder: &hosts.Finder{Leases: d.config.DHCPLeases, Log: d.log},
+		Policy: func() *portmap.Policy {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.policy
+		},
+		LAN: d.lanOf,
+	})
+}
+
+// lanOf returns the LAN that a host is behind.
+func (d *Daemon) lanOf(host netip.Addr) (hosts.LAN, bool) {
+	index := d.behind(host)
+	if index == 0 {
+		return hosts.LAN{}, false
+	}
+	links, _ := d.watch.Now()
+	around, _ := d.surroundings(links)
+	return hosts.LAN{Index: index, Networks: around.Networks(host)}, true
 }
 
 // seenFromOutside notes the address that the STUN server sees.

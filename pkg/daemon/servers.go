@@ -27,7 +27,7 @@ func (d *Daemon) prepareServers() error {
 			ThirdParty: c.ThirdParty,
 			Peer:       c.Peer,
 			RefuseMap:  !c.Map,
-			Desk:       d.table,
+			Desk:       d.desk,
 			Log:        d.log,
 		})
 	}
@@ -51,7 +51,7 @@ func (d *Daemon) prepareServers() error {
 		Port:     port,
 		IPv6:     c.IPv6,
 		Product:  product,
-		Desk:     d.table,
+		Desk:     d.desk,
 		Uplink:   d.uplink,
 		Traffic:  d.carried,
 		Packets:  d.packets,

@@ -24,11 +24,14 @@ func (d *Daemon) surroundings(links map[string]netif.Link) (s portmap.Surroundin
 	s.External, s.NoIPv6 = announced(d.config, links, outside), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
 	for _, l := range d.config.LANs {
+		var lans []netip.Prefix
 		if link, ok := locate(l, links); ok {
-			s.LANs = append(s.LANs, routable(link.Addrs)...)
+			lans = routable(link.Addrs)
 		} else if l.Prefix.IsValid() {
-			s.LANs = append(s.LANs, l.Prefix)
+			lans = []netip.Prefix{l.Prefix}
 		}
+		s.LANs = append(s.LANs, lans...)
+		s.Interfaces = append(s.Interfaces, lans)
 	}
 	for _, link := range links {
 		for _, a := range link.Addrs {

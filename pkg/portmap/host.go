@@ -58,7 +58,8 @@ func (d *desk) readmits(m *Mapping, req *Request) Refusal {
 
 // stands says whether today's settings let m be made, and if not, why: the
 // rules, or the administrator's own use of the port. A pinhole whose host is
-// not known, where only that would tell, stays dormant.
+// not known, where only that would tell, and one without a firewall stay
+// dormant.
 func (d *desk) stands(m *Mapping) (dormant bool, r Refusal) {
 	r = d.permits(m.outside().Port(), d.destination(m.Internal, m.Host), m.Description())
 	switch {
@@ -67,8 +68,12 @@ func (d *desk) stands(m *Mapping) (dormant bool, r Refusal) {
 	case r == Granted && m.External != 0 && d.reserved(m.Protocol, m.External):
 		return false, PortInUse
 	}
-	return false, r
+	return d.unreachable(m.Key), r
 }
+
+// unreachable reports whether no rule can open the key now: a pinhole where
+// there is no firewall of IPv6.
+func (d *desk) unreachable(k Key) bool { return k.Family() == IPv6 && d.around.NoIPv6 }
 
 // permits says whether the rules let external reach a destination, and if not,
 // whether that is for sure.

@@ -140,7 +140,7 @@ func (d *desk) join(m *Mapping, req *Request) Answer {
 		return Answer{Mapping: m, Lifetime: d.policy.lifetime(req.Origin, req.Lifetime)}
 	}
 	n := *m
-	n.Internal, n.Host, n.Dormant = req.Internal, req.host(m), false
+	n.Internal, n.Host, n.Dormant = req.Internal, req.host(m), d.unreachable(m.Key)
 	return d.grant(m, n, req)
 }
 

@@ -26,7 +26,6 @@ func (d *desk) restore(m *Mapping) Refusal {
 	n := *m
 	n.Serial, n.Dormant = d.serial, dormant
 	n.Claims = unbound(m.Claims)
-	n.Dormant = m.Family() == IPv6 && d.around.NoIPv6
 	d.change(Change{After: &n})
 	return Granted
 }

@@ -1,0 +1,229 @@
+// Package identity says which host an IPv6 request is for before the table
+// decides it.
+package identity
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"igdd/pkg/hosts"
+	"igdd/pkg/portmap"
+)
+
+// How many hosts are asked for at once, and how many requests wait for one.
+// One client may have several addresses; all clients whose hardware address is
+// not known share what strangers may have, so that whoever makes up addresses
+// holds up strangers alone.
+const (
+	maxLookups   = 32
+	perClient    = 4
+	forStrangers = 16
+	maxWaiting   = 32
+)
+
+// Options are what a Desk is made of.
+type Options struct {
+	Table  *portmap.Table
+	Finder *hosts.Finder
+	// Policy returns the rules in force.
+	Policy func() *portmap.Policy
+	// LAN returns the interface that an address is behind, if it is one of ours.
+	LAN func(netip.Addr) (hosts.LAN, bool)
+}
+
+// Desk is a table to whom clients need not say which hosts they are.
+type Desk struct {
+	*portmap.Table
+	finder *hosts.Finder
+	policy func() *portmap.Policy
+	lan    func(netip.Addr) (hosts.LAN, bool)
+
+	queue chan *lookup
+	stir  chan struct{} // there may be mappings whose hosts are not known
+
+	mu      sync.Mutex // guards what follows, and the order of requests for one host
+	lookups map[netip.Addr]*lookup
+	clients map[string]int // lookups of each, by hardware address
+}
+
+// lookup is a host that is being asked for, and what waits for the answer.
+type lookup struct {
+	hosts.Query
+	client  string // hardware address of whoever caused it; empty: not known
+	waiting []pending
+}
+
+type pending struct {
+	portmap.Request
+	answer func(portmap.Answer)
+}
+
+// New returns a Desk that Run puts to work.
+func New(o Options) *Desk {
+	return &Desk{
+		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN,
+		queue: make(chan *lookup, maxLookups), stir: make(chan struct{}, 1),
+		lookups: make(map[netip.Addr]*lookup), clients: make(map[string]int),
+	}
+}
+
+// Run finds hosts until ctx ends.
+func (d *Desk) Run(ctx context.Context) error {
+	var work errgroup.Group
+	work.Go(func() error { d.revive(ctx); return nil })
+	for {
+		select {
+		case <-ctx.Done():
+			return work.Wait()
+		case l := <-d.queue:
+			work.Go(func() error { d.resolve(ctx, l); return nil })
+		}
+	}
+}
+
+// Submit is the table's. A request whose host must be asked for waits for that,
+// and with it those that come later for the same host. Submit never waits.
+func (d *Desk) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
+	q, known := d.query(&req)
+	if !known {
+		return d.Table.Submit(req, answer)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.lookups[q.Addr]; l != nil {
+		return l.add(req, answer)
+	}
+	id, settled := d.finder.Known(q.Query)
+	if req.Op == portmap.Open && q.decides && !settled {
+		return d.begin(q, id, req, answer)
+	}
+	req.Host = host(id)
+	return d.Table.Submit(req, answer)
+}
+
+// Do is the table's; it waits for the host as well.
+func (d *Desk) Do(ctx context.Context, req portmap.Request) (portmap.Answer, error) {
+	req.Host = d.find(ctx, &req)
+	return d.Table.Do(ctx, req)
+}
+
+// Explain is the table's; it waits for the host as well.
+func (d *Desk) Explain(ctx context.Context, req portmap.Request) (portmap.Explanation, error) {
+	req.Host = d.find(ctx, &req)
+	return d.Table.Explain(ctx, req)
+}
+
+// find returns the host that a request is for, and asks for it if the rules
+// want to know.
+func (d *Desk) find(ctx context.Context, req *portmap.Request) portmap.Host {
+	q, known := d.query(req)
+	if !known {
+		return req.Host
+	}
+	if req.Op == portmap.Open && q.decides {
+		return host(d.finder.Find(ctx, q.asking()))
+	}
+	id, _ := d.finder.Known(q.Query)
+	return host(id)
+}
+
+// query is the question whose an address is, and whether rules depend on it.
+type query struct {
+	hosts.Query
+	policy  *portmap.Policy
+	decides bool
+}
+
+// query returns the question that a request raises, if it is about IPv6.
+func (d *Desk) query(req *portmap.Request) (query, bool) {
+	to := req.Internal
+	if m, ok := d.Pinhole(req.ID); ok && req.ID != 0 {
+		to = m.Internal
+	}
+	if !to.Addr().Is6() || to.Addr().IsLinkLocalUnicast() {
+		return query{}, false
+	}
+	return d.about(to)
+}
+
+// about returns the question whose an IPv6 address is.
+func (d *Desk) about(to netip.AddrPort) (query, bool) {
+	lan, ours := d.lan(to.Addr())
+	if !ours {
+		return query{}, false
+	}
+	p := d.policy()
+	return query{hosts.Query{Addr: to.Addr(), LAN: lan}, p, p.DependsOnHost(to.Port(), lan.Networks)}, true
+}
+
+// asking returns the question with the addresses that are asked for.
+func (q query) asking() hosts.Query {
+	q.Named = q.policy.Named(q.LAN.Networks)
+	return q.Query
+}
+
+// begin has a host asked for.
+func (d *Desk) begin(q query, id hosts.Identity, req portmap.Request, answer func(portmap.Answer)) bool {
+	if req.Client != q.Addr {
+		id, _ = d.finder.Known(hosts.Query{Addr: req.Client, LAN: q.LAN})
+	}
+	l := &lookup{Query: q.asking(), client: id.Hardware.String()}
+	limit := perClient
+	if l.client == "" {
+		limit = forStrangers
+	}
+	if len(d.lookups) >= maxLookups || d.clients[l.client] >= limit {
+		return false
+	}
+	d.lookups[q.Addr] = l
+	d.clients[l.client]++
+	l.add(req, answer)
+	d.queue <- l // has room for all of them
+	return true
+}
+
+// add lets a request wait, unless too many do.
+func (l *lookup) add(req portmap.Request, answer func(portmap.Answer)) bool {
+	if len(l.waiting) >= maxWaiting {
+		return false
+	}
+	l.waiting = append(l.waiting, pending{req, answer})
+	return true
+}
+
+// resolve asks for a host and hands on what waited for it.
+func (d *Desk) resolve(ctx context.Context, l *lookup) {
+	found := host(d.finder.Find(ctx, l.Query))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.lookups, l.Addr)
+	if d.clients[l.client]--; d.clients[l.client] == 0 {
+		delete(d.clients, l.client)
+	}
+	for _, p := range l.waiting {
+		p.Host = found
+		d.Table.Submit(p.Request, p.answer) // false: as lost as a datagram may be
+	}
+}
+
+// maxAddresses bounds what is kept of one host. One with more, a repeater or one
+// that makes addresses up, counts as a host of which none is known.
+const maxAddresses = 64
+
+// host returns what the table has to know of a host.
+func host(id hosts.Identity) portmap.Host {
+	if len(id.IPv4) > maxAddresses {
+		id.IPv4 = nil
+	}
+	return portmap.Host{Hardware: id.Hardware.String(), IPv4: id.IPv4}
+}
+
+// hardware returns the address that a host was stored with.
+func hardware(h portmap.Host) net.HardwareAddr {
+	a, _ := net.ParseMAC(h.Hardware) // that of a host that nobody knows is empty
+	return a
+}

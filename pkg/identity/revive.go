@@ -1,0 +1,84 @@
+package identity
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// How often hosts of dormant mappings are looked for: soon, then less and less
+// often.
+const (
+	firstLook = time.Second
+	lastLook  = time.Minute
+)
+
+// Committed hears of changes of the table that are in force. It never blocks.
+func (d *Desk) Committed(changes []portmap.Change) {
+	for _, c := range changes {
+		if c.After != nil && c.After.Dormant {
+			select {
+			case d.stir <- struct{}{}:
+			default:
+			}
+			return
+		}
+	}
+}
+
+// revive looks for the hosts of dormant mappings until ctx ends.
+func (d *Desk) revive(ctx context.Context) {
+	pause := firstLook
+	for {
+		var again <-chan time.Time
+		if d.look(ctx) {
+			again = time.After(pause)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.stir:
+			pause = firstLook
+		case <-again:
+			pause = min(2*pause, lastLook)
+		}
+	}
+}
+
+// look tells the table which hosts are known now, and asks for the others. It
+// reports whether there are any.
+func (d *Desk) look(ctx context.Context) (more bool) {
+	known := make(map[netip.Addr]portmap.Host)
+	ask := make(map[netip.Addr]int) // and on which interface
+	for _, m := range d.List() {
+		if m.Dormant && m.Pinhole.IsValid() {
+			more = true
+			d.lookFor(m, known, ask)
+		}
+	}
+	for a, index := range ask {
+		d.finder.Prompt(index, a)
+	}
+	if len(known) > 0 {
+		d.Recognize(ctx, func(a netip.Addr) (portmap.Host, bool) { h, found := known[a]; return h, found })
+	}
+	return more
+}
+
+// lookFor adds the host of m to those that are known, or says whom to ask.
+func (d *Desk) lookFor(m *portmap.Mapping, known map[netip.Addr]portmap.Host, ask map[netip.Addr]int) {
+	q, ours := d.about(m.Internal)
+	if !ours || !q.decides {
+		return // its LAN is not there, or it is dormant for another reason
+	}
+	q.Hardware = hardware(m.Host)
+	if id, _ := d.finder.Known(q.Query); len(id.IPv4) > 0 {
+		known[q.Addr] = host(id)
+		return
+	}
+	for _, a := range append(q.asking().Named, q.Addr) {
+		ask[a] = q.LAN.Index
+	}
+}
