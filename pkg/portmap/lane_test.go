@@ -14,8 +14,8 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// host6 is the IPv6 address of a client.
-func host6(n int) netip.Addr {
+// client6 is the IPv6 address of a client.
+func client6(n int) netip.Addr {
 	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 0x50, 15: byte(10 + n)})
 }
 
@@ -176,7 +176,7 @@ func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 
 // openHole asks for a pinhole as PCP does.
 func openHole(n int, port uint16) portmap.Request {
-	r := open(host6(n), port, time.Hour)
+	r := open(client6(n), port, time.Hour)
 	r.Origin = portmap.PCP
 	return r
 }
@@ -268,7 +268,7 @@ func TestPinholesWithoutAFirewallWaitForOne(t *testing.T) {
 		return c.After != nil && c.After.Family() == portmap.IPv6 && !c.After.Dormant
 	}}
 	b = newBenchIn(t, without, f, store)
-	hole := portmap.Key{Protocol: portmap.UDP, Pinhole: netip.AddrPortFrom(host6(0), 5000)}
+	hole := portmap.Key{Protocol: portmap.UDP, Pinhole: netip.AddrPortFrom(client6(0), 5000)}
 	if m, ok := b.Lookup(hole); !ok || !m.Dormant {
 		t.Fatalf("the stored pinhole is %+v", m)
 	}

@@ -1,0 +1,126 @@
+package portmap_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/portmap/portmaptest"
+)
+
+// host6 is a host by its IPv6 address, which rules name by client(0).
+var host6 = netip.MustParseAddr("2001:db8:50::10")
+
+// namesOne is a policy that lets one host have ports.
+func namesOne(host netip.Addr) portmap.Policy {
+	all := portmap.PortRange{Last: 65535}
+	return portmap.Policy{Secure: true, Rules: []portmap.Rule{
+		{Allow: true, External: all, Network: host, Mask: ^uint32(0), Internal: all},
+		{External: all, Network: netip.IPv4Unspecified(), Internal: all},
+	}}
+}
+
+// storedPinhole returns a store that holds a pinhole of host6.
+func storedPinhole(t *testing.T) *portmaptest.Store {
+	t.Helper()
+	store, to := new(portmaptest.Store), netip.AddrPortFrom(host6, 4000)
+	m := &portmap.Mapping{
+		Key: portmap.Key{Protocol: portmap.TCP, Pinhole: to}, Internal: to, Host: portmap.Host{Hardware: "02:00:00:00:00:10"}, Serial: 1,
+		Claims: []portmap.Claim{{Origin: portmap.PCP, Expires: time.Now().Add(time.Hour)}},
+	}
+	if err := store.Save([]portmap.Change{{After: m}}); err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// only returns the one mapping that the table holds.
+func (b *bench) only(t *testing.T) *portmap.Mapping {
+	t.Helper()
+	list := b.List()
+	if len(list) != 1 {
+		t.Fatalf("the table holds %d mappings", len(list))
+	}
+	return list[0]
+}
+
+// recognize tells the table the IPv4 addresses of host6.
+func (b *bench) recognize(t *testing.T, ipv4 ...netip.Addr) {
+	t.Helper()
+	h := portmap.Host{Hardware: "02:00:00:00:00:10", IPv4: ipv4}
+	if err := b.Recognize(t.Context(), func(a netip.Addr) (portmap.Host, bool) { return h, a == host6 }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRecognizeWakes(t *testing.T) {
+	firewall := new(portmaptest.Firewall)
+	b := newBenchWith(t, namesOne(client(0)), firewall, storedPinhole(t))
+	if !b.only(t).Dormant {
+		t.Fatal("in force before its host is known")
+	}
+	b.recognize(t)
+	if batches := firewall.Batches(); !b.only(t).Dormant || batches != 0 {
+		t.Fatalf("a host without known addresses: %d transactions", batches)
+	}
+	resets := b.resets
+	b.recognize(t, client(0))
+	if batches := firewall.Batches(); b.only(t).Dormant || batches != 1 || b.resets != resets {
+		t.Errorf("when its host is known: %d transactions, %d epochs", batches, b.resets-resets)
+	}
+	b.agree(t, 1)
+}
+
+func TestRecognizeCloses(t *testing.T) {
+	b := newBenchWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
+	b.recognize(t, client(1))
+	b.agree(t, 0)
+}
+
+// TestNewRulesPutToRest changes the rules under a pinhole whose host was of no
+// concern when it was made.
+func TestNewRulesPutToRest(t *testing.T) {
+	b := newBench(t, new(portmaptest.Firewall), new(portmaptest.Store))
+	b.grant(t, open(host6, 4000, time.Hour))
+	resets, policy := b.resets, namesOne(client(0))
+	if err := b.SetPolicy(t.Context(), &policy); err != nil {
+		t.Fatal(err)
+	}
+	if !b.only(t).Dormant || b.resets != resets+1 {
+		t.Errorf("%+v, %d epochs", b.only(t), b.resets-resets)
+	}
+	resets = b.resets
+	b.recognize(t, client(0))
+	if b.only(t).Dormant || b.resets != resets {
+		t.Errorf("when its host is known: %+v, %d epochs", b.only(t), b.resets-resets)
+	}
+}
+
+// TestNetworkThatComesLate has the LAN get its IPv4 network after the start.
+func TestNetworkThatComesLate(t *testing.T) {
+	policy := namesOne(gateway.Addr())
+	policy.Rules[0].Mask = 0xffffff00
+	b := newBenchWith(t, policy, new(portmaptest.Firewall), storedPinhole(t))
+	if b.only(t).Dormant {
+		t.Fatal("rules for the whole LAN wait for a host")
+	}
+	b = newBenchWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
+	late := portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway6}}
+	if err := b.SetSurroundings(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetPolicy(t.Context(), &policy); err != nil {
+		t.Fatal(err)
+	}
+	if !b.only(t).Dormant {
+		t.Fatal("in force though it is not known which network the LAN has")
+	}
+	late.LANs = append(late.LANs, gateway)
+	if err := b.SetSurroundings(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	if b.only(t).Dormant {
+		t.Error("dormant though the rules are for the whole LAN")
+	}
+}
