@@ -84,7 +84,9 @@ func (f *Firewall) Sync(_ context.Context, v portmap.Family, mappings []*portmap
 		if f.Refuse != nil && f.Refuse(portmap.Change{After: m}) {
 			return ErrRefused
 		}
-		open[m.Key] = m
+		if (portmap.Change{After: m}).Alters() { // it has rules
+			open[m.Key] = m
+		}
 	}
 	for k, m := range f.open {
 		if k.Family() != v {
