@@ -1,6 +1,7 @@
 package lansock
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -138,14 +139,17 @@ func TestSendNeverWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sockets.Close()
-	began, reply := time.Now(), make([]byte, 1100)
+	full, reply := 0, make([]byte, 1100)
 	word := func(b []byte) []byte { return append(b, reply...) }
 	for i := range 2000 {
 		nobody := netip.AddrFrom4([4]byte{192, 168, 50, byte(100 + i%100)})
-		sockets[0].Send(word, netlab.RouterLAN.Addr(), netip.AddrPortFrom(nobody, 1024))
+		err := sockets[0].Send(word, netlab.RouterLAN.Addr(), netip.AddrPortFrom(nobody, 1024))
+		if errors.Is(err, unix.EAGAIN) {
+			full++ // who waits for room does not hear of it
+		}
 	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("sending took %v", took)
+	if full == 0 {
+		t.Error("the buffer was never full, or sending waited for room")
 	}
 }
 
