@@ -38,6 +38,7 @@ func in(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 // TestLoadMiniupnpd takes over what miniupnpd left.
 func TestLoadMiniupnpd(t *testing.T) {
 	path := leasePath(t)
+	minute, hour, later := in(time.Minute), in(time.Hour), in(2*time.Hour)
 	write(t, path, fmt.Sprintf(""+
 		"TCP:6666:192.168.101.20:5555:%d:test app:1\r\n"+
 		"UDP:7777:192.168.101.20:7777:0:game\n"+
@@ -48,12 +49,12 @@ func TestLoadMiniupnpd(t *testing.T) {
 		"junk\n"+
 		"UDP:5001:192.168.101.20:5000:%d:PCP MAP 04030201080706050c0b0a09\n"+
 		"UDP:7777:192.168.101.21:7777:0:somebody else's\n"+
-		"tcp:6666:192.168.101.20:5555:%d:again", in(time.Hour), in(time.Minute), in(-time.Minute), in(time.Hour), in(2*time.Hour)))
+		"tcp:6666:192.168.101.20:5555:%d:again", hour, minute, in(-time.Minute), hour, later))
 	s, log := logged(path)
-	claim := func(o portmap.Origin, left time.Duration, text string) portmap.Claim {
+	claim := func(o portmap.Origin, end int64, text string) portmap.Claim {
 		c := portmap.Claim{Origin: o, Description: text}
-		if left > 0 {
-			c.Expires = time.Unix(in(left), 0)
+		if end > 0 {
+			c.Expires = time.Unix(end, 0)
 		}
 		return c
 	}
@@ -66,10 +67,10 @@ func TestLoadMiniupnpd(t *testing.T) {
 		}
 	}
 	want := []*portmap.Mapping{
-		mapping(portmap.TCP, 6666, 5555, claim(portmap.UPnP, 2*time.Hour, "again")),
+		mapping(portmap.TCP, 6666, 5555, claim(portmap.UPnP, later, "again")),
 		mapping(portmap.UDP, 7777, 7777, claim(portmap.UPnP, 0, "game")),
-		mapping(portmap.UDP, 4001, 4000, claim(portmap.NATPMP, time.Minute, "NAT-PMP 4001 udp")),
-		mapping(portmap.UDP, 5001, 5000, claim(portmap.PCP, time.Hour, "PCP MAP 5001 UDP")),
+		mapping(portmap.UDP, 4001, 4000, claim(portmap.NATPMP, minute, "NAT-PMP 4001 udp")),
+		mapping(portmap.UDP, 5001, 5000, claim(portmap.PCP, hour, "PCP MAP 5001 UDP")),
 	}
 	got := load(t, s)
 	same(t, got, want)
@@ -105,20 +106,21 @@ func TestLoadChanged(t *testing.T) {
 	v := variety()
 	path := written(t, v...)
 	pcp, upnp, pinhole, both := v[1], v[2], v[3], v[4]
+	soon, later := in(30*time.Minute), in(10*time.Hour)
 	write(t, path, fmt.Sprintf(""+
 		"TCP:3005:192.168.101.5:80:%d:both\n"+ // ends earlier than it did
 		"TCP:3002:192.168.101.2:80:%d:renewed\n"+
 		"TCP:3003:192.168.101.33:80:0:another host\n"+
-		"TCP:4000:192.168.101.40:80:0:new\n", in(30*time.Minute), in(10*time.Hour)))
+		"TCP:4000:192.168.101.40:80:0:new\n", soon, later))
 
-	both = renewed(both, 30*time.Minute)
+	both = ending(both, time.Unix(soon, 0))
 	upnp = &portmap.Mapping{
 		Key: upnp.Key, Internal: netip.MustParseAddrPort("192.168.101.33:80"), Created: time.Now(),
 		Claims: []portmap.Claim{{Origin: portmap.UPnP, Description: "another host"}},
 	}
 	added := forward(1, portmap.Claim{Origin: portmap.UPnP, Description: "new"})
 	added.Key, added.Internal = portmap.Key{Protocol: portmap.TCP, External: 4000}, netip.MustParseAddrPort("192.168.101.40:80")
-	want := []*portmap.Mapping{both, renewed(pcp, 10*time.Hour), upnp, added, pinhole, v[6]}
+	want := []*portmap.Mapping{both, ending(pcp, time.Unix(later, 0)), upnp, added, pinhole, v[6]}
 
 	s, log := logged(path)
 	got := load(t, s)
@@ -143,10 +145,11 @@ func TestLoadKeepsEarlierEnd(t *testing.T) {
 	m := forward(1, open)
 	m.Claims = append(m.Claims, narrow)
 	path := written(t, m)
-	write(t, path, fmt.Sprintf("TCP:3001:192.168.101.1:80:%d:\n", in(5*time.Hour)))
+	later := in(5 * time.Hour)
+	write(t, path, fmt.Sprintf("TCP:3001:192.168.101.1:80:%d:\n", later))
 	want := *m
 	want.Claims = slices.Clone(m.Claims)
-	want.Claims[1].Expires = time.Now().Add(5 * time.Hour)
+	want.Claims[1].Expires = time.Unix(later, 0)
 	same(t, load(t, New(Options{Path: path})), []*portmap.Mapping{&want})
 }
 

@@ -27,13 +27,18 @@ func forward(serial uint64, c portmap.Claim) *portmap.Mapping {
 
 // renewed returns m with every claim ending after d, or never for 0.
 func renewed(m *portmap.Mapping, d time.Duration) *portmap.Mapping {
+	if d == 0 {
+		return ending(m, time.Time{})
+	}
+	return ending(m, time.Now().Add(d))
+}
+
+// ending returns m with every claim ending at that time.
+func ending(m *portmap.Mapping, at time.Time) *portmap.Mapping {
 	n := *m
 	n.Claims = slices.Clone(m.Claims)
 	for i := range n.Claims {
-		n.Claims[i].Expires = time.Time{}
-		if d > 0 {
-			n.Claims[i].Expires = time.Now().Add(d)
-		}
+		n.Claims[i].Expires = at
 	}
 	return &n
 }
