@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // on runs f on the table's goroutine, as soon as nothing is under way that the
@@ -41,19 +42,28 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 func (t *Table) SetSurroundings(ctx context.Context, s Surroundings) error {
 	return t.on(ctx, func() {
 		forwarded := !slices.Equal(s.Forwards, t.desk.around.Forwards)
-		t.desk.around = s
-		t.mu.Lock()
-		t.external = s.External
-		t.mu.Unlock()
 		moved := s.External.IsValid() && t.known.IsValid() && s.External != t.known
-		if s.External.IsValid() {
-			t.known = s.External
-		}
+		t.desk.around = s
+		t.announce(s.External, moved)
 		if moved || forwarded {
 			t.judge(moved)
 		}
 		t.wake(func(netip.Addr) (Host, bool) { return Host{}, false })
 	})
+}
+
+// announce shows readers the external address, and with another one than the
+// last the epoch that goes with it.
+func (t *Table) announce(external netip.Addr, moved bool) {
+	if external.IsValid() {
+		t.known = external
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.external = external
+	if moved {
+		t.epoch = time.Now()
+	}
 }
 
 // SetPolicy puts new rules in force: mappings that they forbid are closed,

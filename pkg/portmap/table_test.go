@@ -369,6 +369,29 @@ func TestEpochRestartsWithTheAddressOnly(t *testing.T) {
 	})
 }
 
+func TestEpochRestartsTogetherWithTheAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{}, 1)
+		b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+		hold <- struct{}{}
+		bound := open(client(0), 40000, time.Hour)
+		bound.Origin, bound.Nonce = portmap.PCP, portmap.Nonce{1}
+		b.grant(t, bound)
+		resets := b.resets
+		time.Sleep(100 * time.Second)
+		go b.SetSurroundings(context.Background(), portmap.Surroundings{External: wan.Next(), LANs: []netip.Prefix{gateway}})
+		synctest.Wait() // for the kernel, which holds up what the new address brings about
+		if a, e := b.External(), b.Epoch(); a != wan.Next() || e != 0 {
+			t.Errorf("clients are told %v and epoch %d, want %v and 0", a, e, wan.Next())
+		}
+		close(hold)
+		b.stop()
+		if n := b.resets - resets; n != 1 {
+			t.Errorf("clients are told %d times that they must renew, want once", n)
+		}
+	})
+}
+
 func TestFlowsAreNoEntriesOfUPnP(t *testing.T) {
 	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	flow := open(client(0), 40000, time.Hour)
