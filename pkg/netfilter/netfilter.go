@@ -37,6 +37,7 @@ type Options struct {
 type Firewall struct {
 	ipv4 *family
 	ipv6 *family // nil: no pinholes
+	no6  error   // why there are none although there should be
 	log  *slog.Logger
 
 	open  context.Context // until Teardown, which ends whatever lists tables
@@ -60,8 +61,8 @@ const peerChain = "MINIUPNPD-PEER"
 // kernel's 29 octets for a chain's name, and nothing that has to be quoted.
 var word = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]{0,27}$`)
 
-// New finds the iptables programs. Where those of IPv6 are missing or fail it
-// says so once and goes on without pinholes.
+// New finds the iptables programs. Where those of IPv6 are missing or fail there
+// are no pinholes, and Healthy says why.
 func New(o Options) (*Firewall, error) {
 	for _, name := range slices.Concat([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN, o.WAN6) {
 		if !word.MatchString(name) {
@@ -77,8 +78,7 @@ func New(o Options) (*Firewall, error) {
 	f.layOut(o)
 	if o.IPv6 {
 		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
-			f.ipv6 = nil
-			o.Log.Warn("no IPv6 pinholes: ip6tables does not work here", "err", err)
+			f.ipv6, f.no6 = nil, fmt.Errorf("no IPv6 pinholes, ip6tables does not work here: %w", err)
 			return f, f.claim()
 		}
 		forward6 := *f.forward

@@ -84,7 +84,7 @@ func (f *Firewall) Healthy(v portmap.Family) (bool, error) {
 	defer f.end()
 	family := f.family(v)
 	if family == nil {
-		return true, nil
+		return f.no6 == nil, f.no6
 	}
 	views, err := f.look(family)
 	if err != nil {

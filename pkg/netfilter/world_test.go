@@ -158,12 +158,13 @@ func syncBoth(f portmap.Firewall, mappings []*portmap.Mapping) error {
 
 // Healthy reports whether both families are.
 func (g guarded) Healthy() (ok bool, err error) {
-	err = g.router.Do(func() error {
-		ok4, err4 := g.Firewall.Healthy(portmap.IPv4)
-		ok6, err6 := g.Firewall.Healthy(portmap.IPv6)
-		ok = ok4 && ok6
-		return errors.Join(err4, err6)
-	})
+	ok4, err4 := g.healthy(portmap.IPv4)
+	ok6, err6 := g.healthy(portmap.IPv6)
+	return ok4 && ok6, errors.Join(err4, err6)
+}
+
+func (g guarded) healthy(v portmap.Family) (ok bool, err error) {
+	err = g.router.Do(func() (err error) { ok, err = g.Firewall.Healthy(v); return err })
 	return ok, err
 }
 
