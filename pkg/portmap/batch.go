@@ -53,8 +53,8 @@ func (t *Table) quick(p *pending) (Answer, bool) {
 	}
 	serial, id, n := t.desk.serial, t.desk.lastID, len(t.desk.changes)
 	a := t.desk.decide(&p.Request)
-	kernel := func(c Change) bool { return c.Alters() || l.busy.holds(c.key()) }
-	if slices.ContainsFunc(t.desk.changes[n:], kernel) || a.contended() || a.Mapping != nil && l.busy.holds(a.Mapping.Key) || !p.take() {
+	kernel := func(c Change) bool { return c.Alters() || l.changes(c.key()) }
+	if slices.ContainsFunc(t.desk.changes[n:], kernel) || a.contended() || a.Mapping != nil && l.changes(a.Mapping.Key) || !p.take() {
 		t.desk.undo(n)
 		t.desk.serial, t.desk.lastID = serial, id
 		return Answer{}, false

@@ -34,14 +34,10 @@ type transaction struct {
 // kernel says, so that they are never undone.
 func (x *transaction) forced() bool { return len(x.waiting) == 0 }
 
-// holds reports whether the transaction, if there is one, changes the mapping of
-// a key.
-func (x *transaction) holds(k Key) bool {
-	if x == nil {
-		return false
-	}
-	about := func(m *Mapping) bool { return m != nil && m.Key == k }
-	return slices.ContainsFunc(x.changes, func(c Change) bool { return about(c.Before) || about(c.After) })
+// changes reports whether the mapping of a key is about to change.
+func (l *lane) changes(k Key) bool {
+	about := func(c Change) bool { return c.key() == k }
+	return slices.ContainsFunc(l.forced, about) || l.busy != nil && slices.ContainsFunc(l.busy.changes, about)
 }
 
 // result is what the kernel made of a lane's transaction.

@@ -174,6 +174,38 @@ func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 	})
 }
 
+// TestRenewalOfWhatIsAboutToChange renews a mapping whose nonce is forgotten
+// while the kernel is busy with something else: neither change undoes the other.
+func TestRenewalOfWhatIsAboutToChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &portmaptest.Firewall{}
+		b := newBench(t, f, &portmaptest.Store{})
+		bound := open(client(0), 40000, time.Hour)
+		bound.Origin, bound.Nonce = portmap.PCP, portmap.Nonce{1}
+		b.grant(t, bound)
+		b.grant(t, open(client(9), 49000, time.Hour))
+		f.Hold = make(chan struct{})
+		go b.Withdraw(context.Background(), func(m *portmap.Mapping) bool { return m.Internal.Addr() == client(9) })
+		synctest.Wait()
+		go b.SetSurroundings(context.Background(), portmap.Surroundings{External: wan.Next(), LANs: []netip.Prefix{gateway}})
+		synctest.Wait()
+		bound.Lifetime = 2 * time.Hour
+		renewed := make(chan portmap.Answer, 1)
+		b.Submit(bound, func(a portmap.Answer) { renewed <- a })
+		synctest.Wait()
+		close(f.Hold)
+		if a := <-renewed; a.Refusal != portmap.Granted || a.Lifetime != 2*time.Hour {
+			t.Errorf("the renewal is answered %v, %v", a.Refusal, a.Lifetime)
+		}
+		synctest.Wait()
+		if left := b.List()[0].Remaining(time.Now()); left != 2*time.Hour {
+			t.Errorf("the renewed lease lasts %v", left)
+		}
+		b.agree(t, 1)
+		b.stop()
+	})
+}
+
 // openHole asks for a pinhole as PCP does.
 func openHole(n int, port uint16) portmap.Request {
 	r := open(client6(n), port, time.Hour)
