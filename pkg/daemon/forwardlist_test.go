@@ -151,14 +151,21 @@ func TestForwardsFollowTheUplink(t *testing.T) {
 	n := new(fakeNAT)
 	f := n.forwards(t)
 	f.learn(time.Now())
-	for _, u := range []netfilter.Uplink{
-		{Device: "ppp0"},
-		{Device: "ppp0", Addrs: []netip.Addr{netip.MustParseAddr("11.22.33.44")}},
-		{Device: "ppp0", Addrs: []netip.Addr{netip.MustParseAddr("11.22.33.45")}},
+	first, second := []netip.Addr{netip.MustParseAddr("11.22.33.44")}, []netip.Addr{netip.MustParseAddr("11.22.33.45")}
+	for i, step := range []struct {
+		uplink netfilter.Uplink
+		reads  bool
+	}{
+		{netfilter.Uplink{Device: "ppp0"}, false},
+		{netfilter.Uplink{Device: "ppp0", Addrs: first}, true},
+		{netfilter.Uplink{Device: "ppp0"}, false}, // it bounces
+		{netfilter.Uplink{Device: "ppp0", Addrs: first}, false},
+		{netfilter.Uplink{Device: "ppp0", Addrs: second}, true},
+		{netfilter.Uplink{Device: "ppp1", Addrs: second}, true},
 	} {
-		n.uplink = u
-		if !f.follow() || f.follow() {
-			t.Errorf("%v is not followed once", u)
+		n.uplink = step.uplink
+		if f.follow() != step.reads || f.follow() {
+			t.Errorf("step %d, %v: read %v", i, step.uplink, !step.reads)
 		}
 	}
 }

@@ -132,13 +132,14 @@ func (f *forwards) tell() {
 	}
 }
 
-// follow reads the forwards anew if the uplink is another than before, and
-// reports whether it did.
+// follow reads the forwards anew if the uplink has other addresses than before,
+// and reports whether it did. An uplink that has lost its address may get it
+// back in a moment, and clients wait for that.
 func (f *forwards) follow() bool {
 	f.mu.Lock()
 	from := f.from
 	f.mu.Unlock()
-	if u := f.uplink(); u.Device == from.Device && slices.Equal(u.Addrs, from.Addrs) {
+	if u := f.uplink(); len(u.Addrs) == 0 || u.Device == from.Device && slices.Equal(u.Addrs, from.Addrs) {
 		return false
 	}
 	f.learn(time.Now())
