@@ -136,15 +136,15 @@ func (g *guard) repair(ctx context.Context, broken []portmap.Family) {
 		}
 		g.pause = min(max(calm, 2*g.pause), longestPause)
 	}
-	g.mu.Lock()
-	g.repairs++
-	g.last = time.Now()
-	g.mu.Unlock()
 	for _, v := range broken {
 		if g.table.Resync(ctx, v) == nil && g.row <= patient {
 			g.log.Warn("chains or rules were missing in the firewall and have been put back", "family", v)
 		}
 	}
+	g.mu.Lock()
+	g.repairs++
+	g.last = time.Now()
+	g.mu.Unlock()
 }
 
 func (g *guard) lastRepair() time.Time {

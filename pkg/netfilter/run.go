@@ -17,9 +17,10 @@ const (
 	// tries to take the xtables lock. By itself it tries once in a second, which
 	// is more than a stop has in all. Newer ones wait for the lock itself.
 	pollInterval = 20000
-	// outputTime is for the output of a program that has been killed: a child
-	// of it may hold it open.
-	outputTime = 50 * time.Millisecond
+	// outputTime is for reading the rest of what a program has printed, after
+	// it has ended or been killed. A child that left its group may hold the
+	// output open; on a busy machine reading it takes a while.
+	outputTime = time.Second
 )
 
 // errLate is the end of a program that did not end by itself in time.

@@ -15,37 +15,38 @@ var (
 	allHosts6 = netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes(), pcp.AnnouncePort)
 )
 
-func (l *Listener) news() news { return news{l.server.Desk.External(), l.server.Desk.Epoch()} }
+func (s *Server) news() news { return news{s.Desk.External(), s.Desk.Epoch()} }
 
 // tell sends the n-th copy of an announcement from every address that clients
-// may use as their gateway: they ignore other sources.
-func (l *Listener) tell(n int) {
+// may use as their gateway: they ignore other sources. It says what is given,
+// even if there is newer already: of that another announcement tells.
+func (l *Listener) tell(n int, said news) {
 	own := l.lan.Prefixes()
 	for _, s := range l.sockets {
 		for _, from := range gateways(own, s.At.Addr()) {
-			if err := l.announce(s, from); err != nil {
+			if err := l.announce(s, from, said); err != nil {
 				l.server.Log.Debug("announcement is lost", "interface", l.lan.Name(), "from", from, "err", err)
 			}
 		}
 	}
 	if n < updateCopies {
-		l.update()
+		l.update(said)
 	}
 }
 
 // announce sends one copy in each protocol, PCP's first. NAT-PMP has nothing to
 // say without an external address.
-func (l *Listener) announce(s *lansock.Socket, from netip.Addr) error {
+func (l *Listener) announce(s *lansock.Socket, from netip.Addr, said news) error {
 	to := allHosts6
 	if from.Is4() {
 		to = allHosts4
 	}
 	if l.server.PCP {
-		if err := s.Send(pcp.Response{Epoch: l.server.Desk.Epoch()}.Append, from, to); err != nil {
+		if err := s.Send(pcp.Response{Epoch: said.epoch}.Append, from, to); err != nil {
 			return err
 		}
 	}
-	if r := l.server.addressResponse(); l.server.NATPMP && from.Is4() && r.Result == natpmp.Success {
+	if r := said.addressResponse(); l.server.NATPMP && from.Is4() && r.Result == natpmp.Success {
 		return s.Send(r.Append, from, to)
 	}
 	return nil

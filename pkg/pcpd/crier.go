@@ -19,8 +19,8 @@ func instant(n int) time.Duration { return firstGap * (1<<n - 1) }
 // crier repeats announcements. A new event starts from the first copy again.
 type crier struct {
 	again chan struct{}
-	news  func() news // what a copy would say now
-	tell  func(n int) // sends the n-th copy
+	news  func() news     // what a copy would say now
+	tell  func(int, news) // sends the n-th copy, which says that
 }
 
 // news is what announcements are about.
@@ -56,7 +56,7 @@ func (c *crier) run(ctx context.Context) {
 			began, sent = c.first(told, at, sent)
 		case <-timer.C:
 			told, at = c.news(), time.Now()
-			c.tell(sent)
+			c.tell(sent, told)
 			sent++
 		}
 		if sent < copies {

@@ -21,8 +21,10 @@ type stage struct {
 	*crier
 	began time.Time
 	state atomic.Pointer[news]
+	next  atomic.Pointer[news] // becomes the state right after the next look at it
 	at    []time.Duration
 	n     []int
+	said  []news
 }
 
 func newStage(t *testing.T) *stage {
@@ -30,9 +32,15 @@ func newStage(t *testing.T) *stage {
 	s.state.Store(&news{netip.MustParseAddr("11.22.33.44"), 100})
 	s.crier = &crier{
 		again: make(chan struct{}, 1),
-		news:  func() news { return *s.state.Load() },
-		tell: func(n int) {
-			s.at, s.n = append(s.at, time.Since(s.began)), append(s.n, n)
+		news: func() news {
+			n := *s.state.Load()
+			if next := s.next.Swap(nil); next != nil {
+				s.state.Store(next)
+			}
+			return n
+		},
+		tell: func(n int, said news) {
+			s.at, s.n, s.said = append(s.at, time.Since(s.began)), append(s.n, n), append(s.said, said)
 		},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -149,4 +157,24 @@ func TestWakeNeverWaits(t *testing.T) {
 	for range 3 {
 		c.wake()
 	}
+}
+
+// TestNewsBetweenTwoGlances changes the address right after a copy has looked at
+// it: the copy says what it saw, and the new address has copies of its own.
+func TestNewsBetweenTwoGlances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		synctest.Wait()
+		old := *s.state.Load()
+		moved := news{old.external.Next(), 0}
+		s.next.Store(&moved)
+		time.Sleep(schedule[1])
+		synctest.Wait()
+		s.wake()
+		time.Sleep(schedule[1])
+		synctest.Wait()
+		if want := []news{old, old, moved, moved}; !slices.Equal(s.said, want) {
+			t.Errorf("told %v, want %v", s.said, want)
+		}
+	})
 }

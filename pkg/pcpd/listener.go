@@ -38,7 +38,7 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{server: s, lan: lan, sockets: sockets, backlog: newBacklog()}
-	l.crier = crier{again: make(chan struct{}, 1), news: l.news, tell: l.tell}
+	l.crier = crier{again: make(chan struct{}, 1), news: s.news, tell: l.tell}
 	return l, nil
 }
 

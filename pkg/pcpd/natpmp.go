@@ -19,7 +19,7 @@ func (x exchange) serveNATPMP() bool {
 		x.reply(func(b []byte) []byte { return natpmp.AppendUnsupportedOpcode(b, x.packet, epoch) })
 	case err != nil: // gets silence
 	case r.Opcode == natpmp.Address:
-		x.reply(x.addressResponse().Append)
+		x.reply(x.news().addressResponse().Append)
 	case r.Lifetime == 0:
 		return x.close(r)
 	default:
@@ -41,8 +41,8 @@ func (x exchange) close(r natpmp.Request) bool {
 }
 
 // addressResponse tells the external address (RFC 6886, section 3.2).
-func (s *Server) addressResponse() natpmp.Response {
-	r := natpmp.Response{Opcode: natpmp.Address, Epoch: s.Desk.Epoch(), External: s.Desk.External()}
+func (n news) addressResponse() natpmp.Response {
+	r := natpmp.Response{Opcode: natpmp.Address, Epoch: n.epoch, External: n.external}
 	if !r.External.IsValid() {
 		r.Result = natpmp.NetworkFailure
 	}

@@ -53,20 +53,19 @@ func binding(r pcp.Request) pcp.Request {
 // update tells the clients on the interface whose mappings have another
 // external address than they know. A client that asks again is known by its
 // new contact.
-func (l *Listener) update() {
-	external := l.server.Desk.External()
-	if !external.IsValid() {
+func (l *Listener) update(said news) {
+	if !said.external.IsValid() {
 		return
 	}
 	began, sent := time.Now(), 0
 	for _, m := range l.server.Desk.List() {
 		for _, claim := range m.Claims {
 			c, ok := claim.Contact.(*contact)
-			if !ok || c.lan != l.lan.Name() || c.external == external || m.Pinhole.IsValid() {
+			if !ok || c.lan != l.lan.Name() || c.external == said.external || m.Pinhole.IsValid() {
 				continue
 			}
 			x := exchange{Server: l.server, lan: c.lan, socket: l.sockets[0], client: c.client, asked: c.asked, packet: c.request.Append(nil)}
-			x.update(m, claim, c.request)
+			x.update(m, claim, c.request, said)
 			if sent++; sent%portion == 0 && time.Since(began) < longestUpdate {
 				time.Sleep(portionPause)
 			}
@@ -76,16 +75,16 @@ func (l *Listener) update() {
 
 // update sends what the client would be answered now. Optional options are
 // left out (RFC 6887, section 14.2).
-func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request) {
+func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request, said news) {
 	ask, options := question(r)
 	if fault := x.objection(r, ask); fault != pcp.Success {
 		x.refuse(fault, fault.Lifetime())
 		return
 	}
 	reply := pcp.Response{
-		Opcode: r.Opcode, Lifetime: max(0, time.Until(claim.Expires)), Epoch: x.Desk.Epoch(),
+		Opcode: r.Opcode, Lifetime: max(0, time.Until(claim.Expires)), Epoch: said.epoch,
 		Mapping: r.Mapping, Options: slices.DeleteFunc(options, isDescription),
 	}
-	reply.External = x.endpoint(m)
+	reply.External = netip.AddrPortFrom(said.external, m.External)
 	x.reply(reply.Append)
 }
