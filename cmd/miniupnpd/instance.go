@@ -121,7 +121,7 @@ func (i *instance) leavesRules(next *config.Config) bool {
 	if next == nil {
 		next = i.successor()
 	}
-	return next != nil && next.PIDFile == i.config.PIDFile && i.config.SameChains(next)
+	return next != nil && enabled(next) && next.PIDFile == i.config.PIDFile && i.config.SameChains(next)
 }
 
 // successor returns the settings of the process that takes the place of this
@@ -131,7 +131,7 @@ func (i *instance) successor() *config.Config {
 		return nil
 	}
 	c, err := config.Parse(i.args)
-	if err != nil || !enabled(c) || !i.signals.handOver() {
+	if err != nil || !i.signals.handOver() {
 		return nil
 	}
 	return c

@@ -314,12 +314,15 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 	if !d.config.SameService(c) {
 		return false
 	}
-	d.setUpChains()
-	d.guard.wake()
 	d.mu.Lock()
 	d.policy = &c.Policy
 	d.mu.Unlock()
-	return d.table.SetPolicy(ctx, &c.Policy) == nil
+	if d.table.SetPolicy(ctx, &c.Policy) != nil {
+		return false
+	}
+	d.setUpChains() // last: it may have to wait for the firewall
+	d.guard.wake()
+	return true
 }
 
 // Announce tells clients again that the gateway is here (SIGUSR1).

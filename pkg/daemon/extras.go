@@ -56,7 +56,8 @@ func (d *Daemon) lanOf(host netip.Addr) (hosts.LAN, bool) {
 		return hosts.LAN{}, false
 	}
 	links, _ := d.watch.Now()
-	around, _ := d.surroundings(links)
+	var around portmap.Surroundings
+	around.LANs, around.Interfaces = d.lans(links)
 	return hosts.LAN{Index: index, Networks: around.Networks(host)}, true
 }
 

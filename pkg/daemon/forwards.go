@@ -76,7 +76,9 @@ type forwards struct {
 	changed func() // told of another list
 	log     *slog.Logger
 
-	mu       sync.Mutex // held from a look until it is believed
+	reading sync.Mutex // held from a look until it is believed
+
+	mu       sync.Mutex // guards what follows, and is never held while the firewall is read
 	believed forwardList
 	from     netfilter.Uplink // of the last look
 	known    bool             // there has been a look
@@ -93,10 +95,13 @@ const mostTold = 500
 // when to read them again; 0: when it is touched. What cannot be read stays
 // believed.
 func (f *forwards) learn(touched time.Time) (again time.Duration) {
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	from := f.uplink()
+	found, err := f.read(from)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.from = f.uplink()
-	found, err := f.read(f.from)
+	f.from = from
 	switch {
 	case errors.Is(err, netfilter.ErrStopped):
 		return 0

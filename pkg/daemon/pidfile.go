@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,8 @@ const (
 // ask which of the two it is without taking a lock itself.
 type PIDFile struct {
 	file *os.File
+
+	mu sync.Mutex // held by Ending, which may come at any time, and Remove
 }
 
 // AwaitPIDFile is WritePIDFile for a start: if the daemon that holds the file
@@ -145,11 +148,15 @@ func isAt(f *os.File, path string) bool {
 
 // Ending tells a daemon that is started now to wait for the end of this one.
 func (p *PIDFile) Ending() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	setLock(p.file, unix.F_RDLCK) // if it fails, that daemon does not wait, and does not start
 }
 
 // Remove takes the file away if it is still ours, and unlocks it.
 func (p *PIDFile) Remove() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	defer p.file.Close()
 	if !isAt(p.file, p.file.Name()) {
 		return nil // another daemon's, or gone already

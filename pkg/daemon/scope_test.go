@@ -130,11 +130,12 @@ func TestStartWithoutIP6Tables(t *testing.T) {
 // TestHeldLock has another program keep the xtables lock: renewals and refusals
 // are answered, and who is told no has no mapping later.
 func TestHeldLock(t *testing.T) {
-	r := newRig(t, "legacy", netlab.Layout{Clients: 2})
+	r := newRig(t, "legacy", netlab.Layout{Clients: 2, IPv6: true})
 	lock := r.path("xtables.lock")
 	r.env = append(r.env, "XTABLES_LOCKFILE="+lock)
-	r.start(t)
+	r.start(t, "ipv6=yes")
 	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
 	holder := exec.Command("flock", lock, "sh", "-c", "echo held; exec cat")
 	in, err := holder.StdinPipe()
 	if err != nil {
@@ -159,6 +160,16 @@ func TestHeldLock(t *testing.T) {
 	}
 	if got := r.natpmpMap(t, r.Clients[0], client1, mapping(natpmp.MapTCP, 80, 80, time.Hour)); got.Result != natpmp.NotAuthorized {
 		t.Errorf("what the rules forbid is answered %d", got.Result)
+	}
+	for range 3 {
+		r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
+		time.Sleep(hush) // a look at the firewall may be under way meanwhile
+	}
+	select {
+	case got := <-told:
+		t.Errorf("the renewals came after the kernel's answer: %+v", got)
+		told <- got
+	default:
 	}
 	if got := <-told; got.Result != natpmp.OutOfResources {
 		t.Errorf("while the lock was held: %+v", got)

@@ -23,22 +23,29 @@ func (d *Daemon) surroundings(links map[string]netif.Link) (s portmap.Surroundin
 	d.mu.Unlock()
 	s.External, s.NoIPv6 = announced(d.config, links, outside), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
-	for _, l := range d.config.LANs {
-		var lans []netip.Prefix
-		if link, ok := locate(l, links); ok {
-			lans = routable(link.Addrs)
-		} else if l.Prefix.IsValid() {
-			lans = []netip.Prefix{l.Prefix}
-		}
-		s.LANs = append(s.LANs, lans...)
-		s.Interfaces = append(s.Interfaces, lans)
-	}
+	s.LANs, s.Interfaces = d.lans(links)
 	for _, link := range links {
 		for _, a := range link.Addrs {
 			s.Own = append(s.Own, a.Addr())
 		}
 	}
 	return s, known
+}
+
+// lans returns the networks behind the listening interfaces, all of them and by
+// interface.
+func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterface [][]netip.Prefix) {
+	for _, l := range d.config.LANs {
+		var networks []netip.Prefix
+		if link, ok := locate(l, links); ok {
+			networks = routable(link.Addrs)
+		} else if l.Prefix.IsValid() {
+			networks = []netip.Prefix{l.Prefix}
+		}
+		all = append(all, networks...)
+		byInterface = append(byInterface, networks)
+	}
+	return all, byInterface
 }
 
 // routable leaves out the link-local networks, which no rule can reach.

@@ -79,6 +79,13 @@ func (b *backlog) waiting() bool {
 	return len(b.turn) > 0
 }
 
+// has reports whether a request of a client waits.
+func (b *backlog) has(client netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.clients[client] != nil
+}
+
 // wake has what waits tried again.
 func (b *backlog) wake() {
 	select {
@@ -104,12 +111,18 @@ func (b *backlog) serve(ctx context.Context, try func(exchange) bool) {
 	}
 }
 
-// serveAll serves until try takes no client's request.
+// mostRefused is how many clients are tried in vain before the desk is left
+// alone for a while. Who made up 5,000 clients would else have all of them tried
+// ten times a second.
+const mostRefused = 64
+
+// serveAll serves until try takes no client's request, or refuses many. The
+// next round begins with those that were not tried.
 func (b *backlog) serveAll(ctx context.Context, try func(exchange) bool) {
 	for refused := 0; ctx.Err() == nil; {
 		x, clients := b.next()
 		switch {
-		case refused >= clients:
+		case refused >= min(clients, mostRefused):
 			return
 		case try(x):
 			b.remove()

@@ -104,9 +104,9 @@ func (x exchange) serve() bool {
 }
 
 // submit hands a request to the desk. False: it must wait, because the desk
-// takes no more of this client now or because others wait already.
+// takes no more of this client now or because others of its requests wait.
 func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
-	if !x.waited && x.backlog.waiting() {
+	if !x.waited && x.backlog.has(x.client.Addr()) {
 		return false
 	}
 	return x.Desk.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })

@@ -72,8 +72,8 @@ func (l *lane) before(req *Request) bool {
 // startBatch decides what waits in a lane and has the kernel carry it out.
 func (t *Table) startBatch(ctx context.Context, l *lane) {
 	n := min(len(l.held), batchLength)
-	if l.alone > 0 {
-		n, l.alone = 1, l.alone-1
+	if l.held[0].alone {
+		n = 1
 	}
 	x := &transaction{waiting: make([]pending, 0, n), answers: make([]Answer, 0, n)}
 	t.desk.begin()
@@ -92,7 +92,7 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 		t.publish(x.changes, false)
 		t.answer(x)
 	case l.repair.failing():
-		t.reject(x)
+		t.reject(l, x)
 	default:
 		t.start(ctx, l, x)
 	}

@@ -16,7 +16,6 @@ type lane struct {
 	repair repair
 	busy   *transaction // being carried out; nil: none
 	held   []pending    // requests for the next ones, oldest first
-	alone  int          // how many of them, from the head, go one by one
 	forced []Change     // in force whatever the kernel says; they go first
 
 	trouble error // why the last request was refused; guarded by the table's mu
@@ -109,10 +108,12 @@ func (t *Table) settle(ctx context.Context, r result) {
 	case len(x.waiting) > 1 && !l.repair.failing() && !errors.Is(r.err, ErrLocked) && ctx.Err() == nil:
 		t.Log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(x.waiting), "err", r.err)
 		t.desk.takeBack(x.changes)
+		for i := range x.waiting {
+			x.waiting[i].alone = true
+		}
 		l.held = append(x.waiting, l.held...)
-		l.alone += len(x.waiting)
 	default:
-		t.reject(x)
+		t.reject(l, x)
 		if !errors.Is(r.err, ErrNoRules) && ctx.Err() == nil {
 			t.note(l, fmt.Errorf("the last request was refused: %w", r.err))
 		}
@@ -138,15 +139,30 @@ func (t *Table) Trouble(v Family) error {
 }
 
 // reject takes back changes that the kernel refused, and turns grants into
-// refusals.
-func (t *Table) reject(x *transaction) {
+// refusals. Repetitions of what is refused are refused with it: a client that
+// was told no does not wait for another answer.
+func (t *Table) reject(l *lane, x *transaction) {
 	t.desk.takeBack(x.changes)
 	for i := range x.answers {
 		if x.answers[i].Refusal == Granted {
 			x.answers[i] = Answer{Refusal: FirewallFailed}
+			l.refuseRepeats(x, i)
 		}
 	}
 	t.answer(x)
+}
+
+// refuseRepeats moves requests that repeat the i-th of a transaction from those
+// that wait for the next ones to those that get its answer.
+func (l *lane) refuseRepeats(x *transaction, i int) {
+	first := x.waiting[i].Request
+	l.held = slices.DeleteFunc(l.held, func(p pending) bool {
+		repeats := p.repeats(&first) && p.take()
+		if repeats {
+			x.waiting, x.answers = append(x.waiting, p), append(x.answers, x.answers[i])
+		}
+		return repeats
+	})
 }
 
 // advance starts what can be started: what the table was told to do, as soon

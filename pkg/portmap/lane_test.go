@@ -247,7 +247,8 @@ func TestFamilyThatFailsHarmsNoOther(t *testing.T) {
 // keeps the firewall locked: its requests are not tried one by one.
 func TestLockedFirewallIsWaitedForOnce(t *testing.T) {
 	hold := make(chan struct{})
-	f := &portmaptest.Firewall{Hold: hold, Locked: true}
+	f := &portmaptest.Firewall{Hold: hold}
+	f.Locked.Store(true)
 	b := newBench(t, f, &portmaptest.Store{})
 	var answered sync.WaitGroup
 	for i := range 100 {
@@ -265,6 +266,79 @@ func TestLockedFirewallIsWaitedForOnce(t *testing.T) {
 		t.Errorf("%d batches, %d times all rules", n, syncs)
 	}
 	b.agree(t, 0)
+}
+
+// TestRepetitionsAreRefusedTogether has a client repeat its request while the
+// firewall is locked: after the first no, no repetition opens the port.
+func TestRepetitionsAreRefusedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &portmaptest.Firewall{Hold: make(chan struct{})}
+		f.Locked.Store(true)
+		b := newBench(t, f, &portmaptest.Store{})
+		var told []portmap.Refusal
+		answer := func(a portmap.Answer) { told = append(told, a.Refusal) }
+		for range 5 {
+			b.Submit(open(client(0), 40000, time.Hour), answer)
+			time.Sleep(250 * time.Millisecond)
+		}
+		another := open(client(0), 41000, time.Hour)
+		b.Submit(another, func(portmap.Answer) {})
+		synctest.Wait()
+		f.Hold <- struct{}{} // the first batch is refused, then the lock is free
+		synctest.Wait()
+		f.Locked.Store(false)
+		close(f.Hold)
+		synctest.Wait()
+		if want := slices.Repeat([]portmap.Refusal{portmap.FirewallFailed}, 5); !slices.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+		if m, ok := b.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); ok {
+			t.Errorf("refused and open: %+v", m)
+		}
+		b.agree(t, 1) // what else the client asked for
+		b.stop()
+	})
+}
+
+// TestPinholesByIDKeepTheirOrder deletes a pinhole by its UniqueID and asks for
+// it again while the kernel is busy.
+func TestPinholesByIDKeepTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &portmaptest.Firewall{}
+		b := newBench(t, f, &portmaptest.Store{})
+		hole := open(client6(0), 5000, time.Hour)
+		hole.Origin = portmap.UPnP
+		a := b.grant(t, hole)
+		f.Hold = make(chan struct{})
+		b.Submit(openHole(1, 5000), func(portmap.Answer) {})
+		synctest.Wait()
+		gone := portmap.Request{Op: portmap.Close, Origin: portmap.UPnP, Client: client6(0), ID: a.ID}
+		for _, req := range []portmap.Request{gone, hole} {
+			b.Submit(req, func(portmap.Answer) {})
+		}
+		synctest.Wait()
+		close(f.Hold)
+		synctest.Wait()
+		b.agree(t, 2)
+		b.stop()
+	})
+}
+
+func TestWhoAsksForLittleIsHeardBesideWhoeverFloods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeld(t)
+		for i := range 2000 {
+			h.Submit(open(client(10+i%8), uint16(1024+i), time.Hour), func(portmap.Answer) {})
+		}
+		renewed := make(chan portmap.Answer, 1)
+		if !h.Submit(open(client(0), 40000, 2*time.Hour), func(a portmap.Answer) { renewed <- a }) {
+			t.Fatal("a renewal is turned away")
+		}
+		if a := <-renewed; a.Refusal != portmap.Granted {
+			t.Error(a.Refusal)
+		}
+		h.stop()
+	})
 }
 
 func TestRenewalsAndWhatNeedsNoRulePassWhileTheKernelFails(t *testing.T) {

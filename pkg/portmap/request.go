@@ -68,10 +68,21 @@ func (req *Request) family() Family {
 // touches reports whether req and o may be about the same mapping of the same
 // client, so that the order in which they are decided matters to it.
 func (req *Request) touches(o *Request) bool {
-	if req.Client != o.Client || req.Protocol != o.Protocol {
+	switch {
+	case req.Client != o.Client:
+		return false
+	case req.ID != 0 || o.ID != 0: // whatever pinhole that is
+		return req.family() == o.family()
+	case req.Protocol != o.Protocol:
 		return false
 	}
 	return req.Op == Close || o.Op == Close || req.Internal == o.Internal || req.External != 0 && req.External == o.External
+}
+
+// repeats reports whether req asks once more for what o asks for.
+func (req *Request) repeats(o *Request) bool {
+	return req.Op == o.Op && req.Origin == o.Origin && req.Client == o.Client && req.Protocol == o.Protocol &&
+		req.Internal == o.Internal && req.External == o.External && req.Remote == o.Remote && req.Nonce == o.Nonce && req.ID == o.ID
 }
 
 // Answer is the desk's decision. Granted is the zero Refusal.

@@ -78,6 +78,7 @@ type pending struct {
 	Request
 	answer func(Answer)
 	state  *atomic.Int32 // nil: it is never withdrawn
+	alone  bool          // it is decided by itself
 }
 
 // The states of a request whose client may give it up.

@@ -11,7 +11,15 @@ import (
 // submit it when some are decided.
 const maxWaiting = 256
 
-// waiting counts who waits: queueLength at most in all.
+// When queueLength datagrams wait only clients of which few wait may add to
+// them, up to mostWaiting in all, which take a megabyte: whoever only renews is
+// heard beside whoever asks for much.
+const (
+	fewWaiting  = 8
+	mostWaiting = 4 * queueLength
+)
+
+// waiting counts who waits.
 type waiting struct {
 	mu      sync.Mutex
 	clients map[netip.Addr]int
@@ -22,7 +30,8 @@ type waiting struct {
 func (w *waiting) enter(client netip.Addr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.clients[client] >= maxWaiting || w.all >= queueLength {
+	waits := w.clients[client]
+	if waits >= maxWaiting || w.all >= queueLength && waits >= fewWaiting || w.all >= mostWaiting {
 		return false
 	}
 	w.all++

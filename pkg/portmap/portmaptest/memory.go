@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"igdd/pkg/portmap"
 )
@@ -18,8 +19,8 @@ var ErrRefused = errors.New("portmaptest: refused")
 type Firewall struct {
 	// Refuse, if set, is asked for each change; true makes the batch fail.
 	Refuse func(portmap.Change) bool
-	// Locked makes every Apply fail with portmap.ErrLocked.
-	Locked bool
+	// Locked makes every Apply fail with portmap.ErrLocked while it is set.
+	Locked atomic.Bool
 	// Hold, if set, is waited for by every Apply, unless its context ends.
 	Hold chan struct{}
 
@@ -43,7 +44,7 @@ func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 	defer f.mu.Unlock()
 	f.batches++
 	switch {
-	case f.Locked:
+	case f.Locked.Load():
 		return portmap.ErrLocked
 	case f.flushed:
 		return ErrRefused
