@@ -116,6 +116,23 @@ func TestStopClosesPorts(t *testing.T) {
 	})
 }
 
+// TestStopWithoutRecord has no room for the record of what is the daemon's.
+func TestStopWithoutRecord(t *testing.T) {
+	eachFirewall(t, "legacy", func(t *testing.T, r *rig, plugin bool) {
+		if err := os.Mkdir(r.path("pid.chains.new"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2} {
+			r.open(t)
+			pid := r.pid()
+			r.configure(t, "enable_natpmp=no")
+			syscall.Kill(pid, s)
+			r.gone(t, pid)
+			r.wantClosed(t, s.String(), plugin)
+		}
+	})
+}
+
 // TestStartThatFailsCloses ends the daemon so that its rules stay, and then has
 // a start that fails.
 func TestStartThatFailsCloses(t *testing.T) {
