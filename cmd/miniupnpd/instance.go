@@ -8,6 +8,7 @@ import (
 
 	"igdd/pkg/config"
 	"igdd/pkg/daemon"
+	"igdd/pkg/portmap"
 )
 
 // instance is the service with one configuration.
@@ -19,6 +20,8 @@ type instance struct {
 	pid     *daemon.PIDFile
 	up      *parent
 	first   bool // what prevents listening ends the program; later it is waited out
+
+	forwards []portmap.Forward // of the administrator's, as the last instance knew them
 }
 
 // run serves until a signal ends it. The result is the configuration of the
@@ -33,6 +36,7 @@ func (i *instance) run() (next *config.Config, err error) {
 	default:
 		if d, err = i.start(); err == nil {
 			next, err = i.serve(d)
+			i.forwards = d.Forwards()
 		}
 	}
 	if err != nil || next == nil {
@@ -49,7 +53,7 @@ func enabled(c *config.Config) bool { return c.NATPMP || c.PCP || c.UPnP }
 
 // start prepares the service.
 func (i *instance) start() (*daemon.Daemon, error) {
-	d, err := daemon.New(daemon.Options{Config: i.config, Version: version, Log: i.log})
+	d, err := daemon.New(daemon.Options{Config: i.config, Version: version, Forwards: i.forwards, Log: i.log})
 	if err != nil {
 		return nil, err
 	}

@@ -88,11 +88,12 @@ func serve(c *config.Config, args []string, up *parent) error {
 	}
 	defer pid.Remove()
 	context.AfterFunc(signals.ending, pid.Ending)
-	for first := true; c != nil && err == nil; first = false {
+	i := instance{args: args, log: log, signals: signals, pid: pid, up: up, first: true}
+	for ; c != nil && err == nil; i.first = false {
 		for _, w := range c.Warnings {
 			log.Warn(w)
 		}
-		i := instance{config: c, args: args, log: log, signals: signals, pid: pid, up: up, first: first}
+		i.config = c
 		c, err = i.run()
 	}
 	if err != nil {

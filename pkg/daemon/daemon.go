@@ -34,7 +34,10 @@ import (
 type Options struct {
 	Config  *config.Config
 	Version string // of the program
-	Log     *slog.Logger
+	// Forwards are those that the service before this one knew: the firewall may
+	// be starting just now, and have lost them for a moment.
+	Forwards []portmap.Forward
+	Log      *slog.Logger
 }
 
 // Daemon is the running service for one configuration.
@@ -82,7 +85,10 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
-	d.forwards = &forwards{read: d.firewall.StaticForwards, uplink: d.arrivals, changed: d.stir, log: d.log}
+	d.forwards = &forwards{
+		read: d.firewall.StaticForwards, uplink: d.arrivals, changed: d.stir,
+		believed: forwardList{list: o.Forwards}, log: d.log,
+	}
 	d.setUpChains()
 	if err := d.prepareExtras(); err != nil {
 		return nil, err
@@ -323,6 +329,12 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 	d.setUpChains() // last: it may have to wait for the firewall
 	d.guard.wake()
 	return true
+}
+
+// Forwards returns the port forwards of the administrator's that are known.
+func (d *Daemon) Forwards() []portmap.Forward {
+	list, _ := d.forwards.list()
+	return list
 }
 
 // Announce tells clients again that the gateway is here (SIGUSR1).

@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,34 +19,41 @@ import (
 // tool returns the path of the rig's own link to a program of iptables.
 func (r *rig) tool(t testing.TB, name string) string {
 	t.Helper()
-	path, _ := strings.CutPrefix(r.env[len(r.env)-1], "PATH=")
-	dir, _, _ := strings.Cut(path, ":")
-	if !strings.HasPrefix(dir, filepath.Join(os.TempDir(), "Test")) {
-		t.Fatalf("%s is not the test's own", dir)
+	own := "PATH=" + filepath.Join(os.TempDir(), "Test")
+	i := slices.IndexFunc(r.env, func(v string) bool { return strings.HasPrefix(v, own) })
+	if i < 0 {
+		t.Fatal("the rig has no programs of its own")
 	}
+	dir, _, _ := strings.Cut(strings.TrimPrefix(r.env[i], "PATH="), ":")
 	return filepath.Join(dir, name)
+}
+
+// pretend puts a shell script in the place of a program of iptables until the
+// function that it returns is called.
+func (r *rig) pretend(t testing.TB, name, script string) (restore func()) {
+	t.Helper()
+	path := r.tool(t, name)
+	was, err := os.Readlink(path)
+	if err := errors.Join(err, os.WriteFile(path+".new", []byte("#!/bin/sh\n"+script+"\n"), 0o755), os.Rename(path+".new", path)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(os.Symlink(was, path+".new"), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // breaks makes a program of iptables fail until the function that it returns
 // is called. A failing call leaves a line in the file.
 func (r *rig) breaks(t testing.TB, name string) (failures func() int, mend func()) {
 	t.Helper()
-	path, calls := r.tool(t, name), r.path(name+".calls")
-	was, err := os.Readlink(path)
-	script := "#!/bin/sh\necho failed >> " + calls + "\nexit 1\n"
-	if err := errors.Join(err, os.WriteFile(path+".new", []byte(script), 0o755), os.Rename(path+".new", path)); err != nil {
-		t.Fatal(err)
-	}
+	calls := r.path(name + ".calls")
 	failures = func() int {
 		text, _ := os.ReadFile(calls)
 		return strings.Count(string(text), "\n")
 	}
-	mend = func() {
-		if err := errors.Join(os.Symlink(was, path+".new"), os.Rename(path+".new", path)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return failures, mend
+	return failures, r.pretend(t, name, "echo failed >> "+calls+"\nexit 1")
 }
 
 // forwarded makes the firewall forward a port itself.
@@ -134,10 +143,18 @@ func TestForwardsWhileTheFirewallRestarts(t *testing.T) {
 				ask(s, mapping(natpmp.MapTCP, 6000, 0, 0))
 			}
 		}
-		for range 3 {
+		for round := range 3 {
 			r.atOnce(t, "nat", "-F PREROUTING")
 			demand(20)
 			r.atOnce(t, "filter", "-F INPUT") // a part that has nothing to do with it
+			demand(20)
+			protocol := []string{"enable_upnp=yes", "enable_upnp=no", "enable_upnp=yes"}[round]
+			r.configure(t, protocol)
+			r.kill(syscall.SIGHUP)
+			await(t, "a new service", func() bool {
+				out, status := r.ctl(t, "status")
+				return status != 1 && strings.Contains(out, "UPnP") == (protocol == "enable_upnp=yes")
+			})
 			demand(20)
 			r.forwarded(t, 6001)
 			demand(20)

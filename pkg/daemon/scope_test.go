@@ -1,10 +1,7 @@
 package daemon_test
 
 import (
-	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,39 +11,6 @@ import (
 	"igdd/pkg/netlab"
 	"igdd/pkg/pcp"
 )
-
-// tools returns the folder of programs that the rig has made for its daemon.
-func (r *rig) tools(t testing.TB) string {
-	t.Helper()
-	i := slices.IndexFunc(r.env, func(v string) bool { return strings.HasPrefix(v, "PATH="+os.TempDir()) })
-	if i < 0 {
-		t.Fatal("the rig has no tools of its own")
-	}
-	dir, _, _ := strings.Cut(strings.TrimPrefix(r.env[i], "PATH="), ":")
-	return dir
-}
-
-// pretend puts a shell script in a tool's place for the daemon; what it returns
-// takes it away again.
-func (r *rig) pretend(t testing.TB, tool, script string) (restore func()) {
-	t.Helper()
-	path := filepath.Join(r.tools(t), tool)
-	real, err := os.Readlink(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	must := func(err error) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(os.Remove(path))
-	must(os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755))
-	return func() {
-		must(os.Remove(path))
-		must(os.Symlink(real, path))
-	}
-}
 
 // TestPinholeThenIPv6Off switches IPv6 off while a pinhole is stored: IPv4 goes
 // on, and the pinhole comes back with IPv6.
