@@ -70,6 +70,7 @@ func entry(m *portmap.Mapping, now time.Time) Entry {
 		ClientPort:   m.Internal.Port(),
 		Description:  m.Description(),
 		Enabled:      m.Enabled(),
+		Dormant:      m.Dormant,
 	}
 	for _, c := range m.Claims {
 		if name := c.Origin.String(); !slices.Contains(e.Origins, name) {

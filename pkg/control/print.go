@@ -57,8 +57,11 @@ func (t *tool) listJSON() error {
 // that every column but the last is one word.
 func row(e *Entry) string {
 	by := strings.Join(e.Origins, ",")
-	if !e.Enabled {
+	switch {
+	case !e.Enabled:
 		by += "(off)"
+	case e.Dormant:
+		by += "(dormant)"
 	}
 	left := "forever"
 	if e.Remaining != nil {

@@ -52,6 +52,7 @@ type Entry struct {
 	Description  string     `json:"description"`
 	Remote       []string   `json:"remote,omitempty"` // peers that may use it; none: all
 	Enabled      bool       `json:"enabled"`
+	Dormant      bool       `json:"dormant,omitempty"` // it waits, without rules, for its host or for ip6tables
 	Remaining    *int64     `json:"remaining_seconds"` // null: no end
 	Packets      *uint64    `json:"packets"`           // null: not counted, or no rule in the kernel
 	Bytes        *uint64    `json:"bytes"`

@@ -82,7 +82,8 @@ func TestStartWithoutIP6Tables(t *testing.T) {
 	}
 	r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, time.Hour))
 	r.says(t, "status", 4, "broken: IPv6: ")
-	r.says(t, "list", 0, "4000")
+	r.says(t, "list", 0, "PCP(dormant)")
+	r.says(t, "list --json", 0, `"dormant":true`)
 	r.stop(t, syscall.SIGTERM)
 	restore()
 	if out, err := r.launch(); err != nil {
