@@ -90,6 +90,7 @@ type chain struct {
 type owned struct {
 	made  bool   // we made the chain
 	jumps []jump // to it, that we made
+	alone []jump // those of them that have been alone in a built-in chain
 }
 
 // optional reports whether the administrator, if anybody, makes the chain.
@@ -114,6 +115,7 @@ func (c *chain) know(l listing) {
 		c.jumps, c.adopts = c.alike(l), false
 	}
 	c.settle(l, nil)
+	c.disown(l)
 	if !c.optional() && c.hook(l) != c.builtIn() {
 		c.beside = true
 	}

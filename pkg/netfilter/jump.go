@@ -32,9 +32,47 @@ func (c *chain) expect(l listing, e edit) {
 		}
 	case opInsert, opAppend:
 		if j := (jump{e.chain, e.rule}); e.chain != c.name && !slices.Contains(c.jumps, j) {
+			if c.bare(l, e.chain) {
+				c.alone = append(slices.Clip(c.alone), j)
+			}
 			c.jumps = append(slices.Clip(c.jumps), j)
 		}
 	}
+}
+
+// bare reports whether a built-in chain has no rules but jumps of ours: the
+// firewall is being built, or there is none.
+func (c *chain) bare(l listing, name string) bool {
+	foreign := func(rule string) bool { return !slices.Contains(c.jumps, jump{name, rule}) }
+	return name == c.builtIn().chain && !slices.ContainsFunc(l[name], foreign)
+}
+
+// disown forgets the jumps that somebody else may have made. Of two copies one
+// is his, and either will do. One that was alone while a firewall was built may
+// have come again with the firewall, in place of ours: if our chain has been
+// emptied, or other rules are there now and no other way to our chain. A jump
+// of ours that stays leads to an empty chain after a stop. Without his, the
+// next start would make one in front of his rules.
+func (c *chain) disown(l listing) {
+	emptied := c.holds.rules > 0 && len(l[c.name]) == 0
+	theirs := func(j jump) bool {
+		device, _ := option(words(j.rule), c.side)
+		replaced := slices.Contains(c.alone, j) && (emptied || !c.bare(l, j.hook)) && !c.reached(l, device)
+		return replaced || slices.Index(l[j.hook], j.rule) != lastIndex(l[j.hook], j.rule)
+	}
+	left := slices.DeleteFunc(slices.Clone(c.jumps), theirs)
+	alone := slices.DeleteFunc(slices.Clone(left), func(j jump) bool { return !slices.Contains(c.alone, j) && !c.bare(l, j.hook) })
+	c.jumps, c.alone = left, alone
+}
+
+// lastIndex returns where a rule stands for the last time, -1 if it does not.
+func lastIndex(rules []string, rule string) int {
+	for i, r := range slices.Backward(rules) {
+		if r == rule {
+			return i
+		}
+	}
+	return -1
 }
 
 // settle forgets the jumps that do not stand after edits of what was listed.
