@@ -121,14 +121,11 @@ func (h holding) takeDown(ctx context.Context) (left holding, err error) {
 	}
 	left = holding{program: h.program, table: h.table}
 	for _, name := range h.made {
-		switch {
-		case !l.has(name):
-		case len(l.calls(name)) > 0: // others lead to it: it stays, empty
-			left.made = append(left.made, name)
-		default:
-			if failed := h.alter(ctx, path, edit{op: opRemove, chain: name}); failed != nil {
-				left.made, err = append(left.made, name), also(err, failed)
-			}
+		if !l.has(name) || len(l.calls(name)) > 0 {
+			continue // who leads to it keeps it, empty
+		}
+		if failed := h.alter(ctx, path, edit{op: opRemove, chain: name}); failed != nil {
+			left.made, err = append(left.made, name), also(err, failed)
 		}
 	}
 	return left, err
