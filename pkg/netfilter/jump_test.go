@@ -131,3 +131,31 @@ func TestJumpInFrontOfRulesStaysOurs(t *testing.T) {
 		wantNoRecord(t, o.Deed)
 	})
 }
+
+// Text in a rule is no option of it, whatever it looks like.
+func TestWaysWithTextThatLooksLikeOptions(t *testing.T) {
+	for _, way := range []string{
+		`-A FORWARD -i wan0 -m comment --comment "-i" -j zone`,
+		`-A FORWARD -m comment --comment "-i" -j zone`,
+		`-A FORWARD -m comment --comment "-j" -i wan0 -g zone`,
+		`-A FORWARD -m comment --comment "!" -i wan0 -j zone`,
+		`-A FORWARD -m string --algo bm --string "-i" -j zone`,
+		`-A FORWARD -m string --algo bm ! --string "-g" -j zone`,
+		`-A FORWARD -m string --algo bm --hex-string "-i" -j zone`,
+		`-A FORWARD -m recent --rcheck --name "-i" -j zone`,
+	} {
+		t.Run(way, func(t *testing.T) {
+			eachVariant(t, func(t *testing.T, r *router) {
+				r.iptables(t, "-N MINIUPNPD", "-N zone", `-A zone -m comment --comment "-j" -j MINIUPNPD`, way)
+				before := r.saved(t, "iptables", "filter")
+				f := r.firewall(t, ipv4(t))
+				must(t, f.Setup())
+				wantHealthy(t, f)
+				if after := r.saved(t, "iptables", "filter"); !slices.Equal(before, after) {
+					t.Errorf("before %q, after %q", before, after)
+				}
+				must(t, f.Teardown())
+			})
+		})
+	}
+}

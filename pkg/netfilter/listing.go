@@ -83,12 +83,22 @@ func words(rule string) []string {
 	return list
 }
 
+// textOptions are followed by one word that may look like anything, such as
+// another option.
+var textOptions = [...]string{
+	"--comment", "--string", "--hex-string", "--log-prefix", "--nflog-prefix", "--ulog-prefix",
+	"--name", "--hashlimit-name", "--rateest-name", "--label", "--led-trigger-id", "--selctx", "--helper", "--path",
+}
+
 // option returns the argument of the first of the named options that a rule
 // has, "" if it has none, and whether it is negated.
 func option(rule []string, names ...string) (value string, negated bool) {
 	for i := 0; i+1 < len(rule); i++ {
-		if slices.Contains(names, rule[i]) {
+		switch {
+		case slices.Contains(names, rule[i]):
 			return rule[i+1], i > 0 && rule[i-1] == "!"
+		case slices.Contains(textOptions[:], rule[i]):
+			i++
 		}
 	}
 	return "", false

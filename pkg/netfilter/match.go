@@ -221,7 +221,7 @@ func parseCommand(rule []string) command {
 
 // operands returns how many of the words behind an option belong to it.
 func operands(option string, behind []string) int {
-	if option == "--comment" { // text, which may look like anything
+	if slices.Contains(textOptions[:], option) {
 		return min(1, len(behind))
 	}
 	n := slices.IndexFunc(behind, func(word string) bool { return word == "!" || strings.HasPrefix(word, "-") })
