@@ -1,7 +1,6 @@
 package netfilter
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -42,6 +41,10 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 			return nil, fmt.Errorf("%s is incomplete: %w", path, err)
 		}
 	}
+	version, err := probe(path)
+	if err != nil {
+		return nil, err
+	}
 	protocol := iptables.ProtocolIPv4
 	if name == "ip6tables" {
 		protocol = iptables.ProtocolIPv6
@@ -50,20 +53,28 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if _, err := tables.ChainExists("filter", "FORWARD"); err != nil {
-		return nil, err
-	}
-	version, err := exec.Command(path, "--version").Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s --version: %w", path, err)
-	}
 	return &family{
 		IPTables: tables,
 		program:  name,
 		save:     path + "-save",
 		restore:  &resident{alone: oneShot{path + "-restore"}, log: log},
-		nft:      bytes.Contains(version, []byte("nf_tables")),
+		nft:      strings.Contains(version, "nf_tables"),
 	}, nil
+}
+
+// probeTime is for the programs that a start asks, together. They need no lock;
+// loading the kernel's modules of a table takes a slow board a second or two.
+const probeTime = 5 * time.Second
+
+// probe sees whether programs and kernel answer, and returns the version.
+func probe(path string) (version string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	if version, err = run(ctx, nil, path, "--version"); err != nil {
+		return "", err
+	}
+	_, err = run(ctx, nil, path+"-save", "-t", "filter")
+	return version, err
 }
 
 // find returns the absolute path of a program.

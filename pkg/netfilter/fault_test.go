@@ -311,3 +311,19 @@ func TestNewRefusesNamesThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+// One program of IPv6 that hangs keeps nobody from starting.
+func TestIPv6ThatHangs(t *testing.T) {
+	for _, program := range []string{"ip6tables", "ip6tables-save"} {
+		eachVariant(t, func(t *testing.T, r *router) {
+			r.pretend(t, program, "sleep 1000\n")
+			f := r.firewall(t, options(t))
+			must(t, f.Setup())
+			must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
+			if ok, err := f.healthy(portmap.IPv6); ok || err == nil || !strings.Contains(err.Error(), program) {
+				t.Errorf("IPv6: %v, %v", ok, err)
+			}
+			must(t, f.Teardown())
+		})
+	}
+}

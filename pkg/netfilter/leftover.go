@@ -18,7 +18,7 @@ func (f *Firewall) clearOut() {
 	has := func(program string) bool {
 		return slices.ContainsFunc(f.leftover, func(h holding) bool { return h.program == program })
 	}
-	if f.ipv6 == nil && !has("ip6tables") {
+	if f.ipv6 == nil && f.no6 == nil && !has("ip6tables") {
 		share, cancel := fraction(ctx, 2)
 		f.leftover = merge(append(f.leftover, f.pinholes(share)))
 		cancel()
