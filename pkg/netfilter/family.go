@@ -12,9 +12,17 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 )
 
-// lockWait is how many seconds a command waits for the xtables lock. Others
-// hold it for milliseconds; who holds it longer than this is stuck.
-const lockWait = 10
+// How many seconds are waited for the xtables lock. Others hold it for
+// milliseconds.
+const (
+	// lockWait is for iptables-restore, which ends when the daemon does. Who
+	// holds the lock longer than this is stuck.
+	lockWait = 10
+	// commandWait is for commands of go-iptables, which nothing ends early, not
+	// even a stop. What they do not get done the next repair does, by
+	// iptables-restore.
+	commandWait = 2
+)
 
 // sbin are the folders where iptables lives, for a PATH that lacks them, as
 // cron's does.
@@ -49,7 +57,7 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 	if name == "ip6tables" {
 		protocol = iptables.ProtocolIPv6
 	}
-	tables, err := iptables.New(iptables.Path(path), iptables.IPFamily(protocol), iptables.Timeout(lockWait))
+	tables, err := iptables.New(iptables.Path(path), iptables.IPFamily(protocol), iptables.Timeout(commandWait))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -327,3 +327,50 @@ func TestIPv6ThatHangs(t *testing.T) {
 		})
 	}
 }
+
+// A start while somebody holds the xtables lock waits for it once, and what
+// it could not do is done when the lock is free.
+func TestSetupWhileTheLockIsHeld(t *testing.T) {
+	r := newRouter(t, "legacy")
+	commands := filepath.Join(t.TempDir(), "commands")
+	r.pretend(t, "iptables", `echo "$*" >>`+commands+`; exec $real "$@"`)
+	r.iptables(t, "-t nat -N MINIUPNPD-POSTROUTING")
+	release := r.hold(t)
+	f := r.firewall(t, options(t))
+	if err := f.Setup(); !errors.Is(err, portmap.ErrLocked) {
+		t.Errorf("set up: %v", err)
+	}
+	if !locked(t, r.lock) {
+		t.Error("it has waited for the lock to be free")
+	}
+	text, err := os.ReadFile(commands)
+	must(t, err)
+	if n := strings.Count(string(text), "-t "); n != 1 {
+		t.Errorf("%d commands waited for the lock, want 1:\n%s", n, text)
+	}
+	release()
+	must(t, f.Sync(some()))
+	wantHealthy(t, f)
+	must(t, f.Teardown())
+}
+
+// The chain that the first outbound mapping needs is not waited for either.
+func TestPeerChainWhileTheLockIsHeld(t *testing.T) {
+	r := newRouter(t, "legacy")
+	f := r.firewall(t, options(t))
+	must(t, f.Setup())
+	release := r.hold(t)
+	peer := outbound(6001, "192.168.50.10:6000", "11.22.35.254:53")
+	if err := f.Apply(open(peer)); !errors.Is(err, portmap.ErrLocked) {
+		t.Errorf("apply: %v", err)
+	}
+	if !locked(t, r.lock) {
+		t.Error("it has waited for the lock to be free")
+	}
+	release()
+	wantHealthy(t, f)
+	must(t, f.Apply(open(peer)))
+	wantHealthy(t, f)
+	must(t, f.Teardown())
+	wantRules(t, r, nothing)
+}

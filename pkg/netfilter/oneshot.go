@@ -37,11 +37,15 @@ func (o oneShot) commit(ctx context.Context, sections []section) (int, error) {
 
 // failure words the end of an iptables-restore that refused something.
 func failure(state *os.ProcessState, complaint string) error {
-	complaint = strings.TrimSpace(complaint)
-	if strings.Contains(complaint, "xtables lock") {
-		return fmt.Errorf("%w: the xtables lock for %d s, find it with fuser: %s", portmap.ErrLocked, lockWait, complaint)
+	return locked(fmt.Errorf("%v: %s", state, strings.TrimSpace(complaint)))
+}
+
+// locked marks the error of a program that did not get the xtables lock in time.
+func locked(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "xtables lock") {
+		return err
 	}
-	return fmt.Errorf("%v: %s", state, complaint)
+	return fmt.Errorf("%w: the xtables lock, find it with fuser: %w", portmap.ErrLocked, err)
 }
 
 // dismiss has nothing to let go.

@@ -37,16 +37,32 @@ func (f *Firewall) Setup() error {
 	defer f.end()
 	f.clearOut()
 	views, err := f.look(f.families()...)
-	errs := []error{err}
-	for _, c := range f.chains() {
-		if l, seen := views[c]; seen {
-			f.quietly(func() { errs = append(errs, f.setUp(c, l, c.holds.rules)) })
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	f.quietly(func() { err = errors.Join(err, f.setUpAll(views)) })
+	if err != nil {
 		return fmt.Errorf("netfilter: set up chains: %w", err)
 	}
 	return nil
+}
+
+// setUpAll makes and hooks the chains of these views. The first that does not
+// get the xtables lock is the last to wait for it.
+func (f *Firewall) setUpAll(views map[*chain]listing) error {
+	for c, l := range views {
+		c.present = l.has(c.name)
+	}
+	var errs []error
+	for _, c := range f.chains() {
+		l, seen := views[c]
+		if !seen {
+			continue
+		}
+		err := f.setUp(c, l, c.holds.rules)
+		errs = append(errs, err)
+		if errors.Is(err, portmap.ErrLocked) {
+			break
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // setUp makes and hooks a chain, if it is needed for this many rules.
@@ -66,7 +82,7 @@ func (f *Firewall) setUp(c *chain, l listing, rules int) error {
 		before := c.owned
 		c.expect(l, e)
 		f.record()
-		if err := e.do(c.family, c.table); err != nil {
+		if err := locked(e.do(c.family, c.table)); err != nil {
 			c.owned = before
 			return err
 		}
