@@ -328,6 +328,32 @@ func TestIPv6ThatHangs(t *testing.T) {
 	}
 }
 
+// Pinholes of an earlier process are not waited for at the start while
+// ip6tables hangs; they go as soon as it works.
+func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
+	eachVariant(t, func(t *testing.T, r *router) {
+		o := recorded(t)
+		f := r.firewall(t, o)
+		must(t, f.Setup())
+		must(t, f.Sync(some()))
+		calls := filepath.Join(t.TempDir(), "calls")
+		r.pretend(t, "ip6tables-save", `echo "$*" >>`+calls+`; sleep 1000`)
+		next := r.firewall(t, o)
+		must(t, next.Setup())
+		must(t, next.Sync(some()))
+		if ok, err := next.healthy(portmap.IPv4); !ok || err != nil {
+			t.Errorf("IPv4: %v, %v", ok, err)
+		}
+		if text, err := os.ReadFile(calls); err != nil || strings.Count(string(text), "\n") != 1 {
+			t.Errorf("it was run %q, %v; want once", text, err)
+		}
+		must(t, os.Rename(filepath.Join(r.tools, "real", "ip6tables-save"), filepath.Join(r.tools, "ip6tables-save")))
+		must(t, next.Teardown())
+		wantRules(t, r, nothing)
+		wantNoRecord(t, o.Deed)
+	})
+}
+
 // A start while somebody holds the xtables lock waits for it once, and what
 // it could not do is done when the lock is free.
 func TestSetupWhileTheLockIsHeld(t *testing.T) {

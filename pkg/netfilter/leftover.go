@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -24,7 +25,12 @@ func (f *Firewall) clearOut() {
 		cancel()
 	}
 	var err error
-	f.quietly(func() { f.leftover, err = takeDown(ctx, f.leftover) })
+	now, later := f.removable()
+	f.quietly(func() { now, err = takeDown(ctx, now) })
+	f.leftover = merge(append(now, later...))
+	if len(later) > 0 {
+		err = also(err, f.no6)
+	}
 	level := slog.LevelWarn
 	if !has("iptables") {
 		level = slog.LevelInfo // a router without ip6tables has nothing open
@@ -32,6 +38,19 @@ func (f *Firewall) clearOut() {
 	if err != nil {
 		f.log.Log(ctx, level, "rules that an earlier process left cannot be removed", "err", err)
 	}
+}
+
+// removable parts what an earlier process left from what is of programs that
+// hang: a start has waited for those already.
+func (f *Firewall) removable() (now, later []holding) {
+	for _, h := range f.leftover {
+		if h.program == "ip6tables" && errors.Is(f.no6, errLate) {
+			later = append(later, h)
+		} else {
+			now = append(now, h)
+		}
+	}
+	return now, later
 }
 
 // pinholes returns the IPv6 chain of our name if it has rules: whoever made it,
