@@ -14,12 +14,13 @@ func (t *Table) sortOut(first pending) {
 	t.desk.begin()
 	decided := t.fresh[:0]
 	t.answers = t.answers[:0]
-	for _, p := range t.fresh {
-		if a, ok := t.quick(&p); ok {
-			decided, t.answers = append(decided, p), append(t.answers, a)
+	for i := range t.fresh {
+		p := &t.fresh[i]
+		if a, ok := t.quick(p); ok {
+			decided, t.answers = append(decided, *p), append(t.answers, a)
 		} else {
 			l := t.lane(&p.Request)
-			l.held = append(l.held, p)
+			l.held = append(l.held, *p)
 		}
 	}
 	t.publish(t.desk.changes, false)
