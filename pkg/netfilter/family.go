@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-iptables/iptables"
+
+	"igdd/pkg/portmap"
 )
 
 // How many seconds are waited for the xtables lock. Others hold it for
@@ -70,19 +73,27 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 	}, nil
 }
 
-// probeTime is for the programs that a start asks, together. They need no lock;
-// loading the kernel's modules of a table takes a slow board a second or two.
+// probeTime is for the programs that a start asks, together. Loading the
+// kernel's modules of a table takes a slow board a second or two.
 const probeTime = 5 * time.Second
 
-// probe sees whether programs and kernel answer, and returns the version.
+// probe sees whether programs and kernel answer, and returns the version. One
+// that does not get the xtables lock within a second is well all the same, and
+// listing may fail for a while, but not hang.
 func probe(path string) (version string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()
 	if version, err = run(ctx, nil, path, "--version"); err != nil {
 		return "", err
 	}
-	_, err = run(ctx, nil, path+"-save", "-t", "filter")
-	return version, err
+	_, err = run(ctx, nil, path, "--wait", "1", "-S", "FORWARD")
+	if err != nil && !errors.Is(locked(err), portmap.ErrLocked) {
+		return "", err
+	}
+	if _, err = run(ctx, nil, path+"-save", "-t", "filter"); errors.Is(err, errLate) {
+		return "", err
+	}
+	return version, nil
 }
 
 // find returns the absolute path of a program.

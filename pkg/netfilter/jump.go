@@ -47,8 +47,8 @@ func (c *chain) bare(l listing, name string) bool {
 	return name == c.builtIn().chain && !slices.ContainsFunc(l[name], foreign)
 }
 
-// disown forgets the jumps that somebody else may have made. Of two copies one
-// is his, and either will do. One that was alone while a firewall was built may
+// disown forgets the jumps that somebody else may have made. Of two copies among
+// other rules one is his, and either will do. One that was alone while a firewall was built may
 // have come again with the firewall, in place of ours: if our chain has been
 // emptied, or other rules are there now and no other way to our chain. A jump
 // of ours that stays leads to an empty chain after a stop. Without his, the
@@ -58,7 +58,8 @@ func (c *chain) disown(l listing) {
 	theirs := func(j jump) bool {
 		device, _ := option(words(j.rule), c.side)
 		replaced := slices.Contains(c.alone, j) && (emptied || !c.bare(l, j.hook)) && !c.reached(l, device)
-		return replaced || slices.Index(l[j.hook], j.rule) != lastIndex(l[j.hook], j.rule)
+		doubled := slices.Index(l[j.hook], j.rule) != lastIndex(l[j.hook], j.rule)
+		return replaced || doubled && !c.bare(l, j.hook)
 	}
 	left := slices.DeleteFunc(slices.Clone(c.jumps), theirs)
 	alone := slices.DeleteFunc(slices.Clone(left), func(j jump) bool { return !slices.Contains(c.alone, j) && !c.bare(l, j.hook) })

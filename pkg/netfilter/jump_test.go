@@ -77,15 +77,17 @@ func TestJumpsOfAFirewallThatIsBuiltAgain(t *testing.T) {
 	}
 }
 
-// Of two jumps that are alike one is somebody else's: he may count on it.
+// Of two jumps that are alike, among other rules, one is somebody else's: he may
+// count on it.
 func TestOneOfTwoJumpsIsSomebodyElses(t *testing.T) {
+	others := []string{"-t nat -A PREROUTING -i lan0 -j ACCEPT", "-A FORWARD -i lan0 -j ACCEPT"}
 	for _, tt := range []struct {
 		name         string
 		before, made []string
 	}{
 		{"AIF's plugin", aifStart, pluginHook},
-		{"at the head", nil, []string{"-t nat -I PREROUTING -i wan0 -j MINIUPNPD", "-I FORWARD -i wan0 ! -o wan0 -j MINIUPNPD"}},
-		{"at the end", []string{"-A FORWARD -i lan0 -j ACCEPT"}, []string{"-t nat -A PREROUTING -i wan0 -j MINIUPNPD", "-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD"}},
+		{"at the head", others, []string{"-t nat -I PREROUTING -i wan0 -j MINIUPNPD", "-I FORWARD -i wan0 ! -o wan0 -j MINIUPNPD"}},
+		{"at the end", others, []string{"-t nat -A PREROUTING -i wan0 -j MINIUPNPD", "-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			eachVariant(t, func(t *testing.T, r *router) {
