@@ -169,3 +169,35 @@ func TestForwardsFollowTheUplink(t *testing.T) {
 		}
 	}
 }
+
+// TestForwardsAreKnownWhileTheyAreRead has the firewall not answer: what is
+// believed is told meanwhile, which every server waits for.
+func TestForwardsAreKnownWhileTheyAreRead(t *testing.T) {
+	n := &fakeNAT{found: netfilter.Forwards{Certain: []portmap.Forward{tcpForward(80, 80)}}}
+	f := n.forwards(t)
+	f.learn(time.Now())
+	asked, answer := make(chan struct{}), make(chan struct{})
+	f.read = func(netfilter.Uplink) (netfilter.Forwards, error) {
+		close(asked)
+		<-answer
+		return n.found, nil
+	}
+	learned := make(chan struct{})
+	go func() { f.learn(time.Now()); close(learned) }()
+	<-asked
+	told := make(chan []portmap.Forward, 1)
+	go func() {
+		list, _ := f.list()
+		told <- list
+	}()
+	select {
+	case list := <-told:
+		if !slices.Equal(list, n.found.Certain) {
+			t.Errorf("told %v", list)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("whoever asks for the forwards waits for the firewall")
+	}
+	close(answer)
+	<-learned
+}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Queue and batch sizes: a queue that is full tells a datagram server to drop
-// (its clients ask again), a batch that is bounded keeps answers coming.
+// Queue and batch sizes: a queue that is full tells a datagram server to keep
+// what comes, or to drop it; a batch that is bounded keeps answers coming.
 const (
 	queueLength = 1024
 	batchLength = 512
