@@ -72,6 +72,13 @@ func TestMessages(t *testing.T) {
 		if string(tt.got) != tt.want {
 			t.Errorf("%s:\ngot  %q\nwant %q", tt.name, tt.got, tt.want)
 		}
+		// Two gateways never answer each other, although searches come from the
+		// port of the service too.
+		for _, to := range []netip.Addr{group, unicast} {
+			if s, err := ssdp.ParseSearch(tt.got, to); err != ssdp.ErrIgnore {
+				t.Errorf("%s is taken for a search: %+v, %v", tt.name, s, err)
+			}
+		}
 	}
 }
 

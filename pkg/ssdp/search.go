@@ -17,56 +17,81 @@ type Search struct {
 }
 
 // ParseSearch reads a datagram that was sent to the address to. It returns
-// ErrIgnore for all that is not a search, whole and correct; notices and
-// answers of others among them. Lines may end in LF alone, and a search
-// without its empty line at the end is taken: some clients send such.
+// ErrIgnore for all that is not a search, notices and answers of others among
+// them, and for a search that could be read in two ways.
+//
+// Programs in the field spell searches in ways that the standard does not know.
+// These are taken: other blanks in the first line, a MAN without quotes or in
+// capitals, lines that end in LF alone, a last line without its end, a missing
+// empty line, and zeros at the end, as of a string in C.
 func ParseSearch(b []byte, to netip.Addr) (Search, error) {
-	line, rest, ok := cutLine(b)
-	if !ok || len(b) > MaxLen || string(line) != "M-SEARCH * HTTP/1.1" {
+	line, rest := cutLine(bytes.TrimRight(b, "\x00"))
+	if len(b) > MaxLen || !isStartLine(line) {
 		return Search{}, ErrIgnore
 	}
 	f, ok := parseFields(rest)
-	if !ok || trim(f.man) != `"ssdp:discover"` {
+	if !ok || !isDiscover(f.man) {
 		return Search{}, ErrIgnore
 	}
 	var s Search
 	if to.IsMulticast() {
-		if s.MaxWait, ok = parseMX(trim(f.mx)); !ok {
+		if s.MaxWait, ok = parseMX(string(trim(f.mx))); !ok {
 			return Search{}, ErrIgnore
 		}
 	}
-	if s.Target, ok = ParseTarget(trim(f.st)); !ok {
+	if s.Target, ok = ParseTarget(string(trim(f.st))); !ok {
 		return Search{}, ErrIgnore
 	}
 	return s, nil
 }
 
+// isStartLine reports whether a line is the first of a search. Blanks around the
+// request target and behind the version do not count.
+func isStartLine(line []byte) bool {
+	rest, search := bytes.CutPrefix(line, []byte("M-SEARCH"))
+	version, everything := bytes.CutPrefix(trim(rest), []byte("*"))
+	return search && everything && string(trim(version)) == "HTTP/1.1"
+}
+
+// isDiscover reports whether a MAN is that of a search. Quotes, blanks and case
+// do not count.
+func isDiscover(man []byte) bool {
+	word := strings.Map(func(r rune) rune {
+		if strings.ContainsRune("\"' \t", r) {
+			return -1
+		}
+		return r
+	}, string(man))
+	return strings.EqualFold(word, "ssdp:discover")
+}
+
 // fields are the header fields that count in a search; nil is a missing one.
 type fields struct{ man, mx, st []byte }
 
-// trim takes the optional blanks off a field's value.
-func trim(value []byte) string { return string(bytes.Trim(value, " \t")) }
+// trim takes the optional blanks off both ends.
+func trim(b []byte) []byte { return bytes.Trim(b, " \t") }
 
 // parseFields reads the header up to the empty line or the end. A field that
-// stands twice, or a folded line, could be read in two ways: neither is taken.
+// stands twice with different values, or a folded line, could be read in two
+// ways: neither is taken.
 func parseFields(b []byte) (f fields, ok bool) {
-	for {
-		line, rest, whole := cutLine(b)
-		if !whole || len(line) == 0 {
-			return f, true
+	for len(b) > 0 {
+		var line []byte
+		if line, b = cutLine(b); len(line) == 0 {
+			break
 		}
 		if line[0] == ' ' || line[0] == '\t' {
 			return f, false
 		}
-		name, value, _ := bytes.Cut(line, []byte(":"))
-		if field := f.named(name); field != nil {
-			if *field != nil {
+		name, value, whole := bytes.Cut(line, []byte(":"))
+		if field := f.named(name); whole && field != nil {
+			if *field != nil && !bytes.Equal(trim(*field), trim(value)) {
 				return f, false
 			}
 			*field = value
 		}
-		b = rest
 	}
+	return f, true
 }
 
 // named returns where a field is kept, nil for those that are not.
@@ -82,11 +107,11 @@ func (f *fields) named(name []byte) *[]byte {
 	return nil
 }
 
-// cutLine returns the first line without its end, CRLF or LF. What has no end
-// may be cut off: it is no line.
-func cutLine(b []byte) (line, rest []byte, ok bool) {
-	line, rest, ok = bytes.Cut(b, []byte("\n"))
-	return bytes.TrimSuffix(line, []byte("\r")), rest, ok
+// cutLine returns the first line without its end, which is LF and any CR before
+// it. The last line may have none.
+func cutLine(b []byte) (line, rest []byte) {
+	line, rest, _ = bytes.Cut(b, []byte("\n"))
+	return bytes.TrimRight(line, "\r"), rest
 }
 
 // parseMX reads a number of seconds; one of any size is a number.

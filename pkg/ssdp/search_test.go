@@ -2,6 +2,7 @@ package ssdp_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +15,14 @@ var (
 	unicast = netip.MustParseAddr("192.168.50.1")
 )
 
+// proper is a search as the standard has it.
+const proper = "M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: upnp:rootdevice\r\n\r\n"
+
 func TestParseSearch(t *testing.T) {
 	root := ssdp.Target{Kind: ssdp.RootDevice}
+	rootIn1s := ssdp.Search{Target: root, MaxWait: time.Second}
+	search := func(man string) string { return strings.Replace(proper, `MAN: "ssdp:discover"`, man, 1) }
+	spaced := func(start string) string { return strings.Replace(proper, "M-SEARCH * HTTP/1.1", start, 1) }
 	tests := []struct {
 		name, text string
 		to         netip.Addr
@@ -43,6 +50,28 @@ func TestParseSearch(t *testing.T) {
 			group, ssdp.Search{Target: root, MaxWait: ssdp.MaxWait}},
 		{"no wait", "M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 0\r\nST: upnp:rootdevice\r\n\r\n",
 			group, ssdp.Search{Target: root}},
+		{"MAN without quotes", search("man: ssdp:discover"), group, rootIn1s},
+		{"MAN in single quotes", search("MAN: 'ssdp:discover'"), group, rootIn1s},
+		{"MAN with half its quotes", search(`MAN: "ssdp:discover`), group, rootIn1s},
+		{"MAN in capitals", search(`MAN: "SSDP:Discover"`), group, rootIn1s},
+		{"MAN with blanks in the quotes", search("MAN: \" ssdp:discover\t\""), group, rootIn1s},
+		{"MAN with blanks in the word", search(`MAN:ssdp : discover`), group, rootIn1s},
+		{"MAN twice, the same", search("MAN: \"ssdp:discover\"\r\nMan:\"ssdp:discover\" "), group, rootIn1s},
+		{"no blank before the target", spaced("M-SEARCH* HTTP/1.1"), group, rootIn1s},
+		{"no blank behind the target", spaced("M-SEARCH *HTTP/1.1"), group, rootIn1s},
+		{"no blanks in the first line", spaced("M-SEARCH*HTTP/1.1"), group, rootIn1s},
+		{"many blanks in the first line", spaced("M-SEARCH \t *   HTTP/1.1"), group, rootIn1s},
+		{"blanks behind the version", spaced("M-SEARCH * HTTP/1.1 \t "), group, rootIn1s},
+		{"last line without its end", strings.TrimSuffix(proper, "\r\n\r\n"), group, rootIn1s},
+		{"half the end of the last line", strings.TrimSuffix(proper, "\n\r\n"), group, rootIn1s},
+		{"half of the empty line", strings.TrimSuffix(proper, "\n"), group, rootIn1s},
+		{"zeros behind the last line", strings.TrimSuffix(proper, "\r\n\r\n") + "\x00\x00", group, rootIn1s},
+		{"zeros in place of the empty line", strings.TrimSuffix(proper, "\r\n") + "\x00", group, rootIn1s},
+		{"line ends of a program that writes text", strings.ReplaceAll(proper, "\r\n", "\r\r\n"), group, rootIn1s},
+		{"all at once, as programs in the field have it", "M-SEARCH* HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: ssdp:discover\r\nMX: 10\r\nST: upnp:rootdevice",
+			group, ssdp.Search{Target: root, MaxWait: ssdp.MaxWait}},
+		{"to one device, with an MX that is none", "M-SEARCH * HTTP/1.1\r\nMAN: ssdp:discover\r\nMX: soon\r\nST: upnp:rootdevice",
+			unicast, ssdp.Search{Target: root}},
 		{"to one device, without MX", "M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nST: upnp:rootdevice\r\n\r\n",
 			unicast, ssdp.Search{Target: root}},
 		{"to one device, with MX", "M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 3\r\nST: upnp:rootdevice\r\n\r\n",
@@ -56,45 +85,135 @@ func TestParseSearch(t *testing.T) {
 }
 
 func TestParseSearchIgnores(t *testing.T) {
-	const good = "M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: upnp:rootdevice\r\n\r\n"
-	replace := func(old, new string) string { return strings.Replace(good, old, new, 1) }
+	replace := func(old, new string) string { return strings.Replace(proper, old, new, 1) }
 	tests := map[string]string{
-		"nothing":              "",
-		"one line":             "M-SEARCH * HTTP/1.1",
-		"noise":                "\x00\x01\x02\xff\n\n",
-		"other method":         replace("M-SEARCH", "NOTIFY"),
-		"method in lower case": replace("M-SEARCH", "m-search"),
-		"other target":         replace("* ", "/ "),
-		"HTTP/1.0":             replace("/1.1", "/1.0"),
-		"text behind version":  replace("/1.1", "/1.1 x"),
-		"an answer":            replace("M-SEARCH * HTTP/1.1", "HTTP/1.1 200 OK"),
-		"no MAN":               replace("MAN", "WOMAN"),
-		"MAN without quotes":   replace("\"ssdp:discover\"", "ssdp:discover"),
-		"other MAN":            replace("discover", "other"),
-		"no MX":                replace("MX: 1\r\n", ""),
-		"empty MX":             replace("MX: 1", "MX:"),
-		"MX in words":          replace("MX: 1", "MX: soon"),
-		"negative MX":          replace("MX: 1", "MX: -1"),
-		"signed MX":            replace("MX: 1", "MX: +1"),
-		"fraction":             replace("MX: 1", "MX: 1.5"),
-		"no ST":                replace("ST: upnp:rootdevice\r\n", ""),
-		"empty ST":             replace("upnp:rootdevice", ""),
-		"ST cut off":           strings.TrimSuffix(good, "\r\n\r\n"),
-		"ST twice":             replace("ST: ", "ST: ssdp:all\r\nst: "),
-		"ST empty, then not":   replace("ST: ", "ST:\r\nST: "),
-		"ST behind empty line": replace("ST: ", "\r\nST: "),
-		"folded line":          replace("upnp:rootdevice", "upnp:rootdevice\r\n x"),
-		"blank before colon":   replace("ST:", "ST :"),
-		"too long":             replace("ST:", "X: "+strings.Repeat("x", ssdp.MaxLen)+"\r\nST:"),
+		"nothing":               "",
+		"one line":              "M-SEARCH * HTTP/1.1",
+		"noise":                 "\x00\x01\x02\xff\n\n",
+		"other method":          replace("M-SEARCH", "NOTIFY"),
+		"method in lower case":  replace("M-SEARCH", "m-search"),
+		"blank in the method":   replace("M-SEARCH", "M- SEARCH"),
+		"blank before all":      " " + proper,
+		"line before all":       "\r\n" + proper,
+		"no target":             replace("* ", ""),
+		"other target":          replace("* ", "/ "),
+		"target twice":          replace("* ", "* * "),
+		"target and a path":     replace("* ", "*/ "),
+		"no version":            replace(" HTTP/1.1", ""),
+		"blank in the version":  replace("/1.1", "/ 1.1"),
+		"version in lower case": replace("HTTP", "http"),
+		"HTTP/1.10":             replace("/1.1", "/1.10"),
+		"HTTP/1.0":              replace("/1.1", "/1.0"),
+		"text behind version":   replace("/1.1", "/1.1 x"),
+		"an answer":             replace("M-SEARCH * HTTP/1.1", "HTTP/1.1 200 OK"),
+		"no MAN":                replace("MAN", "WOMAN"),
+		"empty MAN":             replace("\"ssdp:discover\"", ""),
+		"MAN of quotes":         replace("\"ssdp:discover\"", "\"\""),
+		"other MAN":             replace("discover", "other"),
+		"MAN and more":          replace("discover\"", "discover\"; ns=01"),
+		"MAN, then another":     replace("MX", "MAN: \"ssdp:other\"\r\nMX"),
+		"MAN in two spellings":  replace("MX", "MAN: ssdp:discover\r\nMX"),
+		"no MX":                 replace("MX: 1\r\n", ""),
+		"empty MX":              replace("MX: 1", "MX:"),
+		"MX of blanks":          replace("MX: 1", "MX: \t "),
+		"MX in quotes":          replace("MX: 1", "MX: \"1\""),
+		"MX twice":              replace("MX: 1", "MX: 1\r\nMX: 2"),
+		"MX in words":           replace("MX: 1", "MX: soon"),
+		"negative MX":           replace("MX: 1", "MX: -1"),
+		"signed MX":             replace("MX: 1", "MX: +1"),
+		"fraction":              replace("MX: 1", "MX: 1.5"),
+		"no ST":                 replace("ST: upnp:rootdevice\r\n", ""),
+		"empty ST":              replace("upnp:rootdevice", ""),
+		"ST in quotes":          replace("upnp:rootdevice", "\"upnp:rootdevice\""),
+		"ST in capitals":        replace("upnp:rootdevice", "UPNP:ROOTDEVICE"),
+		"blank in ST":           replace("upnp:rootdevice", "upnp: rootdevice"),
+		"zero in ST":            replace("upnp:rootdevice", "upnp:rootdevice\x00"),
+		"ST cut off":            strings.TrimSuffix(proper, "vice\r\n\r\n"),
+		"only carriage returns": strings.ReplaceAll(proper, "\r\n", "\r"),
+		"ST twice":              replace("ST: ", "ST: ssdp:all\r\nst: "),
+		"ST empty, then not":    replace("ST: ", "ST:\r\nST: "),
+		"ST behind empty line":  replace("ST: ", "\r\nST: "),
+		"folded MAN":            replace("MAN: ", "MAN:\r\n "),
+		"folded other field":    replace("MX", "USER-AGENT: x\r\n y\r\nMX"),
+		"folded line":           replace("upnp:rootdevice", "upnp:rootdevice\r\n x"),
+		"blank before colon":    replace("ST:", "ST :"),
+		"too long":              replace("ST:", "X: "+strings.Repeat("x", ssdp.MaxLen)+"\r\nST:"),
 	}
 	for name, text := range tests {
 		if got, err := ssdp.ParseSearch([]byte(text), group); err != ssdp.ErrIgnore {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
 	}
-	if _, err := ssdp.ParseSearch([]byte(good), group); err != nil {
+	if _, err := ssdp.ParseSearch([]byte(proper), group); err != nil {
 		t.Errorf("the good one: %v", err)
 	}
+}
+
+// spellings are what may stand in the place of each part of a search without
+// changing what it asks; the first is that of the standard.
+var spellings = [...][]string{
+	{"M-SEARCH * HTTP/1.1", "M-SEARCH* HTTP/1.1", "M-SEARCH *HTTP/1.1", "M-SEARCH*HTTP/1.1", "M-SEARCH  \t*  HTTP/1.1", "M-SEARCH * HTTP/1.1\t "},
+	{"\r\n", "\n", "\r\r\n"},
+	{"MAN", "Man", "man"},
+	{`"ssdp:discover"`, "ssdp:discover", "'ssdp:discover'", `" ssdp:discover "`, `"SSDP:Discover"`},
+	{"MX", "mx", "Mx"},
+	{": ", ":", ":\t", ":  "},
+	{"ST", "st", "St"},
+	{"", " ", "\t "},                // behind a value
+	{"", "HOST: x", "X", ":", "ST"}, // a line that does not count
+	{"once", "twice"},
+	{"MAN first", "ST first"},
+	{"\n\n", "\n", "", "\n\nST: ssdp:all\n", "\n\n\n\n", "\x00", "\n\x00", "\n\n\x00\x00"},
+}
+
+// spell writes a search for st. Each of the numbers chooses the spelling of a
+// part; parts that have none are as in the standard.
+func spell(st string, choices []byte) string {
+	var part [len(spellings)]string
+	for i, s := range spellings {
+		part[i] = s[0]
+		if i < len(choices) {
+			part[i] = s[int(choices[i])%len(s)]
+		}
+	}
+	field := func(name, value string) string { return name + part[5] + value + part[7] }
+	lines := []string{field(part[2], part[3]), field(part[4], "1"), field(part[6], st), part[8]}
+	if part[8] == "" {
+		lines = lines[:3]
+	}
+	if part[9] == "twice" {
+		lines = append(lines, lines...)
+	}
+	if part[10] == "ST first" {
+		slices.Reverse(lines)
+	}
+	text := strings.Join(append([]string{part[0]}, lines...), "\n") + part[11]
+	return strings.ReplaceAll(text, "\n", part[1])
+}
+
+// FuzzSpelling demands that a search asks the same in every spelling that is
+// taken.
+func FuzzSpelling(f *testing.F) {
+	for i, s := range spellings {
+		for n := range s {
+			choices := make([]byte, len(spellings))
+			choices[i] = byte(n)
+			f.Add("upnp:rootdevice", choices)
+			f.Add("urn:schemas-upnp-org:device:InternetGatewayDevice:2", append(choices[i:], choices[:i]...))
+		}
+	}
+	f.Add("", []byte(nil))
+	f.Add("UPNP:rootdevice", []byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1})
+	f.Fuzz(func(t *testing.T, st string, choices []byte) {
+		if strings.ContainsAny(st, "\r\n\x00") || len(st) > 200 {
+			return
+		}
+		want, wantErr := ssdp.ParseSearch([]byte(spell(st, nil)), group)
+		got, err := ssdp.ParseSearch([]byte(spell(st, choices)), group)
+		if got != want || err != wantErr {
+			t.Errorf("%q: got %+v, %v, want %+v, %v", spell(st, choices), got, err, want, wantErr)
+		}
+	})
 }
 
 // FuzzParseSearch demands that what is read can be worded and read again.
