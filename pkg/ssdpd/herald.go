@@ -7,36 +7,15 @@ import (
 	"slices"
 	"time"
 
-	"igdd/pkg/lansock"
 	"igdd/pkg/ssdp"
 )
 
-// The pace of announcements (UDA 1.1, sections 1.2.2 and 1.3.3).
+// The pace of announcements (UDA 1.1, section 1.2.2).
 const (
-	pace       = 2 * time.Millisecond // between two answers to one search
 	firstPause = 100 * time.Millisecond
 	copies     = 3 // of the first announcement
 	copyGap    = 300 * time.Millisecond
 )
-
-// run is a sequence of messages to one place.
-type run struct {
-	socket   *lansock.Socket
-	from     netip.Addr
-	to       netip.AddrPort
-	messages [][]byte
-}
-
-// step sends the first message of a run and returns the rest. What cannot be
-// sent at once is lost.
-func (l *Listener) step(r run) run {
-	word := func(b []byte) []byte { return append(b, r.messages[0]...) }
-	if err := r.socket.Send(word, r.from, r.to); err != nil {
-		l.server.Log.Debug("SSDP message is lost", "interface", l.lan.Name(), "to", r.to, "err", err)
-	}
-	r.messages = r.messages[1:]
-	return r
-}
 
 // event is why the gateway is announced again: somebody asked for it, or it
 // has moved to another address, until when BOOTID was another.
@@ -74,16 +53,13 @@ const (
 	update
 )
 
-// herald is what a listener has to send: the plan of its announcements, and
-// the answers under way.
+// herald is a listener with the plan of its announcements.
 type herald struct {
 	*Listener
-	plan    []notice // the next first, never empty
-	answers []run
-	tick    time.Time // when the answers go on; zero: none is under way
+	plan []notice // the next first, never empty
 }
 
-// announce sends what is due, until ctx ends and it has taken leave.
+// announce sends what is due, replies too, until ctx ends and it has taken leave.
 func (l *Listener) announce(ctx context.Context) {
 	h := herald{Listener: l, plan: l.beginning()}
 	timer := time.NewTimer(0)
@@ -93,8 +69,7 @@ func (l *Listener) announce(ctx context.Context) {
 		case <-ctx.Done():
 			l.tell(notice{kind: byebye})
 			return
-		case a := <-l.answers:
-			h.answers = append(h.answers, a)
+		case <-l.first:
 		case e := <-l.events:
 			h.plan = again(e)
 		case <-timer.C:
@@ -105,38 +80,17 @@ func (l *Listener) announce(ctx context.Context) {
 
 // advance sends what is due now and returns when the next is.
 func (h *herald) advance(now time.Time) time.Time {
+	h.reply(now)
 	if !h.plan[0].at.After(now) {
 		h.tell(h.plan[0])
 		if h.plan = h.plan[1:]; len(h.plan) == 0 {
 			h.plan = h.later(now)
 		}
 	}
-	if !h.tick.IsZero() && !h.tick.After(now) {
-		h.answers = h.stepAll(h.answers)
-		h.tick = time.Time{}
+	if due := h.waiting.due(); !due.IsZero() && due.Before(h.plan[0].at) {
+		return due
 	}
-	if len(h.answers) == 0 {
-		return h.plan[0].at
-	}
-	if h.tick.IsZero() {
-		h.tick = now.Add(pace)
-	}
-	return earlier(h.tick, h.plan[0].at)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// stepAll takes every run one message further and drops those at their end.
-func (l *Listener) stepAll(runs []run) []run {
-	for i := range runs {
-		runs[i] = l.step(runs[i])
-	}
-	return slices.DeleteFunc(runs, func(r run) bool { return len(r.messages) == 0 })
+	return h.plan[0].at
 }
 
 // beginning plans the announcements of the start. Byebye comes first, for
@@ -182,9 +136,8 @@ func (l *Listener) tell(n notice) {
 			if !from.IsValid() || !slices.Contains(s.Groups, g.Addr()) {
 				continue
 			}
-			r := run{s, from, netip.AddrPortFrom(g.Addr(), ssdp.Port), l.words(n, g, from)}
-			for len(r.messages) > 0 {
-				r = l.step(r)
+			for _, m := range l.words(n, g, from) {
+				l.send(s, from, netip.AddrPortFrom(g.Addr(), ssdp.Port), func(b []byte) []byte { return append(b, m...) })
 			}
 		}
 	}

@@ -11,17 +11,14 @@ import (
 	"igdd/pkg/ssdp"
 )
 
-// waitingAnswers bounds the answers that have begun and are not at their end;
-// further ones are dropped, as by a network under load.
-const waitingAnswers = 64
-
 // Listener answers and announces on one interface.
 type Listener struct {
 	server  *Server
 	lan     lansock.LAN
 	sockets lansock.Sockets // IPv4, then IPv6 if it is served
 	allowed allowance
-	answers chan run
+	waiting queue
+	first   chan struct{} // a reply waits where none did
 	events  chan event
 
 	at places // guarded by server.mu
@@ -53,7 +50,7 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	}
 	return &Listener{
 		server: s, lan: lan, sockets: sockets,
-		answers: make(chan run, waitingAnswers),
+		first:   make(chan struct{}, 1),
 		events:  make(chan event, 1),
 		allowed: allowance{sources: make(map[netip.Addr]source)},
 	}, nil
@@ -76,10 +73,9 @@ func (l *Listener) Serve(ctx context.Context) error {
 	return work.Wait()
 }
 
-// hear answers a search of whoever may be heard: the first message at once,
-// whatever MX allows, since one gateway on a link makes no storm and some
-// clients wait a quarter of a second for all. The others follow in a steady
-// pace.
+// hear has a search answered, if it comes from whoever may be heard. MX does not
+// count: one gateway on a link makes no storm, and some clients wait a quarter of
+// a second for all.
 func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
 	own := l.lan.Prefixes()
 	if !mayAsk(own, d.From, d.To) {
@@ -95,16 +91,28 @@ func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
 	if len(items) == 0 || !place.IsValid() || !l.allowed.admit(d.From.Addr(), len(items), now) {
 		return
 	}
-	sender := l.server.sender(place)
-	answer := run{socket: s, from: place, to: d.From}
-	for _, i := range items {
-		answer.messages = append(answer.messages, sender.AppendReply(nil, face, i, known(now)))
-	}
-	if answer = l.step(answer); len(answer.messages) > 0 {
+	if l.waiting.put(reply{socket: s, from: place, to: d.From, face: face, items: items}, now) {
 		select {
-		case l.answers <- answer:
+		case l.first <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// reply sends the messages to searchers that are due now.
+func (l *Listener) reply(now time.Time) {
+	for r, ok := l.waiting.take(now); ok; r, ok = l.waiting.take(now) {
+		sender := l.server.sender(r.from)
+		l.send(r.socket, r.from, r.to, func(b []byte) []byte {
+			return sender.AppendReply(b, r.face, r.items[0], known(now))
+		})
+	}
+}
+
+// send sends what word appends. What cannot be sent at once is lost.
+func (l *Listener) send(s *lansock.Socket, from netip.Addr, to netip.AddrPort, word func([]byte) []byte) {
+	if err := s.Send(word, from, to); err != nil {
+		l.server.Log.Debug("SSDP message is lost", "interface", l.lan.Name(), "to", to, "err", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package ssdpd_test
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"igdd/pkg/netlab"
 	"igdd/pkg/ssdp"
 	"igdd/pkg/vectors/discovery"
 )
@@ -71,6 +73,37 @@ func TestNoAmplifier(t *testing.T) {
 		if answered > 10*asked || (answered > 0) == (st == "nonsense") {
 			t.Errorf("%s: %d octets asked, %d answered", st, asked, answered)
 		}
+	}
+}
+
+// TestSearchFromServicePort has a client search from port 1900, which answers
+// reach; sent back, they are not answered.
+func TestSearchFromServicePort(t *testing.T) {
+	t.Parallel()
+	lab := newLab(t)
+	serve(t, lab, time.Hour, face2)
+	var c *net.UDPConn
+	err := lab.Clients[0].Do(func() (err error) {
+		c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(client1, ssdp.Port)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	discovery.Send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), discovery.Search("upnp:rootdevice"))
+	c.SetReadDeadline(time.Now().Add(discovery.Patience))
+	answer := make([]byte, 2048)
+	n, _, err := c.ReadFromUDPAddrPort(answer)
+	if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 200 OK\r\n") {
+		t.Fatalf("%q, %v", answer[:n], err)
+	}
+	for _, to := range []netip.Addr{ssdp.IPv4.Addr(), netlab.RouterLAN.Addr()} {
+		discovery.Send(t, lab.Clients[0], c, to, answer[:n])
+	}
+	discovery.Await(t, lab.Clients[1], client2)
+	if m, ok := discovery.Receive(t, c, time.Now().Add(discovery.Quiet)); ok {
+		t.Errorf("an answer is answered: %v", m)
 	}
 }
 

@@ -1,0 +1,92 @@
+package ssdpd
+
+import (
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"igdd/pkg/lansock"
+	"igdd/pkg/ssdp"
+)
+
+// wire is an interface with the addresses own.
+type wire struct{}
+
+func (wire) Name() string             { return "lan0" }
+func (wire) Index() int               { return 7 }
+func (wire) Prefixes() []netip.Prefix { return own }
+
+// shown is a description with one device.
+var shown = &ssdp.Face{Path: "/rootDesc.xml", Devices: []ssdp.Device{{UUID: "1", Type: "urn:schemas-upnp-org:device:InternetGatewayDevice:1"}}}
+
+// deaf returns a listener without sockets: it can only queue.
+func deaf() *Listener {
+	return &Listener{
+		server:  New(Options{Faces: []*ssdp.Face{shown}, Port: 5000, Log: slog.New(slog.DiscardHandler)}),
+		lan:     wire{},
+		allowed: allowance{sources: make(map[netip.Addr]source)},
+		first:   make(chan struct{}, 1),
+	}
+}
+
+// TestHear queues what a search is answered: nothing is sent at once. What
+// gateways say themselves is no search, whatever port it comes from.
+func TestHear(t *testing.T) {
+	const search = "M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: upnp:rootdevice\r\n\r\n"
+	sender, item := &ssdp.Sender{HTTP: netip.MustParseAddrPort("192.168.50.2:5000")}, shown.Items()[0]
+	tests := []struct {
+		name, from, to string
+		payload        []byte
+		place          string // where the reply comes from; empty: none
+	}{
+		{"search", "192.168.50.10:4000", "239.255.255.250", []byte(search), "192.168.50.1"},
+		{"search from the port of the service", "192.168.50.10:1900", "239.255.255.250", []byte(search), "192.168.50.1"},
+		{"search of the router from there", "192.168.50.10:1900", "192.168.50.1", []byte(search), "192.168.50.1"},
+		{"search of the link", "[fe80::2%7]:1900", "ff02::c", []byte(search), "fe80::1"},
+		{"search of the link by a global address", "[2001:db8::2]:4000", "ff02::c", []byte(search), "fe80::1"},
+		{"search of a link-local address", "[fe80::2%7]:4000", "fe80::1", []byte(search), "fe80::1"},
+		{"search of the site by a link-local address", "[fe80::2%7]:4000", "ff05::c", []byte(search), "2001:db8::1"},
+		{"search of the router itself", "192.168.50.1:1900", "239.255.255.250", []byte(search), ""},
+		{"search of the router on the link", "[fe80::1%7]:1900", "ff02::c", []byte(search), ""},
+		{"search without a port to answer", "192.168.50.10:0", "239.255.255.250", []byte(search), ""},
+		{"alive", "192.168.50.2:1900", "239.255.255.250", sender.AppendAlive(nil, ssdp.IPv4, shown, item), ""},
+		{"byebye", "192.168.50.2:1900", "239.255.255.250", sender.AppendByebye(nil, ssdp.IPv4, shown, item), ""},
+		{"update", "192.168.50.2:1900", "239.255.255.250", sender.AppendUpdate(nil, ssdp.IPv4, shown, item, 2), ""},
+		{"answer", "192.168.50.2:1900", "192.168.50.1", sender.AppendReply(nil, shown, item, time.Time{}), ""},
+	}
+	for _, tt := range tests {
+		l := deaf()
+		from, before := netip.MustParseAddrPort(tt.from), time.Now()
+		l.hear(nil, lansock.Datagram{From: from, To: addr(tt.to), Payload: tt.payload})
+		var got reply
+		if list := l.waiting.replies; len(list) > 0 {
+			got = list[0]
+		}
+		switch {
+		case tt.place == "":
+			if got.to.IsValid() || len(l.first) != 0 {
+				t.Errorf("%s: %+v", tt.name, got)
+			}
+		case got.to != from || got.from != addr(tt.place) || got.due.Before(before.Add(delay)) || len(l.first) != 1:
+			t.Errorf("%s: %+v, want it from %s", tt.name, got, tt.place)
+		}
+	}
+}
+
+// TestFloodIsBounded has many hosts search without an end while nothing can be
+// sent: what waits stays within bounds.
+func TestFloodIsBounded(t *testing.T) {
+	l, from := deaf(), addr("10.1.0.1")
+	search := []byte("M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: ssdp:all\r\n\r\n")
+	for range 4 * maxSources {
+		from = from.Next()
+		l.hear(nil, lansock.Datagram{From: netip.AddrPortFrom(from, ssdp.Port), To: ssdp.IPv4.Addr(), Payload: search})
+	}
+	if n := len(l.waiting.replies); n == 0 || n > maxWaiting {
+		t.Errorf("%d replies wait", n)
+	}
+	if len(l.first) != 1 {
+		t.Errorf("woken %d times", len(l.first))
+	}
+}
