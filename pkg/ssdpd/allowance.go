@@ -29,7 +29,8 @@ type source struct {
 	set    time.Time // until when its set of answers lasts
 }
 
-// admit reports whether a source gets that many answers now, and counts them.
+// admit reports whether a source gets that many answers now, and counts them. Its
+// own share is looked at first: who has had it takes nothing from the others.
 func (a *allowance) admit(from netip.Addr, answers int, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -37,14 +38,11 @@ func (a *allowance) admit(from netip.Addr, answers int, now time.Time) bool {
 	if !known && !a.room(now) {
 		return false
 	}
-	ok := spend(&a.all, now, answers, perSecond)
-	switch {
-	case !ok:
-	case answers == 1:
-		ok = spend(&s.single, now, 1, perSource)
-	default:
-		ok = spend(&s.set, now, 1, 1)
+	share, parts := &s.single, perSource
+	if answers > 1 {
+		share, parts = &s.set, 1
 	}
+	ok := spend(share, now, 1, parts) && spend(&a.all, now, answers, perSecond)
 	a.sources[from] = s
 	return ok
 }

@@ -103,3 +103,21 @@ func TestAllowance(t *testing.T) {
 		t.Error("nobody is heard after the flood")
 	}
 }
+
+// TestOneSourceTakesItsShare has one source ask far more often than all together
+// are answered: the others do not notice.
+func TestOneSourceTakesItsShare(t *testing.T) {
+	for _, answers := range []int{1, 11} {
+		a := allowance{sources: make(map[netip.Addr]source)}
+		now := time.Now()
+		for n := range 20 {
+			for range 2 * perSecond {
+				a.admit(addr("192.168.50.10"), answers, now)
+			}
+			if !a.admit(addr("192.168.50.11"), 1, now) {
+				t.Errorf("search %d of the other source is not answered beside those for %d", n, answers)
+			}
+			now = now.Add(window / 16)
+		}
+	}
+}
