@@ -110,6 +110,7 @@ func TestClients(t *testing.T) {
 		t.Run(name, func(t *testing.T) { playUPnPC2(t, r, r.location(t, target)) })
 	}
 	t.Run("python3-miniupnpc", func(t *testing.T) { playPython(t, r) })
+	t.Run("over the link alone", func(t *testing.T) { playLinkLocal(t, r) })
 	t.Run("all protocols for one port", func(t *testing.T) { playInterplay(t, r) })
 	t.Run("both versions at once", func(t *testing.T) { playBothVersions(t, r) })
 }
