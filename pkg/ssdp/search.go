@@ -57,7 +57,7 @@ func isStartLine(line []byte) bool {
 // do not count.
 func isDiscover(man []byte) bool {
 	word := strings.Map(func(r rune) rune {
-		if strings.ContainsRune("\"' \t", r) {
+		if strings.ContainsRune(`"'`+blanks, r) {
 			return -1
 		}
 		return r
@@ -68,20 +68,20 @@ func isDiscover(man []byte) bool {
 // fields are the header fields that count in a search; nil is a missing one.
 type fields struct{ man, mx, st []byte }
 
-// trim takes the optional blanks off both ends.
-func trim(b []byte) []byte { return bytes.Trim(b, " \t") }
+// blanks are what may surround a value: white space, and the line end of a folded
+// line (RFC 2616, section 2.2, LWS).
+const blanks = " \t\r\n"
+
+// trim takes the blanks off both ends.
+func trim(b []byte) []byte { return bytes.Trim(b, blanks) }
 
 // parseFields reads the header up to the empty line or the end. A field that
-// stands twice with different values, or a folded line, could be read in two
-// ways: neither is taken.
+// stands twice with different values could be read in two ways: it is not taken.
 func parseFields(b []byte) (f fields, ok bool) {
 	for len(b) > 0 {
 		var line []byte
 		if line, b = cutLine(b); len(line) == 0 {
 			break
-		}
-		if line[0] == ' ' || line[0] == '\t' {
-			return f, false
 		}
 		name, value, whole := bytes.Cut(line, []byte(":"))
 		if field := f.named(name); whole && field != nil {
@@ -108,10 +108,19 @@ func (f *fields) named(name []byte) *[]byte {
 }
 
 // cutLine returns the first line without its end, which is LF and any CR before
-// it. The last line may have none.
+// it; the last line may have none. Lines that begin with a blank belong to the
+// one before, unless that is empty.
 func cutLine(b []byte) (line, rest []byte) {
-	line, rest, _ = bytes.Cut(b, []byte("\n"))
-	return bytes.TrimRight(line, "\r"), rest
+	for n := 0; ; {
+		end := bytes.IndexByte(b[n:], '\n')
+		if end < 0 {
+			return bytes.TrimRight(b, "\r"), nil
+		}
+		line, n = bytes.TrimRight(b[:n+end], "\r"), n+end+1
+		if len(line) == 0 || n == len(b) || b[n] != ' ' && b[n] != '\t' {
+			return line, b[n:]
+		}
+	}
 }
 
 // parseMX reads a number of seconds; one of any size is a number.
