@@ -172,7 +172,7 @@ func (a Argument) parse(e *element) (value, error) {
 	switch {
 	case len(e.children) > 0:
 		return value{}, InvalidArgs
-	case a.Variable.optional && strings.Trim(e.text, blanks) == "":
+	case a.Variable.optional && trimmed(e.text) == "":
 		return a.Variable.parse(a.Variable.omitted)
 	}
 	return a.Variable.parse(e.text)
@@ -183,8 +183,13 @@ func (v *Variable) equal(a, b value) bool {
 	return a.number == b.number && (v.Type != String || a.text == b.text)
 }
 
+// trimmed returns a value without the blanks and line breaks around it, which
+// indenting writers of XML put there.
+func trimmed(text string) string { return strings.Trim(text, blanks) }
+
 // parse reads a value of the variable's type.
 func (v *Variable) parse(text string) (value, error) {
+	text = trimmed(text)
 	switch v.Type {
 	case Boolean:
 		return parseBoolean(text)
@@ -193,7 +198,10 @@ func (v *Variable) parse(text string) (value, error) {
 	case UI4:
 		return parseNumber(text, 32)
 	}
-	if v.Allowed == nil {
+	switch {
+	case slices.Contains(v.wildcard, text):
+		return value{}, nil
+	case v.Allowed == nil:
 		return value{text: text}, nil
 	}
 	for _, allowed := range v.Allowed {
@@ -205,7 +213,7 @@ func (v *Variable) parse(text string) (value, error) {
 }
 
 func parseBoolean(text string) (value, error) {
-	switch strings.ToLower(strings.Trim(text, blanks)) {
+	switch strings.ToLower(text) {
 	case "0", "false", "no":
 		return value{text, 0}, nil
 	case "1", "true", "yes":
@@ -214,9 +222,9 @@ func parseBoolean(text string) (value, error) {
 	return value{}, InvalidArgs
 }
 
-// parseNumber reads digits, with blanks around them, into so many bits.
+// parseNumber reads digits into so many bits.
 func parseNumber(text string, bits int) (value, error) {
-	digits, negative := strings.CutPrefix(strings.Trim(text, blanks), "-")
+	digits, negative := strings.CutPrefix(text, "-")
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return value{}, InvalidArgs
 	}

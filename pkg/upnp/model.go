@@ -60,6 +60,7 @@ type Variable struct {
 	// omitted is its value then. Descriptions do not tell.
 	optional bool
 	omitted  string
+	wildcard []string // texts that say the same as the empty one
 }
 
 // Type is a data type of UPnP (UDA 1.1, section 2.5).

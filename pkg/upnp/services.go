@@ -61,7 +61,7 @@ var wanIPv6FirewallControl = &Service{
 			{"InboundPinholeAllowed", inboundPinholeAllowed},
 		}},
 		{Name: "AddPinhole", In: []Argument{
-			{"RemoteHost", pinholeAddress},
+			{"RemoteHost", pinholeRemote},
 			{"RemotePort", pinholePort},
 			{"InternalClient", pinholeAddress},
 			{"InternalPort", pinholePort},
@@ -83,6 +83,7 @@ var (
 	firewallEnabled       = &Variable{Name: "FirewallEnabled", Type: Boolean, Evented: true}
 	inboundPinholeAllowed = &Variable{Name: "InboundPinholeAllowed", Type: Boolean, Evented: true}
 	pinholeAddress        = &Variable{Name: "A_ARG_TYPE_IPv6Address", Type: String}
+	pinholeRemote         = &Variable{Name: "A_ARG_TYPE_IPv6Address", Type: String, wildcard: []string{"*"}}
 	pinholePort           = &Variable{Name: "A_ARG_TYPE_Port", Type: UI2}
 	pinholeProtocol       = &Variable{Name: "A_ARG_TYPE_Protocol", Type: UI2}
 	pinholeID             = &Variable{Name: "A_ARG_TYPE_UniqueID", Type: UI2}

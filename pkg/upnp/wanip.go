@@ -85,7 +85,8 @@ var (
 	leaseDuration1 = &Variable{Name: "PortMappingLeaseDuration", Type: UI4, Only: V1}
 	leaseDuration  = &Variable{Name: "PortMappingLeaseDuration", Type: UI4, Default: "3600", Max: 604800, Only: V2,
 		optional: true, omitted: "0"}
-	remoteHost         = &Variable{Name: "RemoteHost", Type: String, optional: true}
+	// The wildcard is "". "*" is that of ports in version 1, 0.0.0.0 that of TR-064.
+	remoteHost         = &Variable{Name: "RemoteHost", Type: String, optional: true, wildcard: []string{"*", "0.0.0.0"}}
 	externalPort       = &Variable{Name: "ExternalPort", Type: UI2}
 	internalPort       = &Variable{Name: "InternalPort", Type: UI2, Min: 1, Max: 65535}
 	mappingProtocol    = &Variable{Name: "PortMappingProtocol", Type: String, Allowed: []string{"TCP", "UDP"}}

@@ -110,7 +110,7 @@ func (i *invocation) lease() time.Duration {
 
 // remoteHost returns the filter for NewRemoteHost. Names are not looked up.
 func remoteHost(text string) ([]portmap.Filter, error) {
-	if text == "" || text == "*" {
+	if text == "" {
 		return nil, nil
 	}
 	a, err := netip.ParseAddr(text)

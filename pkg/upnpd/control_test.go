@@ -222,7 +222,11 @@ func TestFaults(t *testing.T) {
 		{h, c1, v1, "AddPortMapping", []string{"", "4000", "TCP", "0", c1, "1", "", "0"}, 402},
 		{h, c1, v2, "AddPortMapping", []string{"", "4000", "TCP", "0", c1, "1", "", "0"}, 732},
 		{h, c1, v2, "AddPortMapping", []string{"example.net", "4000", "TCP", "4000", c1, "1", "", "0"}, 402},
-		{h, c1, v2, "AddPortMapping", []string{"0.0.0.0", "4000", "TCP", "4000", c1, "1", "", "0"}, 402},
+		{h, c1, v2, "AddPortMapping", []string{"0.0.0.0/0", "4000", "TCP", "4000", c1, "1", "", "0"}, 402},
+		{h, c1, v2, "AddPortMapping", []string{"0.0.0.1", "4000", "TCP", "4000", hosts["c2"], "1", "", "0"}, 606},
+		{h, c1, v2, "AddPortMapping", []string{"0.0.0.0", "4000", "TCP", "4000", hosts["c2"], "1", "", "0"}, 606},
+		{h, c1, v2, "AddPortMapping", []string{" ", "4000", "TCP", "4000", " " + hosts["c2"] + "\n", "1", "", "0"}, 606},
+		{h, c1, v2, "AddPortMapping", []string{"", "4000", "6", "4000", c1, "1", "", "0"}, 601},
 		{h, c1, v2, "AddPortMapping", []string{"224.0.0.1", "4000", "TCP", "4000", c1, "1", "", "0"}, 402},
 		{h, c1, v2, "AddPortMapping", []string{"::1", "4000", "TCP", "4000", c1, "1", "", "0"}, 402},
 		{h, c1, v2, "AddPortMapping", []string{"192.0.2.1/24", "4000", "TCP", "4000", c1, "1", "", "0"}, 402},
@@ -342,6 +346,44 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// TestWildcards opens, finds and closes by every spelling of the wildcard what
+// the empty one does, and no more.
+func TestWildcards(t *testing.T) {
+	h := street{}.furnish(t, planOf("both"))
+	c1 := hosts["c1"]
+	spellings := []string{"", " ", "\n\t ", "*", "0.0.0.0", " 0.0.0.0\r\n"}
+	for i, remote := range spellings {
+		if got := ask(t, h.server, c1, v2, "AddPortMapping", remote, " 4000\n", "\tUDP ", " 4000 ", "\n"+c1+" ", " 1\n", "", " 60 "); got.status != 200 {
+			t.Errorf("%q: %v", remote, got)
+		}
+		if open := h.firewall.Open(); len(open) != 1 || open[0].Filters() != nil || open[0].Internal.String() != c1+":4000" {
+			t.Errorf("%q opens %v", remote, open)
+		}
+		other := spellings[(i+1)%len(spellings)]
+		if got := ask(t, h.server, c1, v1, "GetSpecificPortMappingEntry", other, "4000", "UDP"); got.status != 200 {
+			t.Errorf("%q is not found by %q: %v", remote, other, got)
+		}
+		if got := ask(t, h.server, hosts["c2"], v2, "DeletePortMapping", other, "4000", "UDP"); got.code != 606 {
+			t.Errorf("another host deletes %q by %q: %v", remote, other, got)
+		}
+		if got := ask(t, h.server, c1, v2, "DeletePortMapping", other, "4000", "UDP"); got.status != 200 || len(h.firewall.Open()) != 0 {
+			t.Errorf("%q is not deleted by %q: %v", remote, other, got)
+		}
+	}
+	ask(t, h.server, c1, v2, "AddPortMapping", hosts["wan"], "4000", "UDP", "4000", c1, "1", "", "60")
+	for _, remote := range spellings {
+		if got := ask(t, h.server, c1, v2, "AddPortMapping", remote, "4000", "UDP", "4000", c1, "1", "", "60"); got.code != 718 {
+			t.Errorf("an entry with a remote host is widened by %q: %v", remote, got)
+		}
+		if got := ask(t, h.server, c1, v2, "GetSpecificPortMappingEntry", remote, "4000", "UDP"); got.code != 714 {
+			t.Errorf("an entry with a remote host is found by %q: %v", remote, got)
+		}
+	}
+	if open := h.firewall.Open(); len(open) != 1 || len(open[0].Filters()) != 1 {
+		t.Errorf("the firewall holds %v", open)
+	}
+}
+
 // TestRequestsWithoutAction wants nothing done for requests that a browser
 // could be made to send.
 func TestRequestsWithoutAction(t *testing.T) {
@@ -385,7 +427,7 @@ func TestDescriptions(t *testing.T) {
 		"":                            "",
 		"a&b<c>\"'":                   "a&b<c>\"'",
 		"]]></p:x>&amp;":              "]]></p:x>&amp;",
-		" ünï 漢 ":                     " ünï 漢 ",
+		" \n ünï 漢\t":                 "ünï 漢",
 		"tab\tline\nreturn\rC1\u0085": "tab line return C1 ",
 		long:                          long[:255],
 		strings.Repeat("d", 300):      strings.Repeat("d", 256),
