@@ -1,6 +1,7 @@
 package upnp
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strconv"
@@ -16,7 +17,7 @@ const (
 type Call struct {
 	*Action
 	Version Version // of the service type that was asked: its rules hold
-	asked   string  // the service type in the client's words
+	asked   string  // the service type
 	values  []value // by Action.In
 }
 
@@ -48,7 +49,7 @@ var query = &Action{
 // shows faces up to version highest: the field SOAPACTION and the body. The
 // error is a Fault, ErrNoAction or ErrMustUnderstand.
 func (s *Service) ParseCall(soapAction string, body []byte, highest Version) (*Call, error) {
-	serviceType, name, ok := cutAction(soapAction)
+	field, name, ok := cutAction(soapAction)
 	if !ok {
 		return nil, ErrNoAction
 	}
@@ -60,26 +61,24 @@ func (s *Service) ParseCall(soapAction string, body []byte, highest Version) (*C
 	if err != nil {
 		return nil, err
 	}
-	if asked.local != name || asked.space != serviceType {
+	if !strings.EqualFold(asked.local, name) {
 		return nil, InvalidAction
 	}
-	c := &Call{asked: serviceType}
-	if c.Action, c.Version = s.find(serviceType, name, highest); c.Action == nil {
+	c, ok := s.find(field, asked.space, name, highest)
+	if !ok {
 		return nil, InvalidAction
 	}
 	return c, c.readArguments(asked)
 }
 
 // cutAction splits a SOAPACTION field into service type and name of the
-// action. Old clients forget the quotes, or use other ones.
+// action. Clients forget the quotes, use other ones, or set them around the
+// type alone.
 func cutAction(field string) (serviceType, name string, ok bool) {
-	for _, quote := range []string{`"`, "'"} {
-		if inside, opened := strings.CutPrefix(field, quote); opened {
-			field = strings.TrimSuffix(inside, quote)
-		}
-	}
 	serviceType, name, ok = strings.Cut(field, "#")
-	return serviceType, name, ok && name != ""
+	const around = `"'` + blanks
+	name = strings.Trim(name, around)
+	return strings.Trim(serviceType, around), name, ok && name != ""
 }
 
 // unwrap returns what the body of an envelope holds.
@@ -100,36 +99,54 @@ func unwrap(envelope *element) (*element, error) {
 	if body == nil || len(body.children) == 0 {
 		return nil, InvalidArgs
 	}
-	return body.children[0], nil
+	asked := body.children[0]
+	if asked.space == soapNamespace { // the envelope's default: the action has none of its own
+		asked.space = ""
+	}
+	return asked, nil
 }
 
-// find returns the action that a service type is asked for, and the version
-// whose rules hold. What version 2 alone has can be asked for by the type of
-// version 1 as well, since clients that found that one call it all the same; it
-// follows the rules of version 2.
-func (s *Service) find(serviceType, name string, highest Version) (*Action, Version) {
-	if serviceType == controlNamespace && name == query.Name {
-		return query, s.At(highest)
+// find returns a call of the action that is asked for, without arguments, by
+// the service types that the field and the body name. They may name different
+// ones of the service's types, and one of them none: the body's counts, if it
+// has one. What version 2 alone has can be asked for by the type of version 1 as
+// well, since clients that found that one call it all the same; it follows the
+// rules of version 2.
+func (s *Service) find(field, body, name string, highest Version) (*Call, bool) {
+	field, body = cmp.Or(field, body), cmp.Or(body, field)
+	if name == query.Name && field == controlNamespace && body == controlNamespace {
+		return &Call{Action: query, Version: s.At(highest), asked: body}, true
 	}
-	v, a := s.version(serviceType, highest), s.action(name, s.At(highest))
-	if v == 0 || a == nil {
-		return nil, 0
+	_, known := s.version(field, highest)
+	asked, v := s.version(body, highest)
+	a := s.action(name, s.At(highest))
+	if known == 0 || v == 0 || a == nil {
+		return nil, false
 	}
-	return a, max(v, a.Only)
+	return &Call{Action: a, Version: max(v, a.Only), asked: asked}, true
 }
 
-// version returns the version that a service type names, 0 if it is none of
-// the service's up to highest.
-func (s *Service) version(serviceType string, highest Version) Version {
-	for v := s.At(highest); v >= V1; v-- {
-		if serviceType == s.Type(v) {
-			return v
+// version returns the service type that a text names and its version, 0 if it
+// is none of the service's up to highest.
+func (s *Service) version(text string, highest Version) (serviceType string, v Version) {
+	for v = V1; v <= s.At(highest); v++ {
+		if serviceType = s.Type(v); isType(text, serviceType) {
+			return serviceType, v
 		}
 	}
-	if slices.Contains(s.aliases, serviceType) {
-		return V1
+	for _, serviceType = range s.aliases {
+		if isType(text, serviceType) {
+			return serviceType, V1
+		}
 	}
-	return 0
+	return "", 0
+}
+
+// isType reports whether a text names a service type, in any case. Version 1
+// may be left out.
+func isType(text, serviceType string) bool {
+	bare, first := strings.CutSuffix(serviceType, ":1")
+	return strings.EqualFold(text, serviceType) || first && strings.EqualFold(strings.TrimSuffix(text, ":"), bare)
 }
 
 // readArguments reads the arguments, in any order. Others are passed over.

@@ -81,6 +81,98 @@ func TestVersion2ByVersion1(t *testing.T) {
 	}
 }
 
+// TestServiceTypes names the service in the field and in the body by different
+// types. The body's counts for the rules and for the answer.
+func TestServiceTypes(t *testing.T) {
+	const (
+		layer3 = "urn:schemas-upnp-org:service:Layer3Forwarding:1"
+		bare   = "urn:schemas-upnp-org:service:WANIPConnection"
+	)
+	for _, tt := range []struct {
+		field, body string
+		want        string // the type that counts, "" for none
+		of1         bool   // a gateway of version 1 has it too
+	}{
+		{wanip + "1", wanip + "1", wanip + "1", true},
+		{wanip + "2", wanip + "1", wanip + "1", false},
+		{wanip + "1", wanip + "2", wanip + "2", false},
+		{wanppp, wanip + "1", wanip + "1", true},
+		{wanip + "1", wanppp, wanppp, true},
+		{wanip + "2", wanppp, wanppp, false},
+		{wanppp, wanip + "2", wanip + "2", false},
+		{bare, bare, wanip + "1", true},
+		{wanip + "1", bare, wanip + "1", true},
+		{wanip + "2", bare, wanip + "1", false},
+		{bare, wanip + "2", wanip + "2", false},
+		{wanip, bare + ":", wanip + "1", true},
+		{"urn:schemas-upnp-org:service:WANPPPConnection", wanip, wanip + "1", true},
+		{wanip + "1", "urn:schemas-upnp-org:service:WANPPPConnection:", wanppp, true},
+		{"URN:schemas-upnp-org:service:wanipconnection:1", strings.ToUpper(wanip + "2"), wanip + "2", false},
+		{wanip + "2", "", wanip + "2", false},
+		{bare, "", wanip + "1", true},
+		{"", wanip + "1", wanip + "1", true},
+		{"", wanip + "2", wanip + "2", false},
+		{"", "", "", false},
+		{wanip + "1", "x", "", false},
+		{"x", wanip + "1", "", false},
+		{wanip + "1", wanip + "3", "", false},
+		{wanip + "3", wanip + "1", "", false},
+		{wanip + "3", "", "", false},
+		{wanip + "0", wanip + "1", "", false},
+		{wanip + "1", wanip + "01", "", false},
+		{wanip + "1", wanip + "1.0", "", false},
+		{wanip + "11", wanip + "1", "", false},
+		{wanip + ":", wanip + "1", "", false},
+		{bare + "2", wanip + "2", "", false},
+		{"urn:schemas-upnp-org:service:WANPPPConnection:2", wanip + "1", "", false},
+		{wanip + "1", layer3, "", false},
+		{layer3, wanip + "1", "", false},
+		{layer3, layer3, "", false},
+		{"urn:schemas-upnp-org:service:", wanip + "1", "", false},
+		{controlNamespace, wanip + "1", "", false},
+		{wanip + "1", controlNamespace, "", false},
+	} {
+		for _, highest := range []Version{V1, V2} {
+			body := strings.Replace(envelope(tt.body, "DeletePortMapping", key), ` xmlns:u=""`, ` xmlns:u="`+soapNamespace+`"`, 1)
+			c, err := wanIPConnection.ParseCall(`"`+tt.field+`#DeletePortMapping"`, []byte(body), highest)
+			if tt.want == "" || highest == V1 && !tt.of1 {
+				if err != InvalidAction {
+					t.Errorf("%q, %q of %d: %+v, %v", tt.field, tt.body, highest, c, err)
+				}
+				continue
+			}
+			if err != nil || c.asked != tt.want || wanip+string('0'+rune(c.Version)) != tt.want && c.Version != V1 {
+				t.Errorf("%q, %q of %d: %+v, %v", tt.field, tt.body, highest, c, err)
+				continue
+			}
+			if reply := string(c.AppendReply(nil)); !strings.Contains(reply, `<u:DeletePortMappingResponse xmlns:u="`+tt.want+`">`) {
+				t.Errorf("%q, %q is answered %s", tt.field, tt.body, reply)
+			}
+		}
+	}
+}
+
+// TestQuotes sets quotes and blanks in SOAPACTION where clients do.
+func TestQuotes(t *testing.T) {
+	plain := []byte(envelope(wanip+"2", "DeletePortMapping", key))
+	const serviceType, action = wanip + "2", "DeletePortMapping"
+	for _, field := range []string{
+		serviceType + "#" + action, `"` + serviceType + "#" + action + `"`, "'" + serviceType + "#" + action + "'",
+		`"` + serviceType + `"#` + action, "'" + serviceType + "'#" + action, `"` + serviceType + `"#"` + action + `"`,
+		serviceType + `#"` + action + `"`, `"` + serviceType + "#" + action, serviceType + "#" + action + `"`,
+		`" ` + serviceType + " # " + action + " \"\t", `""` + serviceType + "#" + action + `""`,
+	} {
+		if c, err := wanIPConnection.ParseCall(field, plain, V2); err != nil || c.Name != action || c.Version != V2 {
+			t.Errorf("%s: %+v, %v", field, c, err)
+		}
+	}
+	for _, field := range []string{`"` + serviceType + `"`, `"#"`, `"` + serviceType + `#"`, serviceType + "# ", action, `"` + action + `"`, "''"} {
+		if c, err := wanIPConnection.ParseCall(field, plain, V2); err != ErrNoAction {
+			t.Errorf("%s: %+v, %v", field, c, err)
+		}
+	}
+}
+
 func TestParseCallRefuses(t *testing.T) {
 	action := wanip + "2#DeletePortMapping"
 	plain := envelope(wanip+"2", "DeletePortMapping", key)
@@ -101,7 +193,9 @@ func TestParseCallRefuses(t *testing.T) {
 		{"empty Body", action, `<s:Envelope xmlns:s="` + soapNamespace + `"><s:Body/></s:Envelope>`, V2, InvalidArgs},
 		{"mustUnderstand", action, change("<s:Body>", `<s:Header><x s:mustUnderstand="1"/></s:Header><s:Body>`), V2, ErrMustUnderstand},
 		{"another action in the body", wanip + "2#GetStatusInfo", plain, V2, InvalidAction},
-		{"another version in the body", wanip + "1#DeletePortMapping", plain, V2, InvalidAction},
+		{"another action in the field", wanip + "2#DeletePortMappingRange", plain, V2, InvalidAction},
+		{"field in another case", wanip + "2#deleteportmapping", plain, V2, InvalidAction},
+		{"two actions in the field", wanip + "2#DeletePortMapping#DeletePortMapping", plain, V2, InvalidAction},
 		{"no namespace in the body", action, change(` xmlns:u="`+wanip+`2"`, ` xmlns:u="x"`), V2, InvalidAction},
 		{"version 3", wanip + "3#DeletePortMapping", envelope(wanip+"3", "DeletePortMapping", key), V2, InvalidAction},
 		{"version 0", wanip + "0#DeletePortMapping", envelope(wanip+"0", "DeletePortMapping", key), V2, InvalidAction},

@@ -651,6 +651,50 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// TestVersionOfBody wants the rules of the version that the body names, whatever
+// the field says.
+func TestVersionOfBody(t *testing.T) {
+	const (
+		ip1 = "urn:schemas-upnp-org:service:WANIPConnection:1"
+		ip2 = "urn:schemas-upnp-org:service:WANIPConnection:2"
+		ppp = "urn:schemas-upnp-org:service:WANPPPConnection:1"
+	)
+	h := street{}.furnish(t, planOf("both"))
+	one := street{}.furnish(t, planOf("v1"))
+	c1 := hosts["c1"]
+	call := func(h *house, field, body, action, arguments string) string {
+		return send(t, h.server, c1, "/ctl/IPConn", field+"#"+action,
+			`<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><u:`+action+` xmlns:u="`+body+`">`+
+				arguments+"</u:"+action+"></s:Body></s:Envelope>").String()
+	}
+	const key = "<NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>"
+	const target = key + "<NewInternalPort>4000</NewInternalPort><NewInternalClient>"
+	for _, tt := range []struct{ field, body, lease, foreign, of1 string }{
+		{ip1, ip2, "604800", "606", "401"},
+		{ip2, ip1, "0", "718", "401"},
+		{ppp, ip1, "0", "718", "718"},
+		{ip1, ppp, "0", "718", "718"},
+		{ppp, ip2, "604800", "606", "401"},
+	} {
+		if got := call(h, tt.field, tt.body, "AddPortMapping", target+hosts["c2"]+"</NewInternalClient>"); got != tt.foreign {
+			t.Errorf("for another host by %s and %s: %s", tt.field, tt.body, got)
+		}
+		if got := call(one, tt.field, tt.body, "AddPortMapping", target+hosts["c2"]+"</NewInternalClient>"); got != tt.of1 {
+			t.Errorf("for another host by %s and %s of version 1: %s", tt.field, tt.body, got)
+		}
+		if got := call(h, tt.field, tt.body, "AddPortMapping", target+c1+"</NewInternalClient>"); got != "200 []" {
+			t.Errorf("by %s and %s: %s", tt.field, tt.body, got)
+		}
+		want := fmt.Sprintf(`200 ["4000" "%s" "1" "" "%s"]`, c1, tt.lease)
+		if got := call(h, tt.field, tt.body, "GetSpecificPortMappingEntry", key); got != want {
+			t.Errorf("by %s and %s: %s, want %s", tt.field, tt.body, got, want)
+		}
+		if got := call(h, tt.field, tt.body, "DeletePortMapping", key); got != "200 []" {
+			t.Errorf("delete by %s and %s: %s", tt.field, tt.body, got)
+		}
+	}
+}
+
 // TestQuery reads variables in UDA 1.0's way.
 func TestQuery(t *testing.T) {
 	both, one := street{}.furnish(t, planOf("both")), street{}.furnish(t, planOf("v1"))
