@@ -10,6 +10,7 @@ import (
 
 const (
 	soapNamespace    = "http://schemas.xmlsoap.org/soap/envelope/"
+	soap12Namespace  = "http://www.w3.org/2003/05/soap-envelope"
 	controlNamespace = "urn:schemas-upnp-org:control-1-0"
 )
 
@@ -68,8 +69,23 @@ func (s *Service) ParseCall(soapAction string, body []byte, highest Version) (*C
 	if !ok {
 		return nil, InvalidAction
 	}
+	if c.strays(envelope, asked) {
+		return nil, InvalidArgs
+	}
 	return c, c.readArguments(asked)
 }
+
+// strays reports whether a part of the envelope has an argument anywhere but in
+// the action: readers that do not heed the tree would take it.
+func (c *Call) strays(part, asked *element) bool {
+	return slices.ContainsFunc(part.children, func(e *element) bool {
+		return part != asked && slices.ContainsFunc(c.In, e.is) || c.strays(e, asked)
+	})
+}
+
+// is reports whether an element is an argument, whose name clients may write in
+// another case.
+func (e *element) is(a Argument) bool { return strings.EqualFold(e.local, a.Name) }
 
 // cutAction splits a SOAPACTION field into service type and name of the
 // action. Clients forget the quotes, use other ones, or set them around the
@@ -81,29 +97,34 @@ func cutAction(field string) (serviceType, name string, ok bool) {
 	return strings.Trim(serviceType, around), name, ok && name != ""
 }
 
-// unwrap returns what the body of an envelope holds.
+// unwrap returns what the body of an envelope holds: one element, since readers
+// would differ about which of several is the action. The namespace of the
+// envelope does not count; clients write those of other SOAPs, or none.
 func unwrap(envelope *element) (*element, error) {
-	if envelope.space != soapNamespace || envelope.local != "Envelope" {
+	if !strings.EqualFold(envelope.local, "Envelope") {
 		return nil, InvalidArgs
 	}
-	if header := envelope.child(soapNamespace, "Header"); header != nil {
-		for _, entry := range header.children {
-			for _, a := range entry.attributes {
-				if a == (attribute{soapNamespace, "mustUnderstand", "1"}) {
-					return nil, ErrMustUnderstand
-				}
-			}
+	for _, header := range envelope.named("Header") {
+		if slices.ContainsFunc(header.children, mustUnderstand) {
+			return nil, ErrMustUnderstand
 		}
 	}
-	body := envelope.child(soapNamespace, "Body")
-	if body == nil || len(body.children) == 0 {
+	body := envelope.named("Body")
+	if len(body) != 1 || len(body[0].children) != 1 {
 		return nil, InvalidArgs
 	}
-	asked := body.children[0]
-	if asked.space == soapNamespace { // the envelope's default: the action has none of its own
+	asked := body[0].children[0]
+	if asked.space == soapNamespace || asked.space == soap12Namespace { // the envelope's default: the action has none of its own
 		asked.space = ""
 	}
 	return asked, nil
+}
+
+// mustUnderstand reports whether a SOAP header entry must not be passed over.
+func mustUnderstand(entry *element) bool {
+	return slices.ContainsFunc(entry.attributes, func(a attribute) bool {
+		return a.local == "mustUnderstand" && (trimmed(a.value) == "1" || trimmed(a.value) == "true")
+	})
 }
 
 // find returns a call of the action that is asked for, without arguments, by
@@ -166,7 +187,7 @@ func (c *Call) readArguments(asked *element) error {
 func (a Argument) read(asked *element) (v value, err error) {
 	found := false
 	for _, e := range asked.children {
-		if e.local != a.Name {
+		if !e.is(a) {
 			continue
 		}
 		again, fault := a.parse(e)

@@ -35,7 +35,7 @@ func TestReplyWithListing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := root.children[0].children[0].child("", "NewPortListing"); got == nil || got.text != l.String() {
+	if got := root.children[0].children[0].named("NewPortListing"); len(got) != 1 || got[0].space != "" || got[0].text != l.String() {
 		t.Errorf("reply %s, read as %v", reply, got)
 	}
 }
@@ -90,8 +90,8 @@ func TestMustUnderstand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fault := root.children[0].child(soapNamespace, "Fault")
-	if code := fault.child("", "faultcode"); code == nil || code.text != "s:MustUnderstand" {
+	fault := root.children[0].children[0]
+	if code := fault.named("faultcode"); fault.space != soapNamespace || len(code) != 1 || code[0].text != "s:MustUnderstand" {
 		t.Errorf("fault %v", fault)
 	}
 }

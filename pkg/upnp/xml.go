@@ -15,13 +15,13 @@ const (
 	maxAttributes = 128 // namespace declarations included
 )
 
-// errMalformed is a document that is not well-formed, that has a document
+// errMalformed is a document whose elements cannot be told, that has a document
 // type, or that is over the limits.
 var errMalformed = errors.New("upnp: no well-formed XML document within the limits")
 
 // element is an XML element.
 type element struct {
-	space, local string // name: namespace and local part
+	space, local string // name: namespace, "" if none is declared, and local part
 	attributes   []attribute
 	text         string // its own character data
 	children     []*element
@@ -29,19 +29,21 @@ type element struct {
 
 type attribute struct{ space, local, value string }
 
-// child returns the first child of that name, nil if there is none.
-func (e *element) child(space, local string) *element {
+// named returns the children of that name, in any namespace and case.
+func (e *element) named(local string) (list []*element) {
 	for _, c := range e.children {
-		if c.space == space && c.local == local {
-			return c
+		if strings.EqualFold(c.local, local) {
+			list = append(list, c)
 		}
 	}
-	return nil
+	return list
 }
 
-// parser reads XML 1.0 with namespaces. It knows no document type, and so no
-// entities but the five of the standard: nothing in a document can make it
-// larger than it is.
+// parser reads XML 1.0 with namespaces as its writers have it: prefixes may be
+// undeclared, an end tag closes the innermost open element whatever it names,
+// and an ampersand that begins no reference is itself. It knows no document
+// type, and so no entities but the five of the standard: nothing in a document
+// can make it larger than it is.
 type parser struct {
 	rest                        string
 	depth, elements, attributes int
@@ -50,11 +52,11 @@ type parser struct {
 
 // parseXML returns the root of a document.
 func parseXML(document []byte) (*element, error) {
-	text, ok := characters(string(document))
+	text, ok := characters(strings.TrimRight(string(document), blanks+"\x00")) // C programs count the NUL behind a text
 	if !ok {
 		return nil, errMalformed
 	}
-	p := parser{rest: strings.TrimPrefix(text, "\ufeff")}
+	p := parser{rest: strings.TrimLeft(text, blanks+"\ufeff")}
 	if err := p.prolog(); err != nil {
 		return nil, err
 	}
@@ -159,7 +161,7 @@ func (p *parser) element() (*element, error) {
 	case p.skip("/>"):
 		return e, nil
 	case p.skip(">"):
-		return e, p.content(e, name)
+		return e, p.content(e)
 	}
 	return nil, errMalformed
 }
@@ -219,7 +221,7 @@ func (p *parser) attribute() (name, value string, err error) {
 }
 
 // content reads what stands between the tags of an element, and the end tag.
-func (p *parser) content(e *element, name string) error {
+func (p *parser) content(e *element) error {
 	var parts []string
 	for {
 		text, err := p.charData()
@@ -234,7 +236,7 @@ func (p *parser) content(e *element, name string) error {
 		}
 		if p.skip("</") {
 			e.text = strings.Join(parts, "")
-			return p.end(name)
+			return p.end()
 		}
 		if done, err := p.aside(); done || err != nil {
 			if err != nil {
@@ -251,12 +253,9 @@ func (p *parser) content(e *element, name string) error {
 }
 
 // end reads the rest of an end tag.
-func (p *parser) end(name string) error {
-	if p.name() != name {
-		return errMalformed
-	}
-	p.blank()
-	if !p.skip(">") {
+func (p *parser) end() error {
+	name, err := p.until(">")
+	if err != nil || strings.Contains(name, "<") {
 		return errMalformed
 	}
 	return nil
@@ -299,7 +298,7 @@ func isNameByte(c byte) bool {
 }
 
 // resolve splits a name into namespace and local part. Only elements without
-// prefix are in the default namespace.
+// prefix are in the default namespace; an undeclared prefix names none.
 func (p *parser) resolve(name string, element bool) (space, local string, ok bool) {
 	prefix, local, prefixed := strings.Cut(name, ":")
 	if !prefixed {
@@ -318,7 +317,7 @@ func (p *parser) resolve(name string, element bool) (space, local string, ok boo
 			return p.bindings[i].value, local, true
 		}
 	}
-	return "", local, !prefixed
+	return "", local, prefix != "" || !prefixed
 }
 
 // decode resolves the references in a text.
@@ -330,37 +329,52 @@ func decode(text string) (string, error) {
 	var out strings.Builder
 	for found {
 		out.WriteString(before)
-		reference, after, ended := strings.Cut(rest, ";")
-		r, ok := referred(reference)
-		if !ended || !ok {
+		r, size := referred(rest)
+		if !isChar(r) {
 			return "", errMalformed
 		}
 		out.WriteRune(r)
-		before, rest, found = strings.Cut(after, "&")
+		before, rest, found = strings.Cut(rest[size:], "&")
 	}
 	out.WriteString(before)
 	return out.String(), nil
 }
 
-// referred returns the character that a reference stands for.
-func referred(reference string) (rune, bool) {
-	switch reference {
-	case "amp":
-		return '&', true
-	case "lt":
-		return '<', true
-	case "gt":
-		return '>', true
-	case "quot":
-		return '"', true
-	case "apos":
-		return '\'', true
+// entities are those of the standard.
+var entities = [...]struct {
+	name string
+	r    rune
+}{{"amp;", '&'}, {"lt;", '<'}, {"gt;", '>'}, {"quot;", '"'}, {"apos;", '\''}}
+
+// referred returns the character that the reference behind an ampersand stands
+// for, and the size of the reference. An ampersand that begins none is itself.
+func referred(text string) (r rune, size int) {
+	if strings.HasPrefix(text, "#") {
+		return numbered(text)
 	}
-	digits, numeric := strings.CutPrefix(reference, "#")
-	base := 10
-	if hex, ok := strings.CutPrefix(digits, "x"); ok {
-		digits, base = hex, 16
+	for _, e := range entities {
+		if strings.HasPrefix(text, e.name) {
+			return e.r, len(e.name)
+		}
+	}
+	return '&', 0
+}
+
+// numbered is referred for what begins with "#". The character may be one that
+// XML does not allow.
+func numbered(text string) (r rune, size int) {
+	prefix, base, allowed := "#", 10, "0123456789"
+	if strings.HasPrefix(text, "#x") {
+		prefix, base, allowed = "#x", 16, "0123456789abcdefABCDEF"
+	}
+	after := strings.TrimLeft(text[len(prefix):], allowed)
+	digits := text[len(prefix) : len(text)-len(after)]
+	if digits == "" || !strings.HasPrefix(after, ";") {
+		return '&', 0
 	}
 	n, err := strconv.ParseUint(digits, base, 21)
-	return rune(n), numeric && err == nil && isChar(rune(n))
+	if err != nil {
+		return 0, 0 // beyond all characters
+	}
+	return rune(n), len(prefix) + len(digits) + 1
 }
