@@ -228,6 +228,9 @@ func trimmed(text string) string { return strings.Trim(text, blanks) }
 // parse reads a value of the variable's type.
 func (v *Variable) parse(text string) (value, error) {
 	text = trimmed(text)
+	if n, ok := v.words[strings.ToUpper(text)]; ok {
+		return value{text, n}, nil
+	}
 	switch v.Type {
 	case Boolean:
 		return parseBoolean(text)

@@ -61,6 +61,8 @@ type Variable struct {
 	optional bool
 	omitted  string
 	wildcard []string // texts that say the same as the empty one
+	// words are names that clients write for numbers, in any case.
+	words map[string]uint32
 }
 
 // Type is a data type of UPnP (UDA 1.1, section 2.5).

@@ -85,7 +85,7 @@ var (
 	pinholeAddress        = &Variable{Name: "A_ARG_TYPE_IPv6Address", Type: String}
 	pinholeRemote         = &Variable{Name: "A_ARG_TYPE_IPv6Address", Type: String, wildcard: []string{"*"}}
 	pinholePort           = &Variable{Name: "A_ARG_TYPE_Port", Type: UI2}
-	pinholeProtocol       = &Variable{Name: "A_ARG_TYPE_Protocol", Type: UI2}
+	pinholeProtocol       = &Variable{Name: "A_ARG_TYPE_Protocol", Type: UI2, words: map[string]uint32{"TCP": 6, "UDP": 17}}
 	pinholeID             = &Variable{Name: "A_ARG_TYPE_UniqueID", Type: UI2}
 	pinholeLease          = &Variable{Name: "A_ARG_TYPE_LeaseTime", Type: UI4, Min: 1, Max: 86400}
 	pinholePackets        = &Variable{Name: "A_ARG_TYPE_PinholePackets", Type: UI4}

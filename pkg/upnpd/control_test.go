@@ -554,6 +554,36 @@ func TestAddAnyAtOnce(t *testing.T) {
 	}
 }
 
+// TestPinholeProtocols opens one pinhole by all names of a protocol, for the
+// asking host alone.
+func TestPinholeProtocols(t *testing.T) {
+	h := street{}.furnish(t, planOf("both"))
+	c1v6 := hosts["c1v6"]
+	for number, spellings := range map[string][]string{"6": {"TCP", "tcp", " Tcp\n", "06"}, "17": {"UDP", "udp", "\tuDP"}} {
+		want := ask(t, h.server, c1v6, fw, "AddPinhole", "", "0", c1v6, "5000", number, "60")
+		for _, protocol := range spellings {
+			got := ask(t, h.server, c1v6, fw, "AddPinhole", " * ", "0", "\n"+c1v6+" ", "5000", protocol, " 60")
+			if got.status != 200 || !slices.Equal(got.out, want.out) {
+				t.Errorf("%q: %v, want %v", protocol, got, want)
+			}
+			if got := ask(t, h.server, hosts["c2v6"], fw, "AddPinhole", "", "0", c1v6, "5001", protocol, "60"); got.code != 606 {
+				t.Errorf("%q for another host: %v", protocol, got)
+			}
+			if got := ask(t, h.server, hosts["c1"], fw, "AddPinhole", "", "0", c1v6, "5001", protocol, "60"); got.code != 606 {
+				t.Errorf("%q over IPv4: %v", protocol, got)
+			}
+		}
+	}
+	if open := h.firewall.Open(); len(open) != 2 {
+		t.Errorf("the firewall holds %v", open)
+	}
+	for protocol, want := range map[string]int{"TCPUDP": 402, "ICMP": 402, "1": 705, "65535": 707, "-6": 601} {
+		if got := ask(t, h.server, c1v6, fw, "AddPinhole", "", "0", c1v6, "5000", protocol, "60"); got.code != want {
+			t.Errorf("%q: %v, want %d", protocol, got, want)
+		}
+	}
+}
+
 // TestPinholeTraffic wants packets counted for the pinhole's owner alone.
 func TestPinholeTraffic(t *testing.T) {
 	h := street{}.furnish(t, planOf("default"))
