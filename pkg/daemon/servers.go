@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
 	"igdd/pkg/config"
+	"igdd/pkg/hosts"
 	"igdd/pkg/pcpd"
 	"igdd/pkg/portmap"
 	"igdd/pkg/ssdp"
@@ -55,6 +57,7 @@ func (d *Daemon) prepareServers() error {
 		Uplink:   d.uplink,
 		Traffic:  d.carried,
 		Packets:  d.packets,
+		Leased:   d.leased,
 		Log:      d.log,
 	})
 	d.ssdp = ssdpd.New(ssdpd.Options{
@@ -158,6 +161,15 @@ func (d *Daemon) product() string {
 		release = unix.ByteSliceToString(name.Release[:])
 	}
 	return fmt.Sprintf("Linux/%s UPnP/1.1 igdd/%s", cmp.Or(release, "0"), cmp.Or(d.version, "0"))
+}
+
+// leased returns the addresses that DHCP has leased to hosts of a name.
+func (d *Daemon) leased(name string) []netip.Addr {
+	addrs, err := hosts.Leased(d.config.DHCPLeases, name)
+	if err != nil {
+		d.log.Debug("cannot read DHCP leases", "err", err)
+	}
+	return addrs
 }
 
 // packets returns how many packets came through a mapping.

@@ -72,14 +72,9 @@ func (i *invocation) mapping() (portmap.Request, error) {
 	if req.Filters, err = remoteHost(i.Text("NewRemoteHost")); err != nil {
 		return req, err
 	}
-	client := i.client
-	if text := i.Text("NewInternalClient"); text != "" { // some clients leave it empty and mean themselves
-		if client, err = netip.ParseAddr(text); err != nil {
-			return req, upnp.InvalidArgs
-		}
-	}
-	if !client.Is4() {
-		return req, upnp.InvalidArgs
+	client, err := i.internalClient()
+	if err != nil {
+		return req, err
 	}
 	req.Internal = netip.AddrPortFrom(client, i.Port("NewInternalPort"))
 	switch {
@@ -89,6 +84,28 @@ func (i *invocation) mapping() (portmap.Request, error) {
 		return req, upnp.InvalidArgs
 	}
 	return req, upnp.WildCardInternalPort
+}
+
+// internalClient returns the address that NewInternalClient says. Some clients
+// leave it empty or write the name of their own host, and mean themselves; other
+// names are not looked up.
+func (i *invocation) internalClient() (netip.Addr, error) {
+	text := i.Text("NewInternalClient")
+	client, err := netip.ParseAddr(text)
+	if err != nil && (text == "" || i.isNamed(text)) {
+		client = i.client
+	}
+	if !client.Is4() {
+		return client, upnp.InvalidArgs
+	}
+	return client, nil
+}
+
+// isNamed reports whether the asking host, and no other, has a DHCP lease by
+// that name.
+func (i *invocation) isNamed(name string) bool {
+	addrs := i.Leased(name)
+	return len(addrs) == 1 && addrs[0] == i.client
 }
 
 // protocol returns NewProtocol, which is one of two.

@@ -384,6 +384,66 @@ func TestWildcards(t *testing.T) {
 	}
 }
 
+// TestOwnName maps ports to the asking host by the name in its lease, and to no
+// other.
+func TestOwnName(t *testing.T) {
+	c1, c2 := hosts["c1"], hosts["c2"]
+	leases := map[string][]netip.Addr{
+		"laptop": {netip.MustParseAddr(c1)},
+		"desk":   {netip.MustParseAddr(c2)},
+		"twin":   {netip.MustParseAddr(c1), netip.MustParseAddr(c2)},
+		"same":   {netip.MustParseAddr(c1), netip.MustParseAddr(c1)},
+		c2:       {netip.MustParseAddr(c1)},
+	}
+	for _, config := range []string{"both", "open"} {
+		h := street{}.furnish(t, planOf(config))
+		h.server.Leased = func(name string) []netip.Addr { return leases[name] }
+		for _, tt := range []struct {
+			client, name string
+			want         string // the address that is mapped, or the code
+		}{
+			{c1, "laptop", c1},
+			{c1, "\n laptop\t", c1},
+			{c1, "", c1},
+			{c1, " \n", c1},
+			{c2, "desk", c2},
+			{c1, "desk", "402"},
+			{c2, "laptop", "402"},
+			{c1, "twin", "402"},
+			{c1, "same", "402"},
+			{c1, "unknown", "402"},
+			{c1, "laptop.lan", "402"},
+			{c1, "/" + c1, "402"},
+			{c1, c1 + ":4000", "402"},
+			{hosts["c1v6"], "laptop", "402"},
+		} {
+			for _, action := range []string{"AddPortMapping", "AddAnyPortMapping"} {
+				got := ask(t, h.server, tt.client, v2, action, "", "4000", "TCP", "4000", tt.name, "1", "", "60")
+				open := h.firewall.Open()
+				switch {
+				case len(tt.want) == 3 && (fmt.Sprint(got.code) != tt.want || len(open) != 0):
+					t.Errorf("%s, %s by %s for %q: %v, open %v", config, action, tt.client, tt.name, got, open)
+				case len(tt.want) > 3 && (got.status != 200 || len(open) != 1 || open[0].Internal.String() != tt.want+":4000"):
+					t.Errorf("%s, %s by %s for %q: %v, open %v", config, action, tt.client, tt.name, got, open)
+				}
+				ask(t, h.server, tt.client, v2, "DeletePortMapping", "", "4000", "TCP")
+			}
+		}
+	}
+	// An address is an address, whatever hosts are called.
+	h := street{}.furnish(t, planOf("both"))
+	h.server.Leased = func(name string) []netip.Addr { return leases[name] }
+	if got := ask(t, h.server, c1, v2, "AddPortMapping", "", "4000", "TCP", "4000", c2, "1", "", "60"); got.code != 606 {
+		t.Errorf("another host's address as a name: %v", got)
+	}
+	// The name changes nothing else: who may have a port decides as ever.
+	for port, want := range map[string]int{"80": 606, "65536": 601} {
+		if got := ask(t, h.server, c1, v2, "AddPortMapping", "", port, "TCP", "4000", "laptop", "1", "", "60"); got.code != want {
+			t.Errorf("port %s by name: %v, want %d", port, got, want)
+		}
+	}
+}
+
 // TestRequestsWithoutAction wants nothing done for requests that a browser
 // could be made to send.
 func TestRequestsWithoutAction(t *testing.T) {

@@ -53,7 +53,9 @@ type Options struct {
 	Traffic  func() Traffic
 	// Packets returns how many packets came through a pinhole.
 	Packets func(*portmap.Mapping) (uint64, error)
-	Log     *slog.Logger
+	// Leased returns the IPv4 addresses that DHCP has leased to hosts of a name.
+	Leased func(name string) []netip.Addr
+	Log    *slog.Logger
 }
 
 // Server answers on any number of interfaces; each has a Listener.

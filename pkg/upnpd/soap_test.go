@@ -167,6 +167,7 @@ func (s street) furnish(t testing.TB, p plan) *house {
 		Uplink:  h.Uplink,
 		Traffic: func() Traffic { return p.traffic },
 		Packets: func(m *portmap.Mapping) (uint64, error) { return uint64(m.Internal.Port()) - 5000, nil },
+		Leased:  func(string) []netip.Addr { return nil },
 	})
 	h.server.subscriptions.dial = s.dialSubscriber
 	h.run(t, h.table.Run, h.server.Run)
