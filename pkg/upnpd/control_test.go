@@ -309,40 +309,53 @@ func TestVersion2ByVersion1(t *testing.T) {
 	}
 }
 
-// TestDefaults leaves out, or leaves empty, what has a default, by either type.
+// TestDefaults leaves out, or leaves empty, what has a default, by either type,
+// whatever versions are on show.
 func TestDefaults(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
-	c1, port := hosts["c1"], 4000
-	for _, empty := range []string{"", "<NewRemoteHost/><NewEnabled/><NewPortMappingDescription/><NewLeaseDuration/>"} {
-		for _, tt := range []struct{ serviceType, action, lease string }{
-			{"urn:schemas-upnp-org:service:WANIPConnection:1", "AddPortMapping", "0"},
-			{"urn:schemas-upnp-org:service:WANPPPConnection:1", "AddPortMapping", "0"},
-			{"urn:schemas-upnp-org:service:WANIPConnection:2", "AddPortMapping", "604800"},
-			{"urn:schemas-upnp-org:service:WANIPConnection:1", "AddAnyPortMapping", "604800"},
-			{"urn:schemas-upnp-org:service:WANIPConnection:2", "AddAnyPortMapping", "604800"},
-		} {
-			port++
-			call := func(action, arguments string) reply {
-				return send(t, h.server, c1, "/ctl/IPConn", tt.serviceType+"#"+action,
-					`<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><u:`+action+` xmlns:u="`+tt.serviceType+`">`+
-						arguments+"</u:"+action+"></s:Body></s:Envelope>")
-			}
-			key := fmt.Sprintf("<NewExternalPort>%d</NewExternalPort><NewProtocol>TCP</NewProtocol>", port)
-			target := fmt.Sprintf("<NewInternalPort>%d</NewInternalPort><NewInternalClient>%s</NewInternalClient>", port, c1)
-			if got := call(tt.action, key+target+empty); got.status != 200 {
-				t.Errorf("%s by %s: %v", tt.action, tt.serviceType, got)
-			}
-			want := fmt.Sprintf(`200 ["%d" "%s" "1" "" "%s"]`, port, c1, tt.lease)
-			if got := call("GetSpecificPortMappingEntry", key).String(); got != want {
-				t.Errorf("%s by %s makes %s, want %s", tt.action, tt.serviceType, got, want)
-			}
-			if got := call("DeletePortMapping", key); got.status != 200 {
-				t.Errorf("DeletePortMapping by %s: %v", tt.serviceType, got)
+	c1 := hosts["c1"]
+	requests := []struct {
+		serviceType, action, lease string
+		of1                        bool // a gateway of version 1 alone takes it too
+	}{
+		{ip1, "AddPortMapping", "0", true},
+		{ppp1, "AddPortMapping", "0", true},
+		{ip2, "AddPortMapping", "604800", false},
+		{ip1, "AddAnyPortMapping", "604800", false},
+		{ppp1, "AddAnyPortMapping", "604800", false},
+		{ip2, "AddAnyPortMapping", "604800", false},
+	}
+	for _, config := range []string{"both", "default", "v1"} {
+		h := street{}.furnish(t, planOf(config))
+		for _, empty := range []string{"", "<NewRemoteHost/><NewEnabled/><NewPortMappingDescription/><NewLeaseDuration/>"} {
+			for _, tt := range requests {
+				call := func(action, arguments string) string {
+					return send(t, h.server, c1, "/ctl/IPConn", tt.serviceType+"#"+action,
+						`<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><u:`+action+` xmlns:u="`+tt.serviceType+`">`+
+							arguments+"</u:"+action+"></s:Body></s:Envelope>").String()
+				}
+				const key = "<NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol>"
+				got := call(tt.action, key+"<NewInternalPort>4000</NewInternalPort><NewInternalClient>"+c1+"</NewInternalClient>"+empty)
+				if config == "v1" && !tt.of1 {
+					if got != "401" {
+						t.Errorf("%s: %s by %s: %s", config, tt.action, tt.serviceType, got)
+					}
+					continue
+				}
+				if !strings.HasPrefix(got, "200") {
+					t.Errorf("%s: %s by %s: %s", config, tt.action, tt.serviceType, got)
+				}
+				want := fmt.Sprintf(`200 ["4000" "%s" "1" "" "%s"]`, c1, tt.lease)
+				if got := call("GetSpecificPortMappingEntry", key); got != want {
+					t.Errorf("%s: %s by %s makes %s, want %s", config, tt.action, tt.serviceType, got, want)
+				}
+				if got := call("DeletePortMapping", key); got != "200 []" {
+					t.Errorf("%s: DeletePortMapping by %s: %s", config, tt.serviceType, got)
+				}
 			}
 		}
-	}
-	if count, _ := h.table.Count(); count != 0 {
-		t.Errorf("%d mappings are left", count)
+		if count, _ := h.table.Count(); count != 0 {
+			t.Errorf("%s: %d mappings are left", config, count)
+		}
 	}
 }
 
@@ -744,11 +757,6 @@ func TestVersions(t *testing.T) {
 // TestVersionOfBody wants the rules of the version that the body names, whatever
 // the field says.
 func TestVersionOfBody(t *testing.T) {
-	const (
-		ip1 = "urn:schemas-upnp-org:service:WANIPConnection:1"
-		ip2 = "urn:schemas-upnp-org:service:WANIPConnection:2"
-		ppp = "urn:schemas-upnp-org:service:WANPPPConnection:1"
-	)
 	h := street{}.furnish(t, planOf("both"))
 	one := street{}.furnish(t, planOf("v1"))
 	c1 := hosts["c1"]
@@ -762,9 +770,9 @@ func TestVersionOfBody(t *testing.T) {
 	for _, tt := range []struct{ field, body, lease, foreign, of1 string }{
 		{ip1, ip2, "604800", "606", "401"},
 		{ip2, ip1, "0", "718", "401"},
-		{ppp, ip1, "0", "718", "718"},
-		{ip1, ppp, "0", "718", "718"},
-		{ppp, ip2, "604800", "606", "401"},
+		{ppp1, ip1, "0", "718", "718"},
+		{ip1, ppp1, "0", "718", "718"},
+		{ppp1, ip2, "604800", "606", "401"},
 	} {
 		if got := call(h, tt.field, tt.body, "AddPortMapping", target+hosts["c2"]+"</NewInternalClient>"); got != tt.foreign {
 			t.Errorf("for another host by %s and %s: %s", tt.field, tt.body, got)
