@@ -69,10 +69,7 @@ func (s *Service) ParseCall(soapAction string, body []byte, highest Version) (*C
 	if !ok {
 		return nil, InvalidAction
 	}
-	if c.strays(envelope, asked) {
-		return nil, InvalidArgs
-	}
-	return c, c.readArguments(asked)
+	return c, c.readArguments(envelope, asked)
 }
 
 // strays reports whether a part of the envelope has an argument anywhere but in
@@ -171,7 +168,10 @@ func isType(text, serviceType string) bool {
 }
 
 // readArguments reads the arguments, in any order. Others are passed over.
-func (c *Call) readArguments(asked *element) error {
+func (c *Call) readArguments(envelope, asked *element) error {
+	if c.strays(envelope, asked) {
+		return InvalidArgs
+	}
 	c.values = make([]value, len(c.In))
 	for i, argument := range c.In {
 		var err error
