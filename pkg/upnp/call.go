@@ -39,7 +39,8 @@ var (
 )
 
 // query is UDA 1.0's way to read a variable (section 3.3), which Windows XP
-// uses: an action that every service has.
+// uses: an action that every service has, by a type of its own. Some ask for it
+// by the service's.
 var query = &Action{
 	Name: "QueryStateVariable",
 	In:   []Argument{{"varName", &Variable{Type: String}}},
@@ -132,12 +133,15 @@ func mustUnderstand(entry *element) bool {
 // rules of version 2.
 func (s *Service) find(field, body, name string, highest Version) (*Call, bool) {
 	field, body = cmp.Or(field, body), cmp.Or(body, field)
-	if name == query.Name && field == controlNamespace && body == controlNamespace {
-		return &Call{Action: query, Version: s.At(highest), asked: body}, true
-	}
-	_, known := s.version(field, highest)
-	asked, v := s.version(body, highest)
 	a := s.action(name, s.At(highest))
+	version := func(text string) (string, Version) {
+		if a == query && text == controlNamespace {
+			return text, s.At(highest)
+		}
+		return s.version(text, highest)
+	}
+	_, known := version(field)
+	asked, v := version(body)
 	if known == 0 || v == 0 || a == nil {
 		return nil, false
 	}
@@ -163,6 +167,7 @@ func (s *Service) version(text string, highest Version) (serviceType string, v V
 // isType reports whether a text names a service type, in any case. Version 1
 // may be left out.
 func isType(text, serviceType string) bool {
+	text = trimmed(text)
 	bare, first := strings.CutSuffix(serviceType, ":1")
 	return strings.EqualFold(text, serviceType) || first && strings.EqualFold(strings.TrimSuffix(text, ":"), bare)
 }
@@ -235,9 +240,9 @@ func (v *Variable) parse(text string) (value, error) {
 	case Boolean:
 		return parseBoolean(text)
 	case UI2:
-		return parseNumber(text, 16)
+		return v.parseNumber(text, 16)
 	case UI4:
-		return parseNumber(text, 32)
+		return v.parseNumber(text, 32)
 	}
 	switch {
 	case slices.Contains(v.wildcard, text):
@@ -264,14 +269,14 @@ func parseBoolean(text string) (value, error) {
 }
 
 // parseNumber reads digits into so many bits.
-func parseNumber(text string, bits int) (value, error) {
+func (v *Variable) parseNumber(text string, bits int) (value, error) {
 	digits, negative := strings.CutPrefix(text, "-")
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return value{}, InvalidArgs
 	}
 	n, err := strconv.ParseUint(digits, 10, bits)
 	if err != nil || negative {
-		return value{}, ValueOutOfRange
+		return value{}, cmp.Or(v.beyond, ValueOutOfRange)
 	}
 	return value{text, uint32(n)}, nil
 }

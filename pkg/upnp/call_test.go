@@ -241,6 +241,9 @@ func TestParseCallRefuses(t *testing.T) {
 		{"negative", action, change("4000", "-1"), V2, ValueOutOfRange},
 		{"too large", action, change("4000", "65536"), V2, ValueOutOfRange},
 		{"far too large", action, change("4000", strings.Repeat("9", 400)), V2, ValueOutOfRange},
+		{"index out of range", wanip + "1#GetGenericPortMappingEntry",
+			envelope(wanip+"1", "GetGenericPortMappingEntry", "<NewPortMappingIndex>65536</NewPortMappingIndex>"), V2, NoSuchIndex},
+		{"action by the type of the query", controlNamespace + "#AddPortMapping", envelope(controlNamespace, "AddPortMapping", full), V2, InvalidAction},
 		{"no protocol", action, change("TCP", ""), V2, ValueOutOfRange},
 		{"another protocol", action, change("TCP", "SCTP"), V2, ValueOutOfRange},
 	} {
@@ -316,6 +319,12 @@ func TestParseQuery(t *testing.T) {
 		`"><return>Connected</return></u:QueryStateVariableResponse>` + envelopeEnd
 	if got := string(c.AppendReply(nil, "Connected")); got != want {
 		t.Errorf("answer %s", got)
+	}
+	for field, body := range map[string]string{controlNamespace: wanip + "1", wanip + "2": controlNamespace, wanppp: wanip + "1"} {
+		c, err := wanIPConnection.ParseCall(field+"#QueryStateVariable", []byte(envelope(body, "QueryStateVariable", "<varName>Uptime</varName>")), V2)
+		if err != nil || c.Action != query || c.asked != body || c.Text("varName") != "Uptime" {
+			t.Errorf("%s, %s: %v, %v", field, body, c, err)
+		}
 	}
 }
 

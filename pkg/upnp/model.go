@@ -61,6 +61,7 @@ type Variable struct {
 	optional bool
 	omitted  string
 	wildcard []string // texts that say the same as the empty one
+	beyond   Fault    // what a number out of the type's range gets; 0: ValueOutOfRange
 	// words are names that clients write for numbers, in any case.
 	words map[string]uint32
 }
@@ -110,6 +111,9 @@ func (s *Service) action(name string, v Version) *Action {
 		if a := &s.Actions[i]; a.Name == name && v.has(a.Only) {
 			return a
 		}
+	}
+	if name == query.Name {
+		return query
 	}
 	return nil
 }

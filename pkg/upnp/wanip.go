@@ -24,7 +24,7 @@ var wanIPConnection = &Service{
 			{"NewUptime", uptime},
 		}},
 		{Name: "GetNATRSIPStatus", Out: []Argument{{"NewRSIPAvailable", rsipAvailable}, {"NewNATEnabled", natEnabled}}},
-		{Name: "GetGenericPortMappingEntry", In: []Argument{{"NewPortMappingIndex", numberOfEntries}}, Out: mapping},
+		{Name: "GetGenericPortMappingEntry", In: []Argument{{"NewPortMappingIndex", mappingIndex}}, Out: mapping},
 		{Name: "GetSpecificPortMappingEntry", In: mappingKey, Out: mappingValue},
 		{Name: "AddPortMapping", In: mapping},
 		{Name: "DeletePortMapping", In: mappingKey},
@@ -80,6 +80,7 @@ var (
 	natEnabled        = &Variable{Name: "NATEnabled", Type: Boolean, Default: "1"}
 	externalIPAddress = &Variable{Name: "ExternalIPAddress", Type: String, Evented: true}
 	numberOfEntries   = &Variable{Name: "PortMappingNumberOfEntries", Type: UI2, Evented: true}
+	mappingIndex      = &Variable{Name: numberOfEntries.Name, Type: UI2, beyond: NoSuchIndex}
 	mappingEnabled    = &Variable{Name: "PortMappingEnabled", Type: Boolean, optional: true, omitted: "1"}
 	// Version 1 lets a mapping last for ever and for any time (IGD:1, 2.2.16).
 	leaseDuration1 = &Variable{Name: "PortMappingLeaseDuration", Type: UI4, Only: V1}

@@ -170,7 +170,11 @@ func (p *parser) element() (*element, error) {
 // are declared there into scope.
 func (p *parser) startTag(e *element) error {
 	var seen []string
-	for p.blank() && p.rest != "" && p.rest[0] != '>' && p.rest[0] != '/' {
+	for {
+		p.blank() // scripts that join strings forget it between attributes
+		if p.rest == "" || p.rest[0] == '>' || p.rest[0] == '/' {
+			break
+		}
 		name, value, err := p.attribute()
 		p.attributes++
 		if err != nil || slices.Contains(seen, name) || p.attributes > maxAttributes {
@@ -179,7 +183,7 @@ func (p *parser) startTag(e *element) error {
 		seen = append(seen, name)
 		prefix, declares := strings.CutPrefix(name, "xmlns:")
 		switch {
-		case declares && (prefix == "" || value == ""):
+		case declares && prefix == "":
 			return errMalformed
 		case declares:
 			p.bindings = append(p.bindings, attribute{local: prefix, value: value})
