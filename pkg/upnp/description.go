@@ -3,6 +3,7 @@ package upnp
 import (
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -22,7 +23,7 @@ type Gateway struct {
 	// PresentationURL is the web page of the gateway; "" is the page of the
 	// router's own address that a client asked.
 	PresentationURL string
-	// Pinholes offers the IPv6 firewall control, which version 2 has.
+	// Pinholes offers the IPv6 firewall control wherever version 2 is on show.
 	Pinholes bool
 }
 
@@ -51,10 +52,23 @@ type Device struct {
 	Services []*Service
 }
 
-// Face returns the gateway as version v shows it.
-func (g *Gateway) Face(v Version) *Face {
+// Faces returns the gateway as each of the versions shows it. Next to version 2,
+// version 1 has the IPv6 firewall control too: many clients take the first
+// description that they find and look at no other.
+func (g *Gateway) Faces(versions ...Version) (faces []*Face) {
+	pinholes := g.Pinholes && slices.Contains(versions, V2)
+	for _, v := range versions {
+		faces = append(faces, g.face(v, pinholes))
+	}
+	return faces
+}
+
+// Face returns the gateway as version v alone shows it.
+func (g *Gateway) Face(v Version) *Face { return g.Faces(v)[0] }
+
+func (g *Gateway) face(v Version, pinholes bool) *Face {
 	connection := []*Service{wanIPConnection}
-	if v == V2 && g.Pinholes {
+	if pinholes {
 		connection = append(connection, wanIPv6FirewallControl)
 	}
 	f := &Face{Version: v, gateway: g, Devices: []Device{
@@ -128,8 +142,8 @@ func (s *Service) appendReference(b []byte, v Version) []byte {
 	b = appendElement(b, "serviceType", s.Type(v))
 	b = appendElement(b, "serviceId", "urn:upnp-org:serviceId:"+s.ID)
 	b = appendElement(b, "SCPDURL", s.SCPDPath(v))
-	b = appendElement(b, "controlURL", s.Control)
-	b = appendElement(b, "eventSubURL", s.Event)
+	b = appendElement(b, "controlURL", s.ControlPath(v))
+	b = appendElement(b, "eventSubURL", s.EventPath(v))
 	return appendEnd(b, "service")
 }
 

@@ -51,17 +51,22 @@ func parse(t *testing.T, document []byte) *element {
 // the table says.
 func TestDescription(t *testing.T) {
 	g := testGateway()
+	alone, both := func(v Version) *Face { return g.Face(v) }, func(v Version) *Face { return g.Faces(V1, V2)[v-V1] }
 	for _, tt := range []struct {
+		shown    func(Version) *Face
 		version  Version
 		pinholes bool
 		services []string
 	}{
-		{V1, true, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:1"}},
-		{V2, true, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:2", "WANIPv6FirewallControl:1"}},
-		{V2, false, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:2"}},
+		{alone, V1, true, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:1"}},
+		{alone, V2, true, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:2", "WANIPv6FirewallControl:1"}},
+		{alone, V2, false, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:2"}},
+		{both, V1, true, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:1", "WANIPv6FirewallControl:1"}},
+		{both, V1, false, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:1"}},
+		{both, V2, true, []string{"Layer3Forwarding:1", "WANCommonInterfaceConfig:1", "WANIPConnection:2", "WANIPv6FirewallControl:1"}},
 	} {
 		g.Pinholes = tt.pinholes
-		f := g.Face(tt.version)
+		f := tt.shown(tt.version)
 		root := parse(t, f.AppendDescription(nil, netip.MustParseAddr("192.168.1.1")))
 		if root.space != deviceNamespace || root.attributes[0] != (attribute{"", "configId", fmt.Sprint(f.ConfigID)}) {
 			t.Errorf("root %s %v", root.space, root.attributes)
@@ -83,6 +88,23 @@ func TestDescription(t *testing.T) {
 		}
 		if udns := root.texts("UDN"); udns[0] != "uuid:"+g.UUID.String() || udns[1] == udns[0] || udns[2] == udns[1] || udns[2] == udns[0] {
 			t.Errorf("UDNs %v", udns)
+		}
+	}
+}
+
+// TestURLs wants the URLs that clients of older gateways have kept on the face of
+// version 1, and others on that of version 2 where the answers differ.
+func TestURLs(t *testing.T) {
+	faces := testGateway().Faces(V1, V2)
+	for i, want := range []string{
+		"/ctl/L3F /evt/L3F /ctl/CmnIfCfg /evt/CmnIfCfg /ctl/IPConn /evt/IPConn /ctl/IP6FCtl /evt/IP6FCtl",
+		"/ctl/L3F2 /evt/L3F2 /ctl/CmnIfCfg /evt/CmnIfCfg /ctl/IPConn /evt/IPConn2 /ctl/IP6FCtl /evt/IP6FCtl",
+	} {
+		root := parse(t, faces[i].AppendDescription(nil, netip.Addr{}))
+		var urls []string
+		root.walk("service", func(e *element) { urls = append(urls, e.texts("controlURL")[0], e.texts("eventSubURL")[0]) })
+		if got := strings.Join(urls, " "); got != want {
+			t.Errorf("version %d: %s, want %s", faces[i].Version, got, want)
 		}
 	}
 }
@@ -122,6 +144,9 @@ func TestConfigID(t *testing.T) {
 	one, two := g.Face(V1).ConfigID, g.Face(V2).ConfigID
 	if one != g.Face(V1).ConfigID {
 		t.Error("the same documents have different numbers")
+	}
+	if beside := g.Faces(V1, V2); beside[0].ConfigID == one || beside[1].ConfigID != two {
+		t.Errorf("numbers %d and %d side by side, %d and %d alone", beside[0].ConfigID, beside[1].ConfigID, one, two)
 	}
 	g.FriendlyName = "other"
 	if other := g.Face(V1).ConfigID; one == two || one == other || max(one, two, other) >= 1<<24 {

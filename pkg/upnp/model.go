@@ -24,13 +24,16 @@ type Service struct {
 	Name      string  // WANIPConnection
 	ID        string  // WANIPConn1, unique in the gateway
 	Version   Version // the highest
-	Control   string  // path of the control URL
-	Event     string  // path of the event URL
 	Actions   []Action
 	Variables []*Variable
 
-	scpd    string   // path of the SCPD
-	aliases []string // other types that clients use on the control URL
+	scpd           string   // path of the SCPD
+	control, event string   // paths of the control and the event URL
+	aliases        []string // other types that clients use on the control URL
+
+	// Each face has a URL of its own where the answers or the events differ
+	// between the faces.
+	controlDiffers, eventDiffers bool
 }
 
 // Action is a procedure of a service.
@@ -87,6 +90,21 @@ func (s *Service) Type(v Version) string {
 
 // SCPDPath returns the path of the service description for a face of version v.
 func (s *Service) SCPDPath(v Version) string { return versioned(s.scpd, s.At(v)) }
+
+// ControlPath returns the path of the control URL for a face of version v.
+func (s *Service) ControlPath(v Version) string { return ownPath(s.control, s.controlDiffers, v) }
+
+// EventPath returns the path of the event URL for a face of version v.
+func (s *Service) EventPath(v Version) string { return ownPath(s.event, s.eventDiffers, v) }
+
+// ownPath returns the path of a URL in a version. That of version 1 is the one
+// that clients of older gateways have kept.
+func ownPath(path string, differs bool, v Version) string {
+	if !differs || v == V1 {
+		return path
+	}
+	return path + string('0'+rune(v))
+}
 
 // Evented returns the names of the variables that events carry.
 func (s *Service) Evented(v Version) []string {

@@ -4,7 +4,8 @@ package upnp
 // miniupnpd, which clients remember.
 var layer3Forwarding = &Service{
 	Name: "Layer3Forwarding", ID: "L3Forwarding1", Version: 1,
-	scpd: "/L3F", Control: "/ctl/L3F", Event: "/evt/L3F",
+	scpd: "/L3F", control: "/ctl/L3F", event: "/evt/L3F",
+	controlDiffers: true, eventDiffers: true, // DefaultConnectionService names a device by the type that the face shows
 	Actions: []Action{
 		{Name: "SetDefaultConnectionService", In: []Argument{{"NewDefaultConnectionService", defaultConnectionService}}},
 		{Name: "GetDefaultConnectionService", Out: []Argument{{"NewDefaultConnectionService", defaultConnectionService}}},
@@ -18,7 +19,7 @@ var defaultConnectionService = &Variable{Name: "DefaultConnectionService", Type:
 // client cut the uplink off, SetEnabledForInternet, is left out.
 var wanCommonInterfaceConfig = &Service{
 	Name: "WANCommonInterfaceConfig", ID: "WANCommonIFC1", Version: 1,
-	scpd: "/WANCfg", Control: "/ctl/CmnIfCfg", Event: "/evt/CmnIfCfg",
+	scpd: "/WANCfg", control: "/ctl/CmnIfCfg", event: "/evt/CmnIfCfg",
 	Actions: []Action{
 		{Name: "GetCommonLinkProperties", Out: []Argument{
 			{"NewWANAccessType", wanAccessType},
@@ -49,12 +50,12 @@ var (
 	totalPacketsReceived = &Variable{Name: "TotalPacketsReceived", Type: UI4}
 )
 
-// wanIPv6FirewallControl is WANIPv6FirewallControl:1, which belongs to version
-// 2 of the gateway. GetOutboundPinholeTimeout is left out: the firewall keeps
+// wanIPv6FirewallControl is WANIPv6FirewallControl:1, which came with version 2
+// of the gateway. GetOutboundPinholeTimeout is left out: the firewall keeps
 // no such time for a flow that has not begun.
 var wanIPv6FirewallControl = &Service{
 	Name: "WANIPv6FirewallControl", ID: "WANIPv6Firewall1", Version: 1,
-	scpd: "/WANIP6FC", Control: "/ctl/IP6FCtl", Event: "/evt/IP6FCtl",
+	scpd: "/WANIP6FC", control: "/ctl/IP6FCtl", event: "/evt/IP6FCtl",
 	Actions: []Action{
 		{Name: "GetFirewallStatus", Out: []Argument{
 			{"FirewallEnabled", firewallEnabled},

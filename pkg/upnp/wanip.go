@@ -8,8 +8,9 @@ import "slices"
 // it without having seen it.
 var wanIPConnection = &Service{
 	Name: "WANIPConnection", ID: "WANIPConn1", Version: 2,
-	scpd: "/WANIPCn", Control: "/ctl/IPConn", Event: "/evt/IPConn",
-	aliases: []string{"urn:schemas-upnp-org:service:WANPPPConnection:1"},
+	scpd: "/WANIPCn", control: "/ctl/IPConn", event: "/evt/IPConn",
+	eventDiffers: true, // version 1 has no SystemUpdateID
+	aliases:      []string{"urn:schemas-upnp-org:service:WANPPPConnection:1"},
 	Actions: []Action{
 		{Name: "SetConnectionType", In: []Argument{{"NewConnectionType", connectionType}}},
 		{Name: "GetConnectionTypeInfo", Out: []Argument{

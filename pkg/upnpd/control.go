@@ -20,7 +20,8 @@ type invocation struct {
 	*upnp.Call
 	*Server
 	service *upnp.Service
-	client  netip.Addr // who asks
+	shown   upnp.Version // of the face that the client has seen
+	client  netip.Addr   // who asks
 }
 
 // action carries out an action and returns its results, by Action.Out. The
@@ -75,7 +76,7 @@ func (s *Server) control(r *request) response {
 	call, err := service.ParseCall(r.soapAction(), r.body, s.highest())
 	if err == nil {
 		var results []string
-		if results, err = s.actions[call.Name](&invocation{call, s, service, r.client}); err == nil {
+		if results, err = s.actions[call.Name](&invocation{call, s, service, s.versionAt(r.path, service), r.client}); err == nil {
 			return response{status: 200, fields: soapFields, body: call.AppendReply(nil, results...)}
 		}
 	}
@@ -102,9 +103,6 @@ func (r *request) soapAction() string {
 	return r.field(strings.TrimSpace(number) + "-soapaction")
 }
 
-// highest returns the highest version on show.
-func (s *Server) highest() upnp.Version { return s.Versions[len(s.Versions)-1] }
-
 // decide waits for the desk's decision.
 func (i *invocation) decide(req portmap.Request) (portmap.Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), decideWithin)
@@ -118,7 +116,7 @@ func readVariables(i *invocation) ([]string, error) {
 	now := i.state()
 	results := make([]string, len(i.Out))
 	for n, result := range i.Out {
-		results[n], _ = now.value(result.Variable.Name)
+		results[n], _ = now.value(result.Variable.Name, i.shown)
 	}
 	return results, nil
 }
@@ -129,7 +127,7 @@ func queryStateVariable(i *invocation) ([]string, error) {
 	if !i.service.Has(name, i.Version) {
 		return nil, upnp.InvalidVar
 	}
-	value, ok := i.state().value(name)
+	value, ok := i.state().value(name, i.shown)
 	if !ok {
 		return nil, upnp.InvalidVar
 	}
@@ -138,7 +136,7 @@ func queryStateVariable(i *invocation) ([]string, error) {
 
 // setDefaultConnectionService takes the one service there is.
 func setDefaultConnectionService(i *invocation) ([]string, error) {
-	return nil, i.faces[0].CheckConnectionService(i.Text("NewDefaultConnectionService"))
+	return nil, i.face(i.shown).CheckConnectionService(i.Text("NewDefaultConnectionService"))
 }
 
 // setConnectionType takes the one type there is.

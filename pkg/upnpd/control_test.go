@@ -130,7 +130,7 @@ func TestVariables(t *testing.T) {
 	h := street{}.furnish(t, planOf("default"))
 	for path, service := range h.server.controls {
 		for _, name := range service.Evented(upnp.V2) {
-			if value, _ := h.server.state().value(name); value == "" {
+			if value, _ := h.server.state().value(name, upnp.V2); value == "" {
 				t.Errorf("%s: %s is empty", path, name)
 			}
 		}
@@ -555,7 +555,7 @@ func TestOtherProtocols(t *testing.T) {
 	if got := ask(t, h.server, hosts["c2"], v2, "GetGenericPortMappingEntry", "1"); got.code != 713 {
 		t.Errorf("second entry %v", got)
 	}
-	if n, _ := h.server.state().value("PortMappingNumberOfEntries"); n != "1" {
+	if n, _ := h.server.state().value("PortMappingNumberOfEntries", upnp.V2); n != "1" {
 		t.Errorf("%s entries", n)
 	}
 	if got := ask(t, h.server, hosts["c1"], v2, "DeletePortMapping", "", "4000", "TCP"); got.code != 606 {

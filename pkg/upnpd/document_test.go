@@ -73,28 +73,56 @@ func TestFaces(t *testing.T) {
 }
 
 // TestVersion1Face follows version 1's description and wants no sight of
-// version 2 anywhere.
+// version 2 anywhere, but for the IPv6 firewall control where version 2 is on
+// show too.
 func TestVersion1Face(t *testing.T) {
-	s := street{}.furnish(t, planOf("both")).server
-	face := s.Faces()[0]
-	paths := []string{face.Path()}
-	for _, d := range face.Devices {
-		for _, service := range d.Services {
-			paths = append(paths, service.SCPDPath(face.Version))
+	for _, tt := range []struct{ config, agent, paths string }{
+		{"v1", modern, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml"},
+		{"both", xbox, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml"},
+		{"default", xbox, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml"},
+		{"both", modern, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml /WANIP6FC.xml"},
+	} {
+		s := street{}.furnish(t, planOf(tt.config)).server
+		paths := []string{"/rootDesc.xml"}
+		for i := 0; i < len(paths); i++ {
+			document, ok := s.document(paths[i], tt.agent, netip.MustParseAddr(hosts["gw1"]))
+			if !ok {
+				t.Errorf("%s: nothing at %s", tt.config, paths[i])
+			}
+			paths = append(paths, scpdURLs(document)...)
+			if paths[i] == "/WANIP6FC.xml" {
+				continue
+			}
+			for _, word := range []string{
+				":2<", "2.xml", "2</controlURL>", "2</eventSubURL>", "Pinhole", "SystemUpdateID", "A_ARG_TYPE", "AddAnyPortMapping",
+				"DeletePortMappingRange", "GetListOfPortMappings", "DeviceProtection",
+			} {
+				if strings.Contains(string(document), word) {
+					t.Errorf("%s: %s in %s", tt.config, word, paths[i])
+				}
+			}
+		}
+		if got := strings.Join(paths, " "); got != tt.paths {
+			t.Errorf("%s: %q finds %s, want %s", tt.config, tt.agent, got, tt.paths)
 		}
 	}
-	for _, path := range paths {
-		document, ok := s.document(path, modern, netip.MustParseAddr(hosts["gw1"]))
-		if !ok {
-			t.Errorf("nothing at %s", path)
-		}
-		for _, word := range []string{
-			":2<", "2.xml", "IPv6", "Pinhole", "SystemUpdateID", "A_ARG_TYPE", "AddAnyPortMapping", "DeletePortMappingRange",
-			"GetListOfPortMappings", "DeviceProtection",
-		} {
-			if strings.Contains(string(document), word) {
-				t.Errorf("%s in %s", word, path)
-			}
+}
+
+// scpdURLs returns the service descriptions that a description names.
+func scpdURLs(description []byte) (urls []string) {
+	for _, rest := range strings.Split(string(description), "<SCPDURL>")[1:] {
+		url, _, _ := strings.Cut(rest, "<")
+		urls = append(urls, url)
+	}
+	return urls
+}
+
+// TestSizes wants all documents below 16384 octets: libupnp reads no more.
+func TestSizes(t *testing.T) {
+	s := street{}.furnish(t, planOf("both")).server
+	for path := range s.library.shelf {
+		if document, _ := s.document(path, modern, netip.MustParseAddr(hosts["gwv6"])); len(document) >= 16384 {
+			t.Errorf("%s has %d octets", path, len(document))
 		}
 	}
 }

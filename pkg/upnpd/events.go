@@ -203,7 +203,7 @@ func (s *subscriptions) send(sub *subscription, now state) {
 // all of them at first.
 func (sub *subscription) news(now state) (list []upnp.Property) {
 	for _, name := range sub.service.Evented(sub.version) {
-		value, _ := now.value(name)
+		value, _ := now.value(name, sub.version)
 		if told, ok := sub.told[name]; !ok || told != value {
 			list = append(list, upnp.Property{Name: name, Value: value})
 		}

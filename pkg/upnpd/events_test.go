@@ -387,13 +387,38 @@ func TestEndWhileADeliveryBegins(t *testing.T) {
 	<-ended
 }
 
-// TestOldClientsSeeNoVersion2 in events either.
-func TestOldClientsSeeNoVersion2(t *testing.T) {
-	s := New(Options{Versions: []upnp.Version{upnp.V1, upnp.V2}})
-	for agent, want := range map[string]upnp.Version{"Microsoft-Windows/10.0 UPnP/1.0": upnp.V1, "FDSSDP": upnp.V1, "": upnp.V2, "gupnp": upnp.V2} {
-		if got := s.version(agent); got != want {
-			t.Errorf("%q gets version %d", agent, got)
+// TestEventsOfAFace wants to each subscriber the events of the face that it has
+// seen, and of version 1 to old ones.
+func TestEventsOfAFace(t *testing.T) {
+	one, two, both := []upnp.Version{upnp.V1}, []upnp.Version{upnp.V2}, []upnp.Version{upnp.V1, upnp.V2}
+	for _, tt := range []struct {
+		versions    []upnp.Version
+		path, agent string
+		want        upnp.Version
+	}{
+		{both, "/evt/IPConn", modern, upnp.V1},
+		{both, "/evt/IPConn2", modern, upnp.V2},
+		{both, "/evt/IPConn2", xbox, upnp.V1},
+		{both, "/evt/IPConn", "FDSSDP", upnp.V1},
+		{both, "/evt/L3F", modern, upnp.V1},
+		{both, "/evt/L3F2", modern, upnp.V2},
+		{two, "/evt/IPConn", modern, upnp.V2},
+		{two, "/evt/IPConn2", modern, upnp.V2},
+		{two, "/evt/IPConn2", xbox, upnp.V1},
+		{one, "/evt/IPConn", modern, upnp.V1},
+	} {
+		s := New(Options{Versions: tt.versions})
+		r := &request{path: tt.path, fields: map[string]string{"user-agent": tt.agent}}
+		if got := s.eventVersion(r); got != tt.want {
+			t.Errorf("%v: %q at %s gets version %d", tt.versions, tt.agent, tt.path, got)
 		}
+	}
+	s := New(Options{Versions: both})
+	if got := s.versionAt("/EVT/ipconn2", s.events["/evt/IPConn"]); got != upnp.V2 {
+		t.Errorf("the path in another case is of version %d", got)
+	}
+	if s := New(Options{Versions: one}); s.events["/evt/IPConn2"] != nil || s.controls["/ctl/L3F2"] != nil {
+		t.Error("version 1 alone has URLs of version 2")
 	}
 }
 

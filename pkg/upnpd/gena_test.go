@@ -2,6 +2,7 @@ package upnpd
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"net/netip"
 	"strconv"
@@ -48,6 +49,24 @@ func TestEvents(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPinholeEventsByVersion1 subscribes to the IPv6 firewall control by the
+// description of version 1 on a gateway that shows both.
+func TestPinholeEventsByVersion1(t *testing.T) {
+	var seq uint32
+	gena.Vector{
+		Listeners: map[string]gena.Place{"cb1": {Host: "c1", Port: 49001, IP: 4, Behaviour: "200"}},
+		Steps: []gena.Step{
+			{
+				Do: "SUBSCRIBE", From: "c1", EventURLOf: "WANIPv6FirewallControl", IP: 4,
+				Headers: []byte(`[["CALLBACK", "<http://{c1}:49001/>"], ["NT", "upnp:event"]]`), Expect: gena.Expectation{HTTP: 200},
+			},
+			{Do: "await_notify", On: "cb1", Seq: &seq, Exact: true, Vars: map[string]json.RawMessage{
+				"FirewallEnabled": []byte(`"1"`), "InboundPinholeAllowed": []byte(`"1"`),
+			}},
+		},
+	}.Play(t, newStreet(t).build(t, planOf("both")).events())
 }
 
 // events returns the house as the vectors of events know it.

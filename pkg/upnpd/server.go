@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -62,7 +63,7 @@ type Options struct {
 type Server struct {
 	Options
 	faces   []*upnp.Face
-	oldest  *upnp.Face // version 1, on show or not
+	oldest  *upnp.Face // version 1 alone, as old clients need it
 	library *library
 	actions map[string]action
 	// The services on show by the paths of their URLs.
@@ -75,19 +76,16 @@ type Server struct {
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
 	s := &Server{Options: o, controls: make(map[string]*upnp.Service), events: make(map[string]*upnp.Service)}
-	for _, v := range o.Versions {
-		face := o.Gateway.Face(v)
-		s.faces = append(s.faces, face)
+	s.faces, s.oldest = o.Gateway.Faces(o.Versions...), o.Gateway.Face(upnp.V1)
+	for _, face := range s.faces {
 		for _, d := range face.Devices {
 			for _, service := range d.Services {
-				s.controls[service.Control] = service
-				s.events[service.Event] = service
+				for _, v := range []upnp.Version{upnp.V1, face.Version} {
+					s.controls[service.ControlPath(v)] = service
+					s.events[service.EventPath(v)] = service
+				}
 			}
 		}
-	}
-	s.oldest = s.faces[0]
-	if s.oldest.Version != upnp.V1 {
-		s.oldest = o.Gateway.Face(upnp.V1)
 	}
 	s.library = newLibrary(s.faces, s.oldest)
 	s.actions = actions()
@@ -113,3 +111,24 @@ func (s *Server) Changed() {
 
 // Faces returns the descriptions on show, the lower version first.
 func (s *Server) Faces() []*upnp.Face { return s.faces }
+
+// highest returns the highest version on show.
+func (s *Server) highest() upnp.Version { return s.Versions[len(s.Versions)-1] }
+
+// versionAt returns the version of the face whose URL for a service is at a
+// path. What clients know without a search leads to the lowest face on show.
+func (s *Server) versionAt(path string, service *upnp.Service) upnp.Version {
+	highest := s.highest()
+	if strings.EqualFold(path, service.ControlPath(highest)) || strings.EqualFold(path, service.EventPath(highest)) {
+		return highest
+	}
+	return s.Versions[0]
+}
+
+// face returns the face of a version.
+func (s *Server) face(v upnp.Version) *upnp.Face {
+	if v == upnp.V1 {
+		return s.oldest
+	}
+	return s.faces[len(s.faces)-1]
+}

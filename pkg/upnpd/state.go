@@ -26,12 +26,12 @@ func (s state) connected() bool {
 	return u.Up && !u.Since.IsZero()
 }
 
-// value returns the value of a state variable. Those that only say the type
-// of an argument have none.
-func (s state) value(name string) (value string, ok bool) {
+// value returns the value of a state variable for those who see the face of
+// version v. Those that only say the type of an argument have none.
+func (s state) value(name string, v upnp.Version) (value string, ok bool) {
 	switch name {
 	case "DefaultConnectionService":
-		return s.faces[0].ConnectionService(), true
+		return s.face(v).ConnectionService(), true
 
 	case "WANAccessType":
 		return "Ethernet", true

@@ -43,7 +43,7 @@ func (s *Server) subscribe(r *request) response {
 		return response{status: 412}
 	}
 	sub := &subscription{
-		service: s.events[r.path], version: s.version(r.field("user-agent")),
+		service: s.events[r.path], version: s.eventVersion(r),
 		callbacks: callbacks, device: r.device, client: r.client, local: r.local,
 	}
 	granted, ok := s.subscriptions.add(sub, asked)
@@ -88,13 +88,14 @@ func subscribed(sid string, granted time.Duration) response {
 	return response{status: 200, fields: fmt.Appendf(nil, "SID: %s\r\nTIMEOUT: Second-%d\r\n", sid, granted/time.Second)}
 }
 
-// version returns the version of the gateway that a client gets to see events
-// of: the highest, but for those that break on it.
-func (s *Server) version(userAgent string) upnp.Version {
-	if upnp.NeedsVersion1(userAgent) {
+// eventVersion returns the version of the gateway that a client gets to see
+// events of: that of the face whose URL it has, but for those that break on any
+// but the first.
+func (s *Server) eventVersion(r *request) upnp.Version {
+	if upnp.NeedsVersion1(r.field("user-agent")) {
 		return upnp.V1
 	}
-	return s.Versions[len(s.Versions)-1]
+	return s.versionAt(r.path, s.events[r.path])
 }
 
 // parseTimeout reads a TIMEOUT. What is no number of seconds, "infinite" too,
