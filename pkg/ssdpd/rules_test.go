@@ -23,6 +23,7 @@ func TestWhatWasAskedForIsShown(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
+	face1 := beside2(face1)
 	serve(t, lab, time.Hour, face1, face2)
 	for _, m := range e.Hear(t, "all announcements", 4*len(face1.Items()), "") {
 		if strings.HasSuffix(m.Fields["NT"], ":2") || m.Fields["NTS"] == "ssdp:alive" && !strings.HasSuffix(m.Fields["LOCATION"], face1.Path) {
@@ -37,7 +38,7 @@ func TestWhatWasAskedForIsShown(t *testing.T) {
 		serviceURN + "WANIPConnection:1":          face1,
 		deviceURN + "InternetGatewayDevice:2":     face2,
 		serviceURN + "WANIPConnection:2":          face2,
-		serviceURN + "WANIPv6FirewallControl:1":   face2,
+		serviceURN + "WANIPv6FirewallControl:1":   face1,
 		serviceURN + "WANCommonInterfaceConfig:1": face1,
 	} {
 		discovery.Send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), discovery.Search(st))
@@ -45,6 +46,17 @@ func TestWhatWasAskedForIsShown(t *testing.T) {
 			t.Errorf("%s: %v", st, m.Fields)
 		}
 	}
+}
+
+// beside2 returns the face of version 1 as it is where version 2 is on show too:
+// with the IPv6 firewall control, which is announced, and so found, there. What
+// has one USN has one LOCATION.
+func beside2(face *ssdp.Face) *ssdp.Face {
+	f := *face
+	f.Devices = slices.Clone(face.Devices)
+	last := &f.Devices[len(f.Devices)-1]
+	last.Services = append(slices.Clone(last.Services), serviceURN+"WANIPv6FirewallControl:1")
+	return &f
 }
 
 // TestNoAmplifier floods the gateway from one source, for which the limit
