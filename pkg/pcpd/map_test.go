@@ -3,6 +3,7 @@ package pcpd_test
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,55 @@ func TestOwnerAlone(t *testing.T) {
 	if n := len(g.table.List()); n != 0 {
 		t.Errorf("%d mappings after the delete", n)
 	}
+}
+
+// TestAnotherNonceProlongs renews with another nonce, as clients do that draw one
+// for each request, where the settings let them.
+func TestAnotherNonceProlongs(t *testing.T) {
+	s := standard()
+	s.policy.LenientNonce = true
+	g := serve(t, newLab(t), s)
+	one := filter("11.22.33.1", 128)
+	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA, one, pcp.Description{Text: "first"})), pcp.Success, time.Hour)
+	first := g.held(t)
+
+	demand(t, g.askPCP(t, client, lasting(mapUDP(40000, 40000, nonceB), 2*time.Hour)), pcp.Success, 2*time.Hour)
+	for name, test := range map[string]struct {
+		request pcp.Request
+		options []pcp.Option
+	}{
+		"for less":                      {mapUDP(40000, 40000, nonceB), nil},
+		"no port suggested":             {mapUDP(40000, 0, nonceB), nil},
+		"another port suggested":        {mapUDP(40000, 41000, nonceB), nil},
+		"its port or none":              {mapUDP(40000, 40000, nonceB, pcp.PreferFailure{}), []pcp.Option{pcp.PreferFailure{}}},
+		"its filter once more":          {mapUDP(40000, 40000, nonceB, one), []pcp.Option{one}},
+		"a text that is not taken over": {mapUDP(40000, 40000, nonceB, pcp.Description{Text: "second"}, one), []pcp.Option{one}},
+	} {
+		r := g.askPCP(t, client, test.request)
+		demand(t, r, pcp.Success, 2*time.Hour)
+		want := test.request.Mapping
+		want.External = netip.AddrPortFrom(netlab.RouterWAN.Addr(), 40000)
+		if r.Mapping != want || !slices.Equal(r.Options, test.options) {
+			t.Errorf("%s: %+v, want %+v with %v", name, r, want, test.options)
+		}
+	}
+	for name, r := range map[string]pcp.Request{
+		"another filter": mapUDP(40000, 40000, nonceB, filter("11.22.33.2", 128)),
+		"no filter":      mapUDP(40000, 40000, nonceB, filter("0.0.0.0", 0)),
+		"a delete":       deletion(mapUDP(40000, 40000, nonceB)),
+	} {
+		if got := g.askPCP(t, client, r); got.Result != pcp.NotAuthorized || got.Mapping != r.Mapping {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	demand(t, g.askPCP(t, client, mapUDP(40000, 40001, nonceB, pcp.PreferFailure{})), pcp.CannotProvideExternal, 2*time.Hour+2*time.Minute)
+	now := g.held(t)
+	want := first.Claims[0]
+	want.Expires = now.Claims[0].Expires
+	if !reflect.DeepEqual(now.Claims, []portmap.Claim{want}) || now.External != 40000 {
+		t.Errorf("left is %+v, want %+v", now, first)
+	}
+	demand(t, g.askPCP(t, client, deletion(mapUDP(40000, 40000, nonceA))), pcp.Success, 0)
 }
 
 func TestNATPMPKeepsItsOwn(t *testing.T) {

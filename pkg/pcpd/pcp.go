@@ -165,6 +165,8 @@ func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portm
 		}
 		if static(a.Mapping) {
 			reply.Lifetime = pcp.Forever
+		}
+		if _, foreign := foreignClaim(ask, a.Mapping); foreign || static(a.Mapping) {
 			reply.Options = slices.DeleteFunc(processed, isDescription)
 		}
 	}

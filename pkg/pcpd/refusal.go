@@ -62,7 +62,7 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 }
 
 // foreignClaim returns the claim on m that another nonce protects, if that is
-// the request's own target.
+// the request's own target. Where it is renewed nevertheless its text stays.
 func foreignClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool) {
 	if m == nil || m.Internal != ask.Internal {
 		return portmap.Claim{}, false

@@ -26,13 +26,14 @@ func TestVectors(t *testing.T) {
 }
 
 // setupOf returns the settings that the vectors start from with a vector's own.
+// They want the letter of RFC 6887: nobody renews without the nonce.
 func setupOf(v vectors.Vector) setup {
 	s := standard()
 	s.natpmp = vectors.Setting(v, "natpmp", true)
 	s.pcp = vectors.Setting(v, "pcp", true)
 	s.peer = vectors.Setting(v, "peer", false)
 	s.thirdParty = vectors.Setting(v, "third_party", false)
-	s.policy.Rules = rules()
+	s.policy.Rules, s.policy.LenientNonce = rules(), false
 	s.policy.MaxFilters = int(vectors.Setting(v, "max_filters", 4.0))
 	s.policy.MaxPerHost = int(vectors.Setting(v, "max_mappings_per_host", 0.0))
 	s.policy.MaxTotal = int(vectors.Setting(v, "max_mappings_total", 0.0))

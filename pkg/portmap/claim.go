@@ -50,15 +50,17 @@ func (req *Request) claim() Claim {
 }
 
 // amend carries over what the request leaves of held, a claim on m, as it was.
-// An outbound claim never ends sooner than it would have, nor does one that was
-// renewed without its nonce.
+// An outbound claim never ends sooner than it would have. Of one that is renewed
+// without its nonce nothing but the end changes, and that only to a later one.
 func (c *Claim) amend(m *Mapping, held Claim, req *Request) {
-	stranger := !req.proves(m, held)
-	if stranger {
-		c.Nonce = held.Nonce
-	}
-	if (stranger || c.Outbound()) && (held.Expires.IsZero() || held.Expires.After(c.Expires)) {
+	proved := req.proves(m, held)
+	if (!proved || c.Outbound()) && (held.Expires.IsZero() || held.Expires.After(c.Expires)) {
 		c.Expires = held.Expires
+	}
+	if !proved {
+		held.Expires = c.Expires
+		*c = held
+		return
 	}
 	if req.KeepDescription {
 		c.Description = held.Description

@@ -5,13 +5,20 @@ import (
 	"slices"
 )
 
-// Host is who has an IPv6 address.
+// Host is who has an address.
 type Host struct {
 	// Hardware is the hardware address in the form of net.HardwareAddr; empty:
 	// not known.
 	Hardware string
-	// IPv4 are the addresses of the other family that it has; none: none is known.
+	// IPv4 are the addresses of IPv4 that the host of an IPv6 address has; none:
+	// none is known.
 	IPv4 []netip.Addr
+}
+
+// maybe reports whether h and o, who have had the same address, are one host for
+// all that is known of them.
+func (h Host) maybe(o Host) bool {
+	return h.Hardware == "" || o.Hardware == "" || h.Hardware == o.Hardware
 }
 
 // Destination is where a mapping leads, as rules see it.

@@ -110,7 +110,7 @@ func (k Key) Family() Family {
 type Mapping struct {
 	Key
 	Internal netip.AddrPort
-	Host     Host      // who has the internal address, if that is of IPv6
+	Host     Host      // who has the internal address
 	Claims   []Claim   // at least one, oldest first
 	Serial   uint64    // order of creation, 1 is the first
 	Created  time.Time // when the mapping was first granted

@@ -98,10 +98,15 @@ func (d *desk) joins(m *Mapping, req *Request) Refusal {
 		return NotAuthorized
 	}
 	c, held := m.Claim(PCP)
-	if req.Origin == PCP && held && !req.proves(m, c) && !d.tolerates(m, req) {
+	if req.Origin == PCP && held && !d.renews(m, c, req) {
 		return NotAuthorized
 	}
 	return Granted
+}
+
+// renews reports whether a PCP request may renew a claim on m.
+func (d *desk) renews(m *Mapping, c Claim, req *Request) bool {
+	return req.proves(m, c) || d.tolerates(m, c, req)
 }
 
 // proves reports whether the requester may renew or give up a claim of its
@@ -111,10 +116,13 @@ func (req *Request) proves(m *Mapping, c Claim) bool {
 	return req.Origin != PCP || c.Nonce == req.Nonce || !c.Bound && req.Client == m.Internal.Addr()
 }
 
-// tolerates reports whether a PCP claim on m is renewed without its nonce,
-// which then changes nothing but its end.
-func (d *desk) tolerates(m *Mapping, req *Request) bool {
-	return d.policy.LenientNonce && req.Client == m.Internal.Addr() && req.KeepFilters && len(req.Filters) == 0
+// tolerates reports whether a PCP claim on m is renewed without its nonce, by
+// the mapping's own host. That changes nothing but the claim's end, so a request
+// whose filters would change, which cannot be ignored, is not tolerated.
+func (d *desk) tolerates(m *Mapping, c Claim, req *Request) bool {
+	more := func(f Filter) bool { return !slices.Contains(c.Filters, f) }
+	return d.policy.LenientNonce && req.Client == m.Internal.Addr() && m.Host.maybe(req.Host) &&
+		req.KeepFilters && !slices.ContainsFunc(req.Filters, more)
 }
 
 // overwrites reports whether a UPnP request may change m, which has the

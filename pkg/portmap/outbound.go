@@ -11,7 +11,7 @@ func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
 	var shared *Mapping
 	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
 		if c, ok := m.claim(PCP, req.Remote); ok {
-			if !req.proves(m, c) {
+			if !d.renews(m, c, req) {
 				return m, NotAuthorized
 			}
 			return m, Granted

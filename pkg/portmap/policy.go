@@ -96,8 +96,9 @@ type Policy struct {
 	MaxPerHost, MaxPerLAN, MaxTotal int
 	// MaxFilters bounds the remote peers that one claim may name; 0 means no bound.
 	MaxFilters int
-	// LenientNonce lets a PCP client prolong its mapping with another nonce
-	// than it was made with, as some do that draw one for each request.
+	// LenientNonce lets a PCP client prolong its mapping, and change nothing else
+	// of it, with another nonce than it was made with: some draw one for each
+	// request.
 	LenientNonce bool
 }
 

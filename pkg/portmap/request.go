@@ -21,7 +21,7 @@ type Request struct {
 	Client   netip.Addr     // who sent it
 	Protocol Protocol       // TCP or UDP
 	Internal netip.AddrPort // the target; Close by target: port 0 means every port
-	Host     Host           // Open: who has the target's address, if that is of IPv6
+	Host     Host           // Open: who has the target's address, if that is of IPv6 or PCP asks
 
 	// External is the suggested external port, 0 for any. With Exact only
 	// that port will do. A Close with External set selects by external port,

@@ -1,0 +1,148 @@
+package portmap
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+// lenient is a desk that lets another nonce prolong, on which a host holds one
+// mapping by PCP with nonce 1, restricted to one peer, for an hour.
+func lenient(t *testing.T, client netip.Addr, change ...func(*Request)) (*desk, *Mapping) {
+	t.Helper()
+	d := testDesk()
+	d.policy.LenientNonce = true
+	first := append([]func(*Request){nonce(1), keeping, called("first"), by("02:00:00:00:00:10")}, change...)
+	a := d.asked(ask(PCP, client, TCP, 40000, 40000, first...))
+	if a.Refusal != Granted {
+		t.Fatal(a.Refusal)
+	}
+	d.changes = nil
+	return d, a.Mapping
+}
+
+// by is a request of a host whose hardware address is known.
+func by(hardware string) func(*Request) {
+	return func(r *Request) { r.Host.Hardware = hardware }
+}
+
+// keptText leaves the text as it is.
+func keptText(r *Request) { r.KeepDescription = true }
+
+// TestAnotherNonceProlongsAlone renews with another nonce in all ways.
+func TestAnotherNonceProlongsAlone(t *testing.T) {
+	one := from("9.9.9.9/32")
+	six := func(r *Request) { r.Filters = []Filter{{Prefix: netip.MustParsePrefix("2001:db8:99::2/128")}} }
+	for _, tt := range []struct {
+		what   string
+		client netip.Addr
+		made   []func(*Request)
+		by     []func(*Request)
+		want   Refusal
+	}{
+		{"as iroh does", host, []func(*Request){one}, []func(*Request){keeping, keptText}, Granted},
+		{"over IPv6", inside, []func(*Request){six}, []func(*Request){keeping, keptText}, Granted},
+		{"with the filter that it has", host, []func(*Request){one}, []func(*Request){keeping, one}, Granted},
+		{"with that filter twice", host, []func(*Request){one}, []func(*Request){keeping, one, one}, Granted},
+		{"with a text", host, []func(*Request){one}, []func(*Request){keeping, called("second")}, Granted},
+		{"its port or none", host, nil, []func(*Request){keeping, exactly}, Granted},
+		{"of a flow", host, []func(*Request){toward("9.9.9.9:443")}, []func(*Request){keeping, toward("9.9.9.9:443")}, Granted},
+		{"from a host that is not known", host, nil, []func(*Request){keeping, by("")}, Granted},
+		{"of a host that was not known", host, []func(*Request){by("")}, []func(*Request){keeping}, Granted},
+		{"from another host that has the address now", host, nil, []func(*Request){keeping, by("02:00:00:00:00:11")}, NotAuthorized},
+		{"from another host over IPv6", inside, nil, []func(*Request){keeping, by("02:00:00:00:00:11")}, NotAuthorized},
+		{"with one filter more", host, []func(*Request){one}, []func(*Request){keeping, from("9.9.9.9/32", "8.8.8.8/32")}, NotAuthorized},
+		{"with a wider filter", host, []func(*Request){one}, []func(*Request){keeping, from("9.9.9.0/24")}, NotAuthorized},
+		{"with a first filter", host, nil, []func(*Request){keeping, one}, NotAuthorized},
+		{"with that filter at one port", host, []func(*Request){one}, []func(*Request){keeping, one, func(r *Request) { r.Filters[0].Port = 80 }}, NotAuthorized},
+		{"without filters", host, []func(*Request){one}, nil, NotAuthorized},
+		{"with the same filters instead", host, []func(*Request){one}, []func(*Request){one}, NotAuthorized},
+		{"for another host", host, nil, []func(*Request){keeping, func(r *Request) { r.Client, r.ThirdParty = peer, true }}, NotAuthorized},
+		{"another port or none", host, nil, []func(*Request){keeping, exactly, func(r *Request) { r.External = 40001 }}, Conflict},
+		{"a delete", host, nil, []func(*Request){keeping, closing, func(r *Request) { r.External = 0 }}, NotAuthorized},
+	} {
+		for _, lifetime := range []time.Duration{time.Minute, 2 * time.Hour, 48 * time.Hour} {
+			d, m := lenient(t, tt.client, tt.made...)
+			change := append([]func(*Request){nonce(2), lasting(lifetime), by("02:00:00:00:00:10")}, tt.by...)
+			a := d.asked(ask(PCP, tt.client, TCP, 40000, 40000, change...))
+			if a.Refusal != tt.want {
+				t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
+				continue
+			}
+			end := m.Claims[0].Expires
+			if tt.want == Granted {
+				end = later(end, d.now.Add(min(lifetime, 24*time.Hour)))
+				if a.Lifetime != end.Sub(d.now) {
+					t.Errorf("%s: granted for %v, ends in %v", tt.what, a.Lifetime, end.Sub(d.now))
+				}
+			}
+			d.demandOnly(t, tt.what, m, end)
+		}
+	}
+}
+
+// demandOnly wants the desk to hold m as it was, but for its end.
+func (d *desk) demandOnly(t *testing.T, what string, m *Mapping, end time.Time) {
+	t.Helper()
+	now := d.book.byKey[m.Key]
+	if now == nil || len(d.book.byKey) != 1 {
+		t.Fatalf("%s: %d mappings, want the one", what, len(d.book.byKey))
+	}
+	want := *m
+	want.Claims = slices.Clone(m.Claims)
+	want.Claims[0].Expires = end
+	got := *now
+	if m.Host.Hardware == "" {
+		want.Host = got.Host // who has the address may have become known
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: %+v, want %+v", what, got, want)
+	}
+	if slices.ContainsFunc(d.changes, Change.Alters) {
+		t.Errorf("%s: the kernel is told", what)
+	}
+}
+
+// TestAnotherNonceOpensNothing renews, changes and deletes at random with other
+// nonces, and wants that no rule changes and no end comes sooner. What is granted
+// would have been granted with the nonce.
+func TestAnotherNonceOpensNothing(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	choose := func(list ...func(*Request)) func(*Request) { return list[rnd.IntN(len(list))] }
+	none := func(*Request) {}
+	granted := 0
+	for range 5000 {
+		made := choose(none, from("9.9.9.9/32"), from("9.9.9.9/32", "8.0.0.0/8"))
+		d, m := lenient(t, host, made)
+		strict, _ := lenient(t, host, made)
+		req := ask(PCP, host, TCP, 40000, 40000, nonce(byte(2+rnd.IntN(9))),
+			choose(none, keeping, keeping, keeping), choose(none, none, exactly), choose(none, none, none, closing),
+			choose(none, from("9.9.9.9/32"), from("8.0.0.0/8"), from("0.0.0.0/0"), from("8.0.0.0/8", "9.9.9.9/32")),
+			choose(none, none, by("02:00:00:00:00:10"), by("02:00:00:00:00:11")), choose(none, called("x"), keptText),
+			choose(none, none, func(r *Request) { r.External = uint16(rnd.Uint32()) }),
+			choose(none, none, func(r *Request) { r.Client = peer }, func(r *Request) { r.Client, r.ThirdParty = peer, true }),
+			lasting(time.Duration(rnd.IntN(100000))*time.Second))
+		if req.Op == Close {
+			req.External = 0
+		}
+		a := d.asked(req)
+		end := d.book.byKey[m.Key].Claims[0].Expires
+		if a.Refusal != Granted && !end.Equal(m.Claims[0].Expires) || end.Before(m.Claims[0].Expires) {
+			t.Fatalf("%v moves the end from %v to %v: %+v", a.Refusal, m.Claims[0].Expires, end, req)
+		}
+		d.demandOnly(t, "at random", m, end)
+		if a.Refusal == Granted {
+			granted++
+			req.Nonce = Nonce{1}
+			if with := strict.asked(req); with.Refusal != Granted || with.Mapping.External != a.Mapping.External {
+				t.Fatalf("with its nonce %v: %+v", with.Refusal, req)
+			}
+		}
+	}
+	if granted < 100 {
+		t.Errorf("only %d of the requests were granted", granted)
+	}
+}
