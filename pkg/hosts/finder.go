@@ -95,6 +95,14 @@ func (f *Finder) Known(q Query) (id Identity, settled bool) {
 	return id, len(id.IPv4) > 0 || asked
 }
 
+// Hardware returns which hardware address has an address on an interface, as far
+// as the neighbour table tells without asking anybody.
+func (f *Finder) Hardware(index int, a netip.Addr) net.HardwareAddr {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current().owner(Query{Addr: a, LAN: LAN{Index: index}})
+}
+
 // Find answers, and asks the host if need be: for its hardware address, then
 // for the addresses that are named. It waits no longer than answerTime for each.
 func (f *Finder) Find(ctx context.Context, q Query) Identity {

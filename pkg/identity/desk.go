@@ -1,5 +1,4 @@
-// Package identity says which host an IPv6 request is for before the table
-// decides it.
+// Package identity says which host a request is for before the table decides it.
 package identity
 
 import (
@@ -90,6 +89,7 @@ func (d *Desk) Run(ctx context.Context) error {
 func (d *Desk) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
 	q, known := d.query(&req)
 	if !known {
+		req.Host.Hardware = d.neighbour(&req)
 		return d.Table.Submit(req, answer)
 	}
 	d.mu.Lock()
@@ -129,6 +129,20 @@ func (d *Desk) find(ctx context.Context, req *portmap.Request) portmap.Host {
 	}
 	id, _ := d.finder.Known(q.Query)
 	return host(id)
+}
+
+// neighbour returns which hardware address has the IPv4 address that a PCP request
+// is for, where it matters whether another had it when the mapping was made.
+func (d *Desk) neighbour(req *portmap.Request) string {
+	to := req.Internal.Addr()
+	if req.Origin != portmap.PCP || req.Op != portmap.Open || !to.Is4() || !d.policy().LenientNonce {
+		return ""
+	}
+	lan, ours := d.lan(to)
+	if !ours {
+		return ""
+	}
+	return d.finder.Hardware(lan.Index, to).String()
 }
 
 // query is the question whose an address is, and whether rules depend on it.
