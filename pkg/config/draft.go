@@ -40,6 +40,8 @@ func newDraft(m machine) *draft {
 			MaxPerLAN:   8192,
 			MaxTotal:    16384, // a quarter of the ports there are
 			MaxFilters:  16,
+
+			LenientNonce: true,
 		},
 		NotifyInterval: 15 * time.Minute, // half of the shortest max-age (UDA 1.1, section 1.2.2)
 		Device: Device{

@@ -96,7 +96,7 @@ func newPCPRig(t *testing.T, variant string) *rig {
 // its place, and looks at the port from outside.
 func TestPCPClient(t *testing.T) {
 	r := newPCPRig(t, "legacy")
-	r.start(t, "ipv6=yes", "pcp_allow_thirdparty=no")
+	r.start(t, "ipv6=yes", "pcp_allow_thirdparty=no", "pcp_lenient_nonce=no")
 	for _, f := range families {
 		for protocol, network := range map[uint8]string{6: "tcp", 17: "udp"} {
 			t.Run(f.name+" "+network, func(t *testing.T) {
