@@ -19,6 +19,8 @@ type Host struct {
 	Answers bool
 	// Leased is set while the host holds a DHCP lease.
 	Leased bool
+
+	state uint16 // of the neighbour: NUD_*
 }
 
 // Here reports whether anything speaks for the host's presence.

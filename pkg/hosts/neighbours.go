@@ -15,6 +15,14 @@ import (
 // answering are the states of a neighbour that the kernel would send to.
 const answering = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE | unix.NUD_PERMANENT | unix.NUD_NOARP
 
+// confirming are the states of a neighbour that answered within the last half
+// minute or so, or that the administrator has entered.
+const confirming = unix.NUD_REACHABLE | unix.NUD_PERMANENT
+
+// doubtful are the states of a neighbour that answered longer ago and that the
+// kernel has not begun to ask again.
+const doubtful = unix.NUD_STALE | unix.NUD_DELAY
+
 // readNeighbours returns the kernel's neighbours of both families. One address
 // may be there once for each interface.
 func readNeighbours() ([]Host, error) {
@@ -51,7 +59,8 @@ func parseNeighbour(m syscall.NetlinkMessage) (Host, bool) {
 		}
 	}
 	h.Index = int(int32(binary.NativeEndian.Uint32(m.Data[4:])))
-	h.Answers = binary.NativeEndian.Uint16(m.Data[8:])&answering != 0
+	h.state = binary.NativeEndian.Uint16(m.Data[8:])
+	h.Answers = h.state&answering != 0
 	return h, h.Addr.IsValid()
 }
 
@@ -73,31 +82,51 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 // Ask makes the kernel find out whether a host on the interface with that
 // index answers: some seconds later Read tells. It needs CAP_NET_ADMIN.
 func Ask(host netip.Addr, index int) error {
+	if err := tell(use(host, index)); err != nil {
+		return fmt.Errorf("hosts: ask for %v: %w", host, err)
+	}
+	return nil
+}
+
+// tell sends the kernel a netlink message and returns what it makes of it.
+func tell(message []byte) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
-		return fmt.Errorf("hosts: open netlink: %w", err)
+		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Sendto(fd, use(host, index), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("hosts: ask for %v: %w", host, err)
+	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
 	}
 	reply := make([]byte, 256)
 	n, _, err := unix.Recvfrom(fd, reply, 0)
 	if err != nil {
-		return fmt.Errorf("hosts: ask for %v: %w", host, err)
+		return err
 	}
 	// struct nlmsgerr: a negative errno, 0 for success.
 	if n >= unix.SizeofNlMsghdr+4 {
 		if errno := int32(binary.NativeEndian.Uint32(reply[unix.SizeofNlMsghdr:])); errno != 0 {
-			return fmt.Errorf("hosts: ask for %v: %w", host, unix.Errno(-errno))
+			return unix.Errno(-errno)
 		}
 	}
 	return nil
 }
 
 // use words the request to treat a neighbour as if a packet were to be sent
-// to it (NTF_USE): a struct nlmsghdr, a struct ndmsg and the address.
+// to it (NTF_USE).
 func use(host netip.Addr, index int) []byte {
+	return message(host, index, unix.NLM_F_CREATE, unix.NUD_NONE, unix.NTF_USE)
+}
+
+// probe words the request to ask a neighbour at once whether it still has its
+// hardware address. The kernel refuses where it knows none.
+func probe(host netip.Addr, index int) []byte {
+	return message(host, index, unix.NLM_F_REPLACE, unix.NUD_PROBE, 0)
+}
+
+// message words a change of a neighbour: a struct nlmsghdr, a struct ndmsg and
+// the address.
+func message(host netip.Addr, index int, how, state uint16, flags byte) []byte {
 	family, to := byte(unix.AF_INET6), host.AsSlice()
 	if host.Is4() {
 		family = unix.AF_INET
@@ -105,12 +134,12 @@ func use(host netip.Addr, index int) []byte {
 	attribute := unix.SizeofRtAttr + len(to)
 	b := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+unix.SizeofNdMsg+attribute))
 	b = binary.NativeEndian.AppendUint16(b, unix.RTM_NEWNEIGH)
-	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE)
+	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK|how)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // sequence and port
 	b = append(b, family, 0, 0, 0)
 	b = binary.NativeEndian.AppendUint32(b, uint32(index))
-	b = binary.NativeEndian.AppendUint16(b, unix.NUD_NONE)
-	b = append(b, unix.NTF_USE, 0)
+	b = binary.NativeEndian.AppendUint16(b, state)
+	b = append(b, flags, 0)
 	b = binary.NativeEndian.AppendUint16(b, uint16(attribute))
 	b = binary.NativeEndian.AppendUint16(b, unix.NDA_DST)
 	return append(b, to...)

@@ -1,0 +1,110 @@
+package hosts
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// maxLeased bounds the leases whose hosts Same asks for: a /26 of them.
+const maxLeased = 64
+
+// Same reports whether two IPv6 addresses on one interface are one host's: both
+// answer now, with one hardware address. One behind which several hosts may be,
+// a repeater's, proves nothing: it has more than one IPv4 address, or a lease
+// names another for one of its addresses. Same asks for what it does not know
+// and waits no longer than answerTime for each, the one that asks first: whoever
+// makes up addresses makes nobody ask for more.
+func (f *Finder) Same(ctx context.Context, lan LAN, asking, other netip.Addr) bool {
+	if !asking.Is6() || !other.Is6() || !f.confirm(ctx, lan.Index, asking) || !f.confirm(ctx, lan.Index, other) {
+		return false
+	}
+	f.findLeased(ctx, lan)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := f.look(0)
+	if addrs := v.identify(Query{Addr: asking, LAN: lan}).IPv4; len(addrs) > 1 { // one may be of yesterday
+		f.check(v, lan.Index, addrs...)
+	}
+	return v.same(lan, asking, other)
+}
+
+// same reports whether two addresses are one host's, as far as v tells.
+func (v *view) same(lan LAN, asking, other netip.Addr) bool {
+	own := v.confirmed(lan.Index, asking)
+	if len(own) == 0 || !bytes.Equal(own, v.confirmed(lan.Index, other)) {
+		return false
+	}
+	addrs := v.identify(Query{Addr: asking, LAN: lan}).IPv4
+	return len(addrs) <= 1 && !v.leasedToOthers(own, append(addrs, asking, other))
+}
+
+// confirm reports whether a host answers now, and has the kernel find out if it
+// does not know.
+func (f *Finder) confirm(ctx context.Context, index int, a netip.Addr) (answers bool) {
+	holds := func(v *view) bool { answers = len(v.confirmed(index, a)) > 0; return answers }
+	f.mu.Lock()
+	if v := f.current(); !holds(v) {
+		f.check(v, index, a)
+	}
+	f.mu.Unlock()
+	if !answers {
+		f.await(ctx, holds)
+	}
+	return answers
+}
+
+// findLeased has the kernel ask for the IPv4 hosts that leases name and it does
+// not know: one of them may be behind the hardware address in question.
+func (f *Finder) findLeased(ctx context.Context, lan LAN) {
+	f.mu.Lock()
+	addrs := f.current().unseen(lan)
+	f.mu.Unlock()
+	if len(addrs) > 0 {
+		f.Prompt(lan.Index, addrs...)
+		f.await(ctx, func(v *view) bool { return v.answer(lan.Index, addrs) })
+	}
+}
+
+// unseen returns leased addresses of a LAN that the neighbour table does not
+// have.
+func (v *view) unseen(lan LAN) (addrs []netip.Addr) {
+	for _, l := range v.leases {
+		if l.holds(v.at) && lan.has(l.addr) && !v.answer(lan.Index, []netip.Addr{l.addr}) && len(addrs) < maxLeased {
+			addrs = append(addrs, l.addr)
+		}
+	}
+	return addrs
+}
+
+// check makes the kernel prove at once what it believes of neighbours, and ask
+// for those that it does not know. It does not wait.
+func (f *Finder) check(v *view, index int, addrs ...netip.Addr) {
+	for _, a := range addrs {
+		doubts := func(h Host) bool { return h.Addr == a && h.speaks(index) && h.state&doubtful != 0 }
+		if !slices.ContainsFunc(v.neighbours, doubts) || tell(probe(a, index)) != nil {
+			f.Prompt(index, a)
+		}
+	}
+}
+
+// confirmed returns the hardware address of a neighbour that has just answered,
+// or that the administrator has entered.
+func (v *view) confirmed(index int, a netip.Addr) net.HardwareAddr {
+	for _, h := range v.neighbours {
+		if h.Addr == a && h.speaks(index) && h.state&confirming != 0 {
+			return h.Hardware
+		}
+	}
+	return nil
+}
+
+// leasedToOthers reports whether a lease gives one of these addresses to another
+// hardware address than own.
+func (v *view) leasedToOthers(own net.HardwareAddr, addrs []netip.Addr) bool {
+	return slices.ContainsFunc(v.leases, func(l lease) bool {
+		return l.holds(v.at) && len(l.hardware) > 0 && !bytes.Equal(l.hardware, own) && slices.Contains(addrs, l.addr)
+	})
+}

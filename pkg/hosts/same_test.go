@@ -1,0 +1,199 @@
+package hosts
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlab"
+)
+
+var (
+	linkLocal = addr("fe80::10")
+	global    = addr("2001:db8:50::10")
+	home      = LAN{Index: 3, Networks: []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24")}}
+)
+
+// in puts a neighbour into a state.
+func (h Host) in(state uint16) Host {
+	h.state, h.Answers = state, state&answering != 0
+	return h
+}
+
+// TestSame judges by neighbours and leases alone.
+func TestSame(t *testing.T) {
+	sure := func(a string, n byte) Host { return neighbour(a, n).in(unix.NUD_REACHABLE) }
+	elsewhere := sure(global.String(), 1)
+	elsewhere.Index = 4
+	bare := sure(global.String(), 1)
+	bare.Hardware = nil
+	lease4 := func(a string, n byte) lease { return lease{hardware: mac(n), addr: addr(a)} }
+	old := lease4("192.168.50.10", 9)
+	old.expires = 1
+	both := []Host{sure(linkLocal.String(), 1), sure(global.String(), 1)}
+	with := func(more ...Host) []Host { return append(both[:2:2], more...) }
+	for _, tt := range []struct {
+		what       string
+		neighbours []Host
+		leases     []lease
+		want       bool
+	}{
+		{"nobody is known", nil, nil, false},
+		{"one is not known", both[:1], nil, false},
+		{"the other is not known", both[1:], nil, false},
+		{"both", both, nil, true},
+		{"both, entered by hand", []Host{both[0].in(unix.NUD_PERMANENT), both[1].in(unix.NUD_PERMANENT)}, nil, true},
+		{"two hosts", []Host{both[0], sure(global.String(), 2)}, nil, false},
+		{"one is known elsewhere", []Host{both[0], elsewhere}, nil, false},
+		{"one without a hardware address", []Host{both[0], bare}, nil, false},
+		{"one that answered once", []Host{both[0], both[1].in(unix.NUD_STALE)}, nil, false},
+		{"one that may answer", []Host{both[0], both[1].in(unix.NUD_DELAY)}, nil, false},
+		{"one that is being asked", []Host{both[0].in(unix.NUD_PROBE), both[1]}, nil, false},
+		{"one that does not answer", []Host{both[0], both[1].in(unix.NUD_FAILED)}, nil, false},
+		{"one that has not answered yet", []Host{both[0], both[1].in(unix.NUD_INCOMPLETE)}, nil, false},
+		{"where nobody is asked", []Host{both[0].in(unix.NUD_NOARP), both[1].in(unix.NUD_NOARP)}, nil, false},
+		{"with an IPv4 address", with(neighbour("192.168.50.10", 1).in(unix.NUD_STALE)), nil, true},
+		{"with one and its lease", with(sure("192.168.50.10", 1)), []lease{lease4("192.168.50.10", 1)}, true},
+		{"with a lease", both, []lease{lease4("192.168.50.10", 1)}, true},
+		{"beside another host", with(sure("192.168.50.11", 2)), []lease{lease4("192.168.50.11", 2)}, true},
+		{"with two IPv4 addresses", with(sure("192.168.50.10", 1), neighbour("192.168.50.11", 1).in(unix.NUD_STALE)), nil, false},
+		{"with two leases", both, []lease{lease4("192.168.50.10", 1), lease4("192.168.50.11", 1)}, false},
+		{"with an address and the lease of another", with(sure("192.168.50.10", 1)), []lease{lease4("192.168.50.11", 1)}, false},
+		{"a repeater in front of a leased host", with(sure("192.168.50.10", 1)), []lease{lease4("192.168.50.10", 9)}, false},
+		{"a repeater, by a lease of IPv6", both, []lease{lease4(global.String(), 9)}, false},
+		{"a lease that has ended", with(sure("192.168.50.10", 1)), []lease{old}, true},
+		{"a lease without a hardware address", both, []lease{{addr: global}}, true},
+	} {
+		v := view{at: time.Now(), neighbours: tt.neighbours, leases: tt.leases}
+		if got := v.same(home, linkLocal, global); got != tt.want {
+			t.Errorf("%s: %v", tt.what, got)
+		}
+		if got := v.same(home, global, linkLocal); got != tt.want {
+			t.Errorf("%s, the other way round: %v", tt.what, got)
+		}
+	}
+}
+
+// TestSameAtRandom wants that whoever counts as one host has one hardware address
+// that is sure, and that nothing speaks for another behind it.
+func TestSameAtRandom(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	states := []uint16{unix.NUD_REACHABLE, unix.NUD_REACHABLE, unix.NUD_REACHABLE, unix.NUD_PERMANENT, unix.NUD_STALE, unix.NUD_DELAY, unix.NUD_PROBE, unix.NUD_FAILED, unix.NUD_INCOMPLETE, unix.NUD_NOARP, unix.NUD_NONE}
+	addrs := []netip.Addr{linkLocal, global, addr("192.168.50.10"), addr("192.168.50.11"), addr("192.168.60.10")}
+	found := 0
+	for range 20000 {
+		v := view{at: time.Unix(1000, 0)}
+		for _, a := range addrs {
+			if rnd.IntN(4) > 0 {
+				h := neighbour(a.String(), byte(1+rnd.IntN(2))).in(states[rnd.IntN(len(states))])
+				h.Index = 3 + rnd.IntN(8)/7
+				v.neighbours = append(v.neighbours, h)
+			}
+			if rnd.IntN(6) == 0 {
+				v.leases = append(v.leases, lease{expires: rnd.Int64N(3) * 800, hardware: mac(byte(1 + rnd.IntN(3))), addr: a})
+			}
+		}
+		if !v.same(home, linkLocal, global) {
+			continue
+		}
+		found++
+		var own net.HardwareAddr
+		four := make(map[netip.Addr]bool)
+		for _, h := range v.neighbours {
+			if h.Addr.Is6() && h.Index == 3 {
+				if own != nil && !bytes.Equal(own, h.Hardware) || h.state != unix.NUD_REACHABLE && h.state != unix.NUD_PERMANENT {
+					t.Fatalf("%+v", v)
+				}
+				own = h.Hardware
+			}
+		}
+		for _, h := range v.neighbours {
+			if h.Index == 3 && h.Answers && bytes.Equal(h.Hardware, own) && home.has(h.Addr) {
+				four[h.Addr] = true
+			}
+		}
+		for _, l := range v.leases {
+			live := l.expires == 0 || l.expires > 1000
+			if live && bytes.Equal(l.hardware, own) && home.has(l.addr) {
+				four[l.addr] = true
+			}
+			if live && !bytes.Equal(l.hardware, own) && (l.addr.Is6() || four[l.addr]) {
+				t.Fatalf("%+v", v)
+			}
+		}
+		if len(own) == 0 || len(four) > 1 {
+			t.Fatalf("%+v", v)
+		}
+	}
+	if found < 100 {
+		t.Errorf("only %d pairs were one host's", found)
+	}
+}
+
+// TestSameAsks has the kernel ask hosts of a LAN of which it knows nothing, or
+// what is no longer true.
+func TestSameAsks(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{Clients: 2, IPv6: true})
+	temporary, other, absent := addr("2001:db8:50::7777"), addr("2001:db8:50::11"), addr("2001:db8:50::99")
+	lab.Clients[0].Address(t, "eth0", netip.PrefixFrom(temporary, 64))
+	own, others := hardware(t, lab.Clients[0]).String(), hardware(t, lab.Clients[1]).String()
+	leases := filepath.Join(t.TempDir(), "leases")
+	for _, tt := range []struct {
+		what   string
+		asking netip.Addr
+		other  netip.Addr
+		known  [][]string // neighbours: address, hardware address, state
+		lease  string
+		want   bool
+	}{
+		{"nothing is known", temporary, global, nil, "", true},
+		{"by IPv4", addr("192.168.50.10"), global, nil, "", false},
+		{"both answered once", temporary, global, [][]string{{temporary.String(), own, "stale"}, {global.String(), own, "stale"}}, "", true},
+		{"one did not answer once", temporary, global, [][]string{{global.String(), own, "failed"}}, "", true},
+		{"another host", temporary, other, nil, "", false},
+		{"another host's, that it had once", temporary, other, [][]string{{other.String(), own, "stale"}}, "", false},
+		{"an address that it had once", temporary, absent, [][]string{{absent.String(), own, "stale"}}, "", false},
+		{"from an address that nobody has", absent, global, [][]string{{absent.String(), own, "delay"}}, "", false},
+		{"an address that nobody has", temporary, absent, nil, "", false},
+		{"with a lease of its own", temporary, global, nil, "0 " + own + " 192.168.50.10 * *", true},
+		{"with a lease that names another behind it", temporary, global, nil, "0 02:00:00:00:00:99 192.168.50.10 * *", false},
+		{"beside another's lease", temporary, global, nil, "0 " + others + " 192.168.50.11 * *", true},
+	} {
+		lab.Router.IP(t, "neigh", "flush", "dev", "lan0", "nud", "all")
+		for _, n := range tt.known {
+			lab.Router.IP(t, "neigh", "replace", n[0], "lladdr", n[1], "dev", "lan0", "nud", n[2])
+		}
+		if err := os.WriteFile(leases, []byte(tt.lease+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var got bool
+		err := lab.Router.Do(func() error {
+			lan, err := net.InterfaceByName("lan0")
+			if err != nil {
+				return err
+			}
+			f := Finder{Leases: leases, Log: slog.New(slog.DiscardHandler)}
+			for deadline := time.Now().Add(15 * time.Second); ; { // a busy machine's hosts answer late
+				got = f.Same(context.Background(), LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}, tt.asking, tt.other)
+				if got == tt.want || time.Now().After(deadline) {
+					return nil
+				}
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %v", tt.what, got)
+		}
+	}
+}
