@@ -60,7 +60,7 @@ func (d *desk) decideByID(req *Request) Answer {
 	if m == nil {
 		return Answer{Refusal: NotFound}
 	}
-	if d.policy.Secure && m.Internal.Addr() != req.Client {
+	if d.policy.Secure && !req.comesFrom(m.Internal.Addr()) {
 		return Answer{Refusal: NotAuthorized, Mapping: m}
 	}
 	ours := func(c Claim) bool { return c.ID == req.ID }

@@ -43,7 +43,7 @@ func (d *desk) admits(req *Request) Refusal {
 	switch {
 	case to.Port() == 0:
 		return BadTarget
-	case d.policy.Secure && !req.ThirdParty && req.Client != to.Addr():
+	case d.policy.Secure && !req.ThirdParty && !req.comesFrom(to.Addr()):
 		return NotAuthorized
 	case !d.around.hosts(to.Addr()):
 		return BadTarget

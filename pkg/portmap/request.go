@@ -19,6 +19,7 @@ type Request struct {
 	Op       Op
 	Origin   Origin
 	Client   netip.Addr     // who sent it
+	Alias    netip.Addr     // another address that the same host has for sure; the zero Addr: none
 	Protocol Protocol       // TCP or UDP
 	Internal netip.AddrPort // the target; Close by target: port 0 means every port
 	Host     Host           // Open: who has the target's address, if that is of IPv6 or PCP asks
@@ -55,6 +56,9 @@ type Request struct {
 	// replacing them; KeepDescription leaves the claim's text as it is.
 	KeepFilters, KeepDescription bool
 }
+
+// comesFrom reports whether the host that has an address asks.
+func (req *Request) comesFrom(a netip.Addr) bool { return a == req.Client || a == req.Alias }
 
 // family returns the one whose rules the request may change.
 func (req *Request) family() Family {

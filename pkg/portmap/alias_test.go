@@ -1,0 +1,47 @@
+package portmap
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"testing"
+)
+
+// TestAliasIsNoMoreThanTheAddressItself asks at random from another address of
+// a host and from the address itself, and wants the same answers, mappings and
+// refusals. An alias that is not the target's address is worth nothing.
+func TestAliasIsNoMoreThanTheAddressItself(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	link, neighbour := netip.MustParseAddr("fe80::10"), netip.MustParseAddr("2001:db8:50::11")
+	granted := 0
+	for range 200 {
+		strict, d := testDesk(), testDesk()
+		d.now = strict.now
+		for range 20 {
+			req := ask(UPnP, inside, TCP, uint16([]int{80, 4000, 4001, 4002}[rnd.IntN(4)]), 0, anyPort)
+			switch rnd.IntN(4) {
+			case 0:
+				req.ID = uint16(rnd.IntN(4))
+			case 1:
+				req.Op, req.ID = Close, uint16(1+rnd.IntN(4))
+			case 2:
+				req.Filters = []Filter{{Prefix: netip.MustParsePrefix("2001:db8:99::2/128")}}
+			}
+			if rnd.IntN(4) == 0 { // another host's, for which an alias does not speak
+				req.Internal = netip.AddrPortFrom(neighbour, 4000)
+			}
+			other := req
+			other.Client, other.Alias = link, inside
+			want, got := strict.asked(req), d.asked(other)
+			if got.Refusal != want.Refusal || got.ID != want.ID || got.Closed != want.Closed || !reflect.DeepEqual(got.Mapping, want.Mapping) {
+				t.Fatalf("%+v: %+v, want %+v", other, got, want)
+			}
+			if want.Refusal == Granted {
+				granted++
+			}
+		}
+	}
+	if granted < 100 {
+		t.Errorf("only %d requests were granted", granted)
+	}
+}
