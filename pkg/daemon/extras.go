@@ -46,6 +46,10 @@ func (d *Daemon) identify() *identity.Desk {
 			return d.policy
 		},
 		LAN: d.lanOf,
+		Index: func(device string) int {
+			links, _ := d.watch.Now()
+			return links[device].Index
+		},
 	})
 }
 

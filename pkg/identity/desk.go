@@ -32,6 +32,8 @@ type Options struct {
 	Policy func() *portmap.Policy
 	// LAN returns the interface that an address is behind, if it is one of ours.
 	LAN func(netip.Addr) (hosts.LAN, bool)
+	// Index returns the kernel's number of an interface, 0 if there is none.
+	Index func(device string) int
 }
 
 // Desk is a table to whom clients need not say which hosts they are.
@@ -40,6 +42,7 @@ type Desk struct {
 	finder *hosts.Finder
 	policy func() *portmap.Policy
 	lan    func(netip.Addr) (hosts.LAN, bool)
+	index  func(string) int
 
 	queue chan *lookup
 	stir  chan struct{} // there may be mappings whose hosts are not known
@@ -64,7 +67,7 @@ type pending struct {
 // New returns a Desk that Run puts to work.
 func New(o Options) *Desk {
 	return &Desk{
-		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN,
+		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN, index: o.Index,
 		queue: make(chan *lookup, maxLookups), stir: make(chan struct{}, 1),
 		lookups: make(map[netip.Addr]*lookup), clients: make(map[string]int),
 	}
@@ -115,6 +118,13 @@ func (d *Desk) Do(ctx context.Context, req portmap.Request) (portmap.Answer, err
 func (d *Desk) Explain(ctx context.Context, req portmap.Request) (portmap.Explanation, error) {
 	req.Host = d.find(ctx, &req)
 	return d.Table.Explain(ctx, req)
+}
+
+// SameHost reports whether an IPv6 address on an interface is for sure of the
+// host whose request came in there from another. It may wait for an answer.
+func (d *Desk) SameHost(ctx context.Context, device string, client, other netip.Addr) bool {
+	lan, ours := d.lan(other)
+	return ours && !other.IsLinkLocalUnicast() && lan.Index == d.index(device) && d.finder.Same(ctx, lan, client, other)
 }
 
 // find returns the host that a request is for, and asks for it if the rules

@@ -1,0 +1,100 @@
+package identity
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+
+	"igdd/pkg/hosts"
+	"igdd/pkg/netlab"
+	"igdd/pkg/portmap"
+)
+
+// labDesk returns a desk for the hosts of a lab's LAN.
+func labDesk(t *testing.T, lab *netlab.Lab) *Desk {
+	t.Helper()
+	indices := make(map[string]int)
+	err := lab.Router.Do(func() error {
+		links, err := net.Interfaces()
+		for _, l := range links {
+			indices[l.Name] = l.Index
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t)
+	d.finder = &hosts.Finder{Log: slog.New(slog.DiscardHandler)}
+	d.lan = func(a netip.Addr) (hosts.LAN, bool) {
+		return hosts.LAN{Index: indices["lan0"], Networks: []netip.Prefix{lan.Masked()}}, lan.Contains(a) || lan6.Contains(a) || a.IsLinkLocalUnicast()
+	}
+	d.index = func(device string) int { return indices[device] }
+	return d
+}
+
+// TestAnotherHostDoesNotProlong has a mapping's address change hands, between
+// hosts of which the neighbour table knows the hardware addresses.
+func TestAnotherHostDoesNotProlong(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
+	d, in := labDesk(t, lab), make(inbox, 10)
+	d.policy().LenientNonce = true
+	for _, client := range []netip.Addr{netip.MustParseAddr("192.168.50.10"), six(0)} {
+		for nonce, step := range []struct {
+			state []string // of the neighbour
+			want  portmap.Refusal
+		}{
+			{[]string{"lladdr", "02:00:00:00:00:10", "nud", "stale"}, portmap.Granted},
+			{[]string{"lladdr", "02:00:00:00:00:10", "nud", "permanent"}, portmap.Granted},
+			{[]string{"nud", "failed"}, portmap.Granted},
+			{[]string{"lladdr", "02:00:00:00:00:11", "nud", "permanent"}, portmap.NotAuthorized},
+			{[]string{"lladdr", "02:00:00:00:00:10", "nud", "permanent"}, portmap.Granted},
+		} {
+			lab.Router.IP(t, append([]string{"neigh", "replace", client.String(), "dev", "lan0"}, step.state...)...)
+			req := open(client, 2000)
+			req.Nonce, req.KeepFilters = portmap.Nonce{byte(nonce)}, true
+			if err := lab.Router.Do(func() error { in.submit(d, req); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if got := in.next(t); got.Refusal != step.want {
+				t.Errorf("%v with neighbour %v: %v, want %v", client, step.state, got.Refusal, step.want)
+			}
+		}
+	}
+}
+
+// TestSameHost has a host ask by its other addresses, and from elsewhere.
+func TestSameHost(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
+	d := labDesk(t, lab)
+	local, own, other := netip.MustParseAddr("fe80::10"), six(0), six(1)
+	for a, hardware := range map[netip.Addr]string{local: "02:00:00:00:00:10", own: "02:00:00:00:00:10", other: "02:00:00:00:00:11"} {
+		lab.Router.IP(t, "neigh", "replace", a.String(), "lladdr", hardware, "dev", "lan0", "nud", "permanent")
+	}
+	for _, tt := range []struct {
+		what          string
+		device        string
+		client, other netip.Addr
+		want          bool
+	}{
+		{"its own", "lan0", local, own, true},
+		{"another host's", "lan0", local, other, false},
+		{"on another interface", "wan0", local, own, false},
+		{"on an interface that is none", "lan7", local, own, false},
+		{"its link-local address", "lan0", own, local, false},
+		{"an address that is not on a LAN", "lan0", local, netip.MustParseAddr("2001:db8:60::1"), false},
+		{"from IPv4", "lan0", netip.MustParseAddr("192.168.50.10"), own, false},
+		{"of IPv4", "lan0", local, netip.MustParseAddr("192.168.50.10"), false},
+	} {
+		err := lab.Router.Do(func() error {
+			if got := d.SameHost(t.Context(), tt.device, tt.client, tt.other); got != tt.want {
+				t.Errorf("%s: %v", tt.what, got)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
