@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"igdd/pkg/netlab"
@@ -56,4 +57,40 @@ func TestPinholesOfUPnP(t *testing.T) {
 		upnpc("-D", forAll)
 		r.dial6("udp", two, 4000).Blocked(t)
 	})
+}
+
+// TestPinholesByLinkLocalAddress has upnpc ask a gateway that it knows by its
+// link-local address for pinholes of the host's global address, and another
+// host, too, which gets none.
+func TestPinholesByLinkLocalAddress(t *testing.T) {
+	r := newClientsRig(t, "nft")
+	for i, a := range []string{"fe80::10/64", "fe80::11/64"} {
+		r.Clients[i].Address(t, "eth0", netip.MustParsePrefix(a))
+	}
+	r.WAN.Address(t, "eth0", netip.MustParsePrefix("2001:db8:33::2/64"))
+	upnpc := func(i int, args ...string) string {
+		out, _ := r.Clients[i].Command("upnpc", append([]string{"-6", "-m", "eth0", "-u", "http://[fe80::1%25eth0]:5000/rootDesc2.xml"}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	demandSaid(t, upnpc(0, "-S"), "Firewall Enabled: Yes", "Inbound Pinhole Allowed: Yes", "Local LAN ip address : fe80::")
+	demandSaid(t, upnpc(0, "-s"), "Status : Connected", "ExternalIPAddress = 11.22.33.44")
+	demandSaid(t, upnpc(1, "-A", "", "0", addr6.String(), "4000", "6", "600"), "failed with code 606")
+	demandSaid(t, upnpc(0, "-a", client1.String(), "4000", "4000", "tcp"), "failed with code")
+	r.dial6("tcp", "2001:db8:33::2", 4000).Blocked(t)
+
+	var said string
+	await(t, "a pinhole for the global address", func() bool { // a busy machine's host may prove its addresses late
+		said = upnpc(0, "-A", "", "0", addr6.String(), "4000", "6", "600")
+		return strings.Contains(said, "Pinhole ID = ")
+	})
+	id := find(t, `Pinhole ID = (\d+)`, said)
+	r.dial6("tcp", "2001:db8:33::2", 4000).Arrives(t)
+	demandSaid(t, upnpc(1, "-U", id, "700"), "failed with code 606")
+	demandSaid(t, upnpc(1, "-K", id), "failed with code 606")
+	demandSaid(t, upnpc(1, "-D", id), "606")
+	r.dial6("tcp", "2001:db8:33::2", 4000).Arrives(t)
+	demandSaid(t, upnpc(0, "-U", id, "700"), "with Lease Time: 700")
+	demandSaid(t, upnpc(0, "-C", id), "IsWorking = Yes")
+	upnpc(0, "-D", id)
+	r.dial6("tcp", "2001:db8:33::2", 4000).Blocked(t)
 }

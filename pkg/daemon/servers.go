@@ -56,6 +56,7 @@ func (d *Daemon) prepareServers() error {
 		Desk:     d.desk,
 		Uplink:   d.uplink,
 		Traffic:  d.carried,
+		SameHost: d.desk.SameHost,
 		Packets:  d.packets,
 		Leased:   d.leased,
 		Log:      d.log,

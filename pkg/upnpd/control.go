@@ -22,6 +22,7 @@ type invocation struct {
 	service *upnp.Service
 	shown   upnp.Version // of the face that the client has seen
 	client  netip.Addr   // who asks
+	device  string       // the LAN interface that it asks on
 }
 
 // action carries out an action and returns its results, by Action.Out. The
@@ -76,7 +77,8 @@ func (s *Server) control(r *request) response {
 	call, err := service.ParseCall(r.soapAction(), r.body, s.highest())
 	if err == nil {
 		var results []string
-		if results, err = s.actions[call.Name](&invocation{call, s, service, s.versionAt(r.path, service), r.client}); err == nil {
+		do := invocation{call, s, service, s.versionAt(r.path, service), r.client, r.device}
+		if results, err = s.actions[call.Name](&do); err == nil {
 			return response{status: 200, fields: soapFields, body: call.AppendReply(nil, results...)}
 		}
 	}

@@ -1,6 +1,7 @@
 package upnpd
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -21,6 +22,7 @@ func addPinhole(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Alias = i.alias(req.Internal.Addr())
 	a, err := i.decide(req)
 	if err != nil {
 		return nil, err
@@ -29,6 +31,16 @@ func addPinhole(i *invocation) ([]string, error) {
 		return nil, pinholeFault(a.Refusal)
 	}
 	return []string{decimal16(a.ID)}, nil
+}
+
+// alias returns an address if it is another one of the host that asks: a host
+// has several IPv6 addresses and may ask from any. The zero Addr: it is not, or
+// nobody can tell.
+func (i *invocation) alias(a netip.Addr) netip.Addr {
+	if a == i.client || i.SameHost == nil || !i.SameHost(context.Background(), i.device, i.client, a) {
+		return netip.Addr{}
+	}
+	return a
 }
 
 // pinhole reads the arguments of AddPinhole.
@@ -124,6 +136,9 @@ func (i *invocation) decideByID(req portmap.Request) error {
 	if req.ID = i.Port("UniqueID"); req.ID == 0 {
 		return upnp.NoSuchPinhole
 	}
+	if m, ok := i.Desk.Pinhole(req.ID); ok {
+		req.Alias = i.alias(m.Internal.Addr())
+	}
 	a, err := i.decide(req)
 	switch {
 	case err != nil:
@@ -155,7 +170,7 @@ func (i *invocation) packets() (uint64, error) {
 	switch {
 	case !ok:
 		return 0, upnp.NoSuchPinhole
-	case m.Internal.Addr() != i.client:
+	case m.Internal.Addr() != i.client && !i.alias(m.Internal.Addr()).IsValid():
 		return 0, upnp.NotAuthorized
 	}
 	return i.Packets(m)

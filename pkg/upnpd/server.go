@@ -50,6 +50,9 @@ type Options struct {
 	IPv6     bool           // listen on IPv6 too
 	Product  string         // the SERVER field: OS/version UPnP/1.1 product/version
 	Desk     Desk
+	// SameHost reports whether an IPv6 address on an interface is of the host
+	// that asks there from another; nil: that is never known.
+	SameHost func(ctx context.Context, device string, client, other netip.Addr) bool
 	Uplink   func() Uplink
 	Traffic  func() Traffic
 	// Packets returns how many packets came through a pinhole.
