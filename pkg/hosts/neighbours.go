@@ -19,9 +19,9 @@ const answering = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NU
 // minute or so, or that the administrator has entered.
 const confirming = unix.NUD_REACHABLE | unix.NUD_PERMANENT
 
-// doubtful are the states of a neighbour that answered longer ago and that the
-// kernel has not begun to ask again.
-const doubtful = unix.NUD_STALE | unix.NUD_DELAY
+// provable are the states of a neighbour that the kernel has asked, and is not
+// asking again.
+const provable = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY
 
 // readNeighbours returns the kernel's neighbours of both families. One address
 // may be there once for each interface.
@@ -80,31 +80,41 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 }
 
 // Ask makes the kernel find out whether a host on the interface with that
-// index answers: some seconds later Read tells. It needs CAP_NET_ADMIN.
+// index answers: some seconds later Read tells. It needs CAP_NET_ADMIN. Where
+// the administrator has entered the host, nobody is asked: since Linux 5.16 the
+// entry would become an ordinary one.
 func Ask(host netip.Addr, index int) error {
+	if entered(host, index) {
+		return nil
+	}
 	if err := tell(use(host, index)); err != nil {
 		return fmt.Errorf("hosts: ask for %v: %w", host, err)
 	}
 	return nil
 }
 
-// tell sends the kernel a netlink message and returns what it makes of it.
-func tell(message []byte) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+// entered reports whether the administrator has entered a neighbour by hand.
+func entered(host netip.Addr, index int) bool {
+	reply, err := exchange(message(unix.RTM_GETNEIGH, host, index, 0, unix.NUD_NONE, 0))
 	if err != nil {
-		return err
+		return false
 	}
-	defer unix.Close(fd)
-	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
+	messages, err := syscall.ParseNetlinkMessage(reply)
+	if err != nil || len(messages) == 0 {
+		return false
 	}
-	reply := make([]byte, 256)
-	n, _, err := unix.Recvfrom(fd, reply, 0)
+	h, ok := parseNeighbour(messages[0])
+	return ok && h.state&unix.NUD_PERMANENT != 0
+}
+
+// tell has the kernel change a neighbour.
+func tell(message []byte) error {
+	reply, err := exchange(message)
 	if err != nil {
 		return err
 	}
 	// struct nlmsgerr: a negative errno, 0 for success.
-	if n >= unix.SizeofNlMsghdr+4 {
+	if len(reply) >= unix.SizeofNlMsghdr+4 {
 		if errno := int32(binary.NativeEndian.Uint32(reply[unix.SizeofNlMsghdr:])); errno != 0 {
 			return unix.Errno(-errno)
 		}
@@ -112,29 +122,47 @@ func tell(message []byte) error {
 	return nil
 }
 
+// exchange sends the kernel a netlink message and returns its reply.
+func exchange(message []byte) ([]byte, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, err
+	}
+	reply := make([]byte, 512)
+	n, _, err := unix.Recvfrom(fd, reply, 0)
+	if err != nil {
+		return nil, err
+	}
+	return reply[:n], nil
+}
+
 // use words the request to treat a neighbour as if a packet were to be sent
 // to it (NTF_USE).
 func use(host netip.Addr, index int) []byte {
-	return message(host, index, unix.NLM_F_CREATE, unix.NUD_NONE, unix.NTF_USE)
+	return message(unix.RTM_NEWNEIGH, host, index, unix.NLM_F_ACK|unix.NLM_F_CREATE, unix.NUD_NONE, unix.NTF_USE)
 }
 
 // probe words the request to ask a neighbour at once whether it still has its
 // hardware address. The kernel refuses where it knows none.
 func probe(host netip.Addr, index int) []byte {
-	return message(host, index, unix.NLM_F_REPLACE, unix.NUD_PROBE, 0)
+	return message(unix.RTM_NEWNEIGH, host, index, unix.NLM_F_ACK|unix.NLM_F_REPLACE, unix.NUD_PROBE, 0)
 }
 
-// message words a change of a neighbour: a struct nlmsghdr, a struct ndmsg and
-// the address.
-func message(host netip.Addr, index int, how, state uint16, flags byte) []byte {
+// message words a request about a neighbour: a struct nlmsghdr, a struct ndmsg
+// and the address.
+func message(kind uint16, host netip.Addr, index int, how, state uint16, flags byte) []byte {
 	family, to := byte(unix.AF_INET6), host.AsSlice()
 	if host.Is4() {
 		family = unix.AF_INET
 	}
 	attribute := unix.SizeofRtAttr + len(to)
 	b := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+unix.SizeofNdMsg+attribute))
-	b = binary.NativeEndian.AppendUint16(b, unix.RTM_NEWNEIGH)
-	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK|how)
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|how)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // sequence and port
 	b = append(b, family, 0, 0, 0)
 	b = binary.NativeEndian.AppendUint32(b, uint32(index))

@@ -83,7 +83,7 @@ func (v *view) unseen(lan LAN) (addrs []netip.Addr) {
 // for those that it does not know. It does not wait.
 func (f *Finder) check(v *view, index int, addrs ...netip.Addr) {
 	for _, a := range addrs {
-		doubts := func(h Host) bool { return h.Addr == a && h.speaks(index) && h.state&doubtful != 0 }
+		doubts := func(h Host) bool { return h.Addr == a && h.speaks(index) && h.state&provable != 0 }
 		if !slices.ContainsFunc(v.neighbours, doubts) || tell(probe(a, index)) != nil {
 			f.Prompt(index, a)
 		}

@@ -197,3 +197,31 @@ func TestSameAsks(t *testing.T) {
 		}
 	}
 }
+
+// TestAskLeavesWhatWasEnteredByHand asks for a host that the administrator has
+// entered, and that does not answer.
+func TestAskLeavesWhatWasEnteredByHand(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
+	for _, a := range []netip.Addr{addr("192.168.50.77"), addr("2001:db8:50::77")} {
+		lab.Router.IP(t, "neigh", "replace", a.String(), "lladdr", "02:00:00:00:00:77", "dev", "lan0", "nud", "permanent")
+		err := lab.Router.Do(func() error {
+			lan, err := net.InterfaceByName("lan0")
+			if err != nil {
+				return err
+			}
+			if err := Ask(a, lan.Index); err != nil {
+				return err
+			}
+			list, err := readNeighbours()
+			for _, h := range list {
+				if h.Addr == a && h.state != unix.NUD_PERMANENT {
+					t.Errorf("the entry is %+v", h)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
