@@ -71,6 +71,7 @@ type Finder struct {
 	second time.Time                // when the second began that questions are counted in
 	asks   int                      // questions in it
 	asked  map[netip.Addr]time.Time // until when a host is not asked again
+	proved map[place]time.Time      // until when a neighbour is not asked to prove itself again
 }
 
 // view is who was there at a time.

@@ -6,29 +6,38 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // maxLeased bounds the leases whose hosts Same asks for: a /26 of them.
 const maxLeased = 64
+
+// place is an address on an interface.
+type place struct {
+	index int
+	netip.Addr
+}
 
 // Same reports whether two IPv6 addresses on one interface are one host's: both
 // answer now, with one hardware address. One behind which several hosts may be,
 // a repeater's, proves nothing: it has more than one IPv4 address, or a lease
 // names another for one of its addresses. Same asks for what it does not know
 // and waits no longer than answerTime for each, the one that asks first: whoever
-// makes up addresses makes nobody ask for more.
+// makes up addresses makes nobody ask for more. The other one must prove itself
+// even if it answered lately: it may have changed hands.
 func (f *Finder) Same(ctx context.Context, lan LAN, asking, other netip.Addr) bool {
-	if !asking.Is6() || !other.Is6() || !f.confirm(ctx, lan.Index, asking) || !f.confirm(ctx, lan.Index, other) {
+	if !asking.Is6() || !other.Is6() || !f.confirm(ctx, lan.Index, asking, false) || !f.confirm(ctx, lan.Index, other, true) {
 		return false
 	}
 	f.findLeased(ctx, lan)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.look(0)
+	same := v.same(lan, asking, other)
 	if addrs := v.identify(Query{Addr: asking, LAN: lan}).IPv4; len(addrs) > 1 { // one may be of yesterday
 		f.check(v, lan.Index, addrs...)
 	}
-	return v.same(lan, asking, other)
+	return same
 }
 
 // same reports whether two addresses are one host's, as far as v tells.
@@ -42,17 +51,15 @@ func (v *view) same(lan LAN, asking, other netip.Addr) bool {
 }
 
 // confirm reports whether a host answers now, and has the kernel find out if it
-// does not know.
-func (f *Finder) confirm(ctx context.Context, index int, a netip.Addr) (answers bool) {
+// does not know, or anew in any case.
+func (f *Finder) confirm(ctx context.Context, index int, a netip.Addr, anew bool) (answers bool) {
 	holds := func(v *view) bool { answers = len(v.confirmed(index, a)) > 0; return answers }
 	f.mu.Lock()
-	if v := f.current(); !holds(v) {
+	if v := f.current(); !holds(v) || anew {
 		f.check(v, index, a)
 	}
 	f.mu.Unlock()
-	if !answers {
-		f.await(ctx, holds)
-	}
+	f.await(ctx, holds)
 	return answers
 }
 
@@ -79,15 +86,32 @@ func (v *view) unseen(lan LAN) (addrs []netip.Addr) {
 	return addrs
 }
 
-// check makes the kernel prove at once what it believes of neighbours, and ask
-// for those that it does not know. It does not wait.
+// check makes the kernel prove what it believes of neighbours, and ask for those
+// that it does not know, unless it has just done so. It does not wait.
 func (f *Finder) check(v *view, index int, addrs ...netip.Addr) {
 	for _, a := range addrs {
-		doubts := func(h Host) bool { return h.Addr == a && h.speaks(index) && h.state&provable != 0 }
-		if !slices.ContainsFunc(v.neighbours, doubts) || tell(probe(a, index)) != nil {
+		known := func(h Host) bool { return h.Addr == a && h.speaks(index) && h.state&provable != 0 }
+		if !f.due(place{index, a}) {
+			continue
+		}
+		if !slices.ContainsFunc(v.neighbours, known) || tell(probe(a, index)) != nil {
 			f.Prompt(index, a)
 		}
 	}
+	f.last.at = time.Time{} // what was read of them holds no longer
+}
+
+// due reports whether it is time that a neighbour proves itself, and takes it
+// that it does now.
+func (f *Finder) due(p place) bool {
+	if f.proved[p].After(time.Now()) {
+		return false
+	}
+	if f.proved == nil || len(f.proved) >= maxAsked {
+		f.proved = make(map[place]time.Time)
+	}
+	f.proved[p] = time.Now().Add(askEvery)
+	return true
 }
 
 // confirmed returns the hardware address of a neighbour that has just answered,
