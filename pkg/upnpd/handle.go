@@ -40,30 +40,37 @@ func (s *Server) handle(r *request, lan LAN) response {
 // 3.2.2 and 4.3.2).
 var xmlType = []byte("CONTENT-TYPE: text/xml; charset=\"utf-8\"\r\n")
 
-// addressed reports whether the request names the router by one of its
-// literal addresses on that LAN. A browser that was led here by a name of
-// somebody else's would not (DNS rebinding); HTTP/1.0 may name none.
+// addressed reports whether the request, where it names the router, does so by
+// its literal addresses on that LAN. A browser that was led here by a name of
+// somebody else's would not (DNS rebinding), and a browser always names it.
 func (r *request) addressed(lan LAN) bool {
-	if r.host == "" {
-		return r.old
+	for _, authority := range []string{r.host, r.field("host")} {
+		if authority != "" && !slices.ContainsFunc(lan.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == literal(authority) }) {
+			return false
+		}
 	}
-	host, ok := literal(r.host)
-	return ok && slices.ContainsFunc(lan.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == host.WithZone("") })
+	return true
 }
 
-// literal returns the address in an authority: with or without port, IPv6 in
-// brackets.
-func literal(authority string) (netip.Addr, bool) {
-	if ap, err := netip.ParseAddrPort(authority); err == nil {
-		return ap.Addr(), true
-	}
-	if inside, ok := strings.CutPrefix(authority, "["); ok {
-		inside, ok = strings.CutSuffix(inside, "]")
-		a, err := netip.ParseAddr(inside)
-		return a, ok && err == nil && a.Is6()
-	}
+// literal returns the address in an authority, whatever its port and zone, the
+// zero Addr if there is none. IPv6 without port may lack its brackets.
+func literal(authority string) netip.Addr {
 	a, err := netip.ParseAddr(authority)
-	return a, err == nil && a.Is4()
+	if err != nil {
+		ap, _ := netip.ParseAddrPort(withPort(authority))
+		a = ap.Addr()
+	}
+	return a.Unmap().WithZone("")
+}
+
+// withPort returns an authority with the port of HTTP if it names none (RFC
+// 9110, section 4.2.1).
+func withPort(authority string) string {
+	host, empty := strings.CutSuffix(authority, ":")
+	if empty || strings.HasSuffix(host, "]") || !strings.Contains(host, ":") {
+		return host + ":80"
+	}
+	return authority
 }
 
 // fromWebPage reports whether a browser sent the request for a page's script

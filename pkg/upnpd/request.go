@@ -22,7 +22,7 @@ const (
 type request struct {
 	method string
 	path   string // decoded, without query
-	host   string // the authority that was asked, "" if none was named
+	host   string // the authority that was asked: the target's, or else Host; "" if none
 	old    bool   // HTTP/1.0
 	close  bool   // the connection ends with the reply
 	fields map[string]string
