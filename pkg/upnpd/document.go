@@ -1,7 +1,10 @@
 package upnpd
 
 import (
+	"iter"
 	"net/netip"
+	"path"
+	"strings"
 	"sync"
 
 	"igdd/pkg/upnp"
@@ -74,6 +77,30 @@ func (l *library) word(v volume, local netip.Addr) []byte {
 
 // maxWorded bounds the documents that are kept: addresses may come and go.
 const maxWorded = 64
+
+// spellings returns the published paths by their canonical forms.
+func spellings(published ...iter.Seq[string]) map[string]string {
+	paths := make(map[string]string)
+	for _, list := range published {
+		for p := range list {
+			paths[canonical(p)] = p
+		}
+	}
+	return paths
+}
+
+// canonical returns what all spellings of a path have in common: case, doubled
+// slashes, one at the end, and dot segments count for nothing.
+func canonical(p string) string { return strings.ToLower(path.Clean(p)) }
+
+// published returns a path as the descriptions spell it, unchanged if it is
+// none of theirs.
+func (s *Server) published(p string) string {
+	if known, ok := s.paths[canonical(p)]; ok {
+		return known
+	}
+	return p
+}
 
 // document returns the description or service description at a path, as the
 // client with this User-Agent that asked the router's address local sees it.

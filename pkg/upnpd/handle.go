@@ -11,6 +11,7 @@ func (s *Server) handle(r *request, lan LAN) response {
 	if !r.addressed(lan) || r.fromWebPage() {
 		return response{status: 403}
 	}
+	r.path = s.published(r.path)
 	switch {
 	case s.controls[r.path] != nil:
 		if !r.posts() {

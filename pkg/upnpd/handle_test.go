@@ -1,9 +1,82 @@
 package upnpd
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 )
+
+// answer has a house answer a request that comes from c1, or 400 if it cannot
+// be read.
+func (h *house) answer(text string) response {
+	r, err := read(text)
+	if err != nil {
+		return response{status: 400}
+	}
+	r.client, r.local, r.device = netip.MustParseAddr(hosts["c1"]), netip.MustParseAddr(hosts["gw1"]), "lo"
+	return h.server.handle(r, h.street)
+}
+
+// respellings are ways to write a path that clients have been seen to use, or
+// that mean the same by the standard.
+var respellings = map[string]func(string) string{
+	"upper case":      strings.ToUpper,
+	"lower case":      strings.ToLower,
+	"doubled slashes": func(p string) string { return strings.ReplaceAll(p, "/", "//") },
+	"slash in front":  func(p string) string { return "//" + p },
+	"slash behind":    func(p string) string { return p + "/" },
+	"dot segments":    func(p string) string { return "/./x/.." + p },
+	"query":           func(p string) string { return p + "?/ctl/L3F" },
+	"fragment":        func(p string) string { return p + "#a?b" },
+	"percent-encoded": func(p string) string {
+		var out strings.Builder
+		for i := range len(p) {
+			fmt.Fprintf(&out, "%%%02x", p[i])
+		}
+		return out.String()
+	},
+	"percent-encoded in another case":  func(p string) string { return strings.ReplaceAll(strings.ToUpper(p), "C", "%63") },
+	"absolute":                         func(p string) string { return "http://" + hosts["gw1"] + ":5555" + p },
+	"absolute, doubled slashes":        func(p string) string { return "HTTP://" + hosts["gw1"] + "//" + p },
+	"absolute, IPv6, another case":     func(p string) string { return "http://[" + strings.ToUpper(hosts["gwv6"]) + "]" + strings.ToUpper(p) },
+	"doubled slashes, percent-encoded": func(p string) string { return strings.ReplaceAll(p, "/", "/%2F") },
+}
+
+// TestPaths wants the same answer at every path, however it is spelled.
+func TestPaths(t *testing.T) {
+	h := street{}.furnish(t, planOf("both"))
+	for _, published := range h.server.paths {
+		for _, method := range []string{"GET", "POST", "UNSUBSCRIBE"} {
+			const rest = " HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+			want := h.answer(method + " " + published + rest)
+			if want.status == 404 {
+				t.Errorf("%s %s: status 404", method, published)
+			}
+			for name, respell := range respellings {
+				got := h.answer(method + " " + respell(published) + rest)
+				if got.status != want.status || string(got.body) != string(want.body) || string(got.fields) != string(want.fields) {
+					t.Errorf("%s: %s %s: status %d, want %d", name, method, respell(published), got.status, want.status)
+				}
+			}
+		}
+	}
+}
+
+// TestOtherPaths finds nothing where nothing is.
+func TestOtherPaths(t *testing.T) {
+	h := street{}.furnish(t, planOf("both"))
+	for _, path := range []string{
+		"/", "//", "/ctl", "/ctl/", "/ctlIPConn", "/ctl/IPConn2", "/ctl/IPConn/x", "/x/ctl/IPConn", "/ctl/IPConn/..", "/ctl/evt/IPConn",
+		"/rootDesc", "/rootDesc.xml.", "/root Desc.xml", "/%2e%2e/etc/passwd", "/ctl%5cIPConn", "/ctl;a/IPConn", "/?/ctl/IPConn", "/#/rootDesc.xml",
+	} {
+		for _, method := range []string{"GET", "POST", "SUBSCRIBE"} {
+			if got := h.answer(method + " " + path + " HTTP/1.1\r\nContent-Length: 0\r\n\r\n").status; got != 404 && got != 400 {
+				t.Errorf("%s %s: status %d", method, path, got)
+			}
+		}
+	}
+}
 
 // estate is a LAN where the router has addresses of all kinds.
 type estate struct{ home }

@@ -122,19 +122,33 @@ func readRequestLine(h *headReader) (*request, error) {
 	return r, r.setTarget(target)
 }
 
-// setTarget reads the request target in origin or absolute form.
+// setTarget reads the request target in origin or absolute form. A query, and
+// a fragment that should not be there, mean nothing.
 func (r *request) setTarget(target string) error {
-	if len(target) >= 7 && strings.EqualFold(target[:7], "http://") {
-		authority, path, _ := strings.Cut(target[7:], "/")
-		r.host, target = authority, "/"+path
+	path := target
+	const scheme = "http://"
+	if len(target) >= len(scheme) && strings.EqualFold(target[:len(scheme)], scheme) {
+		r.host, path = cutBefore(target[len(scheme):], "/?#")
+		if r.host == "" {
+			return httpError(400)
+		}
+		path = "/" + strings.TrimPrefix(path, "/")
 	}
-	path, _, _ := strings.Cut(target, "?")
+	path, _ = cutBefore(path, "?#")
 	decoded, ok := percentDecode(path)
 	if !ok || !strings.HasPrefix(decoded, "/") && target != "*" {
 		return httpError(400)
 	}
 	r.path = decoded
 	return nil
+}
+
+// cutBefore splits s in front of the first of the characters, if any is there.
+func cutBefore(s, characters string) (before, rest string) {
+	if i := strings.IndexAny(s, characters); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
 }
 
 // percentDecode resolves %XX in a path. Control characters are refused.

@@ -5,6 +5,7 @@ package upnpd
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"strings"
 	"time"
@@ -71,6 +72,7 @@ type Server struct {
 	actions map[string]action
 	// The services on show by the paths of their URLs.
 	controls, events map[string]*upnp.Service
+	paths            map[string]string // of all URLs, by canonical form
 
 	subscriptions *subscriptions
 	changed       chan struct{}
@@ -91,6 +93,7 @@ func New(o Options) *Server {
 		}
 	}
 	s.library = newLibrary(s.faces, s.oldest)
+	s.paths = spellings(maps.Keys(s.controls), maps.Keys(s.events), maps.Keys(s.library.shelf))
 	s.actions = actions()
 	s.subscriptions = &subscriptions{state: s.state, dial: (*subscription).dial, log: o.Log}
 	s.changed = make(chan struct{}, 1)

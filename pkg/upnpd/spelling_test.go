@@ -14,9 +14,9 @@ const (
 	ppp1 = "urn:schemas-upnp-org:service:WANPPPConnection:1"
 )
 
-// spellings are ways in which clients write SOAPACTION and body, by what they
+// actionSpellings are ways in which clients write SOAPACTION and body, by what they
 // replace in them.
-var spellings = []struct {
+var actionSpellings = []struct {
 	name    string
 	replace []string
 }{
@@ -62,7 +62,7 @@ func requestFor(replace []string, client string, port int) (field, body string) 
 // nothing for another host, nor against the policy.
 func TestSpellings(t *testing.T) {
 	c1, c2 := hosts["c1"], hosts["c2"]
-	for _, s := range spellings {
+	for _, s := range actionSpellings {
 		h := street{}.furnish(t, planOf("both"))
 		try := func(target string, port int) reply {
 			field, body := requestFor(s.replace, target, port)
@@ -88,12 +88,12 @@ func TestSpellings(t *testing.T) {
 }
 
 // TestSpellingsOfOneVersion wants a gateway that shows one version to take the
-// spellings in its types alone.
+// actionSpellings in its types alone.
 func TestSpellingsOfOneVersion(t *testing.T) {
 	for version, replace := range map[upnp.Version][]string{upnp.V1: {ip2, ip1}, upnp.V2: nil} {
 		p := planOf("both")
 		p.versions = []upnp.Version{version}
-		for _, s := range spellings {
+		for _, s := range actionSpellings {
 			h := street{}.furnish(t, p)
 			field, body := requestFor(s.replace, hosts["c1"], 4000)
 			of2 := strings.Contains(field+body, ip2)
