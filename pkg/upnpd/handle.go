@@ -19,13 +19,7 @@ func (s *Server) handle(r *request, lan LAN) response {
 		}
 		return s.control(r)
 	case s.events[r.path] != nil:
-		switch r.method {
-		case "SUBSCRIBE":
-			return s.subscribe(r)
-		case "UNSUBSCRIBE":
-			return s.unsubscribe(r)
-		}
-		return r.wrongMethod("SUBSCRIBE, UNSUBSCRIBE")
+		return s.handleEvents(r)
 	}
 	body, ok := s.document(r.path, r.field("user-agent"), r.local)
 	switch {
@@ -35,6 +29,21 @@ func (s *Server) handle(r *request, lan LAN) response {
 		return r.wrongMethod("GET, HEAD")
 	}
 	return response{status: 200, fields: xmlType, body: body}
+}
+
+// handleEvents answers a request to an event URL. Some clients take it for the
+// control URL of the service, and post actions there.
+func (s *Server) handleEvents(r *request) response {
+	switch service := s.events[r.path]; {
+	case r.method == "SUBSCRIBE":
+		return s.subscribe(r)
+	case r.method == "UNSUBSCRIBE":
+		return s.unsubscribe(r)
+	case r.posts():
+		r.path = service.ControlPath(s.versionAt(r.path, service))
+		return s.control(r)
+	}
+	return r.wrongMethod("SUBSCRIBE, UNSUBSCRIBE, POST, M-POST")
 }
 
 // xmlType is the type of all documents and messages (UDA 1.1, sections 2.11,

@@ -117,3 +117,39 @@ func TestAddressed(t *testing.T) {
 		}
 	}
 }
+
+// addAt words an AddPortMapping that is posted to a path.
+func addAt(path, fields string) string {
+	const body = `<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>` +
+		`<u:AddPortMapping xmlns:u="urn:schemas-upnp-org:service:WANIPConnection:1"><NewRemoteHost></NewRemoteHost>` +
+		`<NewExternalPort>4000</NewExternalPort><NewProtocol>TCP</NewProtocol><NewInternalPort>4000</NewInternalPort>` +
+		`<NewInternalClient>192.168.77.10</NewInternalClient><NewEnabled>1</NewEnabled><NewPortMappingDescription></NewPortMappingDescription>` +
+		`<NewLeaseDuration>0</NewLeaseDuration></u:AddPortMapping></s:Body></s:Envelope>`
+	return fmt.Sprintf("POST %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s", path, fields, len(body), body)
+}
+
+// TestActionAtEventURL takes an action that is posted to the event URL of its
+// service, with every check that holds at the control URL.
+func TestActionAtEventURL(t *testing.T) {
+	const action = "SOAPACTION: \"urn:schemas-upnp-org:service:WANIPConnection:1#AddPortMapping\"\r\n"
+	for _, tt := range []struct {
+		name, path, fields string
+		status, mappings   int
+	}{
+		{"event URL", "/evt/IPConn", action, 200, 1},
+		{"event URL, spelled otherwise", "//EVT//ipconn", action, 200, 1},
+		{"of another service", "/evt/L3F", action, 500, 0},
+		{"no action", "/evt/IPConn", "", 400, 0},
+		{"page's script", "/evt/IPConn", action + "Origin: http://evil.example\r\n", 403, 0},
+		{"browser", "/evt/IPConn", action + "Sec-Fetch-Mode: cors\r\nSec-Fetch-Site: cross-site\r\n", 403, 0},
+		{"name of the router", "/evt/IPConn", action + "Host: evil.example\r\n", 403, 0},
+		{"name of the router in the target", "http://evil.example/evt/IPConn", action, 403, 0},
+		{"document", "/WANIPCn.xml", action, 405, 0},
+	} {
+		h := street{}.furnish(t, planOf("both"))
+		got := h.answer(addAt(tt.path, tt.fields))
+		if mappings, _ := h.table.Count(); got.status != tt.status || mappings != tt.mappings {
+			t.Errorf("%s: status %d, %d mappings: %s", tt.name, got.status, mappings, got.body)
+		}
+	}
+}
