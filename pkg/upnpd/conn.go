@@ -33,7 +33,7 @@ var reasons = map[int]string{
 	200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
 	411: "Length Required", 412: "Precondition Failed", 413: "Content Too Large", 414: "URI Too Long",
 	417: "Expectation Failed", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
-	501: "Not Implemented", 503: "Service Unavailable",
+	501: "Not Implemented", 503: "Service Unavailable", 505: "HTTP Version Not Supported",
 }
 
 // buffers are reused between connections.
@@ -47,7 +47,7 @@ func (l *Listener) converse(c *connection, g *guard) {
 	defer buffers.Put(b)
 	for {
 		c.SetReadDeadline(time.Now().Add(g.patience(c, idleFor)))
-		if _, err := b.Peek(1); err != nil {
+		if await(b) != nil {
 			return
 		}
 		c.SetReadDeadline(time.Now().Add(g.patience(c, sendWithin)))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -46,6 +47,9 @@ func (e httpError) Error() string { return "http status " + strconv.Itoa(int(e))
 // a request that expects "100-continue". An httpError asks for that answer;
 // any other error ends the connection without one.
 func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
+	if err := await(b); err != nil {
+		return nil, err
+	}
 	head := headReader{b: b, left: maxHead}
 	r, err := readRequestLine(&head)
 	if err != nil {
@@ -59,16 +63,23 @@ func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
 	if err != nil || readBody == nil {
 		return r, err
 	}
-	switch expect := r.field("expect"); {
-	case expect == "" || r.old:
-	case strings.EqualFold(expect, "100-continue"):
-		if err := proceed(); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, httpError(417)
+	if err := r.expect(proceed); err != nil {
+		return nil, err
 	}
 	return r, readBody(b)
+}
+
+// await waits for the first octet of a request. Line ends that clients leave
+// behind a body are none (RFC 9112, section 2.2).
+func await(b *bufio.Reader) error {
+	for range maxHead {
+		next, err := b.Peek(1)
+		if err != nil || next[0] != '\r' && next[0] != '\n' {
+			return err
+		}
+		b.Discard(1)
+	}
+	return httpError(400)
 }
 
 // headReader reads the lines of a request's head, up to a limit for all.
@@ -78,7 +89,8 @@ type headReader struct {
 }
 
 // line returns the next line without its end, CRLF or LF. A line longer than
-// most, or a head over its limit, gives tooLong.
+// most, or a head over its limit, gives tooLong. A CR elsewhere could be a line
+// end to another reader (RFC 9112, section 2.2).
 func (h *headReader) line(most int, tooLong httpError) (string, error) {
 	var line []byte
 	for {
@@ -89,37 +101,48 @@ func (h *headReader) line(most int, tooLong httpError) (string, error) {
 		}
 		switch {
 		case err == nil:
-			return string(bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))), nil
+			line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
+			if bytes.IndexByte(line, '\r') >= 0 {
+				return "", httpError(400)
+			}
+			return string(line), nil
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return "", err
 		}
 	}
 }
 
-// readRequestLine reads the first line, after empty ones that old clients
-// leave behind a body (RFC 9112, section 2.2).
+// readRequestLine reads the first line: three words with blanks between and
+// around them.
 func readRequestLine(h *headReader) (*request, error) {
-	var line string
-	for line == "" {
-		var err error
-		if line, err = h.line(maxRequestLine, 414); err != nil {
-			return nil, err
-		}
+	line, err := h.line(maxRequestLine, 414)
+	if err != nil {
+		return nil, err
 	}
-	method, rest, ok1 := strings.Cut(line, " ")
-	target, version, ok2 := strings.Cut(rest, " ")
-	if !ok1 || !ok2 || !isToken(method) {
+	words := strings.FieldsFunc(line, isBlank)
+	if len(words) != 3 || !isToken(words[0]) {
 		return nil, httpError(400)
 	}
-	r := &request{method: method, fields: make(map[string]string)}
-	switch version {
-	case "HTTP/1.1":
-	case "HTTP/1.0":
-		r.old = true
-	default:
-		return nil, httpError(400)
+	r := &request{method: words[0], fields: make(map[string]string)}
+	if err := r.setVersion(words[2]); err != nil {
+		return nil, err
 	}
-	return r, r.setTarget(target)
+	return r, r.setTarget(words[1])
+}
+
+// setVersion reads the protocol version. A minor one that is higher than 1 is
+// taken as 1 (RFC 9110, section 2.5).
+func (r *request) setVersion(version string) error {
+	name, number, _ := strings.Cut(version, "/")
+	major, minor, _ := strings.Cut(number, ".")
+	switch {
+	case !strings.EqualFold(name, "HTTP"), !isNumber(major), minor != "" && !isNumber(minor):
+		return httpError(400)
+	case major != "1":
+		return httpError(505)
+	}
+	r.old = strings.Trim(minor, "0") == ""
+	return nil
 }
 
 // setTarget reads the request target in origin or absolute form. A query, and
@@ -189,7 +212,7 @@ func (r *request) readFields(h *headReader) error {
 		}
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.Trim(value, " \t")
-		if !ok || !isToken(name) || strings.ContainsFunc(value, isControl) {
+		if !ok || !isToken(name) || strings.IndexByte(value, 0) >= 0 {
 			return httpError(400)
 		}
 		if err := r.addField(strings.ToLower(name), value); err != nil {
@@ -198,20 +221,39 @@ func (r *request) readFields(h *headReader) error {
 	}
 }
 
-// addField notes a field. Those that frame, address or mean something must
-// stand once: two readers could take them differently.
+// addField notes a field. One that stands again is a list in two parts (RFC
+// 9110, section 5.3). Those that frame or address the request stand once, and
+// what the others of UPnP say must be the same: two readers could take either.
 func (r *request) addField(name, value string) error {
-	if _, twice := r.fields[name]; twice {
-		switch name {
-		case "content-length", "transfer-encoding", "host", "man", "soapaction", "sid", "callback", "nt", "timeout":
-			return httpError(400)
-		}
+	before, again := r.fields[name]
+	switch {
+	case !again:
+	case name == "content-length", name == "transfer-encoding", name == "host":
+		return httpError(400)
+	case value == before:
+		return nil
+	case isSingle(name):
+		return httpError(400)
+	default:
+		value = before + ", " + value
 	}
 	r.fields[name] = value
 	return nil
 }
 
-func isControl(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
+// isSingle reports whether a field of UPnP has one value and is no list.
+func isSingle(name string) bool {
+	switch name {
+	case "man", "sid", "callback", "nt", "timeout":
+		return true
+	}
+	return strings.HasSuffix(name, "soapaction")
+}
+
+func isBlank(c rune) bool { return c == ' ' || c == '\t' }
+
+// isNumber reports whether s is digits and nothing else.
+func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // isToken reports whether s is a token (RFC 9110, section 5.6.2).
 func isToken(s string) bool {
@@ -231,18 +273,25 @@ func (r *request) judge() {
 	if r.host == "" {
 		r.host = r.field("host")
 	}
-	connection := r.field("connection")
-	r.close = hasToken(connection, "close") || r.old && !hasToken(connection, "keep-alive")
+	connection := members(r.field("connection"))
+	r.close = slices.Contains(connection, "close") || r.old && !slices.Contains(connection, "keep-alive")
 }
 
-// hasToken reports whether a comma separated list has token, in any case.
-func hasToken(list, token string) bool {
-	for item := range strings.SplitSeq(list, ",") {
-		if strings.EqualFold(strings.TrimSpace(item), token) {
-			return true
-		}
+// members returns what a comma separated list holds, in lower case.
+func members(list string) []string {
+	return strings.FieldsFunc(strings.ToLower(list), func(c rune) bool { return c == ',' || isBlank(c) })
+}
+
+// expect calls proceed for a client that waits for leave to send the body.
+func (r *request) expect(proceed func() error) error {
+	expected := members(r.field("expect"))
+	switch {
+	case r.old || len(expected) == 0:
+		return nil
+	case slices.ContainsFunc(expected, func(e string) bool { return e != "100-continue" }):
+		return httpError(417)
 	}
-	return false
+	return proceed()
 }
 
 // framing returns what reads the body, nil if there is none. Anything that two
