@@ -1,7 +1,9 @@
 package upnpd
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -150,6 +152,32 @@ func TestActionAtEventURL(t *testing.T) {
 		got := h.answer(addAt(tt.path, tt.fields))
 		if mappings, _ := h.table.Count(); got.status != tt.status || mappings != tt.mappings {
 			t.Errorf("%s: status %d, %d mappings: %s", tt.name, got.status, mappings, got.body)
+		}
+	}
+}
+
+// TestUnreadBodies wants what stands where no body is read never taken for a
+// request.
+func TestUnreadBodies(t *testing.T) {
+	for request, status := range map[string]int{
+		"GET /rootDesc.xml": 200, "HEAD /rootDesc.xml": 200, "GET /none": 404, "HEAD /none": 404, "GET /ctl/IPConn": 405, "SUBSCRIBE /ctl/IPConn": 405,
+		"SUBSCRIBE /evt/IPConn": 412, "UNSUBSCRIBE /evt/IPConn": 412, "SUBSCRIBE /none": 404, "PUT /rootDesc.xml": 501, "OPTIONS *": 501,
+	} {
+		chunk := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(getRoot), getRoot)
+		for _, rest := range []string{
+			fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(getRoot), getRoot), "Content-Length: 1\r\n\r\n" + getRoot,
+			"Content-Length: 90000\r\nExpect: 100-continue\r\n\r\n" + getRoot, "Transfer-Encoding: chunked\r\n\r\n" + chunk,
+		} {
+			v := newVisit(t, newGuard())
+			go io.WriteString(v, request+" HTTP/1.1\r\nConnection: keep-alive\r\n"+rest)
+			b := bufio.NewReader(v)
+			method, _, _ := strings.Cut(request, " ")
+			if got, closes := v.read(t, b, method); got != status || !closes {
+				t.Errorf("%s: status %d, want %d; closes %v", request, got, status, closes)
+			}
+			if rest, err := io.ReadAll(b); err != nil || len(rest) > 0 {
+				t.Errorf("%s: behind the reply: %q, %v", request, rest, err)
+			}
 		}
 	}
 }

@@ -294,38 +294,38 @@ func (r *request) expect(proceed func() error) error {
 	return proceed()
 }
 
-// framing returns what reads the body, nil if there is none. Anything that two
-// readers could frame differently is refused (RFC 9112, section 6.3).
+// framing returns what reads the body, nil if none is read. Anything that two
+// readers could frame differently is refused (RFC 9112, section 6.3). Only a
+// POST has use for a body: any other request is answered without waiting for
+// one, and the connection closes, so that nothing of it is taken for a request.
 func (r *request) framing() (func(*bufio.Reader) error, error) {
 	length, sized := r.fields["content-length"]
 	coding, coded := r.fields["transfer-encoding"]
 	switch {
-	case coded && (sized || r.old):
+	case coded && (sized || r.old), sized && !isNumber(length):
 		return nil, httpError(400)
 	case coded && !strings.EqualFold(coding, "chunked"):
 		return nil, httpError(501)
+	case !r.posts():
+		r.close = r.close || coded || strings.Trim(length, "0") != ""
+		return nil, nil
 	case coded:
 		return r.readChunks, nil
 	case sized:
-		n, err := decimal(length)
+		n, err := bodyLength(length)
 		return func(b *bufio.Reader) error { return r.readLength(b, n) }, err
-	case !r.posts():
-		return nil, nil
 	case r.old:
 		return r.readToEnd, nil
 	}
 	return nil, httpError(411)
 }
 
-// posts reports whether the method is one that has a body.
+// posts reports whether the method is one whose body is read.
 func (r *request) posts() bool { return r.method == "POST" || r.method == "M-POST" }
 
-// decimal reads a body length: digits only, at most maxBody.
-func decimal(s string) (int, error) {
-	if s == "" || strings.Trim(s, "0123456789") != "" {
-		return 0, httpError(400)
-	}
-	if n, err := strconv.Atoi(s); err == nil && n <= maxBody {
+// bodyLength reads a number, at most maxBody.
+func bodyLength(digits string) (int, error) {
+	if n, err := strconv.Atoi(digits); err == nil && n <= maxBody {
 		return n, nil
 	}
 	return 0, httpError(413)

@@ -76,6 +76,25 @@ func TestReadRequest(t *testing.T) {
 			request{method: "POST", path: "/", body: []byte("abcdefghij")}},
 		{"the same action twice", "POST / HTTP/1.1\r\nSOAPAction: \"a#b\"\r\nSoapAction:\"a#b\"\r\nContent-Length: 0\r\n\r\n",
 			request{method: "POST", path: "/"}},
+
+		{"GET with a length", "GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\n",
+			request{method: "GET", path: "/", close: true}},
+		{"GET with the length of nothing", "GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+			request{method: "GET", path: "/"}},
+		{"GET with a length past every limit", "GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+			request{method: "GET", path: "/", close: true}},
+		{"GET that expects something", "GET / HTTP/1.1\r\nContent-Length: 4\r\nExpect: magic\r\n\r\n",
+			request{method: "GET", path: "/", close: true}},
+		{"old GET with a length, kept alive", "GET / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\nbody",
+			request{method: "GET", path: "/", old: true, close: true}},
+		{"HEAD with chunks", "HEAD / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+			request{method: "HEAD", path: "/", close: true}},
+		{"SUBSCRIBE with a body", "SUBSCRIBE / HTTP/1.1\r\nContent-Length: 2\r\n\r\n\r\n",
+			request{method: "SUBSCRIBE", path: "/", close: true}},
+		{"UNSUBSCRIBE with a length", "UNSUBSCRIBE / HTTP/1.1\r\nContent-Length: 1\r\n\r\n",
+			request{method: "UNSUBSCRIBE", path: "/", close: true}},
+		{"what is not served, with a length", "PUT / HTTP/1.1\r\nContent-Length: 70000\r\n\r\n",
+			request{method: "PUT", path: "/", close: true}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
