@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -160,7 +161,7 @@ func (s *subscriptions) cancel(sid string, service *upnp.Service, client netip.A
 func (s *subscriptions) find(sid string, service *upnp.Service, client netip.Addr) *subscription {
 	s.expire()
 	for _, sub := range s.list {
-		if sub.sid == sid && sub.service == service && sub.client == client {
+		if strings.EqualFold(sub.sid, sid) && sub.service == service && sub.client == client {
 			return sub
 		}
 	}

@@ -14,9 +14,6 @@ import (
 // a host may have.
 const maxCallback = 1 << 10
 
-// lowestCallbackPort keeps events away from the services of a host.
-const lowestCallbackPort = 1024
-
 // callback is where a control point listens.
 type callback struct {
 	to   netip.AddrPort
@@ -31,7 +28,7 @@ func (s *Server) subscribe(r *request) response {
 		return response{status: status}
 	}
 	asked := parseTimeout(r.field("timeout"))
-	if sid, renewal := r.fields["sid"]; renewal {
+	if sid := r.unquoted("sid"); sid != "" {
 		granted, ok := s.subscriptions.renew(sid, s.events[r.path], r.client, asked)
 		if !ok {
 			return response{status: 412}
@@ -39,7 +36,7 @@ func (s *Server) subscribe(r *request) response {
 		return subscribed(sid, granted)
 	}
 	callbacks := usable(parseCallbacks(r.field("callback")), r.client)
-	if r.field("nt") != "upnp:event" || len(callbacks) == 0 {
+	if !strings.EqualFold(r.unquoted("nt"), "upnp:event") || len(callbacks) == 0 {
 		return response{status: 412}
 	}
 	sub := &subscription{
@@ -65,23 +62,24 @@ func (s *Server) subscribe(r *request) response {
 // unsubscribe answers UNSUBSCRIBE (UDA 1.1, section 4.1.4).
 func (s *Server) unsubscribe(r *request) response {
 	status := r.judgeSID()
-	if status == 0 && !s.subscriptions.cancel(r.field("sid"), s.events[r.path], r.client) {
+	if status == 0 && !s.subscriptions.cancel(r.unquoted("sid"), s.events[r.path], r.client) {
 		status = 412
 	}
 	return response{status: max(200, status)}
 }
 
 // judgeSID returns the status of a request that names a subscription and at
-// the same time what a new one needs, 0 otherwise.
+// the same time what a new one needs, 0 otherwise. An empty field names nothing.
 func (r *request) judgeSID() int {
-	_, sid := r.fields["sid"]
-	_, nt := r.fields["nt"]
-	_, callback := r.fields["callback"]
-	if sid && (nt || callback) {
+	if r.field("sid") != "" && r.field("nt")+r.field("callback") != "" {
 		return 400
 	}
 	return 0
 }
+
+// unquoted returns the value of a field without the quotes that some put
+// around it.
+func (r *request) unquoted(name string) string { return strings.Trim(r.field(name), " \t\"") }
 
 // subscribed words the answer to a subscriber.
 func subscribed(sid string, granted time.Duration) response {
@@ -116,29 +114,31 @@ func parseTimeout(field string) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// parseCallbacks reads a CALLBACK: URLs in angle brackets. It leaves out those
-// that no event can be sent to, and returns none if the field is malformed.
+// parseCallbacks reads a CALLBACK: URLs in angle brackets, with blanks, commas,
+// semicolons or quotes between and around them. It leaves out those that no
+// event can be sent to, and returns none if the field is malformed.
 func parseCallbacks(field string) (list []callback) {
 	if len(field) > maxCallback {
 		return nil
 	}
-	field = strings.Clone(field) // callbacks are kept, the line around them is not
+	const between = " \t,;\""
+	field = strings.TrimLeft(strings.Clone(field), between) // callbacks are kept, the line around them is not
 	for field != "" {
 		inside, opened := strings.CutPrefix(field, "<")
 		url, rest, closed := strings.Cut(inside, ">")
 		if !opened || !closed {
 			return nil
 		}
-		if c, ok := parseCallback(url); ok {
+		if c, ok := parseCallback(strings.Trim(url, " \t")); ok {
 			list = append(list, c)
 		}
-		field = strings.TrimLeft(rest, " \t")
+		field = strings.TrimLeft(rest, between)
 	}
 	return list
 }
 
-// parseCallback reads one URL: http, a literal address and a port. Its path
-// goes into the message's first line as it is, so it holds nothing but
+// parseCallback reads one URL: http, a literal address, and a port or none. Its
+// path goes into the message's first line as it is, so it holds nothing but
 // visible characters.
 func parseCallback(url string) (c callback, ok bool) {
 	const scheme = "http://"
@@ -150,13 +150,11 @@ func parseCallback(url string) (c callback, ok bool) {
 			return callback{}, false
 		}
 	}
-	url, _, _ = strings.Cut(url[len(scheme):], "#")
-	c.host, c.path = url, "/"
-	if i := strings.IndexAny(url, "/?"); i >= 0 {
-		c.host, c.path = url[:i], "/"+strings.TrimPrefix(url[i:], "/")
-	}
-	to, err := netip.ParseAddrPort(c.host)
-	if err != nil || to.Addr().Zone() != "" || to.Port() < lowestCallbackPort {
+	url, _ = cutBefore(url[len(scheme):], "#")
+	c.host, c.path = cutBefore(url, "/?")
+	c.path = "/" + strings.TrimPrefix(c.path, "/")
+	to, err := netip.ParseAddrPort(withPort(c.host))
+	if err != nil || to.Addr().Zone() != "" || to.Port() == 0 {
 		return callback{}, false
 	}
 	c.to = to
