@@ -100,24 +100,25 @@ func (l *Listener) answer(r *request, err error, c *connection) (reply response,
 }
 
 // wire words a reply. Its length always stands in the header: old clients
-// cannot read chunks.
+// cannot read chunks. Field names are spelled as most servers spell them, since
+// some clients look for the letters, and as the standard does where it is UPnP's.
 func (s *Server) wire(r *request, reply response) []byte {
 	out := make([]byte, 0, 256+len(reply.fields)+len(reply.body))
 	out = append(out, "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(reply.status), 10)
 	out = append(out, ' ')
 	out = append(out, reasons[reply.status]...)
-	out = append(out, "\r\nSERVER: "...)
+	out = append(out, "\r\nServer: "...)
 	out = append(out, s.Product...)
-	out = append(out, "\r\nDATE: "...)
+	out = append(out, "\r\nDate: "...)
 	out = time.Now().UTC().AppendFormat(out, "Mon, 02 Jan 2006 15:04:05 GMT")
-	out = append(out, "\r\nCONTENT-LENGTH: "...)
+	out = append(out, "\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(reply.body)), 10)
 	switch {
 	case r.close:
-		out = append(out, "\r\nCONNECTION: close"...)
+		out = append(out, "\r\nConnection: close"...)
 	case r.old:
-		out = append(out, "\r\nCONNECTION: keep-alive"...)
+		out = append(out, "\r\nConnection: keep-alive"...)
 	}
 	out = append(out, "\r\n"...)
 	out = append(out, reply.fields...)

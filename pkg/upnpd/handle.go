@@ -48,7 +48,7 @@ func (s *Server) handleEvents(r *request) response {
 
 // xmlType is the type of all documents and messages (UDA 1.1, sections 2.11,
 // 3.2.2 and 4.3.2).
-var xmlType = []byte("CONTENT-TYPE: text/xml; charset=\"utf-8\"\r\n")
+var xmlType = []byte("Content-Type: text/xml; charset=\"utf-8\"\r\n")
 
 // addressed reports whether the request, where it names the router, does so by
 // its literal addresses on that LAN. A browser that was led here by a name of
@@ -111,5 +111,5 @@ func (r *request) wrongMethod(allowed string) response {
 	if !r.known() {
 		return response{status: 501}
 	}
-	return response{status: 405, fields: []byte("ALLOW: " + allowed + "\r\n")}
+	return response{status: 405, fields: []byte("Allow: " + allowed + "\r\n")}
 }

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -179,5 +181,48 @@ func TestUnreadBodies(t *testing.T) {
 				t.Errorf("%s: behind the reply: %q, %v", request, rest, err)
 			}
 		}
+	}
+}
+
+// fieldNames returns the names of the fields in a message, as they are spelled.
+func fieldNames(message []byte) (names []string) {
+	head, _, _ := strings.Cut(string(message), "\r\n\r\n")
+	for _, line := range strings.Split(head, "\r\n")[1:] {
+		name, _, _ := strings.Cut(line, ":")
+		names = append(names, name)
+	}
+	return names
+}
+
+// TestFieldNames spells those of HTTP as most servers do, and those of UPnP in
+// capitals.
+func TestFieldNames(t *testing.T) {
+	h := street{}.furnish(t, planOf("both"))
+	common := []string{"Server", "Date", "Content-Length"}
+	for _, tt := range []struct {
+		request string
+		want    []string
+	}{
+		{"GET /rootDesc.xml HTTP/1.1\r\n\r\n", []string{"Content-Type"}},
+		{"GET /rootDesc.xml HTTP/1.0\r\n\r\n", []string{"Connection", "Content-Type"}},
+		{"GET /ctl/IPConn HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", []string{"Connection", "Allow"}},
+		{addAt("/ctl/IPConn", "SOAPACTION: \"urn:schemas-upnp-org:service:WANIPConnection:1#AddPortMapping\"\r\n"), []string{"EXT", "Content-Type"}},
+		{"SUBSCRIBE /evt/L3F HTTP/1.1\r\nNT: upnp:event\r\nCALLBACK: <http://192.168.77.10:1/>\r\n\r\n", []string{"SID", "TIMEOUT"}},
+	} {
+		r, err := read(tt.request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fieldNames(h.server.wire(r, h.answer(tt.request))); !slices.Equal(got, slices.Concat(common, tt.want)) {
+			t.Errorf("%.20s: fields %v, want %v more", tt.request, got, tt.want)
+		}
+	}
+	notice := new(subscription).words(callback{host: "192.168.77.10", path: "/"}, 1, []byte("x"))
+	want := []string{"Host", "Content-Type", "Content-Length", "NT", "NTS", "SID", "SEQ", "Connection"}
+	if got := fieldNames(notice); !slices.Equal(got, want) {
+		t.Errorf("event: fields %v, want %v", got, want)
+	}
+	if _, err := http.ReadRequest(bufio.NewReader(strings.NewReader(string(notice)))); err != nil {
+		t.Error(err)
 	}
 }

@@ -74,8 +74,8 @@ func (sub *subscription) dial(ctx context.Context, to netip.AddrPort) (net.Conn,
 
 // words returns the octets of a NOTIFY (UDA 1.1, section 4.3.2).
 func (sub *subscription) words(to callback, seq uint32, body []byte) []byte {
-	out := fmt.Appendf(nil, "NOTIFY %s HTTP/1.1\r\nHOST: %s\r\n%sCONTENT-LENGTH: %d\r\n", to.path, to.host, xmlType, len(body))
-	out = fmt.Appendf(out, "NT: upnp:event\r\nNTS: upnp:propchange\r\nSID: %s\r\nSEQ: %d\r\nCONNECTION: close\r\n\r\n", sub.sid, seq)
+	out := fmt.Appendf(nil, "NOTIFY %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n", to.path, to.host, xmlType, len(body))
+	out = fmt.Appendf(out, "NT: upnp:event\r\nNTS: upnp:propchange\r\nSID: %s\r\nSEQ: %d\r\nConnection: close\r\n\r\n", sub.sid, seq)
 	return append(out, body...)
 }
 
