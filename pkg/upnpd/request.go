@@ -70,11 +70,12 @@ func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
 }
 
 // await waits for the first octet of a request. Line ends that clients leave
-// behind a body are none (RFC 9112, section 2.2).
+// behind a body are none (RFC 9112, section 2.2), nor are blanks and a string's
+// NUL, which some count as little as these.
 func await(b *bufio.Reader) error {
 	for range maxHead {
 		next, err := b.Peek(1)
-		if err != nil || next[0] != '\r' && next[0] != '\n' {
+		if err != nil || strings.IndexByte("\r\n \t\x00", next[0]) < 0 {
 			return err
 		}
 		b.Discard(1)
