@@ -18,7 +18,7 @@ const (
 // shown returns the types in a description at a path, or what kind of document
 // is there.
 func shown(s *Server, path, agent string) string {
-	document, ok := s.document(path, agent, netip.MustParseAddr(hosts["gw1"]))
+	document, ok := s.document(s.published(path), agent, netip.MustParseAddr(hosts["gw1"]))
 	switch {
 	case !ok:
 		return "nothing"
@@ -63,7 +63,10 @@ func TestFaces(t *testing.T) {
 		{"both", "/WANIPCn2.xml", modern, "WANIPConnection 2"},
 		{"both", "/L3F.xml", modern, "another"},
 		{"both", "/WANIP6FC.xml", modern, "pinholes"},
-		{"both", "/rootdesc.xml", modern, "nothing"},
+		{"both", "/rootdesc.xml", modern, "description 1"},
+		{"both", "//ROOTDESC2.XML", modern, "description 2"},
+		{"both", "//ROOTDESC2.XML", xbox, "description 1"},
+		{"both", "/rootDesc3.xml", modern, "nothing"},
 		{"both", "/", modern, "nothing"},
 	} {
 		if got := shown(street{}.furnish(t, planOf(tt.config)).server, tt.path, tt.agent); got != tt.want {

@@ -192,6 +192,12 @@ func TestHalfClosed(t *testing.T) {
 // gets the reply.
 func TestReplyArrivesBeforeReset(t *testing.T) {
 	h := newStreet(t).build(t, planOf("default"))
+	for request, status := range map[string]string{"POST /ctl/IPConn": "413", "GET /rootDesc.xml": "200", "SUBSCRIBE /none": "404"} {
+		h.sendTooMuch(t, request, status)
+	}
+}
+
+func (h *house) sendTooMuch(t *testing.T, request, status string) {
 	c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
 	if err != nil {
 		t.Fatal(err)
@@ -199,11 +205,11 @@ func TestReplyArrivesBeforeReset(t *testing.T) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
 	body := strings.Repeat("x", 100_000)
-	if _, err := io.WriteString(c, "POST /ctl/IPConn HTTP/1.1\r\nHost: "+hosts["gw1"]+"\r\nContent-Length: 100000\r\n\r\n"+body); err != nil {
+	if _, err := io.WriteString(c, request+" HTTP/1.1\r\nHost: "+hosts["gw1"]+"\r\nContent-Length: 100000\r\n\r\n"+body); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 413") {
-		t.Errorf("got %q, %v", text, err)
+	if text, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 "+status) {
+		t.Errorf("%s: got %q, %v", request, text, err)
 	}
 }
 
