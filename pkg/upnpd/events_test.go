@@ -414,8 +414,8 @@ func TestEventsOfAFace(t *testing.T) {
 		}
 	}
 	s := New(Options{Versions: both})
-	if got := s.versionAt("/EVT/ipconn2", s.events["/evt/IPConn"]); got != upnp.V2 {
-		t.Errorf("the path in another case is of version %d", got)
+	if got := s.versionAt(s.published("//EVT/ipconn2"), s.events["/evt/IPConn"]); got != upnp.V2 {
+		t.Errorf("the path in another spelling is of version %d", got)
 	}
 	if s := New(Options{Versions: one}); s.events["/evt/IPConn2"] != nil || s.controls["/ctl/L3F2"] != nil {
 		t.Error("version 1 alone has URLs of version 2")

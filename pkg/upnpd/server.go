@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"strings"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -125,7 +124,7 @@ func (s *Server) highest() upnp.Version { return s.Versions[len(s.Versions)-1] }
 // path. What clients know without a search leads to the lowest face on show.
 func (s *Server) versionAt(path string, service *upnp.Service) upnp.Version {
 	highest := s.highest()
-	if strings.EqualFold(path, service.ControlPath(highest)) || strings.EqualFold(path, service.EventPath(highest)) {
+	if path == service.ControlPath(highest) || path == service.EventPath(highest) {
 		return highest
 	}
 	return s.Versions[0]
