@@ -149,6 +149,9 @@ func (r *request) setVersion(version string) error {
 // setTarget reads the request target in origin or absolute form. A query, and
 // a fragment that should not be there, mean nothing.
 func (r *request) setTarget(target string) error {
+	if strings.ContainsFunc(target, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return httpError(400)
+	}
 	path := target
 	const scheme = "http://"
 	if len(target) >= len(scheme) && strings.EqualFold(target[:len(scheme)], scheme) {

@@ -134,6 +134,8 @@ func TestReadRequestRefuses(t *testing.T) {
 		{"CR before the end of a line", "GET / HTTP/1.1\r\r\nHost: x\r\n\r\n", 400},
 		{"CR in a value", "GET / HTTP/1.1\r\nHost: x\rX: y\r\n\r\n", 400},
 		{"CR in the empty line", "GET / HTTP/1.1\r\nHost: x\r\n\r\r\n", 400},
+		{"control character in a query", "GET /?\x01 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+		{"NUL in an authority", "GET http://x\x00/ HTTP/1.1\r\n\r\n", 400},
 		{"no authority in an absolute target", "GET http:///desc HTTP/1.1\r\nHost: x\r\n\r\n", 400},
 		{"absolute target of another scheme", "GET https://x/desc HTTP/1.1\r\nHost: x\r\n\r\n", 400},
 		{"the same host twice", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400},
