@@ -94,10 +94,14 @@ func spellings(published ...iter.Seq[string]) map[string]string {
 func canonical(p string) string { return strings.ToLower(path.Clean(p)) }
 
 // published returns a path as the descriptions spell it, unchanged if it is
-// none of theirs.
+// none of theirs. Clients that join URLs as texts write it behind another of
+// them, mostly the one of the description.
 func (s *Server) published(p string) string {
-	if known, ok := s.paths[canonical(p)]; ok {
-		return known
+	asked := canonical(p)
+	for own, known := range s.paths {
+		if behind, ok := strings.CutSuffix(asked, own); ok && (behind == "" || s.paths[behind] != "") {
+			return known
+		}
 	}
 	return p
 }

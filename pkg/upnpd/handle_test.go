@@ -30,6 +30,7 @@ var respellings = map[string]func(string) string{
 	"doubled slashes": func(p string) string { return strings.ReplaceAll(p, "/", "//") },
 	"slash in front":  func(p string) string { return "//" + p },
 	"slash behind":    func(p string) string { return p + "/" },
+	"behind another":  func(p string) string { return "/rootDesc.xml" + p },
 	"dot segments":    func(p string) string { return "/./x/.." + p },
 	"query":           func(p string) string { return p + "?/ctl/L3F" },
 	"fragment":        func(p string) string { return p + "#a?b" },
@@ -71,7 +72,7 @@ func TestPaths(t *testing.T) {
 func TestOtherPaths(t *testing.T) {
 	h := street{}.furnish(t, planOf("both"))
 	for _, path := range []string{
-		"/", "//", "/ctl", "/ctl/", "/ctlIPConn", "/ctl/IPConn2", "/ctl/IPConn/x", "/x/ctl/IPConn", "/ctl/IPConn/..", "/ctl/evt/IPConn",
+		"/", "//", "/ctl", "/ctl/", "/ctlIPConn", "/ctl/IPConn2", "/ctl/IPConn/x", "/x/ctl/IPConn", "/rootDesc.xml/x/ctl/IPConn", "/rootDesc.xmlx/ctl/IPConn", "/rootDesc.xml/rootDesc.xml/ctl/IPConn", "/ctl/IPConn/..", "/ctl/evt/IPConn",
 		"/rootDesc", "/rootDesc.xml.", "/root Desc.xml", "/%2e%2e/etc/passwd", "/ctl%5cIPConn", "/ctl;a/IPConn", "/?/ctl/IPConn", "/#/rootDesc.xml",
 	} {
 		for _, method := range []string{"GET", "POST", "SUBSCRIBE"} {
