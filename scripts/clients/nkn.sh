@@ -9,5 +9,5 @@ get() {
 }
 
 play() {
-  holds nkn
+  lapses nkn
 }
