@@ -18,7 +18,7 @@ step() {
 
 # formatted fails when gofmt lists a file that it would change, or an error.
 formatted() {
-  ! gofmt -l cmd pkg 2>&1 | grep .
+  ! gofmt -l cmd pkg scripts 2>&1 | grep .
 }
 
 # shell_files lists the project's shell scripts, whatever their names.

@@ -10,6 +10,8 @@ get() {
 }
 
 play() {
-  on lan chroot "$lan_root" env HOME=/home/client /mnt/clients/go/btcd --upnp --simnet --nodnsseed --norpc >"$lan_root/tmp/btcd.log" 2>&1 </dev/null &
+  lan_start /mnt/clients/go/btcd --upnp --simnet --nodnsseed --norpc
   opened TCP 18555
+  check 'it ends' lan_stop
+  closed TCP 18555 "$outer"
 }

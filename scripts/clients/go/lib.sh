@@ -1,4 +1,6 @@
-# shellcheck shell=sh disable=SC2154 # scripts/test-clients.sh sources it
+# shellcheck shell=sh
+# shellcheck disable=SC2154 # the variables are those of scripts/test-clients.sh
+
 # What the clients written in Go share: each has a folder here, and package hold
 # says what its program reads and prints.
 
