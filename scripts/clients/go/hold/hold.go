@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"slices"
 )
 
 // Gateway is what a client library does with the gateway that it found.
@@ -38,19 +39,12 @@ func Main(discover func() (Gateway, error), protocols ...string) {
 	}
 }
 
-func wishes(protocols []string) (some []mapping) {
+func wishes(protocols []string) []mapping {
 	all := []mapping{{"TCP", 8080, 40080}, {"UDP", 9000, 40090}}
 	if len(protocols) == 0 {
 		return all
 	}
-	for _, wish := range all {
-		for _, protocol := range protocols {
-			if wish.protocol == protocol {
-				some = append(some, wish)
-			}
-		}
-	}
-	return some
+	return slices.DeleteFunc(all, func(m mapping) bool { return !slices.Contains(protocols, m.protocol) })
 }
 
 func (g Gateway) hold(mappings []mapping) error {
