@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"igdd/pkg/config"
 	"igdd/pkg/control"
@@ -50,11 +51,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case err != nil:
 		fmt.Fprintln(stderr, err)
-		takeDownLeftovers(config.PIDFile(args))
+		if pidFile := config.PIDFile(args); pidFile != "" { // no check
+			log, _ := daemon.NewLog(nil, portmap.LevelNotice) // discards lines if there is no syslogd
+			logUnusable(log, "cannot start", err)
+			takeDownLeftovers(pidFile)
+		}
 		return 1
 	case c.Check:
 		fmt.Fprint(stdout, c)
-		return 0
+		return min(c.BadRules, 1)
 	}
 	beFrugal()
 	up := newParent()
@@ -67,7 +72,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		up.tell(err)
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "miniupnpd:", err)
+		fmt.Fprintln(stderr, &config.Unusable{Warnings: c.Warnings, Reason: err})
 		return 1
 	}
 	return 0
@@ -100,6 +105,20 @@ func serve(c *config.Config, args []string, up *parent) error {
 		log.Error("cannot go on", "err", err)
 	}
 	return err
+}
+
+// logUnusable logs what is wrong with settings that cannot be used, one line
+// each, the reason last.
+func logUnusable(log *slog.Logger, what string, err error) {
+	var u *config.Unusable
+	if errors.As(err, &u) {
+		for _, w := range u.Warnings {
+			log.Warn(w)
+		}
+		err = u.Reason
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n") // without the usage
+	log.Error(what, "err", text)
 }
 
 // takeDownLeftovers removes what an earlier process left in the firewall for

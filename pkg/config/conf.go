@@ -40,7 +40,7 @@ func (d *draft) readConf(path string) error {
 // takeConf takes the text of a miniupnpd.conf that stands at path.
 func (d *draft) takeConf(path, conf string) {
 	n := 0
-	for line := range strings.Lines(conf) {
+	for line := range strings.Lines(plain(conf)) {
 		n++
 		if err := d.takeLine(strings.Trim(line, blanks)); err != nil {
 			d.warn(fmt.Sprintf("%s:%d", path, n), err)
@@ -48,35 +48,86 @@ func (d *draft) takeConf(path, conf string) {
 	}
 }
 
+// mark is what some editors put at the head of a file in UTF-8.
+const mark = "\uFEFF"
+
+// plain returns a file's text without the mark of UTF-8 and with line feeds at
+// the ends of lines: some editors write a carriage return before them, and old
+// ones instead of them. One inside a line is a blank, as everywhere.
+func plain(text string) string {
+	text = strings.ReplaceAll(strings.TrimPrefix(text, mark), "\r\n", "\n")
+	if !strings.Contains(text, "\n") {
+		text = strings.ReplaceAll(text, "\r", "\n")
+	}
+	return text
+}
+
 // takeLine takes one line: a comment, a rule, or key=value.
 func (d *draft) takeLine(line string) error {
 	switch {
 	case line == "" || line[0] == '#':
 		return nil
-	case strings.HasPrefix(line, "allow"), strings.HasPrefix(line, "deny"):
+	case isRule(line):
 		return d.addRule(line)
 	}
 	key, text, found := strings.Cut(line, "=")
+	key = strings.TrimRight(key, blanks)
 	if !found {
 		return fmt.Errorf("%q is neither a setting (key=value) nor a rule, ignored", line)
 	}
-	return d.take(strings.TrimRight(key, blanks), strings.TrimLeft(text, blanks))
+	comment := ""
+	if !slices.Contains(freeTexts, key) {
+		text, comment = uncomment(text)
+	}
+	err := d.take(key, strings.TrimLeft(text, blanks))
+	if err == nil && comment != "" && key != "listening_ip" { // there it is none of the words that older versions had
+		err = remark{fmt.Errorf("%s: %q is taken as a comment, which miniupnpd does not do", key, comment)}
+	}
+	return err
 }
 
-// addRule appends a permission rule.
+// freeTexts are the keys whose values may hold whatever a name may: "Router #1".
+var freeTexts = []string{"friendly_name", "manufacturer_name", "model_name", "model_description", "model_number", "serial"}
+
+// uncomment cuts off a comment: a # at the beginning or behind a blank, and
+// what follows.
+func uncomment(text string) (value, comment string) {
+	for i := range len(text) {
+		if text[i] == '#' && (i == 0 || strings.IndexByte(blanks, text[i-1]) >= 0) {
+			return strings.TrimRight(text[:i], blanks), text[i:]
+		}
+	}
+	return text, ""
+}
+
+// addRule appends a permission rule. One that cannot be read allows nothing,
+// and denies all that it may have been meant to deny.
 func (d *draft) addRule(line string) error {
 	rule, err := parseRule(line)
-	if err != nil {
+	switch {
+	case err == nil || isRemark(err):
+	case !rule.Allow:
+		d.BadRules++
+		d.Policy.Rules = append(d.Policy.Rules, rule)
+		return fmt.Errorf("rule %q is taken as %q: %w", line, RuleText(rule), err)
+	default:
+		d.BadRules++
 		return fmt.Errorf("rule %q skipped: %w", line, err)
 	}
 	d.Policy.Rules = append(d.Policy.Rules, rule)
+	if err != nil {
+		return fmt.Errorf("rule %q: %w", line, err)
+	}
 	return nil
 }
 
 // take takes a setting of miniupnpd.conf in any of its spellings.
 func (d *draft) take(key, text string) error {
 	if key == "listening_ip" {
-		return d.addLAN(text)
+		if err := d.addLAN(text); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
 	}
 	name := key
 	if respell, found := spellings[key]; found {
@@ -103,7 +154,9 @@ var spellings = map[string]func(text string) (string, string){
 	"port":           func(s string) (string, string) { return "http_port", s },
 	"enable_natpmp":  func(s string) (string, string) { return "enable_natpmp", numberIsYes(s) },
 	"enable_pcp_pmp": func(s string) (string, string) { return "enable_natpmp", numberIsYes(s) },
-	"ipv6_disable":   func(s string) (string, string) { return "ipv6", yesNo(s != "yes") },
+	"ipv6_disable": func(s string) (string, string) {
+		return "ipv6", cmp.Or(map[string]string{"yes": "no"}[s], automatic)
+	},
 	"force_igd_desc_v1": func(s string) (string, string) {
 		return "igd_version", cmp.Or(map[string]string{"yes": "1", "no": "2"}[s], s)
 	},

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -27,6 +28,7 @@ type Config struct {
 
 	NATPMP, PCP, UPnP bool
 	IPv6              bool
+	IPv6Auto          bool // no setting says so: IPv6 is on where the system has it on
 	ThirdParty        bool // PCP clients may act for other hosts (RFC 6887, section 13.1)
 	Peer              bool // PCP PEER is served
 	Map               bool // PCP MAP is granted to those whom the rules allow
@@ -52,21 +54,32 @@ type Config struct {
 	Sandbox          bool          // give up the rights that are not needed, or do not start
 	DHCPLeases       string        // dnsmasq's file, for the names of hosts; "": none
 	Warnings         []string      // what was skipped: file, line or variable, reason
+	BadRules         int           // permission rules that could not be read
 }
 
 // LAN is one listening interface: known by its name, or by the router's
-// address and network there.
+// address and network there, or by the network's own address.
 type LAN struct {
 	Interface string
 	Prefix    netip.Prefix // invalid if there is an Interface
+	// Bits is how long the prefixes of the interface's IPv4 networks are at
+	// least: who is outside is no client. 0: as they are.
+	Bits int
 }
+
+// IsNetwork reports whether the LAN is known by its network's own address, or
+// one that is all of its network.
+func (l LAN) IsNetwork() bool { return l.Prefix.IsValid() && l.Prefix == l.Prefix.Masked() }
 
 // String returns the form in which it is configured.
 func (l LAN) String() string {
-	if l.Interface != "" {
-		return l.Interface
+	switch {
+	case l.Interface == "":
+		return l.Prefix.String()
+	case l.Bits > 0:
+		return fmt.Sprintf("%s/%d", l.Interface, l.Bits)
 	}
-	return l.Prefix.String()
+	return l.Interface
 }
 
 // Device is how the router describes itself (UDA 1.1, section 2.3).
@@ -115,6 +128,6 @@ func (c *Config) SameChains(o *Config) bool {
 // does not concern it.
 func (c *Config) service() Config {
 	s := *c
-	s.Policy, s.Verbose, s.Warnings, s.Check = portmap.Policy{}, 0, nil, false
+	s.Policy, s.Verbose, s.Warnings, s.BadRules, s.Check = portmap.Policy{}, 0, nil, 0, false
 	return s
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"igdd/pkg/upnp"
 )
 
 // TestFlags sets each flag, and demands that nothing else changes.
@@ -29,7 +31,7 @@ func TestFlags(t *testing.T) {
 		"-N":                      func(c *Config) { c.NATPMP, c.PCP = true, true },
 		"-S":                      func(*Config) {},
 		"-S0":                     func(c *Config) { c.Policy.Secure = false },
-		"-4":                      func(c *Config) { c.IPv6 = false },
+		"-4":                      func(c *Config) { c.IPv6, c.IPv6Auto = false, false },
 		"-1":                      func(c *Config) { c.IGDVersion = V1 },
 		"-p 5000":                 func(c *Config) { c.HTTPPort = 5000 },
 		"-r 600":                  func(*Config) {},
@@ -66,22 +68,91 @@ func TestFlagsOverrideTheFile(t *testing.T) {
 	}
 }
 
+// TestFlagsOfMiniupnpd gives what start scripts give the C daemon: each word is
+// honoured, or named in a warning.
+func TestFlagsOfMiniupnpd(t *testing.T) {
+	for args, want := range map[string]struct {
+		warning string
+		change  func(*Config)
+	}{
+		"-t 30":        {"", func(c *Config) { c.NotifyInterval = 30 * time.Second }},
+		"-t30":         {"", func(c *Config) { c.NotifyInterval = 30 * time.Second }},
+		"-t -d":        {"", func(c *Config) { c.Check, c.Foreground = true, true }},
+		"-d -t":        {"", func(c *Config) { c.Check, c.Foreground = true, true }},
+		"-t 30 -t":     {"", func(c *Config) { c.Check, c.NotifyInterval = true, 30*time.Second }},
+		"-t -t 30":     {"", func(c *Config) { c.Check, c.NotifyInterval = true, 30*time.Second }},
+		"-t 30s -U":    {`option -t: notify_interval: "30s" is no whole number`, func(c *Config) { c.SystemUptime = true }},
+		"-t 0":         {"option -t: notify_interval: 0s is out of range", func(c *Config) { c.NotifyInterval = time.Second }},
+		"-tx":          {`option -t: "x" behind it means nothing`, func(c *Config) { c.Check = true }},
+		"-D":           {"", func(c *Config) { c.Foreground = true }},
+		"-dv":          {`option -d: "v" behind it means nothing`, func(*Config) {}},
+		"-vvv":         {"", func(c *Config) { c.Verbose = 2 }},
+		"-Nx":          {`option -N: "x" behind it means nothing`, func(c *Config) { c.NATPMP, c.PCP = true, true }},
+		"-p5000":       {"", func(c *Config) { c.HTTPPort = 5000 }},
+		"-p x":         {`option -p: http_port: "x" is no whole number`, func(*Config) {}},
+		"-p 70000":     {"option -p: http_port: 70000 is not from 0 to 65535", func(*Config) {}},
+		"-b -1":        {"option -b: bootid: ", func(*Config) {}},
+		"-B 0x10 20":   {"option -B: bitrate_down: ", func(c *Config) { c.BitrateUp = 20 }},
+		"-u 1234-ABCD": {"option -u: uuid: ", func(c *Config) { c.Device.UUID = upnp.UUIDOf("1234-ABCD").String() }},
+		"-H 443":       {"option -H: has no use", func(*Config) {}},
+		"-L":           {"option -L: has no use", func(*Config) {}},
+		"-l /log":      {"option -l: has no use", func(*Config) {}},
+		"-q queue":     {"option -q: has no use", func(*Config) {}},
+		"-T tag":       {"option -T: has no use", func(*Config) {}},
+		"-Q 1":         {"option -Q: has no use", func(*Config) {}},
+		"-n eth1":      {"option -n: has no use", func(*Config) {}},
+		"-a lan0/24":   {"", func(c *Config) { c.LANs = append(c.LANs, LAN{Interface: "lan0", Bits: 24}) }},
+		"-a 192.168.7.1/24 88.22.44.13 -U": {"option -a: listening_ip: 88.22.44.13 is a public address", func(c *Config) {
+			c.LANs, c.SystemUptime = append(c.LANs, LAN{Prefix: netip.MustParsePrefix("192.168.7.1/24")}), true
+		}},
+		"-i eth0:1": {"option -i: ext_ifname: \"eth0:1\" is one address of eth0", func(*Config) {}},
+	} {
+		expected := defaults(t)
+		want.change(&expected)
+		got, err := parseConf(t, minimal, strings.Fields(args)...)
+		if err != nil {
+			t.Errorf("%q: %v", args, err)
+			continue
+		}
+		demandWarnings(t, args, got.Warnings, want.warning)
+		got.Warnings = nil
+		if !reflect.DeepEqual(got, &expected) {
+			t.Errorf("%q:\n got %+v\nwant %+v", args, *got, expected)
+		}
+	}
+}
+
+// TestCheckOrInterval puts -t before and behind the option that names the file.
+func TestCheckOrInterval(t *testing.T) {
+	path := write(t, "rc.conf", someService)
+	for args, check := range map[string]bool{
+		"-t -c " + path: true, "-c " + path + " -t": true, "-t 60 -c " + path: false, "-c " + path + " -t 60": false, "-c " + path: false,
+	} {
+		c, err := astLinux(t).parse(strings.Fields(args))
+		if err != nil || c.Check != check {
+			t.Errorf("%s: %v, check %v, want %v", args, err, c.Check, check)
+		}
+	}
+}
+
 func TestBadFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"-x":              `unknown option "-x"`,
-		"-dv":             `unknown option "-dv"`,
 		"-S1":             `unknown option "-S1"`,
 		"stray":           `unknown option "stray"`,
+		"-t /etc/rc.conf": `unknown option "/etc/rc.conf"`,
+		"-U 88.22.44.13":  `unknown option "88.22.44.13"`,
+		"-":               `unknown option "-"`,
+		"-A deny":         "option -A: rule",
+		"-a lan0/33":      "option -a: listening_ip: ",
 		"-P":              "option -P: a value is missing",
 		"-B 1":            "option -B: a value is missing",
-		"-p x":            `option -p: http_port: "x" is no whole number`,
 		"-A allow":        "option -A: rule",
 		"-a 1.2.3":        "option -a: ",
 		"-o nowhere":      "option -o: ext_ip: ",
 		"-o STUN:":        "option -o: ",
 		"-o STUN:s:x":     "option -o: port of the STUN server: ",
 		"-i a/b":          "option -i: ext_ifname: ",
-		"-b -1":           "option -b: bootid: ",
 		"-c /etc/rc.conf": "not from both",
 	} {
 		c, err := parseConf(t, minimal, strings.Fields(args)...)

@@ -30,8 +30,8 @@ func newDraft(m machine) *draft {
 		PIDFile: "/var/run/miniupnpd.pid",
 		WAN:     make([]string, 2), // the two of rc.conf, until finish
 		UPnP:    true,
-		IPv6:    true,
-		Map:     true,
+		IPv6:    true, IPv6Auto: true,
+		Map: true,
 		Policy: portmap.Policy{
 			Secure:      true,
 			MinLifetime: shortest,
@@ -65,6 +65,7 @@ func newDraft(m machine) *draft {
 const (
 	mostWarnings   = 50
 	longestWarning = 300 // octets
+	tooMany        = "more is wrong than is said here"
 )
 
 // warn notes what was not taken as it stands.
@@ -73,11 +74,12 @@ func (d *draft) warn(where string, err error) {
 	if len(w) > longestWarning {
 		w = strings.ToValidUTF8(w[:longestWarning], "") + "…"
 	}
+	var cause essential
 	switch n := len(d.Warnings); {
-	case n < mostWarnings:
+	case n < mostWarnings, n < 2*mostWarnings && errors.As(err, &cause):
 		d.Warnings = append(d.Warnings, w)
-	case n == mostWarnings:
-		d.Warnings = append(d.Warnings, "more is wrong than is said here")
+	case !slices.Contains(d.Warnings, tooMany):
+		d.Warnings = append(d.Warnings, tooMany)
 	}
 }
 
@@ -97,6 +99,7 @@ func (d *draft) finish() error {
 		return errors.New("no listening interface: set UPNP_LISTEN in rc.conf, listening_ip in miniupnpd.conf, or give -a")
 	}
 	d.finishLifetimes()
+	d.finishRules()
 	if d.Device.UUID == "" {
 		d.Device.UUID = d.machine.uuid(d.LANs).String()
 	}
@@ -110,6 +113,36 @@ func (d *draft) finishLifetimes() {
 		d.warn("max_lifetime", fmt.Errorf("%v is below min_lifetime, %v is used", p.MaxLifetime, p.MinLifetime))
 		p.MaxLifetime = p.MinLifetime
 	}
+}
+
+// finishRules sees to it that rules which nobody can read allow nothing: if no
+// rule matches, everything is allowed.
+func (d *draft) finishRules() {
+	if d.BadRules > 0 && len(d.Policy.Rules) == 0 {
+		d.warn("permission rules", errors.New("none can be read, so no mapping is allowed"))
+		d.Policy.Rules = append(d.Policy.Rules, denyAll)
+	}
+}
+
+// automatic leaves IPv6 to what the system does.
+const automatic = "auto"
+
+// ipv6Switch is on or off, or as the system has it.
+type ipv6Switch draft
+
+func (v *ipv6Switch) Set(s string) error {
+	if v.IPv6Auto = s == automatic; v.IPv6Auto {
+		v.IPv6 = true
+		return nil
+	}
+	return (*yes)(&v.IPv6).Set(s)
+}
+
+func (v *ipv6Switch) String() string {
+	if v.IPv6Auto {
+		return automatic
+	}
+	return yesNo(v.IPv6)
 }
 
 // uplink is one of the external interfaces.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -39,13 +40,15 @@ Options override what the file says.
   -c FILE     settings are variables of this shell file (default /etc/rc.conf)
   -f FILE     settings are keys of this file
   -t          check the settings, print what is in effect, and end
-  -d          stay in the foreground and log everything to standard error
+  -t SECONDS  interval of the UPnP announcements
+  -d, -D      stay in the foreground and log everything to standard error
   -v, -vv     log informational messages too, or everything
   -P FILE     keep the process ID here (default /var/run/miniupnpd.pid)
 
   -i IF       external interface
   -I IF       external interface of IPv6, if it is another one
-  -a LAN      listen here: an interface, or the router's address[/mask] there;
+  -a LAN      listen here: an interface, the router's address there or that of
+              the network, each with an optional /mask;
               may be repeated, and adds to those of the file
   -o ADDRESS  announce this external address, or ask STUN:HOST[:PORT] for it
   -A RULE     append a permission rule; may be repeated
@@ -60,6 +63,7 @@ Options override what the file says.
   -u UUID     -s SERIAL   -m MODEL-NUMBER   -z FRIENDLY-NAME
   -w URL      presentation URL
   -b BOOTID   UPnP BOOTID
+  -H, -L, -l, -n, -Q, -q, -r, -S, -T   taken for compatibility, without effect
 
   -h, --help  this text
   --version   the version
@@ -68,34 +72,38 @@ Options override what the file says.
 // option is what one flag means.
 type option struct {
 	words int // that follow it
-	do    func(d *draft, words []string) error
+	do    func(*draft, flag) error
+	// strict tells that the service does not start with a value that cannot be
+	// used, as miniupnpd does not, or would serve what nobody meant.
+	strict bool
 }
 
 // options are the flags. Those that do nothing to the settings are looked at
-// before (-c and -f), or are kept for scripts that give them (-S and -r).
+// before (-c and -f), are kept for scripts that give them (-S and -r), or are
+// for other firewalls.
 var options = map[string]option{
-	"-c":  {1, nothing},
-	"-f":  {1, nothing},
-	"-t":  {0, func(d *draft, _ []string) error { d.Check = true; return nil }},
-	"-d":  {0, func(d *draft, _ []string) error { d.Foreground = true; return nil }},
-	"-v":  {0, func(d *draft, _ []string) error { d.Verbose = min(d.Verbose+1, 2); return nil }},
-	"-vv": {0, func(d *draft, _ []string) error { d.Verbose = 2; return nil }},
+	"-c":  {words: 1, do: nothing},
+	"-f":  {words: 1, do: nothing},
+	"-t":  set("notify_interval"),
+	"-d":  {do: stayInForeground},
+	"-D":  {do: stayInForeground},
+	"-v":  {do: func(d *draft, f flag) error { d.Verbose = min(d.Verbose+1+len(f.rest), 2); return nil }},
 	"-P":  set("pid_file"),
-	"-i":  set("ext_ifname"),
-	"-I":  set("ext_ifname6"),
-	"-a":  set("listening_ip"),
-	"-o":  {1, func(d *draft, words []string) error { return d.setAnnounced(words[0]) }},
-	"-A":  {1, func(d *draft, words []string) error { return d.addRule(words[0]) }},
+	"-i":  demand("ext_ifname"),
+	"-I":  demand("ext_ifname6"),
+	"-a":  demand("listening_ip"),
+	"-o":  {words: 1, do: func(d *draft, f flag) error { return d.setAnnounced(f.words[0]) }, strict: true},
+	"-A":  {words: 1, do: func(d *draft, f flag) error { return d.addRule(f.words[0]) }, strict: true},
 	"-N":  fix("enable_natpmp", "yes"),
-	"-S":  {0, nothing},
+	"-S":  {do: nothing},
 	"-S0": fix("secure_mode", "no"),
 	"-4":  fix("ipv6", "no"),
 	"-1":  fix("igd_version", "1"),
 	"-p":  set("http_port"),
-	"-r":  {1, nothing},
+	"-r":  {words: 1, do: nothing},
 	"-U":  fix("system_uptime", "yes"),
-	"-B": {2, func(d *draft, words []string) error {
-		return errors.Join(d.take("bitrate_down", words[0]), d.take("bitrate_up", words[1]))
+	"-B": {words: 2, do: func(d *draft, f flag) error {
+		return errors.Join(d.take("bitrate_down", f.words[0]), d.take("bitrate_up", f.words[1]))
 	}},
 	"-u": set("uuid"),
 	"-s": set("serial"),
@@ -103,18 +111,44 @@ var options = map[string]option{
 	"-z": set("friendly_name"),
 	"-w": set("presentation_url"),
 	"-b": set("bootid"),
+	"-H": {words: 1, do: useless},
+	"-L": {do: useless},
+	"-l": {words: 1, do: useless},
+	"-n": {words: 1, do: useless},
+	"-Q": {words: 1, do: useless},
+	"-q": {words: 1, do: useless},
+	"-T": {words: 1, do: useless},
 }
 
-func nothing(*draft, []string) error { return nil }
+// checking is -t where no number follows.
+var checking = option{do: func(d *draft, _ flag) error { d.Check = true; return nil }}
+
+func nothing(*draft, flag) error { return nil }
+
+func useless(*draft, flag) error { return errors.New("has no use with iptables, ignored") }
+
+// stayInForeground is for the flag as a word of its own: with more behind it
+// miniupnpd does not.
+func stayInForeground(d *draft, f flag) error {
+	d.Foreground = d.Foreground || f.rest == ""
+	return nil
+}
 
 // set makes the option that gives a key the word that follows.
 func set(key string) option {
-	return option{1, func(d *draft, words []string) error { return d.take(key, words[0]) }}
+	return option{words: 1, do: func(d *draft, f flag) error { return d.take(key, strings.Join(f.words, " ")) }}
+}
+
+// demand is set for what must not be wrong.
+func demand(key string) option {
+	o := set(key)
+	o.strict = true
+	return o
 }
 
 // fix makes the option that gives a key a value.
 func fix(key, text string) option {
-	return option{0, func(d *draft, _ []string) error { return d.take(key, text) }}
+	return option{do: func(d *draft, _ flag) error { return d.take(key, text) }}
 }
 
 // setAnnounced takes an external address, or the server that tells it.
@@ -129,6 +163,17 @@ func (d *draft) setAnnounced(s string) error {
 type flag struct {
 	name  string
 	words []string
+	rest  string // what stands behind the flag in its word and means nothing
+	check bool   // -t without a number
+}
+
+// option returns what the flag means.
+func (f flag) option() (o option, known bool) {
+	if f.check {
+		return checking, true
+	}
+	o, known = options[f.name]
+	return o, known
 }
 
 // split takes the command line apart. It returns an Info if that is all that
@@ -139,28 +184,78 @@ func split(args []string) ([]flag, error) {
 	}
 	var flags []flag
 	for len(args) > 0 {
-		name := args[0]
-		o, known := options[name]
-		switch {
-		case name == "--version" || name == "version":
+		if args[0] == "--version" || args[0] == "version" {
 			return nil, Version
-		case !known:
-			return nil, fmt.Errorf("unknown option %q", name)
-		case len(args) <= o.words:
-			return nil, fmt.Errorf("option %s: a value is missing", name)
 		}
-		flags = append(flags, flag{name, args[1 : 1+o.words]})
-		args = args[1+o.words:]
+		f, rest, err := next(args)
+		if err != nil {
+			return nil, err
+		}
+		flags, args = append(flags, f), rest
 	}
 	return flags, nil
 }
 
+// next returns the first flag with its values, and the words behind it.
+func next(args []string) (f flag, rest []string, err error) {
+	f = named(args)
+	o, known := f.option()
+	if !known {
+		return f, nil, fmt.Errorf("unknown option %q", args[0])
+	}
+	rest = args[1:]
+	if f.rest != "" && o.words > 0 {
+		rest = append([]string{f.rest}, rest...)
+		f.rest = ""
+	}
+	if len(rest) < o.words {
+		return f, nil, fmt.Errorf("option %s: a value is missing", f.name)
+	}
+	f.words, rest = slices.Clip(rest[:o.words]), rest[o.words:]
+	for f.name == "-a" && len(rest) > 0 && isAddress(rest[0]) { // older versions have the external address there
+		f.words, rest = append(f.words, rest[0]), rest[1:]
+	}
+	return f, rest, nil
+}
+
+// named returns the first flag without its values. As miniupnpd does, it knows a
+// flag by the first letter of a word.
+func named(args []string) flag {
+	f := flag{name: args[0]}
+	if _, whole := options[f.name]; !whole && len(f.name) > 2 && f.name[:2] != "-S" {
+		f.name, f.rest = f.name[:2], f.name[2:]
+	}
+	value := f.rest
+	if value == "" && len(args) > 1 {
+		value = args[1]
+	}
+	f.check = f.name == "-t" && !isDigit(value)
+	return f
+}
+
+// isDigit reports whether a word begins as a number does.
+func isDigit(word string) bool { return word != "" && word[0] >= '0' && word[0] <= '9' }
+
+// isAddress reports whether a word is an address.
+func isAddress(word string) bool {
+	_, err := netip.ParseAddr(word)
+	return err == nil
+}
+
 // apply lets the flags override the settings. What is wrong in a file is
-// skipped; what is wrong here was typed by somebody who can mend it.
+// skipped; so is what is wrong here, unless miniupnpd does not start with it.
 func (d *draft) apply(flags []flag) error {
 	for _, f := range flags {
-		if err := options[f.name].do(d, f.words); err != nil {
+		o, _ := f.option()
+		err := o.do(d, f)
+		if err != nil && o.strict && !isRemark(err) {
 			return fmt.Errorf("option %s: %w", f.name, err)
+		}
+		if f.rest != "" && o.words == 0 && f.name != "-v" {
+			err = errors.Join(err, fmt.Errorf("%q behind it means nothing", f.rest))
+		}
+		if err != nil {
+			d.warn("option "+f.name, err)
 		}
 	}
 	return nil

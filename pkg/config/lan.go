@@ -1,37 +1,98 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 )
 
-// addLAN takes a listening interface: its name, or the router's address there
-// as a.b.c.d, a.b.c.d/bits or a.b.c.d/mask.
+// essential is an error without whose cause the service might start: it is
+// never left out of what the operator is told.
+type essential struct{ error }
+
+// addLAN takes listening interfaces, each as parseLAN reads it. Older versions
+// of miniupnpd had one and words that belong to it.
 func (d *draft) addLAN(s string) error {
-	lan, err := parseLAN(s)
-	if err == nil && !slices.Contains(d.LANs, lan) {
-		d.LANs = append(d.LANs, lan)
+	words := strings.Fields(s)
+	if len(words) == 0 {
+		words = []string{""}
 	}
-	return err
+	taken := false
+	var errs []error
+	for i, word := range words {
+		lan, err := parseLAN(word)
+		if a := lan.Prefix.Addr(); i > 0 && a.Is4() && !Reserved(a) {
+			lan, err = LAN{}, fmt.Errorf("%v is a public address, as older versions had the external one here: ignored, set ext_ip", a)
+		}
+		taken = taken || lan != (LAN{})
+		if lan != (LAN{}) && !slices.ContainsFunc(d.LANs, lan.same) {
+			d.LANs = append(d.LANs, lan)
+		}
+		errs = append(errs, err)
+	}
+	err := errors.Join(errs...)
+	switch {
+	case err == nil:
+		return nil
+	case taken:
+		return remark{err}
+	}
+	return essential{err}
 }
 
+// same reports whether both are one interface, or one address.
+func (l LAN) same(o LAN) bool {
+	return l.Interface == o.Interface && l.Prefix == o.Prefix
+}
+
+// parseLAN reads an interface, the router's address there or the address of
+// its network, each perhaps with a mask. The error may object to a LAN that is
+// taken all the same.
 func parseLAN(s string) (LAN, error) {
-	const usual = "24" // bits of a network that does not say
-	address, mask, found := strings.Cut(s, "/")
-	a, err := netip.ParseAddr(address)
-	switch {
-	case err == nil && a.Is4():
-		if !found {
-			mask = usual
-		}
-		bits, err := maskBits(mask)
-		return LAN{Prefix: netip.PrefixFrom(a, bits)}, err
-	case isDevice(s) && strings.Trim(s, "0123456789.") != "":
-		return LAN{Interface: s}, nil
+	name, mask, masked := strings.Cut(s, "/")
+	a, err := netip.ParseAddr(name)
+	if err == nil {
+		return addressedLAN(a.Unmap(), mask, masked)
 	}
-	return LAN{}, fmt.Errorf("%q is neither an interface nor an IPv4 address with an optional mask", s)
+	device, labelled := withoutLabel(name)
+	if !isDevice(device) || strings.Trim(device, "0123456789.") == "" {
+		return LAN{}, fmt.Errorf("%q is neither an interface nor an address, each with an optional mask", s)
+	}
+	lan := LAN{Interface: device}
+	if masked {
+		if lan.Bits, err = maskBits(mask); err != nil {
+			return LAN{}, fmt.Errorf("%q: %w", s, err)
+		}
+	}
+	return lan, labelled
+}
+
+// addressedLAN reads a LAN that is known by an address.
+func addressedLAN(a netip.Addr, mask string, masked bool) (LAN, error) {
+	if a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" || a.Is6() && a.IsLinkLocalUnicast() {
+		return LAN{}, fmt.Errorf("%v is the address of no LAN: name the interface", a)
+	}
+	if !masked {
+		mask = map[bool]string{true: "24", false: "64"}[a.Is4()] // as miniupnpd has it; RFC 4291, section 2.5.1
+	}
+	var p netip.Prefix
+	var err error
+	if a.Is4() {
+		var bits int
+		bits, err = maskBits(mask)
+		p = netip.PrefixFrom(a, bits)
+	} else {
+		p, err = netip.ParsePrefix(a.String() + "/" + mask)
+	}
+	switch {
+	case err != nil:
+		return LAN{}, fmt.Errorf("\"%v/%s\": %w", a, mask, err)
+	case p.Bits() == 0:
+		return LAN{}, fmt.Errorf("%v is every network there is: name the interface", p)
+	}
+	return LAN{Prefix: p}, nil
 }
 
 // maskBits reads a mask without holes: its length, or dotted.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 )
 
 // Parse makes the configuration from arguments and from the file that they
@@ -32,10 +33,25 @@ func (m machine) parse(args []string) (*Config, error) {
 		err = d.finish()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("miniupnpd: %w", err)
+		return nil, &Unusable{Warnings: d.Warnings, Reason: err}
 	}
 	return &d.Config, nil
 }
+
+// Unusable is the error of settings with which the service cannot start.
+type Unusable struct {
+	Warnings []string // what was skipped before: mostly the cause
+	Reason   error    // what is missing because of it
+}
+
+// Error returns the warnings and the reason, one a line.
+func (u *Unusable) Error() string {
+	lines := append(slices.Clip(u.Warnings), u.Reason.Error())
+	return "miniupnpd: " + strings.Join(lines, "\nminiupnpd: ")
+}
+
+// Unwrap returns the reason.
+func (u *Unusable) Unwrap() error { return u.Reason }
 
 // readFile reads the file that the first -c or -f names. That there is none by
 // default is no error: the arguments may say it all.

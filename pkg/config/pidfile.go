@@ -8,12 +8,15 @@ import "slices"
 func PIDFile(args []string) string {
 	d := newDraft(thisMachine())
 	flags, err := split(args)
-	switch i := slices.Index(args, "-P"); {
-	case err == nil:
-	case slices.Contains(args, "-t"):
-		return ""
-	case i >= 0 && i+1 < len(args):
-		flags = []flag{{"-P", args[i+1 : i+2]}}
+	if err != nil {
+		for i := range args {
+			if named(args[i:]).check {
+				return ""
+			}
+		}
+		if i := slices.Index(args, "-P"); i >= 0 && i+1 < len(args) {
+			flags = []flag{{name: "-P", words: args[i+1 : i+2]}}
+		}
 	}
 	for _, f := range flags {
 		if f.name == "-f" {
@@ -21,7 +24,8 @@ func PIDFile(args []string) string {
 		}
 	}
 	for _, f := range flags {
-		options[f.name].do(d, f.words)
+		o, _ := f.option()
+		o.do(d, f)
 	}
 	if d.Check {
 		return ""

@@ -42,7 +42,7 @@ func variables() []string {
 // that is not set, and one that cannot be used is skipped with a warning.
 func (d *draft) readRC(path string) error {
 	const limit = 5 * time.Second
-	vars, complaints, err := shell{d.machine.shell, limit}.read(path, variables())
+	vars, complaints, err := shell{d.machine.shell, limit}.readPlain(path, variables())
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 			d.warn(path+": "+variable, err)
 		}
 	}
-	d.IPv6 = vars["IPV6"] == "yes"
+	d.IPv6, d.IPv6Auto = vars["IPV6"] == "yes", false
 	for _, s := range settings {
 		if text := vars[s.variable]; text != "" {
 			check(s.variable, s.place(d).Set(text))
@@ -115,32 +115,42 @@ func served(vars map[string]string) []network {
 // UPNP_LISTEN that mean nothing.
 func (d *draft) listen(vars map[string]string) error {
 	var errs []error
+	there := served(vars)
 	for _, word := range fields(vars["UPNP_LISTEN"]) {
-		if !slices.ContainsFunc(networks, func(n network) bool { return n.device == word }) {
+		named := func(n network) bool { return n.device == word }
+		switch i := slices.IndexFunc(networks, named); {
+		case i < 0:
 			errs = append(errs, fmt.Errorf("%q is none of INTIF, INT2IF, INT3IF, INT4IF and DMZIF, ignored", word))
+		case !slices.ContainsFunc(there, named):
+			errs = append(errs, fmt.Errorf("%s is not served: %[1]s=%q %s=%q %s=%q are no network", word,
+				vars[word], networks[i].address, vars[networks[i].address], networks[i].mask, vars[networks[i].mask]))
 		}
 	}
-	for _, n := range served(vars) {
+	for _, n := range there {
 		errs = append(errs, d.addLAN(vars[n.device]))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return essential{err}
+	}
+	return nil
 }
 
 // allowNetwork lets a network have all ports that are not reserved to servers.
 func (d *draft) allowNetwork(address, mask string) error {
 	network, err := networkOf(address, mask)
-	if network.IsValid() {
+	if !network.IsValid() {
+		d.BadRules++
+	} else {
 		err = errors.Join(err, d.addRule(allowed(network.String())))
 	}
 	return err
 }
 
+// everyPort is the range of all ports.
+var everyPort = portmap.PortRange{Last: maxPort}
+
 // denyAll is the last rule of AstLinux.
-var denyAll = portmap.Rule{
-	External: portmap.PortRange{Last: maxPort},
-	Network:  netip.IPv4Unspecified(),
-	Internal: portmap.PortRange{Last: maxPort},
-}
+var denyAll = portmap.Rule{External: everyPort, Network: netip.IPv4Unspecified(), Internal: everyPort}
 
 // fields splits a value where an unquoted variable is split. File names are
 // not looked for: a word with *, ? or [ is no address, and no network.

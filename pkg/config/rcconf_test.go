@@ -333,6 +333,7 @@ func TestAsAstLinuxGenerates(t *testing.T) {
 			t.Fatal(err)
 		}
 		byC.Warnings, byF.Warnings = nil, nil
+		byF.IPv6Auto = false
 		if !reflect.DeepEqual(byC, byF) {
 			t.Errorf("%s: by -c\n%v\nby -f\n%v", rc, byC, byF)
 		}

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
+	"net"
 	"net/netip"
 	"regexp"
 	"regexp/syntax"
@@ -14,15 +16,45 @@ import (
 	"igdd/pkg/portmap"
 )
 
+// remark is what the operator should know of a value that is taken.
+type remark struct{ error }
+
+func (r remark) Unwrap() error { return r.error }
+
+// isRemark reports whether an error is about what is taken all the same.
+func isRemark(err error) bool {
+	var r remark
+	return errors.As(err, &r)
+}
+
+// isRule reports whether a line of miniupnpd.conf is a permission rule, or was
+// meant to be one. Other programs' settings may begin alike: "allow_x=yes".
+func isRule(line string) bool {
+	for _, action := range [...]string{"allow", "deny"} {
+		if hasPrefixFold(line, action) {
+			key, _, found := strings.Cut(line[len(action):], "=")
+			key = strings.TrimRight(key, blanks)
+			return !found || key == "" || strings.ContainsAny(key, blanks+"0123456789")
+		}
+	}
+	return false
+}
+
+// hasPrefixFold reports whether s begins with a prefix in any case.
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
 // parseRule reads a permission rule:
 //
 //	allow|deny EPORT[-EPORT] ADDR[/MASK] IPORT[-IPORT] [regex] [# comment]
 //
 // It takes what every version of miniupnpd takes, and the regex where it means
 // the same. What one version takes and another refuses, or reads as something
-// else, such as "80-90-100", "10/8" and "192.168.1/24", is an error.
+// else, such as "80-90-100", "10/8" and "192.168.1/24", is an error, but for a
+// remark. With an error a rule that denies is one that denies whatever the line
+// may mean.
 func parseRule(line string) (portmap.Rule, error) {
-	var r portmap.Rule
 	action, rest := cutField(line)
 	external, rest := cutField(rest)
 	network, rest := cutField(rest)
@@ -31,27 +63,64 @@ func parseRule(line string) (portmap.Rule, error) {
 	if commented {
 		rest = "#" + comment + rest
 	}
-	switch action {
-	case "allow":
-		r.Allow = true
-	case "deny":
-	default:
-		return r, fmt.Errorf("%q is neither allow nor deny", action)
-	}
-	if internal == "" {
-		return r, errors.New("a rule has an external port, an address and an internal port")
+	r := portmap.Rule{Allow: action == "allow"}
+	switch {
+	case !r.Allow && !strings.EqualFold(action, "deny"):
+		return unreadable(hasPrefixFold(action, "allow")), fmt.Errorf("%q is neither allow nor deny", action)
+	case internal == "":
+		return unreadable(r.Allow), errors.New("a rule has an external port, an address and an internal port")
 	}
 	var errs [4]error
 	r.External, errs[0] = parsePorts(external)
 	r.Network, r.Mask, errs[1] = parseNetwork(network)
 	r.Internal, errs[2] = parsePorts(internal)
 	r.Description, errs[3] = parseDescription(rest)
+	if err := cmp.Or(errs[:]...); err != nil {
+		return widened(r, errs, strings.TrimLeft(rest, blanks)), err
+	}
+	return r, remarks(r, action)
+}
+
+// widened returns what stands for a rule with parts that cannot be read:
+// external ports, network, internal ports or description. Each of them is
+// everything. If that is more than one, or words are left over, blanks may part
+// what belongs together, and nothing of the rule can be relied on.
+func widened(r portmap.Rule, errs [4]error, rest string) portmap.Rule {
+	bad := 0
 	for _, err := range errs {
 		if err != nil {
-			return r, err
+			bad++
 		}
 	}
-	return r, nil
+	switch {
+	case bad > 1 || errs[3] == nil && rest != "" && rest[0] != '#':
+		return unreadable(r.Allow)
+	case errs[0] != nil:
+		r.External = everyPort
+	case errs[1] != nil:
+		r.Network, r.Mask = netip.IPv4Unspecified(), 0
+	default: // the end of the internal ports may be taken for a description
+		r.Internal = everyPort
+	}
+	return r
+}
+
+// remarks returns what the operator should know of a rule.
+func remarks(r portmap.Rule, action string) error {
+	switch {
+	case !r.Allow && action != "deny":
+		return remark{fmt.Errorf("%q is taken as deny", action)}
+	case r.Network == netip.IPv4Unspecified() && r.Mask == prefixMask(32):
+		return remark{errors.New("0.0.0.0 is no host's address: for every host write 0.0.0.0/0")}
+	}
+	return nil
+}
+
+// unreadable returns what stands for a rule of which nothing can be relied on.
+func unreadable(allow bool) portmap.Rule {
+	r := denyAll
+	r.Allow = allow
+	return r
 }
 
 const blanks = " \t\v\f\r\n"
@@ -95,8 +164,14 @@ func parsePort(s string) (uint16, error) {
 // address outside the mask do not count.
 func parseNetwork(s string) (netip.Addr, uint32, error) {
 	address, mask, masked := strings.Cut(s, "/")
+	if mac, err := net.ParseMAC(address); err == nil {
+		return netip.Addr{}, 0, fmt.Errorf("%v is a hardware address, by which rules cannot name hosts yet: write the host's IPv4 address", mac)
+	}
 	a, err := netip.ParseAddr(address)
-	if err != nil || !a.Is4() {
+	if err == nil && a.Is6() {
+		return netip.Addr{}, 0, fmt.Errorf("%v is an IPv6 address: over IPv6, too, rules know hosts by their IPv4 addresses; write that", a)
+	}
+	if err != nil {
 		return netip.Addr{}, 0, fmt.Errorf("%q is no dotted IPv4 address", address)
 	}
 	if !masked {
@@ -133,8 +208,11 @@ func parseDescription(s string) (*regexp.Regexp, error) {
 	if rest = strings.TrimLeft(rest, blanks); rest != "" && rest[0] != '#' {
 		return nil, fmt.Errorf("%q follows the regex; quote one that has blanks", rest)
 	}
-	if expr == "" {
+	switch {
+	case expr == "":
 		return nil, nil
+	case expr[0] == '-':
+		return nil, fmt.Errorf("%q looks like the end of a range of ports; write ranges without blanks", expr)
 	}
 	return compileRegex(expr)
 }
@@ -165,6 +243,9 @@ const caseless = "(?i)"
 func compileRegex(expr string) (*regexp.Regexp, error) {
 	if _, err := syntax.Parse(expr, syntax.POSIX); err != nil {
 		return nil, fmt.Errorf("regex %q: %w", expr, err)
+	}
+	if strings.ContainsFunc(expr, isControl) {
+		return nil, fmt.Errorf("regex %q holds a control character, which no description has", expr)
 	}
 	return regexp.Compile(caseless + expr)
 }

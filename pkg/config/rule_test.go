@@ -105,6 +105,91 @@ func TestRulesRefused(t *testing.T) {
 	}
 }
 
+// TestUnreadableDenials gives rules that cannot be read: what they may deny is
+// denied, and nothing else is allowed.
+func TestUnreadableDenials(t *testing.T) {
+	const everything = "deny 0-65535 0.0.0.0/0 0-65535"
+	for line, want := range map[string]string{
+		"deny 80 192.168.1.99/33 90":         "deny 80 0.0.0.0/0 90",
+		"deny 80 host.lan 90":                "deny 80 0.0.0.0/0 90",
+		"deny 80 aa:bb:cc:dd:ee:ff/32 90":    "deny 80 0.0.0.0/0 90",
+		"deny 80 2001:db8::20/32 90 # a":     "deny 80 0.0.0.0/0 90",
+		"deny 90-80 192.168.1.99 90":         "deny 0-65535 192.168.1.99/32 90",
+		"deny 70000 192.168.1.99 90":         "deny 0-65535 192.168.1.99/32 90",
+		"deny 80 192.168.1.99 80-":           "deny 80 192.168.1.99/32 0-65535",
+		"deny 80 192.168.1.99 80 - 90":       "deny 80 192.168.1.99/32 0-65535",
+		"deny 80 192.168.1.99 80 -90":        "deny 80 192.168.1.99/32 0-65535",
+		"deny 80 192.168.1.99 80 [":          "deny 80 192.168.1.99/32 0-65535",
+		"deny 80 192.168.1.99 80 a b":        "deny 80 192.168.1.99/32 0-65535",
+		"deny 80 192.168.1.99 80 \"a\x00b\"": "deny 80 192.168.1.99/32 0-65535",
+		"deny 80 - 90 192.168.1.99 80":       everything,
+		"deny 80 192.168.1.0 /24 80":         everything,
+		"deny 80 192. 168.1.0/24 80":         everything,
+		"deny 80":                            everything,
+		"deny":                               everything,
+		"denyx":                              everything,
+		"deny80 192.168.1.99 80":             everything,
+		"d\x00e\x00n\x00y\x00":               "",
+		"deny\x00 80 192.168.1.99 80":        everything,
+		"deny=80 192.168.1.99 80":            everything,
+		"Deny 80 192.168.1.99 90":            "deny 80 192.168.1.99/32 90",
+		"allow 80 192.168.1.99/33 90":        "",
+		"allow 80 aa:bb:cc:dd:ee:ff/32 90":   "",
+		"allow 80 aa-bb-cc-dd-ee-ff 90":      "",
+		"allow 80 2001:db8::20/32 90":        "",
+		"allow 80 2001:db8::20 90":           "",
+		"Allow 80 192.168.1.99 90":           "",
+		"allow_unknown=yes":                  "",
+		"deny_unknown = yes":                 "",
+		"allow 80 0.0.0.0 90":                "allow 80 0.0.0.0/32 90",
+	} {
+		d := newDraft(machine{})
+		d.takeConf("f", "allow 1 10.0.0.1 1\n"+line+"\n")
+		got := strings.TrimPrefix(rulesOf(&d.Config), "allow 1 10.0.0.1/32 1\n")
+		if strings.TrimSpace(got) != want || len(d.Warnings) != 1 || !strings.HasPrefix(d.Warnings[0], "f:2: ") {
+			t.Errorf("%q: rules %q, want %q; warnings %q", line, got, want, d.Warnings)
+		}
+	}
+}
+
+// TestTornDenials puts one odd character into a rule that denies: if the rule
+// cannot be read then, what stands for it denies no less.
+func TestTornDenials(t *testing.T) {
+	const line = "deny 1000-2000 192.168.1.0/24 3000-4000"
+	whole, err := parseRule(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for i := range line {
+		for _, odd := range []string{" ", "\t", "-", "/", ".", "x", "\x00", "=", "é", " # ", "\"", ","} {
+			torn := line[:i] + odd + line[i:]
+			r, err := parseRule(torn)
+			if err == nil || isRemark(err) || r.Allow || !isRule(torn) {
+				continue
+			}
+			tried++
+			covers := func(a, b portmap.PortRange) bool { return a.First <= b.First && b.Last <= a.Last }
+			if !covers(r.External, whole.External) || !covers(r.Internal, whole.Internal) || r.Description != nil ||
+				r.Mask != 0 && (r.Network != whole.Network || r.Mask != whole.Mask) {
+				t.Errorf("%q became %q: %v", torn, RuleText(r), err)
+			}
+		}
+	}
+	if tried < 200 {
+		t.Errorf("only %d rules could not be read", tried)
+	}
+}
+
+func TestRulesThatNobodyCanReadAllowNothing(t *testing.T) {
+	for _, lines := range []string{"allow 80 host.lan 80\n", "allow 1\nAllow 2\n"} {
+		c, err := parseConf(t, minimal+lines)
+		if err != nil || rulesOf(c) != denyLine || c.BadRules == 0 || !strings.Contains(strings.Join(c.Warnings, "\n"), "no mapping is allowed") {
+			t.Errorf("%q: %v, rules %q, warnings %q", lines, err, rulesOf(c), c.Warnings)
+		}
+	}
+}
+
 func TestRulesWithRegex(t *testing.T) {
 	for token, cases := range map[string]struct{ matches, others []string }{
 		"foo":                          {[]string{"foo", "My FOO app"}, []string{"", "fo"}},

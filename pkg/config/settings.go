@@ -24,7 +24,7 @@ var settings = []setting{
 	{"enable_natpmp", "UPNP_ENABLE_NATPMP", func(d *draft) value { return (*yes)(&d.NATPMP) }},
 	{"enable_pcp", "", func(d *draft) value { return &pcpSwitch{d} }},
 	{"enable_upnp", "UPNP_ENABLE_UPNP", func(d *draft) value { return (*yes)(&d.UPnP) }},
-	{"ipv6", "UPNP_IPV6", func(d *draft) value { return (*yes)(&d.IPv6) }},
+	{"ipv6", "UPNP_IPV6", func(d *draft) value { return (*ipv6Switch)(d) }},
 	{"pcp_allow_thirdparty", "UPNP_PCP_THIRD_PARTY", func(d *draft) value { return (*yes)(&d.ThirdParty) }},
 	{"pcp_peer", "UPNP_PCP_PEER", func(d *draft) value { return (*yes)(&d.Peer) }},
 	{"pcp_map", "UPNP_PCP_MAP", func(d *draft) value { return (*unlessNo)(&d.Map) }},

@@ -41,7 +41,13 @@ func (s shell) read(path string, names []string) (vars map[string]string, compla
 	case info.IsDir():
 		return nil, nil, fmt.Errorf("%s is a folder", path)
 	}
-	printed, said, err := s.run(script(path, names))
+	return s.source(path, path, "", names)
+}
+
+// source is read for the file at path: the shell sources another one in its
+// place, which may be its input.
+func (s shell) source(path, other, input string, names []string) (vars map[string]string, complaints []string, err error) {
+	printed, said, err := s.run(script(other, names), input)
 	complaints = findComplaints(path, said)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
@@ -56,9 +62,35 @@ func (s shell) read(path string, names []string) (vars map[string]string, compla
 	return vars, complaints, nil
 }
 
+// stdin is the path of a script's input.
+const stdin = "/dev/stdin"
+
+// readPlain is read for a file that an editor of another system may have
+// written: to the shell itself a carriage return at the end of a line would be
+// part of a value, and the mark of UTF-8 of a name.
+func (s shell) readPlain(path string, names []string) (vars map[string]string, complaints []string, err error) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return s.read(path, names)
+	}
+	b, err := readLimited(path)
+	if err != nil || !foreignText(string(b)) {
+		return s.read(path, names)
+	}
+	return s.source(path, stdin, plain(string(b)), names)
+}
+
+// foreignText reports whether an editor of another system has written a file of
+// the shell: it bears the mark of UTF-8, or each line has a carriage return at
+// its end. Among lines without one it may be part of a value.
+func foreignText(text string) bool {
+	lines := strings.Count(text, "\n")
+	return strings.HasPrefix(text, mark) || strings.Contains(text, "\r") && strings.Count(text, "\r\n") == lines
+}
+
 // run runs a script and returns what it wrote to its output and error. How it
 // ends does not matter: its output tells whether it is whole.
-func (s shell) run(script string) (printed, said []byte, err error) {
+func (s shell) run(script, input string) (printed, said []byte, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
 	defer cancel()
 	args := append(slices.Clone(s.command), "-c", script, scriptName)
@@ -66,6 +98,9 @@ func (s shell) run(script string) (printed, said []byte, err error) {
 	cmd.Env = []string{"PATH=" + shellPath, "HOME=" + shellHome}
 	var out, complaints capped
 	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if input != "" {
+		cmd.Stdin = strings.NewReader(input)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // for what the file left running
@@ -157,7 +192,7 @@ func findComplaints(path string, said []byte) []string {
 	var places []string
 	for _, m := range complaint.FindAllSubmatch(said, -1) {
 		file, line := string(m[2])+string(m[3]), string(m[1])+string(m[4])
-		if file[0] != '/' {
+		if file[0] != '/' || file == stdin {
 			file = path
 		}
 		if place := file + ":" + line; !slices.Contains(places, place) {

@@ -213,7 +213,7 @@ func TestSecretsStay(t *testing.T) {
 	inEachShell(t, func(t *testing.T, sh shell) {
 		const secret = "hunter2"
 		path := write(t, "rc.conf", "PASSWORD="+secret+"\nset -x\nX="+secret+" "+secret+"\nX=$PASSWORD\nV=1\n"+secret+"\n")
-		printed, _, err := sh.run(script(path, []string{"V"}))
+		printed, _, err := sh.run(script(path, []string{"V"}), "")
 		if err != nil || !bytes.Contains(printed, []byte(`V="1."`)) {
 			t.Fatalf("printed %q, %v", printed, err)
 		}

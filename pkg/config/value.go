@@ -57,7 +57,7 @@ func yesNo(on bool) string {
 type text string
 
 func (v *text) Set(s string) error {
-	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if strings.ContainsFunc(s, isControl) {
 		return fmt.Errorf("%q holds a control character", s)
 	}
 	*v = text(s)
@@ -65,6 +65,9 @@ func (v *text) Set(s string) error {
 }
 
 func (v *text) String() string { return string(*v) }
+
+// isControl reports whether r prints nothing.
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 // command is a program and its arguments, or none if empty.
 type command string
@@ -78,16 +81,38 @@ func (v *command) Set(s string) error {
 
 func (v *command) String() string { return string(*v) }
 
-// device is the name of a network interface, or a pattern such as "ppp+", or
+// device is the name of an external interface, or a pattern such as "ppp+", or
 // none if empty.
 type device string
 
 func (v *device) Set(s string) error {
-	if s != "" && !isDevice(s) {
-		return fmt.Errorf("%q is no name of an interface", s)
+	name, err := withoutLabel(s)
+	if s != "" && !isDevice(name) {
+		return essential{fmt.Errorf("%q is no name of an interface", s)}
 	}
-	*v = device(s)
-	return nil
+	*v = device(name)
+	if s != "" && !inRules(name) {
+		return remark{essential{fmt.Errorf("%q can be no interface of the firewall's rules", s)}}
+	}
+	return err
+}
+
+// inRules reports whether the name of an interface can stand in a line for
+// iptables-restore as it is.
+func inRules(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@+-", r)
+	}) && name[0] != '-' && name[0] != '+'
+}
+
+// withoutLabel returns the interface that a label of one of its addresses
+// belongs to: eth0 of "eth0:1". The error says so.
+func withoutLabel(s string) (name string, err error) {
+	name, _, labelled := strings.Cut(s, ":")
+	if labelled && isDevice(name) {
+		return name, remark{fmt.Errorf("%q is one address of %s, all of %s is used", s, name, name)}
+	}
+	return s, nil
 }
 
 func (v *device) String() string { return string(*v) }

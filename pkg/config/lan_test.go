@@ -1,0 +1,189 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestListeningInterfaces reads listening_ip in all its forms.
+func TestListeningInterfaces(t *testing.T) {
+	for value, want := range map[string]struct{ lans, warning string }{
+		"lan0":                          {"[lan0]", ""},
+		"lan0/24":                       {"[lan0/24]", ""},
+		"lan0/255.255.255.0":            {"[lan0/24]", ""},
+		"lan0/255.255.255.192 # guests": {"[lan0/26]", ""},
+		"br-lan.20@x_y":                 {"[br-lan.20@x_y]", ""},
+		"eth0:1":                        {"[eth0]", "all of eth0 is used"},
+		"eth0:lan/25":                   {"[eth0/25]", "all of eth0 is used"},
+		"192.168.1.1":                   {"[192.168.1.1/24]", ""},
+		"192.168.1.1/16":                {"[192.168.1.1/16]", ""},
+		"192.168.1.1/255.255.255.0":     {"[192.168.1.1/24]", ""},
+		"192.168.1.0/24":                {"[192.168.1.0/24]", ""},
+		"::ffff:192.168.1.1/24":         {"[192.168.1.1/24]", ""},
+		"2001:db8::1/64":                {"[2001:db8::1/64]", ""},
+		"2001:db8:0:1::/64":             {"[2001:db8:0:1::/64]", ""},
+		"2001:db8::1":                   {"[2001:db8::1/64]", ""},
+		"lan0 lan1":                     {"[lan0 lan1]", ""},
+		"lan0\tlan1  lan0 # lan2":       {"[lan0 lan1]", ""},
+		"lan0 lan0/25":                  {"[lan0]", ""},
+		"192.168.1.1/24 192.168.2.1/25": {"[192.168.1.1/24 192.168.2.1/25]", ""},
+		"192.168.1.1/24 88.22.44.13":    {"[192.168.1.1/24]", "88.22.44.13 is a public address"},
+		"192.168.1.1/24 lan1":           {"[192.168.1.1/24 lan1]", ""},
+		"lan0 192.168.1.1/33":           {"[lan0]", `"192.168.1.1/33": mask "33"`},
+		"lan0#1":                        {"[lan0#1]", ""}, // as the kernel has it
+		"lan0/33":                       {"[]", `"lan0/33": mask "33"`},
+		"lan0/":                         {"[]", `"lan0/": mask ""`},
+		"lan0/255.0.255.0":              {"[]", "has holes"},
+		"192.168.1.300":                 {"[]", "neither an interface nor an address"},
+		"192.168.1":                     {"[]", "neither an interface nor an address"},
+		"0.0.0.0":                       {"[]", "name the interface"},
+		"::":                            {"[]", "name the interface"},
+		"10.0.0.1/0":                    {"[]", "name the interface"},
+		"224.0.0.1":                     {"[]", "name the interface"},
+		"fe80::1":                       {"[]", "name the interface"},
+		"fe80::1%lan0":                  {"[]", "name the interface"},
+		"2001:db8::1/129":               {"[]", "2001:db8::1/129"},
+		"2001:db8::1/0":                 {"[]", "name the interface"},
+		"":                              {"[]", "neither an interface nor an address"},
+		"# lan0":                        {"[]", "neither an interface nor an address"},
+		"averyveryverylongname":         {"[]", "neither an interface nor an address"},
+		"lan0\x00":                      {"[]", "neither an interface nor an address"},
+	} {
+		d := newDraft(machine{})
+		d.takeConf("f", "listening_ip = "+value+" \n")
+		if got := fmt.Sprint(d.LANs); got != want.lans {
+			t.Errorf("%q: %s, want %s", value, got, want.lans)
+		}
+		demandWarnings(t, value, d.Warnings, want.warning)
+		again := newDraft(machine{})
+		for _, lan := range d.LANs {
+			again.takeConf("f", "listening_ip="+lan.String())
+		}
+		if fmt.Sprint(again.LANs) != want.lans || len(again.Warnings) > 0 {
+			t.Errorf("%q is reported as %v, which is read as %v, %q", value, d.LANs, again.LANs, again.Warnings)
+		}
+	}
+}
+
+// TestComments looks for comments behind values: in names a # is a character.
+func TestComments(t *testing.T) {
+	for line, want := range map[string]struct{ report, warning string }{
+		"http_port=5000 # a":            {"http_port=5000", `"# a" is taken as a comment`},
+		"http_port=5000\t#a # b":        {"http_port=5000", `"#a # b" is taken as a comment`},
+		"http_port=5000#a":              {"http_port=0", `"5000#a" is no whole number`},
+		"ext_ifname=wan0 # the WAN":     {"ext_ifname=wan0", "is taken as a comment"},
+		"ext_ip= # none":                {"ext_ip=", "is taken as a comment"},
+		"enable_natpmp=yes # a":         {"enable_natpmp=yes", "is taken as a comment"},
+		"secure_mode=no # a":            {"secure_mode=no", "is taken as a comment"},
+		"lease_file=/a#b":               {"lease_file=/a#b", ""},
+		"presentation_url=http://a/#b":  {"presentation_url=http://a/#b", ""},
+		"friendly_name=Router #1":       {"friendly_name=Router #1", ""},
+		"serial=#1 #2":                  {"serial=#1 #2", ""},
+		"enable_natpmp=\"yes\"":         {"enable_natpmp=no", `"\"yes\"" is taken as no`},
+		"ext_ifname2=\"wan1\"":          {"ext_ifname2=\"wan1\"", "can be no interface of the firewall's rules"},
+		"ext_ifname2=-j":                {"ext_ifname2=-j", "can be no interface of the firewall's rules"},
+		"ext_ifname2=eth1:2":            {"ext_ifname2=eth1", "all of eth1 is used"},
+		"ext_ifname2=eth1.20@a":         {"ext_ifname2=eth1.20@a", ""},
+		"HTTP_PORT=5000":                {"http_port=0", `unknown setting "HTTP_PORT"`},
+		"http_port 5000":                {"http_port=0", "neither a setting"},
+		"http_port\x00=5000":            {"http_port=0", "unknown setting"},
+		"http_port=1\nhttp_port = 5000": {"http_port=5000", ""},
+	} {
+		c, err := parseConf(t, minimal+line+"\n")
+		if err != nil || !strings.Contains(c.String(), "\n"+want.report+"\n") && !strings.HasPrefix(c.String(), want.report+"\n") {
+			t.Errorf("%q: %v, want %q in\n%v", line, err, want.report, c)
+			continue
+		}
+		demandWarnings(t, line, c.Warnings, want.warning)
+	}
+}
+
+// TestCauseBeforeConsequence demands that an error of settings names what could
+// not be used before what is missing because of it, however much else is wrong.
+func TestCauseBeforeConsequence(t *testing.T) {
+	rubbish := strings.Repeat("rubbish\n", 2*mostWarnings)
+	for text, want := range map[string]struct{ cause, missing string }{
+		"ext_ifname=a/b\nlistening_ip=lan0\n":             {"f:1: ext_ifname: \"a/b\" is no name", "no external interface"},
+		"ext_ifname=wan0\nlistening_ip=lan0/33\n":         {"f:2: listening_ip: \"lan0/33\": mask", "no listening interface"},
+		"ext_ifname=wan0\nlistening_ip=192.168.1.300\n":   {"f:2: listening_ip: \"192.168.1.300\" is neither", "no listening interface"},
+		rubbish + "ext_ifname=wan0\nlistening_ip=lan/0/0": {"f:102: listening_ip: ", "no listening interface"},
+	} {
+		_, err := testMachine(t).parse([]string{"-f", write(t, "f", text)})
+		if err == nil {
+			t.Errorf("%q can be used", text)
+			continue
+		}
+		cause, missing := strings.Index(err.Error(), want.cause), strings.Index(err.Error(), want.missing)
+		if cause < 0 || missing < cause {
+			t.Errorf("%.40q: error %q, want %q before %q", text, err, want.cause, want.missing)
+		}
+		for _, line := range strings.Split(err.Error(), "\n") {
+			if !strings.HasPrefix(line, "miniupnpd: ") {
+				t.Errorf("%.40q: line %q of the error", text, line)
+			}
+		}
+	}
+}
+
+func TestCauseInRC(t *testing.T) {
+	for text, want := range map[string]struct{ cause, missing string }{
+		someService + "EXTIF=a/b\n":                       {"rc.conf: EXTIF: \"a/b\" is no name", "no external interface"},
+		someService + "INTIF=none\n":                      {"rc.conf: UPNP_LISTEN: INTIF is not served: INTIF=\"none\" INTIP=", "no listening interface"},
+		someService + "INTIF=eth1/33\n":                   {"rc.conf: UPNP_LISTEN: \"eth1/33\": mask", "no listening interface"},
+		someService + "UPNP_LISTEN=eth1 UPNP_STUN_HOST=:": {"rc.conf: UPNP_LISTEN: \"eth1\" is none of", "no listening interface"},
+	} {
+		_, err := parseRC(t, text)
+		if err == nil || !strings.Contains(err.Error(), want.cause) || strings.Index(err.Error(), want.missing) < strings.Index(err.Error(), want.cause) {
+			t.Errorf("%q: error %v, want %q before %q", text, err, want.cause, want.missing)
+		}
+	}
+}
+
+// TestRCOfOtherEditors reads an rc.conf with other ends of lines, and one with
+// the mark of UTF-8, as the one that the shell wants.
+func TestRCOfOtherEditors(t *testing.T) {
+	const text = someService + "\nif [ -n \"$EXTIF\" ]; then\n  UPNP_HTTP_PORT=5001\nfi\nUPNP_FRIENDLY_NAME='a\nb c'\nUPNP_SERIAL='d e'\nnonsense\n"
+	want, err := parseRC(t, text)
+	if err != nil || want.HTTPPort != 5001 || len(want.Warnings) != 2 {
+		t.Fatalf("%v, %v", err, want)
+	}
+	place := func(c *Config) string { return c.Warnings[0][strings.LastIndex(c.Warnings[0], "/"):] }
+	for name, form := range map[string]string{
+		"CRLF": strings.ReplaceAll(text, "\n", "\r\n"), "CR": strings.ReplaceAll(text, "\n", "\r"),
+		"mark": mark + text, "mark and CRLF": mark + strings.ReplaceAll(text, "\n", "\r\n"),
+	} {
+		got, err := parseRC(t, form)
+		if err != nil || place(got) != place(want) {
+			t.Errorf("%s: %v, %v", name, err, got)
+			continue
+		}
+		got.Warnings = want.Warnings
+		if got.String() != want.String() {
+			t.Errorf("%s:\n%v\nwant\n%v", name, got, want)
+		}
+	}
+}
+
+// FuzzForms reads a file in other forms: each is the plain one, or less.
+func FuzzForms(f *testing.F) {
+	for _, seed := range []string{minimal, "allow 1-2 10.0.0.0/8 3\ndeny 0-65535 0.0.0.0/0 0-65535\n", "listening_ip=lan0 lan1 # a\n\n#x\nhttp_port= 5\n", "a\r\r\nb=\r"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "\r") || strings.HasPrefix(text, mark) {
+			return
+		}
+		read := func(form string) *draft {
+			d := newDraft(machine{})
+			d.takeConf("f", form)
+			return d
+		}
+		want := read(text).String()
+		for _, form := range []string{strings.ReplaceAll(text, "\n", "\r\n"), strings.ReplaceAll(text, "\n", "\r"), mark + text, text + "\n"} {
+			if got := read(form).String(); got != want {
+				t.Errorf("%q is read as\n%s\nand %q as\n%s", form, got, text, want)
+			}
+		}
+	})
+}
