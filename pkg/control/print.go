@@ -163,6 +163,9 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 
 // String words the state of an interface.
 func (l Link) String() string {
+	if l.Note != "" {
+		return l.Note
+	}
 	parts := []string{"down"}
 	if l.Up {
 		parts[0] = "up"

@@ -80,6 +80,8 @@ type Link struct {
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	// Servers are what listens there.
 	Servers []string `json:"servers,omitempty"`
+	// Note says why the interface is not there.
+	Note string `json:"note,omitempty"`
 }
 
 // Firewall is the state of chains and jumps.

@@ -229,7 +229,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 
 // tasks returns what is done at the same time while the service runs.
 func (d *Daemon) tasks(ready func(error)) []func(context.Context) error {
-	follow := &follower{watch: d.watch, lans: d.config.LANs, servers: d.servers(), log: d.log, ready: ready}
+	follow := &follower{watch: d.watch, lans: d.config.LANs, uplinks: uplinks(d.config), servers: d.servers(), log: d.log, ready: ready}
 	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.guard.Run, d.followClock, d.hosts.Run, d.desk.Run, follow.Run}
 	if d.http != nil {
 		tasks = append(tasks, d.http.Run)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"igdd/pkg/hosts"
 	"igdd/pkg/identity"
@@ -90,9 +91,8 @@ func (d *Daemon) clients() []netip.Addr {
 func (d *Daemon) behind(host netip.Addr) int {
 	links, _ := d.watch.Now()
 	for _, l := range d.config.LANs {
-		link, _ := locate(l, links)
-		for _, p := range link.Addrs {
-			if p.Contains(host) {
+		for _, link := range locate(l, uplinks(d.config), links) {
+			if slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool { return p.Contains(host) }) {
 				return link.Index
 			}
 		}

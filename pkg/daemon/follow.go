@@ -25,6 +25,7 @@ const reopenAfter = 5 * time.Second
 type lan struct {
 	name  string
 	index int
+	of    config.LAN
 	watch *netif.Watcher
 }
 
@@ -38,7 +39,7 @@ func (l *lan) Index() int { return l.index }
 // as they are now.
 func (l *lan) Prefixes() []netip.Prefix {
 	link, _ := l.watch.Link(l.name)
-	return link.Addrs
+	return narrowed(l.of, link).Addrs
 }
 
 // listener is a server that holds its sockets on one interface.
@@ -59,10 +60,12 @@ type server struct {
 type follower struct {
 	watch   *netif.Watcher
 	lans    []config.LAN
+	uplinks []string
 	servers map[string]server // by their names
 	log     *slog.Logger
 	ready   func(error) // told once how opening on the interfaces that exist went
 
+	missing map[string]string // what is not there, as the log has said, and why
 	serving map[station]*service
 	ended   chan ending
 	wg      sync.WaitGroup
@@ -96,12 +99,14 @@ type ending struct {
 
 // Run follows the interfaces until ctx ends and all sockets are closed.
 func (f *follower) Run(ctx context.Context) error {
+	f.missing = make(map[string]string)
 	f.serving = make(map[station]*service)
 	f.ended = make(chan ending)
 	defer f.stop()
 	var again <-chan time.Time
 	for {
 		links, changed := f.watch.Now()
+		f.remark(links)
 		if err := f.arrange(ctx, links); err != nil {
 			again = time.After(reopenAfter)
 			f.log.Error("cannot listen, will try again", "err", err)
@@ -145,16 +150,9 @@ func (f *follower) stop() {
 // arrange starts and stops servers until they match the interfaces. The error
 // names all that could not be opened.
 func (f *follower) arrange(ctx context.Context, links map[string]netif.Link) error {
-	wanted := make(map[station]int)
-	for _, l := range f.lans {
-		if link, ok := locate(l, links); ok && link.Up && len(link.Addrs) > 0 {
-			for server := range f.servers {
-				wanted[station{server, link.Name}] = link.Index
-			}
-		}
-	}
+	wanted := f.wanted(links)
 	for at, s := range f.serving {
-		if wanted[at] != s.index {
+		if l := wanted[at]; l == nil || l.index != s.index {
 			s.cancel()
 			f.log.Info("interface is gone", "server", at.server, "interface", at.name)
 			delete(f.serving, at)
@@ -169,14 +167,60 @@ func (f *follower) arrange(ctx context.Context, links map[string]netif.Link) err
 	return errors.Join(errs...)
 }
 
+// wanted returns where servers belong. Of two LANs that have one interface the
+// first counts.
+func (f *follower) wanted(links map[string]netif.Link) map[station]*lan {
+	wanted := make(map[station]*lan)
+	for _, l := range f.lans {
+		for _, link := range locate(l, f.uplinks, links) {
+			if !link.Up || len(link.Addrs) == 0 {
+				continue
+			}
+			for server := range f.servers {
+				if at := (station{server, link.Name}); wanted[at] == nil {
+					wanted[at] = &lan{name: link.Name, index: link.Index, of: l, watch: f.watch}
+				}
+			}
+		}
+	}
+	return wanted
+}
+
+// remark logs once what the settings name and there is not, and once that it
+// is there.
+func (f *follower) remark(links map[string]netif.Link) {
+	missing := make(map[string]string)
+	for _, l := range f.lans {
+		if len(locate(l, f.uplinks, links)) == 0 {
+			missing["listening_ip="+l.String()] = absent(l, links)
+		}
+	}
+	for _, pattern := range f.uplinks {
+		if len(matching(pattern, links)) == 0 {
+			missing["ext interface "+pattern] = "there is no interface " + pattern
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(missing)) {
+		if f.missing[what] == "" {
+			f.log.Warn(what + " waits: " + missing[what])
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(f.missing)) {
+		if missing[what] == "" {
+			f.log.Log(context.Background(), portmap.LevelNotice, what+" is there now")
+		}
+	}
+	f.missing = missing
+}
+
 // start opens one server on one interface and lets it serve.
-func (f *follower) start(ctx context.Context, at station, index int) error {
-	l, err := f.servers[at.server].open(&lan{name: at.name, index: index, watch: f.watch})
+func (f *follower) start(ctx context.Context, at station, on *lan) error {
+	l, err := f.servers[at.server].open(on)
 	if err != nil {
 		return fmt.Errorf("%s on %s: %w", at.server, at.name, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &service{station: at, index: index, cancel: cancel}
+	s := &service{station: at, index: on.index, cancel: cancel}
 	f.serving[at] = s
 	f.wg.Go(func() {
 		err := l.Serve(ctx)
@@ -185,21 +229,4 @@ func (f *follower) start(ctx context.Context, at station, index int) error {
 	})
 	f.log.Log(ctx, portmap.LevelNotice, f.servers[at.server].says, "interface", at.name)
 	return nil
-}
-
-// locate finds the interface of a LAN: by its name, or by the address that it
-// was configured with.
-func locate(l config.LAN, links map[string]netif.Link) (netif.Link, bool) {
-	if l.Interface != "" {
-		link, ok := links[l.Interface]
-		return link, ok
-	}
-	for _, link := range links {
-		for _, a := range link.Addrs {
-			if a.Addr() == l.Prefix.Addr() {
-				return link, true
-			}
-		}
-	}
-	return netif.Link{}, false
 }

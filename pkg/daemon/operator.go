@@ -10,7 +10,6 @@ import (
 	"igdd/pkg/config"
 	"igdd/pkg/control"
 	"igdd/pkg/hosts"
-	"igdd/pkg/netif"
 	"igdd/pkg/portmap"
 )
 
@@ -69,10 +68,10 @@ func (d *Daemon) status() control.Status {
 		}
 	}
 	slices.Sort(s.Protocols)
-	for _, pattern := range d.config.WAN {
+	for _, pattern := range uplinks(d.config) {
 		found := matching(pattern, links)
 		if len(found) == 0 {
-			found = []netif.Link{{Name: pattern}}
+			s.Uplinks = append(s.Uplinks, control.Link{Name: pattern, Note: "there is no interface " + pattern})
 		}
 		for _, l := range found {
 			s.Uplinks = append(s.Uplinks, control.Link{Name: l.Name, Up: l.Up, Addresses: l.Addrs})
@@ -80,11 +79,13 @@ func (d *Daemon) status() control.Status {
 	}
 	servers := slices.Sorted(maps.Keys(d.servers()))
 	for _, l := range d.config.LANs {
-		shown := control.Link{Name: l.String()}
-		if link, ok := locate(l, links); ok {
-			shown = control.Link{Name: link.Name, Up: link.Up, Addresses: link.Addrs, Servers: servers}
+		found := locate(l, uplinks(d.config), links)
+		if len(found) == 0 {
+			s.LANs = append(s.LANs, control.Link{Name: l.String(), Note: absent(l, links)})
 		}
-		s.LANs = append(s.LANs, shown)
+		for _, link := range found {
+			s.LANs = append(s.LANs, control.Link{Name: link.Name, Up: link.Up, Addresses: link.Addrs, Servers: servers})
+		}
 	}
 	return s
 }

@@ -36,14 +36,15 @@ func (d *Daemon) surroundings(links map[string]netif.Link) (s portmap.Surroundin
 // interface.
 func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterface [][]netip.Prefix) {
 	for _, l := range d.config.LANs {
-		var networks []netip.Prefix
-		if link, ok := locate(l, links); ok {
-			networks = routable(link.Addrs)
-		} else if l.Prefix.IsValid() {
-			networks = []netip.Prefix{l.Prefix}
+		found := locate(l, uplinks(d.config), links)
+		if len(found) == 0 && l.Prefix.IsValid() {
+			found = []netif.Link{{Addrs: []netip.Prefix{l.Prefix}}}
 		}
-		all = append(all, networks...)
-		byInterface = append(byInterface, networks)
+		for _, link := range found {
+			networks := routable(link.Addrs)
+			all = append(all, networks...)
+			byInterface = append(byInterface, networks)
+		}
 	}
 	return all, byInterface
 }

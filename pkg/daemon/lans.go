@@ -1,0 +1,88 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"igdd/pkg/config"
+	"igdd/pkg/netif"
+)
+
+// locate finds the interfaces of a LAN, the oldest first: the one of its name,
+// or the one with its address, or where its network's own address is known all
+// with an address in it. What is known by address is never an uplink.
+func locate(l config.LAN, uplinks []string, links map[string]netif.Link) []netif.Link {
+	if l.Interface != "" {
+		link, found := links[l.Interface]
+		if !found {
+			return nil
+		}
+		return []netif.Link{narrowed(l, link)}
+	}
+	var list []netif.Link
+	for _, link := range links {
+		if isOf(l, link) && !isUplink(link, uplinks, links) {
+			list = append(list, narrowed(l, link))
+		}
+	}
+	slices.SortFunc(list, func(a, b netif.Link) int { return a.Index - b.Index })
+	return list
+}
+
+// isOf reports whether the link belongs to a LAN that is known by address.
+func isOf(l config.LAN, link netif.Link) bool {
+	return slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool {
+		a := p.Addr()
+		return a == l.Prefix.Addr() || l.IsNetwork() && l.Prefix.Contains(a) && !a.IsLoopback()
+	})
+}
+
+// isUplink reports whether the link is one of the uplinks.
+func isUplink(link netif.Link, uplinks []string, links map[string]netif.Link) bool {
+	return slices.ContainsFunc(uplinks, func(pattern string) bool {
+		return slices.ContainsFunc(matching(pattern, links), func(u netif.Link) bool { return u.Name == link.Name })
+	})
+}
+
+// narrowed returns the link with networks that are no larger than the settings
+// want those of the LAN.
+func narrowed(l config.LAN, link netif.Link) netif.Link {
+	link.Addrs = slices.Clone(link.Addrs)
+	for i, p := range link.Addrs {
+		bits := p.Bits()
+		switch {
+		case l.Interface != "" && p.Addr().Is4():
+			bits = l.Bits
+		case l.Prefix.IsValid() && l.Prefix.Contains(p.Addr()):
+			bits = l.Prefix.Bits()
+		}
+		link.Addrs[i] = netip.PrefixFrom(p.Addr(), max(bits, p.Bits()))
+	}
+	return link
+}
+
+// uplinks returns the names and patterns of all external interfaces.
+func uplinks(c *config.Config) []string {
+	if c.WAN6 == "" || slices.Contains(c.WAN, c.WAN6) {
+		return c.WAN
+	}
+	return append(slices.Clip(c.WAN), c.WAN6)
+}
+
+// absent says what there is not where a LAN has no interface.
+func absent(l config.LAN, links map[string]netif.Link) string {
+	who := "no interface"
+	for _, link := range links {
+		if isOf(l, link) {
+			who = "only the uplink " + link.Name
+		}
+	}
+	switch {
+	case l.Interface != "":
+		return "there is no interface " + l.Interface
+	case l.IsNetwork():
+		return fmt.Sprintf("%s has an address in %v", who, l.Prefix)
+	}
+	return fmt.Sprintf("%s has the address %v", who, l.Prefix.Addr())
+}

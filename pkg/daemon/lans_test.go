@@ -1,0 +1,124 @@
+package daemon
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"igdd/pkg/config"
+	"igdd/pkg/netif"
+)
+
+// links makes links of "name address..." texts.
+func links(texts ...string) map[string]netif.Link {
+	all := make(map[string]netif.Link)
+	for i, text := range texts {
+		words := strings.Fields(text)
+		link := netif.Link{Name: words[0], Index: i + 1, Up: true}
+		for _, a := range words[1:] {
+			link.Addrs = append(link.Addrs, netip.MustParsePrefix(a))
+		}
+		all[link.Name] = link
+	}
+	return all
+}
+
+// lanOfConf returns the LAN that a miniupnpd.conf means.
+func lanOfConf(t *testing.T, text string) config.LAN {
+	t.Helper()
+	c, err := config.Parse([]string{"-f", "/dev/null", "-i", "wan0", "-u", "3d3cec3a-8cf0-11e0-98ee-001a6bd2d07b", "-a", text})
+	if err != nil || len(c.LANs) != 1 {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return c.LANs[0]
+}
+
+func TestLocate(t *testing.T) {
+	around := links("lo 127.0.0.1/8", "wan0 88.22.44.13/24 10.1.0.9/16", "lan0 192.168.1.1/24 192.168.2.1/24 2001:db8:1::1/64 fe80::1/64", "lan1 10.1.2.1/24", "ppp0", "sit1 2001:db8:9::1/64")
+	uplinks := []string{"wan+", "ppp0", "sit1"}
+	for text, want := range map[string]string{
+		"lan0":              "lan0 [192.168.1.1/24 192.168.2.1/24 2001:db8:1::1/64 fe80::1/64]",
+		"lan0/16":           "lan0 [192.168.1.1/24 192.168.2.1/24 2001:db8:1::1/64 fe80::1/64]",
+		"lan0/25":           "lan0 [192.168.1.1/25 192.168.2.1/25 2001:db8:1::1/64 fe80::1/64]",
+		"192.168.1.1":       "lan0 [192.168.1.1/24 192.168.2.1/24 2001:db8:1::1/64 fe80::1/64]",
+		"192.168.2.1/26":    "lan0 [192.168.1.1/24 192.168.2.1/26 2001:db8:1::1/64 fe80::1/64]",
+		"192.168.1.0/24":    "lan0 [192.168.1.1/24 192.168.2.1/24 2001:db8:1::1/64 fe80::1/64]",
+		"192.168.0.0/16":    "lan0 [192.168.1.1/24 192.168.2.1/24 2001:db8:1::1/64 fe80::1/64]",
+		"2001:db8:1::/64":   "lan0 [192.168.1.1/24 192.168.2.1/24 2001:db8:1::1/64 fe80::1/64]",
+		"2001:db8:1::1/128": "lan0 [192.168.1.1/24 192.168.2.1/24 2001:db8:1::1/128 fe80::1/64]",
+		"10.1.0.0/16":       "lan1 [10.1.2.1/24]",
+		"lan2":              "there is no interface lan2",
+		"192.168.1.2/24":    "no interface has the address 192.168.1.2",
+		"192.168.3.0/24":    "no interface has an address in 192.168.3.0/24",
+		"126.0.0.0/7":       "no interface has an address in 126.0.0.0/7",
+		"88.22.44.0/24":     "only the uplink wan0 has an address in 88.22.44.0/24",
+		"88.22.44.13":       "only the uplink wan0 has the address 88.22.44.13",
+		"10.1.0.9/16":       "only the uplink wan0 has the address 10.1.0.9",
+		"2001:db8:9::/64":   "only the uplink sit1 has an address in 2001:db8:9::/64",
+	} {
+		l := lanOfConf(t, text)
+		got := absentOr(l, uplinks, around)
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	if got := fmt.Sprint(len(locate(lanOfConf(t, "10.0.0.0/8"), uplinks, links("a 10.1.0.1/16", "b 10.2.0.1/16", "c 11.0.0.1/8")))); got != "2" {
+		t.Errorf("%s interfaces in a network of two", got)
+	}
+}
+
+// absentOr returns the interfaces of a LAN with their networks, or why there are none.
+func absentOr(l config.LAN, uplinks []string, around map[string]netif.Link) string {
+	var list []string
+	for _, link := range locate(l, uplinks, around) {
+		list = append(list, fmt.Sprint(link.Name, " ", link.Addrs))
+	}
+	if list == nil {
+		return absent(l, around)
+	}
+	return strings.Join(list, ", ")
+}
+
+// TestMissingIsSaidOnce has interfaces come and go.
+func TestMissingIsSaidOnce(t *testing.T) {
+	var log bytes.Buffer
+	f := &follower{
+		lans: []config.LAN{lanOfConf(t, "192.168.1.0/24"), lanOfConf(t, "lan1")}, uplinks: []string{"ppp+"},
+		log: slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	all := links("lan0 192.168.1.1/24", "lan1", "ppp0")
+	for i, step := range []struct {
+		around map[string]netif.Link
+		want   string // parts of the lines, in order
+	}{
+		{all, ""},
+		{links("lan0 192.168.2.1/24", "lan1"), "listening_ip=192.168.1.0/24 waits: no interface has an address in 192.168.1.0/24\next interface ppp+ waits: there is no interface ppp+"},
+		{links("lan0 192.168.2.1/24"), "listening_ip=lan1 waits: there is no interface lan1"},
+		{links("lan0 192.168.2.1/24"), ""},
+		{all, "ext interface ppp+ is there now\nlistening_ip=192.168.1.0/24 is there now\nlistening_ip=lan1 is there now"},
+		{all, ""},
+	} {
+		log.Reset()
+		f.remark(step.around)
+		got := strings.Split(strings.TrimSpace(log.String()), "\n")
+		want := strings.Split(step.want, "\n")
+		if len(got) != len(want) {
+			t.Errorf("step %d: %q, want %q", i, got, want)
+			continue
+		}
+		slicesContain(t, got, want)
+	}
+}
+
+func slicesContain(t *testing.T, got, want []string) {
+	t.Helper()
+	all := strings.Join(got, "\n")
+	for _, part := range want {
+		if !strings.Contains(all, part) {
+			t.Errorf("%q is not in %q", part, all)
+		}
+	}
+}
