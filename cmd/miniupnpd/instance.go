@@ -53,7 +53,8 @@ func enabled(c *config.Config) bool { return c.NATPMP || c.PCP || c.UPnP }
 
 // start prepares the service.
 func (i *instance) start() (*daemon.Daemon, error) {
-	d, err := daemon.New(daemon.Options{Config: i.config, Version: version, Forwards: i.forwards, Log: i.log})
+	daemon.SettleIPv6(i.config, i.log)
+	d, err := daemon.New(daemon.Options{Config: i.config, Version: version, Forwards: i.forwards, Outdated: i.signals.reload, Log: i.log})
 	if err != nil {
 		return nil, err
 	}
@@ -108,9 +109,10 @@ func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daem
 	}
 	next, err := config.Parse(i.args)
 	if err != nil {
-		i.log.Error("settings cannot be used, the old ones stay in force", "err", err)
+		logUnusable(i.log, "settings cannot be used, the old ones stay in force", err)
 		return nil
 	}
+	daemon.SettleIPv6(next, i.log)
 	next.PIDFile = i.config.PIDFile // the one that this process holds
 	if d.Reload(ctx, next) {
 		i.config = next
@@ -138,6 +140,7 @@ func (i *instance) successor() *config.Config {
 	if err != nil || !i.signals.handOver() {
 		return nil
 	}
+	daemon.SettleIPv6(c, i.log)
 	return c
 }
 

@@ -11,9 +11,9 @@ import (
 // signals are those that the daemon obeys. They are caught all the time: one
 // that ends the process does so whatever the daemon is busy with.
 type signals struct {
-	ending   context.Context  // done as soon as the process is told to end
-	requests <-chan os.Signal // SIGHUP and SIGUSR1
-	stopped  atomic.Bool      // the process is told to end without a successor
+	ending   context.Context // done as soon as the process is told to end
+	requests chan os.Signal  // SIGHUP and SIGUSR1
+	stopped  atomic.Bool     // the process is told to end without a successor
 }
 
 // listenForSignals begins to catch signals.
@@ -32,6 +32,14 @@ func listenForSignals() *signals {
 		}
 	}()
 	return s
+}
+
+// reload acts as SIGHUP does.
+func (s *signals) reload() {
+	select {
+	case s.requests <- syscall.SIGHUP:
+	default: // it is busy with others
+	}
 }
 
 // handOver reports whether the process is told to end and to leave its rules

@@ -37,6 +37,9 @@ type Options struct {
 	// Forwards are those that the service before this one knew: the firewall may
 	// be starting just now, and have lost them for a moment.
 	Forwards []portmap.Forward
+	// Outdated is called when the settings, read again, would come to something
+	// else: the system has switched IPv6 on or off. It may be nil.
+	Outdated func()
 	Log      *slog.Logger
 }
 
@@ -108,7 +111,7 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.forwards.delivered(known)
 	d.desk = d.identify()
-	d.guard = &guard{firewall: d.firewall, table: d.table, learn: d.forwards.learn, touched: make(chan struct{}, 1), log: d.log}
+	d.guard = &guard{firewall: d.firewall, table: d.table, learn: d.forwards.learn, touched: make(chan struct{}, 1), ipv6: (&ipv6Watch{config: c, outdated: o.Outdated}).check, log: d.log}
 	return d, d.prepareServers()
 }
 

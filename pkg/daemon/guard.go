@@ -44,7 +44,9 @@ type guard struct {
 	// learn reads the administrator's forwards and returns when to do so again.
 	learn   func(touched time.Time) time.Duration
 	touched chan struct{} // somebody touched the firewall, capacity 1
-	log     *slog.Logger
+	// ipv6 sees whether the system still has IPv6 on, and returns when to do so again.
+	ipv6 func(now time.Time) time.Duration
+	log  *slog.Logger
 
 	row     int           // repairs in a row
 	pause   time.Duration // before the next one
@@ -108,7 +110,7 @@ func (g *guard) check(ctx context.Context) time.Duration {
 	if len(broken) > 0 {
 		g.repair(ctx, broken)
 	}
-	return min(cmp.Or(g.pause, slowCheck), cmp.Or(again, slowCheck))
+	return min(cmp.Or(g.pause, slowCheck), cmp.Or(again, slowCheck), cmp.Or(g.ipv6(time.Now()), slowCheck))
 }
 
 // note logs once what keeps a family from being looked after.

@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"igdd/pkg/config"
+	"igdd/pkg/netfilter"
+	"igdd/pkg/portmap"
+)
+
+// SettleIPv6 switches IPv6 off in settings that do not say whether it is to be
+// on, where the system has it off.
+func SettleIPv6(c *config.Config, log *slog.Logger) {
+	if !c.IPv6Auto {
+		return
+	}
+	err := netfilter.ProbeIPv6()
+	if err == nil {
+		err = ipv6IsOff(c)
+	}
+	c.IPv6 = err == nil
+	if err != nil {
+		log.Log(context.Background(), portmap.LevelNotice, "no IPv6: the system has it off, and no setting says ipv6=yes", "why", err)
+	}
+}
+
+// ipv6IsOff returns why the system does without IPv6, nil if it does not.
+func ipv6IsOff(c *config.Config) error {
+	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+		return errors.New("the kernel has none")
+	}
+	const everywhere = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
+	if b, err := os.ReadFile(everywhere); err == nil && strings.TrimSpace(string(b)) != "0" {
+		return fmt.Errorf("%s is set", everywhere)
+	}
+	passes, err := netfilter.PassesIPv6(context.Background(), c.ForwardChain)
+	switch {
+	case err != nil:
+		return fmt.Errorf("ip6tables does not work: %w", err)
+	case !passes:
+		return errors.New("the firewall's own rules let none through")
+	}
+	return nil
+}
+
+// How often the system is asked whether it has IPv6 on, and for how long the
+// answer must be another one before it counts: a firewall that is started drops
+// everything first.
+const (
+	askIPv6After = 5 * time.Second
+	ipv6Settles  = 10 * time.Second
+)
+
+// ipv6Watch sees whether the system's IPv6 is as it was when the service began.
+type ipv6Watch struct {
+	config   *config.Config
+	outdated func() // has a new service take the place of this one
+
+	asked   time.Time
+	differs time.Time // since when, zero: it does not
+}
+
+// check asks after the firewall was touched. It returns when to ask again, 0:
+// not before somebody touches it again.
+func (w *ipv6Watch) check(now time.Time) time.Duration {
+	if !w.config.IPv6Auto || w.outdated == nil {
+		return 0
+	}
+	if rest := askIPv6After - now.Sub(w.asked); rest > 0 {
+		return rest
+	}
+	w.asked = now
+	on := ipv6IsOff(w.config) == nil
+	return w.note(on, now)
+}
+
+// note takes an answer.
+func (w *ipv6Watch) note(on bool, now time.Time) time.Duration {
+	switch {
+	case on == w.config.IPv6:
+		w.differs = time.Time{}
+		return 0
+	case w.differs.IsZero():
+		w.differs = now
+	case now.Sub(w.differs) >= ipv6Settles:
+		w.differs = time.Time{}
+		w.outdated()
+		return 0
+	}
+	return askIPv6After
+}

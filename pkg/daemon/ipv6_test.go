@@ -1,0 +1,41 @@
+package daemon
+
+import (
+	"testing"
+	"time"
+
+	"igdd/pkg/config"
+)
+
+// TestIPv6IsSwitchedWhenItHasSettled gives answers about the system's IPv6.
+func TestIPv6IsSwitchedWhenItHasSettled(t *testing.T) {
+	for name, tt := range map[string]struct {
+		was     bool
+		answers string // one a step of askIPv6After: + on, - off
+		called  int
+	}{
+		"stays on":               {true, "+++++", 0},
+		"stays off":              {false, "-----", 0},
+		"a restart of the rules": {true, "+-+++-+", 0},
+		"drops all":              {true, "+---", 1},
+		"comes":                  {false, "-+++", 1},
+		"comes and goes":         {false, "+-+-+-++-", 0},
+	} {
+		called := 0
+		w := &ipv6Watch{config: &config.Config{IPv6: tt.was, IPv6Auto: true}, outdated: func() { called++ }}
+		now := time.Now()
+		for _, a := range tt.answers {
+			if again := w.note(a == '+', now); (again == 0) != (a == '+' == tt.was || called > 0) {
+				t.Errorf("%s: asks again after %v", name, again)
+			}
+			now = now.Add(askIPv6After)
+		}
+		if called != tt.called {
+			t.Errorf("%s: outdated %d times, want %d", name, called, tt.called)
+		}
+	}
+	w := &ipv6Watch{config: &config.Config{IPv6: true}, outdated: func() { t.Error("what a setting says is outdated") }}
+	if again := w.check(time.Now()); again != 0 {
+		t.Errorf("asks again after %v though a setting says so", again)
+	}
+}
