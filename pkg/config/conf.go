@@ -71,19 +71,29 @@ func (d *draft) takeLine(line string) error {
 		return d.addRule(line)
 	}
 	key, text, found := strings.Cut(line, "=")
-	key = strings.TrimRight(key, blanks)
 	if !found {
 		return fmt.Errorf("%q is neither a setting (key=value) nor a rule, ignored", line)
 	}
+	return d.takeSetting(strings.TrimRight(key, blanks), text)
+}
+
+// takeSetting takes what stands before and behind the sign of a line.
+func (d *draft) takeSetting(key, text string) error {
 	comment := ""
 	if !slices.Contains(freeTexts, key) {
 		text, comment = uncomment(text)
 	}
+	before := d.ExternalIP
 	err := d.take(key, strings.TrimLeft(text, blanks))
-	if err == nil && comment != "" && key != "listening_ip" { // there it is none of the words that older versions had
-		err = remark{fmt.Errorf("%s: %q is taken as a comment, which miniupnpd does not do", key, comment)}
+	switch {
+	case err != nil:
+		return err
+	case comment != "" && key != "listening_ip": // there it is none of the words that older versions had
+		return remark{fmt.Errorf("%s: %q is taken as a comment, which miniupnpd does not do", key, comment)}
+	case before.IsValid() && d.ExternalIP.IsValid() && before != d.ExternalIP:
+		return remark{fmt.Errorf("%s: %v takes the place of %v: only one address is announced", key, d.ExternalIP, before)}
 	}
-	return err
+	return nil
 }
 
 // freeTexts are the keys whose values may hold whatever a name may: "Router #1".

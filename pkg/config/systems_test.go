@@ -37,10 +37,10 @@ func TestFilesOfRealSystems(t *testing.T) {
 			"unknown setting \"num_permuser\"",
 		},
 		"VyOS": {
-			"ext_ifname=eth0\next_ip=203.0.113.6\nlistening_ip=192.168.7.1/24 88.22.44.13\nlistening_ip=eth1\nipv6_listening_ip=2001:db8::1\nenable_natpmp=yes\nenable_upnp=yes\nmin_lifetime=60\n" +
+			"ext_ifname=eth0\next_ip=203.0.113.5\next_ip=203.0.113.6\nlistening_ip=192.168.7.1/24 88.22.44.13\nlistening_ip=eth1\nipv6_listening_ip=2001:db8::1\nenable_natpmp=yes\nenable_upnp=yes\nmin_lifetime=60\n" +
 				"manufacturer_name=VyOS\nsecure_mode=no\nclean_ruleset_threshold=10\nlease_file=/config/upnp.leases\nallow 1024-65535 10.5.5.0/32 1024-65535\n",
 			"ext_ip=203.0.113.6\nlistening_ip=192.168.7.1/24\nlistening_ip=eth1\nsecure_mode=no\nmin_lifetime=120\nallow 1024-65535 10.5.5.0/32 1024-65535",
-			"88.22.44.13 is a public address\nipv6_listening_ip has no use\nout of range",
+			"203.0.113.6 takes the place of 203.0.113.5\n88.22.44.13 is a public address\nipv6_listening_ip has no use\nout of range",
 		},
 		"Asuswrt": {
 			"ext_ifname=ppp0\nlistening_ip=br0\nport=0\nenable_upnp=yes\nenable_natpmp=yes\nsecure_mode=yes\nupnp_nat_chain=VUPNP\nupnp_forward_chain=FUPNP\nupnp_nat_postrouting_chain=PUPNP\n" +
