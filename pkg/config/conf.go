@@ -42,8 +42,9 @@ func (d *draft) takeConf(path, conf string) {
 	n := 0
 	for line := range strings.Lines(plain(conf)) {
 		n++
+		d.where = fmt.Sprintf("%s:%d", path, n)
 		if err := d.takeLine(strings.Trim(line, blanks)); err != nil {
-			d.warn(fmt.Sprintf("%s:%d", path, n), err)
+			d.warn(d.where, err)
 		}
 	}
 }
@@ -146,6 +147,7 @@ func (d *draft) take(key, text string) error {
 	s, found := lookup(name)
 	switch {
 	case found:
+		d.places[name] = d.where
 		if err := s.place(d).Set(text); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}

@@ -247,6 +247,7 @@ func isAddress(word string) bool {
 func (d *draft) apply(flags []flag) error {
 	for _, f := range flags {
 		o, _ := f.option()
+		d.where = "option " + f.name
 		err := o.do(d, f)
 		if err != nil && o.strict && !isRemark(err) {
 			return fmt.Errorf("option %s: %w", f.name, err)
@@ -255,7 +256,7 @@ func (d *draft) apply(flags []flag) error {
 			err = errors.Join(err, fmt.Errorf("%q behind it means nothing", f.rest))
 		}
 		if err != nil {
-			d.warn("option "+f.name, err)
+			d.warn(d.where, err)
 		}
 	}
 	return nil

@@ -104,10 +104,12 @@ func TestComments(t *testing.T) {
 func TestCauseBeforeConsequence(t *testing.T) {
 	rubbish := strings.Repeat("rubbish\n", 2*mostWarnings)
 	for text, want := range map[string]struct{ cause, missing string }{
-		"ext_ifname=a/b\nlistening_ip=lan0\n":             {"f:1: ext_ifname: \"a/b\" is no name", "no external interface"},
-		"ext_ifname=wan0\nlistening_ip=lan0/33\n":         {"f:2: listening_ip: \"lan0/33\": mask", "no listening interface"},
-		"ext_ifname=wan0\nlistening_ip=192.168.1.300\n":   {"f:2: listening_ip: \"192.168.1.300\" is neither", "no listening interface"},
-		rubbish + "ext_ifname=wan0\nlistening_ip=lan/0/0": {"f:102: listening_ip: ", "no listening interface"},
+		"ext_ifname=a/b\nlistening_ip=lan0\n":                                   {"f:1: ext_ifname: \"a/b\" is no name", "no external interface"},
+		"ext_ifname=wan0\nlistening_ip=lan0/33\n":                               {"f:2: listening_ip: \"lan0/33\": mask", "no listening interface"},
+		"ext_ifname=wan0\nlistening_ip=192.168.1.300\n":                         {"f:2: listening_ip: \"192.168.1.300\" is neither", "no listening interface"},
+		minimal + "ext_perform_stun=yes\n":                                      {"f:4: ext_perform_stun=yes needs", "set ext_stun_host"},
+		minimal + "ext_ip=11.22.33.44\next_stun_host=s\next_perform_stun=yes\n": {"f:4: the announced address is 11.22.33.44", "/f:6: ext_perform_stun: take"},
+		rubbish + "ext_ifname=wan0\nlistening_ip=lan/0/0":                       {"f:102: listening_ip: ", "no listening interface"},
 	} {
 		_, err := testMachine(t).parse([]string{"-f", write(t, "f", text)})
 		if err == nil {
@@ -128,10 +130,11 @@ func TestCauseBeforeConsequence(t *testing.T) {
 
 func TestCauseInRC(t *testing.T) {
 	for text, want := range map[string]struct{ cause, missing string }{
-		someService + "EXTIF=a/b\n":                       {"rc.conf: EXTIF: \"a/b\" is no name", "no external interface"},
-		someService + "INTIF=none\n":                      {"rc.conf: UPNP_LISTEN: INTIF is not served: INTIF=\"none\" INTIP=", "no listening interface"},
-		someService + "INTIF=eth1/33\n":                   {"rc.conf: UPNP_LISTEN: \"eth1/33\": mask", "no listening interface"},
-		someService + "UPNP_LISTEN=eth1 UPNP_STUN_HOST=:": {"rc.conf: UPNP_LISTEN: \"eth1\" is none of", "no listening interface"},
+		someService + "EXTIF=a/b\n":                                 {"rc.conf: EXTIF: \"a/b\" is no name", "no external interface"},
+		someService + "INTIF=none\n":                                {"rc.conf: UPNP_LISTEN: INTIF is not served: INTIF=\"none\" INTIP=", "no listening interface"},
+		someService + "INTIF=eth1/33\n":                             {"rc.conf: UPNP_LISTEN: \"eth1/33\": mask", "no listening interface"},
+		someService + "UPNP_EXT_IP=11.22.33.44\nUPNP_STUN_HOST=s\n": {"rc.conf: UPNP_EXT_IP: the announced address is 11.22.33.44", "rc.conf: UPNP_STUN_HOST: ext_perform"},
+		someService + "UPNP_LISTEN=eth1 UPNP_STUN_HOST=:":           {"rc.conf: UPNP_LISTEN: \"eth1\" is none of", "no listening interface"},
 	} {
 		_, err := parseRC(t, text)
 		if err == nil || !strings.Contains(err.Error(), want.cause) || strings.Index(err.Error(), want.missing) < strings.Index(err.Error(), want.cause) {

@@ -78,10 +78,12 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	d.IPv6, d.IPv6Auto = vars["IPV6"] == "yes", false
 	for _, s := range settings {
 		if text := vars[s.variable]; text != "" {
+			d.places[s.key] = path + ": " + s.variable
 			check(s.variable, s.place(d).Set(text))
 		}
 	}
 	if server := vars["UPNP_STUN_HOST"]; server != "" {
+		d.where = path + ": UPNP_STUN_HOST"
 		check("UPNP_STUN_HOST", d.setSTUN(server))
 	}
 	check("UPNP_LISTEN", d.listen(vars))

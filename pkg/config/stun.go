@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -44,7 +43,7 @@ func (d *draft) setSTUN(server string) error {
 			return fmt.Errorf("port of the STUN server: %w", err)
 		}
 	}
-	d.stun = next
+	d.stun, d.places["ext_perform_stun"] = next, d.where
 	return nil
 }
 
@@ -54,9 +53,10 @@ func (d *draft) finishSTUN() error {
 	case !d.stun.on:
 		return nil
 	case d.stun.host == "":
-		return errors.New("ext_perform_stun=yes needs a server: set ext_stun_host")
+		return fmt.Errorf("%sext_perform_stun=yes needs a server: set ext_stun_host", d.at("ext_perform_stun"))
 	case d.ExternalIP.IsValid():
-		return fmt.Errorf("the announced address is both %v and what a STUN server says: take one of them away", d.ExternalIP)
+		return fmt.Errorf("%sthe announced address is %v, and what a STUN server says by %sext_perform_stun: take one of them away",
+			d.at("ext_ip"), d.ExternalIP, d.at("ext_perform_stun"))
 	case d.stun.port == 0:
 		d.stun.port = stunPort
 	}
