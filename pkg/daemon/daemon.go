@@ -111,7 +111,11 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.forwards.delivered(known)
 	d.desk = d.identify()
-	d.guard = &guard{firewall: d.firewall, table: d.table, learn: d.forwards.learn, touched: make(chan struct{}, 1), ipv6: (&ipv6Watch{config: c, outdated: o.Outdated}).check, log: d.log}
+	ipv6 := &ipv6Watch{config: c, stopped: d.firewall.Stopped, outdated: o.Outdated}
+	d.guard = &guard{
+		firewall: d.firewall, table: d.table, learn: d.forwards.learn, ipv6: ipv6.check,
+		touched: make(chan struct{}, 1), log: d.log,
+	}
 	return d, d.prepareServers()
 }
 

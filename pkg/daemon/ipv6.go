@@ -60,7 +60,8 @@ const (
 // ipv6Watch sees whether the system's IPv6 is as it was when the service began.
 type ipv6Watch struct {
 	config   *config.Config
-	outdated func() // has a new service take the place of this one
+	stopped  func() bool // the firewall is: a service that begins now would not know
+	outdated func()      // has a new service take the place of this one
 
 	asked   time.Time
 	differs time.Time // since when, zero: it does not
@@ -76,6 +77,10 @@ func (w *ipv6Watch) check(now time.Time) time.Duration {
 		return rest
 	}
 	w.asked = now
+	if w.stopped() {
+		w.differs = time.Time{}
+		return 0
+	}
 	on := ipv6IsOff(w.config) == nil
 	return w.note(on, now)
 }

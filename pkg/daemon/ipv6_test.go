@@ -34,7 +34,12 @@ func TestIPv6IsSwitchedWhenItHasSettled(t *testing.T) {
 			t.Errorf("%s: outdated %d times, want %d", name, called, tt.called)
 		}
 	}
-	w := &ipv6Watch{config: &config.Config{IPv6: true}, outdated: func() { t.Error("what a setting says is outdated") }}
+	w := &ipv6Watch{config: &config.Config{IPv6Auto: true}, stopped: func() bool { return true }, outdated: func() { t.Error("a stopped firewall says something") }}
+	w.differs = time.Now().Add(-ipv6Settles)
+	if again := w.check(time.Now()); again != 0 || !w.differs.IsZero() {
+		t.Errorf("asks again after %v though the firewall is stopped", again)
+	}
+	w = &ipv6Watch{config: &config.Config{IPv6: true}, outdated: func() { t.Error("what a setting says is outdated") }}
 	if again := w.check(time.Now()); again != 0 {
 		t.Errorf("asks again after %v though a setting says so", again)
 	}

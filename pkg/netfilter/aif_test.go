@@ -138,6 +138,9 @@ func TestWaitsWhileAIFIsStopped(t *testing.T) {
 		if ok, err := f.Healthy(); ok || !errors.Is(err, netfilter.ErrStopped) {
 			t.Errorf("healthy: %v, %v", ok, err)
 		}
+		if !f.Stopped() {
+			t.Error("the firewall does not count as stopped")
+		}
 		for what, err := range map[string]error{
 			"apply": f.Apply(open(mapping(portmap.TCP, 3002, "192.168.50.10:81"))),
 			"sync":  f.Sync([]*portmap.Mapping{one}),
@@ -158,6 +161,9 @@ func TestWaitsWhileAIFIsStopped(t *testing.T) {
 		want := strings.TrimSuffix(aifRules(aifNATJump, oneDNAT, aifFilterJump, oneAccept), "*ip6tables filter\n") + filter6Head
 		wantRules(t, r, want)
 		wantHealthy(t, f)
+		if f.Stopped() {
+			t.Error("the firewall still counts as stopped")
+		}
 		must(t, f.Teardown())
 	})
 }

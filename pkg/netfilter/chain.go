@@ -80,6 +80,7 @@ type chain struct {
 	present bool  // when last brought into line
 	holds   tally // after what was last applied
 	beside  bool  // the firewall has been seen to keep room for the jumps
+	bereft  bool  // that room was gone when last looked at
 	used    bool  // it is somebody else's, and all rules in it are ours
 	others  bool  // somebody else made it, who takes care of it for good
 	adopts  bool  // the jumps that an older version made have to be found
@@ -116,8 +117,9 @@ func (c *chain) know(l listing) {
 	}
 	c.settle(l, nil)
 	c.disown(l)
-	if !c.optional() && c.hook(l) != c.builtIn() {
-		c.beside = true
+	if !c.optional() {
+		c.beside = c.beside || c.hook(l) != c.builtIn()
+		c.bereft = c.stopped(l)
 	}
 }
 

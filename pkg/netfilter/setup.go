@@ -119,6 +119,14 @@ func (f *Firewall) Healthy(v portmap.Family) (bool, error) {
 	return true, nil
 }
 
+// Stopped reports whether the router's firewall of IPv4 was stopped when it was
+// last looked at. Whoever looks for the first time then cannot know.
+func (f *Firewall) Stopped() bool {
+	f.begin()
+	defer f.end()
+	return f.nat.bereft || f.forward.bereft
+}
+
 // stands reports whether the chain is as last written, and hooked.
 func (c *chain) stands(l listing) bool {
 	if !l.has(c.name) {
