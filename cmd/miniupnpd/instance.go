@@ -53,6 +53,11 @@ func enabled(c *config.Config) bool { return c.NATPMP || c.PCP || c.UPnP }
 
 // start prepares the service.
 func (i *instance) start() (*daemon.Daemon, error) {
+	if i.first {
+		if err := daemon.CheckInterfaces(i.config); err != nil {
+			return nil, err
+		}
+	}
 	daemon.SettleIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{Config: i.config, Version: version, Forwards: i.forwards, Outdated: i.signals.reload, Log: i.log})
 	if err != nil {

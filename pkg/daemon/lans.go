@@ -4,10 +4,38 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"igdd/pkg/config"
 	"igdd/pkg/netif"
 )
+
+// CheckInterfaces returns an error where neither an uplink nor a LAN of the
+// settings is there: then they are most likely another router's.
+func CheckInterfaces(c *config.Config) error {
+	links, err := netif.Links()
+	if err != nil {
+		return err
+	}
+	return checkInterfaces(c, links)
+}
+
+func checkInterfaces(c *config.Config, links map[string]netif.Link) error {
+	var missing []string
+	for _, pattern := range uplinks(c) {
+		if len(matching(pattern, links)) > 0 {
+			return nil
+		}
+		missing = append(missing, "there is no interface "+pattern)
+	}
+	for _, l := range c.LANs {
+		if len(locate(l, uplinks(c), links)) > 0 {
+			return nil
+		}
+		missing = append(missing, absent(l, links))
+	}
+	return fmt.Errorf("nothing to serve: %s", strings.Join(missing, ", "))
+}
 
 // locate finds the interfaces of a LAN, the oldest first: the one of its name,
 // or the one with its address, or where its network's own address is known all

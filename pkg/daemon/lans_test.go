@@ -122,3 +122,23 @@ func slicesContain(t *testing.T, got, want []string) {
 		}
 	}
 }
+
+func TestCheckInterfaces(t *testing.T) {
+	c := &config.Config{WAN: []string{"ppp+"}, WAN6: "sit1", LANs: []config.LAN{{Interface: "lan0"}, {Prefix: netip.MustParsePrefix("192.168.1.1/24")}}}
+	const nothing = "nothing to serve: there is no interface ppp+, there is no interface sit1, there is no interface lan0, no interface has the address 192.168.1.1"
+	for around, want := range map[string]string{
+		"lo 127.0.0.1/8":               nothing,
+		"eth0 192.168.1.2/24":          nothing,
+		"eth0 192.168.1.1/30":          "<nil>",
+		"lan0":                         "<nil>",
+		"ppp3":                         "<nil>",
+		"sit1 fe80::1/64":              "<nil>",
+		"lan0.5 10.0.0.1/8":            nothing,
+		"eth0 2001:db8:1::/64":         nothing,
+		"sit12 2001:db8:192:168::1/64": nothing,
+	} {
+		if err := checkInterfaces(c, links(around)); fmt.Sprint(err) != want {
+			t.Errorf("%s: %v, want %s", around, err, want)
+		}
+	}
+}
