@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,12 +24,17 @@ func newClientsRig(t *testing.T, variant string) *rig {
 	t.Helper()
 	r := newRig(t, variant, netlab.Layout{Clients: 3, IPv6: true})
 	r.shield6(t)
-	r.start(t, "enable_upnp=yes", "ipv6=yes", "system_uptime=no")
+	r.start(t, clientsConf()...)
 	for _, c := range r.Clients {
 		c.Echo(t, "tcp", ":4000")
 		c.Echo(t, "udp", ":4000")
 	}
 	return r
+}
+
+// clientsConf are the settings of that rig.
+func clientsConf() []string {
+	return []string{"enable_upnp=yes", "ipv6=yes", "system_uptime=no"}
 }
 
 // shield6 has the router let no IPv6 in but what the daemon opens.
@@ -102,26 +108,66 @@ func refused(t testing.TB, on *netlab.Namespace, name string, args ...string) st
 // outside at what they get.
 func TestClients(t *testing.T) {
 	r := newClientsRig(t, "nft")
-	t.Run("upnpc", func(t *testing.T) { playUPnPC(t, r) })
+	t.Run("upnpc finds the gateway", func(t *testing.T) { playSearch(t, r) })
+	t.Run("upnpc", func(t *testing.T) { playUPnPC(t, r, r.location(t, "upnp:rootdevice"), "0", "714") })
 	for name, target := range map[string]string{
 		"upnpc, version 2":                         "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
 		"upnpc, actions of version 2 by version 1": "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
 	} {
 		t.Run(name, func(t *testing.T) { playUPnPC2(t, r, r.location(t, target)) })
 	}
-	t.Run("python3-miniupnpc", func(t *testing.T) { playPython(t, r) })
+	t.Run("python3-miniupnpc", func(t *testing.T) { playPython(t, r, "") })
 	t.Run("over the link alone", func(t *testing.T) { playLinkLocal(t, r) })
 	t.Run("all protocols for one port", func(t *testing.T) { playInterplay(t, r) })
 	t.Run("both versions at once", func(t *testing.T) { playBothVersions(t, r) })
+	t.Run("version 1 alone", func(t *testing.T) { playVersion1(t, r) })
+	t.Run("version 2 alone", func(t *testing.T) { playVersion2(t, r) })
 }
 
-// playUPnPC has upnpc find the gateway as it always has, by version 1.
-func playUPnPC(t *testing.T, r *rig) {
-	c := r.Clients[0]
-	demandSaid(t, c.Run(t, "upnpc", "-s"), "desc: http://192.168.50.1:5000/rootDesc.xml\n st: urn:schemas-upnp-org:device:InternetGatewayDevice:1\n",
+// playSearch has upnpc find the gateway as it always has, by version 1.
+func playSearch(t *testing.T, r *rig) {
+	demandSaid(t, r.Clients[0].Run(t, "upnpc", "-s"), "desc: http://192.168.50.1:5000/rootDesc.xml\n st: urn:schemas-upnp-org:device:InternetGatewayDevice:1\n",
 		"Found valid IGD : ", "Status : Connected", "ExternalIPAddress = 11.22.33.44")
-	v1 := r.location(t, "upnp:rootdevice")
-	upnpc := func(args ...string) string { return c.Run(t, "upnpc", append([]string{"-u", v1}, args...)...) }
+}
+
+// renew has the rig's daemon start again without mappings, serving one version,
+// and returns where upnpc, which searches for version 1, finds its description.
+func (r *rig) renew(t *testing.T, version string) string {
+	t.Helper()
+	r.stop(t, syscall.SIGTERM)
+	r.forget(t)
+	r.start(t, append(clientsConf(), "igd_version="+version)...)
+	return r.location(t, "urn:schemas-upnp-org:device:InternetGatewayDevice:1")
+}
+
+// playVersion1 has clients meet a daemon that is told to know version 1 alone:
+// it has neither what version 2 adds nor pinholes.
+func playVersion1(t *testing.T, r *rig) {
+	description := r.renew(t, "1")
+	c := r.Clients[2]
+	playUPnPC(t, r, description, "0", "714")
+	demandSaid(t, refused(t, c, "upnpc", "-u", description, "-n", "@", "4000", "40010", "tcp", "600"), "failed with code 401")
+	refused(t, c, "upnpc", "-u", description, "-N", "40000", "65535", "tcp", "1")
+	said, _ := c.Command("upnpc", "-6", "-u", "http://[2001:db8:50::1]:5000/rootDesc.xml", "-A", "", "0", "@", "4000", "6", "600").CombinedOutput()
+	demandSaid(t, string(said), "AddPinhole", "failed with code")
+	playPythonAdd(t, r, description)
+	demandSaid(t, refused(t, c, python, "-c", pythonScript, "40020", description, "delete"), "deleted True None\n", "Exception: Invalid Action")
+	r.dial("tcp", 40020).Blocked(t)
+}
+
+// playVersion2 has clients meet a daemon that is told to know version 2 alone.
+func playVersion2(t *testing.T, r *rig) {
+	description := r.renew(t, "2")
+	playUPnPC(t, r, description, "604800", "606")
+	playUPnPC2(t, r, description)
+	playPython(t, r, description)
+}
+
+// playUPnPC has upnpc add, list and delete by the actions that both versions
+// have, in which a lease of 0 and the refusal to delete another's port differ.
+func playUPnPC(t *testing.T, r *rig, description, forever, notYours string) {
+	c := r.Clients[0]
+	upnpc := func(args ...string) string { return c.Run(t, "upnpc", append([]string{"-u", description}, args...)...) }
 
 	demandSaid(t, upnpc("-e", "a game", "-a", "192.168.50.10", "4000", "40001", "tcp", "600", "11.22.33.1"),
 		"external 11.22.33.44:40001 TCP is redirected to internal 192.168.50.10:4000 (duration=600)")
@@ -130,16 +176,16 @@ func playUPnPC(t *testing.T, r *rig) {
 	from1.Arrives(t)
 	from2.Blocked(t)
 	demandSaid(t, upnpc("-l"), " 0 TCP 40001->192.168.50.10:4000  'a game' '11.22.33.1' ")
-	demandSaid(t, refused(t, c, "upnpc", "-u", v1, "-d", "40001", "tcp"), "failed with code : 714")
+	demandSaid(t, refused(t, c, "upnpc", "-u", description, "-d", "40001", "tcp"), "failed with code : 714")
 	upnpc("-d", "40001", "tcp", "11.22.33.1")
 	from1.Blocked(t)
 
 	upnpc("-r", "4000", "40002", "tcp", "4000", "40002", "udp")
 	r.dial("tcp", 40002).Arrives(t)
 	r.dial("udp", 40002).Arrives(t)
-	demandSaid(t, upnpc("-l"), " 0 TCP 40002->192.168.50.10:4000 ", " 1 UDP 40002->192.168.50.10:4000 ", "'' 0\n")
-	demandSaid(t, refused(t, r.Clients[1], "upnpc", "-u", v1, "-a", "@", "4000", "40002", "tcp"), "failed with code 718")
-	demandSaid(t, refused(t, r.Clients[1], "upnpc", "-u", v1, "-d", "40002", "tcp"), "failed with code : 714")
+	demandSaid(t, upnpc("-l"), " 0 TCP 40002->192.168.50.10:4000 ", " 1 UDP 40002->192.168.50.10:4000 ", "'' "+forever+"\n")
+	demandSaid(t, refused(t, r.Clients[1], "upnpc", "-u", description, "-a", "@", "4000", "40002", "tcp"), "failed with code 718")
+	demandSaid(t, refused(t, r.Clients[1], "upnpc", "-u", description, "-d", "40002", "tcp"), "failed with code : "+notYours)
 	r.dial("tcp", 40002).Arrives(t)
 	upnpc("-d", "40002", "tcp")
 	r.dial("tcp", 40002).Blocked(t)
@@ -176,12 +222,17 @@ func playUPnPC2(t *testing.T, r *rig, description string) {
 	r.dial("tcp", port).Blocked(t)
 }
 
-// pythonScript adds, finds and, told so, deletes a mapping.
+// pythonScript adds and finds a mapping for a port of the gateway with the
+// description given, or searched for if that is empty; told so, it deletes it,
+// and asks for and deletes another by the actions of version 2.
 const pythonScript = `
 import sys, miniupnpc
 u = miniupnpc.UPnP()
 u.discoverdelay = 500
-print(u.discover(), u.selectigd())
+if sys.argv[2]:
+    u.selectigd(sys.argv[2])
+else:
+    print(u.discover(), u.selectigd())
 print(u.externalipaddress(), u.statusinfo()[0], u.connectiontype())
 port = int(sys.argv[1])
 print(u.addportmapping(port, 'TCP', u.lanaddr, 4000, 'from Python', '', 600))
@@ -190,7 +241,7 @@ i = 0
 while u.getgenericportmapping(i):
     print(u.getgenericportmapping(i))
     i += 1
-if len(sys.argv) > 2:
+if len(sys.argv) > 3:
     print('deleted', u.deleteportmapping(port, 'TCP'), u.getspecificportmapping(port, 'TCP'))
     print('any', u.addanyportmapping(port + 1, 'TCP', u.lanaddr, 4000, 'any port', ''))
     print('deleted', u.deleteportmappingrange(port, port + 1, 'TCP', False), u.getspecificportmapping(port + 1, 'TCP'))
@@ -199,13 +250,18 @@ if len(sys.argv) > 2:
 // python is Debian's, which has the packages; PATH may lead to another.
 const python = "/usr/bin/python3"
 
-func playPython(t *testing.T, r *rig) {
-	said := r.Clients[2].Run(t, python, "-c", pythonScript, "40020")
+func playPython(t *testing.T, r *rig, description string) {
+	playPythonAdd(t, r, description)
+	known := r.location(t, "upnp:rootdevice")
+	demandSaid(t, r.Clients[2].Run(t, python, "-c", pythonScript, "40020", known, "delete"), "deleted True None\nany 40021\ndeleted True None\n")
+	r.dial("tcp", 40020).Blocked(t)
+}
+
+func playPythonAdd(t *testing.T, r *rig, description string) {
+	said := r.Clients[2].Run(t, python, "-c", pythonScript, "40020", description)
 	demandSaid(t, said, "11.22.33.44 Connected IP_Routed\nTrue\n('192.168.50.12', 4000, 'from Python', True, ",
 		"(40020, 'TCP', ('192.168.50.12', 4000), 'from Python', '1', '', ")
 	r.dial("tcp", 40020).Arrives(t)
-	demandSaid(t, r.Clients[2].Run(t, python, "-c", pythonScript, "40020", "delete"), "deleted True None\nany 40021\ndeleted True None\n")
-	r.dial("tcp", 40020).Blocked(t)
 }
 
 // playInterplay holds one port by three protocols, which then let go of it one
@@ -265,7 +321,7 @@ func playBothVersions(t *testing.T, r *rig) {
 	}
 	run(0, "upnpc", "-a", "@", "4000", "40040", "tcp", "600")
 	run(1, "upnpc", "-u", v2, "-n", "@", "4000", "40041", "tcp", "600")
-	run(2, python, "-c", pythonScript, "40042")
+	run(2, python, "-c", pythonScript, "40042", "")
 	run(0, "natpmpc", "-g", "192.168.50.1", "-a", "40043", "4000", "udp", "600")
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
