@@ -11,6 +11,7 @@
 # A file scripts/clients/NAME.sh is sourced, and sets or defines
 #
 #	versions    the values of UPNP_IGD_VERSION to play with (default: both)
+#	ipv6        whether the router has IPv6 on (default: yes)
 #	get         fetches the program, into $cache; fails if it cannot be had
 #	play        plays the client and checks; $1 is the version
 
@@ -34,17 +35,23 @@ download() {
   apt_get -o Dir::Cache::Archives="$debs" --download-only --no-install-recommends install "$@"
 }
 
-# from_npm installs a package of npm ($1: name@version) into folder $cache/npm/$2.
+# needs_npm fails, and says so, when Node.js or npm is missing.
+needs_npm() {
+  command -v node npm && return
+  echo 'needs Node.js and npm'
+  return 1
+}
+
+# from_npm installs a package of npm ($1: name@version) into $cache/npm/$client.
 from_npm() {
-  [ -d "$cache/npm/$2/node_modules" ] && return
-  mkdir -p "$cache/npm/$2" && npm install --silent --no-audit --no-fund --prefix "$cache/npm/$2" "$1"
+  [ ! -d "$cache/npm/$client/node_modules" ] || return 0
+  mkdir -p "$cache/npm/$client" && npm install --no-audit --no-fund --prefix "$cache/npm/$client" "$1"
 }
 
 # lan_root makes the root that the LAN client's programs see: this machine's
 # files, with the client's packages above them. The cache is in /mnt/clients.
 lan_root() {
   lan_root=$work/lan/root
-  umount -R "$work/lan" 2>/dev/null
   mkdir -p "$work/lan" && mount -t tmpfs scratch "$work/lan" &&
     mkdir "$lan_root" "$work/lan/changes" "$work/lan/work" &&
     mount -t overlay -o "lowerdir=/,upperdir=$work/lan/changes,workdir=$work/lan/work" scratch "$lan_root" &&
@@ -68,12 +75,28 @@ lan() {
   on lan timeout -k 5 60 chroot "$lan_root" env HOME=/home/client LC_ALL=C.UTF-8 "$@" </dev/null
 }
 
-# lan_start starts a program on the LAN client that runs until the play ends.
-# What it prints goes to /tmp/$1.log of the client's root.
+# lan_start starts a program on the LAN client that runs until lan_stop, or the
+# play's end. What it prints goes to /tmp/program.log of the client's root.
 lan_start() {
-  lan_log=$lan_root/tmp/$1.log
-  shift
-  on lan chroot "$lan_root" env HOME=/home/client LC_ALL=C.UTF-8 "$@" >"$lan_log" 2>&1 </dev/null &
+  ip netns exec $lab-lan chroot "$lan_root" env HOME=/home/client LC_ALL=C.UTF-8 "$@" \
+    >"$lan_root/tmp/program.log" 2>&1 </dev/null &
+  lan_pid=$!
+}
+
+# lan_stop asks the program that lan_start started to end. Its wait ends with
+# the program, which gets half a minute.
+lan_stop() {
+  kill "$lan_pid" && within 30 lan_ended
+}
+
+# lan_ended succeeds when that program is gone, or ended and not waited for.
+lan_ended() {
+  ! grep -qs '^State:[[:space:]]*[A-Y]' "/proc/$lan_pid/status"
+}
+
+# lan_logged succeeds when the program that lan_start started has printed $1.
+lan_logged() {
+  grep -e "$1" "$lan_root/tmp/program.log"
 }
 
 # lan_says runs a command on the LAN client and succeeds if it prints $1.
@@ -89,8 +112,8 @@ lan_says() {
 within() {
   until_then=$(($(date +%s) + $1))
   shift
-  until "$@"; do
-    [ "$(date +%s)" -lt "$until_then" ] || return 1
+  until within_said=$("$@" 2>&1); do
+    [ "$(date +%s)" -lt "$until_then" ] || { echo "$within_said" && return 1; }
     sleep 0.2
   done
 }
@@ -140,18 +163,19 @@ opened() {
 # closed checks that the client's port $2 ($1: TCP or UDP) has no port of the
 # router any more, and that no packet arrives through port $3, which led there.
 closed() {
-  check "$1 $2 is not mapped any more" within 15 no_external "$1" "$2"
+  check "$1 $2 is not mapped any more" within 20 no_external "$1" "$2"
   check "from the Internet, $1 $3 is closed" no_knock "$1" "$wan_address" "${3:-0}" "$2"
 }
 
-# rc_conf prints the router's settings: the default ones, with IGD version $1.
+# rc_conf prints the router's settings: the default ones, with IGD version $1,
+# and IPv6 as the client wants it.
 rc_conf() {
   cat <<END
 EXTIF="eth0"
 INTIF="eth1"
 INTIP="192.168.50.1"
 INTNM="255.255.255.0"
-IPV6="yes"
+IPV6="$ipv6"
 UPNP_ENABLE_NATPMP="yes"
 UPNP_ENABLE_UPNP="yes"
 UPNP_LISTEN="INTIF"
@@ -205,6 +229,7 @@ play_all() {
     check 'the daemon starts' daemon_up "$version"
     play "$version"
     [ $failed = "$failed_before" ] || tell_why
+    clear_up
   done
 }
 
@@ -222,9 +247,10 @@ tell_why() {
 # play_client fetches client $1 and plays it.
 play_client() {
   client=$1
-  versions=both
+  versions=both ipv6=yes
   get() { true; }
-  [ -e "$clients/$client.sh" ] || die "no client $client: there are $(names)"
+  # shellcheck disable=SC2046 # a list of names
+  [ -e "$clients/$client.sh" ] || die "no client $client: there are" $(names)
   # shellcheck source=/dev/null # one of scripts/clients/
   . "$clients/$client.sh"
   if got=$(get 2>&1); then
@@ -233,7 +259,7 @@ play_client() {
   else
     title "$client: not had"
     echo "$got" | sed 's/^/      /'
-    not_had="$not_had $client"
+    not_had="$not_had $client" missed=$((missed + 1))
   fi
 }
 
@@ -244,10 +270,16 @@ names() {
   done
 }
 
-clean_up() {
+# clear_up removes the lab and the client's root, with all that runs in them.
+clear_up() {
+  [ ! -e /run/netns/igdd-lan ] || ip netns pids igdd-lan | xargs -r kill -s KILL
   lab_down
-  umount -R "$work/lan" 2>/dev/null
-  umount "$work" && rmdir "$work"
+  ! mountpoint -q "$work/lan" || umount -lR "$work/lan"
+}
+
+clean_up() {
+  clear_up
+  umount -l "$work" && rmdir "$work"
 }
 
 # A mount namespace of its own: the names of the lab's network namespaces and
@@ -261,7 +293,7 @@ need_go
 need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox socat:socat
 built=$("$repo/scripts/build.sh" native) || exit 1
 miniupnpd=$repo/${built##* }
-checks=0 failed=0 played=0 not_had=
+checks=0 failed=0 played=0 missed=0 not_had=
 work=$(mktemp -d) && mount -t tmpfs scratch "$work" || exit 1
 trap clean_up EXIT
 trap 'exit 1' INT TERM
@@ -275,6 +307,6 @@ for name; do
   play_client "$name"
 done
 echo
-[ -z "$not_had" ] || echo "not had:$not_had"
-echo "$played clients played: $((checks - failed)) of $checks checks ok, $failed FAILED"
+[ $missed = 0 ] || echo "not had:$not_had"
+echo "$played clients played, $missed not had: $((checks - failed)) of $checks checks ok, $failed FAILED"
 [ $failed = 0 ]
