@@ -63,7 +63,7 @@ func (s *Service) ParseCall(soapAction string, body []byte, highest Version) (*C
 	if err != nil {
 		return nil, err
 	}
-	if !strings.EqualFold(asked.local, name) {
+	if !strings.EqualFold(cmp.Or(asked.local, name), name) {
 		return nil, InvalidAction
 	}
 	c, ok := s.find(field, asked.space, name, highest)
@@ -96,7 +96,8 @@ func cutAction(field string) (serviceType, name string, ok bool) {
 }
 
 // unwrap returns what the body of an envelope holds: one element, since readers
-// would differ about which of several is the action. The namespace of the
+// would differ about which of several is the action. Clients leave out one that
+// would have no arguments: it has no name then. The namespace of the
 // envelope does not count; clients write those of other SOAPs, or none.
 func unwrap(envelope *element) (*element, error) {
 	if !strings.EqualFold(envelope.local, "Envelope") {
@@ -108,8 +109,11 @@ func unwrap(envelope *element) (*element, error) {
 		}
 	}
 	body := envelope.named("Body")
-	if len(body) != 1 || len(body[0].children) != 1 {
+	switch {
+	case len(body) != 1 || len(body[0].children) > 1:
 		return nil, InvalidArgs
+	case len(body[0].children) == 0:
+		return new(element), nil
 	}
 	asked := body[0].children[0]
 	if asked.space == soapNamespace || asked.space == soap12Namespace { // the envelope's default: the action has none of its own

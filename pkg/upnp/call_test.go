@@ -2,6 +2,7 @@ package upnp
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -305,6 +306,18 @@ func TestParseValue(t *testing.T) {
 	} {
 		if got, err := tt.variable.parse(tt.text); got != tt.want || !errors.Is(err, tt.err) {
 			t.Errorf("%s %q: %v, %v, want %v, %v", tt.variable.Name, tt.text, got, err, tt.want, tt.err)
+		}
+	}
+}
+
+// TestParseEmptyBody wants the action of the field where the body names none and
+// it has no arguments.
+func TestParseEmptyBody(t *testing.T) {
+	const envelope = `<s:Envelope xmlns:s="` + soapNamespace + `">%s</s:Envelope>`
+	for body, want := range map[string]error{"<s:Body/>": nil, "<s:Body>\n</s:Body>": nil, "": InvalidArgs, "<s:Body/><s:Body/>": InvalidArgs} {
+		c, err := wanIPConnection.ParseCall(wanip+"1#GetExternalIPAddress", fmt.Appendf(nil, envelope, body), V2)
+		if !errors.Is(err, want) || err == nil && (c.Name != "GetExternalIPAddress" || c.Version != V1) {
+			t.Errorf("%q: %v, %v", body, c, err)
 		}
 	}
 }
