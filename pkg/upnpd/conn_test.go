@@ -173,7 +173,9 @@ func TestKeepAlive(t *testing.T) {
 		name, version, connection string
 		stays                     bool
 	}{
-		{"1.1", "1.1", "", true},
+		{"1.1", "1.1", "", false},
+		{"1.1 and another option", "1.1", "TE", false},
+		{"1.1 keep-alive among others", "1.1", "Keep-Alive, TE", true},
 		{"1.1 keep-alive", "1.1", "keep-alive", true},
 		{"1.1 close", "1.1", "close", false},
 		{"1.0", "1.0", "", false},
@@ -188,7 +190,8 @@ func TestKeepAlive(t *testing.T) {
 			if tt.connection != "" {
 				request += "Connection: " + tt.connection + "\r\n"
 			}
-			if _, err := io.WriteString(v, request+"\r\n"); err != nil {
+			request += "\r\n"
+			if _, err := io.WriteString(v, request); err != nil {
 				t.Fatal(err)
 			}
 			if status, closes := v.read(t, b, "GET"); status != 200 || closes == tt.stays {
@@ -200,7 +203,7 @@ func TestKeepAlive(t *testing.T) {
 				}
 				return
 			}
-			go io.WriteString(v, strings.Repeat(getRoot, 3)) // pipelined
+			go io.WriteString(v, strings.Repeat(request, 3)) // pipelined
 			for range 3 {
 				if status, _ := v.read(t, b, "GET"); status != 200 {
 					t.Errorf("status %d", status)

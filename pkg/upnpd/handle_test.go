@@ -204,11 +204,11 @@ func TestFieldNames(t *testing.T) {
 		request string
 		want    []string
 	}{
-		{"GET /rootDesc.xml HTTP/1.1\r\n\r\n", []string{"Content-Type"}},
+		{"GET /rootDesc.xml HTTP/1.1\r\nConnection: keep-alive\r\n\r\n", []string{"Content-Type"}},
 		{"GET /rootDesc.xml HTTP/1.0\r\n\r\n", []string{"Connection", "Content-Type"}},
 		{"GET /ctl/IPConn HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", []string{"Connection", "Allow"}},
-		{addAt("/ctl/IPConn", "SOAPACTION: \"urn:schemas-upnp-org:service:WANIPConnection:1#AddPortMapping\"\r\n"), []string{"EXT", "Content-Type"}},
-		{"SUBSCRIBE /evt/L3F HTTP/1.1\r\nNT: upnp:event\r\nCALLBACK: <http://192.168.77.10:1/>\r\n\r\n", []string{"SID", "TIMEOUT"}},
+		{addAt("/ctl/IPConn", "Connection: keep-alive\r\nSOAPACTION: \"urn:schemas-upnp-org:service:WANIPConnection:1#AddPortMapping\"\r\n"), []string{"EXT", "Content-Type"}},
+		{"SUBSCRIBE /evt/L3F HTTP/1.1\r\nConnection: keep-alive\r\nNT: upnp:event\r\nCALLBACK: <http://192.168.77.10:1/>\r\n\r\n", []string{"SID", "TIMEOUT"}},
 	} {
 		r, err := read(tt.request)
 		if err != nil {

@@ -272,13 +272,15 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// judge takes from the header what the connection needs to know.
+// judge takes from the header what the connection needs to know. It stays open
+// for those alone that ask for it, in HTTP/1.1 too (RFC 9112, section 9.3): many
+// programs read a reply to the end of its connection, and say nothing of that.
 func (r *request) judge() {
 	if r.host == "" {
 		r.host = r.field("host")
 	}
 	connection := members(r.field("connection"))
-	r.close = slices.Contains(connection, "close") || r.old && !slices.Contains(connection, "keep-alive")
+	r.close = slices.Contains(connection, "close") || !slices.Contains(connection, "keep-alive")
 }
 
 // members returns what a comma separated list holds, in lower case.
