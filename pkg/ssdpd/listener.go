@@ -77,16 +77,16 @@ func (l *Listener) Serve(ctx context.Context) error {
 // count: one gateway on a link makes no storm, and some clients wait a quarter of
 // a second for all.
 func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
-	own := l.lan.Prefixes()
-	if !mayAsk(own, d.From, d.To) {
+	own, to := l.lan.Prefixes(), meant(d.To)
+	if !mayAsk(own, d.From, to) {
 		return
 	}
-	search, err := ssdp.ParseSearch(d.Payload, d.To)
+	search, err := ssdp.ParseSearch(d.Payload, to)
 	if err != nil {
 		return
 	}
 	face, items := ssdp.Match(l.server.Faces, search.Target)
-	place := placeFor(own, d.From.Addr().WithZone(""), d.To)
+	place := placeFor(own, d.From.Addr().WithZone(""), to)
 	now := time.Now()
 	if len(items) == 0 || !place.IsValid() || !l.allowed.admit(d.From.Addr(), len(items), now) {
 		return

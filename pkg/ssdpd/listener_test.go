@@ -3,6 +3,7 @@ package ssdpd
 import (
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,11 @@ func TestHear(t *testing.T) {
 		{"search of the link by a global address", "[2001:db8::2]:4000", "ff02::c", []byte(search), "fe80::1"},
 		{"search of a link-local address", "[fe80::2%7]:4000", "fe80::1", []byte(search), "fe80::1"},
 		{"search of the site by a link-local address", "[fe80::2%7]:4000", "ff05::c", []byte(search), "2001:db8::1"},
+		{"search of all hosts on the link", "192.168.50.10:4000", "255.255.255.255", []byte(search), "192.168.50.1"},
+		{"search of all hosts on the link from a second network", "10.1.2.3:4000", "255.255.255.255", []byte(search), "10.1.0.1"},
+		{"search of all hosts from elsewhere", "192.168.60.10:4000", "255.255.255.255", []byte(search), ""},
+		{"search of all hosts without MX", "192.168.50.10:4000", "255.255.255.255", []byte(strings.Replace(search, "MX: 1\r\n", "", 1)), ""},
+		{"search of all hosts of a network", "192.168.50.10:4000", "192.168.50.255", []byte(search), ""},
 		{"search of the router itself", "192.168.50.1:1900", "239.255.255.250", []byte(search), ""},
 		{"search of the router on the link", "[fe80::1%7]:1900", "ff02::c", []byte(search), ""},
 		{"search without a port to answer", "192.168.50.10:0", "239.255.255.250", []byte(search), ""},

@@ -54,6 +54,16 @@ func placeFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
+// meant returns where a datagram should have gone. Programs that know no
+// multicast search all hosts of the link, by the address that no router passes
+// on: they mean the group.
+func meant(to netip.Addr) netip.Addr {
+	if to == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return ssdp.IPv4.Addr()
+	}
+	return to
+}
+
 // mayAsk reports whether a datagram goes from a neighbour to one of the
 // groups, or to one of the router's own addresses on that interface.
 // Everybody else gets silence.

@@ -119,6 +119,18 @@ func TestSearchFromServicePort(t *testing.T) {
 	}
 }
 
+// TestSearchByBroadcast has a client search that knows no multicast.
+func TestSearchByBroadcast(t *testing.T) {
+	t.Parallel()
+	lab := newLab(t)
+	serve(t, lab, time.Hour, face2)
+	c := discovery.Open(t, lab.Clients[0], client1)
+	discovery.Send(t, lab.Clients[0], c, netip.AddrFrom4([4]byte{255, 255, 255, 255}), discovery.Search("upnp:rootdevice"))
+	if m, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok || m.From.Addr() != netlab.RouterLAN.Addr() {
+		t.Errorf("%+v", m)
+	}
+}
+
 // TestFamiliesAreIndependent has IPv6 on one LAN and none on the other.
 func TestFamiliesAreIndependent(t *testing.T) {
 	t.Parallel()
