@@ -13,7 +13,8 @@ import (
 // Patience with one connection.
 const (
 	sendWithin  = 10 * time.Second // for a request to arrive, from its first octet
-	idleFor     = 30 * time.Second // between requests, and before the first
+	idleFor     = 30 * time.Second // before the first request
+	restFor     = 3 * time.Second  // between requests: some ask to keep what they want to see closed
 	takeWithin  = 10 * time.Second // for a reply to be taken
 	hurry       = 2 * time.Second  // instead of each, where a client has many connections
 	lingerFor   = time.Second      // for the rest of a request that is not read
@@ -45,8 +46,8 @@ func (l *Listener) converse(c *connection, g *guard) {
 	b := buffers.Get().(*bufio.Reader)
 	b.Reset(c)
 	defer buffers.Put(b)
-	for {
-		c.SetReadDeadline(time.Now().Add(g.patience(c, idleFor)))
+	for wait := idleFor; ; wait = restFor {
+		c.SetReadDeadline(time.Now().Add(g.patience(c, wait)))
 		if await(b) != nil {
 			return
 		}

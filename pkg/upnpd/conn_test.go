@@ -213,6 +213,27 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
+// TestRest asks to keep a connection, and then waits for its end.
+func TestRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVisit(t, newGuard())
+		b := bufio.NewReader(v)
+		for range 3 {
+			if _, err := io.WriteString(v, "GET /rootDesc.xml HTTP/1.1\r\nConnection: Keep-Alive\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if status, closes := v.read(t, b, "GET"); status != 200 || closes {
+				t.Errorf("status %d, closes %v", status, closes)
+			}
+			time.Sleep(restFor - 1)
+		}
+		began := time.Now()
+		if _, err := b.ReadByte(); err != io.EOF || time.Since(began) != 1 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
 // TestRules sends requests that differ in what is allowed.
 func TestRules(t *testing.T) {
 	get := func(fields string) string { return "GET /rootDesc.xml HTTP/1.1\r\n" + fields + "\r\n" }
