@@ -207,7 +207,7 @@ func TestParseCallRefuses(t *testing.T) {
 		{"an end tag too many", action, change("</NewProtocol>", "</NewProtocol></NewProtocol>"), V2, InvalidArgs},
 		{"SOAP 1.2 mustUnderstand", action, change("<s:Body>", `<s:Header><x SOAP:mustUnderstand=" true "/></s:Header><s:Body>`), V2, ErrMustUnderstand},
 		{"argument in two cases", action, change("<NewProtocol>", "<newprotocol>UDP</newprotocol><NewProtocol>"), V2, InvalidArgs},
-		{"text behind", action, plain + "x", V2, InvalidArgs},
+		{"text and an argument behind", action, plain + "x<NewRemoteHost/>", V2, InvalidArgs},
 		{"another envelope behind", action, plain + plain, V2, InvalidArgs},
 		{"document type", action, "<!DOCTYPE x>" + envelope(wanip+"2", "DeletePortMapping", key)[len(`<?xml version="1.0"?>`):], V2, InvalidArgs},
 		{"no Body", action, strings.ReplaceAll(plain, "s:Body", "s:Head"), V2, InvalidArgs},

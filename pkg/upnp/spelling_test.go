@@ -65,7 +65,7 @@ func (s *spelling) request(version Version, action string, arguments map[string]
 	spaces := ` xmlns:s="` + s.pick(soapNamespace, soap12Namespace, "http://www.w3.org/2001/12/soap-envelope") + `" xmlns:SOAP-ENV="` + soapNamespace + `"`
 	body = s.element(soap, s.pick("Body", "body"), "", body)
 	body = s.element(soap, "Envelope", spaces+s.pick("", ` other:encodingStyle="x"`), s.pick("", "<s:Header/>", "\n")+body)
-	return quote + field + s.pick(quote, ""), s.pick(`<?xml version="1.0"?>`, "\t<?xml version='1.0' encoding='iso-8859-1' ?>\n", "\ufeff", "") + body + s.pick("", "\r\n", "\x00", " \n\x00\x00")
+	return quote + field + s.pick(quote, ""), s.pick(`<?xml version="1.0"?>`, "\t<?xml version='1.0' encoding='iso-8859-1' ?>\n", "\ufeff", "") + body + s.pick("", "\r\n", "\x00", " \n\x00\x00", "\"\n")
 }
 
 // demandSpelling wants a spelling read as the strict one.

@@ -41,9 +41,9 @@ func (e *element) named(local string) (list []*element) {
 
 // parser reads XML 1.0 with namespaces as its writers have it: prefixes may be
 // undeclared, an end tag closes the innermost open element whatever it names,
-// and an ampersand that begins no reference is itself. It knows no document
-// type, and so no entities but the five of the standard: nothing in a document
-// can make it larger than it is.
+// an ampersand that begins no reference is itself, and text may follow the
+// root. It knows no document type, and so no entities but the five of the
+// standard: nothing in a document can make it larger than it is.
 type parser struct {
 	rest                        string
 	depth, elements, attributes int
@@ -64,10 +64,20 @@ func parseXML(document []byte) (*element, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.prolog(); err != nil || p.rest != "" {
-		return nil, errMalformed
+	if err := p.prolog(); err != nil {
+		return nil, err
 	}
-	return root, nil
+	return root, p.remainder()
+}
+
+// remainder passes over text behind the root, where scripts leave a quote of
+// their own. There is no markup in it: readers cannot differ about the root.
+func (p *parser) remainder() error {
+	if strings.Contains(p.rest, "<") || strings.Contains(p.rest, "]]>") {
+		return errMalformed
+	}
+	_, err := decode(p.rest)
+	return err
 }
 
 // characters returns a text of characters that XML allows. Octets that are no

@@ -70,6 +70,9 @@ func TestParseXML(t *testing.T) {
 		{"NUL behind", "<a/>\x00", `<{}a "">`},
 		{"blanks and NULs behind", "<a></a>\r\n\x00 \x00\t\n", `<{}a "">`},
 		{"comment behind", "<a/> <!-- x -->\x00", `<{}a "">`},
+		{"text behind", "<a/>x", `<{}a "">`},
+		{"quote and line end behind", "<a></a>\"\n", `<{}a "">`},
+		{"comment and text with an ampersand behind", "<a/> <!-- x -->; & y\x00", `<{}a "">`},
 		{"Latin-1", "<a>M\xfcnchen</a>", `<{}a "M` + "\ufffd" + `nchen">`},
 	} {
 		root, err := parseXML([]byte(tt.in))
@@ -84,7 +87,13 @@ func TestParseXMLRefuses(t *testing.T) {
 		{"nothing", ""},
 		{"blanks", " \n"},
 		{"text", "hello"},
-		{"text behind", "<a/>x"},
+		{"text and an element behind", "<a/>x<b/>"},
+		{"text and a comment behind", "<a/>x<!-- -->"},
+		{"text and half a tag behind", "<a/>x<"},
+		{"CDATA behind", "<a/><![CDATA[x]]>"},
+		{"CDATA end behind", "<a/>x]]>"},
+		{"control character behind", "<a/>\x01"},
+		{"reference to no character behind", "<a/>&#0;"},
 		{"two roots", "<a/><b/>"},
 		{"cut in the tag", "<a"},
 		{"cut in the text", "<a>b"},
@@ -183,7 +192,7 @@ func repaired(in string) string {
 func FuzzParseXML(f *testing.F) {
 	for _, seed := range []string{
 		`<?xml version="1.0"?><s:a xmlns:s="urn:x" s:b='1&#65;'>t<![CDATA[<]]>&amp;<!-- c --><b xmlns="urn:y"/></s:a>`,
-		`<a xmlns="urn:x" b="c"><d xmlns=""/></a>`, `<s:a><b>1 & 2&nbsp;</c><u:d e="&"/></>` + "\r\n\x00", "\ufeff<a>\r\n</a>", "<a>\xfc</a>", `<a xml:lang=""/>`,
+		`<a xmlns="urn:x" b="c"><d xmlns=""/></a>`, `<s:a><b>1 & 2&nbsp;</c><u:d e="&"/></>` + "\r\n\x00", "\ufeff<a>\r\n</a>", "<a>\xfc</a>", "<a/>\" &\n", `<a xml:lang=""/>`,
 	} {
 		f.Add([]byte(seed))
 	}

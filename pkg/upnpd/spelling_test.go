@@ -42,6 +42,7 @@ var actionSpellings = []struct {
 	{"another end tag", []string{"</u:AddPortMapping>", "</u:AddAnyPortMapping>", "</NewProtocol>", "</NewPort>"}},
 	{"end tags without names", []string{"</NewProtocol>", "</>", "</s:Body>", "</>"}},
 	{"line ends and NUL behind", []string{"</s:Envelope>", "</s:Envelope>\r\n\x00"}},
+	{"quote behind", []string{"</s:Envelope>", "</s:Envelope>\"\n"}},
 	{"tab in front", []string{"<?xml", "\t<?xml"}},
 	{"ampersands", []string{"a game", "a & b &nbsp; &"}},
 	{"arguments in another case", []string{"NewInternalClient", "newInternalClient"}},
