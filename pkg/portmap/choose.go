@@ -79,7 +79,7 @@ func (d *desk) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 
 // search finds any port that the rules allow and nothing else uses.
 func (d *desk) search(req *Request) (Key, Refusal) {
-	candidates := d.policy.Ports(req.Internal, req.Description)
+	candidates := d.policy.Ports(d.aim(req), req.Description)
 	d.forbid(candidates, req)
 	if candidates.empty() {
 		return Key{}, NotAuthorized

@@ -620,7 +620,7 @@ func TestPolicyRules(t *testing.T) {
 		if got := p.Permits(tt.external, target, tt.description); got != tt.want {
 			t.Errorf("Permits(%d, %s, %q) = %v, want %v", tt.external, tt.to, tt.description, got, tt.want)
 		}
-		set := p.Ports(target.AddrPort, tt.description)
+		set := p.Ports(target, tt.description)
 		for port := 1; port <= 65535; port++ {
 			if got, want := set.Has(uint16(port)), p.Permits(uint16(port), target, tt.description); got != want {
 				t.Fatalf("Ports(%s, %q) has %d = %v, want %v", tt.to, tt.description, port, got, want)

@@ -11,7 +11,7 @@ type Host struct {
 	// not known.
 	Hardware string
 	// IPv4 are the addresses of IPv4 that the host of an IPv6 address has; none:
-	// none is known.
+	// none is known, or it is the host of an IPv4 address.
 	IPv4 []netip.Addr
 }
 
@@ -24,7 +24,7 @@ func (h Host) maybe(o Host) bool {
 // Destination is where a mapping leads, as rules see it.
 type Destination struct {
 	netip.AddrPort
-	// Host is who has the address, if that is of IPv6.
+	// Host is who has the address.
 	Host
 	// Networks are those of IPv4 on the host's LAN.
 	Networks []netip.Prefix
@@ -33,7 +33,7 @@ type Destination struct {
 // destination returns what rules see of an address of h.
 func (d *desk) destination(to netip.AddrPort, h Host) Destination {
 	if to.Addr().Is4() {
-		return Destination{AddrPort: to}
+		return Destination{AddrPort: to, Host: h}
 	}
 	return Destination{AddrPort: to, Host: h, Networks: d.around.Networks(to.Addr())}
 }
@@ -50,22 +50,26 @@ func (req *Request) host(m *Mapping) Host {
 	return m.Host
 }
 
-// readmits judges the renewal of a pinhole: its host may be another than it
-// was, or known by more addresses.
+// readmits judges a renewal where rules depend on the host, which may be another
+// than it was, or known by more addresses.
 func (d *desk) readmits(m *Mapping, req *Request) Refusal {
-	if !m.Pinhole.IsValid() {
-		return Granted
-	}
 	text := req.Description
 	if text == "" {
 		text = m.Description()
 	}
-	return d.permits(m.outside().Port(), d.destination(m.Internal, req.host(m)), text)
+	to := d.destination(m.Internal, req.host(m))
+	switch {
+	case m.Pinhole.IsValid():
+		return d.permits(m.Pinhole.Port(), to, text)
+	case d.policy.DependsOnHardware(to.Port()) && !d.policy.Permits(m.External, to, text):
+		return NotAuthorized
+	}
+	return Granted
 }
 
 // stands says whether today's settings let m be made, and if not, why: the
-// rules, or the administrator's own use of the port. A pinhole whose host is
-// not known, where only that would tell, and one without a firewall stay
+// rules, or the administrator's own use of the port. One whose host is not
+// known, where only that would tell, and a pinhole without a firewall stay
 // dormant.
 func (d *desk) stands(m *Mapping) (dormant bool, r Refusal) {
 	r = d.permits(m.outside().Port(), d.destination(m.Internal, m.Host), m.Description())
@@ -88,7 +92,7 @@ func (d *desk) permits(external uint16, to Destination, description string) Refu
 	switch {
 	case d.policy.Permits(external, to, description):
 		return Granted
-	case to.Addr().Is6() && len(to.IPv4) == 0 && d.policy.mayPermit(external, to, description):
+	case d.policy.mayPermit(external, to, description):
 		return UnknownHost
 	}
 	return NotAuthorized

@@ -136,7 +136,7 @@ func (d *desk) overwrites(m *Mapping, req *Request) Refusal {
 		return Conflict
 	case m.Internal.Port() != req.Internal.Port() && (!ours || len(m.Claims) > 1):
 		return Conflict
-	case !d.policy.Permits(req.External, d.aim(req), req.Description):
+	case !d.policy.Permits(req.External, d.destination(req.Internal, req.host(m)), req.Description):
 		return NotAuthorized
 	}
 	return Granted

@@ -16,11 +16,14 @@ func (r PortRange) Contains(p uint16) bool { return r.First <= p && p <= r.Last 
 
 // Rule is one permission rule of the administrator:
 // "allow|deny EPORT[-EPORT] ADDR[/MASK] IPORT[-IPORT] [regex]".
+// One of Network, Prefix and Hardware says which hosts it is about.
 type Rule struct {
 	Allow       bool
 	External    PortRange
-	Network     netip.Addr // IPv4, compared under Mask
-	Mask        uint32     // as the administrator wrote it, perhaps with holes
+	Network     netip.Addr   // IPv4, compared under Mask
+	Mask        uint32       // as the administrator wrote it, perhaps with holes
+	Prefix      netip.Prefix // IPv6
+	Hardware    string       // in the form of net.HardwareAddr
 	Internal    PortRange
 	Description *regexp.Regexp // nil: any description
 }
@@ -37,27 +40,51 @@ func (r *Rule) concerns(to Destination, description string) bool {
 	return r.Internal.Contains(to.Port()) && (r.Description == nil || r.Description.MatchString(description))
 }
 
-// names reports whether the rule speaks about the host. The rules' grammar
-// knows IPv4 alone. Over IPv6 a rule speaks about hosts that have the addresses:
-// to allow, all that a host has must be named, to deny, one. Of a host without
-// known addresses it is only certain in which network they would be: a rule that
-// names a part of that denies and does not allow.
+// names reports whether the rule speaks about the host. One that may do so
+// denies and does not allow.
 func (r *Rule) names(to Destination) bool {
-	switch {
-	case to.Addr().Is4():
-		return r.contains(to.Addr())
-	case len(to.IPv4) == 0:
-		return r.covers(to.Networks) || !r.Allow && r.touches(to.Networks)
-	case r.Allow:
-		return !slices.ContainsFunc(to.IPv4, func(a netip.Addr) bool { return !r.contains(a) })
-	}
-	return slices.ContainsFunc(to.IPv4, r.contains)
+	surely, perhaps := r.speaks(to)
+	return surely || !r.Allow && perhaps
 }
 
-// contains reports whether the rule names an IPv4 address.
+// speaks says whether the rule is about the host for sure, and whether it may be.
+func (r *Rule) speaks(to Destination) (surely, perhaps bool) {
+	switch {
+	case r.Hardware != "":
+		return r.Hardware == to.Hardware, r.Hardware == to.Hardware || to.Hardware == ""
+	case r.Prefix.IsValid():
+		surely = r.Prefix.Contains(to.Addr())
+	case to.Addr().Is4():
+		surely = r.contains(to.Addr())
+	default:
+		return r.speaksOver6(to)
+	}
+	return surely, surely
+}
+
+// speaksOver6 is speaks for a rule that names IPv4 addresses and an IPv6
+// destination. The rule is about hosts that have the addresses: to allow, all
+// that a host has must be named, to deny, one. Of a host without known addresses
+// it is only certain in which network they would be.
+func (r *Rule) speaksOver6(to Destination) (surely, perhaps bool) {
+	switch {
+	case len(to.IPv4) == 0:
+		return r.covers(to.Networks), r.touches(to.Networks)
+	case r.Allow:
+		surely = !slices.ContainsFunc(to.IPv4, func(a netip.Addr) bool { return !r.contains(a) })
+	default:
+		surely = slices.ContainsFunc(to.IPv4, r.contains)
+	}
+	return surely, surely
+}
+
+// ofIPv4 reports whether the rule names IPv4 addresses.
+func (r *Rule) ofIPv4() bool { return r.Hardware == "" && !r.Prefix.IsValid() }
+
+// contains reports whether a rule of IPv4 names an address.
 func (r *Rule) contains(a netip.Addr) bool { return (word(a)^word(r.Network))&r.Mask == 0 }
 
-// covers reports whether the rule names every address of all these networks,
+// covers reports whether a rule of IPv4 names every address of all these networks,
 // or every address there is.
 func (r *Rule) covers(networks []netip.Prefix) bool {
 	if r.Mask == 0 {
@@ -67,7 +94,7 @@ func (r *Rule) covers(networks []netip.Prefix) bool {
 	return len(networks) > 0 && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return !whole(n) })
 }
 
-// touches reports whether the rule names an address of these networks. If
+// touches reports whether a rule of IPv4 names an address of these networks. If
 // there are none, it may.
 func (r *Rule) touches(networks []netip.Prefix) bool {
 	shared := func(n netip.Prefix) bool {
@@ -134,15 +161,15 @@ func (p *Policy) first(external uint16, to Destination, description string) (int
 	return 0, false
 }
 
-// mayPermit reports whether the rules let external reach an IPv6 destination
-// if only its host has the right IPv4 address.
+// mayPermit reports whether the rules let external reach a destination if only
+// what is not known of its host turns out right.
 func (p *Policy) mayPermit(external uint16, to Destination, description string) bool {
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		if !r.External.Contains(external) || !r.concerns(to, description) {
 			continue
 		}
-		if r.covers(to.Networks) || r.Allow && r.touches(to.Networks) {
+		if surely, perhaps := r.speaks(to); surely || r.Allow && perhaps {
 			return r.Allow
 		}
 	}
@@ -152,12 +179,24 @@ func (p *Policy) mayPermit(external uint16, to Destination, description string) 
 // DependsOnHost reports whether rules tell the hosts of one LAN apart that ask
 // for an internal port over IPv6. Networks are the LAN's, of IPv4.
 func (p *Policy) DependsOnHost(internal uint16, networks []netip.Prefix) bool {
-	return slices.ContainsFunc(p.Rules, func(r Rule) bool {
-		return r.Internal.Contains(internal) && r.touches(networks) && !r.covers(networks)
-	})
+	apart := func(r Rule) bool {
+		return r.ofIPv4() && r.Internal.Contains(internal) && r.touches(networks) && !r.covers(networks)
+	}
+	return p.DependsOnHardware(internal) || slices.ContainsFunc(p.Rules, apart)
 }
 
-// Named returns the addresses in these networks that rules name one by one.
+// DependsOnHardware reports whether rules for an internal port name hosts by
+// their hardware addresses.
+func (p *Policy) DependsOnHardware(internal uint16) bool {
+	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Hardware != "" && r.Internal.Contains(internal) })
+}
+
+// NamesHardware reports whether any rule names a host by its hardware address.
+func (p *Policy) NamesHardware() bool {
+	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Hardware != "" })
+}
+
+// Named returns the IPv4 addresses in these networks that rules name one by one.
 func (p *Policy) Named(networks []netip.Prefix) []netip.Addr {
 	var list []netip.Addr
 	for i := range p.Rules {
@@ -170,10 +209,9 @@ func (p *Policy) Named(networks []netip.Prefix) []netip.Addr {
 	return list
 }
 
-// Ports returns every external port that the rules let reach an IPv4 target.
-func (p *Policy) Ports(target netip.AddrPort, description string) *PortSet {
+// Ports returns every external port that the rules let reach an IPv4 destination.
+func (p *Policy) Ports(to Destination, description string) *PortSet {
 	var open, decided PortSet
-	to := Destination{AddrPort: target}
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		if !r.matches(to, description) {

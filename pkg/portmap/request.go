@@ -22,7 +22,7 @@ type Request struct {
 	Alias    netip.Addr     // another address that the same host has for sure; the zero Addr: none
 	Protocol Protocol       // TCP or UDP
 	Internal netip.AddrPort // the target; Close by target: port 0 means every port
-	Host     Host           // Open: who has the target's address, if that is of IPv6 or PCP asks
+	Host     Host           // Open: who has the target's address, as far as it matters
 
 	// External is the suggested external port, 0 for any. With Exact only
 	// that port will do. A Close with External set selects by external port,
@@ -128,8 +128,8 @@ const (
 	FirewallFailed
 	NoFirewall
 	Stopping
-	// UnknownHost is given where only the IPv4 addresses of an IPv6 host would
-	// tell whether the rules allow it, and none is known.
+	// UnknownHost is given where only an address that is not known of the host
+	// would tell whether the rules allow a pinhole.
 	UnknownHost
 )
 
@@ -148,7 +148,7 @@ var refusals = [...]string{
 	FirewallFailed:    "firewall refused the rules",
 	NoFirewall:        "there is no IPv6 firewall",
 	Stopping:          "shutting down",
-	UnknownHost:       "rules tell hosts apart by IPv4 addresses, and none of this host is known",
+	UnknownHost:       "rules tell hosts apart by addresses of which none of this host is known",
 }
 
 // String returns the reason in the words of the log.

@@ -76,7 +76,7 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	})
 }
 
-// Recognize tells the table whose IPv6 addresses are, as far as known says. The
+// Recognize tells the table whose addresses are, as far as known says. The
 // dormant mappings of hosts that the rules allow come into force, those of hosts
 // that they forbid are closed. The function is called on the table's goroutine.
 func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, bool)) error {

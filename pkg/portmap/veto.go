@@ -73,8 +73,12 @@ func (d *desk) explain(req *Request) Explanation {
 	} else if external == 0 {
 		external = req.Internal.Port()
 	}
-	if i, decided := d.policy.Decides(external, d.aim(req), req.Description); decided {
+	to := d.aim(req)
+	if i, decided := d.policy.Decides(external, to, req.Description); decided {
 		e.Rule = i
+	}
+	if e.Refusal == NotAuthorized && d.permits(external, to, req.Description) == UnknownHost {
+		e.Refusal = UnknownHost
 	}
 	if v := d.vetoed(req.Protocol, external, req.Internal.Addr()); v != nil {
 		found := *v

@@ -1,0 +1,267 @@
+package portmap
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// byHardware is a rule about a host, and byPrefix about IPv6 addresses; both are
+// about all ports.
+func byHardware(allow bool, hardware string) Rule {
+	all := PortRange{0, 65535}
+	return Rule{Allow: allow, External: all, Hardware: hardware, Internal: all}
+}
+
+func byPrefix(allow bool, prefix string) Rule {
+	all := PortRange{0, 65535}
+	return Rule{Allow: allow, External: all, Prefix: netip.MustParsePrefix(prefix), Internal: all}
+}
+
+// TestHardwareAndPrefix judges destinations of both families by one rule before
+// one of the opposite for everybody.
+func TestHardwareAndPrefix(t *testing.T) {
+	four, six := netip.AddrPortFrom(host, 4000), netip.AddrPortFrom(inside, 4000)
+	lan4 := prefixes("192.168.50.0/24")
+	for _, tt := range []struct {
+		what        string
+		rule        Rule
+		to          Destination
+		allow, deny bool // whether such a rule matches
+	}{
+		{"the host over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: named}}, true, true},
+		{"the host over IPv6", byHardware(true, named), Destination{six, Host{Hardware: named}, lan4}, true, true},
+		{"the host over IPv6, with its address of IPv4", byHardware(true, named), Destination{six, Host{named, addrs("192.168.50.10")}, lan4}, true, true},
+		{"another over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: stranger}}, false, false},
+		{"another over IPv6", byHardware(true, named), Destination{six, Host{Hardware: stranger}, lan4}, false, false},
+		{"nobody knows who over IPv4", byHardware(true, named), Destination{AddrPort: four}, false, true},
+		{"nobody knows who over IPv6", byHardware(true, named), Destination{AddrPort: six, Networks: lan4}, false, true},
+		{"the prefix", byPrefix(true, "2001:db8:50::/64"), Destination{AddrPort: six, Networks: lan4}, true, true},
+		{"the address", byPrefix(true, inside.String()+"/128"), Destination{AddrPort: six}, true, true},
+		{"another address", byPrefix(true, "2001:db8:50::77/128"), Destination{AddrPort: six, Networks: lan4}, false, false},
+		{"another prefix", byPrefix(true, "2001:db8:60::/64"), Destination{six, Host{Hardware: named}, nil}, false, false},
+		{"every IPv6 address, of IPv4", byPrefix(true, "::/0"), Destination{AddrPort: four, Host: Host{Hardware: named}}, false, false},
+		{"every IPv6 address", byPrefix(true, "::/0"), Destination{AddrPort: six}, true, true},
+	} {
+		for allow, want := range map[bool]bool{true: tt.allow, false: tt.deny} {
+			tt.rule.Allow = allow
+			p := Policy{Rules: []Rule{tt.rule, rule(!allow, "0.0.0.0", "0.0.0.0")}}
+			if got := p.Permits(4000, tt.to, "") == allow; got != want {
+				t.Errorf("%s, allow %v: the rule matches %v, want %v", tt.what, allow, got, want)
+			}
+		}
+	}
+}
+
+// oracle decides by rules in the words of the manual, for a host whose addresses
+// of IPv4 are known if to is of IPv6.
+func oracle(rules []Rule, external uint16, to Destination) bool {
+	for _, r := range rules {
+		if external < r.External.First || external > r.External.Last || to.Port() < r.Internal.First || to.Port() > r.Internal.Last {
+			continue
+		}
+		matches := false
+		switch {
+		case r.Hardware != "" && to.Hardware == "":
+			matches = !r.Allow
+		case r.Hardware != "":
+			matches = r.Hardware == to.Hardware
+		case r.Prefix.IsValid():
+			matches = to.Addr().Is6() && r.Prefix.Contains(to.Addr())
+		case to.Addr().Is4():
+			matches = word(to.Addr())&r.Mask == word(r.Network)&r.Mask
+		default:
+			n := 0
+			for _, a := range to.IPv4 {
+				if word(a)&r.Mask == word(r.Network)&r.Mask {
+					n++
+				}
+			}
+			matches = n == len(to.IPv4) || !r.Allow && n > 0
+		}
+		if matches {
+			return r.Allow
+		}
+	}
+	return true
+}
+
+// draw returns a rule of any kind, by lot.
+func draw(r *rand.Rand) Rule {
+	drawn := Rule{Allow: r.IntN(2) == 0, External: PortRange{0, uint16(3999 + r.IntN(3))}, Internal: PortRange{0, uint16(3999 + r.IntN(3))}}
+	switch r.IntN(3) {
+	case 0:
+		drawn.Hardware = []string{named, stranger}[r.IntN(2)]
+	case 1:
+		a := [...]netip.Addr{inside, netip.MustParseAddr("2001:db8:60::1")}[r.IntN(2)]
+		drawn.Prefix = netip.PrefixFrom(a, []int{0, 32, 64, 128}[r.IntN(4)]).Masked()
+	default:
+		drawn.Network = netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + r.IntN(2))})
+		drawn.Mask = []uint32{0, 0xffffff00, 0xfffffffe, 0xffffffff}[r.IntN(4)]
+	}
+	return drawn
+}
+
+// TestRulesOfAllKinds compares what the rules decide with a plain reading of
+// them, and what they decide of hosts that are not known with what they decide
+// of each that it may be.
+func TestRulesOfAllKinds(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 30000 {
+		var p Policy
+		for range r.IntN(6) {
+			p.Rules = append(p.Rules, draw(r))
+		}
+		own := netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + r.IntN(2))})
+		four := Destination{AddrPort: netip.AddrPortFrom(own, 4000)}
+		six := Destination{netip.AddrPortFrom(inside, 4000), Host{IPv4: []netip.Addr{own}}, prefixes("192.168.50.0/24")}
+		for _, to := range []Destination{four, six} {
+			sure, perhaps := true, false
+			for _, hardware := range []string{"", named, stranger, "02:00:00:00:00:12"} {
+				to.Hardware = hardware
+				permits := p.Permits(4000, to, "")
+				if want := oracle(p.Rules, 4000, to); permits != want {
+					t.Fatalf("%+v: %+v may %v, want %v", p.Rules, to, permits, want)
+				}
+				if hardware != "" {
+					sure, perhaps = sure && permits, perhaps || permits
+				}
+				if to.Addr().Is4() && p.Ports(to, "").Has(4000) != permits {
+					t.Fatalf("%+v: %+v may %v, but not by the set of ports", p.Rules, to, permits)
+				}
+			}
+			to.Hardware = ""
+			switch unknown, may := p.Permits(4000, to, ""), p.mayPermit(4000, to, ""); {
+			case unknown && !sure:
+				t.Fatalf("%+v: %+v may without being known", p.Rules, to)
+			case perhaps && !may:
+				t.Fatalf("%+v: nobody may what some host may as %+v", p.Rules, to)
+			case !p.DependsOnHardware(4000) && (may != unknown || sure != perhaps):
+				t.Fatalf("%+v: it matters who %+v is", p.Rules, to)
+			}
+		}
+	}
+}
+
+// TestDependsOnHardware tells which ports' rules must know hardware addresses.
+func TestDependsOnHardware(t *testing.T) {
+	lan4 := prefixes("192.168.50.0/24")
+	p := Policy{Rules: []Rule{byHardware(true, named), byPrefix(true, "2001:db8::/32"), rule(false, "0.0.0.0", "0.0.0.0")}}
+	p.Rules[0].Internal = PortRange{22, 22}
+	if !p.NamesHardware() || !p.DependsOnHardware(22) || p.DependsOnHardware(23) || !p.DependsOnHost(22, lan4) || p.DependsOnHost(23, lan4) {
+		t.Error("not the rules' own port alone depends on the host")
+	}
+	if p.Rules = p.Rules[1:]; p.NamesHardware() || p.DependsOnHardware(22) || p.DependsOnHost(22, lan4) {
+		t.Error("rules for IPv6 addresses depend on the host")
+	}
+	if p.Rules = append(p.Rules, rule(true, "192.168.50.10", "255.255.255.255")); p.DependsOnHardware(22) || !p.DependsOnHost(22, lan4) {
+		t.Error("rules for IPv4 addresses are not about IPv4 addresses")
+	}
+	if list := p.Named(lan4); !slices.Equal(list, addrs("192.168.50.10")) {
+		t.Errorf("named %v", list)
+	}
+}
+
+// hardwareOnly lets the host of a hardware address have ports.
+func hardwareOnly(d *desk) {
+	d.policy = &Policy{Secure: true, Rules: []Rule{byHardware(true, named), rule(false, "0.0.0.0", "0.0.0.0")}}
+}
+
+// TestMappingsOfNamedHardware opens and renews mappings over IPv4 where rules
+// name one host by its hardware address.
+func TestMappingsOfNamedHardware(t *testing.T) {
+	d := testDesk()
+	hardwareOnly(d)
+	for _, tt := range []struct {
+		what string
+		req  Request
+		want Refusal
+	}{
+		{"nobody knows the host", ask(PCP, host, TCP, 4000, 4000), NotAuthorized},
+		{"another host", ask(PCP, host, TCP, 4000, 4000, of(stranger)), NotAuthorized},
+		{"the host", ask(PCP, host, TCP, 4000, 4000, of(named)), Granted},
+		{"any port, as another host", ask(NATPMP, host, TCP, 5000, 0, of(stranger)), NotAuthorized},
+		{"any port", ask(NATPMP, host, TCP, 5000, 0, of(named)), Granted},
+		{"again, while nothing is known", ask(PCP, host, TCP, 4000, 4000), Granted},
+		{"again, as another host", ask(PCP, host, TCP, 4000, 4000, of(stranger)), NotAuthorized},
+		{"by UPnP, as another host", ask(UPnP, host, TCP, 4000, 4000, of(stranger)), NotAuthorized},
+		{"by UPnP to another port, as another host", ask(UPnP, host, TCP, 4001, 4000, of(stranger)), Conflict},
+		{"by UPnP", ask(UPnP, host, TCP, 4000, 4000, of(named)), Granted},
+		{"by UPnP again, while nothing is known", ask(UPnP, host, TCP, 4000, 4000), Granted},
+		{"a flow of another host", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(stranger)), NotAuthorized},
+		{"a flow", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(named)), Granted},
+		{"a flow again, as another host", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(stranger)), NotAuthorized},
+	} {
+		if a := d.asked(tt.req); a.Refusal != tt.want {
+			t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
+		}
+	}
+	if m := d.book.byKey[Key{Protocol: TCP, External: 4000}]; m == nil || m.Host.Hardware != named {
+		t.Errorf("the mapping is %+v", m)
+	}
+	d.check(t)
+}
+
+// TestExplainUnknownHardware says why a host gets nothing that is not known.
+func TestExplainUnknownHardware(t *testing.T) {
+	d := testDesk()
+	hardwareOnly(d)
+	for hardware, want := range map[string]Refusal{"": UnknownHost, stranger: NotAuthorized, named: Granted} {
+		req := ask(PCP, host, TCP, 4000, 4000, of(hardware))
+		if e := d.explain(&req); e.Refusal != want {
+			t.Errorf("of %q: %v, want %v", hardware, e.Refusal, want)
+		}
+	}
+	d.policy.Rules = d.policy.Rules[1:]
+	if req := ask(PCP, host, TCP, 4000, 4000); d.explain(&req).Refusal != NotAuthorized {
+		t.Error("nobody may, and it is said that it depends on the host")
+	}
+}
+
+// TestDormantMapping restores a mapping over IPv4 whose host nobody knows, or is
+// known from before, and then tells whose it is.
+func TestDormantMapping(t *testing.T) {
+	key := Key{Protocol: TCP, External: 4000}
+	tells := func(h Host) func(*desk) {
+		return func(d *desk) { d.wake(func(a netip.Addr) (Host, bool) { return h, a == host }) }
+	}
+	reload := func(rules ...Rule) func(*desk) {
+		return func(d *desk) { d.policy = &Policy{Rules: rules}; d.evict() }
+	}
+	for _, tt := range []struct {
+		what          string
+		before        string
+		happen        func(*desk)
+		held, dormant bool
+	}{
+		{"nothing", "", func(*desk) {}, true, true},
+		{"nothing, known from before", named, func(*desk) {}, true, false},
+		{"the host is found", "", tells(Host{Hardware: named}), true, false},
+		{"another host is found", "", tells(Host{Hardware: stranger}), false, false},
+		{"it asks", "", func(d *desk) { d.asked(ask(PCP, host, TCP, 4000, 4000, of(named))) }, true, false},
+		{"another asks", "", func(d *desk) { d.asked(ask(PCP, host, TCP, 4000, 4000, of(stranger))) }, true, true},
+		{"the rule goes", "", reload(rule(true, "0.0.0.0", "0.0.0.0")), true, false},
+		{"all may nothing", named, reload(rule(false, "0.0.0.0", "0.0.0.0")), false, false},
+		{"a rule for another", named, reload(byHardware(true, stranger), rule(false, "0.0.0.0", "0.0.0.0")), false, false},
+		{"a rule against another", "", reload(byHardware(false, stranger)), true, true},
+		{"a rule against another, known from before", named, reload(byHardware(false, stranger)), true, false},
+	} {
+		d := testDesk()
+		hardwareOnly(d)
+		m := &Mapping{
+			Key: key, Internal: netip.AddrPortFrom(host, 4000), Host: Host{Hardware: tt.before},
+			Claims: []Claim{{Origin: PCP, Expires: time.Now().Add(time.Hour)}},
+		}
+		if r := d.restore(m); r != Granted {
+			t.Fatalf("%s: a stored mapping is not taken over: %v", tt.what, r)
+		}
+		tt.happen(d)
+		m, held := d.book.byKey[key]
+		if dormant := held && m.Dormant; held != tt.held || dormant != tt.dormant {
+			t.Errorf("%s: held %v, dormant %v", tt.what, held, dormant)
+		}
+		d.check(t)
+	}
+}
