@@ -35,8 +35,8 @@ func (d *Daemon) prepareExtras() (err error) {
 	return nil
 }
 
-// identify returns the table as the servers see it: with the hosts of IPv6
-// addresses.
+// identify returns the table as the servers see it: with the hosts of the
+// addresses where rules want to know.
 func (d *Daemon) identify() *identity.Desk {
 	return identity.New(identity.Options{
 		Table:  d.table,

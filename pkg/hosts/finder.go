@@ -45,7 +45,7 @@ func (l LAN) has(a netip.Addr) bool {
 // Identity is what tells hosts apart.
 type Identity struct {
 	Hardware net.HardwareAddr // empty: not known
-	IPv4     []netip.Addr     // what it has in the networks of its LAN, in order
+	IPv4     []netip.Addr     // what it has in the networks of its LAN, in order; not said of an IPv4 address
 }
 
 // Query is the question who has an address.
@@ -59,9 +59,15 @@ type Query struct {
 	Named []netip.Addr
 }
 
-// Finder finds out which host has an IPv6 address, and which IPv4 addresses
-// that host has: by the kernel's neighbour table, by dnsmasq's leases, and by
-// asking. The zero value is ready, without leases.
+// answeredBy reports whether id says all that is to be found out: of an IPv4
+// address that is the hardware address.
+func (q Query) answeredBy(id Identity) bool {
+	return len(id.IPv4) > 0 || q.Addr.Is4() && len(id.Hardware) > 0
+}
+
+// Finder finds out which host has an address, and if that is of IPv6, which IPv4
+// addresses that host has: by the kernel's neighbour table, by dnsmasq's leases,
+// and by asking. The zero value is ready, without leases.
 type Finder struct {
 	Leases string // path of dnsmasq's leases file; it may be empty
 	Log    *slog.Logger
@@ -93,7 +99,7 @@ func (f *Finder) Known(q Query) (id Identity, settled bool) {
 		f.note(q.Addr)
 		f.Prompt(q.LAN.Index, id.IPv4...)
 	}
-	return id, len(id.IPv4) > 0 || asked
+	return id, q.answeredBy(id) || asked
 }
 
 // Hardware returns which hardware address has an address on an interface, as far
@@ -115,7 +121,7 @@ func (f *Finder) Find(ctx context.Context, q Query) Identity {
 		f.Prompt(q.LAN.Index, q.Addr)
 		f.await(ctx, func(v *view) bool { id = v.identify(q); return len(id.Hardware) > 0 })
 	}
-	if len(id.Hardware) > 0 && len(id.IPv4) == 0 {
+	if len(id.Hardware) > 0 && !q.answeredBy(id) {
 		f.Prompt(q.LAN.Index, q.Named...)
 		f.await(ctx, func(v *view) bool { return v.answer(q.LAN.Index, q.Named) })
 		f.await(ctx, func(v *view) bool { id = v.identify(q); return true })
@@ -211,7 +217,7 @@ func (v *view) readLeases(path string) error {
 // IPv4 addresses of other networks say nothing about it.
 func (v *view) identify(q Query) Identity {
 	id := Identity{Hardware: v.owner(q)}
-	if len(id.Hardware) == 0 {
+	if len(id.Hardware) == 0 || q.Addr.Is4() {
 		return id
 	}
 	for _, h := range v.neighbours {

@@ -162,31 +162,38 @@ type query struct {
 	decides bool
 }
 
-// query returns the question that a request raises, if it is about IPv6.
+// query returns the question that a request raises, if rules may ask it.
 func (d *Desk) query(req *portmap.Request) (query, bool) {
 	to := req.Internal
 	if m, ok := d.Pinhole(req.ID); ok && req.ID != 0 {
 		to = m.Internal
 	}
-	if !to.Addr().Is6() || to.Addr().IsLinkLocalUnicast() {
+	if to.Addr().Is6() && to.Addr().IsLinkLocalUnicast() {
 		return query{}, false
 	}
 	return d.about(to)
 }
 
-// about returns the question whose an IPv6 address is.
+// about returns the question whose an address is. Of IPv4 only rules for hardware
+// addresses ask it.
 func (d *Desk) about(to netip.AddrPort) (query, bool) {
-	lan, ours := d.lan(to.Addr())
-	if !ours {
+	p := d.policy()
+	if !to.Addr().Is6() && !(to.Addr().Is4() && p.NamesHardware()) {
 		return query{}, false
 	}
-	p := d.policy()
-	return query{hosts.Query{Addr: to.Addr(), LAN: lan}, p, p.DependsOnHost(to.Port(), lan.Networks)}, true
+	lan, ours := d.lan(to.Addr())
+	q := query{hosts.Query{Addr: to.Addr(), LAN: lan}, p, p.DependsOnHardware(to.Port())}
+	if to.Addr().Is6() {
+		q.decides = p.DependsOnHost(to.Port(), lan.Networks)
+	}
+	return q, ours
 }
 
 // asking returns the question with the addresses that are asked for.
 func (q query) asking() hosts.Query {
-	q.Named = q.policy.Named(q.LAN.Networks)
+	if q.Addr.Is6() {
+		q.Named = q.policy.Named(q.LAN.Networks)
+	}
 	return q.Query
 }
 

@@ -53,7 +53,7 @@ func (d *Desk) look(ctx context.Context) (more bool) {
 	known := make(map[netip.Addr]portmap.Host)
 	ask := make(map[netip.Addr]int) // and on which interface
 	for _, m := range d.List() {
-		if m.Dormant && m.Pinhole.IsValid() {
+		if m.Dormant {
 			more = true
 			d.lookFor(m, known, ask)
 		}
@@ -74,8 +74,11 @@ func (d *Desk) lookFor(m *portmap.Mapping, known map[netip.Addr]portmap.Host, as
 		return // its LAN is not there, or it is dormant for another reason
 	}
 	q.Hardware = hardware(m.Host)
-	if id, _ := d.finder.Known(q.Query); len(id.IPv4) > 0 {
+	id, _ := d.finder.Known(q.Query)
+	if len(id.Hardware) > 0 {
 		known[q.Addr] = host(id)
+	}
+	if len(id.IPv4) > 0 || q.Addr.Is4() && len(id.Hardware) > 0 {
 		return
 	}
 	for _, a := range append(q.asking().Named, q.Addr) {
