@@ -162,7 +162,8 @@ func fields(s string) []string {
 
 // allowed returns the rule for an entry of UPNP_ALLOW:
 // address[/bits][~port[-port]], where anything but digits and dashes behind
-// the first ~, or nothing, means all ports from 1024 on.
+// the first ~, or nothing, means all ports from 1024 on. A mask of 32 is right
+// for IPv4 alone.
 func allowed(entry string) string {
 	const usual = "1024-65535"
 	parts := strings.Split(entry, "~")
@@ -170,7 +171,7 @@ func allowed(entry string) string {
 	if len(parts) > 1 && parts[1] != "" && strings.Trim(parts[1], "0123456789-") == "" {
 		ports = parts[1]
 	}
-	if !strings.Contains(address, "/") {
+	if !strings.ContainsAny(address, "/:") {
 		address += "/32"
 	}
 	return "allow " + usual + " " + address + " " + ports

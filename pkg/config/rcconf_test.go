@@ -320,6 +320,11 @@ func TestAsAstLinuxGenerates(t *testing.T) {
 			"secure_mode=yes", "secure_mode=no", "min_lifetime=120", "min_lifetime=300").Replace(generated) +
 			"allow 1024-65535 192.168.101.20/32 1024-65535\nallow 1024-65535 192.168.101.21/32 22\nallow 1024-65535 host.lan/32 1024-65535\n" +
 			"allow 1024-65535 /32 80\nallow 1024-65535 192.168.101.22/32 3000-4000\n" + denyLine,
+		someService + `UPNP_ALLOW="aa:bb:cc:dd:ee:ff~3000-4000 AA-BB-CC-DD-EE-02~ 00:11:22:33:44:55 2001:db8::5~22 2001:db8:0:50::/64 fd00::1 fe80::1 aa:bb:cc:dd:ee"
+`: head("listening_ip=eth1\n", "yes", "no") + generated +
+			"allow 1024-65535 aa:bb:cc:dd:ee:ff/32 3000-4000\nallow 1024-65535 AA-BB-CC-DD-EE-02/32 1024-65535\nallow 1024-65535 00:11:22:33:44:55/32 1024-65535\n" +
+			"allow 1024-65535 2001:db8::5/32 22\nallow 1024-65535 2001:db8:0:50::/64 1024-65535\nallow 1024-65535 fd00::1/32 1024-65535\n" +
+			"allow 1024-65535 fe80::1/32 1024-65535\nallow 1024-65535 aa:bb:cc:dd:ee/32 1024-65535\n" + denyLine,
 		someService + "INTIP=eth1 UPNP_SECURE_MODE=NO UPNP_BITRATE_DOWN=fast\n": head("listening_ip=eth1\n", "yes", "no") +
 			strings.Replace(generated, "bitrate_down=10000000\n", "bitrate_down=fast\n", 1) +
 			"allow 1024-65535 / 1024-65535\n" + denyLine,
@@ -337,6 +342,23 @@ func TestAsAstLinuxGenerates(t *testing.T) {
 		if !reflect.DeepEqual(byC, byF) {
 			t.Errorf("%s: by -c\n%v\nby -f\n%v", rc, byC, byF)
 		}
+	}
+}
+
+// TestHostsOfAstLinux reads rules that AstLinux's script makes of hosts that are
+// named by hardware and IPv6 addresses.
+func TestHostsOfAstLinux(t *testing.T) {
+	const hardware, host, prefix = "allow 1024-65535 aa:bb:cc:dd:ee:ff 3000-4000\n", "allow 1024-65535 2001:db8::5/128 1024-65535\n", "allow 1024-65535 2001:db8::/64 22\n"
+	c, err := parseConf(t, minimal+"allow 1024-65535 aa:bb:cc:dd:ee:ff/32 3000-4000\nallow 1024-65535 2001:db8::5/32 1024-65535\nallow 1024-65535 2001:db8::/64 22\n"+denyLine)
+	if err != nil || rulesOf(c) != hardware+host+prefix+denyLine || c.BadRules != 0 {
+		t.Errorf("%v, rules %q", err, rulesOf(c))
+	}
+	if text := strings.Join(c.Warnings, "\n"); len(c.Warnings) != 1 || !strings.Contains(text, "2001:db8::5/32 has bits beyond its mask") || !strings.Contains(text, ":5: ") {
+		t.Errorf("warnings %q", c.Warnings)
+	}
+	c, err = parseRC(t, someService+`UPNP_ALLOW="aa:bb:cc:dd:ee:ff~3000-4000 2001:db8::5 2001:db8::/64~22"`+"\n")
+	if err != nil || rulesOf(c) != hardware+host+prefix+denyLine || len(c.Warnings) != 0 {
+		t.Errorf("%v, rules %q, warnings %q", err, rulesOf(c), c.Warnings)
 	}
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -49,6 +50,8 @@ func hasPrefixFold(s, prefix string) bool {
 //
 //	allow|deny EPORT[-EPORT] ADDR[/MASK] IPORT[-IPORT] [regex] [# comment]
 //
+// where ADDR is an IPv4, IPv6 or hardware address.
+//
 // It takes what every version of miniupnpd takes, and the regex where it means
 // the same. What one version takes and another refuses, or reads as something
 // else, such as "80-90-100", "10/8" and "192.168.1/24", is an error, but for a
@@ -57,7 +60,7 @@ func hasPrefixFold(s, prefix string) bool {
 func parseRule(line string) (portmap.Rule, error) {
 	action, rest := cutField(line)
 	external, rest := cutField(rest)
-	network, rest := cutField(rest)
+	hosts, rest := cutField(rest)
 	internal, rest := cutField(rest)
 	internal, comment, commented := strings.Cut(internal, "#")
 	if commented {
@@ -72,17 +75,17 @@ func parseRule(line string) (portmap.Rule, error) {
 	}
 	var errs [4]error
 	r.External, errs[0] = parsePorts(external)
-	r.Network, r.Mask, errs[1] = parseNetwork(network)
+	errs[1] = nameHosts(&r, hosts)
 	r.Internal, errs[2] = parsePorts(internal)
 	r.Description, errs[3] = parseDescription(rest)
 	if err := cmp.Or(errs[:]...); err != nil {
 		return widened(r, errs, strings.TrimLeft(rest, blanks)), err
 	}
-	return r, remarks(r, action)
+	return r, remarks(r, action, hosts)
 }
 
 // widened returns what stands for a rule with parts that cannot be read:
-// external ports, network, internal ports or description. Each of them is
+// external ports, hosts, internal ports or description. Each of them is
 // everything. If that is more than one, or words are left over, blanks may part
 // what belongs together, and nothing of the rule can be relied on.
 func widened(r portmap.Rule, errs [4]error, rest string) portmap.Rule {
@@ -105,15 +108,28 @@ func widened(r portmap.Rule, errs [4]error, rest string) portmap.Rule {
 	return r
 }
 
-// remarks returns what the operator should know of a rule.
-func remarks(r portmap.Rule, action string) error {
+// remarks returns what the operator should know of a rule about these hosts.
+func remarks(r portmap.Rule, action, hosts string) error {
 	switch {
+	case r.Prefix.IsSingleIP() && hosts != r.Prefix.String() && strings.Contains(hosts, "/"):
+		return remark{fmt.Errorf("%s has bits beyond its mask: it is taken as the one address %v", hosts, r.Prefix.Addr())}
+	case r.Prefix.IsValid() && r.Prefix.Addr().IsUnspecified() && r.Prefix.Bits() > 0:
+		return remark{errors.New(":: is no host's address: for every IPv6 address write ::/0")}
+	case r.Hardware != "" && !ofHost(r.Hardware):
+		return remark{fmt.Errorf("%s is no host's hardware address", r.Hardware)}
 	case !r.Allow && action != "deny":
 		return remark{fmt.Errorf("%q is taken as deny", action)}
 	case r.Network == netip.IPv4Unspecified() && r.Mask == prefixMask(32):
 		return remark{errors.New("0.0.0.0 is no host's address: for every host write 0.0.0.0/0")}
 	}
 	return nil
+}
+
+// ofHost reports whether a hardware address may be one host's: it is not zero,
+// and the bit of groups is not set (IEEE 802, section 8.2.2).
+func ofHost(hardware string) bool {
+	a, err := net.ParseMAC(hardware)
+	return err == nil && a[0]&1 == 0 && !bytes.Equal(a, make([]byte, len(a)))
 }
 
 // unreadable returns what stands for a rule of which nothing can be relied on.
@@ -160,25 +176,52 @@ func parsePort(s string) (uint16, error) {
 	return uint16(n), err
 }
 
-// parseNetwork reads a dotted address with an optional mask. Bits of the
-// address outside the mask do not count.
-func parseNetwork(s string) (netip.Addr, uint32, error) {
+// nameHosts reads which hosts a rule is about. Bits of an IPv4 address outside
+// its mask do not count.
+func nameHosts(r *portmap.Rule, s string) error {
 	address, mask, masked := strings.Cut(s, "/")
-	if mac, err := net.ParseMAC(address); err == nil {
-		return netip.Addr{}, 0, fmt.Errorf("%v is a hardware address, by which rules cannot name hosts yet: write the host's IPv4 address", mac)
-	}
 	a, err := netip.ParseAddr(address)
-	if err == nil && a.Is6() {
-		return netip.Addr{}, 0, fmt.Errorf("%v is an IPv6 address: over IPv6, too, rules know hosts by their IPv4 addresses; write that", a)
+	mac, notMAC := net.ParseMAC(address)
+	switch {
+	case err == nil && a.Is4():
+		if r.Network, r.Mask = a, prefixMask(32); masked {
+			r.Mask, err = parseMask(mask)
+		}
+	case err == nil:
+		r.Prefix, err = parsePrefix(a, mask, masked)
+	case notMAC == nil && len(mac) == 6 && (!masked || mask == "32"): // AstLinux's script appends it
+		r.Hardware, err = mac.String(), nil
+	case notMAC == nil:
+		err = fmt.Errorf("%q is no hardware address of six octets without a mask", s)
+	default:
+		err = fmt.Errorf("%q is no dotted IPv4 address, no IPv6 address and no hardware address", address)
 	}
-	if err != nil {
-		return netip.Addr{}, 0, fmt.Errorf("%q is no dotted IPv4 address", address)
+	return err
+}
+
+// parsePrefix reads an IPv6 address with an optional mask. One with bits beyond
+// its mask is one host: AstLinux's script appends /32 to every address that has
+// no mask.
+func parsePrefix(a netip.Addr, mask string, masked bool) (netip.Prefix, error) {
+	host := netip.PrefixFrom(a, a.BitLen())
+	switch {
+	case a.Is4In6():
+		return netip.Prefix{}, fmt.Errorf("%v is an IPv4 address: write %v", a, a.Unmap())
+	case a.IsLinkLocalUnicast():
+		return netip.Prefix{}, fmt.Errorf("no port is opened at the link-local address %v: write the host's hardware address", a)
+	case a.Zone() != "":
+		return netip.Prefix{}, fmt.Errorf("%v is no address that is known outside: write it without %%%s", a, a.Zone())
+	case !masked:
+		return host, nil
 	}
-	if !masked {
-		return a, prefixMask(32), nil
+	n, err := strconv.ParseUint(mask, 10, 8)
+	if err != nil || int(n) > a.BitLen() {
+		return netip.Prefix{}, fmt.Errorf("mask %q is not 0 to %d", mask, a.BitLen())
 	}
-	m, err := parseMask(mask)
-	return a, m, err
+	if network := netip.PrefixFrom(a, int(n)); network == network.Masked() {
+		return network, nil
+	}
+	return host, nil
 }
 
 // parseMask reads a mask: its length, or dotted, perhaps with holes.
@@ -256,11 +299,21 @@ func RuleText(r portmap.Rule) string {
 	if r.Allow {
 		action = "allow"
 	}
-	rule := fmt.Sprintf("%s %s %v/%s %s", action, portsText(r.External), r.Network, maskText(r.Mask), portsText(r.Internal))
+	rule := fmt.Sprintf("%s %s %s %s", action, portsText(r.External), hostsText(r), portsText(r.Internal))
 	if r.Description == nil {
 		return rule
 	}
 	return rule + " " + quoteRegex(strings.TrimPrefix(r.Description.String(), caseless))
+}
+
+func hostsText(r portmap.Rule) string {
+	switch {
+	case r.Hardware != "":
+		return r.Hardware
+	case r.Prefix.IsValid():
+		return r.Prefix.String()
+	}
+	return fmt.Sprintf("%v/%s", r.Network, maskText(r.Mask))
 }
 
 // quoteRegex puts a regex in quotes that cutRegex takes off again.

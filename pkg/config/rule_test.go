@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -56,6 +58,63 @@ func TestRulesTaken(t *testing.T) {
 	}
 }
 
+// TestRulesOfOneHost reads hardware and IPv6 addresses in several spellings.
+func TestRulesOfOneHost(t *testing.T) {
+	const hardware, one = "aa:bb:cc:dd:ee:ff", "2001:db8::5/128"
+	for address, want := range map[string]string{
+		"aa:bb:cc:dd:ee:ff":        hardware,
+		"AA:BB:cc:DD:ee:FF":        hardware,
+		"aa-bb-cc-dd-ee-ff":        hardware,
+		"AA-BB-CC-DD-EE-FF":        hardware,
+		"aabb.ccdd.eeff":           hardware,
+		"aabbccddeeff":             hardware,
+		"aa:bb:cc:dd:ee:ff/32":     hardware,
+		"aa-bb-cc-dd-ee-ff/32":     hardware,
+		"10-20-30-40-50-60":        "10:20:30:40:50:60",
+		"2001:db8::5":              one,
+		"2001:DB8:0:0:0:0:0:5":     one,
+		"2001:db8::0.0.0.5":        one,
+		"2001:db8::5/128":          one,
+		"2001:db8::/32":            "2001:db8::/32",
+		"2001:db8::/064":           "2001:db8::/64",
+		"2001:db8::":               "2001:db8::/128",
+		"2001:db8:0:50::/64":       "2001:db8:0:50::/64",
+		"fd00::/8":                 "fd00::/8",
+		"::/0":                     "::/0",
+		"00:11:22:33:44:55:66:77":  "0:11:22:33:44:55:66:77/128",
+		"2001:db8:1:2:3:4:5:6/128": "2001:db8:1:2:3:4:5:6/128",
+	} {
+		r, err := parseRule("allow 80 " + address + " 90")
+		if err != nil || RuleText(r) != "allow 80 "+want+" 90" {
+			t.Errorf("%s is read as %q, %v", address, RuleText(r), err)
+		}
+		if again, err := parseRule(RuleText(r)); err != nil || again != r {
+			t.Errorf("%q is read as %+v, %v", RuleText(r), again, err)
+		}
+	}
+}
+
+// TestBitsBeyondTheMask makes IPv6 addresses by lot: a rule for one with bits
+// beyond its mask is about that address alone, and says so.
+func TestBitsBeyondTheMask(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		b := [16]byte{0x20, 0x01, 0x0d, 0xb8}
+		for i := range random.IntN(13) {
+			b[4+i] = byte(random.Uint32())
+		}
+		p := netip.PrefixFrom(netip.AddrFrom16(b), random.IntN(129))
+		r, err := parseRule(fmt.Sprintf("allow 80 %v 90", p))
+		want := p
+		if p != p.Masked() {
+			want = netip.PrefixFrom(p.Addr(), 128)
+		}
+		if r.Prefix != want || isRemark(err) != (p != want) || err != nil && !isRemark(err) {
+			t.Fatalf("%v is read as %v, %v", p, r.Prefix, err)
+		}
+	}
+}
+
 func TestRulesRefused(t *testing.T) {
 	const tail, head = " 192.168.1.1 80", "allow 80 "
 	for line, reason := range map[string]string{
@@ -65,7 +124,25 @@ func TestRulesRefused(t *testing.T) {
 		head + "/32 80":                   "address",
 		head + "/ 80":                     "address",
 		head + "0x7f.1.1.1 80":            "address",
-		head + "2001:db8::1 80":           "address",
+		head + "aa:bb:cc:dd:ee:ff/48 80":  "mask",
+		head + "aa:bb:cc:dd:ee:ff/24 80":  "mask",
+		head + "aa:bb:cc:dd:ee:ff/ 80":    "mask",
+		head + "aa:bb:cc:dd:ee 80":        "address",
+		head + "aa:bb:cc:dd:ee:fg 80":     "address",
+		head + "aa-bb-cc:dd-ee-ff 80":     "address",
+		head + "aabbccddee 80":            "address",
+		head + "aa-bb-cc-dd-ee-ff-0-1 80": "address",
+		head + "02-0-0-0-0-0 80":          "address",
+		head + "2001:db8::1/129 80":       "mask",
+		head + "2001:db8::/ffff:: 80":     "mask",
+		head + "2001:db8::/ 80":           "mask",
+		head + "2001:db8::/+32 80":        "mask",
+		head + "[2001:db8::1] 80":         "address",
+		head + "2001:db8::1%eth1 80":      "without %eth1",
+		head + "fe80::1 80":               "hardware address",
+		head + "fe80::1%eth1/64 80":       "hardware address",
+		head + "::ffff:192.168.1.1 80":    "write 192.168.1.1",
+		head + "2001:db8: 80":             "address",
 		head + "192.168.1.1/32x 80":       "mask",
 		head + "192.168.1.1/-1 80":        "mask",
 		head + "192.168.1.1/ 80":          "mask",
@@ -112,8 +189,20 @@ func TestUnreadableDenials(t *testing.T) {
 	for line, want := range map[string]string{
 		"deny 80 192.168.1.99/33 90":         "deny 80 0.0.0.0/0 90",
 		"deny 80 host.lan 90":                "deny 80 0.0.0.0/0 90",
-		"deny 80 aa:bb:cc:dd:ee:ff/32 90":    "deny 80 0.0.0.0/0 90",
-		"deny 80 2001:db8::20/32 90 # a":     "deny 80 0.0.0.0/0 90",
+		"deny 80 aa:bb:cc:dd:ee:ff/24 90":    "deny 80 0.0.0.0/0 90",
+		"deny 80 aa:bb:cc:dd:ee:f 90":        "deny 80 0.0.0.0/0 90",
+		"deny 80 fe80::20 90":                "deny 80 0.0.0.0/0 90",
+		"deny 80 2001:db8::20/129 90":        "deny 80 0.0.0.0/0 90",
+		"deny 80 2001:db8::20/32 90 # a":     "deny 80 2001:db8::20/128 90",
+		"deny 90-80 aa:bb:cc:dd:ee:ff 90":    "deny 0-65535 aa:bb:cc:dd:ee:ff 90",
+		"deny 80 2001:db8::/32 90-":          "deny 80 2001:db8::/32 0-65535",
+		"deny 80 aa:bb: cc:dd:ee:ff 90":      everything,
+		"deny 80 2001:db8:: /64 90":          everything,
+		"Deny 80 aa:bb:cc:dd:ee:ff 90":       "deny 80 aa:bb:cc:dd:ee:ff 90",
+		"deny 80 ff:ff:ff:ff:ff:ff 90":       "deny 80 ff:ff:ff:ff:ff:ff 90",
+		"deny 80 00:00:00:00:00:00 90":       "deny 80 00:00:00:00:00:00 90",
+		"deny 80 :: 90":                      "deny 80 ::/128 90",
+		"deny 80 ::/32 90":                   "deny 80 ::/32 90",
 		"deny 90-80 192.168.1.99 90":         "deny 0-65535 192.168.1.99/32 90",
 		"deny 70000 192.168.1.99 90":         "deny 0-65535 192.168.1.99/32 90",
 		"deny 80 192.168.1.99 80-":           "deny 80 192.168.1.99/32 0-65535",
@@ -134,10 +223,11 @@ func TestUnreadableDenials(t *testing.T) {
 		"deny=80 192.168.1.99 80":            everything,
 		"Deny 80 192.168.1.99 90":            "deny 80 192.168.1.99/32 90",
 		"allow 80 192.168.1.99/33 90":        "",
-		"allow 80 aa:bb:cc:dd:ee:ff/32 90":   "",
-		"allow 80 aa-bb-cc-dd-ee-ff 90":      "",
-		"allow 80 2001:db8::20/32 90":        "",
-		"allow 80 2001:db8::20 90":           "",
+		"allow 80 aa:bb:cc:dd:ee:ff/0 90":    "",
+		"allow 80 2001:db8::20/32 90":        "allow 80 2001:db8::20/128 90",
+		"allow 80 2001:db8::20/0 90":         "allow 80 2001:db8::20/128 90",
+		"allow 80 2001:db8::20/129 90":       "",
+		"allow 80 ::ffff:10.0.0.1/32 90":     "",
 		"Allow 80 192.168.1.99 90":           "",
 		"allow_unknown=yes":                  "",
 		"deny_unknown = yes":                 "",
@@ -155,14 +245,25 @@ func TestUnreadableDenials(t *testing.T) {
 // TestTornDenials puts one odd character into a rule that denies: if the rule
 // cannot be read then, what stands for it denies no less.
 func TestTornDenials(t *testing.T) {
-	const line = "deny 1000-2000 192.168.1.0/24 3000-4000"
+	tried := 0
+	for _, address := range []string{"192.168.1.0/24", "aa:bb:cc:dd:ee:ff", "2001:db8::/64", "2001:db8::5"} {
+		tried += tear(t, "deny 1000-2000 "+address+" 3000-4000")
+	}
+	if tried < 1000 {
+		t.Errorf("only %d rules could not be read", tried)
+	}
+}
+
+// tear puts odd characters into a rule, and returns how often it could not be
+// read then.
+func tear(t *testing.T, line string) (tried int) {
+	t.Helper()
 	whole, err := parseRule(line)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tried := 0
 	for i := range line {
-		for _, odd := range []string{" ", "\t", "-", "/", ".", "x", "\x00", "=", "é", " # ", "\"", ","} {
+		for _, odd := range []string{" ", "\t", "-", "/", ".", ":", "x", "\x00", "=", "é", " # ", "\"", ","} {
 			torn := line[:i] + odd + line[i:]
 			r, err := parseRule(torn)
 			if err == nil || isRemark(err) || r.Allow || !isRule(torn) {
@@ -170,15 +271,14 @@ func TestTornDenials(t *testing.T) {
 			}
 			tried++
 			covers := func(a, b portmap.PortRange) bool { return a.First <= b.First && b.Last <= a.Last }
-			if !covers(r.External, whole.External) || !covers(r.Internal, whole.Internal) || r.Description != nil ||
-				r.Mask != 0 && (r.Network != whole.Network || r.Mask != whole.Mask) {
+			sameHosts := r.Network == whole.Network && r.Mask == whole.Mask && r.Prefix == whole.Prefix && r.Hardware == whole.Hardware
+			everybody := r.Network == netip.IPv4Unspecified() && r.Mask == 0 && r.Hardware == "" && !r.Prefix.IsValid()
+			if !covers(r.External, whole.External) || !covers(r.Internal, whole.Internal) || r.Description != nil || !sameHosts && !everybody {
 				t.Errorf("%q became %q: %v", torn, RuleText(r), err)
 			}
 		}
 	}
-	if tried < 200 {
-		t.Errorf("only %d rules could not be read", tried)
-	}
+	return tried
 }
 
 func TestRulesThatNobodyCanReadAllowNothing(t *testing.T) {
@@ -233,23 +333,31 @@ func TestRulesWithRegex(t *testing.T) {
 func FuzzRule(f *testing.F) {
 	for _, seed := range []string{
 		"allow 1024-65535 192.168.101.0/24 1024-65535", "deny 0-65535 0.0.0.0/0 0-65535", `allow 80 192.168.1.1/255.0.255.0 80 "^My \"App\"" # c`,
+		"allow 80 aa:bb:cc:dd:ee:ff 80", "deny 1 AA-BB-CC-DD-EE-FF/32 1-2", "allow 80 2001:db8::5/32 80", "deny 1 2001:db8::/64 1", "allow 1 ::ffff:1.1.1.1 1", "deny 1 fe80::1%a 1",
 		"allow 80 10/8 80", "allow 80 192.168.1.1 80-90-100", "allow", "", "deny 1 1.1.1.1 1#", `allow 1 1.1.1.1 1 '`, `allow 1 1.1.1.1 1 \`,
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		r, err := parseRule(line)
-		if err != nil {
+		if err != nil && !isRemark(err) {
 			return
 		}
 		again, err := parseRule(RuleText(r))
-		if err != nil {
+		if err != nil && !isRemark(err) {
 			t.Fatalf("%q is reported as %q: %v", line, RuleText(r), err)
 		}
 		if text := RuleText(again); text != RuleText(r) {
 			t.Errorf("%q is reported as %q, and that as %q", line, RuleText(r), text)
 		}
-		if r.External.First > r.External.Last || r.Internal.First > r.Internal.Last || !r.Network.Is4() {
+		kinds := 0
+		for _, is := range []bool{r.Network.Is4(), r.Prefix.IsValid(), r.Hardware != ""} {
+			if is {
+				kinds++
+			}
+		}
+		again.Description = r.Description
+		if r.External.First > r.External.Last || r.Internal.First > r.Internal.Last || kinds != 1 || again != r {
 			t.Errorf("%q became %+v", line, r)
 		}
 	})
