@@ -268,3 +268,71 @@ func TestReloadJudgesPinholesByTheirHosts(t *testing.T) {
 		t.Errorf("again: %v", resp.Result)
 	}
 }
+
+// TestRulesForHardwareAddresses lets one of two hosts have ports by its hardware
+// address, as AstLinux's script writes it, by every protocol and both families.
+func TestRulesForHardwareAddresses(t *testing.T) {
+	r := newPCPRig(t, "nft")
+	settings := []string{"ipv6=yes", "enable_upnp=yes", ruleFor("allow", r.hardware(t, 0).String()+"/32"), denyAll}
+	r.start(t, settings...)
+	for i, source := range []netip.Addr{client1, client2} {
+		want, wantPCP, status := natpmp.Success, pcp.Success, 200
+		if i > 0 {
+			want, wantPCP, status = natpmp.NotAuthorized, pcp.NotAuthorized, 500
+		}
+		r.flush(t)
+		if resp := r.natpmpMap(t, r.Clients[i], source, mapping(natpmp.MapTCP, 4000, 0, time.Hour)); resp.Result != want {
+			t.Errorf("client %d by NAT-PMP: %v, want %v", i, resp.Result, want)
+		}
+		for _, a := range []netip.Addr{source, sixes[i]} {
+			r.flush(t)
+			req := pcpMap(a, 17, 4000, 0)
+			if resp := r.pcp(t, i, req); resp.Result != wantPCP {
+				t.Errorf("%v by PCP: %v, want %v", a, resp.Result, wantPCP)
+			}
+		}
+		r.flush(t)
+		got, body := r.invokeAs(t, r.Clients[i], "AddPortMapping", fmt.Sprintf(`<NewRemoteHost></NewRemoteHost><NewExternalPort>4002</NewExternalPort>`+
+			`<NewProtocol>TCP</NewProtocol><NewInternalPort>4002</NewInternalPort><NewInternalClient>%v</NewInternalClient><NewEnabled>1</NewEnabled>`+
+			`<NewPortMappingDescription>test</NewPortMappingDescription><NewLeaseDuration>600</NewLeaseDuration>`, source))
+		if got != status {
+			t.Errorf("client %d by UPnP: status %d, want %d: %s", i, got, status, body)
+		}
+	}
+	r.says(t, "explain 192.168.50.10 tcp 4005 4005", 0, "allow 1024-65535 "+r.hardware(t, 0).String()+" 1024-65535")
+	r.says(t, "explain 192.168.50.11 tcp 4005 4005", 4, denyAll)
+	r.says(t, "explain 192.168.50.77 tcp 4005 4005", 4, "none of this host is known")
+
+	r.stop(t, syscall.SIGTERM)
+	r.flush(t)
+	r.start(t, settings...)
+	for _, e := range r.listed(t) {
+		if e.Dormant {
+			t.Errorf("dormant after a restart: %+v", e)
+		}
+	}
+	r.dial("tcp", 4000).Arrives(t)
+	r.dial("udp", 4000).Arrives(t)
+	r.dial6("udp", "2001:db8:33::1", 4000).Arrives(t)
+}
+
+// TestReloadLearnsHardwareAddresses makes mappings while rules do not ask who is
+// who, and then reloads rules that do.
+func TestReloadLearnsHardwareAddresses(t *testing.T) {
+	r := newPCPRig(t, "nft")
+	r.start(t)
+	for i, source := range []netip.Addr{client1, client2} {
+		r.natpmpMap(t, r.Clients[i], source, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	}
+	if list := r.listed(t); len(list) != 2 {
+		t.Fatalf("%d mappings", len(list))
+	}
+	r.flush(t)
+	r.configure(t, ruleFor("deny", r.hardware(t, 1).String()))
+	r.kill(syscall.SIGHUP)
+	await(t, "the end of one mapping", func() bool {
+		list := r.listed(t)
+		return len(list) == 1 && list[0].Client == client1 && !list[0].Dormant
+	})
+	r.dial("tcp", 4000).Arrives(t)
+}

@@ -126,9 +126,11 @@ func (f *Finder) Find(ctx context.Context, q Query) Identity {
 		f.await(ctx, func(v *view) bool { return v.answer(q.LAN.Index, q.Named) })
 		f.await(ctx, func(v *view) bool { id = v.identify(q); return true })
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.note(q.Addr)
+	if !q.answeredBy(id) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.note(q.Addr)
+	}
 	return id
 }
 
@@ -159,7 +161,7 @@ func (f *Finder) await(ctx context.Context, holds func(*view) bool) {
 	}
 }
 
-// note remembers that a host was asked.
+// note remembers that a host was asked, perhaps in vain.
 func (f *Finder) note(a netip.Addr) {
 	if f.asked == nil || len(f.asked) >= maxAsked {
 		f.asked = make(map[netip.Addr]time.Time)

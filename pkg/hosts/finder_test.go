@@ -78,6 +78,8 @@ func TestFind(t *testing.T) {
 		{"by an address that nobody has", "2001:db8:50::10", []netip.Addr{absent}, netip.Addr{}, true, nil},
 		{"by none", "2001:db8:50::10", nil, netip.Addr{}, true, nil},
 		{"by its lease", "2001:db8:50::10", []netip.Addr{other}, here, true, []netip.Addr{here}},
+		{"of an IPv4 address", "192.168.50.10", nil, here, true, nil},
+		{"nobody with an IPv4 address", "192.168.50.77", nil, absent, false, nil},
 		{"nobody", "2001:db8:50::77", []netip.Addr{here}, netip.Addr{}, false, nil},
 	} {
 		lab.Router.IP(t, "neigh", "flush", "dev", "lan0")

@@ -192,6 +192,35 @@ func TestDoAndExplainWait(t *testing.T) {
 	}
 }
 
+// TestIPv4WaitsWhereRulesNameHardware asks over IPv4 where rules name a hardware
+// address: whoever need not wait for that does not, and what comes later for the
+// same port waits behind.
+func TestIPv4WaitsWhereRulesNameHardware(t *testing.T) {
+	d, in := newDesk(t), make(inbox, 100)
+	d.policy().Rules[0].Network, d.policy().Rules[0].Mask, d.policy().Rules[0].Hardware = netip.Addr{}, 0, "02:00:00:00:00:10"
+	host, other := netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("192.168.50.11")
+	third := open(other, 5000)
+	third.Internal, third.ThirdParty = netip.AddrPortFrom(host, 5000), true
+	closing := open(host, 4000)
+	closing.Op, closing.External = portmap.Close, 0
+	for _, req := range []portmap.Request{open(host, 4000), closing, third, open(other, 80)} {
+		if !in.submit(d, req) {
+			t.Fatal("a request is dropped")
+		}
+	}
+	if got := in.next(t); got != (told{80, portmap.Granted}) || len(in) > 0 {
+		t.Errorf("answered %v, and %d more", got, len(in))
+	}
+	run(t, d.Run)
+	got := in.three(t)
+	if want := []told{{4000, portmap.Granted}, {4000, portmap.NotAuthorized}, {5000, portmap.NotAuthorized}}; !slices.Equal(got, want) {
+		t.Errorf("after the host was asked for in vain: %v, want %v", got, want)
+	}
+	if e, err := d.Explain(t.Context(), open(netip.MustParseAddr("192.168.50.12"), 4000)); err != nil || e.Refusal != portmap.UnknownHost {
+		t.Errorf("explained as %v, %v", e.Refusal, err)
+	}
+}
+
 // TestHostOfTooManyAddresses keeps none of them, so that no rule for some allows it.
 func TestHostOfTooManyAddresses(t *testing.T) {
 	var id hosts.Identity

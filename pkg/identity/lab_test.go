@@ -64,6 +64,39 @@ func TestAnotherHostDoesNotProlong(t *testing.T) {
 	}
 }
 
+// TestHostsByHardware has hosts ask whose hardware addresses the neighbour table
+// knows, for themselves and for each other, over both families.
+func TestHostsByHardware(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
+	d, in := labDesk(t, lab), make(inbox, 10)
+	r := &d.policy().Rules[0]
+	r.Network, r.Mask, r.Hardware = netip.Addr{}, 0, "02:00:00:00:00:10"
+	run(t, d.Run)
+	four := [2]netip.Addr{netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("192.168.50.11")}
+	for i, hardware := range []string{"02:00:00:00:00:10", "02:00:00:00:00:11"} {
+		for _, a := range []netip.Addr{four[i], six(i)} {
+			lab.Router.IP(t, "neigh", "replace", a.String(), "lladdr", hardware, "dev", "lan0", "nud", "permanent")
+		}
+	}
+	for i, want := range []portmap.Refusal{portmap.Granted, portmap.NotAuthorized} {
+		third, third6 := open(four[1-i], 5000), open(six(1-i), 5000)
+		third.Internal, third6.Internal = netip.AddrPortFrom(four[i], 5000), netip.AddrPortFrom(six(i), 5000)
+		for _, req := range []portmap.Request{open(four[i], 4000), open(six(i), 4000), third, third6} {
+			if err := lab.Router.Do(func() error { in.submit(d, req); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if got := in.next(t); got.Refusal != want {
+				t.Errorf("%v for %v: %v, want %v", req.Client, req.Internal, got.Refusal, want)
+			}
+		}
+	}
+	for _, m := range d.List() {
+		if m.Host.Hardware != r.Hardware {
+			t.Errorf("%v is of %+v", m.Key, m.Host)
+		}
+	}
+}
+
 // TestSameHost has a host ask by its other addresses, and from elsewhere.
 func TestSameHost(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
