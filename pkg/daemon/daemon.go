@@ -330,7 +330,7 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 	d.mu.Lock()
 	d.policy = &c.Policy
 	d.mu.Unlock()
-	if d.table.SetPolicy(ctx, &c.Policy) != nil {
+	if d.desk.SetPolicy(ctx, &c.Policy) != nil {
 		return false
 	}
 	d.setUpChains() // last: it may have to wait for the firewall

@@ -328,6 +328,7 @@ func TestReloadLearnsHardwareAddresses(t *testing.T) {
 		t.Fatalf("%d mappings", len(list))
 	}
 	r.flush(t)
+	speak(t, r)
 	r.configure(t, ruleFor("deny", r.hardware(t, 1).String()))
 	r.kill(syscall.SIGHUP)
 	await(t, "the end of one mapping", func() bool {

@@ -97,6 +97,31 @@ func TestHostsByHardware(t *testing.T) {
 	}
 }
 
+// TestNewRulesForHardware reloads rules for a hardware address under mappings
+// whose hosts were of no concern: the neighbour table tells at once.
+func TestNewRulesForHardware(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
+	d, in := labDesk(t, lab), make(inbox, 10)
+	first, second, third := netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("192.168.50.11"), netip.MustParseAddr("192.168.50.12")
+	for i, a := range []netip.Addr{first, second, third} {
+		in.submit(d, open(a, uint16(80+i)))
+		if got := in.next(t); got.Refusal != portmap.Granted {
+			t.Fatalf("%v: %v", a, got.Refusal)
+		}
+	}
+	lab.Router.IP(t, "neigh", "replace", first.String(), "lladdr", "02:00:00:00:00:10", "dev", "lan0", "nud", "permanent")
+	lab.Router.IP(t, "neigh", "replace", second.String(), "lladdr", "02:00:00:00:00:11", "dev", "lan0", "nud", "permanent")
+	all := portmap.PortRange{Last: 65535}
+	rules := &portmap.Policy{Rules: []portmap.Rule{{External: all, Hardware: "02:00:00:00:00:11", Internal: all}}}
+	if err := lab.Router.Do(func() error { return d.SetPolicy(t.Context(), rules) }); err != nil {
+		t.Fatal(err)
+	}
+	list := d.List()
+	if len(list) != 2 || list[0].Host.Hardware != "02:00:00:00:00:10" || list[0].Dormant || list[1].Internal.Addr() != third || !list[1].Dormant {
+		t.Errorf("left are %+v", list)
+	}
+}
+
 // TestSameHost has a host ask by its other addresses, and from elsewhere.
 func TestSameHost(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})

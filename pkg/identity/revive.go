@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"igdd/pkg/hosts"
 	"igdd/pkg/portmap"
 )
 
@@ -62,7 +63,7 @@ func (d *Desk) look(ctx context.Context) (more bool) {
 		d.finder.Prompt(index, a)
 	}
 	if len(known) > 0 {
-		d.Recognize(ctx, func(a netip.Addr) (portmap.Host, bool) { h, found := known[a]; return h, found })
+		d.tell(ctx, known)
 	}
 	return more
 }
@@ -84,4 +85,29 @@ func (d *Desk) lookFor(m *portmap.Mapping, known map[netip.Addr]portmap.Host, as
 	for _, a := range append(q.asking().Named, q.Addr) {
 		ask[a] = q.LAN.Index
 	}
+}
+
+// tell tells the table which hosts are known now.
+func (d *Desk) tell(ctx context.Context, known map[netip.Addr]portmap.Host) {
+	d.Recognize(ctx, func(a netip.Addr) (portmap.Host, bool) { h, found := known[a]; return h, found })
+}
+
+// SetPolicy is the table's. Where the new rules name hardware addresses, it first
+// tells the table those of hosts that have mappings, as far as they are known.
+func (d *Desk) SetPolicy(ctx context.Context, p *portmap.Policy) error {
+	known := make(map[netip.Addr]portmap.Host)
+	for _, m := range d.List() {
+		a := m.Internal.Addr()
+		if _, done := known[a]; done || m.Host.Hardware != "" || !p.DependsOnHardware(m.Internal.Port()) {
+			continue
+		}
+		if lan, ours := d.lan(a); ours {
+			id, _ := d.finder.Known(hosts.Query{Addr: a, LAN: lan})
+			known[a] = host(id)
+		}
+	}
+	if len(known) > 0 {
+		d.tell(ctx, known)
+	}
+	return d.Table.SetPolicy(ctx, p)
 }

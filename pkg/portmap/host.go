@@ -114,16 +114,20 @@ func (d *desk) reconsider(m *Mapping, h Host) {
 }
 
 // wake judges the dormant mappings again: known returns whose an address is, if
-// that is known now.
+// that is known now. What was not known of other mappings' hosts is noted.
 func (d *desk) wake(known func(netip.Addr) (Host, bool)) {
 	for _, m := range slices.Clone(d.book.order) {
-		if !m.Dormant {
-			continue
-		}
 		h, found := known(m.Internal.Addr())
 		if !found {
 			h = m.Host
 		}
-		d.reconsider(m, h)
+		switch {
+		case m.Dormant:
+			d.reconsider(m, h)
+		case m.Host.Hardware == "" && h.Hardware != "":
+			n := *m
+			n.Host = h
+			d.change(Change{Before: m, After: &n})
+		}
 	}
 }

@@ -115,8 +115,8 @@ type Mapping struct {
 	Serial   uint64    // order of creation, 1 is the first
 	Created  time.Time // when the mapping was first granted
 	// Dormant keeps a mapping that cannot be in force now, because the IPv6
-	// firewall is not there or its host not known: it is listed and written down, holds
-	// its port and its place in the quota, and has no rules.
+	// firewall is not there or its host is not known: it is listed and written
+	// down, holds its port and its place in the quota, and has no rules.
 	Dormant bool
 }
 

@@ -78,19 +78,21 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 
 // Recognize tells the table whose addresses are, as far as known says. The
 // dormant mappings of hosts that the rules allow come into force, those of hosts
-// that they forbid are closed. The function is called on the table's goroutine.
+// that they forbid are closed; the others' hosts are noted where they were not
+// known. The function is called on the table's goroutine.
 func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, bool)) error {
 	return t.on(ctx, func() { t.wake(known) })
 }
 
-// wake judges the dormant mappings again.
+// wake judges the dormant mappings again, and notes the hosts of others.
 func (t *Table) wake(known func(netip.Addr) (Host, bool)) {
 	t.desk.begin()
 	t.desk.wake(known)
 	for _, c := range t.desk.changes {
-		if c.After == nil {
+		switch {
+		case c.After == nil:
 			t.Log.Warn("the settings forbid a mapping of a host that is known again, it is closed", "mapping", c.Before.Key)
-		} else {
+		case c.Before.Dormant:
 			t.Log.Info("the host of a mapping is known again, it is in force", "mapping", c.After.Key)
 		}
 	}
