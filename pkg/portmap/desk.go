@@ -72,7 +72,7 @@ func (d *desk) decideByID(req *Request) Answer {
 		return Answer{Refusal: r, Mapping: m}
 	}
 	after := m.withEnd(ours, d.now.Add(req.Lifetime))
-	after.Host, after.Dormant = req.host(m), d.unreachable(m.Key)
+	after.Host, after.Dormant = req.holder(m), d.unreachable(m.Key)
 	d.change(Change{Before: m, After: after})
 	return Answer{Mapping: after, Lifetime: req.Lifetime, ID: req.ID}
 }

@@ -50,6 +50,19 @@ func (req *Request) host(m *Mapping) Host {
 	return m.Host
 }
 
+// holder returns who is kept as the host of m when a request joins it. While a PCP
+// client holds m, only who proves to be that client brings another hardware
+// address: the next host of its address could otherwise join m by another claim,
+// and prolong the client's with any nonce.
+func (req *Request) holder(m *Mapping) Host {
+	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && req.proves(m, c)) }
+	h := req.host(m)
+	if !m.Host.maybe(h) && slices.ContainsFunc(m.Claims, foreign) {
+		h.Hardware = m.Host.Hardware
+	}
+	return h
+}
+
 // readmits judges a renewal where rules depend on the host, which may be another
 // than it was, or known by more addresses.
 func (d *desk) readmits(m *Mapping, req *Request) Refusal {

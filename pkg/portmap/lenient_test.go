@@ -146,3 +146,47 @@ func TestAnotherNonceOpensNothing(t *testing.T) {
 		t.Errorf("only %d of the requests were granted", granted)
 	}
 }
+
+// TestNoOtherClaimMakesTheClient has another host take over the address of a PCP
+// client, hold the client's mapping by other claims first, and then prolong the
+// client's with another nonce.
+func TestNoOtherClaimMakesTheClient(t *testing.T) {
+	other := by("02:00:00:00:00:11")
+	pinhole := func(r *Request) { r.External = 0 }
+	flow := func(n byte) Request {
+		return ask(PCP, host, TCP, 40000, 40000, nonce(n), keeping, other, toward("9.9.9.9:443"))
+	}
+	flow6 := ask(PCP, inside, TCP, 40000, 40000, nonce(2), keeping, other, toward("[2001:db8:99::2]:443"))
+	for _, tt := range []struct {
+		what   string
+		client netip.Addr
+		first  []Request
+		want   Refusal
+	}{
+		{"by a flow", host, []Request{flow(2)}, NotAuthorized},
+		{"by a flow, twice", host, []Request{flow(2), flow(2)}, NotAuthorized},
+		{"by a flow and the client's nonce", host, []Request{flow(1)}, Granted},
+		{"by a flow over IPv6", inside, []Request{flow6}, NotAuthorized},
+		{"by a pinhole", inside, []Request{ask(UPnP, inside, TCP, 40000, 0, pinhole, other, lasting(time.Hour))}, NotAuthorized},
+		{"by a pinhole that is renewed", inside, []Request{
+			ask(UPnP, inside, TCP, 40000, 0, pinhole, lasting(time.Hour)),
+			{Op: Open, Origin: UPnP, Client: inside, ID: 1, Lifetime: time.Hour, Host: Host{Hardware: "02:00:00:00:00:11"}},
+		}, NotAuthorized},
+		{"by NAT-PMP", host, []Request{ask(NATPMP, host, TCP, 40000, 40000, other)}, NotAuthorized},
+		{"by UPnP", host, []Request{ask(UPnP, host, TCP, 40000, 40000, other, exactly)}, NotAuthorized},
+	} {
+		d, m := lenient(t, tt.client)
+		for _, req := range tt.first {
+			if a := d.asked(req); a.Refusal != Granted {
+				t.Fatalf("%s: %v", tt.what, a.Refusal)
+			}
+		}
+		a := d.asked(ask(PCP, tt.client, TCP, 40000, 40000, nonce(3), keeping, keptText, other, lasting(20*time.Hour)))
+		if a.Refusal != tt.want {
+			t.Errorf("%s: %v, want %v; the host is %v", tt.what, a.Refusal, tt.want, d.book.byKey[m.Key].Host)
+		}
+		if a := d.asked(ask(PCP, tt.client, TCP, 40000, 40000, nonce(1), keeping, keptText, other)); a.Refusal != Granted {
+			t.Errorf("%s: the client itself gets %v", tt.what, a.Refusal)
+		}
+	}
+}

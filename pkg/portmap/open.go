@@ -148,7 +148,7 @@ func (d *desk) join(m *Mapping, req *Request) Answer {
 		return Answer{Mapping: m, Lifetime: d.policy.lifetime(req.Origin, req.Lifetime)}
 	}
 	n := *m
-	n.Internal, n.Host, n.Dormant = req.Internal, req.host(m), d.unreachable(m.Key)
+	n.Internal, n.Host, n.Dormant = req.Internal, req.holder(m), d.unreachable(m.Key)
 	return d.grant(m, n, req)
 }
 
