@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// maxLeased bounds the leases whose hosts Same asks for: a /26 of them.
+// maxLeased bounds the leases whose hosts Same asks for: a /26 of them. Where more
+// hosts are away it cannot tell.
 const maxLeased = 64
 
 // place is an address on an interface.
@@ -29,7 +30,9 @@ func (f *Finder) Same(ctx context.Context, lan LAN, asking, other netip.Addr) bo
 	if !asking.Is6() || !other.Is6() || !f.confirm(ctx, lan.Index, asking, false) || !f.confirm(ctx, lan.Index, other, true) {
 		return false
 	}
-	f.findLeased(ctx, lan)
+	if !f.findLeased(ctx, lan) {
+		return false
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.look(0)
@@ -65,21 +68,25 @@ func (f *Finder) confirm(ctx context.Context, index int, a netip.Addr, anew bool
 
 // findLeased has the kernel ask for the IPv4 hosts that leases name and it does
 // not know: one of them may be behind the hardware address in question.
-func (f *Finder) findLeased(ctx context.Context, lan LAN) {
+func (f *Finder) findLeased(ctx context.Context, lan LAN) bool {
 	f.mu.Lock()
 	addrs := f.current().unseen(lan)
 	f.mu.Unlock()
+	if len(addrs) > maxLeased {
+		return false
+	}
 	if len(addrs) > 0 {
 		f.Prompt(lan.Index, addrs...)
 		f.await(ctx, func(v *view) bool { return v.answer(lan.Index, addrs) })
 	}
+	return true
 }
 
 // unseen returns leased addresses of a LAN that the neighbour table does not
 // have.
 func (v *view) unseen(lan LAN) (addrs []netip.Addr) {
 	for _, l := range v.leases {
-		if l.holds(v.at) && lan.has(l.addr) && !v.answer(lan.Index, []netip.Addr{l.addr}) && len(addrs) < maxLeased {
+		if l.holds(v.at) && lan.has(l.addr) && !v.answer(lan.Index, []netip.Addr{l.addr}) {
 			addrs = append(addrs, l.addr)
 		}
 	}

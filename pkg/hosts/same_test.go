@@ -3,12 +3,14 @@ package hosts
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,6 +141,15 @@ func TestSameAtRandom(t *testing.T) {
 	}
 }
 
+// away words the leases of so many hosts that do not answer.
+func away(n int) string {
+	var lines strings.Builder
+	for i := range n {
+		fmt.Fprintf(&lines, "0 %v 192.168.50.%d * *\n", mac(byte(100+i)), 100+i)
+	}
+	return lines.String()
+}
+
 // TestSameAsks has the kernel ask hosts of a LAN of which it knows nothing, or
 // what is no longer true.
 func TestSameAsks(t *testing.T) {
@@ -171,6 +182,8 @@ func TestSameAsks(t *testing.T) {
 		{"with a lease of its own", temporary, global, nil, "0 " + own + " 192.168.50.10 * *", true},
 		{"with a lease that names another behind it", temporary, global, nil, "0 02:00:00:00:00:99 192.168.50.10 * *", false},
 		{"beside another's lease", temporary, global, nil, "0 " + others + " 192.168.50.11 * *", true},
+		{"beside as many hosts that are away as are asked for", temporary, global, nil, away(maxLeased), true},
+		{"beside more hosts that are away, and one may be behind it", temporary, global, nil, away(maxLeased + 1), false},
 	} {
 		lab.Router.IP(t, "neigh", "flush", "dev", "lan0", "nud", "all")
 		for _, n := range tt.known {
