@@ -13,16 +13,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// How many hosts are asked for at once, and how many requests wait for one.
-// One client may have several addresses; all clients whose hardware address is
-// not known share what strangers may have, so that whoever makes up addresses
-// holds up strangers alone.
-const (
-	maxLookups   = 32
-	perClient    = 4
-	forStrangers = 16
-	maxWaiting   = 32
-)
+// maxWaiting bounds the requests that wait for one host.
+const maxWaiting = 32
 
 // Options are what a Desk is made of.
 type Options struct {
@@ -49,7 +41,8 @@ type Desk struct {
 
 	mu      sync.Mutex // guards what follows, and the order of requests for one host
 	lookups map[netip.Addr]*lookup
-	clients map[string]int // lookups of each, by hardware address
+	places  places // of the lookups
+	direct  places // of those who wait for their own answers
 }
 
 // lookup is a host that is being asked for, and what waits for the answer.
@@ -69,7 +62,9 @@ func New(o Options) *Desk {
 	return &Desk{
 		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN, index: o.Index,
 		queue: make(chan *lookup, maxLookups), stir: make(chan struct{}, 1),
-		lookups: make(map[netip.Addr]*lookup), clients: make(map[string]int),
+		lookups: make(map[netip.Addr]*lookup),
+		places:  places{clients: make(map[string]int), each: perClient},
+		direct:  places{clients: make(map[string]int), each: perClientDirect},
 	}
 }
 
@@ -121,10 +116,31 @@ func (d *Desk) Explain(ctx context.Context, req portmap.Request) (portmap.Explan
 }
 
 // SameHost reports whether an IPv6 address on an interface is for sure of the
-// host whose request came in there from another. It may wait for an answer.
-func (d *Desk) SameHost(ctx context.Context, device string, client, other netip.Addr) bool {
+// host whose request came in there from another. It may wait for an answer; while
+// too many of the client's questions do, none of the others is for sure.
+func (d *Desk) SameHost(ctx context.Context, device string, client, other netip.Addr) (same bool) {
 	lan, ours := d.lan(other)
-	return ours && !other.IsLinkLocalUnicast() && lan.Index == d.index(device) && d.finder.Same(ctx, lan, client, other)
+	if !ours || other.IsLinkLocalUnicast() || lan.Index != d.index(device) {
+		return false
+	}
+	d.directly(lan, client, func() { same = d.finder.Same(ctx, lan, client, other) })
+	return same
+}
+
+// directly has a client wait for what is asked of hosts, unless too much is asked
+// for it or for all already.
+func (d *Desk) directly(lan hosts.LAN, client netip.Addr, ask func()) {
+	hardware := d.finder.Hardware(lan.Index, client).String()
+	d.mu.Lock()
+	free := d.direct.take(hardware)
+	d.mu.Unlock()
+	if !free {
+		return
+	}
+	ask()
+	d.mu.Lock()
+	d.direct.leave(hardware)
+	d.mu.Unlock()
 }
 
 // find returns the host that a request is for, and asks for it if the rules
@@ -134,10 +150,10 @@ func (d *Desk) find(ctx context.Context, req *portmap.Request) portmap.Host {
 	if !known {
 		return req.Host
 	}
-	if req.Op == portmap.Open && q.decides {
-		return host(d.finder.Find(ctx, q.asking()))
+	id, settled := d.finder.Known(q.Query)
+	if req.Op == portmap.Open && q.decides && !settled {
+		d.directly(q.LAN, req.Client, func() { id = d.finder.Find(ctx, q.asking()) })
 	}
-	id, _ := d.finder.Known(q.Query)
 	return host(id)
 }
 
@@ -203,15 +219,10 @@ func (d *Desk) begin(q query, id hosts.Identity, req portmap.Request, answer fun
 		id, _ = d.finder.Known(hosts.Query{Addr: req.Client, LAN: q.LAN})
 	}
 	l := &lookup{Query: q.asking(), client: id.Hardware.String()}
-	limit := perClient
-	if l.client == "" {
-		limit = forStrangers
-	}
-	if len(d.lookups) >= maxLookups || d.clients[l.client] >= limit {
+	if !d.places.take(l.client) {
 		return false
 	}
 	d.lookups[q.Addr] = l
-	d.clients[l.client]++
 	l.add(req, answer)
 	d.queue <- l // has room for all of them
 	return true
@@ -232,9 +243,7 @@ func (d *Desk) resolve(ctx context.Context, l *lookup) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.lookups, l.Addr)
-	if d.clients[l.client]--; d.clients[l.client] == 0 {
-		delete(d.clients, l.client)
-	}
+	d.places.leave(l.client)
 	for _, p := range l.waiting {
 		p.Host = found
 		d.Table.Submit(p.Request, p.answer) // false: as lost as a datagram may be

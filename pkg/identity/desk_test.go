@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -173,8 +174,8 @@ func TestFloodOfUnknownHosts(t *testing.T) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.lookups) > 0 || len(d.clients) > 0 {
-		t.Errorf("left: %d lookups of %d clients", len(d.lookups), len(d.clients))
+	if len(d.lookups) > 0 || len(d.places.clients) > 0 || d.places.taken > 0 {
+		t.Errorf("left: %d lookups of %d clients, %d places", len(d.lookups), len(d.places.clients), d.places.taken)
 	}
 }
 
@@ -232,5 +233,45 @@ func TestHostOfTooManyAddresses(t *testing.T) {
 	}
 	if got := host(id).IPv4; len(got) != 0 {
 		t.Errorf("of too many addresses %d are kept", len(got))
+	}
+}
+
+// TestPlaces takes and frees places at random: no client has more than its own,
+// all of them no more than there are, and all are free again in the end.
+func TestPlaces(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	p := places{clients: make(map[string]int), each: perClient}
+	var held []string
+	for range 20000 {
+		if rnd.IntN(5) < 2 && len(held) > 0 {
+			i := rnd.IntN(len(held))
+			p.leave(held[i])
+			held = slices.Delete(held, i, i+1)
+			continue
+		}
+		client := ""
+		if n := rnd.IntN(12); n > 0 {
+			client = fmt.Sprintf("02:00:00:00:00:%02x", n)
+		}
+		most, has := perClient, 0
+		if client == "" {
+			most = forStrangers
+		}
+		for _, h := range held {
+			if h == client {
+				has++
+			}
+		}
+		if got, want := p.take(client), has < most && len(held) < maxLookups; got != want {
+			t.Fatalf("%q has %d of %d places: %v", client, has, len(held), got)
+		} else if got {
+			held = append(held, client)
+		}
+	}
+	for _, h := range held {
+		p.leave(h)
+	}
+	if p.taken != 0 || len(p.clients) != 0 {
+		t.Errorf("left: %+v", p)
 	}
 }

@@ -156,3 +156,49 @@ func TestSameHost(t *testing.T) {
 		}
 	}
 }
+
+// TestFloodOfOtherAddresses has so many questions of a host wait for answers as
+// may: the router asks for nothing more of what it makes up, serves another host
+// meanwhile, and the host itself when one is answered.
+func TestFloodOfOtherAddresses(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
+	d := labDesk(t, lab)
+	for a, hardware := range map[string]string{"2001:db8:50::10": "02:00:00:00:00:10", "fe80::10": "02:00:00:00:00:10", "2001:db8:50::11": "02:00:00:00:00:11", "fe80::11": "02:00:00:00:00:11"} {
+		lab.Router.IP(t, "neigh", "replace", a, "lladdr", hardware, "dev", "lan0", "nud", "permanent")
+	}
+	err := lab.Router.Do(func() error {
+		same := func(client string, own int) bool {
+			return d.SameHost(t.Context(), "lan0", netip.MustParseAddr(client), six(own))
+		}
+		for range perClientDirect {
+			if !d.direct.take("02:00:00:00:00:10") {
+				t.Error("a host may not ask at all")
+			}
+		}
+		req := open(six(99), 4000)
+		req.Client = six(0)
+		if a, err := d.Do(t.Context(), req); err != nil || a.Refusal != portmap.UnknownHost || same("fe80::10", 0) {
+			t.Errorf("%v, %v, or the host has one more question answered", a.Refusal, err)
+		}
+		known, err := hosts.Read("")
+		if _, asked := known[six(99)]; asked || err != nil {
+			t.Errorf("a made up address was asked for, or %v", err)
+		}
+		if !same("fe80::11", 1) {
+			t.Error("another host waits in vain")
+		}
+		d.direct.leave("02:00:00:00:00:10")
+		for range 2 * maxLookups {
+			if !same("fe80::10", 0) {
+				t.Error("the host is not served again")
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.direct.taken != perClientDirect-1 {
+		t.Errorf("%d places are taken", d.direct.taken)
+	}
+}
