@@ -11,7 +11,6 @@ import (
 	"igdd/pkg/config"
 	"igdd/pkg/hosts"
 	"igdd/pkg/pcpd"
-	"igdd/pkg/portmap"
 	"igdd/pkg/ssdp"
 	"igdd/pkg/ssdpd"
 	"igdd/pkg/upnp"
@@ -57,7 +56,7 @@ func (d *Daemon) prepareServers() error {
 		Uplink:   d.uplink,
 		Traffic:  d.carried,
 		SameHost: d.desk.SameHost,
-		Packets:  d.packets,
+		Packets:  (&packetCounts{read: d.firewall.PinholeCounters}).of,
 		Leased:   d.leased,
 		Log:      d.log,
 	})
@@ -171,13 +170,4 @@ func (d *Daemon) leased(name string) []netip.Addr {
 		d.log.Debug("cannot read DHCP leases", "err", err)
 	}
 	return addrs
-}
-
-// packets returns how many packets came through a mapping.
-func (d *Daemon) packets(m *portmap.Mapping) (uint64, error) {
-	counts, err := d.firewall.Counters()
-	if err != nil {
-		return 0, err
-	}
-	return counts[m.Key].Packets, nil
 }

@@ -53,17 +53,31 @@ func (f *Firewall) Counters() (map[portmap.Key]Count, error) {
 			counts[key] = accepted[to]
 		}
 	}
+	return counts, f.addPinholes(counts)
+}
+
+// PinholeCounters is Counters for pinholes alone: it does not list the rules of
+// IPv4.
+func (f *Firewall) PinholeCounters() (map[portmap.Key]Count, error) {
+	f.begin()
+	defer f.end()
+	counts := make(map[portmap.Key]Count)
+	return counts, f.addPinholes(counts)
+}
+
+// addPinholes adds what has come in by each pinhole.
+func (f *Firewall) addPinholes(counts map[portmap.Key]Count) error {
 	if f.forward6 == nil {
-		return counts, nil
+		return nil
 	}
 	pinholes, err := f.counters(f.forward6)
 	if err != nil {
-		return nil, fmt.Errorf("netfilter: %w", err)
+		return fmt.Errorf("netfilter: %w", err)
 	}
 	for to, n := range sum(pinholes) {
 		counts[portmap.Key{Protocol: to.Protocol, Pinhole: to.AddrPort}] = n
 	}
-	return counts, nil
+	return nil
 }
 
 // counted is a rule and what has matched it.
