@@ -35,7 +35,7 @@ func (f *Finder) Same(ctx context.Context, lan LAN, asking, other netip.Addr) bo
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	v := f.look(0)
+	v := f.current()
 	same := v.same(lan, asking, other)
 	if addrs := v.identify(Query{Addr: asking, LAN: lan}).IPv4; len(addrs) > 1 { // one may be of yesterday
 		f.check(v, lan.Index, addrs...)
@@ -104,8 +104,8 @@ func (f *Finder) check(v *view, index int, addrs ...netip.Addr) {
 		if !slices.ContainsFunc(v.neighbours, known) || tell(probe(a, index)) != nil {
 			f.Prompt(index, a)
 		}
+		f.last.at = time.Time{} // what was read of it holds no longer
 	}
-	f.last.at = time.Time{} // what was read of them holds no longer
 }
 
 // due reports whether it is time that a neighbour proves itself, and takes it
