@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -62,7 +63,11 @@ func (l *Listener) converse(c *connection, g *guard) {
 			r = &request{close: true}
 		}
 		c.SetWriteDeadline(time.Now().Add(g.patience(c, takeWithin)))
-		_, err = c.Write(l.server.wire(r, reply))
+		out := net.Buffers{l.server.head(r, reply)}
+		if r.method != "HEAD" {
+			out = append(out, reply.body)
+		}
+		_, err = out.WriteTo(c.Conn) // as one, without a copy of what may be long
 		if reply.after != nil {
 			reply.after(err == nil)
 		}
@@ -100,11 +105,12 @@ func (l *Listener) answer(r *request, err error, c *connection) (reply response,
 	return response{}, false
 }
 
-// wire words a reply. Its length always stands in the header: old clients
-// cannot read chunks. Field names are spelled as most servers spell them, since
-// some clients look for the letters, and as the standard does where it is UPnP's.
-func (s *Server) wire(r *request, reply response) []byte {
-	out := make([]byte, 0, 256+len(reply.fields)+len(reply.body))
+// head words what comes before the body of a reply. The body's length always
+// stands there: old clients cannot read chunks. Field names are spelled as most
+// servers spell them, since some clients look for the letters, and as the
+// standard does where it is UPnP's.
+func (s *Server) head(r *request, reply response) []byte {
+	out := make([]byte, 0, 256+len(reply.fields))
 	out = append(out, "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(reply.status), 10)
 	out = append(out, ' ')
@@ -123,11 +129,7 @@ func (s *Server) wire(r *request, reply response) []byte {
 	}
 	out = append(out, "\r\n"...)
 	out = append(out, reply.fields...)
-	out = append(out, "\r\n"...)
-	if r.method != "HEAD" {
-		out = append(out, reply.body...)
-	}
-	return out
+	return append(out, "\r\n"...)
 }
 
 // linger reads on for a while before the connection is closed: what the client
