@@ -219,22 +219,27 @@ func (v *view) readLeases(path string) error {
 // IPv4 addresses of other networks say nothing about it.
 func (v *view) identify(q Query) Identity {
 	id := Identity{Hardware: v.owner(q)}
-	if len(id.Hardware) == 0 || q.Addr.Is4() {
-		return id
+	if len(id.Hardware) > 0 && q.Addr.Is6() {
+		id.IPv4 = v.addresses(q.LAN, id.Hardware)
 	}
+	return id
+}
+
+// addresses returns the IPv4 addresses that a hardware address has in the
+// networks of a LAN, in order.
+func (v *view) addresses(lan LAN, hardware net.HardwareAddr) (list []netip.Addr) {
 	for _, h := range v.neighbours {
-		if h.speaks(q.LAN.Index) && bytes.Equal(h.Hardware, id.Hardware) && q.LAN.has(h.Addr) {
-			id.IPv4 = append(id.IPv4, h.Addr)
+		if h.speaks(lan.Index) && bytes.Equal(h.Hardware, hardware) && lan.has(h.Addr) {
+			list = append(list, h.Addr)
 		}
 	}
 	for _, l := range v.leases {
-		if l.holds(v.at) && bytes.Equal(l.hardware, id.Hardware) && q.LAN.has(l.addr) {
-			id.IPv4 = append(id.IPv4, l.addr)
+		if l.holds(v.at) && bytes.Equal(l.hardware, hardware) && lan.has(l.addr) {
+			list = append(list, l.addr)
 		}
 	}
-	slices.SortFunc(id.IPv4, netip.Addr.Compare)
-	id.IPv4 = slices.Compact(id.IPv4)
-	return id
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
 }
 
 // owner returns the hardware address that has the address of q, or had it.
