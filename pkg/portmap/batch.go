@@ -147,6 +147,9 @@ func (t *Table) report(req *Request, a *Answer) {
 	case req.Op == Close && a.Closed > 0:
 		log.Info("removing redirect rule", "protocol", req.Protocol, "external", req.External, "internal", req.Internal, "count", a.Closed)
 	case req.Op == Open && len(a.Mapping.Claims) > 0:
+		if a.Closed > 0 {
+			log.Log(context.Background(), LevelNotice, "remove port mapping "+a.Mapping.logName()+" because its host has another address now", "internal", req.Former, "count", a.Closed)
+		}
 		log.Info("redirecting port "+a.Mapping.logName(), "to", a.Mapping.Internal, "for", a.Mapping.Description(), "lifetime", a.Lifetime)
 	}
 }

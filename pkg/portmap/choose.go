@@ -15,11 +15,7 @@ func (d *desk) choose(req *Request) (Key, *Mapping, Refusal) {
 	if req.Internal.Addr().Is6() {
 		return d.choosePinhole(req)
 	}
-	wanted := req.External
-	if wanted == 0 && req.Internal.Port() >= firstFree {
-		wanted = req.Internal.Port()
-	}
-	if wanted != 0 {
+	if wanted := req.wanted(); wanted != 0 {
 		m, r := d.obstacle(req, wanted)
 		if r == Granted || req.exact() {
 			return Key{Protocol: req.Protocol, External: wanted}, m, r
@@ -27,6 +23,15 @@ func (d *desk) choose(req *Request) (Key, *Mapping, Refusal) {
 	}
 	k, r := d.search(req)
 	return k, nil, r
+}
+
+// wanted returns the external port that a new port mapping gets if it is free;
+// 0: any.
+func (req *Request) wanted() uint16 {
+	if req.External == 0 && req.Internal.Port() >= firstFree {
+		return req.Internal.Port()
+	}
+	return req.External
 }
 
 // exact reports whether no other port than the suggested one will do: PEER's
@@ -68,7 +73,7 @@ func (d *desk) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 			return m, Conflict
 		}
 	}
-	if d.resting.keeps(key, host, d.now) {
+	if d.resting.keeps(key, host, d.now) && d.resting.keeps(key, req.Former, d.now) {
 		return nil, Conflict
 	}
 	if d.reserved(req.Protocol, port) || d.listening(req.Protocol, port) {

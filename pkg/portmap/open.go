@@ -10,7 +10,7 @@ func (d *desk) open(req *Request) Answer {
 	if req.Remote.IsValid() {
 		req = d.follow(req)
 	}
-	if m, r := d.existing(req); m != nil {
+	if m, r := d.existing(req); m != nil && m.Internal.Addr() != req.Former {
 		if r == Granted {
 			r = d.readmits(m, req)
 		}
@@ -22,6 +22,25 @@ func (d *desk) open(req *Request) Answer {
 	if d.elsewhere(req) {
 		return Answer{Refusal: Conflict}
 	}
+	return d.replace(req)
+}
+
+// replace makes a new mapping, in place of those that are in its way and lead to
+// its host's former address.
+func (d *desk) replace(req *Request) Answer {
+	n := len(d.changes)
+	claims := d.vacate(req)
+	a := d.create(req)
+	if claims == 0 || a.Refusal == Granted && a.Mapping.External == req.wanted() {
+		a.Closed = claims
+		return a
+	}
+	d.undo(n) // something else is in the way too
+	return d.create(req)
+}
+
+// create makes a new mapping.
+func (d *desk) create(req *Request) Answer {
 	if r := d.quota(req); r != Granted {
 		return Answer{Refusal: r}
 	}

@@ -23,6 +23,7 @@ type Request struct {
 	Protocol Protocol       // TCP or UDP
 	Internal netip.AddrPort // the target; Close by target: port 0 means every port
 	Host     Host           // Open: who has the target's address, as far as it matters
+	Former   netip.Addr     // Open: another address that the same host had and has left; the zero Addr: none
 
 	// External is the suggested external port, 0 for any. With Exact only
 	// that port will do. A Close with External set selects by external port,
@@ -99,7 +100,8 @@ type Answer struct {
 	Lifetime time.Duration
 	// ID is the UniqueID of a pinhole that UPnP opened.
 	ID uint16
-	// Closed counts the claims that a Close took away.
+	// Closed counts the claims that a Close took away, or an Open from the host's
+	// former address.
 	Closed int
 }
 
