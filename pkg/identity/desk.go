@@ -48,7 +48,9 @@ type Desk struct {
 // lookup is a host that is being asked for, and what waits for the answer.
 type lookup struct {
 	hosts.Query
-	client  string // hardware address of whoever caused it; empty: not known
+	former  netip.Addr   // valid: whether the host has left this address for its own
+	host    portmap.Host // then: the host
+	client  string       // hardware address of whoever caused it; empty: not known
 	waiting []pending
 }
 
@@ -85,33 +87,37 @@ func (d *Desk) Run(ctx context.Context) error {
 // Submit is the table's. A request whose host must be asked for waits for that,
 // and with it those that come later for the same host. Submit never waits.
 func (d *Desk) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
-	q, known := d.query(&req)
-	if !known {
-		req.Host.Hardware = d.neighbour(&req)
-		return d.Table.Submit(req, answer)
+	q, asks := d.query(&req)
+	if !asks {
+		req.Host, q.Addr = d.neighbour(&req), req.Internal.Addr()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if l := d.lookups[q.Addr]; l != nil {
 		return l.add(req, answer)
 	}
-	id, settled := d.finder.Known(q.Query)
-	if req.Op == portmap.Open && q.decides && !settled {
-		return d.begin(q, id, req, answer)
+	if asks {
+		id, settled := d.finder.Known(q.Query)
+		if req.Op == portmap.Open && q.decides && !settled {
+			return d.begin(d.whose(q, id, req.Client), req, answer)
+		}
+		req.Host = host(id)
 	}
-	req.Host = host(id)
+	if l := d.move(&req); l != nil {
+		return d.begin(l, req, answer)
+	}
 	return d.Table.Submit(req, answer)
 }
 
 // Do is the table's; it waits for the host as well.
 func (d *Desk) Do(ctx context.Context, req portmap.Request) (portmap.Answer, error) {
-	req.Host = d.find(ctx, &req)
+	d.complete(ctx, &req)
 	return d.Table.Do(ctx, req)
 }
 
 // Explain is the table's; it waits for the host as well.
 func (d *Desk) Explain(ctx context.Context, req portmap.Request) (portmap.Explanation, error) {
-	req.Host = d.find(ctx, &req)
+	d.complete(ctx, &req)
 	return d.Table.Explain(ctx, req)
 }
 
@@ -143,12 +149,26 @@ func (d *Desk) directly(lan hosts.LAN, client netip.Addr, ask func()) {
 	d.mu.Unlock()
 }
 
+// complete says which host a request is for, and which address it has left.
+func (d *Desk) complete(ctx context.Context, req *portmap.Request) {
+	req.Host = d.find(ctx, req)
+	l := d.move(req)
+	if l == nil {
+		return
+	}
+	d.directly(l.LAN, req.Client, func() {
+		if d.moved(ctx, l) {
+			req.Former = l.former
+		}
+	})
+}
+
 // find returns the host that a request is for, and asks for it if the rules
 // want to know.
 func (d *Desk) find(ctx context.Context, req *portmap.Request) portmap.Host {
-	q, known := d.query(req)
-	if !known {
-		return req.Host
+	q, asks := d.query(req)
+	if !asks {
+		return d.neighbour(req)
 	}
 	id, settled := d.finder.Known(q.Query)
 	if req.Op == portmap.Open && q.decides && !settled {
@@ -157,18 +177,18 @@ func (d *Desk) find(ctx context.Context, req *portmap.Request) portmap.Host {
 	return host(id)
 }
 
-// neighbour returns which hardware address has the IPv4 address that a PCP request
-// is for, where it matters whether another had it when the mapping was made.
-func (d *Desk) neighbour(req *portmap.Request) string {
+// neighbour returns whose the IPv4 address is that a request opens a port to, as
+// far as that is known: another may have it later, or the host another address.
+func (d *Desk) neighbour(req *portmap.Request) portmap.Host {
 	to := req.Internal.Addr()
-	if req.Origin != portmap.PCP || req.Op != portmap.Open || !to.Is4() || !d.policy().LenientNonce {
-		return ""
+	if req.Op != portmap.Open || !to.Is4() {
+		return req.Host
 	}
 	lan, ours := d.lan(to)
 	if !ours {
-		return ""
+		return req.Host
 	}
-	return d.finder.Hardware(lan.Index, to).String()
+	return portmap.Host{Hardware: d.finder.Hardware(lan.Index, to).String()}
 }
 
 // query is the question whose an address is, and whether rules depend on it.
@@ -213,16 +233,43 @@ func (q query) asking() hosts.Query {
 	return q.Query
 }
 
-// begin has a host asked for.
-func (d *Desk) begin(q query, id hosts.Identity, req portmap.Request, answer func(portmap.Answer)) bool {
-	if req.Client != q.Addr {
-		id, _ = d.finder.Known(hosts.Query{Addr: req.Client, LAN: q.LAN})
+// whose returns the look-up for a question that a client raises.
+func (d *Desk) whose(q query, id hosts.Identity, client netip.Addr) *lookup {
+	if client != q.Addr {
+		id, _ = d.finder.Known(hosts.Query{Addr: client, LAN: q.LAN})
 	}
-	l := &lookup{Query: q.asking(), client: id.Hardware.String()}
+	return &lookup{Query: q.asking(), client: id.Hardware.String()}
+}
+
+// move returns the look-up whether the host of a request has left the address
+// that it may have had before; nil: there is no such address.
+func (d *Desk) move(req *portmap.Request) *lookup {
+	former, found := d.Former(req)
+	if !found {
+		return nil
+	}
+	lan, ours := d.lan(req.Internal.Addr())
+	if !ours {
+		return nil
+	}
+	return &lookup{
+		Query:  hosts.Query{Addr: req.Internal.Addr(), LAN: lan, Hardware: hardware(req.Host)},
+		former: former, host: req.Host, client: req.Host.Hardware,
+	}
+}
+
+// moved asks whether the host of l has left its former address. It waits for
+// the answers.
+func (d *Desk) moved(ctx context.Context, l *lookup) bool {
+	return d.finder.Moved(ctx, l.LAN, l.Hardware, l.former, l.Addr)
+}
+
+// begin has a host asked for.
+func (d *Desk) begin(l *lookup, req portmap.Request, answer func(portmap.Answer)) bool {
 	if !d.places.take(l.client) {
 		return false
 	}
-	d.lookups[q.Addr] = l
+	d.lookups[l.Addr] = l
 	l.add(req, answer)
 	d.queue <- l // has room for all of them
 	return true
@@ -239,15 +286,26 @@ func (l *lookup) add(req portmap.Request, answer func(portmap.Answer)) bool {
 
 // resolve asks for a host and hands on what waited for it.
 func (d *Desk) resolve(ctx context.Context, l *lookup) {
-	found := host(d.finder.Find(ctx, l.Query))
+	found, former := d.ask(ctx, l)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.lookups, l.Addr)
 	d.places.leave(l.client)
 	for _, p := range l.waiting {
-		p.Host = found
+		p.Host, p.Former = found, former
 		d.Table.Submit(p.Request, p.answer) // false: as lost as a datagram may be
 	}
+}
+
+// ask returns the host of l and the address that it has left, if it has.
+func (d *Desk) ask(ctx context.Context, l *lookup) (h portmap.Host, former netip.Addr) {
+	switch {
+	case !l.former.IsValid():
+		return host(d.finder.Find(ctx, l.Query)), netip.Addr{}
+	case d.moved(ctx, l):
+		return l.host, l.former
+	}
+	return l.host, netip.Addr{}
 }
 
 // maxAddresses bounds what is kept of one host. One with more, a repeater or one
