@@ -1,0 +1,202 @@
+package identity
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"igdd/pkg/hosts"
+	"igdd/pkg/netlab"
+	"igdd/pkg/portmap"
+)
+
+var (
+	before = netip.MustParseAddr("192.168.50.30")
+	after  = netip.MustParseAddr("192.168.50.10")
+)
+
+// exactly asks by UPnP for that port or none.
+func exactly(client netip.Addr, port uint16) portmap.Request {
+	req := open(client, port)
+	req.Origin, req.Exact = portmap.UPnP, true
+	return req
+}
+
+// moveDesk returns the desk of a lab in which the first client holds a port by an
+// address that it has beside its own.
+func moveDesk(t *testing.T, lab *netlab.Lab) *Desk {
+	t.Helper()
+	d := labDesk(t, lab)
+	lab.Clients[0].Address(t, "eth0", netip.PrefixFrom(before, 24))
+	learn(t, lab, before, 0)
+	err := lab.Router.Do(func() error {
+		if a, err := d.Do(t.Context(), exactly(before, 2000)); err != nil || a.Refusal != portmap.Granted {
+			t.Errorf("%v, %v", a.Refusal, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list := d.List(); len(list) != 1 || list[0].Host.Hardware == "" {
+		t.Fatalf("the table holds %+v", list)
+	}
+	return d
+}
+
+// learn has the router know a client's address, as when it has just spoken.
+func learn(t *testing.T, lab *netlab.Lab, a netip.Addr, client int) {
+	t.Helper()
+	var own net.HardwareAddr
+	err := lab.Clients[client].Do(func() error {
+		link, err := net.InterfaceByName("eth0")
+		if err == nil {
+			own = link.HardwareAddr
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.Router.IP(t, "neigh", "replace", a.String(), "lladdr", own.String(), "dev", "lan0", "nud", "stale")
+}
+
+// leave has the first client leave its first address.
+func leave(t *testing.T, lab *netlab.Lab) {
+	t.Helper()
+	lab.Clients[0].IP(t, "address", "del", before.String()+"/24", "dev", "eth0")
+}
+
+// ask has a request decided on the router, and decides what waits for a host.
+func ask(t *testing.T, lab *netlab.Lab, d *Desk, req portmap.Request, waits bool) (got told) {
+	t.Helper()
+	in := make(inbox, 1)
+	err := lab.Router.Do(func() error {
+		if waits {
+			a, err := d.Do(t.Context(), req)
+			got.Refusal = a.Refusal
+			return err
+		}
+		if !in.submit(d, req) {
+			t.Error("a request is dropped")
+			return nil
+		}
+		select {
+		case l := <-d.queue:
+			d.resolve(t.Context(), l)
+		default:
+		}
+		got = in.next(t)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestHostThatMoves asks for the port again by both ways, before the host leaves
+// its address and after that.
+func TestHostThatMoves(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
+		d := moveDesk(t, lab)
+		other := netip.MustParseAddr("192.168.50.11")
+		learn(t, lab, after, 0)
+		learn(t, lab, other, 1)
+		if got := ask(t, lab, d, exactly(after, 2000), waits); got.Refusal != portmap.Conflict {
+			t.Errorf("while it has both addresses: %v", got.Refusal)
+		}
+		leave(t, lab)
+		d.finder = &hosts.Finder{Log: d.finder.Log} // as some seconds later
+		if got := ask(t, lab, d, exactly(other, 2000), waits); got.Refusal != portmap.Conflict {
+			t.Errorf("another host: %v", got.Refusal)
+		}
+		third := exactly(other, 2000)
+		third.Internal = netip.AddrPortFrom(after, 2000)
+		if got := ask(t, lab, d, third, waits); got.Refusal != portmap.Conflict {
+			t.Errorf("for another host: %v", got.Refusal)
+		}
+		got := told{Refusal: portmap.Conflict}
+		for deadline := time.Now().Add(15 * time.Second); got.Refusal != portmap.Granted && time.Now().Before(deadline); {
+			got = ask(t, lab, d, exactly(after, 2000), waits) // a busy machine's hosts answer late
+		}
+		if list := d.List(); got.Refusal != portmap.Granted || len(list) != 1 || list[0].Internal.Addr() != after {
+			t.Errorf("when it has moved: %v, %+v", got.Refusal, list)
+		}
+		if len(d.lookups) > 0 || d.places.taken > 0 || d.direct.taken > 0 {
+			t.Errorf("left: %d lookups, %d and %d places", len(d.lookups), d.places.taken, d.direct.taken)
+		}
+	}
+}
+
+// TestFloodOfMoves has as many questions of a host wait for answers as may: none
+// is asked for more, and a host that is another asks for nothing.
+func TestFloodOfMoves(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
+	d := moveDesk(t, lab)
+	leave(t, lab)
+	learn(t, lab, after, 0)
+	other := netip.MustParseAddr("192.168.50.11")
+	learn(t, lab, other, 1)
+	own := d.List()[0].Host.Hardware
+	for range perClient {
+		d.places.take(own)
+	}
+	for range perClientDirect {
+		d.direct.take(own)
+	}
+	in := make(inbox, 10)
+	err := lab.Router.Do(func() error {
+		if in.submit(d, exactly(after, 2000)) || len(d.lookups) > 0 {
+			t.Error("one more question is heard")
+		}
+		if a, err := d.Do(t.Context(), exactly(after, 2000)); err != nil || a.Refusal != portmap.Conflict {
+			t.Errorf("%v, %v", a.Refusal, err)
+		}
+		if !in.submit(d, exactly(other, 2000)) || in.next(t).Refusal != portmap.Conflict {
+			t.Error("another host waits")
+		}
+		known, err := hosts.Read("")
+		if h := known[before]; h.Answers != true {
+			t.Errorf("the old address was asked for: %+v", h)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRequestsWaitBehindAMove has a host's later requests wait for the answer to
+// its first, and get it.
+func TestRequestsWaitBehindAMove(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{})
+	d, in := moveDesk(t, lab), make(inbox, 10)
+	leave(t, lab)
+	learn(t, lab, after, 0)
+	closing := open(after, 2000)
+	closing.Op, closing.External, closing.Origin = portmap.Close, 0, portmap.UPnP
+	err := lab.Router.Do(func() error {
+		for _, req := range []portmap.Request{exactly(after, 2000), closing, exactly(after, 2001)} {
+			if !in.submit(d, req) {
+				t.Error("a request is dropped")
+			}
+		}
+		if len(d.queue) != 1 || len(in) > 0 {
+			t.Errorf("%d questions, %d answers", len(d.queue), len(in))
+		}
+		d.resolve(t.Context(), <-d.queue)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.three(t)
+	for _, m := range d.List() {
+		if m.Internal == netip.AddrPortFrom(after, 2000) {
+			t.Errorf("closed too early: %+v", m)
+		}
+	}
+}
