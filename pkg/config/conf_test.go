@@ -179,6 +179,14 @@ func TestSkipped(t *testing.T) {
 		change func(*Config)
 	}{
 		"nonsense":                                  {"neither a setting", nil},
+		"upnp_nat_chain=PREROUTING":                 {"the firewall's own", nil},
+		"upnp_forward_chain=FORWARD":                {"the firewall's own", nil},
+		"upnp_forward_chain=INPUT":                  {"the firewall's own", nil},
+		"upnp_forward_chain=POST_FORWARD_CHAIN":     {"the firewall's own", nil},
+		"upnp_nat_postrouting_chain=POSTROUTING":    {"the firewall's own", nil},
+		"upnp_nat_chain=MINIUPNPD-POSTROUTING":      {"upnp_nat_postrouting_chain: MINIUPNPD-POSTROUTING is upnp_nat_chain, MINIUPNPD is used", func(c *Config) { c.NATChain, c.PostroutingChain = "MINIUPNPD-POSTROUTING", "MINIUPNPD" }},
+		"upnp_nat_postrouting_chain=MINIUPNPD":      {"MINIUPNPD-POSTROUTING is used", nil},
+		"upnp_forward_chain=LOG":                    {"the firewall's own", nil},
 		"Friendly_name=x":                           {`unknown setting "Friendly_name"`, nil},
 		"=x":                                        {"unknown setting", nil},
 		"packet_log=yes":                            {"packet_log has no use", nil},

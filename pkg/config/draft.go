@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,6 +35,12 @@ const (
 	longest  = 24 * time.Hour
 )
 
+// Names of chains that miniupnpd's own scripts and AstLinux's firewall make.
+const (
+	natChain         = "MINIUPNPD" // of table filter, too
+	postroutingChain = "MINIUPNPD-POSTROUTING"
+)
+
 // newDraft returns the defaults, which are miniupnpd's where it has any.
 func newDraft(m machine) *draft {
 	return &draft{machine: m, places: make(map[string]string), Config: Config{
@@ -62,9 +69,9 @@ func newDraft(m machine) *draft {
 			Serial:       "00000000",
 		},
 		SaveDelay:        200 * time.Millisecond,
-		NATChain:         "MINIUPNPD",
-		ForwardChain:     "MINIUPNPD",
-		PostroutingChain: "MINIUPNPD-POSTROUTING",
+		NATChain:         natChain,
+		ForwardChain:     natChain,
+		PostroutingChain: postroutingChain,
 		ControlSocket:    "/var/run/miniupnpd.ctl",
 		Sandbox:          true,
 		DHCPLeases:       "/var/db/dnsmasq.leases",
@@ -109,6 +116,7 @@ func (d *draft) finish() error {
 		return errors.New("no listening interface: set UPNP_LISTEN in rc.conf, listening_ip in miniupnpd.conf, or give -a")
 	}
 	d.finishLifetimes()
+	d.finishChains()
 	d.finishRules()
 	if d.Device.UUID == "" {
 		d.Device.UUID = d.machine.uuid(d.LANs).String()
@@ -123,6 +131,20 @@ func (d *draft) finishLifetimes() {
 		d.warn("max_lifetime", fmt.Errorf("%v is below min_lifetime, %v is used", p.MaxLifetime, p.MinLifetime))
 		p.MaxLifetime = p.MinLifetime
 	}
+}
+
+// finishChains keeps the two chains of table nat apart: a packet that comes in
+// is sent through the one, and one that leaves through the other.
+func (d *draft) finishChains() {
+	if d.PostroutingChain != d.NATChain {
+		return
+	}
+	d.PostroutingChain = postroutingChain
+	if d.NATChain == postroutingChain {
+		d.PostroutingChain = natChain
+	}
+	where := cmp.Or(d.places["upnp_nat_postrouting_chain"], d.places["upnp_nat_chain"])
+	d.warn(where, fmt.Errorf("upnp_nat_postrouting_chain: %s is upnp_nat_chain, %s is used", d.NATChain, d.PostroutingChain))
 }
 
 // finishRules sees to it that rules which nobody can read allow nothing: if no

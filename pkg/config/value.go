@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,6 +125,15 @@ func isDevice(s string) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f })
 }
 
+// takenChains are names that no chain of ours may have: the kernel's own chains,
+// those in which AstLinux's firewall keeps room for jumps, and the targets that
+// every iptables has.
+var takenChains = []string{
+	"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING",
+	"POST_NAT_PREROUTING_CHAIN", "POST_FORWARD_CHAIN", "NAT_POSTROUTING_CHAIN",
+	"ACCEPT", "DROP", "QUEUE", "RETURN", "REJECT", "LOG", "DNAT", "SNAT", "MASQUERADE", "REDIRECT",
+}
+
 // chain is the name of an iptables chain.
 type chain string
 
@@ -134,6 +144,9 @@ func (v *chain) Set(s string) error {
 	}
 	if s == "" || len(s) > longest || s[0] == '-' || strings.ContainsFunc(s, odd) {
 		return fmt.Errorf("%q is no name of a chain: 1 to %d letters, digits, -, _ or . are", s, longest)
+	}
+	if slices.Contains(takenChains, s) {
+		return fmt.Errorf("%q is the firewall's own, whose rules would be lost: name a chain for mappings alone", s)
 	}
 	*v = chain(s)
 	return nil
