@@ -34,7 +34,7 @@ func PassesIPv6(ctx context.Context, ours string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s-save: %w", path, err)
 	}
-	return passes(tables["filter"], policyOf(text, "filter", "FORWARD"), ours), nil
+	return passes(text, tables, ours), nil
 }
 
 // policyOf returns what iptables-save prints as the policy of a chain.
@@ -53,10 +53,22 @@ func policyOf(text, table, chain string) string {
 	return "ACCEPT" // before the table's first use
 }
 
-// passes reports whether the rules of table filter let anything through.
-func passes(l listing, policy, ours string) bool {
-	accepts, ends := l.accepts("FORWARD", ours, 0)
-	return accepts || !ends && policy == "ACCEPT"
+// filteringPath is where a packet that is routed may be dropped, in the order in
+// which it comes there.
+var filteringPath = [...]struct{ table, chain string }{
+	{"raw", "PREROUTING"}, {"mangle", "PREROUTING"}, {"mangle", "FORWARD"}, {"filter", "FORWARD"},
+}
+
+// passes reports whether the rules that ip6tables-save prints let anything
+// through.
+func passes(text string, tables map[string]listing, ours string) bool {
+	for _, at := range filteringPath {
+		accepts, ends := tables[at.table].accepts(at.chain, ours, 0)
+		if !accepts && (ends || policyOf(text, at.table, at.chain) != "ACCEPT") {
+			return false
+		}
+	}
+	return true
 }
 
 // accepts reports whether a rule of a chain, or of one that it calls, lets new

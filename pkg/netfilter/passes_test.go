@@ -33,8 +33,36 @@ func TestPasses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := passes(tables["filter"], policyOf(text, "filter", "FORWARD"), "MINIUPNPD"); got != want {
+		if got := passes(text, tables, "MINIUPNPD"); got != want {
 			t.Errorf("passes: %v, want %v with\n%s", got, want, rules)
+		}
+	}
+}
+
+// TestPassesOtherTables drops what is routed before table filter sees it.
+func TestPassesOtherTables(t *testing.T) {
+	for rules, want := range map[string]bool{
+		"*raw\n:PREROUTING ACCEPT [0:0]\n":                                                                       true,
+		"*raw\n:PREROUTING DROP [0:0]\n":                                                                         false,
+		"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j DROP\n":                                                false,
+		"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -i wan0 -j DROP\n":                                        true,
+		"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -m rpfilter --validmark --invert -j DROP\n":               true,
+		"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p ipv6-icmp -j ACCEPT\n-A PREROUTING -j DROP\n":          false,
+		"*raw\n:PREROUTING DROP [0:0]\n-A PREROUTING -i lan0 -j ACCEPT\n":                                        true,
+		"*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT DROP [0:0]\n-A OUTPUT -j DROP\n-A PREROUTING -j CT --notrack\n": true,
+		"*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j DROP\n":                                             false,
+		"*mangle\n:FORWARD DROP [0:0]\n":                                                                         false,
+		"*mangle\n:FORWARD ACCEPT [0:0]\n:NONE - [0:0]\n-A FORWARD -j NONE\n-A NONE -j DROP\n":                   false,
+		"*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j MARK --set-xmark 0x1/0xffffffff\n":                        true,
+		"*mangle\n:INPUT DROP [0:0]\n:POSTROUTING ACCEPT [0:0]\n-A INPUT -j DROP\n":                              true,
+	} {
+		text := rules + "COMMIT\n*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n"
+		tables, err := parseListing(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := passes(text, tables, "MINIUPNPD"); got != want {
+			t.Errorf("passes: %v, want %v with\n%s", got, want, text)
 		}
 	}
 }
