@@ -38,7 +38,17 @@ func isRule(line string) bool {
 			return !found || key == "" || strings.ContainsAny(key, blanks+"0123456789")
 		}
 	}
-	return false
+	return looksLikeRule(line)
+}
+
+// looksLikeRule reports whether ports and hosts stand where a rule has them,
+// whatever the action: "reject 80 192.168.1.5/32 80".
+func looksLikeRule(line string) bool {
+	action, rest := cutField(line)
+	external, rest := cutField(rest)
+	hosts, _ := cutField(rest)
+	_, err := parsePorts(external)
+	return err == nil && nameHosts(new(portmap.Rule), hosts) == nil && !strings.Contains(action, "=")
 }
 
 // hasPrefixFold reports whether s begins with a prefix in any case.

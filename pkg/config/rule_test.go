@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -361,4 +362,28 @@ func FuzzRule(f *testing.F) {
 			t.Errorf("%q became %+v", line, r)
 		}
 	})
+}
+
+// TestRulesWithAnotherAction gives rules that neither allow nor deny: what the
+// administrator means by them is not known, so nothing is allowed from there on.
+func TestRulesWithAnotherAction(t *testing.T) {
+	for _, line := range []string{
+		"reject 0-65535 0.0.0.0/0 0-65535", "permit 1024-65535 192.168.1.0/24 1024-65535", "dney 80 192.168.1.5/32 80",
+		"\"deny 0-65535 0.0.0.0/0 0-65535\"", "alow 1024-65535 192.168.1.0/24 1024-65535 # a", "- 80 aa:bb:cc:dd:ee:ff 80", "block 22 2001:db8::/64 22 \"a=b\"",
+	} {
+		c, err := parseConf(t, minimal+line+"\nallow 1024-65535 0.0.0.0/0 1024-65535\n")
+		if err != nil || len(c.Policy.Rules) != 2 || c.BadRules != 1 || !reflect.DeepEqual(c.Policy.Rules[0], denyAll) {
+			t.Errorf("%q: %v, %+v", line, err, c)
+			continue
+		}
+		demandWarnings(t, line, c.Warnings, "miniupnpd.conf:4: rule ")
+	}
+	for _, line := range []string{
+		"model_name=WRT 1900 10.0.0.1 2", "friendly_name=a 80 192.168.1.5 80", "; see 80 192.168.1.5 80", "// allow 80 192.168.1.5 80", "include 80 files", "[rules]",
+	} {
+		c, err := parseConf(t, minimal+line+"\n")
+		if err != nil || len(c.Policy.Rules) > 0 || c.BadRules > 0 {
+			t.Errorf("%q: %v, %+v", line, err, c)
+		}
+	}
 }
