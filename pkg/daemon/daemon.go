@@ -333,6 +333,9 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 	if d.desk.SetPolicy(ctx, &c.Policy) != nil {
 		return false
 	}
+	for _, w := range c.Warnings {
+		d.log.Warn(w)
+	}
 	d.setUpChains() // last: it may have to wait for the firewall
 	d.guard.wake()
 	return true
