@@ -27,6 +27,7 @@ func TestFlags(t *testing.T) {
 		"-a eth2 -a eth1 -a eth2": func(c *Config) { c.LANs = append(c.LANs, LAN{Interface: "eth2"}) },
 		"-o 11.22.33.44":          func(c *Config) { c.ExternalIP = netip.MustParseAddr("11.22.33.44") },
 		"-o STUN:s.example":       func(c *Config) { c.STUN = "s.example:3478" },
+		"-o stun:s.example":       func(c *Config) { c.STUN = "s.example:3478" },
 		"-o STUN:s.example:1":     func(c *Config) { c.STUN = "s.example:1" },
 		"-N":                      func(c *Config) { c.NATPMP, c.PCP = true, true },
 		"-S":                      func(*Config) {},

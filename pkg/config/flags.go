@@ -153,8 +153,9 @@ func fix(key, text string) option {
 
 // setAnnounced takes an external address, or the server that tells it.
 func (d *draft) setAnnounced(s string) error {
-	if server, found := strings.CutPrefix(s, "STUN:"); found {
-		return d.setSTUN(server)
+	const prefix = "STUN:"
+	if hasPrefixFold(s, prefix) {
+		return d.setSTUN(s[len(prefix):])
 	}
 	return d.take("ext_ip", s)
 }

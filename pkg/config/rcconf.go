@@ -89,7 +89,7 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	check("UPNP_LISTEN", d.listen(vars))
 	if allow := vars["UPNP_ALLOW"]; allow != "" {
 		for _, entry := range fields(allow) {
-			check("UPNP_ALLOW", d.addRule(allowed(entry)))
+			check("UPNP_ALLOW", d.allow(entry))
 		}
 	} else {
 		for _, n := range served(vars) {
@@ -143,7 +143,7 @@ func (d *draft) allowNetwork(address, mask string) error {
 	if !network.IsValid() {
 		d.BadRules++
 	} else {
-		err = errors.Join(err, d.addRule(allowed(network.String())))
+		err = errors.Join(err, d.allow(network.String()))
 	}
 	return err
 }
@@ -160,19 +160,29 @@ func fields(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\n", r) })
 }
 
+// allow appends the rule for an entry of UPNP_ALLOW.
+func (d *draft) allow(entry string) error {
+	rule, unused := allowed(entry)
+	err := d.addRule(rule)
+	if err == nil && unused != "" {
+		err = fmt.Errorf("rule %q: %q is no port and no range of ports, and means nothing", rule, unused)
+	}
+	return err
+}
+
 // allowed returns the rule for an entry of UPNP_ALLOW:
 // address[/bits][~port[-port]], where anything but digits and dashes behind
-// the first ~, or nothing, means all ports from 1024 on. A mask of 32 is right
-// for IPv4 alone.
-func allowed(entry string) string {
+// the first ~, or nothing, means all ports from 1024 on, and what of it is not
+// used. A mask of 32 is right for IPv4 alone.
+func allowed(entry string) (rule, unused string) {
 	const usual = "1024-65535"
-	parts := strings.Split(entry, "~")
-	address, ports := parts[0], usual
-	if len(parts) > 1 && parts[1] != "" && strings.Trim(parts[1], "0123456789-") == "" {
-		ports = parts[1]
+	address, unused, _ := strings.Cut(entry, "~")
+	ports := usual
+	if first, rest, _ := strings.Cut(unused, "~"); first != "" && strings.Trim(first, "0123456789-") == "" {
+		ports, unused = first, rest
 	}
 	if !strings.ContainsAny(address, "/:") {
 		address += "/32"
 	}
-	return "allow " + usual + " " + address + " " + ports
+	return "allow " + usual + " " + address + " " + ports, unused
 }

@@ -19,7 +19,7 @@ var settings = []setting{
 	{"ext_ifname6", "", func(d *draft) value { return (*device)(&d.WAN6) }},
 	{"ext_ip", "UPNP_EXT_IP", func(d *draft) value { return (*ipv4)(&d.ExternalIP) }},
 	{"ext_perform_stun", "", func(d *draft) value { return (*performSTUN)(&d.stun) }},
-	{"ext_stun_host", "", func(d *draft) value { return (*text)(&d.stun.host) }},
+	{"ext_stun_host", "", func(d *draft) value { return (*stunHost)(&d.stun) }},
 	{"ext_stun_port", "", func(d *draft) value { return &number[uint16]{&d.stun.port, 0, maxPort} }},
 	{"enable_natpmp", "UPNP_ENABLE_NATPMP", func(d *draft) value { return (*yes)(&d.NATPMP) }},
 	{"enable_pcp", "", func(d *draft) value { return &pcpSwitch{d} }},

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -31,17 +32,35 @@ func (v *performSTUN) Set(s string) error {
 
 func (v *performSTUN) String() string { return yesNo(v.on) }
 
-// setSTUN takes a server as host or host:port.
-func (d *draft) setSTUN(server string) error {
-	host, port, found := strings.Cut(server, ":")
-	if host == "" {
-		return fmt.Errorf("%q names no STUN server", server)
-	}
-	next := stun{on: true, host: host}
-	if found {
-		if err := (&number[uint16]{&next.port, 1, maxPort}).Set(port); err != nil {
+// stunHost is the name or the address of the server, perhaps with a port.
+type stunHost stun
+
+func (v *stunHost) Set(s string) error {
+	host, port, found := strings.Cut(s, ":")
+	if _, err := netip.ParseAddr(s); found && err != nil {
+		if err := (&number[uint16]{&v.port, 1, maxPort}).Set(port); err != nil {
 			return fmt.Errorf("port of the STUN server: %w", err)
 		}
+		s = host
+	}
+	odd := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`"'/[]`, r) }
+	if strings.ContainsFunc(s, odd) {
+		return fmt.Errorf("%q is neither the name of a host nor an address", s)
+	}
+	v.host = s
+	return nil
+}
+
+func (v *stunHost) String() string { return v.host }
+
+// setSTUN takes a server as host or host:port.
+func (d *draft) setSTUN(server string) error {
+	next := stun{on: true}
+	if err := (*stunHost)(&next).Set(server); err != nil {
+		return err
+	}
+	if next.host == "" {
+		return fmt.Errorf("%q names no STUN server", server)
 	}
 	d.stun, d.places["ext_perform_stun"] = next, d.where
 	return nil

@@ -87,7 +87,11 @@ func (v *command) String() string { return string(*v) }
 type device string
 
 func (v *device) Set(s string) error {
+	s = strings.Trim(s, blanks) // which a script that lists the interfaces may leave
 	name, err := withoutLabel(s)
+	if _, notAddress := netip.ParseAddr(s); notAddress == nil {
+		return essential{fmt.Errorf("%q is an address: name the interface that has it", s)}
+	}
 	if s != "" && !isDevice(name) {
 		return essential{fmt.Errorf("%q is no name of an interface", s)}
 	}
@@ -166,6 +170,9 @@ func (v *ipv4) Set(s string) error {
 	if err != nil || !a.Is4() {
 		return fmt.Errorf("%q is no IPv4 address", s)
 	}
+	if !a.IsGlobalUnicast() {
+		return fmt.Errorf("%v is no host's address: that of the uplink is announced", a)
+	}
 	*v = ipv4(a)
 	return nil
 }
@@ -235,7 +242,7 @@ func (v *number[T]) String() string { return strconv.FormatInt(int64(*v.n), 10) 
 type bitrate uint64
 
 func (v *bitrate) Set(s string) error {
-	n, err := strconv.ParseUint(s, 10, 64)
+	n, err := strconv.ParseUint(strings.Trim(s, blanks), 10, 64)
 	if err != nil {
 		*v = 0
 		return fmt.Errorf("%q is no number of bits per second, 0 is used", s)
@@ -246,8 +253,9 @@ func (v *bitrate) Set(s string) error {
 
 func (v *bitrate) String() string { return strconv.FormatUint(uint64(*v), 10) }
 
-// whole reads a decimal number without a sign.
+// whole reads a decimal number without a sign, perhaps with blanks around it.
 func whole(s string, from, to int64) (int64, error) {
+	s = strings.Trim(s, blanks)
 	n, err := strconv.ParseInt(s, 10, 64)
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange), strings.HasPrefix(s, "+"), strings.HasPrefix(s, "-"):
