@@ -141,14 +141,18 @@ func (d *draft) take(key, text string) error {
 		return nil
 	}
 	name := key
+	var odd error
 	if respell, found := spellings[key]; found {
+		if key == "ipv6_disable" {
+			odd = word(text, yesNo(false))
+		}
 		name, text = respell(text)
 	}
 	s, found := lookup(name)
 	switch {
 	case found:
 		d.places[name] = d.where
-		if err := s.place(d).Set(text); err != nil {
+		if err := cmp.Or(s.place(d).Set(text), odd); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 		return nil

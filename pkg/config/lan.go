@@ -66,6 +66,9 @@ func parseLAN(s string) (LAN, error) {
 			return LAN{}, fmt.Errorf("%q: %w", s, err)
 		}
 	}
+	if strings.ContainsAny(device, "\"',;*") {
+		return lan, essential{fmt.Errorf("%q is hardly an interface: write names without quotes and commas, one a line", s)}
+	}
 	return lan, labelled
 }
 
