@@ -55,6 +55,17 @@ type Config struct {
 	DHCPLeases       string        // dnsmasq's file, for the names of hosts; "": none
 	Warnings         []string      // what was skipped: file, line or variable, reason
 	BadRules         int           // permission rules that could not be read
+
+	places map[string]string // where each key was set
+}
+
+// Place returns where a key was set, as the beginning of a message, "" if
+// nowhere. That of a LAN is "listening_ip=" and the LAN.
+func (c *Config) Place(key string) string {
+	if place := c.places[key]; place != "" {
+		return place + ": "
+	}
+	return ""
 }
 
 // LAN is one listening interface: known by its name, or by the router's
@@ -128,6 +139,6 @@ func (c *Config) SameChains(o *Config) bool {
 // does not concern it.
 func (c *Config) service() Config {
 	s := *c
-	s.Policy, s.Verbose, s.Warnings, s.BadRules, s.Check = portmap.Policy{}, 0, nil, 0, false
+	s.Policy, s.Verbose, s.Warnings, s.BadRules, s.Check, s.places = portmap.Policy{}, 0, nil, 0, false, nil
 	return s
 }

@@ -17,16 +17,7 @@ type draft struct {
 	machine  machine
 	pcpIsSet bool // if not, PCP is as NAT-PMP
 	stun     stun
-	where    string            // what is being read: file and line, or variable
-	places   map[string]string // where each key was set
-}
-
-// at returns where a key was set, as the beginning of a message.
-func (d *draft) at(key string) string {
-	if place := d.places[key]; place != "" {
-		return place + ": "
-	}
-	return ""
+	where    string // what is being read: file and line, or variable
 }
 
 // Bounds of the lifetimes that PCP grants (RFC 6887, section 15).
@@ -43,7 +34,8 @@ const (
 
 // newDraft returns the defaults, which are miniupnpd's where it has any.
 func newDraft(m machine) *draft {
-	return &draft{machine: m, places: make(map[string]string), Config: Config{
+	return &draft{machine: m, Config: Config{
+		places:  make(map[string]string),
 		PIDFile: "/var/run/miniupnpd.pid",
 		WAN:     make([]string, 2), // the two of rc.conf, until finish
 		UPnP:    true,

@@ -29,6 +29,7 @@ func (d *draft) addLAN(s string) error {
 		taken = taken || lan != (LAN{})
 		if lan != (LAN{}) && !slices.ContainsFunc(d.LANs, lan.same) {
 			d.LANs = append(d.LANs, lan)
+			d.places["listening_ip="+lan.String()] = d.where
 		}
 		errs = append(errs, err)
 	}

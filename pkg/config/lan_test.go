@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -189,4 +190,42 @@ func FuzzForms(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPlaces asks where settings stand that only turn out later to be of no use.
+func TestPlaces(t *testing.T) {
+	conf, rc := write(t, "f", "ext_ifname=wan0\n\nlistening_ip=lan0/24 192.168.1.1\next_ifname6=sit1\n"), write(t, "rc.conf", someService)
+	for args, places := range map[string]map[string]string{
+		"-f " + conf: {
+			"ext_ifname": conf + ":1: ", "listening_ip=lan0/24": conf + ":3: ", "listening_ip=192.168.1.1/24": conf + ":3: ",
+			"ext_ifname6": conf + ":4: ", "ext_ifname2": "", "listening_ip=lan0": "",
+		},
+		"-f " + conf + " -i eth0 -a br0": {"ext_ifname": "option -i: ", "listening_ip=br0": "option -a: ", "listening_ip=lan0/24": conf + ":3: "},
+		"-c " + rc:                       {"ext_ifname": rc + ": EXTIF: ", "listening_ip=eth1": rc + ": UPNP_LISTEN: "},
+	} {
+		c, err := testMachine(t).parse(strings.Fields(args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range places {
+			if got := c.Place(key); got != want {
+				t.Errorf("%s: %s stands at %q, want %q", args, key, got, want)
+			}
+		}
+	}
+}
+
+// TestMovedSettingsAreTheSame moves settings to other lines.
+func TestMovedSettingsAreTheSame(t *testing.T) {
+	path := write(t, "f", minimal)
+	was, err := testMachine(t).parse([]string{"-f", path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("# moved\n"+minimal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if is, err := testMachine(t).parse([]string{"-f", path}); err != nil || !was.SameService(is) {
+		t.Errorf("%v: another service because of other lines", err)
+	}
 }

@@ -86,6 +86,7 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 		d.where = path + ": UPNP_STUN_HOST"
 		check("UPNP_STUN_HOST", d.setSTUN(server))
 	}
+	d.where = path + ": UPNP_LISTEN"
 	check("UPNP_LISTEN", d.listen(vars))
 	if allow := vars["UPNP_ALLOW"]; allow != "" {
 		for _, entry := range fields(allow) {

@@ -37,7 +37,7 @@ func astLinux(t testing.TB) machine {
 // parseRC parses an rc.conf, with arguments after -c.
 func parseRC(t testing.TB, text string, args ...string) (*Config, error) {
 	t.Helper()
-	return astLinux(t).parse(append([]string{"-c", write(t, "rc.conf", text)}, args...))
+	return withoutPlaces(astLinux(t).parse(append([]string{"-c", write(t, "rc.conf", text)}, args...)))
 }
 
 // rulesOf returns the rules as text, one a line.

@@ -72,10 +72,10 @@ func (d *draft) finishSTUN() error {
 	case !d.stun.on:
 		return nil
 	case d.stun.host == "":
-		return fmt.Errorf("%sext_perform_stun=yes needs a server: set ext_stun_host", d.at("ext_perform_stun"))
+		return fmt.Errorf("%sext_perform_stun=yes needs a server: set ext_stun_host", d.Place("ext_perform_stun"))
 	case d.ExternalIP.IsValid():
 		return fmt.Errorf("%sthe announced address is %v, and what a STUN server says by %sext_perform_stun: take one of them away",
-			d.at("ext_ip"), d.ExternalIP, d.at("ext_perform_stun"))
+			d.Place("ext_ip"), d.ExternalIP, d.Place("ext_perform_stun"))
 	case d.stun.port == 0:
 		d.stun.port = stunPort
 	}

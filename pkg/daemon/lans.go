@@ -26,15 +26,26 @@ func checkInterfaces(c *config.Config, links map[string]netif.Link) error {
 		if len(matching(pattern, links)) > 0 {
 			return nil
 		}
-		missing = append(missing, "there is no interface "+pattern)
+		missing = append(missing, placeOfUplink(c, pattern)+"there is no interface "+pattern)
 	}
 	for _, l := range c.LANs {
 		if len(locate(l, uplinks(c), links)) > 0 {
 			return nil
 		}
-		missing = append(missing, absent(l, links))
+		missing = append(missing, c.Place("listening_ip="+l.String())+absent(l, links))
 	}
-	return fmt.Errorf("nothing to serve: %s", strings.Join(missing, ", "))
+	return fmt.Errorf("%s: nothing to serve", strings.Join(missing, ", "))
+}
+
+// placeOfUplink returns where the settings name an uplink.
+func placeOfUplink(c *config.Config, pattern string) string {
+	switch {
+	case pattern == c.WAN[0]:
+		return c.Place("ext_ifname")
+	case slices.Contains(c.WAN, pattern):
+		return c.Place("ext_ifname2")
+	}
+	return c.Place("ext_ifname6")
 }
 
 // locate finds the interfaces of a LAN, the oldest first: the one of its name,

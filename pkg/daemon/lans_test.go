@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -125,7 +127,7 @@ func slicesContain(t *testing.T, got, want []string) {
 
 func TestCheckInterfaces(t *testing.T) {
 	c := &config.Config{WAN: []string{"ppp+"}, WAN6: "sit1", LANs: []config.LAN{{Interface: "lan0"}, {Prefix: netip.MustParsePrefix("192.168.1.1/24")}}}
-	const nothing = "nothing to serve: there is no interface ppp+, there is no interface sit1, there is no interface lan0, no interface has the address 192.168.1.1"
+	const nothing = "there is no interface ppp+, there is no interface sit1, there is no interface lan0, no interface has the address 192.168.1.1: nothing to serve"
 	for around, want := range map[string]string{
 		"lo 127.0.0.1/8":               nothing,
 		"eth0 192.168.1.2/24":          nothing,
@@ -140,5 +142,23 @@ func TestCheckInterfaces(t *testing.T) {
 		if err := checkInterfaces(c, links(around)); fmt.Sprint(err) != want {
 			t.Errorf("%s: %v, want %s", around, err, want)
 		}
+	}
+}
+
+// TestCheckInterfacesNamesPlaces demands that the settings' file and line come
+// before what is wrong with them, and that before what follows from it.
+func TestCheckInterfacesNamesPlaces(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, []byte("ext_ifname=wan7\nlistening_ip=lan7\nuuid=3d3cec3a-8cf0-11e0-98ee-001a6bd2d07b\next_ifname2=wan8\next_ifname6=sit7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Parse([]string{"-f", path, "-a", "192.168.7.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%[1]s:1: there is no interface wan7, %[1]s:4: there is no interface wan8, %[1]s:5: there is no interface sit7, "+
+		"%[1]s:2: there is no interface lan7, option -a: no interface has the address 192.168.7.1: nothing to serve", path)
+	if err := checkInterfaces(c, links("eth0")); fmt.Sprint(err) != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
