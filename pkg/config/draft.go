@@ -107,6 +107,7 @@ func (d *draft) finish() error {
 	if len(d.LANs) == 0 && (d.NATPMP || d.PCP || d.UPnP) {
 		return errors.New("no listening interface: set UPNP_LISTEN in rc.conf, listening_ip in miniupnpd.conf, or give -a")
 	}
+	d.finishLANs()
 	d.finishLifetimes()
 	d.finishChains()
 	d.finishRules()
@@ -114,6 +115,20 @@ func (d *draft) finish() error {
 		d.Device.UUID = d.machine.uuid(d.LANs).String()
 	}
 	return d.finishSTUN()
+}
+
+// finishLANs says which listening interfaces are uplinks as well.
+func (d *draft) finishLANs() {
+	for _, lan := range d.LANs {
+		named := func(uplink string) bool {
+			prefix, isPattern := strings.CutSuffix(uplink, "+")
+			return uplink == lan.Interface || isPattern && strings.HasPrefix(lan.Interface, prefix)
+		}
+		if lan.Interface != "" && (named(d.WAN6) || slices.ContainsFunc(d.WAN, named)) {
+			where := d.places["listening_ip="+lan.String()]
+			d.warn(where, fmt.Errorf("listening_ip: %v is an uplink as well: whoever is in its network may map ports", lan))
+		}
+	}
 }
 
 // finishLifetimes keeps the bounds of lifetimes in their order.

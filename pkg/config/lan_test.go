@@ -84,7 +84,7 @@ func TestComments(t *testing.T) {
 		"enable_natpmp=\"yes\"":         {"enable_natpmp=no", `"\"yes\"" is taken as no`},
 		"ext_ifname2=\"wan1\"":          {"ext_ifname2=\"wan1\"", "can be no interface of the firewall's rules"},
 		"ext_ifname2=-j":                {"ext_ifname2=-j", "can be no interface of the firewall's rules"},
-		"ext_ifname2=eth1:2":            {"ext_ifname2=eth1", "all of eth1 is used"},
+		"ext_ifname2=eth3:2":            {"ext_ifname2=eth3", "all of eth3 is used"},
 		"ext_ifname2=eth1.20@a":         {"ext_ifname2=eth1.20@a", ""},
 		"HTTP_PORT=5000":                {"http_port=0", `unknown setting "HTTP_PORT"`},
 		"http_port 5000":                {"http_port=0", "neither a setting"},
@@ -227,5 +227,23 @@ func TestMovedSettingsAreTheSame(t *testing.T) {
 	}
 	if is, err := testMachine(t).parse([]string{"-f", path}); err != nil || !was.SameService(is) {
 		t.Errorf("%v: another service because of other lines", err)
+	}
+}
+
+// TestListeningOnUplinks listens where the uplink is, which is done, and said.
+func TestListeningOnUplinks(t *testing.T) {
+	for text, want := range map[string]string{
+		"ext_ifname=wan0\nlistening_ip=wan0\n":                     "f:2: listening_ip: wan0 is an uplink as well",
+		"ext_ifname=ppp+\nlistening_ip=lan0\nlistening_ip=ppp1/24": "f:3: listening_ip: ppp1/24 is an uplink as well",
+		"ext_ifname=wan0\nlistening_ip=sit1\next_ifname6=sit1\n":   "f:2: listening_ip: sit1 is an uplink as well",
+		"ext_ifname=ppp+\nlistening_ip=pp1\n":                      "",
+		"ext_ifname=wan0\nlistening_ip=wan0.20 192.168.1.1\n":      "",
+		"ext_ifname=wan\nlistening_ip=wan0\n":                      "",
+	} {
+		c, err := testMachine(t).parse([]string{"-f", write(t, "f", text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		demandWarnings(t, text, c.Warnings, want)
 	}
 }
