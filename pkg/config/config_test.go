@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"reflect"
@@ -258,5 +259,34 @@ func TestDefaults(t *testing.T) {
 	}
 	if c.NATChain != "MINIUPNPD" || c.ForwardChain != "MINIUPNPD" || c.PostroutingChain != "MINIUPNPD-POSTROUTING" {
 		t.Errorf("chains %q, %q, %q", c.NATChain, c.ForwardChain, c.PostroutingChain)
+	}
+}
+
+// TestUsualFiles reads settings where no argument names a file: the rc.conf, or
+// else the first miniupnpd.conf that there is.
+func TestUsualFiles(t *testing.T) {
+	const rc, first, second = "EXTIF=rc0\n", "ext_ifname=first0\nlistening_ip=lan0\n", "ext_ifname=second0\nlistening_ip=lan0\n"
+	for _, tt := range []struct{ rc, first, second, want string }{
+		{rc, first, second, "[rc0]"},
+		{"", first, second, "[first0]"},
+		{"", "", second, "[second0]"},
+		{"", "rubbish\n", second, "no external interface"},
+		{"", "", "", "no external interface"},
+	} {
+		m := testMachine(t)
+		m.confs = []string{t.TempDir() + "/none", t.TempDir() + "/none"}
+		for path, text := range map[*string]string{&m.rc: tt.rc, &m.confs[0]: tt.first, &m.confs[1]: tt.second} {
+			if text != "" {
+				*path = write(t, "f", text)
+			}
+		}
+		c, err := m.parse(nil)
+		got := fmt.Sprint(err)
+		if err == nil {
+			got = fmt.Sprint(c.WAN)
+		}
+		if !strings.Contains(got, tt.want) {
+			t.Errorf("%+v: %s", tt, got)
+		}
 	}
 }

@@ -38,7 +38,8 @@ Lets LAN clients open ports of the router by NAT-PMP, PCP and UPnP IGD.
 Options override what the file says.
 
   -c FILE     settings are variables of this shell file (default /etc/rc.conf)
-  -f FILE     settings are keys of this file
+  -f FILE     settings are keys of this file (without /etc/rc.conf by default
+              /etc/miniupnpd.conf or /etc/miniupnpd/miniupnpd.conf)
   -t          check the settings, print what is in effect, and end
   -t SECONDS  interval of the UPnP announcements
   -d, -D      stay in the foreground and log everything to standard error

@@ -15,6 +15,7 @@ import (
 // machine is what the settings need of the system beside their own file.
 type machine struct {
 	rc        string                     // the settings' usual file
+	confs     []string                   // where miniupnpd's own file is, if there is no rc
 	shell     []string                   // evaluates it
 	release   string                     // file with the name of the firmware's release
 	blkid     []string                   // lists the file systems
@@ -26,6 +27,7 @@ type machine struct {
 func thisMachine() machine {
 	return machine{
 		rc:        "/etc/rc.conf",
+		confs:     []string{"/etc/miniupnpd.conf", "/etc/miniupnpd/miniupnpd.conf"},
 		shell:     []string{"/bin/sh"},
 		release:   "/etc/astlinux-release",
 		blkid:     []string{"/sbin/blkid", "/usr/sbin/blkid"},

@@ -9,7 +9,7 @@ import (
 )
 
 // Parse makes the configuration from arguments and from the file that they
-// name, by default /etc/rc.conf. The error is an Info if only information was
+// name, by default /etc/rc.conf, or without that miniupnpd.conf. The error is an Info if only information was
 // asked for; any other says what the operator has to mend.
 func Parse(args []string) (*Config, error) {
 	return thisMachine().parse(args)
@@ -53,16 +53,11 @@ func (u *Unusable) Error() string {
 // Unwrap returns the reason.
 func (u *Unusable) Unwrap() error { return u.Reason }
 
-// readFile reads the file that the first -c or -f names. That there is none by
-// default is no error: the arguments may say it all.
+// readFile reads the file that the first -c or -f names, or a usual one.
 func (d *draft) readFile(flags []flag) error {
 	i := slices.IndexFunc(flags, func(f flag) bool { return f.name == "-c" || f.name == "-f" })
 	if i < 0 {
-		err := d.readRC(d.machine.rc)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
+		return d.readUsual()
 	}
 	other := map[string]string{"-c": "-f", "-f": "-c"}[flags[i].name]
 	if slices.ContainsFunc(flags, func(f flag) bool { return f.name == other }) {
@@ -72,4 +67,19 @@ func (d *draft) readFile(flags []flag) error {
 		return d.readRC(flags[i].words[0])
 	}
 	return d.readConf(flags[i].words[0])
+}
+
+// readUsual reads the first of the usual files that there is. That there is none
+// is no error: the arguments may say it all.
+func (d *draft) readUsual() error {
+	err := d.readRC(d.machine.rc)
+	for _, path := range d.machine.confs {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = d.readConf(path)
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
