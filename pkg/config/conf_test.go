@@ -367,6 +367,7 @@ func FuzzConf(f *testing.F) {
 		minimal, "allow 1024-65535 192.168.101.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n", "friendly_name = a \r\n#\n=\n",
 		"listening_ip=192.168.1.1/255.255.0.0\next_perform_stun=yes\next_stun_host=a b\n", "uuid=x\nforce_igd_desc_v1=yes\nigd_version=both",
 		"http_port=99999999999999999999\nmin_lifetime=0\nmax_lifetime=0\n", "max_per_host=\x00\nnotify_cmd=/x\nupnp_nat_chain=é\n",
+		"ext_ifname=a\nlistening_ip=a \"b\"\next_ifname2=\"c\"\n", "reject 1 ::/0 1\next_stun_host=a:1\next_perform_stun=yes\n",
 	} {
 		f.Add(seed)
 	}
@@ -376,10 +377,11 @@ func FuzzConf(f *testing.F) {
 		if d.finish() != nil {
 			return
 		}
+		odd := len(d.Warnings) > 0 // what is taken all the same is said again
 		d.Warnings = nil
 		again := newDraft(machine{})
 		again.takeConf("b.conf", d.String())
-		if err := again.finish(); err != nil || !reflect.DeepEqual(d.service(), again.service()) || len(again.Warnings) > 0 {
+		if err := again.finish(); err != nil || !reflect.DeepEqual(d.service(), again.service()) || !odd && len(again.Warnings) > 0 {
 			t.Errorf("%v, %q: the report\n%v\nis read as\n%v", err, again.Warnings, &d.Config, &again.Config)
 		}
 	})
