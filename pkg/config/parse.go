@@ -9,8 +9,9 @@ import (
 )
 
 // Parse makes the configuration from arguments and from the file that they
-// name, by default /etc/rc.conf, or without that miniupnpd.conf. The error is an Info if only information was
-// asked for; any other says what the operator has to mend.
+// name, by default /etc/rc.conf, or without that miniupnpd.conf. The error is an
+// Info if only information was asked for; any other says what the operator has to
+// mend.
 func Parse(args []string) (*Config, error) {
 	return thisMachine().parse(args)
 }
