@@ -78,8 +78,12 @@ func addressedLAN(a netip.Addr, mask string, masked bool) (LAN, error) {
 	if a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" || a.Is6() && a.IsLinkLocalUnicast() {
 		return LAN{}, fmt.Errorf("%v is the address of no LAN: name the interface", a)
 	}
-	if !masked {
-		mask = map[bool]string{true: "24", false: "64"}[a.Is4()] // as miniupnpd has it; RFC 4291, section 2.5.1
+	switch {
+	case masked:
+	case a.Is4():
+		mask = "24" // as miniupnpd has it
+	default:
+		mask = "64" // RFC 4291, section 2.5.1
 	}
 	var p netip.Prefix
 	var err error
