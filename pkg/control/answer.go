@@ -124,7 +124,7 @@ var protocols = map[string]portmap.Protocol{"": 0, "TCP": portmap.TCP, "UDP": po
 
 // close ends mappings, and with a veto refuses new ones like them.
 func (s *Server) close(ctx context.Context, q question, say func(answer) error) error {
-	v := portmap.Veto{Host: q.Client}
+	v := portmap.Block{Host: q.Client}
 	protocol, known := protocols[q.Protocol]
 	v.Protocol = protocol
 	switch {
@@ -139,7 +139,7 @@ func (s *Server) close(ctx context.Context, q question, say func(answer) error) 
 	}
 	// A veto that ends at once closes what it is against and refuses nothing.
 	v.Until = time.Now().Add(time.Duration(q.Seconds) * time.Second)
-	closed, err := s.Desk.Veto(ctx, v)
+	closed, err := s.Desk.Block(ctx, v)
 	if err != nil {
 		return err
 	}

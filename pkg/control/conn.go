@@ -25,18 +25,18 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	c.SetDeadline(time.Now().Add(askTime))
 	q, err := readQuestion(c)
 	out := bufio.NewWriter(c)
-	reply := json.NewEncoder(out)
+	encoder := json.NewEncoder(out)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, answerTime)
 		defer cancel()
 		c.SetDeadline(time.Now().Add(answerTime))
-		err = s.answer(ctx, q, func(a answer) error { return reply.Encode(a) })
+		err = s.answer(ctx, q, func(a answer) error { return encoder.Encode(a) })
 	}
 	last := answer{End: true}
 	if err != nil {
 		last.Error = err.Error()
 	}
-	reply.Encode(last)
+	encoder.Encode(last)
 	out.Flush() // whoever does not read it is gone
 }
 

@@ -54,8 +54,8 @@ func (s *Server) verdict(e portmap.Explanation) Verdict {
 	if e.Rule >= 0 {
 		v.Rule = s.Rule(e.Rule)
 	}
-	if e.Veto != nil {
-		v.Reason = "the operator's veto until " + e.Veto.Until.Format("15:04:05")
+	if e.Block != nil {
+		v.Reason = "the operator's veto until " + e.Block.Until.Format("15:04:05")
 	}
 	m := e.Mapping
 	if m == nil {

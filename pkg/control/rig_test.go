@@ -69,7 +69,7 @@ func newRig(t *testing.T) *rig {
 		Policy:   &portmap.Policy{Rules: rules, Secure: true},
 		Firewall: r.firewall,
 		Store:    &portmaptest.Store{},
-		Surroundings: portmap.Surroundings{
+		Network: portmap.NetworkState{
 			External: addr("11.22.33.44"),
 			LANs:     []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("2001:db8:50::1/64")},
 			Own:      []netip.Addr{addr("192.168.50.1")},

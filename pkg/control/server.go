@@ -37,8 +37,8 @@ const (
 type Desk interface {
 	// List returns all mappings.
 	List() []*portmap.Mapping
-	// Veto puts v in force and closes what it is against.
-	Veto(ctx context.Context, v portmap.Veto) (closed int, err error)
+	// Block puts v in force and closes what it is against.
+	Block(ctx context.Context, v portmap.Block) (closed int, err error)
 	// Explain decides a request without doing it.
 	Explain(ctx context.Context, r portmap.Request) (portmap.Explanation, error)
 }

@@ -99,15 +99,15 @@ func New(o Options) (*Daemon, error) {
 	links, _ := d.watch.Now()
 	around, known := d.surroundings(links)
 	d.table = portmap.NewTable(portmap.Options{
-		Policy:       &c.Policy,
-		Firewall:     cautious{d.firewall, d.forwards},
-		Store:        d.store,
-		Surroundings: around,
-		Listening:    d.listening,
-		FlowPort:     flowPort,
-		Committed:    d.committed,
-		Decided:      d.decided,
-		Log:          d.log,
+		Policy:    &c.Policy,
+		Firewall:  cautious{d.firewall, d.forwards},
+		Store:     d.store,
+		Network:   around,
+		Listening: d.listening,
+		FlowPort:  flowPort,
+		Committed: d.committed,
+		Decided:   d.decided,
+		Log:       d.log,
 	})
 	d.forwards.delivered(known)
 	d.desk = d.identify()
@@ -273,7 +273,7 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 			d.guard.wake()
 		}
 		s, known := d.surroundings(links)
-		if err := d.table.SetSurroundings(ctx, s); err != nil {
+		if err := d.table.SetNetworkState(ctx, s); err != nil {
 			return nil // the context has ended
 		}
 		d.forwards.delivered(known)

@@ -61,7 +61,7 @@ func (d *Daemon) lanOf(host netip.Addr) (hosts.LAN, bool) {
 		return hosts.LAN{}, false
 	}
 	links, _ := d.watch.Now()
-	var around portmap.Surroundings
+	var around portmap.NetworkState
 	around.LANs, around.Interfaces = d.lans(links)
 	return hosts.LAN{Index: index, Networks: around.Networks(host)}, true
 }

@@ -17,7 +17,7 @@ import (
 
 // surroundings tells the desk what the links look like, and whether the
 // forwards in it are known.
-func (d *Daemon) surroundings(links map[string]netif.Link) (s portmap.Surroundings, known bool) {
+func (d *Daemon) surroundings(links map[string]netif.Link) (s portmap.NetworkState, known bool) {
 	d.mu.Lock()
 	outside := d.outside
 	d.mu.Unlock()

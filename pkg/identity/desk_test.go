@@ -40,10 +40,10 @@ func newDesk(t *testing.T) *Desk {
 	log := slog.New(slog.DiscardHandler)
 	table := portmap.NewTable(portmap.Options{
 		Policy: policy, Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
-		Surroundings: portmap.Surroundings{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan, lan6}},
-		Listening:    func(portmap.Protocol, uint16) bool { return false },
-		Committed:    func([]portmap.Change, bool) {},
-		Log:          log,
+		Network:   portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan, lan6}},
+		Listening: func(portmap.Protocol, uint16) bool { return false },
+		Committed: func([]portmap.Change, bool) {},
+		Log:       log,
 	})
 	run(t, table.Run)
 	<-table.Started()

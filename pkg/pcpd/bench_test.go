@@ -50,9 +50,9 @@ func benchmark(b *testing.B, packet []byte) {
 	lan := netip.MustParsePrefix("127.0.0.1/8")
 	log := slog.New(slog.DiscardHandler)
 	table := portmap.NewTable(portmap.Options{
-		Policy:       &portmap.Policy{Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: 24 * time.Hour},
-		Surroundings: portmap.Surroundings{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan}},
-		Firewall:     new(portmaptest.Firewall), Store: new(portmaptest.Store),
+		Policy:   &portmap.Policy{Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: 24 * time.Hour},
+		Network:  portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan}},
+		Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
 		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func([]portmap.Change, bool) {},
 		Log:       log,

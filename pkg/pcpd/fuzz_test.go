@@ -18,7 +18,7 @@ func FuzzQuestion(f *testing.F) {
 		f.Add([]byte(v.Request))
 	}
 	server := &Server{Options: Options{Desk: portmap.NewTable(portmap.Options{
-		Surroundings: portmap.Surroundings{External: netip.MustParseAddr("11.22.33.44")},
+		Network: portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44")},
 	})}}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < 24 {

@@ -55,7 +55,7 @@ type setup struct {
 	natpmp, pcp, thirdParty, peer, refuseMap bool
 
 	policy    portmap.Policy
-	around    portmap.Surroundings
+	around    portmap.NetworkState
 	listening []uint16 // the router's own TCP ports
 	prefixes  []netip.Prefix
 	desk      func(*portmap.Table) pcpd.Desk // what the server sees
@@ -66,7 +66,7 @@ func standard() setup {
 	return setup{
 		natpmp: true, pcp: true,
 		policy: portmap.Policy{MinLifetime: 2 * time.Minute, MaxLifetime: 24 * time.Hour, MaxFilters: 4, Secure: true},
-		around: portmap.Surroundings{
+		around: portmap.NetworkState{
 			External: netlab.RouterWAN.Addr(),
 			LANs:     []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6},
 			Own:      []netip.Addr{router, netlab.RouterLAN6.Addr(), netlab.RouterWAN.Addr()},
@@ -81,7 +81,7 @@ type gateway struct {
 	lab    *netlab.Lab
 	table  *portmap.Table
 	server *pcpd.Server
-	around portmap.Surroundings
+	around portmap.NetworkState
 }
 
 // serve starts a gateway; it is gone when the test ends.
@@ -90,7 +90,7 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 	g := &gateway{lab: lab, around: s.around}
 	log := slog.New(slog.DiscardHandler)
 	g.table = portmap.NewTable(portmap.Options{
-		Policy: &s.policy, Surroundings: s.around, Log: log,
+		Policy: &s.policy, Network: s.around, Log: log,
 		Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
 		Listening: func(p portmap.Protocol, port uint16) bool {
 			return p == portmap.TCP && slices.Contains(s.listening, port)
@@ -132,7 +132,7 @@ func until(t *testing.T, run func(context.Context) error) {
 // SetUplink changes the external address.
 func (g *gateway) SetUplink(a netip.Addr) error {
 	g.around.External = a
-	return g.table.SetSurroundings(context.Background(), g.around)
+	return g.table.SetNetworkState(context.Background(), g.around)
 }
 
 // Exchange sends a request and waits for a reply.

@@ -69,7 +69,7 @@ func question(r pcp.Request) (portmap.Request, []pcp.Option) {
 	case r.Opcode == pcp.Peer:
 		q.Remote = r.Remote
 		if a := r.External.Addr(); !a.IsUnspecified() {
-			q.At = a
+			q.ExternalAddr = a
 		}
 	case r.Lifetime == 0:
 		q.Op, q.External = portmap.Close, 0

@@ -15,7 +15,7 @@ func TestAliasIsNoMoreThanTheAddressItself(t *testing.T) {
 	link, neighbour := netip.MustParseAddr("fe80::10"), netip.MustParseAddr("2001:db8:50::11")
 	granted := 0
 	for range 200 {
-		strict, d := testDesk(), testDesk()
+		strict, d := testAllocator(), testAllocator()
 		d.now = strict.now
 		for range 20 {
 			req := ask(UPnP, inside, TCP, uint16([]int{80, 4000, 4001, 4002}[rnd.IntN(4)]), 0, anyPort)

@@ -11,7 +11,7 @@ import (
 // it is held for its lane's next transaction.
 func (t *Table) sortOut(first pending) {
 	t.gather(first)
-	t.desk.begin()
+	t.alloc.begin()
 	decided := t.fresh[:0]
 	t.answers = t.answers[:0]
 	for i := range t.fresh {
@@ -23,7 +23,7 @@ func (t *Table) sortOut(first pending) {
 			l.held = append(l.held, *p)
 		}
 	}
-	t.publish(t.desk.changes, false)
+	t.publish(t.alloc.changes, false)
 	t.answer(&transaction{waiting: decided, answers: t.answers})
 	clear(t.fresh) // they hold on to their senders
 	clear(t.answers)
@@ -52,12 +52,12 @@ func (t *Table) quick(p *pending) (Answer, bool) {
 	if l.before(&p.Request) {
 		return Answer{}, false
 	}
-	serial, id, n := t.desk.serial, t.desk.lastID, len(t.desk.changes)
-	a := t.desk.decide(&p.Request)
+	serial, id, n := t.alloc.serial, t.alloc.lastID, len(t.alloc.changes)
+	a := t.alloc.decide(&p.Request)
 	kernel := func(c Change) bool { return c.Alters() || l.changes(c.key()) }
-	if slices.ContainsFunc(t.desk.changes[n:], kernel) || a.contended() || a.Mapping != nil && l.changes(a.Mapping.Key) || !p.take() {
-		t.desk.undo(n)
-		t.desk.serial, t.desk.lastID = serial, id
+	if slices.ContainsFunc(t.alloc.changes[n:], kernel) || a.contended() || a.Mapping != nil && l.changes(a.Mapping.Key) || !p.take() {
+		t.alloc.undo(n)
+		t.alloc.serial, t.alloc.lastID = serial, id
 		return Answer{}, false
 	}
 	return a, true
@@ -77,17 +77,17 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 		n = 1
 	}
 	x := &transaction{waiting: make([]pending, 0, n), answers: make([]Answer, 0, n)}
-	t.desk.begin()
+	t.alloc.begin()
 	for _, p := range l.held[:n] {
 		if p.take() {
-			x.waiting, x.answers = append(x.waiting, p), append(x.answers, t.desk.decide(&p.Request))
+			x.waiting, x.answers = append(x.waiting, p), append(x.answers, t.alloc.decide(&p.Request))
 		}
 	}
 	clear(l.held[:n]) // they hold on to their senders
 	if l.held = l.held[n:]; len(l.held) == 0 {
 		l.held = nil
 	}
-	x.changes = t.desk.changes
+	x.changes = t.alloc.changes
 	switch {
 	case !slices.ContainsFunc(x.changes, Change.Alters):
 		t.publish(x.changes, false)

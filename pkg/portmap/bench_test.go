@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// crowd fills the desk with n TCP mappings of as many hosts as it takes to
+// fillHosts fills the desk with n TCP mappings of as many hosts as it takes to
 // give each 250, from external port 1024 on, one of them due every second.
-func crowd(d *desk, n int) {
+func fillHosts(d *allocator, n int) {
 	for i := range n {
 		m := &Mapping{
 			Key:      Key{Protocol: TCP, External: uint16(1024 + i)},
@@ -34,7 +34,7 @@ func thousandRules() []Rule {
 }
 
 // decide decides a request as a batch of its own and takes it back.
-func (d *desk) benchmark(b *testing.B, req Request) {
+func (d *allocator) benchmark(b *testing.B, req Request) {
 	b.Helper()
 	b.ReportAllocs()
 	for b.Loop() {
@@ -47,40 +47,40 @@ func (d *desk) benchmark(b *testing.B, req Request) {
 }
 
 func BenchmarkDeskOpen(b *testing.B) {
-	d := testDesk()
-	crowd(d, 1000)
+	d := testAllocator()
+	fillHosts(d, 1000)
 	d.benchmark(b, ask(PCP, host, TCP, 40000, 40000))
 }
 
 func BenchmarkDeskRenewWith60000(b *testing.B) {
-	d := testDesk()
-	crowd(d, 60000)
+	d := testAllocator()
+	fillHosts(d, 60000)
 	d.asked(ask(NATPMP, host, UDP, 40000, 40000))
 	d.benchmark(b, ask(NATPMP, host, UDP, 40000, 40000))
 }
 
 func BenchmarkDeskConflictWith60000(b *testing.B) {
-	d := testDesk()
-	crowd(d, 60000)
+	d := testAllocator()
+	fillHosts(d, 60000)
 	d.benchmark(b, ask(NATPMP, host, TCP, 2000, 2000))
 }
 
 func BenchmarkDeskOpenWith1000Rules(b *testing.B) {
-	d := testDesk()
+	d := testAllocator()
 	d.policy.Rules = thousandRules()
 	d.benchmark(b, ask(PCP, host, TCP, 40000, 40000))
 }
 
 func BenchmarkDeskConflictWith1000Rules(b *testing.B) {
-	d := testDesk()
+	d := testAllocator()
 	d.policy.Rules = thousandRules()
 	d.asked(ask(PCP, host, TCP, 40000, 40000))
 	d.benchmark(b, ask(PCP, host, TCP, 40001, 40000))
 }
 
 func BenchmarkDeskTickWith60000(b *testing.B) {
-	d := testDesk()
-	crowd(d, 60000)
+	d := testAllocator()
+	fillHosts(d, 60000)
 	b.ReportAllocs()
 	for b.Loop() {
 		d.begin()
@@ -89,15 +89,15 @@ func BenchmarkDeskTickWith60000(b *testing.B) {
 }
 
 func BenchmarkDeskDeleteAllWith60000(b *testing.B) {
-	d := testDesk()
-	crowd(d, 60000)
+	d := testAllocator()
+	fillHosts(d, 60000)
 	d.asked(ask(NATPMP, host, UDP, 40000, 40000))
 	d.benchmark(b, ask(NATPMP, host, UDP, 0, 0, closing))
 }
 
 func BenchmarkDeskDeleteRangeWith1000(b *testing.B) {
-	d := testDesk()
-	crowd(d, 1000)
+	d := testAllocator()
+	fillHosts(d, 1000)
 	d.asked(ask(UPnP, host, UDP, 40000, 40000))
 	d.benchmark(b, ask(UPnP, host, UDP, 0, 1, closing, until(65535)))
 }

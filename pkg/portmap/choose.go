@@ -11,7 +11,7 @@ const firstFree = 1024
 
 // choose finds the key of a new mapping. With a refusal it returns also the
 // mapping that is in the way, if there is one.
-func (d *desk) choose(req *Request) (Key, *Mapping, Refusal) {
+func (d *allocator) choose(req *Request) (Key, *Mapping, Refusal) {
 	if req.Internal.Addr().Is6() {
 		return d.choosePinhole(req)
 	}
@@ -40,15 +40,15 @@ func (req *Request) exact() bool { return req.External != 0 && (req.Exact || req
 
 // choosePinhole opens the target itself: without translation the outside
 // dials the inside address (RFC 6887, section 11.3).
-func (d *desk) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
+func (d *allocator) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 	port := req.Internal.Port()
 	if r := d.permits(port, d.aim(req), req.Description); r != Granted {
 		return Key{}, nil, r
 	}
 	switch {
-	case d.around.NoIPv6:
+	case d.network.NoIPv6:
 		return Key{}, nil, NoFirewall
-	case d.vetoed(req.Protocol, port, req.Internal.Addr()) != nil:
+	case d.blockFor(req.Protocol, port, req.Internal.Addr()) != nil:
 		return Key{}, nil, NotAuthorized
 	case req.exact() && req.External != port:
 		return Key{}, nil, Conflict
@@ -58,22 +58,22 @@ func (d *desk) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 
 // obstacle says why the request cannot have this external port, and which
 // mapping is in the way if one is.
-func (d *desk) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
+func (d *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	host := req.Internal.Addr()
 	key := Key{Protocol: req.Protocol, External: port}
-	if !d.policy.Permits(port, d.aim(req), req.Description) || d.vetoed(req.Protocol, port, host) != nil {
+	if !d.policy.Permits(port, d.aim(req), req.Description) || d.blockFor(req.Protocol, port, host) != nil {
 		return nil, NotAuthorized
 	}
-	if m := d.book.byKey[key]; m != nil {
+	if m := d.index.byKey[key]; m != nil {
 		return m, Conflict
 	}
-	if d.book.companion[req.Protocol].Has(port) {
-		m := d.book.byKey[Key{Protocol: other(req.Protocol), External: port}]
+	if d.index.companion[req.Protocol].Has(port) {
+		m := d.index.byKey[Key{Protocol: otherProtocol(req.Protocol), External: port}]
 		if m.Internal.Addr() != host {
 			return m, Conflict
 		}
 	}
-	if d.resting.keeps(key, host, d.now) && d.resting.keeps(key, req.Former, d.now) {
+	if d.holdDown.blocks(key, host, d.now) && d.holdDown.blocks(key, req.Former, d.now) {
 		return nil, Conflict
 	}
 	if d.reserved(req.Protocol, port) || d.listening(req.Protocol, port) {
@@ -83,16 +83,16 @@ func (d *desk) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 }
 
 // search finds any port that the rules allow and nothing else uses.
-func (d *desk) search(req *Request) (Key, Refusal) {
+func (d *allocator) search(req *Request) (Key, Refusal) {
 	candidates := d.policy.Ports(d.aim(req), req.Description)
-	d.forbid(candidates, req)
+	d.removeBlocked(candidates, req)
 	if candidates.empty() {
 		return Key{}, NotAuthorized
 	}
-	candidates.subtract(d.book.taken[req.Protocol])
-	candidates.subtract(d.book.companion[req.Protocol])
+	candidates.subtract(d.index.taken[req.Protocol])
+	candidates.subtract(d.index.companion[req.Protocol])
 	d.reserve(candidates, req.Protocol)
-	for k, p := range d.resting.ports {
+	for k, p := range d.holdDown.ports {
 		if k.Protocol == req.Protocol && p.until.After(d.now) {
 			candidates.Remove(k.External)
 		}
@@ -110,14 +110,14 @@ func (d *desk) search(req *Request) (Key, Refusal) {
 }
 
 // reserved reports whether the port is the administrator's forward or PCP's own.
-func (d *desk) reserved(p Protocol, port uint16) bool {
-	_, forwarded := d.around.forward(p, port)
+func (d *allocator) reserved(p Protocol, port uint16) bool {
+	_, forwarded := d.network.forward(p, port)
 	return forwarded || p == UDP && (port == announcePort || port == serverPort)
 }
 
 // reserve takes the reserved ports out of a set.
-func (d *desk) reserve(ports *PortSet, p Protocol) {
-	for _, f := range d.around.Forwards {
+func (d *allocator) reserve(ports *PortSet, p Protocol) {
+	for _, f := range d.network.Forwards {
 		if f.Protocol == p {
 			ports.RemoveRange(f.External)
 		}

@@ -53,7 +53,7 @@ func (req *Request) claim() Claim {
 // An outbound claim never ends sooner than it would have. Of one that is renewed
 // without its nonce nothing but the end changes, and that only to a later one.
 func (c *Claim) amend(m *Mapping, held Claim, req *Request) {
-	proved := req.proves(m, held)
+	proved := req.provesOwnership(m, held)
 	if (!proved || c.Outbound()) && (held.Expires.IsZero() || held.Expires.After(c.Expires)) {
 		c.Expires = held.Expires
 	}

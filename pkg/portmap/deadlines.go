@@ -8,8 +8,8 @@ import (
 // deadlines knows which mapping is the next to lose a claim, however many
 // there are.
 type deadlines struct {
-	queue queue
-	of    map[Key]*deadline
+	queue deadlineHeap
+	byKey map[Key]*deadline
 }
 
 // deadline is when the first claim on a mapping ends.
@@ -19,7 +19,7 @@ type deadline struct {
 	index   int // in the queue
 }
 
-func newDeadlines() deadlines { return deadlines{of: make(map[Key]*deadline)} }
+func newDeadlines() deadlines { return deadlines{byKey: make(map[Key]*deadline)} }
 
 // apply carries out c.
 func (d *deadlines) apply(c Change) {
@@ -33,15 +33,15 @@ func (d *deadlines) apply(c Change) {
 
 // set notes when the first claim on m ends; zero means never.
 func (d *deadlines) set(k Key, m *Mapping, at time.Time) {
-	e := d.of[k]
+	e := d.byKey[k]
 	switch {
 	case e == nil && at.IsZero():
 	case e == nil:
 		e = &deadline{at: at, mapping: m}
-		d.of[k] = e
+		d.byKey[k] = e
 		heap.Push(&d.queue, e)
 	case at.IsZero():
-		delete(d.of, k)
+		delete(d.byKey, k)
 		heap.Remove(&d.queue, e.index)
 	default:
 		e.at, e.mapping = at, m
@@ -82,26 +82,26 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// queue is a heap.Interface, the earliest deadline first.
-type queue []*deadline
+// deadlineHeap is a heap.Interface, the earliest deadline first.
+type deadlineHeap []*deadline
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+func (q deadlineHeap) Len() int           { return len(q) }
+func (q deadlineHeap) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
 
-func (q queue) Swap(i, j int) {
+func (q deadlineHeap) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].index, q[j].index = i, j
 }
 
 // Push is called by package heap alone.
-func (q *queue) Push(e any) {
+func (q *deadlineHeap) Push(e any) {
 	d := e.(*deadline)
 	d.index = len(*q)
 	*q = append(*q, d)
 }
 
 // Pop is called by package heap alone.
-func (q *queue) Pop() any {
+func (q *deadlineHeap) Pop() any {
 	old := *q
 	last := old[len(old)-1]
 	old[len(old)-1] = nil

@@ -23,7 +23,7 @@ func (t *Table) Former(req *Request) (netip.Addr, bool) {
 // formerly returns the mappings in the way of a request that were made for other
 // addresses of a host with its hardware address. Only who asks to be let in, and
 // for itself, has any.
-func (b *book) formerly(req *Request) []*Mapping {
+func (b *index) formerly(req *Request) []*Mapping {
 	own := req.Op == Open && req.Client == req.Internal.Addr() && req.Client.Is4() && !req.ThirdParty
 	if !own || req.Remote.IsValid() || req.Host.Hardware == "" {
 		return nil
@@ -33,14 +33,14 @@ func (b *book) formerly(req *Request) []*Mapping {
 
 // inTheWay returns the mappings of other hosts for which a request does not get
 // the external port that it wants.
-func (b *book) inTheWay(req *Request) (list []*Mapping) {
+func (b *index) inTheWay(req *Request) (list []*Mapping) {
 	foreign := func(m *Mapping) bool { return m != nil && m.Internal.Addr() != req.Internal.Addr() }
 	port := req.wanted()
 	if m := b.byKey[Key{Protocol: req.Protocol, External: port}]; foreign(m) {
 		list = append(list, m)
 	}
 	if b.companion[req.Protocol].Has(port) {
-		if m := b.byKey[Key{Protocol: other(req.Protocol), External: port}]; foreign(m) {
+		if m := b.byKey[Key{Protocol: otherProtocol(req.Protocol), External: port}]; foreign(m) {
 			list = append(list, m)
 		}
 	}
@@ -50,11 +50,11 @@ func (b *book) inTheWay(req *Request) (list []*Mapping) {
 // vacate closes what is in the way of a request and leads to its host's former
 // address, and returns the number of claims. The port does not rest: it stays
 // with its host.
-func (d *desk) vacate(req *Request) (claims int) {
+func (d *allocator) vacate(req *Request) (claims int) {
 	if !req.Former.IsValid() {
 		return 0
 	}
-	for _, m := range d.book.formerly(req) {
+	for _, m := range d.index.formerly(req) {
 		if m.Internal.Addr() == req.Former && d.yields(m, req) {
 			claims += len(m.Claims)
 			d.change(Change{Before: m})
@@ -65,7 +65,7 @@ func (d *desk) vacate(req *Request) (claims int) {
 
 // yields reports whether m, which leads to its host's former address, may end
 // for a request. Where only their nonces renew PCP's claims, nothing else does.
-func (d *desk) yields(m *Mapping, req *Request) bool {
+func (d *allocator) yields(m *Mapping, req *Request) bool {
 	keeps := func(c Claim) bool {
 		return c.Origin == PCP && c.Bound && !(req.Origin == PCP && req.Nonce == c.Nonce)
 	}

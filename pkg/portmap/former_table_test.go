@@ -11,7 +11,7 @@ import (
 
 // TestTableTellsFormerAddress asks which address a host may have had.
 func TestTableTellsFormerAddress(t *testing.T) {
-	b := newBench(t, new(portmaptest.Firewall), new(portmaptest.Store))
+	b := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
 	mac := func(req portmap.Request, hardware string) portmap.Request {
 		req.Host.Hardware = hardware
 		return req
@@ -57,7 +57,7 @@ func TestTableTellsFormerAddress(t *testing.T) {
 // refuses that, all is as before, and the file says what the kernel holds.
 func TestMoveIsOneTransaction(t *testing.T) {
 	firewall := new(portmaptest.Firewall)
-	b := newBench(t, firewall, new(portmaptest.Store))
+	b := newTableRig(t, firewall, new(portmaptest.Store))
 	req := open(client(0), 4000, time.Hour)
 	req.Host.Hardware = "02:00:00:00:00:10"
 	b.grant(t, req)

@@ -22,7 +22,7 @@ func leaving(a netip.Addr) func(*Request) {
 // again by another address.
 func TestHostTakesItsPortsAlong(t *testing.T) {
 	known, left := by(hardwareOfHost), leaving(host)
-	strict := func(d *desk) { d.policy.LenientNonce = false }
+	strict := func(d *allocator) { d.policy.LenientNonce = false }
 	upnp := func(change ...func(*Request)) Request {
 		return ask(UPnP, host, TCP, 32400, 32400, append(change, known)...)
 	}
@@ -30,7 +30,7 @@ func TestHostTakesItsPortsAlong(t *testing.T) {
 		what   string
 		before Request
 		now    Request
-		set    func(*desk)
+		set    func(*allocator)
 		want   Refusal
 		port   uint16 // granted; 0: as before
 		stays  bool   // the mapping of before
@@ -48,26 +48,26 @@ func TestHostTakesItsPortsAlong(t *testing.T) {
 		{what: "from PCP with its nonce", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(1), left), set: strict},
 		{what: "from PCP with another nonce", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left)},
 		{what: "from PCP by UPnP", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(UPnP, moved, TCP, 32400, 32400, left)},
-		{what: "from PCP after a reset", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left), set: func(d *desk) { strict(d); d.unbind() }},
+		{what: "from PCP after a reset", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left), set: func(d *allocator) { strict(d); d.unbindNonces() }},
 		{what: "from PCP with another nonce, where that matters", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left), set: strict, port: 32401, stays: true},
 		{what: "from PCP by UPnP, where the nonce matters", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: strict, want: Conflict, stays: true},
 		{what: "where nothing was found out", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, known), want: Conflict, stays: true},
 		{what: "from a host that was not known", before: ask(UPnP, host, TCP, 32400, 32400), now: ask(UPnP, moved, TCP, 32400, 32400, left), want: Conflict, stays: true},
 		{what: "from another host", before: ask(UPnP, host, TCP, 32400, 32400, by("02:00:00:00:00:11")), now: ask(UPnP, moved, TCP, 32400, 32400, left), want: Conflict, stays: true},
-		{what: "by NAT-PMP, where the router needs the port", before: upnp(), now: ask(NATPMP, moved, TCP, 32400, 32400, left), set: func(d *desk) { d.listening = func(_ Protocol, port uint16) bool { return port == 32400 } }, port: 32401, stays: true},
+		{what: "by NAT-PMP, where the router needs the port", before: upnp(), now: ask(NATPMP, moved, TCP, 32400, 32400, left), set: func(d *allocator) { d.listening = func(_ Protocol, port uint16) bool { return port == 32400 } }, port: 32401, stays: true},
 		{what: "from another address than it has left", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, leaving(peer)), want: Conflict, stays: true},
 		{what: "for another host", before: upnp(), now: ask(PCP, peer, TCP, 32400, 32400, to(moved, 32400), exactly, left, func(r *Request) { r.ThirdParty = true }), want: Conflict, stays: true},
-		{what: "for another host, without secure mode", before: upnp(), now: ask(UPnP, peer, TCP, 32400, 32400, to(moved, 32400), left), set: func(d *desk) { d.policy.Secure = false }, want: Conflict, stays: true},
+		{what: "for another host, without secure mode", before: upnp(), now: ask(UPnP, peer, TCP, 32400, 32400, to(moved, 32400), left), set: func(d *allocator) { d.policy.Secure = false }, want: Conflict, stays: true},
 		{what: "for a flow", before: upnp(), now: ask(PCP, moved, TCP, 32400, 32400, left, toward("9.9.9.9:443")), want: Conflict, stays: true},
 		{what: "to an internal port that the rules deny", before: upnp(), now: ask(UPnP, moved, TCP, 80, 32400, left), want: NotAuthorized, stays: true},
-		{what: "with too many remote peers", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left, from("9.9.9.9/32", "8.8.8.8/32")), set: func(d *desk) { d.policy.MaxFilters = 1 }, want: Conflict, stays: true},
-		{what: "to an address that the operator refuses", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: func(d *desk) { d.veto(Veto{Host: moved, Until: d.now.Add(time.Hour)}) }, want: NotAuthorized, stays: true},
+		{what: "with too many remote peers", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left, from("9.9.9.9/32", "8.8.8.8/32")), set: func(d *allocator) { d.policy.MaxFilters = 1 }, want: Conflict, stays: true},
+		{what: "to an address that the operator refuses", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: func(d *allocator) { d.block(Block{Host: moved, Until: d.now.Add(time.Hour)}) }, want: NotAuthorized, stays: true},
 		{what: "that the administrator forwards now", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left),
-			set: func(d *desk) {
-				d.around.Forwards = []Forward{{Protocol: TCP, External: PortRange{32400, 32400}, Target: netip.AddrPortFrom(peer, 32400)}}
+			set: func(d *allocator) {
+				d.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{32400, 32400}, Target: netip.AddrPortFrom(peer, 32400)}}
 			}, want: Conflict, stays: true},
 	} {
-		d := testDesk()
+		d := testAllocator()
 		d.policy.LenientNonce = true
 		a := d.asked(tt.before)
 		if a.Refusal != Granted {
@@ -76,11 +76,11 @@ func TestHostTakesItsPortsAlong(t *testing.T) {
 		if tt.set != nil {
 			tt.set(d)
 		}
-		before := d.book.byKey[a.Mapping.Key]
+		before := d.index.byKey[a.Mapping.Key]
 		d.changes = nil
 		a = d.asked(tt.now)
-		if a.Refusal != tt.want || (d.book.byKey[before.Key] == before) != tt.stays {
-			t.Errorf("%s: %v, the old mapping stays %v", tt.what, a.Refusal, d.book.byKey[before.Key] == before)
+		if a.Refusal != tt.want || (d.index.byKey[before.Key] == before) != tt.stays {
+			t.Errorf("%s: %v, the old mapping stays %v", tt.what, a.Refusal, d.index.byKey[before.Key] == before)
 			continue
 		}
 		if tt.stays {
@@ -99,7 +99,7 @@ func TestHostTakesItsPortsAlong(t *testing.T) {
 // TestHostTakesBothProtocolsAlong has NAT-PMP hold a port in both protocols, and
 // PCP's port have rested since an earlier mapping.
 func TestHostTakesBothProtocolsAlong(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	known, left := by(hardwareOfHost), leaving(host)
 	for _, req := range []Request{
 		ask(PCP, host, TCP, 32400, 32400, known, nonce(1)),
@@ -132,7 +132,7 @@ func TestFormerAtRandom(t *testing.T) {
 	pick := func() netip.Addr { return addrs[rnd.IntN(len(addrs))] }
 	ended := 0
 	for range 300 {
-		d := testDesk()
+		d := testAllocator()
 		d.policy.LenientNonce = rnd.IntN(2) == 0
 		for range 60 {
 			req := ask(Origin(1+rnd.IntN(3)), pick(), []Protocol{TCP, UDP}[rnd.IntN(2)], uint16(40000+rnd.IntN(2)), uint16(40000+rnd.IntN(2)), nonce(byte(rnd.IntN(2))))

@@ -31,15 +31,15 @@ type Destination struct {
 }
 
 // destination returns what rules see of an address of h.
-func (d *desk) destination(to netip.AddrPort, h Host) Destination {
+func (d *allocator) destination(to netip.AddrPort, h Host) Destination {
 	if to.Addr().Is4() {
 		return Destination{AddrPort: to, Host: h}
 	}
-	return Destination{AddrPort: to, Host: h, Networks: d.around.Networks(to.Addr())}
+	return Destination{AddrPort: to, Host: h, Networks: d.network.Networks(to.Addr())}
 }
 
 // aim returns what rules see of the target of a request.
-func (d *desk) aim(req *Request) Destination { return d.destination(req.Internal, req.Host) }
+func (d *allocator) aim(req *Request) Destination { return d.destination(req.Internal, req.Host) }
 
 // host returns whose m is, as far as its owner's request tells: what is not
 // known now is remembered.
@@ -55,7 +55,7 @@ func (req *Request) host(m *Mapping) Host {
 // address: the next host of its address could otherwise join m by another claim,
 // and prolong the client's with any nonce.
 func (req *Request) holder(m *Mapping) Host {
-	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && req.proves(m, c)) }
+	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && req.provesOwnership(m, c)) }
 	h := req.host(m)
 	if !m.Host.maybe(h) && slices.ContainsFunc(m.Claims, foreign) {
 		h.Hardware = m.Host.Hardware
@@ -65,7 +65,7 @@ func (req *Request) holder(m *Mapping) Host {
 
 // readmits judges a renewal where rules depend on the host, which may be another
 // than it was, or known by more addresses.
-func (d *desk) readmits(m *Mapping, req *Request) Refusal {
+func (d *allocator) readmits(m *Mapping, req *Request) Refusal {
 	text := req.Description
 	if text == "" {
 		text = m.Description()
@@ -80,12 +80,12 @@ func (d *desk) readmits(m *Mapping, req *Request) Refusal {
 	return Granted
 }
 
-// stands says whether today's settings let m be made, and if not, why: the
+// checkStored says whether today's settings let m be made, and if not, why: the
 // rules, or the administrator's own use of the port. One whose host is not
 // known, where only that would tell, and a pinhole without a firewall stay
 // dormant.
-func (d *desk) stands(m *Mapping) (dormant bool, r Refusal) {
-	r = d.permits(m.outside().Port(), d.destination(m.Internal, m.Host), m.Description())
+func (d *allocator) checkStored(m *Mapping) (dormant bool, r Refusal) {
+	r = d.permits(m.externalEndpoint().Port(), d.destination(m.Internal, m.Host), m.Description())
 	switch {
 	case r == UnknownHost:
 		return true, Granted
@@ -97,11 +97,11 @@ func (d *desk) stands(m *Mapping) (dormant bool, r Refusal) {
 
 // unreachable reports whether no rule can open the key now: a pinhole where
 // there is no firewall of IPv6.
-func (d *desk) unreachable(k Key) bool { return k.Family() == IPv6 && d.around.NoIPv6 }
+func (d *allocator) unreachable(k Key) bool { return k.Family() == IPv6 && d.network.NoIPv6 }
 
 // permits says whether the rules let external reach a destination, and if not,
 // whether that is for sure.
-func (d *desk) permits(external uint16, to Destination, description string) Refusal {
+func (d *allocator) permits(external uint16, to Destination, description string) Refusal {
 	switch {
 	case d.policy.Permits(external, to, description):
 		return Granted
@@ -113,10 +113,10 @@ func (d *desk) permits(external uint16, to Destination, description string) Refu
 
 // reconsider closes m, or lets it rest or come into force, as today's settings
 // want for h.
-func (d *desk) reconsider(m *Mapping, h Host) {
+func (d *allocator) reconsider(m *Mapping, h Host) {
 	n := *m
 	n.Host = h
-	dormant, r := d.stands(&n)
+	dormant, r := d.checkStored(&n)
 	switch {
 	case r != Granted:
 		d.change(Change{Before: m})
@@ -128,8 +128,8 @@ func (d *desk) reconsider(m *Mapping, h Host) {
 
 // wake judges the dormant mappings again: known returns whose an address is, if
 // that is known now. What was not known of other mappings' hosts is noted.
-func (d *desk) wake(known func(netip.Addr) (Host, bool)) {
-	for _, m := range slices.Clone(d.book.order) {
+func (d *allocator) wake(known func(netip.Addr) (Host, bool)) {
+	for _, m := range slices.Clone(d.index.order) {
 		h, found := known(m.Internal.Addr())
 		if !found {
 			h = m.Host

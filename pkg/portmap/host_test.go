@@ -189,7 +189,7 @@ func TestNamed(t *testing.T) {
 func TestNetworks(t *testing.T) {
 	first := prefixes("192.168.50.1/24", "10.0.0.1/32", "2001:db8:50::1/64")
 	second := prefixes("192.168.60.1/24", "2001:db8:60::1/64")
-	s := Surroundings{LANs: slices.Concat(first, second), Interfaces: [][]netip.Prefix{first, second}}
+	s := NetworkState{LANs: slices.Concat(first, second), Interfaces: [][]netip.Prefix{first, second}}
 	for a, want := range map[string][]netip.Prefix{
 		"2001:db8:50::10": prefixes("192.168.50.0/24"), "2001:db8:60::10": prefixes("192.168.60.0/24"), "2001:db8:70::10": nil,
 	} {
@@ -200,7 +200,7 @@ func TestNetworks(t *testing.T) {
 }
 
 // namedOnly lets one host of the LAN have ports.
-func namedOnly(d *desk) {
+func namedOnly(d *allocator) {
 	d.policy = &Policy{Secure: true, Rules: []Rule{rule(true, host.String(), "255.255.255.255"), rule(false, "0.0.0.0", "0.0.0.0")}}
 }
 
@@ -216,7 +216,7 @@ const (
 
 // TestPinholesOfNamedHosts opens and renews pinholes where rules name one host.
 func TestPinholesOfNamedHosts(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	namedOnly(d)
 	pcp := func(more ...func(*Request)) Request { return ask(PCP, inside, TCP, 4000, 0, more...) }
 	for _, tt := range []struct {
@@ -242,7 +242,7 @@ func TestPinholesOfNamedHosts(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
 		}
 	}
-	m := d.book.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]
+	m := d.index.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]
 	if m.Host.Hardware != named || !slices.Equal(m.Host.IPv4, []netip.Addr{host}) {
 		t.Errorf("the pinhole's host is %+v", m.Host)
 	}
@@ -257,7 +257,7 @@ func TestPinholesOfNamedHosts(t *testing.T) {
 
 // TestDenyOfOneHost refuses it alone.
 func TestDenyOfOneHost(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	d.policy = &Policy{Rules: []Rule{rule(false, host.String(), "255.255.255.255"), rule(true, lan.Addr().String(), "255.255.255.0"), rule(false, "0.0.0.0", "0.0.0.0")}}
 	for port, tt := range map[uint16]struct {
 		who  func(*Request)
@@ -285,28 +285,28 @@ func stored(port uint16, hardware string) *Mapping {
 // TestDormantUntilTheHostIsKnown restores a pinhole whose host nobody knows yet
 // and then tells, in several ways, whose it is.
 func TestDormantUntilTheHostIsKnown(t *testing.T) {
-	known := func(h Host) func(*desk) Refusal {
-		return func(d *desk) Refusal {
+	known := func(h Host) func(*allocator) Refusal {
+		return func(d *allocator) Refusal {
 			d.wake(func(a netip.Addr) (Host, bool) { return h, a == inside })
 			return Granted
 		}
 	}
-	asks := func(req Request) func(*desk) Refusal {
-		return func(d *desk) Refusal { return d.asked(req).Refusal }
+	asks := func(req Request) func(*allocator) Refusal {
+		return func(d *allocator) Refusal { return d.asked(req).Refusal }
 	}
-	rules := func(rules ...Rule) func(*desk) Refusal {
-		return func(d *desk) Refusal { d.policy = &Policy{Rules: rules}; d.evict(); return Granted }
+	rules := func(rules ...Rule) func(*allocator) Refusal {
+		return func(d *allocator) Refusal { d.policy = &Policy{Rules: rules}; d.evict(); return Granted }
 	}
 	byID := Request{Origin: UPnP, Client: inside, ID: 4000, Lifetime: time.Hour}
 	type end struct{ held, dormant bool }
 	for _, tt := range []struct {
 		what   string
-		happen func(*desk) Refusal
+		happen func(*allocator) Refusal
 		want   Refusal
 		end    end
 	}{
-		{"nothing", func(*desk) Refusal { return Granted }, Granted, end{true, true}},
-		{"nobody known is it", func(d *desk) Refusal {
+		{"nothing", func(*allocator) Refusal { return Granted }, Granted, end{true, true}},
+		{"nobody known is it", func(d *allocator) Refusal {
 			d.wake(func(netip.Addr) (Host, bool) { return Host{}, false })
 			return Granted
 		}, Granted, end{true, true}},
@@ -324,19 +324,19 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 		{"rules for another", rules(rule(true, peer.String(), "255.255.255.255"), rule(false, "0.0.0.0", "0.0.0.0")), Granted, end{true, true}},
 		{"rules against another", rules(rule(false, peer.String(), "255.255.255.255")), Granted, end{true, true}},
 	} {
-		d := testDesk()
+		d := testAllocator()
 		namedOnly(d)
 		if r := d.restore(stored(4000, named)); r != Granted {
 			t.Fatalf("a stored pinhole is not taken over: %v", r)
 		}
 		key := Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}
-		if m := d.book.byKey[key]; !m.Dormant || m.Host.Hardware != named {
+		if m := d.index.byKey[key]; !m.Dormant || m.Host.Hardware != named {
 			t.Fatalf("a stored pinhole is %+v", m)
 		}
 		if got := tt.happen(d); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
 		}
-		m, held := d.book.byKey[key]
+		m, held := d.index.byKey[key]
 		if got := (end{held, held && m.Dormant}); got != tt.end {
 			t.Errorf("%s: held and dormant %v, want %v", tt.what, got, tt.end)
 		}
@@ -348,12 +348,12 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 // host that it was granted to.
 func TestReloadRemembersTheHost(t *testing.T) {
 	for name, held := range map[string]bool{host.String(): true, peer.String(): false} {
-		d := testDesk()
+		d := testAllocator()
 		d.asked(ask(PCP, inside, TCP, 4000, 0, of(named, host)))
 		namedOnly(d)
 		d.policy.Rules[0].Network = netip.MustParseAddr(name)
 		d.evict()
-		if m := d.book.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]; (m != nil) != held || held && m.Dormant {
+		if m := d.index.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]; (m != nil) != held || held && m.Dormant {
 			t.Errorf("rules for %s: %+v", name, m)
 		}
 	}

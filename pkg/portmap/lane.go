@@ -13,7 +13,7 @@ import (
 // kernel, and what needs it is held for the next transaction.
 type lane struct {
 	family Family
-	repair repair
+	repair resyncSchedule
 	busy   *transaction // being carried out; nil: none
 	held   []pending    // requests for the next ones, oldest first
 	forced []Change     // in force whatever the kernel says; they go first
@@ -99,7 +99,7 @@ func (t *Table) settle(ctx context.Context, r result) {
 		t.publish(x.changes, false)
 		t.noteExpired(x.changes)
 		if r.err != nil {
-			l.repair.ask(time.Now())
+			l.repair.request(time.Now())
 		}
 	case r.err == nil:
 		t.publish(x.changes, false)
@@ -107,7 +107,7 @@ func (t *Table) settle(ctx context.Context, r result) {
 		t.answer(x)
 	case len(x.waiting) > 1 && !l.repair.failing() && !errors.Is(r.err, ErrLocked) && ctx.Err() == nil:
 		t.Log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(x.waiting), "err", r.err)
-		t.desk.takeBack(x.changes)
+		t.alloc.takeBack(x.changes)
 		for i := range x.waiting {
 			x.waiting[i].alone = true
 		}
@@ -118,7 +118,7 @@ func (t *Table) settle(ctx context.Context, r result) {
 			t.note(l, fmt.Errorf("the last request was refused: %w", r.err))
 		}
 		if !r.synced && !inOrder(r.err) && ctx.Err() == nil {
-			l.repair.ask(time.Now())
+			l.repair.request(time.Now())
 		}
 	}
 }
@@ -142,7 +142,7 @@ func (t *Table) Trouble(v Family) error {
 // refusals. Repetitions of what is refused are refused with it: a client that
 // was told no does not wait for another answer.
 func (t *Table) reject(l *lane, x *transaction) {
-	t.desk.takeBack(x.changes)
+	t.alloc.takeBack(x.changes)
 	for i := range x.answers {
 		if x.answers[i].Refusal == Granted {
 			x.answers[i] = Answer{Refusal: FirewallFailed}
@@ -208,7 +208,7 @@ func (t *Table) proceed(ctx context.Context, l *lane) {
 			t.startForced(ctx, l)
 		case l.repair.isDue(now):
 			t.start(ctx, l, &transaction{sync: true})
-		case t.desk.deadlines[l.family].due(now) != nil:
+		case t.alloc.deadlines[l.family].due(now) != nil:
 			t.expire(l)
 		case len(l.held) > 0 && len(t.tasks) == 0:
 			t.startBatch(ctx, l)
@@ -237,7 +237,7 @@ func (t *Table) enforce(reset bool) {
 	if reset {
 		t.publish(nil, true)
 	}
-	for _, c := range t.desk.changes {
+	for _, c := range t.alloc.changes {
 		l := &t.lanes[c.key().Family()]
 		l.forced = append(l.forced, c)
 	}
@@ -245,8 +245,8 @@ func (t *Table) enforce(reset bool) {
 
 // expire drops the claims of a family that are due.
 func (t *Table) expire(l *lane) {
-	t.desk.begin()
-	t.desk.expire(l.family)
+	t.alloc.begin()
+	t.alloc.expire(l.family)
 	t.enforce(false)
 }
 

@@ -21,7 +21,7 @@ func client6(n int) netip.Addr {
 
 // held is a bench whose kernel is busy with a request of client 9.
 type held struct {
-	*bench
+	*tableRig
 	hold    chan struct{}
 	blocked chan portmap.Answer
 }
@@ -31,7 +31,7 @@ type held struct {
 func newHeld(t *testing.T) *held {
 	h := &held{hold: make(chan struct{}), blocked: make(chan portmap.Answer, 1)}
 	f := &portmaptest.Firewall{}
-	h.bench = newBench(t, f, &portmaptest.Store{})
+	h.tableRig = newTableRig(t, f, &portmaptest.Store{})
 	h.grant(t, open(client(0), 40000, time.Hour))
 	f.Hold = h.hold
 	h.Submit(open(client(9), 49000, time.Hour), func(a portmap.Answer) { h.blocked <- a })
@@ -87,7 +87,7 @@ func TestWhoGivesUpHasNothing(t *testing.T) {
 func TestWhoGivesUpTooLateHearsTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{Hold: make(chan struct{})}
-		b := newBench(t, f, &portmaptest.Store{})
+		b := newTableRig(t, f, &portmaptest.Store{})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		time.AfterFunc(time.Minute, func() { close(f.Hold) })
@@ -179,7 +179,7 @@ func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 func TestRenewalOfWhatIsAboutToChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{}
-		b := newBench(t, f, &portmaptest.Store{})
+		b := newTableRig(t, f, &portmaptest.Store{})
 		bound := open(client(0), 40000, time.Hour)
 		bound.Origin, bound.Nonce = portmap.PCP, portmap.Nonce{1}
 		b.grant(t, bound)
@@ -187,7 +187,7 @@ func TestRenewalOfWhatIsAboutToChange(t *testing.T) {
 		f.Hold = make(chan struct{})
 		go b.Withdraw(context.Background(), func(m *portmap.Mapping) bool { return m.Internal.Addr() == client(9) })
 		synctest.Wait()
-		go b.SetSurroundings(context.Background(), portmap.Surroundings{External: wan.Next(), LANs: []netip.Prefix{gateway}})
+		go b.SetNetworkState(context.Background(), portmap.NetworkState{External: wan.Next(), LANs: []netip.Prefix{gateway}})
 		synctest.Wait()
 		bound.Lifetime = 2 * time.Hour
 		renewed := make(chan portmap.Answer, 1)
@@ -219,7 +219,7 @@ func TestFamilyThatFailsHarmsNoOther(t *testing.T) {
 		f := &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 			return down && (c.After != nil && c.After.Family() == portmap.IPv6 || c.Before != nil && c.Before.Family() == portmap.IPv6)
 		}}
-		b := newBench(t, f, &portmaptest.Store{})
+		b := newTableRig(t, f, &portmaptest.Store{})
 		for i := range 200 {
 			if a, err := b.Do(context.Background(), openHole(i%5, 5000)); err != nil || a.Refusal != portmap.FirewallFailed {
 				t.Fatalf("pinhole: %v, %v", a.Refusal, err)
@@ -249,7 +249,7 @@ func TestLockedFirewallIsWaitedForOnce(t *testing.T) {
 	hold := make(chan struct{})
 	f := &portmaptest.Firewall{Hold: hold}
 	f.Locked.Store(true)
-	b := newBench(t, f, &portmaptest.Store{})
+	b := newTableRig(t, f, &portmaptest.Store{})
 	var answered sync.WaitGroup
 	for i := range 100 {
 		answered.Add(1)
@@ -274,7 +274,7 @@ func TestRepetitionsAreRefusedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{Hold: make(chan struct{})}
 		f.Locked.Store(true)
-		b := newBench(t, f, &portmaptest.Store{})
+		b := newTableRig(t, f, &portmaptest.Store{})
 		var told []portmap.Refusal
 		answer := func(a portmap.Answer) { told = append(told, a.Refusal) }
 		for range 5 {
@@ -305,7 +305,7 @@ func TestRepetitionsAreRefusedTogether(t *testing.T) {
 func TestPinholesByIDKeepTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{}
-		b := newBench(t, f, &portmaptest.Store{})
+		b := newTableRig(t, f, &portmaptest.Store{})
 		hole := open(client6(0), 5000, time.Hour)
 		hole.Origin = portmap.UPnP
 		a := b.grant(t, hole)
@@ -344,7 +344,7 @@ func TestWhoAsksForLittleIsHeardBesideWhoeverFloods(t *testing.T) {
 func TestRenewalsAndWhatNeedsNoRulePassWhileTheKernelFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := false
-		b := newBench(t, refuses(&down), &portmaptest.Store{})
+		b := newTableRig(t, refuses(&down), &portmaptest.Store{})
 		b.grant(t, open(client(0), 40000, time.Hour))
 		off := open(client(1), 41000, time.Hour)
 		off.Origin, off.Disabled = portmap.UPnP, true
@@ -364,12 +364,12 @@ func TestRenewalsAndWhatNeedsNoRulePassWhileTheKernelFails(t *testing.T) {
 
 func TestPinholesWithoutAFirewallWaitForOne(t *testing.T) {
 	store := &portmaptest.Store{}
-	b := newBench(t, &portmaptest.Firewall{}, store)
+	b := newTableRig(t, &portmaptest.Firewall{}, store)
 	b.grant(t, openHole(0, 5000))
 	b.grant(t, open(client(0), 40000, time.Hour))
 	b.stop()
 
-	without := portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway, gateway6}, NoIPv6: true}
+	without := portmap.NetworkState{External: wan, LANs: []netip.Prefix{gateway, gateway6}, NoIPv6: true}
 	f := &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 		return c.After != nil && c.After.Family() == portmap.IPv6 && !c.After.Dormant
 	}}
@@ -388,7 +388,7 @@ func TestPinholesWithoutAFirewallWaitForOne(t *testing.T) {
 	}
 	b.stop()
 
-	b = newBench(t, &portmaptest.Firewall{}, store)
+	b = newTableRig(t, &portmaptest.Firewall{}, store)
 	if m, ok := b.Lookup(hole); !ok || m.Dormant {
 		t.Errorf("with IPv6 again the pinhole is %+v", m)
 	}

@@ -11,9 +11,9 @@ import (
 
 // lenient is a desk that lets another nonce prolong, on which a host holds one
 // mapping by PCP with nonce 1, restricted to one peer, for an hour.
-func lenient(t *testing.T, client netip.Addr, change ...func(*Request)) (*desk, *Mapping) {
+func lenient(t *testing.T, client netip.Addr, change ...func(*Request)) (*allocator, *Mapping) {
 	t.Helper()
-	d := testDesk()
+	d := testAllocator()
 	d.policy.LenientNonce = true
 	first := append([]func(*Request){nonce(1), keeping, called("first"), by("02:00:00:00:00:10")}, change...)
 	a := d.asked(ask(PCP, client, TCP, 40000, 40000, first...))
@@ -85,11 +85,11 @@ func TestAnotherNonceProlongsAlone(t *testing.T) {
 }
 
 // demandOnly wants the desk to hold m as it was, but for its end.
-func (d *desk) demandOnly(t *testing.T, what string, m *Mapping, end time.Time) {
+func (d *allocator) demandOnly(t *testing.T, what string, m *Mapping, end time.Time) {
 	t.Helper()
-	now := d.book.byKey[m.Key]
-	if now == nil || len(d.book.byKey) != 1 {
-		t.Fatalf("%s: %d mappings, want the one", what, len(d.book.byKey))
+	now := d.index.byKey[m.Key]
+	if now == nil || len(d.index.byKey) != 1 {
+		t.Fatalf("%s: %d mappings, want the one", what, len(d.index.byKey))
 	}
 	want := *m
 	want.Claims = slices.Clone(m.Claims)
@@ -129,7 +129,7 @@ func TestAnotherNonceOpensNothing(t *testing.T) {
 			req.External = 0
 		}
 		a := d.asked(req)
-		end := d.book.byKey[m.Key].Claims[0].Expires
+		end := d.index.byKey[m.Key].Claims[0].Expires
 		if a.Refusal != Granted && !end.Equal(m.Claims[0].Expires) || end.Before(m.Claims[0].Expires) {
 			t.Fatalf("%v moves the end from %v to %v: %+v", a.Refusal, m.Claims[0].Expires, end, req)
 		}
@@ -183,7 +183,7 @@ func TestNoOtherClaimMakesTheClient(t *testing.T) {
 		}
 		a := d.asked(ask(PCP, tt.client, TCP, 40000, 40000, nonce(3), keeping, keptText, other, lasting(20*time.Hour)))
 		if a.Refusal != tt.want {
-			t.Errorf("%s: %v, want %v; the host is %v", tt.what, a.Refusal, tt.want, d.book.byKey[m.Key].Host)
+			t.Errorf("%s: %v, want %v; the host is %v", tt.what, a.Refusal, tt.want, d.index.byKey[m.Key].Host)
 		}
 		if a := d.asked(ask(PCP, tt.client, TCP, 40000, 40000, nonce(1), keeping, keptText, other)); a.Refusal != Granted {
 			t.Errorf("%s: the client itself gets %v", tt.what, a.Refusal)

@@ -171,9 +171,9 @@ func (m *Mapping) Inbound() bool {
 	return slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.Outbound() })
 }
 
-// outside returns what the outside dials without the external address: the
+// externalEndpoint returns what the outside dials without the external address: the
 // port, and for a pinhole its address.
-func (m *Mapping) outside() netip.AddrPort {
+func (m *Mapping) externalEndpoint() netip.AddrPort {
 	if m.Pinhole.IsValid() {
 		return m.Pinhole
 	}

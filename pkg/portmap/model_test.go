@@ -421,7 +421,7 @@ func TestModel(t *testing.T) {
 
 func play(t *testing.T, rng *rand.Rand) {
 	store := &portmaptest.Store{}
-	b, m := newBenchWith(t, modelPolicy, &portmaptest.Firewall{}, store), new(model)
+	b, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), new(model)
 	granted := 0
 	for round := range 300 {
 		switch rng.IntN(20) {
@@ -430,7 +430,7 @@ func play(t *testing.T, rng *rand.Rand) {
 			b.Resync(context.Background(), portmap.IPv4)
 		case 1:
 			b.stop()
-			b = newBenchWith(t, modelPolicy, &portmaptest.Firewall{}, store)
+			b = newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store)
 			m.rests = nil
 			for _, e := range m.entries {
 				for i := range e.holds {

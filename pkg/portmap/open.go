@@ -3,8 +3,8 @@ package portmap
 import "slices"
 
 // open creates or renews a mapping.
-func (d *desk) open(req *Request) Answer {
-	if r := d.admits(req); r != Granted {
+func (d *allocator) open(req *Request) Answer {
+	if r := d.checkRequest(req); r != Granted {
 		return Answer{Refusal: r}
 	}
 	if req.Remote.IsValid() {
@@ -19,7 +19,7 @@ func (d *desk) open(req *Request) Answer {
 		}
 		return d.join(m, req)
 	}
-	if d.elsewhere(req) {
+	if d.wantsOtherAddress(req) {
 		return Answer{Refusal: Conflict}
 	}
 	return d.replace(req)
@@ -27,7 +27,7 @@ func (d *desk) open(req *Request) Answer {
 
 // replace makes a new mapping, in place of those that are in its way and lead to
 // its host's former address.
-func (d *desk) replace(req *Request) Answer {
+func (d *allocator) replace(req *Request) Answer {
 	n := len(d.changes)
 	claims := d.vacate(req)
 	a := d.create(req)
@@ -40,8 +40,8 @@ func (d *desk) replace(req *Request) Answer {
 }
 
 // create makes a new mapping.
-func (d *desk) create(req *Request) Answer {
-	if r := d.quota(req); r != Granted {
+func (d *allocator) create(req *Request) Answer {
+	if r := d.checkQuota(req); r != Granted {
 		return Answer{Refusal: r}
 	}
 	key, inTheWay, r := d.choose(req)
@@ -56,17 +56,17 @@ func (d *desk) create(req *Request) Answer {
 	return a
 }
 
-// admits judges who asks for what, before any port is looked at.
-func (d *desk) admits(req *Request) Refusal {
+// checkRequest judges who asks for what, before any port is looked at.
+func (d *allocator) checkRequest(req *Request) Refusal {
 	to := req.Internal
 	switch {
 	case to.Port() == 0:
 		return BadTarget
 	case d.policy.Secure && !req.ThirdParty && !req.comesFrom(to.Addr()):
 		return NotAuthorized
-	case !d.around.hosts(to.Addr()):
+	case !d.network.isHost(to.Addr()):
 		return BadTarget
-	case to.Addr().Is4() && !d.around.External.IsValid():
+	case to.Addr().Is4() && !d.network.External.IsValid():
 		return NoExternalAddress
 	}
 	return Granted
@@ -74,13 +74,13 @@ func (d *desk) admits(req *Request) Refusal {
 
 // existing returns the mapping that answers the request without a new one, or
 // the one that forbids it together with the reason.
-func (d *desk) existing(req *Request) (*Mapping, Refusal) {
+func (d *allocator) existing(req *Request) (*Mapping, Refusal) {
 	if req.Remote.IsValid() {
 		return d.existingOutbound(req)
 	}
 	if req.Origin == UPnP && req.Internal.Addr().Is4() {
-		if m := d.book.byKey[Key{Protocol: req.Protocol, External: req.External}]; m != nil {
-			if r := d.overwrites(m, req); r == Granted || req.Exact {
+		if m := d.index.byKey[Key{Protocol: req.Protocol, External: req.External}]; m != nil {
+			if r := d.checkOverwrite(m, req); r == Granted || req.Exact {
 				return m, r
 			}
 		}
@@ -88,32 +88,32 @@ func (d *desk) existing(req *Request) (*Mapping, Refusal) {
 			return nil, Granted
 		}
 	}
-	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
+	for _, m := range d.index.byTarget[target{req.Protocol, req.Internal}] {
 		if c, ok := m.Claim(UPnP); req.Origin == UPnP && ok && m.External != 0 && !slices.Equal(c.Filters, req.Filters) {
 			continue
 		}
-		return m, d.joins(m, req)
+		return m, d.checkJoin(m, req)
 	}
 	if m := d.static(req); m != nil && req.Origin != UPnP {
-		return m, d.joins(m, req)
+		return m, d.checkJoin(m, req)
 	}
 	return nil, Granted
 }
 
 // static returns the administrator's forward that leads to the request's
 // target, if the request may have its external port.
-func (d *desk) static(req *Request) *Mapping {
-	return d.around.forwardTo(req.Protocol, req.Internal, func(external uint16) bool {
-		return d.policy.Permits(external, d.aim(req), req.Description) && d.vetoed(req.Protocol, external, req.Internal.Addr()) == nil
+func (d *allocator) static(req *Request) *Mapping {
+	return d.network.forwardTo(req.Protocol, req.Internal, func(external uint16) bool {
+		return d.policy.Permits(external, d.aim(req), req.Description) && d.blockFor(req.Protocol, external, req.Internal.Addr()) == nil
 	})
 }
 
-// joins reports whether the request may hold on to m, which leads where it asks.
-func (d *desk) joins(m *Mapping, req *Request) Refusal {
+// checkJoin reports whether the request may hold on to m, which leads where it asks.
+func (d *allocator) checkJoin(m *Mapping, req *Request) Refusal {
 	if req.Exact && req.External != m.External {
 		return Conflict
 	}
-	if req.Description != "" && len(m.Claims) > 0 && !d.policy.Permits(m.outside().Port(), d.destination(m.Internal, req.host(m)), req.Description) {
+	if req.Description != "" && len(m.Claims) > 0 && !d.policy.Permits(m.externalEndpoint().Port(), d.destination(m.Internal, req.host(m)), req.Description) {
 		return NotAuthorized
 	}
 	c, held := m.Claim(PCP)
@@ -124,29 +124,29 @@ func (d *desk) joins(m *Mapping, req *Request) Refusal {
 }
 
 // renews reports whether a PCP request may renew a claim on m.
-func (d *desk) renews(m *Mapping, c Claim, req *Request) bool {
-	return req.proves(m, c) || d.tolerates(m, c, req)
+func (d *allocator) renews(m *Mapping, c Claim, req *Request) bool {
+	return req.provesOwnership(m, c) || d.allowsLenientRenewal(m, c, req)
 }
 
-// proves reports whether the requester may renew or give up a claim of its
+// provesOwnership reports whether the requester may renew or give up a claim of its
 // protocol on m: PCP's with its nonce, and once with any if the epoch has begun
 // anew and the mapping is the client's own.
-func (req *Request) proves(m *Mapping, c Claim) bool {
+func (req *Request) provesOwnership(m *Mapping, c Claim) bool {
 	return req.Origin != PCP || c.Nonce == req.Nonce || !c.Bound && req.Client == m.Internal.Addr()
 }
 
-// tolerates reports whether a PCP claim on m is renewed without its nonce, by
+// allowsLenientRenewal reports whether a PCP claim on m is renewed without its nonce, by
 // the mapping's own host. That changes nothing but the claim's end, so a request
 // whose filters would change, which cannot be ignored, is not tolerated.
-func (d *desk) tolerates(m *Mapping, c Claim, req *Request) bool {
+func (d *allocator) allowsLenientRenewal(m *Mapping, c Claim, req *Request) bool {
 	more := func(f Filter) bool { return !slices.Contains(c.Filters, f) }
 	return d.policy.LenientNonce && req.Client == m.Internal.Addr() && m.Host.maybe(req.Host) &&
 		req.KeepFilters && !slices.ContainsFunc(req.Filters, more)
 }
 
-// overwrites reports whether a UPnP request may change m, which has the
+// checkOverwrite reports whether a UPnP request may change m, which has the
 // external port it asks for (WANIPConnection:2, figure 2-3).
-func (d *desk) overwrites(m *Mapping, req *Request) Refusal {
+func (d *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
 	c, ours := m.Claim(UPnP)
 	switch {
 	case m.Internal.Addr() != req.Internal.Addr():
@@ -162,7 +162,7 @@ func (d *desk) overwrites(m *Mapping, req *Request) Refusal {
 }
 
 // join renews the requester's claim on m, or adds one.
-func (d *desk) join(m *Mapping, req *Request) Answer {
+func (d *allocator) join(m *Mapping, req *Request) Answer {
 	if len(m.Claims) == 0 { // the administrator's own: nothing to hold
 		return Answer{Mapping: m, Lifetime: d.policy.lifetime(req.Origin, req.Lifetime)}
 	}
@@ -172,7 +172,7 @@ func (d *desk) join(m *Mapping, req *Request) Answer {
 }
 
 // grant puts the requester's claim on m into the book in place of before.
-func (d *desk) grant(before *Mapping, m Mapping, req *Request) Answer {
+func (d *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 	claim := req.claim()
 	lifetime := d.policy.lifetime(req.Origin, req.asks())
 	if lifetime > 0 {
@@ -193,7 +193,7 @@ func (d *desk) grant(before *Mapping, m Mapping, req *Request) Answer {
 		return Answer{Refusal: TooManyFilters, Mapping: before}
 	}
 	if claim.Description == "" && req.Origin != UPnP {
-		claim.Description = claim.name(m.outside().Port(), m.Protocol)
+		claim.Description = claim.name(m.externalEndpoint().Port(), m.Protocol)
 	}
 	after := m.with(claim)
 	d.change(Change{Before: before, After: after})
@@ -203,16 +203,16 @@ func (d *desk) grant(before *Mapping, m Mapping, req *Request) Answer {
 // pinholeID returns the UniqueID of UPnP's pinhole for these remote peers: the
 // same five-tuple keeps its own, others get the next one that is free, or 0
 // when there is none.
-func (d *desk) pinholeID(m *Mapping, filters []Filter) uint16 {
+func (d *allocator) pinholeID(m *Mapping, filters []Filter) uint16 {
 	for _, c := range m.Claims {
 		if c.Origin == UPnP && slices.Equal(c.Filters, filters) {
 			return c.ID
 		}
 	}
-	if len(m.Claims) >= maxClaims || len(d.book.byID) >= 1<<16-1 {
+	if len(m.Claims) >= maxClaims || len(d.index.byID) >= 1<<16-1 {
 		return 0
 	}
-	for d.lastID++; d.lastID == 0 || d.book.byID[d.lastID] != nil; {
+	for d.lastID++; d.lastID == 0 || d.index.byID[d.lastID] != nil; {
 		d.lastID++
 	}
 	return d.lastID

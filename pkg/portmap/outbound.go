@@ -7,9 +7,9 @@ import (
 
 // existingOutbound is existing for PEER: the mapping that has the flow already,
 // else one of the same target, whose port the flow shares.
-func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
+func (d *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 	var shared *Mapping
-	for _, m := range d.book.byTarget[target{req.Protocol, req.Internal}] {
+	for _, m := range d.index.byTarget[target{req.Protocol, req.Internal}] {
 		if c, ok := m.claim(PCP, req.Remote); ok {
 			if !d.renews(m, c, req) {
 				return m, NotAuthorized
@@ -25,7 +25,7 @@ func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
 		return nil, Granted
 	case req.flows && req.External != shared.External:
 		return nil, Granted // it goes on by its own port
-	case req.exact() && req.External != shared.outside().Port(), d.elsewhere(req):
+	case req.exact() && req.External != shared.externalEndpoint().Port(), d.wantsOtherAddress(req):
 		return shared, Conflict
 	}
 	return shared, Granted
@@ -33,7 +33,7 @@ func (d *desk) existingOutbound(req *Request) (*Mapping, Refusal) {
 
 // follow returns a PEER request with the port that the flow has already, if
 // there is one, whatever was suggested (RFC 6887, section 12.3).
-func (d *desk) follow(req *Request) *Request {
+func (d *allocator) follow(req *Request) *Request {
 	if d.flowPort == nil || req.Internal.Addr().Is6() {
 		return req
 	}
@@ -42,18 +42,18 @@ func (d *desk) follow(req *Request) *Request {
 		return req
 	}
 	n := *req
-	n.External, n.At, n.flows = port, netip.Addr{}, true
+	n.External, n.ExternalAddr, n.flows = port, netip.Addr{}, true
 	return &n
 }
 
-// elsewhere reports whether PEER wants an external address that its mapping
+// wantsOtherAddress reports whether PEER wants an external address that its mapping
 // cannot have.
-func (d *desk) elsewhere(req *Request) bool {
-	ours := d.around.External
+func (d *allocator) wantsOtherAddress(req *Request) bool {
+	ours := d.network.External
 	if req.Internal.Addr().Is6() {
 		ours = req.Internal.Addr()
 	}
-	return req.At.IsValid() && req.At != ours
+	return req.ExternalAddr.IsValid() && req.ExternalAddr != ours
 }
 
 // asks returns the lifetime that the request is about. PEER asks with 0 how

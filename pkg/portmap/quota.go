@@ -4,37 +4,37 @@ package portmap
 // and PCP's flows from one port.
 const maxClaims = 64
 
-// forIPv6 is how many times more mappings an IPv6 address may have than an IPv4
+// ipv6QuotaFactor is how many times more mappings an IPv6 address may have than an IPv4
 // one: clients open ports for each of their addresses, and those of old ones
 // end by expiry alone.
-const forIPv6 = 4
+const ipv6QuotaFactor = 4
 
-// quota judges a request for a new mapping.
-func (d *desk) quota(req *Request) Refusal {
+// checkQuota judges a request for a new mapping.
+func (d *allocator) checkQuota(req *Request) Refusal {
 	p, host := d.policy, req.Internal.Addr()
 	perHost := p.MaxPerHost
 	if host.Is6() {
-		perHost *= forIPv6
+		perHost *= ipv6QuotaFactor
 	}
 	switch {
-	case p.MaxTotal > 0 && len(d.book.byKey) >= p.MaxTotal:
+	case p.MaxTotal > 0 && len(d.index.byKey) >= p.MaxTotal:
 		return TableFull
-	case perHost > 0 && len(d.book.byHost[host]) >= perHost:
+	case perHost > 0 && len(d.index.byHost[host]) >= perHost:
 		return QuotaExceeded
-	case p.MaxPerLAN > 0 && d.onLAN(req) >= p.MaxPerLAN:
+	case p.MaxPerLAN > 0 && d.countOnLAN(req) >= p.MaxPerLAN:
 		return TableFull
 	}
 	return Granted
 }
 
-// onLAN counts the mappings of all hosts of the target's network.
-func (d *desk) onLAN(req *Request) int {
-	lan, ok := d.around.lan(req.Internal.Addr())
+// countOnLAN counts the mappings of all hosts of the target's network.
+func (d *allocator) countOnLAN(req *Request) int {
+	lan, ok := d.network.lan(req.Internal.Addr())
 	if !ok {
 		return 0
 	}
 	n := 0
-	for host, list := range d.book.byHost {
+	for host, list := range d.index.byHost {
 		if lan.Contains(host) {
 			n += len(list)
 		}

@@ -36,7 +36,7 @@ func storedPinhole(t *testing.T) *portmaptest.Store {
 }
 
 // only returns the one mapping that the table holds.
-func (b *bench) only(t *testing.T) *portmap.Mapping {
+func (b *tableRig) only(t *testing.T) *portmap.Mapping {
 	t.Helper()
 	list := b.List()
 	if len(list) != 1 {
@@ -46,7 +46,7 @@ func (b *bench) only(t *testing.T) *portmap.Mapping {
 }
 
 // recognize tells the table the IPv4 addresses of host6.
-func (b *bench) recognize(t *testing.T, ipv4 ...netip.Addr) {
+func (b *tableRig) recognize(t *testing.T, ipv4 ...netip.Addr) {
 	t.Helper()
 	h := portmap.Host{Hardware: "02:00:00:00:00:10", IPv4: ipv4}
 	if err := b.Recognize(t.Context(), func(a netip.Addr) (portmap.Host, bool) { return h, a == host6 }); err != nil {
@@ -56,7 +56,7 @@ func (b *bench) recognize(t *testing.T, ipv4 ...netip.Addr) {
 
 func TestRecognizeWakes(t *testing.T) {
 	firewall := new(portmaptest.Firewall)
-	b := newBenchWith(t, namesOne(client(0)), firewall, storedPinhole(t))
+	b := newTableRigWith(t, namesOne(client(0)), firewall, storedPinhole(t))
 	if !b.only(t).Dormant {
 		t.Fatal("in force before its host is known")
 	}
@@ -73,7 +73,7 @@ func TestRecognizeWakes(t *testing.T) {
 }
 
 func TestRecognizeCloses(t *testing.T) {
-	b := newBenchWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
+	b := newTableRigWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
 	b.recognize(t, client(1))
 	b.agree(t, 0)
 }
@@ -81,7 +81,7 @@ func TestRecognizeCloses(t *testing.T) {
 // TestNewRulesPutToRest changes the rules under a pinhole whose host was of no
 // concern when it was made.
 func TestNewRulesPutToRest(t *testing.T) {
-	b := newBench(t, new(portmaptest.Firewall), new(portmaptest.Store))
+	b := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
 	b.grant(t, open(host6, 4000, time.Hour))
 	resets, policy := b.resets, namesOne(client(0))
 	if err := b.SetPolicy(t.Context(), &policy); err != nil {
@@ -101,13 +101,13 @@ func TestNewRulesPutToRest(t *testing.T) {
 func TestNetworkThatComesLate(t *testing.T) {
 	policy := namesOne(gateway.Addr())
 	policy.Rules[0].Mask = 0xffffff00
-	b := newBenchWith(t, policy, new(portmaptest.Firewall), storedPinhole(t))
+	b := newTableRigWith(t, policy, new(portmaptest.Firewall), storedPinhole(t))
 	if b.only(t).Dormant {
 		t.Fatal("rules for the whole LAN wait for a host")
 	}
-	b = newBenchWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
-	late := portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway6}}
-	if err := b.SetSurroundings(t.Context(), late); err != nil {
+	b = newTableRigWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
+	late := portmap.NetworkState{External: wan, LANs: []netip.Prefix{gateway6}}
+	if err := b.SetNetworkState(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.SetPolicy(t.Context(), &policy); err != nil {
@@ -117,7 +117,7 @@ func TestNetworkThatComesLate(t *testing.T) {
 		t.Fatal("in force though it is not known which network the LAN has")
 	}
 	late.LANs = append(late.LANs, gateway)
-	if err := b.SetSurroundings(t.Context(), late); err != nil {
+	if err := b.SetNetworkState(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
 	if b.only(t).Dormant {

@@ -49,9 +49,9 @@ type Request struct {
 	// Remote asks for PCP's PEER, an outbound mapping to that peer. For a new
 	// one External, unless it is 0, and At, unless it is the zero Addr, must be
 	// what it gets. Lifetime never shortens (RFC 6887, section 12).
-	Remote netip.AddrPort
-	At     netip.Addr
-	flows  bool // External is what the flow has already
+	Remote       netip.AddrPort
+	ExternalAddr netip.Addr
+	flows        bool // External is what the flow has already
 
 	// KeepFilters adds Filters to those that the claim has instead of
 	// replacing them; KeepDescription leaves the claim's text as it is.

@@ -5,17 +5,17 @@ import "slices"
 // restore takes a stored mapping into the book if the settings of today let it
 // stand. Its nonce is forgotten: clients that see the new epoch may come with
 // another one.
-func (d *desk) restore(m *Mapping) Refusal {
-	if d.book.byKey[m.Key] != nil {
+func (d *allocator) restore(m *Mapping) Refusal {
+	if d.index.byKey[m.Key] != nil {
 		return Conflict
 	}
-	if d.around.knows(m.Internal.Addr()) && !d.around.hosts(m.Internal.Addr()) {
+	if d.network.hasFamily(m.Internal.Addr()) && !d.network.isHost(m.Internal.Addr()) {
 		return BadTarget
 	}
-	if r := d.quota(&Request{Internal: m.Internal}); r != Granted {
+	if r := d.checkQuota(&Request{Internal: m.Internal}); r != Granted {
 		return r
 	}
-	dormant, r := d.stands(m)
+	dormant, r := d.checkStored(m)
 	if r != Granted {
 		return r
 	}
@@ -32,17 +32,17 @@ func (d *desk) restore(m *Mapping) Refusal {
 
 // evict closes the mappings that today's settings forbid, and puts to rest those
 // of which that cannot be told now.
-func (d *desk) evict() {
-	for _, m := range slices.Clone(d.book.order) {
+func (d *allocator) evict() {
+	for _, m := range slices.Clone(d.index.order) {
 		d.reconsider(m, m.Host)
 	}
 }
 
-// unbind lets every PCP client renew with a new nonce, as some do when they
+// unbindNonces lets every PCP client renew with a new nonce, as some do when they
 // see a new epoch.
-func (d *desk) unbind() {
+func (d *allocator) unbindNonces() {
 	bound := func(c Claim) bool { return c.Bound }
-	for _, m := range slices.Clone(d.book.order) {
+	for _, m := range slices.Clone(d.index.order) {
 		if slices.ContainsFunc(m.Claims, bound) {
 			n := *m
 			n.Claims = unbound(m.Claims)

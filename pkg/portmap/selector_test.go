@@ -165,14 +165,14 @@ func TestDependsOnHardware(t *testing.T) {
 }
 
 // hardwareOnly lets the host of a hardware address have ports.
-func hardwareOnly(d *desk) {
+func hardwareOnly(d *allocator) {
 	d.policy = &Policy{Secure: true, Rules: []Rule{byHardware(true, named), rule(false, "0.0.0.0", "0.0.0.0")}}
 }
 
 // TestMappingsOfNamedHardware opens and renews mappings over IPv4 where rules
 // name one host by its hardware address.
 func TestMappingsOfNamedHardware(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	hardwareOnly(d)
 	for _, tt := range []struct {
 		what string
@@ -198,7 +198,7 @@ func TestMappingsOfNamedHardware(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
 		}
 	}
-	if m := d.book.byKey[Key{Protocol: TCP, External: 4000}]; m == nil || m.Host.Hardware != named {
+	if m := d.index.byKey[Key{Protocol: TCP, External: 4000}]; m == nil || m.Host.Hardware != named {
 		t.Errorf("the mapping is %+v", m)
 	}
 	d.check(t)
@@ -206,7 +206,7 @@ func TestMappingsOfNamedHardware(t *testing.T) {
 
 // TestExplainUnknownHardware says why a host gets nothing that is not known.
 func TestExplainUnknownHardware(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	hardwareOnly(d)
 	for hardware, want := range map[string]Refusal{"": UnknownHost, stranger: NotAuthorized, named: Granted} {
 		req := ask(PCP, host, TCP, 4000, 4000, of(hardware))
@@ -224,31 +224,31 @@ func TestExplainUnknownHardware(t *testing.T) {
 // known from before, and then tells whose it is.
 func TestDormantMapping(t *testing.T) {
 	key := Key{Protocol: TCP, External: 4000}
-	tells := func(h Host) func(*desk) {
-		return func(d *desk) { d.wake(func(a netip.Addr) (Host, bool) { return h, a == host }) }
+	tells := func(h Host) func(*allocator) {
+		return func(d *allocator) { d.wake(func(a netip.Addr) (Host, bool) { return h, a == host }) }
 	}
-	reload := func(rules ...Rule) func(*desk) {
-		return func(d *desk) { d.policy = &Policy{Rules: rules}; d.evict() }
+	reload := func(rules ...Rule) func(*allocator) {
+		return func(d *allocator) { d.policy = &Policy{Rules: rules}; d.evict() }
 	}
 	for _, tt := range []struct {
 		what          string
 		before        string
-		happen        func(*desk)
+		happen        func(*allocator)
 		held, dormant bool
 	}{
-		{"nothing", "", func(*desk) {}, true, true},
-		{"nothing, known from before", named, func(*desk) {}, true, false},
+		{"nothing", "", func(*allocator) {}, true, true},
+		{"nothing, known from before", named, func(*allocator) {}, true, false},
 		{"the host is found", "", tells(Host{Hardware: named}), true, false},
 		{"another host is found", "", tells(Host{Hardware: stranger}), false, false},
-		{"it asks", "", func(d *desk) { d.asked(ask(PCP, host, TCP, 4000, 4000, of(named))) }, true, false},
-		{"another asks", "", func(d *desk) { d.asked(ask(PCP, host, TCP, 4000, 4000, of(stranger))) }, true, true},
+		{"it asks", "", func(d *allocator) { d.asked(ask(PCP, host, TCP, 4000, 4000, of(named))) }, true, false},
+		{"another asks", "", func(d *allocator) { d.asked(ask(PCP, host, TCP, 4000, 4000, of(stranger))) }, true, true},
 		{"the rule goes", "", reload(rule(true, "0.0.0.0", "0.0.0.0")), true, false},
 		{"all may nothing", named, reload(rule(false, "0.0.0.0", "0.0.0.0")), false, false},
 		{"a rule for another", named, reload(byHardware(true, stranger), rule(false, "0.0.0.0", "0.0.0.0")), false, false},
 		{"a rule against another", "", reload(byHardware(false, stranger)), true, true},
 		{"a rule against another, known from before", named, reload(byHardware(false, stranger)), true, false},
 	} {
-		d := testDesk()
+		d := testAllocator()
 		hardwareOnly(d)
 		m := &Mapping{
 			Key: key, Internal: netip.AddrPortFrom(host, 4000), Host: Host{Hardware: tt.before},
@@ -258,7 +258,7 @@ func TestDormantMapping(t *testing.T) {
 			t.Fatalf("%s: a stored mapping is not taken over: %v", tt.what, r)
 		}
 		tt.happen(d)
-		m, held := d.book.byKey[key]
+		m, held := d.index.byKey[key]
 		if dormant := held && m.Dormant; held != tt.held || dormant != tt.dormant {
 			t.Errorf("%s: held %v, dormant %v", tt.what, held, dormant)
 		}

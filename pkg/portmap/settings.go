@@ -36,17 +36,17 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 	}
 }
 
-// SetSurroundings tells the table what changed around it. Another external
+// SetNetworkState tells the table what changed around it. Another external
 // address than the last one restarts the epoch (RFC 6887, section 8.5), and
 // mappings make way for new forwards of the administrator's.
-func (t *Table) SetSurroundings(ctx context.Context, s Surroundings) error {
+func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 	return t.on(ctx, func() {
-		forwarded := !slices.Equal(s.Forwards, t.desk.around.Forwards)
-		moved := s.External.IsValid() && t.known.IsValid() && s.External != t.known
-		t.desk.around = s
+		forwarded := !slices.Equal(s.Forwards, t.alloc.network.Forwards)
+		moved := s.External.IsValid() && t.lastExternal.IsValid() && s.External != t.lastExternal
+		t.alloc.network = s
 		t.announce(s.External, moved)
 		if moved || forwarded {
-			t.judge(moved)
+			t.reevaluate(moved)
 		}
 		t.wake(func(netip.Addr) (Host, bool) { return Host{}, false })
 	})
@@ -56,7 +56,7 @@ func (t *Table) SetSurroundings(ctx context.Context, s Surroundings) error {
 // last the epoch that goes with it.
 func (t *Table) announce(external netip.Addr, moved bool) {
 	if external.IsValid() {
-		t.known = external
+		t.lastExternal = external
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -71,8 +71,8 @@ func (t *Table) announce(external netip.Addr, moved bool) {
 // a new epoch (RFC 6886, section 3.7).
 func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	return t.on(ctx, func() {
-		t.desk.policy = p
-		t.judge(false)
+		t.alloc.policy = p
+		t.reevaluate(false)
 	})
 }
 
@@ -86,9 +86,9 @@ func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, boo
 
 // wake judges the dormant mappings again, and notes the hosts of others.
 func (t *Table) wake(known func(netip.Addr) (Host, bool)) {
-	t.desk.begin()
-	t.desk.wake(known)
-	for _, c := range t.desk.changes {
+	t.alloc.begin()
+	t.alloc.wake(known)
+	for _, c := range t.alloc.changes {
 		switch {
 		case c.After == nil:
 			t.Log.Warn("the settings forbid a mapping of a host that is known again, it is closed", "mapping", c.Before.Key)
@@ -99,13 +99,13 @@ func (t *Table) wake(known func(netip.Addr) (Host, bool)) {
 	t.enforce(false)
 }
 
-// judge closes the mappings that today's settings forbid, and puts to rest those
+// reevaluate closes the mappings that today's settings forbid, and puts to rest those
 // whose hosts are not known now. If there are any, or mappings have moved,
 // clients must renew.
-func (t *Table) judge(moved bool) {
-	t.desk.begin()
-	t.desk.evict()
-	closed, resting := lost(t.desk.changes)
+func (t *Table) reevaluate(moved bool) {
+	t.alloc.begin()
+	t.alloc.evict()
+	closed, resting := lost(t.alloc.changes)
 	if closed > 0 {
 		t.Log.Warn("the new settings forbid mappings, which are closed", "count", closed)
 	}
@@ -116,7 +116,7 @@ func (t *Table) judge(moved bool) {
 		t.enforce(false)
 		return
 	}
-	t.desk.unbind()
+	t.alloc.unbindNonces()
 	t.enforce(true)
 }
 
@@ -138,21 +138,21 @@ func lost(changes []Change) (closed, resting int) {
 // function is called on the table's goroutine.
 func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed int, err error) {
 	err = t.on(ctx, func() {
-		t.desk.begin()
-		t.desk.withdraw(which)
-		closed = len(t.desk.changes)
+		t.alloc.begin()
+		t.alloc.withdraw(which)
+		closed = len(t.alloc.changes)
 		t.enforce(false)
 	})
 	return closed, err
 }
 
-// Veto closes the mappings that v covers and refuses new ones until it ends.
+// Block closes the mappings that v covers and refuses new ones until it ends.
 // It returns how many were closed.
-func (t *Table) Veto(ctx context.Context, v Veto) (closed int, err error) {
+func (t *Table) Block(ctx context.Context, v Block) (closed int, err error) {
 	err = t.on(ctx, func() {
-		t.desk.begin()
-		t.desk.veto(v)
-		closed = len(t.desk.changes)
+		t.alloc.begin()
+		t.alloc.block(v)
+		closed = len(t.alloc.changes)
 		t.enforce(false)
 	})
 	return closed, err
@@ -164,16 +164,16 @@ type Explanation struct {
 	// Rule is the index in Policy.Rules of the rule that decides about the
 	// external port, -1 when none does, which allows it.
 	Rule int
-	// Veto is the operator's that forbids it; nil: none does.
-	Veto *Veto
+	// Block is the operator's that forbids it; nil: none does.
+	Block *Block
 }
 
 // Explain decides a request to open a mapping without doing it.
 func (t *Table) Explain(ctx context.Context, req Request) (e Explanation, err error) {
 	req.Op = Open
 	err = t.call(ctx, func(done func()) {
-		t.desk.begin()
-		e = t.desk.explain(&req)
+		t.alloc.begin()
+		e = t.alloc.explain(&req)
 		done()
 	})
 	return e, err

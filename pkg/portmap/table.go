@@ -25,8 +25,8 @@ type Options struct {
 	Policy   *Policy
 	Firewall Firewall
 	Store    Store
-	// Surroundings are the first that the table knows.
-	Surroundings Surroundings
+	// Network are the first that the table knows.
+	Network NetworkState
 	// Listening reports whether one of the router's own programs answers at a
 	// port of the uplink.
 	Listening func(p Protocol, port uint16) bool
@@ -48,7 +48,7 @@ type Options struct {
 // be read at any time.
 type Table struct {
 	Options
-	desk    desk
+	alloc   allocator
 	queue   chan pending
 	control chan func()
 	done    chan result
@@ -56,19 +56,19 @@ type Table struct {
 	ended   chan struct{}
 
 	mu       sync.RWMutex // guards what readers see
-	inForce  *book
+	inForce  *index
 	external netip.Addr
 	epoch    time.Time
 	updates  uint32
 
-	known   netip.Addr // the last external address there was
-	lanes   [2]lane    // by family
-	tasks   []func()   // what the table was told to do and has not begun
-	settled []func()   // who waits until all that is forced has been told to the kernel
-	unsaved bool       // the Store did not take the last changes
-	timer   *time.Timer
+	lastExternal netip.Addr // the last external address there was
+	lanes        [2]lane    // by family
+	tasks        []func()   // what the table was told to do and has not begun
+	settled      []func()   // who waits until all that is forced has been told to the kernel
+	unsaved      bool       // the Store did not take the last changes
+	timer        *time.Timer
 
-	senders waiting
+	limiter queueLimiter
 	fresh   []pending // buffers of sortOut
 	answers []Answer
 }
@@ -102,19 +102,19 @@ var errStopped = errors.New("portmap: the table has stopped")
 // NewTable returns an empty table. Run restores what the Store holds.
 func NewTable(o Options) *Table {
 	return &Table{
-		Options:  o,
-		desk:     newDesk(o),
-		queue:    make(chan pending, queueLength),
-		control:  make(chan func()),
-		done:     make(chan result),
-		started:  make(chan struct{}),
-		ended:    make(chan struct{}),
-		lanes:    [2]lane{{family: IPv4}, {family: IPv6}},
-		senders:  waiting{clients: make(map[netip.Addr]int)},
-		inForce:  newBook(),
-		external: o.Surroundings.External,
-		known:    o.Surroundings.External,
-		epoch:    time.Now(),
+		Options:      o,
+		alloc:        newAllocator(o),
+		queue:        make(chan pending, queueLength),
+		control:      make(chan func()),
+		done:         make(chan result),
+		started:      make(chan struct{}),
+		ended:        make(chan struct{}),
+		lanes:        [2]lane{{family: IPv4}, {family: IPv6}},
+		limiter:      queueLimiter{clients: make(map[netip.Addr]int)},
+		inForce:      newIndex(),
+		external:     o.Network.External,
+		lastExternal: o.Network.External,
+		epoch:        time.Now(),
 	}
 }
 
@@ -182,7 +182,7 @@ func (t *Table) resetTimer() {
 	var due time.Time
 	for i := range t.lanes {
 		if l := &t.lanes[i]; l.busy == nil {
-			due = earlier(due, earlier(t.desk.deadlines[l.family].next(), l.repair.due))
+			due = earlier(due, earlier(t.alloc.deadlines[l.family].next(), l.repair.due))
 		}
 	}
 	if due.IsZero() {
@@ -198,15 +198,15 @@ func (t *Table) resetTimer() {
 // answer is never called.
 func (t *Table) Submit(req Request, answer func(Answer)) bool {
 	client := req.Client
-	if !t.senders.enter(client) {
+	if !t.limiter.acquire(client) {
 		return false
 	}
-	p := pending{Request: req, answer: func(a Answer) { t.senders.leave(client); answer(a) }}
+	p := pending{Request: req, answer: func(a Answer) { t.limiter.release(client); answer(a) }}
 	select {
 	case t.queue <- p:
 		return true
 	default:
-		t.senders.leave(client)
+		t.limiter.release(client)
 		return false
 	}
 }
@@ -246,16 +246,16 @@ func (t *Table) restore(ctx context.Context) {
 	if err != nil {
 		t.Log.Error("stored mappings are lost", "err", err)
 	}
-	t.desk.begin()
+	t.alloc.begin()
 	for _, m := range stored {
-		if r := t.desk.restore(m); r != Granted {
+		if r := t.alloc.restore(m); r != Granted {
 			t.Log.Warn("stored mapping is not taken over", "mapping", m.Key, "internal", m.Internal, "reason", r)
 		}
 	}
-	restored := t.desk.changes
+	restored := t.alloc.changes
 	for i := range t.lanes {
 		l := &t.lanes[i]
-		t.noteSync(l, t.Firewall.Sync(ctx, l.family, t.desk.book.family(l.family)))
+		t.noteSync(l, t.Firewall.Sync(ctx, l.family, t.alloc.index.family(l.family)))
 	}
 	t.publish(restored, true)
 	if len(restored) > 0 {

@@ -11,8 +11,8 @@ import (
 )
 
 // full returns a table with n mappings.
-func full(b *testing.B, n int) *bench {
-	t := newBench(b, &portmaptest.Firewall{}, &portmaptest.Store{})
+func full(b *testing.B, n int) *tableRig {
+	t := newTableRig(b, &portmaptest.Firewall{}, &portmaptest.Store{})
 	for i := range n {
 		t.grant(b, open(client(i%200), uint16(1024+i), time.Hour))
 	}

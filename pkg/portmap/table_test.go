@@ -22,8 +22,8 @@ var (
 	wan      = netip.MustParseAddr("11.22.33.44")
 )
 
-// bench is a table with everything around it.
-type bench struct {
+// tableRig is a table with everything around it.
+type tableRig struct {
 	*portmap.Table
 	firewall *portmaptest.Firewall
 	store    *portmaptest.Store
@@ -34,36 +34,36 @@ type bench struct {
 }
 
 // told returns the answers that the table has told.
-func (b *bench) told() []portmap.Refusal {
+func (b *tableRig) told() []portmap.Refusal {
 	var told []portmap.Refusal
 	b.Resync(context.Background(), portmap.IPv4) // waits for the table's goroutine
 	told = append(told, b.decided...)
 	return told
 }
 
-// newBench starts a table and stops it when the test ends.
-func newBench(t testing.TB, firewall *portmaptest.Firewall, store *portmaptest.Store) *bench {
-	return newBenchWith(t, portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour}, firewall, store)
+// newTableRig starts a table and stops it when the test ends.
+func newTableRig(t testing.TB, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
+	return newTableRigWith(t, portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour}, firewall, store)
 }
 
-// newBenchWith is newBench under a policy.
-func newBenchWith(t testing.TB, policy portmap.Policy, firewall *portmaptest.Firewall, store *portmaptest.Store) *bench {
-	return startBench(t, policy, portmap.Surroundings{External: wan, LANs: []netip.Prefix{gateway, gateway6}}, firewall, store)
+// newTableRigWith is newBench under a policy.
+func newTableRigWith(t testing.TB, policy portmap.Policy, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
+	return startBench(t, policy, portmap.NetworkState{External: wan, LANs: []netip.Prefix{gateway, gateway6}}, firewall, store)
 }
 
 // newBenchIn is newBench in other surroundings.
-func newBenchIn(t testing.TB, around portmap.Surroundings, firewall *portmaptest.Firewall, store *portmaptest.Store) *bench {
+func newBenchIn(t testing.TB, around portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
 	return startBench(t, portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour}, around, firewall, store)
 }
 
-func startBench(t testing.TB, policy portmap.Policy, around portmap.Surroundings, firewall *portmaptest.Firewall, store *portmaptest.Store) *bench {
-	b := &bench{firewall: firewall, store: store}
+func startBench(t testing.TB, policy portmap.Policy, around portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
+	b := &tableRig{firewall: firewall, store: store}
 	b.Table = portmap.NewTable(portmap.Options{
-		Policy:       &policy,
-		Firewall:     firewall,
-		Store:        store,
-		Surroundings: around,
-		Listening:    func(portmap.Protocol, uint16) bool { return false },
+		Policy:    &policy,
+		Firewall:  firewall,
+		Store:     store,
+		Network:   around,
+		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func(_ []portmap.Change, reset bool) {
 			if reset {
 				b.resets++
@@ -91,7 +91,7 @@ func open(c netip.Addr, port uint16, lifetime time.Duration) portmap.Request {
 }
 
 // grant asks and demands success.
-func (b *bench) grant(t testing.TB, req portmap.Request) portmap.Answer {
+func (b *tableRig) grant(t testing.TB, req portmap.Request) portmap.Answer {
 	t.Helper()
 	a, err := b.Do(context.Background(), req)
 	if err != nil || a.Refusal != portmap.Granted {
@@ -102,7 +102,7 @@ func (b *bench) grant(t testing.TB, req portmap.Request) portmap.Answer {
 
 // agree demands that table and file hold the same mappings, and the kernel
 // those of them that have rules.
-func (b *bench) agree(t testing.TB, want int) {
+func (b *tableRig) agree(t testing.TB, want int) {
 	t.Helper()
 	table := b.List()
 	stored, _ := b.store.Load()
@@ -117,7 +117,7 @@ func (b *bench) agree(t testing.TB, want int) {
 }
 
 func TestKernelTableAndFileAgree(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	for i := range 20 {
 		b.grant(t, open(client(i), 40000, time.Hour))
 	}
@@ -132,7 +132,7 @@ func TestKernelTableAndFileAgree(t *testing.T) {
 
 func TestBatchesGatherWhileTheKernelWorks(t *testing.T) {
 	hold := make(chan struct{})
-	b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
 	var answered sync.WaitGroup
 	for i := range 100 {
 		answered.Add(1)
@@ -155,7 +155,7 @@ func TestBatchesGatherWhileTheKernelWorks(t *testing.T) {
 
 func TestWhoFloodsWaitsBehindHimself(t *testing.T) {
 	hold := make(chan struct{})
-	b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
 	var answered sync.WaitGroup
 	submit := func(c netip.Addr, port uint16) bool {
 		answered.Add(1)
@@ -189,7 +189,7 @@ func TestWhoFloodsWaitsBehindHimself(t *testing.T) {
 func TestOneBadAppleSpoilsOnlyItsOwnAnswer(t *testing.T) {
 	hold := make(chan struct{})
 	bad := client(5)
-	b := newBench(t, &portmaptest.Firewall{Hold: hold, Refuse: func(c portmap.Change) bool {
+	b := newTableRig(t, &portmaptest.Firewall{Hold: hold, Refuse: func(c portmap.Change) bool {
 		return c.After != nil && c.After.Internal.Addr() == bad
 	}}, &portmaptest.Store{})
 	refused := make(chan netip.Addr, 10)
@@ -212,7 +212,7 @@ func TestOneBadAppleSpoilsOnlyItsOwnAnswer(t *testing.T) {
 }
 
 func TestFlushedChainsAreFilledAgain(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	b.grant(t, open(client(0), 40000, time.Hour))
 	b.firewall.Flush()
 	b.grant(t, open(client(1), 40001, time.Hour))
@@ -225,7 +225,7 @@ func TestFlushedChainsAreFilledAgain(t *testing.T) {
 }
 
 func TestFullDiskStopsNobody(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{Full: true})
+	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{Full: true})
 	for i := range 10 {
 		b.grant(t, open(client(i), 40000, time.Hour))
 	}
@@ -239,7 +239,7 @@ func TestFullDiskStopsNobody(t *testing.T) {
 
 func TestLeasesEndOnTimeWithOneTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+		b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 		for i := range 60 {
 			b.grant(t, open(client(i), 40000, time.Duration(i+1)*time.Minute))
 		}
@@ -260,7 +260,7 @@ func TestExpiryThatTheKernelRefusesIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		f := &portmaptest.Firewall{Refuse: func(portmap.Change) bool { return down.Load() }}
-		b := newBench(t, f, &portmaptest.Store{})
+		b := newTableRig(t, f, &portmaptest.Store{})
 		b.grant(t, open(client(0), 40000, time.Minute))
 		b.grant(t, open(client(1), 40000, time.Hour))
 		down.Store(true)
@@ -279,7 +279,7 @@ func TestExpiryThatTheKernelRefusesIsTriedAgain(t *testing.T) {
 
 func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 	store := &portmaptest.Store{}
-	b := newBench(t, &portmaptest.Firewall{}, store)
+	b := newTableRig(t, &portmaptest.Firewall{}, store)
 	for i := range 3 {
 		b.grant(t, open(client(i), uint16(40000+i), time.Hour))
 	}
@@ -291,7 +291,7 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 	b.grant(t, pinhole)
 	b.stop()
 
-	again := newBench(t, &portmaptest.Firewall{}, store)
+	again := newTableRig(t, &portmaptest.Firewall{}, store)
 	if n := len(again.List()); n != 5 {
 		t.Fatalf("restored %d mappings, want 5", n)
 	}
@@ -321,7 +321,7 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 }
 
 func TestNewPolicyClosesWhatItForbids(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	b.grant(t, open(client(0), 40000, time.Hour))
 	b.grant(t, open(client(1), 50000, time.Hour))
 	before := b.resets
@@ -345,10 +345,10 @@ func TestNewPolicyClosesWhatItForbids(t *testing.T) {
 
 func TestEpochRestartsWithTheAddressOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+		b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 		set := func(external netip.Addr) {
-			s := portmap.Surroundings{External: external, LANs: []netip.Prefix{gateway}}
-			if err := b.SetSurroundings(context.Background(), s); err != nil {
+			s := portmap.NetworkState{External: external, LANs: []netip.Prefix{gateway}}
+			if err := b.SetNetworkState(context.Background(), s); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -372,14 +372,14 @@ func TestEpochRestartsWithTheAddressOnly(t *testing.T) {
 func TestEpochRestartsTogetherWithTheAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{}, 1)
-		b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+		b := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
 		hold <- struct{}{}
 		bound := open(client(0), 40000, time.Hour)
 		bound.Origin, bound.Nonce = portmap.PCP, portmap.Nonce{1}
 		b.grant(t, bound)
 		resets := b.resets
 		time.Sleep(100 * time.Second)
-		go b.SetSurroundings(context.Background(), portmap.Surroundings{External: wan.Next(), LANs: []netip.Prefix{gateway}})
+		go b.SetNetworkState(context.Background(), portmap.NetworkState{External: wan.Next(), LANs: []netip.Prefix{gateway}})
 		synctest.Wait() // for the kernel, which holds up what the new address brings about
 		if a, e := b.External(), b.Epoch(); a != wan.Next() || e != 0 {
 			t.Errorf("clients are told %v and epoch %d, want %v and 0", a, e, wan.Next())
@@ -393,7 +393,7 @@ func TestEpochRestartsTogetherWithTheAddress(t *testing.T) {
 }
 
 func TestFlowsAreNoEntriesOfUPnP(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	flow := open(client(0), 40000, time.Hour)
 	flow.Origin, flow.Remote = portmap.PCP, netip.MustParseAddrPort("9.9.9.9:443")
 	let := open(client(0), 40000, time.Hour)
@@ -418,7 +418,7 @@ func TestFlowsAreNoEntriesOfUPnP(t *testing.T) {
 
 func TestReadersDoNotWaitForTheKernel(t *testing.T) {
 	hold := make(chan struct{})
-	b := newBench(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
 	answered := make(chan struct{})
 	b.Submit(open(client(0), 40000, time.Hour), func(portmap.Answer) { close(answered) })
 	for range 100 { // whether the batch has begun or not, nothing is in force

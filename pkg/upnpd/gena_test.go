@@ -16,7 +16,7 @@ import (
 // server.
 func (h *house) setUplink(a netip.Addr) error {
 	h.around.External = a
-	err := h.table.SetSurroundings(context.Background(), h.around)
+	err := h.table.SetNetworkState(context.Background(), h.around)
 	h.mu.Lock()
 	h.uplink.Since = time.Time{}
 	if a.IsValid() {

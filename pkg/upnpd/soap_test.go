@@ -69,7 +69,7 @@ type house struct {
 	firewall *portmaptest.Firewall
 	table    *portmap.Table
 	server   *Server
-	around   portmap.Surroundings
+	around   portmap.NetworkState
 
 	mu     sync.Mutex // guards uplink
 	uplink Uplink
@@ -145,12 +145,12 @@ func (s street) furnish(t testing.TB, p plan) *house {
 	t.Helper()
 	h := &house{street: s, firewall: new(portmaptest.Firewall), uplink: p.uplink}
 	quiet := slog.New(slog.DiscardHandler)
-	h.around = portmap.Surroundings{LANs: s.Prefixes(), Own: []netip.Addr{netip.MustParseAddr(hosts["ext"])}}
+	h.around = portmap.NetworkState{LANs: s.Prefixes(), Own: []netip.Addr{netip.MustParseAddr(hosts["ext"])}}
 	if p.external != "" {
 		h.around.External = netip.MustParseAddr(p.external)
 	}
 	h.table = portmap.NewTable(portmap.Options{
-		Policy: &p.policy, Firewall: h.firewall, Store: new(portmaptest.Store), Surroundings: h.around,
+		Policy: &p.policy, Firewall: h.firewall, Store: new(portmaptest.Store), Network: h.around,
 		Listening: func(protocol portmap.Protocol, port uint16) bool {
 			return protocol == portmap.TCP && slices.Contains(p.taken, port)
 		},

@@ -11,14 +11,14 @@ import (
 // is asked to, since a firewall that restarts touches the rules many times,
 // but less and less often when somebody removes them again and again.
 const (
-	calm        = time.Minute // after which tries count anew
+	settleAfter = time.Minute // after which tries count anew
 	eagerTries  = 30
 	firstPause  = 500 * time.Millisecond
 	longestWait = time.Minute
 )
 
-// repair plans when the kernel is brought into line.
-type repair struct {
+// resyncSchedule plans when the kernel is brought into line.
+type resyncSchedule struct {
 	due   time.Time // zero: nothing is to be done
 	last  time.Time // the last try
 	tries int       // without a calm between them
@@ -27,17 +27,17 @@ type repair struct {
 }
 
 // failing reports whether the kernel does not hold what the table holds.
-func (r *repair) failing() bool { return r.fails > 0 }
+func (r *resyncSchedule) failing() bool { return r.fails > 0 }
 
 // allows reports whether a try may come now.
-func (r *repair) allows(now time.Time) bool { return !r.allowed(now).After(now) }
+func (r *resyncSchedule) allows(now time.Time) bool { return !r.earliest(now).After(now) }
 
 // isDue reports whether it is time for a try.
-func (r *repair) isDue(now time.Time) bool { return !r.due.IsZero() && !r.due.After(now) }
+func (r *resyncSchedule) isDue(now time.Time) bool { return !r.due.IsZero() && !r.due.After(now) }
 
-// allowed returns when the next try may come.
-func (r *repair) allowed(now time.Time) time.Time {
-	if now.Sub(r.last) >= calm {
+// earliest returns when the next try may come.
+func (r *resyncSchedule) earliest(now time.Time) time.Time {
+	if now.Sub(r.last) >= settleAfter {
 		r.tries = 0
 	}
 	if r.tries < eagerTries {
@@ -46,11 +46,11 @@ func (r *repair) allowed(now time.Time) time.Time {
 	return later(now, r.last.Add(pause(r.tries-eagerTries)))
 }
 
-// ask plans a try as soon as it is allowed.
-func (r *repair) ask(now time.Time) { r.due = earlier(r.due, r.allowed(now)) }
+// request plans a try as soon as it is allowed.
+func (r *resyncSchedule) request(now time.Time) { r.due = earlier(r.due, r.earliest(now)) }
 
-// tried notes how a try went. What failed is tried again.
-func (r *repair) tried(now time.Time, err error) {
+// done notes how a try went. What failed is tried again.
+func (r *resyncSchedule) done(now time.Time, err error) {
 	r.last, r.due, r.err = now, time.Time{}, err
 	r.tries++
 	if err == nil {
@@ -77,7 +77,7 @@ func later(a, b time.Time) time.Time {
 func (t *Table) Resync(ctx context.Context, v Family) (err error) {
 	l := &t.lanes[v]
 	ended := t.call(ctx, func(done func()) {
-		l.repair.ask(time.Now())
+		l.repair.request(time.Now())
 		t.settled = append(t.settled, func() { err = l.repair.state(); done() })
 	})
 	return cmp.Or(ended, err)
@@ -87,7 +87,7 @@ func (t *Table) Resync(ctx context.Context, v Family) (err error) {
 var errLater = errors.New("portmap: the rules are written anew later, since that was needed too often")
 
 // state returns why the kernel does not hold what it should, if so.
-func (r *repair) state() error {
+func (r *resyncSchedule) state() error {
 	if r.err == nil && !r.due.IsZero() {
 		return errLater
 	}
@@ -97,7 +97,7 @@ func (r *repair) state() error {
 // noteSync notes how a try to bring a family into line went.
 func (t *Table) noteSync(l *lane, err error) {
 	failed := l.repair.failing()
-	l.repair.tried(time.Now(), err)
+	l.repair.done(time.Now(), err)
 	switch {
 	case err != nil && !failed:
 		t.Log.Error("the firewall does not take the rules, will try again", "family", l.family, "err", err)

@@ -33,17 +33,17 @@ func testPolicy() *Policy {
 	}
 }
 
-func testDesk() *desk {
-	d := newDesk(Options{
-		Policy:       testPolicy(),
-		Surroundings: Surroundings{External: wan4, LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
-		Listening:    func(_ Protocol, port uint16) bool { return port == 8443 },
+func testAllocator() *allocator {
+	d := newAllocator(Options{
+		Policy:    testPolicy(),
+		Network:   NetworkState{External: wan4, LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
+		Listening: func(_ Protocol, port uint16) bool { return port == 8443 },
 	})
 	d.begin()
 	return &d
 }
 
-func (d *desk) asked(req Request) Answer { return d.decide(&req) }
+func (d *allocator) asked(req Request) Answer { return d.decide(&req) }
 
 // ask is a request in the words of the protocols; zero fields are defaults.
 func ask(o Origin, client netip.Addr, p Protocol, internal, external uint16, change ...func(*Request)) Request {
@@ -81,7 +81,7 @@ func from(prefixes ...string) func(*Request) {
 func toward(peer string) func(*Request) {
 	return func(r *Request) { r.Remote = netip.MustParseAddrPort(peer) }
 }
-func at(a string) func(*Request)       { return func(r *Request) { r.At = netip.MustParseAddr(a) } }
+func at(a string) func(*Request)       { return func(r *Request) { r.ExternalAddr = netip.MustParseAddr(a) } }
 func until(last uint16) func(*Request) { return func(r *Request) { r.Last = last } }
 
 // outcome is what a request leads to; External 0 and Lifetime 0 are not compared.
@@ -102,7 +102,7 @@ func TestDesk(t *testing.T) {
 	closed := func(n int) outcome { return outcome{Closed: n} }
 	tests := []struct {
 		name  string
-		set   func(*desk)
+		set   func(*allocator)
 		steps []step
 	}{
 		{name: "a free suggestion is granted", steps: []step{
@@ -205,7 +205,7 @@ func TestDesk(t *testing.T) {
 			{ask(UPnP, host, TCP, 8080, 8080, to(peer, 8080)), no(NotAuthorized)},
 			{ask(PCP, host, TCP, 8080, 8080, to(peer, 8080), func(r *Request) { r.ThirdParty = true }), ok(8080)},
 		}},
-		{name: "without secure mode a target must still be a host", set: func(d *desk) { d.policy.Secure = false }, steps: []step{
+		{name: "without secure mode a target must still be a host", set: func(d *allocator) { d.policy.Secure = false }, steps: []step{
 			{ask(UPnP, host, TCP, 8080, 8080, to(peer, 8080)), ok(8080)},
 			{ask(UPnP, host, TCP, 8081, 8081, to(lan.Addr(), 8081)), no(BadTarget)},
 			{ask(UPnP, host, TCP, 8081, 8081, to(netip.MustParseAddr("192.168.50.255"), 8081)), no(BadTarget)},
@@ -216,7 +216,7 @@ func TestDesk(t *testing.T) {
 		{name: "port 0 is no target", steps: []step{
 			{ask(NATPMP, host, UDP, 0, 40000), no(BadTarget)},
 		}},
-		{name: "no external address", set: func(d *desk) { d.around.External = netip.Addr{} }, steps: []step{
+		{name: "no external address", set: func(d *allocator) { d.network.External = netip.Addr{} }, steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 40000), no(NoExternalAddress)},
 			{ask(NATPMP, host, UDP, 40000, 0, closing), closed(0)},
 			{ask(PCP, netip.MustParseAddr("2001:db8:50::10"), TCP, 8080, 0), outcome{}},
@@ -231,7 +231,7 @@ func TestDesk(t *testing.T) {
 			{ask(PCP, host, UDP, 40002, 0, lasting(time.Second)), outcome{Lifetime: 2 * time.Minute}},
 			{ask(UPnP, host, UDP, 40003, 40003, lasting(1000000*time.Hour)), outcome{Lifetime: 1000000 * time.Hour}},
 		}},
-		{name: "quotas spare renewals", set: func(d *desk) { d.policy.MaxPerHost, d.policy.MaxTotal = 2, 3 }, steps: []step{
+		{name: "quotas spare renewals", set: func(d *allocator) { d.policy.MaxPerHost, d.policy.MaxTotal = 2, 3 }, steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(NATPMP, host, UDP, 40001, 0), ok(40001)},
 			{ask(NATPMP, host, UDP, 40002, 0), no(QuotaExceeded)},
@@ -239,8 +239,8 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, peer, UDP, 40003, 0), ok(40003)},
 			{ask(NATPMP, peer, UDP, 40004, 0), no(TableFull)},
 		}},
-		{name: "the administrator's forward answers and stays", set: func(d *desk) {
-			d.around.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
+		{name: "the administrator's forward answers and stays", set: func(d *allocator) {
+			d.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 9999), ok(18080)},
 			{ask(NATPMP, host, TCP, 8080, 0, closing), no(NotAuthorized)},
@@ -249,21 +249,21 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, peer, TCP, 18080, 18080), ok(18081)},
 			{ask(UPnP, host, TCP, 18080, 18080), no(PortInUse)},
 		}},
-		{name: "a forward by many ports is no answer", set: func(d *desk) {
-			d.around.Forwards = []Forward{{Protocol: UDP, External: PortRange{18080, 18090}, Target: netip.AddrPortFrom(host, 8080)}}
+		{name: "a forward by many ports is no answer", set: func(d *allocator) {
+			d.network.Forwards = []Forward{{Protocol: UDP, External: PortRange{18080, 18090}, Target: netip.AddrPortFrom(host, 8080)}}
 		}, steps: []step{
 			{ask(NATPMP, host, UDP, 8080, 18080), ok(18091)},
 			{ask(NATPMP, host, UDP, 8080, 0, closing), closed(1)},
 			{ask(PCP, host, UDP, 8080, 9999), ok(9999)},
 		}},
-		{name: "a forward of every port is an answer by none that the rules forbid", set: func(d *desk) {
-			d.around.Forwards = []Forward{{Protocol: UDP, External: PortRange{1, 65535}, Target: netip.AddrPortFrom(host, 5060)}}
+		{name: "a forward of every port is an answer by none that the rules forbid", set: func(d *allocator) {
+			d.network.Forwards = []Forward{{Protocol: UDP, External: PortRange{1, 65535}, Target: netip.AddrPortFrom(host, 5060)}}
 		}, steps: []step{
 			{ask(PCP, host, UDP, 5060, 5060), no(NoPorts)},
 			{ask(PCP, host, UDP, 5060, 0, closing), closed(0)},
 		}},
-		{name: "a forward by a port that the rules forbid is no answer", set: func(d *desk) {
-			d.around.Forwards = []Forward{
+		{name: "a forward by a port that the rules forbid is no answer", set: func(d *allocator) {
+			d.network.Forwards = []Forward{
 				{Protocol: TCP, External: PortRange{80, 80}, Target: netip.AddrPortFrom(host, 8080)},
 				{Protocol: TCP, External: PortRange{1000, 1100}, Target: netip.AddrPortFrom(host, 0)},
 			}
@@ -273,22 +273,22 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, host, TCP, 1050, 2000), ok(1050)},
 			{ask(NATPMP, host, TCP, 1050, 0, closing), no(NotAuthorized)},
 		}},
-		{name: "of two forwards the one that the rules permit answers", set: func(d *desk) {
-			d.around.Forwards = []Forward{
+		{name: "of two forwards the one that the rules permit answers", set: func(d *allocator) {
+			d.network.Forwards = []Forward{
 				{Protocol: TCP, External: PortRange{80, 80}, Target: netip.AddrPortFrom(host, 8080)},
 				{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)},
 			}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 8080), ok(18080)},
 		}},
-		{name: "a forward by a vetoed port is no answer", set: func(d *desk) {
-			d.around.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
-			d.veto(Veto{External: PortRange{18080, 18080}, Until: d.now.Add(time.Hour)})
+		{name: "a forward by a vetoed port is no answer", set: func(d *allocator) {
+			d.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
+			d.block(Block{External: PortRange{18080, 18080}, Until: d.now.Add(time.Hour)})
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 8080), ok(8080)},
 		}},
-		{name: "a forward to no one place is no answer", set: func(d *desk) {
-			d.around.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}}}
+		{name: "a forward to no one place is no answer", set: func(d *allocator) {
+			d.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}}}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 18080, 18080), ok(18081)},
 		}},
@@ -301,14 +301,14 @@ func TestDesk(t *testing.T) {
 		}},
 		{name: "a host lets no more than so many ports rest", steps: func() []step {
 			var steps []step
-			for port := range uint16(maxResting + 1) {
+			for port := range uint16(maxHeldPerHost + 1) {
 				steps = append(steps,
 					step{ask(PCP, host, UDP, 2000+port, 2000+port), ok(2000 + port)},
 					step{ask(PCP, host, UDP, 2000+port, 0, closing), closed(1)})
 			}
 			return append(steps,
 				step{ask(UPnP, peer, UDP, 2000, 2000), no(Conflict)},
-				step{ask(UPnP, peer, UDP, 2000+maxResting, 2000+maxResting), ok(2000 + maxResting)})
+				step{ask(UPnP, peer, UDP, 2000+maxHeldPerHost, 2000+maxHeldPerHost), ok(2000 + maxHeldPerHost)})
 		}()},
 		{name: "an outbound mapping shares its port with those that let in", steps: []step{
 			{ask(PCP, host, TCP, 40000, 41000, toward("9.9.9.9:443")), ok(41000)},
@@ -344,7 +344,7 @@ func TestDesk(t *testing.T) {
 			{ask(PCP, inside, TCP, 40001, 0, toward("[2001:db8:99::2]:443"), at("2001:db8:50::11")), no(Conflict)},
 			{ask(PCP, inside, TCP, 40001, 40000, toward("[2001:db8:99::2]:443")), no(Conflict)},
 		}},
-		{name: "an outbound mapping keeps the port that its flow has", set: func(d *desk) {
+		{name: "an outbound mapping keeps the port that its flow has", set: func(d *allocator) {
 			d.flowPort = func(p Protocol, from, to netip.AddrPort) (uint16, bool) {
 				return 50000, p == TCP && from == netip.AddrPortFrom(host, 40000) && to.Port() == 443
 			}
@@ -367,7 +367,7 @@ func TestDesk(t *testing.T) {
 				step{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443")), no(QuotaExceeded)},
 				step{ask(PCP, host, TCP, 40000, 0), no(QuotaExceeded)})
 		}()},
-		{name: "a lenient policy lets another nonce prolong", set: func(d *desk) { d.policy.LenientNonce = true }, steps: []step{
+		{name: "a lenient policy lets another nonce prolong", set: func(d *allocator) { d.policy.LenientNonce = true }, steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000, nonce(1), keeping), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(2*time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
@@ -378,32 +378,32 @@ func TestDesk(t *testing.T) {
 			{ask(PCP, host, UDP, 40000, 0, nonce(2), closing), no(NotAuthorized)},
 			{ask(PCP, host, UDP, 40000, 0, nonce(1), closing), closed(1)},
 		}},
-		{name: "a description that the rules forbid does not come later", set: func(d *desk) {
+		{name: "a description that the rules forbid does not come later", set: func(d *allocator) {
 			d.policy.Rules = []Rule{{External: PortRange{0, 65535}, Network: any4, Internal: PortRange{0, 65535}, Description: regexp.MustCompile("torrent")}}
 		}, steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 40000, called("torrent")), no(NotAuthorized)},
 			{ask(PCP, host, UDP, 40000, 40000, called("game")), ok(40000)},
 		}},
-		{name: "IPv6 hosts may have four times as many", set: func(d *desk) { d.policy.MaxPerHost = 1 }, steps: []step{
+		{name: "IPv6 hosts may have four times as many", set: func(d *allocator) { d.policy.MaxPerHost = 1 }, steps: []step{
 			{ask(PCP, inside, TCP, 8080, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8081, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8082, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8083, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8084, 0), no(QuotaExceeded)},
 		}},
-		{name: "a LAN that is full leaves room for others", set: func(d *desk) { d.policy.MaxPerLAN = 2 }, steps: []step{
+		{name: "a LAN that is full leaves room for others", set: func(d *allocator) { d.policy.MaxPerLAN = 2 }, steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(NATPMP, peer, UDP, 40001, 0), ok(40001)},
 			{ask(NATPMP, peer, UDP, 40002, 0), no(TableFull)},
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(PCP, inside, TCP, 8080, 0), outcome{}},
 		}},
-		{name: "too many filters change nothing", set: func(d *desk) { d.policy.MaxFilters = 2 }, steps: []step{
+		{name: "too many filters change nothing", set: func(d *allocator) { d.policy.MaxFilters = 2 }, steps: []step{
 			{ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8", "3.0.0.0/8")), no(TooManyFilters)},
 			{ask(PCP, peer, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8")), ok(8080)},
 		}},
-		{name: "a small allowed range fills up", set: func(d *desk) {
+		{name: "a small allowed range fills up", set: func(d *allocator) {
 			d.policy.Rules[1].External = PortRange{2000, 2001}
 			d.policy.Rules[0].External = PortRange{2000, 2001}
 		}, steps: []step{
@@ -414,7 +414,7 @@ func TestDesk(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := testDesk()
+			d := testAllocator()
 			if tt.set != nil {
 				tt.set(d)
 			}
@@ -436,7 +436,7 @@ func TestDesk(t *testing.T) {
 			}
 			d.check(t)
 			d.undo(0)
-			if n := len(d.book.byKey) + len(d.book.byID) + len(d.book.byTarget) + len(d.book.order) + len(d.book.byHost); n != 0 {
+			if n := len(d.index.byKey) + len(d.index.byID) + len(d.index.byTarget) + len(d.index.order) + len(d.index.byHost); n != 0 {
 				t.Errorf("undo leaves %d entries in the indices", n)
 			}
 		})
@@ -444,9 +444,9 @@ func TestDesk(t *testing.T) {
 }
 
 // check compares every index of the desk with one made anew from its mappings.
-func (d *desk) check(t *testing.T) {
+func (d *allocator) check(t *testing.T) {
 	t.Helper()
-	b, fresh := d.book, newBook()
+	b, fresh := d.index, newIndex()
 	d.checkDeadlines(t, IPv4)
 	d.checkDeadlines(t, IPv6)
 	for _, m := range b.byKey {
@@ -472,24 +472,24 @@ func (d *desk) check(t *testing.T) {
 }
 
 // checkDeadlines compares those of a family with ones made anew.
-func (d *desk) checkDeadlines(t *testing.T, v Family) {
+func (d *allocator) checkDeadlines(t *testing.T, v Family) {
 	t.Helper()
 	have, want := d.deadlines[v], newDeadlines()
-	for _, m := range d.book.family(v) {
+	for _, m := range d.index.family(v) {
 		want.apply(Change{After: m})
 	}
-	if !have.next().Equal(want.next()) || len(have.queue) != len(want.queue) || len(have.of) != len(want.of) {
+	if !have.next().Equal(want.next()) || len(have.queue) != len(want.queue) || len(have.byKey) != len(want.byKey) {
 		t.Errorf("deadlines: %d, the next at %v, want %d, the next at %v", len(have.queue), have.next(), len(want.queue), want.next())
 	}
 	for i, e := range have.queue {
-		if e.index != i || e.mapping != d.book.byKey[e.mapping.Key] || !e.at.Equal(e.mapping.firstEnd()) || have.of[e.mapping.Key] != e {
+		if e.index != i || e.mapping != d.index.byKey[e.mapping.Key] || !e.at.Equal(e.mapping.firstEnd()) || have.byKey[e.mapping.Key] != e {
 			t.Errorf("deadline %d of %v is out of place", i, e.mapping.Key)
 		}
 	}
 }
 
 func TestFiltersAddUpAndClaimsWithoutOpenToAll(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	a := d.asked(ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8")))
 	if got := len(a.Mapping.Filters()); got != 1 {
 		t.Fatalf("filters = %d, want 1", got)
@@ -510,14 +510,14 @@ func TestFiltersAddUpAndClaimsWithoutOpenToAll(t *testing.T) {
 }
 
 func TestExpireDropsClaimByClaim(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	d.asked(ask(NATPMP, host, TCP, 8080, 8080, lasting(time.Minute)))
 	d.asked(ask(UPnP, host, TCP, 8080, 8080, lasting(0)))
 	d.asked(ask(NATPMP, peer, TCP, 8081, 8081, lasting(2*time.Minute)))
 	d.now = d.now.Add(time.Minute)
 	d.expire(IPv4)
 	next := d.deadlines[IPv4].next()
-	m := d.book.byKey[Key{Protocol: TCP, External: 8080}]
+	m := d.index.byKey[Key{Protocol: TCP, External: 8080}]
 	if m == nil || len(m.Claims) != 1 || m.Claims[0].Origin != UPnP {
 		t.Fatalf("mapping after the NAT-PMP claim ended = %+v, want UPnP's claim alone", m)
 	}
@@ -526,15 +526,15 @@ func TestExpireDropsClaimByClaim(t *testing.T) {
 	}
 	d.now = next
 	d.expire(IPv4)
-	if next := d.deadlines[IPv4].next(); !next.IsZero() || len(d.book.byKey) != 1 {
-		t.Errorf("after all leases: next %v, %d mappings, want none and 1", next, len(d.book.byKey))
+	if next := d.deadlines[IPv4].next(); !next.IsZero() || len(d.index.byKey) != 1 {
+		t.Errorf("after all leases: next %v, %d mappings, want none and 1", next, len(d.index.byKey))
 	}
 }
 
 func TestNewEpochForgetsNonces(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
-	d.unbind()
+	d.unbindNonces()
 	another := ask(PCP, peer, TCP, 8080, 8080, nonce(3), to(host, 8080), func(r *Request) { r.ThirdParty = true })
 	if a := d.asked(another); a.Refusal != NotAuthorized {
 		t.Fatalf("another client after the reset: %v", a.Refusal)
@@ -543,7 +543,7 @@ func TestNewEpochForgetsNonces(t *testing.T) {
 	if a := d.asked(another); a.Refusal != Granted {
 		t.Fatalf("another client with the nonce after the reset: %v", a.Refusal)
 	}
-	d.unbind()
+	d.unbindNonces()
 	if a := d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
 		t.Fatalf("first renewal after the reset: %v", a.Refusal)
 	}
@@ -553,7 +553,7 @@ func TestNewEpochForgetsNonces(t *testing.T) {
 }
 
 func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	hole := func(change ...func(*Request)) Request {
 		return ask(UPnP, inside, TCP, 8080, 0, append(change, anyPort)...)
 	}

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// desk decides requests one after another against what it has decided before.
+// allocator decides requests one after another against what it has decided before.
 // It touches nothing but its own book; what it changed is in changes.
-type desk struct {
-	book      *book
+type allocator struct {
+	index     *index
 	deadlines [2]deadlines // by family
-	resting   resting
-	vetoes    []Veto
+	holdDown  holdDown
+	blocks    []Block
 	policy    *Policy
-	around    Surroundings
+	network   NetworkState
 	listening func(Protocol, uint16) bool
 	flowPort  func(Protocol, netip.AddrPort, netip.AddrPort) (uint16, bool)
 	serial    uint64
@@ -23,27 +23,27 @@ type desk struct {
 	changes   []Change
 }
 
-func newDesk(o Options) desk {
-	return desk{
-		book:      newBook(),
+func newAllocator(o Options) allocator {
+	return allocator{
+		index:     newIndex(),
 		deadlines: [2]deadlines{newDeadlines(), newDeadlines()},
-		resting:   newResting(),
+		holdDown:  newHoldDown(),
 		policy:    o.Policy,
-		around:    o.Surroundings,
+		network:   o.Network,
 		listening: o.Listening,
 		flowPort:  o.FlowPort,
 	}
 }
 
 // begin starts a batch. The changes of the one before are its owner's.
-func (d *desk) begin() {
+func (d *allocator) begin() {
 	d.now = time.Now()
-	d.resting.sweep(d.now)
+	d.holdDown.sweep(d.now)
 	d.changes = nil
 }
 
 // decide answers one request.
-func (d *desk) decide(req *Request) Answer {
+func (d *allocator) decide(req *Request) Answer {
 	switch {
 	case req.ID != 0:
 		return d.decideByID(req)
@@ -55,8 +55,8 @@ func (d *desk) decide(req *Request) Answer {
 
 // decideByID renews or gives up one pinhole that UPnP opened
 // (WANIPv6FirewallControl:1, sections 2.6.4 and 2.6.5).
-func (d *desk) decideByID(req *Request) Answer {
-	m := d.book.byID[req.ID]
+func (d *allocator) decideByID(req *Request) Answer {
+	m := d.index.byID[req.ID]
 	if m == nil {
 		return Answer{Refusal: NotFound}
 	}
@@ -78,28 +78,28 @@ func (d *desk) decideByID(req *Request) Answer {
 }
 
 // change notes c and puts it in force on the desk's own book.
-func (d *desk) change(c Change) {
+func (d *allocator) change(c Change) {
 	d.apply(c)
 	d.changes = append(d.changes, c)
 }
 
 // undo takes back everything since the n-th change.
-func (d *desk) undo(n int) {
+func (d *allocator) undo(n int) {
 	d.takeBack(d.changes[n:])
 	d.changes = d.changes[:n]
 }
 
 // takeBack takes back changes that nothing has been built on since.
-func (d *desk) takeBack(changes []Change) {
+func (d *allocator) takeBack(changes []Change) {
 	for _, c := range slices.Backward(changes) {
 		if c.After == nil {
-			d.resting.forget(c.Before.Key)
+			d.holdDown.forget(c.Before.Key)
 		}
 		d.apply(c.Inverse())
 	}
 }
 
-func (d *desk) apply(c Change) {
-	d.book.apply(c)
+func (d *allocator) apply(c Change) {
+	d.index.apply(c)
 	d.deadlines[c.key().Family()].apply(c)
 }

@@ -12,9 +12,9 @@ type target struct {
 	netip.AddrPort
 }
 
-// book is one set of mappings with an index for every question that is asked
+// index is one set of mappings with an index for every question that is asked
 // of it. The Table keeps two: what it has decided and what is in force.
-type book struct {
+type index struct {
 	byKey     map[Key]*Mapping
 	byTarget  map[target][]*Mapping     // oldest first
 	byID      map[uint16]*Mapping       // by a claim's UniqueID
@@ -25,8 +25,8 @@ type book struct {
 	companion map[Protocol]*PortSet     // ports that NAT-PMP holds in the other protocol
 }
 
-func newBook() *book {
-	return &book{
+func newIndex() *index {
+	return &index{
 		byKey:     make(map[Key]*Mapping),
 		byTarget:  make(map[target][]*Mapping),
 		byID:      make(map[uint16]*Mapping),
@@ -37,10 +37,10 @@ func newBook() *book {
 }
 
 // apply carries out c: the only way a book changes.
-func (b *book) apply(c Change) {
+func (b *index) apply(c Change) {
 	if c.renewal() {
-		b.number(c.Before, nil)
-		b.number(c.After, c.After)
+		b.reindexIDs(c.Before, nil)
+		b.reindexIDs(c.After, c.After)
 		b.replace(c.After)
 		return
 	}
@@ -53,7 +53,7 @@ func (b *book) apply(c Change) {
 }
 
 // replace puts m where its earlier self stood; all indices but the claims agree.
-func (b *book) replace(m *Mapping) {
+func (b *index) replace(m *Mapping) {
 	b.byKey[m.Key] = m
 	for _, list := range [...][]*Mapping{b.byTarget[target{m.Protocol, m.Internal}], b.byHost[m.Internal.Addr()], b.order, b.ports} {
 		if i, found := position(list, m); found {
@@ -67,16 +67,16 @@ func (b *book) replace(m *Mapping) {
 
 // reserve notes what a NAT-PMP claim keeps for its owner in the other
 // protocol (RFC 6886, section 3.3).
-func (b *book) reserve(m *Mapping) {
+func (b *index) reserve(m *Mapping) {
 	if _, ok := m.Claim(NATPMP); ok {
-		b.companion[other(m.Protocol)].Add(m.External)
+		b.companion[otherProtocol(m.Protocol)].Add(m.External)
 	} else {
-		b.companion[other(m.Protocol)].Remove(m.External)
+		b.companion[otherProtocol(m.Protocol)].Remove(m.External)
 	}
 }
 
-// number makes the UniqueIDs of m's claims lead to now, or to nothing.
-func (b *book) number(m, now *Mapping) {
+// reindexIDs makes the UniqueIDs of m's claims lead to now, or to nothing.
+func (b *index) reindexIDs(m, now *Mapping) {
 	for _, c := range m.Claims {
 		if c.ID != 0 && now != nil {
 			b.byID[c.ID] = now
@@ -86,9 +86,9 @@ func (b *book) number(m, now *Mapping) {
 	}
 }
 
-func (b *book) insert(m *Mapping) {
+func (b *index) insert(m *Mapping) {
 	b.byKey[m.Key] = m
-	b.number(m, m)
+	b.reindexIDs(m, m)
 	t := target{m.Protocol, m.Internal}
 	b.byTarget[t] = insertBySerial(b.byTarget[t], m)
 	b.order = insertBySerial(b.order, m)
@@ -103,26 +103,26 @@ func (b *book) insert(m *Mapping) {
 	}
 }
 
-func (b *book) remove(m *Mapping) {
+func (b *index) remove(m *Mapping) {
 	delete(b.byKey, m.Key)
-	b.number(m, nil)
+	b.reindexIDs(m, nil)
 	removeFrom(b.byTarget, target{m.Protocol, m.Internal}, m)
 	removeFrom(b.byHost, m.Internal.Addr(), m)
 	b.order = removeBySerial(b.order, m)
 	if m.External != 0 {
 		b.ports = removeBySerial(b.ports, m)
 		b.taken[m.Protocol].Remove(m.External)
-		b.companion[other(m.Protocol)].Remove(m.External)
+		b.companion[otherProtocol(m.Protocol)].Remove(m.External)
 	}
 }
 
 // family returns the mappings of a family in order of creation.
-func (b *book) family(v Family) []*Mapping {
+func (b *index) family(v Family) []*Mapping {
 	return slices.DeleteFunc(slices.Clone(b.order), func(m *Mapping) bool { return m.Family() != v })
 }
 
-// within returns the mappings whose external ports lie in r.
-func (b *book) within(p Protocol, r PortRange) []*Mapping {
+// inRange returns the mappings whose external ports lie in r.
+func (b *index) inRange(p Protocol, r PortRange) []*Mapping {
 	var list []*Mapping
 	for port, ok := b.taken[p].in(r); ok; port, ok = b.taken[p].in(r) {
 		list = append(list, b.byKey[Key{Protocol: p, External: port}])
@@ -134,9 +134,9 @@ func (b *book) within(p Protocol, r PortRange) []*Mapping {
 	return list
 }
 
-// other returns the protocol that shares port numbers with p at a NAT-PMP
+// otherProtocol returns the protocol that shares port numbers with p at a NAT-PMP
 // gateway (RFC 6886, section 3.3).
-func other(p Protocol) Protocol {
+func otherProtocol(p Protocol) Protocol {
 	if p == TCP {
 		return UDP
 	}

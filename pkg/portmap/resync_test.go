@@ -23,7 +23,7 @@ func refuses(down *bool) *portmaptest.Firewall {
 func TestFailingFirewallIsTriedLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := false
-		b := newBench(t, refuses(&down), &portmaptest.Store{})
+		b := newTableRig(t, refuses(&down), &portmaptest.Store{})
 		b.grant(t, open(client(0), 40000, time.Hour))
 		down = true
 		if err := b.Resync(context.Background(), portmap.IPv4); !errors.Is(err, portmaptest.ErrRefused) {
@@ -56,7 +56,7 @@ func TestFailingFirewallIsTriedLessAndLessOften(t *testing.T) {
 
 func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+		b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 		b.grant(t, open(client(0), 40000, time.Hour))
 		syncs := b.firewall.Syncs()
 		for range 600 { // a minute of somebody who fights
@@ -81,7 +81,7 @@ func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
 
 func TestRequestThatTheFirewallRefusesStopsNobody(t *testing.T) {
 	bad := client(9)
-	b := newBench(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
+	b := newTableRig(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 		return c.After != nil && c.After.Internal.Addr() == bad
 	}}, &portmaptest.Store{})
 	for i := range 100 {
@@ -99,7 +99,7 @@ func TestRequestThatTheFirewallRefusesStopsNobody(t *testing.T) {
 func TestFlushAmongBadRequestsIsMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := client(9)
-		b := newBench(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
+		b := newTableRig(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 			return c.After != nil && c.After.Internal.Addr() == bad
 		}}, &portmaptest.Store{})
 		b.grant(t, open(client(0), 40000, time.Hour))
@@ -115,7 +115,7 @@ func TestFlushAmongBadRequestsIsMended(t *testing.T) {
 }
 
 func TestWithdrawAndVeto(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	for i := range 4 {
 		b.grant(t, open(client(i%2), uint16(40000+i), time.Hour))
 	}
@@ -125,17 +125,17 @@ func TestWithdrawAndVeto(t *testing.T) {
 		t.Fatalf("withdrew %d, %v", n, err)
 	}
 	b.agree(t, 2)
-	veto := portmap.Veto{External: portmap.PortRange{First: 40001, Last: 40001}, Until: time.Now().Add(time.Hour)}
-	if n, err := b.Veto(ctx, veto); n != 1 || err != nil {
+	veto := portmap.Block{External: portmap.PortRange{First: 40001, Last: 40001}, Until: time.Now().Add(time.Hour)}
+	if n, err := b.Block(ctx, veto); n != 1 || err != nil {
 		t.Fatalf("the veto closed %d, %v", n, err)
 	}
 	b.agree(t, 1)
 	again := open(client(1), 40001, time.Hour)
-	if e, err := b.Explain(ctx, again); err != nil || e.Refusal != portmap.Granted || e.Mapping.External != 40002 || e.Rule != -1 || e.Veto != nil {
+	if e, err := b.Explain(ctx, again); err != nil || e.Refusal != portmap.Granted || e.Mapping.External != 40002 || e.Rule != -1 || e.Block != nil {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	again.Exact = true
-	if e, err := b.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Veto == nil || *e.Veto != veto {
+	if e, err := b.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Block == nil || *e.Block != veto {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	b.agree(t, 1)
@@ -148,7 +148,7 @@ func TestWithdrawAndVeto(t *testing.T) {
 }
 
 func TestEveryDecisionIsTold(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	b.grant(t, open(client(0), 40000, time.Hour))
 	b.Do(context.Background(), open(client(0), 0, time.Hour))
 	if want := []portmap.Refusal{portmap.Granted, portmap.BadTarget}; !slices.Equal(b.told(), want) {
@@ -157,14 +157,14 @@ func TestEveryDecisionIsTold(t *testing.T) {
 }
 
 func TestMappingsMakeWayForTheAdministratorsForward(t *testing.T) {
-	b := newBench(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	b.grant(t, open(client(0), 40000, time.Hour))
 	b.grant(t, open(client(0), 40001, time.Hour))
 	resets := b.resets
-	s := b.Surroundings
+	s := b.Network
 	for range 2 {
 		s.Forwards = []portmap.Forward{{Protocol: portmap.UDP, External: portmap.PortRange{First: 40000, Last: 40000}}}
-		if err := b.SetSurroundings(context.Background(), s); err != nil {
+		if err := b.SetNetworkState(context.Background(), s); err != nil {
 			t.Fatal(err)
 		}
 	}

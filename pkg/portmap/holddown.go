@@ -9,51 +9,51 @@ import (
 // still arrives for the old one does not reach a new one: as long as idle
 // flows may live in the kernel, and 10 minutes at most (RFC 6887, section 15).
 const (
-	restUDP = 2 * time.Minute
-	restTCP = 10 * time.Minute
+	holdDownUDP = 2 * time.Minute
+	holdDownTCP = 10 * time.Minute
 )
 
-// maxResting bounds the resting ports of one host, so that nobody can take
+// maxHeldPerHost bounds the resting ports of one host, so that nobody can take
 // all ports from the others by opening and closing them.
-const maxResting = 128
+const maxHeldPerHost = 128
 
 // sweepEvery is how often ports that have rested are forgotten.
 const sweepEvery = time.Second
 
-// resting are the ports that nobody but their last holder may have.
-type resting struct {
-	ports   map[Key]release
+// holdDown are the ports that nobody but their last holder may have.
+type holdDown struct {
+	ports   map[Key]heldPort
 	perHost map[netip.Addr]int
 	swept   time.Time
 }
 
-// release is a port that was given up: who had it, and until when it rests.
-type release struct {
+// heldPort is a port that was given up: who had it, and until when it rests.
+type heldPort struct {
 	host  netip.Addr
 	until time.Time
 }
 
-func newResting() resting {
-	return resting{ports: make(map[Key]release), perHost: make(map[netip.Addr]int)}
+func newHoldDown() holdDown {
+	return holdDown{ports: make(map[Key]heldPort), perHost: make(map[netip.Addr]int)}
 }
 
 // add lets m's port rest.
-func (r *resting) add(m *Mapping, now time.Time) {
+func (r *holdDown) add(m *Mapping, now time.Time) {
 	host := m.Internal.Addr()
 	r.forget(m.Key)
-	if r.perHost[host] >= maxResting {
+	if r.perHost[host] >= maxHeldPerHost {
 		return
 	}
 	r.perHost[host]++
-	rest := restUDP
+	rest := holdDownUDP
 	if m.Protocol == TCP {
-		rest = restTCP
+		rest = holdDownTCP
 	}
-	r.ports[m.Key] = release{host, now.Add(rest)}
+	r.ports[m.Key] = heldPort{host, now.Add(rest)}
 }
 
 // forget ends the rest of a port.
-func (r *resting) forget(k Key) {
+func (r *holdDown) forget(k Key) {
 	old, known := r.ports[k]
 	if !known {
 		return
@@ -65,7 +65,7 @@ func (r *resting) forget(k Key) {
 }
 
 // sweep forgets the ports that have rested.
-func (r *resting) sweep(now time.Time) {
+func (r *holdDown) sweep(now time.Time) {
 	if len(r.ports) == 0 || now.Sub(r.swept) < sweepEvery {
 		return
 	}
@@ -77,8 +77,8 @@ func (r *resting) sweep(now time.Time) {
 	}
 }
 
-// keeps reports whether the port rests and was not host's.
-func (r *resting) keeps(k Key, host netip.Addr, now time.Time) bool {
+// blocks reports whether the port rests and was not host's.
+func (r *holdDown) blocks(k Key, host netip.Addr, now time.Time) bool {
 	p, known := r.ports[k]
 	return known && p.host != host && p.until.After(now)
 }

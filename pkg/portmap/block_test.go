@@ -9,24 +9,24 @@ import (
 func TestVeto(t *testing.T) {
 	whole, soon := PortRange{}, time.Now().Add(time.Hour)
 	for name, test := range map[string]struct {
-		veto Veto
+		veto Block
 		ask  Request
 		want Refusal
 		port uint16
 	}{
-		"host":                    {Veto{Host: host, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
-		"other host":              {Veto{Host: peer, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
-		"port":                    {Veto{External: PortRange{40000, 40000}, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40001},
-		"exact port":              {Veto{External: PortRange{40000, 40000}, Until: soon}, ask(UPnP, host, UDP, 40000, 40000), NotAuthorized, 0},
-		"port of the other kind":  {Veto{Protocol: TCP, External: PortRange{40000, 40000}, Until: soon}, ask(UPnP, host, UDP, 40000, 40000), Granted, 40000},
-		"everything":              {Veto{External: whole, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
-		"it has ended":            {Veto{Until: time.Now().Add(-time.Second)}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
-		"pinhole":                 {Veto{Host: inside, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
-		"pinhole, by port":        {Veto{External: PortRange{8080, 8080}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
-		"port of another pinhole": {Veto{External: PortRange{8081, 8081}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), Granted, 0},
+		"host":                    {Block{Host: host, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"other host":              {Block{Host: peer, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
+		"port":                    {Block{External: PortRange{40000, 40000}, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40001},
+		"exact port":              {Block{External: PortRange{40000, 40000}, Until: soon}, ask(UPnP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"port of the other kind":  {Block{Protocol: TCP, External: PortRange{40000, 40000}, Until: soon}, ask(UPnP, host, UDP, 40000, 40000), Granted, 40000},
+		"everything":              {Block{External: whole, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"it has ended":            {Block{Until: time.Now().Add(-time.Second)}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
+		"pinhole":                 {Block{Host: inside, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
+		"pinhole, by port":        {Block{External: PortRange{8080, 8080}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
+		"port of another pinhole": {Block{External: PortRange{8081, 8081}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), Granted, 0},
 	} {
-		d := testDesk()
-		d.veto(test.veto)
+		d := testAllocator()
+		d.block(test.veto)
 		a := d.asked(test.ask)
 		if a.Refusal != test.want || test.port != 0 && a.Mapping.External != test.port {
 			t.Errorf("%s: %v, %+v", name, a.Refusal, a.Mapping)
@@ -35,24 +35,24 @@ func TestVeto(t *testing.T) {
 }
 
 func TestVetoCloses(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	for _, p := range []Protocol{TCP, UDP} {
 		d.asked(ask(UPnP, host, p, 40000, 40000))
 		d.asked(ask(PCP, host, p, 40000, 40000))
 		d.asked(ask(UPnP, peer, p, 50000, 50000))
 	}
-	d.veto(Veto{Host: host, Protocol: TCP, Until: d.now.Add(time.Hour)})
-	if n := len(d.book.order); n != 3 || d.book.byKey[Key{Protocol: TCP, External: 40000}] != nil {
+	d.block(Block{Host: host, Protocol: TCP, Until: d.now.Add(time.Hour)})
+	if n := len(d.index.order); n != 3 || d.index.byKey[Key{Protocol: TCP, External: 40000}] != nil {
 		t.Errorf("%d mappings are left, want 3", n)
 	}
 	d.check(t)
 }
 
 func TestExplain(t *testing.T) {
-	d := testDesk()
+	d := testAllocator()
 	d.asked(ask(PCP, host, TCP, 40000, 40000, nonce(1)))
 	before := len(d.changes)
-	d.vetoes = []Veto{{External: PortRange{50000, 50000}, Until: d.now.Add(time.Hour)}}
+	d.blocks = []Block{{External: PortRange{50000, 50000}, Until: d.now.Add(time.Hour)}}
 	for name, test := range map[string]struct {
 		ask    Request
 		want   Refusal
@@ -71,12 +71,12 @@ func TestExplain(t *testing.T) {
 	} {
 		for range 2 { // the first changes nothing for the second
 			e := d.explain(&test.ask)
-			if e.Refusal != test.want || e.Rule != test.rule || (e.Veto != nil) != test.vetoed || test.port != 0 && e.Mapping.External != test.port {
-				t.Errorf("%s: %v by rule %d, veto %v, %+v", name, e.Refusal, e.Rule, e.Veto, e.Mapping)
+			if e.Refusal != test.want || e.Rule != test.rule || (e.Block != nil) != test.vetoed || test.port != 0 && e.Mapping.External != test.port {
+				t.Errorf("%s: %v by rule %d, veto %v, %+v", name, e.Refusal, e.Rule, e.Block, e.Mapping)
 			}
 		}
 	}
-	if len(d.changes) != before || len(d.book.order) != 1 || d.serial != 1 {
+	if len(d.changes) != before || len(d.index.order) != 1 || d.serial != 1 {
 		t.Errorf("explaining changed something: %d changes, serial %d", len(d.changes)-before, d.serial)
 	}
 	d.check(t)

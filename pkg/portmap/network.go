@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Surroundings is what the desk has to know of the router around it.
-type Surroundings struct {
+// NetworkState is what the desk has to know of the router around it.
+type NetworkState struct {
 	// External is the announced IPv4 address; the zero Addr means none now.
 	External netip.Addr
 	// LANs are the networks behind the listening interfaces; Addr is the
@@ -24,15 +24,15 @@ type Surroundings struct {
 	Forwards []Forward
 }
 
-// hosts reports whether a is a host on a LAN: not the router, not the
+// isHost reports whether a is a host on a LAN: not the router, not the
 // network's own or broadcast address.
-func (s *Surroundings) hosts(a netip.Addr) bool {
+func (s *NetworkState) isHost(a netip.Addr) bool {
 	lan, ok := s.lan(a)
-	return ok && a != lan.Addr() && !edge(lan, a) && !slices.Contains(s.Own, a)
+	return ok && a != lan.Addr() && !isNetworkOrBroadcast(lan, a) && !slices.Contains(s.Own, a)
 }
 
 // lan returns the network that a belongs to.
-func (s *Surroundings) lan(a netip.Addr) (netip.Prefix, bool) {
+func (s *NetworkState) lan(a netip.Addr) (netip.Prefix, bool) {
 	for _, lan := range s.LANs {
 		if lan.Contains(a) {
 			return lan, true
@@ -43,7 +43,7 @@ func (s *Surroundings) lan(a netip.Addr) (netip.Prefix, bool) {
 
 // Networks returns the IPv4 networks, without those that have no room for a
 // host, of the interface that a is behind.
-func (s *Surroundings) Networks(a netip.Addr) []netip.Prefix {
+func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {
 	interfaces := s.Interfaces
 	if interfaces == nil {
 		interfaces = [][]netip.Prefix{s.LANs}
@@ -62,13 +62,13 @@ func (s *Surroundings) Networks(a netip.Addr) []netip.Prefix {
 	return list
 }
 
-// knows reports whether there is any network of a's family yet.
-func (s *Surroundings) knows(a netip.Addr) bool {
+// hasFamily reports whether there is any network of a's family yet.
+func (s *NetworkState) hasFamily(a netip.Addr) bool {
 	return slices.ContainsFunc(s.LANs, func(lan netip.Prefix) bool { return lan.Addr().Is4() == a.Is4() })
 }
 
-// edge reports whether a is the network or broadcast address of an IPv4 network.
-func edge(network netip.Prefix, a netip.Addr) bool {
+// isNetworkOrBroadcast reports whether a is the network or broadcast address of an IPv4 network.
+func isNetworkOrBroadcast(network netip.Prefix, a netip.Addr) bool {
 	if !a.Is4() || network.Bits() > 30 {
 		return false
 	}
@@ -77,7 +77,7 @@ func edge(network netip.Prefix, a netip.Addr) bool {
 }
 
 // forward returns the administrator's forward that has this external port.
-func (s *Surroundings) forward(p Protocol, external uint16) (Forward, bool) {
+func (s *NetworkState) forward(p Protocol, external uint16) (Forward, bool) {
 	for _, f := range s.Forwards {
 		if f.Protocol == p && f.External.Contains(external) {
 			return f, true
@@ -88,7 +88,7 @@ func (s *Surroundings) forward(p Protocol, external uint16) (Forward, bool) {
 
 // forwardTo returns the administrator's forward that leads to to by a port that
 // the rules permit, as a mapping nobody claims.
-func (s *Surroundings) forwardTo(p Protocol, to netip.AddrPort, permits func(external uint16) bool) *Mapping {
+func (s *NetworkState) forwardTo(p Protocol, to netip.AddrPort, permits func(external uint16) bool) *Mapping {
 	for _, f := range s.Forwards {
 		if external, ok := f.reaches(to); ok && f.Protocol == p && permits(external) {
 			return &Mapping{Key: Key{Protocol: p, External: external}, Internal: to}

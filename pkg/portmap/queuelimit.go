@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// maxWaiting bounds the datagrams of one client that wait for a decision, so
+// maxQueuedPerClient bounds the datagrams of one client that wait for a decision, so
 // that whoever floods the queue waits behind himself and not others behind him:
 // a quarter of the queue, half a batch. A server keeps what is beyond that, to
 // submit it when some are decided.
-const maxWaiting = 256
+const maxQueuedPerClient = 256
 
 // When queueLength datagrams wait only clients of which few wait may add to
 // them, up to mostWaiting in all, which take a megabyte: whoever only renews is
@@ -19,19 +19,19 @@ const (
 	mostWaiting = 4 * queueLength
 )
 
-// waiting counts who waits.
-type waiting struct {
+// queueLimiter counts who waits.
+type queueLimiter struct {
 	mu      sync.Mutex
 	clients map[netip.Addr]int
 	all     int
 }
 
-// enter lets one more request of a client wait, unless too many do.
-func (w *waiting) enter(client netip.Addr) bool {
+// acquire lets one more request of a client wait, unless too many do.
+func (w *queueLimiter) acquire(client netip.Addr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	waits := w.clients[client]
-	if waits >= maxWaiting || w.all >= queueLength && waits >= fewWaiting || w.all >= mostWaiting {
+	if waits >= maxQueuedPerClient || w.all >= queueLength && waits >= fewWaiting || w.all >= mostWaiting {
 		return false
 	}
 	w.all++
@@ -39,8 +39,8 @@ func (w *waiting) enter(client netip.Addr) bool {
 	return true
 }
 
-// leave ends the wait of one request.
-func (w *waiting) leave(client netip.Addr) {
+// release ends the wait of one request.
+func (w *queueLimiter) release(client netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.all--
