@@ -135,7 +135,7 @@ func (d *Daemon) openKernel() (err error) {
 		ForwardChain:     d.config.ForwardChain,
 		PostroutingChain: d.config.PostroutingChain,
 		IPv6:             d.config.IPv6,
-		Deed:             recordOf(d.config.PIDFile),
+		OwnershipFile:    recordOf(d.config.PIDFile),
 		Log:              d.log,
 	})
 	return err

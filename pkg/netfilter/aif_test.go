@@ -156,7 +156,7 @@ func TestWaitsWhileAIFIsStopped(t *testing.T) {
 		wantRules(t, r, stopped)
 
 		r.iptables(t, aifStart...)
-		wantSick(t, f)
+		wantUnhealthy(t, f)
 		must(t, f.Sync([]*portmap.Mapping{one}))
 		want := strings.TrimSuffix(aifRules(aifNATJump, oneDNAT, aifFilterJump, oneAccept), "*ip6tables filter\n") + filter6Head
 		wantRules(t, r, want)
@@ -178,7 +178,7 @@ func TestStoppedFirewallWithoutMappingsIsWell(t *testing.T) {
 	wantHealthy(t, f)
 	wantRules(t, r, nothing)
 	r.iptables(t, aifStart...)
-	wantSick(t, f)
+	wantUnhealthy(t, f)
 	must(t, f.Sync(nil))
 	wantRules(t, r, aifRules(aifNATJump, "", aifFilterJump, ""))
 	must(t, f.Teardown())

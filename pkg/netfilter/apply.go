@@ -18,10 +18,10 @@ func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 	if err != nil {
 		return fmt.Errorf("netfilter: %w", err)
 	}
-	if err := f.makeFor(d); err != nil {
+	if err := f.ensureLazyChain(d); err != nil {
 		return fmt.Errorf("netfilter: %w", err)
 	}
-	b := f.newBatch()
+	b := f.newTransaction()
 	d.edits(b)
 	done, err := f.commit(ctx, b)
 	if err != nil {
@@ -31,28 +31,28 @@ func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 		return fmt.Errorf("netfilter: %w", f.explain(d, err))
 	}
 	for r, n := range d.net {
-		r.chain.holds.add(r.text, n)
+		r.chain.applied.add(r.text, n)
 	}
 	return nil
 }
 
-// makeFor makes the lazy chain if the batch is the first to need it.
-func (f *Firewall) makeFor(d difference) error {
+// ensureLazyChain makes the lazy chain if the batch is the first to need it.
+func (f *Firewall) ensureLazyChain(d difference) error {
 	needs := func(r rule) bool { return r.chain == f.peer && d.net[r] > 0 }
 	if f.peer.present || !slices.ContainsFunc(d.order, needs) {
 		return nil
 	}
-	views, err := f.look(f.ipv4)
+	views, err := f.snapshot(f.ipv4)
 	if err != nil {
 		return err
 	}
-	f.quietly(func() { err = f.setUp(f.peer, views[f.peer], 1) })
+	f.withoutNotices(func() { err = f.setUp(f.peer, views[f.peer], 1) })
 	return err
 }
 
 // explain says why a batch failed if the chains that it was for are gone.
 func (f *Firewall) explain(d difference, err error) error {
-	views, _ := f.look(f.families()...)
+	views, _ := f.snapshot(f.families()...)
 	for _, r := range d.order {
 		if l, seen := views[r.chain]; seen && r.chain.stopped(l) {
 			return fmt.Errorf("%w: %w", ErrStopped, err)
@@ -72,7 +72,7 @@ func (f *Firewall) Sync(ctx context.Context, v portmap.Family, mappings []*portm
 	if family == nil {
 		return nil // there is nothing to keep in line, and no mapping has rules
 	}
-	views, err := f.look(family)
+	views, err := f.snapshot(family)
 	if err != nil {
 		return fmt.Errorf("netfilter: %w", err)
 	}
@@ -104,7 +104,7 @@ func (f *Firewall) wanted(mappings []*portmap.Mapping) map[*chain][]string {
 
 // restore brings the chains of one family into line.
 func (f *Firewall) restore(ctx context.Context, family *family, views map[*chain]listing, wanted map[*chain][]string) error {
-	b := f.newBatch()
+	b := f.newTransaction()
 	var errs []error
 	plans := make(map[*chain][]edit)
 	for _, c := range f.chains() {
@@ -117,17 +117,17 @@ func (f *Firewall) restore(ctx context.Context, family *family, views map[*chain
 			}
 		case !l.has(c.name) && !c.needed(len(wanted[c])):
 		default:
-			plans[c] = append(c.fill(l, wanted[c]), c.mend(l)...)
+			plans[c] = append(c.ruleEdits(l, wanted[c]), c.jumpEdits(l)...)
 			b.add(c, plans[c]...)
 		}
 	}
 	done, err := f.carryOut(ctx, b, views, plans)
-	if len(done) > 0 && f.alarm != nil {
-		f.alarm.ring()
+	if len(done) > 0 && f.notifier != nil {
+		f.notifier.notify()
 	}
 	for c := range plans {
 		if err == nil || done.has(c) {
-			c.holds = tallyOf(wanted[c])
+			c.applied = digestOf(wanted[c])
 		}
 	}
 	return errors.Join(append(errs, err)...)
@@ -135,7 +135,7 @@ func (f *Firewall) restore(ctx context.Context, family *family, views map[*chain
 
 // carryOut commits a batch of these plans, and has the record say before what
 // will be ours, whatever happens.
-func (f *Firewall) carryOut(ctx context.Context, b batch, views map[*chain]listing, plans map[*chain][]edit) (batch, error) {
+func (f *Firewall) carryOut(ctx context.Context, b transaction, views map[*chain]listing, plans map[*chain][]edit) (transaction, error) {
 	before := make(map[*chain]owned)
 	for c, edits := range plans {
 		before[c] = c.owned
@@ -143,7 +143,7 @@ func (f *Firewall) carryOut(ctx context.Context, b batch, views map[*chain]listi
 			c.expect(views[c], e)
 		}
 	}
-	f.record()
+	f.saveOwnership()
 	done, err := f.commit(ctx, b)
 	for c, edits := range plans {
 		switch {
@@ -156,9 +156,9 @@ func (f *Firewall) carryOut(ctx context.Context, b batch, views map[*chain]listi
 	return done, err
 }
 
-// fill returns the edits after which the chain has exactly the wanted rules.
+// ruleEdits returns the edits after which the chain has exactly the wanted rules.
 // A chain that only lacks some keeps its others, with their counters.
-func (c *chain) fill(l listing, wanted []string) []edit {
+func (c *chain) ruleEdits(l listing, wanted []string) []edit {
 	lacking := make(map[string]int, len(wanted))
 	for _, text := range wanted {
 		lacking[text]++

@@ -12,8 +12,8 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// world is a firewall and a look at it from outside.
-type world interface {
+// backend is a firewall and a look at it from outside.
+type backend interface {
 	Apply([]portmap.Change) error
 	Sync([]*portmap.Mapping) error
 	Healthy() (bool, error)
@@ -23,22 +23,22 @@ type world interface {
 	flush(t *testing.T)
 }
 
-// memory is the stand-in; what no rules can be made for it is told to refuse.
-type memory struct{ *portmaptest.Firewall }
+// memoryBackend is the stand-in; what no rules can be made for it is told to refuse.
+type memoryBackend struct{ *portmaptest.Firewall }
 
-func newMemory() memory {
-	return memory{&portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
+func newMemory() memoryBackend {
+	return memoryBackend{&portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 		return c.After != nil && c.After.Protocol != portmap.TCP && c.After.Protocol != portmap.UDP
 	}}}
 }
 
-func (m memory) Apply(changes []portmap.Change) error {
+func (m memoryBackend) Apply(changes []portmap.Change) error {
 	return m.Firewall.Apply(context.Background(), changes)
 }
 
-func (m memory) Sync(mappings []*portmap.Mapping) error { return syncBoth(m.Firewall, mappings) }
+func (m memoryBackend) Sync(mappings []*portmap.Mapping) error { return syncBoth(m.Firewall, mappings) }
 
-func (m memory) opened(*testing.T) []string {
+func (m memoryBackend) opened(*testing.T) []string {
 	var list []string
 	for _, o := range m.Open() {
 		if o.Enabled() {
@@ -49,15 +49,15 @@ func (m memory) opened(*testing.T) []string {
 	return list
 }
 
-func (m memory) flush(*testing.T) { m.Flush() }
+func (m memoryBackend) flush(*testing.T) { m.Flush() }
 
 var (
-	dnat   = regexp.MustCompile(`^-A MINIUPNPD .*-p (\w+) .*--dport (\d+) -j DNAT --to-destination (\S+)$`)
-	accept = regexp.MustCompile(`^-A MINIUPNPD .*-d (\S+)/\d+ -p (\w+) .*--dport (\d+) -j ACCEPT$`)
+	dnat       = regexp.MustCompile(`^-A MINIUPNPD .*-p (\w+) .*--dport (\d+) -j DNAT --to-destination (\S+)$`)
+	acceptRule = regexp.MustCompile(`^-A MINIUPNPD .*-d (\S+)/\d+ -p (\w+) .*--dport (\d+) -j ACCEPT$`)
 )
 
 // opened demands that both tables of IPv4 say the same.
-func (g guarded) opened(t *testing.T) []string {
+func (g nsFirewall) opened(t *testing.T) []string {
 	t.Helper()
 	var list, inside, through []string
 	for _, line := range g.router.saved(t, "iptables", "nat") {
@@ -67,7 +67,7 @@ func (g guarded) opened(t *testing.T) []string {
 		}
 	}
 	for _, line := range g.router.saved(t, "iptables", "filter") {
-		if m := accept.FindStringSubmatch(line); m != nil {
+		if m := acceptRule.FindStringSubmatch(line); m != nil {
 			through = append(through, m[2]+" "+m[1]+":"+m[3])
 		}
 	}
@@ -77,7 +77,7 @@ func (g guarded) opened(t *testing.T) []string {
 		t.Errorf("table nat leads to %q, table filter lets through to %q", inside, through)
 	}
 	for _, line := range g.router.saved(t, "ip6tables", "filter") {
-		if m := accept.FindStringSubmatch(line); m != nil {
+		if m := acceptRule.FindStringSubmatch(line); m != nil {
 			at := "[" + m[1] + "]:" + m[3]
 			list = append(list, at+"/"+strings.ToUpper(m[2])+" "+at)
 		}
@@ -86,7 +86,7 @@ func (g guarded) opened(t *testing.T) []string {
 	return list
 }
 
-func (g guarded) flush(t *testing.T) {
+func (g nsFirewall) flush(t *testing.T) {
 	t.Helper()
 	g.router.iptables(t, "-t nat -F", "-t nat -X", "-F", "-X")
 }
@@ -145,7 +145,7 @@ func behaviours() []behaviour {
 }
 
 // play lets w go through the steps and looks at it from outside.
-func (b behaviour) play(t *testing.T, w world) {
+func (b behaviour) play(t *testing.T, w backend) {
 	healthy := true
 	for i, step := range b.steps {
 		var err error

@@ -18,7 +18,7 @@ func many(n int) []*portmap.Mapping {
 }
 
 // eachCommitter runs a benchmark with both variants and both committers.
-func eachCommitter(b *testing.B, run func(b *testing.B, f guarded)) {
+func eachCommitter(b *testing.B, run func(b *testing.B, f nsFirewall)) {
 	for _, variant := range netlab.Variants {
 		for _, committer := range []string{"resident", "alone"} {
 			b.Run(variant+"/"+committer, func(b *testing.B) {
@@ -39,7 +39,7 @@ func eachCommitter(b *testing.B, run func(b *testing.B, f guarded)) {
 func BenchmarkApply(b *testing.B) {
 	for _, present := range []int{0, 1000, 5000} {
 		b.Run(fmt.Sprint(present), func(b *testing.B) {
-			eachCommitter(b, func(b *testing.B, f guarded) {
+			eachCommitter(b, func(b *testing.B, f nsFirewall) {
 				one := open(mapping(portmap.TCP, 1, "192.168.50.10:80"))
 				must(b, f.Sync(many(present)))
 				for b.Loop() {
@@ -53,7 +53,7 @@ func BenchmarkApply(b *testing.B) {
 
 // BenchmarkSync fills empty chains with 5,000 mappings.
 func BenchmarkSync(b *testing.B) {
-	eachCommitter(b, func(b *testing.B, f guarded) {
+	eachCommitter(b, func(b *testing.B, f nsFirewall) {
 		all := many(5000)
 		for b.Loop() {
 			must(b, f.Sync(all))
@@ -77,7 +77,7 @@ func BenchmarkRenewal(b *testing.B) {
 
 // BenchmarkHealthy looks at 5,000 mappings.
 func BenchmarkHealthy(b *testing.B) {
-	eachCommitter(b, func(b *testing.B, f guarded) {
+	eachCommitter(b, func(b *testing.B, f nsFirewall) {
 		must(b, f.Sync(many(5000)))
 		for b.Loop() {
 			wantHealthy(b, f)

@@ -40,7 +40,7 @@ func (e edit) inverse() edit {
 
 // do carries the edit out by a command of its own.
 func (e edit) do(f *family, table string) error {
-	switch rule := words(e.rule); e.op {
+	switch rule := splitRule(e.rule); e.op {
 	case opCreate:
 		return f.NewChain(table, e.chain)
 	case opInsert:
@@ -77,13 +77,13 @@ type chain struct {
 	side        string                  // "-i" or "-o": where the rule has the uplink
 	lazy        bool                    // made when it has rules to hold, not before
 
-	present bool  // when last brought into line
-	holds   tally // after what was last applied
-	beside  bool  // the firewall has been seen to keep room for the jumps
-	bereft  bool  // that room was gone when last looked at
-	used    bool  // it is somebody else's, and all rules in it are ours
-	others  bool  // somebody else made it, who takes care of it for good
-	adopts  bool  // the jumps that an older version made have to be found
+	present      bool   // when last brought into line
+	applied      digest // after what was last applied
+	sawHookChain bool   // the firewall has been seen to keep room for the jumps
+	bereft       bool   // that room was gone when last looked at
+	used         bool   // it is somebody else's, and all rules in it are ours
+	foreign      bool   // somebody else made it, who takes care of it for good
+	adopts       bool   // the jumps that an older version made have to be found
 	owned
 }
 
@@ -103,13 +103,13 @@ func (c *chain) builtIn() hook { return c.hooks[len(c.hooks)-1] }
 // needed reports whether the chain has to be made for this many rules.
 func (c *chain) needed(rules int) bool { return !c.optional() && (!c.lazy || rules > 0) }
 
-// know remembers of a listing what later decisions depend on.
-func (c *chain) know(l listing) {
+// observe remembers of a listing what later decisions depend on.
+func (c *chain) observe(l listing) {
 	switch {
 	case !l.has(c.name):
 		c.made = false
 	case !c.made:
-		c.others = true
+		c.foreign = true
 	}
 	c.used = l.has(c.name) && !c.made
 	if c.adopts {
@@ -118,7 +118,7 @@ func (c *chain) know(l listing) {
 	c.settle(l, nil)
 	c.disown(l)
 	if !c.optional() {
-		c.beside = c.beside || c.hook(l) != c.builtIn()
+		c.sawHookChain = c.sawHookChain || c.hook(l) != c.builtIn()
 		c.bereft = c.stopped(l)
 	}
 }
@@ -126,7 +126,7 @@ func (c *chain) know(l listing) {
 // stopped reports whether the firewall that the chain belongs to is stopped:
 // the room that it kept for jumps is gone.
 func (c *chain) stopped(l listing) bool {
-	return c.beside && c.hook(l) == c.builtIn()
+	return c.sawHookChain && c.hook(l) == c.builtIn()
 }
 
 // hook returns where a new jump goes.

@@ -90,7 +90,7 @@ type counted struct {
 func (f *Firewall) counters(c *chain) ([]counted, error) {
 	var lines []string
 	var err error
-	f.quietly(func() { lines, err = c.ListWithCounters(c.table, c.name) })
+	f.withoutNotices(func() { lines, err = c.ListWithCounters(c.table, c.name) })
 	if err != nil {
 		return nil, fmt.Errorf("list counters of chain %s of table %s: %w", c.name, c.table, err)
 	}
@@ -105,7 +105,7 @@ func (f *Firewall) counters(c *chain) ([]counted, error) {
 
 // parseCounted reads a rule that has "-c PACKETS BYTES" in it.
 func parseCounted(text string) counted {
-	r := counted{words: words(text)}
+	r := counted{words: splitRule(text)}
 	for i := 0; i+2 < len(r.words); i++ {
 		if r.words[i] == "-c" {
 			r.Packets, r.Bytes = count(r.words[i+1]), count(r.words[i+2])

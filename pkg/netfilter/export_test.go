@@ -4,7 +4,7 @@ package netfilter
 func (f *Firewall) RunAlone() {
 	for _, family := range []*family{f.ipv4, f.ipv6} {
 		if family != nil {
-			family.restore = family.restore.(*resident).alone
+			family.restore = family.restore.(*resident).fallback
 		}
 	}
 }
@@ -21,17 +21,17 @@ func (f *Firewall) Resident() (pid int) {
 }
 
 // EndQuietSpell does not wait until the resident process is dismissed.
-func (f *Firewall) EndQuietSpell() { f.ipv4.restore.(*resident).quiet.Reset(0) }
+func (f *Firewall) EndQuietSpell() { f.ipv4.restore.(*resident).idleTimer.Reset(0) }
 
-// Alarm returns a function that tells whether others have touched the
+// Notifier returns a function that tells whether others have touched the
 // firewall since it was last asked.
-func (f *Firewall) Alarm() (touched func() bool, err error) {
-	f.alarm, err = f.ipv4.alarm()
+func (f *Firewall) Notifier() (touched func() bool, err error) {
+	f.notifier, err = f.ipv4.notifier()
 	return func() bool {
 		f.begin()
 		f.end()
 		select {
-		case <-f.alarm.rung:
+		case <-f.notifier.notified:
 			return true
 		default:
 			return false

@@ -68,7 +68,7 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 		IPTables: tables,
 		program:  name,
 		save:     path + "-save",
-		restore:  &resident{alone: oneShot{path + "-restore"}, log: log},
+		restore:  &resident{fallback: oneShot{path + "-restore"}, log: log},
 		nft:      strings.Contains(version, "nf_tables"),
 	}, nil
 }
@@ -113,9 +113,9 @@ func find(name string) (string, error) {
 // rules take a slow board two seconds.
 const lookTime = 10 * time.Second
 
-// look lists the family's tables. go-iptables lists chains one by one, each at
+// snapshot lists the family's tables. go-iptables lists chains one by one, each at
 // another moment.
-func (f *family) look(ctx context.Context) (map[string]listing, error) {
+func (f *family) snapshot(ctx context.Context) (map[string]listing, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	text, err := run(ctx, nil, f.save)

@@ -56,7 +56,7 @@ func TestSyncMendsWhatOthersBroke(t *testing.T) {
 						r.iptables(t, command)
 					}
 				}
-				wantSick(t, f)
+				wantUnhealthy(t, f)
 				must(t, f.Sync(held))
 				wantHealthy(t, f)
 				wantRules(t, r, want)
@@ -193,8 +193,8 @@ func pageFaults(t *testing.T, pid int) (n int) {
 	return n
 }
 
-// pretend puts a shell script in the place of a program; the real one is $real.
-func (r *router) pretend(t *testing.T, name, script string) {
+// stub puts a shell script in the place of a program; the real one is $real.
+func (r *router) stub(t *testing.T, name, script string) {
 	t.Helper()
 	path := filepath.Join(r.tools, name)
 	real := filepath.Join(r.tools, "real", name)
@@ -208,7 +208,7 @@ func TestKilledHalfWay(t *testing.T) {
 	one := mapping(portmap.TCP, 1, "192.168.50.10:1")
 	eachVariant(t, func(t *testing.T, r *router) {
 		fates := filepath.Join(r.tools, "fates") // of the next processes, a line each
-		r.pretend(t, "iptables-restore", `fate=$(sed -n 1p `+fates+`); sed -i 1d `+fates+`
+		r.stub(t, "iptables-restore", `fate=$(sed -n 1p `+fates+`); sed -i 1d `+fates+`
 case $fate in
 half) sed -u '/^COMMIT/q' | $real "$@"; kill -9 $$ ;;
 none) sed -u 1q | $real "$@"; kill -9 $$ ;;
@@ -252,7 +252,7 @@ exec $real "$@"
 
 func TestRestoreThatDoesNotRepeatComments(t *testing.T) {
 	r := newRouter(t, "legacy")
-	r.pretend(t, "iptables-restore", `exec $real "$@" >/dev/null`)
+	r.stub(t, "iptables-restore", `exec $real "$@" >/dev/null`)
 	f := r.firewall(t, options(t))
 	must(t, f.Sync(hundred()))
 	if f.Resident() != 0 {
@@ -265,7 +265,7 @@ func TestRestoreThatDoesNotRepeatComments(t *testing.T) {
 
 func TestWithoutIPv6(t *testing.T) {
 	r := newRouter(t, "legacy")
-	r.pretend(t, "ip6tables", "exit 3")
+	r.stub(t, "ip6tables", "exit 3")
 	f := r.firewall(t, options(t))
 	must(t, f.Setup())
 	m, hole := mapping(portmap.TCP, 1, "192.168.50.10:1"), pinhole(portmap.TCP, "[2001:db8::20]:8080")
@@ -316,7 +316,7 @@ func TestNewRefusesNamesThatAreNone(t *testing.T) {
 func TestIPv6ThatHangs(t *testing.T) {
 	for _, program := range []string{"ip6tables", "ip6tables-save"} {
 		eachVariant(t, func(t *testing.T, r *router) {
-			r.pretend(t, program, "sleep 1000\n")
+			r.stub(t, program, "sleep 1000\n")
 			f := r.firewall(t, options(t))
 			must(t, f.Setup())
 			must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
@@ -337,7 +337,7 @@ func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
 		must(t, f.Setup())
 		must(t, f.Sync(some()))
 		calls := filepath.Join(t.TempDir(), "calls")
-		r.pretend(t, "ip6tables-save", `echo "$*" >>`+calls+`; sleep 1000`)
+		r.stub(t, "ip6tables-save", `echo "$*" >>`+calls+`; sleep 1000`)
 		next := r.firewall(t, o)
 		must(t, next.Setup())
 		must(t, next.Sync(some()))
@@ -350,7 +350,7 @@ func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
 		must(t, os.Rename(filepath.Join(r.tools, "real", "ip6tables-save"), filepath.Join(r.tools, "ip6tables-save")))
 		must(t, next.Teardown())
 		wantRules(t, r, nothing)
-		wantNoRecord(t, o.Deed)
+		wantNoRecord(t, o.OwnershipFile)
 	})
 }
 
@@ -359,7 +359,7 @@ func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
 func TestSetupWhileTheLockIsHeld(t *testing.T) {
 	r := newRouter(t, "legacy")
 	commands := filepath.Join(t.TempDir(), "commands")
-	r.pretend(t, "iptables", `echo "$*" >>`+commands+`; exec $real "$@"`)
+	r.stub(t, "iptables", `echo "$*" >>`+commands+`; exec $real "$@"`)
 	r.iptables(t, "-t nat -N MINIUPNPD-POSTROUTING")
 	release := r.hold(t)
 	f := r.firewall(t, options(t))

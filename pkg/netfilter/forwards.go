@@ -39,7 +39,7 @@ type Conditional struct {
 func (f *Firewall) StaticForwards(u Uplink) (Forwards, error) {
 	f.begin()
 	defer f.end()
-	tables, err := f.ipv4.look(f.open)
+	tables, err := f.ipv4.snapshot(f.open)
 	if err != nil {
 		return Forwards{}, fmt.Errorf("netfilter: %w", err)
 	}
@@ -88,7 +88,7 @@ func (c *chain) forwards(l listing, u Uplink) Forwards {
 // hooked returns a copy of the listing in which the jumps stand that are
 // missing in it, and the chain itself is empty: what mappings do is known.
 func (c *chain) hooked(l listing) listing {
-	missing := c.mend(l)
+	missing := c.jumpEdits(l)
 	l = maps.Clone(l)
 	if l == nil {
 		l = make(listing)
@@ -113,7 +113,7 @@ func (c *chain) devices(l listing) []string {
 		list = append(list, pattern)
 		for _, rules := range l {
 			for _, text := range rules {
-				if device, _ := option(words(text), c.side); device != "" && spans(pattern, device) {
+				if device, _ := option(splitRule(text), c.side); device != "" && spans(pattern, device) {
 					list = append(list, device)
 				}
 			}

@@ -63,12 +63,12 @@ func parseHolding(line string) (h holding, ok bool) {
 	op, rest, isEdit := strings.Cut(rest, " ")
 	name, rule, isRule := strings.Cut(rest, " ")
 	switch {
-	case program != "iptables" && program != "ip6tables" || !word.MatchString(table):
-	case !isEdit && word.MatchString(op):
+	case program != "iptables" && program != "ip6tables" || !validName.MatchString(table):
+	case !isEdit && validName.MatchString(op):
 		h.made = []string{op}
-	case op == opFlush && !isRule && word.MatchString(name):
+	case op == opFlush && !isRule && validName.MatchString(name):
 		h.used = []string{name}
-	case op == opDelete && isRule && word.MatchString(name):
+	case op == opDelete && isRule && validName.MatchString(name):
 		h.jumps = []jump{{name, rule}}
 	}
 	return h, !h.empty()

@@ -75,18 +75,18 @@ func firewalls() []firewall {
 // TestRuleSetsAreLeftAsTheyWere starts and ends beside each firewall, by all
 // ways in which a service can end.
 func TestRuleSetsAreLeftAsTheyWere(t *testing.T) {
-	ends := map[string]func(*testing.T, guarded, netfilter.Options){
-		"stop": func(t *testing.T, f guarded, _ netfilter.Options) { must(t, f.Teardown()) },
-		"kill and start, which fails": func(t *testing.T, f guarded, o netfilter.Options) {
+	ends := map[string]func(*testing.T, nsFirewall, netfilter.Options){
+		"stop": func(t *testing.T, f nsFirewall, _ netfilter.Options) { must(t, f.Teardown()) },
+		"kill and start, which fails": func(t *testing.T, f nsFirewall, o netfilter.Options) {
 			must(t, f.takeDown(t.Context(), o))
 		},
-		"kill, start and stop": func(t *testing.T, f guarded, o netfilter.Options) {
+		"kill, start and stop": func(t *testing.T, f nsFirewall, o netfilter.Options) {
 			next := f.router.firewall(t, o)
 			must(t, next.Setup())
 			must(t, next.Sync(some()))
 			must(t, next.Teardown())
 		},
-		"kill, start and stop at once": func(t *testing.T, f guarded, o netfilter.Options) {
+		"kill, start and stop at once": func(t *testing.T, f nsFirewall, o netfilter.Options) {
 			must(t, f.router.firewall(t, o).Teardown())
 		},
 	}
@@ -98,7 +98,7 @@ func TestRuleSetsAreLeftAsTheyWere(t *testing.T) {
 					w.load(t, r)
 					before := r.rules(t)
 					o := w.options(t)
-					o.Deed = t.TempDir() + "/record"
+					o.OwnershipFile = t.TempDir() + "/record"
 					f := r.firewall(t, o)
 					must(t, f.Setup())
 					must(t, f.Apply(open(some()...)))
@@ -110,7 +110,7 @@ func TestRuleSetsAreLeftAsTheyWere(t *testing.T) {
 					if after := r.rules(t); after != before {
 						t.Errorf("before\n%s\nafter\n%s", before, after)
 					}
-					wantNoRecord(t, o.Deed)
+					wantNoRecord(t, o.OwnershipFile)
 					r.iptables(t, w.removes...)
 				})
 			}
@@ -197,7 +197,7 @@ func TestTheFirewallsOwnWayWins(t *testing.T) {
 		for range 2 {
 			r.iptables(t, append(way, block)...)
 			each(t, r, way6)
-			wantSick(t, f)
+			wantUnhealthy(t, f)
 			must(t, f.Sync(some()))
 			wantHealthy(t, f)
 			if beside := r.rules(t); strings.Count(beside, "-j MINIUPNPD\n") != 3 || strings.Contains(beside, "-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD") {
@@ -206,7 +206,7 @@ func TestTheFirewallsOwnWayWins(t *testing.T) {
 			r.iptables(t, "-t nat -D PREROUTING -i wan0 -j zone", "-t nat -F zone", "-t nat -X zone", "-D FORWARD -i wan0 -j zone", "-F zone", "-X zone",
 				strings.Replace(block, "-I", "-D", 1))
 			each(t, r, []string{"-D FORWARD -i wan0 -j zone", "-F zone", "-X zone"})
-			wantSick(t, f)
+			wantUnhealthy(t, f)
 			must(t, f.Sync(some()))
 			wantHealthy(t, f)
 			wantRules(t, r, alone)

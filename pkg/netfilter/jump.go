@@ -27,8 +27,8 @@ func (c *chain) expect(l listing, e edit) {
 	switch e.op {
 	case opCreate:
 		if !l.has(c.name) {
-			c.made = !c.others
-			c.used = c.others
+			c.made = !c.foreign
+			c.used = c.foreign
 		}
 	case opInsert, opAppend:
 		if j := (jump{e.chain, e.rule}); e.chain != c.name && !slices.Contains(c.jumps, j) {
@@ -54,9 +54,9 @@ func (c *chain) bare(l listing, name string) bool {
 // of ours that stays leads to an empty chain after a stop. Without his, the
 // next start would make one in front of his rules.
 func (c *chain) disown(l listing) {
-	emptied := c.holds.rules > 0 && len(l[c.name]) == 0
+	emptied := c.applied.rules > 0 && len(l[c.name]) == 0
 	theirs := func(j jump) bool {
-		device, _ := option(words(j.rule), c.side)
+		device, _ := option(splitRule(j.rule), c.side)
 		replaced := slices.Contains(c.alone, j) && (emptied || !c.bare(l, j.hook)) && !c.reached(l, device)
 		doubled := slices.Index(l[j.hook], j.rule) != lastIndex(l[j.hook], j.rule)
 		return replaced || doubled && !c.bare(l, j.hook)
@@ -99,10 +99,10 @@ func (c *chain) settle(l listing, edits []edit) {
 	c.jumps = slices.DeleteFunc(slices.Clone(c.jumps), gone)
 }
 
-// mend returns the edits after which the packets of each uplink are led to c:
+// jumpEdits returns the edits after which the packets of each uplink are led to c:
 // by rules of others, whatever way they take, or else by one jump of ours. A
 // jump of ours beside theirs would let in what they drop before.
-func (c *chain) mend(l listing) []edit {
+func (c *chain) jumpEdits(l listing) []edit {
 	if c.optional() {
 		return nil
 	}
@@ -137,7 +137,7 @@ func (c *chain) standing(l listing, device string) (standing, surplus []edit) {
 			if rule == text {
 				copies++
 			}
-			if pattern, _ := option(words(rule), c.side); spans(pattern, device) && rule == c.jump(pattern) {
+			if pattern, _ := option(splitRule(rule), c.side); spans(pattern, device) && rule == c.jump(pattern) {
 				same++
 			}
 		}
@@ -160,7 +160,7 @@ func (c *chain) reached(l listing, device string) bool {
 	for waiting := []string{c.name}; len(waiting) > 0; waiting = waiting[1:] {
 		for _, call := range l.calls(waiting[0]) {
 			switch {
-			case visited[call.hook] || slices.Contains(c.jumps, call) || !admits(words(call.rule), c.side, device):
+			case visited[call.hook] || slices.Contains(c.jumps, call) || !matchesDevice(splitRule(call.rule), c.side, device):
 			case slices.ContainsFunc(c.hooks, func(h hook) bool { return h.chain == call.hook }):
 				return true
 			default:

@@ -66,12 +66,12 @@ func TestJumpsOfAFirewallThatIsBuiltAgain(t *testing.T) {
 				loaded := r.rules(t)
 				must(t, f.Sync(held))
 				wantHealthy(t, f)
-				wantNoJump(t, o.Deed)
+				wantNoJump(t, o.OwnershipFile)
 				must(t, f.Teardown())
 				if after := r.rules(t); after != loaded {
 					t.Errorf("loaded\n%s\nafter the stop\n%s", loaded, after)
 				}
-				wantNoRecord(t, o.Deed)
+				wantNoRecord(t, o.OwnershipFile)
 			})
 		})
 	}
@@ -97,10 +97,10 @@ func TestOneOfTwoJumpsIsSomebodyElses(t *testing.T) {
 				f := r.firewall(t, o)
 				must(t, f.Setup())
 				r.iptables(t, tt.made...)
-				wantSick(t, f)
+				wantUnhealthy(t, f)
 				must(t, f.Sync(nil))
 				wantHealthy(t, f)
-				wantNoJump(t, o.Deed)
+				wantNoJump(t, o.OwnershipFile)
 				one := r.rules(t)
 				if n := strings.Count(one, "-j MINIUPNPD\n"); n != 2 {
 					t.Errorf("%d jumps, want 2:\n%s", n, one)
@@ -130,7 +130,7 @@ func TestJumpInFrontOfRulesStaysOurs(t *testing.T) {
 		if got := r.saved(t, "iptables", "filter"); !slices.Equal(got, want) {
 			t.Errorf("left %q, want %q", got, want)
 		}
-		wantNoRecord(t, o.Deed)
+		wantNoRecord(t, o.OwnershipFile)
 	})
 }
 

@@ -26,7 +26,7 @@ func (f *Firewall) clearOut() {
 	}
 	var err error
 	now, later := f.removable()
-	f.quietly(func() { now, err = takeDown(ctx, now) })
+	f.withoutNotices(func() { now, err = takeDown(ctx, now) })
 	f.leftover = merge(append(now, later...))
 	if len(later) > 0 {
 		err = also(err, f.no6)

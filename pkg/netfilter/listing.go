@@ -51,9 +51,9 @@ func incompatible(line string) (table string, ok bool) {
 	return name, ok && strings.Contains(rest, "incompatible") && (name == "nat" || name == "filter")
 }
 
-// words splits a rule as a shell would: at blanks, but not inside quotes,
+// splitRule splits a rule as a shell would: at blanks, but not inside quotes,
 // which iptables puts around text with blanks, escaping by backslash.
-func words(rule string) []string {
+func splitRule(rule string) []string {
 	var list []string
 	var word strings.Builder
 	var begun, quoted, escaped bool
@@ -110,9 +110,9 @@ func target(rule []string) string {
 	return name
 }
 
-// admits reports whether a rule can match what comes in (side "-i") or goes
+// matchesDevice reports whether a rule can match what comes in (side "-i") or goes
 // out (side "-o") by the device, or by one of those that it is a pattern of.
-func admits(rule []string, side, device string) bool {
+func matchesDevice(rule []string, side, device string) bool {
 	pattern, negated := option(rule, side)
 	switch {
 	case pattern == "":
@@ -134,7 +134,7 @@ func (l listing) calls(to string) []jump {
 	var list []jump
 	for name, rules := range l {
 		for _, rule := range rules {
-			if strings.Contains(rule, to) && target(words(rule)) == to {
+			if strings.Contains(rule, to) && target(splitRule(rule)) == to {
 				list = append(list, jump{name, rule})
 			}
 		}

@@ -18,7 +18,7 @@ func TestWords(t *testing.T) {
 		"  two  blanks ":         {"two", "blanks"},
 		`open "quote -j X`:       {"open", "quote -j X"},
 	} {
-		if got := words(text); !slices.Equal(got, want) {
+		if got := splitRule(text); !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
@@ -37,7 +37,7 @@ func TestAdmits(t *testing.T) {
 		"! -i ppp+ -j X":     false,
 		"-o eth0 -i e+ -j X": false,
 	} {
-		if got := admits(words(rule), "-i", "ppp0"); got != want {
+		if got := matchesDevice(splitRule(rule), "-i", "ppp0"); got != want {
 			t.Errorf("%s: %v", rule, got)
 		}
 	}
@@ -128,12 +128,12 @@ func checkForwards(t *testing.T, l listing) {
 }
 
 func checkRule(t *testing.T, text string) {
-	rule := words(text)
+	rule := splitRule(text)
 	pattern, negated := option(rule, "-i")
-	if pattern != "" && pattern != "+" && admits(rule, "-i", "wan0") == negated && strings.TrimSuffix(pattern, "+") == "wan0" {
+	if pattern != "" && pattern != "+" && matchesDevice(rule, "-i", "wan0") == negated && strings.TrimSuffix(pattern, "+") == "wan0" {
 		t.Errorf("%s does not admit wan0", text)
 	}
-	if again := words(strings.Join(rule, " ")); !strings.ContainsAny(text, `"\`) && !slices.Equal(again, rule) {
+	if again := splitRule(strings.Join(rule, " ")); !strings.ContainsAny(text, `"\`) && !slices.Equal(again, rule) {
 		t.Errorf("%q is read as %q", text, again)
 	}
 	parseCounted(text)

@@ -25,11 +25,11 @@ type Options struct {
 	ForwardChain     string   // in table filter, of both families
 	PostroutingChain string   // in table nat; used if somebody made it
 	IPv6             bool     // make pinholes
-	// Deed is the path of the ownership record: a file that remembers which
+	// OwnershipFile is the path of the ownership record: a file that remembers which
 	// chains, rules and jumps are ours, should the process end without removing
 	// them. Empty: there is none.
-	Deed string
-	Log  *slog.Logger
+	OwnershipFile string
+	Log           *slog.Logger
 }
 
 // Firewall is the portmap.Firewall of iptables, legacy or nft. Its methods
@@ -43,8 +43,8 @@ type Firewall struct {
 	open  context.Context // until Teardown, which ends whatever lists tables
 	close context.CancelFunc
 
-	mu          lock   // held by begin and end around every piece of work
-	alarm       *alarm // nil: nobody watches
+	mu          lock      // held by begin and end around every piece of work
+	notifier    *notifier // nil: nobody watches
 	ownership   ownership
 	leftover    []holding // of an earlier process, with other settings
 	nat         *chain
@@ -57,39 +57,39 @@ type Firewall struct {
 // peerChain is a chain that nobody but us makes, if outbound mappings need it.
 const peerChain = "MINIUPNPD-PEER"
 
-// word is what may stand in a line for iptables-restore: shorter than the
+// validName is what may stand in a line for iptables-restore: shorter than the
 // kernel's 29 octets for a chain's name, and nothing that has to be quoted.
-var word = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]{0,27}$`)
+var validName = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]{0,27}$`)
 
 // New finds the iptables programs. Where those of IPv6 are missing or fail there
 // are no pinholes, and Healthy says why.
 func New(o Options) (*Firewall, error) {
 	for _, name := range slices.Concat([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN, o.WAN6) {
-		if !word.MatchString(name) {
+		if !validName.MatchString(name) {
 			return nil, fmt.Errorf("netfilter: %q is no name of a chain or an interface: give it up to 28 letters, digits, - and _", name)
 		}
 	}
-	f := &Firewall{log: o.Log, mu: make(lock, 1), ownership: ownership{path: o.Deed}}
+	f := &Firewall{log: o.Log, mu: make(lock, 1), ownership: ownership{path: o.OwnershipFile}}
 	f.open, f.close = context.WithCancel(context.Background())
 	var err error
 	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
-	f.layOut(o)
+	f.initChains(o)
 	if o.IPv6 {
 		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
 			f.ipv6, f.no6 = nil, fmt.Errorf("no IPv6 pinholes, ip6tables does not work here: %w", err)
-			return f, f.claim()
+			return f, f.loadOwnership()
 		}
 		forward6 := *f.forward
 		forward6.family, forward6.wan = f.ipv6, o.WAN6
 		f.forward6 = &forward6
 	}
-	return f, f.claim()
+	return f, f.loadOwnership()
 }
 
-// layOut says which chains there are for IPv4, and what leads to them.
-func (f *Firewall) layOut(o Options) {
+// initChains says which chains there are for IPv4, and what leads to them.
+func (f *Firewall) initChains(o Options) {
 	f.nat = &chain{
 		family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], wan: o.WAN, side: "-i",
 		jump: func(wan string) string { return fmt.Sprintf("-i %s -j %s", wan, o.NATChain) },

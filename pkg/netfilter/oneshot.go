@@ -48,5 +48,5 @@ func locked(err error) error {
 	return fmt.Errorf("%w: the xtables lock, find it with fuser: %w", portmap.ErrLocked, err)
 }
 
-// dismiss has nothing to let go.
-func (oneShot) dismiss() {}
+// close has nothing to let go.
+func (oneShot) close() {}

@@ -97,8 +97,8 @@ func (o *ownership) text(list []holding) (text string, err error) {
 	return b.String(), nil
 }
 
-// claim takes over what the record names.
-func (f *Firewall) claim() error {
+// loadOwnership takes over what the record names.
+func (f *Firewall) loadOwnership() error {
 	list, err := f.ownership.read()
 	if err != nil {
 		return fmt.Errorf("netfilter: what is ours in the firewall: %w", err)
@@ -145,9 +145,9 @@ func (c *chain) holding() holding {
 	return h
 }
 
-// record has the file say what is ours now, before the kernel is changed. What
+// saveOwnership has the file say what is ours now, before the kernel is changed. What
 // cannot be written is told once.
-func (f *Firewall) record() {
+func (f *Firewall) saveOwnership() {
 	list := slices.Clone(f.leftover)
 	for _, c := range f.chains() {
 		list = append(list, c.holding())

@@ -36,16 +36,16 @@ func TestDeed(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			r := newRouter(t, "legacy")
 			o := options(t)
-			o.Deed = filepath.Join(t.TempDir(), "chains")
+			o.OwnershipFile = filepath.Join(t.TempDir(), "chains")
 			must(t, r.firewall(t, o).Setup())
-			must(t, tt.happen(o.Deed))
+			must(t, tt.happen(o.OwnershipFile))
 			next := r.firewall(t, o)
 			must(t, next.Setup())
 			must(t, next.Teardown())
 			if stay := strings.Contains(r.rules(t), "MINIUPNPD"); stay != tt.stay {
 				t.Errorf("the chains are there: %v, want %v", stay, tt.stay)
 			}
-			if _, err := os.Stat(o.Deed); !tt.stay && err == nil {
+			if _, err := os.Stat(o.OwnershipFile); !tt.stay && err == nil {
 				t.Error("the deed outlives the chains")
 			}
 		})
@@ -70,10 +70,10 @@ func TestTakeDownByAnOlderRecord(t *testing.T) {
 		f := r.firewall(t, o)
 		must(t, f.Setup())
 		must(t, f.Sync(some()))
-		must(t, older(o.Deed))
+		must(t, older(o.OwnershipFile))
 		must(t, r.takeDown(t.Context(), o))
 		wantRules(t, r, nothing)
-		wantNoRecord(t, o.Deed)
+		wantNoRecord(t, o.OwnershipFile)
 	})
 }
 
@@ -83,7 +83,7 @@ func TestRecordNamesAllThatIsOurs(t *testing.T) {
 		o := recorded(t)
 		f := r.firewall(t, o)
 		must(t, f.Setup())
-		text, err := os.ReadFile(o.Deed)
+		text, err := os.ReadFile(o.OwnershipFile)
 		must(t, err)
 		_, got, _ := strings.Cut(string(text), "\n")
 		const want = `format 2
@@ -100,7 +100,7 @@ ip6tables filter -D FORWARD -i wan0 ! -o wan0 -j MINIUPNPD
 		}
 		must(t, f.Teardown())
 		wantRules(t, r, "*iptables nat\n:MINIUPNPD\n:MINIUPNPD-POSTROUTING\n*iptables filter\n*ip6tables filter\n")
-		wantNoRecord(t, o.Deed)
+		wantNoRecord(t, o.OwnershipFile)
 	})
 }
 
@@ -110,18 +110,18 @@ func TestRecordIsWrittenFirst(t *testing.T) {
 	eachVariant(t, func(t *testing.T, r *router) {
 		o := recorded(t)
 		unknown := filepath.Join(t.TempDir(), "unknown")
-		check := `known() { grep -qxF -e "$1" ` + o.Deed + ` || echo "$1" >>` + unknown + `; }` + "\n"
-		r.pretend(t, "iptables", check+`case "$*" in
+		check := `known() { grep -qxF -e "$1" ` + o.OwnershipFile + ` || echo "$1" >>` + unknown + `; }` + "\n"
+		r.stub(t, "iptables", check+`case "$*" in
 "-t nat -N "*) known "iptables nat $4" ;;
 "-t nat -I "*) known "iptables nat -D $4 $6 $7 $8 $9" ;;
 esac
 exec $real "$@"
 `)
-		r.pretend(t, "iptables-restore", check+`text=$(cat)
+		r.stub(t, "iptables-restore", check+`text=$(cat)
 case $text in *:MINIUPNPD\ *) known "iptables filter MINIUPNPD"; known "iptables filter -D FORWARD -i wan0 ! -o wan0 -j MINIUPNPD" ;; esac
 echo "$text" | $real "$@"
 `)
-		for _, begin := range []func(guarded) error{guarded.Setup, func(f guarded) error { return f.Sync(some()) }} {
+		for _, begin := range []func(nsFirewall) error{nsFirewall.Setup, func(f nsFirewall) error { return f.Sync(some()) }} {
 			f := r.firewall(t, o)
 			f.RunAlone()
 			must(t, begin(f))
@@ -143,8 +143,8 @@ func TestRecordThatCannotBeWritten(t *testing.T) {
 	r := newRouter(t, "legacy")
 	var log strings.Builder
 	o := recorded(t)
-	dir := filepath.Join(filepath.Dir(o.Deed), "missing")
-	o.Deed, o.Log = filepath.Join(dir, "record"), logTo(&log)
+	dir := filepath.Join(filepath.Dir(o.OwnershipFile), "missing")
+	o.OwnershipFile, o.Log = filepath.Join(dir, "record"), logTo(&log)
 	f := r.firewall(t, o)
 	must(t, f.Setup())
 	must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
@@ -155,5 +155,5 @@ func TestRecordThatCannotBeWritten(t *testing.T) {
 	wantHealthy(t, f)
 	must(t, r.takeDown(t.Context(), o))
 	wantRules(t, r, nothing)
-	wantNoRecord(t, o.Deed)
+	wantNoRecord(t, o.OwnershipFile)
 }

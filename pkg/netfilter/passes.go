@@ -78,7 +78,7 @@ func (l listing) accepts(chain, ours string, depth int) (accepts, ends bool) {
 		return false, false
 	}
 	for _, rule := range l[chain] {
-		c := parseCommand(words(rule))
+		c := parseCommand(splitRule(rule))
 		if c.target == ours || c.ofNothingNew() {
 			continue
 		}

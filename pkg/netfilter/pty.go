@@ -15,7 +15,7 @@ func openPTY() (master, terminal *os.File, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	terminal, err = peer(master)
+	terminal, err = openTerminal(master)
 	if err != nil {
 		master.Close()
 		return nil, nil, err
@@ -23,8 +23,8 @@ func openPTY() (master, terminal *os.File, err error) {
 	return master, terminal, nil
 }
 
-// peer opens the terminal that belongs to the master.
-func peer(master *os.File) (*os.File, error) {
+// openTerminal opens the terminal that belongs to the master.
+func openTerminal(master *os.File) (*os.File, error) {
 	raw, err := master.SyscallConn()
 	if err != nil {
 		return nil, err

@@ -22,10 +22,10 @@ const (
 	greetingTime = 5 * time.Second
 	// sectionTime is for one table: the lock, and 10,000 rules on a slow board.
 	sectionTime = lockWait*time.Second + 10*time.Second
-	// quietSpell is how long a process waits for another batch. It costs two
+	// idleTimeout is how long a process waits for another batch. It costs two
 	// megabytes and the room of the tables meanwhile, and starting one a few
 	// milliseconds.
-	quietSpell = 10 * time.Second
+	idleTimeout = 10 * time.Second
 )
 
 // keepMemory tells glibc's malloc (mallopt(3)) to keep what it has freed: a
@@ -39,13 +39,13 @@ var keepMemory = []string{"MALLOC_MMAP_MAX_=0", "MALLOC_TRIM_THRESHOLD_=10000000
 // where none can be had each batch gets a process of its own. The xtables lock
 // is only ever held between a section's first line and its COMMIT.
 type resident struct {
-	alone oneShot // the program, and what to do where it cannot stay
-	log   *slog.Logger
+	fallback oneShot // the program, and what to do where it cannot stay
+	log      *slog.Logger
 
-	mu      sync.Mutex
-	mute    bool     // the program does not repeat comments, or there is no terminal for it
-	process *process // nil: none
-	quiet   *time.Timer
+	mu        sync.Mutex
+	noEcho    bool     // the program does not repeat comments, or there is no terminal for it
+	process   *process // nil: none
+	idleTimer *time.Timer
 }
 
 // commit carries out the sections.
@@ -53,14 +53,14 @@ func (r *resident) commit(ctx context.Context, sections []section) (int, error) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ready() {
-		return r.alone.commit(ctx, sections)
+		return r.fallback.commit(ctx, sections)
 	}
 	done, err := r.process.commit(ctx, sections)
 	if err != nil {
 		r.drop()
-		return done, fmt.Errorf("%s: %w", r.alone.path, err)
+		return done, fmt.Errorf("%s: %w", r.fallback.path, err)
 	}
-	r.quiet.Reset(quietSpell)
+	r.idleTimer.Reset(idleTimeout)
 	return done, nil
 }
 
@@ -70,24 +70,24 @@ func (r *resident) ready() bool {
 		return true
 	}
 	r.drop()
-	if r.mute {
+	if r.noEcho {
 		return false
 	}
-	p, err := start(r.alone.path)
+	p, err := start(r.fallback.path)
 	if err != nil {
-		r.mute = true
-		r.log.Info("each batch of rules gets a process of its own", "program", r.alone.path, "reason", err)
+		r.noEcho = true
+		r.log.Info("each batch of rules gets a process of its own", "program", r.fallback.path, "reason", err)
 		return false
 	}
 	r.process = p
-	if r.quiet == nil {
-		r.quiet = time.AfterFunc(quietSpell, r.dismiss)
+	if r.idleTimer == nil {
+		r.idleTimer = time.AfterFunc(idleTimeout, r.close)
 	}
 	return true
 }
 
-// dismiss lets the process go.
-func (r *resident) dismiss() {
+// close lets the process go.
+func (r *resident) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.drop()

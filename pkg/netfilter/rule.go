@@ -37,9 +37,9 @@ func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
 		in := match{source: peer.Prefix, sport: peer.Port, protocol: m.Protocol, dport: m.External}
 		list = append(list, rule{f.nat, in.String() + " -j DNAT --to-destination " + m.Internal.String()})
 		if f.postrouting.present {
-			list = append(list, rule{f.postrouting, leave(m, peer)})
+			list = append(list, rule{f.postrouting, snatRule(m, peer)})
 		}
-		list = append(list, rule{f.forward, accept(m, peer)})
+		list = append(list, rule{f.forward, acceptRule(m, peer)})
 	}
 	return list, nil
 }
@@ -56,13 +56,13 @@ func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
 	}
 	var list []rule
 	for _, remote := range m.Outbound() {
-		if err := translatable(m); err != nil {
+		if err := checkExpressible(m); err != nil {
 			return nil, err
 		}
 		if !remote.Addr().Is4() || remote.Port() == 0 {
 			return nil, fmt.Errorf("%w: %v: %w: %v", portmap.ErrNoRules, m.Key, errFilter, remote)
 		}
-		list = append(list, rule{c, leave(m, portmap.Filter{Prefix: single(remote.Addr()), Port: remote.Port()})})
+		list = append(list, rule{c, snatRule(m, portmap.Filter{Prefix: hostPrefix(remote.Addr()), Port: remote.Port()})})
 	}
 	return list, nil
 }
@@ -74,30 +74,30 @@ func (f *Firewall) pinhole(m *portmap.Mapping, peers []portmap.Filter) ([]rule, 
 	}
 	list := make([]rule, 0, len(peers))
 	for _, peer := range peers {
-		list = append(list, rule{f.forward6, accept(m, peer)})
+		list = append(list, rule{f.forward6, acceptRule(m, peer)})
 	}
 	return list, nil
 }
 
-// accept lets a peer through to the mapping's target.
-func accept(m *portmap.Mapping, peer portmap.Filter) string {
-	in := match{source: peer.Prefix, sport: peer.Port, destination: single(m.Internal.Addr()), dport: m.Internal.Port(), protocol: m.Protocol}
+// acceptRule lets a peer through to the mapping's target.
+func acceptRule(m *portmap.Mapping, peer portmap.Filter) string {
+	in := match{source: peer.Prefix, sport: peer.Port, destination: hostPrefix(m.Internal.Addr()), dport: m.Internal.Port(), protocol: m.Protocol}
 	return in.String() + " -j ACCEPT"
 }
 
-// leave lets what the target sends to a peer leave by the external port, with
+// snatRule lets what the target sends to a peer leave by the external port, with
 // whatever address the uplink has.
-func leave(m *portmap.Mapping, peer portmap.Filter) string {
-	out := match{source: single(m.Internal.Addr()), sport: m.Internal.Port(), destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol}
+func snatRule(m *portmap.Mapping, peer portmap.Filter) string {
+	out := match{source: hostPrefix(m.Internal.Addr()), sport: m.Internal.Port(), destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol}
 	return out.String() + " -j MASQUERADE --to-ports " + strconv.Itoa(int(m.External))
 }
 
-// single is a host as a network.
-func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+// hostPrefix is a host as a network.
+func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// translatable refuses a mapping that cannot be said in rules exactly:
+// checkExpressible refuses a mapping that cannot be said in rules exactly:
 // whatever else came of it would be wider.
-func translatable(m *portmap.Mapping) error {
+func checkExpressible(m *portmap.Mapping) error {
 	to := m.Internal.Addr()
 	switch {
 	case m.Protocol != portmap.TCP && m.Protocol != portmap.UDP:
@@ -110,7 +110,7 @@ func translatable(m *portmap.Mapping) error {
 
 // peers returns who may use m, the whole Internet if there is no filter.
 func peers(m *portmap.Mapping) ([]portmap.Filter, error) {
-	if err := translatable(m); err != nil {
+	if err := checkExpressible(m); err != nil {
 		return nil, err
 	}
 	to := m.Internal.Addr()

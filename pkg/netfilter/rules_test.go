@@ -81,13 +81,13 @@ func TestPostroutingChainIsUsedWhenThere(t *testing.T) {
 		wantHealthy(t, f)
 
 		r.iptables(t, "-t nat -F MINIUPNPD-POSTROUTING", "-t nat -X MINIUPNPD-POSTROUTING")
-		wantSick(t, f)
+		wantUnhealthy(t, f)
 		must(t, f.Sync([]*portmap.Mapping{m}))
 		wantRules(t, r, natHead+dnat+filterHead+accept+filter6Head)
 		wantHealthy(t, f)
 
 		r.iptables(t, "-t nat -N MINIUPNPD-POSTROUTING")
-		wantSick(t, f)
+		wantUnhealthy(t, f)
 		must(t, f.Sync([]*portmap.Mapping{m}))
 		must(t, f.Apply(closing(m)))
 		wantRules(t, r, natBoth+filterHead+filter6Head)
@@ -130,7 +130,7 @@ func TestOutbound(t *testing.T) {
 		wantRules(t, r, natHead+peers+filterHead+filter6Head)
 
 		f.flush(t)
-		wantSick(t, f)
+		wantUnhealthy(t, f)
 		must(t, f.Sync([]*portmap.Mapping{flow}))
 		wantRules(t, r, natHead+peers+"-A MINIUPNPD-PEER"+leave+filterHead+filter6Head)
 		wantHealthy(t, f)

@@ -8,13 +8,13 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// look lists the tables of families and notes of our chains what later
+// snapshot lists the tables of families and notes of our chains what later
 // decisions depend on. Without an error there is a listing for each chain.
-func (f *Firewall) look(families ...*family) (map[*chain]listing, error) {
+func (f *Firewall) snapshot(families ...*family) (map[*chain]listing, error) {
 	views := make(map[*chain]listing)
 	var errs []error
 	for _, family := range families {
-		tables, err := family.look(f.open)
+		tables, err := family.snapshot(f.open)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -22,7 +22,7 @@ func (f *Firewall) look(families ...*family) (map[*chain]listing, error) {
 		for _, c := range f.chains() {
 			if c.family == family {
 				views[c] = tables[c.table] // nil, without chains, before the table's first use
-				c.know(views[c])
+				c.observe(views[c])
 			}
 		}
 	}
@@ -36,8 +36,8 @@ func (f *Firewall) Setup() error {
 	f.begin()
 	defer f.end()
 	f.clearOut()
-	views, err := f.look(f.families()...)
-	f.quietly(func() { err = errors.Join(err, f.setUpAll(views)) })
+	views, err := f.snapshot(f.families()...)
+	f.withoutNotices(func() { err = errors.Join(err, f.setUpAll(views)) })
 	if err != nil {
 		return fmt.Errorf("netfilter: set up chains: %w", err)
 	}
@@ -56,7 +56,7 @@ func (f *Firewall) setUpAll(views map[*chain]listing) error {
 		if !seen {
 			continue
 		}
-		err := f.setUp(c, l, c.holds.rules)
+		err := f.setUp(c, l, c.applied.rules)
 		errs = append(errs, err)
 		if errors.Is(err, portmap.ErrLocked) {
 			break
@@ -74,14 +74,14 @@ func (f *Firewall) setUp(c *chain, l listing, rules int) error {
 	case c.stopped(l):
 		return ErrStopped
 	}
-	edits := c.mend(l)
+	edits := c.jumpEdits(l)
 	if !c.present {
 		edits = slices.Insert(edits, 0, edit{op: opCreate, chain: c.name})
 	}
 	for _, e := range edits {
 		before := c.owned
 		c.expect(l, e)
-		f.record()
+		f.saveOwnership()
 		if err := locked(e.do(c.family, c.table)); err != nil {
 			c.owned = before
 			return err
@@ -102,17 +102,17 @@ func (f *Firewall) Healthy(v portmap.Family) (bool, error) {
 	if family == nil {
 		return f.no6 == nil, f.no6
 	}
-	views, err := f.look(family)
+	views, err := f.snapshot(family)
 	if err != nil {
 		return false, fmt.Errorf("netfilter: %w", err)
 	}
 	for c, l := range views {
-		if c.stopped(l) && c.holds.rules > 0 {
+		if c.stopped(l) && c.applied.rules > 0 {
 			return false, fmt.Errorf("netfilter: %w", ErrStopped)
 		}
 	}
 	for c, l := range views {
-		if !c.stopped(l) && !c.stands(l) {
+		if !c.stopped(l) && !c.intact(l) {
 			return false, nil
 		}
 	}
@@ -127,10 +127,10 @@ func (f *Firewall) Stopped() bool {
 	return f.nat.bereft || f.forward.bereft
 }
 
-// stands reports whether the chain is as last written, and hooked.
-func (c *chain) stands(l listing) bool {
+// intact reports whether the chain is as last written, and hooked.
+func (c *chain) intact(l listing) bool {
 	if !l.has(c.name) {
-		return !c.needed(c.holds.rules) && !c.present
+		return !c.needed(c.applied.rules) && !c.present
 	}
-	return tallyOf(l[c.name]) == c.holds && len(c.mend(l)) == 0
+	return digestOf(l[c.name]) == c.applied && len(c.jumpEdits(l)) == 0
 }

@@ -19,7 +19,7 @@ func (f *Firewall) Teardown(ctx context.Context) error {
 		return fmt.Errorf("netfilter: ports stay open, other work on the firewall does not end: %w", err)
 	}
 	defer f.end()
-	f.dismiss() // so that no process of ours has the lock
+	f.closeCommitters() // so that no process of ours has the lock
 	list := slices.Clone(f.leftover)
 	for _, c := range f.chains() {
 		h := c.holding()
@@ -27,20 +27,20 @@ func (f *Firewall) Teardown(ctx context.Context) error {
 			h.used = []string{c.name}
 		}
 		list = append(list, h)
-		c.present, c.used, c.holds, c.owned = false, false, tally{}, owned{}
+		c.present, c.used, c.applied, c.owned = false, false, digest{}, owned{}
 	}
 	var err error
-	f.quietly(func() { f.leftover, err = takeDown(ctx, merge(list)) })
+	f.withoutNotices(func() { f.leftover, err = takeDown(ctx, merge(list)) })
 	if err != nil {
 		return fmt.Errorf("netfilter: take down: %w", err)
 	}
 	return nil
 }
 
-// dismiss lets the committers go.
-func (f *Firewall) dismiss() {
+// closeCommitters lets the committers go.
+func (f *Firewall) closeCommitters() {
 	for _, family := range f.families() {
-		family.restore.dismiss()
+		family.restore.close()
 	}
 }
 

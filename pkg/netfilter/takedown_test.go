@@ -16,12 +16,12 @@ import (
 )
 
 // takeDown does what a process does that cannot serve.
-func (g guarded) takeDown(ctx context.Context, o netfilter.Options) error {
+func (g nsFirewall) takeDown(ctx context.Context, o netfilter.Options) error {
 	return g.router.takeDown(ctx, o)
 }
 
 func (r *router) takeDown(ctx context.Context, o netfilter.Options) error {
-	return r.Do(func() error { return netfilter.TakeDown(ctx, o.Deed, o.Log) })
+	return r.Do(func() error { return netfilter.TakeDown(ctx, o.OwnershipFile, o.Log) })
 }
 
 func wantNoRecord(t *testing.T, path string) {
@@ -34,7 +34,7 @@ func wantNoRecord(t *testing.T, path string) {
 // recorded are options with a record.
 func recorded(t *testing.T) netfilter.Options {
 	o := options(t)
-	o.Deed = filepath.Join(t.TempDir(), "record")
+	o.OwnershipFile = filepath.Join(t.TempDir(), "record")
 	return o
 }
 
@@ -61,13 +61,13 @@ func TestTeardownWithForeignJump(t *testing.T) {
 		must(t, f.Teardown())
 		want := "*iptables nat\n:MINIUPNPD\n:zone_wan_prerouting\n-A zone_wan_prerouting -j MINIUPNPD\n*iptables filter\n*ip6tables filter\n"
 		wantRules(t, r, want)
-		wantNoRecord(t, o.Deed)
+		wantNoRecord(t, o.OwnershipFile)
 		next := r.firewall(t, o)
 		must(t, next.Setup())
 		must(t, next.Sync(some()))
 		must(t, r.takeDown(t.Context(), o)) // after a crash
 		wantRules(t, r, want)
-		wantNoRecord(t, o.Deed)
+		wantNoRecord(t, o.OwnershipFile)
 	})
 }
 
@@ -94,7 +94,7 @@ func TestEachTableIsClosedByItself(t *testing.T) {
 				f := r.firewall(t, o)
 				must(t, f.Setup())
 				must(t, f.Sync(some()))
-				r.pretend(t, tt.program, tt.script+"\n")
+				r.stub(t, tt.program, tt.script+"\n")
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				if err := f.teardown(ctx); err == nil {
@@ -107,7 +107,7 @@ func TestEachTableIsClosedByItself(t *testing.T) {
 				}
 				must(t, r.takeDown(t.Context(), o))
 				wantRules(t, r, nothing)
-				wantNoRecord(t, o.Deed)
+				wantNoRecord(t, o.OwnershipFile)
 			})
 		})
 	}
@@ -121,7 +121,7 @@ func TestTeardownTriesAgain(t *testing.T) {
 		must(t, f.Setup())
 		must(t, f.Sync(some()))
 		once := filepath.Join(t.TempDir(), "once")
-		r.pretend(t, "iptables-restore", `text=$(cat)
+		r.stub(t, "iptables-restore", `text=$(cat)
 case $text in *"*nat"*) mkdir `+once+` 2>/dev/null && `+r.tools+`/iptables -t nat -F PREROUTING;; esac
 echo "$text" | $real "$@"
 `)
@@ -162,7 +162,7 @@ func TestTeardownEndsWithItsContext(t *testing.T) {
 		release()
 		must(t, r.takeDown(t.Context(), o))
 		wantRules(t, r, nothing)
-		wantNoRecord(t, o.Deed)
+		wantNoRecord(t, o.OwnershipFile)
 	})
 }
 
@@ -199,10 +199,10 @@ func TestTeardownDoesNotWaitForOthers(t *testing.T) {
 func TestTakeDownWithoutRecord(t *testing.T) {
 	t.Setenv("PATH", t.TempDir()) // there is nothing to run
 	o := recorded(t)
-	must(t, netfilter.TakeDown(t.Context(), o.Deed, o.Log))
+	must(t, netfilter.TakeDown(t.Context(), o.OwnershipFile, o.Log))
 	must(t, netfilter.TakeDown(t.Context(), "", o.Log))
-	must(t, os.WriteFile(o.Deed, []byte("c0ffee00-1d1d-4b1d-8000-000000000000\nformat 2\niptables nat MINIUPNPD\n"), 0o644))
-	must(t, netfilter.TakeDown(t.Context(), o.Deed, o.Log))
+	must(t, os.WriteFile(o.OwnershipFile, []byte("c0ffee00-1d1d-4b1d-8000-000000000000\nformat 2\niptables nat MINIUPNPD\n"), 0o644))
+	must(t, netfilter.TakeDown(t.Context(), o.OwnershipFile, o.Log))
 }
 
 // A stopped firewall has taken everything with it.
@@ -219,7 +219,7 @@ func TestTeardownWhileAIFIsStopped(t *testing.T) {
 		}
 		must(t, f.Teardown())
 		wantRules(t, r, nothing)
-		wantNoRecord(t, o.Deed)
+		wantNoRecord(t, o.OwnershipFile)
 	})
 }
 
@@ -255,7 +255,7 @@ func TestSetupClearsWhatIsLeft(t *testing.T) {
 				wantRules(t, r, tt.want)
 				wantHealthy(t, next)
 				must(t, next.Teardown())
-				wantNoRecord(t, o.Deed)
+				wantNoRecord(t, o.OwnershipFile)
 			})
 		})
 	}
@@ -289,7 +289,7 @@ func TestIPv6OffWhereThereIsNone(t *testing.T) {
 		o := recorded(t)
 		o.IPv6, o.Log = false, logTo(&log)
 		for _, program := range []string{"ip6tables", "ip6tables-save", "ip6tables-restore"} {
-			r.pretend(t, program, script+"\n")
+			r.stub(t, program, script+"\n")
 		}
 		f := r.firewall(t, o)
 		must(t, f.Setup())

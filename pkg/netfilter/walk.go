@@ -40,7 +40,7 @@ func (w *walk) through(chain string, by step, depth int) (back portSet) {
 		return here
 	}
 	for _, text := range w.chains[chain] {
-		c := parseCommand(words(text))
+		c := parseCommand(splitRule(text))
 		r := w.packet.meets(c.conditions)
 		s := step{c, chain, text, w.chains.has(c.target), here.and(r.may), by.chooses || r.chooses}
 		if len(s.ports) == 0 {

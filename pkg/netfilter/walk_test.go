@@ -13,7 +13,7 @@ import (
 // forwardsOf returns the forwards of table nat.
 func forwardsOf(l listing, u Uplink, wan ...string) Forwards {
 	var f Firewall
-	f.layOut(Options{NATChain: "MINIUPNPD", WAN: wan})
+	f.initChains(Options{NATChain: "MINIUPNPD", WAN: wan})
 	return f.nat.forwards(l, u)
 }
 

@@ -10,8 +10,8 @@ import (
 // and how long that may be put off: a firewall script touches it hundreds of
 // times within a second or two.
 const (
-	calm    = 100 * time.Millisecond
-	restive = 500 * time.Millisecond
+	quietTime = 100 * time.Millisecond
+	maxDelay  = 500 * time.Millisecond
 )
 
 // Watch calls touched after somebody else touched the firewall, until ctx
@@ -21,12 +21,12 @@ const (
 // two, can pass unheard: Healthy has to be asked now and then all the same.
 // Sync, whose batches take longer, has it asked once after it wrote something.
 func (f *Firewall) Watch(ctx context.Context, touched func()) error {
-	a, err := f.ipv4.alarm()
+	a, err := f.ipv4.notifier()
 	if err != nil {
 		return fmt.Errorf("netfilter: watch the firewall: %w", err)
 	}
 	f.mu.Lock()
-	f.alarm = a
+	f.notifier = a
 	f.mu.Unlock()
 	listening, end := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
@@ -34,11 +34,11 @@ func (f *Firewall) Watch(ctx context.Context, touched func()) error {
 		end(f.listen(a))
 		close(ended)
 	}()
-	for a.rings(listening) {
+	for a.waitQuiet(listening) {
 		touched()
 	}
 	f.mu.Lock()
-	f.alarm = nil
+	f.notifier = nil
 	f.mu.Unlock()
 	a.file.Close()
 	<-ended
@@ -50,7 +50,7 @@ func (f *Firewall) Watch(ctx context.Context, touched func()) error {
 
 // listen waits for notices until the alarm is closed. It looks at them only
 // while no work of ours is under way, which takes away its own.
-func (f *Firewall) listen(a *alarm) error {
+func (f *Firewall) listen(a *notifier) error {
 	for {
 		if err := a.wait(); err != nil {
 			return err
@@ -63,47 +63,47 @@ func (f *Firewall) listen(a *alarm) error {
 // begin starts a piece of work on the firewall.
 func (f *Firewall) begin() {
 	f.mu.Lock()
-	f.heed()
+	f.drainNotices()
 }
 
 // end finishes it.
 func (f *Firewall) end() {
-	f.record()
+	f.saveOwnership()
 	f.mu.Unlock()
 }
 
-// heed tells of notices that came up to now: they are about others.
-func (f *Firewall) heed() {
-	if f.alarm != nil && f.alarm.drain() {
-		f.alarm.ring()
+// drainNotices tells of notices that came up to now: they are about others.
+func (f *Firewall) drainNotices() {
+	if f.notifier != nil && f.notifier.drain() {
+		f.notifier.notify()
 	}
 }
 
-// quietly does what causes notices of its own, and forgets them. Listings by
+// withoutNotices does what causes notices of its own, and forgets them. Listings by
 // iptables-save cause none.
-func (f *Firewall) quietly(do func()) {
-	f.heed()
+func (f *Firewall) withoutNotices(do func()) {
+	f.drainNotices()
 	do()
-	if f.alarm != nil {
-		f.alarm.drain()
+	if f.notifier != nil {
+		f.notifier.drain()
 	}
 }
 
-// rings waits until the alarm has rung and fallen silent, or rung long enough.
+// waitQuiet waits until the alarm has rung and fallen silent, or rung long enough.
 // It returns false when ctx ends.
-func (a *alarm) rings(ctx context.Context) bool {
+func (a *notifier) waitQuiet(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-a.rung:
+	case <-a.notified:
 	}
-	enough := time.After(restive)
+	enough := time.After(maxDelay)
 	for {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-a.rung:
-		case <-time.After(calm):
+		case <-a.notified:
+		case <-time.After(quietTime):
 			return true
 		case <-enough:
 			return true

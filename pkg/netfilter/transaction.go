@@ -18,13 +18,13 @@ type section struct {
 	edits []edit
 }
 
-// batch is what happens to all tables, in this order.
-type batch []section
+// transaction is what happens to all tables, in this order.
+type transaction []section
 
-// newBatch returns a batch with an empty section for each table that chains
+// newTransaction returns a batch with an empty section for each table that chains
 // of ours are in.
-func (f *Firewall) newBatch() batch {
-	b := batch{{family: f.ipv4, table: f.nat.table}, {family: f.ipv4, table: f.forward.table}}
+func (f *Firewall) newTransaction() transaction {
+	b := transaction{{family: f.ipv4, table: f.nat.table}, {family: f.ipv4, table: f.forward.table}}
 	if f.forward6 != nil {
 		b = append(b, section{family: f.ipv6, table: f.forward6.table})
 	}
@@ -32,7 +32,7 @@ func (f *Firewall) newBatch() batch {
 }
 
 // add enters edits into the section of the chain's table.
-func (b batch) add(c *chain, edits ...edit) {
+func (b transaction) add(c *chain, edits ...edit) {
 	for i := range b {
 		if b[i].family == c.family && b[i].table == c.table {
 			b[i].edits = append(b[i].edits, edits...)
@@ -41,12 +41,12 @@ func (b batch) add(c *chain, edits ...edit) {
 }
 
 // has reports whether a section for the chain's table is in the batch.
-func (b batch) has(c *chain) bool {
+func (b transaction) has(c *chain) bool {
 	return slices.ContainsFunc(b, func(s section) bool { return s.family == c.family && s.table == c.table })
 }
 
-// filled returns the sections that have edits.
-func (b batch) filled() batch {
+// nonEmpty returns the sections that have edits.
+func (b transaction) nonEmpty() transaction {
 	return slices.DeleteFunc(b, func(s section) bool { return len(s.edits) == 0 })
 }
 
@@ -56,8 +56,8 @@ type committer interface {
 	// until ctx ends, and returns how many it carried out. With errInterrupted
 	// those that follow may be in force as well.
 	commit(context.Context, []section) (done int, err error)
-	// dismiss lets go what is kept for the next batch.
-	dismiss()
+	// close lets go what is kept for the next batch.
+	close()
 }
 
 // errInterrupted is the end of a committer that had no time to say how far it came.
@@ -81,8 +81,8 @@ func render(sections []section) []byte {
 }
 
 // inverse returns the batch that takes back what a batch of rules did.
-func (b batch) inverse() batch {
-	var back batch
+func (b transaction) inverse() transaction {
+	var back transaction
 	for _, s := range slices.Backward(b) {
 		r := s
 		r.edits = nil
@@ -97,7 +97,7 @@ func (b batch) inverse() batch {
 // commit carries out the sections, each family's in one go, up to the first
 // that fails, and returns those that are in force. Where a committer is
 // interrupted another one takes over, once.
-func (b batch) commit(ctx context.Context) (done batch, err error) {
+func (b transaction) commit(ctx context.Context) (done transaction, err error) {
 	again := true
 	for rest := b; len(rest) > 0; {
 		n := 1
@@ -106,7 +106,7 @@ func (b batch) commit(ctx context.Context) (done batch, err error) {
 		}
 		landed, err := rest[0].restore.commit(ctx, rest[:n])
 		if errors.Is(err, errInterrupted) && ctx.Err() == nil {
-			for landed < n && rest[landed].inForce() {
+			for landed < n && rest[landed].applied() {
 				landed++
 			}
 			if again {
@@ -123,18 +123,18 @@ func (b batch) commit(ctx context.Context) (done batch, err error) {
 }
 
 // commit carries out a batch.
-func (f *Firewall) commit(ctx context.Context, b batch) (done batch, err error) {
-	f.quietly(func() { done, err = b.filled().commit(ctx) })
+func (f *Firewall) commit(ctx context.Context, b transaction) (done transaction, err error) {
+	f.withoutNotices(func() { done, err = b.nonEmpty().commit(ctx) })
 	return done, err
 }
 
-// inForce asks the kernel whether it took a section of rules; one of them is
+// applied asks the kernel whether it took a section of rules; one of them is
 // enough. Two mappings to one target share the text of a rule: should that one
 // mislead us here, the count of the chain's rules tells Healthy. A section that
 // makes a chain can be carried out twice.
-func (s section) inForce() bool {
+func (s section) applied() bool {
 	e := s.edits[0]
-	there, err := s.Exists(s.table, e.chain, words(e.rule)...)
+	there, err := s.Exists(s.table, e.chain, splitRule(e.rule)...)
 	return err == nil && e.op != opCreate && there == (e.op != opDelete)
 }
 
@@ -176,7 +176,7 @@ func (d *difference) count(rules []rule, n int) {
 }
 
 // edits enters the difference into a batch.
-func (d *difference) edits(b batch) {
+func (d *difference) edits(b transaction) {
 	for _, r := range d.order {
 		op, n := opAppend, d.net[r]
 		if n < 0 {

@@ -114,15 +114,15 @@ func options(t testing.TB) netfilter.Options {
 	}
 }
 
-// guarded is a firewall whose commands run in the router.
-type guarded struct {
+// nsFirewall is a firewall whose commands run in the router.
+type nsFirewall struct {
 	*netfilter.Firewall
 	router *router
 }
 
-func (r *router) firewall(t testing.TB, o netfilter.Options) guarded {
+func (r *router) firewall(t testing.TB, o netfilter.Options) nsFirewall {
 	t.Helper()
-	g := guarded{router: r}
+	g := nsFirewall{router: r}
 	err := r.Do(func() (err error) { g.Firewall, err = netfilter.New(o); return err })
 	if err != nil {
 		t.Fatal(err)
@@ -130,19 +130,19 @@ func (r *router) firewall(t testing.TB, o netfilter.Options) guarded {
 	return g
 }
 
-func (g guarded) Setup() error { return g.router.Do(g.Firewall.Setup) }
+func (g nsFirewall) Setup() error { return g.router.Do(g.Firewall.Setup) }
 
-func (g guarded) Teardown() error { return g.teardown(context.Background()) }
+func (g nsFirewall) Teardown() error { return g.teardown(context.Background()) }
 
-func (g guarded) teardown(ctx context.Context) error {
+func (g nsFirewall) teardown(ctx context.Context) error {
 	return g.router.Do(func() error { return g.Firewall.Teardown(ctx) })
 }
 
-func (g guarded) Apply(changes []portmap.Change) error {
+func (g nsFirewall) Apply(changes []portmap.Change) error {
 	return g.router.Do(func() error { return g.Firewall.Apply(context.Background(), changes) })
 }
 
-func (g guarded) Sync(mappings []*portmap.Mapping) error {
+func (g nsFirewall) Sync(mappings []*portmap.Mapping) error {
 	return g.router.Do(func() error { return syncBoth(g.Firewall, mappings) })
 }
 
@@ -157,23 +157,23 @@ func syncBoth(f portmap.Firewall, mappings []*portmap.Mapping) error {
 }
 
 // Healthy reports whether both families are.
-func (g guarded) Healthy() (ok bool, err error) {
+func (g nsFirewall) Healthy() (ok bool, err error) {
 	ok4, err4 := g.healthy(portmap.IPv4)
 	ok6, err6 := g.healthy(portmap.IPv6)
 	return ok4 && ok6, errors.Join(err4, err6)
 }
 
-func (g guarded) healthy(v portmap.Family) (ok bool, err error) {
+func (g nsFirewall) healthy(v portmap.Family) (ok bool, err error) {
 	err = g.router.Do(func() (err error) { ok, err = g.Firewall.Healthy(v); return err })
 	return ok, err
 }
 
-func (g guarded) StaticForwards(u netfilter.Uplink) (forwards netfilter.Forwards, err error) {
+func (g nsFirewall) StaticForwards(u netfilter.Uplink) (forwards netfilter.Forwards, err error) {
 	err = g.router.Do(func() (err error) { forwards, err = g.Firewall.StaticForwards(u); return err })
 	return forwards, err
 }
 
-func (g guarded) Counters() (counts map[portmap.Key]netfilter.Count, err error) {
+func (g nsFirewall) Counters() (counts map[portmap.Key]netfilter.Count, err error) {
 	err = g.router.Do(func() (err error) { counts, err = g.Firewall.Counters(); return err })
 	return counts, err
 }
@@ -260,14 +260,14 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func wantHealthy(t testing.TB, f guarded) {
+func wantHealthy(t testing.TB, f nsFirewall) {
 	t.Helper()
 	if ok, err := f.Healthy(); !ok || err != nil {
 		t.Errorf("healthy: %v, %v", ok, err)
 	}
 }
 
-func wantSick(t testing.TB, f guarded) {
+func wantUnhealthy(t testing.TB, f nsFirewall) {
 	t.Helper()
 	if ok, err := f.Healthy(); ok || err != nil {
 		t.Errorf("healthy: %v, %v; want false", ok, err)

@@ -15,7 +15,7 @@ func TestOurOwnWorkIsNoAlarm(t *testing.T) {
 		f := r.firewall(t, options(t))
 		must(t, f.Setup())
 		var touched func() bool
-		must(t, r.Do(func() (err error) { touched, err = f.Alarm(); return err }))
+		must(t, r.Do(func() (err error) { touched, err = f.Notifier(); return err }))
 		one := mapping(portmap.TCP, 3001, "192.168.50.10:80")
 		for _, work := range []struct {
 			name  string
@@ -113,7 +113,7 @@ func TestLockFileAppearsLater(t *testing.T) {
 	r := newRouter(t, "legacy")
 	f := r.firewall(t, options(t)) // its check of the kernel has made the lock file
 	must(t, os.Remove(r.lock))
-	touched, err := f.Alarm()
+	touched, err := f.Notifier()
 	must(t, err)
 	for range 2 {
 		must(t, os.WriteFile(filepath.Join(filepath.Dir(r.lock), "other"), nil, 0o600))

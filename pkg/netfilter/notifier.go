@@ -9,26 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// alarm is a descriptor that can be read when somebody touched the firewall.
-type alarm struct {
-	file  *os.File
-	conn  syscall.RawConn
-	heeds func(notices []byte) bool // whether one is about rules
-	rung  chan struct{}
-	room  [1 << 16]byte // for notices
+// notifier is a descriptor that can be read when somebody touched the firewall.
+type notifier struct {
+	file     *os.File
+	conn     syscall.RawConn
+	relevant func(notices []byte) bool // whether one is about rules
+	notified chan struct{}
+	buf      [1 << 16]byte // for notices
 }
 
-// alarm returns what the variant of iptables gives notice by.
-func (f *family) alarm() (*alarm, error) {
+// notifier returns what the variant of iptables gives notice by.
+func (f *family) notifier() (*notifier, error) {
 	if f.nft {
-		return nftAlarm()
+		return nftNotifier()
 	}
-	return lockAlarm(lockFiles())
+	return lockNotifier(lockFiles())
 }
 
-// newAlarm makes an alarm of a descriptor that does not block.
-func newAlarm(fd int, heeds func([]byte) bool) (*alarm, error) {
-	a := &alarm{file: os.NewFile(uintptr(fd), "firewall notices"), heeds: heeds, rung: make(chan struct{}, 1)}
+// newNotifier makes an alarm of a descriptor that does not block.
+func newNotifier(fd int, heeds func([]byte) bool) (*notifier, error) {
+	a := &notifier{file: os.NewFile(uintptr(fd), "firewall notices"), relevant: heeds, notified: make(chan struct{}, 1)}
 	var err error
 	if a.conn, err = a.file.SyscallConn(); err != nil {
 		a.file.Close()
@@ -38,7 +38,7 @@ func newAlarm(fd int, heeds func([]byte) bool) (*alarm, error) {
 }
 
 // wait returns when there are notices, and leaves them there.
-func (a *alarm) wait() error {
+func (a *notifier) wait() error {
 	return a.conn.Read(func(fd uintptr) bool {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		return n > 0 || err != nil && err != unix.EINTR
@@ -46,10 +46,10 @@ func (a *alarm) wait() error {
 }
 
 // drain takes all notices and reports whether one is about rules.
-func (a *alarm) drain() (heeded bool) {
+func (a *notifier) drain() (heeded bool) {
 	a.conn.Control(func(fd uintptr) { // it fails when closed: then nobody listens
 		for {
-			n, err := unix.Read(int(fd), a.room[:])
+			n, err := unix.Read(int(fd), a.buf[:])
 			switch {
 			case err == unix.ENOBUFS: // notices were lost
 				heeded = true
@@ -57,23 +57,23 @@ func (a *alarm) drain() (heeded bool) {
 			case err != nil || n <= 0:
 				return
 			default:
-				heeded = a.heeds(a.room[:n]) || heeded
+				heeded = a.relevant(a.buf[:n]) || heeded
 			}
 		}
 	})
 	return heeded
 }
 
-// ring wakes who waits for the alarm.
-func (a *alarm) ring() {
+// notify wakes who waits for the alarm.
+func (a *notifier) notify() {
 	select {
-	case a.rung <- struct{}{}:
+	case a.notified <- struct{}{}:
 	default:
 	}
 }
 
-// nftAlarm hears of every change to the tables of nft.
-func nftAlarm() (*alarm, error) {
+// nftNotifier hears of every change to the tables of nft.
+func nftNotifier() (*notifier, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, os.NewSyscallError("socket netlink", err)
@@ -82,7 +82,7 @@ func nftAlarm() (*alarm, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("bind netlink", err)
 	}
-	return newAlarm(fd, func([]byte) bool { return true })
+	return newNotifier(fd, func([]byte) bool { return true })
 }
 
 // lockFiles returns where the xtables lock can be: iptables opens it at every
@@ -102,15 +102,15 @@ type locks struct {
 	folders map[string]int // watch descriptors of folders, by the file missed in them
 }
 
-// lockAlarm hears of every call of iptables.
-func lockAlarm(paths []string) (*alarm, error) {
+// lockNotifier hears of every call of iptables.
+func lockNotifier(paths []string) (*notifier, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
 	l := &locks{fd: fd, paths: paths, files: make(map[int]bool), folders: make(map[string]int)}
 	l.watch()
-	return newAlarm(fd, l.heeds)
+	return newNotifier(fd, l.relevant)
 }
 
 // watch watches each file, or waits for it to be made, and reports whether one
@@ -137,9 +137,9 @@ func (l *locks) watch() (made bool) {
 	return made
 }
 
-// heeds reports whether a lock file has been used, or has appeared. The
+// relevant reports whether a lock file has been used, or has appeared. The
 // notices are struct inotify_event: watch, mask, cookie, length, name.
-func (l *locks) heeds(notices []byte) bool {
+func (l *locks) relevant(notices []byte) bool {
 	used := false
 	for len(notices) >= unix.SizeofInotifyEvent {
 		used = used || l.files[int(int32(binary.NativeEndian.Uint32(notices)))]

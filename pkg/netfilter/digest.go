@@ -2,15 +2,15 @@ package netfilter
 
 import "hash/fnv"
 
-// tally tells whether a chain has the rules that it should have, whatever
+// digest tells whether a chain has the rules that it should have, whatever
 // their order, without a copy of them.
-type tally struct {
+type digest struct {
 	rules int
 	sum   uint64 // of the rules' hashes
 }
 
-// tallyOf counts the rules of a listing.
-func tallyOf(rules []string) (t tally) {
+// digestOf counts the rules of a listing.
+func digestOf(rules []string) (t digest) {
 	for _, rule := range rules {
 		t.add(rule, 1)
 	}
@@ -18,7 +18,7 @@ func tallyOf(rules []string) (t tally) {
 }
 
 // add counts a rule n times; less than 0 takes it away.
-func (t *tally) add(rule string, n int) {
+func (t *digest) add(rule string, n int) {
 	h := fnv.New64a()
 	h.Write([]byte(rule))
 	t.rules += n
