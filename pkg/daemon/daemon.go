@@ -56,7 +56,7 @@ type Daemon struct {
 	store    *leasefile.Store
 	forwards *forwards
 	table    *portmap.Table
-	desk     *identity.Desk // what the servers see of the table
+	desk     *identity.Resolver // what the servers see of the table
 	guard    *guard
 
 	// The servers of what is switched on; the others are nil.

@@ -37,7 +37,7 @@ func (d *Daemon) prepareExtras() (err error) {
 
 // identify returns the table as the servers see it: with the hosts of the
 // addresses where rules want to know.
-func (d *Daemon) identify() *identity.Desk {
+func (d *Daemon) identify() *identity.Resolver {
 	return identity.New(identity.Options{
 		Table:  d.table,
 		Finder: &hosts.Finder{Leases: d.config.DHCPLeases, Log: d.log},

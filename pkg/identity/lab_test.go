@@ -12,7 +12,7 @@ import (
 )
 
 // labDesk returns a desk for the hosts of a lab's LAN.
-func labDesk(t *testing.T, lab *netlab.Lab) *Desk {
+func labDesk(t *testing.T, lab *netlab.Lab) *Resolver {
 	t.Helper()
 	indices := make(map[string]int)
 	err := lab.Router.Do(func() error {
@@ -171,7 +171,7 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 			return d.SameHost(t.Context(), "lan0", netip.MustParseAddr(client), six(own))
 		}
 		for range perClientDirect {
-			if !d.direct.take("02:00:00:00:00:10") {
+			if !d.directLimiter.acquire("02:00:00:00:00:10") {
 				t.Error("a host may not ask at all")
 			}
 		}
@@ -187,7 +187,7 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 		if !same("fe80::11", 1) {
 			t.Error("another host waits in vain")
 		}
-		d.direct.leave("02:00:00:00:00:10")
+		d.directLimiter.release("02:00:00:00:00:10")
 		for range 2 * maxLookups {
 			if !same("fe80::10", 0) {
 				t.Error("the host is not served again")
@@ -198,7 +198,7 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.direct.taken != perClientDirect-1 {
-		t.Errorf("%d places are taken", d.direct.taken)
+	if d.directLimiter.taken != perClientDirect-1 {
+		t.Errorf("%d places are taken", d.directLimiter.taken)
 	}
 }

@@ -25,7 +25,7 @@ func exactly(client netip.Addr, port uint16) portmap.Request {
 
 // moveDesk returns the desk of a lab in which the first client holds a port by an
 // address that it has beside its own.
-func moveDesk(t *testing.T, lab *netlab.Lab) *Desk {
+func moveDesk(t *testing.T, lab *netlab.Lab) *Resolver {
 	t.Helper()
 	d := labDesk(t, lab)
 	lab.Clients[0].Address(t, "eth0", netip.PrefixFrom(before, 24))
@@ -69,7 +69,7 @@ func leave(t *testing.T, lab *netlab.Lab) {
 }
 
 // ask has a request decided on the router, and decides what waits for a host.
-func ask(t *testing.T, lab *netlab.Lab, d *Desk, req portmap.Request, waits bool) (got told) {
+func ask(t *testing.T, lab *netlab.Lab, d *Resolver, req portmap.Request, waits bool) (got told) {
 	t.Helper()
 	in := make(inbox, 1)
 	err := lab.Router.Do(func() error {
@@ -125,8 +125,8 @@ func TestHostThatMoves(t *testing.T) {
 		if list := d.List(); got.Refusal != portmap.Granted || len(list) != 1 || list[0].Internal.Addr() != after {
 			t.Errorf("when it has moved: %v, %+v", got.Refusal, list)
 		}
-		if len(d.lookups) > 0 || d.places.taken > 0 || d.direct.taken > 0 {
-			t.Errorf("left: %d lookups, %d and %d places", len(d.lookups), d.places.taken, d.direct.taken)
+		if len(d.lookups) > 0 || d.limiter.taken > 0 || d.directLimiter.taken > 0 {
+			t.Errorf("left: %d lookups, %d and %d places", len(d.lookups), d.limiter.taken, d.directLimiter.taken)
 		}
 	}
 }
@@ -142,10 +142,10 @@ func TestFloodOfMoves(t *testing.T) {
 	learn(t, lab, other, 1)
 	own := d.List()[0].Host.Hardware
 	for range perClient {
-		d.places.take(own)
+		d.limiter.acquire(own)
 	}
 	for range perClientDirect {
-		d.direct.take(own)
+		d.directLimiter.acquire(own)
 	}
 	in := make(inbox, 10)
 	err := lab.Router.Do(func() error {

@@ -17,11 +17,11 @@ const (
 )
 
 // Committed hears of changes of the table that are in force. It never blocks.
-func (d *Desk) Committed(changes []portmap.Change) {
+func (d *Resolver) Committed(changes []portmap.Change) {
 	for _, c := range changes {
 		if c.After != nil && c.After.Dormant {
 			select {
-			case d.stir <- struct{}{}:
+			case d.wake <- struct{}{}:
 			default:
 			}
 			return
@@ -30,7 +30,7 @@ func (d *Desk) Committed(changes []portmap.Change) {
 }
 
 // revive looks for the hosts of dormant mappings until ctx ends.
-func (d *Desk) revive(ctx context.Context) {
+func (d *Resolver) revive(ctx context.Context) {
 	pause := firstLook
 	for {
 		var again <-chan time.Time
@@ -40,7 +40,7 @@ func (d *Desk) revive(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.stir:
+		case <-d.wake:
 			pause = firstLook
 		case <-again:
 			pause = min(2*pause, lastLook)
@@ -50,7 +50,7 @@ func (d *Desk) revive(ctx context.Context) {
 
 // look tells the table which hosts are known now, and asks for the others. It
 // reports whether there are any.
-func (d *Desk) look(ctx context.Context) (more bool) {
+func (d *Resolver) look(ctx context.Context) (more bool) {
 	known := make(map[netip.Addr]portmap.Host)
 	ask := make(map[netip.Addr]int) // and on which interface
 	for _, m := range d.List() {
@@ -69,7 +69,7 @@ func (d *Desk) look(ctx context.Context) (more bool) {
 }
 
 // lookFor adds the host of m to those that are known, or says whom to ask.
-func (d *Desk) lookFor(m *portmap.Mapping, known map[netip.Addr]portmap.Host, ask map[netip.Addr]int) {
+func (d *Resolver) lookFor(m *portmap.Mapping, known map[netip.Addr]portmap.Host, ask map[netip.Addr]int) {
 	q, ours := d.about(m.Internal)
 	if !ours || !q.decides {
 		return // its LAN is not there, or it is dormant for another reason
@@ -88,13 +88,13 @@ func (d *Desk) lookFor(m *portmap.Mapping, known map[netip.Addr]portmap.Host, as
 }
 
 // tell tells the table which hosts are known now.
-func (d *Desk) tell(ctx context.Context, known map[netip.Addr]portmap.Host) {
+func (d *Resolver) tell(ctx context.Context, known map[netip.Addr]portmap.Host) {
 	d.Recognize(ctx, func(a netip.Addr) (portmap.Host, bool) { h, found := known[a]; return h, found })
 }
 
 // SetPolicy is the table's. Where the new rules name hardware addresses, it first
 // tells the table those of hosts that have mappings, as far as they are known.
-func (d *Desk) SetPolicy(ctx context.Context, p *portmap.Policy) error {
+func (d *Resolver) SetPolicy(ctx context.Context, p *portmap.Policy) error {
 	known := make(map[netip.Addr]portmap.Host)
 	for _, m := range d.List() {
 		a := m.Internal.Addr()

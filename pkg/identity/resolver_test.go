@@ -30,7 +30,7 @@ func six(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:50
 
 // newDesk returns a desk whose rules let one host have the ports from 4000 on,
 // and everybody those below.
-func newDesk(t *testing.T) *Desk {
+func newDesk(t *testing.T) *Resolver {
 	t.Helper()
 	all := portmap.PortRange{Last: 65535}
 	policy := &portmap.Policy{Rules: []portmap.Rule{
@@ -88,7 +88,7 @@ type told struct {
 type inbox chan told
 
 // submit asks and returns whether that was heard.
-func (in inbox) submit(d *Desk, req portmap.Request) bool {
+func (in inbox) submit(d *Resolver, req portmap.Request) bool {
 	return d.Submit(req, func(a portmap.Answer) { in <- told{req.Internal.Port(), a.Refusal} })
 }
 
@@ -160,22 +160,22 @@ func TestFloodOfUnknownHosts(t *testing.T) {
 	for in.submit(d, open(six(0), 4000)) {
 		waits++
 	}
-	if heard != forStrangers || waits != maxWaiting {
+	if heard != perUnknown || waits != maxWaiting {
 		t.Errorf("%d hosts are asked for, %d requests wait for one", heard, waits)
 	}
 	if !in.submit(d, open(netip.MustParseAddr("192.168.50.10"), 4000)) || in.next(t).Refusal != portmap.Granted {
 		t.Error("a client that is known is not served")
 	}
 	run(t, d.Run)
-	for range forStrangers + maxWaiting - 1 {
+	for range perUnknown + maxWaiting - 1 {
 		if got := in.next(t); got.Refusal != portmap.UnknownHost {
 			t.Errorf("a made up host is answered %v", got)
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.lookups) > 0 || len(d.places.clients) > 0 || d.places.taken > 0 {
-		t.Errorf("left: %d lookups of %d clients, %d places", len(d.lookups), len(d.places.clients), d.places.taken)
+	if len(d.lookups) > 0 || len(d.limiter.clients) > 0 || d.limiter.taken > 0 {
+		t.Errorf("left: %d lookups of %d clients, %d places", len(d.lookups), len(d.limiter.clients), d.limiter.taken)
 	}
 }
 
@@ -240,12 +240,12 @@ func TestHostOfTooManyAddresses(t *testing.T) {
 // all of them no more than there are, and all are free again in the end.
 func TestPlaces(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
-	p := places{clients: make(map[string]int), each: perClient}
+	p := lookupLimiter{clients: make(map[string]int), each: perClient}
 	var held []string
 	for range 20000 {
 		if rnd.IntN(5) < 2 && len(held) > 0 {
 			i := rnd.IntN(len(held))
-			p.leave(held[i])
+			p.release(held[i])
 			held = slices.Delete(held, i, i+1)
 			continue
 		}
@@ -255,21 +255,21 @@ func TestPlaces(t *testing.T) {
 		}
 		most, has := perClient, 0
 		if client == "" {
-			most = forStrangers
+			most = perUnknown
 		}
 		for _, h := range held {
 			if h == client {
 				has++
 			}
 		}
-		if got, want := p.take(client), has < most && len(held) < maxLookups; got != want {
+		if got, want := p.acquire(client), has < most && len(held) < maxLookups; got != want {
 			t.Fatalf("%q has %d of %d places: %v", client, has, len(held), got)
 		} else if got {
 			held = append(held, client)
 		}
 	}
 	for _, h := range held {
-		p.leave(h)
+		p.release(h)
 	}
 	if p.taken != 0 || len(p.clients) != 0 {
 		t.Errorf("left: %+v", p)

@@ -8,21 +8,21 @@ const (
 	maxLookups      = 32
 	perClient       = 4
 	perClientDirect = 8
-	forStrangers    = 16
+	perUnknown      = 16
 )
 
-// places are for hosts that are being asked for.
-type places struct {
+// lookupLimiter are for hosts that are being asked for.
+type lookupLimiter struct {
 	clients map[string]int // taken by each client, by hardware address; empty: not known
 	each    int            // that a client may take
 	taken   int
 }
 
-// take gives a client one more place, if there is one.
-func (p *places) take(client string) bool {
+// acquire gives a client one more place, if there is one.
+func (p *lookupLimiter) acquire(client string) bool {
 	most := p.each
 	if client == "" {
-		most = forStrangers
+		most = perUnknown
 	}
 	if p.taken >= maxLookups || p.clients[client] >= most {
 		return false
@@ -32,8 +32,8 @@ func (p *places) take(client string) bool {
 	return true
 }
 
-// leave frees a client's place.
-func (p *places) leave(client string) {
+// release frees a client's place.
+func (p *lookupLimiter) release(client string) {
 	p.taken--
 	if p.clients[client]--; p.clients[client] == 0 {
 		delete(p.clients, client)

@@ -28,8 +28,8 @@ type Options struct {
 	Index func(device string) int
 }
 
-// Desk is a table to whom clients need not say which hosts they are.
-type Desk struct {
+// Resolver is a table to whom clients need not say which hosts they are.
+type Resolver struct {
 	*portmap.Table
 	finder *hosts.Finder
 	policy func() *portmap.Policy
@@ -37,12 +37,12 @@ type Desk struct {
 	index  func(string) int
 
 	queue chan *lookup
-	stir  chan struct{} // there may be mappings whose hosts are not known
+	wake  chan struct{} // there may be mappings whose hosts are not known
 
-	mu      sync.Mutex // guards what follows, and the order of requests for one host
-	lookups map[netip.Addr]*lookup
-	places  places // of the lookups
-	direct  places // of those who wait for their own answers
+	mu            sync.Mutex // guards what follows, and the order of requests for one host
+	lookups       map[netip.Addr]*lookup
+	limiter       lookupLimiter // of the lookups
+	directLimiter lookupLimiter // of those who wait for their own answers
 }
 
 // lookup is a host that is being asked for, and what waits for the answer.
@@ -60,18 +60,18 @@ type pending struct {
 }
 
 // New returns a Desk that Run puts to work.
-func New(o Options) *Desk {
-	return &Desk{
+func New(o Options) *Resolver {
+	return &Resolver{
 		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN, index: o.Index,
-		queue: make(chan *lookup, maxLookups), stir: make(chan struct{}, 1),
-		lookups: make(map[netip.Addr]*lookup),
-		places:  places{clients: make(map[string]int), each: perClient},
-		direct:  places{clients: make(map[string]int), each: perClientDirect},
+		queue: make(chan *lookup, maxLookups), wake: make(chan struct{}, 1),
+		lookups:       make(map[netip.Addr]*lookup),
+		limiter:       lookupLimiter{clients: make(map[string]int), each: perClient},
+		directLimiter: lookupLimiter{clients: make(map[string]int), each: perClientDirect},
 	}
 }
 
 // Run finds hosts until ctx ends.
-func (d *Desk) Run(ctx context.Context) error {
+func (d *Resolver) Run(ctx context.Context) error {
 	var work errgroup.Group
 	work.Go(func() error { d.revive(ctx); return nil })
 	for {
@@ -86,7 +86,7 @@ func (d *Desk) Run(ctx context.Context) error {
 
 // Submit is the table's. A request whose host must be asked for waits for that,
 // and with it those that come later for the same host. Submit never waits.
-func (d *Desk) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
+func (d *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
 	q, asks := d.query(&req)
 	if !asks {
 		req.Host, q.Addr = d.neighbour(&req), req.Internal.Addr()
@@ -110,13 +110,13 @@ func (d *Desk) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
 }
 
 // Do is the table's; it waits for the host as well.
-func (d *Desk) Do(ctx context.Context, req portmap.Request) (portmap.Answer, error) {
+func (d *Resolver) Do(ctx context.Context, req portmap.Request) (portmap.Answer, error) {
 	d.complete(ctx, &req)
 	return d.Table.Do(ctx, req)
 }
 
 // Explain is the table's; it waits for the host as well.
-func (d *Desk) Explain(ctx context.Context, req portmap.Request) (portmap.Explanation, error) {
+func (d *Resolver) Explain(ctx context.Context, req portmap.Request) (portmap.Explanation, error) {
 	d.complete(ctx, &req)
 	return d.Table.Explain(ctx, req)
 }
@@ -124,7 +124,7 @@ func (d *Desk) Explain(ctx context.Context, req portmap.Request) (portmap.Explan
 // SameHost reports whether an IPv6 address on an interface is for sure of the
 // host whose request came in there from another. It may wait for an answer; while
 // too many of the client's questions do, none of the others is for sure.
-func (d *Desk) SameHost(ctx context.Context, device string, client, other netip.Addr) (same bool) {
+func (d *Resolver) SameHost(ctx context.Context, device string, client, other netip.Addr) (same bool) {
 	lan, ours := d.lan(other)
 	if !ours || other.IsLinkLocalUnicast() || lan.Index != d.index(device) {
 		return false
@@ -135,22 +135,22 @@ func (d *Desk) SameHost(ctx context.Context, device string, client, other netip.
 
 // directly has a client wait for what is asked of hosts, unless too much is asked
 // for it or for all already.
-func (d *Desk) directly(lan hosts.LAN, client netip.Addr, ask func()) {
+func (d *Resolver) directly(lan hosts.LAN, client netip.Addr, ask func()) {
 	hardware := d.finder.Hardware(lan.Index, client).String()
 	d.mu.Lock()
-	free := d.direct.take(hardware)
+	free := d.directLimiter.acquire(hardware)
 	d.mu.Unlock()
 	if !free {
 		return
 	}
 	ask()
 	d.mu.Lock()
-	d.direct.leave(hardware)
+	d.directLimiter.release(hardware)
 	d.mu.Unlock()
 }
 
 // complete says which host a request is for, and which address it has left.
-func (d *Desk) complete(ctx context.Context, req *portmap.Request) {
+func (d *Resolver) complete(ctx context.Context, req *portmap.Request) {
 	req.Host = d.find(ctx, req)
 	l := d.move(req)
 	if l == nil {
@@ -165,7 +165,7 @@ func (d *Desk) complete(ctx context.Context, req *portmap.Request) {
 
 // find returns the host that a request is for, and asks for it if the rules
 // want to know.
-func (d *Desk) find(ctx context.Context, req *portmap.Request) portmap.Host {
+func (d *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host {
 	q, asks := d.query(req)
 	if !asks {
 		return d.neighbour(req)
@@ -179,7 +179,7 @@ func (d *Desk) find(ctx context.Context, req *portmap.Request) portmap.Host {
 
 // neighbour returns whose the IPv4 address is that a request opens a port to, as
 // far as that is known: another may have it later, or the host another address.
-func (d *Desk) neighbour(req *portmap.Request) portmap.Host {
+func (d *Resolver) neighbour(req *portmap.Request) portmap.Host {
 	to := req.Internal.Addr()
 	if req.Op != portmap.Open || !to.Is4() {
 		return req.Host
@@ -199,7 +199,7 @@ type query struct {
 }
 
 // query returns the question that a request raises, if rules may ask it.
-func (d *Desk) query(req *portmap.Request) (query, bool) {
+func (d *Resolver) query(req *portmap.Request) (query, bool) {
 	to := req.Internal
 	if m, ok := d.Pinhole(req.ID); ok && req.ID != 0 {
 		to = m.Internal
@@ -212,7 +212,7 @@ func (d *Desk) query(req *portmap.Request) (query, bool) {
 
 // about returns the question whose an address is. Of IPv4 only rules for hardware
 // addresses ask it.
-func (d *Desk) about(to netip.AddrPort) (query, bool) {
+func (d *Resolver) about(to netip.AddrPort) (query, bool) {
 	p := d.policy()
 	if !to.Addr().Is6() && !(to.Addr().Is4() && p.NamesHardware()) {
 		return query{}, false
@@ -234,7 +234,7 @@ func (q query) asking() hosts.Query {
 }
 
 // whose returns the look-up for a question that a client raises.
-func (d *Desk) whose(q query, id hosts.Identity, client netip.Addr) *lookup {
+func (d *Resolver) whose(q query, id hosts.Identity, client netip.Addr) *lookup {
 	if client != q.Addr {
 		id, _ = d.finder.Known(hosts.Query{Addr: client, LAN: q.LAN})
 	}
@@ -243,7 +243,7 @@ func (d *Desk) whose(q query, id hosts.Identity, client netip.Addr) *lookup {
 
 // move returns the look-up whether the host of a request has left the address
 // that it may have had before; nil: there is no such address.
-func (d *Desk) move(req *portmap.Request) *lookup {
+func (d *Resolver) move(req *portmap.Request) *lookup {
 	former, found := d.Former(req)
 	if !found {
 		return nil
@@ -260,13 +260,13 @@ func (d *Desk) move(req *portmap.Request) *lookup {
 
 // moved asks whether the host of l has left its former address. It waits for
 // the answers.
-func (d *Desk) moved(ctx context.Context, l *lookup) bool {
+func (d *Resolver) moved(ctx context.Context, l *lookup) bool {
 	return d.finder.Moved(ctx, l.LAN, l.Hardware, l.former, l.Addr)
 }
 
 // begin has a host asked for.
-func (d *Desk) begin(l *lookup, req portmap.Request, answer func(portmap.Answer)) bool {
-	if !d.places.take(l.client) {
+func (d *Resolver) begin(l *lookup, req portmap.Request, answer func(portmap.Answer)) bool {
+	if !d.limiter.acquire(l.client) {
 		return false
 	}
 	d.lookups[l.Addr] = l
@@ -285,12 +285,12 @@ func (l *lookup) add(req portmap.Request, answer func(portmap.Answer)) bool {
 }
 
 // resolve asks for a host and hands on what waited for it.
-func (d *Desk) resolve(ctx context.Context, l *lookup) {
+func (d *Resolver) resolve(ctx context.Context, l *lookup) {
 	found, former := d.ask(ctx, l)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.lookups, l.Addr)
-	d.places.leave(l.client)
+	d.limiter.release(l.client)
 	for _, p := range l.waiting {
 		p.Host, p.Former = found, former
 		d.Table.Submit(p.Request, p.answer) // false: as lost as a datagram may be
@@ -298,7 +298,7 @@ func (d *Desk) resolve(ctx context.Context, l *lookup) {
 }
 
 // ask returns the host of l and the address that it has left, if it has.
-func (d *Desk) ask(ctx context.Context, l *lookup) (h portmap.Host, former netip.Addr) {
+func (d *Resolver) ask(ctx context.Context, l *lookup) (h portmap.Host, former netip.Addr) {
 	switch {
 	case !l.former.IsValid():
 		return host(d.finder.Find(ctx, l.Query)), netip.Addr{}
