@@ -153,7 +153,7 @@ func (i *instance) successor() *config.Config {
 // this one if there is no daemon.
 func (i *instance) takeDown(d *daemon.Daemon) {
 	if d != nil {
-		d.TakeDownChains()
+		d.RemoveChains()
 		return
 	}
 	i.pid.TakeDownChains(i.log)

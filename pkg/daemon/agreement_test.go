@@ -29,10 +29,10 @@ const rounds = 30
 func TestRandomClients(t *testing.T) {
 	for seed, variant := range netlab.Variants {
 		t.Run(fmt.Sprintf("%s, seed %d", variant, seed), func(t *testing.T) {
-			g := &game{
+			g := &randomRun{
 				rig:      newRig(t, variant, netlab.Layout{Clients: 3, IPv6: true}),
 				rng:      rand.New(rand.NewPCG(uint64(seed), 0)),
-				promised: make(map[pledge]uint16),
+				promised: make(map[grantKey]uint16),
 			}
 			g.start(t, gameConf...)
 			for round := range rounds {
@@ -40,10 +40,10 @@ func TestRandomClients(t *testing.T) {
 					g.ask(t)
 				}
 				g.listen(t)
-				g.agree(t)
+				g.checkAgreement(t)
 				if round%10 == 9 {
-					g.mishap(t)
-					g.agree(t)
+					g.injectFault(t)
+					g.checkAgreement(t)
 				}
 			}
 			t.Logf("%d requests, %d granted, %d promises in the end", g.asked, g.granted, len(g.promised))
@@ -59,12 +59,12 @@ var gameConf = []string{
 	"allow 40000-40019 192.168.50.0/24 4000-4005", "deny 0-65535 0.0.0.0/0 0-65535",
 }
 
-// game is a router under random requests.
-type game struct {
+// randomRun is a router under random requests.
+type randomRun struct {
 	*rig
 	rng            *rand.Rand
 	waiting        []waiting
-	promised       map[pledge]uint16
+	promised       map[grantKey]uint16
 	asked, granted int
 }
 
@@ -74,9 +74,9 @@ type waiting struct {
 	hear   func(*testing.T, []byte)
 }
 
-// pledge is what a client was granted: by NAT-PMP and PCP an external port
+// grantKey is what a client was granted: by NAT-PMP and PCP an external port
 // for its port, by UPnP a port of its own behind an external one.
-type pledge struct {
+type grantKey struct {
 	by       string
 	client   netip.Addr
 	protocol string
@@ -91,7 +91,7 @@ var protocols = map[uint8]string{6: "TCP", 17: "UDP"}
 var lifetimes = []time.Duration{time.Second, 10 * time.Minute, time.Hour}
 
 // ask sends one request.
-func (g *game) ask(t *testing.T) {
+func (g *randomRun) ask(t *testing.T) {
 	g.asked++
 	i := g.rng.IntN(3)
 	client := netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + i)})
@@ -112,7 +112,7 @@ func (g *game) ask(t *testing.T) {
 }
 
 // note follows an answer.
-func (g *game) note(p pledge, port uint16, lifetime time.Duration) {
+func (g *randomRun) note(p grantKey, port uint16, lifetime time.Duration) {
 	if lifetime >= time.Minute {
 		g.promised[p] = port
 	} else {
@@ -120,7 +120,7 @@ func (g *game) note(p pledge, port uint16, lifetime time.Duration) {
 	}
 }
 
-func (g *game) askNATPMP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+func (g *randomRun) askNATPMP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
 	req := mapping(map[uint8]natpmp.Opcode{6: natpmp.MapTCP, 17: natpmp.MapUDP}[protocol], internal, external, lifetime)
 	if remove {
 		req.Lifetime, req.SuggestedPort = 0, 0
@@ -132,12 +132,12 @@ func (g *game) askNATPMP(t *testing.T, i int, client netip.Addr, protocol uint8,
 		}
 		if resp.Result == natpmp.Success {
 			g.granted++
-			g.note(pledge{"NAT-PMP", client, protocols[protocol], internal}, resp.ExternalPort, resp.Lifetime)
+			g.note(grantKey{"NAT-PMP", client, protocols[protocol], internal}, resp.ExternalPort, resp.Lifetime)
 		}
 	})
 }
 
-func (g *game) askPCP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+func (g *randomRun) askPCP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
 	req := pcpMap(client, protocol, internal, external)
 	req.Lifetime = lifetime
 	if g.rng.IntN(8) == 0 {
@@ -164,13 +164,13 @@ func (g *game) askPCP(t *testing.T, i int, client netip.Addr, protocol uint8, in
 		}
 		if resp.Result == pcp.Success {
 			g.granted++
-			g.note(pledge{"PCP", client, protocols[protocol], internal}, resp.External.Port(), resp.Lifetime)
+			g.note(grantKey{"PCP", client, protocols[protocol], internal}, resp.External.Port(), resp.Lifetime)
 		}
 	})
 }
 
-func (g *game) askUPnP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
-	host, key := "", pledge{"UPnP", client, protocols[protocol], external}
+func (g *randomRun) askUPnP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+	host, key := "", grantKey{"UPnP", client, protocols[protocol], external}
 	if g.rng.IntN(4) == 0 {
 		host = "11.22.33.1"
 	}
@@ -192,7 +192,7 @@ func (g *game) askUPnP(t *testing.T, i int, client netip.Addr, protocol uint8, i
 }
 
 // send sends a datagram whose answer listen waits for.
-func (g *game) send(t *testing.T, i int, from, to netip.Addr, request []byte, hear func(*testing.T, []byte)) {
+func (g *randomRun) send(t *testing.T, i int, from, to netip.Addr, request []byte, hear func(*testing.T, []byte)) {
 	t.Helper()
 	var c *net.UDPConn
 	err := g.Clients[i].Do(func() (err error) {
@@ -209,7 +209,7 @@ func (g *game) send(t *testing.T, i int, from, to netip.Addr, request []byte, he
 }
 
 // listen hears the answers to all requests that are on their way.
-func (g *game) listen(t *testing.T) {
+func (g *randomRun) listen(t *testing.T) {
 	for _, w := range g.waiting {
 		w.socket.SetReadDeadline(time.Now().Add(patience))
 		buf := make([]byte, 2048)
@@ -223,8 +223,8 @@ func (g *game) listen(t *testing.T) {
 	g.waiting = nil
 }
 
-// mishap does to the daemon or to its rules what may happen to them.
-func (g *game) mishap(t *testing.T) {
+// injectFault does to the daemon or to its rules what may happen to them.
+func (g *randomRun) injectFault(t *testing.T) {
 	switch g.rng.IntN(4) {
 	case 0:
 		g.stop(t, syscall.SIGKILL)
@@ -242,9 +242,9 @@ func (g *game) mishap(t *testing.T) {
 	}
 }
 
-// agree waits until kernel, table and lease file say the same, and demands
+// checkAgreement waits until kernel, table and lease file say the same, and demands
 // that it is what clients were promised.
-func (g *game) agree(t *testing.T) {
+func (g *randomRun) checkAgreement(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		list := g.entries(t)
@@ -259,7 +259,7 @@ func (g *game) agree(t *testing.T) {
 }
 
 // entries returns what the table holds.
-func (g *game) entries(t *testing.T) (list []control.Entry) {
+func (g *randomRun) entries(t *testing.T) (list []control.Entry) {
 	t.Helper()
 	text, status := g.ctl(t, "list", "--json")
 	if err := json.Unmarshal([]byte(text), &list); err != nil || status != 0 {
@@ -269,7 +269,7 @@ func (g *game) entries(t *testing.T) (list []control.Entry) {
 }
 
 // gameRules returns the rules of the daemon in both families.
-func (g *game) gameRules(t *testing.T) (list []string) {
+func (g *randomRun) gameRules(t *testing.T) (list []string) {
 	t.Helper()
 	for _, family := range []string{"iptables", "ip6tables"} {
 		for line := range strings.Lines(g.Router.Run(t, "/usr/sbin/"+family+"-"+g.variant+"-save")) {
@@ -354,7 +354,7 @@ func differ(where string, got, want []string) string {
 }
 
 // broken names the promises that entries do not keep.
-func (g *game) broken(list []control.Entry) string {
+func (g *randomRun) broken(list []control.Entry) string {
 	var problem strings.Builder
 	for p, port := range g.promised {
 		if !slices.ContainsFunc(list, func(e control.Entry) bool {

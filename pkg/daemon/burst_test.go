@@ -161,7 +161,7 @@ func longest(requests [][]byte) [][]byte {
 // send all its requests then: each is answered afterwards.
 func TestBurstFindsRoom(t *testing.T) {
 	r := newRig(t, "nft", netlab.Layout{Clients: 2, IPv6: true})
-	r.shield6(t)
+	r.firewallIPv6(t)
 	r.start(t, "ipv6=yes", "max_per_host=0")
 	ip4, ip6 := families[0], families[1]
 	for name, test := range map[string]struct {
@@ -189,7 +189,7 @@ func TestBurstFindsRoom(t *testing.T) {
 // another one ask after it, in the other protocol: both are served.
 func TestBurstLeavesRoom(t *testing.T) {
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2, IPv6: true})
-	r.shield6(t)
+	r.firewallIPv6(t)
 	r.start(t, "ipv6=yes")
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {

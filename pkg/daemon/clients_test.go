@@ -23,7 +23,7 @@ import (
 func newClientsRig(t *testing.T, variant string) *rig {
 	t.Helper()
 	r := newRig(t, variant, netlab.Layout{Clients: 3, IPv6: true})
-	r.shield6(t)
+	r.firewallIPv6(t)
 	r.start(t, clientsConf()...)
 	for _, c := range r.Clients {
 		c.Echo(t, "tcp", ":4000")
@@ -37,8 +37,8 @@ func clientsConf() []string {
 	return []string{"enable_upnp=yes", "ipv6=yes", "system_uptime=no"}
 }
 
-// shield6 has the router let no IPv6 in but what the daemon opens.
-func (r *rig) shield6(t testing.TB) {
+// firewallIPv6 has the router let no IPv6 in but what the daemon opens.
+func (r *rig) firewallIPv6(t testing.TB) {
 	t.Helper()
 	for _, args := range []string{
 		"-P FORWARD DROP", "-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "-A FORWARD -i lan+ -o wan+ -j ACCEPT",

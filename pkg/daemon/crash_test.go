@@ -25,22 +25,24 @@ import (
 
 var kills = flag.Int("kills", 20, "how often TestKilledUnderLoad kills the daemon")
 
-// promise is what a client may rely on for one port.
-type promise struct {
+// portState is what a client may rely on for one port.
+type portState struct {
 	open    bool // by the last answer
 	unknown bool // a request about it has had no answer yet
 }
 
-// crowd is a number of clients that open and close ports.
-type crowd struct {
+// loadClients is a number of clients that open and close ports.
+type loadClients struct {
 	r      *rig
 	mu     sync.Mutex
-	ports  map[uint16]promise
+	ports  map[uint16]portState
 	served int // requests that have been answered
 }
 
-// newCrowd makes clients that do nothing yet.
-func newCrowd(r *rig) *crowd { return &crowd{r: r, ports: make(map[uint16]promise)} }
+// newLoadClients makes clients that do nothing yet.
+func newLoadClients(r *rig) *loadClients {
+	return &loadClients{r: r, ports: make(map[uint16]portState)}
+}
 
 // Each member of a crowd has so many ports of its own.
 const (
@@ -49,7 +51,7 @@ const (
 )
 
 // ask has everybody ask until stop is closed, and waits for them.
-func (c *crowd) ask(t testing.TB, stop <-chan struct{}) {
+func (c *loadClients) ask(t testing.TB, stop <-chan struct{}) {
 	var all sync.WaitGroup
 	for i := range uint16(members) {
 		socket := c.r.socket(t)
@@ -69,10 +71,10 @@ func (c *crowd) ask(t testing.TB, stop <-chan struct{}) {
 }
 
 // request opens a port, or closes an open one, and notes what is answered.
-func (c *crowd) request(socket *net.UDPConn, port uint16) {
+func (c *loadClients) request(socket *net.UDPConn, port uint16) {
 	c.mu.Lock()
 	was := c.ports[port]
-	c.ports[port] = promise{open: was.open, unknown: true}
+	c.ports[port] = portState{open: was.open, unknown: true}
 	c.mu.Unlock()
 	req := mapping(natpmp.MapTCP, port, port, time.Hour)
 	if was.open && !was.unknown && rand.N(3) == 0 {
@@ -83,7 +85,7 @@ func (c *crowd) request(socket *net.UDPConn, port uint16) {
 		return
 	}
 	if resp.Result == natpmp.Success {
-		was = promise{open: req.Lifetime > 0}
+		was = portState{open: req.Lifetime > 0}
 	}
 	c.mu.Lock()
 	c.ports[port] = was
@@ -111,7 +113,7 @@ func ask(socket *net.UDPConn, req natpmp.Request) (natpmp.Response, bool) {
 
 // check demands that kernel, table and file agree, and keep the promises. What
 // was unknown is known then.
-func (c *crowd) check(t testing.TB) {
+func (c *loadClients) check(t testing.TB) {
 	t.Helper()
 	var views map[string][]uint16
 	defer func() {
@@ -128,7 +130,7 @@ func (c *crowd) check(t testing.TB) {
 		if !p.unknown && open != p.open {
 			t.Errorf("port %d: open is %v, and answered was %v", port, open, p.open)
 		}
-		c.ports[port] = promise{open: open}
+		c.ports[port] = portState{open: open}
 	}
 	for _, port := range views["nat"] {
 		if _, asked := c.ports[port]; !asked {
@@ -197,7 +199,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			r := newRig(t, tt.variant, netlab.Layout{})
 			r.start(t)
-			c := newCrowd(r)
+			c := newLoadClients(r)
 			var slowest time.Duration
 			for range tt.times {
 				stop := make(chan struct{})
@@ -213,7 +215,7 @@ func TestKilledUnderLoad(t *testing.T) {
 				c.ask(t, stop)
 				r.configure(t)
 				if tt.signal == syscall.SIGKILL && rand.N(3) == 0 {
-					r.stumble(t)
+					r.startAndKill(t)
 				}
 				began := time.Now()
 				if out, err := r.launch(); err != nil {
@@ -231,8 +233,8 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// stumble starts the daemon and kills it before it serves, or soon after.
-func (r *rig) stumble(t testing.TB) {
+// startAndKill starts the daemon and kills it before it serves, or soon after.
+func (r *rig) startAndKill(t testing.TB) {
 	t.Helper()
 	cmd := r.Router.Command(program, "-d", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
 	cmd.Env = r.env

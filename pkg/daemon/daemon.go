@@ -45,19 +45,19 @@ type Options struct {
 
 // Daemon is the running service for one configuration.
 type Daemon struct {
-	config   *config.Config
-	version  string
-	log      *slog.Logger
-	started  time.Time
-	watch    *netif.Watcher
-	ports    *netif.Ports
-	clock    *clock.Watcher
-	firewall *netfilter.Firewall
-	store    *leasefile.Store
-	forwards *forwards
-	table    *portmap.Table
-	desk     *identity.Resolver // what the servers see of the table
-	guard    *guard
+	config     *config.Config
+	version    string
+	log        *slog.Logger
+	started    time.Time
+	watch      *netif.Watcher
+	ports      *netif.Ports
+	clock      *clock.Watcher
+	firewall   *netfilter.Firewall
+	store      *leasefile.Store
+	forwards   *forwards
+	table      *portmap.Table
+	desk       *identity.Resolver // what the servers see of the table
+	reconciler *reconciler
 
 	// The servers of what is switched on; the others are nil.
 	pcp  *pcpd.Server
@@ -69,11 +69,11 @@ type Daemon struct {
 	stun   *stun.Follower
 	hosts  *hosts.Watcher
 
-	mu      sync.Mutex // guards what follows
-	policy  *portmap.Policy
-	outside netip.Addr    // as the STUN server sees the router
-	since   time.Time     // when there came to be an external address
-	stirred chan struct{} // forwards or outside are others than before
+	mu       sync.Mutex // guards what follows
+	policy   *portmap.Policy
+	stunAddr netip.Addr    // as the STUN server sees the router
+	since    time.Time     // when there came to be an external address
+	wake     chan struct{} // forwards or outside are others than before
 }
 
 // New prepares the service: it reads the state of the links and makes sure
@@ -82,22 +82,22 @@ func New(o Options) (*Daemon, error) {
 	c := o.Config
 	d := &Daemon{
 		config: c, version: o.Version, log: o.Log, started: time.Now(),
-		policy: &c.Policy, stirred: make(chan struct{}, 1),
+		policy: &c.Policy, wake: make(chan struct{}, 1),
 	}
 	if err := d.openKernel(); err != nil {
 		return nil, err
 	}
 	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
 	d.forwards = &forwards{
-		read: d.firewall.StaticForwards, uplink: d.arrivals, changed: d.stir,
+		read: d.firewall.StaticForwards, uplink: d.arrivals, changed: d.wakeUplink,
 		believed: forwardList{list: o.Forwards}, log: d.log,
 	}
 	d.setUpChains()
-	if err := d.prepareExtras(); err != nil {
+	if err := d.prepareOptional(); err != nil {
 		return nil, err
 	}
 	links, _ := d.watch.Now()
-	around, known := d.surroundings(links)
+	around, known := d.networkState(links)
 	d.table = portmap.NewTable(portmap.Options{
 		Policy:    &c.Policy,
 		Firewall:  cautious{d.firewall, d.forwards},
@@ -105,15 +105,15 @@ func New(o Options) (*Daemon, error) {
 		Network:   around,
 		Listening: d.listening,
 		FlowPort:  flowPort,
-		Committed: d.committed,
-		Decided:   d.decided,
+		Committed: d.onCommit,
+		Decided:   d.onDecision,
 		Log:       d.log,
 	})
 	d.forwards.delivered(known)
 	d.desk = d.identify()
 	ipv6 := &ipv6Watch{config: c, stopped: d.firewall.Stopped, outdated: o.Outdated}
-	d.guard = &guard{
-		firewall: d.firewall, table: d.table, learn: d.forwards.learn, ipv6: ipv6.check,
+	d.reconciler = &reconciler{
+		firewall: d.firewall, table: d.table, readForwards: d.forwards.learn, ipv6: ipv6.check,
 		touched: make(chan struct{}, 1), log: d.log,
 	}
 	return d, d.prepareServers()
@@ -150,10 +150,10 @@ func (d *Daemon) setUpChains() {
 	d.forwards.learn(time.Now())
 }
 
-// stir makes followUplink look again.
-func (d *Daemon) stir() {
+// wakeUplink makes followUplink look again.
+func (d *Daemon) wakeUplink() {
 	select {
-	case d.stirred <- struct{}{}:
+	case d.wake <- struct{}{}:
 	default:
 	}
 }
@@ -173,8 +173,8 @@ func flowPort(p portmap.Protocol, from, to netip.AddrPort) (uint16, bool) {
 	return netif.FlowPort(strings.ToLower(p.String()), from, to)
 }
 
-// committed hears of every change that is in force.
-func (d *Daemon) committed(changes []portmap.Change, reset bool) {
+// onCommit hears of every change that is in force.
+func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	if reset && d.pcp != nil {
 		d.pcp.Announce()
 	}
@@ -199,8 +199,8 @@ func (d *Daemon) restoring() bool {
 	}
 }
 
-// decided hears of every answer.
-func (d *Daemon) decided(r portmap.Request, a portmap.Answer) {
+// onDecision hears of every answer.
+func (d *Daemon) onDecision(r portmap.Request, a portmap.Answer) {
 	if d.notify != nil {
 		d.notify.Decided(r, a)
 	}
@@ -236,8 +236,8 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 
 // tasks returns what is done at the same time while the service runs.
 func (d *Daemon) tasks(ready func(error)) []func(context.Context) error {
-	follow := &follower{watch: d.watch, lans: d.config.LANs, uplinks: uplinks(d.config), servers: d.servers(), log: d.log, ready: ready}
-	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.guard.Run, d.followClock, d.hosts.Run, d.desk.Run, follow.Run}
+	follow := &supervisor{watch: d.watch, lans: d.config.LANs, uplinks: uplinks(d.config), servers: d.servers(), log: d.log, ready: ready}
+	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.reconciler.Run, d.followClock, d.hosts.Run, d.desk.Run, follow.Run}
 	if d.http != nil {
 		tasks = append(tasks, d.http.Run)
 	}
@@ -270,9 +270,9 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 	for {
 		links, changed := d.watch.Now()
 		if d.forwards.follow() {
-			d.guard.wake()
+			d.reconciler.wake()
 		}
-		s, known := d.surroundings(links)
+		s, known := d.networkState(links)
 		if err := d.table.SetNetworkState(ctx, s); err != nil {
 			return nil // the context has ended
 		}
@@ -295,7 +295,7 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-		case <-d.stirred:
+		case <-d.wake:
 		}
 	}
 }
@@ -337,7 +337,7 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 		d.log.Warn(w)
 	}
 	d.setUpChains() // last: it may have to wait for the firewall
-	d.guard.wake()
+	d.reconciler.wake()
 	return true
 }
 

@@ -15,8 +15,8 @@ import (
 // many is how many mappings are present while faults happen.
 const many = 1000
 
-// stock writes a lease file with many mappings, as the C daemon left it.
-func (r *rig) stock(t testing.TB) {
+// writeManyLeases writes a lease file with many mappings, as the C daemon left it.
+func (r *rig) writeManyLeases(t testing.TB) {
 	t.Helper()
 	var b strings.Builder
 	ends := time.Now().Add(time.Hour).Unix()
@@ -58,7 +58,7 @@ func (r *rig) atOnce(t testing.TB, table, commands string) {
 func TestFaultsOfTheFirewall(t *testing.T) {
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
-		r.stock(t)
+		r.writeManyLeases(t)
 		r.start(t)
 		want, leases := r.chains(t), r.leases(t)
 		if n := strings.Count(want, "\n"); n != 2*many+2 {

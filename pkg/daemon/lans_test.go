@@ -87,7 +87,7 @@ func absentOr(l config.LAN, uplinks []string, around map[string]netif.Link) stri
 // TestMissingIsSaidOnce has interfaces come and go.
 func TestMissingIsSaidOnce(t *testing.T) {
 	var log bytes.Buffer
-	f := &follower{
+	f := &supervisor{
 		lans: []config.LAN{lanOfConf(t, "192.168.1.0/24"), lanOfConf(t, "lan1")}, uplinks: []string{"ppp+"},
 		log: slog.New(slog.NewTextHandler(&log, nil)),
 	}

@@ -60,7 +60,7 @@ func (d *Daemon) status() control.Status {
 	links, _ := d.watch.Now()
 	s := control.Status{
 		Version: d.version, Started: d.started, External: d.table.External(),
-		Firewall: d.guard.status(), Note: d.externalNote(),
+		Firewall: d.reconciler.status(), Note: d.externalNote(),
 	}
 	for name, on := range map[string]bool{"NAT-PMP": d.config.NATPMP, "PCP": d.config.PCP, "UPnP": d.config.UPnP} {
 		if on {

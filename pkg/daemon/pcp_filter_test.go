@@ -83,7 +83,7 @@ func (f family) external(wish, internal uint16) uint16 {
 func newPCPRig(t *testing.T, variant string) *rig {
 	t.Helper()
 	r := newRig(t, variant, netlab.Layout{Clients: 2, IPv6: true})
-	r.shield6(t)
+	r.firewallIPv6(t)
 	r.WAN.Address(t, "eth0", netip.MustParsePrefix("2001:db8:33::2/64"))
 	for _, c := range r.Clients {
 		c.Echo(t, "tcp", ":4000")

@@ -61,7 +61,7 @@ func (d *Daemon) prepareServers() error {
 		Log:      d.log,
 	})
 	d.ssdp = ssdpd.New(ssdpd.Options{
-		Faces:    discoveryFaces(d.http.Faces()),
+		Faces:    discoveryDescriptions(d.http.Faces()),
 		Port:     port,
 		IPv6:     c.IPv6,
 		Interval: c.NotifyInterval,
@@ -77,18 +77,18 @@ func (d *Daemon) servers() map[string]server {
 	servers := make(map[string]server)
 	if d.pcp != nil {
 		servers["NAT-PMP/PCP"] = server{
-			open: func(l *lan) (listener, error) { return d.pcp.Listen(l) },
-			says: "Listening for NAT-PMP/PCP traffic on port 5351",
+			open:    func(l *lan) (listener, error) { return d.pcp.Listen(l) },
+			logText: "Listening for NAT-PMP/PCP traffic on port 5351",
 		}
 	}
 	if d.http != nil {
 		servers["HTTP"] = server{
-			open: func(l *lan) (listener, error) { return d.http.Listen(l) },
-			says: fmt.Sprintf("HTTP listening on port %d", d.http.Port),
+			open:    func(l *lan) (listener, error) { return d.http.Listen(l) },
+			logText: fmt.Sprintf("HTTP listening on port %d", d.http.Port),
 		}
 		servers["SSDP"] = server{
-			open: func(l *lan) (listener, error) { return d.ssdp.Listen(l) },
-			says: "SSDP listening on port 1900",
+			open:    func(l *lan) (listener, error) { return d.ssdp.Listen(l) },
+			logText: "SSDP listening on port 1900",
 		}
 	}
 	return servers
@@ -126,8 +126,8 @@ func versions(v config.IGDVersion) []upnp.Version {
 	return []upnp.Version{upnp.V1, upnp.V2}
 }
 
-// discoveryFaces returns what discovery needs to know of the descriptions.
-func discoveryFaces(faces []*upnp.Face) []*ssdp.Face {
+// discoveryDescriptions returns what discovery needs to know of the descriptions.
+func discoveryDescriptions(faces []*upnp.Face) []*ssdp.Face {
 	var list []*ssdp.Face
 	for _, f := range faces {
 		shown := &ssdp.Face{Path: f.Path(), ConfigID: f.ConfigID}

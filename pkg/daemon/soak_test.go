@@ -54,7 +54,7 @@ func (r *rig) usage(t testing.TB) (u usage) {
 func TestSoak(t *testing.T) {
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.start(t, "enable_upnp=yes")
-	c := newCrowd(r)
+	c := newLoadClients(r)
 	r.mix(t, c, *soak/3)
 	c.check(t)
 	before := r.usage(t)
@@ -75,7 +75,7 @@ func TestSoak(t *testing.T) {
 const pace = 400 * time.Millisecond
 
 // mix has clients ask and the router suffer for a while.
-func (r *rig) mix(t testing.TB, c *crowd, d time.Duration) {
+func (r *rig) mix(t testing.TB, c *loadClients, d time.Duration) {
 	t.Helper()
 	stop := make(chan struct{})
 	var all sync.WaitGroup

@@ -15,10 +15,10 @@ import (
 // start, and the firewall's own script may be at work on the same tables.
 const takeDownTime = 800 * time.Millisecond
 
-// TakeDownChains removes the daemon's rules and jumps, whoever made the chains,
+// RemoveChains removes the daemon's rules and jumps, whoever made the chains,
 // and the chains that the daemon made. It is for the end of a daemon that
 // nobody follows.
-func (d *Daemon) TakeDownChains() {
+func (d *Daemon) RemoveChains() {
 	takeDown(d.log, d.firewall.Teardown)
 }
 

@@ -15,11 +15,11 @@ import (
 	"igdd/pkg/upnpd"
 )
 
-// surroundings tells the desk what the links look like, and whether the
+// networkState tells the desk what the links look like, and whether the
 // forwards in it are known.
-func (d *Daemon) surroundings(links map[string]netif.Link) (s portmap.NetworkState, known bool) {
+func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkState, known bool) {
 	d.mu.Lock()
-	outside := d.outside
+	outside := d.stunAddr
 	d.mu.Unlock()
 	s.External, s.NoIPv6 = announced(d.config, links, outside), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()

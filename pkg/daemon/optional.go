@@ -13,8 +13,8 @@ import (
 	"igdd/pkg/stun"
 )
 
-// prepareExtras makes what is configured beside the servers.
-func (d *Daemon) prepareExtras() (err error) {
+// prepareOptional makes what is configured beside the servers.
+func (d *Daemon) prepareOptional() (err error) {
 	c := d.config
 	if c.NotifyCmd != "" {
 		if d.notify, err = notify.New(notify.Options{Command: c.NotifyCmd, Log: d.log}); err != nil {
@@ -22,7 +22,7 @@ func (d *Daemon) prepareExtras() (err error) {
 		}
 	}
 	if c.STUN != "" && !c.ExternalIP.IsValid() {
-		d.stun = stun.Follow(stun.Options{Server: c.STUN, Uplink: d.address, Seen: d.seenFromOutside, Log: d.log})
+		d.stun = stun.Follow(stun.Options{Server: c.STUN, Uplink: d.address, Seen: d.setSTUNAddr, Log: d.log})
 	}
 	d.hosts = hosts.Watch(hosts.Options{
 		Leases:   c.DHCPLeases,
@@ -66,12 +66,12 @@ func (d *Daemon) lanOf(host netip.Addr) (hosts.LAN, bool) {
 	return hosts.LAN{Index: index, Networks: around.Networks(host)}, true
 }
 
-// seenFromOutside notes the address that the STUN server sees.
-func (d *Daemon) seenFromOutside(a netip.Addr) {
+// setSTUNAddr notes the address that the STUN server sees.
+func (d *Daemon) setSTUNAddr(a netip.Addr) {
 	d.mu.Lock()
-	d.outside = a
+	d.stunAddr = a
 	d.mu.Unlock()
-	d.stir()
+	d.wakeUplink()
 }
 
 // clients returns the hosts that hold mappings.

@@ -50,14 +50,14 @@ type listener interface {
 
 // server is what can listen on interfaces.
 type server struct {
-	open func(*lan) (listener, error) // opens its sockets on one of them
-	says string                       // in the log, when it has
+	open    func(*lan) (listener, error) // opens its sockets on one of them
+	logText string                       // in the log, when it has
 }
 
-// follower keeps the servers of the LAN interfaces running while these exist:
+// supervisor keeps the servers of the LAN interfaces running while these exist:
 // a new one gets its sockets, one that is gone or came back as another loses
 // them.
-type follower struct {
+type supervisor struct {
 	watch   *netif.Watcher
 	lans    []config.LAN
 	uplinks []string
@@ -66,26 +66,26 @@ type follower struct {
 	ready   func(error) // told once how opening on the interfaces that exist went
 
 	missing map[string]string // what is not there, as the log has said, and why
-	serving map[station]*service
+	serving map[binding]*boundServer
 	ended   chan ending
 	wg      sync.WaitGroup
 }
 
-// station is one server's place on one interface.
-type station struct {
+// binding is one server's place on one interface.
+type binding struct {
 	server string
 	name   string
 }
 
 // compare puts stations in the order of opening: server by server, and HTTP
 // before SSDP, whose announcements lead there.
-func (s station) compare(o station) int {
+func (s binding) compare(o binding) int {
 	return cmp.Or(cmp.Compare(s.server, o.server), cmp.Compare(s.name, o.name))
 }
 
-// service is one server at work, or one that fell over and waits.
-type service struct {
-	station
+// boundServer is one server at work, or one that fell over and waits.
+type boundServer struct {
+	binding
 	index  int
 	cancel context.CancelFunc
 	fallen bool // it ended with an error and waits to be opened again
@@ -93,32 +93,32 @@ type service struct {
 
 // ending is what a service came to, as its own goroutine tells the follower.
 type ending struct {
-	*service
+	*boundServer
 	err error
 }
 
 // Run follows the interfaces until ctx ends and all sockets are closed.
-func (f *follower) Run(ctx context.Context) error {
+func (f *supervisor) Run(ctx context.Context) error {
 	f.missing = make(map[string]string)
-	f.serving = make(map[station]*service)
+	f.serving = make(map[binding]*boundServer)
 	f.ended = make(chan ending)
 	defer f.stop()
 	var again <-chan time.Time
 	for {
 		links, changed := f.watch.Now()
 		f.remark(links)
-		if err := f.arrange(ctx, links); err != nil {
+		if err := f.update(ctx, links); err != nil {
 			again = time.After(reopenAfter)
 			f.log.Error("cannot listen, will try again", "err", err)
-			f.tell(err)
+			f.reportReady(err)
 		}
-		f.tell(nil)
+		f.reportReady(nil)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-again:
-			maps.DeleteFunc(f.serving, func(_ station, s *service) bool { return s.fallen })
+			maps.DeleteFunc(f.serving, func(_ binding, s *boundServer) bool { return s.fallen })
 		case e := <-f.ended:
 			if e.err != nil {
 				e.fallen = true
@@ -129,8 +129,8 @@ func (f *follower) Run(ctx context.Context) error {
 	}
 }
 
-// tell reports the outcome of the first round.
-func (f *follower) tell(err error) {
+// reportReady reports the outcome of the first round.
+func (f *supervisor) reportReady(err error) {
 	if f.ready != nil {
 		f.ready(err)
 		f.ready = nil
@@ -138,7 +138,7 @@ func (f *follower) tell(err error) {
 }
 
 // stop ends all servers and waits for them.
-func (f *follower) stop() {
+func (f *supervisor) stop() {
 	for _, s := range f.serving {
 		s.cancel()
 	}
@@ -147,9 +147,9 @@ func (f *follower) stop() {
 	}
 }
 
-// arrange starts and stops servers until they match the interfaces. The error
+// update starts and stops servers until they match the interfaces. The error
 // names all that could not be opened.
-func (f *follower) arrange(ctx context.Context, links map[string]netif.Link) error {
+func (f *supervisor) update(ctx context.Context, links map[string]netif.Link) error {
 	wanted := f.wanted(links)
 	for at, s := range f.serving {
 		if l := wanted[at]; l == nil || l.index != s.index {
@@ -159,7 +159,7 @@ func (f *follower) arrange(ctx context.Context, links map[string]netif.Link) err
 		}
 	}
 	var errs []error
-	for _, at := range slices.SortedFunc(maps.Keys(wanted), station.compare) {
+	for _, at := range slices.SortedFunc(maps.Keys(wanted), binding.compare) {
 		if f.serving[at] == nil {
 			errs = append(errs, f.start(ctx, at, wanted[at]))
 		}
@@ -169,15 +169,15 @@ func (f *follower) arrange(ctx context.Context, links map[string]netif.Link) err
 
 // wanted returns where servers belong. Of two LANs that have one interface the
 // first counts.
-func (f *follower) wanted(links map[string]netif.Link) map[station]*lan {
-	wanted := make(map[station]*lan)
+func (f *supervisor) wanted(links map[string]netif.Link) map[binding]*lan {
+	wanted := make(map[binding]*lan)
 	for _, l := range f.lans {
 		for _, link := range locate(l, f.uplinks, links) {
 			if !link.Up || len(link.Addrs) == 0 {
 				continue
 			}
 			for server := range f.servers {
-				if at := (station{server, link.Name}); wanted[at] == nil {
+				if at := (binding{server, link.Name}); wanted[at] == nil {
 					wanted[at] = &lan{name: link.Name, index: link.Index, of: l, watch: f.watch}
 				}
 			}
@@ -188,7 +188,7 @@ func (f *follower) wanted(links map[string]netif.Link) map[station]*lan {
 
 // remark logs once what the settings name and there is not, and once that it
 // is there.
-func (f *follower) remark(links map[string]netif.Link) {
+func (f *supervisor) remark(links map[string]netif.Link) {
 	missing := make(map[string]string)
 	for _, l := range f.lans {
 		if len(locate(l, f.uplinks, links)) == 0 {
@@ -214,19 +214,19 @@ func (f *follower) remark(links map[string]netif.Link) {
 }
 
 // start opens one server on one interface and lets it serve.
-func (f *follower) start(ctx context.Context, at station, on *lan) error {
+func (f *supervisor) start(ctx context.Context, at binding, on *lan) error {
 	l, err := f.servers[at.server].open(on)
 	if err != nil {
 		return fmt.Errorf("%s on %s: %w", at.server, at.name, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &service{station: at, index: on.index, cancel: cancel}
+	s := &boundServer{binding: at, index: on.index, cancel: cancel}
 	f.serving[at] = s
 	f.wg.Go(func() {
 		err := l.Serve(ctx)
 		cancel()
 		f.ended <- ending{s, err}
 	})
-	f.log.Log(ctx, portmap.LevelNotice, f.servers[at.server].says, "interface", at.name)
+	f.log.Log(ctx, portmap.LevelNotice, f.servers[at.server].logText, "interface", at.name)
 	return nil
 }

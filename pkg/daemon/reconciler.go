@@ -26,29 +26,29 @@ const (
 	slowCheck = 15 * time.Minute
 	// Somebody who takes our rules away more often than this many times in a
 	// row, each within calm of the last, is not fought but outlasted.
-	patient = 20
-	calm    = 10 * time.Second
+	maxStreak = 20
+	streakGap = 10 * time.Second
 	// The pause between repairs then doubles from calm up to this.
-	longestPause = 5 * time.Minute
+	maxPause = 5 * time.Minute
 )
 
 // families are those that are looked after, one by one: what fails for one
 // keeps nobody from looking after the other.
 var families = [...]portmap.Family{portmap.IPv4, portmap.IPv6}
 
-// guard keeps the chains, jumps and rules as the table has them, whoever
+// reconciler keeps the chains, jumps and rules as the table has them, whoever
 // touches the firewall.
-type guard struct {
+type reconciler struct {
 	firewall *netfilter.Firewall
 	table    *portmap.Table
-	// learn reads the administrator's forwards and returns when to do so again.
-	learn   func(touched time.Time) time.Duration
-	touched chan struct{} // somebody touched the firewall, capacity 1
+	// readForwards reads the administrator's forwards and returns when to do so again.
+	readForwards func(touched time.Time) time.Duration
+	touched      chan struct{} // somebody touched the firewall, capacity 1
 	// ipv6 sees whether the system still has IPv6 on, and returns when to do so again.
 	ipv6 func(now time.Time) time.Duration
 	log  *slog.Logger
 
-	row     int           // repairs in a row
+	streak  int           // repairs in a row
 	pause   time.Duration // before the next one
 	seen    [2]error      // of each family, when last looked at
 	noticed time.Time     // when it was last touched
@@ -59,7 +59,7 @@ type guard struct {
 }
 
 // Run checks the firewall whenever somebody touched it.
-func (g *guard) Run(ctx context.Context) error {
+func (g *reconciler) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
 		err := g.firewall.Watch(ctx, g.wake)
@@ -86,7 +86,7 @@ func (g *guard) Run(ctx context.Context) error {
 }
 
 // wake makes Run look at the firewall.
-func (g *guard) wake() {
+func (g *reconciler) wake() {
 	select {
 	case g.touched <- struct{}{}:
 	default:
@@ -94,15 +94,15 @@ func (g *guard) wake() {
 }
 
 // check looks after the firewall and returns when to do so again.
-func (g *guard) check(ctx context.Context) time.Duration {
+func (g *reconciler) check(ctx context.Context) time.Duration {
 	if rest := g.pause - time.Since(g.lastRepair()); g.pause > 0 && rest > 0 {
 		return rest
 	}
-	again := g.learn(g.noticed)
+	again := g.readForwards(g.noticed)
 	var broken []portmap.Family
 	for _, v := range families {
 		healthy, err := g.firewall.Healthy(v)
-		g.note(v, err)
+		g.noteStopped(v, err)
 		if err == nil && !healthy {
 			broken = append(broken, v)
 		}
@@ -113,8 +113,8 @@ func (g *guard) check(ctx context.Context) time.Duration {
 	return min(cmp.Or(g.pause, slowCheck), cmp.Or(again, slowCheck), cmp.Or(g.ipv6(time.Now()), slowCheck))
 }
 
-// note logs once what keeps a family from being looked after.
-func (g *guard) note(v portmap.Family, err error) {
+// noteStopped logs once what keeps a family from being looked after.
+func (g *reconciler) noteStopped(v portmap.Family, err error) {
 	before := g.seen[v]
 	g.seen[v] = err
 	switch {
@@ -128,18 +128,18 @@ func (g *guard) note(v portmap.Family, err error) {
 
 // repair puts everything back, and backs off from whoever takes it away again
 // and again.
-func (g *guard) repair(ctx context.Context, broken []portmap.Family) {
-	if g.row++; time.Since(g.lastRepair()) > max(calm, 2*g.pause) {
-		g.row, g.pause = 1, 0
+func (g *reconciler) repair(ctx context.Context, broken []portmap.Family) {
+	if g.streak++; time.Since(g.lastRepair()) > max(streakGap, 2*g.pause) {
+		g.streak, g.pause = 1, 0
 	}
-	if g.row > patient {
+	if g.streak > maxStreak {
 		if g.pause == 0 {
 			g.log.Warn("somebody removes the rules again and again, they are put back less and less often; look for another program that writes the chains")
 		}
-		g.pause = min(max(calm, 2*g.pause), longestPause)
+		g.pause = min(max(streakGap, 2*g.pause), maxPause)
 	}
 	for _, v := range broken {
-		if g.table.Resync(ctx, v) == nil && g.row <= patient {
+		if g.table.Resync(ctx, v) == nil && g.streak <= maxStreak {
 			g.log.Warn("chains or rules were missing in the firewall and have been put back", "family", v)
 		}
 	}
@@ -149,14 +149,14 @@ func (g *guard) repair(ctx context.Context, broken []portmap.Family) {
 	g.mu.Unlock()
 }
 
-func (g *guard) lastRepair() time.Time {
+func (g *reconciler) lastRepair() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.last
 }
 
 // status returns the state of the firewall for the operator.
-func (g *guard) status() control.Firewall {
+func (g *reconciler) status() control.Firewall {
 	f := control.Firewall{Healthy: true}
 	var troubles []string
 	for _, v := range families {
