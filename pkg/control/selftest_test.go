@@ -31,7 +31,7 @@ func newPlayground(t *testing.T) (*rig, func(args ...string) called) {
 		if err != nil {
 			return err
 		}
-		l, err = pcpd.New(pcpd.Options{NATPMP: true, Desk: r.table, Log: r.server.Log}).Listen(lan{device.Index})
+		l, err = pcpd.New(pcpd.Options{NATPMP: true, Table: r.table, Log: r.server.Log}).Listen(lan{device.Index})
 		return err
 	})
 	if err != nil {

@@ -28,7 +28,7 @@ func (d *Daemon) prepareServers() error {
 			ThirdParty: c.ThirdParty,
 			Peer:       c.Peer,
 			RefuseMap:  !c.Map,
-			Desk:       d.desk,
+			Table:      d.desk,
 			Log:        d.log,
 		})
 	}

@@ -15,12 +15,12 @@ var (
 	allHosts6 = netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes(), pcp.AnnouncePort)
 )
 
-func (s *Server) news() news { return news{s.Desk.External(), s.Desk.Epoch()} }
+func (s *Server) news() gatewayState { return gatewayState{s.Table.External(), s.Table.Epoch()} }
 
-// tell sends the n-th copy of an announcement from every address that clients
+// sendCopy sends the n-th copy of an announcement from every address that clients
 // may use as their gateway: they ignore other sources. It says what is given,
 // even if there is newer already: of that another announcement tells.
-func (l *Listener) tell(n int, said news) {
+func (l *Listener) sendCopy(n int, said gatewayState) {
 	own := l.lan.Prefixes()
 	for _, s := range l.sockets {
 		for _, from := range gateways(own, s.At.Addr()) {
@@ -36,7 +36,7 @@ func (l *Listener) tell(n int, said news) {
 
 // announce sends one copy in each protocol, PCP's first. NAT-PMP has nothing to
 // say without an external address.
-func (l *Listener) announce(s *lansock.Socket, from netip.Addr, said news) error {
+func (l *Listener) announce(s *lansock.Socket, from netip.Addr, said gatewayState) error {
 	to := allHosts6
 	if from.Is4() {
 		to = allHosts4

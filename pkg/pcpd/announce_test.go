@@ -21,8 +21,8 @@ import (
 // otherWAN is the vectors' second external address.
 var otherWAN = netip.MustParseAddr("11.22.33.45")
 
-// ear is a client's socket for announcements.
-type ear struct{ *net.UDPConn }
+// groupListener is a client's socket for announcements.
+type groupListener struct{ *net.UDPConn }
 
 // announcement is what an ear hears.
 type announcement struct {
@@ -33,9 +33,9 @@ type announcement struct {
 }
 
 // listenFor opens a socket on port 5350 on the second client.
-func listenFor(t *testing.T, lab *netlab.Lab, network, group string) *ear {
+func listenFor(t *testing.T, lab *netlab.Lab, network, group string) *groupListener {
 	t.Helper()
-	e := new(ear)
+	e := new(groupListener)
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
 			// One of the two is for the other family, and fails.
@@ -58,7 +58,7 @@ func listenFor(t *testing.T, lab *netlab.Lab, network, group string) *ear {
 }
 
 // next waits for the next announcement.
-func (e *ear) next(t *testing.T) announcement {
+func (e *groupListener) next(t *testing.T) announcement {
 	t.Helper()
 	payload, control := make([]byte, 2048), make([]byte, 128)
 	e.SetReadDeadline(time.Now().Add(patience))
@@ -87,7 +87,7 @@ func expectation(t *testing.T, protocol, id string) vectors.Expectation {
 }
 
 // hears demands copies of one protocol after another, each pair at its time.
-func (e *ear) hears(t *testing.T, began time.Time, copies int, wanted ...vectors.Expectation) {
+func (e *groupListener) hears(t *testing.T, began time.Time, copies int, wanted ...vectors.Expectation) {
 	t.Helper()
 	for n := range copies {
 		for _, want := range wanted {
@@ -179,21 +179,21 @@ func TestAnnouncementsOfOneProtocol(t *testing.T) {
 }
 
 // mapped makes a mapping and returns the client's socket and the answer.
-func (g *gateway) mapped(t *testing.T, r pcp.Request) *ear {
+func (g *gateway) mapped(t *testing.T, r pcp.Request) *groupListener {
 	t.Helper()
 	c, err := g.open(g.lab.Clients[0], netip.AddrPortFrom(client, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	e := &ear{c}
+	e := &groupListener{c}
 	g.renew(t, e, r)
 	return e
 }
 
 // renew sends a request from the ear's socket. Updates for an earlier nonce may
 // come before the answer.
-func (g *gateway) renew(t *testing.T, e *ear, r pcp.Request) {
+func (g *gateway) renew(t *testing.T, e *groupListener, r pcp.Request) {
 	t.Helper()
 	r.Client = client
 	if err := send(e.UDPConn, g.lab.Clients[0], router, r.Append(nil)); err != nil {
@@ -208,7 +208,7 @@ func (g *gateway) renew(t *testing.T, e *ear, r pcp.Request) {
 	}
 }
 
-func (e *ear) response(t *testing.T) pcp.Response {
+func (e *groupListener) response(t *testing.T) pcp.Response {
 	t.Helper()
 	a := e.next(t)
 	r, err := pcp.ParseResponse(a.payload)

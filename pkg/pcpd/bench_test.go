@@ -63,7 +63,7 @@ func benchmark(b *testing.B, packet []byte) {
 	defer func() { cancel(); <-ended }()
 	<-table.Started()
 	desk := answered{table, make(chan struct{}, 1)}
-	server := New(Options{NATPMP: true, PCP: true, Desk: desk, Log: log})
+	server := New(Options{NATPMP: true, PCP: true, Table: desk, Log: log})
 	x := exchange{
 		Server: server, lan: "lo", socket: sockets[0], client: sink.LocalAddr().(*net.UDPAddr).AddrPort(),
 		asked: lan.Addr(), packet: packet, backlog: newBacklog(),

@@ -87,7 +87,7 @@ func serveStuck(t *testing.T) (g *gateway, desk *stuck, release func()) {
 	t.Helper()
 	desk = &stuck{released: make(chan struct{})}
 	s := standard()
-	s.desk = func(t *portmap.Table) pcpd.Desk { desk.Table = t; return desk }
+	s.desk = func(t *portmap.Table) pcpd.Table { desk.Table = t; return desk }
 	g = serve(t, newLab(t), s)
 	release = sync.OnceFunc(func() { close(desk.released) })
 	t.Cleanup(release)

@@ -17,7 +17,7 @@ func FuzzQuestion(f *testing.F) {
 	for _, v := range vectors.Load(f, "pcp") {
 		f.Add([]byte(v.Request))
 	}
-	server := &Server{Options: Options{Desk: portmap.NewTable(portmap.Options{
+	server := &Server{Options: Options{Table: portmap.NewTable(portmap.Options{
 		Network: portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44")},
 	})}}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -28,7 +28,7 @@ func FuzzQuestion(f *testing.F) {
 		if err != nil || r.Opcode == pcp.Announce {
 			return
 		}
-		ask, options := question(r)
+		ask, options := mappingRequest(r)
 		if len(options) > len(r.Options) {
 			t.Errorf("%d options answer %d", len(options), len(r.Options))
 		}
@@ -41,7 +41,7 @@ func FuzzQuestion(f *testing.F) {
 			}
 		}
 		kept := binding(r)
-		again, _ := question(kept)
+		again, _ := mappingRequest(kept)
 		if again.Description = ask.Description; len(kept.Options) > len(ask.Filters)+3 || !sameTerms(again, ask) {
 			t.Errorf("of %+v is kept %+v", r.Options, kept.Options)
 		}
@@ -50,7 +50,7 @@ func FuzzQuestion(f *testing.F) {
 				t.Errorf("filter %v", filter)
 			}
 		}
-		if ask.Op == portmap.Open && server.objection(r, ask) == pcp.Success && (ask.Internal.Port() == 0 || ask.Exact && ask.External == 0) {
+		if ask.Op == portmap.Open && server.checkRequest(r, ask) == pcp.Success && (ask.Internal.Port() == 0 || ask.Exact && ask.External == 0) {
 			t.Errorf("the desk is asked %+v", ask)
 		}
 		if reply := (pcp.Response{Opcode: r.Opcode, Mapping: r.Mapping, Options: options}).Append(nil); len(reply) > len(b) {

@@ -14,11 +14,11 @@ import (
 
 // Listener answers the clients of one interface.
 type Listener struct {
-	server  *Server
-	lan     lansock.LAN
-	sockets lansock.Sockets // IPv4, then IPv6 if it is served
-	backlog *backlog
-	crier   crier
+	server    *Server
+	lan       lansock.LAN
+	sockets   lansock.Sockets // IPv4, then IPv6 if it is served
+	backlog   *backlog
+	announcer announcer
 }
 
 // What is announced stays on the link.
@@ -38,23 +38,23 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{server: s, lan: lan, sockets: sockets, backlog: newBacklog()}
-	l.crier = crier{again: make(chan struct{}, 1), news: s.news, tell: l.tell}
+	l.announcer = announcer{triggered: make(chan struct{}, 1), current: s.news, send: l.sendCopy}
 	return l, nil
 }
 
 // Serve announces the server on its interface and answers until ctx ends. Then
 // it closes the sockets.
 func (l *Listener) Serve(ctx context.Context) error {
-	l.server.enter(l)
-	defer l.server.leave(l)
+	l.server.add(l)
+	defer l.server.remove(l)
 	work, ctx := errgroup.WithContext(ctx)
 	for _, s := range l.sockets {
-		work.Go(func() error { return s.Receive(l.hear) })
+		work.Go(func() error { return s.Receive(l.handle) })
 	}
 	work.Go(func() error { l.backlog.serve(ctx, exchange.serve); return nil })
 	work.Go(func() error {
 		defer l.sockets.Close() // ends the others
-		l.crier.run(ctx)
+		l.announcer.run(ctx)
 		return nil
 	})
 	return work.Wait()
@@ -73,9 +73,9 @@ type exchange struct {
 	waited  bool // in the backlog; the packet is its own
 }
 
-// hear answers a datagram of whoever may be heard, or has it wait. It never
+// handle answers a datagram of whoever may be heard, or has it wait. It never
 // waits itself: what comes next must be read before the socket's buffer is full.
-func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
+func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
 	if !mayAsk(l.lan.Prefixes(), d.From, d.To) {
 		return
 	}
@@ -109,7 +109,7 @@ func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
 	if !x.waited && x.backlog.has(x.client.Addr()) {
 		return false
 	}
-	return x.Desk.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })
+	return x.Table.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })
 }
 
 // reply sends what word appends to the client, from the address that it asked

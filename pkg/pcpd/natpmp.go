@@ -13,9 +13,9 @@ func (x exchange) serveNATPMP() bool {
 	r, err := natpmp.ParseRequest(x.packet)
 	switch {
 	case err == natpmp.ErrVersion:
-		x.reply(natpmp.Response{Result: natpmp.UnsupportedVersion, Epoch: x.Desk.Epoch()}.Append)
+		x.reply(natpmp.Response{Result: natpmp.UnsupportedVersion, Epoch: x.Table.Epoch()}.Append)
 	case err == natpmp.ErrOpcode:
-		epoch := x.Desk.Epoch()
+		epoch := x.Table.Epoch()
 		x.reply(func(b []byte) []byte { return natpmp.AppendUnsupportedOpcode(b, x.packet, epoch) })
 	case err != nil: // gets silence
 	case r.Opcode == natpmp.Address:
@@ -41,7 +41,7 @@ func (x exchange) close(r natpmp.Request) bool {
 }
 
 // addressResponse tells the external address (RFC 6886, section 3.2).
-func (n news) addressResponse() natpmp.Response {
+func (n gatewayState) addressResponse() natpmp.Response {
 	r := natpmp.Response{Opcode: natpmp.Address, Epoch: n.epoch, External: n.external}
 	if !r.External.IsValid() {
 		r.Result = natpmp.NetworkFailure
@@ -97,7 +97,7 @@ func (x exchange) answerNATPMP(reply natpmp.Response, refusal portmap.Refusal) {
 	if refusal == portmap.Stopping {
 		return
 	}
-	reply.Result, reply.Epoch = natpmpResult(refusal), x.Desk.Epoch()
+	reply.Result, reply.Epoch = natpmpResult(refusal), x.Table.Epoch()
 	x.reply(reply.Append)
 }
 

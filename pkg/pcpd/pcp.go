@@ -21,7 +21,7 @@ func (x exchange) servePCP() bool {
 	switch {
 	case err != nil: // gets silence
 	case r.Opcode == pcp.Announce:
-		x.reply(pcp.Response{Epoch: x.Desk.Epoch()}.Append)
+		x.reply(pcp.Response{Epoch: x.Table.Epoch()}.Append)
 	default:
 		return x.serveMapping(r)
 	}
@@ -30,15 +30,15 @@ func (x exchange) servePCP() bool {
 
 // refuse answers with an error, to be expected again for a lifetime.
 func (x exchange) refuse(result pcp.Result, lifetime time.Duration) {
-	epoch := x.Desk.Epoch()
+	epoch := x.Table.Epoch()
 	x.reply(func(b []byte) []byte { return pcp.AppendError(b, x.packet, result, lifetime, epoch) })
 }
 
 // serveMapping answers what form alone decides about MAP and PEER and asks the
 // desk for the rest (RFC 6887, sections 11.3, 12.3 and 15.1).
 func (x exchange) serveMapping(r pcp.Request) bool {
-	ask, processed := question(r)
-	switch fault := x.objection(r, ask); {
+	ask, processed := mappingRequest(r)
+	switch fault := x.checkRequest(r, ask); {
 	case fault != pcp.Success:
 		x.refuse(fault, fault.Lifetime())
 		return true
@@ -48,15 +48,15 @@ func (x exchange) serveMapping(r pcp.Request) bool {
 	}
 	ask.Contact = &contact{
 		lan: x.lan, client: x.client, asked: x.asked,
-		request: binding(r), external: x.Desk.External(),
+		request: binding(r), external: x.Table.External(),
 	}
 	x.packet = bytes.Clone(x.packet)
 	return x.submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
 }
 
-// question words a MAP or PEER request for the desk. It returns also the
+// mappingRequest words a MAP or PEER request for the desk. It returns also the
 // options that a success response carries.
-func question(r pcp.Request) (portmap.Request, []pcp.Option) {
+func mappingRequest(r pcp.Request) (portmap.Request, []pcp.Option) {
 	q := portmap.Request{
 		Op: portmap.Open, Origin: portmap.PCP, Client: r.Client,
 		Protocol: portmap.Protocol(r.Protocol),
@@ -113,8 +113,8 @@ func peers(f pcp.Filter) portmap.Filter {
 	return portmap.Filter{Prefix: f.Network(), Port: f.Remote.Port()}
 }
 
-// objection says what is wrong with a request before any table is asked.
-func (s *Server) objection(r pcp.Request, ask portmap.Request) pcp.Result {
+// checkRequest says what is wrong with a request before any table is asked.
+func (s *Server) checkRequest(r pcp.Request, ask portmap.Request) pcp.Result {
 	switch {
 	case s.RefuseMap && r.Opcode == pcp.Map:
 		return pcp.NotAuthorized
@@ -124,7 +124,7 @@ func (s *Server) objection(r pcp.Request, ask portmap.Request) pcp.Result {
 		return pcp.Success
 	case !singlePort(r):
 		return pcp.UnsuppProtocol
-	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !providable(r.External, ask.Internal, s.Desk.External()):
+	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !canProvide(r.External, ask.Internal, s.Table.External()):
 		return pcp.CannotProvideExternal
 	}
 	return pcp.Success
@@ -137,10 +137,10 @@ func singlePort(r pcp.Request) bool {
 	return (p == portmap.TCP || p == portmap.UDP) && r.InternalPort != 0
 }
 
-// providable reports whether a suggested external endpoint can be a mapping's
+// canProvide reports whether a suggested external endpoint can be a mapping's
 // at all. Without translation it is the internal one (RFC 6887, section 11.3);
 // with no external address the desk refuses for that reason.
-func providable(suggested, internal netip.AddrPort, external netip.Addr) bool {
+func canProvide(suggested, internal netip.AddrPort, external netip.Addr) bool {
 	if internal.Addr().Is6() {
 		return suggested.Port() == internal.Port() &&
 			(suggested.Addr().IsUnspecified() || suggested.Addr() == internal.Addr())
@@ -157,7 +157,7 @@ func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portm
 		x.refuse(result, lifetime)
 		return
 	}
-	reply := pcp.Response{Opcode: r.Opcode, Epoch: x.Desk.Epoch(), Mapping: r.Mapping, Options: processed}
+	reply := pcp.Response{Opcode: r.Opcode, Epoch: x.Table.Epoch(), Mapping: r.Mapping, Options: processed}
 	if ask.Op == portmap.Open {
 		reply.External, reply.Lifetime = x.endpoint(a.Mapping), a.Lifetime
 		if !reply.External.IsValid() {
@@ -178,7 +178,7 @@ func (s *Server) endpoint(m *portmap.Mapping) netip.AddrPort {
 	if m.Pinhole.IsValid() {
 		return m.Pinhole
 	}
-	return netip.AddrPortFrom(s.Desk.External(), m.External)
+	return netip.AddrPortFrom(s.Table.External(), m.External)
 }
 
 // static reports whether the administrator made the mapping: nobody claims it,

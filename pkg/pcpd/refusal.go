@@ -29,7 +29,7 @@ func mapResult(ask portmap.Request, a portmap.Answer) (pcp.Result, time.Duration
 	case a.Refusal == portmap.UnknownHost:
 		return result, untilKnown
 	case result == pcp.CannotProvideExternal && a.Mapping != nil:
-		return result, blocked(a.Mapping)
+		return result, busyFor(a.Mapping)
 	}
 	return result, result.Lifetime()
 }
@@ -71,8 +71,8 @@ func foreignClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool)
 	return c, ok && c.Nonce != ask.Nonce
 }
 
-// blocked returns how long m keeps others from its port.
-func blocked(m *portmap.Mapping) time.Duration {
+// busyFor returns how long m keeps others from its port.
+func busyFor(m *portmap.Mapping) time.Duration {
 	left := m.Remaining(time.Now())
 	if left == 0 { // for ever
 		return mostBlocked

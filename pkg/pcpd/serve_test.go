@@ -131,7 +131,7 @@ func TestOneSocketPerInterface(t *testing.T) {
 func TestSecondServerCannotListen(t *testing.T) {
 	lab := newLab(t)
 	g := serve(t, lab, standard())
-	if _, err := listen(lab, pcpd.New(pcpd.Options{NATPMP: true, Desk: g.table}), "lan0"); err == nil {
+	if _, err := listen(lab, pcpd.New(pcpd.Options{NATPMP: true, Table: g.table}), "lan0"); err == nil {
 		t.Error("two servers have one port")
 	}
 	if _, err := listen(lab, g.server, "lan7"); err == nil {
@@ -192,7 +192,7 @@ func (busy) Submit(portmap.Request, func(portmap.Answer)) bool { return false }
 func TestFullQueueDropsAndStillAnswersTheRest(t *testing.T) {
 	lab := newLab(t)
 	s := standard()
-	s.desk = func(t *portmap.Table) pcpd.Desk { return busy{t} }
+	s.desk = func(t *portmap.Table) pcpd.Table { return busy{t} }
 	g := serve(t, lab, s)
 	m := mapUDP(40000, 40000, nonceA)
 	m.Client = client

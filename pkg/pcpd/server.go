@@ -11,8 +11,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// Desk decides requests; portmap.Table is one.
-type Desk interface {
+// Table decides requests; portmap.Table is one.
+type Table interface {
 	// Submit queues a request; answer is called once, in the order of the
 	// requests, and must not block. False: the desk takes no more, or no more
 	// of this client, before it has answered.
@@ -33,7 +33,7 @@ type Options struct {
 	ThirdParty bool // let PCP clients map for other hosts (RFC 6887, section 13.1)
 	Peer       bool // serve PEER (RFC 6887, section 12)
 	RefuseMap  bool // refuse MAP, and answer ANNOUNCE all the same
-	Desk       Desk
+	Table      Table
 	Log        *slog.Logger
 }
 
@@ -62,18 +62,18 @@ func (s *Server) Announce() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
-		l.crier.wake()
+		l.announcer.trigger()
 	}
 }
 
-// enter and leave keep the listeners that Announce reaches.
-func (s *Server) enter(l *Listener) {
+// add and leave keep the listeners that Announce reaches.
+func (s *Server) add(l *Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listeners[l] = true
 }
 
-func (s *Server) leave(l *Listener) {
+func (s *Server) remove(l *Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, l)

@@ -53,12 +53,12 @@ func binding(r pcp.Request) pcp.Request {
 // update tells the clients on the interface whose mappings have another
 // external address than they know. A client that asks again is known by its
 // new contact.
-func (l *Listener) update(said news) {
+func (l *Listener) update(said gatewayState) {
 	if !said.external.IsValid() {
 		return
 	}
 	began, sent := time.Now(), 0
-	for _, m := range l.server.Desk.List() {
+	for _, m := range l.server.Table.List() {
 		for _, claim := range m.Claims {
 			c, ok := claim.Contact.(*contact)
 			if !ok || c.lan != l.lan.Name() || c.external == said.external || m.Pinhole.IsValid() {
@@ -75,9 +75,9 @@ func (l *Listener) update(said news) {
 
 // update sends what the client would be answered now. Optional options are
 // left out (RFC 6887, section 14.2).
-func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request, said news) {
-	ask, options := question(r)
-	if fault := x.objection(r, ask); fault != pcp.Success {
+func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request, said gatewayState) {
+	ask, options := mappingRequest(r)
+	if fault := x.checkRequest(r, ask); fault != pcp.Success {
 		x.refuse(fault, fault.Lifetime())
 		return
 	}

@@ -16,30 +16,30 @@ var schedule = []time.Duration{
 	7750 * time.Millisecond, 15750 * time.Millisecond, 31750 * time.Millisecond, 63750 * time.Millisecond, 127750 * time.Millisecond,
 }
 
-// stage lets a crier run in a synctest bubble and notes when it tells what.
-type stage struct {
-	*crier
+// announcerRig lets a crier run in a synctest bubble and notes when it tells what.
+type announcerRig struct {
+	*announcer
 	began time.Time
-	state atomic.Pointer[news]
-	next  atomic.Pointer[news] // becomes the state right after the next look at it
+	state atomic.Pointer[gatewayState]
+	next  atomic.Pointer[gatewayState] // becomes the state right after the next look at it
 	at    []time.Duration
 	n     []int
-	said  []news
+	said  []gatewayState
 }
 
-func newStage(t *testing.T) *stage {
-	s := &stage{began: time.Now()}
-	s.state.Store(&news{netip.MustParseAddr("11.22.33.44"), 100})
-	s.crier = &crier{
-		again: make(chan struct{}, 1),
-		news: func() news {
+func newStage(t *testing.T) *announcerRig {
+	s := &announcerRig{began: time.Now()}
+	s.state.Store(&gatewayState{netip.MustParseAddr("11.22.33.44"), 100})
+	s.announcer = &announcer{
+		triggered: make(chan struct{}, 1),
+		current: func() gatewayState {
 			n := *s.state.Load()
 			if next := s.next.Swap(nil); next != nil {
 				s.state.Store(next)
 			}
 			return n
 		},
-		tell: func(n int, said news) {
+		send: func(n int, said gatewayState) {
 			s.at, s.n, s.said = append(s.at, time.Since(s.began)), append(s.n, n), append(s.said, said)
 		},
 	}
@@ -51,17 +51,17 @@ func newStage(t *testing.T) *stage {
 }
 
 // event changes the state and wakes the crier.
-func (s *stage) event(change func(*news)) {
+func (s *announcerRig) event(change func(*gatewayState)) {
 	synctest.Wait()
 	n := *s.state.Load()
 	change(&n)
 	s.state.Store(&n)
-	s.wake()
+	s.trigger()
 	synctest.Wait()
 }
 
 // expect compares the instants of all copies so far.
-func (s *stage) expect(t *testing.T, want []time.Duration) {
+func (s *announcerRig) expect(t *testing.T, want []time.Duration) {
 	t.Helper()
 	synctest.Wait()
 	if !slices.Equal(s.at, want) {
@@ -93,7 +93,7 @@ func TestEventStartsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(time.Second)
-		s.event(func(n *news) { n.epoch = 0 })
+		s.event(func(n *gatewayState) { n.epoch = 0 })
 		time.Sleep(time.Hour)
 		s.expect(t, slices.Concat(schedule[:3], shifted(time.Second, copies)))
 	})
@@ -103,7 +103,7 @@ func TestEventAfterTheLastCopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(time.Hour)
-		s.event(func(*news) {})
+		s.event(func(*gatewayState) {})
 		time.Sleep(time.Hour)
 		s.expect(t, slices.Concat(schedule, shifted(time.Hour, copies)))
 	})
@@ -113,9 +113,9 @@ func TestSameEventTwiceIsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(time.Hour)
-		s.event(func(n *news) { n.external, n.epoch = netip.MustParseAddr("11.22.33.45"), 0 })
+		s.event(func(n *gatewayState) { n.external, n.epoch = netip.MustParseAddr("11.22.33.45"), 0 })
 		time.Sleep(100 * time.Millisecond)
-		s.event(func(*news) {})
+		s.event(func(*gatewayState) {})
 		time.Sleep(time.Hour)
 		s.expect(t, slices.Concat(schedule, shifted(time.Hour, copies)))
 	})
@@ -127,18 +127,18 @@ func TestEventThatTheLastCopyToldOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(240 * time.Millisecond)
-		s.state.Store(&news{netip.MustParseAddr("11.22.33.45"), 0})
+		s.state.Store(&gatewayState{netip.MustParseAddr("11.22.33.45"), 0})
 		time.Sleep(20 * time.Millisecond)
-		s.event(func(*news) {})
+		s.event(func(*gatewayState) {})
 		time.Sleep(time.Hour)
 		s.expect(t, slices.Concat(schedule[:1], shifted(250*time.Millisecond, copies)))
 	})
 }
 
 func TestMoreNewsStartsAgainAtOnce(t *testing.T) {
-	for name, change := range map[string]func(*news){
-		"other address": func(n *news) { n.external = netip.MustParseAddr("11.22.33.46") },
-		"epoch reset":   func(n *news) { n.epoch = 0 },
+	for name, change := range map[string]func(*gatewayState){
+		"other address": func(n *gatewayState) { n.external = netip.MustParseAddr("11.22.33.46") },
+		"epoch reset":   func(n *gatewayState) { n.epoch = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -153,9 +153,9 @@ func TestMoreNewsStartsAgainAtOnce(t *testing.T) {
 }
 
 func TestWakeNeverWaits(t *testing.T) {
-	c := crier{again: make(chan struct{}, 1)}
+	c := announcer{triggered: make(chan struct{}, 1)}
 	for range 3 {
-		c.wake()
+		c.trigger()
 	}
 }
 
@@ -166,14 +166,14 @@ func TestNewsBetweenTwoGlances(t *testing.T) {
 		s := newStage(t)
 		synctest.Wait()
 		old := *s.state.Load()
-		moved := news{old.external.Next(), 0}
+		moved := gatewayState{old.external.Next(), 0}
 		s.next.Store(&moved)
 		time.Sleep(schedule[1])
 		synctest.Wait()
-		s.wake()
+		s.trigger()
 		time.Sleep(schedule[1])
 		synctest.Wait()
-		if want := []news{old, old, moved, moved}; !slices.Equal(s.said, want) {
+		if want := []gatewayState{old, old, moved, moved}; !slices.Equal(s.said, want) {
 			t.Errorf("told %v, want %v", s.said, want)
 		}
 	})

@@ -1,0 +1,78 @@
+package pcpd
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// An announcement is repeated: after 250 ms, then each time after twice as long
+// (RFC 6886, section 3.2.1; RFC 6887, section 14.1.3).
+const (
+	copies   = 10
+	firstGap = 250 * time.Millisecond
+)
+
+// copyDelay returns when the n-th copy is due, counted from 0.
+func copyDelay(n int) time.Duration { return firstGap * (1<<n - 1) }
+
+// announcer repeats announcements. A new event starts from the first copy again.
+type announcer struct {
+	triggered chan struct{}
+	current   func() gatewayState     // what a copy would say now
+	send      func(int, gatewayState) // sends the n-th copy, which says that
+}
+
+// gatewayState is what announcements are about.
+type gatewayState struct {
+	external netip.Addr
+	epoch    uint32
+}
+
+// differsFrom reports whether n says more than old, which is no older than the first
+// gap.
+func (n gatewayState) differsFrom(old gatewayState) bool {
+	return n.external != old.external || n.epoch < old.epoch
+}
+
+// trigger reports an event.
+func (c *announcer) trigger() {
+	select {
+	case c.triggered <- struct{}{}:
+	default: // one is on its way
+	}
+}
+
+// run announces the start, then every event, until ctx ends.
+func (c *announcer) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	began, sent := time.Now(), 0
+	var told gatewayState // by the last copy,
+	var at time.Time      // which was then
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.triggered:
+			began, sent = c.restart(told, at, sent)
+		case <-timer.C:
+			told, at = c.current(), time.Now()
+			c.send(sent, told)
+			sent++
+		}
+		if sent < copies {
+			timer.Reset(time.Until(began.Add(copyDelay(sent))))
+		}
+	}
+}
+
+// restart returns when the copies for an event begin, and how many of them there
+// have been: the last copy of what went before is the first if it has said all,
+// as when an event is reported twice or a moment after everybody can see it.
+func (c *announcer) restart(told gatewayState, at time.Time, sent int) (time.Time, int) {
+	if 0 < sent && sent <= updateCopies && time.Since(at) < firstGap && !c.current().differsFrom(told) {
+		return at, 1
+	}
+	return time.Now(), 0
+}
