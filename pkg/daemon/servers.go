@@ -61,13 +61,13 @@ func (d *Daemon) prepareServers() error {
 		Log:      d.log,
 	})
 	d.ssdp = ssdpd.New(ssdpd.Options{
-		Faces:    discoveryDescriptions(d.http.Faces()),
-		Port:     port,
-		IPv6:     c.IPv6,
-		Interval: c.NotifyInterval,
-		BootID:   c.BootID,
-		Product:  product,
-		Log:      d.log,
+		Descriptions: discoveryDescriptions(d.http.Faces()),
+		Port:         port,
+		IPv6:         c.IPv6,
+		Interval:     c.NotifyInterval,
+		BootID:       c.BootID,
+		Product:      product,
+		Log:          d.log,
 	})
 	return nil
 }

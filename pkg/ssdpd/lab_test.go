@@ -86,7 +86,7 @@ func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, faces ...*ssdp
 	t.Helper()
 	g := &gateway{
 		Server: ssdpd.New(ssdpd.Options{
-			Faces: faces, Port: 5000, IPv6: true, Interval: interval,
+			Descriptions: faces, Port: 5000, IPv6: true, Interval: interval,
 			Product: "Linux/6 UPnP/1.1 igdd/1", Log: slog.New(slog.DiscardHandler),
 		}),
 		first:  &lan{name: "lan0", prefixes: []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal}},

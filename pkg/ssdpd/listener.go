@@ -16,12 +16,12 @@ type Listener struct {
 	server  *Server
 	lan     lansock.LAN
 	sockets lansock.Sockets // IPv4, then IPv6 if it is served
-	allowed allowance
+	limiter rateLimiter
 	waiting queue
 	first   chan struct{} // a reply waits where none did
 	events  chan event
 
-	at places // guarded by server.mu
+	addrs groupAddrs // guarded by server.mu
 }
 
 // The multicast scope is that of UDA 1.1, section 1.1.1, and UDA 2.0, annex A.
@@ -52,18 +52,18 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 		server: s, lan: lan, sockets: sockets,
 		first:   make(chan struct{}, 1),
 		events:  make(chan event, 1),
-		allowed: allowance{sources: make(map[netip.Addr]source)},
+		limiter: rateLimiter{sources: make(map[netip.Addr]source)},
 	}, nil
 }
 
 // Serve announces the gateway on its interface and answers until ctx ends.
 // Then it takes leave and closes the sockets.
 func (l *Listener) Serve(ctx context.Context) error {
-	l.server.open(l)
-	defer l.server.leave(l)
+	l.server.add(l)
+	defer l.server.remove(l)
 	work, ctx := errgroup.WithContext(ctx)
 	for _, s := range l.sockets {
-		work.Go(func() error { return s.Receive(l.hear) })
+		work.Go(func() error { return s.Receive(l.handle) })
 	}
 	work.Go(func() error {
 		defer l.sockets.Close() // ends the others
@@ -73,10 +73,10 @@ func (l *Listener) Serve(ctx context.Context) error {
 	return work.Wait()
 }
 
-// hear has a search answered, if it comes from whoever may be heard. MX does not
+// handle has a search answered, if it comes from whoever may be heard. MX does not
 // count: one gateway on a link makes no storm, and some clients wait a quarter of
 // a second for all.
-func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
+func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
 	own, to := l.lan.Prefixes(), meant(d.To)
 	if !mayAsk(own, d.From, to) {
 		return
@@ -85,10 +85,10 @@ func (l *Listener) hear(s *lansock.Socket, d lansock.Datagram) {
 	if err != nil {
 		return
 	}
-	face, items := ssdp.Match(l.server.Faces, search.Target)
-	place := placeFor(own, d.From.Addr().WithZone(""), to)
+	face, items := ssdp.Match(l.server.Descriptions, search.Target)
+	place := addrFor(own, d.From.Addr().WithZone(""), to)
 	now := time.Now()
-	if len(items) == 0 || !place.IsValid() || !l.allowed.admit(d.From.Addr(), len(items), now) {
+	if len(items) == 0 || !place.IsValid() || !l.limiter.admit(d.From.Addr(), len(items), now) {
 		return
 	}
 	if l.waiting.put(reply{socket: s, from: place, to: d.From, face: face, items: items}, now) {
@@ -104,7 +104,7 @@ func (l *Listener) reply(now time.Time) {
 	for r, ok := l.waiting.take(now); ok; r, ok = l.waiting.take(now) {
 		sender := l.server.sender(r.from)
 		l.send(r.socket, r.from, r.to, func(b []byte) []byte {
-			return sender.AppendReply(b, r.face, r.items[0], known(now))
+			return sender.AppendReply(b, r.face, r.items[0], dateOrZero(now))
 		})
 	}
 }
@@ -116,8 +116,8 @@ func (l *Listener) send(s *lansock.Socket, from netip.Addr, to netip.AddrPort, w
 	}
 }
 
-// known returns the time, or the zero Time if the clock was never set.
-func known(now time.Time) time.Time {
+// dateOrZero returns the time, or the zero Time if the clock was never set.
+func dateOrZero(now time.Time) time.Time {
 	if now.Year() < 2020 {
 		return time.Time{}
 	}

@@ -24,9 +24,9 @@ var shown = &ssdp.Face{Path: "/rootDesc.xml", Devices: []ssdp.Device{{UUID: "1",
 // deaf returns a listener without sockets: it can only queue.
 func deaf() *Listener {
 	return &Listener{
-		server:  New(Options{Faces: []*ssdp.Face{shown}, Port: 5000, Log: slog.New(slog.DiscardHandler)}),
+		server:  New(Options{Descriptions: []*ssdp.Face{shown}, Port: 5000, Log: slog.New(slog.DiscardHandler)}),
 		lan:     wire{},
-		allowed: allowance{sources: make(map[netip.Addr]source)},
+		limiter: rateLimiter{sources: make(map[netip.Addr]source)},
 		first:   make(chan struct{}, 1),
 	}
 }
@@ -64,7 +64,7 @@ func TestHear(t *testing.T) {
 	for _, tt := range tests {
 		l := deaf()
 		from, before := netip.MustParseAddrPort(tt.from), time.Now()
-		l.hear(nil, lansock.Datagram{From: from, To: addr(tt.to), Payload: tt.payload})
+		l.handle(nil, lansock.Datagram{From: from, To: addr(tt.to), Payload: tt.payload})
 		var got reply
 		if list := l.waiting.replies; len(list) > 0 {
 			got = list[0]
@@ -87,7 +87,7 @@ func TestFloodIsBounded(t *testing.T) {
 	search := []byte("M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: ssdp:all\r\n\r\n")
 	for range 4 * maxSources {
 		from = from.Next()
-		l.hear(nil, lansock.Datagram{From: netip.AddrPortFrom(from, ssdp.Port), To: ssdp.IPv4.Addr(), Payload: search})
+		l.handle(nil, lansock.Datagram{From: netip.AddrPortFrom(from, ssdp.Port), To: ssdp.IPv4.Addr(), Payload: search})
 	}
 	if n := len(l.waiting.replies); n == 0 || n > maxWaiting {
 		t.Errorf("%d replies wait", n)

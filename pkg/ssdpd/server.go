@@ -14,13 +14,13 @@ import (
 
 // Options are what a Server is made of.
 type Options struct {
-	Faces    []*ssdp.Face  // descriptions of the gateway; the first is announced
-	Port     uint16        // TCP port of the descriptions
-	IPv6     bool          // serve the IPv6 groups too
-	Interval time.Duration // longest time between two announcements
-	BootID   uint32        // the first BOOTID; 0: the present in Unix seconds
-	Product  string        // the SERVER field: OS/version UPnP/1.1 product/version
-	Log      *slog.Logger
+	Descriptions []*ssdp.Face  // descriptions of the gateway; the first is announced
+	Port         uint16        // TCP port of the descriptions
+	IPv6         bool          // serve the IPv6 groups too
+	Interval     time.Duration // longest time between two announcements
+	BootID       uint32        // the first BOOTID; 0: the present in Unix seconds
+	Product      string        // the SERVER field: OS/version UPnP/1.1 product/version
+	Log          *slog.Logger
 }
 
 // Server makes the gateway known on any number of interfaces; each has a
@@ -50,7 +50,7 @@ func (s *Server) Announce() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
-		l.enter(event{})
+		l.queueEvent(event{})
 	}
 }
 
@@ -62,9 +62,9 @@ func (s *Server) Changed() {
 	defer s.mu.Unlock()
 	moved := false
 	for l := range s.listeners {
-		at := placesOf(l.lan.Prefixes())
-		moved = moved || at != l.at
-		l.at = at
+		at := groupAddrsOf(l.lan.Prefixes())
+		moved = moved || at != l.addrs
+		l.addrs = at
 	}
 	if !moved {
 		return
@@ -72,19 +72,19 @@ func (s *Server) Changed() {
 	before := s.boot
 	s.boot = max(before+1, uint32(time.Now().Unix())) & maxBoot
 	for l := range s.listeners {
-		l.enter(event{moved: true, before: before})
+		l.queueEvent(event{moved: true, oldBootID: before})
 	}
 }
 
-// open and leave keep the listeners that Announce and Changed reach.
-func (s *Server) open(l *Listener) {
+// add and leave keep the listeners that Announce and Changed reach.
+func (s *Server) add(l *Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.at = placesOf(l.lan.Prefixes())
+	l.addrs = groupAddrsOf(l.lan.Prefixes())
 	s.listeners[l] = true
 }
 
-func (s *Server) leave(l *Listener) {
+func (s *Server) remove(l *Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, l)

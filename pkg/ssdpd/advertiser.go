@@ -20,13 +20,13 @@ const (
 // event is why the gateway is announced again: somebody asked for it, or it
 // has moved to another address, until when BOOTID was another.
 type event struct {
-	moved  bool
-	before uint32
+	moved     bool
+	oldBootID uint32
 }
 
-// enter hands an event to the herald. One that waits already is replaced,
+// queueEvent hands an event to the herald. One that waits already is replaced,
 // unless it says more.
-func (l *Listener) enter(e event) {
+func (l *Listener) queueEvent(e event) {
 	select {
 	case waiting := <-l.events:
 		if waiting.moved {
@@ -39,9 +39,9 @@ func (l *Listener) enter(e event) {
 
 // notice is one announcement that is due.
 type notice struct {
-	at     time.Time
-	kind   kind
-	before uint32 // update: BOOTID until now
+	at        time.Time
+	kind      kind
+	oldBootID uint32 // update: BOOTID until now
 }
 
 // kind is what a notice says of the gateway.
@@ -53,25 +53,25 @@ const (
 	update
 )
 
-// herald is a listener with the plan of its announcements.
-type herald struct {
+// advertiser is a listener with the plan of its announcements.
+type advertiser struct {
 	*Listener
-	plan []notice // the next first, never empty
+	schedule []notice // the next first, never empty
 }
 
 // announce sends what is due, replies too, until ctx ends and it has taken leave.
 func (l *Listener) announce(ctx context.Context) {
-	h := herald{Listener: l, plan: l.beginning()}
+	h := advertiser{Listener: l, schedule: l.startSchedule()}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			l.tell(notice{kind: byebye})
+			l.multicast(notice{kind: byebye})
 			return
 		case <-l.first:
 		case e := <-l.events:
-			h.plan = again(e)
+			h.schedule = reannouncement(e)
 		case <-timer.C:
 		}
 		timer.Reset(time.Until(h.advance(time.Now())))
@@ -79,73 +79,73 @@ func (l *Listener) announce(ctx context.Context) {
 }
 
 // advance sends what is due now and returns when the next is.
-func (h *herald) advance(now time.Time) time.Time {
+func (h *advertiser) advance(now time.Time) time.Time {
 	h.reply(now)
-	if !h.plan[0].at.After(now) {
-		h.tell(h.plan[0])
-		if h.plan = h.plan[1:]; len(h.plan) == 0 {
-			h.plan = h.later(now)
+	if !h.schedule[0].at.After(now) {
+		h.multicast(h.schedule[0])
+		if h.schedule = h.schedule[1:]; len(h.schedule) == 0 {
+			h.schedule = h.nextPeriodic(now)
 		}
 	}
-	if due := h.waiting.due(); !due.IsZero() && due.Before(h.plan[0].at) {
+	if due := h.waiting.due(); !due.IsZero() && due.Before(h.schedule[0].at) {
 		return due
 	}
-	return h.plan[0].at
+	return h.schedule[0].at
 }
 
-// beginning plans the announcements of the start. Byebye comes first, for
+// startSchedule plans the announcements of the start. Byebye comes first, for
 // those who remember an earlier life (WANIPConnection:2, section 1.2).
-func (l *Listener) beginning() []notice {
+func (l *Listener) startSchedule() []notice {
 	now := time.Now()
-	return append([]notice{{at: now, kind: byebye}}, alives(now.Add(firstPause+random(firstPause)))...)
+	return append([]notice{{at: now, kind: byebye}}, aliveCopies(now.Add(firstPause+random(firstPause)))...)
 }
 
-// alives plans some copies of an announcement.
-func alives(first time.Time) (plan []notice) {
+// aliveCopies plans some copies of an announcement.
+func aliveCopies(first time.Time) (plan []notice) {
 	for i := range copies {
 		plan = append(plan, notice{at: first.Add(time.Duration(i) * copyGap)})
 	}
 	return plan
 }
 
-// again plans the announcements after an event.
-func again(e event) []notice {
+// reannouncement plans the announcements after an event.
+func reannouncement(e event) []notice {
 	now := time.Now()
 	if !e.moved {
 		return []notice{{at: now}}
 	}
-	return append([]notice{{at: now, kind: update, before: e.before}}, alives(now.Add(firstPause))...)
+	return append([]notice{{at: now, kind: update, oldBootID: e.oldBootID}}, aliveCopies(now.Add(firstPause))...)
 }
 
-// later plans the next announcement: at a random time, so that devices that
+// nextPeriodic plans the next announcement: at a random time, so that devices that
 // were switched on together part.
-func (l *Listener) later(now time.Time) []notice {
+func (l *Listener) nextPeriodic(now time.Time) []notice {
 	return []notice{{at: now.Add(l.server.Interval - random(l.server.Interval/4))}}
 }
 
 // random returns a duration up to d.
 func random(d time.Duration) time.Duration { return rand.N(d + 1) }
 
-// tell sends a notice to every group in which the gateway has an address. It
+// multicast sends a notice to every group in which the gateway has an address. It
 // makes no pauses: each would wake a machine that is asleep.
-func (l *Listener) tell(n notice) {
-	at := placesOf(l.lan.Prefixes())
+func (l *Listener) multicast(n notice) {
+	at := groupAddrsOf(l.lan.Prefixes())
 	for _, s := range l.sockets {
 		for i, from := range at {
 			g := ssdp.Group(i)
 			if !from.IsValid() || !slices.Contains(s.Groups, g.Addr()) {
 				continue
 			}
-			for _, m := range l.words(n, g, from) {
+			for _, m := range l.messages(n, g, from) {
 				l.send(s, from, netip.AddrPortFrom(g.Addr(), ssdp.Port), func(b []byte) []byte { return append(b, m...) })
 			}
 		}
 	}
 }
 
-// words returns the messages of a notice to one group.
-func (l *Listener) words(n notice, g ssdp.Group, place netip.Addr) (messages [][]byte) {
-	face, sender := l.server.Faces[0], l.server.sender(place)
+// messages returns the messages of a notice to one group.
+func (l *Listener) messages(n notice, g ssdp.Group, place netip.Addr) (messages [][]byte) {
+	face, sender := l.server.Descriptions[0], l.server.sender(place)
 	for _, i := range face.Items() {
 		var b []byte
 		switch n.kind {
@@ -155,7 +155,7 @@ func (l *Listener) words(n notice, g ssdp.Group, place netip.Addr) (messages [][
 			b = sender.AppendByebye(nil, g, face, i)
 		case update:
 			old := *sender
-			old.BootID = n.before
+			old.BootID = n.oldBootID
 			b = old.AppendUpdate(nil, g, face, i, sender.BootID)
 		}
 		messages = append(messages, b)

@@ -7,14 +7,14 @@ import (
 	"igdd/pkg/ssdp"
 )
 
-// places are the own addresses by which the gateway is known in each group;
+// groupAddrs are the own addresses by which the gateway is known in each group;
 // the zero Addr where it has none of that scope.
-type places [ssdp.SiteLocal + 1]netip.Addr
+type groupAddrs [ssdp.SiteLocal + 1]netip.Addr
 
-// placesOf returns the places on an interface with these addresses: the first
+// groupAddrsOf returns the places on an interface with these addresses: the first
 // IPv4 address, the link-local one, and the first that is known beyond the
 // link (UDA 1.1, annex A.2).
-func placesOf(own []netip.Prefix) (p places) {
+func groupAddrsOf(own []netip.Prefix) (p groupAddrs) {
 	for _, prefix := range own {
 		if g := groupFor(prefix.Addr()); !p[g].IsValid() {
 			p[g] = prefix.Addr()
@@ -34,10 +34,10 @@ func groupFor(a netip.Addr) ssdp.Group {
 	return ssdp.SiteLocal
 }
 
-// placeFor returns the own address that an answer leads to and comes from: the
+// addrFor returns the own address that an answer leads to and comes from: the
 // one that was asked, or one of the group's scope, best on the searcher's own
 // network.
-func placeFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
+func addrFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
 	if !to.IsMulticast() {
 		return to
 	}
@@ -46,7 +46,7 @@ func placeFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
 			return p.Addr()
 		}
 	}
-	for g, place := range placesOf(own) {
+	for g, place := range groupAddrsOf(own) {
 		if ssdp.Group(g).Addr() == to {
 			return place
 		}

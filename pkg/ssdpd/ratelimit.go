@@ -16,8 +16,8 @@ const (
 	window     = time.Second
 )
 
-// allowance says who gets an answer. It remembers only the last second.
-type allowance struct {
+// rateLimiter says who gets an answer. It remembers only the last second.
+type rateLimiter struct {
 	mu      sync.Mutex // guards the rest
 	sources map[netip.Addr]source
 	all     time.Time // until when the messages to all last
@@ -31,11 +31,11 @@ type source struct {
 
 // admit reports whether a source gets that many answers now, and counts them. Its
 // own share is looked at first: who has had it takes nothing from the others.
-func (a *allowance) admit(from netip.Addr, answers int, now time.Time) bool {
+func (a *rateLimiter) admit(from netip.Addr, answers int, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s, known := a.sources[from]
-	if !known && !a.room(now) {
+	if !known && !a.hasRoom(now) {
 		return false
 	}
 	share, parts := &s.single, perSource
@@ -62,8 +62,8 @@ func spend(until *time.Time, now time.Time, n, parts int) bool {
 	return true
 }
 
-// room reports whether one more source can be remembered.
-func (a *allowance) room(now time.Time) bool {
+// hasRoom reports whether one more source can be remembered.
+func (a *rateLimiter) hasRoom(now time.Time) bool {
 	if len(a.sources) < maxSources {
 		return true
 	}

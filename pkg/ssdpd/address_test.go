@@ -60,17 +60,17 @@ func TestPlaceFor(t *testing.T) {
 		{"fd00::2", "ff05::c", "fd00::1"},
 	}
 	for _, tt := range tests {
-		if got := placeFor(own, addr(tt.from), addr(tt.to)); got != addr(tt.want) {
+		if got := addrFor(own, addr(tt.from), addr(tt.to)); got != addr(tt.want) {
 			t.Errorf("from %s to %s: %v, want %s", tt.from, tt.to, got, tt.want)
 		}
 	}
-	if got := placeFor(own[2:3], addr("fe80::2"), addr("ff05::c")); got.IsValid() {
+	if got := addrFor(own[2:3], addr("fe80::2"), addr("ff05::c")); got.IsValid() {
 		t.Errorf("without an address beyond the link: %v", got)
 	}
 }
 
 func TestAllowance(t *testing.T) {
-	a := allowance{sources: make(map[netip.Addr]source)}
+	a := rateLimiter{sources: make(map[netip.Addr]source)}
 	now, c1, c2 := time.Now(), addr("192.168.50.10"), addr("192.168.50.11")
 	admitted := func(from netip.Addr, answers, times int) (n int) {
 		for range times {
@@ -108,7 +108,7 @@ func TestAllowance(t *testing.T) {
 // are answered: the others do not notice.
 func TestOneSourceTakesItsShare(t *testing.T) {
 	for _, answers := range []int{1, 11} {
-		a := allowance{sources: make(map[netip.Addr]source)}
+		a := rateLimiter{sources: make(map[netip.Addr]source)}
 		now := time.Now()
 		for n := range 20 {
 			for range 2 * perSecond {
