@@ -52,7 +52,7 @@ func (d *Daemon) prepareServers() error {
 		Port:     port,
 		IPv6:     c.IPv6,
 		Product:  product,
-		Desk:     d.desk,
+		Table:    d.desk,
 		Uplink:   d.uplink,
 		Traffic:  d.carried,
 		SameHost: d.desk.SameHost,
@@ -61,7 +61,7 @@ func (d *Daemon) prepareServers() error {
 		Log:      d.log,
 	})
 	d.ssdp = ssdpd.New(ssdpd.Options{
-		Descriptions: discoveryDescriptions(d.http.Faces()),
+		Descriptions: discoveryDescriptions(d.http.Descriptions()),
 		Port:         port,
 		IPv6:         c.IPv6,
 		Interval:     c.NotifyInterval,

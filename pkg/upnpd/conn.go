@@ -41,28 +41,28 @@ var reasons = map[int]string{
 // buffers are reused between connections.
 var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 2<<10) }}
 
-// converse answers the requests of one connection until either side has
+// serveConn answers the requests of one connection until either side has
 // enough.
-func (l *Listener) converse(c *connection, g *guard) {
+func (l *Listener) serveConn(c *connection, g *connLimiter) {
 	b := buffers.Get().(*bufio.Reader)
 	b.Reset(c)
 	defer buffers.Put(b)
 	for wait := idleFor; ; wait = restFor {
-		c.SetReadDeadline(time.Now().Add(g.patience(c, wait)))
+		c.SetReadDeadline(time.Now().Add(g.timeout(c, wait)))
 		if await(b) != nil {
 			return
 		}
-		c.SetReadDeadline(time.Now().Add(g.patience(c, sendWithin)))
-		r, err := readRequest(b, c.proceed)
-		g.mark(c, true)
-		reply, ok := l.answer(r, err, c)
+		c.SetReadDeadline(time.Now().Add(g.timeout(c, sendWithin)))
+		r, err := readRequest(b, c.sendContinue)
+		g.setAnswering(c, true)
+		reply, ok := l.respond(r, err, c)
 		if !ok {
 			return
 		}
 		if err != nil {
 			r = &request{close: true}
 		}
-		c.SetWriteDeadline(time.Now().Add(g.patience(c, takeWithin)))
+		c.SetWriteDeadline(time.Now().Add(g.timeout(c, takeWithin)))
 		out := net.Buffers{l.server.head(r, reply)}
 		if r.method != "HEAD" {
 			out = append(out, reply.body)
@@ -74,7 +74,7 @@ func (l *Listener) converse(c *connection, g *guard) {
 		if err != nil {
 			return
 		}
-		g.mark(c, false)
+		g.setAnswering(c, false)
 		if r.close {
 			c.linger()
 			return
@@ -82,16 +82,16 @@ func (l *Listener) converse(c *connection, g *guard) {
 	}
 }
 
-// proceed lets a client send the body that it has announced.
-func (c *connection) proceed() error {
+// sendContinue lets a client send the body that it has announced.
+func (c *connection) sendContinue() error {
 	c.SetWriteDeadline(time.Now().Add(takeWithin))
 	_, err := io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
 	return err
 }
 
-// answer returns the reply to what was read; ok is false if there is nobody
+// respond returns the reply to what was read; ok is false if there is nobody
 // to reply to.
-func (l *Listener) answer(r *request, err error, c *connection) (reply response, ok bool) {
+func (l *Listener) respond(r *request, err error, c *connection) (reply response, ok bool) {
 	var status httpError
 	switch {
 	case err == nil:

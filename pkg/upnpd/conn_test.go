@@ -16,41 +16,41 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// visit is a connection to a server of which nothing but its frame is asked.
+// pipeConn is a connection to a server of which nothing but its frame is asked.
 // The far end is a pipe, so that time can stand still.
-type visit struct {
+type pipeConn struct {
 	net.Conn
 	ended chan struct{}
 }
 
-// home is the LAN of a visit.
-type home struct{}
+// fakeLAN is the LAN of a visit.
+type fakeLAN struct{}
 
-func (home) Name() string { return "lan0" }
-func (home) Index() int   { return 1 }
-func (home) Prefixes() []netip.Prefix {
+func (fakeLAN) Name() string { return "lan0" }
+func (fakeLAN) Index() int   { return 1 }
+func (fakeLAN) Prefixes() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}
 }
 
-func newVisit(t *testing.T, g *guard) visit {
+func newPipeConn(t *testing.T, g *connLimiter) pipeConn {
 	t.Helper()
 	s := New(Options{Versions: []upnp.Version{upnp.V1, upnp.V2}, Product: "x", Log: slog.New(slog.DiscardHandler)})
-	l := &Listener{server: s, lan: home{}}
+	l := &Listener{server: s, lan: fakeLAN{}}
 	near, far := net.Pipe()
 	c := &connection{Conn: near, client: netip.MustParseAddr("192.168.50.10"), local: netip.MustParseAddr("192.168.50.1")}
-	v := visit{far, make(chan struct{})}
-	g.admit(c)
+	v := pipeConn{far, make(chan struct{})}
+	g.add(c)
 	go func() {
 		defer close(v.ended)
 		defer near.Close()
-		l.converse(c, g)
+		l.serveConn(c, g)
 	}()
 	t.Cleanup(func() { far.Close(); <-v.ended })
 	return v
 }
 
 // read returns the next reply's status and whether it closes the connection.
-func (v visit) read(t *testing.T, b *bufio.Reader, method string) (status int, closes bool) {
+func (v pipeConn) read(t *testing.T, b *bufio.Reader, method string) (status int, closes bool) {
 	t.Helper()
 	r, err := http.ReadResponse(b, &http.Request{Method: method})
 	if err != nil {
@@ -85,7 +85,7 @@ func TestPatience(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := newVisit(t, newGuard())
+				v := newPipeConn(t, newConnLimiter())
 				for _, octet := range []byte(tt.sends) {
 					time.Sleep(tt.pause)
 					if _, err := v.Write([]byte{octet}); err != nil {
@@ -113,10 +113,10 @@ func TestPatience(t *testing.T) {
 // idle for long.
 func TestHurry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGuard()
-		var visits []visit
+		g := newConnLimiter()
+		var visits []pipeConn
 		for range perClient + 1 {
-			visits = append(visits, newVisit(t, g))
+			visits = append(visits, newPipeConn(t, g))
 		}
 		began := time.Now()
 		<-visits[perClient].ended
@@ -131,7 +131,7 @@ func TestHurry(t *testing.T) {
 // TestTrickle never lets a request come to its end.
 func TestTrickle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := newVisit(t, newGuard())
+		v := newPipeConn(t, newConnLimiter())
 		var sending sync.WaitGroup
 		defer sending.Wait()
 		sending.Go(func() {
@@ -155,7 +155,7 @@ func TestTrickle(t *testing.T) {
 // TestTakesNothing does not read the reply.
 func TestTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := newVisit(t, newGuard())
+		v := newPipeConn(t, newConnLimiter())
 		if _, err := io.WriteString(v, getRoot); err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestKeepAlive(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := newVisit(t, newGuard())
+			v := newPipeConn(t, newConnLimiter())
 			b := bufio.NewReader(v)
 			request := "GET /rootDesc.xml HTTP/" + tt.version + "\r\nHost: 192.168.50.1\r\n"
 			if tt.connection != "" {
@@ -216,7 +216,7 @@ func TestKeepAlive(t *testing.T) {
 // TestRest asks to keep a connection, and then waits for its end.
 func TestRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := newVisit(t, newGuard())
+		v := newPipeConn(t, newConnLimiter())
 		b := bufio.NewReader(v)
 		for range 3 {
 			if _, err := io.WriteString(v, "GET /rootDesc.xml HTTP/1.1\r\nConnection: Keep-Alive\r\n\r\n"); err != nil {
@@ -284,7 +284,7 @@ func TestRules(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := newVisit(t, newGuard())
+			v := newPipeConn(t, newConnLimiter())
 			go io.WriteString(v, tt.request)
 			b := bufio.NewReader(v)
 			method, _, _ := strings.Cut(tt.request, " ")
@@ -313,7 +313,7 @@ func TestRules(t *testing.T) {
 
 // TestExpect waits for leave to send the body.
 func TestExpect(t *testing.T) {
-	v := newVisit(t, newGuard())
+	v := newPipeConn(t, newConnLimiter())
 	b := bufio.NewReader(v)
 	if _, err := io.WriteString(v, "POST /none HTTP/1.1\r\nHost: 192.168.50.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"); err != nil {
 		t.Fatal(err)

@@ -110,7 +110,7 @@ func (i *invocation) decide(req portmap.Request) (portmap.Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), decideWithin)
 	defer cancel()
 	req.Origin, req.Client = portmap.UPnP, i.client
-	return i.Desk.Do(ctx, req)
+	return i.Table.Do(ctx, req)
 }
 
 // readVariables answers with the state variables that the results belong to.

@@ -37,7 +37,7 @@ func addPortMapping(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, i.refuses(a.Refusal)
+	return nil, i.faultFor(a.Refusal)
 }
 
 // addAnyPortMapping opens the port that was asked for, or another.
@@ -53,7 +53,7 @@ func addAnyPortMapping(i *invocation) ([]string, error) {
 	if a.Refusal == portmap.Conflict {
 		return nil, upnp.NoPortsLeft
 	}
-	if err := i.refuses(a.Refusal); err != nil {
+	if err := i.faultFor(a.Refusal); err != nil {
 		return nil, err
 	}
 	return []string{decimal16(a.Mapping.External)}, nil
@@ -153,9 +153,9 @@ func printable(text string) string {
 	return strings.Clone(text[:end])
 }
 
-// refuses translates the desk's refusal to open a port. Version 1 has no code
+// faultFor translates the desk's refusal to open a port. Version 1 has no code
 // for what is not allowed.
-func (i *invocation) refuses(r portmap.Refusal) error {
+func (i *invocation) faultFor(r portmap.Refusal) error {
 	v1 := i.Version == upnp.V1
 	switch r {
 	case portmap.Granted:
@@ -201,7 +201,7 @@ func deletePortMapping(i *invocation) ([]string, error) {
 	case a.Refusal == portmap.NotFound, a.Refusal == portmap.NotAuthorized && i.Version == upnp.V1:
 		return nil, upnp.NoSuchEntry
 	}
-	return nil, i.refuses(a.Refusal)
+	return nil, i.faultFor(a.Refusal)
 }
 
 // deletePortMappingRange gives up all entries in a range: the client's own, or
@@ -220,7 +220,7 @@ func deletePortMappingRange(i *invocation) ([]string, error) {
 	case a.Refusal == portmap.NotFound, a.Refusal == portmap.NotAuthorized:
 		return nil, upnp.MappingNotFound
 	}
-	return nil, i.refuses(a.Refusal)
+	return nil, i.faultFor(a.Refusal)
 }
 
 // ports returns the range of external ports that was asked for.
@@ -237,7 +237,7 @@ func (i *invocation) ports() (first, last uint16, err error) {
 
 // getGenericPortMappingEntry returns an entry by its index.
 func getGenericPortMappingEntry(i *invocation) ([]string, error) {
-	m, ok := i.Desk.At(int(i.Number("NewPortMappingIndex")))
+	m, ok := i.Table.At(int(i.Number("NewPortMappingIndex")))
 	if !ok {
 		return nil, upnp.NoSuchIndex
 	}
@@ -251,7 +251,7 @@ func getSpecificPortMappingEntry(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, ok := i.Desk.Lookup(portmap.Key{Protocol: i.protocol(), External: i.Port("NewExternalPort")})
+	m, ok := i.Table.Lookup(portmap.Key{Protocol: i.protocol(), External: i.Port("NewExternalPort")})
 	if !ok || !m.Inbound() || !slices.Equal(peers(m), filters) {
 		return nil, upnp.NoSuchEntry
 	}
@@ -268,7 +268,7 @@ func getListOfPortMappings(i *invocation) ([]string, error) {
 	var list upnp.Listing
 	left := i.Number("NewNumberOfPorts") // 0 counts down from 2^32
 	protocol, all := i.protocol(), i.Flag("NewManage")
-	for _, m := range i.Desk.List() {
+	for _, m := range i.Table.List() {
 		if m.External < first || m.External > last || m.Protocol != protocol || !m.Inbound() || !all && m.Internal.Addr() != i.client {
 			continue
 		}

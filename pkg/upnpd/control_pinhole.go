@@ -136,7 +136,7 @@ func (i *invocation) decideByID(req portmap.Request) error {
 	if req.ID = i.Port("UniqueID"); req.ID == 0 {
 		return upnp.NoSuchPinhole
 	}
-	if m, ok := i.Desk.Pinhole(req.ID); ok {
+	if m, ok := i.Table.Pinhole(req.ID); ok {
 		req.Alias = i.alias(m.Internal.Addr())
 	}
 	a, err := i.decide(req)
@@ -166,7 +166,7 @@ func checkPinholeWorking(i *invocation) ([]string, error) {
 
 // packets returns how many packets came through the client's own pinhole.
 func (i *invocation) packets() (uint64, error) {
-	m, ok := i.Desk.Pinhole(i.Port("UniqueID"))
+	m, ok := i.Table.Pinhole(i.Port("UniqueID"))
 	switch {
 	case !ok:
 		return 0, upnp.NoSuchPinhole

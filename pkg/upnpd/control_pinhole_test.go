@@ -19,7 +19,7 @@ func (n neighbours) sameHost(_ context.Context, device string, client, other net
 }
 
 // pinholes returns what the firewall lets in, without times and numbers.
-func (h *house) pinholes() []portmap.Mapping {
+func (h *testGateway) pinholes() []portmap.Mapping {
 	var list []portmap.Mapping
 	for _, m := range h.firewall.Open() {
 		n := portmap.Mapping{Key: m.Key, Internal: m.Internal}
@@ -40,10 +40,10 @@ func TestPinholesByOtherAddresses(t *testing.T) {
 	for address, host := range map[string]string{own: "a", local: "a", temporary: "a", other: "b", foreign: "b"} {
 		known[netip.MustParseAddr(address)] = host
 	}
-	s := street{}
-	strict, h := s.furnish(t, planOf("default")), s.furnish(t, planOf("default"))
+	s := testNet{}
+	strict, h := s.newGateway(t, gatewayConfigOf("default")), s.newGateway(t, gatewayConfigOf("default"))
 	h.server.SameHost = known.sameHost
-	add := func(g *house, client, filter, port string) reply {
+	add := func(g *testGateway, client, filter, port string) reply {
 		return ask(t, g.server, client, fw, "AddPinhole", filter, "0", own, port, "6", "600")
 	}
 

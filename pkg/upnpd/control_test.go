@@ -127,7 +127,7 @@ func TestActions(t *testing.T) {
 // TestVariables wants a value for every variable that is evented or read by an
 // action that needs no arguments.
 func TestVariables(t *testing.T) {
-	h := street{}.furnish(t, planOf("default"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	for path, service := range h.server.controls {
 		for _, name := range service.Evented(upnp.V2) {
 			if value, _ := h.server.state().value(name, upnp.V2); value == "" {
@@ -188,16 +188,16 @@ func TestRefusals(t *testing.T) {
 		portmap.FirewallFailed:    {501, 501, 501, 501, 501, 501, 501, 501, 501},
 		portmap.Stopping:          {501, 501, 501, 501, 501, 501, 501, 501, 501},
 	} {
-		h := street{}.furnish(t, planOf("both"))
-		h.server.Desk = refusing{h.table, refusal, nil}
+		h := testNet{}.newGateway(t, gatewayConfigOf("both"))
+		h.server.Table = refusing{h.table, refusal, nil}
 		for i, c := range columns {
 			if got := ask(t, h.server, hosts["c1"], c.service, c.action, c.arguments...); got.code != want[i] || got.status != 500 {
 				t.Errorf("%v: %s %s: %v, want %d", refusal, c.service, c.action, got, want[i])
 			}
 		}
 	}
-	h := street{}.furnish(t, planOf("both"))
-	h.server.Desk = refusing{h.table, 0, context.DeadlineExceeded}
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
+	h.server.Table = refusing{h.table, 0, context.DeadlineExceeded}
 	for _, c := range columns {
 		if got := ask(t, h.server, hosts["c1"], c.service, c.action, c.arguments...); got.code != 501 {
 			t.Errorf("no answer: %s %s: %v, want 501", c.service, c.action, got)
@@ -207,13 +207,13 @@ func TestRefusals(t *testing.T) {
 
 // TestFaults calls the actions in ways that the vectors leave out.
 func TestFaults(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	c1, c1v6 := hosts["c1"], hosts["c1v6"]
-	down := street{}.furnish(t, planOf("wan_down"))
-	downV1 := planOf("wan_down")
+	down := testNet{}.newGateway(t, gatewayConfigOf("wan_down"))
+	downV1 := gatewayConfigOf("wan_down")
 	downV1.versions = []upnp.Version{upnp.V1}
 	for _, tt := range []struct {
-		house                   *house
+		house                   *testGateway
 		client, service, action string
 		arguments               []string
 		want                    int
@@ -261,7 +261,7 @@ func TestFaults(t *testing.T) {
 		{h, c1v6, fw, "DeletePinhole", []string{"0"}, 704},
 		{h, c1v6, fw, "GetPinholePackets", []string{"0"}, 704},
 		{h, c1v6, fw, "GetOutboundPinholeTimeout", nil, 401},
-		{street{}.furnish(t, downV1), c1, v1, "ForceTermination", nil, 711},
+		{testNet{}.newGateway(t, downV1), c1, v1, "ForceTermination", nil, 711},
 	} {
 		if got := ask(t, tt.house.server, tt.client, tt.service, tt.action, tt.arguments...); got.code != tt.want || got.status != 500 {
 			t.Errorf("%s %s %q: %v, want %d", tt.service, tt.action, tt.arguments, got, tt.want)
@@ -290,7 +290,7 @@ func TestVersion2ByVersion1(t *testing.T) {
 		{"DeletePortMappingRange", []string{"4000", "4001", "TCP", "0"}, "730"},
 	}
 	for _, config := range []string{"both", "default", "v1"} {
-		h := street{}.furnish(t, planOf(config))
+		h := testNet{}.newGateway(t, gatewayConfigOf(config))
 		for _, c := range calls {
 			want := c.want
 			if config == "v1" {
@@ -325,7 +325,7 @@ func TestDefaults(t *testing.T) {
 		{ip2, "AddAnyPortMapping", "604800", false},
 	}
 	for _, config := range []string{"both", "default", "v1"} {
-		h := street{}.furnish(t, planOf(config))
+		h := testNet{}.newGateway(t, gatewayConfigOf(config))
 		for _, empty := range []string{"", "<NewRemoteHost/><NewEnabled/><NewPortMappingDescription/><NewLeaseDuration/>"} {
 			for _, tt := range requests {
 				call := func(action, arguments string) string {
@@ -362,7 +362,7 @@ func TestDefaults(t *testing.T) {
 // TestWildcards opens, finds and closes by every spelling of the wildcard what
 // the empty one does, and no more.
 func TestWildcards(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	c1 := hosts["c1"]
 	spellings := []string{"", " ", "\n\t ", "*", "0.0.0.0", " 0.0.0.0\r\n"}
 	for i, remote := range spellings {
@@ -409,7 +409,7 @@ func TestOwnName(t *testing.T) {
 		c2:       {netip.MustParseAddr(c1)},
 	}
 	for _, config := range []string{"both", "open"} {
-		h := street{}.furnish(t, planOf(config))
+		h := testNet{}.newGateway(t, gatewayConfigOf(config))
 		h.server.Leased = func(name string) []netip.Addr { return leases[name] }
 		for _, tt := range []struct {
 			client, name string
@@ -444,7 +444,7 @@ func TestOwnName(t *testing.T) {
 		}
 	}
 	// An address is an address, whatever hosts are called.
-	h := street{}.furnish(t, planOf("both"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	h.server.Leased = func(name string) []netip.Addr { return leases[name] }
 	if got := ask(t, h.server, c1, v2, "AddPortMapping", "", "4000", "TCP", "4000", c2, "1", "", "60"); got.code != 606 {
 		t.Errorf("another host's address as a name: %v", got)
@@ -460,7 +460,7 @@ func TestOwnName(t *testing.T) {
 // TestRequestsWithoutAction wants nothing done for requests that a browser
 // could be made to send.
 func TestRequestsWithoutAction(t *testing.T) {
-	h := street{}.furnish(t, planOf("default"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	for _, action := range []string{"", "#", "AddPortMapping"} {
 		if got := send(t, h.server, hosts["c1"], "/ctl/IPConn", action, ""); got.status != 400 {
 			t.Errorf("SOAPACTION %q: %v", action, got)
@@ -470,7 +470,7 @@ func TestRequestsWithoutAction(t *testing.T) {
 
 // TestLeases wants version 1 to grant for ever, and version 2 at most a week.
 func TestLeases(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	for _, tt := range []struct{ service, port, lease, want string }{
 		{v1, "4000", "0", "0"},
 		{v1, "4001", "31536000", "31536000"},
@@ -494,7 +494,7 @@ func TestLeases(t *testing.T) {
 // TestDescriptions wants texts back as they were, and nothing in them that a
 // terminal would obey.
 func TestDescriptions(t *testing.T) {
-	h := street{}.furnish(t, planOf("default"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	long := strings.Repeat("漢", 100)
 	for text, want := range map[string]string{
 		"":                            "",
@@ -523,7 +523,7 @@ func TestDescriptions(t *testing.T) {
 
 // TestDisabled wants an entry that forwards nothing, and its remote host shown.
 func TestDisabled(t *testing.T) {
-	h := street{}.furnish(t, planOf("default"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	ask(t, h.server, hosts["c1"], v2, "AddPortMapping", hosts["wan"], "4000", "TCP", "4000", hosts["c1"], "0", "off", "60")
 	want := []string{hosts["wan"], "4000", "TCP", "4000", hosts["c1"], "0", "off", "60"}
 	if got := ask(t, h.server, hosts["c1"], v2, "GetGenericPortMappingEntry", "0"); !slices.Equal(got.out, want) {
@@ -539,7 +539,7 @@ func TestDisabled(t *testing.T) {
 
 // TestOtherProtocols lists what NAT-PMP and PCP have mapped, but no pinholes.
 func TestOtherProtocols(t *testing.T) {
-	h := street{}.furnish(t, planOf("default"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	for _, req := range []portmap.Request{
 		{Origin: portmap.PCP, Internal: netip.MustParseAddrPort("[" + hosts["c1v6"] + "]:5000")},
 		{Origin: portmap.NATPMP, Internal: netip.MustParseAddrPort(hosts["c1"] + ":4000")},
@@ -577,7 +577,7 @@ func TestManage(t *testing.T) {
 		{"open", "0", 1, 0, 1},
 		{"open", "1", 2, 0, 0},
 	} {
-		h := street{}.furnish(t, planOf(tt.config))
+		h := testNet{}.newGateway(t, gatewayConfigOf(tt.config))
 		add(t, h.server, hosts["c1"], v2, "4000", "60")
 		add(t, h.server, hosts["c2"], v2, "4001", "60")
 		list := ask(t, h.server, hosts["c1"], v2, "GetListOfPortMappings", "1", "65535", "TCP", tt.manage, "0")
@@ -593,7 +593,7 @@ func TestManage(t *testing.T) {
 
 // TestLongListing wants listings bounded.
 func TestLongListing(t *testing.T) {
-	h := street{}.furnish(t, planOf("default"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	const entries = 2000
 	for i := range entries {
 		add(t, h.server, hosts["c1"], v2, fmt.Sprint(4000+i), "0")
@@ -609,7 +609,7 @@ func TestLongListing(t *testing.T) {
 // TestAddAnyAtOnce wants a port for each of many clients that ask for the same
 // one at the same moment.
 func TestAddAnyAtOnce(t *testing.T) {
-	h := street{}.furnish(t, planOf("open"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("open"))
 	ports := make([]string, 20)
 	var wg sync.WaitGroup
 	for i := range ports {
@@ -630,7 +630,7 @@ func TestAddAnyAtOnce(t *testing.T) {
 // TestPinholeProtocols opens one pinhole by all names of a protocol, for the
 // asking host alone.
 func TestPinholeProtocols(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	c1v6 := hosts["c1v6"]
 	for number, spellings := range map[string][]string{"6": {"TCP", "tcp", " Tcp\n", "06"}, "17": {"UDP", "udp", "\tuDP"}} {
 		want := ask(t, h.server, c1v6, fw, "AddPinhole", "", "0", c1v6, "5000", number, "60")
@@ -659,7 +659,7 @@ func TestPinholeProtocols(t *testing.T) {
 
 // TestPinholeTraffic wants packets counted for the pinhole's owner alone.
 func TestPinholeTraffic(t *testing.T) {
-	h := street{}.furnish(t, planOf("default"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	c1v6 := hosts["c1v6"]
 	id := ask(t, h.server, c1v6, fw, "AddPinhole", hosts["wanv6"], "1234", c1v6, "5003", "17", "60").out[0]
 	if other := ask(t, h.server, c1v6, fw, "AddPinhole", "", "1234", c1v6, "5003", "17", "60").out; slices.Equal(other, []string{id}) {
@@ -687,10 +687,10 @@ func TestPinholeTraffic(t *testing.T) {
 
 // TestCounters wants counters to roll over and rates to stop at what fits.
 func TestCounters(t *testing.T) {
-	p := planOf("default")
+	p := gatewayConfigOf("default")
 	p.traffic.BytesSent, p.traffic.BytesReceived = 1<<32+5, 1<<32-1
 	p.traffic.PacketsSent, p.traffic.PacketsReceived = 5e9, 0
-	h := street{}.furnish(t, p)
+	h := testNet{}.newGateway(t, p)
 	const common = "WANCommonInterfaceConfig:1"
 	for action, want := range map[string][]string{
 		"GetTotalBytesSent":       {"5"},
@@ -717,9 +717,9 @@ func TestStatus(t *testing.T) {
 		{Uplink{Up: true}, "Disconnected", "ERROR_IP_CONFIGURATION", false},
 		{Uplink{Since: since}, "Disconnected", "ERROR_NO_CARRIER", false},
 	} {
-		p := planOf("default")
+		p := gatewayConfigOf("default")
 		p.uplink = tt.uplink
-		got := ask(t, street{}.furnish(t, p).server, hosts["c1"], v2, "GetStatusInfo")
+		got := ask(t, testNet{}.newGateway(t, p).server, hosts["c1"], v2, "GetStatusInfo")
 		if len(got.out) != 3 || got.out[0] != tt.status || got.out[1] != tt.says || (got.out[2] >= "3600") != tt.uptime || len(got.out[2]) > 4 {
 			t.Errorf("%+v: %v", tt.uplink, got)
 		}
@@ -729,10 +729,10 @@ func TestStatus(t *testing.T) {
 // TestVersions wants each type of a request served by its own rules, and a
 // gateway of version 1 without anything of version 2.
 func TestVersions(t *testing.T) {
-	both, one := street{}.furnish(t, planOf("both")), street{}.furnish(t, planOf("v1"))
+	both, one := testNet{}.newGateway(t, gatewayConfigOf("both")), testNet{}.newGateway(t, gatewayConfigOf("v1"))
 	const ppp = "WANPPPConnection:1"
 	for _, tt := range []struct {
-		house   *house
+		house   *testGateway
 		service string
 		want    int
 	}{
@@ -757,10 +757,10 @@ func TestVersions(t *testing.T) {
 // TestVersionOfBody wants the rules of the version that the body names, whatever
 // the field says.
 func TestVersionOfBody(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
-	one := street{}.furnish(t, planOf("v1"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
+	one := testNet{}.newGateway(t, gatewayConfigOf("v1"))
 	c1 := hosts["c1"]
-	call := func(h *house, field, body, action, arguments string) string {
+	call := func(h *testGateway, field, body, action, arguments string) string {
 		return send(t, h.server, c1, "/ctl/IPConn", field+"#"+action,
 			`<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><u:`+action+` xmlns:u="`+body+`">`+
 				arguments+"</u:"+action+"></s:Body></s:Envelope>").String()
@@ -795,9 +795,9 @@ func TestVersionOfBody(t *testing.T) {
 
 // TestQuery reads variables in UDA 1.0's way.
 func TestQuery(t *testing.T) {
-	both, one := street{}.furnish(t, planOf("both")), street{}.furnish(t, planOf("v1"))
+	both, one := testNet{}.newGateway(t, gatewayConfigOf("both")), testNet{}.newGateway(t, gatewayConfigOf("v1"))
 	for _, tt := range []struct {
-		house *house
+		house *testGateway
 		path  string
 		name  string
 		want  string
@@ -831,7 +831,7 @@ func TestMPOST(t *testing.T) {
 
 // BenchmarkGetSpecificPortMappingEntry measures control without the network.
 func BenchmarkGetSpecificPortMappingEntry(b *testing.B) {
-	h := street{}.furnish(b, planOf("default"))
+	h := testNet{}.newGateway(b, gatewayConfigOf("default"))
 	h.server.Log = slog.New(slog.DiscardHandler)
 	add(b, h.server, hosts["c1"], v2, "4000", "0")
 	r := &request{

@@ -10,53 +10,53 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// library holds the documents that describe the gateway. Each is worded once:
+// documents holds the documents that describe the gateway. Each is worded once:
 // descriptions for every address of the router that clients ask.
-type library struct {
-	shelf map[string]volume // by path
-	mu    sync.RWMutex      // guards worded
-	// worded documents by volume and address; service descriptions are the
+type documents struct {
+	byPath map[string]docSource // by path
+	mu     sync.RWMutex         // guards worded
+	// rendered documents by volume and address; service descriptions are the
 	// same for all addresses.
-	worded map[edition][]byte
+	rendered map[docKey][]byte
 }
 
-// volume is a document: the description of a face, or that of a service.
-type volume struct {
+// docSource is a document: the description of a face, or that of a service.
+type docSource struct {
 	face    *upnp.Face
 	service *upnp.Service // nil: the face itself
 }
 
-// edition is a volume for clients that ask one of the router's addresses.
-type edition struct {
-	volume
+// docKey is a volume for clients that ask one of the router's addresses.
+type docKey struct {
+	docSource
 	local netip.Addr
 }
 
-// newLibrary puts the documents of the faces on show where they are found, and
+// newDocuments puts the documents of the faces on show where they are found, and
 // the oldest one's, which some clients are shown instead. Its path is what
 // clients know without a search: there stands the lowest face on show.
-func newLibrary(faces []*upnp.Face, oldest *upnp.Face) *library {
-	l := &library{shelf: make(map[string]volume), worded: make(map[edition][]byte)}
+func newDocuments(faces []*upnp.Face, oldest *upnp.Face) *documents {
+	l := &documents{byPath: make(map[string]docSource), rendered: make(map[docKey][]byte)}
 	for _, f := range append([]*upnp.Face{oldest}, faces...) {
-		l.shelf[f.Path()] = volume{face: f}
+		l.byPath[f.Path()] = docSource{face: f}
 		for _, d := range f.Devices {
 			for _, s := range d.Services {
-				l.shelf[s.SCPDPath(f.Version)] = volume{f, s}
+				l.byPath[s.SCPDPath(f.Version)] = docSource{f, s}
 			}
 		}
 	}
-	l.shelf[oldest.Path()] = volume{face: faces[0]}
+	l.byPath[oldest.Path()] = docSource{face: faces[0]}
 	return l
 }
 
-// word returns the document for clients that ask the address local.
-func (l *library) word(v volume, local netip.Addr) []byte {
-	e := edition{v, local}
+// render returns the document for clients that ask the address local.
+func (l *documents) render(v docSource, local netip.Addr) []byte {
+	e := docKey{v, local}
 	if v.service != nil {
 		e.local = netip.Addr{}
 	}
 	l.mu.RLock()
-	document := l.worded[e]
+	document := l.rendered[e]
 	l.mu.RUnlock()
 	if document != nil {
 		return document
@@ -68,15 +68,15 @@ func (l *library) word(v volume, local netip.Addr) []byte {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.worded) >= maxWorded {
-		clear(l.worded)
+	if len(l.rendered) >= maxRendered {
+		clear(l.rendered)
 	}
-	l.worded[e] = document
+	l.rendered[e] = document
 	return document
 }
 
-// maxWorded bounds the documents that are kept: addresses may come and go.
-const maxWorded = 64
+// maxRendered bounds the documents that are kept: addresses may come and go.
+const maxRendered = 64
 
 // spellings returns the published paths by their canonical forms.
 func spellings(published ...iter.Seq[string]) map[string]string {
@@ -109,12 +109,12 @@ func (s *Server) published(p string) string {
 // document returns the description or service description at a path, as the
 // client with this User-Agent that asked the router's address local sees it.
 func (s *Server) document(path, userAgent string, local netip.Addr) ([]byte, bool) {
-	v, ok := s.library.shelf[path]
+	v, ok := s.documents.byPath[path]
 	if !ok {
 		return nil, false
 	}
 	if upnp.NeedsVersion1(userAgent) {
 		v.face = s.oldest
 	}
-	return s.library.word(v, local), true
+	return s.documents.render(v, local), true
 }

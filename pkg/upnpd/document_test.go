@@ -69,7 +69,7 @@ func TestFaces(t *testing.T) {
 		{"both", "/rootDesc3.xml", modern, "nothing"},
 		{"both", "/", modern, "nothing"},
 	} {
-		if got := shown(street{}.furnish(t, planOf(tt.config)).server, tt.path, tt.agent); got != tt.want {
+		if got := shown(testNet{}.newGateway(t, gatewayConfigOf(tt.config)).server, tt.path, tt.agent); got != tt.want {
 			t.Errorf("%s: %s shows %q: %s, want %s", tt.config, tt.path, tt.agent, got, tt.want)
 		}
 	}
@@ -85,7 +85,7 @@ func TestVersion1Face(t *testing.T) {
 		{"default", xbox, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml"},
 		{"both", modern, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml /WANIP6FC.xml"},
 	} {
-		s := street{}.furnish(t, planOf(tt.config)).server
+		s := testNet{}.newGateway(t, gatewayConfigOf(tt.config)).server
 		paths := []string{"/rootDesc.xml"}
 		for i := 0; i < len(paths); i++ {
 			document, ok := s.document(paths[i], tt.agent, netip.MustParseAddr(hosts["gw1"]))
@@ -122,8 +122,8 @@ func scpdURLs(description []byte) (urls []string) {
 
 // TestSizes wants all documents below 16384 octets: libupnp reads no more.
 func TestSizes(t *testing.T) {
-	s := street{}.furnish(t, planOf("both")).server
-	for path := range s.library.shelf {
+	s := testNet{}.newGateway(t, gatewayConfigOf("both")).server
+	for path := range s.documents.byPath {
 		if document, _ := s.document(path, modern, netip.MustParseAddr(hosts["gwv6"])); len(document) >= 16384 {
 			t.Errorf("%s has %d octets", path, len(document))
 		}
@@ -133,7 +133,7 @@ func TestSizes(t *testing.T) {
 // TestDocumentsAreWordedOnce wants one copy for each address that clients ask,
 // with the page of that address, and no more than a bounded number.
 func TestDocumentsAreWordedOnce(t *testing.T) {
-	s := street{}.furnish(t, planOf("both")).server
+	s := testNet{}.newGateway(t, gatewayConfigOf("both")).server
 	fetch := func(path, local string) []byte {
 		document, _ := s.document(path, modern, netip.MustParseAddr(local))
 		return document
@@ -151,17 +151,17 @@ func TestDocumentsAreWordedOnce(t *testing.T) {
 	for a := netip.MustParseAddr("10.0.0.0"); a != netip.MustParseAddr("10.0.1.0"); a = a.Next() {
 		fetch("/rootDesc.xml", a.String())
 	}
-	if n := len(s.library.worded); n > maxWorded {
+	if n := len(s.documents.rendered); n > maxRendered {
 		t.Errorf("%d documents are kept", n)
 	}
 }
 
 // TestWellFormed has all documents and answers read by xmllint.
 func TestWellFormed(t *testing.T) {
-	s := street{}.furnish(t, planOf("both")).server
+	s := testNet{}.newGateway(t, gatewayConfigOf("both")).server
 	add(t, s, hosts["c1"], v2, "4000", "60")
 	documents := map[string][]byte{}
-	for path := range s.library.shelf {
+	for path := range s.documents.byPath {
 		documents[path], _ = s.document(path, modern, netip.MustParseAddr(hosts["gwv6"]))
 	}
 	listing := ask(t, s, hosts["c1"], v2, "GetListOfPortMappings", "1", "65535", "TCP", "1", "0")

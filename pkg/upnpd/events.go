@@ -101,7 +101,7 @@ func (s *subscriptions) add(sub *subscription, asked time.Duration) (time.Durati
 	if mine >= subscriptionsPerClient || len(s.list) >= subscriptionsInAll {
 		return 0, false
 	}
-	granted := bound(asked)
+	granted := grantedTimeout(asked)
 	sub.sid = newSID()
 	sub.expires = time.Now().Add(granted)
 	sub.told = make(map[string]string)
@@ -110,8 +110,8 @@ func (s *subscriptions) add(sub *subscription, asked time.Duration) (time.Durati
 	return granted, true
 }
 
-// bound returns the duration that is granted to a subscriber.
-func bound(asked time.Duration) time.Duration {
+// grantedTimeout returns the duration that is granted to a subscriber.
+func grantedTimeout(asked time.Duration) time.Duration {
 	return min(max(asked, shortestSubscription), longestSubscription)
 }
 
@@ -123,10 +123,10 @@ func newSID() string {
 	return fmt.Sprintf("uuid:%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// begin sends the initial event of all variables, now that the subscriber
+// sendInitial sends the initial event of all variables, now that the subscriber
 // has its SID (section 4.1.2), and time to read it: GUPnP loses an event that
 // overtakes the reply.
-func (s *subscriptions) begin(sub *subscription) {
+func (s *subscriptions) sendInitial(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sub.busy, sub.earliest = false, time.Now().Add(eventGap)
@@ -141,7 +141,7 @@ func (s *subscriptions) renew(sid string, service *upnp.Service, client netip.Ad
 	if sub == nil {
 		return 0, false
 	}
-	granted := bound(asked)
+	granted := grantedTimeout(asked)
 	sub.expires = time.Now().Add(granted)
 	return granted, true
 }
@@ -192,7 +192,7 @@ func (s *subscriptions) changed() {
 // send starts a delivery if the subscriber does not know all yet, unless one
 // is under way: messages of one subscription go one after another.
 func (s *subscriptions) send(sub *subscription, now state) {
-	if sub.busy || s.ctx == nil || s.ctx.Err() != nil || len(sub.news(now)) == 0 {
+	if sub.busy || s.ctx == nil || s.ctx.Err() != nil || len(sub.changedProperties(now)) == 0 {
 		return
 	}
 	sub.busy = true
@@ -200,9 +200,9 @@ func (s *subscriptions) send(sub *subscription, now state) {
 	s.sending.Go(func() { s.deliver(ctx, sub) })
 }
 
-// news returns the variables whose values the subscriber has not been told,
+// changedProperties returns the variables whose values the subscriber has not been told,
 // all of them at first.
-func (sub *subscription) news(now state) (list []upnp.Property) {
+func (sub *subscription) changedProperties(now state) (list []upnp.Property) {
 	for _, name := range sub.service.Evented(sub.version) {
 		value, _ := now.value(name, sub.version)
 		if told, ok := sub.told[name]; !ok || told != value {
@@ -214,20 +214,20 @@ func (sub *subscription) news(now state) (list []upnp.Property) {
 
 // deliver sends messages until the subscriber knows all.
 func (s *subscriptions) deliver(ctx context.Context, sub *subscription) {
-	for s.rest(ctx, sub) {
+	for s.waitTurn(ctx, sub) {
 		news, seq := s.next(sub)
 		if len(news) == 0 {
 			return
 		}
 		err := sub.notify(ctx, s.dial, seq, upnp.AppendEvent(nil, news))
-		if !s.settle(sub, news, err) {
+		if !s.recordDelivery(sub, news, err) {
 			return
 		}
 	}
 }
 
-// rest waits until the next message may go; false: none may any more.
-func (s *subscriptions) rest(ctx context.Context, sub *subscription) bool {
+// waitTurn waits until the next message may go; false: none may any more.
+func (s *subscriptions) waitTurn(ctx context.Context, sub *subscription) bool {
 	s.mu.Lock()
 	wait := time.Until(sub.earliest)
 	s.mu.Unlock()
@@ -251,7 +251,7 @@ func (s *subscriptions) next(sub *subscription) (news []upnp.Property, seq uint3
 	defer s.mu.Unlock()
 	s.expire()
 	if slices.Contains(s.list, sub) {
-		news = sub.news(s.state())
+		news = sub.changedProperties(s.state())
 	}
 	if len(news) == 0 {
 		sub.busy = false
@@ -265,11 +265,11 @@ func (s *subscriptions) next(sub *subscription) (news []upnp.Property, seq uint3
 	return news, seq
 }
 
-// settle notes how a message fared, and reports whether there may be more to
+// recordDelivery notes how a message fared, and reports whether there may be more to
 // say. One that is lost is given up (section 4.3.2): what it said goes into
 // the next, once something changes. Who refuses again and again, or says that
 // it does not know the subscription, is dropped.
-func (s *subscriptions) settle(sub *subscription, news []upnp.Property, err error) bool {
+func (s *subscriptions) recordDelivery(sub *subscription, news []upnp.Property, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
@@ -286,6 +286,6 @@ func (s *subscriptions) settle(sub *subscription, news []upnp.Property, err erro
 		s.log.Info("event subscriber is gone", "client", sub.client, "service", sub.service.Name, "err", err)
 		s.drop(sub)
 	}
-	sub.busy = !slices.Equal(sub.news(s.state()), news)
+	sub.busy = !slices.Equal(sub.changedProperties(s.state()), news)
 	return sub.busy
 }

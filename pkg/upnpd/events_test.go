@@ -25,26 +25,26 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// figures is a desk that has nothing but numbers.
-type figures struct {
-	Desk
+// fakeTable is a desk that has nothing but numbers.
+type fakeTable struct {
+	Table
 	mappings atomic.Int32
 }
 
-func (f *figures) Count() (int, uint32) {
+func (f *fakeTable) Count() (int, uint32) {
 	n := int(f.mappings.Load())
 	return n, uint32(n)
 }
 
-func (f *figures) External() netip.Addr { return netip.MustParseAddr("11.22.33.44") }
+func (f *fakeTable) External() netip.Addr { return netip.MustParseAddr("11.22.33.44") }
 
-var _ Desk = (*portmap.Table)(nil)
+var _ Table = (*portmap.Table)(nil)
 
-// press is a server whose events go to subscribers through pipes, in a time
+// subscriberRig is a server whose events go to subscribers through pipes, in a time
 // that passes at once.
-type press struct {
+type subscriberRig struct {
 	*Server
-	desk *figures
+	desk *fakeTable
 	// answers is what subscribers do, by port, instead of answering well: an
 	// empty text is no answer, "refuse" is no connection.
 	answers map[uint16]string
@@ -57,14 +57,14 @@ type press struct {
 // notice is a message that came to a subscriber.
 type notice struct{ seq, body string }
 
-func newPress(t *testing.T) *press {
+func newSubscriberRig(t *testing.T) *subscriberRig {
 	t.Helper()
-	p := &press{
-		desk: new(figures), answers: make(map[uint16]string),
+	p := &subscriberRig{
+		desk: new(fakeTable), answers: make(map[uint16]string),
 		heard: make(map[uint16][]notice), refused: make(map[uint16]int),
 	}
 	p.Server = New(Options{
-		Versions: []upnp.Version{upnp.V2}, Desk: p.desk, Log: slog.New(slog.DiscardHandler),
+		Versions: []upnp.Version{upnp.V2}, Table: p.desk, Log: slog.New(slog.DiscardHandler),
 		Uplink: func() Uplink { return Uplink{Up: true, Since: time.Now()} },
 	})
 	p.subscriptions.dial = p.dial
@@ -82,7 +82,7 @@ func newPress(t *testing.T) *press {
 }
 
 // dial connects to a subscriber.
-func (p *press) dial(_ *subscription, _ context.Context, to netip.AddrPort) (net.Conn, error) {
+func (p *subscriberRig) dial(_ *subscription, _ context.Context, to netip.AddrPort) (net.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	answer, special := p.answers[to.Port()]
@@ -99,7 +99,7 @@ func (p *press) dial(_ *subscription, _ context.Context, to netip.AddrPort) (net
 }
 
 // hear is a subscriber's end of a connection.
-func (p *press) hear(c net.Conn, port uint16, answer string) {
+func (p *subscriberRig) hear(c net.Conn, port uint16, answer string) {
 	defer c.Close()
 	r, err := http.ReadRequest(bufio.NewReader(c))
 	if err != nil {
@@ -116,14 +116,14 @@ func (p *press) hear(c net.Conn, port uint16, answer string) {
 }
 
 // set changes what a subscriber does.
-func (p *press) set(port uint16, answer string) {
+func (p *subscriberRig) set(port uint16, answer string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answers[port] = answer
 }
 
 // got returns what a subscriber has heard, when all that happens at once has.
-func (p *press) got(port uint16) []notice {
+func (p *subscriberRig) got(port uint16) []notice {
 	synctest.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,7 +131,7 @@ func (p *press) got(port uint16) []notice {
 }
 
 // change makes a mapping and lets all that follows from it at once happen.
-func (p *press) change() {
+func (p *subscriberRig) change() {
 	p.desk.mappings.Add(1)
 	p.Changed()
 	synctest.Wait()
@@ -139,7 +139,7 @@ func (p *press) change() {
 
 // subscribe subscribes a client whose server has a port; it returns the SID,
 // or the status of a refusal.
-func (p *press) subscribe(client string, port uint16) (sid string, status int) {
+func (p *subscriberRig) subscribe(client string, port uint16) (sid string, status int) {
 	r := &request{method: "SUBSCRIBE", path: "/evt/IPConn", client: netip.MustParseAddr(client), fields: map[string]string{
 		"nt": "upnp:event", "callback": fmt.Sprintf("<http://%s:%d/>", client, port),
 	}}
@@ -156,7 +156,7 @@ func (p *press) subscribe(client string, port uint16) (sid string, status int) {
 // value always.
 func TestBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPress(t)
+		p := newSubscriberRig(t)
 		p.subscribe("192.168.50.10", 4000)
 		time.Sleep(time.Second)
 		for range 100 {
@@ -186,7 +186,7 @@ func TestBurst(t *testing.T) {
 // hears the newest when a message is given up.
 func TestMute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPress(t)
+		p := newSubscriberRig(t)
 		p.set(4000, "")
 		p.subscribe("192.168.50.10", 4000)
 		p.subscribe("192.168.50.11", 4001)
@@ -210,7 +210,7 @@ func TestMute(t *testing.T) {
 // subscription any more; less is forgiven.
 func TestGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPress(t)
+		p := newSubscriberRig(t)
 		p.set(4000, "refuse")
 		p.set(4001, "HTTP/1.1 412 Precondition Failed\r\n\r\n")
 		p.set(4002, "refuse")
@@ -243,7 +243,7 @@ func TestGone(t *testing.T) {
 // TestLimits fills the register.
 func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPress(t)
+		p := newSubscriberRig(t)
 		granted := map[string]int{}
 		client := netip.MustParseAddr("192.168.50.10")
 		for range 2 * subscriptionsInAll / subscriptionsPerClient {
@@ -286,7 +286,7 @@ func TestLimits(t *testing.T) {
 // TestForeignSID is renewed and ended by nobody but who got it, where it was got.
 func TestForeignSID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPress(t)
+		p := newSubscriberRig(t)
 		sid, _ := p.subscribe("192.168.50.10", 4000)
 		tests := []struct {
 			client, path string
@@ -314,7 +314,7 @@ func TestForeignSID(t *testing.T) {
 // TestSequenceWraps from the greatest number to 1: 0 is that of the first.
 func TestSequenceWraps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPress(t)
+		p := newSubscriberRig(t)
 		p.subscribe("192.168.50.10", 4000)
 		time.Sleep(2 * eventGap) // the initial event
 		p.subscriptions.mu.Lock()
@@ -334,7 +334,7 @@ func TestSequenceWraps(t *testing.T) {
 // TestReplyIsLost takes the subscription back whose SID did not go out.
 func TestReplyIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPress(t)
+		p := newSubscriberRig(t)
 		r := &request{path: "/evt/IPConn", client: netip.MustParseAddr("192.168.50.10"), fields: map[string]string{
 			"nt": "upnp:event", "callback": "<http://192.168.50.10:4000/>",
 		}}
@@ -347,13 +347,13 @@ func TestReplyIsLost(t *testing.T) {
 
 // asked is a desk that does something when it is asked for the address.
 type asked struct {
-	figures
+	fakeTable
 	do func()
 }
 
 func (a *asked) External() netip.Addr {
 	a.do()
-	return a.figures.External()
+	return a.fakeTable.External()
 }
 
 // TestEndWhileADeliveryBegins ends the server just before a subscriber's first
@@ -371,7 +371,7 @@ func TestEndWhileADeliveryBegins(t *testing.T) {
 		}
 	})}
 	s := New(Options{
-		Versions: []upnp.Version{upnp.V2}, Desk: desk, Log: slog.New(slog.DiscardHandler),
+		Versions: []upnp.Version{upnp.V2}, Table: desk, Log: slog.New(slog.DiscardHandler),
 		Uplink: func() Uplink { return Uplink{} },
 	})
 	go func() { s.Run(ctx); close(ended) }()

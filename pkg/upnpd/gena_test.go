@@ -14,7 +14,7 @@ import (
 
 // setUplink gives the house another external address, or none, and tells the
 // server.
-func (h *house) setUplink(a netip.Addr) error {
+func (h *testGateway) setUplink(a netip.Addr) error {
 	h.around.External = a
 	err := h.table.SetNetworkState(context.Background(), h.around)
 	h.mu.Lock()
@@ -28,7 +28,7 @@ func (h *house) setUplink(a netip.Addr) error {
 }
 
 // dialSubscriber connects to a subscriber in the street.
-func (s street) dialSubscriber(sub *subscription, ctx context.Context, to netip.AddrPort) (c net.Conn, err error) {
+func (s testNet) dialSubscriber(sub *subscription, ctx context.Context, to netip.AddrPort) (c net.Conn, err error) {
 	err = s.Do(func() error { c, err = sub.dial(ctx, to); return err })
 	return c, err
 }
@@ -41,10 +41,10 @@ func TestEvents(t *testing.T) {
 	for n := range streets {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
-			s := newStreet(t)
+			s := newTestNet(t)
 			for i, v := range vectors {
 				if i%streets == n {
-					t.Run(v.ID, func(t *testing.T) { v.Play(t, s.build(t, planOf(v.Config)).events()) })
+					t.Run(v.ID, func(t *testing.T) { v.Play(t, s.startGateway(t, gatewayConfigOf(v.Config)).events()) })
 				}
 			}
 		})
@@ -66,13 +66,13 @@ func TestPinholeEventsByVersion1(t *testing.T) {
 				"FirewallEnabled": []byte(`"1"`), "InboundPinholeAllowed": []byte(`"1"`),
 			}},
 		},
-	}.Play(t, newStreet(t).build(t, planOf("both")).events())
+	}.Play(t, newTestNet(t).startGateway(t, gatewayConfigOf("both")).events())
 }
 
 // events returns the house as the vectors of events know it.
-func (h *house) events() *gena.Gateway {
+func (h *testGateway) events() *gena.Gateway {
 	return &gena.Gateway{
-		Port: 5555, Description: h.server.Faces()[0].Path(), Tokens: hosts, Dial: h.dial, SetUplink: h.setUplink,
+		Port: 5555, Description: h.server.Descriptions()[0].Path(), Tokens: hosts, Dial: h.dial, SetUplink: h.setUplink,
 		Listen: func(_ string, at netip.AddrPort) (l net.Listener, err error) {
 			err = h.Do(func() error { l, err = net.Listen("tcp", at.String()); return err })
 			return l, err

@@ -8,7 +8,7 @@ import (
 
 // handle answers one request: a document, an action or a subscription.
 func (s *Server) handle(r *request, lan LAN) response {
-	if !r.addressed(lan) || r.fromWebPage() {
+	if !r.hostIsOurs(lan) || r.fromWebPage() {
 		return response{status: 403}
 	}
 	r.path = s.published(r.path)
@@ -23,7 +23,7 @@ func (s *Server) handle(r *request, lan LAN) response {
 	}
 	body, ok := s.document(r.path, r.field("user-agent"), r.local)
 	switch {
-	case !ok && r.known():
+	case !ok && r.knownMethod():
 		return response{status: 404}
 	case !ok || r.method != "GET" && r.method != "HEAD":
 		return r.wrongMethod("GET, HEAD")
@@ -50,21 +50,21 @@ func (s *Server) handleEvents(r *request) response {
 // 3.2.2 and 4.3.2).
 var xmlType = []byte("Content-Type: text/xml; charset=\"utf-8\"\r\n")
 
-// addressed reports whether the request, where it names the router, does so by
+// hostIsOurs reports whether the request, where it names the router, does so by
 // its literal addresses on that LAN. A browser that was led here by a name of
 // somebody else's would not (DNS rebinding), and a browser always names it.
-func (r *request) addressed(lan LAN) bool {
+func (r *request) hostIsOurs(lan LAN) bool {
 	for _, authority := range []string{r.host, r.field("host")} {
-		if authority != "" && !slices.ContainsFunc(lan.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == literal(authority) }) {
+		if authority != "" && !slices.ContainsFunc(lan.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == hostAddr(authority) }) {
 			return false
 		}
 	}
 	return true
 }
 
-// literal returns the address in an authority, whatever its port and zone, the
+// hostAddr returns the address in an authority, whatever its port and zone, the
 // zero Addr if there is none. IPv6 without port may lack its brackets.
-func literal(authority string) netip.Addr {
+func hostAddr(authority string) netip.Addr {
 	a, err := netip.ParseAddr(authority)
 	if err != nil {
 		ap, _ := netip.ParseAddrPort(withPort(authority))
@@ -96,8 +96,8 @@ func (r *request) fromWebPage() bool {
 	return false
 }
 
-// known reports whether the method is one that is served somewhere.
-func (r *request) known() bool {
+// knownMethod reports whether the method is one that is served somewhere.
+func (r *request) knownMethod() bool {
 	switch r.method {
 	case "GET", "HEAD", "POST", "M-POST", "SUBSCRIBE", "UNSUBSCRIBE":
 		return true
@@ -108,7 +108,7 @@ func (r *request) known() bool {
 // wrongMethod refuses a method where others are allowed (RFC 9110, sections
 // 15.5.6 and 15.6.2).
 func (r *request) wrongMethod(allowed string) response {
-	if !r.known() {
+	if !r.knownMethod() {
 		return response{status: 501}
 	}
 	return response{status: 405, fields: []byte("Allow: " + allowed + "\r\n")}

@@ -13,13 +13,13 @@ import (
 
 // answer has a house answer a request that comes from c1, or 400 if it cannot
 // be read.
-func (h *house) answer(text string) response {
+func (h *testGateway) answer(text string) response {
 	r, err := read(text)
 	if err != nil {
 		return response{status: 400}
 	}
 	r.client, r.local, r.device = netip.MustParseAddr(hosts["c1"]), netip.MustParseAddr(hosts["gw1"]), "lo"
-	return h.server.handle(r, h.street)
+	return h.server.handle(r, h.testNet)
 }
 
 // respellings are ways to write a path that clients have been seen to use, or
@@ -50,7 +50,7 @@ var respellings = map[string]func(string) string{
 
 // TestPaths wants the same answer at every path, however it is spelled.
 func TestPaths(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	for _, published := range h.server.paths {
 		for _, method := range []string{"GET", "POST", "UNSUBSCRIBE"} {
 			const rest = " HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
@@ -70,7 +70,7 @@ func TestPaths(t *testing.T) {
 
 // TestOtherPaths finds nothing where nothing is.
 func TestOtherPaths(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	for _, path := range []string{
 		"/", "//", "/ctl", "/ctl/", "/ctlIPConn", "/ctl/IPConn2", "/ctl/IPConn/x", "/x/ctl/IPConn", "/rootDesc.xml/x/ctl/IPConn", "/rootDesc.xmlx/ctl/IPConn", "/rootDesc.xml/rootDesc.xml/ctl/IPConn", "/ctl/IPConn/..", "/ctl/evt/IPConn",
 		"/rootDesc", "/rootDesc.xml.", "/root Desc.xml", "/%2e%2e/etc/passwd", "/ctl%5cIPConn", "/ctl;a/IPConn", "/?/ctl/IPConn", "/#/rootDesc.xml",
@@ -84,7 +84,7 @@ func TestOtherPaths(t *testing.T) {
 }
 
 // estate is a LAN where the router has addresses of all kinds.
-type estate struct{ home }
+type estate struct{ fakeLAN }
 
 func (estate) Prefixes() []netip.Prefix {
 	return []netip.Prefix{
@@ -115,7 +115,7 @@ func TestAddressed(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if r.addressed(estate{}) != want {
+				if r.hostIsOurs(estate{}) != want {
 					t.Errorf("Host %q, HTTP/%s: %v", host, version, !want)
 				}
 			}
@@ -151,7 +151,7 @@ func TestActionAtEventURL(t *testing.T) {
 		{"name of the router in the target", "http://evil.example/evt/IPConn", action, 403, 0},
 		{"document", "/WANIPCn.xml", action, 405, 0},
 	} {
-		h := street{}.furnish(t, planOf("both"))
+		h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 		got := h.answer(addAt(tt.path, tt.fields))
 		if mappings, _ := h.table.Count(); got.status != tt.status || mappings != tt.mappings {
 			t.Errorf("%s: status %d, %d mappings: %s", tt.name, got.status, mappings, got.body)
@@ -171,7 +171,7 @@ func TestUnreadBodies(t *testing.T) {
 			fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(getRoot), getRoot), "Content-Length: 1\r\n\r\n" + getRoot,
 			"Content-Length: 90000\r\nExpect: 100-continue\r\n\r\n" + getRoot, "Transfer-Encoding: chunked\r\n\r\n" + chunk,
 		} {
-			v := newVisit(t, newGuard())
+			v := newPipeConn(t, newConnLimiter())
 			go io.WriteString(v, request+" HTTP/1.1\r\nConnection: keep-alive\r\n"+rest)
 			b := bufio.NewReader(v)
 			method, _, _ := strings.Cut(request, " ")
@@ -198,7 +198,7 @@ func fieldNames(message []byte) (names []string) {
 // TestFieldNames spells those of HTTP as most servers do, and those of UPnP in
 // capitals.
 func TestFieldNames(t *testing.T) {
-	h := street{}.furnish(t, planOf("both"))
+	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	common := []string{"Server", "Date", "Content-Length"}
 	for _, tt := range []struct {
 		request string
@@ -218,7 +218,7 @@ func TestFieldNames(t *testing.T) {
 			t.Errorf("%.20s: fields %v, want %v more", tt.request, got, tt.want)
 		}
 	}
-	notice := new(subscription).words(callback{host: "192.168.77.10", path: "/"}, 1, []byte("x"))
+	notice := new(subscription).notifyMessage(callback{host: "192.168.77.10", path: "/"}, 1, []byte("x"))
 	want := []string{"Host", "Content-Type", "Content-Length", "NT", "NTS", "SID", "SEQ", "Connection"}
 	if got := fieldNames(notice); !slices.Equal(got, want) {
 		t.Errorf("event: fields %v, want %v", got, want)

@@ -73,7 +73,7 @@ func listenOn(device, network string, port uint16) (*net.TCPListener, error) {
 // Serve answers until ctx ends, then closes sockets and connections.
 func (l *Listener) Serve(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
-	guard := newGuard()
+	guard := newConnLimiter()
 	for _, socket := range l.sockets {
 		work.Go(func() error { return l.accept(ctx, socket, guard) })
 	}
@@ -98,7 +98,7 @@ const pause = 100 * time.Millisecond
 
 // accept takes connections until ctx ends; it returns when the last of them
 // is closed.
-func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, g *guard) error {
+func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, g *connLimiter) error {
 	var open sync.WaitGroup
 	defer open.Wait()
 	for {
@@ -124,11 +124,11 @@ func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, g *guard
 			c.Close()
 			continue
 		}
-		g.admit(visit)
+		g.add(visit)
 		open.Go(func() {
 			defer g.release(visit)
 			defer c.Close()
-			l.converse(visit, g)
+			l.serveConn(visit, g)
 		})
 	}
 }

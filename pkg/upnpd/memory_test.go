@@ -68,7 +68,7 @@ func TestMemoryOfRequests(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := street{}.furnish(t, planOf("both"))
+			h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 			before := liveHeap()
 			for i := range tt.n {
 				r, err := readRequest(bufio.NewReader(strings.NewReader(tt.words(i))), nil)
@@ -76,7 +76,7 @@ func TestMemoryOfRequests(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.client, r.local, r.device = netip.MustParseAddr(cmp.Or(hosts[tt.client], subscriber(i))), netip.MustParseAddr(hosts["gw1"]), "lo"
-				if reply := h.server.handle(r, h.street); reply.status != 200 {
+				if reply := h.server.handle(r, h.testNet); reply.status != 200 {
 					t.Fatalf("request %d: %d %s", i, reply.status, reply.body)
 				}
 			}

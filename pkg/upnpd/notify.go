@@ -47,7 +47,7 @@ func (sub *subscription) post(ctx context.Context, dial dialer, to callback, seq
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := c.Write(sub.words(to, seq, body)); err != nil {
+	if _, err := c.Write(sub.notifyMessage(to, seq, body)); err != nil {
 		return err
 	}
 	return readAnswer(c)
@@ -72,8 +72,8 @@ func (sub *subscription) dial(ctx context.Context, to netip.AddrPort) (net.Conn,
 	return dialer.DialContext(ctx, "tcp", to.String())
 }
 
-// words returns the octets of a NOTIFY (UDA 1.1, section 4.3.2).
-func (sub *subscription) words(to callback, seq uint32, body []byte) []byte {
+// notifyMessage returns the octets of a NOTIFY (UDA 1.1, section 4.3.2).
+func (sub *subscription) notifyMessage(to callback, seq uint32, body []byte) []byte {
 	out := fmt.Appendf(nil, "NOTIFY %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n", to.path, to.host, xmlType, len(body))
 	out = fmt.Appendf(out, "NT: upnp:event\r\nNTS: upnp:propchange\r\nSID: %s\r\nSEQ: %d\r\nConnection: close\r\n\r\n", sub.sid, seq)
 	return append(out, body...)

@@ -64,7 +64,7 @@ type client struct {
 	heard bytes.Buffer // what it got: status and body of each answer
 }
 
-func (s street) client(agent string) *client {
+func (s testNet) client(agent string) *client {
 	dial := func(_ context.Context, _, to string) (net.Conn, error) {
 		return s.dial("c1", netip.MustParseAddrPort(to))
 	}
@@ -114,7 +114,7 @@ func (c *client) call(t *testing.T, serviceType, action string, arguments ...str
 // TestOldClients wants documents and answers for clients that break on any
 // sight of version 2 to stay as they are, octet by octet.
 func TestOldClients(t *testing.T) {
-	s := newStreet(t)
+	s := newTestNet(t)
 	for config, golden := range map[string]string{"both": "both", "v1": "1", "default": "2"} {
 		want, err := os.ReadFile("testdata/oldclients/" + golden + ".txt")
 		if err != nil {
@@ -122,9 +122,9 @@ func TestOldClients(t *testing.T) {
 		}
 		for _, agent := range []string{xbox, "FDSSDP"} {
 			t.Run(golden+" "+agent, func(t *testing.T) {
-				p := planOf(config)
+				p := gatewayConfigOf(config)
 				p.uplink.Since = time.Now().Add(time.Hour) // Uptime is 0
-				s.build(t, p)
+				s.startGateway(t, p)
 				c := s.client(agent)
 				for _, path := range []string{
 					"/rootDesc.xml", "/rootDesc2.xml", "/L3F.xml", "/WANCfg.xml", "/WANIPCn.xml", "/WANIPCn2.xml", "/WANIP6FC.xml",

@@ -58,8 +58,8 @@ func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
 	if err := r.readFields(&head); err != nil {
 		return nil, err
 	}
-	r.judge()
-	readBody, err := r.framing()
+	r.parseConnection()
+	readBody, err := r.bodyReader()
 	if err != nil || readBody == nil {
 		return r, err
 	}
@@ -272,10 +272,10 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// judge takes from the header what the connection needs to know. It stays open
+// parseConnection takes from the header what the connection needs to know. It stays open
 // for those alone that ask for it, in HTTP/1.1 too (RFC 9112, section 9.3): many
 // programs read a reply to the end of its connection, and say nothing of that.
-func (r *request) judge() {
+func (r *request) parseConnection() {
 	if r.host == "" {
 		r.host = r.field("host")
 	}
@@ -300,11 +300,11 @@ func (r *request) expect(proceed func() error) error {
 	return proceed()
 }
 
-// framing returns what reads the body, nil if none is read. Anything that two
+// bodyReader returns what reads the body, nil if none is read. Anything that two
 // readers could frame differently is refused (RFC 9112, section 6.3). Only a
 // POST has use for a body: any other request is answered without waiting for
 // one, and the connection closes, so that nothing of it is taken for a request.
-func (r *request) framing() (func(*bufio.Reader) error, error) {
+func (r *request) bodyReader() (func(*bufio.Reader) error, error) {
 	length, sized := r.fields["content-length"]
 	coding, coded := r.fields["transfer-encoding"]
 	switch {

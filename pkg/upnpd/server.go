@@ -13,8 +13,8 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// Desk decides requests and knows what is in force; portmap.Table is one.
-type Desk interface {
+// Table decides requests and knows what is in force; portmap.Table is one.
+type Table interface {
 	// Do waits for the decision on a request.
 	Do(context.Context, portmap.Request) (portmap.Answer, error)
 	// List returns all mappings, At the i-th port mapping.
@@ -49,7 +49,7 @@ type Options struct {
 	Port     uint16         // TCP port
 	IPv6     bool           // listen on IPv6 too
 	Product  string         // the SERVER field: OS/version UPnP/1.1 product/version
-	Desk     Desk
+	Table    Table
 	// SameHost reports whether an IPv6 address on an interface is of the host
 	// that asks there from another; nil: that is never known.
 	SameHost func(ctx context.Context, device string, client, other netip.Addr) bool
@@ -65,10 +65,10 @@ type Options struct {
 // Server answers on any number of interfaces; each has a Listener.
 type Server struct {
 	Options
-	faces   []*upnp.Face
-	oldest  *upnp.Face // version 1 alone, as old clients need it
-	library *library
-	actions map[string]action
+	descriptions []*upnp.Face
+	oldest       *upnp.Face // version 1 alone, as old clients need it
+	documents    *documents
+	actions      map[string]action
 	// The services on show by the paths of their URLs.
 	controls, events map[string]*upnp.Service
 	paths            map[string]string // of all URLs, by canonical form
@@ -80,8 +80,8 @@ type Server struct {
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
 	s := &Server{Options: o, controls: make(map[string]*upnp.Service), events: make(map[string]*upnp.Service)}
-	s.faces, s.oldest = o.Gateway.Faces(o.Versions...), o.Gateway.Face(upnp.V1)
-	for _, face := range s.faces {
+	s.descriptions, s.oldest = o.Gateway.Faces(o.Versions...), o.Gateway.Face(upnp.V1)
+	for _, face := range s.descriptions {
 		for _, d := range face.Devices {
 			for _, service := range d.Services {
 				for _, v := range []upnp.Version{upnp.V1, face.Version} {
@@ -91,8 +91,8 @@ func New(o Options) *Server {
 			}
 		}
 	}
-	s.library = newLibrary(s.faces, s.oldest)
-	s.paths = spellings(maps.Keys(s.controls), maps.Keys(s.events), maps.Keys(s.library.shelf))
+	s.documents = newDocuments(s.descriptions, s.oldest)
+	s.paths = spellings(maps.Keys(s.controls), maps.Keys(s.events), maps.Keys(s.documents.byPath))
 	s.actions = actions()
 	s.subscriptions = &subscriptions{state: s.state, dial: (*subscription).dial, log: o.Log}
 	s.changed = make(chan struct{}, 1)
@@ -114,8 +114,8 @@ func (s *Server) Changed() {
 	}
 }
 
-// Faces returns the descriptions on show, the lower version first.
-func (s *Server) Faces() []*upnp.Face { return s.faces }
+// Descriptions returns the descriptions on show, the lower version first.
+func (s *Server) Descriptions() []*upnp.Face { return s.descriptions }
 
 // highest returns the highest version on show.
 func (s *Server) highest() upnp.Version { return s.Versions[len(s.Versions)-1] }
@@ -135,5 +135,5 @@ func (s *Server) face(v upnp.Version) *upnp.Face {
 	if v == upnp.V1 {
 		return s.oldest
 	}
-	return s.faces[len(s.faces)-1]
+	return s.descriptions[len(s.descriptions)-1]
 }

@@ -26,12 +26,12 @@ var hosts = map[string]string{
 	"uuid_wd":   "11111111-2222-3333-4444-555555555501", "uuid_wcd": "11111111-2222-3333-4444-555555555502",
 }
 
-// street is a namespace that has them all.
-type street struct{ *netlab.Namespace }
+// testNet is a namespace that has them all.
+type testNet struct{ *netlab.Namespace }
 
-func newStreet(t testing.TB) street {
+func newTestNet(t testing.TB) testNet {
 	t.Helper()
-	s := street{netlab.New(t, "upnpd")}
+	s := testNet{netlab.New(t, "upnpd")}
 	for name, a := range hosts {
 		addr, err := netip.ParseAddr(a)
 		if err == nil && name != "bcast1" && name != "wan_other" {
@@ -42,10 +42,10 @@ func newStreet(t testing.TB) street {
 }
 
 // Name, Index and Prefixes make the street the router's LAN interface.
-func (s street) Name() string { return "lo" }
-func (s street) Index() int   { return 1 }
+func (s testNet) Name() string { return "lo" }
+func (s testNet) Index() int   { return 1 }
 
-func (s street) Prefixes() []netip.Prefix {
+func (s testNet) Prefixes() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix(hosts["gw1"] + "/24"), netip.MustParsePrefix(hosts["gw2"] + "/24"),
 		netip.MustParsePrefix(hosts["gwv6"] + "/64"),
@@ -53,7 +53,7 @@ func (s street) Prefixes() []netip.Prefix {
 }
 
 // dial connects from a host.
-func (s street) dial(from string, to netip.AddrPort) (c net.Conn, err error) {
+func (s testNet) dial(from string, to netip.AddrPort) (c net.Conn, err error) {
 	source := hosts[from]
 	if to.Addr().Is6() {
 		source = hosts[from+"v6"]
@@ -63,9 +63,9 @@ func (s street) dial(from string, to netip.AddrPort) (c net.Conn, err error) {
 	return c, err
 }
 
-// house is a gateway with a real table and a firewall of memory.
-type house struct {
-	street
+// testGateway is a gateway with a real table and a firewall of memory.
+type testGateway struct {
+	testNet
 	firewall *portmaptest.Firewall
 	table    *portmap.Table
 	server   *Server
@@ -75,8 +75,8 @@ type house struct {
 	uplink Uplink
 }
 
-// plan is what a configuration of the vectors differs in from the standard one.
-type plan struct {
+// gatewayConfig is what a configuration of the vectors differs in from the standard one.
+type gatewayConfig struct {
 	versions []upnp.Version
 	policy   portmap.Policy
 	external string
@@ -94,9 +94,9 @@ func rule(network string, first, last uint16) portmap.Rule {
 	}
 }
 
-// planOf returns a configuration of the vectors.
-func planOf(config string) plan {
-	p := plan{
+// gatewayConfigOf returns a configuration of the vectors.
+func gatewayConfigOf(config string) gatewayConfig {
+	p := gatewayConfig{
 		versions: []upnp.Version{upnp.V2},
 		policy: portmap.Policy{Secure: true, Rules: []portmap.Rule{
 			rule("192.168.77.0", 1024, 65535), rule("192.168.78.0", 1024, 65535),
@@ -128,10 +128,10 @@ func planOf(config string) plan {
 	return p
 }
 
-// build starts a gateway that listens; it is gone when the test ends.
-func (s street) build(t testing.TB, p plan) *house {
+// startGateway starts a gateway that listens; it is gone when the test ends.
+func (s testNet) startGateway(t testing.TB, p gatewayConfig) *testGateway {
 	t.Helper()
-	h := s.furnish(t, p)
+	h := s.newGateway(t, p)
 	var l *Listener
 	if err := s.Do(func() (err error) { l, err = h.server.Listen(s); return err }); err != nil {
 		t.Fatal(err)
@@ -140,10 +140,10 @@ func (s street) build(t testing.TB, p plan) *house {
 	return h
 }
 
-// furnish starts a gateway that listens nowhere.
-func (s street) furnish(t testing.TB, p plan) *house {
+// newGateway starts a gateway that listens nowhere.
+func (s testNet) newGateway(t testing.TB, p gatewayConfig) *testGateway {
 	t.Helper()
-	h := &house{street: s, firewall: new(portmaptest.Firewall), uplink: p.uplink}
+	h := &testGateway{testNet: s, firewall: new(portmaptest.Firewall), uplink: p.uplink}
 	quiet := slog.New(slog.DiscardHandler)
 	h.around = portmap.NetworkState{LANs: s.Prefixes(), Own: []netip.Addr{netip.MustParseAddr(hosts["ext"])}}
 	if p.external != "" {
@@ -163,7 +163,7 @@ func (s street) furnish(t testing.TB, p plan) *house {
 	}
 	h.server = New(Options{
 		Gateway: upnp.Gateway{UUID: uuid, FriendlyName: "Router", Manufacturer: "igdd", ModelName: "igdd", Pinholes: true},
-		Port:    5555, IPv6: true, Versions: p.versions, Product: "Linux/6 UPnP/1.1 igdd/1", Desk: h.table, Log: quiet,
+		Port:    5555, IPv6: true, Versions: p.versions, Product: "Linux/6 UPnP/1.1 igdd/1", Table: h.table, Log: quiet,
 		Uplink:  h.Uplink,
 		Traffic: func() Traffic { return p.traffic },
 		Packets: func(m *portmap.Mapping) (uint64, error) { return uint64(m.Internal.Port()) - 5000, nil },
@@ -176,14 +176,14 @@ func (s street) furnish(t testing.TB, p plan) *house {
 }
 
 // Uplink is how the uplink is now.
-func (h *house) Uplink() Uplink {
+func (h *testGateway) Uplink() Uplink {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.uplink
 }
 
 // run runs parts of the gateway until the test ends, the last first to go.
-func (h *house) run(t testing.TB, parts ...func(context.Context) error) {
+func (h *testGateway) run(t testing.TB, parts ...func(context.Context) error) {
 	for _, part := range parts {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error)
@@ -198,9 +198,9 @@ func (h *house) run(t testing.TB, parts ...func(context.Context) error) {
 }
 
 // gateway returns the house as the vectors know it.
-func (h *house) gateway() *soap.Gateway {
+func (h *testGateway) gateway() *soap.Gateway {
 	return &soap.Gateway{
-		Port: 5555, Description: h.server.Faces()[0].Path(), Tokens: hosts, Dial: h.dial,
+		Port: 5555, Description: h.server.Descriptions()[0].Path(), Tokens: hosts, Dial: h.dial,
 		Reaches: func(port uint16, host netip.AddrPort) bool {
 			return slices.ContainsFunc(h.firewall.Open(), func(m *portmap.Mapping) bool {
 				return m.External == port && m.Protocol == portmap.TCP && m.Internal == host && m.Enabled() && m.Filters() == nil
@@ -212,12 +212,12 @@ func (h *house) gateway() *soap.Gateway {
 // TestPinholesByVersion1 plays what the vectors want of the IPv6 firewall control
 // against a gateway that shows both versions, by the description of version 1.
 func TestPinholesByVersion1(t *testing.T) {
-	s := newStreet(t)
+	s := newTestNet(t)
 	played := 0
 	for _, v := range soap.Load(t, "testdata/soap.json").Vectors {
 		if v.Config == "default" && v.Service == "WANIPv6FirewallControl:1" {
 			played++
-			t.Run(v.ID, func(t *testing.T) { v.Play(t, s.build(t, planOf("both")).gateway()) })
+			t.Run(v.ID, func(t *testing.T) { v.Play(t, s.startGateway(t, gatewayConfigOf("both")).gateway()) })
 		}
 	}
 	if played == 0 {
@@ -229,14 +229,14 @@ func TestPinholesByVersion1(t *testing.T) {
 // connections.
 func TestVectors(t *testing.T) {
 	file := soap.Load(t, "testdata/soap.json")
-	s := newStreet(t)
+	s := newTestNet(t)
 	for _, v := range file.Vectors {
 		if v.Config == "pinholes_off" {
 			continue // no setting does that: without IPv6 the service is not on show
 		}
-		t.Run(v.ID, func(t *testing.T) { v.Play(t, s.build(t, planOf(v.Config)).gateway()) })
+		t.Run(v.ID, func(t *testing.T) { v.Play(t, s.startGateway(t, gatewayConfigOf(v.Config)).gateway()) })
 	}
 	for _, d := range file.Documents {
-		t.Run(d.ID, func(t *testing.T) { d.Play(t, s.build(t, planOf(d.Config)).gateway(), file.Services) })
+		t.Run(d.ID, func(t *testing.T) { d.Play(t, s.startGateway(t, gatewayConfigOf(d.Config)).gateway(), file.Services) })
 	}
 }

@@ -64,7 +64,7 @@ func requestFor(replace []string, client string, port int) (field, body string) 
 func TestSpellings(t *testing.T) {
 	c1, c2 := hosts["c1"], hosts["c2"]
 	for _, s := range actionSpellings {
-		h := street{}.furnish(t, planOf("both"))
+		h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 		try := func(target string, port int) reply {
 			field, body := requestFor(s.replace, target, port)
 			return send(t, h.server, c1, "/ctl/IPConn", field, body)
@@ -92,10 +92,10 @@ func TestSpellings(t *testing.T) {
 // actionSpellings in its types alone.
 func TestSpellingsOfOneVersion(t *testing.T) {
 	for version, replace := range map[upnp.Version][]string{upnp.V1: {ip2, ip1}, upnp.V2: nil} {
-		p := planOf("both")
+		p := gatewayConfigOf("both")
 		p.versions = []upnp.Version{version}
 		for _, s := range actionSpellings {
-			h := street{}.furnish(t, p)
+			h := testNet{}.newGateway(t, p)
 			field, body := requestFor(s.replace, hosts["c1"], 4000)
 			of2 := strings.Contains(field+body, ip2)
 			if got := send(t, h.server, hosts["c1"], "/ctl/IPConn", field, body); (got.status == 200) == (of2 && version == upnp.V1) {

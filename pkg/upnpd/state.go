@@ -65,10 +65,10 @@ func (s state) value(name string, v upnp.Version) (value string, ok bool) {
 	case "ExternalIPAddress":
 		return s.externalAddress(), true
 	case "PortMappingNumberOfEntries":
-		mappings, _ := s.Desk.Count()
+		mappings, _ := s.Table.Count()
 		return strconv.Itoa(min(mappings, math.MaxUint16)), true
 	case "SystemUpdateID":
-		_, updates := s.Desk.Count()
+		_, updates := s.Table.Count()
 		return strconv.FormatUint(uint64(updates), 10), true
 
 	case "FirewallEnabled", "InboundPinholeAllowed":
@@ -113,7 +113,7 @@ func (s state) lastError() string {
 // externalAddress returns the address, "" if there is none: clients take any
 // text for one.
 func (s state) externalAddress() string {
-	if a := s.Desk.External(); a.IsValid() {
+	if a := s.Table.External(); a.IsValid() {
 		return a.String()
 	}
 	return ""

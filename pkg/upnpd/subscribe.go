@@ -24,7 +24,7 @@ type callback struct {
 // subscribe answers SUBSCRIBE: without SID it is a new subscription, with SID
 // a renewal (UDA 1.1, sections 4.1.1 to 4.1.3).
 func (s *Server) subscribe(r *request) response {
-	if status := r.judgeSID(); status != 0 {
+	if status := r.checkSID(); status != 0 {
 		return response{status: status}
 	}
 	asked := parseTimeout(r.field("timeout"))
@@ -35,7 +35,7 @@ func (s *Server) subscribe(r *request) response {
 		}
 		return subscribed(sid, granted)
 	}
-	callbacks := usable(parseCallbacks(r.field("callback")), r.client)
+	callbacks := ownCallbacks(parseCallbacks(r.field("callback")), r.client)
 	if !strings.EqualFold(r.unquoted("nt"), "upnp:event") || len(callbacks) == 0 {
 		return response{status: 412}
 	}
@@ -51,7 +51,7 @@ func (s *Server) subscribe(r *request) response {
 	reply := subscribed(sub.sid, granted)
 	reply.after = func(sent bool) {
 		if sent {
-			s.subscriptions.begin(sub)
+			s.subscriptions.sendInitial(sub)
 		} else {
 			s.subscriptions.cancel(sub.sid, sub.service, sub.client)
 		}
@@ -61,16 +61,16 @@ func (s *Server) subscribe(r *request) response {
 
 // unsubscribe answers UNSUBSCRIBE (UDA 1.1, section 4.1.4).
 func (s *Server) unsubscribe(r *request) response {
-	status := r.judgeSID()
+	status := r.checkSID()
 	if status == 0 && !s.subscriptions.cancel(r.unquoted("sid"), s.events[r.path], r.client) {
 		status = 412
 	}
 	return response{status: max(200, status)}
 }
 
-// judgeSID returns the status of a request that names a subscription and at
+// checkSID returns the status of a request that names a subscription and at
 // the same time what a new one needs, 0 otherwise. An empty field names nothing.
-func (r *request) judgeSID() int {
+func (r *request) checkSID() int {
 	if r.field("sid") != "" && r.field("nt")+r.field("callback") != "" {
 		return 400
 	}
@@ -161,10 +161,10 @@ func parseCallback(url string) (c callback, ok bool) {
 	return c, true
 }
 
-// usable leaves only the callbacks that lead back to the subscriber itself:
+// ownCallbacks leaves only the callbacks that lead back to the subscriber itself:
 // otherwise anybody could have the router send requests anywhere
 // (CVE-2020-12695).
-func usable(list []callback, client netip.Addr) (own []callback) {
+func ownCallbacks(list []callback, client netip.Addr) (own []callback) {
 	for _, c := range list {
 		if c.to.Addr() == client {
 			own = append(own, c)

@@ -93,7 +93,7 @@ func TestUsable(t *testing.T) {
 		"<http://192.168.50.1:80/>":                                  0,
 		"<http://192.168.50.11/>":                                    0,
 	} {
-		if got := usable(parseCallbacks(url), netip.MustParseAddr("192.168.50.10")); len(got) != want {
+		if got := ownCallbacks(parseCallbacks(url), netip.MustParseAddr("192.168.50.10")); len(got) != want {
 			t.Errorf("%s: %v", url, got)
 		}
 	}
@@ -109,7 +109,7 @@ func TestGrantedTimeout(t *testing.T) {
 		"Second-86401": longestSubscription, "Second-4000000000": longestSubscription, "Second-4294967295999": longestSubscription,
 		"Second-99999999999999999999999": longestSubscription,
 	} {
-		if got := bound(parseTimeout(field)); got != want {
+		if got := grantedTimeout(parseTimeout(field)); got != want {
 			t.Errorf("%q: %v, want %v", field, got, want)
 		}
 	}
@@ -143,7 +143,7 @@ func TestSubscriptionFields(t *testing.T) {
 		{"renewed without prefix", "SID: {uuid}\r\n", 412},
 		{"renewed in empty quotes", "SID: \"\"\r\n", 412},
 	} {
-		h := street{}.furnish(t, planOf("default"))
+		h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 		first := h.answer("SUBSCRIBE /evt/IPConn HTTP/1.1\r\nNT: upnp:event\r\n" + callback + "\r\n")
 		sid, _, _ := strings.Cut(strings.TrimPrefix(string(first.fields), "SID: "), "\r\n")
 		fields := strings.NewReplacer("{sid}", sid, "{SID}", strings.ToUpper(sid), "{uuid}", strings.TrimPrefix(sid, "uuid:")).Replace(tt.fields)
@@ -170,7 +170,7 @@ func FuzzSubscription(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, field, timeout string) {
-		if got := bound(parseTimeout(timeout)); got < shortestSubscription || got > longestSubscription {
+		if got := grantedTimeout(parseTimeout(timeout)); got < shortestSubscription || got > longestSubscription {
 			t.Errorf("TIMEOUT %q: %v", timeout, got)
 		}
 		for _, c := range parseCallbacks(field) {

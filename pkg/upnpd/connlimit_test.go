@@ -17,17 +17,17 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 15 * time.Second
 
-// crowd is a guard with connections that are nothing but pipes.
-type crowd struct {
-	*guard
+// connFlood is a guard with connections that are nothing but pipes.
+type connFlood struct {
+	*connLimiter
 	t *testing.T
 }
 
-func (c crowd) admit(client string) *connection {
+func (c connFlood) admit(client string) *connection {
 	near, far := net.Pipe()
 	c.t.Cleanup(func() { near.Close(); far.Close() })
 	conn := &connection{Conn: near, client: netip.MustParseAddr(client)}
-	c.guard.admit(conn)
+	c.connLimiter.add(conn)
 	return conn
 }
 
@@ -35,23 +35,23 @@ func (c crowd) admit(client string) *connection {
 func gone(c *connection) bool { return errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) }
 
 func TestGuardHurriesTheMany(t *testing.T) {
-	c := crowd{newGuard(), t}
+	c := connFlood{newConnLimiter(), t}
 	var mine []*connection
 	for range perClient + 2 {
 		mine = append(mine, c.admit("192.168.50.10"))
 	}
 	hurried := func() (n int) {
 		for _, conn := range mine {
-			if c.patience(conn, idleFor) == hurry {
+			if c.timeout(conn, idleFor) == hurry {
 				n++
 			}
 		}
 		return n
 	}
-	if n := hurried(); n != 2 || c.patience(mine[perClient], time.Second) != time.Second {
+	if n := hurried(); n != 2 || c.timeout(mine[perClient], time.Second) != time.Second {
 		t.Errorf("%d connections must hurry", n)
 	}
-	if c.patience(c.admit("192.168.50.11"), idleFor) != idleFor {
+	if c.timeout(c.admit("192.168.50.11"), idleFor) != idleFor {
 		t.Error("another client must hurry")
 	}
 	c.release(mine[3])
@@ -62,12 +62,12 @@ func TestGuardHurriesTheMany(t *testing.T) {
 }
 
 func TestGuardClosesThoseOfTheBusiest(t *testing.T) {
-	c := crowd{newGuard(), t}
+	c := connFlood{newConnLimiter(), t}
 	honest := c.admit("192.168.50.11")
 	var flood []*connection
 	for i := range 1022 {
 		conn := c.admit("192.168.50.10")
-		c.mark(conn, i == 0)
+		c.setAnswering(conn, i == 0)
 		flood = append(flood, conn)
 	}
 	open := 0
@@ -83,7 +83,7 @@ func TestGuardClosesThoseOfTheBusiest(t *testing.T) {
 		t.Error("others are closed")
 	}
 	for _, conn := range flood {
-		c.mark(conn, true)
+		c.setAnswering(conn, true)
 	}
 	c.admit("192.168.50.12")
 	if !gone(flood[0]) {
@@ -96,7 +96,7 @@ func TestGuardClosesThoseOfTheBusiest(t *testing.T) {
 }
 
 // ask fetches a document on a new connection and returns its status.
-func (h *house) ask(from string) (int, error) {
+func (h *testGateway) ask(from string) (int, error) {
 	c, err := h.dial(from, netip.MustParseAddrPort(hosts["gw1"]+":5555"))
 	if err != nil {
 		return 0, err
@@ -116,9 +116,9 @@ func (h *house) ask(from string) (int, error) {
 // TestFlood opens a thousand idle connections from one host: neither the
 // others nor the host itself wait, and nothing of it stays.
 func TestFlood(t *testing.T) {
-	s := newStreet(t)
+	s := newTestNet(t)
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
-	t.Run("house", func(t *testing.T) { s.build(t, planOf("default")).flood(t) })
+	t.Run("house", func(t *testing.T) { s.startGateway(t, gatewayConfigOf("default")).flood(t) })
 	for end := time.Now().Add(patience); runtime.NumGoroutine() > goroutines || openFiles(t) > descriptors; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, were %d; %d descriptors, were %d", runtime.NumGoroutine(), goroutines, openFiles(t), descriptors)
@@ -126,7 +126,7 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-func (h *house) flood(t *testing.T) {
+func (h *testGateway) flood(t *testing.T) {
 	for range 1022 {
 		c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
 		if err != nil {
@@ -158,7 +158,7 @@ func openFiles(t *testing.T) int {
 // TestManyAtOnce asks on more connections of one host than are served at one
 // time: all are answered.
 func TestManyAtOnce(t *testing.T) {
-	h := newStreet(t).build(t, planOf("default"))
+	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	var asking sync.WaitGroup
 	for range 4 * perClient {
 		asking.Go(func() {
@@ -174,7 +174,7 @@ func TestManyAtOnce(t *testing.T) {
 
 // TestHalfClosed sends the end of the stream behind a request.
 func TestHalfClosed(t *testing.T) {
-	h := newStreet(t).build(t, planOf("default"))
+	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
 	if err != nil {
 		t.Fatal(err)
@@ -191,13 +191,13 @@ func TestHalfClosed(t *testing.T) {
 // TestReplyArrivesBeforeReset sends much more than is read: the client still
 // gets the reply.
 func TestReplyArrivesBeforeReset(t *testing.T) {
-	h := newStreet(t).build(t, planOf("default"))
+	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	for request, status := range map[string]string{"POST /ctl/IPConn": "413", "GET /rootDesc.xml": "200", "SUBSCRIBE /none": "404"} {
 		h.sendTooMuch(t, request, status)
 	}
 }
 
-func (h *house) sendTooMuch(t *testing.T, request, status string) {
+func (h *testGateway) sendTooMuch(t *testing.T, request, status string) {
 	c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +215,7 @@ func (h *house) sendTooMuch(t *testing.T, request, status string) {
 
 // TestOutsiders are let in by no door.
 func TestOutsiders(t *testing.T) {
-	h := newStreet(t).build(t, planOf("default"))
+	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	for from, to := range map[string]string{"wan": "gw1", "c1": "ext", "gw1": "gw1"} {
 		c, err := h.dial(from, netip.MustParseAddrPort(hosts[to]+":5555"))
 		if err != nil {

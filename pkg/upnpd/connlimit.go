@@ -24,19 +24,19 @@ type connection struct {
 	answering bool // its request is complete, the reply is not; guarded by guard.mu
 }
 
-// guard knows all connections.
-type guard struct {
+// connLimiter knows all connections.
+type connLimiter struct {
 	mu     sync.Mutex
 	open   map[netip.Addr][]*connection // by client, the oldest first
 	total  int
 	closed bool
 }
 
-func newGuard() *guard { return &guard{open: make(map[netip.Addr][]*connection)} }
+func newConnLimiter() *connLimiter { return &connLimiter{open: make(map[netip.Addr][]*connection)} }
 
-// admit enters a new connection. Where there are too many, one of the client
+// add enters a new connection. Where there are too many, one of the client
 // that has most is closed for it.
-func (g *guard) admit(c *connection) {
+func (g *connLimiter) add(c *connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -44,14 +44,14 @@ func (g *guard) admit(c *connection) {
 		return
 	}
 	if g.total >= connections {
-		g.evict(spare(g.busiest()))
+		g.evict(leastUseful(g.busiest()))
 	}
 	g.open[c.client] = append(g.open[c.client], c)
 	g.total++
 }
 
 // busiest returns the connections of the client that has most.
-func (g *guard) busiest() (most []*connection) {
+func (g *connLimiter) busiest() (most []*connection) {
 	for _, list := range g.open {
 		if len(list) > len(most) {
 			most = list
@@ -60,9 +60,9 @@ func (g *guard) busiest() (most []*connection) {
 	return most
 }
 
-// spare returns the connection that is missed least: the oldest that waits for
+// leastUseful returns the connection that is missed least: the oldest that waits for
 // its client.
-func spare(list []*connection) *connection {
+func leastUseful(list []*connection) *connection {
 	if i := slices.IndexFunc(list, func(c *connection) bool { return !c.answering }); i >= 0 {
 		return list[i]
 	}
@@ -70,14 +70,14 @@ func spare(list []*connection) *connection {
 }
 
 // evict closes a connection.
-func (g *guard) evict(c *connection) {
+func (g *connLimiter) evict(c *connection) {
 	c.Close()
-	g.forget(c)
+	g.remove(c)
 }
 
-// patience returns how long a connection may let the router wait, which is
+// timeout returns how long a connection may let the router wait, which is
 // usually d.
-func (g *guard) patience(c *connection, d time.Duration) time.Duration {
+func (g *connLimiter) timeout(c *connection, d time.Duration) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if slices.Index(g.open[c.client], c) >= perClient {
@@ -86,22 +86,22 @@ func (g *guard) patience(c *connection, d time.Duration) time.Duration {
 	return d
 }
 
-// mark notes that a request is complete, or its reply is.
-func (g *guard) mark(c *connection, answering bool) {
+// setAnswering notes that a request is complete, or its reply is.
+func (g *connLimiter) setAnswering(c *connection, answering bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c.answering = answering
 }
 
 // release notes that a connection has ended.
-func (g *guard) release(c *connection) {
+func (g *connLimiter) release(c *connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.forget(c)
+	g.remove(c)
 }
 
-// forget takes a connection out of the books; evicted ones are out already.
-func (g *guard) forget(c *connection) {
+// remove takes a connection out of the books; evicted ones are out already.
+func (g *connLimiter) remove(c *connection) {
 	list := g.open[c.client]
 	i := slices.Index(list, c)
 	switch {
@@ -116,7 +116,7 @@ func (g *guard) forget(c *connection) {
 }
 
 // closeAll ends every connection, and whatever is admitted after.
-func (g *guard) closeAll() {
+func (g *connLimiter) closeAll() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
