@@ -12,16 +12,16 @@ import (
 // errUsage marks arguments that make no sense.
 var errUsage = errors.New("wrong arguments")
 
-// none demands that a command has no arguments.
-func none(args []string) error {
+// noArgs demands that a command has no arguments.
+func noArgs(args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%w: %q is too much", errUsage, args[0])
 	}
 	return nil
 }
 
-// narrow takes one word that says which mappings are meant.
-func (q *question) narrow(word string) error {
+// addSelector takes one word that says which mappings are meant.
+func (q *request) addSelector(word string) error {
 	if a, err := netip.ParseAddr(word); err == nil && !q.Client.IsValid() {
 		q.Client = a.Unmap()
 		return nil
@@ -72,8 +72,8 @@ func parseTime(s string) (int64, error) {
 }
 
 // parseExplain reads CLIENT PROTOCOL EXTERNAL INTERNAL.
-func parseExplain(args []string) (question, error) {
-	q := question{Do: doExplain}
+func parseExplain(args []string) (request, error) {
+	q := request{Do: doExplain}
 	if len(args) != 4 {
 		return q, fmt.Errorf("%w: explain needs CLIENT PROTOCOL EXTERNAL INTERNAL", errUsage)
 	}

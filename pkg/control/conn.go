@@ -23,16 +23,16 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 		return
 	}
 	c.SetDeadline(time.Now().Add(askTime))
-	q, err := readQuestion(c)
+	q, err := readRequest(c)
 	out := bufio.NewWriter(c)
 	encoder := json.NewEncoder(out)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, answerTime)
 		defer cancel()
 		c.SetDeadline(time.Now().Add(answerTime))
-		err = s.answer(ctx, q, func(a answer) error { return encoder.Encode(a) })
+		err = s.handle(ctx, q, func(a reply) error { return encoder.Encode(a) })
 	}
-	last := answer{End: true}
+	last := reply{End: true}
 	if err != nil {
 		last.Error = err.Error()
 	}
@@ -59,17 +59,17 @@ func isRoot(c *net.UnixConn) error {
 	return nil
 }
 
-// readQuestion reads one line of JSON.
-func readQuestion(r io.Reader) (question, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, maxQuestion)).ReadSlice('\n')
+// readRequest reads one line of JSON.
+func readRequest(r io.Reader) (request, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, maxRequest)).ReadSlice('\n')
 	if err != nil {
-		return question{}, fmt.Errorf("a question is a line of at most %d octets: %w", maxQuestion, err)
+		return request{}, fmt.Errorf("a question is a line of at most %d octets: %w", maxRequest, err)
 	}
-	var q question
+	var q request
 	strict := json.NewDecoder(bytes.NewReader(line))
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(&q); err != nil {
-		return question{}, fmt.Errorf("question is not understood: %w", err)
+		return request{}, fmt.Errorf("question is not understood: %w", err)
 	}
 	return q, nil
 }

@@ -13,8 +13,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// furnish opens one mapping of each kind.
-func furnish(t *testing.T) *rig {
+// seedMappings opens one mapping of each kind.
+func seedMappings(t *testing.T) *rig {
 	r := newRig(t)
 	r.open(t, portmap.NATPMP, portmap.UDP, laptop, 40000, 4000, 90*time.Minute, "")
 	r.open(t, portmap.UPnP, portmap.TCP, phone, 8080, 8080, 0, "Bob's <game>\x1b[2J")
@@ -29,14 +29,14 @@ func TestListPrintsATable(t *testing.T) {
 		t.Errorf("empty list = %+v", got)
 	}
 	began := time.Now()
-	r = furnish(t)
+	r = seedMappings(t)
 	want := `
 PROTO  EXTERNAL  CLIENT           PORT  HOST         MAC                BY       LEFT      PACKETS  BYTES  DESCRIPTION
 UDP    40000     192.168.50.10    4000  laptop       02:00:00:00:00:01  NAT-PMP  1h30m0s   1        100    NAT-PMP 40000 UDP
 TCP    8080      192.168.50.11    8080  phone(gone)  -                  UPnP     forever   1        100    Bob's <game>?[2J
 TCP    4430      2001:db8:50::20  4430  -            -                  PCP      1m0s      1        100    web
 `
-	if got := r.tool("list"); got.status != exitDone || asAtFirst(squeeze(got.stdout), began, 90*time.Minute, time.Minute) != squeeze(want) {
+	if got := r.tool("list"); got.status != exitDone || asAtFirst(collapseBlanks(got.stdout), began, 90*time.Minute, time.Minute) != collapseBlanks(want) {
 		t.Errorf("list = %+v\nwant %s", got, want)
 	}
 	for line := range strings.Lines(r.tool("list").stdout) {
@@ -57,9 +57,9 @@ func asAtFirst(text string, began time.Time, first ...time.Duration) string {
 	return text
 }
 
-// squeeze makes every run of blanks one, so that a second more or less in a
+// collapseBlanks makes every run of blanks one, so that a second more or less in a
 // column does not matter to the others.
-func squeeze(s string) string {
+func collapseBlanks(s string) string {
 	var lines []string
 	for line := range strings.Lines(strings.TrimSpace(s)) {
 		lines = append(lines, strings.Join(strings.Fields(line), " "))
@@ -73,7 +73,7 @@ func TestListAsJSON(t *testing.T) {
 		t.Errorf("empty list = %+v", got)
 	}
 	began := time.Now()
-	r = furnish(t)
+	r = seedMappings(t)
 	left, minute, one, hundred := int64(5400), int64(60), uint64(1), uint64(100)
 	want := []Entry{
 		{Protocol: "UDP", ExternalPort: 40000, Client: laptop, ClientPort: 4000, MAC: "02:00:00:00:00:01", HostName: "laptop", Origins: []string{"NAT-PMP"}, Description: "NAT-PMP 40000 UDP", Enabled: true, Remaining: &left, Packets: &one, Bytes: &hundred},
@@ -104,7 +104,7 @@ func TestListAsJSON(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	r := furnish(t)
+	r := seedMappings(t)
 	began := time.Now()
 	r.status.Started = began.Add(-time.Hour)
 	want := `version: 1.2
@@ -115,7 +115,7 @@ uplink wan0: up 11.22.33.44/24
 lan lan0: up 192.168.50.1/24 serving NAT-PMP/PCP
 firewall: chains and jumps stand
 mappings: 3 of 3 clients`
-	if got := r.tool("status"); got.status != exitDone || asAtFirst(squeeze(got.stdout), began, time.Hour) != want {
+	if got := r.tool("status"); got.status != exitDone || asAtFirst(collapseBlanks(got.stdout), began, time.Hour) != want {
 		t.Errorf("status = %+v", got)
 	}
 	var s Status
@@ -129,7 +129,7 @@ mappings: 3 of 3 clients`
 	} {
 		kept := r.status
 		spoil(&r.status)
-		if got := r.tool("status"); got.status != exitNo || !strings.Contains(squeeze(got.stdout), says) {
+		if got := r.tool("status"); got.status != exitNo || !strings.Contains(collapseBlanks(got.stdout), says) {
 			t.Errorf("%s: %+v", says, got)
 		}
 		r.status = kept
@@ -138,7 +138,7 @@ mappings: 3 of 3 clients`
 	r.status.LANs = []Link{{Name: "lan1"}}
 	r.status.Firewall.Repairs, r.status.Firewall.Repaired = 2, time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	for _, says := range []string{"note: private", "lan lan1: down", "repairs: 2 last 2026-11-25 12:00:00"} {
-		if got := r.tool("status"); got.status != exitDone || !strings.Contains(squeeze(got.stdout), says) {
+		if got := r.tool("status"); got.status != exitDone || !strings.Contains(collapseBlanks(got.stdout), says) {
 			t.Errorf("%s: %+v", says, got)
 		}
 	}
@@ -147,7 +147,7 @@ mappings: 3 of 3 clients`
 func TestDelete(t *testing.T) {
 	for _, c := range []struct {
 		which  string
-		status outcome
+		status exitStatus
 		says   string
 		left   int
 	}{
@@ -160,7 +160,7 @@ func TestDelete(t *testing.T) {
 		{"udp 8080", exitNothing, "0 mappings closed\n", 3},
 		{"192.168.50.10 8080", exitNothing, "0 mappings closed\n", 3},
 	} {
-		r := furnish(t)
+		r := seedMappings(t)
 		got := r.tool(append([]string{"delete"}, strings.Fields(c.which)...)...)
 		if got != (called{c.status, c.says, ""}) || len(r.table.List()) != c.left {
 			t.Errorf("delete %s = %+v, %d mappings left", c.which, got, len(r.table.List()))
@@ -172,15 +172,15 @@ func TestDelete(t *testing.T) {
 }
 
 func TestDeleteRefusesNothing(t *testing.T) {
-	r := furnish(t)
-	if got := r.tool("delete", "--json", "8080"); got.status != exitDone || squeeze(got.stdout) != "{\n\"closed\": 1\n}" {
+	r := seedMappings(t)
+	if got := r.tool("delete", "--json", "8080"); got.status != exitDone || collapseBlanks(got.stdout) != "{\n\"closed\": 1\n}" {
 		t.Errorf("delete = %+v", got)
 	}
 	r.open(t, portmap.UPnP, portmap.TCP, phone, 8080, 8080, 0, "again")
 }
 
 func TestVeto(t *testing.T) {
-	r := furnish(t)
+	r := seedMappings(t)
 	if got := r.tool("veto", "1h", "192.168.50.11"); got != (called{exitDone, "1 mappings closed\n", ""}) {
 		t.Errorf("veto = %+v", got)
 	}
@@ -197,10 +197,10 @@ func TestVeto(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
-	r := furnish(t)
+	r := seedMappings(t)
 	for _, c := range []struct {
 		ask    string
-		status outcome
+		status exitStatus
 		want   string
 	}{
 		{"192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
@@ -215,8 +215,8 @@ func TestExplain(t *testing.T) {
 		{"::ffff:192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
 	} {
 		got := r.tool(append([]string{"explain"}, strings.Fields(c.ask)...)...)
-		if got.status != c.status || squeeze(got.stdout) != c.want {
-			t.Errorf("explain %s = %d\n%s\nwant %d\n%s", c.ask, got.status, squeeze(got.stdout), c.status, c.want)
+		if got.status != c.status || collapseBlanks(got.stdout) != c.want {
+			t.Errorf("explain %s = %d\n%s\nwant %d\n%s", c.ask, got.status, collapseBlanks(got.stdout), c.status, c.want)
 		}
 	}
 	if n := len(r.table.List()); n != 3 {
@@ -269,7 +269,7 @@ func TestToolWithoutADaemon(t *testing.T) {
 	} {
 		go func() {
 			if c, err := l.Accept(); err == nil {
-				readQuestion(c)
+				readRequest(c)
 				c.Write([]byte(reply))
 				c.Close()
 			}

@@ -11,7 +11,7 @@ import (
 )
 
 // explain says what a client that asks for a port would be answered.
-func (s *Server) explain(ctx context.Context, q question, say func(answer) error) error {
+func (s *Server) explain(ctx context.Context, q request, say func(reply) error) error {
 	protocol := protocols[q.Protocol]
 	if protocol == 0 || !q.Client.IsValid() || q.Internal == 0 {
 		return fmt.Errorf("explain needs a client, a protocol and the client's port")
@@ -27,7 +27,7 @@ func (s *Server) explain(ctx context.Context, q question, say func(answer) error
 	if q.Client.Is6() {
 		req.Origin = portmap.PCP // NAT-PMP has no IPv6 form
 	}
-	e, err := s.Desk.Explain(ctx, req)
+	e, err := s.Table.Explain(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (s *Server) explain(ctx context.Context, q question, say func(answer) error
 	if v.Granted && q.First != 0 && v.Port != q.First {
 		// Another port than was asked for: say what is wrong with that one.
 		req.Exact = true
-		if e, err = s.Desk.Explain(ctx, req); err != nil {
+		if e, err = s.Table.Explain(ctx, req); err != nil {
 			return err
 		}
 		exact := s.verdict(e)
@@ -45,7 +45,7 @@ func (s *Server) explain(ctx context.Context, q question, say func(answer) error
 	if v.Granted && q.Client.Is4() {
 		v.Firewall = s.Conditional(protocol, v.Port)
 	}
-	return say(answer{Verdict: &v})
+	return say(reply{Verdict: &v})
 }
 
 // verdict words an explanation.
@@ -62,9 +62,9 @@ func (s *Server) verdict(e portmap.Explanation) Verdict {
 		return v
 	}
 	if v.Granted {
-		v.Port = outside(m)
+		v.Port = externalPort(m)
 	}
-	if !v.Granted || slices.ContainsFunc(s.Desk.List(), func(o *portmap.Mapping) bool { return o.Key == m.Key }) {
+	if !v.Granted || slices.ContainsFunc(s.Table.List(), func(o *portmap.Mapping) bool { return o.Key == m.Key }) {
 		v.Holder = describe(m)
 	}
 	return v

@@ -13,8 +13,8 @@ import (
 )
 
 // list prints the mappings.
-func (t *tool) list(args []string) (outcome, error) {
-	if err := none(args); err != nil {
+func (t *tool) list(args []string) (exitStatus, error) {
+	if err := noArgs(args); err != nil {
 		return 0, err
 	}
 	if t.json {
@@ -22,7 +22,7 @@ func (t *tool) list(args []string) (outcome, error) {
 	}
 	w := tabwriter.NewWriter(t.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "PROTO\tEXTERNAL\tCLIENT\tPORT\tHOST\tMAC\tBY\tLEFT\tPACKETS\tBYTES\tDESCRIPTION")
-	err := t.ask(question{Do: doList}, func(a answer) error {
+	err := t.call(request{Do: doList}, func(a reply) error {
 		if a.Entry != nil {
 			fmt.Fprintln(w, row(a.Entry))
 		}
@@ -37,7 +37,7 @@ func (t *tool) list(args []string) (outcome, error) {
 // listJSON prints an array with one mapping a line.
 func (t *tool) listJSON() error {
 	separator := "["
-	err := t.ask(question{Do: doList}, func(a answer) error {
+	err := t.call(request{Do: doList}, func(a reply) error {
 		line, err := json.Marshal(a.Entry)
 		fmt.Fprintf(t.stdout, "%s%s", separator, line)
 		separator = ",\n "
@@ -106,8 +106,8 @@ func printable(s string) string {
 }
 
 // status prints how the service does.
-func (t *tool) status(args []string) (outcome, error) {
-	if err := none(args); err != nil {
+func (t *tool) status(args []string) (exitStatus, error) {
+	if err := noArgs(args); err != nil {
 		return 0, err
 	}
 	s, err := t.service()
@@ -124,7 +124,7 @@ func (t *tool) status(args []string) (outcome, error) {
 // service asks how the service does.
 func (t *tool) service() (Status, error) {
 	var s Status
-	err := t.ask(question{Do: doStatus}, func(a answer) error {
+	err := t.call(request{Do: doStatus}, func(a reply) error {
 		if a.Status != nil {
 			s = *a.Status
 		}

@@ -82,7 +82,7 @@ func newRig(t *testing.T) *rig {
 	r.status = healthy()
 	r.server = New(Options{
 		Socket: r.socket,
-		Desk:   r.table,
+		Table:  r.table,
 		Status: func() Status { return r.status },
 		Rule:   func(i int) string { return [...]string{"allow the LAN", "deny the rest"}[i] },
 		Conditional: func(p portmap.Protocol, external uint16) []string {
@@ -171,7 +171,7 @@ func refusal(a portmap.Answer) error {
 
 // called is what one call of the tool came to.
 type called struct {
-	status         outcome
+	status         exitStatus
 	stdout, stderr string
 }
 
@@ -179,5 +179,5 @@ type called struct {
 func (r *rig) tool(args ...string) called {
 	var stdout, stderr strings.Builder
 	status := Main(append([]string{"-s", r.socket}, args...), &stdout, &stderr)
-	return called{outcome(status), stdout.String(), stderr.String()}
+	return called{exitStatus(status), stdout.String(), stderr.String()}
 }

@@ -49,7 +49,7 @@ const (
 // nobody takes them; what came of the request is seen in the daemon's own
 // list, with the counters of the rules in the kernel. What the test cannot see
 // is whether the firewall lets the LAN's own packets reach the daemon.
-func (t *tool) selftest(args []string) (outcome, error) {
+func (t *tool) selftest(args []string) (exitStatus, error) {
 	var client netip.Addr
 	if len(args) > 0 {
 		var err error
@@ -58,10 +58,10 @@ func (t *tool) selftest(args []string) (outcome, error) {
 		}
 		args = args[1:]
 	}
-	if err := none(args); err != nil {
+	if err := noArgs(args); err != nil {
 		return 0, err
 	}
-	steps := t.play(client)
+	steps := t.runSteps(client)
 	failed := slices.ContainsFunc(steps, func(s step) bool { return s.Result == stepFailed })
 	status := exitUnless(!failed, exitNo)
 	if t.json {
@@ -83,48 +83,48 @@ func printSteps(out io.Writer, steps []step) error {
 	return nil
 }
 
-// verify returns the step as err says it went.
-func verify(name string, err error) step {
+// newStep returns the step as err says it went.
+func newStep(name string, err error) step {
 	if err != nil {
 		return step{name, stepFailed, err.Error()}
 	}
 	return step{Name: name, Result: stepOK}
 }
 
-// play goes through all steps. The client may be the zero Addr.
-func (t *tool) play(client netip.Addr) []step {
+// runSteps goes through all steps. The client may be the zero Addr.
+func (t *tool) runSteps(client netip.Addr) []step {
 	s, err := t.service()
-	steps := []step{verify("the daemon answers", err)}
+	steps := []step{newStep("the daemon answers", err)}
 	if err != nil {
 		return steps
 	}
 	steps = append(steps,
-		verify("the uplink has an address", hasUplink(s)),
-		verify("the firewall's chains and jumps stand", stands(s.Firewall)))
+		newStep("the uplink has an address", checkUplink(s)),
+		newStep("the firewall's chains and jumps stand", checkFirewall(s.Firewall)))
 	if !slices.Contains(s.Protocols, "NAT-PMP") {
 		return append(steps, step{"a NAT-PMP client gets a port", stepLeftOut, "NAT-PMP is switched off"})
 	}
 	played := false
 	for _, lan := range s.LANs {
 		if on := lan.network(client); on.IsValid() || !client.IsValid() {
-			steps = append(steps, t.playOn(lan, on, client)...)
+			steps = append(steps, t.runOn(lan, on, client)...)
 			played = true
 		}
 	}
 	if !played {
-		steps = append(steps, verify("a NAT-PMP client gets a port", fmt.Errorf("%v is on no LAN that is served", client)))
+		steps = append(steps, newStep("a NAT-PMP client gets a port", fmt.Errorf("%v is on no LAN that is served", client)))
 	}
 	return steps
 }
 
-func hasUplink(s Status) error {
+func checkUplink(s Status) error {
 	if !s.External.IsValid() {
 		return errors.New("it has none, so requests are refused")
 	}
 	return nil
 }
 
-func stands(f Firewall) error {
+func checkFirewall(f Firewall) error {
 	if !f.Healthy {
 		return errors.New(f.String())
 	}
@@ -142,37 +142,37 @@ func (l Link) network(client netip.Addr) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// playOn goes through the steps on one LAN.
-func (t *tool) playOn(lan Link, router netip.Prefix, client netip.Addr) []step {
+// runOn goes through the steps on one LAN.
+func (t *tool) runOn(lan Link, router netip.Prefix, client netip.Addr) []step {
 	heard := "a NAT-PMP client on " + lan.Name + " gets a port"
 	if !lan.Up || !router.IsValid() {
 		return []step{{heard, stepFailed, "the interface is " + lan.String()}}
 	}
 	if !client.IsValid() {
 		var err error
-		if client, err = t.nobody(router); err != nil {
-			return []step{verify(heard, err)}
+		if client, err = t.unusedAddr(router); err != nil {
+			return []step{newStep(heard, err)}
 		}
 	}
-	p := player{tool: t, lan: lan.Name, router: router.Addr(), client: client}
-	steps := []step{verify(heard, p.open())}
+	p := testClient{tool: t, lan: lan.Name, router: router.Addr(), client: client}
+	steps := []step{newStep(heard, p.open())}
 	if steps[0].Result == stepFailed {
 		return steps
 	}
 	steps[0].Detail = fmt.Sprintf("%v got port %d", client, p.entry.ExternalPort)
 	return append(steps,
-		verify("its rules are in the kernel", p.counted()),
-		verify("it gives the port back", p.close()))
+		newStep("its rules are in the kernel", p.checkCounters()),
+		newStep("it gives the port back", p.close()))
 }
 
-// nobody returns an address of the network that no host seems to have.
-func (t *tool) nobody(router netip.Prefix) (netip.Addr, error) {
+// unusedAddr returns an address of the network that no host seems to have.
+func (t *tool) unusedAddr(router netip.Prefix) (netip.Addr, error) {
 	known, err := hosts.Read("")
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	taken := map[netip.Addr]bool{router.Addr(): true}
-	err = t.ask(question{Do: doList}, func(a answer) error {
+	err = t.call(request{Do: doList}, func(a reply) error {
 		if a.Entry != nil {
 			taken[a.Entry.Client] = true
 		}
@@ -199,8 +199,8 @@ func lastHost(network netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(raw).Prev()
 }
 
-// player is the client that does not exist.
-type player struct {
+// testClient is the client that does not exist.
+type testClient struct {
 	*tool
 	lan            string
 	router, client netip.Addr
@@ -208,7 +208,7 @@ type player struct {
 }
 
 // send sends a NAT-PMP request to the daemon.
-func (p *player) send(lifetime time.Duration) error {
+func (p *testClient) send(lifetime time.Duration) error {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) {
 			err = errors.Join(
@@ -229,8 +229,8 @@ func (p *player) send(lifetime time.Duration) error {
 }
 
 // open asks for a port until the mapping is there.
-func (p *player) open() error {
-	v, err := p.verdict(question{Do: doExplain, Client: p.client, Protocol: "UDP", Internal: testPort})
+func (p *testClient) open() error {
+	v, err := p.verdict(request{Do: doExplain, Client: p.client, Protocol: "UDP", Internal: testPort})
 	switch {
 	case err != nil:
 		return err
@@ -240,8 +240,8 @@ func (p *player) open() error {
 	return p.until(testLifetime, func(there bool) bool { return there }, "the daemon does not hear it: does it listen on "+p.lan+"?")
 }
 
-// counted demands that the kernel counts the mapping's packets.
-func (p *player) counted() error {
+// checkCounters demands that the kernel counts the mapping's packets.
+func (p *testClient) checkCounters() error {
 	if p.entry.Packets == nil {
 		return errors.New("the kernel has no rule of this mapping; look at the log")
 	}
@@ -249,13 +249,13 @@ func (p *player) counted() error {
 }
 
 // close gives the port back until the mapping is gone.
-func (p *player) close() error {
+func (p *testClient) close() error {
 	return p.until(0, func(there bool) bool { return !there }, "the daemon keeps the mapping; it ends by itself in a minute or so")
 }
 
 // until sends the request, and again if it is lost, until the mapping is as it
 // should be.
-func (p *player) until(lifetime time.Duration, done func(there bool) bool, complaint string) error {
+func (p *testClient) until(lifetime time.Duration, done func(there bool) bool, complaint string) error {
 	for look := range testLooks {
 		if look%testAgain == 0 {
 			if err := p.send(lifetime); err != nil {
@@ -272,8 +272,8 @@ func (p *player) until(lifetime time.Duration, done func(there bool) bool, compl
 }
 
 // find looks for the mapping in the daemon's list.
-func (p *player) find() (there bool, err error) {
-	err = p.ask(question{Do: doList}, func(a answer) error {
+func (p *testClient) find() (there bool, err error) {
+	err = p.call(request{Do: doList}, func(a reply) error {
 		if e := a.Entry; e != nil && e.Client == p.client && e.ClientPort == testPort && e.Protocol == "UDP" {
 			p.entry, there = *e, true
 		}

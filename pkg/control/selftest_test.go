@@ -19,9 +19,9 @@ func (l lan) Name() string             { return "lan0" }
 func (l lan) Index() int               { return l.index }
 func (l lan) Prefixes() []netip.Prefix { return []netip.Prefix{netlab.RouterLAN} }
 
-// newPlayground makes a lab whose router serves NAT-PMP, and returns a way to
+// newLANRig makes a lab whose router serves NAT-PMP, and returns a way to
 // call the tool there.
-func newPlayground(t *testing.T) (*rig, func(args ...string) called) {
+func newLANRig(t *testing.T) (*rig, func(args ...string) called) {
 	t.Helper()
 	lab := netlab.NewLab(t, netlab.Layout{})
 	r := newRig(t)
@@ -45,7 +45,7 @@ func newPlayground(t *testing.T) (*rig, func(args ...string) called) {
 }
 
 func TestSelftestOfAHealthyRouter(t *testing.T) {
-	r, selftest := newPlayground(t)
+	r, selftest := newLANRig(t)
 	const want = `ok        the daemon answers
 ok        the uplink has an address
 ok        the firewall's chains and jumps stand
@@ -74,7 +74,7 @@ ok        it gives the port back
 }
 
 func TestSelftestSaysWhichStepFails(t *testing.T) {
-	r, selftest := newPlayground(t)
+	r, selftest := newLANRig(t)
 	socket := r.socket
 	for _, c := range []struct {
 		spoil  func()

@@ -27,14 +27,14 @@ const DefaultSocket = "/var/run/miniupnpd.ctl"
 // Ceilings of the server. Whoever comes when all places are taken waits.
 const (
 	maxClients  = 8
-	maxQuestion = 4096 // octets
+	maxRequest  = 4096 // octets
 	askTime     = 5 * time.Second
 	answerTime  = 30 * time.Second
 	acceptPause = time.Second // after the system had no descriptor left
 )
 
-// Desk is where mappings are decided; portmap.Table is one.
-type Desk interface {
+// Table is where mappings are decided; portmap.Table is one.
+type Table interface {
 	// List returns all mappings.
 	List() []*portmap.Mapping
 	// Block puts v in force and closes what it is against.
@@ -49,7 +49,7 @@ type Traffic struct{ Packets, Bytes uint64 }
 // Options are what a Server is made of.
 type Options struct {
 	Socket string
-	Desk   Desk
+	Table  Table
 	// Status returns how the service does; mappings are counted here.
 	Status func() Status
 	// Rule returns the text of the i-th permission rule in force.
@@ -105,7 +105,7 @@ func pause(ctx context.Context, d time.Duration) {
 // listen opens the socket, in the place of one that a dead process left. It is
 // removed when the listener is closed.
 func listen(path string) (*net.UnixListener, error) {
-	if err := clearAway(path); err != nil {
+	if err := removeStale(path); err != nil {
 		return nil, err
 	}
 	// What the mode of the socket is when it is bound is the mode of the file:
@@ -121,8 +121,8 @@ func listen(path string) (*net.UnixListener, error) {
 	return l.(*net.UnixListener), nil
 }
 
-// clearAway removes a socket that nobody answers at.
-func clearAway(path string) error {
+// removeStale removes a socket that nobody answers at.
+func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

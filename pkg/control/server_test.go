@@ -29,7 +29,7 @@ func TestSocketIsForRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text []byte
-	err = asNobody(func() error {
+	err = asUnprivileged(func() error {
 		c, err := net.Dial("unix", r.socket)
 		if err != nil {
 			return err
@@ -53,8 +53,8 @@ func openFolders(dir string) error {
 	return errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755))
 }
 
-// asNobody calls f on a thread that has lost root's rights and ends with it.
-func asNobody(f func() error) error {
+// asUnprivileged calls f on a thread that has lost root's rights and ends with it.
+func asUnprivileged(f func() error) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -83,7 +83,7 @@ func TestSocketsOfTheDeadAreReplaced(t *testing.T) {
 	r := &rig{socket: path}
 	done := make(chan error)
 	go func() {
-		done <- New(Options{Socket: path, Status: func() Status { return Status{} }, Desk: newRig(t).table}).Run(ctx)
+		done <- New(Options{Socket: path, Status: func() Status { return Status{} }, Table: newRig(t).table}).Run(ctx)
 	}()
 	await(t, "the new socket", func() bool { return r.tool("status").status != exitFault })
 	cancel()
@@ -113,7 +113,7 @@ func TestQuestionsThatAreNone(t *testing.T) {
 	for says, text := range map[string]string{
 		`not understood`:         "hello\n",
 		`unknown field`:          `{"do":"list","sudo":true}` + "\n",
-		`at most 4096 octets`:    strings.Repeat("x", maxQuestion) + "\n",
+		`at most 4096 octets`:    strings.Repeat("x", maxRequest) + "\n",
 		`EOF`:                    `{"do":"list"}`,
 		`is no question`:         `{"do":"dance"}` + "\n",
 		`not everything at once`: `{"do":"delete","protocol":"TCP"}` + "\n",
@@ -138,7 +138,7 @@ func TestQuestionsThatAreNone(t *testing.T) {
 }
 
 func TestManyClients(t *testing.T) {
-	r := furnish(t)
+	r := seedMappings(t)
 	silent := make([]net.Conn, maxClients)
 	for i := range silent {
 		var err error
@@ -164,7 +164,7 @@ func FuzzQuestion(f *testing.F) {
 	f.Add(`{"do":"list"}`)
 	f.Add(`{"do":"veto","client":"192.168.50.10","protocol":"TCP","first":1,"last":2,"seconds":60}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		if q, err := readQuestion(strings.NewReader(text + "\n")); err != nil && (q != question{}) && strings.Contains(err.Error(), "at most") {
+		if q, err := readRequest(strings.NewReader(text + "\n")); err != nil && (q != request{}) && strings.Contains(err.Error(), "at most") {
 			t.Errorf("%+v, %v", q, err)
 		}
 	})
@@ -174,9 +174,9 @@ func FuzzWords(f *testing.F) {
 	f.Add("192.168.50.10 tcp 8080-8090")
 	f.Add("2001:db8::1 80")
 	f.Fuzz(func(t *testing.T, line string) {
-		var q question
+		var q request
 		for _, word := range strings.Fields(line) {
-			if err := q.narrow(word); err != nil && !errors.Is(err, errUsage) {
+			if err := q.addSelector(word); err != nil && !errors.Is(err, errUsage) {
 				t.Errorf("%q: %v", word, err)
 			}
 		}

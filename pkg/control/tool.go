@@ -14,20 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outcome is an exit status of the tool.
-type outcome int
+// exitStatus is an exit status of the tool.
+type exitStatus int
 
 // The exit statuses.
 const (
-	exitDone    outcome = 0
-	exitFault   outcome = 1 // the daemon does not run, or cannot do it
-	exitUsage   outcome = 2
-	exitNothing outcome = 3 // there is no such mapping
-	exitNo      outcome = 4 // a request would be refused, or not all is well
+	exitDone    exitStatus = 0
+	exitFault   exitStatus = 1 // the daemon does not run, or cannot do it
+	exitUsage   exitStatus = 2
+	exitNothing exitStatus = 3 // there is no such mapping
+	exitNo      exitStatus = 4 // a request would be refused, or not all is well
 )
 
 // exitUnless returns other unless all is well.
-func exitUnless(well bool, other outcome) outcome {
+func exitUnless(well bool, other exitStatus) exitStatus {
 	if well {
 		return exitDone
 	}
@@ -71,7 +71,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 }
 
 // run reads the arguments and carries out the command.
-func (t *tool) run(args []string) (outcome, error) {
+func (t *tool) run(args []string) (exitStatus, error) {
 	flags := flag.NewFlagSet("miniupnpctl", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&t.socket, "s", DefaultSocket, "")
@@ -79,7 +79,7 @@ func (t *tool) run(args []string) (outcome, error) {
 	command := ""
 	for range 2 { // flags may stand before the command and behind it
 		if err := flags.Parse(args); err != nil {
-			return 0, wrong(err)
+			return 0, usageError(err)
 		}
 		if args = flags.Args(); command == "" && len(args) > 0 {
 			command, args = args[0], args[1:]
@@ -91,9 +91,9 @@ func (t *tool) run(args []string) (outcome, error) {
 	case doStatus:
 		return t.status(args)
 	case doDelete:
-		return t.close(question{Do: doDelete}, args)
-	case doVeto:
-		return t.veto(args)
+		return t.close(request{Do: doDelete}, args)
+	case doBlock:
+		return t.block(args)
 	case doExplain:
 		return t.explain(args)
 	case "selftest":
@@ -104,16 +104,16 @@ func (t *tool) run(args []string) (outcome, error) {
 	return 0, fmt.Errorf("%w: %q is no command", errUsage, command)
 }
 
-// wrong makes an error of the arguments one of usage, but for a call for help.
-func wrong(err error) error {
+// usageError makes an error of the arguments one of usage, but for a call for help.
+func usageError(err error) error {
 	if errors.Is(err, flag.ErrHelp) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errUsage, err)
 }
 
-// ask puts a question to the daemon and hands each line of the answer to hear.
-func (t *tool) ask(q question, hear func(answer) error) error {
+// call puts a question to the daemon and hands each line of the answer to hear.
+func (t *tool) call(q request, hear func(reply) error) error {
 	c, err := net.DialTimeout("unix", t.socket, askTime)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -130,7 +130,7 @@ func (t *tool) ask(q question, hear func(answer) error) error {
 	}
 	lines := json.NewDecoder(bufio.NewReader(c))
 	for {
-		var a answer
+		var a reply
 		switch err := lines.Decode(&a); {
 		case err != nil:
 			return fmt.Errorf("the daemon's answer breaks off: %w", err)
@@ -145,8 +145,8 @@ func (t *tool) ask(q question, hear func(answer) error) error {
 	}
 }
 
-// veto ends mappings and refuses new ones for a time.
-func (t *tool) veto(args []string) (outcome, error) {
+// block ends mappings and refuses new ones for a time.
+func (t *tool) block(args []string) (exitStatus, error) {
 	if len(args) == 0 {
 		return 0, fmt.Errorf("%w: veto needs a time", errUsage)
 	}
@@ -154,13 +154,13 @@ func (t *tool) veto(args []string) (outcome, error) {
 	if err != nil {
 		return 0, err
 	}
-	return t.close(question{Do: doVeto, Seconds: seconds}, args[1:])
+	return t.close(request{Do: doBlock, Seconds: seconds}, args[1:])
 }
 
 // close ends the mappings that the words in which name.
-func (t *tool) close(q question, which []string) (outcome, error) {
+func (t *tool) close(q request, which []string) (exitStatus, error) {
 	for _, word := range which {
-		if err := q.narrow(word); err != nil {
+		if err := q.addSelector(word); err != nil {
 			return 0, err
 		}
 	}
@@ -168,10 +168,10 @@ func (t *tool) close(q question, which []string) (outcome, error) {
 		return 0, fmt.Errorf("%w: %s needs a client's address or external ports", errUsage, q.Do)
 	}
 	closed := 0
-	if err := t.ask(q, func(a answer) error { closed = a.Closed; return nil }); err != nil {
+	if err := t.call(q, func(a reply) error { closed = a.Closed; return nil }); err != nil {
 		return 0, err
 	}
-	status := exitUnless(closed > 0 || q.Do == doVeto, exitNothing)
+	status := exitUnless(closed > 0 || q.Do == doBlock, exitNothing)
 	if t.json {
 		return status, t.encode(map[string]int{"closed": closed})
 	}
@@ -180,7 +180,7 @@ func (t *tool) close(q question, which []string) (outcome, error) {
 }
 
 // explain says what a request would be answered.
-func (t *tool) explain(args []string) (outcome, error) {
+func (t *tool) explain(args []string) (exitStatus, error) {
 	q, err := parseExplain(args)
 	if err != nil {
 		return 0, err
@@ -197,9 +197,9 @@ func (t *tool) explain(args []string) (outcome, error) {
 }
 
 // verdict asks for one.
-func (t *tool) verdict(q question) (Verdict, error) {
+func (t *tool) verdict(q request) (Verdict, error) {
 	var v Verdict
-	err := t.ask(q, func(a answer) error {
+	err := t.call(q, func(a reply) error {
 		if a.Verdict != nil {
 			v = *a.Verdict
 		}

@@ -13,12 +13,12 @@ const (
 	doList    = "list"
 	doStatus  = "status"
 	doDelete  = "delete"
-	doVeto    = "veto"
+	doBlock   = "veto"
 	doExplain = "explain"
 )
 
-// question is what the tool asks.
-type question struct {
+// request is what the tool asks.
+type request struct {
 	Do       string     `json:"do"`
 	Client   netip.Addr `json:"client,omitzero"`
 	Protocol string     `json:"protocol,omitempty"` // "TCP" or "UDP"; empty: both
@@ -28,8 +28,8 @@ type question struct {
 	Seconds  int64      `json:"seconds,omitempty"` // how long a veto holds
 }
 
-// answer is one line of what the daemon says.
-type answer struct {
+// reply is one line of what the daemon says.
+type reply struct {
 	Entry   *Entry   `json:"entry,omitempty"`
 	Status  *Status  `json:"status,omitempty"`
 	Verdict *Verdict `json:"verdict,omitempty"`

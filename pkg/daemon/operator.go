@@ -18,7 +18,7 @@ import (
 func (d *Daemon) serveOperator(ctx context.Context) error {
 	server := control.New(control.Options{
 		Socket:      d.config.ControlSocket,
-		Desk:        d.desk,
+		Table:       d.desk,
 		Status:      d.status,
 		Rule:        d.rule,
 		Conditional: d.forwards.conditional,

@@ -15,18 +15,18 @@ import (
 // explainLifetime is what clients usually ask for, which explain supposes.
 const explainLifetime = 2 * time.Hour
 
-// answer answers one question by a number of lines.
-func (s *Server) answer(ctx context.Context, q question, say func(answer) error) error {
+// handle answers one question by a number of lines.
+func (s *Server) handle(ctx context.Context, q request, say func(reply) error) error {
 	switch q.Do {
 	case doList:
 		return s.list(say)
 	case doStatus:
 		status := s.status()
-		return say(answer{Status: &status})
+		return say(reply{Status: &status})
 	case doDelete:
 		q.Seconds = 0
 		return s.close(ctx, q, say)
-	case doVeto:
+	case doBlock:
 		return s.close(ctx, q, say)
 	case doExplain:
 		return s.explain(ctx, q, say)
@@ -35,8 +35,8 @@ func (s *Server) answer(ctx context.Context, q question, say func(answer) error)
 }
 
 // list says one line for each mapping.
-func (s *Server) list(say func(answer) error) error {
-	mappings, now := s.Desk.List(), time.Now() // before the counters: what is listed has its rules
+func (s *Server) list(say func(reply) error) error {
+	mappings, now := s.Table.List(), time.Now() // before the counters: what is listed has its rules
 	traffic, err := s.Traffic()
 	if err != nil {
 		s.Log.Warn("cannot read the counters of the rules", "err", err)
@@ -53,7 +53,7 @@ func (s *Server) list(say func(answer) error) error {
 		if h, ok := known[m.Internal.Addr()]; ok {
 			e.identify(h)
 		}
-		if err := say(answer{Entry: &e}); err != nil {
+		if err := say(reply{Entry: &e}); err != nil {
 			return err
 		}
 	}
@@ -64,7 +64,7 @@ func (s *Server) list(say func(answer) error) error {
 func entry(m *portmap.Mapping, now time.Time) Entry {
 	e := Entry{
 		Protocol:     m.Protocol.String(),
-		ExternalPort: outside(m),
+		ExternalPort: externalPort(m),
 		Pinhole:      m.Pinhole.IsValid(),
 		Client:       m.Internal.Addr(),
 		ClientPort:   m.Internal.Port(),
@@ -99,8 +99,8 @@ func remote(f portmap.Filter) string {
 	return fmt.Sprintf("%v port %d", f.Prefix, f.Port)
 }
 
-// outside returns the port that the outside dials.
-func outside(m *portmap.Mapping) uint16 {
+// externalPort returns the port that the outside dials.
+func externalPort(m *portmap.Mapping) uint16 {
 	if m.Pinhole.IsValid() {
 		return m.Pinhole.Port()
 	}
@@ -111,7 +111,7 @@ func outside(m *portmap.Mapping) uint16 {
 func (s *Server) status() Status {
 	status := s.Status()
 	clients := make(map[netip.Addr]bool)
-	list := s.Desk.List()
+	list := s.Table.List()
 	for _, m := range list {
 		clients[m.Internal.Addr()] = true
 	}
@@ -123,7 +123,7 @@ func (s *Server) status() Status {
 var protocols = map[string]portmap.Protocol{"": 0, "TCP": portmap.TCP, "UDP": portmap.UDP}
 
 // close ends mappings, and with a veto refuses new ones like them.
-func (s *Server) close(ctx context.Context, q question, say func(answer) error) error {
+func (s *Server) close(ctx context.Context, q request, say func(reply) error) error {
 	v := portmap.Block{Host: q.Client}
 	protocol, known := protocols[q.Protocol]
 	v.Protocol = protocol
@@ -139,10 +139,10 @@ func (s *Server) close(ctx context.Context, q question, say func(answer) error) 
 	}
 	// A veto that ends at once closes what it is against and refuses nothing.
 	v.Until = time.Now().Add(time.Duration(q.Seconds) * time.Second)
-	closed, err := s.Desk.Block(ctx, v)
+	closed, err := s.Table.Block(ctx, v)
 	if err != nil {
 		return err
 	}
 	s.Log.Info("operator: "+q.Do, "client", q.Client, "protocol", q.Protocol, "ports", v.External, "seconds", q.Seconds, "closed", closed)
-	return say(answer{Closed: closed})
+	return say(reply{Closed: closed})
 }
