@@ -16,27 +16,27 @@ type leaseFile struct {
 	fingerprint
 	modified int64 // Unix milliseconds
 	leases   []lease
-	junk     junk
+	junk     skippedLines
 }
 
-// junk sums up the lines that are not leases.
-type junk struct {
+// skippedLines sums up the lines that are not leases.
+type skippedLines struct {
 	lines  int
 	first  int // the first one's number
 	reason error
 }
 
-func (j *junk) add(number int, reason error) {
+func (j *skippedLines) add(number int, reason error) {
 	if j.lines++; j.lines == 1 {
 		j.first, j.reason = number, reason
 	}
 }
 
 // readLeases reads the lease file, unless it is what the ledger's writer left.
-func readLeases(f *os.File, size int64, l *ledger) (leaseFile, error) {
+func readLeases(f *os.File, size int64, l *journalState) (leaseFile, error) {
 	found, err := fingerprintOf(f, size)
 	file := leaseFile{fingerprint: found}
-	if err == nil && !l.wrote(found) {
+	if err == nil && !l.describes(found) {
 		err = file.parse(f)
 	}
 	return file, err
@@ -75,9 +75,9 @@ func (f *leaseFile) parse(r io.Reader) error {
 // lines decide what exists, the ledger adds what six fields cannot hold.
 // Pinholes and outbound mappings stand in the ledger alone. Unknown counts the lines left out
 // because the ledger is damaged, so that what restricts them may be lost.
-func (l *ledger) adopt(leases []lease, now moment) (adopted []*record, unknown int) {
+func (l *journalState) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
 	for _, line := range leases {
-		r := l.recall(line)
+		r := l.recordFor(line)
 		switch {
 		case r != nil:
 			r = r.ending(line.expires * 1000)
@@ -85,7 +85,7 @@ func (l *ledger) adopt(leases []lease, now moment) (adopted []*record, unknown i
 			unknown++
 			continue
 		default:
-			r = plain(line, now)
+			r = recordFromLine(line, now)
 		}
 		adopted = append(adopted, r)
 	}
@@ -97,8 +97,8 @@ func (l *ledger) adopt(leases []lease, now moment) (adopted []*record, unknown i
 	return adopted, unknown
 }
 
-// recall returns the record of the mapping that the line names.
-func (l *ledger) recall(line lease) *record {
+// recordFor returns the record of the mapping that the line names.
+func (l *journalState) recordFor(line lease) *record {
 	i, held := l.at[line.key()]
 	if !held || l.records[i].Internal != line.internal || !l.records[i].inbound() {
 		return nil
@@ -117,7 +117,7 @@ func (r *record) ending(expires int64) *record {
 		return r // the line shows it rounded up
 	}
 	n := *r
-	n.Claims = make([]hold, 0, len(r.Claims))
+	n.Claims = make([]claimRecord, 0, len(r.Claims))
 	for _, h := range r.Claims {
 		if h.Expires == last || later(h.Expires, expires) == h.Expires {
 			h.Expires = expires
@@ -135,9 +135,9 @@ func later(a, b int64) int64 {
 	return max(a, b)
 }
 
-// plain returns the record of a line of which nothing else is known.
-func plain(line lease, now moment) *record {
-	h := hold{Origin: portmap.UPnP.String(), Expires: line.expires * 1000, Description: line.text}
+// recordFromLine returns the record of a line of which nothing else is known.
+func recordFromLine(line lease, now clockReading) *record {
+	h := claimRecord{Origin: portmap.UPnP.String(), Expires: line.expires * 1000, Description: line.text}
 	switch {
 	case strings.HasPrefix(line.text, "NAT-PMP "):
 		h.Origin = portmap.NATPMP.String()
@@ -146,5 +146,5 @@ func plain(line lease, now moment) *record {
 		h.Origin = portmap.PCP.String()
 		h.Description = fmt.Sprintf("PCP MAP %d %v", line.external, line.protocol)
 	}
-	return &record{door: doorOf(line.key()), Internal: line.internal, Created: now.unix, Claims: []hold{h}}
+	return &record{keyRecord: keyRecordOf(line.key()), Internal: line.internal, Created: now.unix, Claims: []claimRecord{h}}
 }

@@ -16,7 +16,7 @@ import (
 
 // snapshot is what the store held at one moment.
 type snapshot struct {
-	now   moment
+	now   clockReading
 	held  []*portmap.Mapping
 	anew  bool // the private file is to be written anew
 	known fingerprint
@@ -51,7 +51,7 @@ func (s *Store) begin() *snapshot {
 		return nil
 	}
 	snap := &snapshot{now: now, held: s.inOrder(), known: s.lease}
-	snap.anew = s.stale || s.journal == nil || s.journal.wasteful()
+	snap.anew = s.stale || s.journal == nil || s.journal.needsCompaction()
 	s.due, s.stale, s.copying, s.since = time.Time{}, false, true, nil
 	return snap
 }
@@ -73,17 +73,17 @@ func (s *Store) end(snap *snapshot, err error) {
 	defer s.mu.Unlock()
 	s.copying, s.since = false, nil
 	now := time.Now()
-	s.rested = now.Add(max(s.Delay, now.Sub(snap.now.mono)))
+	s.earliest = now.Add(max(s.Delay, now.Sub(snap.now.mono)))
 	if err != nil {
 		s.stale = s.stale || snap.anew
-		s.trouble = err
+		s.lastErr = err
 		s.backOff(now)
 		return
 	}
 	if s.retry > 0 {
 		s.notice("mappings are written down again")
 	}
-	s.trouble, s.retry, s.told = nil, 0, false
+	s.lastErr, s.retry, s.told = nil, 0, false
 	if due := s.due; !due.IsZero() {
 		s.due = time.Time{}
 		s.writeBy(due)
@@ -95,7 +95,7 @@ func (s *Store) end(snap *snapshot, err error) {
 func (s *Store) backOff(now time.Time) {
 	if s.retry == 0 && !s.told {
 		s.Log.Error("mappings work but cannot be written down, a restart would forget the newest; will try again",
-			"path", s.Path, "err", s.trouble)
+			"path", s.Path, "err", s.lastErr)
 	}
 	s.retry = min(max(2*s.retry, firstRetry), lastRetry)
 	s.setDue(now.Add(s.retry))
@@ -109,23 +109,23 @@ func (s *Store) write(snap *snapshot) error {
 	if err != nil {
 		return err
 	}
-	d, err := newDraft(s.disk, target, snap)
+	d, err := newPendingFile(s.disk, target, snap)
 	if err != nil {
 		return errors.Join(err, s.syncJournal())
 	}
 	defer d.file.Close()
-	if err := s.announce(target+private, d, snap); err != nil {
+	if err := s.logIntent(target+private, d, snap); err != nil {
 		s.disk.Remove(d.path)
 		return err
 	}
-	if err := s.publish(d, target); err != nil {
+	if err := s.replaceLeaseFile(d, target); err != nil {
 		return err
 	}
 	return s.mark(snap.now, d.fingerprint, d.fingerprint)
 }
 
 // mark says in the private file what the lease file holds: the one or the other.
-func (s *Store) mark(now moment, before, after fingerprint) error {
+func (s *Store) mark(now clockReading, before, after fingerprint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := newMark(now, before, after)
@@ -137,15 +137,15 @@ func (s *Store) mark(now moment, before, after fingerprint) error {
 	return s.journal.append(s.journal.frame(nil, text))
 }
 
-// draft is the next lease file under its temporary name.
-type draft struct {
+// pendingFile is the next lease file under its temporary name.
+type pendingFile struct {
 	fingerprint
 	file file
 	path string
 }
 
-// newDraft writes a lease file that is not durable yet.
-func newDraft(d disk, target string, snap *snapshot) (*draft, error) {
+// newPendingFile writes a lease file that is not durable yet.
+func newPendingFile(d disk, target string, snap *snapshot) (*pendingFile, error) {
 	if info, err := os.Lstat(target); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file: name another lease file", target)
 	}
@@ -153,14 +153,14 @@ func newDraft(d disk, target string, snap *snapshot) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	content := newMeasure()
+	content := newFingerprinter()
 	w := bufio.NewWriterSize(io.MultiWriter(f, content), bufferSize)
 	var line []byte
 	for _, m := range snap.held {
 		if m.External == 0 || !m.Inbound() {
 			continue // the format has no place for pinholes and for PCP's PEER
 		}
-		line = public(m, snap.now).append(line[:0])
+		line = leaseOf(m, snap.now).append(line[:0])
 		w.Write(line) // Flush reports the first error
 	}
 	if err := w.Flush(); err != nil {
@@ -168,17 +168,17 @@ func newDraft(d disk, target string, snap *snapshot) (*draft, error) {
 		d.Remove(target + temporary)
 		return nil, err
 	}
-	return &draft{fingerprint: content.fingerprint(), file: f, path: target + temporary}, nil
+	return &pendingFile{fingerprint: content.fingerprint(), file: f, path: target + temporary}, nil
 }
 
-// announce makes the private file complete and durable, with a mark of the
+// logIntent makes the private file complete and durable, with a mark of the
 // lease file to come.
-func (s *Store) announce(path string, d *draft, snap *snapshot) error {
+func (s *Store) logIntent(path string, d *pendingFile, snap *snapshot) error {
 	s.mu.Lock()
 	j := s.journal
 	s.mu.Unlock()
-	if snap.anew || j.path != path || !j.there() {
-		return s.renew(path, d, snap)
+	if snap.anew || j.path != path || !j.inPlace() {
+		return s.rewriteJournal(path, d, snap)
 	}
 	if err := s.mark(snap.now, snap.known, d.fingerprint); err != nil {
 		return err
@@ -186,15 +186,15 @@ func (s *Store) announce(path string, d *draft, snap *snapshot) error {
 	return j.file.Sync()
 }
 
-// renew writes the private file anew, durably.
-func (s *Store) renew(path string, d *draft, snap *snapshot) error {
+// rewriteJournal writes the private file anew, durably.
+func (s *Store) rewriteJournal(path string, d *pendingFile, snap *snapshot) error {
 	first := newMark(snap.now, snap.known, d.fingerprint)
 	j, err := newJournal(s.disk, path, first, snap.held, snap.now)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	err = s.install(j)
+	err = s.replaceJournal(j)
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -202,9 +202,9 @@ func (s *Store) renew(path string, d *draft, snap *snapshot) error {
 	return s.disk.SyncDir(filepath.Dir(path))
 }
 
-// install puts j in the place of the private file that there was, with what
+// replaceJournal puts j in the place of the private file that there was, with what
 // was saved while it was written.
-func (s *Store) install(j *journal) error {
+func (s *Store) replaceJournal(j *journal) error {
 	err := j.append(j.frame(nil, s.since...))
 	if err == nil {
 		err = s.disk.Rename(j.path+temporary, j.path)
@@ -220,8 +220,8 @@ func (s *Store) install(j *journal) error {
 	return nil
 }
 
-// start writes the first private file; Save waits for it.
-func (s *Store) start(now moment) error {
+// createJournal writes the first private file; Save waits for it.
+func (s *Store) createJournal(now clockReading) error {
 	target, err := resolve(s.Path)
 	if err != nil {
 		return err
@@ -230,15 +230,15 @@ func (s *Store) start(now moment) error {
 	if err != nil {
 		return err
 	}
-	if err := s.install(j); err != nil {
+	if err := s.replaceJournal(j); err != nil {
 		return err
 	}
 	s.stale = false
 	return s.disk.SyncDir(filepath.Dir(j.path))
 }
 
-// publish puts the draft in the place of the lease file, durably.
-func (s *Store) publish(d *draft, target string) error {
+// replaceLeaseFile puts the draft in the place of the lease file, durably.
+func (s *Store) replaceLeaseFile(d *pendingFile, target string) error {
 	err := d.file.Sync()
 	if err == nil {
 		err = s.disk.Rename(d.path, target)

@@ -18,27 +18,31 @@ type fingerprint struct {
 	Sum  uint64 `json:"sum"` // CRC-64 of the first maxLeaseFile octets
 }
 
-// measure takes the fingerprint of what is written to it.
-type measure struct {
+// fingerprinter takes the fingerprint of what is written to it.
+type fingerprinter struct {
 	size int64
 	sum  hash.Hash64
 }
 
-func newMeasure() *measure { return &measure{sum: crc64.New(crc64.MakeTable(crc64.ECMA))} }
+func newFingerprinter() *fingerprinter {
+	return &fingerprinter{sum: crc64.New(crc64.MakeTable(crc64.ECMA))}
+}
 
 // Write never fails.
-func (m *measure) Write(p []byte) (int, error) {
+func (m *fingerprinter) Write(p []byte) (int, error) {
 	room := max(maxLeaseFile-m.size, 0)
 	m.sum.Write(p[:min(int64(len(p)), room)])
 	m.size += int64(len(p))
 	return len(p), nil
 }
 
-func (m *measure) fingerprint() fingerprint { return fingerprint{Size: m.size, Sum: m.sum.Sum64()} }
+func (m *fingerprinter) fingerprint() fingerprint {
+	return fingerprint{Size: m.size, Sum: m.sum.Sum64()}
+}
 
 // fingerprintOf measures a file of the given size, and goes back to its start.
 func fingerprintOf(f *os.File, size int64) (fingerprint, error) {
-	m := newMeasure()
+	m := newFingerprinter()
 	if _, err := io.CopyN(m, f, min(size, maxLeaseFile)); err != nil {
 		return fingerprint{}, err
 	}

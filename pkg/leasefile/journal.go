@@ -28,18 +28,18 @@ const frameHead = 9
 // journal is the private file: lines that each hold an entry behind a
 // checksum, only ever added to and now and then written anew.
 type journal struct {
-	file  file
-	path  string
-	seed  uint32 // checksum of the first line, which the others build on
-	size  int64  // octets that are whole lines
-	fresh int64  // octets that a new file would have
-	torn  bool   // it ends in half a line, so that nothing may follow
-	clock moment // which time the entries are on
+	file        file
+	path        string
+	seed        uint32       // checksum of the first line, which the others build on
+	size        int64        // octets that are whole lines
+	compactSize int64        // octets that a new file would have
+	torn        bool         // it ends in half a line, so that nothing may follow
+	clock       clockReading // which time the entries are on
 }
 
 // newJournal writes a private file with the given mappings, durably, but
 // under its temporary name.
-func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now moment) (*journal, error) {
+func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now clockReading) (*journal, error) {
 	f, err := d.Create(path+temporary, 0o600)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (j *journal) fill(first entry, held []*portmap.Mapping) error {
 		}
 		line = j.frame(line[:0], text)
 	}
-	j.fresh = j.size
+	j.compactSize = j.size
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -116,11 +116,11 @@ func (j *journal) append(b []byte) error {
 	return err
 }
 
-// wasteful reports whether most of the file is outdated.
-func (j *journal) wasteful() bool { return j.size > 2*j.fresh+slack }
+// needsCompaction reports whether most of the file is outdated.
+func (j *journal) needsCompaction() bool { return j.size > 2*j.compactSize+slack }
 
-// there reports whether the file is still the one of its name.
-func (j *journal) there() bool {
+// inPlace reports whether the file is still the one of its name.
+func (j *journal) inPlace() bool {
 	ours, err := j.file.Stat()
 	if err != nil {
 		return false

@@ -48,8 +48,8 @@ func (l lease) key() portmap.Key {
 	return portmap.Key{Protocol: l.protocol, External: l.external}
 }
 
-// public returns m as the lease file shows it.
-func public(m *portmap.Mapping, now moment) lease {
+// leaseOf returns m as the lease file shows it.
+func leaseOf(m *portmap.Mapping, now clockReading) lease {
 	l := lease{protocol: m.Protocol, external: m.External, internal: m.Internal, text: m.Description()}
 	if end := m.Expires(); !end.IsZero() {
 		// A lease never looks shorter than it is, and a time that is past
@@ -83,16 +83,16 @@ func (l lease) append(b []byte) []byte {
 
 // appendText adds as much of text to b as fits below the length limit.
 func appendText(b []byte, text string, limit int) []byte {
-	text = strings.TrimSpace(strings.Map(shown, text))
+	text = strings.TrimSpace(strings.Map(printableRune, text))
 	if room := limit - len(b); len(text) > room {
 		text = strings.TrimSpace(cut(text, room))
 	}
 	return append(b, text...)
 }
 
-// shown returns r, or what the lease file has in its place: a blank for what
+// printableRune returns r, or what the lease file has in its place: a blank for what
 // is not printable, invalid UTF-8 as U+FFFD.
-func shown(r rune) rune {
+func printableRune(r rune) rune {
 	switch {
 	case r == ':':
 		return colon

@@ -41,7 +41,7 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	for _, name := range []string{target, target + private} {
 		s.disk.Remove(name + temporary) // left by a crash, if it is there
 	}
-	book, damage := openLedger(target + private)
+	book, damage := openJournal(target + private)
 	file, unread := openLeases(target, book)
 	mappings := s.restore(target, book, file, unread == nil)
 	if err := errors.Join(damage, unread); err != nil {
@@ -50,21 +50,21 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	return mappings, nil
 }
 
-// openLedger reads the private file, if there is one.
-func openLedger(path string) (*ledger, error) {
+// openJournal reads the private file, if there is one.
+func openJournal(path string) (*journalState, error) {
 	f, _, err := openRegular(path, syscall.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &ledger{}, nil
+		return &journalState{}, nil
 	}
 	if err != nil {
-		return &ledger{found: true, damaged: err}, err
+		return &journalState{found: true, damaged: err}, err
 	}
 	defer f.Close()
-	return readLedger(f), nil
+	return readJournal(f), nil
 }
 
 // openLeases reads the lease file, if there is one.
-func openLeases(path string, l *ledger) (leaseFile, error) {
+func openLeases(path string, l *journalState) (leaseFile, error) {
 	f, info, err := openRegular(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return leaseFile{}, nil
@@ -79,7 +79,7 @@ func openLeases(path string, l *ledger) (leaseFile, error) {
 }
 
 // restore judges which file decides, and makes its records mappings.
-func (s *Store) restore(target string, book *ledger, file leaseFile, readable bool) []*portmap.Mapping {
+func (s *Store) restore(target string, book *journalState, file leaseFile, readable bool) []*portmap.Mapping {
 	if book.damaged != nil {
 		s.Log.Warn("private file is damaged, what is missing there is lost", "path", target+private, "err", book.damaged)
 	}
@@ -87,13 +87,13 @@ func (s *Store) restore(target string, book *ledger, file leaseFile, readable bo
 	// board may start in 1970 and learn the time later.
 	now := s.clock()
 	now.unix = max(now.unix, book.mark.At)
-	records, ours := book.live(), book.wrote(file.fingerprint)
+	records, ours := book.live(), book.describes(file.fingerprint)
 	if !ours && readable {
 		now.unix = max(now.unix, file.modified)
 		records = s.adopt(target, book, file, now)
 	}
-	s.floor, s.lease = now, file.fingerprint
-	mappings := s.revive(records, now)
+	s.notBefore, s.lease = now, file.fingerprint
+	mappings := s.mappings(records, now)
 	if ours && book.intact() && now.agrees(s.now()) && s.resume(target+private, book) == nil {
 		s.expect(records, mappings)
 		s.behind = book.ahead
@@ -104,7 +104,7 @@ func (s *Store) restore(target string, book *ledger, file leaseFile, readable bo
 }
 
 // adopt returns the records of a lease file that somebody else wrote.
-func (s *Store) adopt(target string, book *ledger, file leaseFile, now moment) []*record {
+func (s *Store) adopt(target string, book *journalState, file leaseFile, now clockReading) []*record {
 	records, unknown := book.adopt(file.leases, now)
 	log := s.Log.With("path", target, "leases", len(file.leases))
 	switch j := file.junk; {
@@ -119,14 +119,14 @@ func (s *Store) adopt(target string, book *ledger, file leaseFile, now moment) [
 	return records
 }
 
-// revive makes records mappings, without the claims that have ended.
-func (s *Store) revive(records []*record, now moment) []*portmap.Mapping {
+// mappings makes records mappings, without the claims that have ended.
+func (s *Store) mappings(records []*record, now clockReading) []*portmap.Mapping {
 	var mappings []*portmap.Mapping
 	expired := 0
 	for _, r := range records {
 		m, err := r.mapping(now)
 		if err != nil {
-			s.Log.Warn("stored mapping cannot be", "mapping", r.door, "err", err)
+			s.Log.Warn("stored mapping cannot be", "mapping", r.keyRecord, "err", err)
 			continue
 		}
 		m.Claims = slices.DeleteFunc(m.Claims, func(c portmap.Claim) bool {
@@ -153,12 +153,12 @@ func (s *Store) notice(text string) {
 }
 
 // resume goes on with the private file that the ledger was read from.
-func (s *Store) resume(path string, l *ledger) error {
+func (s *Store) resume(path string, l *journalState) error {
 	f, err := s.disk.Append(path)
 	if err != nil {
 		return err
 	}
-	s.journal = &journal{file: f, path: path, seed: l.seed, size: l.size, fresh: l.fresh, clock: s.floor}
+	s.journal = &journal{file: f, path: path, seed: l.seed, size: l.size, compactSize: l.fresh, clock: s.notBefore}
 	return nil
 }
 
@@ -167,7 +167,7 @@ func (s *Store) resume(path string, l *ledger) error {
 func (s *Store) expect(records []*record, mappings []*portmap.Mapping) {
 	s.loaded = make(map[portmap.Key]*portmap.Mapping, len(records))
 	for _, r := range records {
-		if k, err := r.key(); err == nil {
+		if k, err := r.portmapKey(); err == nil {
 			s.loaded[k] = nil
 		}
 	}

@@ -103,7 +103,7 @@ func TestLoadMiniupnpd(t *testing.T) {
 // TestLoadChanged has a lease file that somebody else wrote beside a private
 // file: lines decide what exists, records what restricts it.
 func TestLoadChanged(t *testing.T) {
-	v := variety()
+	v := sampleMappings()
 	path := written(t, v...)
 	pcp, upnp, pinhole, both := v[1], v[2], v[3], v[4]
 	soon, later := in(30*time.Minute), in(10*time.Hour)
@@ -155,7 +155,7 @@ func TestLoadKeepsEarlierEnd(t *testing.T) {
 
 // TestLoadGone has lost or emptied files.
 func TestLoadGone(t *testing.T) {
-	v := variety()
+	v := sampleMappings()
 	unlisted := []*portmap.Mapping{v[3], v[6]} // pinhole and PEER
 	for _, c := range []struct {
 		name   string
@@ -192,7 +192,7 @@ func TestLoadGone(t *testing.T) {
 // TestLoadDamaged spoils the private file. What restricts a mapping is never
 // lost alone.
 func TestLoadDamaged(t *testing.T) {
-	v := variety()
+	v := sampleMappings()
 	cutAt := func(text string, line int) int { // where the line begins, counted from 0
 		at := 0
 		for range line {
@@ -338,7 +338,7 @@ func TestLoadClaims(t *testing.T) {
 
 // TestLinks follows symbolic links, and leaves them where they are.
 func TestLinks(t *testing.T) {
-	v := variety()
+	v := sampleMappings()
 	for _, c := range []struct {
 		name, link, to string // relative to the directory
 	}{
@@ -387,7 +387,7 @@ func TestLinks(t *testing.T) {
 
 // TestMoved goes where the link leads now, with all there is.
 func TestMoved(t *testing.T) {
-	v := variety()
+	v := sampleMappings()
 	dir := t.TempDir()
 	link := filepath.Join(dir, "upnp.leases")
 	if err := os.Symlink("first", link); err != nil {
@@ -407,7 +407,7 @@ func TestMoved(t *testing.T) {
 
 // TestRemovedWhileRunning writes everything anew.
 func TestRemovedWhileRunning(t *testing.T) {
-	v := variety()
+	v := sampleMappings()
 	path := leasePath(t)
 	s := opened(t, path)
 	save(t, s, additions(v[:3]...)...)
@@ -443,7 +443,7 @@ func TestNotAFile(t *testing.T) {
 			if _, err := s.Load(); err == nil {
 				t.Error("it was read")
 			}
-			s.Save(additions(variety()...))
+			s.Save(additions(sampleMappings()...))
 			if err := s.Checkpoint(); err == nil {
 				t.Error("it was written")
 			}
@@ -457,8 +457,8 @@ func TestNotAFile(t *testing.T) {
 func FuzzLedger(f *testing.F) {
 	var head, body []byte
 	j := &journal{}
-	for _, m := range variety() {
-		text, err := entry{Put: recordOf(m, moment{mono: m.Created, unix: 1_795_338_444_000})}.encode()
+	for _, m := range sampleMappings() {
+		text, err := entry{Put: recordOf(m, clockReading{mono: m.Created, unix: 1_795_338_444_000})}.encode()
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -475,7 +475,7 @@ func FuzzLedger(f *testing.F) {
 		if err != nil || e.Put == nil {
 			return
 		}
-		now := moment{mono: time.Now(), unix: 1_795_338_444_000}
+		now := clockReading{mono: time.Now(), unix: 1_795_338_444_000}
 		m, err := e.Put.mapping(now)
 		if err != nil {
 			return
@@ -509,7 +509,7 @@ func TestHardwareAddressMayBeMissing(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%q: %v", member, err)
 		}
-		m, err := e.Put.mapping(moment{mono: time.Now()})
+		m, err := e.Put.mapping(clockReading{mono: time.Now()})
 		if err != nil || m.Host.Hardware != want {
 			t.Errorf("%q: %+v, %v", member, m, err)
 		}

@@ -58,7 +58,7 @@ func TestRestartsKeepEnds(t *testing.T) {
 			for i := range 10 {
 				now := base.Add(time.Duration(i)*time.Second + 800*time.Microsecond)
 				s := New(Options{Path: path})
-				s.clock = func() moment { // read late in a millisecond, then early in the next one
+				s.clock = func() clockReading { // read late in a millisecond, then early in the next one
 					now = now.Add(100 * time.Microsecond)
 					return momentOf(now)
 				}

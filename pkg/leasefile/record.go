@@ -18,9 +18,9 @@ const maxText = 1024
 
 // entry is one line of the private file; one of its fields is set.
 type entry struct {
-	Mark *mark   `json:"mark,omitempty"`
-	Put  *record `json:"put,omitempty"`
-	Drop *door   `json:"drop,omitempty"`
+	Mark *mark      `json:"mark,omitempty"`
+	Put  *record    `json:"put,omitempty"`
+	Drop *keyRecord `json:"drop,omitempty"`
 }
 
 // mark is the first line of the private file, and stands there again before
@@ -39,12 +39,12 @@ type mark struct {
 const format = 1
 
 // newMark returns the entry that says what the lease file holds.
-func newMark(now moment, before, after fingerprint) entry {
+func newMark(now clockReading, before, after fingerprint) entry {
 	return entry{Mark: &mark{Format: format, At: now.unix, Lease: [2]fingerprint{before, after}, Behind: before != after}}
 }
 
-// door is a portmap.Key: what the outside dials.
-type door struct {
+// keyRecord is a portmap.Key: what the outside dials.
+type keyRecord struct {
 	Protocol string         `json:"proto"`
 	External uint16         `json:"ext,omitzero"`
 	Pinhole  netip.AddrPort `json:"pinhole,omitzero"`
@@ -53,15 +53,15 @@ type door struct {
 // record is a mapping with all that six fields cannot hold. Times are Unix
 // milliseconds.
 type record struct {
-	door
+	keyRecord
 	Internal netip.AddrPort `json:"int,omitzero"` // that of a pinhole is the pinhole
 	Created  int64          `json:"made"`
 	Hardware string         `json:"mac,omitzero"` // of the host; empty: not known
-	Claims   []hold         `json:"claims"`
+	Claims   []claimRecord  `json:"claims"`
 }
 
-// hold is a portmap.Claim.
-type hold struct {
+// claimRecord is a portmap.Claim.
+type claimRecord struct {
 	Origin      string   `json:"by"`
 	Expires     int64    `json:"until,omitzero"` // 0: never
 	Nonce       string   `json:"nonce,omitzero"` // hexadecimal; absent: not bound
@@ -75,7 +75,7 @@ type hold struct {
 
 // inbound reports whether the record is about letting others in.
 func (r *record) inbound() bool {
-	return slices.ContainsFunc(r.Claims, func(h hold) bool { return !h.Remote.IsValid() })
+	return slices.ContainsFunc(r.Claims, func(h claimRecord) bool { return !h.Remote.IsValid() })
 }
 
 // filter is a portmap.Filter.
@@ -84,25 +84,25 @@ type filter struct {
 	Port   uint16       `json:"port,omitzero"`
 }
 
-// doorOf returns k as it is written.
-func doorOf(k portmap.Key) door {
-	return door{Protocol: k.Protocol.String(), External: k.External, Pinhole: k.Pinhole}
+// keyRecordOf returns k as it is written.
+func keyRecordOf(k portmap.Key) keyRecord {
+	return keyRecord{Protocol: k.Protocol.String(), External: k.External, Pinhole: k.Pinhole}
 }
 
 // recordOf returns m as it is written.
-func recordOf(m *portmap.Mapping, now moment) *record {
-	r := &record{door: doorOf(m.Key), Created: now.unixAt(m.Created), Hardware: m.Host.Hardware, Claims: make([]hold, len(m.Claims))}
+func recordOf(m *portmap.Mapping, now clockReading) *record {
+	r := &record{keyRecord: keyRecordOf(m.Key), Created: now.unixAt(m.Created), Hardware: m.Host.Hardware, Claims: make([]claimRecord, len(m.Claims))}
 	if !m.Pinhole.IsValid() {
 		r.Internal = m.Internal
 	}
 	for i, c := range m.Claims {
-		r.Claims[i] = holdOf(c, now)
+		r.Claims[i] = claimRecordOf(c, now)
 	}
 	return r
 }
 
-func holdOf(c portmap.Claim, now moment) hold {
-	h := hold{Origin: c.Origin.String(), Description: cut(c.Description, maxText), Disabled: c.Disabled, ID: c.ID, Remote: c.Remote}
+func claimRecordOf(c portmap.Claim, now clockReading) claimRecord {
+	h := claimRecord{Origin: c.Origin.String(), Description: cut(c.Description, maxText), Disabled: c.Disabled, ID: c.ID, Remote: c.Remote}
 	if !c.Expires.IsZero() {
 		h.Expires = max(now.unixAt(c.Expires), 1)
 	}
@@ -115,8 +115,8 @@ func holdOf(c portmap.Claim, now moment) hold {
 	return h
 }
 
-// key returns the door as the table knows it.
-func (d door) key() (portmap.Key, error) {
+// portmapKey returns the door as the table knows it.
+func (d keyRecord) portmapKey() (portmap.Key, error) {
 	p, err := parseProtocol(d.Protocol)
 	if err != nil {
 		return portmap.Key{}, err
@@ -137,8 +137,8 @@ func target(a netip.AddrPort) bool {
 
 // mapping returns the record as the table knows it, its times reckoned from
 // now. Claims that have ended are part of it.
-func (r *record) mapping(now moment) (*portmap.Mapping, error) {
-	k, err := r.key()
+func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
+	k, err := r.portmapKey()
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (r *record) mapping(now moment) (*portmap.Mapping, error) {
 	return m, nil
 }
 
-func (h hold) claim(now moment) (portmap.Claim, error) {
+func (h claimRecord) claim(now clockReading) (portmap.Claim, error) {
 	c := portmap.Claim{Description: h.Description, Disabled: h.Disabled, ID: h.ID, Remote: h.Remote}
 	var err error
 	if c.Origin, err = parseOrigin(h.Origin); err != nil {

@@ -64,28 +64,28 @@ type Options struct {
 type Store struct {
 	Options
 	disk  disk
-	clock func() moment
+	clock func() clockReading
 	wake  chan struct{} // tells Run that due has changed
 
 	writing sync.Mutex // held while files are read or written anew; taken before mu
 
-	mu      sync.Mutex // guards all below
-	held    map[portmap.Key]*portmap.Mapping
-	loaded  map[portmap.Key]*portmap.Mapping // what the private file holds, until the first Save
-	behind  bool                             // the lease file lacks some of that
-	settled bool                             // the first Save has been
-	journal *journal                         // nil: there is no private file that can go on
-	lease   fingerprint                      // of the lease file on disk
-	floor   moment                           // the present is not before it
-	stale   bool                             // the private file must be written anew
-	copying bool                             // a snapshot is being written,
-	since   [][]byte                         // and these entries came after it
+	mu        sync.Mutex // guards all below
+	held      map[portmap.Key]*portmap.Mapping
+	loaded    map[portmap.Key]*portmap.Mapping // what the private file holds, until the first Save
+	behind    bool                             // the lease file lacks some of that
+	settled   bool                             // the first Save has been
+	journal   *journal                         // nil: there is no private file that can go on
+	lease     fingerprint                      // of the lease file on disk
+	notBefore clockReading                     // the present is not before it
+	stale     bool                             // the private file must be written anew
+	copying   bool                             // a snapshot is being written,
+	since     [][]byte                         // and these entries came after it
 
-	due     time.Time     // when the files are to be written; zero: they are
-	rested  time.Time     // and not before that
-	retry   time.Duration // the wait after trouble; 0: the last writing went well
-	trouble error         // what keeps the files from being written
-	told    bool          // Save has returned it
+	due      time.Time     // when the files are to be written; zero: they are
+	earliest time.Time     // and not before that
+	retry    time.Duration // the wait after trouble; 0: the last writing went well
+	lastErr  error         // what keeps the files from being written
+	told     bool          // Save has returned it
 }
 
 // New returns a store. Load comes first, then Save at any time; Run brings
@@ -95,21 +95,21 @@ func New(o Options) *Store {
 	o.RenewalDelay = cmp.Or(o.RenewalDelay, defaultRenewalDelay)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return &Store{
-		Options: o,
-		disk:    system{},
-		clock:   present,
-		wake:    make(chan struct{}, 1),
-		held:    make(map[portmap.Key]*portmap.Mapping),
-		floor:   present(),
+		Options:   o,
+		disk:      system{},
+		clock:     readClocks,
+		wake:      make(chan struct{}, 1),
+		held:      make(map[portmap.Key]*portmap.Mapping),
+		notBefore: readClocks(),
 	}
 }
 
 // now returns the present as files show it. A board whose clock has not been
 // set goes on from the newest time in its files.
-func (s *Store) now() moment {
+func (s *Store) now() clockReading {
 	m := s.clock()
 	if m.unix < unsetClock {
-		m.unix = max(m.unix, s.floor.unixAt(m.mono))
+		m.unix = max(m.unix, s.notBefore.unixAt(m.mono))
 	}
 	return m
 }
@@ -142,7 +142,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 	s.plan(changes, now.mono)
 	err := s.record(texts, now)
 	if err != nil {
-		s.stale, s.trouble, s.told = true, err, true
+		s.stale, s.lastErr, s.told = true, err, true
 		s.writeBy(now.mono)
 		err = fmt.Errorf("leasefile: save %s: %w", s.Path, err)
 	}
@@ -151,7 +151,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 
 // note puts changes into memory and returns the texts of the entries that the
 // private file lacks.
-func (s *Store) note(changes []portmap.Change, now moment) (texts [][]byte, err error) {
+func (s *Store) note(changes []portmap.Change, now clockReading) (texts [][]byte, err error) {
 	for _, c := range changes {
 		if b := c.Before; b != nil && (c.After == nil || c.After.Key != b.Key) {
 			texts = append(texts, s.drop(b.Key))
@@ -177,7 +177,7 @@ func (s *Store) note(changes []portmap.Change, now moment) (texts [][]byte, err 
 // drop forgets a mapping and returns the text that says so.
 func (s *Store) drop(k portmap.Key) []byte {
 	delete(s.held, k)
-	gone := doorOf(k)
+	gone := keyRecordOf(k)
 	text, _ := entry{Drop: &gone}.encode() // short, and made of plain values
 	return text
 }
@@ -194,7 +194,7 @@ func (s *Store) confirms(m *portmap.Mapping) bool {
 }
 
 // record writes entries where they outlive the process.
-func (s *Store) record(texts [][]byte, now moment) error {
+func (s *Store) record(texts [][]byte, now clockReading) error {
 	switch {
 	case s.journal != nil:
 		if !s.journal.clock.agrees(now) {
@@ -202,10 +202,10 @@ func (s *Store) record(texts [][]byte, now moment) error {
 			s.writeBy(now.mono)
 		}
 		return s.journal.append(s.journal.frame(nil, texts...))
-	case s.trouble != nil:
-		return s.trouble
+	case s.lastErr != nil:
+		return s.lastErr
 	}
-	return s.start(now)
+	return s.createJournal(now)
 }
 
 // plan sets when the files are to be written for the sake of changes.
@@ -231,8 +231,8 @@ func (s *Store) writeBy(t time.Time) {
 	if s.retry > 0 {
 		return // due is when the next attempt is
 	}
-	if t.Before(s.rested) {
-		t = s.rested
+	if t.Before(s.earliest) {
+		t = s.earliest
 	}
 	if s.due.IsZero() || t.Before(s.due) {
 		s.setDue(t)
@@ -280,7 +280,7 @@ func (s *Store) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		s.wind(timer)
+		s.resetTimer(timer)
 		select {
 		case <-ctx.Done():
 			s.finish()
@@ -292,8 +292,8 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// wind sets the timer to when the files are due.
-func (s *Store) wind(timer *time.Timer) {
+// resetTimer sets the timer to when the files are due.
+func (s *Store) resetTimer(timer *time.Timer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.due.IsZero() {

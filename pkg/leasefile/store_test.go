@@ -43,8 +43,8 @@ func ending(m *portmap.Mapping, at time.Time) *portmap.Mapping {
 	return &n
 }
 
-// variety returns mappings of every kind.
-func variety() []*portmap.Mapping {
+// sampleMappings returns mappings of every kind.
+func sampleMappings() []*portmap.Mapping {
 	now := time.Now()
 	pmp := portmap.Claim{Origin: portmap.NATPMP, Expires: now.Add(time.Hour), Description: "NAT-PMP 3001 TCP"}
 	pcp := portmap.Claim{
@@ -224,7 +224,7 @@ func (e *eager) Save(changes []portmap.Change) error {
 }
 
 func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
-	v := variety()
+	v := sampleMappings()
 	for _, c := range []struct {
 		name  string
 		steps [][]portmap.Change
@@ -299,7 +299,7 @@ func elsewhere(m *portmap.Mapping) *portmap.Mapping {
 func TestLeaseFile(t *testing.T) {
 	path := leasePath(t)
 	s := opened(t, path)
-	v := variety()
+	v := sampleMappings()
 	save(t, s, additions(v...)...)
 	checkpoint(t, s)
 	at := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
@@ -339,7 +339,7 @@ func sameLeases(a, b string) bool {
 
 func TestNoPath(t *testing.T) {
 	s := opened(t, "")
-	save(t, s, additions(variety()...)...)
+	save(t, s, additions(sampleMappings()...)...)
 	checkpoint(t, s)
 	same(t, load(t, s), nil)
 }
@@ -347,7 +347,7 @@ func TestNoPath(t *testing.T) {
 // TestRefused forgets what the table did not take over.
 func TestRefused(t *testing.T) {
 	path := leasePath(t)
-	v := variety()
+	v := sampleMappings()
 	s := opened(t, path)
 	save(t, s, additions(v...)...)
 	checkpoint(t, s)
@@ -370,7 +370,7 @@ func TestRefused(t *testing.T) {
 func TestRestartWritesNothing(t *testing.T) {
 	path := leasePath(t)
 	s := opened(t, path)
-	save(t, s, additions(variety()...)...)
+	save(t, s, additions(sampleMappings()...)...)
 	checkpoint(t, s)
 
 	s = New(Options{Path: path})
@@ -432,7 +432,7 @@ func closing(changes ...portmap.Change) (list []portmap.Change) {
 func TestTooManyFilters(t *testing.T) {
 	path := leasePath(t)
 	s := opened(t, path)
-	v := variety()
+	v := sampleMappings()
 	save(t, s, additions(v[0], v[1])...)
 	wide := *v[1]
 	wide.Claims = slices.Clone(wide.Claims)

@@ -103,13 +103,13 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// story is what a store goes through while its disk is watched: mappings come,
+// scenario is what a store goes through while its disk is watched: mappings come,
 // are renewed and go, and the files are brought up to date in between.
-func story(s *Store, told func(chapter)) {
+func scenario(s *Store, told func(savePoint)) {
 	held := make(map[portmap.Key]*portmap.Mapping)
-	save := func(c ...portmap.Change) { told(chapter{held: maps.Clone(held), err: s.Save(c)}) }
-	checkpoint := func() { told(chapter{held: maps.Clone(held), err: s.Checkpoint(), durable: true}) }
-	for i, m := range append(variety(), many(3)...) {
+	save := func(c ...portmap.Change) { told(savePoint{held: maps.Clone(held), err: s.Save(c)}) }
+	checkpoint := func() { told(savePoint{held: maps.Clone(held), err: s.Checkpoint(), durable: true}) }
+	for i, m := range append(sampleMappings(), many(3)...) {
 		if held[m.Key] != nil {
 			continue
 		}
@@ -120,13 +120,13 @@ func story(s *Store, told func(chapter)) {
 		}
 	}
 	checkpoint()
-	for _, m := range variety()[:3] {
+	for _, m := range sampleMappings()[:3] {
 		after := renewed(held[m.Key], 3*time.Hour)
 		before := held[m.Key]
 		held[m.Key] = after
 		save(portmap.Change{Before: before, After: after})
 	}
-	for _, m := range variety()[1:3] {
+	for _, m := range sampleMappings()[1:3] {
 		before := held[m.Key]
 		delete(held, m.Key)
 		save(portmap.Change{Before: before})
@@ -134,8 +134,8 @@ func story(s *Store, told func(chapter)) {
 	checkpoint()
 }
 
-// chapter is what is held after a step of the story.
-type chapter struct {
+// savePoint is what is held after a step of the story.
+type savePoint struct {
 	held    map[portmap.Key]*portmap.Mapping
 	err     error // of the step
 	durable bool  // the step was a Checkpoint
@@ -158,7 +158,7 @@ func TestKilledAnywhere(t *testing.T) {
 		s := on(t, d, path)
 		var sure, perhaps []*portmap.Mapping
 		var broken bool
-		story(s, func(c chapter) {
+		scenario(s, func(c savePoint) {
 			switch {
 			case broken:
 			case c.err != nil:
@@ -185,15 +185,15 @@ func TestKilledAnywhere(t *testing.T) {
 // of that was synced.
 type inode struct{ written, durable []byte }
 
-// platter is what a disk holds after some operations.
-type platter struct {
+// simulatedDisk is what a disk holds after some operations.
+type simulatedDisk struct {
 	inodes         map[int]*inode // by the number of the open file
 	names, durable map[string]*inode
 }
 
 // replay carries out operations on a platter.
-func replay(ops []op) *platter {
-	p := &platter{inodes: make(map[int]*inode), names: make(map[string]*inode), durable: make(map[string]*inode)}
+func replay(ops []op) *simulatedDisk {
+	p := &simulatedDisk{inodes: make(map[int]*inode), names: make(map[string]*inode), durable: make(map[string]*inode)}
 	for _, o := range ops {
 		switch o.what {
 		case "create":
@@ -225,8 +225,8 @@ func replay(ops []op) *platter {
 func TestPowerLostAnywhere(t *testing.T) {
 	d := &trialDisk{}
 	s := on(t, d, leasePath(t))
-	var chapters []chapter
-	story(s, func(c chapter) {
+	var chapters []savePoint
+	scenario(s, func(c savePoint) {
 		if c.err != nil {
 			t.Fatal(c.err)
 		}
@@ -241,11 +241,11 @@ func TestPowerLostAnywhere(t *testing.T) {
 		got := make(map[portmap.Key]*portmap.Mapping)
 		for _, m := range load(t, New(Options{Path: path})) {
 			got[m.Key] = m
-			if !slices.ContainsFunc(chapters, func(c chapter) bool { return c.held[m.Key] != nil && said(m) == said(c.held[m.Key]) }) {
+			if !slices.ContainsFunc(chapters, func(c savePoint) bool { return c.held[m.Key] != nil && said(m) == said(c.held[m.Key]) }) {
 				t.Errorf("power lost after %d operations: never held: %s", cut, said(m))
 			}
 		}
-		for k := range lasting(chapters, cut) {
+		for k := range survivors(chapters, cut) {
 			if got[k] == nil {
 				t.Errorf("power lost after %d operations: %v is gone, which a Checkpoint had found", cut, k)
 			}
@@ -256,9 +256,9 @@ func TestPowerLostAnywhere(t *testing.T) {
 // said shows one mapping without its times.
 func said(m *portmap.Mapping) string { return text([]*portmap.Mapping{m}) }
 
-// lasting returns what the last Checkpoint before the cut found and nobody
+// survivors returns what the last Checkpoint before the cut found and nobody
 // gave up in the rest of the story.
-func lasting(chapters []chapter, cut int) map[portmap.Key]*portmap.Mapping {
+func survivors(chapters []savePoint, cut int) map[portmap.Key]*portmap.Mapping {
 	var found map[portmap.Key]*portmap.Mapping
 	for _, c := range chapters {
 		if c.durable && c.ops <= cut {

@@ -10,8 +10,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// ledger is what a private file says.
-type ledger struct {
+// journalState is what a private file says.
+type journalState struct {
 	found   bool
 	mark    mark      // the last one
 	records []*record // nil where one was dropped
@@ -26,9 +26,9 @@ type ledger struct {
 	octets map[portmap.Key]int // length of the line
 }
 
-// readLedger reads a private file. The records are in order of creation.
-func readLedger(r io.Reader) *ledger {
-	l := &ledger{found: true, at: make(map[portmap.Key]int), octets: make(map[portmap.Key]int)}
+// readJournal reads a private file. The records are in order of creation.
+func readJournal(r io.Reader) *journalState {
+	l := &journalState{found: true, at: make(map[portmap.Key]int), octets: make(map[portmap.Key]int)}
 	in := newLines(io.LimitReader(r, maxPrivate), maxEntry)
 	for in.next() {
 		if in.cut {
@@ -54,7 +54,7 @@ func readLedger(r io.Reader) *ledger {
 }
 
 // read takes one line in.
-func (l *ledger) read(in *lines) error {
+func (l *journalState) read(in *lines) error {
 	if in.tooLong {
 		return fmt.Errorf("longer than %d octets", maxEntry)
 	}
@@ -99,8 +99,8 @@ func unframe(line []byte, seed uint32) (entry, uint32, error) {
 }
 
 // put notes a mapping: a new one last, a changed one in its old place.
-func (l *ledger) put(r *record, octets int) error {
-	k, err := r.key()
+func (l *journalState) put(r *record, octets int) error {
+	k, err := r.portmapKey()
 	if err != nil {
 		return err
 	}
@@ -116,8 +116,8 @@ func (l *ledger) put(r *record, octets int) error {
 }
 
 // drop forgets a mapping.
-func (l *ledger) drop(d *door) error {
-	k, err := d.key()
+func (l *journalState) drop(d *keyRecord) error {
+	k, err := d.portmapKey()
 	if err != nil {
 		return err
 	}
@@ -131,15 +131,15 @@ func (l *ledger) drop(d *door) error {
 }
 
 // live returns the records of what is open, in order of creation.
-func (l *ledger) live() []*record {
+func (l *journalState) live() []*record {
 	return slices.DeleteFunc(slices.Clone(l.records), func(r *record) bool { return r == nil })
 }
 
 // intact reports whether the file can go on as it is.
-func (l *ledger) intact() bool { return l.found && l.damaged == nil && !l.cut }
+func (l *journalState) intact() bool { return l.found && l.damaged == nil && !l.cut }
 
-// wrote reports whether f is what this file's writer last left, or was about
+// describes reports whether f is what this file's writer last left, or was about
 // to leave, in the lease file.
-func (l *ledger) wrote(f fingerprint) bool {
+func (l *journalState) describes(f fingerprint) bool {
 	return l.mark.Format != 0 && slices.Contains(l.mark.Lease[:], f)
 }

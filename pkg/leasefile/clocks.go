@@ -10,38 +10,38 @@ const unsetClock = 1_704_067_200_000
 // damaged file cannot overflow a time.Duration (about 292 years).
 const farthest = int64(200 * 365 * 24 * time.Hour / time.Millisecond)
 
-// moment is one instant on both clocks. Leases run on the monotonic one; the
+// clockReading is one instant on both clocks. Leases run on the monotonic one; the
 // files carry Unix time, since the monotonic clock ends with the system.
-type moment struct {
+type clockReading struct {
 	mono time.Time
 	unix int64 // milliseconds since 1970
 }
 
-// present reads both clocks.
-func present() moment { return momentOf(time.Now()) }
+// readClocks reads both clocks.
+func readClocks() clockReading { return momentOf(time.Now()) }
 
 // momentOf splits what time.Now returned. Both clocks are cut to the wall
 // clock's last whole millisecond: an end read from a file at one moment and
 // written at another would else move by what only one of them had lost.
-func momentOf(now time.Time) moment {
+func momentOf(now time.Time) clockReading {
 	now = now.Add(-time.Duration(now.Nanosecond()) % time.Millisecond)
-	return moment{mono: now, unix: now.UnixMilli()}
+	return clockReading{mono: now, unix: now.UnixMilli()}
 }
 
 // unixAt returns what the wall clock shows at t, in Unix milliseconds.
-func (m moment) unixAt(t time.Time) int64 {
+func (m clockReading) unixAt(t time.Time) int64 {
 	return m.unix + t.Sub(m.mono).Round(time.Millisecond).Milliseconds()
 }
 
 // timeAt returns, on the monotonic clock, when the wall clock shows unix.
-func (m moment) timeAt(unix int64) time.Time {
+func (m clockReading) timeAt(unix int64) time.Time {
 	away := min(max(unix-m.unix, -farthest), farthest)
 	return m.mono.Add(time.Duration(away) * time.Millisecond)
 }
 
 // agrees reports whether both moments put the wall clock in the same place, to
 // the second: false means that somebody set it in between.
-func (m moment) agrees(o moment) bool {
+func (m clockReading) agrees(o clockReading) bool {
 	off := m.unixAt(o.mono) - o.unix
 	return -1000 < off && off < 1000
 }
