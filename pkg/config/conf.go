@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// largest is the most that a file of settings may hold, in octets.
-const largest = 1 << 20
+// maxFile is the most that a file of settings may hold, in octets.
+const maxFile = 1 << 20
 
 // readLimited reads a file that is not larger than settings are.
 func readLimited(path string) ([]byte, error) {
@@ -19,9 +19,9 @@ func readLimited(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, largest+1))
-	if err == nil && len(b) > largest {
-		err = fmt.Errorf("%s: more than %d octets are no settings", path, largest)
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s: more than %d octets are no settings", path, maxFile)
 	}
 	return b, err
 }
@@ -144,7 +144,7 @@ func (d *draft) take(key, text string) error {
 	var odd error
 	if respell, found := spellings[key]; found {
 		if key == "ipv6_disable" {
-			odd = word(text, yesNo(false))
+			odd = checkYesNo(text, yesNo(false))
 		}
 		name, text = respell(text)
 	}
@@ -156,9 +156,9 @@ func (d *draft) take(key, text string) error {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 		return nil
-	case slices.Contains(needless, key):
+	case slices.Contains(ignoredKeys, key):
 		return nil
-	case slices.Contains(foreign, key):
+	case slices.Contains(otherBackendKeys, key):
 		return fmt.Errorf("%s has no use with iptables, ignored", key)
 	}
 	return fmt.Errorf("unknown setting %q, ignored", key)
@@ -187,14 +187,14 @@ func numberIsYes(s string) string {
 	return yesNo(n != 0)
 }
 
-// needless settings ask for what is always so: mappings last as long as their
+// ignoredKeys settings ask for what is always so: mappings last as long as their
 // leases, a private uplink forwards like any other, and pinholes are written
 // down beside the lease file.
-var needless = []string{"clean_ruleset_interval", "clean_ruleset_threshold", "ext_allow_private_ipv4", "lease_file6"}
+var ignoredKeys = []string{"clean_ruleset_interval", "clean_ruleset_threshold", "ext_allow_private_ipv4", "lease_file6"}
 
-// foreign settings belong to other firewalls, or to servers that do not exist
+// otherBackendKeys settings belong to other firewalls, or to servers that do not exist
 // here.
-var foreign = []string{
+var otherBackendKeys = []string{
 	"packet_log", "anchor", "queue", "tag", "quickrules", "https_port", "minissdpdsocket", "ipv6_listening_ip",
 	"upnp_table_name", "upnp_nat_table_name", "upnp_nftables_family_split", "set_learn_dscp",
 }

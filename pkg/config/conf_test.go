@@ -288,8 +288,8 @@ func TestRubbishIsBounded(t *testing.T) {
 			t.Errorf("a warning of %d octets", len(w))
 		}
 	}
-	if _, err := parseConf(t, minimal+strings.Repeat("#\n", largest)); err == nil || !strings.Contains(err.Error(), "no settings") {
-		t.Errorf("a file of %d octets: %v", 2*largest, err)
+	if _, err := parseConf(t, minimal+strings.Repeat("#\n", maxFile)); err == nil || !strings.Contains(err.Error(), "no settings") {
+		t.Errorf("a file of %d octets: %v", 2*maxFile, err)
 	}
 }
 

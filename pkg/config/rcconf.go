@@ -49,13 +49,13 @@ func (d *draft) readRC(path string) error {
 	for _, place := range complaints {
 		d.warn(place, errors.New("the shell objects to this line and goes on"))
 	}
-	d.likeAstLinux()
+	d.setAstLinuxDefaults()
 	d.takeRC(path, vars)
 	return nil
 }
 
-// likeAstLinux sets the defaults that AstLinux's init script writes down.
-func (d *draft) likeAstLinux() {
+// setAstLinuxDefaults sets the defaults that AstLinux's init script writes down.
+func (d *draft) setAstLinuxDefaults() {
 	const name = "AstLinux Router"
 	release := d.machine.releaseName()
 	d.UPnP = false

@@ -96,7 +96,7 @@ func (s shell) run(script, input string) (printed, said []byte, err error) {
 	args := append(slices.Clone(s.command), "-c", script, scriptName)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = []string{"PATH=" + shellPath, "HOME=" + shellHome}
-	var out, complaints capped
+	var out, complaints limitedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if input != "" {
 		cmd.Stdin = strings.NewReader(input)
@@ -111,17 +111,17 @@ func (s shell) run(script, input string) (printed, said []byte, err error) {
 		return nil, nil, fmt.Errorf("the shell is not done after %v: something in the file waits", s.limit)
 	case err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay):
 		return nil, nil, err
-	case len(out.kept) == largest:
-		return nil, nil, fmt.Errorf("its variables hold more than %d octets", largest)
+	case len(out.kept) == maxFile:
+		return nil, nil, fmt.Errorf("its variables hold more than %d octets", maxFile)
 	}
 	return out.kept, complaints.kept, nil
 }
 
-// capped keeps as much as settings can be, and lets go of the rest.
-type capped struct{ kept []byte }
+// limitedBuffer keeps as much as settings can be, and lets go of the rest.
+type limitedBuffer struct{ kept []byte }
 
-func (c *capped) Write(p []byte) (int, error) {
-	c.kept = append(c.kept, p[:min(len(p), largest-len(c.kept))]...)
+func (c *limitedBuffer) Write(p []byte) (int, error) {
+	c.kept = append(c.kept, p[:min(len(p), maxFile-len(c.kept))]...)
 	return len(p), nil
 }
 

@@ -27,7 +27,7 @@ func (v *performSTUN) Set(s string) error {
 	if v.on {
 		return nil
 	}
-	return word(s, v.String())
+	return checkYesNo(s, v.String())
 }
 
 func (v *performSTUN) String() string { return yesNo(v.on) }

@@ -24,7 +24,7 @@ type yes bool
 
 func (v *yes) Set(s string) error {
 	*v = s == "yes"
-	return word(s, v.String())
+	return checkYesNo(s, v.String())
 }
 
 func (v *yes) String() string { return yesNo(bool(*v)) }
@@ -34,13 +34,13 @@ type unlessNo bool
 
 func (v *unlessNo) Set(s string) error {
 	*v = s != "no"
-	return word(s, v.String())
+	return checkYesNo(s, v.String())
 }
 
 func (v *unlessNo) String() string { return yesNo(bool(*v)) }
 
-// word objects to what is neither yes nor no.
-func word(s, taken string) error {
+// checkYesNo objects to what is neither yes nor no.
+func checkYesNo(s, taken string) error {
 	if s != "yes" && s != "no" {
 		return fmt.Errorf("%q is taken as %s; write yes or no", s, taken)
 	}
