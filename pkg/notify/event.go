@@ -70,7 +70,7 @@ func extends(c portmap.Change) bool {
 func (e event) environ() []string {
 	list := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	add := func(name string, value any) {
-		list = append(list, "UPNP_"+name+"="+clean(fmt.Sprint(value)))
+		list = append(list, "UPNP_"+name+"="+sanitize(fmt.Sprint(value)))
 	}
 	add("EVENT", e.kind)
 	if e.kind == refused {
@@ -118,22 +118,22 @@ func remotes(m *portmap.Mapping) string {
 	return strings.Join(list, ",")
 }
 
-// clean makes a value of strangers harmless: what is not printable, or has a
+// sanitize makes a value of strangers harmless: what is not printable, or has a
 // meaning to a shell between double quotes, becomes a question mark, and the
 // value is cut to maxValue.
-func clean(s string) string {
+func sanitize(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || r == unicode.ReplacementChar || strings.ContainsRune("\"'`$\\", r) {
 			return '?'
 		}
 		return r
 	}, s)
-	return whole(s, maxValue)
+	return truncate(s, maxValue)
 }
 
-// whole returns the longest beginning of s within n octets that does not cut a
+// truncate returns the longest beginning of s within n octets that does not cut a
 // rune.
-func whole(s string, n int) string {
+func truncate(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

@@ -24,7 +24,7 @@ var errTimeLimit = errors.New("it took too long and was killed")
 func (r *Runner) execute(ctx context.Context, environ []string) error {
 	limited, cancel := context.WithTimeoutCause(ctx, r.limit, errTimeLimit)
 	defer cancel()
-	var complaint beginning
+	var complaint limitedBuffer
 	cmd := exec.CommandContext(limited, r.argv[0], r.argv[1:]...)
 	cmd.Env = environ
 	cmd.Dir = "/"
@@ -44,11 +44,11 @@ func (r *Runner) execute(ctx context.Context, environ []string) error {
 	return err
 }
 
-// beginning keeps the first octets that are written.
-type beginning []byte
+// limitedBuffer keeps the first octets that are written.
+type limitedBuffer []byte
 
 // Write never fails.
-func (b *beginning) Write(p []byte) (int, error) {
+func (b *limitedBuffer) Write(p []byte) (int, error) {
 	*b = append(*b, p[:min(len(p), maxOutput-len(*b))]...)
 	return len(p), nil
 }

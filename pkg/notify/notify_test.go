@@ -18,8 +18,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// door is a mapping to 192.168.50.10 that was opened by NAT-PMP.
-func door(external uint16, lifetime time.Duration) *portmap.Mapping {
+// portMapping is a mapping to 192.168.50.10 that was opened by NAT-PMP.
+func portMapping(external uint16, lifetime time.Duration) *portmap.Mapping {
 	return &portmap.Mapping{
 		Key:      portmap.Key{Protocol: portmap.TCP, External: external},
 		Internal: netip.MustParseAddrPort("192.168.50.10:80"),
@@ -27,26 +27,26 @@ func door(external uint16, lifetime time.Duration) *portmap.Mapping {
 	}
 }
 
-// transcript is a log to look into while others write.
-type transcript struct {
+// logBuffer is a log to look into while others write.
+type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *transcript) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
 // String returns what was logged until now.
-func (l *transcript) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-func (l *transcript) count(says string) int { return strings.Count(l.String(), says) }
+func (l *logBuffer) count(says string) int { return strings.Count(l.String(), says) }
 
 // recovered begins the line that ends a trouble; the line that begins one says
 // "works again" as well.
@@ -66,12 +66,12 @@ func await(t *testing.T, what string, holds func() bool) {
 type rig struct {
 	*Runner
 	dir string
-	log *transcript
+	log *logBuffer
 }
 
 func newRig(t *testing.T, script string, arguments ...string) *rig {
 	t.Helper()
-	r := &rig{dir: t.TempDir(), log: new(transcript)}
+	r := &rig{dir: t.TempDir(), log: new(logBuffer)}
 	program := r.path("hook")
 	if err := os.WriteFile(program, []byte("#!/bin/sh\ncd "+r.dir+"\n"+script), 0o755); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func (r *rig) lines(name string) []string {
 func TestProgramIsToldInItsEnvironment(t *testing.T) {
 	r := newRig(t, `{ echo "$@"; env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | sort; cat; } >> told; echo done >> told`, "-x", "$HOME")
 	r.serve(t)
-	web, longer := door(8080, time.Hour), door(8080, 2*time.Hour)
+	web, longer := portMapping(8080, time.Hour), portMapping(8080, 2*time.Hour)
 	pinhole := &portmap.Mapping{
 		Key:      portmap.Key{Protocol: portmap.UDP, Pinhole: netip.MustParseAddrPort("[2001:db8::10]:443")},
 		Internal: netip.MustParseAddrPort("[2001:db8::10]:443"),
@@ -179,7 +179,7 @@ func TestOneProcessAtATime(t *testing.T) {
 	r.serve(t)
 	var want []string
 	for port := range uint16(30) {
-		r.Committed([]portmap.Change{{After: door(port+1, time.Hour)}})
+		r.Committed([]portmap.Change{{After: portMapping(port+1, time.Hour)}})
 		want = append(want, strconv.Itoa(int(port)+1))
 	}
 	await(t, "30 runs", func() bool { return len(r.lines("told")) >= 30 })
@@ -195,7 +195,7 @@ func TestSlowProgramLosesEventsNotMemory(t *testing.T) {
 		r.Decided(asked, portmap.Answer{Refusal: portmap.NotAuthorized})
 	}
 	for i := range queueLength {
-		r.Committed([]portmap.Change{{After: door(uint16(i+1), time.Hour)}})
+		r.Committed([]portmap.Change{{After: portMapping(uint16(i+1), time.Hour)}})
 	}
 	r.serve(t)
 	await(t, "the end of the burst", func() bool { return r.log.count("events are lost") > 0 })
@@ -218,7 +218,7 @@ func TestProgramThatHangsIsKilledWithItsChildren(t *testing.T) {
 	var child int
 	await(t, "a program that got as far as its child", func() bool {
 		if len(r.queue) == 0 { // a busy machine may need another try
-			r.Committed([]portmap.Change{{After: door(1, time.Hour)}})
+			r.Committed([]portmap.Change{{After: portMapping(1, time.Hour)}})
 		}
 		var err error
 		child, err = strconv.Atoi(r.lines("child")[0])
@@ -229,7 +229,7 @@ func TestProgramThatHangsIsKilledWithItsChildren(t *testing.T) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
 		return err != nil || strings.Contains(string(stat), ") Z ")
 	})
-	r.Committed([]portmap.Change{{Before: door(1, time.Hour)}})
+	r.Committed([]portmap.Change{{Before: portMapping(1, time.Hour)}})
 	await(t, "the next run", func() bool { return r.log.count(recovered) == 1 })
 }
 
@@ -238,7 +238,7 @@ func TestEndOfRunEndsTheProgram(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- r.Run(ctx) }()
-	r.Committed([]portmap.Change{{After: door(1, time.Hour)}})
+	r.Committed([]portmap.Change{{After: portMapping(1, time.Hour)}})
 	await(t, "the program", func() bool { return len(r.lines("self")[0]) > 0 })
 	cancel()
 	if err := <-done; err != nil {
@@ -265,9 +265,9 @@ func TestFailureIsToldOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, "[ $UPNP_EVENT = closed ] && exit\n"+c.script)
 			for range 5 {
-				r.Committed([]portmap.Change{{After: door(1, time.Hour)}})
+				r.Committed([]portmap.Change{{After: portMapping(1, time.Hour)}})
 			}
-			r.Committed([]portmap.Change{{Before: door(1, time.Hour)}})
+			r.Committed([]portmap.Change{{Before: portMapping(1, time.Hour)}})
 			r.serve(t)
 			await(t, "the end of trouble", func() bool { return r.log.count(recovered) == 1 })
 			if r.log.count("fails") != 1 || r.log.count(c.says) != 1 || len(r.log.String()) > 2000 {
@@ -281,7 +281,7 @@ func TestMissingProgram(t *testing.T) {
 	r := newRig(t, "")
 	os.Remove(r.path("hook"))
 	r.serve(t)
-	r.Committed([]portmap.Change{{After: door(1, time.Hour)}})
+	r.Committed([]portmap.Change{{After: portMapping(1, time.Hour)}})
 	await(t, "word of it", func() bool { return r.log.count("no such file") == 1 })
 	for _, command := range []string{"", "  ", "hook", "./hook -x", "sh -c hook"} {
 		if _, err := New(Options{Command: command}); err == nil || !strings.Contains(err.Error(), "absolute path") {
@@ -300,7 +300,7 @@ func TestClean(t *testing.T) {
 		"yz" + strings.Repeat("é", 127):     "yz" + strings.Repeat("é", 127),
 		strings.Repeat("\xff", maxValue*10): strings.Repeat("?", maxValue),
 	} {
-		if got := clean(in); got != want {
+		if got := sanitize(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
 	}
