@@ -41,7 +41,7 @@ func (o Options) prepare(fd int, lan LAN) error {
 	if err := unix.BindToDevice(fd, lan.Name()); err != nil {
 		return fmt.Errorf("bind to device: %w", err)
 	}
-	for _, n := range o.numbers() {
+	for _, n := range o.sockopts() {
 		if err := unix.SetsockoptInt(fd, n.level, n.name, n.value); err != nil {
 			return fmt.Errorf("socket option %d: %w", n.name, err)
 		}
@@ -71,13 +71,13 @@ func enlarge(fd, force, option, size int) error {
 	return err
 }
 
-// number is a socket option with a number for its value.
-type number struct{ level, name, value int }
+// sockopt is a socket option with a number for its value.
+type sockopt struct{ level, name, value int }
 
-func (o Options) numbers() []number {
+func (o Options) sockopts() []sockopt {
 	shared := min(1, len(o.Groups))
 	if o.At.Addr().Is4() {
-		return []number{
+		return []sockopt{
 			{unix.SOL_SOCKET, unix.SO_REUSEADDR, shared},
 			{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
 			{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0},
@@ -85,7 +85,7 @@ func (o Options) numbers() []number {
 			{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, o.Hops},
 		}
 	}
-	return []number{
+	return []sockopt{
 		{unix.SOL_SOCKET, unix.SO_REUSEADDR, shared},
 		{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
 		{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0},

@@ -35,7 +35,7 @@ type Socket struct {
 	name  string
 	index int
 
-	letters sync.Pool // of *letter
+	packets sync.Pool // of *letter
 }
 
 // Sockets are those of one service on an interface, one a family.
@@ -92,7 +92,7 @@ func open(lan LAN, o Options) (*Socket, error) {
 		s.udp.Close()
 		return nil, err
 	}
-	s.letters.New = func() any { return s.newLetter() }
+	s.packets.New = func() any { return s.newPacket() }
 	return s, nil
 }
 

@@ -186,7 +186,7 @@ func TestNeighbour(t *testing.T) {
 		"[fe80::1%lan0]:1024": false,
 		"[2001:db8::2]:1024":  false,
 	} {
-		if got := Neighbour(own, netip.MustParseAddrPort(from)); got != want {
+		if got := IsNeighbour(own, netip.MustParseAddrPort(from)); got != want {
 			t.Errorf("%s: %v", from, got)
 		}
 	}

@@ -124,5 +124,5 @@ func (x exchange) reply(word func([]byte) []byte) {
 // mayAsk reports whether a datagram goes from a neighbour to one of the
 // router's own addresses on that interface. Everybody else gets silence.
 func mayAsk(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
-	return lansock.Neighbour(own, from) && lansock.Own(own, to)
+	return lansock.IsNeighbour(own, from) && lansock.IsOwn(own, to)
 }

@@ -68,5 +68,5 @@ func meant(to netip.Addr) netip.Addr {
 // groups, or to one of the router's own addresses on that interface.
 // Everybody else gets silence.
 func mayAsk(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
-	return lansock.Neighbour(own, from) && (to.IsMulticast() || lansock.Own(own, to))
+	return lansock.IsNeighbour(own, from) && (to.IsMulticast() || lansock.IsOwn(own, to))
 }
