@@ -88,7 +88,7 @@ func entry(m *portmap.Mapping, now time.Time) Entry {
 
 // identify adds who the client is.
 func (e *Entry) identify(h hosts.Host) {
-	e.MAC, e.HostName, e.Gone = h.Hardware.String(), h.Name, !h.Here()
+	e.MAC, e.HostName, e.Gone = h.Hardware.String(), h.Name, !h.Present()
 }
 
 // remote words a filter: a network, with a port if it is about one.

@@ -24,7 +24,7 @@ func (d *Daemon) prepareOptional() (err error) {
 	if c.STUN != "" && !c.ExternalIP.IsValid() {
 		d.stun = stun.Follow(stun.Options{Server: c.STUN, Uplink: d.address, Seen: d.setSTUNAddr, Log: d.log})
 	}
-	d.hosts = hosts.Watch(hosts.Options{
+	d.hosts = hosts.NewWatcher(hosts.Options{
 		Leases:   c.DHCPLeases,
 		Grace:    c.Withdraw,
 		Clients:  d.clients,

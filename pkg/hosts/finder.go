@@ -138,7 +138,7 @@ func (f *Finder) Find(ctx context.Context, q Query) Identity {
 // later Known tells.
 func (f *Finder) Prompt(index int, addrs ...netip.Addr) {
 	for _, a := range addrs {
-		if err := Ask(a, index); err != nil {
+		if err := Probe(a, index); err != nil {
 			f.Log.Debug("cannot ask for a host", "host", a, "err", err)
 		}
 	}

@@ -23,8 +23,8 @@ type Host struct {
 	state uint16 // of the neighbour: NUD_*
 }
 
-// Here reports whether anything speaks for the host's presence.
-func (h Host) Here() bool { return h.Answers || h.Leased }
+// Present reports whether anything speaks for the host's presence.
+func (h Host) Present() bool { return h.Answers || h.Leased }
 
 // Read returns the hosts that the kernel and dnsmasq know now. The leases file
 // may be missing; its path may be empty.

@@ -84,7 +84,7 @@ func TestKernelTellsWhoAnswers(t *testing.T) {
 			return err
 		}
 		for _, a := range []netip.Addr{here, here6, absent, absent6} {
-			if err := Ask(a, lan.Index); err != nil {
+			if err := Probe(a, lan.Index); err != nil {
 				return err
 			}
 		}
@@ -96,7 +96,7 @@ func TestKernelTellsWhoAnswers(t *testing.T) {
 				return err
 			}
 		}
-		if err := Ask(here, 9999); err == nil {
+		if err := Probe(here, 9999); err == nil {
 			t.Error("the kernel asked on an interface that is none")
 		}
 		return nil
@@ -105,20 +105,20 @@ func TestKernelTellsWhoAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range []netip.Addr{here, here6} {
-		if h := known[a]; !h.Here() || len(h.Hardware) != 6 || h.Addr != a {
+		if h := known[a]; !h.Present() || len(h.Hardware) != 6 || h.Addr != a {
 			t.Errorf("%v, which answers, is %+v", a, h)
 		}
 	}
 	for _, a := range []netip.Addr{absent, absent6} {
-		if known[a].Here() {
+		if known[a].Present() {
 			t.Errorf("%v, which does not exist, is %+v", a, known[a])
 		}
 	}
 }
 
 func FuzzNeighbour(f *testing.F) {
-	f.Add(use(addr("192.168.50.10"), 3)[unix.SizeofNlMsghdr:])
-	f.Add(use(addr("2001:db8::1"), 3)[unix.SizeofNlMsghdr:])
+	f.Add(probeMessage(addr("192.168.50.10"), 3)[unix.SizeofNlMsghdr:])
+	f.Add(probeMessage(addr("2001:db8::1"), 3)[unix.SizeofNlMsghdr:])
 	f.Add(binary.NativeEndian.AppendUint16(make([]byte, unix.SizeofNdMsg), 3))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: unix.RTM_NEWNEIGH}, Data: data}

@@ -79,15 +79,15 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	}
 }
 
-// Ask makes the kernel find out whether a host on the interface with that
+// Probe makes the kernel find out whether a host on the interface with that
 // index answers: some seconds later Read tells. It needs CAP_NET_ADMIN. Where
 // the administrator has entered the host, nobody is asked: since Linux 5.16 the
 // entry would become an ordinary one.
-func Ask(host netip.Addr, index int) error {
+func Probe(host netip.Addr, index int) error {
 	if entered(host, index) {
 		return nil
 	}
-	if err := tell(use(host, index)); err != nil {
+	if err := tell(probeMessage(host, index)); err != nil {
 		return fmt.Errorf("hosts: ask for %v: %w", host, err)
 	}
 	return nil
@@ -140,9 +140,9 @@ func exchange(message []byte) ([]byte, error) {
 	return reply[:n], nil
 }
 
-// use words the request to treat a neighbour as if a packet were to be sent
+// probeMessage words the request to treat a neighbour as if a packet were to be sent
 // to it (NTF_USE).
-func use(host netip.Addr, index int) []byte {
+func probeMessage(host netip.Addr, index int) []byte {
 	return message(unix.RTM_NEWNEIGH, host, index, unix.NLM_F_ACK|unix.NLM_F_CREATE, unix.NUD_NONE, unix.NTF_USE)
 }
 

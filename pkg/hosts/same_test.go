@@ -226,7 +226,7 @@ func TestAskLeavesWhatWasEnteredByHand(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if err := Ask(a, lan.Index); err != nil {
+			if err := Probe(a, lan.Index); err != nil {
 				return err
 			}
 			list, err := readNeighbours()

@@ -21,15 +21,15 @@ func TestWatcher(t *testing.T) {
 		var fails error
 		index, looks, asks := 7, 0, 0
 		here := make(map[netip.Addr]Host)
-		w := Watch(Options{
-			Grace:    2 * round,
+		w := NewWatcher(Options{
+			Grace:    2 * pollInterval,
 			Clients:  func() []netip.Addr { return clients },
 			Index:    func(netip.Addr) int { return index },
 			Withdraw: func(a netip.Addr) { withdrawn = append(withdrawn, a) },
 			Log:      slog.New(slog.NewTextHandler(&log, nil)),
 		})
 		w.read = func(string) (map[netip.Addr]Host, error) { looks++; return here, fails }
-		w.ask = func(netip.Addr, int) error { asks++; return nil }
+		w.probe = func(netip.Addr, int) error { asks++; return nil }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
@@ -47,14 +47,14 @@ func TestWatcher(t *testing.T) {
 		}{
 			{"nobody holds anything", nil, gone, gone, 7, 24 * time.Hour, 0, nil, true},
 			{"both are here", []netip.Addr{laptop, phone}, answers, leased, 7, 30 * time.Minute, 0, nil, false},
-			{"one misses a single round", []netip.Addr{laptop, phone}, gone, leased, 7, round, 0, nil, false},
-			{"and is back", []netip.Addr{laptop, phone}, answers, leased, 7, 2 * round, 0, nil, false},
-			{"one is gone, which is told once", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * round, 1, nil, false},
+			{"one misses a single round", []netip.Addr{laptop, phone}, gone, leased, 7, pollInterval, 0, nil, false},
+			{"and is back", []netip.Addr{laptop, phone}, answers, leased, 7, 2 * pollInterval, 0, nil, false},
+			{"one is gone, which is told once", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * pollInterval, 1, nil, false},
 			{"its network is down", []netip.Addr{laptop, phone}, gone, gone, 0, 24 * time.Hour, 0, nil, false},
-			{"the grace time starts anew", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * round, 1, nil, false},
-			{"and is over", []netip.Addr{laptop, phone}, gone, leased, 7, round, 0, []netip.Addr{laptop}, false},
+			{"the grace time starts anew", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * pollInterval, 1, nil, false},
+			{"and is over", []netip.Addr{laptop, phone}, gone, leased, 7, pollInterval, 0, []netip.Addr{laptop}, false},
 			{"what it held is gone too", []netip.Addr{phone}, gone, leased, 7, 24 * time.Hour, 0, nil, false},
-			{"nobody holds anything any more", nil, gone, gone, 7, round, 0, nil, false},
+			{"nobody holds anything any more", nil, gone, gone, 7, pollInterval, 0, nil, false},
 			{"so nobody is looked for", nil, gone, gone, 7, 24 * time.Hour, 0, nil, true},
 		} {
 			clients, index, withdrawn, looks, asks = step.clients, step.index, nil, 0, 0

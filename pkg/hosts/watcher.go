@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// round is how often the hosts that hold something are looked for: seldom, and
+// pollInterval is how often the hosts that hold something are looked for: seldom, and
 // longer than the kernel takes to give up on a neighbour that does not answer.
-const round = 5 * time.Minute
+const pollInterval = 5 * time.Minute
 
 // Options are what a Watcher is made of.
 type Options struct {
@@ -34,22 +34,22 @@ type Options struct {
 // while nobody holds any.
 type Watcher struct {
 	Options
-	read func(leases string) (map[netip.Addr]Host, error)
-	ask  func(host netip.Addr, index int) error
-	wake chan struct{}
+	read  func(leases string) (map[netip.Addr]Host, error)
+	probe func(host netip.Addr, index int) error
+	wake  chan struct{}
 
 	missing map[netip.Addr]absence
 }
 
 // absence is how long a client is asked for in vain.
 type absence struct {
-	since time.Time
-	told  bool // in the log
+	since  time.Time
+	logged bool // in the log
 }
 
-// Watch returns a Watcher that Run puts to work.
-func Watch(o Options) *Watcher {
-	return &Watcher{Options: o, read: Read, ask: Ask, wake: make(chan struct{}, 1), missing: make(map[netip.Addr]absence)}
+// NewWatcher returns a Watcher that Run puts to work.
+func NewWatcher(o Options) *Watcher {
+	return &Watcher{Options: o, read: Read, probe: Probe, wake: make(chan struct{}, 1), missing: make(map[netip.Addr]absence)}
 }
 
 // Wake tells that there may be mappings now. It never blocks.
@@ -75,7 +75,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.look(time.Now())
 		}
 		if next = nil; len(w.Clients()) > 0 {
-			next = time.After(round)
+			next = time.After(pollInterval)
 		}
 	}
 }
@@ -90,24 +90,24 @@ func (w *Watcher) look(now time.Time) {
 	}
 	clients := w.Clients()
 	maps.DeleteFunc(w.missing, func(host netip.Addr, _ absence) bool {
-		return known[host].Here() || !slices.Contains(clients, host)
+		return known[host].Present() || !slices.Contains(clients, host)
 	})
 	for _, host := range clients {
-		w.judge(host, known[host], now)
+		w.update(host, known[host], now)
 	}
 }
 
-// judge notes that a client is here, missing or gone.
-func (w *Watcher) judge(client netip.Addr, h Host, now time.Time) {
+// update notes that a client is here, missing or gone.
+func (w *Watcher) update(client netip.Addr, h Host, now time.Time) {
 	index := w.Index(client)
 	if index == 0 {
 		delete(w.missing, client) // its whole network is down, and may come back
 		return
 	}
-	if err := w.ask(client, index); err != nil {
+	if err := w.probe(client, index); err != nil {
 		w.Log.Debug("cannot ask for a host", "client", client, "err", err)
 	}
-	if h.Here() {
+	if h.Present() {
 		return
 	}
 	a, asked := w.missing[client]
@@ -115,9 +115,9 @@ func (w *Watcher) judge(client netip.Addr, h Host, now time.Time) {
 		w.missing[client] = absence{since: now}
 		return
 	}
-	if !a.told {
+	if !a.logged {
 		w.Log.Info("client has left and still holds mappings", "client", client)
-		w.missing[client] = absence{since: a.since, told: true}
+		w.missing[client] = absence{since: a.since, logged: true}
 	}
 	if w.Grace > 0 && now.Sub(a.since) >= w.Grace {
 		w.Withdraw(client)
