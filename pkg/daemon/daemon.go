@@ -289,7 +289,7 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 			d.ssdp.Changed()
 		}
 		if d.stun != nil {
-			d.stun.Ask()
+			d.stun.Refresh()
 		}
 		select {
 		case <-ctx.Done():

@@ -39,14 +39,14 @@ type Follower struct {
 	failures   int        // since then
 }
 
-// Follow returns a Follower that has asked nobody yet.
-func Follow(o Options) *Follower {
+// NewFollower returns a Follower that has asked nobody yet.
+func NewFollower(o Options) *Follower {
 	return &Follower{Options: o, lookup: Lookup, again: make(chan struct{}, 1)}
 }
 
-// Ask tells that the uplink may have changed: Run asks at once if it has. It
+// Refresh tells that the uplink may have changed: Run asks at once if it has. It
 // never blocks.
-func (f *Follower) Ask() {
+func (f *Follower) Refresh() {
 	select {
 	case f.again <- struct{}{}:
 	default:
@@ -55,7 +55,7 @@ func (f *Follower) Ask() {
 
 // Run asks until ctx ends.
 func (f *Follower) Run(ctx context.Context) error {
-	f.Ask()
+	f.Refresh()
 	var due <-chan time.Time
 	for {
 		select {
@@ -86,18 +86,18 @@ func (f *Follower) round(ctx context.Context, from netip.Addr) time.Duration {
 			f.Log.Warn("cannot learn the address before the router in front, will try again", "err", err)
 		}
 		if from != f.from {
-			f.tell(netip.Addr{})
+			f.publish(netip.Addr{})
 		}
 		return min(lastRetry, firstRetry<<min(f.failures-1, 10))
 	default:
 		f.failures, f.from = 0, from
-		f.tell(seen)
+		f.publish(seen)
 	}
 	return refresh
 }
 
-// tell passes on what is new.
-func (f *Follower) tell(seen netip.Addr) {
+// publish passes on what is new.
+func (f *Follower) publish(seen netip.Addr) {
 	if seen != f.seen {
 		f.seen = seen
 		f.Seen(seen)

@@ -23,14 +23,14 @@ const (
 	addressValueLen = 4 // family and port, before the address
 )
 
-// transaction pairs a response with its request (section 5).
-type transaction [12]byte
+// transactionID pairs a response with its request (section 5).
+type transactionID [12]byte
 
 // errNotOurs marks a datagram that is no answer to the request.
 var errNotOurs = errors.New("not an answer to the request")
 
 // appendRequest appends a Binding request to b.
-func appendRequest(b []byte, id transaction) []byte {
+func appendRequest(b []byte, id transactionID) []byte {
 	b = binary.BigEndian.AppendUint16(b, bindingRequest)
 	b = binary.BigEndian.AppendUint16(b, 0) // no attributes
 	b = binary.BigEndian.AppendUint32(b, magicCookie)
@@ -38,8 +38,8 @@ func appendRequest(b []byte, id transaction) []byte {
 }
 
 // parseResponse returns the address that the server saw the request come from.
-func parseResponse(b []byte, id transaction) (netip.Addr, error) {
-	if len(b) < headerLen || binary.BigEndian.Uint32(b[4:]) != magicCookie || transaction(b[8:headerLen]) != id {
+func parseResponse(b []byte, id transactionID) (netip.Addr, error) {
+	if len(b) < headerLen || binary.BigEndian.Uint32(b[4:]) != magicCookie || transactionID(b[8:headerLen]) != id {
 		return netip.Addr{}, errNotOurs
 	}
 	if kind := binary.BigEndian.Uint16(b); kind != bindingSuccess {

@@ -47,7 +47,7 @@ func ask(ctx context.Context, server string, from netip.Addr) (netip.Addr, error
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
-	var id transaction
+	var id transactionID
 	rand.Read(id[:])
 	for wait := firstWait; ; wait *= 2 {
 		if _, err := c.Write(appendRequest(nil, id)); err != nil {
@@ -65,7 +65,7 @@ func ask(ctx context.Context, server string, from netip.Addr) (netip.Addr, error
 }
 
 // await reads until the answer to the request comes or wait is over.
-func await(ctx context.Context, c net.Conn, id transaction, wait time.Duration) (netip.Addr, error) {
+func await(ctx context.Context, c net.Conn, id transactionID, wait time.Duration) (netip.Addr, error) {
 	c.SetReadDeadline(time.Now().Add(wait))
 	if ctx.Err() != nil {
 		return netip.Addr{}, ctx.Err()

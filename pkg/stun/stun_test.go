@@ -100,7 +100,7 @@ func TestFollower(t *testing.T) {
 		var answer netip.Addr // the zero Addr: the server fails
 		var told []netip.Addr
 		asked := 0
-		f := Follow(Options{
+		f := NewFollower(Options{
 			Server: "stun.example:3478",
 			Uplink: func() netip.Addr { mu.Lock(); defer mu.Unlock(); return uplink },
 			Seen:   func(a netip.Addr) { mu.Lock(); defer mu.Unlock(); told = append(told, a) },
@@ -138,7 +138,7 @@ func TestFollower(t *testing.T) {
 			uplink, answer, asked, told = step.uplink, step.answer, 0, nil
 			mu.Unlock()
 			if step.ask {
-				f.Ask()
+				f.Refresh()
 			}
 			time.Sleep(step.wait)
 			synctest.Wait()
