@@ -127,10 +127,10 @@ func versions(v config.IGDVersion) []upnp.Version {
 }
 
 // discoveryDescriptions returns what discovery needs to know of the descriptions.
-func discoveryDescriptions(faces []*upnp.Face) []*ssdp.Face {
-	var list []*ssdp.Face
+func discoveryDescriptions(faces []*upnp.Face) []*ssdp.Description {
+	var list []*ssdp.Description
 	for _, f := range faces {
-		shown := &ssdp.Face{Path: f.Path(), ConfigID: f.ConfigID}
+		shown := &ssdp.Description{Path: f.Path(), ConfigID: f.ConfigID}
 		for _, d := range f.Devices {
 			device := ssdp.Device{UUID: d.UUID.String(), Type: d.Type()}
 			for _, s := range d.Services {

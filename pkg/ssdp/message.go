@@ -16,7 +16,7 @@ type Sender struct {
 
 // AppendReply words the answer to a search (section 1.3.3). The date is left
 // out if it is the zero time, for routers whose clock was never set.
-func (s *Sender) AppendReply(b []byte, f *Face, i Item, date time.Time) []byte {
+func (s *Sender) AppendReply(b []byte, f *Description, i Item, date time.Time) []byte {
 	b = append(b, "HTTP/1.1 200 OK\r\n"...)
 	b = s.appendMaxAge(b)
 	if !date.IsZero() {
@@ -32,7 +32,7 @@ func (s *Sender) AppendReply(b []byte, f *Face, i Item, date time.Time) []byte {
 }
 
 // AppendAlive words the notice that an item is here (section 1.2.2).
-func (s *Sender) AppendAlive(b []byte, g Group, f *Face, i Item) []byte {
+func (s *Sender) AppendAlive(b []byte, g Group, f *Description, i Item) []byte {
 	b = appendNotice(b, g)
 	b = s.appendMaxAge(b)
 	b = s.appendLocation(b, f)
@@ -43,7 +43,7 @@ func (s *Sender) AppendAlive(b []byte, g Group, f *Face, i Item) []byte {
 }
 
 // AppendByebye words the notice that an item goes away (section 1.2.3).
-func (s *Sender) AppendByebye(b []byte, g Group, f *Face, i Item) []byte {
+func (s *Sender) AppendByebye(b []byte, g Group, f *Description, i Item) []byte {
 	b = appendNotice(b, g)
 	b = appendField(b, "NT", i.Type)
 	b = appendField(b, "NTS", "ssdp:byebye")
@@ -52,7 +52,7 @@ func (s *Sender) AppendByebye(b []byte, g Group, f *Face, i Item) []byte {
 
 // AppendUpdate words the notice that the device stays, but will have the BootID
 // next and be announced anew (section 1.2.4).
-func (s *Sender) AppendUpdate(b []byte, g Group, f *Face, i Item, next uint32) []byte {
+func (s *Sender) AppendUpdate(b []byte, g Group, f *Description, i Item, next uint32) []byte {
 	b = appendNotice(b, g)
 	b = s.appendLocation(b, f)
 	b = appendField(b, "NT", i.Type)
@@ -74,7 +74,7 @@ func (s *Sender) appendMaxAge(b []byte) []byte {
 
 // appendLocation words the URL of the description. A zone means nothing to
 // others.
-func (s *Sender) appendLocation(b []byte, f *Face) []byte {
+func (s *Sender) appendLocation(b []byte, f *Description) []byte {
 	b = append(b, "LOCATION: http://"...)
 	b = netip.AddrPortFrom(s.HTTP.Addr().WithZone(""), s.HTTP.Port()).AppendTo(b)
 	b = append(b, f.Path...)
@@ -83,7 +83,7 @@ func (s *Sender) appendLocation(b []byte, f *Face) []byte {
 
 // appendEnd words what stands in all messages. On IPv6, clients of the first
 // architecture look for 01-NLS instead of BOOTID (annex A of UDA 1.0).
-func (s *Sender) appendEnd(b []byte, f *Face, i Item) []byte {
+func (s *Sender) appendEnd(b []byte, f *Description, i Item) []byte {
 	b = append(b, "USN: "...)
 	b = i.appendUSN(b)
 	b = append(b, "\r\n"...)

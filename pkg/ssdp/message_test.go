@@ -118,7 +118,7 @@ func BenchmarkReply(b *testing.B) {
 
 func BenchmarkSearch(b *testing.B) {
 	datagram := []byte("M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 2\r\nST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\n\r\n")
-	faces := []*ssdp.Face{face1, face2}
+	faces := []*ssdp.Description{face1, face2}
 	for b.Loop() {
 		s, err := ssdp.ParseSearch(datagram, group)
 		if _, items := ssdp.Match(faces, s.Target); err != nil || len(items) != 1 {

@@ -79,11 +79,11 @@ func load(t testing.TB) []vector {
 }
 
 // faces returns what a configuration of the vectors shows.
-func (v vector) faces() []*ssdp.Face {
+func (v vector) faces() []*ssdp.Description {
 	if v.Config == "v1" {
-		return []*ssdp.Face{face1}
+		return []*ssdp.Description{face1}
 	}
-	return []*ssdp.Face{face2}
+	return []*ssdp.Description{face2}
 }
 
 // TestVectors answers every search of the vectors as far as the codec can see:

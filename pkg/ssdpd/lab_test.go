@@ -25,12 +25,12 @@ const (
 
 // The two faces of a gateway with IPv6.
 var (
-	face1 = &ssdp.Face{Path: "/rootDesc.xml", ConfigID: 1111, Devices: []ssdp.Device{
+	face1 = &ssdp.Description{Path: "/rootDesc.xml", ConfigID: 1111, Devices: []ssdp.Device{
 		{UUID: uuidRoot, Type: deviceURN + "InternetGatewayDevice:1", Services: []string{serviceURN + "Layer3Forwarding:1"}},
 		{UUID: uuidWAN, Type: deviceURN + "WANDevice:1", Services: []string{serviceURN + "WANCommonInterfaceConfig:1"}},
 		{UUID: uuidConnection, Type: deviceURN + "WANConnectionDevice:1", Services: []string{serviceURN + "WANIPConnection:1"}},
 	}}
-	face2 = &ssdp.Face{Path: "/rootDesc2.xml", ConfigID: 2222, Devices: []ssdp.Device{
+	face2 = &ssdp.Description{Path: "/rootDesc2.xml", ConfigID: 2222, Devices: []ssdp.Device{
 		{UUID: uuidRoot, Type: deviceURN + "InternetGatewayDevice:2", Services: []string{serviceURN + "Layer3Forwarding:1"}},
 		{UUID: uuidWAN, Type: deviceURN + "WANDevice:2", Services: []string{serviceURN + "WANCommonInterfaceConfig:1"}},
 		{UUID: uuidConnection, Type: deviceURN + "WANConnectionDevice:2", Services: []string{
@@ -82,7 +82,7 @@ type gateway struct {
 }
 
 // serve starts a gateway; it is gone when the test ends.
-func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, faces ...*ssdp.Face) *gateway {
+func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, faces ...*ssdp.Description) *gateway {
 	t.Helper()
 	g := &gateway{
 		Server: ssdpd.New(ssdpd.Options{

@@ -19,12 +19,12 @@ func (wire) Index() int               { return 7 }
 func (wire) Prefixes() []netip.Prefix { return own }
 
 // shown is a description with one device.
-var shown = &ssdp.Face{Path: "/rootDesc.xml", Devices: []ssdp.Device{{UUID: "1", Type: "urn:schemas-upnp-org:device:InternetGatewayDevice:1"}}}
+var shown = &ssdp.Description{Path: "/rootDesc.xml", Devices: []ssdp.Device{{UUID: "1", Type: "urn:schemas-upnp-org:device:InternetGatewayDevice:1"}}}
 
 // deaf returns a listener without sockets: it can only queue.
 func deaf() *Listener {
 	return &Listener{
-		server:  New(Options{Descriptions: []*ssdp.Face{shown}, Port: 5000, Log: slog.New(slog.DiscardHandler)}),
+		server:  New(Options{Descriptions: []*ssdp.Description{shown}, Port: 5000, Log: slog.New(slog.DiscardHandler)}),
 		lan:     wire{},
 		limiter: rateLimiter{sources: make(map[netip.Addr]source)},
 		first:   make(chan struct{}, 1),

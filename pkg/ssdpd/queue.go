@@ -24,7 +24,7 @@ type reply struct {
 	socket *lansock.Socket
 	from   netip.Addr // own address
 	to     netip.AddrPort
-	face   *ssdp.Face
+	face   *ssdp.Description
 	items  []ssdp.Item // a message each, at least one
 	due    time.Time   // of the first message
 }

@@ -31,7 +31,7 @@ func TestWhatWasAskedForIsShown(t *testing.T) {
 		}
 	}
 	c := discovery.Open(t, lab.Clients[0], client1)
-	for st, want := range map[string]*ssdp.Face{
+	for st, want := range map[string]*ssdp.Description{
 		"upnp:rootdevice":                         face1,
 		"uuid:" + uuidConnection:                  face1,
 		deviceURN + "InternetGatewayDevice:1":     face1,
@@ -51,7 +51,7 @@ func TestWhatWasAskedForIsShown(t *testing.T) {
 // beside2 returns the face of version 1 as it is where version 2 is on show too:
 // with the IPv6 firewall control, which is announced, and so found, there. What
 // has one USN has one LOCATION.
-func beside2(face *ssdp.Face) *ssdp.Face {
+func beside2(face *ssdp.Description) *ssdp.Description {
 	f := *face
 	f.Devices = slices.Clone(face.Devices)
 	last := &f.Devices[len(f.Devices)-1]

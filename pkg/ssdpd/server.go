@@ -14,12 +14,12 @@ import (
 
 // Options are what a Server is made of.
 type Options struct {
-	Descriptions []*ssdp.Face  // descriptions of the gateway; the first is announced
-	Port         uint16        // TCP port of the descriptions
-	IPv6         bool          // serve the IPv6 groups too
-	Interval     time.Duration // longest time between two announcements
-	BootID       uint32        // the first BOOTID; 0: the present in Unix seconds
-	Product      string        // the SERVER field: OS/version UPnP/1.1 product/version
+	Descriptions []*ssdp.Description // descriptions of the gateway; the first is announced
+	Port         uint16              // TCP port of the descriptions
+	IPv6         bool                // serve the IPv6 groups too
+	Interval     time.Duration       // longest time between two announcements
+	BootID       uint32              // the first BOOTID; 0: the present in Unix seconds
+	Product      string              // the SERVER field: OS/version UPnP/1.1 product/version
 	Log          *slog.Logger
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // face returns what a configuration of the vectors shows.
-func face(config string) *ssdp.Face {
+func face(config string) *ssdp.Description {
 	if config == "v1" {
 		return face1
 	}

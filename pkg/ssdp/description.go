@@ -9,9 +9,9 @@ type Device struct {
 	Services []string // urn:schemas-upnp-org:service:WANIPConnection:2 …, each type once
 }
 
-// Face is one description of the gateway. A gateway may have two: one for
+// Description is one description of the gateway. A gateway may have two: one for
 // clients that know version 1 only, and one for those that ask for version 2.
-type Face struct {
+type Description struct {
 	Path     string   // of the description document on the HTTP server
 	ConfigID uint32   // of the description's content, below 2^24
 	Devices  []Device // the root first
@@ -36,7 +36,7 @@ func (i Item) appendUSN(b []byte) []byte {
 
 // Items returns what is announced of a face: three items for the root, two for
 // each other device, and one for each service (section 1.2.2).
-func (f *Face) Items() []Item {
+func (f *Description) Items() []Item {
 	var list []Item
 	for n, d := range f.Devices {
 		if n == 0 {
@@ -53,7 +53,7 @@ func (f *Face) Items() []Item {
 // Match returns the answers to a search, and the face whose description they
 // point to: the first that has what is searched for. So the face for older
 // clients stands first. No items mean silence.
-func Match(faces []*Face, t Target) (*Face, []Item) {
+func Match(faces []*Description, t Target) (*Description, []Item) {
 	for _, f := range faces {
 		if items := f.match(t); len(items) > 0 {
 			return f, items
@@ -65,7 +65,7 @@ func Match(faces []*Face, t Target) (*Face, []Item) {
 // match returns what a face has of a target. The answer to a type carries the
 // version that was asked for, the answer to a UUID the spelling: clients
 // compare it with what they sent (section 1.3.3).
-func (f *Face) match(t Target) []Item {
+func (f *Description) match(t Target) []Item {
 	items := f.Items()
 	if t.Kind == All {
 		return items

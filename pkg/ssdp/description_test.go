@@ -18,12 +18,12 @@ const (
 
 // The two faces of a gateway with IPv6.
 var (
-	face1 = &ssdp.Face{Path: "/rootDesc.xml", ConfigID: 1111, Devices: []ssdp.Device{
+	face1 = &ssdp.Description{Path: "/rootDesc.xml", ConfigID: 1111, Devices: []ssdp.Device{
 		{UUID: uuidRoot, Type: deviceURN + "InternetGatewayDevice:1", Services: []string{serviceURN + "Layer3Forwarding:1"}},
 		{UUID: uuidWAN, Type: deviceURN + "WANDevice:1", Services: []string{serviceURN + "WANCommonInterfaceConfig:1"}},
 		{UUID: uuidConnection, Type: deviceURN + "WANConnectionDevice:1", Services: []string{serviceURN + "WANIPConnection:1"}},
 	}}
-	face2 = &ssdp.Face{Path: "/rootDesc2.xml", ConfigID: 2222, Devices: []ssdp.Device{
+	face2 = &ssdp.Description{Path: "/rootDesc2.xml", ConfigID: 2222, Devices: []ssdp.Device{
 		{UUID: uuidRoot, Type: deviceURN + "InternetGatewayDevice:2", Services: []string{serviceURN + "Layer3Forwarding:1"}},
 		{UUID: uuidWAN, Type: deviceURN + "WANDevice:2", Services: []string{serviceURN + "WANCommonInterfaceConfig:1"}},
 		{UUID: uuidConnection, Type: deviceURN + "WANConnectionDevice:2", Services: []string{
@@ -55,13 +55,13 @@ func TestItems(t *testing.T) {
 }
 
 func TestMatch(t *testing.T) {
-	both, first, second := []*ssdp.Face{face1, face2}, []*ssdp.Face{face1}, []*ssdp.Face{face2}
+	both, first, second := []*ssdp.Description{face1, face2}, []*ssdp.Description{face1}, []*ssdp.Description{face2}
 	one := func(st, uuid string) []ssdp.Item { return []ssdp.Item{{Type: st, UUID: uuid}} }
 	tests := []struct {
 		name  string
-		faces []*ssdp.Face
+		faces []*ssdp.Description
 		st    string
-		face  *ssdp.Face
+		face  *ssdp.Description
 		items []ssdp.Item
 	}{
 		{"all of both", both, "ssdp:all", face1, face1.Items()},
