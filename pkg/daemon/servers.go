@@ -127,7 +127,7 @@ func versions(v config.IGDVersion) []upnp.Version {
 }
 
 // discoveryDescriptions returns what discovery needs to know of the descriptions.
-func discoveryDescriptions(faces []*upnp.Face) []*ssdp.Description {
+func discoveryDescriptions(faces []*upnp.Description) []*ssdp.Description {
 	var list []*ssdp.Description
 	for _, f := range faces {
 		shown := &ssdp.Description{Path: f.Path(), ConfigID: f.ConfigID}

@@ -36,8 +36,8 @@ const (
 	maxURL         = 127
 )
 
-// Face is one of the descriptions of the gateway.
-type Face struct {
+// Description is one of the descriptions of the gateway.
+type Description struct {
 	Version  Version
 	ConfigID uint32   // changes with the content of the documents; below 2^24
 	Devices  []Device // the root first, each the parent of the next
@@ -55,7 +55,7 @@ type Device struct {
 // Faces returns the gateway as each of the versions shows it. Next to version 2,
 // version 1 has the IPv6 firewall control too: many clients take the first
 // description that they find and look at no other.
-func (g *Gateway) Faces(versions ...Version) (faces []*Face) {
+func (g *Gateway) Faces(versions ...Version) (faces []*Description) {
 	pinholes := g.Pinholes && slices.Contains(versions, V2)
 	for _, v := range versions {
 		faces = append(faces, g.face(v, pinholes))
@@ -63,15 +63,15 @@ func (g *Gateway) Faces(versions ...Version) (faces []*Face) {
 	return faces
 }
 
-// Face returns the gateway as version v alone shows it.
-func (g *Gateway) Face(v Version) *Face { return g.Faces(v)[0] }
+// Description returns the gateway as version v alone shows it.
+func (g *Gateway) Description(v Version) *Description { return g.Faces(v)[0] }
 
-func (g *Gateway) face(v Version, pinholes bool) *Face {
+func (g *Gateway) face(v Version, pinholes bool) *Description {
 	connection := []*Service{wanIPConnection}
 	if pinholes {
 		connection = append(connection, wanIPv6FirewallControl)
 	}
-	f := &Face{Version: v, gateway: g, Devices: []Device{
+	f := &Description{Version: v, gateway: g, Devices: []Device{
 		{"InternetGatewayDevice", v, g.UUID, []*Service{layer3Forwarding}},
 		{"WANDevice", v, g.UUID.embedded(1), []*Service{wanCommonInterfaceConfig}},
 		{"WANConnectionDevice", v, g.UUID.embedded(2), connection},
@@ -81,9 +81,9 @@ func (g *Gateway) face(v Version, pinholes bool) *Face {
 }
 
 // hash returns a number that stands for the content of all documents.
-func (f *Face) hash() uint32 {
+func (f *Description) hash() uint32 {
 	h := fnv.New32a()
-	h.Write(f.AppendDescription(nil, netip.IPv4Unspecified()))
+	h.Write(f.Append(nil, netip.IPv4Unspecified()))
 	for _, d := range f.Devices {
 		for _, s := range d.Services {
 			h.Write(s.AppendSCPD(nil, f.Version))
@@ -93,11 +93,11 @@ func (f *Face) hash() uint32 {
 }
 
 // Path returns the path of the description document.
-func (f *Face) Path() string { return versioned("/rootDesc", f.Version) }
+func (f *Description) Path() string { return versionedPath("/rootDesc", f.Version) }
 
-// AppendDescription words the device description for a client that asked the
+// Append words the device description for a client that asked the
 // router's address local.
-func (f *Face) AppendDescription(b []byte, local netip.Addr) []byte {
+func (f *Description) Append(b []byte, local netip.Addr) []byte {
 	b = append(b, `<?xml version="1.0"?>`+"\n"+`<root xmlns="urn:schemas-upnp-org:device-1-0" configId="`...)
 	b = strconv.AppendUint(b, uint64(f.ConfigID), 10)
 	b = append(b, `"><specVersion><major>1</major><minor>1</minor></specVersion>`...)
@@ -107,7 +107,7 @@ func (f *Face) AppendDescription(b []byte, local netip.Addr) []byte {
 
 // appendDevices words the first of some devices with the others inside it. The
 // order of elements is the standard's: some clients need it.
-func (f *Face) appendDevices(b []byte, friendlyName string, devices []Device, presentationURL string) []byte {
+func (f *Description) appendDevices(b []byte, friendlyName string, devices []Device, presentationURL string) []byte {
 	d, g := devices[0], f.gateway
 	b = appendStart(b, "device")
 	b = appendElement(b, "deviceType", d.Type())
@@ -187,7 +187,7 @@ func (d Device) Type() string {
 
 // ConnectionService returns the value of DefaultConnectionService: the
 // WANConnectionDevice and its service (IGD:1 Layer3Forwarding, 2.2.1).
-func (f *Face) ConnectionService() string {
+func (f *Description) ConnectionService() string {
 	d := f.Devices[len(f.Devices)-1]
 	return "uuid:" + d.UUID.String() + ":" + d.Name + ":" + string('0'+rune(d.Version)) +
 		",urn:upnp-org:serviceId:" + wanIPConnection.ID
@@ -196,7 +196,7 @@ func (f *Face) ConnectionService() string {
 // CheckConnectionService reports as a Fault what is wrong with a value that a
 // client sets DefaultConnectionService to; nil if it names the one service,
 // by either version of the device.
-func (f *Face) CheckConnectionService(value string) error {
+func (f *Description) CheckConnectionService(value string) error {
 	device, service, ok := strings.Cut(strings.TrimSpace(value), ",")
 	own, ownService, _ := strings.Cut(f.ConnectionService(), ",")
 	last := len(own) - 1 // the version

@@ -51,9 +51,9 @@ func parse(t *testing.T, document []byte) *element {
 // the table says.
 func TestDescription(t *testing.T) {
 	g := testGateway()
-	alone, both := func(v Version) *Face { return g.Face(v) }, func(v Version) *Face { return g.Faces(V1, V2)[v-V1] }
+	alone, both := func(v Version) *Description { return g.Description(v) }, func(v Version) *Description { return g.Faces(V1, V2)[v-V1] }
 	for _, tt := range []struct {
-		shown    func(Version) *Face
+		shown    func(Version) *Description
 		version  Version
 		pinholes bool
 		services []string
@@ -67,7 +67,7 @@ func TestDescription(t *testing.T) {
 	} {
 		g.Pinholes = tt.pinholes
 		f := tt.shown(tt.version)
-		root := parse(t, f.AppendDescription(nil, netip.MustParseAddr("192.168.1.1")))
+		root := parse(t, f.Append(nil, netip.MustParseAddr("192.168.1.1")))
 		if root.space != deviceNamespace || root.attributes[0] != (attribute{"", "configId", fmt.Sprint(f.ConfigID)}) {
 			t.Errorf("root %s %v", root.space, root.attributes)
 		}
@@ -100,7 +100,7 @@ func TestURLs(t *testing.T) {
 		"/ctl/L3F /evt/L3F /ctl/CmnIfCfg /evt/CmnIfCfg /ctl/IPConn /evt/IPConn /ctl/IP6FCtl /evt/IP6FCtl",
 		"/ctl/L3F2 /evt/L3F2 /ctl/CmnIfCfg /evt/CmnIfCfg /ctl/IPConn /evt/IPConn2 /ctl/IP6FCtl /evt/IP6FCtl",
 	} {
-		root := parse(t, faces[i].AppendDescription(nil, netip.Addr{}))
+		root := parse(t, faces[i].Append(nil, netip.Addr{}))
 		var urls []string
 		root.walk("service", func(e *element) { urls = append(urls, e.texts("controlURL")[0], e.texts("eventSubURL")[0]) })
 		if got := strings.Join(urls, " "); got != want {
@@ -111,8 +111,8 @@ func TestURLs(t *testing.T) {
 
 func TestDescriptionTexts(t *testing.T) {
 	g := testGateway()
-	f := g.Face(V1)
-	document := f.AppendDescription(nil, netip.MustParseAddr("fe80::1%eth0"))
+	f := g.Description(V1)
+	document := f.Append(nil, netip.MustParseAddr("fe80::1%eth0"))
 	root := parse(t, document)
 	for name, want := range map[string]string{
 		"friendlyName":    "A&B <x>",
@@ -130,7 +130,7 @@ func TestDescriptionTexts(t *testing.T) {
 		}
 	}
 	g.PresentationURL = "http://router.example/"
-	if got := parse(t, g.Face(V1).AppendDescription(nil, netip.Addr{})).texts("presentationURL"); got[0] != g.PresentationURL {
+	if got := parse(t, g.Description(V1).Append(nil, netip.Addr{})).texts("presentationURL"); got[0] != g.PresentationURL {
 		t.Errorf("presentationURL %v", got)
 	}
 	if len(document) >= 8<<10 {
@@ -141,22 +141,22 @@ func TestDescriptionTexts(t *testing.T) {
 // TestConfigID wants a number that stands for the documents.
 func TestConfigID(t *testing.T) {
 	g := testGateway()
-	one, two := g.Face(V1).ConfigID, g.Face(V2).ConfigID
-	if one != g.Face(V1).ConfigID {
+	one, two := g.Description(V1).ConfigID, g.Description(V2).ConfigID
+	if one != g.Description(V1).ConfigID {
 		t.Error("the same documents have different numbers")
 	}
 	if beside := g.Faces(V1, V2); beside[0].ConfigID == one || beside[1].ConfigID != two {
 		t.Errorf("numbers %d and %d side by side, %d and %d alone", beside[0].ConfigID, beside[1].ConfigID, one, two)
 	}
 	g.FriendlyName = "other"
-	if other := g.Face(V1).ConfigID; one == two || one == other || max(one, two, other) >= 1<<24 {
+	if other := g.Description(V1).ConfigID; one == two || one == other || max(one, two, other) >= 1<<24 {
 		t.Errorf("numbers %d, %d, %d", one, two, other)
 	}
 }
 
 // allServices returns what the gateway has at most.
 func allServices() (all []*Service) {
-	for _, d := range testGateway().Face(V2).Devices {
+	for _, d := range testGateway().Description(V2).Devices {
 		all = append(all, d.Services...)
 	}
 	return all
@@ -248,7 +248,7 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestCheckConnectionService(t *testing.T) {
-	f := testGateway().Face(V2)
+	f := testGateway().Description(V2)
 	own := f.ConnectionService()
 	udn, service, _ := strings.Cut(own, ",")
 	for _, tt := range []struct {

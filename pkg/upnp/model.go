@@ -89,7 +89,7 @@ func (s *Service) Type(v Version) string {
 }
 
 // SCPDPath returns the path of the service description for a face of version v.
-func (s *Service) SCPDPath(v Version) string { return versioned(s.scpd, s.At(v)) }
+func (s *Service) SCPDPath(v Version) string { return versionedPath(s.scpd, s.At(v)) }
 
 // ControlPath returns the path of the control URL for a face of version v.
 func (s *Service) ControlPath(v Version) string { return ownPath(s.control, s.controlDiffers, v) }
@@ -136,9 +136,9 @@ func (s *Service) action(name string, v Version) *Action {
 	return nil
 }
 
-// versioned returns the path of a document in a version. That of version 1 is
+// versionedPath returns the path of a document in a version. That of version 1 is
 // the one that clients of older gateways have kept.
-func versioned(path string, v Version) string {
+func versionedPath(path string, v Version) string {
 	if v == V1 {
 		return path + ".xml"
 	}

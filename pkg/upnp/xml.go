@@ -125,15 +125,15 @@ func (p *parser) blank() bool {
 func (p *parser) prolog() error {
 	for {
 		p.blank()
-		if done, err := p.aside(); !done || err != nil {
+		if done, err := p.skipMisc(); !done || err != nil {
 			return err
 		}
 	}
 }
 
-// aside passes over a comment or a processing instruction, the XML declaration
+// skipMisc passes over a comment or a processing instruction, the XML declaration
 // included; done is false if there is none.
-func (p *parser) aside() (done bool, err error) {
+func (p *parser) skipMisc() (done bool, err error) {
 	switch {
 	case p.skip("<!--"):
 		if _, err = p.until("--"); err == nil && !p.skip(">") {
@@ -252,7 +252,7 @@ func (p *parser) content(e *element) error {
 			e.text = strings.Join(parts, "")
 			return p.end()
 		}
-		if done, err := p.aside(); done || err != nil {
+		if done, err := p.skipMisc(); done || err != nil {
 			if err != nil {
 				return err
 			}

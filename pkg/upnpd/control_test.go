@@ -108,7 +108,7 @@ const (
 func TestActions(t *testing.T) {
 	handlers := actions()
 	delete(handlers, "QueryStateVariable")
-	face := (&upnp.Gateway{Pinholes: true}).Face(upnp.V2)
+	face := (&upnp.Gateway{Pinholes: true}).Description(upnp.V2)
 	for _, d := range face.Devices {
 		for _, service := range d.Services {
 			for _, a := range service.Actions {

@@ -22,7 +22,7 @@ type documents struct {
 
 // docSource is a document: the description of a face, or that of a service.
 type docSource struct {
-	face    *upnp.Face
+	face    *upnp.Description
 	service *upnp.Service // nil: the face itself
 }
 
@@ -35,9 +35,9 @@ type docKey struct {
 // newDocuments puts the documents of the faces on show where they are found, and
 // the oldest one's, which some clients are shown instead. Its path is what
 // clients know without a search: there stands the lowest face on show.
-func newDocuments(faces []*upnp.Face, oldest *upnp.Face) *documents {
+func newDocuments(faces []*upnp.Description, oldest *upnp.Description) *documents {
 	l := &documents{byPath: make(map[string]docSource), rendered: make(map[docKey][]byte)}
-	for _, f := range append([]*upnp.Face{oldest}, faces...) {
+	for _, f := range append([]*upnp.Description{oldest}, faces...) {
 		l.byPath[f.Path()] = docSource{face: f}
 		for _, d := range f.Devices {
 			for _, s := range d.Services {
@@ -64,7 +64,7 @@ func (l *documents) render(v docSource, local netip.Addr) []byte {
 	if v.service != nil {
 		document = v.service.AppendSCPD(nil, v.face.Version)
 	} else {
-		document = v.face.AppendDescription(nil, local)
+		document = v.face.Append(nil, local)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -65,8 +65,8 @@ type Options struct {
 // Server answers on any number of interfaces; each has a Listener.
 type Server struct {
 	Options
-	descriptions []*upnp.Face
-	oldest       *upnp.Face // version 1 alone, as old clients need it
+	descriptions []*upnp.Description
+	oldest       *upnp.Description // version 1 alone, as old clients need it
 	documents    *documents
 	actions      map[string]action
 	// The services on show by the paths of their URLs.
@@ -80,7 +80,7 @@ type Server struct {
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
 	s := &Server{Options: o, controls: make(map[string]*upnp.Service), events: make(map[string]*upnp.Service)}
-	s.descriptions, s.oldest = o.Gateway.Faces(o.Versions...), o.Gateway.Face(upnp.V1)
+	s.descriptions, s.oldest = o.Gateway.Faces(o.Versions...), o.Gateway.Description(upnp.V1)
 	for _, face := range s.descriptions {
 		for _, d := range face.Devices {
 			for _, service := range d.Services {
@@ -115,7 +115,7 @@ func (s *Server) Changed() {
 }
 
 // Descriptions returns the descriptions on show, the lower version first.
-func (s *Server) Descriptions() []*upnp.Face { return s.descriptions }
+func (s *Server) Descriptions() []*upnp.Description { return s.descriptions }
 
 // highest returns the highest version on show.
 func (s *Server) highest() upnp.Version { return s.Versions[len(s.Versions)-1] }
@@ -131,7 +131,7 @@ func (s *Server) versionAt(path string, service *upnp.Service) upnp.Version {
 }
 
 // face returns the face of a version.
-func (s *Server) face(v upnp.Version) *upnp.Face {
+func (s *Server) face(v upnp.Version) *upnp.Description {
 	if v == upnp.V1 {
 		return s.oldest
 	}
