@@ -26,7 +26,7 @@ type Service struct {
 // order of section 8.2. The error is ErrIgnore for what gets no answer, else
 // the Result of the error response; see AppendError.
 func (s Service) Parse(b []byte, source netip.Addr) (Request, error) {
-	if err := s.open(b, source); err != nil {
+	if err := s.checkHeader(b, source); err != nil {
 		return Request{}, err
 	}
 	r := Request{Opcode: Opcode(b[1]), Lifetime: seconds(b[4:]), Client: address(b[8:])}
@@ -36,14 +36,14 @@ func (s Service) Parse(b []byte, source netip.Addr) (Request, error) {
 	if err := s.parseOptions(&r, b[r.Opcode.length():]); err != nil {
 		return Request{}, err
 	}
-	if !r.sound() {
+	if !r.valid() {
 		return Request{}, MalformedRequest
 	}
 	return r, nil
 }
 
-// open judges what surrounds the opcode's own fields.
-func (s Service) open(b []byte, source netip.Addr) error {
+// checkHeader judges what surrounds the opcode's own fields.
+func (s Service) checkHeader(b []byte, source netip.Addr) error {
 	if len(b) < minLen || b[1]&response != 0 {
 		return ErrIgnore
 	}
@@ -100,8 +100,8 @@ func (s Service) parseOptions(r *Request, b []byte) error {
 	return nil
 }
 
-// sound judges the opcode's own fields.
-func (r Request) sound() bool {
+// valid judges the opcode's own fields.
+func (r Request) valid() bool {
 	switch r.Opcode {
 	case Map: // all protocols means all ports (section 11.1)
 		return r.Protocol != 0 || r.InternalPort == 0
