@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// everywhere makes a system call on every thread of the process: rights belong
+// onAllThreads makes a system call on every thread of the process: rights belong
 // to threads, and new ones have those of the thread that starts them.
-func everywhere(call, a1, a2, a3 uintptr) error {
+func onAllThreads(call, a1, a2, a3 uintptr) error {
 	_, _, errno := syscall.AllThreadsSyscall(call, a1, a2, a3)
 	switch errno {
 	case 0:

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kept are the capabilities that stay. Rules, the addresses of neighbours and
+// keptCaps are the capabilities that stay. Rules, the addresses of neighbours and
 // IP_TRANSPARENT take NET_ADMIN; the raw socket by which iptables-legacy speaks
 // to the kernel, and SO_BINDTODEVICE before Linux 5.7, take NET_RAW.
-const kept = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
+const keptCaps = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
 
 // Enter confines the process, on all of its threads, for good:
 //
@@ -52,25 +52,25 @@ func dropCore() error {
 // inheritable, and emptying that set takes SETPCAP: hence the order.
 func dropCapabilities() error {
 	const setpcap = 1 << unix.CAP_SETPCAP
-	if err := setCapabilities(kept | setpcap); err != nil {
+	if err := setCapabilities(keptCaps | setpcap); err != nil {
 		return err
 	}
 	for c := uintptr(0); ; c++ {
 		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
 			break // the kernel knows no more of them
 		}
-		if err := everywhere(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); err != nil {
+		if err := onAllThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); err != nil {
 			return fmt.Errorf("drop capability %d from the bounding set: %w", c, err)
 		}
 	}
-	return setCapabilities(kept)
+	return setCapabilities(keptCaps)
 }
 
 // setCapabilities leaves the given ones, and kept to programs that are started.
 func setCapabilities(own uint32) error {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // of the calling thread
-	sets := &[2]unix.CapUserData{{Effective: own, Permitted: own, Inheritable: kept}}
-	err := everywhere(unix.SYS_CAPSET, address(header), address(sets), 0)
+	sets := &[2]unix.CapUserData{{Effective: own, Permitted: own, Inheritable: keptCaps}}
+	err := onAllThreads(unix.SYS_CAPSET, address(header), address(sets), 0)
 	runtime.KeepAlive(header)
 	runtime.KeepAlive(sets)
 	if err != nil {
@@ -80,7 +80,7 @@ func setCapabilities(own uint32) error {
 }
 
 func noNewPrivileges() error {
-	if err := everywhere(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
+	if err := onAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
 	return nil
