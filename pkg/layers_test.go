@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// floors says how high each package lives. Imports go down only, never to the
+// layers says how high each package lives. Imports go down only, never to the
 // same floor.
-var floors = map[string]int{
+var layers = map[string]int{
 	"pkg/pcp":     0,
 	"pkg/natpmp":  0,
 	"pkg/ssdp":    0,
@@ -53,14 +53,14 @@ var effects = []string{"os", "os/exec", "net", "net/http", "log", "log/slog", "s
 // decider is the package that only thinks: no effect at all but its own locks.
 const decider = "pkg/portmap"
 
-func TestFloorPlan(t *testing.T) {
+func TestLayers(t *testing.T) {
 	seen := make(map[string]bool)
 	for file, imports := range sources(t) {
 		from := filepath.Dir(file)
 		if slices.Contains(support, from) {
 			continue
 		}
-		floor, known := floors[from]
+		floor, known := layers[from]
 		if !known {
 			t.Errorf("%s: package %s has no floor", file, from)
 			continue
@@ -74,12 +74,12 @@ func TestFloorPlan(t *testing.T) {
 				t.Errorf("%s: the desk imports %s", file, path)
 			}
 			to, ours := strings.CutPrefix(path, "igdd/")
-			if below, known := floors[to]; ours && (!known || below >= floor) {
+			if below, known := layers[to]; ours && (!known || below >= floor) {
 				t.Errorf("%s: imports %s, which is not below it", file, to)
 			}
 		}
 	}
-	for name := range floors {
+	for name := range layers {
 		if !seen[name] {
 			t.Errorf("%s is on the plan but not in the house", name)
 		}
