@@ -23,15 +23,15 @@ import (
 var version = "unknown"
 
 func main() {
-	if args, is := operator(os.Args); is {
+	if args, is := ctlArgs(os.Args); is {
 		os.Exit(control.Main(args, os.Stdout, os.Stderr))
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// operator reports whether the program was called as the operator's tool, by
+// ctlArgs reports whether the program was called as the operator's tool, by
 // that name or with "ctl" as its first argument, and the tool's arguments.
-func operator(args []string) ([]string, bool) {
+func ctlArgs(args []string) ([]string, bool) {
 	switch {
 	case filepath.Base(args[0]) == "miniupnpctl":
 		return args[1:], true
@@ -61,7 +61,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, c)
 		return min(c.BadRules, 1)
 	}
-	beFrugal()
+	tuneRuntime()
 	up := newParent()
 	if !c.Foreground && !up.waits() {
 		if err = background(); err != nil {

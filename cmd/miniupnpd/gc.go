@@ -19,24 +19,24 @@ const (
 // A program that needed no collection for a while may grow by so much before
 // the next.
 const (
-	dozeAfter = time.Minute
-	dozeRoom  = 2 << 20
+	idleAfter    = time.Minute
+	idleHeadroom = 2 << 20
 )
 
-// beFrugal fits the runtime to a small board. One processor is enough, since
+// tuneRuntime fits the runtime to a small board. One processor is enough, since
 // the table decides one batch after another and the kernel does the rest; a
 // second would only be woken for each packet, which doubles the time of a
 // request that comes with a connection of its own.
-func beFrugal() {
+func tuneRuntime() {
 	runtime.GOMAXPROCS(1)
-	c := collector{after: dozeAfter}
-	c.awake()
+	c := gcTuner{after: idleAfter}
+	c.setActive()
 	c.watch()
 }
 
-// collector lets the runtime's garbage collector sleep while nothing happens:
+// gcTuner lets the runtime's garbage collector sleep while nothing happens:
 // it would come round every two minutes even if nothing was allocated.
-type collector struct {
+type gcTuner struct {
 	after time.Duration
 
 	mu   sync.Mutex
@@ -44,14 +44,14 @@ type collector struct {
 }
 
 // watch has the collector awake after each collection.
-func (c *collector) watch() {
+func (c *gcTuner) watch() {
 	sentinel := new([64]byte) // unreachable, so the next collection finds it
-	runtime.AddCleanup(sentinel, func(c *collector) { c.awake(); c.watch() }, c)
+	runtime.AddCleanup(sentinel, func(c *gcTuner) { c.setActive(); c.watch() }, c)
 }
 
-// awake collects at the usual growth, until there has been no collection for a
+// setActive collects at the usual growth, until there has been no collection for a
 // while.
-func (c *collector) awake() {
+func (c *gcTuner) setActive() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.rest != nil && c.rest.Reset(c.after) {
@@ -60,16 +60,16 @@ func (c *collector) awake() {
 	debug.SetGCPercent(collectAt)
 	debug.SetMemoryLimit(memoryLimit)
 	if c.rest == nil {
-		c.rest = time.AfterFunc(c.after, c.doze)
+		c.rest = time.AfterFunc(c.after, c.setIdle)
 	}
 }
 
-// doze collects only when memory has grown, which then wakes the collector.
-func (c *collector) doze() {
+// setIdle collects only when memory has grown, which then wakes the collector.
+func (c *gcTuner) setIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	in := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(in)
-	debug.SetMemoryLimit(min(memoryLimit, int64(in[0].Value.Uint64()-in[1].Value.Uint64())+dozeRoom))
+	debug.SetMemoryLimit(min(memoryLimit, int64(in[0].Value.Uint64()-in[1].Value.Uint64())+idleHeadroom))
 	debug.SetGCPercent(-1)
 }

@@ -26,18 +26,18 @@ func until(t *testing.T, want uint64, meanwhile func()) {
 }
 
 func TestCollectorDozesUntilMemoryGrows(t *testing.T) {
-	c := collector{after: time.Hour} // the test says when it is over
-	c.awake()
+	c := gcTuner{after: time.Hour} // the test says when it is over
+	c.setActive()
 	c.watch()
 	if percent() != collectAt {
 		t.Fatalf("GC percent is %d at the start, want %d", percent(), collectAt)
 	}
-	timeIsOver := func() { c.rest.Stop(); c.doze() }
+	timeIsOver := func() { c.rest.Stop(); c.setIdle() }
 	for range 2 {
 		until(t, math.MaxUint64, timeIsOver) // a collection that is on its way wakes it once more
 		var kept [][]byte
 		until(t, collectAt, func() {
-			if len(kept) < 4*dozeRoom>>16 {
+			if len(kept) < 4*idleHeadroom>>16 {
 				kept = append(kept, make([]byte, 1<<16))
 			} else { // that has to be enough
 				time.Sleep(time.Millisecond)
@@ -48,9 +48,9 @@ func TestCollectorDozesUntilMemoryGrows(t *testing.T) {
 }
 
 func TestCollectorDozesAfterAWhile(t *testing.T) {
-	c := collector{after: time.Millisecond}
+	c := gcTuner{after: time.Millisecond}
 	for range 2 {
-		c.awake()
+		c.setActive()
 		until(t, math.MaxUint64, func() { time.Sleep(time.Millisecond) })
 	}
 }
