@@ -135,8 +135,8 @@ func (c *client) natpmpAsk(internal, suggested uint16, lifetime time.Duration) e
 	return c.natpmp(natpmp.Request{Opcode: natpmp.MapTCP, InternalPort: internal, SuggestedPort: suggested, Lifetime: lifetime})
 }
 
-// takeLonely asks for the port of the mapping beside which there is room.
-func (c *client) takeLonely(port uint16) error { return c.takeNext(port, lonelyPort) }
+// takeIsolated asks for the port of the mapping beside which there is room.
+func (c *client) takeIsolated(port uint16) error { return c.takeNext(port, isolatedPort) }
 
 // takeBlock asks for the first port of the row that is taken.
 func (c *client) takeBlock(port uint16) error { return c.takeNext(port, blockPort+1) }
@@ -150,10 +150,10 @@ func (c *client) takeNext(internal, taken uint16) error {
 	return err
 }
 
-// giveBack deletes the client's last mapping, of the internal port given, in
+// deleteLast deletes the client's last mapping, of the internal port given, in
 // the quickest way: miniupnpd is slow when asked by NAT-PMP, and igdd wants to
 // be asked as it was for the mapping.
-func (c *client) giveBack(port uint16) error {
+func (c *client) deleteLast(port uint16) error {
 	err := c.upnpDelete(c.granted)
 	if err == nil {
 		return nil

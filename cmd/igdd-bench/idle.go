@@ -25,8 +25,8 @@ func (b *bench) idleTime() time.Duration {
 	return longWatch
 }
 
-// watched is what a daemon did while nobody wanted anything of it.
-type watched struct {
+// idleStats is what a daemon did while nobody wanted anything of it.
+type idleStats struct {
 	wakeups, memory float64
 	err             error
 }
@@ -38,7 +38,7 @@ func (b *bench) idle() (wait func()) {
 	if !slices.ContainsFunc(rows, func(r row) bool { return strings.HasPrefix(r.name, "idle") && b.wants(r) }) {
 		return func() {}
 	}
-	seen := make([]watched, len(b.daemons))
+	seen := make([]idleStats, len(b.daemons))
 	var all sync.WaitGroup
 	for i, d := range b.daemons {
 		all.Go(func() { seen[i] = b.watch(d) })
@@ -54,22 +54,22 @@ func (b *bench) idle() (wait func()) {
 }
 
 // watch runs a daemon that has nothing to do.
-func (b *bench) watch(d daemon) (w watched) {
+func (b *bench) watch(d daemon) (w idleStats) {
 	l, err := newLab(b.lab+"-"+d.name, b.folder)
 	if err != nil {
-		return watched{err: err}
+		return idleStats{err: err}
 	}
 	p, err := l.launch(d.program, leases{})
 	if err != nil {
-		return watched{err: err}
+		return idleStats{err: err}
 	}
 	defer p.stop()
 	time.Sleep(settle)
 	before := p.switches()
 	select {
 	case <-p.ended:
-		return watched{err: fmt.Errorf("the daemon ended: %s", l.log.lastWords())}
+		return idleStats{err: fmt.Errorf("the daemon ended: %s", l.log.recent())}
 	case <-time.After(b.idleTime()):
 	}
-	return watched{wakeups: p.switches() - before, memory: resident(p.family())}
+	return idleStats{wakeups: p.switches() - before, memory: resident(p.pids())}
 }

@@ -103,17 +103,17 @@ func (l *lab) clear() error {
 	return os.Mkdir(l.folder, 0o755)
 }
 
-// standing counts the mappings that are in force: each is one rule in either
+// countMappings counts the mappings that are in force: each is one rule in either
 // chain called MINIUPNPD.
-func (l *lab) standing() (int, error) {
+func (l *lab) countMappings() (int, error) {
 	out, err := l.router.Command("iptables-save").Output()
 	return bytes.Count(out, []byte("-A MINIUPNPD ")) / 2, err
 }
 
-// own gives what follows a /run of its own, because several daemons run at
+// privateMounts gives what follows a /run of its own, because several daemons run at
 // once, and a /dev with a syslog: without one, miniupnpd writes every message
 // to the console, which takes it milliseconds.
-const own = `
+const privateMounts = `
 mount -t tmpfs run /run && mkdir -p /run/dev/pts &&
 cp -a /dev/null /dev/zero /dev/random /dev/urandom /dev/ptmx /run/dev &&
 mount --bind /dev/pts /run/dev/pts && ln -s "$1" /run/dev/log &&
@@ -121,7 +121,7 @@ mount --rbind /run/dev /dev && shift && exec "$@"`
 
 // command prepares the start of the daemon, in the router.
 func (l *lab) command(program string) *exec.Cmd {
-	return l.router.Command("sh", "-c", own, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
+	return l.router.Command("sh", "-c", privateMounts, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
 }
 
 // lease is a mapping that is present: number i of them.
@@ -130,14 +130,14 @@ type lease int
 // blockPort is the external port of the first lease. All of them stand in one
 // row, but for lonelyLease, whose neighbour is free.
 const (
-	blockPort   = 10000
-	lonelyPort  = 9000
-	lonelyLease = lease(0)
+	blockPort     = 10000
+	isolatedPort  = 9000
+	isolatedLease = lease(0)
 )
 
 func (i lease) external() uint16 {
-	if i == lonelyLease {
-		return lonelyPort
+	if i == isolatedLease {
+		return isolatedPort
 	}
 	return blockPort + uint16(i)
 }

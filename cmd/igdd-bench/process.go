@@ -42,18 +42,18 @@ func (l *lab) launch(program string, found leases) (*process, error) {
 	}
 	p := &process{lab: l, begin: time.Now(), ended: make(chan struct{})}
 	if out, err := l.command(program).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s%s", err, out, l.log.lastWords())
+		return nil, fmt.Errorf("%w: %s%s", err, out, l.log.recent())
 	}
 	// Nobody waits for the end of a daemon whose pid is not known yet.
-	if err := p.until(startLimit, p.knowsItself); err != nil {
-		return nil, fmt.Errorf("pid file: %w: %s", err, l.log.lastWords())
+	if err := p.until(startLimit, p.wrotePIDFile); err != nil {
+		return nil, fmt.Errorf("pid file: %w: %s", err, l.log.recent())
 	}
 	go func() { unix.Wait4(p.pid, nil, 0, nil); close(p.ended) }()
 	return p, nil
 }
 
-// knowsItself reports whether the daemon has written its pid file.
-func (p *process) knowsItself() bool {
+// wrotePIDFile reports whether the daemon has written its pid file.
+func (p *process) wrotePIDFile() bool {
 	text, err := os.ReadFile(p.lab.pidFile())
 	if err != nil {
 		return false
@@ -73,7 +73,7 @@ func (l *lab) start(program string, found leases) (*process, error) {
 	p.started = time.Since(p.begin)
 	if err != nil {
 		p.stop()
-		return nil, fmt.Errorf("start with %d leases: %w: %s", found.present, err, l.log.lastWords())
+		return nil, fmt.Errorf("start with %d leases: %w: %s", found.present, err, l.log.recent())
 	}
 	return p, nil
 }
@@ -100,7 +100,7 @@ func (l *lab) writeFiles(found leases) error {
 // ready reports whether n mappings are in force and clients are answered.
 func (p *process) ready(n int) bool {
 	if n > 0 {
-		if got, err := p.lab.standing(); err != nil || got != n {
+		if got, err := p.lab.countMappings(); err != nil || got != n {
 			return false
 		}
 	}
@@ -146,8 +146,8 @@ func (p *process) stop() {
 	}
 }
 
-// family returns the daemon's process, first, and all that it has started.
-func (p *process) family() []string {
+// pids returns the daemon's process, first, and all that it has started.
+func (p *process) pids() []string {
 	all := []string{strconv.Itoa(p.pid)}
 	for i := 0; i < len(all); i++ {
 		lists, _ := filepath.Glob("/proc/" + all[i] + "/task/*/children")
@@ -170,7 +170,7 @@ func resident(pids []string) (sum float64) {
 // switches returns how often threads of the daemon and its children went to
 // sleep of their own will, which is how often they were woken.
 func (p *process) switches() (sum float64) {
-	for _, pid := range p.family() {
+	for _, pid := range p.pids() {
 		threads, _ := filepath.Glob("/proc/" + pid + "/task/*/status")
 		for _, status := range threads {
 			sum += field(status, "voluntary_ctxt_switches:")

@@ -124,7 +124,7 @@ func (o operation) undo(c *client, first uint16, prepared, done int) {
 	c.web.keep = true
 	for i := from; i < to; i++ {
 		c.granted = first + uint16(i)
-		if err := c.giveBack(c.granted); err != nil {
+		if err := c.deleteLast(c.granted); err != nil {
 			fmt.Fprintf(os.Stderr, "port %d stays behind: %v\n", first+uint16(i), err)
 			return
 		}
@@ -133,9 +133,9 @@ func (o operation) undo(c *client, first uint16, prepared, done int) {
 
 func (r *round) startTime() (float64, error) { return 1e3 * r.process.started.Seconds(), nil }
 
-func (r *round) memory() (float64, error) { return resident(r.process.family()[:1]), nil }
+func (r *round) memory() (float64, error) { return resident(r.process.pids()[:1]), nil }
 
-func (r *round) childMemory() (float64, error) { return resident(r.process.family()[1:]), nil }
+func (r *round) childMemory() (float64, error) { return resident(r.process.pids()[1:]), nil }
 
 // expire measures how long after it was due the last of 100 expired mappings
 // is gone from the firewall. It restarts the daemon.
@@ -153,7 +153,7 @@ func (r *round) expire() (float64, error) {
 	}
 	time.Sleep(time.Until(due))
 	err = p.until(time.Minute, func() bool {
-		n, err := r.lab.standing()
+		n, err := r.lab.countMappings()
 		return err == nil && n <= r.present-expiring
 	})
 	return 1e3 * time.Since(due).Seconds(), err

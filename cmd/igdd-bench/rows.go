@@ -66,8 +66,8 @@ var rows = []row{
 	{"delete-pcp", "delete: PCP MAP", micros, all, p50(20, operation{before: (*client).pcpMap, do: (*client).pcpDelete})},
 	{"delete-upnp", "delete: DeletePortMapping, a connection each", micros, all, p50(20, operation{before: (*client).upnpAdd, do: (*client).upnpDelete})},
 
-	{"conflict", "port taken, the next one is free: NAT-PMP", micros, filled, p50(5, operation{do: (*client).takeLonely, after: (*client).giveBack})},
-	{"conflict-block", "port taken, so are all that follow: NAT-PMP", micros, filled, p50(3, operation{do: (*client).takeBlock, after: (*client).giveBack})},
+	{"conflict", "port taken, the next one is free: NAT-PMP", micros, filled, p50(5, operation{do: (*client).takeIsolated, after: (*client).deleteLast})},
+	{"conflict-block", "port taken, so are all that follow: NAT-PMP", micros, filled, p50(3, operation{do: (*client).takeBlock, after: (*client).deleteLast})},
 
 	{"memory-after", "memory after all these operations, RSS", kibibytes, all, (*round).memory},
 	{"memory-children-after", "and of its children", kibibytes, all, (*round).childMemory},

@@ -46,8 +46,8 @@ func (s *syslog) forget() {
 	s.last = nil
 }
 
-// lastWords returns the messages that are remembered.
-func (s *syslog) lastWords() string {
+// recent returns the messages that are remembered.
+func (s *syslog) recent() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.last, "; ")
