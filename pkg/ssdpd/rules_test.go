@@ -25,7 +25,7 @@ func TestWhatWasAskedForIsShown(t *testing.T) {
 	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
 	face1 := beside2(face1)
 	serve(t, lab, time.Hour, face1, face2)
-	for _, m := range e.Hear(t, "all announcements", 4*len(face1.Items()), "") {
+	for _, m := range e.Next(t, "all announcements", 4*len(face1.Items()), "") {
 		if strings.HasSuffix(m.Fields["NT"], ":2") || m.Fields["NTS"] == "ssdp:alive" && !strings.HasSuffix(m.Fields["LOCATION"], face1.Path) {
 			t.Errorf("announced: %v", m.Fields)
 		}
@@ -211,7 +211,7 @@ func TestLostInterface(t *testing.T) {
 	gateway.second.set()
 	gateway.Changed()
 	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
-	e.Hear(t, "announcements on the other LAN", 3*len(face2.Items()), "ssdp:alive")
+	e.Next(t, "announcements on the other LAN", 3*len(face2.Items()), "ssdp:alive")
 	discovery.Await(t, lab.Clients[0], client1)
 }
 

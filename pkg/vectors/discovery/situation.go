@@ -28,8 +28,8 @@ func (v Vector) PlaySituation(t *testing.T, g *Gateway) {
 }
 
 // listen opens ears in every group.
-func (g *Gateway) listen(t *testing.T) map[netip.Addr]Ears {
-	ears := make(map[netip.Addr]Ears)
+func (g *Gateway) listen(t *testing.T) map[netip.Addr]GroupListener {
+	ears := make(map[netip.Addr]GroupListener)
 	for group := range groups {
 		ears[group] = Listen(t, g.Hosts["c1"], group)
 	}
@@ -43,7 +43,7 @@ func (v Vector) start(t *testing.T, g *Gateway) {
 	defer g.Stop()
 	n := v.items()
 	for group, e := range ears {
-		heard := e.Hear(t, "byebye, then three times alive, in "+group.String(), 4*n, "")
+		heard := e.Next(t, "byebye, then three times alive, in "+group.String(), 4*n, "")
 		for i, m := range heard {
 			if m.Fields["HOST"] != groups[group] {
 				t.Errorf("HOST %s in %v", m.Fields["HOST"], group)
@@ -78,11 +78,11 @@ func (v Vector) stop(t *testing.T, g *Gateway) {
 	g.Start()
 	alive := make(map[netip.Addr]Message)
 	for group, e := range ears {
-		alive[group] = e.Hear(t, "alive in "+group.String(), 1, "ssdp:alive")[0]
+		alive[group] = e.Next(t, "alive in "+group.String(), 1, "ssdp:alive")[0]
 	}
 	g.Stop()
 	for group, e := range ears {
-		heard := e.Hear(t, "byebye at the end in "+group.String(), v.items(), "ssdp:byebye")
+		heard := e.Next(t, "byebye at the end in "+group.String(), v.items(), "ssdp:byebye")
 		v.sequence(t, g, v.Expect.Sequence[0], heard)
 		for _, m := range heard {
 			for _, name := range []string{"BOOTID.UPNP.ORG", "CONFIGID.UPNP.ORG"} {
@@ -100,7 +100,7 @@ func (v Vector) interval(t *testing.T, g *Gateway) {
 	e := Listen(t, g.Hosts["c1"], group4)
 	g.Start()
 	defer g.Stop()
-	for _, m := range e.Hear(t, "alive sets", (3+v.Expect.Sets)*v.items(), "ssdp:alive") {
+	for _, m := range e.Next(t, "alive sets", (3+v.Expect.Sets)*v.items(), "ssdp:alive") {
 		m.require(t, nil, v.Expect.MaxAge)
 	}
 }
@@ -112,11 +112,11 @@ func (v Vector) newAddress(t *testing.T, g *Gateway) {
 	g.Start()
 	defer g.Stop()
 	n := v.items()
-	before := first.Hear(t, "alive", 1, "ssdp:alive")[0]
+	before := first.Next(t, "alive", 1, "ssdp:alive")[0]
 	moved := g.MoveLAN()
-	for e, place := range map[Ears]netip.Addr{first: moved, second: g.address("gw2")} {
-		update := e.Hear(t, "update", n, "ssdp:update")[n-1]
-		after := e.Hear(t, "alive", n, "ssdp:alive")[n-1]
+	for e, place := range map[GroupListener]netip.Addr{first: moved, second: g.address("gw2")} {
+		update := e.Next(t, "update", n, "ssdp:update")[n-1]
+		after := e.Next(t, "alive", n, "ssdp:alive")[n-1]
 		if got := update.Fields["BOOTID.UPNP.ORG"]; got != before.Fields["BOOTID.UPNP.ORG"] {
 			t.Errorf("update with BOOTID %s", got)
 		}
@@ -136,10 +136,10 @@ func (v Vector) newUplink(t *testing.T, g *Gateway) {
 	e := Listen(t, g.Hosts["c1"], group4)
 	g.Start()
 	defer g.Stop()
-	before := e.Hear(t, "three sets", 3*v.items(), "ssdp:alive")[0]
+	before := e.Next(t, "three sets", 3*v.items(), "ssdp:alive")[0]
 	g.MoveUplink()
 	g.Announce()
-	for _, m := range e.Hear(t, "what comes next", v.items(), "") {
+	for _, m := range e.Next(t, "what comes next", v.items(), "") {
 		if m.Fields["NTS"] != "ssdp:alive" || m.Fields["BOOTID.UPNP.ORG"] != before.Fields["BOOTID.UPNP.ORG"] {
 			t.Errorf("heard %v", m.Fields)
 		}

@@ -122,11 +122,11 @@ func Await(t testing.TB, host *netlab.Namespace, source netip.Addr) Message {
 	return Message{}
 }
 
-// Ears hear what is announced to a group.
-type Ears struct{ *net.UDPConn }
+// GroupListener hear what is announced to a group.
+type GroupListener struct{ *net.UDPConn }
 
 // Listen joins a group on a host's eth0.
-func Listen(t testing.TB, host *netlab.Namespace, group netip.Addr) Ears {
+func Listen(t testing.TB, host *netlab.Namespace, group netip.Addr) GroupListener {
 	t.Helper()
 	var c *net.UDPConn
 	err := host.Do(func() error {
@@ -144,7 +144,7 @@ func Listen(t testing.TB, host *netlab.Namespace, group netip.Addr) Ears {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return Ears{c}
+	return GroupListener{c}
 }
 
 // onlyOwnGroup keeps from a socket what it hears because others on its host
@@ -164,9 +164,9 @@ func onlyOwnGroup(c *net.UDPConn, group netip.Addr) error {
 	return errors.Join(controlErr, err)
 }
 
-// Hear returns the next messages of a kind, of any if it is empty; it is an
+// Next returns the next messages of a kind, of any if it is empty; it is an
 // error if they do not come.
-func (e Ears) Hear(t testing.TB, what string, n int, nts string) (list []Message) {
+func (e GroupListener) Next(t testing.TB, what string, n int, nts string) (list []Message) {
 	t.Helper()
 	for deadline := time.Now().Add(Patience); len(list) < n; {
 		m, ok := Receive(t, e.UDPConn, deadline)
