@@ -62,7 +62,7 @@ deny 0-65535 0.0.0.0/0 0-65535
 func newRig(t testing.TB, variant string, layout netlab.Layout) *rig {
 	t.Helper()
 	r := &rig{Lab: netlab.NewLab(t, layout), variant: variant, dir: t.TempDir()}
-	r.env = append(os.Environ(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"))
+	r.env = append(r.Router.Env(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"))
 	r.ipt(t, "-P", "FORWARD", "DROP")
 	r.ipt(t, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
 	r.ipt(t, "-A", "FORWARD", "-i", "lan+", "-o", "wan+", "-j", "ACCEPT")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 // Namespace is a network namespace of its own; in the lab, one host.
 type Namespace struct {
 	Name string // as ip netns knows it
+	lock string // its iptables' lock file
 }
 
 // made counts namespaces, so that the names of one process differ.
@@ -28,7 +30,10 @@ var made atomic.Uint32
 // in it, when the test ends. The role is only part of its name.
 func New(t testing.TB, role string) *Namespace {
 	t.Helper()
-	n := &Namespace{Name: fmt.Sprintf("netlab-%d-%d-%s", os.Getpid(), made.Add(1), role)}
+	n := &Namespace{
+		Name: fmt.Sprintf("netlab-%d-%d-%s", os.Getpid(), made.Add(1), role),
+		lock: filepath.Join(t.TempDir(), "xtables.lock"),
+	}
 	ip(t, "netns", "add", n.Name)
 	t.Cleanup(func() { n.remove(t) })
 	n.IP(t, "link", "set", "lo", "up")
@@ -74,10 +79,18 @@ func (n *Namespace) Sysctl(t testing.TB, name, value string) {
 	}
 }
 
-// Command prepares a command that runs in the namespace. The namespace's end
-// is the end of the process.
+// Env returns the environment of the namespace's processes: this process's own,
+// with a lock file that iptables-legacy shares with no other namespace.
+func (n *Namespace) Env() []string {
+	return append(os.Environ(), "XTABLES_LOCKFILE="+n.lock)
+}
+
+// Command prepares a command that runs in the namespace, with its environment.
+// The namespace's end is the end of the process.
 func (n *Namespace) Command(name string, args ...string) *exec.Cmd {
-	return exec.Command("ip", append([]string{"netns", "exec", n.Name, name}, args...)...)
+	cmd := exec.Command("ip", append([]string{"netns", "exec", n.Name, name}, args...)...)
+	cmd.Env = n.Env()
+	return cmd
 }
 
 // Run runs a command in the namespace, fails the test if the command fails,
