@@ -1,15 +1,15 @@
 #!/bin/sh
 #
-# Measures igdd and Debian's miniupnpd-iptables side by side, in one lab of
-# network namespaces, and prints a Markdown table. This machine's own network
+# Measures igdd and Debian's miniupnpd-iptables in one lab of network namespaces,
+# and prints a Markdown table. This machine's own network
 # and firewall are not touched.
 #
 #	scripts/bench.sh [--quick] [--nft] [--only ROW]
 #
-# Debian's miniupnpd-iptables works on iptables-legacy alone: with --nft igdd is
-# measured without it. A whole run takes about twenty minutes, most of it the
-# starts of miniupnpd with many mappings, a quick one four; a row that does not
-# exist brings the list of all.
+# Debian's miniupnpd-iptables supports iptables-legacy only: with --nft igdd is
+# measured alone. A whole run takes about twenty minutes, most of it the
+# starts of miniupnpd with many mappings, a quick one four; an unknown
+# row lists them all.
 
 . "$(dirname "$0")/lab.sh"
 
@@ -50,8 +50,8 @@ machine() {
     "load $(cut -d ' ' -f 1 /proc/loadavg) before; igdd $(git -C "$repo" describe --tags --always --dirty 2>/dev/null)"
 }
 
-# clean_up removes every namespace of this run, with the processes in it. More
-# signals do not stop it.
+# clean_up removes every namespace of this run, with the processes in it. Further
+# signals do not interrupt it.
 clean_up() {
   trap '' INT TERM HUP
   for namespace in $(ip netns list | cut -d ' ' -f 1 | grep "^$lab-"); do

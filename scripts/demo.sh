@@ -1,13 +1,12 @@
 #!/bin/sh
 #
-# Shows the main job on real parts: a router with an AstLinux-style rc.conf, a
-# client that asks it for ports by NAT-PMP and by UPnP, and packets that arrive.
-# All of it lives in network namespaces; this machine's own network and files
-# are not touched.
+# Shows port mapping end to end: a router with an AstLinux-style rc.conf, a client
+# that maps ports by NAT-PMP and by UPnP, and packets that arrive. Everything runs
+# in network namespaces; this machine's own network and files are not touched.
 #
 #	scripts/demo.sh           show it and clean up
-#	scripts/demo.sh --keep    leave it running to play with
-#	scripts/demo.sh --down    remove what --keep left
+#	scripts/demo.sh --keep    keep the lab running
+#	scripts/demo.sh --down    remove a lab that --keep left running
 
 . "$(dirname "$0")/lab.sh"
 
@@ -25,8 +24,8 @@ UUID="5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70"
 END
 }
 
-# upnp runs miniupnpc's client on the LAN client with the options behind $1,
-# and prints what it says of $1; if that is nothing, it fails.
+# upnp runs miniupnpc's client on the LAN client with the options after $1,
+# and prints the lines that match $1; it fails if there are none.
 upnp() {
   about=$1
   shift
@@ -49,8 +48,8 @@ rules() {
   router iptables-save 2>/dev/null | grep MINIUPNPD
 }
 
-# gone succeeds when nothing of the daemon is left on the router; what is left,
-# it prints.
+# gone succeeds when nothing of the daemon is left on the router; it prints what
+# is left.
 gone() {
   ! { rules; processes; on gw ss -Hlntu; } | grep .
 }
@@ -62,37 +61,37 @@ processes() {
   done
 }
 
-# play runs the demo on the lab.
+# play runs the demo in the lab.
 play() {
   title 'A router with this rc.conf:'
   show rc_conf
   rc_conf | router tee /etc/rc.conf >/dev/null
-  title 'as the daemon understands it (miniupnpd -t):'
+  title 'The resulting configuration (miniupnpd -t):'
   show router miniupnpd -t
   check 'a LAN client offers TCP 8080 and UDP 9000' serve
   check 'from the Internet, TCP 40080 is closed' silent tcp 40080
   check 'from the Internet, UDP 40090 is closed' silent udp 40090
 
-  title 'The boot starts it, and the client asks for ports by NAT-PMP:'
+  title 'At boot the daemon starts, and the client maps ports by NAT-PMP:'
   check '/etc/init.d/miniupnpd init' router /etc/init.d/miniupnpd init
   check 'TCP 40080 to its port 8080, for an hour' ask 40080 8080 tcp 3600
   check 'UDP 40090 to its port 9000, for an hour' ask 40090 9000 udp 3600
   check 'from the Internet, TCP 40080 reaches the client' call tcp 40080
   check 'from the Internet, UDP 40090 reaches the client' call udp 40090
-  title 'Another program asks by UPnP:'
+  title 'Another program maps a port by UPnP:'
   check 'upnpc -s finds the router' upnp 'Found valid IGD' -s
   check 'upnpc -a: TCP 40070 to its port 8080' upnp 'is redirected to' -e demo -a 192.168.50.10 8080 40070 tcp 600
   check 'upnpc -l lists it' upnp '40070->192.168.50.10:8080' -l
   check 'from the Internet, TCP 40070 reaches the client' call tcp 40070
-  check 'upnpc -d gives it back' upnp 'returned : 0' -d 40070 tcp
+  check 'upnpc -d deletes it' upnp 'returned : 0' -d 40070 tcp
   check 'from the Internet, TCP 40070 is closed' silent tcp 40070
-  title 'The firewall holds'
+  title 'The rules in the firewall:'
   show rules
-  title 'and the status page shows'
+  title 'The leases on the status page:'
   show leases
 
-  title 'It ends when it should:'
-  check 'the client gives UDP 40090 back' ask 40090 9000 udp 0
+  title 'Deleting, restarting, stopping:'
+  check 'the client deletes UDP 40090' ask 40090 9000 udp 0
   check 'from the Internet, UDP 40090 is closed' silent udp 40090
   check 'restart' router /etc/init.d/miniupnpd restart
   check 'from the Internet, TCP 40080 still reaches the client' call tcp 40080
@@ -103,11 +102,11 @@ play() {
   check 'the leases stay, for the next start' router grep -q '^TCP:40080:' /mnt/kd/upnp.leases
 }
 
-# tell_how says how to play with the lab that stays.
+# tell_how says how to use the lab that is kept.
 tell_how() {
   cat <<END
 
-The lab stays. To play with it:
+The lab is still running. To use it:
   ip netns exec igdd-lan natpmpc -a 40022 22 tcp 60
   ip netns exec igdd-wan socat - TCP4:$wan_address:40080
   nsenter -t $router_pid --net --mount --root --wd /bin/sh    (a shell on the router)

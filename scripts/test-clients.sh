@@ -1,19 +1,19 @@
 #!/bin/sh
 #
-# Has programs that people run ask a router for ports, as those programs do it,
-# and looks from the Internet at what they get. Each of them plays in a lab of
-# its own, in namespaces, and from a root of its own; what it needs is fetched
-# into a cache folder. Programs that cannot be had are counted apart.
+# Runs real clients unmodified against a router, and checks from the Internet that
+# the ports that they map are open. Each client has a lab of its own, in network
+# namespaces, and a root file system of its own; what it needs is fetched into a
+# cache folder. Programs that cannot be fetched are counted separately.
 #
 #	scripts/test-clients.sh           all of them
 #	scripts/test-clients.sh NAME…     these: upnpc, amule, … (scripts/clients/NAME.sh)
 #
 # A file scripts/clients/NAME.sh is sourced, and sets or defines
 #
-#	versions    the values of UPNP_IGD_VERSION to play with (default: both)
+#	versions    the values of UPNP_IGD_VERSION to test with (default: both)
 #	ipv6        whether the router has IPv6 on (default: yes)
-#	get         fetches the program, into $cache; fails if it cannot be had
-#	play        plays the client and checks; $1 is the version
+#	get         fetches the program into $cache; fails if that is impossible
+#	exercise    runs the client and checks; $1 is the version
 
 . "$(dirname "$0")/lab.sh"
 clients=$repo/scripts/clients
@@ -76,20 +76,20 @@ lan() {
 }
 
 # lan_start starts a program on the LAN client that runs until lan_stop, or the
-# play's end. What it prints goes to /tmp/program.log of the client's root.
+# end of the test. What it prints goes to /tmp/program.log of the client's root.
 lan_start() {
   ip netns exec $lab-lan chroot "$lan_root" env HOME=/home/client LC_ALL=C.UTF-8 "$@" \
     >"$lan_root/tmp/program.log" 2>&1 </dev/null &
   lan_pid=$!
 }
 
-# lan_stop asks the program that lan_start started to end. Its wait ends with
-# the program, which gets half a minute.
+# lan_stop terminates the program that lan_start started, and waits up to half a
+# minute for its end.
 lan_stop() {
   kill "$lan_pid" && within 30 lan_ended
 }
 
-# lan_ended succeeds when that program is gone, or ended and not waited for.
+# lan_ended succeeds when that program has exited.
 lan_ended() {
   ! grep -qs '^State:[[:space:]]*[A-Y]' "/proc/$lan_pid/status"
 }
@@ -217,8 +217,8 @@ daemon_up() {
     router /etc/init.d/miniupnpd init
 }
 
-# play_all plays client $client in a new lab for each of its versions.
-play_all() {
+# exercise_all runs client $client in a new lab for each of its versions.
+exercise_all() {
   for version in $versions; do
     title "$client, UPNP_IGD_VERSION=$version"
     failed_before=$failed
@@ -227,7 +227,7 @@ play_all() {
     lan_root || die "cannot make a root for $client"
     check 'the LAN client offers TCP 8080 and UDP 9000' serve
     check 'the daemon starts' daemon_up "$version"
-    play "$version"
+    exercise "$version"
     [ $failed = "$failed_before" ] || tell_why
     clear_up
   done
@@ -244,8 +244,8 @@ tell_why() {
   done
 }
 
-# play_client fetches client $1 and plays it.
-play_client() {
+# try_client fetches client $1 and runs it.
+try_client() {
   client=$1
   versions=both ipv6=yes
   get() { true; }
@@ -254,12 +254,12 @@ play_client() {
   # shellcheck source=/dev/null # one of scripts/clients/
   . "$clients/$client.sh"
   if got=$(get 2>&1); then
-    played=$((played + 1))
-    play_all
+    tried=$((tried + 1))
+    exercise_all
   else
-    title "$client: not had"
+    title "$client: not available"
     echo "$got" | sed 's/^/      /'
-    not_had="$not_had $client" missed=$((missed + 1))
+    unavailable="$unavailable $client" missed=$((missed + 1))
   fi
 }
 
@@ -270,7 +270,7 @@ names() {
   done
 }
 
-# clear_up removes the lab and the client's root, with all that runs in them.
+# clear_up removes the lab and the client's root, with every process in them.
 clear_up() {
   [ ! -e /run/netns/igdd-lan ] || ip netns pids igdd-lan | xargs -r kill -s KILL
   lab_down
@@ -282,8 +282,8 @@ clean_up() {
   umount -l "$work" && rmdir "$work"
 }
 
-# A mount namespace of its own: the names of the lab's network namespaces and
-# all that is mounted are this run's alone.
+# Has a mount namespace of its own: the names of the network namespaces and
+# all mounts belong to this run only.
 if [ "$1" != --apart ]; then
   need_root
   exec unshare --mount "$0" --apart "$@"
@@ -293,7 +293,7 @@ need_go
 need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox socat:socat
 built=$("$repo/scripts/build.sh" native) || exit 1
 miniupnpd=$repo/${built##* }
-checks=0 failed=0 played=0 missed=0 not_had=
+checks=0 failed=0 tried=0 missed=0 unavailable=
 work=$(mktemp -d) && mount -t tmpfs scratch "$work" || exit 1
 trap clean_up EXIT
 trap 'exit 1' INT TERM
@@ -304,9 +304,9 @@ mkdir -p /run/netns && mount -t tmpfs names /run/netns || exit 1
 # shellcheck disable=SC2046 # a list of names
 [ $# -gt 0 ] || set -- $(names)
 for name; do
-  play_client "$name"
+  try_client "$name"
 done
 echo
-[ $missed = 0 ] || echo "not had:$not_had"
-echo "$played clients played, $missed not had: $((checks - failed)) of $checks checks ok, $failed FAILED"
+[ $missed = 0 ] || echo "not available:$unavailable"
+echo "$tried clients tried, $missed not available: $((checks - failed)) of $checks checks ok, $failed FAILED"
 [ $failed = 0 ]

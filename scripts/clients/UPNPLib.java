@@ -1,6 +1,6 @@
 import net.sbbi.upnp.impls.InternetGatewayDevice;
 
-/** Searches the router ten times, asks it for TCP 40001, or gives that back. */
+/** Searches the router ten times, maps TCP 40001, or deletes it. */
 class UPNPLib {
     public static void main(String[] args) throws Exception {
         switch (args[0]) {

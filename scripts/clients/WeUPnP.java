@@ -1,7 +1,7 @@
 import org.bitlet.weupnp.GatewayDevice;
 import org.bitlet.weupnp.GatewayDiscover;
 
-/** Asks the router for TCP 40001, or gives it back. */
+/** Maps TCP 40001, or deletes it. */
 class WeUPnP {
     public static void main(String[] args) throws Exception {
         GatewayDiscover discover = new GatewayDiscover();

@@ -10,7 +10,7 @@ get() {
   from_debian amule-daemon
 }
 
-play() {
+exercise() {
   mkdir -p "$lan_root/home/client/.aMule"
   cat >"$lan_root/home/client/.aMule/amule.conf" <<'END'
 [eMule]

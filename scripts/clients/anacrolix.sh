@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# github.com/anacrolix/upnp, by which the torrent client of that name asks.
+# github.com/anacrolix/upnp, which the torrent client of that name uses.
 
 # shellcheck source=go/lib.sh disable=SC2154
 . "$clients/go/lib.sh"
@@ -8,6 +8,6 @@ get() {
   from_go anacrolix
 }
 
-play() {
+exercise() {
   holds anacrolix
 }

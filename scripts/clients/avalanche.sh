@@ -8,13 +8,13 @@ get() {
   from_go avalanche
 }
 
-play() {
+exercise() {
   hold avalanche
   check 'avalanche finds the router and maps' prints mapped
   check 'it reads the external address' prints "external $wan_address"
   opened TCP 8080
   check 'it asks again' renew
   release
-  check 'it gives it back' prints unmapped
+  check 'it deletes it' prints unmapped
   closed TCP 8080 "$outer"
 }

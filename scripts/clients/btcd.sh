@@ -9,7 +9,7 @@ get() {
   GOBIN=$cache/go CGO_ENABLED=0 go install github.com/btcsuite/btcd@v0.24.2
 }
 
-play() {
+exercise() {
   lan_start /mnt/clients/go/btcd --upnp --simnet --nodnsseed --norpc
   opened TCP 18555
   check 'it ends' lan_stop

@@ -8,6 +8,6 @@ get() {
   from_go emersion
 }
 
-play() {
+exercise() {
   holds emersion
 }

@@ -8,6 +8,6 @@ get() {
   from_go fd-go-nat
 }
 
-play() {
+exercise() {
   lapses fd-go-nat
 }

@@ -8,7 +8,7 @@ get() {
   from_go geth
 }
 
-play() {
+exercise() {
   holds geth any
   holds geth upnp
   holds geth pmp

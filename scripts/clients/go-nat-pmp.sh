@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# github.com/jackpal/go-nat-pmp, by which most Go programs ask by NAT-PMP.
+# github.com/jackpal/go-nat-pmp, which most Go programs use for NAT-PMP.
 
 # shellcheck source=go/lib.sh disable=SC2154
 . "$clients/go/lib.sh"
@@ -8,6 +8,6 @@ get() {
   from_go go-nat-pmp
 }
 
-play() {
+exercise() {
   holds go-nat-pmp
 }

@@ -9,7 +9,7 @@ get() {
   from_go go-nat
 }
 
-play() {
+exercise() {
   for type in 'UPNP (IG1-IP1)' 'UPNP (IG2-IP2)'; do
     holds go-nat "$type"
   done

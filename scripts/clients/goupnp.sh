@@ -1,17 +1,17 @@
 # shellcheck shell=sh
-# github.com/huin/goupnp, on which most UPnP of Go programs stands.
+# github.com/huin/goupnp, which most Go programs use for UPnP.
 
 # shellcheck source=go/lib.sh disable=SC2154
 . "$clients/go/lib.sh"
 
-# shellcheck disable=SC2034 # the frame plays with each
+# shellcheck disable=SC2034 # the frame tests each
 versions='both 1 2'
 
 get() {
   from_go goupnp
 }
 
-play() {
+exercise() {
   [ "$1" = 2 ] || holds goupnp 1
   [ "$1" = 1 ] || holds goupnp 2
   [ "$1" = 1 ] || holds goupnp any
@@ -32,7 +32,7 @@ pinholes() {
   check 'from the Internet, UDP 9000 reaches the client' knock UDP 2001:db8:50::10 9000 9000
   check 'it asks again' renew
   release
-  check 'it gives them back' prints unmapped
+  check 'it deletes them' prints unmapped
   check 'from the Internet, TCP 8080 is closed' no_knock TCP 2001:db8:50::10 8080 8080
   check 'from the Internet, UDP 9000 is closed' no_knock UDP 2001:db8:50::10 9000 9000
 }

@@ -13,7 +13,7 @@ jami() {
     /cx/ring/Ring/ConfigurationManager "cx.ring.Ring.ConfigurationManager.$method" "$@"
 }
 
-play() {
+exercise() {
   lan_start dbus-daemon --session --nofork --address=unix:path=/tmp/bus
   check 'D-Bus starts it' within 30 jami getAccountList
   check 'it has an account' jami addAccount \

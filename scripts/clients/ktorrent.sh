@@ -6,7 +6,7 @@ get() {
   from_debian ktorrent dbus-daemon
 }
 
-play() {
+exercise() {
   mkdir -p "$lan_root/home/client/.config" && mkdir -m 700 "$lan_root/run/user"
   cat >"$lan_root/home/client/.config/ktorrentrc" <<'END'
 [Plugins]

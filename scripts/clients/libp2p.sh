@@ -17,12 +17,12 @@ prolonged() {
   [ "$(expires)" -gt "$1" ]
 }
 
-play() {
+exercise() {
   asks libp2p || return 0
   check 'within 45 s it renews by itself' within 45 prolonged "$(expires)"
   check 'which changes nothing' stay
   release
-  check 'it gives them back' prints unmapped
+  check 'it deletes them' prints unmapped
   closed TCP 8080 "$outer_tcp"
   closed UDP 9000 "$outer_udp"
 }

@@ -5,7 +5,7 @@ get() {
   from_debian litecoind
 }
 
-play() {
+exercise() {
   check 'its program knows -upnp' lan_says '-upnp' litecoind -help
   lan_start litecoind -regtest -upnp=1 -listen=1 -port=19444 -bind=0.0.0.0 -dnsseed=0 -disablewallet -datadir=/tmp -printtoconsole -debug=net
   opened TCP 19444

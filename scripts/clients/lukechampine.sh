@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# lukechampine.com/upnp, by which Sia's newer programs ask: UPnP version 1.
+# lukechampine.com/upnp, which newer programs of Sia use: UPnP version 1.
 
 # shellcheck source=go/lib.sh disable=SC2154
 . "$clients/go/lib.sh"
@@ -8,6 +8,6 @@ get() {
   from_go lukechampine
 }
 
-play() {
+exercise() {
   holds lukechampine
 }

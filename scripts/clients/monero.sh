@@ -5,7 +5,7 @@ get() {
   from_debian monero
 }
 
-play() {
+exercise() {
   lan_start monerod --stagenet --non-interactive --data-dir=/tmp/monero --p2p-bind-port=18080 --igd=enabled --rpc-ssl=disabled --log-level=1
   opened TCP 18080
   check 'it is up' within 30 lan_logged 'core RPC server started ok'

@@ -1,17 +1,17 @@
 # shellcheck shell=sh
-# nat-port-mapper 1 for Node.js, by UPnP. js-libp2p asked by it. Its NAT-PMP
+# nat-port-mapper 1 for Node.js, by UPnP. js-libp2p used it. Its NAT-PMP
 # asks for port 0, whatever it is told, which no router can give.
 
 get() {
   needs_npm && from_npm @achingbrain/nat-port-mapper@1.0.13
 }
 
-play() {
+exercise() {
   lan_start node /mnt/drivers/nat-port-mapper1.mjs
   opened TCP 8080
   check 'from the Internet, its service answers' call tcp 8080
   opened UDP 9000
-  check 'it gives the ports back' lan_stop
+  check 'it deletes the ports' lan_stop
   closed TCP 8080 8080
   closed UDP 9000 9000
 }

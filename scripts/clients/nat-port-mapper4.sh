@@ -1,12 +1,12 @@
 # shellcheck shell=sh
-# nat-port-mapper 4 for Node.js, by UPnP and by NAT-PMP. js-libp2p asks by it. By UPnP
-# it gives nothing back, because it names no protocol: its leases last an hour.
+# nat-port-mapper 4 for Node.js, by UPnP and by NAT-PMP. js-libp2p uses it. By UPnP
+# it deletes nothing, because it names no protocol: its leases last an hour.
 
 get() {
   needs_npm && from_npm @achingbrain/nat-port-mapper@4.0.5
 }
 
-play() {
+exercise() {
   hold pmp
   closed TCP 8080 8080
   closed UDP 9000 9000

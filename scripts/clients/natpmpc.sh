@@ -5,7 +5,7 @@ get() {
   from_debian natpmpc
 }
 
-play() {
+exercise() {
   check 'natpmpc reads the external address' lan_says 'Public IP address : 11.22.33.44' natpmpc
   for ports in 'tcp 40001 8080' 'udp 40002 9000'; do
     # shellcheck disable=SC2086 # protocol, external and internal port

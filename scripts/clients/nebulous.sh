@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# gitlab.com/NebulousLabs/go-upnp, by which Sia and its kin ask.
+# gitlab.com/NebulousLabs/go-upnp, which Sia and related programs use.
 
 # shellcheck source=go/lib.sh disable=SC2154
 . "$clients/go/lib.sh"
@@ -8,6 +8,6 @@ get() {
   from_go nebulous
 }
 
-play() {
+exercise() {
   holds nebulous
 }

@@ -1,4 +1,4 @@
-# Asks the router for TCP 40001, lists its ports, or gives it back.
+# Maps TCP 40001, lists its ports, or deletes it.
 use strict;
 use warnings;
 use Net::UPnP::ControlPoint;

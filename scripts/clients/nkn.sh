@@ -8,6 +8,6 @@ get() {
   from_go nkn
 }
 
-play() {
+exercise() {
   lapses nkn
 }

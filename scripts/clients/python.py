@@ -1,4 +1,4 @@
-"""Asks the router for a port or gives it back: ACTION PORT."""
+"""Maps a port or deletes it: ACTION PORT."""
 
 import sys
 

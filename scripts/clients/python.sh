@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154 # the frame sets lan_root, lan_host and said
 # miniupnpc's Python module, by UPnP. Deluge's plug-ins, Electrum and many
-# scripts ask by it.
+# scripts use it.
 
-# shellcheck disable=SC2034 # the frame plays with each
+# shellcheck disable=SC2034 # the frame tests each
 versions='both 1 2'
 
 get() {
@@ -14,7 +14,7 @@ python() {
   lan_says "$1" /usr/bin/python3 /mnt/drivers/python.py "$2" "$3"
 }
 
-play() {
+exercise() {
   check 'addportmapping: TCP 40001' python "^('$lan_host', 8080, 'from Python', True, " add 40001
   check 'from the Internet, TCP 40001 reaches the client' call tcp 40001
   check 'deleteportmapping' python '^True None' delete 40001

@@ -7,7 +7,7 @@ get() {
   from_debian qbittorrent-nox
 }
 
-play() {
+exercise() {
   mkdir -p "$lan_root/home/client/.config/qBittorrent"
   cat >"$lan_root/home/client/.config/qBittorrent/qBittorrent.conf" <<'END'
 [LegalNotice]

@@ -4,14 +4,14 @@
 # shellcheck source=go/lib.sh disable=SC2154
 . "$clients/go/lib.sh"
 
-# shellcheck disable=SC2034 # the frame plays with each
+# shellcheck disable=SC2034 # the frame tests each
 versions='both 1 2'
 
 get() {
   from_go syncthing-lib
 }
 
-play() {
+exercise() {
   holds syncthing-lib upnp
   lapses syncthing-lib pmp
   [ "$1" = 1 ] || pinholes

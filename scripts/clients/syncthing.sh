@@ -5,7 +5,7 @@ get() {
   from_debian syncthing
 }
 
-play() {
+exercise() {
   lan_start syncthing serve --no-browser --no-restart --home=/tmp/syncthing
   opened TCP 22000
   check 'it ends' lan_stop

@@ -9,7 +9,7 @@ get() {
   from_go tailscale
 }
 
-play() {
+exercise() {
   finds 'pcp=true pmp=true upnp=true' pcp pmp upnp
   finds 'pcp=false pmp=true upnp=false' pmp
   finds 'pcp=false pmp=false upnp=true' upnp
@@ -46,7 +46,7 @@ uses() {
 finds() {
   uses "$@"
   release
-  check 'it gives it back' prints unmapped
+  check 'it deletes it' prints unmapped
   closed UDP 9000 "$outer"
 }
 

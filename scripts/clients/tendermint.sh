@@ -8,6 +8,6 @@ get() {
   from_go tendermint
 }
 
-play() {
+exercise() {
   holds tendermint
 }

@@ -5,7 +5,7 @@ get() {
   from_debian transmission-daemon
 }
 
-play() {
+exercise() {
   lan_start transmission-daemon --foreground --portmap --peerport 51413 --config-dir /tmp/transmission --log-debug
   opened TCP 51413
   opened UDP 51413

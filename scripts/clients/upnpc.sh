@@ -3,7 +3,7 @@
 # miniupnpc's command line client, by UPnP: searches for version 1, and calls
 # the actions of version 2 as well.
 
-# shellcheck disable=SC2034 # the frame plays with each
+# shellcheck disable=SC2034 # the frame tests each
 versions='both 1 2'
 
 get() {
@@ -16,16 +16,16 @@ upnpc() {
   lan_says "$wanted" upnpc "$@"
 }
 
-play() {
+exercise() {
   check 'upnpc -s finds the router' upnpc 'ExternalIPAddress = 11.22.33.44' -s
   check 'upnpc -a: TCP 40001' upnpc 'is redirected to internal 192.168.50.10:8080' -e 'a game' -a "$lan_host" 8080 40001 tcp 600
   check 'from the Internet, TCP 40001 reaches the client' call tcp 40001
   check 'upnpc -l lists it' upnpc "40001->192.168.50.10:8080  'a game'" -l
   check 'upnpc -r: UDP 40002' upnpc 'is redirected to internal 192.168.50.10:9000' -r 9000 40002 udp
   check 'from the Internet, UDP 40002 reaches the client' call udp 40002
-  check 'upnpc -d gives TCP 40001 back' upnpc 'returned : 0' -d 40001 tcp
+  check 'upnpc -d deletes TCP 40001' upnpc 'returned : 0' -d 40001 tcp
   check 'from the Internet, TCP 40001 is closed' silent tcp 40001
-  check 'upnpc -d gives UDP 40002 back' upnpc 'returned : 0' -d 40002 udp
+  check 'upnpc -d deletes UDP 40002' upnpc 'returned : 0' -d 40002 udp
   check 'from the Internet, UDP 40002 is closed' silent udp 40002
   if [ "$1" = 1 ]; then
     check 'upnpc -n is refused by version 1' upnpc 'failed with code 401' -n "$lan_host" 8080 40003 tcp 600
@@ -40,7 +40,7 @@ any_port() {
   check 'upnpc -n: any port, TCP 40003 if free' upnpc '11.22.33.44:40003 TCP is redirected to internal 192.168.50.10:8080' -n "$lan_host" 8080 40003 tcp 600
   check 'from the Internet, TCP 40003 reaches the client' call tcp 40003
   check 'upnpc -L lists it' upnpc 'TCP 40003->192.168.50.10:8080' -L
-  check 'upnpc -N gives TCP 40000 to 41000 back' lan upnpc -N 40000 41000 tcp
+  check 'upnpc -N deletes TCP 40000 to 41000' lan upnpc -N 40000 41000 tcp
   check 'from the Internet, TCP 40003 is closed' silent tcp 40003
 }
 

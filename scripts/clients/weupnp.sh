@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# weupnp for Java, by UPnP. Games and media servers ask by it.
+# weupnp for Java, by UPnP. Games and media servers use it.
 
 get() {
   from_debian libweupnp-java default-jdk-headless
@@ -9,9 +9,9 @@ weupnp() {
   lan_says "$1" /usr/lib/jvm/default-java/bin/java -cp /usr/share/java/weupnp.jar /mnt/drivers/WeUPnP.java "$2"
 }
 
-play() {
+exercise() {
   check 'it adds TCP 40001' weupnp '^true 11.22.33.44' add
   check 'from the Internet, TCP 40001 reaches the client' call tcp 40001
-  check 'it gives TCP 40001 back' weupnp '^true' delete
+  check 'it deletes TCP 40001' weupnp '^true' delete
   check 'from the Internet, TCP 40001 is closed' silent tcp 40001
 }

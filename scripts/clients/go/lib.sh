@@ -64,11 +64,11 @@ stay() {
   [ "$(external TCP 8080)" = "$outer_tcp" ] && [ "$(external UDP 9000)" = "$outer_udp" ]
 }
 
-# holds checks as asks does, and that the program gives its mappings back.
+# holds checks as asks does, and that the program deletes its mappings.
 holds() {
   asks "$@" || return 0
   release
-  check 'it gives them back' prints unmapped
+  check 'it deletes them' prints unmapped
   closed TCP 8080 "$outer_tcp"
   closed UDP 9000 "$outer_udp"
 }
