@@ -27,6 +27,7 @@ const rounds = 30
 // same few ports. After each batch the kernel, the table and the lease file
 // must say the same, and hold all that clients were promised.
 func TestRandomClients(t *testing.T) {
+	t.Parallel()
 	for seed, variant := range netlab.Variants {
 		t.Run(fmt.Sprintf("%s, seed %d", variant, seed), func(t *testing.T) {
 			g := &randomRun{

@@ -28,6 +28,7 @@ func (r *rig) awaitState(t testing.TB, rules, jumps int) {
 
 // TestBesideArno lives through everything that AstLinux does to its firewall.
 func TestBesideArno(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		arno := netlab.NewArno(t, r.Router, variant)

@@ -160,6 +160,7 @@ func longest(requests [][]byte) [][]byte {
 // TestBurstFindsRoom stops the daemon as a busy processor does, and has one host
 // send all its requests then: each is answered afterwards.
 func TestBurstFindsRoom(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "nft", netlab.Layout{Clients: 2, IPv6: true})
 	r.firewallIPv6(t)
 	r.start(t, "ipv6=yes", "max_per_host=0")
@@ -188,6 +189,7 @@ func TestBurstFindsRoom(t *testing.T) {
 // TestBurstLeavesRoom has one host send a burst to a daemon that is stopped and
 // another one ask after it, in the other protocol: both are served.
 func TestBurstLeavesRoom(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2, IPv6: true})
 	r.firewallIPv6(t)
 	r.start(t, "ipv6=yes")
@@ -209,6 +211,7 @@ func TestBurstLeavesRoom(t *testing.T) {
 // TestBurstOnLateLAN sends a burst on an interface that came when the daemon had
 // given up its rights.
 func TestBurstOnLateLAN(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "nft", netlab.Layout{})
 	r.start(t, "listening_ip=lan7", "allow 1024-65535 192.168.70.0/24 1024-65535")
 	host, client, gateway := netlab.New(t, "late"), netip.MustParseAddr("192.168.70.10"), netip.MustParseAddr("192.168.70.1")

@@ -107,6 +107,7 @@ func refused(t testing.TB, on *netlab.Namespace, name string, args ...string) st
 // TestClients has what people run ask one daemon for ports, and looks from
 // outside at what they get.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	r := newClientsRig(t, "nft")
 	t.Run("upnpc finds the gateway", func(t *testing.T) { playSearch(t, r) })
 	t.Run("upnpc", func(t *testing.T) { playUPnPC(t, r, r.location(t, "upnp:rootdevice"), "0", "714") })

@@ -186,6 +186,7 @@ func (r *rig) views(t testing.TB) map[string][]uint16 {
 // was answered (see package leasefile), and neither does the restart from the
 // status page, which is stop, new settings, start (AST-111).
 func TestKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		what    string
 		variant string
@@ -249,6 +250,7 @@ func (r *rig) startAndKill(t testing.TB) {
 // TestNoRoomForLeases fills the disk, and then has one that is read-only. The
 // service goes on, says so once, and writes as soon as it can.
 func TestNoRoomForLeases(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		what        string
 		take, clear func(disk string) error

@@ -56,6 +56,7 @@ func (r *rig) atOnce(t testing.TB, table, commands string) {
 // TestFaultsOfTheFirewall does to the chains what others do to them, and
 // demands that everything is there again, exactly, without a client's help.
 func TestFaultsOfTheFirewall(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.writeManyLeases(t)

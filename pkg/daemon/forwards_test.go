@@ -87,6 +87,7 @@ func (r *rig) freed(t testing.TB, port uint16) {
 // TestForwardsOutlastAFailingLook has iptables-save fail when somebody touches
 // the firewall.
 func TestForwardsOutlastAFailingLook(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.forwarded(t, 6000)
@@ -103,6 +104,7 @@ func TestForwardsOutlastAFailingLook(t *testing.T) {
 
 // TestForwardsNotYetKnown starts the daemon while iptables-save fails.
 func TestForwardsNotYetKnown(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.forwarded(t, 6000)
@@ -123,8 +125,8 @@ func TestForwardsNotYetKnown(t *testing.T) {
 // TestForwardsWhileTheFirewallRestarts flushes the firewall's forwards and
 // makes them again while a client asks for one of their ports.
 func TestForwardsWhileTheFirewallRestarts(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
-		t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "xtables.lock")) // nobody else's touch counts
 		r := newRig(t, variant, netlab.Layout{})
 		r.forwarded(t, 6000)
 		r.forwarded(t, 6001)
@@ -169,6 +171,7 @@ func TestForwardsWhileTheFirewallRestarts(t *testing.T) {
 
 // TestForwardOfAnotherAddress has 1:1 NAT of an address that clients are not told.
 func TestForwardOfAnotherAddress(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-i", "wan0", "-d", "11.22.33.55/32", "-j", "DNAT", "--to-destination", "192.168.50.5")
@@ -180,7 +183,7 @@ func TestForwardOfAnotherAddress(t *testing.T) {
 // TestForwardsFollowTheAddress has a forward for the address that the uplink
 // has, and one for an address that it gets later.
 func TestForwardsFollowTheAddress(t *testing.T) {
-	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "xtables.lock")) // nobody else's touch counts
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-d", netlab.RouterWAN.Addr().String(), "-p", "tcp", "--dport", "6001", "-j", "DNAT", "--to-destination", "192.168.50.99:60")
 	later := netip.MustParsePrefix("11.22.33.55/24")
@@ -200,6 +203,7 @@ func TestForwardsFollowTheAddress(t *testing.T) {
 // TestForwardOfAPattern has the uplink named by a pattern, and the forward by
 // the link.
 func TestForwardOfAPattern(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.forwarded(t, 6000)
 	r.start(t, "ext_ifname=wan+")
@@ -209,6 +213,7 @@ func TestForwardOfAPattern(t *testing.T) {
 // TestConditionalForward has a forward that holds for some connections: its
 // ports are free, and the log names the rule.
 func TestConditionalForward(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-s", "198.51.100.7", "-i", "wan0", "-p", "udp", "--dport", "5060", "-j", "DNAT", "--to-destination", "192.168.50.10:5060")
 	r.foreground(t)

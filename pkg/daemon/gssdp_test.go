@@ -9,6 +9,7 @@ import (
 // TestGSSDP searches with the library of GNOME: what was asked for is what is
 // shown.
 func TestGSSDP(t *testing.T) {
+	t.Parallel()
 	r := newUPnPRig(t, "both")
 	r.start(t, upnpConf("both")...)
 	const oldFace, newFace = "http://192.168.50.1:5555/rootDesc.xml", "http://192.168.50.1:5555/rootDesc2.xml"

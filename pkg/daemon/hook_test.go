@@ -16,6 +16,7 @@ import (
 // TestNotificationProgram is told of everything that is opened, renewed,
 // refused and closed, with the values in its environment.
 func TestNotificationProgram(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	script := "#!/bin/sh\nset | grep ^UPNP_ | tr '\\n' ' ' >> " + r.path("told") + "\necho >> " + r.path("told") + "\n"
 	if err := os.WriteFile(r.path("hook"), []byte(script), 0o755); err != nil {
@@ -59,6 +60,7 @@ func value(line, name string) string {
 // TestRightsOfPrograms wants the iptables-restore that waits for batches, and
 // the notification program, with no more rights than the daemon.
 func TestRightsOfPrograms(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		if err := os.WriteFile(r.path("hook"), []byte("#!/bin/sh\nexec sleep 60\n"), 0o755); err != nil {
@@ -109,6 +111,7 @@ func children(pid int) map[string]string {
 // TestLogStaysSmall sends 10,000 packets that are good for nothing, and then
 // leaves the daemon alone.
 func TestLogStaysSmall(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.foreground(t, "enable_upnp=yes")
 	r.outside(t)

@@ -69,6 +69,7 @@ func speak(t *testing.T, r *rig) {
 // TestRulesForSingleHostsOverIPv6 asks as two hosts, of which the router knows
 // nothing but what is said here, by PCP, by UPnP and as the operator.
 func TestRulesForSingleHostsOverIPv6(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "nft")
 	nothing := func(*testing.T, *rig) {}
 	for _, tt := range []struct {
@@ -117,6 +118,7 @@ func TestRulesForSingleHostsOverIPv6(t *testing.T) {
 // TestThirdPartyCountsAsTheHostItNames maps for another host, which is what
 // the rules are about.
 func TestThirdPartyCountsAsTheHostItNames(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "nft")
 	r.start(t, "ipv6=yes", "pcp_allow_thirdparty=yes", ruleFor("allow", "192.168.50.11/32"), denyAll)
 	for i, want := range []pcp.Result{pcp.Success, pcp.NotAuthorized} {
@@ -131,6 +133,7 @@ func TestThirdPartyCountsAsTheHostItNames(t *testing.T) {
 // TestOperatorIsToldThatAHostIsNotKnown explains what only the host's address
 // would decide.
 func TestOperatorIsToldThatAHostIsNotKnown(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "nft")
 	r.start(t, "ipv6=yes", ruleFor("allow", "192.168.50.0/25"), denyAll)
 	r.flush(t)
@@ -149,6 +152,7 @@ func TestOperatorIsToldThatAHostIsNotKnown(t *testing.T) {
 // TestManyRequestsOfOneHost asks for many ports at once while nothing is known
 // of the host: each is answered, and other clients' requests too.
 func TestManyRequestsOfOneHost(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "nft")
 	r.start(t, "ipv6=yes", ruleFor("allow", "192.168.50.77/32"), denyAll)
 	r.flush(t)
@@ -204,6 +208,7 @@ func (r *rig) listed(t testing.TB) (list []control.Entry) {
 // TestPinholeOfANamedHostSurvivesARestart restarts the daemon while the host is
 // away and the router knows nothing of it, and then lets the host come back.
 func TestPinholeOfANamedHostSurvivesARestart(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		what, network string
 		comesBack     func(*testing.T, *rig)
@@ -252,6 +257,7 @@ func (r *rig) pinholes(t testing.TB) int {
 
 // TestReloadJudgesPinholesByTheirHosts changes the rules under two pinholes.
 func TestReloadJudgesPinholesByTheirHosts(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "nft")
 	r.start(t, "ipv6=yes")
 	speak(t, r)
@@ -272,6 +278,7 @@ func TestReloadJudgesPinholesByTheirHosts(t *testing.T) {
 // TestRulesForHardwareAddresses lets one of two hosts have ports by its hardware
 // address, as AstLinux's script writes it, by every protocol and both families.
 func TestRulesForHardwareAddresses(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "nft")
 	settings := []string{"ipv6=yes", "enable_upnp=yes", ruleFor("allow", r.hardware(t, 0).String()+"/32"), denyAll}
 	r.start(t, settings...)
@@ -319,6 +326,7 @@ func TestRulesForHardwareAddresses(t *testing.T) {
 // TestReloadLearnsHardwareAddresses makes mappings while rules do not ask who is
 // who, and then reloads rules that do.
 func TestReloadLearnsHardwareAddresses(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "nft")
 	r.start(t)
 	for i, source := range []netip.Addr{client1, client2} {

@@ -15,6 +15,7 @@ import (
 // TestHostTakesItsPortsToAnotherAddress has DHCP give a host another address, with
 // a restart of the daemon in between.
 func TestHostTakesItsPortsToAnotherAddress(t *testing.T) {
+	t.Parallel()
 	for _, variant := range []string{"legacy", "nft"} {
 		r := newRig(t, variant, netlab.Layout{Clients: 2})
 		next, host := netip.MustParseAddr("192.168.50.130"), r.Clients[0]

@@ -11,6 +11,7 @@ import (
 // TestOwnName maps a port to a host by the name that it has in the DHCP leases,
 // as long as that is its name alone.
 func TestOwnName(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2})
 	leases := r.path("dnsmasq.leases")
 	write := func(lines string) {

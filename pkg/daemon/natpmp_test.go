@@ -50,14 +50,18 @@ func (r *rig) dial(network string, port uint16) netlab.Probe {
 	return netlab.Probe{Network: network, From: r.WAN, To: netip.AddrPortFrom(netlab.RouterWAN.Addr(), port)}
 }
 
-// bothVariants runs a test with either iptables.
+// bothVariants runs a test with either iptables, side by side.
 func bothVariants(t *testing.T, test func(*testing.T, string)) {
 	for _, variant := range netlab.Variants {
-		t.Run(variant, func(t *testing.T) { test(t, variant) })
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			test(t, variant)
+		})
 	}
 }
 
 func TestMappingFromRequestToPacket(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.start(t)
@@ -96,6 +100,7 @@ func TestMappingFromRequestToPacket(t *testing.T) {
 }
 
 func TestRealClient(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.start(t)
 	lan := r.Clients[0]
@@ -112,6 +117,7 @@ func TestRealClient(t *testing.T) {
 }
 
 func TestExpiryTakesTheRuleAway(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.start(t)
 	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, 2*time.Second))
@@ -123,6 +129,7 @@ func TestExpiryTakesTheRuleAway(t *testing.T) {
 }
 
 func TestRestartRestores(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
 			r := newRig(t, "nft", netlab.Layout{})
@@ -148,6 +155,7 @@ func TestRestartRestores(t *testing.T) {
 }
 
 func TestForeignChainsStay(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	for _, args := range []string{
 		"-t nat -N MINIUPNPD", "-t nat -A PREROUTING -i wan0 -j MINIUPNPD",
@@ -173,6 +181,7 @@ func TestForeignChainsStay(t *testing.T) {
 }
 
 func TestPermissions(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2})
 	r.start(t, "allow 2000-2999 192.168.50.10/32 22", "allow 3000-3000 192.168.50.0/24 1024-65535", "deny 0-65535 0.0.0.0/0 0-65535")
 	tests := []struct {
@@ -197,6 +206,7 @@ func TestPermissions(t *testing.T) {
 }
 
 func TestQuotas(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2})
 	r.start(t, "max_per_host=2", "max_total=3")
 	ask := func(i int, port uint16) natpmp.Result {
@@ -217,6 +227,7 @@ func TestQuotas(t *testing.T) {
 }
 
 func TestTwoLANsAndNothingOnTheUplink(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{SecondLAN: true})
 	r.start(t, "listening_ip=lan1", "allow 1024-65535 192.168.0.0/16 1024-65535")
 	other := netip.MustParseAddr("192.168.60.10")
@@ -235,6 +246,7 @@ func TestTwoLANsAndNothingOnTheUplink(t *testing.T) {
 }
 
 func TestReloadKeepsWhatIsAllowed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.start(t)
 	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
@@ -252,6 +264,7 @@ func TestReloadKeepsWhatIsAllowed(t *testing.T) {
 }
 
 func TestLateInterface(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.start(t, "listening_ip=lan7")
 	late := netlab.New(t, "late")
@@ -265,6 +278,7 @@ func TestLateInterface(t *testing.T) {
 }
 
 func TestSecondDaemonDoesNotStart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.start(t)
 	out, err := r.launch()
@@ -275,6 +289,7 @@ func TestSecondDaemonDoesNotStart(t *testing.T) {
 }
 
 func TestNothingToServe(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.configure(t, "enable_natpmp=no", "enable_upnp=no")
 	if out, err := r.launch(); err != nil {
@@ -284,6 +299,7 @@ func TestNothingToServe(t *testing.T) {
 }
 
 func TestStalePIDFile(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	stale := "999999999\n" + strconv.Itoa(os.Getpid()) + "\n" // longer than what we write, then a living stranger
 	for _, text := range []string{stale, strconv.Itoa(os.Getpid()), "nonsense"} {

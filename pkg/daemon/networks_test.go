@@ -13,6 +13,7 @@ import (
 // TestUPnPOfTwoLANsAndTwoUplinks has clients of both LANs ask by the address
 // that they find, and traffic come in on the uplink that is announced.
 func TestUPnPOfTwoLANsAndTwoUplinks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "nft", netlab.Layout{SecondLAN: true, SecondWAN: true})
 	r.start(t, "enable_upnp=yes", "listening_ip=lan1", "ext_ifname2=wan1", "allow 1024-65535 192.168.0.0/16 1024-65535")
 	clients := map[string]*netlab.Namespace{"192.168.50": r.Clients[0], "192.168.60": r.Client2}
@@ -40,6 +41,7 @@ func TestUPnPOfTwoLANsAndTwoUplinks(t *testing.T) {
 // TestWithoutIPv6 serves IPv4 where IPv6 is switched off in the kernel and the
 // settings ask for it all the same.
 func TestWithoutIPv6(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		for _, which := range []string{"all", "default"} {
@@ -57,6 +59,7 @@ func TestWithoutIPv6(t *testing.T) {
 // TestNetworkThatComesLate names a LAN by its network: the operator sees that it
 // is not there, and its clients are served as soon as it is.
 func TestNetworkThatComesLate(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{SecondLAN: true})
 	r.Router.IP(t, "-4", "address", "flush", "dev", "lan1")
 	r.start(t, "listening_ip=192.168.60.0/24", "listening_ip=11.22.33.0/24", "listening_ip=lan9", "allow 1024-65535 192.168.60.0/24 1024-65535")
@@ -76,6 +79,7 @@ func TestNetworkThatComesLate(t *testing.T) {
 // TestIPv6AsTheSystemHasIt has no setting about IPv6, and a firewall that drops
 // all of it until it lets the LAN out.
 func TestIPv6AsTheSystemHasIt(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{IPv6: true})
 		ip6tables := func(args string) string {

@@ -44,6 +44,7 @@ func (r *rig) says(t testing.TB, command string, status int, part string) {
 }
 
 func TestOperator(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		hook, leases := r.path("hook"), r.path("dnsmasq.leases")
@@ -100,6 +101,7 @@ func TestOperator(t *testing.T) {
 // TestRights wants every thread of the daemon with two capabilities and no way
 // back, and the operator able to decline.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	for setting, want := range map[string]string{
 		"sandbox=yes": "CapPrm:\t0000000000003000 CapEff:\t0000000000003000 CapBnd:\t0000000000000000 CapAmb:\t0000000000000000 NoNewPrivs:\t1 Seccomp:\t2",
 		"sandbox=no":  "NoNewPrivs:\t0",

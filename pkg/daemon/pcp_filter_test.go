@@ -95,6 +95,7 @@ func newPCPRig(t *testing.T, variant string) *rig {
 // TestPCPClient has a client map, renew and delete, and others try to do so in
 // its place, and looks at the port from outside.
 func TestPCPClient(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "legacy")
 	r.start(t, "ipv6=yes", "pcp_allow_thirdparty=no", "pcp_lenient_nonce=no")
 	for _, f := range families {
@@ -149,6 +150,7 @@ func TestPCPClient(t *testing.T) {
 
 // TestThirdPartyWhereAllowed opens a port for another host of the LAN.
 func TestThirdPartyWhereAllowed(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "nft")
 	r.start(t, "ipv6=yes", "pcp_allow_thirdparty=yes")
 	for _, f := range families {
@@ -170,6 +172,7 @@ func TestThirdPartyWhereAllowed(t *testing.T) {
 // TestFiltersKeepOthersOut proves FILTER from outside, by sources that are
 // allowed and such that are not, before and after restarts.
 func TestFiltersKeepOthersOut(t *testing.T) {
+	t.Parallel()
 	for variant, network := range map[string]string{"legacy": "tcp", "nft": "udp"} {
 		r := newPCPRig(t, variant)
 		// As on any router: what is not let in leaves no trace in conntrack,
@@ -229,6 +232,7 @@ func playFilters(t *testing.T, r *rig, f family, network string) {
 
 // TestVersionFallback has clients of one protocol meet a server of the other.
 func TestVersionFallback(t *testing.T) {
+	t.Parallel()
 	r := newPCPRig(t, "legacy")
 	for _, tt := range []struct {
 		conf    []string

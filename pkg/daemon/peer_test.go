@@ -15,6 +15,7 @@ import (
 // TestPeerLeavesByItsPort gives a flow another external port by PCP's PEER and
 // looks at it from outside, also after a restart.
 func TestPeerLeavesByItsPort(t *testing.T) {
+	t.Parallel()
 	for _, variant := range netlab.Variants {
 		t.Run(variant, func(t *testing.T) {
 			r := newRig(t, variant, netlab.Layout{})

@@ -19,6 +19,7 @@ func (r *rig) dial6(network, source string, port uint16) netlab.Probe {
 // TestPinholesOfUPnP has upnpc open, renew, count and close pinholes by the
 // description of version 1, which it finds; another client has that of version 2.
 func TestPinholesOfUPnP(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newClientsRig(t, variant)
 		r.WAN.Address(t, "eth0", netip.MustParsePrefix("2001:db8:33::2/64"))
@@ -63,6 +64,7 @@ func TestPinholesOfUPnP(t *testing.T) {
 // link-local address for pinholes of the host's global address, and another
 // host, too, which gets none.
 func TestPinholesByLinkLocalAddress(t *testing.T) {
+	t.Parallel()
 	r := newClientsRig(t, "nft")
 	for i, a := range []string{"fe80::10/64", "fe80::11/64"} {
 		r.Clients[i].Address(t, "eth0", netip.MustParsePrefix(a))

@@ -98,6 +98,7 @@ func (r *rig) succeed() error {
 // the daemon is replaced, by another process or by a new life of its own. The
 // counter of the rule tells that it was never taken away.
 func TestRestartWithoutAHole(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.start(t, "enable_upnp=yes")
@@ -174,6 +175,7 @@ func (r *rig) awaitHTTP(port uint16) error {
 // TestWhoseChainsTheyAre demands that rules go with the last daemon that has a
 // use for them, and the chains too, unless others made them.
 func TestWhoseChainsTheyAre(t *testing.T) {
+	t.Parallel()
 	const none, some = 0, 2 // rules
 	for _, tt := range []struct {
 		what    string
@@ -222,6 +224,7 @@ func TestWhoseChainsTheyAre(t *testing.T) {
 // TestReloadMovesChains has the rules move when settings name other chains and
 // another uplink, and nothing stay behind.
 func TestReloadMovesChains(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "nft", netlab.Layout{SecondWAN: true})
 	r.start(t)
 	r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")

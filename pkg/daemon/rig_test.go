@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,16 +19,25 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// patience is how long a test waits for what must come; hush for what must not.
+// patience is how long a test waits for what must come: many tests share the
+// machine. hush is how long it listens for what must not.
 const (
-	patience = 15 * time.Second
+	patience = time.Minute
 	hush     = 300 * time.Millisecond
 )
 
 // program is the daemon under test, built once.
 var program string
 
+// sideBySide is how many tests run at once unless -parallel says so: they wait
+// for the daemon more than they compute, on however few processors.
+const sideBySide = "8"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if !isGiven("test.parallel") {
+		flag.Set("test.parallel", sideBySide)
+	}
 	dir, err := os.MkdirTemp("", "igdd-")
 	if err != nil {
 		panic(err)
@@ -220,4 +230,10 @@ func (r *rig) forget(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// isGiven reports whether a flag stands on the command line.
+func isGiven(name string) (given bool) {
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
 }

@@ -15,6 +15,7 @@ import (
 // TestPinholeThenIPv6Off switches IPv6 off while a pinhole is stored: IPv4 goes
 // on, and the pinhole comes back with IPv6.
 func TestPinholeThenIPv6Off(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 			r := newClientsRig(t, variant)
@@ -38,6 +39,7 @@ func TestPinholeThenIPv6Off(t *testing.T) {
 
 // TestFailingIP6Tables has only the programs of IPv6 fail.
 func TestFailingIP6Tables(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newClientsRig(t, variant)
 		r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
@@ -70,6 +72,7 @@ func TestFailingIP6Tables(t *testing.T) {
 
 // TestStartWithoutIP6Tables has stored pinholes wait for a firewall.
 func TestStartWithoutIP6Tables(t *testing.T) {
+	t.Parallel()
 	r := newClientsRig(t, "legacy")
 	r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
 	r.stop(t, syscall.SIGTERM)
@@ -95,6 +98,7 @@ func TestStartWithoutIP6Tables(t *testing.T) {
 // TestHeldLock has another program keep the xtables lock: renewals and refusals
 // are answered, and who is told no has no mapping later.
 func TestHeldLock(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2, IPv6: true})
 	lock := r.path("xtables.lock")
 	r.env = append(r.env, "XTABLES_LOCKFILE="+lock)

@@ -68,6 +68,7 @@ func (r *rig) invokeAs(t testing.TB, from *netlab.Namespace, action, arguments s
 // TestSettingFromFileToAnswer walks the life of a setting: the text of rc.conf
 // goes in, the answer to a client comes out.
 func TestSettingFromFileToAnswer(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ setting, target, fault string }{
 		{`UPNP_SECURE_MODE="no"`, "192.168.50.77", ""},
 		{`UPNP_SECURE_MODE="off"`, "192.168.50.77", "718"},

@@ -52,6 +52,7 @@ func (r *rig) usage(t testing.TB) (u usage) {
 // TestSoak mixes requests of all protocols with what happens to routers, and
 // demands that the daemon holds no more in the end than after the first third.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.start(t, "enable_upnp=yes")
 	c := newLoadClients(r)

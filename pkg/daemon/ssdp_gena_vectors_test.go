@@ -22,6 +22,7 @@ func (r *rig) host(name string) *netlab.Namespace {
 // of version 1 and those of version 2, against the running daemon, which shows
 // both.
 func TestDiscoveryVectors(t *testing.T) {
+	t.Parallel()
 	r := newUPnPRig(t, "both")
 	r.Clients[0].Address(t, "lo", netip.MustParsePrefix("10.99.0.7/32"))
 	var vectors []discovery.Vector
@@ -117,6 +118,7 @@ func (r *rig) replaceAddress(t *testing.T, dev string, old, moved netip.Prefix) 
 // TestEventVectors plays all vectors of events, those of version 1 and those of
 // version 2, against the running daemon, which shows both.
 func TestEventVectors(t *testing.T) {
+	t.Parallel()
 	r := newUPnPRig(t, "both")
 	r.start(t, upnpConf("both")...)
 	shown := r.faces(t)

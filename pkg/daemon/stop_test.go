@@ -83,6 +83,7 @@ func (r *rig) gone(t testing.TB, pid int) {
 
 // TestStopClosesPorts ends the daemon in the ways that have no successor.
 func TestStopClosesPorts(t *testing.T) {
+	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		eachFirewall(t, variant, func(t *testing.T, r *rig, plugin bool) {
 			for _, end := range []struct {
@@ -118,6 +119,7 @@ func TestStopClosesPorts(t *testing.T) {
 
 // TestStopWithoutRecord has no room for the record of what is the daemon's.
 func TestStopWithoutRecord(t *testing.T) {
+	t.Parallel()
 	eachFirewall(t, "legacy", func(t *testing.T, r *rig, plugin bool) {
 		if err := os.Mkdir(r.path("pid.chains.new"), 0o755); err != nil {
 			t.Fatal(err)
@@ -136,6 +138,7 @@ func TestStopWithoutRecord(t *testing.T) {
 // TestStartThatFailsCloses ends the daemon so that its rules stay, and then has
 // a start that fails.
 func TestStartThatFailsCloses(t *testing.T) {
+	t.Parallel()
 	eachFirewall(t, "legacy", func(t *testing.T, r *rig, plugin bool) {
 		conf := r.path("miniupnpd.conf")
 		r.occupy(t, 5001)
@@ -193,6 +196,7 @@ func (r *rig) occupy(t testing.TB, port uint16) {
 // TestOnlyOneTouchesTheFirewall starts the program in many ways while a daemon
 // serves, ours or another of that name: none of them takes its rules away.
 func TestOnlyOneTouchesTheFirewall(t *testing.T) {
+	t.Parallel()
 	r := newPluginRig(t, "legacy")
 	r.open(t)
 	conf := r.path("miniupnpd.conf")
@@ -250,6 +254,7 @@ func (r *rig) stranger(t testing.TB) int {
 // TestQuestionsTouchNothing asks for information while rules wait for the
 // daemon that is started next.
 func TestQuestionsTouchNothing(t *testing.T) {
+	t.Parallel()
 	r := newPluginRig(t, "legacy")
 	r.open(t)
 	r.stop(t, syscall.SIGUSR2)
@@ -266,6 +271,7 @@ func TestQuestionsTouchNothing(t *testing.T) {
 // TestStartRightAfterStop does what AstLinux's web page does, and faster: the
 // start does not wait for the end of the stop, and serves all the same.
 func TestStartRightAfterStop(t *testing.T) {
+	t.Parallel()
 	eachFirewall(t, "legacy", func(t *testing.T, r *rig, plugin bool) {
 		r.open(t)
 		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT} {
@@ -287,6 +293,7 @@ func TestStartRightAfterStop(t *testing.T) {
 // the xtables lock: it does not wait for that, and the next one closes the
 // ports.
 func TestStopWhileTheFirewallIsBusy(t *testing.T) {
+	t.Parallel()
 	eachFirewall(t, "legacy", func(t *testing.T, r *rig, plugin bool) {
 		r.env = append(r.env, "XTABLES_LOCKFILE="+r.path("lock"))
 		r.open(t)
@@ -332,6 +339,7 @@ func (r *rig) begin(t testing.TB) (pid int, ready <-chan error) {
 
 // TestSignalsDuringStart sends signals as soon as it is known to whom.
 func TestSignalsDuringStart(t *testing.T) {
+	t.Parallel()
 	eachFirewall(t, "legacy", func(t *testing.T, r *rig, plugin bool) {
 		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 			r.open(t)
@@ -366,6 +374,7 @@ func TestSignalsDuringStart(t *testing.T) {
 // TestKilledDuringStart kills a daemon before it serves, while rules wait for
 // it: its parent closes the ports.
 func TestKilledDuringStart(t *testing.T) {
+	t.Parallel()
 	eachFirewall(t, "legacy", func(t *testing.T, r *rig, plugin bool) {
 		r.env = append(r.env, "XTABLES_LOCKFILE="+r.path("lock"))
 		r.open(t)

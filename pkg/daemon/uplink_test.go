@@ -92,6 +92,7 @@ func hear(c *net.UDPConn) <-chan heard {
 // TestAnnouncements plays the vectors whose packets come unasked: the first
 // three of each series. What an event before it has set off may come first.
 func TestAnnouncements(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	group := r.listen(t, "224.0.0.1:5350")
 	for _, v := range append(vectors.Load(t, "natpmp"), vectors.Load(t, "pcp")...) {
@@ -195,6 +196,7 @@ func at(text string) netip.Addr {
 // TestUplinkChanges does to the uplink what providers and administrators do to
 // it. Clients are told at once, and no mapping is lost.
 func TestUplinkChanges(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.foreground(t, "enable_upnp=yes")
 	group := r.listen(t, "224.0.0.1:5350")
@@ -287,6 +289,7 @@ func (r *rig) demandKept(t testing.TB, external netip.Addr) {
 // TestUplinksOfOtherKinds has traffic come in on uplinks that are named by a
 // pattern, created late, second, private, or known by another address.
 func TestUplinksOfOtherKinds(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		what  string
 		conf  []string

@@ -161,6 +161,7 @@ func (f faces) of(config string) string {
 // TestUPnPVectors plays all exchanges and documents of UPnP's vectors, those of
 // version 1 and those of version 2, against the running daemon, which shows both.
 func TestUPnPVectors(t *testing.T) {
+	t.Parallel()
 	file := soap.Load(t, "../upnpd/testdata/soap.json")
 	configs := make(map[string][]soap.Vector)
 	for _, v := range file.Vectors {
@@ -218,6 +219,7 @@ func (r *rig) playDocuments(t *testing.T, file soap.File) {
 // TestForcedVersion plays a handful of the vectors that tell the versions apart
 // against a daemon that shows one of them alone.
 func TestForcedVersion(t *testing.T) {
+	t.Parallel()
 	file := soap.Load(t, "../upnpd/testdata/soap.json")
 	r := newUPnPRig(t, "")
 	telling := []string{"ssdp-002", "ssdp-003", "ssdp-015", "doc-001", "doc-002", "soap-117", "soap-168"}
@@ -247,6 +249,7 @@ func TestForcedVersion(t *testing.T) {
 // TestLinkRates wants the uplink's own rate where the settings say none: that
 // of a veth pair, which is more than fits.
 func TestLinkRates(t *testing.T) {
+	t.Parallel()
 	r := newUPnPRig(t, "default")
 	conf := slices.DeleteFunc(upnpConf("default"), func(line string) bool { return strings.HasPrefix(line, "bitrate_") })
 	r.start(t, conf...)

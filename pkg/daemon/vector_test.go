@@ -13,6 +13,7 @@ import (
 // TestVectors runs every NAT-PMP and PCP vector against the running daemon.
 // Those that wait for announcements are in TestAnnouncements.
 func TestVectors(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"natpmp", "pcp"} {
 		t.Run(protocol, func(t *testing.T) {
 			r := newRig(t, "legacy", netlab.Layout{IPv6: true})
