@@ -237,7 +237,7 @@ func TestKilledUnderLoad(t *testing.T) {
 // startAndKill starts the daemon and kills it before it serves, or soon after.
 func (r *rig) startAndKill(t testing.TB) {
 	t.Helper()
-	cmd := r.Router.Command(program, "-d", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	cmd := r.Router.Command(r.program, "-d", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
 	cmd.Env = r.env
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -272,6 +272,7 @@ func TestNoRoomForLeases(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			r := newRig(t, "legacy", netlab.Layout{})
+			r.installed() // in the sandbox root may not write everywhere
 			disk := r.path("disk")
 			if err := os.Mkdir(disk, 0o755); err != nil {
 				t.Fatal(err)

@@ -63,6 +63,7 @@ func TestRightsOfPrograms(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
 		if err := os.WriteFile(r.path("hook"), []byte("#!/bin/sh\nexec sleep 60\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}

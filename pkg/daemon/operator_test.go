@@ -22,7 +22,7 @@ import (
 func (r *rig) ctl(t testing.TB, args ...string) (string, int) {
 	t.Helper()
 	link := r.path("miniupnpctl")
-	if err := os.Symlink(program, link); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Symlink(r.program, link); err != nil && !errors.Is(err, os.ErrExist) {
 		t.Fatal(err)
 	}
 	cmd := r.Router.Command(link, append([]string{"-s", r.path("ctl")}, args...)...)
@@ -107,6 +107,7 @@ func TestRights(t *testing.T) {
 		"sandbox=no":  "NoNewPrivs:\t0",
 	} {
 		r := newRig(t, "nft", netlab.Layout{})
+		r.installed()
 		r.start(t, setting)
 		r.grant(t, mapping(natpmp.MapTCP, 4000, 40000, time.Hour))
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", r.pid()))

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,8 +27,9 @@ const (
 	hush     = 300 * time.Millisecond
 )
 
-// program is the daemon under test, built once.
-var program string
+// The daemon under test, built once: as it is installed, and, where the tests
+// themselves have the race detector, with that ("": they have not).
+var program, raced string
 
 // sideBySide is how many tests run at once unless -parallel says so: they wait
 // for the daemon more than they compute, on however few processors.
@@ -42,20 +44,29 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	program = filepath.Join(dir, "miniupnpd")
-	build := exec.Command("go", "build", "-o", program, "igdd/cmd/miniupnpd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(string(out))
+	program = build(filepath.Join(dir, "miniupnpd"), "CGO_ENABLED=0")
+	if hasDetector {
+		raced = build(filepath.Join(dir, "raced", "miniupnpd"), "CGO_ENABLED=1", "-race")
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
+// build makes the daemon in a file, and returns its path.
+func build(path, env string, flags ...string) string {
+	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "igdd/cmd/miniupnpd")...)
+	cmd.Env = append(os.Environ(), env)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	return path
+}
+
 // rig is a router of the lab with the daemon on it.
 type rig struct {
 	*netlab.Lab
+	program string // the daemon
 	variant string // of iptables
 	dir     string // settings, pid file, leases
 	env     []string
@@ -71,14 +82,45 @@ deny 0-65535 0.0.0.0/0 0-65535
 // daemon opens.
 func newRig(t testing.TB, variant string, layout netlab.Layout) *rig {
 	t.Helper()
-	r := &rig{Lab: netlab.NewLab(t, layout), variant: variant, dir: t.TempDir()}
-	r.env = append(r.Router.Env(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"))
+	r := &rig{Lab: netlab.NewLab(t, layout), program: cmp.Or(raced, program), variant: variant, dir: t.TempDir()}
+	races := filepath.Join(filepath.Dir(r.program), r.Router.Name) // a subtest's own folder may have commas
+	r.env = append(r.Router.Env(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0 log_path="+races)
 	r.ipt(t, "-P", "FORWARD", "DROP")
 	r.ipt(t, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
 	r.ipt(t, "-A", "FORWARD", "-i", "lan+", "-o", "wan+", "-j", "ACCEPT")
 	r.ipt(t, "-t", "nat", "-A", "POSTROUTING", "-o", "wan+", "-j", "MASQUERADE")
-	t.Cleanup(func() { r.stop(t, syscall.SIGKILL) }) // it writes to dir, which goes next
+	t.Cleanup(func() { // it writes to dir, which goes next
+		r.stop(t, syscall.SIGKILL)
+		demandNoRace(t, races)
+	})
 	return r
+}
+
+// demandNoRace fails the test if a daemon has reported a data race to a file
+// whose name begins so.
+func demandNoRace(t testing.TB, prefix string) {
+	t.Helper()
+	reports, err := filepath.Glob(prefix + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range reports {
+		text, err := os.ReadFile(name)
+		t.Errorf("the daemon has a data race: %v\n%s", err, text)
+	}
+}
+
+// installed has the rig use the daemon as it is installed, whether or not the
+// tests have the race detector: for tests of the sandbox.
+func (r *rig) installed() { r.program = program }
+
+// sandbox is the setting for the rig's daemon: one with the race detector is
+// linked with C, and such a program cannot drop privileges on all its threads.
+func (r *rig) sandbox() string {
+	if r.program == raced {
+		return "no"
+	}
+	return "yes"
 }
 
 // ipt runs the rig's iptables on the router.
@@ -98,6 +140,9 @@ func (r *rig) configure(t testing.TB, more ...string) {
 	if !slices.ContainsFunc(more, func(l string) bool { return strings.HasPrefix(l, "allow") || strings.HasPrefix(l, "deny") }) {
 		more = append(slices.Clone(more), rules)
 	}
+	if !slices.ContainsFunc(more, func(l string) bool { return strings.HasPrefix(l, "sandbox=") }) {
+		more = append(slices.Clone(more), "sandbox="+r.sandbox())
+	}
 	conf += strings.Join(more, "\n") + "\n"
 	if err := os.WriteFile(r.path("miniupnpd.conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
@@ -112,7 +157,7 @@ func (r *rig) launch() (string, error) {
 
 // run runs the daemon with arguments of its own and returns what it says.
 func (r *rig) run(args ...string) (string, error) {
-	cmd := r.Router.Command(program, append(args, "-P", r.path("pid"))...)
+	cmd := r.Router.Command(r.program, append(args, "-P", r.path("pid"))...)
 	cmd.Env = r.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -80,7 +80,7 @@ func TestSettingFromFileToAnswer(t *testing.T) {
 		t.Run(tt.setting+" "+tt.target, func(t *testing.T) {
 			r := newRig(t, "legacy", netlab.Layout{})
 			conf := "EXTIF=wan0\nINTIF=lan0\nINTIP=192.168.50.1\nINTNM=255.255.255.0\nUPNP_LISTEN=\"INTIF DMZIF\"\nUPNP_ENABLE_UPNP=\"yes\"\n" +
-				"UPNP_LEASE_FILE=" + r.path("upnp.leases") + "\nUPNP_CONTROL_SOCKET=" + r.path("ctl") + "\n" + tt.setting + "\n"
+				"UPNP_LEASE_FILE=" + r.path("upnp.leases") + "\nUPNP_CONTROL_SOCKET=" + r.path("ctl") + "\nUPNP_SANDBOX=" + r.sandbox() + "\n" + tt.setting + "\n"
 			if err := os.WriteFile(r.path("rc.conf"), []byte(conf), 0o644); err != nil {
 				t.Fatal(err)
 			}

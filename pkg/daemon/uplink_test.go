@@ -25,7 +25,7 @@ func (r *rig) foreground(t testing.TB, more ...string) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := r.Router.Command(program, "-d", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	cmd := r.Router.Command(r.program, "-d", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
 	cmd.Env, cmd.Stderr = r.env, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,6 @@
+//go:build !race
+
+package daemon_test
+
+// hasDetector says whether the tests are built with the race detector.
+const hasDetector = false
