@@ -25,6 +25,7 @@ var layers = map[string]int{
 	"pkg/clock":   0,
 	"pkg/stun":    0,
 	"pkg/sandbox": 0,
+	"pkg/syslog":  0,
 	"pkg/portmap": 1,
 
 	"pkg/pcpd":      2,

@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"igdd/pkg/config"
 	"igdd/pkg/control"
 	"igdd/pkg/daemon"
 	"igdd/pkg/portmap"
 	"igdd/pkg/sandbox"
+	"igdd/pkg/syslog"
 )
 
 // version is set by the linker.
@@ -52,9 +54,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		fmt.Fprintln(stderr, err)
 		if pidFile := config.PIDFile(args); pidFile != "" { // no check
-			log, _ := daemon.NewLog(nil, portmap.LevelNotice) // discards lines if there is no syslogd
+			log, closeLog := systemLog(portmap.LevelNotice)
 			logUnusable(log, "cannot start", err)
-			takeDownLeftovers(pidFile)
+			takeDownLeftovers(pidFile, log)
+			closeLog()
 		}
 		return 1
 	case c.Check:
@@ -65,7 +68,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	up := newParent()
 	if !c.Foreground && !up.waits() {
 		if err = background(); err != nil {
-			takeDownLeftovers(c.PIDFile) // of a process that had no time to do it
+			log, closeLog := systemLog(portmap.LevelNotice)
+			takeDownLeftovers(c.PIDFile, log) // of a process that had no time to do it
+			closeLog()
 		}
 	} else {
 		err = serve(c, args, up)
@@ -81,10 +86,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 // serve is the daemon's life: one instance after another, each with the
 // settings that the last reload brought.
 func serve(c *config.Config, args []string, up *parent) error {
-	log, err := openLog(c)
-	if err != nil && c.Foreground {
-		return err
-	}
+	log, closeLog := openLog(c)
+	defer closeLog() // after the pid file is removed: a stuck syslogd does not hold the next start
 	signals := listenForSignals()
 	pid, err := daemon.AwaitPIDFile(signals.ending, c.PIDFile)
 	if err != nil {
@@ -123,7 +126,7 @@ func logUnusable(log *slog.Logger, what string, err error) {
 
 // takeDownLeftovers removes what an earlier process left in the firewall for
 // this one, which cannot start. It touches nothing while a daemon serves.
-func takeDownLeftovers(pidFile string) {
+func takeDownLeftovers(pidFile string, log *slog.Logger) {
 	if !daemon.LeftBehind(pidFile) {
 		return
 	}
@@ -133,7 +136,6 @@ func takeDownLeftovers(pidFile string) {
 	}
 	defer pid.Remove()
 	pid.Ending()
-	log, _ := daemon.NewLog(nil, portmap.LevelNotice) // discards lines if there is no syslogd
 	pid.TakeDownChains(log)
 }
 
@@ -151,12 +153,20 @@ func confine(c *config.Config, log *slog.Logger) error {
 	return nil
 }
 
-// openLog returns the log that the settings ask for. Without a syslogd it is
-// silent: no reason for the router to lose its ports.
-func openLog(c *config.Config) (*slog.Logger, error) {
+// openLog returns the log that the settings ask for, and what closes it.
+func openLog(c *config.Config) (log *slog.Logger, closeLog func()) {
 	if c.Foreground {
-		return daemon.NewLog(os.Stderr, slog.LevelDebug)
+		return slog.New(syslog.Limit(syslog.NewText(os.Stderr, slog.LevelDebug))), func() {}
 	}
 	levels := []slog.Level{portmap.LevelNotice, slog.LevelInfo, slog.LevelDebug}
-	return daemon.NewLog(nil, levels[min(c.Verbose, len(levels)-1)])
+	return systemLog(levels[min(c.Verbose, len(levels)-1)])
+}
+
+// closeLogTime is how long the end of the program may wait for syslogd.
+const closeLogTime = 500 * time.Millisecond
+
+// systemLog returns a log in the system's, and what closes it.
+func systemLog(level slog.Level) (log *slog.Logger, closeLog func()) {
+	h := syslog.New("miniupnpd", level)
+	return slog.New(syslog.Limit(h)), func() { h.Close(closeLogTime) }
 }
