@@ -217,14 +217,14 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	front, serving := errgroup.WithContext(ctx)
 
 	var back errgroup.Group
-	back.Go(func() error { return d.store.Run(storing) })
+	back.Go(func() error { return task{"lease file", d.store.Run}.Run(storing) })
 	tableDone := make(chan struct{})
-	back.Go(func() error { defer close(tableDone); return d.table.Run(serving) })
+	back.Go(func() error { defer close(tableDone); return task{"table", d.table.Run}.Run(serving) })
 	<-d.table.Started()
 	d.log.Info(fmt.Sprintf("version %s starting ext if %s", d.version, strings.Join(d.config.WAN, ", ")))
 
 	for _, task := range d.tasks(ready) {
-		front.Go(func() error { return task(serving) })
+		front.Go(func() error { return task.Run(serving) })
 	}
 	err := front.Wait()
 
@@ -235,20 +235,28 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 }
 
 // tasks returns what is done at the same time while the service runs.
-func (d *Daemon) tasks(ready func(error)) []func(context.Context) error {
-	follow := &supervisor{watch: d.watch, lans: d.config.LANs, uplinks: uplinks(d.config), servers: d.servers(), log: d.log, ready: ready}
-	tasks := []func(context.Context) error{d.watch.Run, d.followUplink, d.reconciler.Run, d.followClock, d.hosts.Run, d.desk.Run, follow.Run}
+func (d *Daemon) tasks(ready func(error)) []task {
+	servers := &supervisor{watch: d.watch, lans: d.config.LANs, uplinks: uplinks(d.config), servers: d.servers(), log: d.log, ready: ready}
+	tasks := []task{
+		{"interfaces", d.watch.Run},
+		{"uplink", d.followUplink},
+		{"firewall", d.reconciler.Run},
+		{"clock", d.followClock},
+		{"hosts", d.hosts.Run},
+		{"host identities", d.desk.Run},
+		{"servers", servers.Run},
+	}
 	if d.http != nil {
-		tasks = append(tasks, d.http.Run)
+		tasks = append(tasks, task{"UPnP events", d.http.Run})
 	}
 	if d.notify != nil {
-		tasks = append(tasks, d.notify.Run)
+		tasks = append(tasks, task{"notification program", d.notify.Run})
 	}
 	if d.stun != nil {
-		tasks = append(tasks, d.stun.Run)
+		tasks = append(tasks, task{"STUN", d.stun.Run})
 	}
 	if d.config.ControlSocket != "" {
-		tasks = append(tasks, d.serveOperator)
+		tasks = append(tasks, task{"control socket", d.serveOperator})
 	}
 	return tasks
 }
