@@ -59,7 +59,7 @@ func (i *instance) start() (*daemon.Daemon, error) {
 		}
 	}
 	daemon.SettleIPv6(i.config, i.log)
-	d, err := daemon.New(daemon.Options{Config: i.config, Version: version, Forwards: i.forwards, Outdated: i.signals.reload, Log: i.log})
+	d, err := daemon.New(daemon.Options{Config: i.config, Version: programVersion(), Forwards: i.forwards, Outdated: i.signals.reload, Log: i.log})
 	if err != nil {
 		return nil, err
 	}

@@ -21,9 +21,6 @@ import (
 	"igdd/pkg/syslog"
 )
 
-// version is set by the linker.
-var version = "unknown"
-
 func main() {
 	if args, is := ctlArgs(os.Args); is {
 		os.Exit(control.Main(args, os.Stdout, os.Stderr))
@@ -49,7 +46,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var info config.Info
 	switch {
 	case errors.As(err, &info):
-		fmt.Fprint(stdout, info.Text(version))
+		fmt.Fprint(stdout, info.Text(programVersion()))
 		return 0
 	case err != nil:
 		fmt.Fprintln(stderr, err)
