@@ -20,7 +20,7 @@ const readyEnv = "MINIUPNPD_READY_FD=3"
 // the daemon by its process name, which is the name of the file that is
 // executed: so the path is kept as it was called, links and all.
 func background() error {
-	path, err := calledAs()
+	path, err := invokedPath()
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,8 @@ func background() error {
 	return fmt.Errorf("ended before it served: %v", child.Wait())
 }
 
-// calledAs returns the path by which this program was called.
-func calledAs() (string, error) {
+// invokedPath returns the path by which this program was called.
+func invokedPath() (string, error) {
 	if path, err := exec.LookPath(os.Args[0]); err == nil {
 		return filepath.Abs(path)
 	}
@@ -74,11 +74,11 @@ func newParent() *parent {
 	return &parent{pipe: os.NewFile(3, "parent")}
 }
 
-// waits reports whether this is the process in the background.
-func (p *parent) waits() bool { return p.pipe != nil }
+// exists reports whether this is the process in the background.
+func (p *parent) exists() bool { return p.pipe != nil }
 
-// tell says that the daemon serves, or why it does not.
-func (p *parent) tell(err error) {
+// report says that the daemon serves, or why it does not.
+func (p *parent) report(err error) {
 	if p.pipe == nil {
 		return
 	}

@@ -12,8 +12,8 @@ import (
 // fifth less is resident than by Go's own setting. The limit is what 16,384 of
 // them with all servers busy stay below.
 const (
-	collectAt   = 25 // percent of growth
-	memoryLimit = 64 << 20
+	activeGCPercent = 25 // percent of growth
+	memoryLimit     = 64 << 20
 )
 
 // A program that needed no collection for a while may grow by so much before
@@ -29,24 +29,24 @@ const (
 // request that comes with a connection of its own.
 func tuneRuntime() {
 	runtime.GOMAXPROCS(1)
-	c := gcTuner{after: idleAfter}
+	c := gcTuner{idleAfter: idleAfter}
 	c.setActive()
-	c.watch()
+	c.watchCollections()
 }
 
 // gcTuner lets the runtime's garbage collector sleep while nothing happens:
 // it would come round every two minutes even if nothing was allocated.
 type gcTuner struct {
-	after time.Duration
+	idleAfter time.Duration
 
-	mu   sync.Mutex
-	rest *time.Timer
+	mu    sync.Mutex
+	timer *time.Timer
 }
 
-// watch has the collector awake after each collection.
-func (c *gcTuner) watch() {
+// watchCollections has the collector awake after each collection.
+func (c *gcTuner) watchCollections() {
 	sentinel := new([64]byte) // unreachable, so the next collection finds it
-	runtime.AddCleanup(sentinel, func(c *gcTuner) { c.setActive(); c.watch() }, c)
+	runtime.AddCleanup(sentinel, func(c *gcTuner) { c.setActive(); c.watchCollections() }, c)
 }
 
 // setActive collects at the usual growth, until there has been no collection for a
@@ -54,13 +54,13 @@ func (c *gcTuner) watch() {
 func (c *gcTuner) setActive() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.rest != nil && c.rest.Reset(c.after) {
+	if c.timer != nil && c.timer.Reset(c.idleAfter) {
 		return
 	}
-	debug.SetGCPercent(collectAt)
+	debug.SetGCPercent(activeGCPercent)
 	debug.SetMemoryLimit(memoryLimit)
-	if c.rest == nil {
-		c.rest = time.AfterFunc(c.after, c.setIdle)
+	if c.timer == nil {
+		c.timer = time.AfterFunc(c.idleAfter, c.setIdle)
 	}
 }
 

@@ -26,17 +26,17 @@ func until(t *testing.T, want uint64, meanwhile func()) {
 }
 
 func TestCollectorDozesUntilMemoryGrows(t *testing.T) {
-	c := gcTuner{after: time.Hour} // the test says when it is over
+	c := gcTuner{idleAfter: time.Hour} // the test says when it is over
 	c.setActive()
-	c.watch()
-	if percent() != collectAt {
-		t.Fatalf("GC percent is %d at the start, want %d", percent(), collectAt)
+	c.watchCollections()
+	if percent() != activeGCPercent {
+		t.Fatalf("GC percent is %d at the start, want %d", percent(), activeGCPercent)
 	}
-	timeIsOver := func() { c.rest.Stop(); c.setIdle() }
+	timeIsOver := func() { c.timer.Stop(); c.setIdle() }
 	for range 2 {
 		until(t, math.MaxUint64, timeIsOver) // a collection that is on its way wakes it once more
 		var kept [][]byte
-		until(t, collectAt, func() {
+		until(t, activeGCPercent, func() {
 			if len(kept) < 4*idleHeadroom>>16 {
 				kept = append(kept, make([]byte, 1<<16))
 			} else { // that has to be enough
@@ -48,7 +48,7 @@ func TestCollectorDozesUntilMemoryGrows(t *testing.T) {
 }
 
 func TestCollectorDozesAfterAWhile(t *testing.T) {
-	c := gcTuner{after: time.Millisecond}
+	c := gcTuner{idleAfter: time.Millisecond}
 	for range 2 {
 		c.setActive()
 		until(t, math.MaxUint64, func() { time.Sleep(time.Millisecond) })

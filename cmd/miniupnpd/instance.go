@@ -18,7 +18,7 @@ type instance struct {
 	log     *slog.Logger
 	signals *signals
 	pid     *daemon.PIDFile
-	up      *parent
+	parent  *parent
 	first   bool // what prevents listening ends the program; later it is waited out
 
 	forwards []portmap.Forward // of the administrator's, as the last instance knew them
@@ -30,7 +30,7 @@ type instance struct {
 func (i *instance) run() (next *config.Config, err error) {
 	var d *daemon.Daemon
 	switch {
-	case i.signals.ending.Err() != nil: // before it began
+	case i.signals.stopping.Err() != nil: // before it began
 	case !enabled(i.config):
 		i.log.Error("Why did you run me anyway? Neither NAT-PMP, PCP nor UPnP is switched on")
 	default:
@@ -40,10 +40,10 @@ func (i *instance) run() (next *config.Config, err error) {
 		}
 	}
 	if err != nil || next == nil {
-		i.pid.Ending()
+		i.pid.MarkStopping()
 	}
-	if err != nil || !i.leavesRules(next) {
-		i.takeDown(d)
+	if err != nil || !i.keepsRules(next) {
+		i.removeChains(d)
 	}
 	return next, err
 }
@@ -58,13 +58,13 @@ func (i *instance) start() (*daemon.Daemon, error) {
 			return nil, err
 		}
 	}
-	daemon.SettleIPv6(i.config, i.log)
+	daemon.DetectIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{Config: i.config, Version: programVersion(), Forwards: i.forwards, Outdated: i.signals.reload, Log: i.log})
 	if err != nil {
 		return nil, err
 	}
 	if i.first {
-		err = confine(i.config, i.log)
+		err = enterSandbox(i.config, i.log)
 	}
 	return d, err
 }
@@ -72,7 +72,7 @@ func (i *instance) start() (*daemon.Daemon, error) {
 // serve answers clients until a signal ends it. The result is the configuration
 // of the next instance, if there is one.
 func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
-	ctx, cancel := context.WithCancel(i.signals.ending)
+	ctx, cancel := context.WithCancel(i.signals.stopping)
 	defer cancel()
 	var unready error
 	ended := make(chan error, 1)
@@ -83,7 +83,7 @@ func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
 				cancel()
 				return
 			}
-			i.up.tell(nil)
+			i.parent.report(nil)
 		})
 	}()
 	for {
@@ -117,7 +117,7 @@ func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daem
 		logUnusable(i.log, "settings cannot be used, the old ones stay in force", err)
 		return nil
 	}
-	daemon.SettleIPv6(next, i.log)
+	daemon.DetectIPv6(next, i.log)
 	next.PIDFile = i.config.PIDFile // the one that this process holds
 	if d.Reload(ctx, next) {
 		i.config = next
@@ -126,9 +126,9 @@ func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daem
 	return next
 }
 
-// leavesRules reports whether somebody comes who finds the rules of this
+// keepsRules reports whether somebody comes who finds the rules of this
 // instance in place: the next instance, or after SIGUSR2 the next process.
-func (i *instance) leavesRules(next *config.Config) bool {
+func (i *instance) keepsRules(next *config.Config) bool {
 	if next == nil {
 		next = i.successor()
 	}
@@ -138,23 +138,23 @@ func (i *instance) leavesRules(next *config.Config) bool {
 // successor returns the settings of the process that takes the place of this
 // one, as far as can be told; nil: there is none, or it cannot start.
 func (i *instance) successor() *config.Config {
-	if !i.signals.handOver() {
+	if !i.signals.handsOver() {
 		return nil
 	}
 	c, err := config.Parse(i.args)
-	if err != nil || !i.signals.handOver() {
+	if err != nil || !i.signals.handsOver() {
 		return nil
 	}
-	daemon.SettleIPv6(c, i.log)
+	daemon.DetectIPv6(c, i.log)
 	return c
 }
 
-// takeDown removes the rules of this instance's daemon, or of a process before
+// removeChains removes the rules of this instance's daemon, or of a process before
 // this one if there is no daemon.
-func (i *instance) takeDown(d *daemon.Daemon) {
+func (i *instance) removeChains(d *daemon.Daemon) {
 	if d != nil {
 		d.RemoveChains()
 		return
 	}
-	i.pid.TakeDownChains(i.log)
+	i.pid.RemoveChains(i.log)
 }

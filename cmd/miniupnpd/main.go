@@ -53,7 +53,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if pidFile := config.PIDFile(args); pidFile != "" { // no check
 			log, closeLog := systemLog(portmap.LevelNotice)
 			logUnusable(log, "cannot start", err)
-			takeDownLeftovers(pidFile, log)
+			removeLeftovers(pidFile, log)
 			closeLog()
 		}
 		return 1
@@ -63,15 +63,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	tuneRuntime()
 	up := newParent()
-	if !c.Foreground && !up.waits() {
+	if !c.Foreground && !up.exists() {
 		if err = background(); err != nil {
 			log, closeLog := systemLog(portmap.LevelNotice)
-			takeDownLeftovers(c.PIDFile, log) // of a process that had no time to do it
+			removeLeftovers(c.PIDFile, log) // of a process that had no time to do it
 			closeLog()
 		}
 	} else {
 		err = serve(c, args, up)
-		up.tell(err)
+		up.report(err)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, &config.Unusable{Warnings: c.Warnings, Reason: err})
@@ -86,14 +86,14 @@ func serve(c *config.Config, args []string, up *parent) error {
 	log, closeLog := openLog(c)
 	defer closeLog() // after the pid file is removed: a stuck syslogd does not hold the next start
 	signals := listenForSignals()
-	pid, err := daemon.AwaitPIDFile(signals.ending, c.PIDFile)
+	pid, err := daemon.AwaitPIDFile(signals.stopping, c.PIDFile)
 	if err != nil {
 		log.Error(err.Error())
 		return err
 	}
 	defer pid.Remove()
-	context.AfterFunc(signals.ending, pid.Ending)
-	i := instance{args: args, log: log, signals: signals, pid: pid, up: up, first: true}
+	context.AfterFunc(signals.stopping, pid.MarkStopping)
+	i := instance{args: args, log: log, signals: signals, pid: pid, parent: up, first: true}
 	for ; c != nil && err == nil; i.first = false {
 		for _, w := range c.Warnings {
 			log.Warn(w)
@@ -121,10 +121,10 @@ func logUnusable(log *slog.Logger, what string, err error) {
 	log.Error(what, "err", text)
 }
 
-// takeDownLeftovers removes what an earlier process left in the firewall for
+// removeLeftovers removes what an earlier process left in the firewall for
 // this one, which cannot start. It touches nothing while a daemon serves.
-func takeDownLeftovers(pidFile string, log *slog.Logger) {
-	if !daemon.LeftBehind(pidFile) {
+func removeLeftovers(pidFile string, log *slog.Logger) {
+	if !daemon.HasLeftovers(pidFile) {
 		return
 	}
 	pid, err := daemon.AwaitPIDFile(context.Background(), pidFile)
@@ -132,13 +132,13 @@ func takeDownLeftovers(pidFile string, log *slog.Logger) {
 		return
 	}
 	defer pid.Remove()
-	pid.Ending()
-	pid.TakeDownChains(log)
+	pid.MarkStopping()
+	pid.RemoveChains(log)
 }
 
-// confine gives up the rights that the daemon does not need. The first look at
+// enterSandbox gives up the rights that the daemon does not need. The first look at
 // the firewall comes before: it may have to load the kernel's modules.
-func confine(c *config.Config, log *slog.Logger) error {
+func enterSandbox(c *config.Config, log *slog.Logger) error {
 	if !c.Sandbox {
 		return nil
 	}

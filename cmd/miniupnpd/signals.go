@@ -11,9 +11,9 @@ import (
 // signals are those that the daemon obeys. They are caught all the time: one
 // that ends the process does so whatever the daemon is busy with.
 type signals struct {
-	ending   context.Context // done as soon as the process is told to end
-	requests chan os.Signal  // SIGHUP and SIGUSR1
-	stopped  atomic.Bool     // the process is told to end without a successor
+	stopping    context.Context // done as soon as the process is told to end
+	requests    chan os.Signal  // SIGHUP and SIGUSR1
+	noSuccessor atomic.Bool     // the process is told to end without a successor
 }
 
 // listenForSignals begins to catch signals.
@@ -22,11 +22,11 @@ func listenForSignals() *signals {
 	requests, ends := make(chan os.Signal, 8), make(chan os.Signal, 8)
 	signal.Notify(requests, syscall.SIGHUP, syscall.SIGUSR1)
 	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
-	s := &signals{ending: ending, requests: requests}
+	s := &signals{stopping: ending, requests: requests}
 	go func() {
 		for got := range ends {
 			if got != syscall.SIGUSR2 {
-				s.stopped.Store(true)
+				s.noSuccessor.Store(true)
 			}
 			end()
 		}
@@ -42,6 +42,6 @@ func (s *signals) reload() {
 	}
 }
 
-// handOver reports whether the process is told to end and to leave its rules
+// handsOver reports whether the process is told to end and to leave its rules
 // to the one that is started next.
-func (s *signals) handOver() bool { return s.ending.Err() != nil && !s.stopped.Load() }
+func (s *signals) handsOver() bool { return s.stopping.Err() != nil && !s.noSuccessor.Load() }

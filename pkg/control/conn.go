@@ -22,14 +22,14 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 		s.Log.Warn("the operator's socket is for root alone", "err", err)
 		return
 	}
-	c.SetDeadline(time.Now().Add(askTime))
+	c.SetDeadline(time.Now().Add(requestTimeout))
 	q, err := readRequest(c)
 	out := bufio.NewWriter(c)
 	encoder := json.NewEncoder(out)
 	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, answerTime)
+		ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 		defer cancel()
-		c.SetDeadline(time.Now().Add(answerTime))
+		c.SetDeadline(time.Now().Add(replyTimeout))
 		err = s.handle(ctx, q, func(a reply) error { return encoder.Encode(a) })
 	}
 	last := reply{End: true}

@@ -25,9 +25,9 @@ func (s *Server) handle(ctx context.Context, q request, say func(reply) error) e
 		return say(reply{Status: &status})
 	case doDelete:
 		q.Seconds = 0
-		return s.close(ctx, q, say)
+		return s.remove(ctx, q, say)
 	case doBlock:
-		return s.close(ctx, q, say)
+		return s.remove(ctx, q, say)
 	case doExplain:
 		return s.explain(ctx, q, say)
 	}
@@ -122,8 +122,8 @@ func (s *Server) status() Status {
 // protocols are those that a question can be about.
 var protocols = map[string]portmap.Protocol{"": 0, "TCP": portmap.TCP, "UDP": portmap.UDP}
 
-// close ends mappings, and with a veto refuses new ones like them.
-func (s *Server) close(ctx context.Context, q request, say func(reply) error) error {
+// remove ends mappings, and with a veto refuses new ones like them.
+func (s *Server) remove(ctx context.Context, q request, say func(reply) error) error {
 	v := portmap.Block{Host: q.Client}
 	protocol, known := protocols[q.Protocol]
 	v.Protocol = protocol

@@ -110,7 +110,7 @@ func (t *tool) status(args []string) (exitStatus, error) {
 	if err := noArgs(args); err != nil {
 		return 0, err
 	}
-	s, err := t.service()
+	s, err := t.queryStatus()
 	if err != nil {
 		return 0, err
 	}
@@ -121,8 +121,8 @@ func (t *tool) status(args []string) (exitStatus, error) {
 	return status, printStatus(t.stdout, s, time.Now())
 }
 
-// service asks how the service does.
-func (t *tool) service() (Status, error) {
+// queryStatus asks how the service does.
+func (t *tool) queryStatus() (Status, error) {
 	var s Status
 	err := t.call(request{Do: doStatus}, func(a reply) error {
 		if a.Status != nil {
@@ -170,14 +170,14 @@ func (l Link) String() string {
 	if l.Up {
 		parts[0] = "up"
 	}
-	parts = append(parts, words(l.Addresses)...)
+	parts = append(parts, addressTexts(l.Addresses)...)
 	if len(l.Servers) > 0 {
 		parts = append(parts, "serving "+strings.Join(l.Servers, ", "))
 	}
 	return strings.Join(parts, " ")
 }
 
-func words(addresses []netip.Prefix) []string {
+func addressTexts(addresses []netip.Prefix) []string {
 	var list []string
 	for _, a := range addresses {
 		list = append(list, a.String())

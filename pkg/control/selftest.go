@@ -20,11 +20,11 @@ import (
 // The test's mapping is of a port that permission rules usually allow, and ends
 // soon if nobody deletes it.
 const (
-	testPort     = 49351
-	testLifetime = time.Minute
-	testLooks    = 60 // for what came of a request
-	testPause    = 50 * time.Millisecond
-	testAgain    = 10 // looks after which a request counts as lost
+	testPort        = 49351
+	testLifetime    = time.Minute
+	maxPolls        = 60 // for what came of a request
+	pollInterval    = 50 * time.Millisecond
+	pollsPerRequest = 10 // looks after which a request counts as lost
 )
 
 // step is one step of the self-test and how it went.
@@ -37,7 +37,7 @@ type step struct {
 const (
 	stepOK      = "ok"
 	stepFailed  = "failed"
-	stepLeftOut = "left out"
+	stepSkipped = "left out"
 )
 
 // selftest plays a NAT-PMP client on each LAN and says which step fails.
@@ -93,7 +93,7 @@ func newStep(name string, err error) step {
 
 // runSteps goes through all steps. The client may be the zero Addr.
 func (t *tool) runSteps(client netip.Addr) []step {
-	s, err := t.service()
+	s, err := t.queryStatus()
 	steps := []step{newStep("the daemon answers", err)}
 	if err != nil {
 		return steps
@@ -102,7 +102,7 @@ func (t *tool) runSteps(client netip.Addr) []step {
 		newStep("the uplink has an address", checkUplink(s)),
 		newStep("the firewall's chains and jumps stand", checkFirewall(s.Firewall)))
 	if !slices.Contains(s.Protocols, "NAT-PMP") {
-		return append(steps, step{"a NAT-PMP client gets a port", stepLeftOut, "NAT-PMP is switched off"})
+		return append(steps, step{"a NAT-PMP client gets a port", stepSkipped, "NAT-PMP is switched off"})
 	}
 	played := false
 	for _, lan := range s.LANs {
@@ -155,14 +155,14 @@ func (t *tool) runOn(lan Link, router netip.Prefix, client netip.Addr) []step {
 		}
 	}
 	p := testClient{tool: t, lan: lan.Name, router: router.Addr(), client: client}
-	steps := []step{newStep(heard, p.open())}
+	steps := []step{newStep(heard, p.mapPort())}
 	if steps[0].Result == stepFailed {
 		return steps
 	}
 	steps[0].Detail = fmt.Sprintf("%v got port %d", client, p.entry.ExternalPort)
 	return append(steps,
 		newStep("its rules are in the kernel", p.checkCounters()),
-		newStep("it gives the port back", p.close()))
+		newStep("it gives the port back", p.deleteMapping()))
 }
 
 // unusedAddr returns an address of the network that no host seems to have.
@@ -228,16 +228,16 @@ func (p *testClient) send(lifetime time.Duration) error {
 	return err
 }
 
-// open asks for a port until the mapping is there.
-func (p *testClient) open() error {
-	v, err := p.verdict(request{Do: doExplain, Client: p.client, Protocol: "UDP", Internal: testPort})
+// mapPort asks for a port until the mapping is there.
+func (p *testClient) mapPort() error {
+	v, err := p.queryVerdict(request{Do: doExplain, Client: p.client, Protocol: "UDP", Internal: testPort})
 	switch {
 	case err != nil:
 		return err
 	case !v.Granted:
 		return fmt.Errorf("%v would be refused: %s; if others may have ports, name one of them: selftest CLIENT", p.client, v.Reason)
 	}
-	return p.until(testLifetime, func(there bool) bool { return there }, "the daemon does not hear it: does it listen on "+p.lan+"?")
+	return p.waitFor(testLifetime, func(there bool) bool { return there }, "the daemon does not hear it: does it listen on "+p.lan+"?")
 }
 
 // checkCounters demands that the kernel counts the mapping's packets.
@@ -248,31 +248,31 @@ func (p *testClient) checkCounters() error {
 	return nil
 }
 
-// close gives the port back until the mapping is gone.
-func (p *testClient) close() error {
-	return p.until(0, func(there bool) bool { return !there }, "the daemon keeps the mapping; it ends by itself in a minute or so")
+// deleteMapping gives the port back until the mapping is gone.
+func (p *testClient) deleteMapping() error {
+	return p.waitFor(0, func(there bool) bool { return !there }, "the daemon keeps the mapping; it ends by itself in a minute or so")
 }
 
-// until sends the request, and again if it is lost, until the mapping is as it
+// waitFor sends the request, and again if it is lost, until the mapping is as it
 // should be.
-func (p *testClient) until(lifetime time.Duration, done func(there bool) bool, complaint string) error {
-	for look := range testLooks {
-		if look%testAgain == 0 {
+func (p *testClient) waitFor(lifetime time.Duration, done func(there bool) bool, complaint string) error {
+	for look := range maxPolls {
+		if look%pollsPerRequest == 0 {
 			if err := p.send(lifetime); err != nil {
 				return err
 			}
 		}
-		there, err := p.find()
+		there, err := p.lookUp()
 		if err != nil || done(there) {
 			return err
 		}
-		time.Sleep(testPause)
+		time.Sleep(pollInterval)
 	}
 	return errors.New(complaint)
 }
 
-// find looks for the mapping in the daemon's list.
-func (p *testClient) find() (there bool, err error) {
+// lookUp looks for the mapping in the daemon's list.
+func (p *testClient) lookUp() (there bool, err error) {
 	err = p.call(request{Do: doList}, func(a reply) error {
 		if e := a.Entry; e != nil && e.Client == p.client && e.ClientPort == testPort && e.Protocol == "UDP" {
 			p.entry, there = *e, true

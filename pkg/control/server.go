@@ -26,11 +26,11 @@ const DefaultSocket = "/var/run/miniupnpd.ctl"
 
 // Ceilings of the server. Whoever comes when all places are taken waits.
 const (
-	maxClients  = 8
-	maxRequest  = 4096 // octets
-	askTime     = 5 * time.Second
-	answerTime  = 30 * time.Second
-	acceptPause = time.Second // after the system had no descriptor left
+	maxClients     = 8
+	maxRequest     = 4096 // octets
+	requestTimeout = 5 * time.Second
+	replyTimeout   = 30 * time.Second
+	acceptPause    = time.Second // after the system had no descriptor left
 )
 
 // Table is where mappings are decided; portmap.Table is one.
@@ -132,7 +132,7 @@ func removeStale(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf("%s is in the way: it is no socket, remove it", path)
 	}
-	c, err := net.DialTimeout("unix", path, askTime)
+	c, err := net.DialTimeout("unix", path, requestTimeout)
 	switch {
 	case err == nil:
 		c.Close()

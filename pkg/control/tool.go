@@ -91,7 +91,7 @@ func (t *tool) run(args []string) (exitStatus, error) {
 	case doStatus:
 		return t.status(args)
 	case doDelete:
-		return t.close(request{Do: doDelete}, args)
+		return t.remove(request{Do: doDelete}, args)
 	case doBlock:
 		return t.block(args)
 	case doExplain:
@@ -114,7 +114,7 @@ func usageError(err error) error {
 
 // call puts a question to the daemon and hands each line of the answer to hear.
 func (t *tool) call(q request, hear func(reply) error) error {
-	c, err := net.DialTimeout("unix", t.socket, askTime)
+	c, err := net.DialTimeout("unix", t.socket, requestTimeout)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: the tool is for root", err)
@@ -124,7 +124,7 @@ func (t *tool) call(q request, hear func(reply) error) error {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(askTime + answerTime))
+	c.SetDeadline(time.Now().Add(requestTimeout + replyTimeout))
 	if err := json.NewEncoder(c).Encode(q); err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
 	}
@@ -154,11 +154,11 @@ func (t *tool) block(args []string) (exitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	return t.close(request{Do: doBlock, Seconds: seconds}, args[1:])
+	return t.remove(request{Do: doBlock, Seconds: seconds}, args[1:])
 }
 
-// close ends the mappings that the words in which name.
-func (t *tool) close(q request, which []string) (exitStatus, error) {
+// remove ends the mappings that the words in which name.
+func (t *tool) remove(q request, which []string) (exitStatus, error) {
 	for _, word := range which {
 		if err := q.addSelector(word); err != nil {
 			return 0, err
@@ -185,7 +185,7 @@ func (t *tool) explain(args []string) (exitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	v, err := t.verdict(q)
+	v, err := t.queryVerdict(q)
 	if err != nil {
 		return 0, err
 	}
@@ -196,8 +196,8 @@ func (t *tool) explain(args []string) (exitStatus, error) {
 	return status, printVerdict(t.stdout, v)
 }
 
-// verdict asks for one.
-func (t *tool) verdict(q request) (Verdict, error) {
+// queryVerdict asks for one.
+func (t *tool) queryVerdict(q request) (Verdict, error) {
 	var v Verdict
 	err := t.call(q, func(a reply) error {
 		if a.Verdict != nil {

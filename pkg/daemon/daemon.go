@@ -56,7 +56,7 @@ type Daemon struct {
 	store      *leasefile.Store
 	forwards   *forwards
 	table      *portmap.Table
-	desk       *identity.Resolver // what the servers see of the table
+	resolver   *identity.Resolver // what the servers see of the table
 	reconciler *reconciler
 
 	// The servers of what is switched on; the others are nil.
@@ -69,11 +69,11 @@ type Daemon struct {
 	stun   *stun.Follower
 	hosts  *hosts.Watcher
 
-	mu       sync.Mutex // guards what follows
-	policy   *portmap.Policy
-	stunAddr netip.Addr    // as the STUN server sees the router
-	since    time.Time     // when there came to be an external address
-	wake     chan struct{} // forwards or outside are others than before
+	mu          sync.Mutex // guards what follows
+	policy      *portmap.Policy
+	stunAddr    netip.Addr    // as the STUN server sees the router
+	connectedAt time.Time     // when there came to be an external address
+	wake        chan struct{} // forwards or outside are others than before
 }
 
 // New prepares the service: it reads the state of the links and makes sure
@@ -89,8 +89,8 @@ func New(o Options) (*Daemon, error) {
 	}
 	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
 	d.forwards = &forwards{
-		read: d.firewall.StaticForwards, uplink: d.arrivals, changed: d.wakeUplink,
-		believed: forwardList{list: o.Forwards}, log: d.log,
+		read: d.firewall.StaticForwards, uplink: d.forwardUplink, changed: d.wakeUplink,
+		current: forwardList{list: o.Forwards}, log: d.log,
 	}
 	d.setUpChains()
 	if err := d.prepareOptional(); err != nil {
@@ -100,7 +100,7 @@ func New(o Options) (*Daemon, error) {
 	around, known := d.networkState(links)
 	d.table = portmap.NewTable(portmap.Options{
 		Policy:    &c.Policy,
-		Firewall:  cautious{d.firewall, d.forwards},
+		Firewall:  forwardChecker{d.firewall, d.forwards},
 		Store:     d.store,
 		Network:   around,
 		Listening: d.listening,
@@ -109,12 +109,12 @@ func New(o Options) (*Daemon, error) {
 		Decided:   d.onDecision,
 		Log:       d.log,
 	})
-	d.forwards.delivered(known)
-	d.desk = d.identify()
+	d.forwards.noteDelivered(known)
+	d.resolver = d.newResolver()
 	ipv6 := &ipv6Watch{config: c, stopped: d.firewall.Stopped, outdated: o.Outdated}
 	d.reconciler = &reconciler{
-		firewall: d.firewall, table: d.table, readForwards: d.forwards.learn, ipv6: ipv6.check,
-		touched: make(chan struct{}, 1), log: d.log,
+		firewall: d.firewall, table: d.table, readForwards: d.forwards.update, checkIPv6: ipv6.check,
+		changed: make(chan struct{}, 1), log: d.log,
 	}
 	return d, d.prepareServers()
 }
@@ -135,7 +135,7 @@ func (d *Daemon) openKernel() (err error) {
 		ForwardChain:     d.config.ForwardChain,
 		PostroutingChain: d.config.PostroutingChain,
 		IPv6:             d.config.IPv6,
-		OwnershipFile:    recordOf(d.config.PIDFile),
+		OwnershipFile:    ownershipFile(d.config.PIDFile),
 		Log:              d.log,
 	})
 	return err
@@ -147,7 +147,7 @@ func (d *Daemon) setUpChains() {
 	if err := d.firewall.Setup(); err != nil {
 		d.log.Error("chains are not in place, mappings will fail until they are", "err", err)
 	}
-	d.forwards.learn(time.Now())
+	d.forwards.update(time.Now())
 }
 
 // wakeUplink makes followUplink look again.
@@ -164,7 +164,7 @@ func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
 		return true // ours, though bound to the LAN
 	}
 	links, _ := d.watch.Now()
-	_, own := external(d.config.WAN, links)
+	_, own := externalLink(d.config.WAN, links)
 	return d.ports.Taken(strings.ToLower(p.String()), own, port)
 }
 
@@ -184,7 +184,7 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	if d.notify != nil && !d.restoring() {
 		d.notify.Committed(changes)
 	}
-	d.desk.Committed(changes)
+	d.resolver.Committed(changes)
 	d.hosts.Wake()
 }
 
@@ -243,7 +243,7 @@ func (d *Daemon) tasks(ready func(error)) []task {
 		{"firewall", d.reconciler.Run},
 		{"clock", d.followClock},
 		{"hosts", d.hosts.Run},
-		{"host identities", d.desk.Run},
+		{"host identities", d.resolver.Run},
 		{"servers", servers.Run},
 	}
 	if d.http != nil {
@@ -277,14 +277,14 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 	d.noteUplink(announced)
 	for {
 		links, changed := d.watch.Now()
-		if d.forwards.follow() {
+		if d.forwards.updateOnMove() {
 			d.reconciler.wake()
 		}
 		s, known := d.networkState(links)
 		if err := d.table.SetNetworkState(ctx, s); err != nil {
 			return nil // the context has ended
 		}
-		d.forwards.delivered(known)
+		d.forwards.noteDelivered(known)
 		if s.External != announced {
 			announced = s.External
 			d.noteUplink(announced)
@@ -313,9 +313,9 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 func (d *Daemon) noteUplink(a netip.Addr) {
 	d.mu.Lock()
 	if !a.IsValid() {
-		d.since = time.Time{}
-	} else if d.since.IsZero() {
-		d.since = time.Now()
+		d.connectedAt = time.Time{}
+	} else if d.connectedAt.IsZero() {
+		d.connectedAt = time.Now()
 	}
 	d.mu.Unlock()
 	name := strings.Join(d.config.WAN, ", ")
@@ -338,7 +338,7 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 	d.mu.Lock()
 	d.policy = &c.Policy
 	d.mu.Unlock()
-	if d.desk.SetPolicy(ctx, &c.Policy) != nil {
+	if d.resolver.SetPolicy(ctx, &c.Policy) != nil {
 		return false
 	}
 	for _, w := range c.Warnings {

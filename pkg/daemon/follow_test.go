@@ -55,8 +55,8 @@ func TestFollowerOpensAgain(t *testing.T) {
 		times   int32
 	}{
 		"alone":                         {map[string]server{"A": falls(time.Second)}, 600},
-		"while another cannot listen":   {map[string]server{"A": never, "B": falls(reopenAfter)}, 360},
-		"together with another":         {map[string]server{"A": falls(reopenAfter), "B": falls(reopenAfter)}, 720},
+		"while another cannot listen":   {map[string]server{"A": never, "B": falls(restartDelay)}, 360},
+		"together with another":         {map[string]server{"A": falls(restartDelay), "B": falls(restartDelay)}, 720},
 		"as soon as it is opened":       {map[string]server{"A": falls(0)}, 720},
 		"while another works all along": {map[string]server{"A": falls(2 * time.Hour), "B": falls(time.Second)}, 601},
 	} {

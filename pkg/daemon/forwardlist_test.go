@@ -32,44 +32,44 @@ func TestForwardList(t *testing.T) {
 		"nothing, for good":        {{0, 0, nil, nil, 0}, {1, 1, nil, nil, 0}},
 		"less, and nobody touches it": {
 			{0, 0, all, all, 0},
-			{time.Second, time.Second, list(a), all, settled},
-			{time.Second + settled, time.Second, list(a), list(a), 0},
+			{time.Second, time.Second, list(a), all, settleTime},
+			{time.Second + settleTime, time.Second, list(a), list(a), 0},
 		},
 		"everything is gone, and nobody touches it": {
 			{0, 0, all, all, 0},
-			{time.Second, time.Second, nil, all, settled},
-			{time.Second + settled, time.Second, nil, nil, 0},
+			{time.Second, time.Second, nil, all, settleTime},
+			{time.Second + settleTime, time.Second, nil, nil, 0},
 		},
 		"an early look changes nothing": {
 			{0, 0, all, all, 0},
-			{time.Second, time.Second, nil, all, settled},
-			{3 * time.Second, time.Second, nil, all, settled - 2*time.Second},
-			{time.Second + settled, time.Second, nil, nil, 0},
+			{time.Second, time.Second, nil, all, settleTime},
+			{3 * time.Second, time.Second, nil, all, settleTime - 2*time.Second},
+			{time.Second + settleTime, time.Second, nil, nil, 0},
 		},
 		"one by one": {
 			{0, 0, all, all, 0},
-			{time.Second, time.Second, nil, all, settled},
-			{9 * time.Second, 9 * time.Second, list(b), list(b, a, c), settled},
-			{18 * time.Second, 18 * time.Second, list(b, a), list(b, a, c), settled},
+			{time.Second, time.Second, nil, all, settleTime},
+			{9 * time.Second, 9 * time.Second, list(b), list(b, a, c), settleTime},
+			{18 * time.Second, 18 * time.Second, list(b, a), list(b, a, c), settleTime},
 			{27 * time.Second, 27 * time.Second, all, all, 0},
 			{60 * time.Second, 27 * time.Second, all, all, 0},
 		},
 		"touched meanwhile": {
 			{0, 0, all, all, 0},
-			{time.Second, time.Second, list(a), all, settled},
-			{10 * time.Second, 10 * time.Second, list(a), all, settled},
+			{time.Second, time.Second, list(a), all, settleTime},
+			{10 * time.Second, 10 * time.Second, list(a), all, settleTime},
 			{20 * time.Second, 10 * time.Second, list(a), list(a), 0},
 		},
 		"touched for ever": {
 			{0, 0, all, all, 0},
-			{time.Second, time.Second, list(a), all, settled},
-			{constant, constant, list(a), all, settled},
-			{constant + time.Second, constant + time.Second, list(a), list(a), 0},
+			{time.Second, time.Second, list(a), all, settleTime},
+			{maxSettleTime, maxSettleTime, list(a), all, settleTime},
+			{maxSettleTime + time.Second, maxSettleTime + time.Second, list(a), list(a), 0},
 		},
 		"a notice that was missed": {
 			{0, 0, all, all, 0},
-			{time.Hour, time.Second, nil, all, settled},
-			{time.Hour + settled, time.Second, nil, nil, 0},
+			{time.Hour, time.Second, nil, all, settleTime},
+			{time.Hour + settleTime, time.Second, nil, nil, 0},
 		},
 		"another range with the same ports": {
 			{0, 0, list(a, b, c), all, 0},
@@ -77,14 +77,14 @@ func TestForwardList(t *testing.T) {
 		},
 		"a shorter range": {
 			{0, 0, list(c), list(c), 0},
-			{1, 1, list(tcpForward(82, 89)), list(tcpForward(82, 89), c), settled},
+			{1, 1, list(tcpForward(82, 89)), list(tcpForward(82, 89), c), settleTime},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var l forwardList
 			start := time.Now()
 			for _, look := range looks {
-				again := l.take(look.seen, start.Add(look.at), start.Add(look.touched))
+				again := l.update(look.seen, start.Add(look.at), start.Add(look.touched))
 				if !slices.Equal(l.list, look.want) || again != look.again {
 					t.Errorf("after %v: %v, again after %v; want %v, %v", look.at, l.list, again, look.want, look.again)
 				}
@@ -119,26 +119,26 @@ func TestForwardsOutlastErrors(t *testing.T) {
 			t.Errorf("%s: %v, again after %v; want %v, %v", when, believed, got, list, again)
 		}
 	}
-	want("never read", retry, f.learn(time.Now()))
-	if err := f.check(); !errors.Is(err, errUnknown) {
+	want("never read", retryAfter, f.update(time.Now()))
+	if err := f.checkKnown(); !errors.Is(err, errForwardsUnknown) {
 		t.Errorf("ports may be given away before forwards are known: %v", err)
 	}
 	n.found.Certain, n.err = []portmap.Forward{tcpForward(80, 80)}, nil
 	for range 2 {
-		if err := f.check(); !errors.Is(err, errUnknown) {
+		if err := f.checkKnown(); !errors.Is(err, errForwardsUnknown) {
 			t.Errorf("ports may be given away before the table knows the forwards: %v", err)
 		}
 	}
 	_, known := f.list()
-	f.delivered(known)
-	if err := f.check(); err != nil || n.changes != 1 {
+	f.noteDelivered(known)
+	if err := f.checkKnown(); err != nil || n.changes != 1 {
 		t.Errorf("after a look: %v, %d changes", err, n.changes)
 	}
-	want("read", 0, f.learn(time.Now()), tcpForward(80, 80))
+	want("read", 0, f.update(time.Now()), tcpForward(80, 80))
 	for _, err := range []error{errors.New("iptables-save: exit status 1"), netfilter.ErrStopped} {
 		n.found.Certain, n.err = nil, err
-		f.learn(time.Now())
-		if list, _ := f.list(); !slices.Equal(list, []portmap.Forward{tcpForward(80, 80)}) || f.check() != nil {
+		f.update(time.Now())
+		if list, _ := f.list(); !slices.Equal(list, []portmap.Forward{tcpForward(80, 80)}) || f.checkKnown() != nil {
 			t.Errorf("after %v: %v", err, list)
 		}
 	}
@@ -150,7 +150,7 @@ func TestForwardsOutlastErrors(t *testing.T) {
 func TestForwardsFollowTheUplink(t *testing.T) {
 	n := new(fakeNAT)
 	f := n.forwards(t)
-	f.learn(time.Now())
+	f.update(time.Now())
 	first, second := []netip.Addr{netip.MustParseAddr("11.22.33.44")}, []netip.Addr{netip.MustParseAddr("11.22.33.45")}
 	for i, step := range []struct {
 		uplink netfilter.Uplink
@@ -164,7 +164,7 @@ func TestForwardsFollowTheUplink(t *testing.T) {
 		{netfilter.Uplink{Device: "ppp1", Addrs: second}, true},
 	} {
 		n.uplink = step.uplink
-		if f.follow() != step.reads || f.follow() {
+		if f.updateOnMove() != step.reads || f.updateOnMove() {
 			t.Errorf("step %d, %v: read %v", i, step.uplink, !step.reads)
 		}
 	}
@@ -175,7 +175,7 @@ func TestForwardsFollowTheUplink(t *testing.T) {
 func TestForwardsAreKnownWhileTheyAreRead(t *testing.T) {
 	n := &fakeNAT{found: netfilter.Forwards{Certain: []portmap.Forward{tcpForward(80, 80)}}}
 	f := n.forwards(t)
-	f.learn(time.Now())
+	f.update(time.Now())
 	asked, answer := make(chan struct{}), make(chan struct{})
 	f.read = func(netfilter.Uplink) (netfilter.Forwards, error) {
 		close(asked)
@@ -183,7 +183,7 @@ func TestForwardsAreKnownWhileTheyAreRead(t *testing.T) {
 		return n.found, nil
 	}
 	learned := make(chan struct{})
-	go func() { f.learn(time.Now()); close(learned) }()
+	go func() { f.update(time.Now()); close(learned) }()
 	<-asked
 	told := make(chan []portmap.Forward, 1)
 	go func() {

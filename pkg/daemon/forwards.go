@@ -17,41 +17,41 @@ import (
 // restarts takes all forwards away and puts them back one by one, with pauses:
 // AstLinux's is at it for up to 15 seconds.
 const (
-	settled  = 10 * time.Second // nobody has touched it for so long
-	constant = time.Minute      // or, where somebody always does, nothing has come back
-	// retry is when forwards are read again that could not be.
-	retry = 10 * time.Second
+	settleTime    = 10 * time.Second // nobody has touched it for so long
+	maxSettleTime = time.Minute      // or, where somebody always does, nothing has come back
+	// retryAfter is when forwards are read again that could not be.
+	retryAfter = 10 * time.Second
 )
 
 // forwardList is what is believed of the administrator's forwards.
 type forwardList struct {
-	list  []portmap.Forward // those of the last look, and those that may come back
-	fewer []portmap.Forward // those of the last look, while others may come back
-	since time.Time         // when fewer was first seen; zero: nothing is missing
+	list    []portmap.Forward // those of the last look, and those that may come back
+	reduced []portmap.Forward // those of the last look, while others may come back
+	since   time.Time         // when fewer was first seen; zero: nothing is missing
 }
 
-// take adds what a look at the firewall shows, which was last touched then. It
+// update adds what a look at the firewall shows, which was last touched then. It
 // returns when another look has to follow; 0: none has to.
-func (l *forwardList) take(seen []portmap.Forward, now, touched time.Time) (again time.Duration) {
-	missing := slices.DeleteFunc(slices.Clone(l.list), func(f portmap.Forward) bool { return among(seen, f) })
+func (l *forwardList) update(seen []portmap.Forward, now, touched time.Time) (again time.Duration) {
+	missing := slices.DeleteFunc(slices.Clone(l.list), func(f portmap.Forward) bool { return isCovered(seen, f) })
 	if len(missing) == 0 {
 		*l = forwardList{list: seen}
 		return 0
 	}
-	if l.since.IsZero() || !slices.Equal(seen, l.fewer) {
-		l.fewer, l.since = seen, now
+	if l.since.IsZero() || !slices.Equal(seen, l.reduced) {
+		l.reduced, l.since = seen, now
 	}
 	calm, same := now.Sub(touched), now.Sub(l.since)
-	if min(calm, same) >= settled || same >= constant {
+	if min(calm, same) >= settleTime || same >= maxSettleTime {
 		*l = forwardList{list: seen}
 		return 0
 	}
 	l.list = slices.Concat(seen, missing)
-	return settled - min(calm, same)
+	return settleTime - min(calm, same)
 }
 
-// among reports whether all ports of f are in the list.
-func among(list []portmap.Forward, f portmap.Forward) bool {
+// isCovered reports whether all ports of f are in the list.
+func isCovered(list []portmap.Forward, f portmap.Forward) bool {
 	if slices.Contains(list, f) {
 		return true
 	}
@@ -78,30 +78,30 @@ type forwards struct {
 
 	reading sync.Mutex // held from a look until it is believed
 
-	mu       sync.Mutex // guards what follows, and is never held while the firewall is read
-	believed forwardList
-	from     netfilter.Uplink // of the last look
-	known    bool             // there has been a look
-	heard    bool             // the table knows of one
-	failing  bool             // the last one failed
-	told     map[string]bool  // rules that the log has named
-	perhaps  []netfilter.Conditional
+	mu           sync.Mutex // guards what follows, and is never held while the firewall is read
+	current      forwardList
+	lastUplink   netfilter.Uplink // of the last look
+	known        bool             // there has been a look
+	delivered    bool             // the table knows of one
+	failing      bool             // the last one failed
+	logged       map[string]bool  // rules that the log has named
+	conditionals []netfilter.Conditional
 }
 
-// mostTold bounds the memory of the rules that the log has named.
-const mostTold = 500
+// maxLogged bounds the memory of the rules that the log has named.
+const maxLogged = 500
 
-// learn reads the forwards after the firewall was last touched, and returns
+// update reads the forwards after the firewall was last touched, and returns
 // when to read them again; 0: when it is touched. What cannot be read stays
 // believed.
-func (f *forwards) learn(touched time.Time) (again time.Duration) {
+func (f *forwards) update(touched time.Time) (again time.Duration) {
 	f.reading.Lock()
 	defer f.reading.Unlock()
 	from := f.uplink()
 	found, err := f.read(from)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.from = from
+	f.lastUplink = from
 	switch {
 	case errors.Is(err, netfilter.ErrStopped):
 		return 0
@@ -110,44 +110,44 @@ func (f *forwards) learn(touched time.Time) (again time.Duration) {
 			f.log.Warn("the firewall's own port forwards cannot be read, those last known stay reserved", "err", err)
 		}
 		f.failing = true
-		return retry
+		return retryAfter
 	}
-	before := f.believed.list
-	again = f.believed.take(found.Certain, time.Now(), touched)
-	f.perhaps = found.Perhaps
-	f.tell()
-	if !f.known || !slices.Equal(before, f.believed.list) {
+	before := f.current.list
+	again = f.current.update(found.Certain, time.Now(), touched)
+	f.conditionals = found.Perhaps
+	f.logConditional()
+	if !f.known || !slices.Equal(before, f.current.list) {
 		f.changed()
 	}
 	f.known, f.failing = true, false
 	return again
 }
 
-// tell names in the log what may forward ports that clients can have, each
+// logConditional names in the log what may forward ports that clients can have, each
 // rule once.
-func (f *forwards) tell() {
-	if f.told == nil || len(f.told) > mostTold {
-		f.told = make(map[string]bool)
+func (f *forwards) logConditional() {
+	if f.logged == nil || len(f.logged) > maxLogged {
+		f.logged = make(map[string]bool)
 	}
-	for _, c := range f.perhaps {
-		if !f.told[c.Rule] {
+	for _, c := range f.conditionals {
+		if !f.logged[c.Rule] {
 			f.log.Info("a rule of the firewall forwards some connections only, its ports are not reserved: what it takes does not reach mappings", "rule", c.Rule)
-			f.told[c.Rule] = true
+			f.logged[c.Rule] = true
 		}
 	}
 }
 
-// follow reads the forwards anew if the uplink has other addresses than before,
+// updateOnMove reads the forwards anew if the uplink has other addresses than before,
 // and reports whether it did. An uplink that has lost its address may get it
 // back in a moment, and clients wait for that.
-func (f *forwards) follow() bool {
+func (f *forwards) updateOnMove() bool {
 	f.mu.Lock()
-	from := f.from
+	from := f.lastUplink
 	f.mu.Unlock()
 	if u := f.uplink(); len(u.Addrs) == 0 || u.Device == from.Device && slices.Equal(u.Addrs, from.Addrs) {
 		return false
 	}
-	f.learn(time.Now())
+	f.update(time.Now())
 	return true
 }
 
@@ -156,7 +156,7 @@ func (f *forwards) follow() bool {
 func (f *forwards) list() (list []portmap.Forward, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.believed.list, f.known
+	return f.current.list, f.known
 }
 
 // conditional returns the rules that forward some connections to a port.
@@ -164,7 +164,7 @@ func (f *forwards) conditional(p portmap.Protocol, external uint16) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var rules []string
-	for _, c := range f.perhaps {
+	for _, c := range f.conditionals {
 		if c.Protocol == p && c.External.Contains(external) {
 			rules = append(rules, c.Rule)
 		}
@@ -172,41 +172,41 @@ func (f *forwards) conditional(p portmap.Protocol, external uint16) []string {
 	return rules
 }
 
-// delivered notes that the table has been told of forwards that list returned.
-func (f *forwards) delivered(known bool) {
+// noteDelivered notes that the table has been told of forwards that list returned.
+func (f *forwards) noteDelivered(known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.heard = f.heard || known
+	f.delivered = f.delivered || known
 }
 
-// errUnknown is why nothing is opened before the forwards have been read.
-var errUnknown = errors.New("the firewall's own port forwards are not known yet, until then no port is given away")
+// errForwardsUnknown is why nothing is opened before the forwards have been read.
+var errForwardsUnknown = errors.New("the firewall's own port forwards are not known yet, until then no port is given away")
 
-// check returns errUnknown until the table knows the forwards.
-func (f *forwards) check() error {
+// checkKnown returns errUnknown until the table knows the forwards.
+func (f *forwards) checkKnown() error {
 	f.mu.Lock()
-	known, heard := f.known, f.heard
+	known, heard := f.known, f.delivered
 	f.mu.Unlock()
 	if heard {
 		return nil
 	}
 	if !known {
-		f.learn(time.Now())
+		f.update(time.Now())
 	}
-	return errUnknown
+	return errForwardsUnknown
 }
 
-// cautious is a firewall that opens no port which may be the administrator's.
-type cautious struct {
+// forwardChecker is a firewall that opens no port which may be the administrator's.
+type forwardChecker struct {
 	*netfilter.Firewall
 	forwards *forwards
 }
 
 // Apply makes the rules of mappings and takes rules away.
-func (c cautious) Apply(ctx context.Context, changes []portmap.Change) error {
+func (c forwardChecker) Apply(ctx context.Context, changes []portmap.Change) error {
 	opens := func(c portmap.Change) bool { return c.Before == nil && c.After.External != 0 }
 	if slices.ContainsFunc(changes, opens) {
-		if err := c.forwards.check(); err != nil {
+		if err := c.forwards.checkKnown(); err != nil {
 			return fmt.Errorf("daemon: %w", err)
 		}
 	}

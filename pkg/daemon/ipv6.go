@@ -14,15 +14,15 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// SettleIPv6 switches IPv6 off in settings that do not say whether it is to be
+// DetectIPv6 switches IPv6 off in settings that do not say whether it is to be
 // on, where the system has it off.
-func SettleIPv6(c *config.Config, log *slog.Logger) {
+func DetectIPv6(c *config.Config, log *slog.Logger) {
 	if !c.IPv6Auto {
 		return
 	}
 	err := netfilter.ProbeIPv6()
 	if err == nil {
-		err = ipv6IsOff(c)
+		err = checkIPv6(c)
 	}
 	c.IPv6 = err == nil
 	if err != nil {
@@ -30,8 +30,8 @@ func SettleIPv6(c *config.Config, log *slog.Logger) {
 	}
 }
 
-// ipv6IsOff returns why the system does without IPv6, nil if it does not.
-func ipv6IsOff(c *config.Config) error {
+// checkIPv6 returns why the system does without IPv6, nil if it does not.
+func checkIPv6(c *config.Config) error {
 	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
 		return errors.New("the kernel has none")
 	}
@@ -53,8 +53,8 @@ func ipv6IsOff(c *config.Config) error {
 // answer must be another one before it counts: a firewall that is started drops
 // everything first.
 const (
-	askIPv6After = 5 * time.Second
-	ipv6Settles  = 10 * time.Second
+	ipv6Interval   = 5 * time.Second
+	ipv6SettleTime = 10 * time.Second
 )
 
 // ipv6Watch sees whether the system's IPv6 is as it was when the service began.
@@ -63,8 +63,8 @@ type ipv6Watch struct {
 	stopped  func() bool // the firewall is: a service that begins now would not know
 	outdated func()      // has a new service take the place of this one
 
-	asked   time.Time
-	differs time.Time // since when, zero: it does not
+	checked   time.Time
+	changedAt time.Time // since when, zero: it does not
 }
 
 // check asks after the firewall was touched. It returns when to ask again, 0:
@@ -73,30 +73,30 @@ func (w *ipv6Watch) check(now time.Time) time.Duration {
 	if !w.config.IPv6Auto || w.outdated == nil {
 		return 0
 	}
-	if rest := askIPv6After - now.Sub(w.asked); rest > 0 {
+	if rest := ipv6Interval - now.Sub(w.checked); rest > 0 {
 		return rest
 	}
-	w.asked = now
+	w.checked = now
 	if w.stopped() {
-		w.differs = time.Time{}
+		w.changedAt = time.Time{}
 		return 0
 	}
-	on := ipv6IsOff(w.config) == nil
-	return w.note(on, now)
+	on := checkIPv6(w.config) == nil
+	return w.update(on, now)
 }
 
-// note takes an answer.
-func (w *ipv6Watch) note(on bool, now time.Time) time.Duration {
+// update takes an answer.
+func (w *ipv6Watch) update(on bool, now time.Time) time.Duration {
 	switch {
 	case on == w.config.IPv6:
-		w.differs = time.Time{}
+		w.changedAt = time.Time{}
 		return 0
-	case w.differs.IsZero():
-		w.differs = now
-	case now.Sub(w.differs) >= ipv6Settles:
-		w.differs = time.Time{}
+	case w.changedAt.IsZero():
+		w.changedAt = now
+	case now.Sub(w.changedAt) >= ipv6SettleTime:
+		w.changedAt = time.Time{}
 		w.outdated()
 		return 0
 	}
-	return askIPv6After
+	return ipv6Interval
 }

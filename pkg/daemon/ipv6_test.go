@@ -25,18 +25,18 @@ func TestIPv6IsSwitchedWhenItHasSettled(t *testing.T) {
 		w := &ipv6Watch{config: &config.Config{IPv6: tt.was, IPv6Auto: true}, outdated: func() { called++ }}
 		now := time.Now()
 		for _, a := range tt.answers {
-			if again := w.note(a == '+', now); (again == 0) != (a == '+' == tt.was || called > 0) {
+			if again := w.update(a == '+', now); (again == 0) != (a == '+' == tt.was || called > 0) {
 				t.Errorf("%s: asks again after %v", name, again)
 			}
-			now = now.Add(askIPv6After)
+			now = now.Add(ipv6Interval)
 		}
 		if called != tt.called {
 			t.Errorf("%s: outdated %d times, want %d", name, called, tt.called)
 		}
 	}
 	w := &ipv6Watch{config: &config.Config{IPv6Auto: true}, stopped: func() bool { return true }, outdated: func() { t.Error("a stopped firewall says something") }}
-	w.differs = time.Now().Add(-ipv6Settles)
-	if again := w.check(time.Now()); again != 0 || !w.differs.IsZero() {
+	w.changedAt = time.Now().Add(-ipv6SettleTime)
+	if again := w.check(time.Now()); again != 0 || !w.changedAt.IsZero() {
 		t.Errorf("asks again after %v though the firewall is stopped", again)
 	}
 	w = &ipv6Watch{config: &config.Config{IPv6: true}, outdated: func() { t.Error("what a setting says is outdated") }}

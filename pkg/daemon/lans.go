@@ -23,16 +23,16 @@ func CheckInterfaces(c *config.Config) error {
 func checkInterfaces(c *config.Config, links map[string]netif.Link) error {
 	var missing []string
 	for _, pattern := range uplinks(c) {
-		if len(matching(pattern, links)) > 0 {
+		if len(matchingLinks(pattern, links)) > 0 {
 			return nil
 		}
 		missing = append(missing, placeOfUplink(c, pattern)+"there is no interface "+pattern)
 	}
 	for _, l := range c.LANs {
-		if len(locate(l, uplinks(c), links)) > 0 {
+		if len(linksOf(l, uplinks(c), links)) > 0 {
 			return nil
 		}
-		missing = append(missing, c.Place("listening_ip="+l.String())+absent(l, links))
+		missing = append(missing, c.Place("listening_ip="+l.String())+missingText(l, links))
 	}
 	return fmt.Errorf("%s: nothing to serve", strings.Join(missing, ", "))
 }
@@ -48,29 +48,29 @@ func placeOfUplink(c *config.Config, pattern string) string {
 	return c.Place("ext_ifname6")
 }
 
-// locate finds the interfaces of a LAN, the oldest first: the one of its name,
+// linksOf finds the interfaces of a LAN, the oldest first: the one of its name,
 // or the one with its address, or where its network's own address is known all
 // with an address in it. What is known by address is never an uplink.
-func locate(l config.LAN, uplinks []string, links map[string]netif.Link) []netif.Link {
+func linksOf(l config.LAN, uplinks []string, links map[string]netif.Link) []netif.Link {
 	if l.Interface != "" {
 		link, found := links[l.Interface]
 		if !found {
 			return nil
 		}
-		return []netif.Link{narrowed(l, link)}
+		return []netif.Link{limitPrefixes(l, link)}
 	}
 	var list []netif.Link
 	for _, link := range links {
-		if isOf(l, link) && !isUplink(link, uplinks, links) {
-			list = append(list, narrowed(l, link))
+		if isOnLAN(l, link) && !isUplink(link, uplinks, links) {
+			list = append(list, limitPrefixes(l, link))
 		}
 	}
 	slices.SortFunc(list, func(a, b netif.Link) int { return a.Index - b.Index })
 	return list
 }
 
-// isOf reports whether the link belongs to a LAN that is known by address.
-func isOf(l config.LAN, link netif.Link) bool {
+// isOnLAN reports whether the link belongs to a LAN that is known by address.
+func isOnLAN(l config.LAN, link netif.Link) bool {
 	return slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool {
 		a := p.Addr()
 		return a == l.Prefix.Addr() || l.IsNetwork() && l.Prefix.Contains(a) && !a.IsLoopback()
@@ -80,13 +80,13 @@ func isOf(l config.LAN, link netif.Link) bool {
 // isUplink reports whether the link is one of the uplinks.
 func isUplink(link netif.Link, uplinks []string, links map[string]netif.Link) bool {
 	return slices.ContainsFunc(uplinks, func(pattern string) bool {
-		return slices.ContainsFunc(matching(pattern, links), func(u netif.Link) bool { return u.Name == link.Name })
+		return slices.ContainsFunc(matchingLinks(pattern, links), func(u netif.Link) bool { return u.Name == link.Name })
 	})
 }
 
-// narrowed returns the link with networks that are no larger than the settings
+// limitPrefixes returns the link with networks that are no larger than the settings
 // want those of the LAN.
-func narrowed(l config.LAN, link netif.Link) netif.Link {
+func limitPrefixes(l config.LAN, link netif.Link) netif.Link {
 	link.Addrs = slices.Clone(link.Addrs)
 	for i, p := range link.Addrs {
 		bits := p.Bits()
@@ -109,11 +109,11 @@ func uplinks(c *config.Config) []string {
 	return append(slices.Clip(c.WAN), c.WAN6)
 }
 
-// absent says what there is not where a LAN has no interface.
-func absent(l config.LAN, links map[string]netif.Link) string {
+// missingText says what there is not where a LAN has no interface.
+func missingText(l config.LAN, links map[string]netif.Link) string {
 	who := "no interface"
 	for _, link := range links {
-		if isOf(l, link) {
+		if isOnLAN(l, link) {
 			who = "only the uplink " + link.Name
 		}
 	}

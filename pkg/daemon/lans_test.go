@@ -67,7 +67,7 @@ func TestLocate(t *testing.T) {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
-	if got := fmt.Sprint(len(locate(lanOfConf(t, "10.0.0.0/8"), uplinks, links("a 10.1.0.1/16", "b 10.2.0.1/16", "c 11.0.0.1/8")))); got != "2" {
+	if got := fmt.Sprint(len(linksOf(lanOfConf(t, "10.0.0.0/8"), uplinks, links("a 10.1.0.1/16", "b 10.2.0.1/16", "c 11.0.0.1/8")))); got != "2" {
 		t.Errorf("%s interfaces in a network of two", got)
 	}
 }
@@ -75,11 +75,11 @@ func TestLocate(t *testing.T) {
 // absentOr returns the interfaces of a LAN with their networks, or why there are none.
 func absentOr(l config.LAN, uplinks []string, around map[string]netif.Link) string {
 	var list []string
-	for _, link := range locate(l, uplinks, around) {
+	for _, link := range linksOf(l, uplinks, around) {
 		list = append(list, fmt.Sprint(link.Name, " ", link.Addrs))
 	}
 	if list == nil {
-		return absent(l, around)
+		return missingText(l, around)
 	}
 	return strings.Join(list, ", ")
 }
@@ -104,7 +104,7 @@ func TestMissingIsSaidOnce(t *testing.T) {
 		{all, ""},
 	} {
 		log.Reset()
-		f.remark(step.around)
+		f.logMissing(step.around)
 		got := strings.Split(strings.TrimSpace(log.String()), "\n")
 		want := strings.Split(step.want, "\n")
 		if len(got) != len(want) {

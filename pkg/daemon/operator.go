@@ -18,7 +18,7 @@ import (
 func (d *Daemon) serveOperator(ctx context.Context) error {
 	server := control.New(control.Options{
 		Socket:      d.config.ControlSocket,
-		Table:       d.desk,
+		Table:       d.resolver,
 		Status:      d.status,
 		Rule:        d.rule,
 		Conditional: d.forwards.conditional,
@@ -69,7 +69,7 @@ func (d *Daemon) status() control.Status {
 	}
 	slices.Sort(s.Protocols)
 	for _, pattern := range uplinks(d.config) {
-		found := matching(pattern, links)
+		found := matchingLinks(pattern, links)
 		if len(found) == 0 {
 			s.Uplinks = append(s.Uplinks, control.Link{Name: pattern, Note: "there is no interface " + pattern})
 		}
@@ -79,9 +79,9 @@ func (d *Daemon) status() control.Status {
 	}
 	servers := slices.Sorted(maps.Keys(d.servers()))
 	for _, l := range d.config.LANs {
-		found := locate(l, uplinks(d.config), links)
+		found := linksOf(l, uplinks(d.config), links)
 		if len(found) == 0 {
-			s.LANs = append(s.LANs, control.Link{Name: l.String(), Note: absent(l, links)})
+			s.LANs = append(s.LANs, control.Link{Name: l.String(), Note: missingText(l, links)})
 		}
 		for _, link := range found {
 			s.LANs = append(s.LANs, control.Link{Name: link.Name, Up: link.Up, Addresses: link.Addrs, Servers: servers})
@@ -92,7 +92,7 @@ func (d *Daemon) status() control.Status {
 
 // externalNote says what the operator should know of the announced address.
 func (d *Daemon) externalNote() string {
-	own, announced := d.address(), d.table.External()
+	own, announced := d.uplinkAddr(), d.table.External()
 	switch {
 	case !own.IsValid():
 		return "the uplink has no IPv4 address"

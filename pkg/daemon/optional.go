@@ -22,22 +22,22 @@ func (d *Daemon) prepareOptional() (err error) {
 		}
 	}
 	if c.STUN != "" && !c.ExternalIP.IsValid() {
-		d.stun = stun.NewFollower(stun.Options{Server: c.STUN, Uplink: d.address, Seen: d.setSTUNAddr, Log: d.log})
+		d.stun = stun.NewFollower(stun.Options{Server: c.STUN, Uplink: d.uplinkAddr, Seen: d.setSTUNAddr, Log: d.log})
 	}
 	d.hosts = hosts.NewWatcher(hosts.Options{
 		Leases:   c.DHCPLeases,
 		Grace:    c.Withdraw,
-		Clients:  d.clients,
-		Index:    d.behind,
+		Clients:  d.mappedHosts,
+		Index:    d.linkIndexOf,
 		Withdraw: d.withdraw,
 		Log:      d.log,
 	})
 	return nil
 }
 
-// identify returns the table as the servers see it: with the hosts of the
+// newResolver returns the table as the servers see it: with the hosts of the
 // addresses where rules want to know.
-func (d *Daemon) identify() *identity.Resolver {
+func (d *Daemon) newResolver() *identity.Resolver {
 	return identity.New(identity.Options{
 		Table:  d.table,
 		Finder: &hosts.Finder{Leases: d.config.DHCPLeases, Log: d.log},
@@ -56,7 +56,7 @@ func (d *Daemon) identify() *identity.Resolver {
 
 // lanOf returns the LAN that a host is behind.
 func (d *Daemon) lanOf(host netip.Addr) (hosts.LAN, bool) {
-	index := d.behind(host)
+	index := d.linkIndexOf(host)
 	if index == 0 {
 		return hosts.LAN{}, false
 	}
@@ -74,8 +74,8 @@ func (d *Daemon) setSTUNAddr(a netip.Addr) {
 	d.wakeUplink()
 }
 
-// clients returns the hosts that hold mappings.
-func (d *Daemon) clients() []netip.Addr {
+// mappedHosts returns the hosts that hold mappings.
+func (d *Daemon) mappedHosts() []netip.Addr {
 	seen := make(map[netip.Addr]bool)
 	var list []netip.Addr
 	for _, m := range d.table.List() {
@@ -87,11 +87,11 @@ func (d *Daemon) clients() []netip.Addr {
 	return list
 }
 
-// behind returns the number of the interface that a host is behind, 0 if none.
-func (d *Daemon) behind(host netip.Addr) int {
+// linkIndexOf returns the number of the interface that a host is behind, 0 if none.
+func (d *Daemon) linkIndexOf(host netip.Addr) int {
 	links, _ := d.watch.Now()
 	for _, l := range d.config.LANs {
-		for _, link := range locate(l, uplinks(d.config), links) {
+		for _, link := range linksOf(l, uplinks(d.config), links) {
 			if slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool { return p.Contains(host) }) {
 				return link.Index
 			}

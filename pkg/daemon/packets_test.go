@@ -29,14 +29,14 @@ func TestPacketsAreReadSeldom(t *testing.T) {
 			return map[portmap.Key]netfilter.Count{m.Key: {Packets: uint64(now)}}, nil
 		}}
 		for time.Since(began) < asks {
-			n, err := c.of(m)
+			n, err := c.packets(m)
 			age := time.Since(began) - time.Duration(n)
-			if err != nil && !errors.Is(err, failed) || err == nil && age > (1+restBetween)*takes {
+			if err != nil && !errors.Is(err, failed) || err == nil && age > (1+pauseFactor)*takes {
 				t.Errorf("counters are %v old, %v", age, err)
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if most := int(asks/takes)/(1+restBetween) + 1; reads > most || reads < most/2 {
+		if most := int(asks/takes)/(1+pauseFactor) + 1; reads > most || reads < most/2 {
 			t.Errorf("read %d times, want %d", reads, most)
 		}
 	})

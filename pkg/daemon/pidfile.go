@@ -18,16 +18,16 @@ import (
 // ErrRunning is returned when another daemon holds the pid file.
 var ErrRunning = errors.New("MiniUPnPd is already running. EXITING")
 
-// errEnding is returned while the daemon that holds the pid file is ending.
-var errEnding = fmt.Errorf("%w: it is being stopped, but has not ended yet", ErrRunning)
+// errStopping is returned while the daemon that holds the pid file is ending.
+var errStopping = fmt.Errorf("%w: it is being stopped, but has not ended yet", ErrRunning)
 
 // How long AwaitPIDFile waits for the pid file, and how long it pauses between
 // two attempts.
 const (
-	// endingTime is for a daemon that is ending: a web page leaves one second
+	// stoppingTime is for a daemon that is ending: a web page leaves one second
 	// between stop and start, and removing the rules may wait for the xtables
 	// lock.
-	endingTime = 10 * time.Second
+	stoppingTime = 10 * time.Second
 	// signalTime is for one that does not end, but may just have been told to:
 	// a signal takes a moment to arrive, on a busy machine a long one.
 	signalTime   = 300 * time.Millisecond
@@ -52,8 +52,8 @@ func AwaitPIDFile(ctx context.Context, path string) (*PIDFile, error) {
 		p, err := WritePIDFile(path)
 		limit := signalTime
 		switch {
-		case errors.Is(err, errEnding):
-			limit = endingTime
+		case errors.Is(err, errStopping):
+			limit = stoppingTime
 		case !errors.Is(err, ErrRunning):
 			return p, err
 		}
@@ -77,7 +77,7 @@ func WritePIDFile(path string) (*PIDFile, error) {
 		if err != nil {
 			return nil, fmt.Errorf("pid file: %w", err)
 		}
-		err = claim(f)
+		err = lockAndWrite(f)
 		if err == nil {
 			return &PIDFile{file: f}, nil
 		}
@@ -92,18 +92,18 @@ func WritePIDFile(path string) (*PIDFile, error) {
 // one, after it was opened.
 var errReplaced = errors.New("pid file: it was removed meanwhile")
 
-// claim locks an open pid file and writes the process ID into it.
-func claim(f *os.File) error {
+// lockAndWrite locks an open pid file and writes the process ID into it.
+func lockAndWrite(f *os.File) error {
 	locked := setLock(f, unix.F_WRLCK)
-	if !isAt(f, f.Name()) {
+	if !isFileAt(f, f.Name()) {
 		return errReplaced // whoever locks it is about to end, or to try again
 	}
 	switch other := readPID(f); {
 	case errors.Is(locked, unix.EAGAIN) || errors.Is(locked, unix.EACCES):
-		return holder(f)
+		return checkHolder(f)
 	case locked != nil:
 		return fmt.Errorf("pid file: lock: %w", locked)
-	case other != os.Getpid() && running(other):
+	case other != os.Getpid() && isRunning(other):
 		return ErrRunning
 	}
 	text := strconv.Itoa(os.Getpid()) + "\n"
@@ -119,8 +119,8 @@ func setLock(f *os.File, kind int16) error {
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
 }
 
-// holder returns what the lock of another daemon on the file means.
-func holder(f *os.File) error {
+// checkHolder returns what the lock of another daemon on the file means.
+func checkHolder(f *os.File) error {
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	switch err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); {
 	case err != nil:
@@ -128,7 +128,7 @@ func holder(f *os.File) error {
 	case lock.Type == unix.F_WRLCK:
 		return ErrRunning
 	}
-	return errEnding // or it has ended since
+	return errStopping // or it has ended since
 }
 
 func writeAt(f *os.File, text string) error {
@@ -136,8 +136,8 @@ func writeAt(f *os.File, text string) error {
 	return err
 }
 
-// isAt reports whether the open file is the one at a path.
-func isAt(f *os.File, path string) bool {
+// isFileAt reports whether the open file is the one at a path.
+func isFileAt(f *os.File, path string) bool {
 	open, err := f.Stat()
 	if err != nil {
 		return false
@@ -146,8 +146,8 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(open, there)
 }
 
-// Ending tells a daemon that is started now to wait for the end of this one.
-func (p *PIDFile) Ending() {
+// MarkStopping tells a daemon that is started now to wait for the end of this one.
+func (p *PIDFile) MarkStopping() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	setLock(p.file, unix.F_RDLCK) // if it fails, that daemon does not wait, and does not start
@@ -158,7 +158,7 @@ func (p *PIDFile) Remove() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.file.Close()
-	if !isAt(p.file, p.file.Name()) {
+	if !isFileAt(p.file, p.file.Name()) {
 		return nil // another daemon's, or gone already
 	}
 	return os.Remove(p.file.Name())
@@ -173,10 +173,10 @@ func readPID(f *os.File) int {
 	return pid
 }
 
-// running reports whether pid is a living process called miniupnpd: a number
+// isRunning reports whether pid is a living process called miniupnpd: a number
 // that was given to another program since does not block the start. A process
 // that has ended and waits for its parent has no executable any more.
-func running(pid int) bool {
+func isRunning(pid int) bool {
 	process := filepath.Join("/proc", strconv.Itoa(pid))
 	_, ended := os.Readlink(filepath.Join(process, "exe"))
 	comm, err := os.ReadFile(filepath.Join(process, "comm"))

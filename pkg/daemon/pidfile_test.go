@@ -56,7 +56,7 @@ func TestPIDFileReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := take(t, path)
-	old.Ending()
+	old.MarkStopping()
 	old.Remove()
 	if _, err := WritePIDFile(path); err != ErrRunning {
 		t.Errorf("a third one gets %v, want %v", err, ErrRunning)
@@ -70,15 +70,15 @@ func TestPIDFileOfOneThatEnds(t *testing.T) {
 	if _, err := AwaitPIDFile(t.Context(), path); err != ErrRunning {
 		t.Errorf("while it serves: %v, want %v", err, ErrRunning)
 	}
-	old.Ending()
-	old.Ending() // twice is no more
-	if _, err := WritePIDFile(path); !errors.Is(err, errEnding) || !errors.Is(err, ErrRunning) {
-		t.Errorf("while it ends: %v, want %v", err, errEnding)
+	old.MarkStopping()
+	old.MarkStopping() // twice is no more
+	if _, err := WritePIDFile(path); !errors.Is(err, errStopping) || !errors.Is(err, ErrRunning) {
+		t.Errorf("while it ends: %v, want %v", err, errStopping)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := AwaitPIDFile(ctx, path); !errors.Is(err, errEnding) {
-		t.Errorf("told to stop while it waits: %v, want %v", err, errEnding)
+	if _, err := AwaitPIDFile(ctx, path); !errors.Is(err, errStopping) {
+		t.Errorf("told to stop while it waits: %v, want %v", err, errStopping)
 	}
 	const newcomers = 3
 	var mu sync.Mutex

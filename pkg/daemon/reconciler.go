@@ -43,19 +43,19 @@ type reconciler struct {
 	table    *portmap.Table
 	// readForwards reads the administrator's forwards and returns when to do so again.
 	readForwards func(touched time.Time) time.Duration
-	touched      chan struct{} // somebody touched the firewall, capacity 1
-	// ipv6 sees whether the system still has IPv6 on, and returns when to do so again.
-	ipv6 func(now time.Time) time.Duration
-	log  *slog.Logger
+	changed      chan struct{} // somebody touched the firewall, capacity 1
+	// checkIPv6 sees whether the system still has IPv6 on, and returns when to do so again.
+	checkIPv6 func(now time.Time) time.Duration
+	log       *slog.Logger
 
-	streak  int           // repairs in a row
-	pause   time.Duration // before the next one
-	seen    [2]error      // of each family, when last looked at
-	noticed time.Time     // when it was last touched
+	streak    int           // repairs in a row
+	pause     time.Duration // before the next one
+	lastErr   [2]error      // of each family, when last looked at
+	changedAt time.Time     // when it was last touched
 
-	mu      sync.Mutex // guards what the operator is shown
-	repairs int        // in all
-	last    time.Time  // when the last one was
+	mu         sync.Mutex // guards what the operator is shown
+	repairs    int        // in all
+	repairedAt time.Time  // when the last one was
 }
 
 // Run checks the firewall whenever somebody touched it.
@@ -75,8 +75,8 @@ func (g *reconciler) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-g.touched:
-				g.noticed = time.Now()
+			case <-g.changed:
+				g.changedAt = time.Now()
 			case <-timer.C:
 			}
 			timer.Reset(g.check(ctx))
@@ -88,7 +88,7 @@ func (g *reconciler) Run(ctx context.Context) error {
 // wake makes Run look at the firewall.
 func (g *reconciler) wake() {
 	select {
-	case g.touched <- struct{}{}:
+	case g.changed <- struct{}{}:
 	default:
 	}
 }
@@ -98,7 +98,7 @@ func (g *reconciler) check(ctx context.Context) time.Duration {
 	if rest := g.pause - time.Since(g.lastRepair()); g.pause > 0 && rest > 0 {
 		return rest
 	}
-	again := g.readForwards(g.noticed)
+	again := g.readForwards(g.changedAt)
 	var broken []portmap.Family
 	for _, v := range families {
 		healthy, err := g.firewall.Healthy(v)
@@ -110,13 +110,13 @@ func (g *reconciler) check(ctx context.Context) time.Duration {
 	if len(broken) > 0 {
 		g.repair(ctx, broken)
 	}
-	return min(cmp.Or(g.pause, slowCheck), cmp.Or(again, slowCheck), cmp.Or(g.ipv6(time.Now()), slowCheck))
+	return min(cmp.Or(g.pause, slowCheck), cmp.Or(again, slowCheck), cmp.Or(g.checkIPv6(time.Now()), slowCheck))
 }
 
 // noteStopped logs once what keeps a family from being looked after.
 func (g *reconciler) noteStopped(v portmap.Family, err error) {
-	before := g.seen[v]
-	g.seen[v] = err
+	before := g.lastErr[v]
+	g.lastErr[v] = err
 	switch {
 	case err == nil || before != nil && before.Error() == err.Error():
 	case errors.Is(err, netfilter.ErrStopped):
@@ -145,14 +145,14 @@ func (g *reconciler) repair(ctx context.Context, broken []portmap.Family) {
 	}
 	g.mu.Lock()
 	g.repairs++
-	g.last = time.Now()
+	g.repairedAt = time.Now()
 	g.mu.Unlock()
 }
 
 func (g *reconciler) lastRepair() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.last
+	return g.repairedAt
 }
 
 // status returns the state of the firewall for the operator.
@@ -169,6 +169,6 @@ func (g *reconciler) status() control.Firewall {
 	f.Trouble = strings.Join(troubles, "; ")
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f.Repairs, f.Repaired = g.repairs, g.last
+	f.Repairs, f.Repaired = g.repairs, g.repairedAt
 	return f
 }

@@ -28,7 +28,7 @@ func (d *Daemon) prepareServers() error {
 			ThirdParty: c.ThirdParty,
 			Peer:       c.Peer,
 			RefuseMap:  !c.Map,
-			Table:      d.desk,
+			Table:      d.resolver,
 			Log:        d.log,
 		})
 	}
@@ -52,11 +52,11 @@ func (d *Daemon) prepareServers() error {
 		Port:     port,
 		IPv6:     c.IPv6,
 		Product:  product,
-		Table:    d.desk,
-		Uplink:   d.uplink,
-		Traffic:  d.carried,
-		SameHost: d.desk.SameHost,
-		Packets:  (&packetCounts{read: d.firewall.PinholeCounters}).of,
+		Table:    d.resolver,
+		Uplink:   d.uplinkState,
+		Traffic:  d.uplinkTraffic,
+		SameHost: d.resolver.SameHost,
+		Packets:  (&packetCounts{read: d.firewall.PinholeCounters}).packets,
 		Leased:   d.leased,
 		Log:      d.log,
 	})

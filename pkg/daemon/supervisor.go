@@ -17,16 +17,16 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// reopenAfter is how long a server that could not listen, or fell over, waits
+// restartDelay is how long a server that could not listen, or fell over, waits
 // for its next try.
-const reopenAfter = 5 * time.Second
+const restartDelay = 5 * time.Second
 
 // lan is one listening interface as the servers see it.
 type lan struct {
-	name  string
-	index int
-	of    config.LAN
-	watch *netif.Watcher
+	name   string
+	index  int
+	config config.LAN
+	watch  *netif.Watcher
 }
 
 // Name returns the name of the interface.
@@ -39,7 +39,7 @@ func (l *lan) Index() int { return l.index }
 // as they are now.
 func (l *lan) Prefixes() []netip.Prefix {
 	link, _ := l.watch.Link(l.name)
-	return narrowed(l.of, link).Addrs
+	return limitPrefixes(l.config, link).Addrs
 }
 
 // listener is a server that holds its sockets on one interface.
@@ -67,7 +67,7 @@ type supervisor struct {
 
 	missing map[string]string // what is not there, as the log has said, and why
 	serving map[binding]*boundServer
-	ended   chan ending
+	exits   chan serverExit
 	wg      sync.WaitGroup
 }
 
@@ -88,11 +88,11 @@ type boundServer struct {
 	binding
 	index  int
 	cancel context.CancelFunc
-	fallen bool // it ended with an error and waits to be opened again
+	failed bool // it ended with an error and waits to be opened again
 }
 
-// ending is what a service came to, as its own goroutine tells the follower.
-type ending struct {
+// serverExit is what a service came to, as its own goroutine tells the follower.
+type serverExit struct {
 	*boundServer
 	err error
 }
@@ -101,14 +101,14 @@ type ending struct {
 func (f *supervisor) Run(ctx context.Context) error {
 	f.missing = make(map[string]string)
 	f.serving = make(map[binding]*boundServer)
-	f.ended = make(chan ending)
+	f.exits = make(chan serverExit)
 	defer f.stop()
 	var again <-chan time.Time
 	for {
 		links, changed := f.watch.Now()
-		f.remark(links)
+		f.logMissing(links)
 		if err := f.update(ctx, links); err != nil {
-			again = time.After(reopenAfter)
+			again = time.After(restartDelay)
 			f.log.Error("cannot listen, will try again", "err", err)
 			f.reportReady(err)
 		}
@@ -118,12 +118,12 @@ func (f *supervisor) Run(ctx context.Context) error {
 			return nil
 		case <-changed:
 		case <-again:
-			maps.DeleteFunc(f.serving, func(_ binding, s *boundServer) bool { return s.fallen })
-		case e := <-f.ended:
+			maps.DeleteFunc(f.serving, func(_ binding, s *boundServer) bool { return s.failed })
+		case e := <-f.exits:
 			if e.err != nil {
-				e.fallen = true
+				e.failed = true
 				f.log.Error("server fell over, will open again", "server", e.server, "interface", e.name, "err", e.err)
-				again = time.After(reopenAfter)
+				again = time.After(restartDelay)
 			}
 		}
 	}
@@ -142,8 +142,8 @@ func (f *supervisor) stop() {
 	for _, s := range f.serving {
 		s.cancel()
 	}
-	go func() { f.wg.Wait(); close(f.ended) }()
-	for range f.ended {
+	go func() { f.wg.Wait(); close(f.exits) }()
+	for range f.exits {
 	}
 }
 
@@ -172,13 +172,13 @@ func (f *supervisor) update(ctx context.Context, links map[string]netif.Link) er
 func (f *supervisor) wanted(links map[string]netif.Link) map[binding]*lan {
 	wanted := make(map[binding]*lan)
 	for _, l := range f.lans {
-		for _, link := range locate(l, f.uplinks, links) {
+		for _, link := range linksOf(l, f.uplinks, links) {
 			if !link.Up || len(link.Addrs) == 0 {
 				continue
 			}
 			for server := range f.servers {
 				if at := (binding{server, link.Name}); wanted[at] == nil {
-					wanted[at] = &lan{name: link.Name, index: link.Index, of: l, watch: f.watch}
+					wanted[at] = &lan{name: link.Name, index: link.Index, config: l, watch: f.watch}
 				}
 			}
 		}
@@ -186,17 +186,17 @@ func (f *supervisor) wanted(links map[string]netif.Link) map[binding]*lan {
 	return wanted
 }
 
-// remark logs once what the settings name and there is not, and once that it
+// logMissing logs once what the settings name and there is not, and once that it
 // is there.
-func (f *supervisor) remark(links map[string]netif.Link) {
+func (f *supervisor) logMissing(links map[string]netif.Link) {
 	missing := make(map[string]string)
 	for _, l := range f.lans {
-		if len(locate(l, f.uplinks, links)) == 0 {
-			missing["listening_ip="+l.String()] = absent(l, links)
+		if len(linksOf(l, f.uplinks, links)) == 0 {
+			missing["listening_ip="+l.String()] = missingText(l, links)
 		}
 	}
 	for _, pattern := range f.uplinks {
-		if len(matching(pattern, links)) == 0 {
+		if len(matchingLinks(pattern, links)) == 0 {
 			missing["ext interface "+pattern] = "there is no interface " + pattern
 		}
 	}
@@ -225,7 +225,7 @@ func (f *supervisor) start(ctx context.Context, at binding, on *lan) error {
 	f.wg.Go(func() {
 		err := l.Serve(ctx)
 		cancel()
-		f.ended <- ending{s, err}
+		f.exits <- serverExit{s, err}
 	})
 	f.log.Log(ctx, portmap.LevelNotice, f.servers[at.server].logText, "interface", at.name)
 	return nil

@@ -21,7 +21,7 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 	d.mu.Lock()
 	outside := d.stunAddr
 	d.mu.Unlock()
-	s.External, s.NoIPv6 = announced(d.config, links, outside), !d.firewall.Pinholes()
+	s.External, s.NoIPv6 = announcedAddr(d.config, links, outside), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
 	s.LANs, s.Interfaces = d.lans(links)
 	for _, link := range links {
@@ -36,7 +36,7 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 // interface.
 func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterface [][]netip.Prefix) {
 	for _, l := range d.config.LANs {
-		found := locate(l, uplinks(d.config), links)
+		found := linksOf(l, uplinks(d.config), links)
 		if len(found) == 0 && l.Prefix.IsValid() {
 			found = []netif.Link{{Addrs: []netip.Prefix{l.Prefix}}}
 		}
@@ -54,11 +54,11 @@ func routable(addrs []netip.Prefix) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(addrs), func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
 }
 
-// external returns the link of the first external interface that is up and
+// externalLink returns the link of the first external interface that is up and
 // has an IPv4 address, and that address.
-func external(wan []string, links map[string]netif.Link) (netif.Link, netip.Addr) {
+func externalLink(wan []string, links map[string]netif.Link) (netif.Link, netip.Addr) {
 	for _, pattern := range wan {
-		for _, link := range matching(pattern, links) {
+		for _, link := range matchingLinks(pattern, links) {
 			if a, ok := link.IPv4(); ok && link.Up {
 				return link, a.Addr()
 			}
@@ -76,9 +76,9 @@ func uplinks6(c *config.Config) []string {
 	return []string{c.WAN6}
 }
 
-// matching returns the links that an iptables interface pattern names, the
+// matchingLinks returns the links that an iptables interface pattern names, the
 // oldest first: "ppp0", or "ppp+" for all that begin so.
-func matching(pattern string, links map[string]netif.Link) []netif.Link {
+func matchingLinks(pattern string, links map[string]netif.Link) []netif.Link {
 	prefix, wild := strings.CutSuffix(pattern, "+")
 	if !wild {
 		if link, ok := links[pattern]; ok {
@@ -96,11 +96,11 @@ func matching(pattern string, links map[string]netif.Link) []netif.Link {
 	return list
 }
 
-// announced returns the address that clients are told: the configured one,
+// announcedAddr returns the address that clients are told: the configured one,
 // the one that a STUN server sees, or the uplink's own. Without an uplink
 // there is none.
-func announced(c *config.Config, links map[string]netif.Link, outside netip.Addr) netip.Addr {
-	_, own := external(c.WAN, links)
+func announcedAddr(c *config.Config, links map[string]netif.Link, outside netip.Addr) netip.Addr {
+	_, own := externalLink(c.WAN, links)
 	switch {
 	case !own.IsValid():
 		return netip.Addr{}
@@ -112,24 +112,24 @@ func announced(c *config.Config, links map[string]netif.Link, outside netip.Addr
 	return own
 }
 
-// address returns the uplink's own IPv4 address; the zero Addr means none.
-func (d *Daemon) address() netip.Addr {
+// uplinkAddr returns the uplink's own IPv4 address; the zero Addr means none.
+func (d *Daemon) uplinkAddr() netip.Addr {
 	links, _ := d.watch.Now()
-	_, own := external(d.config.WAN, links)
+	_, own := externalLink(d.config.WAN, links)
 	return own
 }
 
-// arrivals returns where connections from outside come in: by the link whose
+// forwardUplink returns where connections from outside come in: by the link whose
 // address clients are told, and to that and the other addresses of uplinks.
-func (d *Daemon) arrivals() netfilter.Uplink {
+func (d *Daemon) forwardUplink() netfilter.Uplink {
 	links, _ := d.watch.Now()
-	link, own := external(d.config.WAN, links)
+	link, own := externalLink(d.config.WAN, links)
 	u := netfilter.Uplink{Device: link.Name}
 	if own.IsValid() {
 		u.Addrs = []netip.Addr{own}
 	}
 	for _, pattern := range d.config.WAN {
-		for _, link := range matching(pattern, links) {
+		for _, link := range matchingLinks(pattern, links) {
 			for _, a := range link.Addrs {
 				if a.Addr().Is4() && !slices.Contains(u.Addrs, a.Addr()) {
 					u.Addrs = append(u.Addrs, a.Addr())
@@ -140,23 +140,25 @@ func (d *Daemon) arrivals() netfilter.Uplink {
 	return u
 }
 
-// link returns the external interface, as far as there is one.
-func (d *Daemon) link() netif.Link {
+// uplinkLink returns the external interface, as far as there is one.
+func (d *Daemon) uplinkLink() netif.Link {
 	links, _ := d.watch.Now()
-	link, _ := external(d.config.WAN, links)
+	link, _ := externalLink(d.config.WAN, links)
 	if link.Name == "" && len(d.config.WAN) > 0 {
 		link = links[d.config.WAN[0]]
 	}
 	return link
 }
 
-// uplink returns the state of the external interface.
-func (d *Daemon) uplink() upnpd.Uplink { return upnpd.Uplink{Up: d.link().Up, Since: d.connected()} }
+// uplinkState returns the state of the external interface.
+func (d *Daemon) uplinkState() upnpd.Uplink {
+	return upnpd.Uplink{Up: d.uplinkLink().Up, Since: d.connectedSince()}
+}
 
-// carried returns what the external interface has carried; nothing if the
+// uplinkTraffic returns what the external interface has carried; nothing if the
 // kernel does not say.
-func (d *Daemon) carried() upnpd.Traffic {
-	name := d.link().Name
+func (d *Daemon) uplinkTraffic() upnpd.Traffic {
+	name := d.uplinkLink().Name
 	t, _ := netif.ReadTraffic(name)
 	return upnpd.Traffic{
 		BytesSent: t.BytesSent, BytesReceived: t.BytesReceived,
@@ -165,8 +167,8 @@ func (d *Daemon) carried() upnpd.Traffic {
 	}
 }
 
-// usualRate is what an uplink is said to have whose rate nobody knows, in bit/s.
-const usualRate = 100_000_000
+// defaultRate is what an uplink is said to have whose rate nobody knows, in bit/s.
+const defaultRate = 100_000_000
 
 // rate returns the configured rate, or the link's own.
 func rate(configured uint64, link string) uint64 {
@@ -176,15 +178,15 @@ func rate(configured uint64, link string) uint64 {
 	if own, err := netif.Speed(link); err == nil {
 		return own
 	}
-	return usualRate
+	return defaultRate
 }
 
-// connected returns since when the uplink counts as connected, the zero Time
+// connectedSince returns since when the uplink counts as connected, the zero Time
 // if it is not: since the system's start if the settings say so, as miniupnpd
 // does, else since the address came.
-func (d *Daemon) connected() time.Time {
+func (d *Daemon) connectedSince() time.Time {
 	d.mu.Lock()
-	since := d.since
+	since := d.connectedAt
 	d.mu.Unlock()
 	var info unix.Sysinfo_t
 	if since.IsZero() || !d.config.SystemUptime || unix.Sysinfo(&info) != nil {
