@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// errUsage marks arguments that make no sense.
-var errUsage = errors.New("wrong arguments")
+// errUsage marks invalid arguments.
+var errUsage = errors.New("invalid arguments")
 
-// noArgs demands that a command has no arguments.
+// noArgs returns an error if a command has arguments.
 func noArgs(args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("%w: %q is too much", errUsage, args[0])
+		return fmt.Errorf("%w: unexpected argument %q", errUsage, args[0])
 	}
 	return nil
 }
 
-// addSelector takes one word that says which mappings are meant.
-func (q *request) addSelector(word string) error {
-	if a, err := netip.ParseAddr(word); err == nil && !q.Client.IsValid() {
-		q.Client = a.Unmap()
+// addSelector adds one word that says which mappings are meant.
+func (r *request) addSelector(word string) error {
+	if a, err := netip.ParseAddr(word); err == nil && !r.Client.IsValid() {
+		r.Client = a.Unmap()
 		return nil
 	}
-	if p, err := parseProtocol(word); err == nil && q.Protocol == "" {
-		q.Protocol = p
+	if p, err := parseProtocol(word); err == nil && r.Protocol == "" {
+		r.Protocol = p
 		return nil
 	}
 	first, last, isRange := strings.Cut(word, "-")
@@ -36,17 +36,17 @@ func (q *request) addSelector(word string) error {
 	}
 	a, errA := parsePort(first)
 	b, errB := parsePort(last)
-	if errA != nil || errB != nil || a == 0 || a > b || q.First != 0 {
+	if errA != nil || errB != nil || a == 0 || a > b || r.First != 0 {
 		return fmt.Errorf("%w: %q: name one client, one protocol and one port or range", errUsage, word)
 	}
-	q.First, q.Last = a, b
+	r.First, r.Last = a, b
 	return nil
 }
 
 func parseProtocol(s string) (string, error) {
 	p := strings.ToUpper(s)
 	if _, known := protocols[p]; !known || p == "" {
-		return "", fmt.Errorf("%w: %q is no protocol: tcp or udp", errUsage, s)
+		return "", fmt.Errorf("%w: invalid protocol %q: tcp or udp", errUsage, s)
 	}
 	return p, nil
 }
@@ -54,7 +54,7 @@ func parseProtocol(s string) (string, error) {
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %q is no port", errUsage, s)
+		return 0, fmt.Errorf("%w: invalid port %q", errUsage, s)
 	}
 	return uint16(n), nil
 }
@@ -66,30 +66,30 @@ func parseTime(s string) (int64, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < time.Second {
-		return 0, fmt.Errorf("%w: %q is no time: write seconds, or 10m, 2h", errUsage, s)
+		return 0, fmt.Errorf("%w: invalid time %q: write seconds, or 10m, 2h", errUsage, s)
 	}
 	return int64(d / time.Second), nil
 }
 
 // parseExplain reads CLIENT PROTOCOL EXTERNAL INTERNAL.
 func parseExplain(args []string) (request, error) {
-	q := request{Do: doExplain}
+	r := request{Do: doExplain}
 	if len(args) != 4 {
-		return q, fmt.Errorf("%w: explain needs CLIENT PROTOCOL EXTERNAL INTERNAL", errUsage)
+		return r, fmt.Errorf("%w: explain needs CLIENT PROTOCOL EXTERNAL INTERNAL", errUsage)
 	}
 	client, err := netip.ParseAddr(args[0])
 	if err != nil {
-		return q, fmt.Errorf("%w: %q is no address", errUsage, args[0])
+		return r, fmt.Errorf("%w: invalid address %q", errUsage, args[0])
 	}
-	q.Client = client.Unmap()
-	if q.Protocol, err = parseProtocol(args[1]); err != nil {
-		return q, err
+	r.Client = client.Unmap()
+	if r.Protocol, err = parseProtocol(args[1]); err != nil {
+		return r, err
 	}
-	if q.First, err = parsePort(args[2]); err != nil {
-		return q, err
+	if r.First, err = parsePort(args[2]); err != nil {
+		return r, err
 	}
-	if q.Internal, err = parsePort(args[3]); err == nil && q.Internal == 0 {
+	if r.Internal, err = parsePort(args[3]); err == nil && r.Internal == 0 {
 		err = fmt.Errorf("%w: the client's port cannot be 0", errUsage)
 	}
-	return q, err
+	return r, err
 }

@@ -14,34 +14,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serve answers the one question of a connection.
+// serve answers the one request of a connection.
 func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	if err := isRoot(c); err != nil {
-		s.Log.Warn("the operator's socket is for root alone", "err", err)
+	if err := checkRoot(c); err != nil {
+		s.opts.Log.Warn("control socket: rejected a request that is not from root", "err", err)
 		return
 	}
 	c.SetDeadline(time.Now().Add(requestTimeout))
-	q, err := readRequest(c)
+	req, err := readRequest(c)
 	out := bufio.NewWriter(c)
 	encoder := json.NewEncoder(out)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 		defer cancel()
 		c.SetDeadline(time.Now().Add(replyTimeout))
-		err = s.handle(ctx, q, func(a reply) error { return encoder.Encode(a) })
+		err = s.handle(ctx, req, func(a reply) error { return encoder.Encode(a) })
 	}
 	last := reply{End: true}
 	if err != nil {
 		last.Error = err.Error()
 	}
 	encoder.Encode(last)
-	out.Flush() // whoever does not read it is gone
+	out.Flush() // an error means that the tool has gone
 }
 
-// isRoot demands that the other end is a process of root.
-func isRoot(c *net.UnixConn) error {
+// checkRoot returns an error unless the other end is a process of root.
+func checkRoot(c *net.UnixConn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func isRoot(c *net.UnixConn) error {
 		return err
 	}
 	if peer.Uid != 0 {
-		return fmt.Errorf("process %d of user %d asks", peer.Pid, peer.Uid)
+		return fmt.Errorf("process %d of user %d", peer.Pid, peer.Uid)
 	}
 	return nil
 }
@@ -63,13 +63,13 @@ func isRoot(c *net.UnixConn) error {
 func readRequest(r io.Reader) (request, error) {
 	line, err := bufio.NewReader(io.LimitReader(r, maxRequest)).ReadSlice('\n')
 	if err != nil {
-		return request{}, fmt.Errorf("a question is a line of at most %d octets: %w", maxRequest, err)
+		return request{}, fmt.Errorf("a request is a line of at most %d bytes: %w", maxRequest, err)
 	}
-	var q request
+	var req request
 	strict := json.NewDecoder(bytes.NewReader(line))
 	strict.DisallowUnknownFields()
-	if err := strict.Decode(&q); err != nil {
-		return request{}, fmt.Errorf("question is not understood: %w", err)
+	if err := strict.Decode(&req); err != nil {
+		return request{}, fmt.Errorf("invalid request: %w", err)
 	}
-	return q, nil
+	return req, nil
 }

@@ -113,7 +113,7 @@ protocols: NAT-PMP, PCP
 external address: 11.22.33.44
 uplink wan0: up 11.22.33.44/24
 lan lan0: up 192.168.50.1/24 serving NAT-PMP/PCP
-firewall: chains and jumps stand
+firewall: healthy: chains, jumps and rules in place
 mappings: 3 of 3 clients`
 	if got := r.tool("status"); got.status != exitDone || asAtFirst(collapseBlanks(got.stdout), began, time.Hour) != want {
 		t.Errorf("status = %+v", got)
@@ -123,9 +123,9 @@ mappings: 3 of 3 clients`
 		t.Errorf("status = %+v, %v", s, err)
 	}
 	for says, spoil := range map[string]func(*Status){
-		"external address: none":                        func(s *Status) { s.External = netip.Addr{} },
-		"firewall: broken: chains or jumps are missing": func(s *Status) { s.Firewall.Healthy = false },
-		"firewall: broken: it is stopped":               func(s *Status) { s.Firewall = Firewall{Trouble: "it is stopped"} },
+		"external address: none":                                  func(s *Status) { s.External = netip.Addr{} },
+		"firewall: unhealthy: chains, jumps or rules are missing": func(s *Status) { s.Firewall.Healthy = false },
+		"firewall: unhealthy: it is stopped":                      func(s *Status) { s.Firewall = Firewall{Trouble: "it is stopped"} },
 	} {
 		kept := r.status
 		spoil(&r.status)
@@ -179,20 +179,20 @@ func TestDeleteRefusesNothing(t *testing.T) {
 	r.open(t, portmap.UPnP, portmap.TCP, phone, 8080, 8080, 0, "again")
 }
 
-func TestVeto(t *testing.T) {
+func TestBlock(t *testing.T) {
 	r := seedMappings(t)
-	if got := r.tool("veto", "1h", "192.168.50.11"); got != (called{exitDone, "1 mappings closed\n", ""}) {
-		t.Errorf("veto = %+v", got)
+	if got := r.tool("block", "1h", "192.168.50.11"); got != (called{exitDone, "1 mappings closed\n", ""}) {
+		t.Errorf("block = %+v", got)
 	}
 	ask := portmap.Request{Origin: portmap.NATPMP, Client: phone, Protocol: portmap.TCP, Internal: netip.AddrPortFrom(phone, 9000), Lifetime: time.Hour}
 	if a, err := r.table.Do(t.Context(), ask); err != nil || a.Refusal != portmap.NotAuthorized {
-		t.Errorf("under a veto: %v, %v", a.Refusal, err)
+		t.Errorf("under a block: %v, %v", a.Refusal, err)
 	}
-	if got := r.tool("explain", "192.168.50.11", "tcp", "9000", "9000"); got.status != exitNo || !strings.Contains(got.stdout, "operator's veto until") {
+	if got := r.tool("explain", "192.168.50.11", "tcp", "9000", "9000"); got.status != exitNo || !strings.Contains(got.stdout, "blocked by the operator until") {
 		t.Errorf("explain = %+v", got)
 	}
 	if got := r.tool("veto", "60", "udp", "7000-8000"); got != (called{exitDone, "0 mappings closed\n", ""}) {
-		t.Errorf("veto of what is not there = %+v", got)
+		t.Errorf("block by its other name, of what is not there = %+v", got)
 	}
 }
 
@@ -210,7 +210,7 @@ func TestExplain(t *testing.T) {
 		{"192.168.50.10 tcp 5000 5555", exitDone, "answer: granted, external port 5555\nreason: port 5555 instead of 5000: port is the router's own\nrule: allow the LAN"},
 		{"192.168.50.10 tcp 22 22", exitNo, "answer: refused\nreason: not authorized\nrule: deny the rest"},
 		{"192.168.50.11 tcp 0 8443", exitDone, "answer: granted, external port 8443\nreason: granted\nrule: allow the LAN"},
-		{"192.168.50.11 udp 5060 5060", exitDone, "answer: granted, external port 5060\nreason: granted\nrule: allow the LAN\nfirewall: PREROUTING -s 192.0.2.7/32 -p udp -j DNAT takes what it matches first"},
+		{"192.168.50.11 udp 5060 5060", exitDone, "answer: granted, external port 5060\nreason: granted\nrule: allow the LAN\nfirewall: PREROUTING -s 192.0.2.7/32 -p udp -j DNAT takes matching connections first"},
 		{"192.168.99.10 tcp 5555 5555", exitNo, "answer: refused\nreason: target is not a host on a LAN\nrule: deny the rest"},
 		{"::ffff:192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
 	} {
@@ -232,7 +232,7 @@ func TestUsage(t *testing.T) {
 	r := newRig(t)
 	for _, line := range []string{
 		"", "dance", "list 1", "status 1", "delete", "delete tcp", "delete 0", "delete 70000", "delete -1", "delete 9-8", "delete 80 81",
-		"delete 192.168.50.10 192.168.50.11", "delete tcp udp 80", "delete sctp 80", "delete 80-", "veto", "veto 60", "veto 0 80", "veto soon 80", "veto -5m 80", "veto 1ms 80",
+		"delete 192.168.50.10 192.168.50.11", "delete tcp udp 80", "delete sctp 80", "delete 80-", "block", "block 60", "block 0 80", "block soon 80", "block -5m 80", "block 1ms 80", "veto", "veto 0 80",
 		"explain", "explain host tcp 1 1", "explain 192.168.50.10 icmp 1 1", "explain 192.168.50.10 tcp 1 0", "explain 192.168.50.10 tcp x 1",
 		"explain 192.168.50.10 tcp 1 65536", "selftest router", "selftest ::1", "selftest 192.168.50.9 x", "--yaml list", "list --yaml",
 	} {
@@ -252,7 +252,7 @@ func TestToolWithoutADaemon(t *testing.T) {
 	r := &rig{socket: t.TempDir() + "/ctl"}
 	for _, line := range []string{"list", "list --json", "status", "delete 80", "explain 192.168.50.10 tcp 80 80"} {
 		got := r.tool(strings.Fields(line)...)
-		if got.status != exitFault || got.stdout != "" || !strings.Contains(got.stderr, "does not run") {
+		if got.status != exitFault || got.stdout != "" || !strings.Contains(got.stderr, "cannot connect to the daemon at ") {
 			t.Errorf("%s: %+v", line, got)
 		}
 	}
@@ -262,10 +262,10 @@ func TestToolWithoutADaemon(t *testing.T) {
 	}
 	defer l.Close()
 	for says, reply := range map[string]string{
-		"breaks off: unexpected EOF": `{"entry":{"protocol":"UDP"}}` + "\n" + `{"en`,
-		"breaks off: EOF":            "",
-		"breaks off: invalid":        "what?\n",
-		"out of sorts":               `{"error":"out of sorts","end":true}` + "\n",
+		"is incomplete: unexpected EOF": `{"entry":{"protocol":"UDP"}}` + "\n" + `{"en`,
+		"is incomplete: EOF":            "",
+		"is incomplete: invalid":        "what?\n",
+		"out of sorts":                  `{"error":"out of sorts","end":true}` + "\n",
 	} {
 		go func() {
 			if c, err := l.Accept(); err == nil {

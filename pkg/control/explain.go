@@ -2,60 +2,62 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"igdd/pkg/portmap"
 )
 
-// explain says what a client that asks for a port would be answered.
-func (s *Server) explain(ctx context.Context, q request, say func(reply) error) error {
-	protocol := protocols[q.Protocol]
-	if protocol == 0 || !q.Client.IsValid() || q.Internal == 0 {
-		return fmt.Errorf("explain needs a client, a protocol and the client's port")
+// explain sends what a client that asks for a port would be answered.
+func (s *Server) explain(ctx context.Context, r request, send func(reply) error) error {
+	protocol := protocols[r.Protocol]
+	if protocol == 0 || !r.Client.IsValid() || r.Internal == 0 {
+		return errors.New("explain needs a client, a protocol and the client's port")
 	}
 	req := portmap.Request{
 		Origin:   portmap.NATPMP,
-		Client:   q.Client,
+		Client:   r.Client,
 		Protocol: protocol,
-		Internal: netip.AddrPortFrom(q.Client, q.Internal),
-		External: q.First,
+		Internal: netip.AddrPortFrom(r.Client, r.Internal),
+		External: r.First,
 		Lifetime: explainLifetime,
 	}
-	if q.Client.Is6() {
+	if r.Client.Is6() {
 		req.Origin = portmap.PCP // NAT-PMP has no IPv6 form
 	}
-	e, err := s.Table.Explain(ctx, req)
+	e, err := s.opts.Table.Explain(ctx, req)
 	if err != nil {
 		return err
 	}
 	v := s.verdict(e)
-	if v.Granted && q.First != 0 && v.Port != q.First {
-		// Another port than was asked for: say what is wrong with that one.
+	if v.Granted && r.First != 0 && v.Port != r.First {
+		// Another port than the one asked for: say why not that one.
 		req.Exact = true
-		if e, err = s.Table.Explain(ctx, req); err != nil {
+		if e, err = s.opts.Table.Explain(ctx, req); err != nil {
 			return err
 		}
 		exact := s.verdict(e)
-		v.Reason = fmt.Sprintf("port %d instead of %d: %s", v.Port, q.First, exact.Reason)
+		v.Reason = fmt.Sprintf("port %d instead of %d: %s", v.Port, r.First, exact.Reason)
 		v.Rule, v.Holder = exact.Rule, exact.Holder
 	}
-	if v.Granted && q.Client.Is4() {
-		v.Firewall = s.Conditional(protocol, v.Port)
+	if v.Granted && r.Client.Is4() {
+		v.Firewall = s.opts.Conditional(protocol, v.Port)
 	}
-	return say(reply{Verdict: &v})
+	return send(reply{Verdict: &v})
 }
 
-// verdict words an explanation.
+// verdict returns an explanation as the tool gets it.
 func (s *Server) verdict(e portmap.Explanation) Verdict {
 	v := Verdict{Granted: e.Refusal == portmap.Granted, Reason: e.Refusal.String()}
 	if e.Rule >= 0 {
-		v.Rule = s.Rule(e.Rule)
+		v.Rule = s.opts.Rule(e.Rule)
 	}
 	if e.Block != nil {
-		v.Reason = "the operator's veto until " + e.Block.Until.Format("15:04:05")
+		v.Reason = "blocked by the operator until " + e.Block.Until.Format(time.DateTime)
 	}
 	m := e.Mapping
 	if m == nil {
@@ -64,13 +66,13 @@ func (s *Server) verdict(e portmap.Explanation) Verdict {
 	if v.Granted {
 		v.Port = externalPort(m)
 	}
-	if !v.Granted || slices.ContainsFunc(s.Table.List(), func(o *portmap.Mapping) bool { return o.Key == m.Key }) {
+	if !v.Granted || slices.ContainsFunc(s.opts.Table.List(), func(o *portmap.Mapping) bool { return o.Key == m.Key }) {
 		v.Holder = describe(m)
 	}
 	return v
 }
 
-// describe names a mapping in a sentence.
+// describe returns a mapping as text: its key, its host and its protocols.
 func describe(m *portmap.Mapping) string {
 	var origins []string
 	for _, c := range m.Claims {

@@ -12,38 +12,39 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// explainLifetime is what clients usually ask for, which explain supposes.
+// explainLifetime is the lifetime that explain assumes: clients usually ask for it.
 const explainLifetime = 2 * time.Hour
 
-// handle answers one question by a number of lines.
-func (s *Server) handle(ctx context.Context, q request, say func(reply) error) error {
-	switch q.Do {
+// handle sends the replies to one request.
+func (s *Server) handle(ctx context.Context, r request, send func(reply) error) error {
+	switch r.Do {
 	case doList:
-		return s.list(say)
+		return s.list(send)
 	case doStatus:
 		status := s.status()
-		return say(reply{Status: &status})
+		return send(reply{Status: &status})
 	case doDelete:
-		q.Seconds = 0
-		return s.remove(ctx, q, say)
-	case doBlock:
-		return s.remove(ctx, q, say)
+		r.Seconds = 0
+		return s.remove(ctx, r, send)
+	case doBlock, doVeto:
+		r.Do = doBlock
+		return s.remove(ctx, r, send)
 	case doExplain:
-		return s.explain(ctx, q, say)
+		return s.explain(ctx, r, send)
 	}
-	return fmt.Errorf("%q is no question: the tool and the daemon are of different versions", q.Do)
+	return fmt.Errorf("unknown command %q: miniupnpctl and the daemon are different versions", r.Do)
 }
 
-// list says one line for each mapping.
-func (s *Server) list(say func(reply) error) error {
-	mappings, now := s.Table.List(), time.Now() // before the counters: what is listed has its rules
-	traffic, err := s.Traffic()
+// list sends one line for each mapping.
+func (s *Server) list(send func(reply) error) error {
+	mappings, now := s.opts.Table.List(), time.Now() // before the counters: what is listed has its rules
+	traffic, err := s.opts.Traffic()
 	if err != nil {
-		s.Log.Warn("cannot read the counters of the rules", "err", err)
+		s.opts.Log.Warn("cannot read the counters of the rules", "err", err)
 	}
-	known, err := s.Hosts()
+	known, err := s.opts.Hosts()
 	if err != nil {
-		s.Log.Warn("cannot tell which hosts are on the LAN", "err", err)
+		s.opts.Log.Warn("cannot read which hosts are on the LAN", "err", err)
 	}
 	for _, m := range mappings {
 		e := entry(m, now)
@@ -53,14 +54,14 @@ func (s *Server) list(say func(reply) error) error {
 		if h, ok := known[m.Internal.Addr()]; ok {
 			e.identify(h)
 		}
-		if err := say(reply{Entry: &e}); err != nil {
+		if err := send(reply{Entry: &e}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// entry words a mapping.
+// entry returns a mapping as list shows it.
 func entry(m *portmap.Mapping, now time.Time) Entry {
 	e := Entry{
 		Protocol:     m.Protocol.String(),
@@ -86,12 +87,12 @@ func entry(m *portmap.Mapping, now time.Time) Entry {
 	return e
 }
 
-// identify adds who the client is.
+// identify adds the name and the hardware address of the client.
 func (e *Entry) identify(h hosts.Host) {
 	e.MAC, e.HostName, e.Gone = h.Hardware.String(), h.Name, !h.Present()
 }
 
-// remote words a filter: a network, with a port if it is about one.
+// remote returns a filter as text: a network, with a port if it has one.
 func remote(f portmap.Filter) string {
 	if f.Port == 0 {
 		return f.Prefix.String()
@@ -99,7 +100,7 @@ func remote(f portmap.Filter) string {
 	return fmt.Sprintf("%v port %d", f.Prefix, f.Port)
 }
 
-// externalPort returns the port that the outside dials.
+// externalPort returns the port that remote hosts connect to.
 func externalPort(m *portmap.Mapping) uint16 {
 	if m.Pinhole.IsValid() {
 		return m.Pinhole.Port()
@@ -107,11 +108,11 @@ func externalPort(m *portmap.Mapping) uint16 {
 	return m.External
 }
 
-// status completes what the daemon says of itself.
+// status returns the state of the daemon, with its mappings counted.
 func (s *Server) status() Status {
-	status := s.Status()
+	status := s.opts.Status()
 	clients := make(map[netip.Addr]bool)
-	list := s.Table.List()
+	list := s.opts.Table.List()
 	for _, m := range list {
 		clients[m.Internal.Addr()] = true
 	}
@@ -119,30 +120,30 @@ func (s *Server) status() Status {
 	return status
 }
 
-// protocols are those that a question can be about.
+// protocols are those that a request can name.
 var protocols = map[string]portmap.Protocol{"": 0, "TCP": portmap.TCP, "UDP": portmap.UDP}
 
-// remove ends mappings, and with a veto refuses new ones like them.
-func (s *Server) remove(ctx context.Context, q request, say func(reply) error) error {
-	v := portmap.Block{Host: q.Client}
-	protocol, known := protocols[q.Protocol]
-	v.Protocol = protocol
+// remove deletes mappings, and with a block refuses new ones like them.
+func (s *Server) remove(ctx context.Context, r request, send func(reply) error) error {
+	b := portmap.Block{Host: r.Client}
+	protocol, known := protocols[r.Protocol]
+	b.Protocol = protocol
 	switch {
 	case !known:
-		return fmt.Errorf("%q is no protocol", q.Protocol)
-	case q.First > q.Last:
-		return errors.New("the range of ports is upside down")
-	case !q.Client.IsValid() && q.First == 0:
-		return errors.New("name a client or ports, not everything at once")
-	case q.First > 0:
-		v.External = portmap.PortRange{First: q.First, Last: q.Last}
+		return fmt.Errorf("invalid protocol %q", r.Protocol)
+	case r.First > r.Last:
+		return errors.New("first port is above last port")
+	case !r.Client.IsValid() && r.First == 0:
+		return errors.New("missing client or ports")
+	case r.First > 0:
+		b.External = portmap.PortRange{First: r.First, Last: r.Last}
 	}
-	// A veto that ends at once closes what it is against and refuses nothing.
-	v.Until = time.Now().Add(time.Duration(q.Seconds) * time.Second)
-	closed, err := s.Table.Block(ctx, v)
+	// A block that ends at once deletes mappings and refuses none.
+	b.Until = time.Now().Add(time.Duration(r.Seconds) * time.Second)
+	closed, err := s.opts.Table.Block(ctx, b)
 	if err != nil {
 		return err
 	}
-	s.Log.Info("operator: "+q.Do, "client", q.Client, "protocol", q.Protocol, "ports", v.External, "seconds", q.Seconds, "closed", closed)
-	return say(reply{Closed: closed})
+	s.opts.Log.Info("operator: "+r.Do, "client", r.Client, "protocol", r.Protocol, "ports", b.External, "seconds", r.Seconds, "closed", closed)
+	return send(reply{Closed: closed})
 }

@@ -53,7 +53,7 @@ func (t *tool) listJSON() error {
 	return err
 }
 
-// row words a mapping as a line of the table. What is not known is "-", so
+// row returns a mapping as a line of the table. What is not known is "-", so
 // that every column but the last is one word.
 func row(e *Entry) string {
 	by := strings.Join(e.Origins, ",")
@@ -94,8 +94,8 @@ func count(n *uint64) string {
 	return strconv.FormatUint(*n, 10)
 }
 
-// printable keeps what strangers write from doing anything to a terminal or to
-// the table.
+// printable replaces characters of a client's text that could control a terminal
+// or break the table.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -105,7 +105,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// status prints how the service does.
+// status prints the state of the daemon.
 func (t *tool) status(args []string) (exitStatus, error) {
 	if err := noArgs(args); err != nil {
 		return 0, err
@@ -121,7 +121,7 @@ func (t *tool) status(args []string) (exitStatus, error) {
 	return status, printStatus(t.stdout, s, time.Now())
 }
 
-// queryStatus asks how the service does.
+// queryStatus asks the daemon for its state.
 func (t *tool) queryStatus() (Status, error) {
 	var s Status
 	err := t.call(request{Do: doStatus}, func(a reply) error {
@@ -161,7 +161,7 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 	return w.Flush()
 }
 
-// String words the state of an interface.
+// String returns the state of an interface as text.
 func (l Link) String() string {
 	if l.Note != "" {
 		return l.Note
@@ -185,19 +185,18 @@ func addressTexts(addresses []netip.Prefix) []string {
 	return list
 }
 
-// String words the state of the firewall.
+// String returns the state of the firewall as text.
 func (f Firewall) String() string {
 	switch {
 	case f.Healthy:
-		return "chains and jumps stand"
+		return "healthy: chains, jumps and rules in place"
 	case f.Trouble != "":
-		return "broken: " + f.Trouble
+		return "unhealthy: " + f.Trouble
 	}
-	return "broken: chains or jumps are missing"
+	return "unhealthy: chains, jumps or rules are missing"
 }
 
-// printVerdict prints the answer and, each on a line of its own, what led to
-// it.
+// printVerdict prints the answer and, each on a line of its own, its reasons.
 func printVerdict(out io.Writer, v Verdict) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	if v.Granted {
@@ -207,14 +206,14 @@ func printVerdict(out io.Writer, v Verdict) error {
 	}
 	fmt.Fprintf(w, "reason:\t%s\n", v.Reason)
 	if v.Rule == "" {
-		v.Rule = "none speaks of it, which allows it"
+		v.Rule = "no rule matches, so it is allowed"
 	}
 	fmt.Fprintf(w, "rule:\t%s\n", printable(v.Rule))
 	if v.Holder != "" {
 		fmt.Fprintf(w, "mapping:\t%s\n", v.Holder)
 	}
 	for _, rule := range v.Firewall {
-		fmt.Fprintf(w, "firewall:\t%s takes what it matches first\n", printable(rule))
+		fmt.Fprintf(w, "firewall:\t%s takes matching connections first\n", printable(rule))
 	}
 	return w.Flush()
 }

@@ -17,44 +17,44 @@ import (
 	"igdd/pkg/natpmp"
 )
 
-// The test's mapping is of a port that permission rules usually allow, and ends
-// soon if nobody deletes it.
+// The test maps a port that permission rules usually allow, and for a time that
+// ends soon if the mapping cannot be deleted.
 const (
 	testPort        = 49351
 	testLifetime    = time.Minute
-	maxPolls        = 60 // for what came of a request
+	maxPolls        = 60 // of the list of mappings, for the effect of a request
 	pollInterval    = 50 * time.Millisecond
-	pollsPerRequest = 10 // looks after which a request counts as lost
+	pollsPerRequest = 10 // after which a request counts as lost
 )
 
 // step is one step of the self-test and how it went.
 type step struct {
 	Name   string `json:"step"`
-	Result string `json:"result"` // "ok", "failed" or "left out"
+	Result string `json:"result"` // "ok", "failed" or "skipped"
 	Detail string `json:"detail,omitempty"`
 }
 
 const (
 	stepOK      = "ok"
 	stepFailed  = "failed"
-	stepSkipped = "left out"
+	stepSkipped = "skipped"
 )
 
-// selftest plays a NAT-PMP client on each LAN and says which step fails.
+// selftest acts as a NAT-PMP client on each LAN and reports the step that fails.
 //
-// The daemon hears nobody who has the router's own address, nor may a mapping
-// lead there. So the client is one that does not exist: its datagrams leave
-// from a free address of the LAN, which IP_TRANSPARENT allows, and reach the
-// daemon's socket inside the router. The answers go out to the LAN, where
-// nobody takes them; what came of the request is seen in the daemon's own
-// list, with the counters of the rules in the kernel. What the test cannot see
-// is whether the firewall lets the LAN's own packets reach the daemon.
+// The daemon ignores requests from the router's own addresses, and no mapping may
+// lead to them. So the client is a host that does not exist: its datagrams leave
+// from an unused address of the LAN, which IP_TRANSPARENT allows, and reach the
+// daemon's socket inside the router. The responses go out to the LAN, where no
+// host takes them; the effect of a request is read from the daemon's list of
+// mappings, with the counters of the rules in the kernel. The test cannot see
+// whether the firewall lets packets from the LAN reach the daemon.
 func (t *tool) selftest(args []string) (exitStatus, error) {
 	var client netip.Addr
 	if len(args) > 0 {
 		var err error
 		if client, err = netip.ParseAddr(args[0]); err != nil || !client.Is4() {
-			return 0, fmt.Errorf("%w: %q is no IPv4 address", errUsage, args[0])
+			return 0, fmt.Errorf("%w: invalid IPv4 address %q", errUsage, args[0])
 		}
 		args = args[1:]
 	}
@@ -83,7 +83,7 @@ func printSteps(out io.Writer, steps []step) error {
 	return nil
 }
 
-// newStep returns the step as err says it went.
+// newStep returns a step that failed if err is not nil.
 func newStep(name string, err error) step {
 	if err != nil {
 		return step{name, stepFailed, err.Error()}
@@ -100,26 +100,26 @@ func (t *tool) runSteps(client netip.Addr) []step {
 	}
 	steps = append(steps,
 		newStep("the uplink has an address", checkUplink(s)),
-		newStep("the firewall's chains and jumps stand", checkFirewall(s.Firewall)))
+		newStep("the firewall's chains, jumps and rules are in place", checkFirewall(s.Firewall)))
 	if !slices.Contains(s.Protocols, "NAT-PMP") {
-		return append(steps, step{"a NAT-PMP client gets a port", stepSkipped, "NAT-PMP is switched off"})
+		return append(steps, step{"a NAT-PMP client gets a port", stepSkipped, "NAT-PMP is disabled"})
 	}
-	played := false
+	tested := false
 	for _, lan := range s.LANs {
 		if on := lan.network(client); on.IsValid() || !client.IsValid() {
 			steps = append(steps, t.runOn(lan, on, client)...)
-			played = true
+			tested = true
 		}
 	}
-	if !played {
-		steps = append(steps, newStep("a NAT-PMP client gets a port", fmt.Errorf("%v is on no LAN that is served", client)))
+	if !tested {
+		steps = append(steps, newStep("a NAT-PMP client gets a port", fmt.Errorf("%v is not on a LAN that the daemon serves", client)))
 	}
 	return steps
 }
 
 func checkUplink(s Status) error {
 	if !s.External.IsValid() {
-		return errors.New("it has none, so requests are refused")
+		return errors.New("it has none: requests are refused")
 	}
 	return nil
 }
@@ -131,8 +131,8 @@ func checkFirewall(f Firewall) error {
 	return nil
 }
 
-// network returns the router's IPv4 address on the LAN, with the network that
-// the client is in; the first one for a client that is not chosen yet.
+// network returns the router's IPv4 address on the LAN in the network of the
+// client, or its first one if the client is the zero Addr.
 func (l Link) network(client netip.Addr) netip.Prefix {
 	for _, p := range l.Addresses {
 		if p.Addr().Is4() && (p.Contains(client) || !client.IsValid()) {
@@ -144,25 +144,25 @@ func (l Link) network(client netip.Addr) netip.Prefix {
 
 // runOn goes through the steps on one LAN.
 func (t *tool) runOn(lan Link, router netip.Prefix, client netip.Addr) []step {
-	heard := "a NAT-PMP client on " + lan.Name + " gets a port"
+	name := "a NAT-PMP client on " + lan.Name + " gets a port"
 	if !lan.Up || !router.IsValid() {
-		return []step{{heard, stepFailed, "the interface is " + lan.String()}}
+		return []step{{name, stepFailed, "the interface is " + lan.String()}}
 	}
 	if !client.IsValid() {
 		var err error
 		if client, err = t.unusedAddr(router); err != nil {
-			return []step{newStep(heard, err)}
+			return []step{newStep(name, err)}
 		}
 	}
 	p := testClient{tool: t, lan: lan.Name, router: router.Addr(), client: client}
-	steps := []step{newStep(heard, p.mapPort())}
+	steps := []step{newStep(name, p.mapPort())}
 	if steps[0].Result == stepFailed {
 		return steps
 	}
 	steps[0].Detail = fmt.Sprintf("%v got port %d", client, p.entry.ExternalPort)
 	return append(steps,
 		newStep("its rules are in the kernel", p.checkCounters()),
-		newStep("it gives the port back", p.deleteMapping()))
+		newStep("the mapping can be deleted", p.deleteMapping()))
 }
 
 // unusedAddr returns an address of the network that no host seems to have.
@@ -187,7 +187,7 @@ func (t *tool) unusedAddr(router netip.Prefix) (netip.Addr, error) {
 			return a, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("no address of %v is free to play with", router.Masked())
+	return netip.Addr{}, fmt.Errorf("no unused address in %v to test with", router.Masked())
 }
 
 // lastHost returns the address before the network's broadcast address.
@@ -199,7 +199,7 @@ func lastHost(network netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(raw).Prev()
 }
 
-// testClient is the client that does not exist.
+// testClient is a NAT-PMP client that does not exist.
 type testClient struct {
 	*tool
 	lan            string
@@ -228,36 +228,36 @@ func (p *testClient) send(lifetime time.Duration) error {
 	return err
 }
 
-// mapPort asks for a port until the mapping is there.
+// mapPort asks for a port and waits for the mapping.
 func (p *testClient) mapPort() error {
 	v, err := p.queryVerdict(request{Do: doExplain, Client: p.client, Protocol: "UDP", Internal: testPort})
 	switch {
 	case err != nil:
 		return err
 	case !v.Granted:
-		return fmt.Errorf("%v would be refused: %s; if others may have ports, name one of them: selftest CLIENT", p.client, v.Reason)
+		return fmt.Errorf("%v would be refused: %s; if other hosts may have ports, name one of them: selftest CLIENT", p.client, v.Reason)
 	}
-	return p.waitFor(testLifetime, func(there bool) bool { return there }, "the daemon does not hear it: does it listen on "+p.lan+"?")
+	return p.waitFor(testLifetime, func(there bool) bool { return there }, "the daemon did not receive the request: does it listen on "+p.lan+"?")
 }
 
-// checkCounters demands that the kernel counts the mapping's packets.
+// checkCounters returns an error unless the kernel counts the mapping's packets.
 func (p *testClient) checkCounters() error {
 	if p.entry.Packets == nil {
-		return errors.New("the kernel has no rule of this mapping; look at the log")
+		return errors.New("the kernel has no rule of this mapping; see the log")
 	}
 	return nil
 }
 
-// deleteMapping gives the port back until the mapping is gone.
+// deleteMapping deletes the mapping and waits until it is gone.
 func (p *testClient) deleteMapping() error {
-	return p.waitFor(0, func(there bool) bool { return !there }, "the daemon keeps the mapping; it ends by itself in a minute or so")
+	return p.waitFor(0, func(there bool) bool { return !there }, "the daemon did not delete the mapping; it expires in about a minute")
 }
 
-// waitFor sends the request, and again if it is lost, until the mapping is as it
-// should be.
+// waitFor sends the request, and again if it is lost, until done says that the
+// mapping is there, or gone, as it should be.
 func (p *testClient) waitFor(lifetime time.Duration, done func(there bool) bool, complaint string) error {
-	for look := range maxPolls {
-		if look%pollsPerRequest == 0 {
+	for poll := range maxPolls {
+		if poll%pollsPerRequest == 0 {
 			if err := p.send(lifetime); err != nil {
 				return err
 			}

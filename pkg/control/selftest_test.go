@@ -31,7 +31,7 @@ func newLANRig(t *testing.T) (*rig, func(args ...string) called) {
 		if err != nil {
 			return err
 		}
-		l, err = pcpd.New(pcpd.Options{NATPMP: true, Table: r.table, Log: r.server.Log}).Listen(lan{device.Index})
+		l, err = pcpd.New(pcpd.Options{NATPMP: true, Table: r.table, Log: r.server.opts.Log}).Listen(lan{device.Index})
 		return err
 	})
 	if err != nil {
@@ -48,10 +48,10 @@ func TestSelftestOfAHealthyRouter(t *testing.T) {
 	r, selftest := newLANRig(t)
 	const want = `ok        the daemon answers
 ok        the uplink has an address
-ok        the firewall's chains and jumps stand
+ok        the firewall's chains, jumps and rules are in place
 ok        a NAT-PMP client on lan0 gets a port: 192.168.50.254 got port 49351
 ok        its rules are in the kernel
-ok        it gives the port back
+ok        the mapping can be deleted
 `
 	if got := selftest(); got != (called{exitDone, want, ""}) {
 		t.Errorf("selftest = %+v\nlog: %s", got, r.log)
@@ -65,7 +65,7 @@ ok        it gives the port back
 		t.Errorf("as JSON: %v: %s", err, text)
 	}
 	r.status.Protocols = []string{"UPnP"}
-	if got := selftest(); got.status != exitDone || !strings.Contains(got.stdout, "left out  a NAT-PMP client gets a port: NAT-PMP is switched off") {
+	if got := selftest(); got.status != exitDone || !strings.Contains(got.stdout, "skipped   a NAT-PMP client gets a port: NAT-PMP is disabled") {
 		t.Errorf("without NAT-PMP = %+v", got)
 	}
 	if n := len(r.table.List()); n != 0 {
@@ -81,23 +81,23 @@ func TestSelftestSaysWhichStepFails(t *testing.T) {
 		client string
 		says   string
 	}{
-		{func() { r.socket += "x" }, "", "failed    the daemon answers: the daemon does not run"},
+		{func() { r.socket += "x" }, "", "failed    the daemon answers: cannot connect to the daemon"},
 		{func() { r.status.External = netip.Addr{} }, "", "failed    the uplink has an address"},
-		{func() { r.status.Firewall = Firewall{Trouble: "stopped"} }, "", "failed    the firewall's chains and jumps stand: broken: stopped"},
-		{func() { r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")} }, "192.168.50.77", "failed    a NAT-PMP client on lan0 gets a port: the daemon does not hear it"},
+		{func() { r.status.Firewall = Firewall{Trouble: "stopped"} }, "", "failed    the firewall's chains, jumps and rules are in place: unhealthy: stopped"},
+		{func() { r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")} }, "192.168.50.77", "failed    a NAT-PMP client on lan0 gets a port: the daemon did not receive the request"},
 		{func() { r.status.LANs[0].Up = false }, "", "failed    a NAT-PMP client on lan0 gets a port: the interface is down"},
-		{func() {}, "10.0.0.1", "failed    a NAT-PMP client gets a port: 10.0.0.1 is on no LAN"},
+		{func() {}, "10.0.0.1", "failed    a NAT-PMP client gets a port: 10.0.0.1 is not on a LAN"},
 		{func() {
-			r.server.Traffic = func() (map[portmap.Key]Traffic, error) { return nil, nil }
+			r.server.opts.Traffic = func() (map[portmap.Key]Traffic, error) { return nil, nil }
 		}, "", "failed    its rules are in the kernel"},
-		{func() { r.tool("veto", "60", "udp", "1-65535") }, "", "failed    a NAT-PMP client on lan0 gets a port: 192.168.50.254 would be refused: the operator's veto"},
+		{func() { r.tool("block", "60", "udp", "1-65535") }, "", "failed    a NAT-PMP client on lan0 gets a port: 192.168.50.254 would be refused: blocked by the operator"},
 	} {
 		c.spoil()
 		args := strings.Fields(c.client)
 		if got := selftest(args...); got.status != exitNo || !strings.Contains(got.stdout, c.says) {
 			t.Errorf("selftest = %+v, want %q", got, c.says)
 		}
-		r.status, r.socket, r.server.Traffic = healthy(), socket, r.traffic
+		r.status, r.socket, r.server.opts.Traffic = healthy(), socket, r.traffic
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package control lets the operator look into the running service and step in:
-// the daemon's Unix socket, and the tool miniupnpctl that speaks to it.
+// Package control lets the operator inspect and control the running daemon: it
+// has the daemon's Unix socket and the tool miniupnpctl that connects to it.
 package control
 
 import (
@@ -24,33 +24,33 @@ import (
 // DefaultSocket is where the tool looks for the daemon.
 const DefaultSocket = "/var/run/miniupnpd.ctl"
 
-// Ceilings of the server. Whoever comes when all places are taken waits.
+// Limits of the server. Further clients wait until one of maxClients has ended.
 const (
 	maxClients     = 8
-	maxRequest     = 4096 // octets
+	maxRequest     = 4096 // bytes
 	requestTimeout = 5 * time.Second
 	replyTimeout   = 30 * time.Second
 	acceptPause    = time.Second // after the system had no descriptor left
 )
 
-// Table is where mappings are decided; portmap.Table is one.
+// Table decides which mappings are granted; portmap.Table is one.
 type Table interface {
 	// List returns all mappings.
 	List() []*portmap.Mapping
-	// Block puts v in force and closes what it is against.
-	Block(ctx context.Context, v portmap.Block) (closed int, err error)
-	// Explain decides a request without doing it.
+	// Block deletes the mappings that b matches, and refuses new ones until it ends.
+	Block(ctx context.Context, b portmap.Block) (closed int, err error)
+	// Explain decides a request without granting it.
 	Explain(ctx context.Context, r portmap.Request) (portmap.Explanation, error)
 }
 
 // Traffic is what the rules of a mapping counted.
 type Traffic struct{ Packets, Bytes uint64 }
 
-// Options are what a Server is made of.
+// Options configure a Server.
 type Options struct {
 	Socket string
 	Table  Table
-	// Status returns how the service does; mappings are counted here.
+	// Status returns the state of the daemon; the server counts the mappings.
 	Status func() Status
 	// Rule returns the text of the i-th permission rule in force.
 	Rule func(i int) string
@@ -59,21 +59,21 @@ type Options struct {
 	Conditional func(p portmap.Protocol, external uint16) []string
 	// Traffic returns the counters of the mappings that have rules.
 	Traffic func() (map[portmap.Key]Traffic, error)
-	// Hosts returns who is on the LANs.
+	// Hosts returns the hosts on the LANs.
 	Hosts func() (map[netip.Addr]hosts.Host, error)
 	Log   *slog.Logger
 }
 
-// Server answers the operator's tool.
-type Server struct{ Options }
+// Server answers the requests of miniupnpctl.
+type Server struct{ opts Options }
 
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server { return &Server{o} }
 
-// Run answers until ctx ends. It returns an error if the socket cannot be had,
+// Run answers requests until ctx ends. It returns an error if it cannot listen,
 // for instance because another process answers there.
 func (s *Server) Run(ctx context.Context) error {
-	l, err := listen(s.Socket)
+	l, err := listen(s.opts.Socket)
 	if err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
@@ -86,7 +86,7 @@ func (s *Server) Run(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return clients.Wait()
 		case err != nil:
-			s.Log.Warn("cannot take the operator's question", "err", err)
+			s.opts.Log.Warn("cannot accept a miniupnpctl connection", "err", err)
 			pause(ctx, acceptPause)
 		default:
 			clients.Go(func() error { s.serve(ctx, c); return nil })
@@ -102,14 +102,14 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// listen opens the socket, in the place of one that a dead process left. It is
-// removed when the listener is closed.
+// listen opens the socket and replaces one that an ended process left behind.
+// Closing the listener removes the socket.
 func listen(path string) (*net.UnixListener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	// What the mode of the socket is when it is bound is the mode of the file:
-	// there is no moment at which others could open it.
+	// The file gets the mode that the socket has when it is bound, so other users
+	// can never open it.
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
 		return errors.Join(controlErr, err)
@@ -121,7 +121,7 @@ func listen(path string) (*net.UnixListener, error) {
 	return l.(*net.UnixListener), nil
 }
 
-// removeStale removes a socket that nobody answers at.
+// removeStale removes a socket that no process answers at.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -130,7 +130,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s is in the way: it is no socket, remove it", path)
+		return fmt.Errorf("%s exists and is not a socket; remove it", path)
 	}
 	c, err := net.DialTimeout("unix", path, requestTimeout)
 	switch {

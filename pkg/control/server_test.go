@@ -24,7 +24,7 @@ func TestSocketIsForRoot(t *testing.T) {
 	if err != nil || info.Mode() != fs.ModeSocket|0o600 {
 		t.Fatalf("mode = %v, %v", info.Mode(), err)
 	}
-	// Even if somebody opens the way.
+	// Even if the file mode allows others.
 	if err := errors.Join(os.Chmod(r.socket, 0o666), openFolders(filepath.Dir(r.socket))); err != nil {
 		t.Fatal(err)
 	}
@@ -40,20 +40,20 @@ func TestSocketIsForRoot(t *testing.T) {
 		return err
 	})
 	if err != nil && !errors.Is(err, unix.ECONNRESET) || len(text) > 0 {
-		t.Errorf("nobody is told %q, %v", text, err)
+		t.Errorf("an unprivileged user got %q, %v", text, err)
 	}
-	await(t, "word of it", func() bool { return strings.Contains(r.log.String(), "of user 65534 asks") })
+	await(t, "the log line", func() bool { return strings.Contains(r.log.String(), "of user 65534") })
 	if got := r.tool("status"); got.status != exitDone {
-		t.Errorf("root is told %+v", got)
+		t.Errorf("root got %+v", got)
 	}
 }
 
-// openFolders lets everybody through a folder of the test's and its parent.
+// openFolders gives all users access to a folder of the test and its parent.
 func openFolders(dir string) error {
 	return errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755))
 }
 
-// asUnprivileged calls f on a thread that has lost root's rights and ends with it.
+// asUnprivileged calls f on a thread of another user, which ends with f.
 func asUnprivileged(f func() error) error {
 	result := make(chan error)
 	go func() {
@@ -67,7 +67,7 @@ func asUnprivileged(f func() error) error {
 	return <-result
 }
 
-func TestSocketsOfTheDeadAreReplaced(t *testing.T) {
+func TestStaleSocketsAreReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ctl")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
@@ -97,7 +97,7 @@ func TestSocketsOfTheDeadAreReplaced(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := New(Options{Socket: path}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if err := New(Options{Socket: path}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a file in the way: %v", err)
 	}
 	if text, _ := os.ReadFile(path); string(text) != "precious" {
@@ -108,20 +108,20 @@ func TestSocketsOfTheDeadAreReplaced(t *testing.T) {
 	}
 }
 
-func TestQuestionsThatAreNone(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	r := newRig(t)
 	for says, text := range map[string]string{
-		`not understood`:         "hello\n",
-		`unknown field`:          `{"do":"list","sudo":true}` + "\n",
-		`at most 4096 octets`:    strings.Repeat("x", maxRequest) + "\n",
-		`EOF`:                    `{"do":"list"}`,
-		`is no question`:         `{"do":"dance"}` + "\n",
-		`not everything at once`: `{"do":"delete","protocol":"TCP"}` + "\n",
-		`is no protocol`:         `{"do":"delete","protocol":"SCTP","first":1,"last":2}` + "\n",
-		`upside down`:            `{"do":"veto","first":2,"last":1}` + "\n",
-		`explain needs`:          `{"do":"explain"}` + "\n",
-		`unable to parse IP`:     `{"do":"delete","client":"x"}` + "\n",
-		`Go struct field`:        `{"do":"delete","first":65536}` + "\n",
+		`invalid request`:          "hello\n",
+		`unknown field`:            `{"do":"list","sudo":true}` + "\n",
+		`at most 4096 bytes`:       strings.Repeat("x", maxRequest) + "\n",
+		`EOF`:                      `{"do":"list"}`,
+		`unknown command`:          `{"do":"dance"}` + "\n",
+		`missing client or ports`:  `{"do":"delete","protocol":"TCP"}` + "\n",
+		`invalid protocol`:         `{"do":"delete","protocol":"SCTP","first":1,"last":2}` + "\n",
+		`first port is above last`: `{"do":"block","first":2,"last":1}` + "\n",
+		`explain needs`:            `{"do":"explain"}` + "\n",
+		`unable to parse IP`:       `{"do":"delete","client":"x"}` + "\n",
+		`Go struct field`:          `{"do":"delete","first":65536}` + "\n",
 	} {
 		c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: r.socket})
 		if err != nil {
@@ -160,9 +160,9 @@ func TestManyClients(t *testing.T) {
 	waiting.Wait()
 }
 
-func FuzzQuestion(f *testing.F) {
+func FuzzRequest(f *testing.F) {
 	f.Add(`{"do":"list"}`)
-	f.Add(`{"do":"veto","client":"192.168.50.10","protocol":"TCP","first":1,"last":2,"seconds":60}`)
+	f.Add(`{"do":"block","client":"192.168.50.10","protocol":"TCP","first":1,"last":2,"seconds":60}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		if q, err := readRequest(strings.NewReader(text + "\n")); err != nil && (q != request{}) && strings.Contains(err.Error(), "at most") {
 			t.Errorf("%+v, %v", q, err)
@@ -170,7 +170,7 @@ func FuzzQuestion(f *testing.F) {
 	})
 }
 
-func FuzzWords(f *testing.F) {
+func FuzzSelectors(f *testing.F) {
 	f.Add("192.168.50.10 tcp 8080-8090")
 	f.Add("2001:db8::1 80")
 	f.Fuzz(func(t *testing.T, line string) {

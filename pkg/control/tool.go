@@ -20,15 +20,15 @@ type exitStatus int
 // The exit statuses.
 const (
 	exitDone    exitStatus = 0
-	exitFault   exitStatus = 1 // the daemon does not run, or cannot do it
+	exitFault   exitStatus = 1 // the daemon is not running, or cannot do it
 	exitUsage   exitStatus = 2
 	exitNothing exitStatus = 3 // there is no such mapping
-	exitNo      exitStatus = 4 // a request would be refused, or not all is well
+	exitNo      exitStatus = 4 // a request would be refused, or something is wrong
 )
 
-// exitUnless returns other unless all is well.
-func exitUnless(well bool, other exitStatus) exitStatus {
-	if well {
+// exitUnless returns exitDone if ok, else other.
+func exitUnless(ok bool, other exitStatus) exitStatus {
+	if ok {
 		return exitDone
 	}
 	return other
@@ -37,11 +37,11 @@ func exitUnless(well bool, other exitStatus) exitStatus {
 const usage = `Usage: miniupnpctl [-s socket] [--json] COMMAND
   list                      show the mappings
   status                    show the service, the uplink, the LANs and the firewall
-  delete WHICH...           end mappings
-  veto TIME WHICH...        end mappings and refuse such for a time: 600, 10m, 2h
+  delete WHICH...           delete mappings
+  block TIME WHICH...       delete mappings and refuse new ones for a time: 600, 10m, 2h
   explain CLIENT PROTOCOL EXTERNAL INTERNAL
-                            say what a request would be answered, and why
-  selftest [CLIENT]         play a client, and say which step fails
+                            say whether a request would be granted, and which rule decides
+  selftest [CLIENT]         act as a client and report the step that fails
 WHICH is any of: a client's address, tcp or udp, an external port or a range a-b
 `
 
@@ -52,7 +52,7 @@ type tool struct {
 	stdout io.Writer
 }
 
-// Main runs the tool with the arguments behind its name and returns its exit
+// Main runs the tool with the arguments after its name, and returns its exit
 // status.
 func Main(args []string, stdout, stderr io.Writer) int {
 	t := tool{stdout: stdout}
@@ -70,14 +70,14 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	return int(status)
 }
 
-// run reads the arguments and carries out the command.
+// run parses the arguments and runs the command.
 func (t *tool) run(args []string) (exitStatus, error) {
 	flags := flag.NewFlagSet("miniupnpctl", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&t.socket, "s", DefaultSocket, "")
 	flags.BoolVar(&t.json, "json", false, "")
 	command := ""
-	for range 2 { // flags may stand before the command and behind it
+	for range 2 { // flags may come before the command and after it
 		if err := flags.Parse(args); err != nil {
 			return 0, usageError(err)
 		}
@@ -92,19 +92,19 @@ func (t *tool) run(args []string) (exitStatus, error) {
 		return t.status(args)
 	case doDelete:
 		return t.remove(request{Do: doDelete}, args)
-	case doBlock:
+	case doBlock, doVeto:
 		return t.block(args)
 	case doExplain:
 		return t.explain(args)
 	case "selftest":
 		return t.selftest(args)
 	case "":
-		return 0, fmt.Errorf("%w: no command", errUsage)
+		return 0, fmt.Errorf("%w: missing command", errUsage)
 	}
-	return 0, fmt.Errorf("%w: %q is no command", errUsage, command)
+	return 0, fmt.Errorf("%w: unknown command %q", errUsage, command)
 }
 
-// usageError makes an error of the arguments one of usage, but for a call for help.
+// usageError wraps an error of the arguments, but for a request for help.
 func usageError(err error) error {
 	if errors.Is(err, flag.ErrHelp) {
 		return err
@@ -112,43 +112,43 @@ func usageError(err error) error {
 	return fmt.Errorf("%w: %w", errUsage, err)
 }
 
-// call puts a question to the daemon and hands each line of the answer to hear.
-func (t *tool) call(q request, hear func(reply) error) error {
+// call sends a request to the daemon and calls handle with each reply.
+func (t *tool) call(r request, handle func(reply) error) error {
 	c, err := net.DialTimeout("unix", t.socket, requestTimeout)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: the tool is for root", err)
+		return fmt.Errorf("%w: must be run as root", err)
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("the daemon does not run: nobody answers at %s", t.socket)
+		return fmt.Errorf("cannot connect to the daemon at %s: is it running?", t.socket)
 	case err != nil:
 		return err
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(requestTimeout + replyTimeout))
-	if err := json.NewEncoder(c).Encode(q); err != nil {
-		return fmt.Errorf("ask the daemon: %w", err)
+	if err := json.NewEncoder(c).Encode(r); err != nil {
+		return fmt.Errorf("cannot send the request to the daemon: %w", err)
 	}
 	lines := json.NewDecoder(bufio.NewReader(c))
 	for {
 		var a reply
 		switch err := lines.Decode(&a); {
 		case err != nil:
-			return fmt.Errorf("the daemon's answer breaks off: %w", err)
+			return fmt.Errorf("the daemon's reply is incomplete: %w", err)
 		case a.Error != "":
 			return errors.New(a.Error)
 		case a.End:
 			return nil
 		}
-		if err := hear(a); err != nil {
+		if err := handle(a); err != nil {
 			return err
 		}
 	}
 }
 
-// block ends mappings and refuses new ones for a time.
+// block deletes mappings and refuses new ones for a time.
 func (t *tool) block(args []string) (exitStatus, error) {
 	if len(args) == 0 {
-		return 0, fmt.Errorf("%w: veto needs a time", errUsage)
+		return 0, fmt.Errorf("%w: missing time", errUsage)
 	}
 	seconds, err := parseTime(args[0])
 	if err != nil {
@@ -157,21 +157,21 @@ func (t *tool) block(args []string) (exitStatus, error) {
 	return t.remove(request{Do: doBlock, Seconds: seconds}, args[1:])
 }
 
-// remove ends the mappings that the words in which name.
-func (t *tool) remove(q request, which []string) (exitStatus, error) {
+// remove deletes the mappings that the words in which name.
+func (t *tool) remove(r request, which []string) (exitStatus, error) {
 	for _, word := range which {
-		if err := q.addSelector(word); err != nil {
+		if err := r.addSelector(word); err != nil {
 			return 0, err
 		}
 	}
-	if !q.Client.IsValid() && q.First == 0 {
-		return 0, fmt.Errorf("%w: %s needs a client's address or external ports", errUsage, q.Do)
+	if !r.Client.IsValid() && r.First == 0 {
+		return 0, fmt.Errorf("%w: %s needs a client's address or external ports", errUsage, r.Do)
 	}
 	closed := 0
-	if err := t.call(q, func(a reply) error { closed = a.Closed; return nil }); err != nil {
+	if err := t.call(r, func(a reply) error { closed = a.Closed; return nil }); err != nil {
 		return 0, err
 	}
-	status := exitUnless(closed > 0 || q.Do == doBlock, exitNothing)
+	status := exitUnless(closed > 0 || r.Do == doBlock, exitNothing)
 	if t.json {
 		return status, t.encode(map[string]int{"closed": closed})
 	}
@@ -179,13 +179,13 @@ func (t *tool) remove(q request, which []string) (exitStatus, error) {
 	return status, err
 }
 
-// explain says what a request would be answered.
+// explain prints whether a request would be granted.
 func (t *tool) explain(args []string) (exitStatus, error) {
-	q, err := parseExplain(args)
+	r, err := parseExplain(args)
 	if err != nil {
 		return 0, err
 	}
-	v, err := t.queryVerdict(q)
+	v, err := t.queryVerdict(r)
 	if err != nil {
 		return 0, err
 	}
@@ -196,10 +196,10 @@ func (t *tool) explain(args []string) (exitStatus, error) {
 	return status, printVerdict(t.stdout, v)
 }
 
-// queryVerdict asks for one.
-func (t *tool) queryVerdict(q request) (Verdict, error) {
+// queryVerdict asks the daemon whether a request would be granted.
+func (t *tool) queryVerdict(r request) (Verdict, error) {
 	var v Verdict
-	err := t.call(q, func(a reply) error {
+	err := t.call(r, func(a reply) error {
 		if a.Verdict != nil {
 			v = *a.Verdict
 		}

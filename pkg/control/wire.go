@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// One connection carries one question, a line of JSON, and its answer, lines
-// of JSON of which the last one has End.
+// One connection carries one request, a line of JSON, and the replies to it,
+// lines of JSON of which the last one has End.
 
-// The questions.
+// The commands of requests.
 const (
 	doList    = "list"
 	doStatus  = "status"
 	doDelete  = "delete"
-	doBlock   = "veto"
+	doBlock   = "block"
+	doVeto    = "veto" // another name of block
 	doExplain = "explain"
 )
 
@@ -25,15 +26,15 @@ type request struct {
 	First    uint16     `json:"first,omitempty"`    // external ports; 0: all
 	Last     uint16     `json:"last,omitempty"`
 	Internal uint16     `json:"internal,omitempty"`
-	Seconds  int64      `json:"seconds,omitempty"` // how long a veto holds
+	Seconds  int64      `json:"seconds,omitempty"` // how long a block lasts
 }
 
-// reply is one line of what the daemon says.
+// reply is one line of the daemon's.
 type reply struct {
 	Entry   *Entry   `json:"entry,omitempty"`
 	Status  *Status  `json:"status,omitempty"`
 	Verdict *Verdict `json:"verdict,omitempty"`
-	Closed  int      `json:"closed,omitempty"` // mappings that a delete or veto ended
+	Closed  int      `json:"closed,omitempty"` // mappings that a delete or block deleted
 	Error   string   `json:"error,omitempty"`
 	End     bool     `json:"end,omitempty"`
 }
@@ -41,28 +42,28 @@ type reply struct {
 // Entry is one mapping as list shows it.
 type Entry struct {
 	Protocol     string     `json:"protocol"`
-	ExternalPort uint16     `json:"external_port"` // of a pinhole the client's own
+	ExternalPort uint16     `json:"external_port"` // of a pinhole: the client's port
 	Pinhole      bool       `json:"pinhole,omitempty"`
 	Client       netip.Addr `json:"client"`
 	ClientPort   uint16     `json:"client_port"`
 	MAC          string     `json:"mac,omitempty"`
 	HostName     string     `json:"host_name,omitempty"`
-	Gone         bool       `json:"gone,omitempty"` // the host was asked for and does not answer
+	Gone         bool       `json:"gone,omitempty"` // the host does not answer ARP or neighbour solicitations
 	Origins      []string   `json:"origins"`
 	Description  string     `json:"description"`
-	Remote       []string   `json:"remote,omitempty"` // peers that may use it; none: all
+	Remote       []string   `json:"remote,omitempty"` // remote hosts that may use it; none: all
 	Enabled      bool       `json:"enabled"`
-	Dormant      bool       `json:"dormant,omitempty"` // it waits, without rules, for its host or for ip6tables
+	Dormant      bool       `json:"dormant,omitempty"` // without rules until its host is known or ip6tables works
 	Remaining    *int64     `json:"remaining_seconds"` // null: no end
 	Packets      *uint64    `json:"packets"`           // null: not counted, or no rule in the kernel
 	Bytes        *uint64    `json:"bytes"`
 }
 
-// Status is how the service does.
+// Status is the state of the daemon.
 type Status struct {
 	Version   string     `json:"version"`
 	Started   time.Time  `json:"started"`
-	Protocols []string   `json:"protocols"` // that are served: "NAT-PMP", "PCP", "UPnP"
+	Protocols []string   `json:"protocols"` // that are enabled: "NAT-PMP", "PCP", "UPnP"
 	External  netip.Addr `json:"external_address,omitzero"`
 	// Note is what the operator should know of the external address.
 	Note     string   `json:"note,omitempty"`
@@ -73,37 +74,37 @@ type Status struct {
 	Clients  int      `json:"clients"`  // counted by the server
 }
 
-// Link is an interface that is configured, whether it exists or not.
+// Link is a configured interface, whether it exists or not.
 type Link struct {
 	Name      string         `json:"name"`
 	Up        bool           `json:"up"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
-	// Servers are what listens there.
+	// Servers are the servers that listen there.
 	Servers []string `json:"servers,omitempty"`
-	// Note says why the interface is not there.
+	// Note says what is missing if the interface does not exist.
 	Note string `json:"note,omitempty"`
 }
 
-// Firewall is the state of chains and jumps.
+// Firewall is the state of chains, jumps and rules.
 type Firewall struct {
 	Healthy bool `json:"healthy"`
-	// Trouble says why not.
+	// Trouble says why it is not healthy.
 	Trouble string `json:"trouble,omitempty"`
-	// Repairs counts how often rules that others took away were put back;
+	// Repairs counts how often rules that another program removed were restored;
 	// Repaired is when that was last.
 	Repairs  int       `json:"repairs"`
 	Repaired time.Time `json:"last_repair,omitzero"`
 }
 
-// Verdict is what a request would be answered, and why.
+// Verdict says whether a request would be granted, and why.
 type Verdict struct {
 	Granted bool   `json:"granted"`
 	Reason  string `json:"reason"`
 	// Port is the external port that the client would get.
 	Port uint16 `json:"external_port,omitempty"`
-	// Rule is the permission rule that decides; empty: none speaks of it.
+	// Rule is the permission rule that decides; empty: none matches.
 	Rule string `json:"rule,omitempty"`
-	// Holder is the mapping that stands in the way, or that would be renewed.
+	// Holder is the mapping that has the port, or that would be renewed.
 	Holder string `json:"holder,omitempty"`
 	// Firewall are rules of the firewall that forward some connections to the
 	// port elsewhere.

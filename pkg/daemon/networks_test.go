@@ -92,7 +92,7 @@ func TestIPv6AsTheSystemHasIt(t *testing.T) {
 		if ours() {
 			t.Errorf("the firewall drops all of IPv6, and yet there is a chain:\n%s", ip6tables("-S"))
 		}
-		r.says(t, "status", 0, "chains and jumps stand")
+		r.says(t, "status", 0, "healthy: chains, jumps and rules in place")
 		ip6tables("-A FORWARD -i lan+ -o wan+ -j ACCEPT")
 		r.kill(syscall.SIGHUP)
 		await(t, "IPv6 to be served", ours)

@@ -69,7 +69,7 @@ func TestOperator(t *testing.T) {
 			t.Errorf("listed as %s", text)
 		}
 		r.says(t, "status", 0, "mappings: 1 of 1 clients")
-		r.says(t, "selftest", 0, "ok it gives the port back")
+		r.says(t, "selftest", 0, "ok the mapping can be deleted")
 		r.says(t, "explain 192.168.50.10 tcp 22 22", 4, "rule: deny 0-65535 0.0.0.0/0 0-65535")
 
 		r.ipt(t, "-t", "nat", "-F", "MINIUPNPD")
@@ -79,12 +79,12 @@ func TestOperator(t *testing.T) {
 		})
 		r.dial("tcp", 40000).Arrives(t)
 
-		r.says(t, "veto 1h tcp 40000", 0, "1 mappings closed")
+		r.says(t, "block 1h tcp 40000", 0, "1 mappings closed")
 		r.dial("tcp", 40000).Blocked(t)
 		if rules := r.rulesOf(t, "nat", "MINIUPNPD"); len(rules) > 0 {
-			t.Errorf("rules after a veto: %q", rules)
+			t.Errorf("rules after a block: %q", rules)
 		}
-		r.says(t, "explain 192.168.50.10 tcp 40000 4000", 0, "instead of 40000: the operator's veto until")
+		r.says(t, "explain 192.168.50.10 tcp 40000 4000", 0, "instead of 40000: blocked by the operator until")
 		await(t, "the last event", func() bool {
 			told, _ := os.ReadFile(r.path("told"))
 			return strings.HasPrefix(string(told), "opened 40000/TCP 192.168.50.10\n") &&
@@ -94,7 +94,7 @@ func TestOperator(t *testing.T) {
 		if _, err := os.Lstat(r.path("ctl")); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the operator's socket is left behind: %v", err)
 		}
-		r.says(t, "status", 1, "the daemon does not run")
+		r.says(t, "status", 1, "cannot connect to the daemon")
 	})
 }
 

@@ -28,7 +28,7 @@ func TestPinholeThenIPv6Off(t *testing.T) {
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, time.Hour))
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, 2*time.Hour))
 			r.dial("tcp", 4001).Arrives(t)
-			r.says(t, "status", 0, "chains and jumps stand")
+			r.says(t, "status", 0, "healthy: chains, jumps and rules in place")
 			r.stop(t, syscall.SIGTERM)
 			r.start(t, "enable_upnp=yes", "ipv6=yes", "system_uptime=no")
 			r.dial6("tcp", "2001:db8:33::1", 4000).Arrives(t)
@@ -56,7 +56,7 @@ func TestFailingIP6Tables(t *testing.T) {
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 0, 0))
 		}
 		r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000) // a renewal needs no rule
-		r.says(t, "status", 4, "broken: IPv6:")
+		r.says(t, "status", 4, "unhealthy: IPv6:")
 		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 		r.atOnce(t, "nat", "-F MINIUPNPD")
 		await(t, "IPv4 to be mended", func() bool { return len(r.rulesOf(t, "nat", "MINIUPNPD")) == 1 })
@@ -84,7 +84,7 @@ func TestStartWithoutIP6Tables(t *testing.T) {
 		t.Errorf("a pinhole without a firewall: %+v", got)
 	}
 	r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, time.Hour))
-	r.says(t, "status", 4, "broken: IPv6: ")
+	r.says(t, "status", 4, "unhealthy: IPv6: ")
 	r.says(t, "list", 0, "PCP(dormant)")
 	r.says(t, "list --json", 0, `"dormant":true`)
 	r.stop(t, syscall.SIGTERM)
