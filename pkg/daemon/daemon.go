@@ -1,5 +1,5 @@
-// Package daemon puts the rooms together: it says which belong to each other
-// and in which order they start and stop.
+// Package daemon wires the packages into one service and starts and stops them in
+// order.
 package daemon
 
 import (
@@ -30,15 +30,15 @@ import (
 	"igdd/pkg/upnpd"
 )
 
-// Options are what a Daemon is made of.
+// Options configure a Daemon.
 type Options struct {
 	Config  *config.Config
 	Version string // of the program
-	// Forwards are those that the service before this one knew: the firewall may
-	// be starting just now, and have lost them for a moment.
+	// Forwards are the static port forwards that the previous instance knew: a
+	// firewall that is starting may not have restored them yet.
 	Forwards []portmap.Forward
-	// Outdated is called when the settings, read again, would come to something
-	// else: the system has switched IPv6 on or off. It may be nil.
+	// Outdated is called when the settings should be read again, because the system
+	// has enabled or disabled IPv6. It may be nil.
 	Outdated func()
 	Log      *slog.Logger
 }
@@ -56,28 +56,28 @@ type Daemon struct {
 	store      *leasefile.Store
 	forwards   *forwards
 	table      *portmap.Table
-	resolver   *identity.Resolver // what the servers see of the table
+	resolver   *identity.Resolver // the table as the servers see it
 	reconciler *reconciler
 
-	// The servers of what is switched on; the others are nil.
+	// The servers of the protocols that are enabled; the others are nil.
 	pcp  *pcpd.Server
 	http *upnpd.Server
 	ssdp *ssdpd.Server
 
-	// What is done beside serving, if it is configured; else nil.
+	// nil if not configured.
 	notify *notify.Runner
 	stun   *stun.Follower
 	hosts  *hosts.Watcher
 
 	mu          sync.Mutex // guards what follows
 	policy      *portmap.Policy
-	stunAddr    netip.Addr    // as the STUN server sees the router
-	connectedAt time.Time     // when there came to be an external address
-	wake        chan struct{} // forwards or outside are others than before
+	stunAddr    netip.Addr    // the router's address as the STUN server sees it
+	connectedAt time.Time     // when the external address appeared; zero: there is none
+	wake        chan struct{} // forwards or stunAddr have changed; capacity 1
 }
 
-// New prepares the service: it reads the state of the links and makes sure
-// that chains and jumps stand. Run starts it.
+// New prepares the service: it reads the state of the links and sets up chains and
+// jumps. Run starts it.
 func New(o Options) (*Daemon, error) {
 	c := o.Config
 	d := &Daemon{
@@ -97,12 +97,12 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	links, _ := d.watch.Now()
-	around, known := d.networkState(links)
+	state, known := d.networkState(links)
 	d.table = portmap.NewTable(portmap.Options{
 		Policy:    &c.Policy,
 		Firewall:  forwardChecker{d.firewall, d.forwards},
 		Store:     d.store,
-		Network:   around,
+		Network:   state,
 		Listening: d.listening,
 		FlowPort:  flowPort,
 		Committed: d.onCommit,
@@ -119,7 +119,7 @@ func New(o Options) (*Daemon, error) {
 	return d, d.prepareServers()
 }
 
-// openKernel begins to listen to the kernel and finds the firewall.
+// openKernel subscribes to the kernel's notices and opens the firewall.
 func (d *Daemon) openKernel() (err error) {
 	d.ports = netif.NewPorts()
 	if d.watch, err = netif.Watch(); err != nil {
@@ -141,16 +141,16 @@ func (d *Daemon) openKernel() (err error) {
 	return err
 }
 
-// setUpChains makes chains and jumps. Without them the daemon still starts:
-// they may come with the firewall later, and requests are refused until then.
+// setUpChains creates chains and jumps. If that fails the daemon still starts, and
+// refuses requests until it succeeds: the firewall may start later.
 func (d *Daemon) setUpChains() {
 	if err := d.firewall.Setup(); err != nil {
-		d.log.Error("chains are not in place, mappings will fail until they are", "err", err)
+		d.log.Error("chains are not in place; requests are refused until they are", "err", err)
 	}
 	d.forwards.update(time.Now())
 }
 
-// wakeUplink makes followUplink look again.
+// wakeUplink makes followUplink read the state again.
 func (d *Daemon) wakeUplink() {
 	select {
 	case d.wake <- struct{}{}:
@@ -158,22 +158,22 @@ func (d *Daemon) wakeUplink() {
 	}
 }
 
-// listening reports whether one of the router's own programs needs the port.
+// listening reports whether one of the router's own programs listens on the port.
 func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
 	if d.http != nil && p == portmap.TCP && port == d.http.Port || d.ssdp != nil && p == portmap.UDP && port == ssdp.Port {
-		return true // ours, though bound to the LAN
+		return true // the daemon's, although bound to the LAN
 	}
 	links, _ := d.watch.Now()
 	_, own := externalLink(d.config.WAN, links)
 	return d.ports.Taken(strings.ToLower(p.String()), own, port)
 }
 
-// flowPort returns the external port that the kernel has given a flow.
+// flowPort returns the external port that the kernel has assigned to a flow.
 func flowPort(p portmap.Protocol, from, to netip.AddrPort) (uint16, bool) {
 	return netif.FlowPort(strings.ToLower(p.String()), from, to)
 }
 
-// onCommit hears of every change that is in force.
+// onCommit is called for every change that is in force.
 func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	if reset && d.pcp != nil {
 		d.pcp.Announce()
@@ -188,8 +188,8 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	d.hosts.Wake()
 }
 
-// restoring reports whether the table takes over what was stored, which is no
-// news to the notification program.
+// restoring reports whether the table is restoring stored mappings, of which the
+// notification program is not told.
 func (d *Daemon) restoring() bool {
 	select {
 	case <-d.table.Started():
@@ -199,42 +199,42 @@ func (d *Daemon) restoring() bool {
 	}
 }
 
-// onDecision hears of every answer.
+// onDecision is called for every answer.
 func (d *Daemon) onDecision(r portmap.Request, a portmap.Answer) {
 	if d.notify != nil {
 		d.notify.Decided(r, a)
 	}
 }
 
-// Run serves until ctx ends. It calls ready once: with nil as soon as clients
-// are answered on all LAN interfaces that exist, or with what prevents it.
+// Run serves until ctx ends. It calls ready once: with nil as soon as the servers
+// listen on all LAN interfaces that exist, or with the error that prevents it.
 func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
-	// The store outlives the table, so that nothing is granted that is not
-	// written down. The table stops with the servers: what the kernel has not
-	// done by then is given up, and nobody was told that it is done.
+	// The store outlives the table, so that every mapping that was granted is saved.
+	// The table stops with the servers: it drops requests that the kernel has not
+	// committed by then, and they get no answer.
 	storing, closeStore := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeStore()
-	front, serving := errgroup.WithContext(ctx)
+	servers, serving := errgroup.WithContext(ctx)
 
-	var back errgroup.Group
-	back.Go(func() error { return task{"lease file", d.store.Run}.Run(storing) })
+	var state errgroup.Group
+	state.Go(func() error { return task{"lease file", d.store.Run}.Run(storing) })
 	tableDone := make(chan struct{})
-	back.Go(func() error { defer close(tableDone); return task{"table", d.table.Run}.Run(serving) })
+	state.Go(func() error { defer close(tableDone); return task{"table", d.table.Run}.Run(serving) })
 	<-d.table.Started()
 	d.log.Info(fmt.Sprintf("version %s starting ext if %s", d.version, strings.Join(d.config.WAN, ", ")))
 
 	for _, task := range d.tasks(ready) {
-		front.Go(func() error { return task.Run(serving) })
+		servers.Go(func() error { return task.Run(serving) })
 	}
-	err := front.Wait()
+	err := servers.Wait()
 
 	d.log.Log(ctx, portmap.LevelNotice, "shutting down MiniUPnPd")
 	<-tableDone
 	closeStore()
-	return errors.Join(err, back.Wait())
+	return errors.Join(err, state.Wait())
 }
 
-// tasks returns what is done at the same time while the service runs.
+// tasks returns the tasks that run beside the table and its store.
 func (d *Daemon) tasks(ready func(error)) []task {
 	servers := &supervisor{watch: d.watch, lans: d.config.LANs, uplinks: uplinks(d.config), servers: d.servers(), log: d.log, ready: ready}
 	tasks := []task{
@@ -261,17 +261,16 @@ func (d *Daemon) tasks(ready func(error)) []task {
 	return tasks
 }
 
-// followClock has the lease file say true times after somebody set the clock.
+// followClock saves the leases with their new times when the clock is set.
 func (d *Daemon) followClock(ctx context.Context) error {
 	return d.clock.Run(ctx, func() {
 		if err := d.store.Checkpoint(); err != nil {
-			d.log.Error("the clock was set, but leases cannot be written with true times", "err", err)
+			d.log.Error("the clock was set: cannot save the leases with their new times", "err", err)
 		}
 	})
 }
 
-// followUplink keeps the table and the servers informed about links and
-// addresses.
+// followUplink tells the table and the servers of changes to links and addresses.
 func (d *Daemon) followUplink(ctx context.Context) error {
 	announced := d.table.External()
 	d.noteUplink(announced)
@@ -280,13 +279,13 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 		if d.forwards.updateOnMove() {
 			d.reconciler.wake()
 		}
-		s, known := d.networkState(links)
-		if err := d.table.SetNetworkState(ctx, s); err != nil {
+		state, known := d.networkState(links)
+		if err := d.table.SetNetworkState(ctx, state); err != nil {
 			return nil // the context has ended
 		}
 		d.forwards.noteDelivered(known)
-		if s.External != announced {
-			announced = s.External
+		if state.External != announced {
+			announced = state.External
 			d.noteUplink(announced)
 			if d.pcp != nil {
 				d.pcp.Announce()
@@ -308,8 +307,8 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 	}
 }
 
-// noteUplink notes since when there is an address, and logs what clients are
-// told of the uplink, in the words that log readers know.
+// noteUplink notes since when there is an address, and logs the address that
+// clients are told, in the wording of miniupnpd.
 func (d *Daemon) noteUplink(a netip.Addr) {
 	d.mu.Lock()
 	if !a.IsValid() {
@@ -323,14 +322,14 @@ func (d *Daemon) noteUplink(a netip.Addr) {
 	case !a.IsValid():
 		d.log.Warn(fmt.Sprintf("ext interface %s has no IPv4 address. Network is down", name))
 	case config.Reserved(a):
-		d.log.Warn(fmt.Sprintf("Reserved / private IP address %v on ext interface %s: ports are forwarded, but another router in front may hide them", a, name))
+		d.log.Warn(fmt.Sprintf("Reserved / private IP address %v on ext interface %s: ports are forwarded, but a router upstream must forward them too", a, name))
 	default:
 		d.log.Info(fmt.Sprintf("Public IP address %v on ext interface %s: Port forwarding is enabled", a, name))
 	}
 }
 
-// Reload puts new settings in force where they are the administrator's rules;
-// it reports false when only a new service can.
+// Reload applies new settings if they differ in the policy alone. It reports false
+// if they need a new instance.
 func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 	if !d.config.SameService(c) {
 		return false
@@ -344,18 +343,18 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 	for _, w := range c.Warnings {
 		d.log.Warn(w)
 	}
-	d.setUpChains() // last: it may have to wait for the firewall
+	d.setUpChains() // last: it may wait for the firewall
 	d.reconciler.wake()
 	return true
 }
 
-// Forwards returns the port forwards of the administrator's that are known.
+// Forwards returns the static port forwards that are known.
 func (d *Daemon) Forwards() []portmap.Forward {
 	list, _ := d.forwards.list()
 	return list
 }
 
-// Announce tells clients again that the gateway is here (SIGUSR1).
+// Announce announces the gateway to its clients again (SIGUSR1).
 func (d *Daemon) Announce() {
 	if d.pcp != nil {
 		d.pcp.Announce()

@@ -14,8 +14,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// DetectIPv6 switches IPv6 off in settings that do not say whether it is to be
-// on, where the system has it off.
+// DetectIPv6 enables IPv6, or disables it where the system has it disabled, in
+// settings that leave the choice to the daemon.
 func DetectIPv6(c *config.Config, log *slog.Logger) {
 	if !c.IPv6Auto {
 		return
@@ -26,69 +26,71 @@ func DetectIPv6(c *config.Config, log *slog.Logger) {
 	}
 	c.IPv6 = err == nil
 	if err != nil {
-		log.Log(context.Background(), portmap.LevelNotice, "no IPv6: the system has it off, and no setting says ipv6=yes", "why", err)
+		log.Log(context.Background(), portmap.LevelNotice, "IPv6 is disabled: the system has it disabled, and no setting says ipv6=yes", "why", err)
 	}
 }
 
-// checkIPv6 returns why the system does without IPv6, nil if it does not.
+// checkIPv6 returns an error that says why the system has IPv6 disabled, nil if it
+// is enabled.
 func checkIPv6(c *config.Config) error {
 	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
-		return errors.New("the kernel has none")
+		return errors.New("the kernel does not support it")
 	}
-	const everywhere = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
-	if b, err := os.ReadFile(everywhere); err == nil && strings.TrimSpace(string(b)) != "0" {
-		return fmt.Errorf("%s is set", everywhere)
+	const all = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
+	if b, err := os.ReadFile(all); err == nil && strings.TrimSpace(string(b)) != "0" {
+		return fmt.Errorf("%s is set", all)
 	}
 	passes, err := netfilter.PassesIPv6(context.Background(), c.ForwardChain)
 	switch {
 	case err != nil:
 		return fmt.Errorf("ip6tables does not work: %w", err)
 	case !passes:
-		return errors.New("the firewall's own rules let none through")
+		return errors.New("the firewall's rules let no IPv6 through")
 	}
 	return nil
 }
 
-// How often the system is asked whether it has IPv6 on, and for how long the
-// answer must be another one before it counts: a firewall that is started drops
+// How often the daemon checks whether the system has IPv6 enabled, and for how long
+// the result must differ before it counts: a firewall that is starting drops
 // everything first.
 const (
 	ipv6Interval   = 5 * time.Second
 	ipv6SettleTime = 10 * time.Second
 )
 
-// ipv6Watch sees whether the system's IPv6 is as it was when the service began.
+// ipv6Watch detects that the system has enabled or disabled IPv6 since the daemon
+// started.
 type ipv6Watch struct {
 	config   *config.Config
-	stopped  func() bool // the firewall is: a service that begins now would not know
-	outdated func()      // has a new service take the place of this one
+	stopped  func() bool // reports whether the firewall is stopped: then nothing can be told
+	outdated func()      // has a new instance replace this one
 
 	checked   time.Time
-	changedAt time.Time // since when, zero: it does not
+	changedAt time.Time // since when the result differs; zero: it does not
 }
 
-// check asks after the firewall was touched. It returns when to ask again, 0:
-// not before somebody touches it again.
+// check is called after the firewall has changed. It returns after what time to
+// check again; 0: when the firewall changes again.
 func (w *ipv6Watch) check(now time.Time) time.Duration {
 	if !w.config.IPv6Auto || w.outdated == nil {
 		return 0
 	}
-	if rest := ipv6Interval - now.Sub(w.checked); rest > 0 {
-		return rest
+	if wait := ipv6Interval - now.Sub(w.checked); wait > 0 {
+		return wait
 	}
 	w.checked = now
 	if w.stopped() {
 		w.changedAt = time.Time{}
 		return 0
 	}
-	on := checkIPv6(w.config) == nil
-	return w.update(on, now)
+	enabled := checkIPv6(w.config) == nil
+	return w.update(enabled, now)
 }
 
-// update takes an answer.
-func (w *ipv6Watch) update(on bool, now time.Time) time.Duration {
+// update takes the result of a check.
+func (w *ipv6Watch) update(enabled bool, now time.Time) time.Duration {
 	switch {
-	case on == w.config.IPv6:
+	case enabled == w.config.IPv6:
 		w.changedAt = time.Time{}
 		return 0
 	case w.changedAt.IsZero():

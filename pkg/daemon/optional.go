@@ -13,7 +13,7 @@ import (
 	"igdd/pkg/stun"
 )
 
-// prepareOptional makes what is configured beside the servers.
+// prepareOptional makes the optional parts that are configured.
 func (d *Daemon) prepareOptional() (err error) {
 	c := d.config
 	if c.NotifyCmd != "" {
@@ -35,8 +35,8 @@ func (d *Daemon) prepareOptional() (err error) {
 	return nil
 }
 
-// newResolver returns the table as the servers see it: with the hosts of the
-// addresses where rules want to know.
+// newResolver returns the table as the servers see it: it finds the hosts of
+// addresses where permission rules name hosts.
 func (d *Daemon) newResolver() *identity.Resolver {
 	return identity.New(identity.Options{
 		Table:  d.table,
@@ -54,19 +54,19 @@ func (d *Daemon) newResolver() *identity.Resolver {
 	})
 }
 
-// lanOf returns the LAN that a host is behind.
+// lanOf returns the LAN of a host.
 func (d *Daemon) lanOf(host netip.Addr) (hosts.LAN, bool) {
 	index := d.linkIndexOf(host)
 	if index == 0 {
 		return hosts.LAN{}, false
 	}
 	links, _ := d.watch.Now()
-	var around portmap.NetworkState
-	around.LANs, around.Interfaces = d.lans(links)
-	return hosts.LAN{Index: index, Networks: around.Networks(host)}, true
+	var state portmap.NetworkState
+	state.LANs, state.Interfaces = d.lans(links)
+	return hosts.LAN{Index: index, Networks: state.Networks(host)}, true
 }
 
-// setSTUNAddr notes the address that the STUN server sees.
+// setSTUNAddr sets the router's address as the STUN server sees it.
 func (d *Daemon) setSTUNAddr(a netip.Addr) {
 	d.mu.Lock()
 	d.stunAddr = a
@@ -74,7 +74,7 @@ func (d *Daemon) setSTUNAddr(a netip.Addr) {
 	d.wakeUplink()
 }
 
-// mappedHosts returns the hosts that hold mappings.
+// mappedHosts returns the hosts that have mappings.
 func (d *Daemon) mappedHosts() []netip.Addr {
 	seen := make(map[netip.Addr]bool)
 	var list []netip.Addr
@@ -87,7 +87,8 @@ func (d *Daemon) mappedHosts() []netip.Addr {
 	return list
 }
 
-// linkIndexOf returns the number of the interface that a host is behind, 0 if none.
+// linkIndexOf returns the index of the interface whose network a host is in, 0 if
+// there is none.
 func (d *Daemon) linkIndexOf(host netip.Addr) int {
 	links, _ := d.watch.Now()
 	for _, l := range d.config.LANs {
@@ -100,7 +101,7 @@ func (d *Daemon) linkIndexOf(host netip.Addr) int {
 	return 0
 }
 
-// withdraw closes what a host holds that has left.
+// withdraw deletes the mappings of a host that has left.
 func (d *Daemon) withdraw(host netip.Addr) {
 	d.table.Withdraw(context.Background(), func(m *portmap.Mapping) bool { return m.Internal.Addr() == host })
 }

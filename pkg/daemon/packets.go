@@ -8,30 +8,30 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// pauseFactor is how many times longer than it took the last time counters are
-// not read again. Whoever asks for them without end thus keeps the firewall from
-// others for a tenth of the time.
+// pauseFactor is the pause between two reads of the counters, as a multiple of the
+// time that the last one took: requests for them keep the firewall busy for at most
+// a tenth of the time.
 const pauseFactor = 9
 
-// packetCounts are the counters of the pinholes, which clients may ask for at any
-// rate.
+// packetCounts caches the packet counters of pinholes, which clients may request at
+// any rate.
 type packetCounts struct {
 	read func() (map[portmap.Key]netfilter.Count, error)
 
-	mu       sync.Mutex // guards the rest; who waits for it gets what is read meanwhile
+	mu       sync.Mutex // guards the rest; held during a read, so that waiting requests share it
 	last     map[portmap.Key]netfilter.Count
 	err      error
-	nextRead time.Time // when they may be read again
+	nextRead time.Time // the earliest time of the next read
 }
 
-// packets returns how many packets came through a pinhole.
+// packets returns the number of packets that came through a pinhole.
 func (c *packetCounts) packets(m *portmap.Mapping) (uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if began := time.Now(); !began.Before(c.nextRead) {
+	if start := time.Now(); !start.Before(c.nextRead) {
 		c.last, c.err = c.read()
-		ended := time.Now()
-		c.nextRead = ended.Add(pauseFactor * ended.Sub(began))
+		end := time.Now()
+		c.nextRead = end.Add(pauseFactor * end.Sub(start))
 	}
 	return c.last[m.Key].Packets, c.err
 }
