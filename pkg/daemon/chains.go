@@ -10,20 +10,19 @@ import (
 	"igdd/pkg/netfilter"
 )
 
-// removeTimeout is how long it may take to remove all rules, with the wait for
-// the xtables lock. AstLinux's web page leaves one second between stop and
-// start, and the firewall's own script may be at work on the same tables.
+// removeTimeout limits the removal of all rules, with the wait for the xtables lock.
+// AstLinux's web page leaves one second between stop and start, and the firewall's
+// script may hold the lock.
 const removeTimeout = 800 * time.Millisecond
 
-// RemoveChains removes the daemon's rules and jumps, whoever made the chains,
-// and the chains that the daemon made. It is for the end of a daemon that
-// nobody follows.
+// RemoveChains removes the daemon's rules and jumps from all chains, and the chains
+// that the daemon created. It is for a daemon that ends without a successor.
 func (d *Daemon) RemoveChains() {
 	removeRules(d.log, d.firewall.Teardown)
 }
 
-// RemoveChains removes from the firewall what an earlier process left there,
-// which kept the same pid file.
+// RemoveChains removes the rules and chains that an earlier process with the same
+// pid file has left in the firewall.
 func (p *PIDFile) RemoveChains(log *slog.Logger) {
 	removeRules(log, func(ctx context.Context) error {
 		return netfilter.TakeDown(ctx, ownershipFile(p.file.Name()), log)
@@ -34,19 +33,19 @@ func removeRules(log *slog.Logger, remove func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
 	if err := remove(ctx); err != nil {
-		log.Error("cannot remove all rules: ports may stay open until the next start or stop", "err", err)
+		log.Error("cannot remove all rules: ports may stay open until the daemon is started or stopped again", "err", err)
 	}
 }
 
-// HasLeftovers reports whether a process that kept the pid file has left, or
-// still has, something in the firewall.
+// HasLeftovers reports whether a process with the pid file has rules or chains in
+// the firewall, or has left some there.
 func HasLeftovers(pidFile string) bool {
 	_, err := os.Stat(ownershipFile(pidFile))
 	return err == nil
 }
 
-// ownershipFile returns the path of the file that says what in the firewall belongs
-// to the process that keeps the pid file.
+// ownershipFile returns the path of the file that lists the chains and rules of the
+// process with the pid file.
 func ownershipFile(pidFile string) string {
 	return strings.TrimSuffix(pidFile, ".pid") + ".chains"
 }

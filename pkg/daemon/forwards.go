@@ -13,41 +13,43 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// When ports that the firewall forwards no more count as free. A firewall that
-// restarts takes all forwards away and puts them back one by one, with pauses:
-// AstLinux's is at it for up to 15 seconds.
+// When ports that the firewall no longer forwards count as free. A firewall that
+// restarts removes all forwards and adds them again one by one, with pauses, for up
+// to 15 seconds on AstLinux.
 const (
-	settleTime    = 10 * time.Second // nobody has touched it for so long
-	maxSettleTime = time.Minute      // or, where somebody always does, nothing has come back
-	// retryAfter is when forwards are read again that could not be.
+	settleTime    = 10 * time.Second // the firewall and the forwards have not changed
+	maxSettleTime = time.Minute      // the forwards have not, though the firewall keeps changing
+	// retryAfter is the pause after the forwards could not be read.
 	retryAfter = 10 * time.Second
 )
 
-// forwardList is what is believed of the administrator's forwards.
+// forwardList holds the static port forwards, including those that a restarting
+// firewall may add again.
 type forwardList struct {
-	list    []portmap.Forward // those of the last look, and those that may come back
-	reduced []portmap.Forward // those of the last look, while others may come back
-	since   time.Time         // when fewer was first seen; zero: nothing is missing
+	list    []portmap.Forward // those last read, and those that may come back
+	reduced []portmap.Forward // those last read, while others may come back
+	since   time.Time         // when reduced was first seen; zero: nothing is missing
 }
 
-// update adds what a look at the firewall shows, which was last touched then. It
-// returns when another look has to follow; 0: none has to.
-func (l *forwardList) update(seen []portmap.Forward, now, touched time.Time) (again time.Duration) {
-	missing := slices.DeleteFunc(slices.Clone(l.list), func(f portmap.Forward) bool { return isCovered(seen, f) })
+// update takes the forwards that were read now, from a firewall that last changed
+// at the time changed. It returns after what time to read them again; 0: when the
+// firewall changes again.
+func (l *forwardList) update(found []portmap.Forward, now, changed time.Time) (again time.Duration) {
+	missing := slices.DeleteFunc(slices.Clone(l.list), func(f portmap.Forward) bool { return isCovered(found, f) })
 	if len(missing) == 0 {
-		*l = forwardList{list: seen}
+		*l = forwardList{list: found}
 		return 0
 	}
-	if l.since.IsZero() || !slices.Equal(seen, l.reduced) {
-		l.reduced, l.since = seen, now
+	if l.since.IsZero() || !slices.Equal(found, l.reduced) {
+		l.reduced, l.since = found, now
 	}
-	calm, same := now.Sub(touched), now.Sub(l.since)
-	if min(calm, same) >= settleTime || same >= maxSettleTime {
-		*l = forwardList{list: seen}
+	quiet, same := now.Sub(changed), now.Sub(l.since)
+	if min(quiet, same) >= settleTime || same >= maxSettleTime {
+		*l = forwardList{list: found}
 		return 0
 	}
-	l.list = slices.Concat(seen, missing)
-	return settleTime - min(calm, same)
+	l.list = slices.Concat(found, missing)
+	return settleTime - min(quiet, same)
 }
 
 // isCovered reports whether all ports of f are in the list.
@@ -69,32 +71,32 @@ func isCovered(list []portmap.Forward, f portmap.Forward) bool {
 	return true
 }
 
-// forwards reads which ports the administrator's firewall forwards.
+// forwards reads the static port forwards from the firewall.
 type forwards struct {
 	read    func(netfilter.Uplink) (netfilter.Forwards, error)
 	uplink  func() netfilter.Uplink
-	changed func() // told of another list
+	changed func() // called when the list has changed
 	log     *slog.Logger
 
-	reading sync.Mutex // held from a look until it is believed
+	reading sync.Mutex // held from a read until current has its result
 
-	mu           sync.Mutex // guards what follows, and is never held while the firewall is read
+	mu           sync.Mutex // guards what follows; never held while the firewall is read
 	current      forwardList
-	lastUplink   netfilter.Uplink // of the last look
-	known        bool             // there has been a look
-	delivered    bool             // the table knows of one
-	failing      bool             // the last one failed
-	logged       map[string]bool  // rules that the log has named
+	lastUplink   netfilter.Uplink // of the last read
+	known        bool             // the forwards have been read
+	delivered    bool             // and the table has them
+	failing      bool             // the last read failed
+	logged       map[string]bool  // rules that have been logged
 	conditionals []netfilter.Conditional
 }
 
-// maxLogged bounds the memory of the rules that the log has named.
+// maxLogged bounds the memory of the rules that have been logged.
 const maxLogged = 500
 
-// update reads the forwards after the firewall was last touched, and returns
-// when to read them again; 0: when it is touched. What cannot be read stays
-// believed.
-func (f *forwards) update(touched time.Time) (again time.Duration) {
+// update reads the forwards from a firewall that last changed at the time changed.
+// It returns after what time to read them again; 0: when the firewall changes again.
+// If they cannot be read, those last known stay.
+func (f *forwards) update(changed time.Time) (again time.Duration) {
 	f.reading.Lock()
 	defer f.reading.Unlock()
 	from := f.uplink()
@@ -107,13 +109,13 @@ func (f *forwards) update(touched time.Time) (again time.Duration) {
 		return 0
 	case err != nil:
 		if !f.failing {
-			f.log.Warn("the firewall's own port forwards cannot be read, those last known stay reserved", "err", err)
+			f.log.Warn("cannot read the static port forwards; the ports of those last known stay reserved", "err", err)
 		}
 		f.failing = true
 		return retryAfter
 	}
 	before := f.current.list
-	again = f.current.update(found.Certain, time.Now(), touched)
+	again = f.current.update(found.Certain, time.Now(), changed)
 	f.conditionals = found.Perhaps
 	f.logConditional()
 	if !f.known || !slices.Equal(before, f.current.list) {
@@ -123,23 +125,23 @@ func (f *forwards) update(touched time.Time) (again time.Duration) {
 	return again
 }
 
-// logConditional names in the log what may forward ports that clients can have, each
-// rule once.
+// logConditional logs the rules that forward some connections to ports which
+// clients can have, each rule once.
 func (f *forwards) logConditional() {
 	if f.logged == nil || len(f.logged) > maxLogged {
 		f.logged = make(map[string]bool)
 	}
 	for _, c := range f.conditionals {
 		if !f.logged[c.Rule] {
-			f.log.Info("a rule of the firewall forwards some connections only, its ports are not reserved: what it takes does not reach mappings", "rule", c.Rule)
+			f.log.Info("a firewall rule forwards only some connections, so its ports are not reserved; mappings do not get the connections that it matches", "rule", c.Rule)
 			f.logged[c.Rule] = true
 		}
 	}
 }
 
-// updateOnMove reads the forwards anew if the uplink has other addresses than before,
-// and reports whether it did. An uplink that has lost its address may get it
-// back in a moment, and clients wait for that.
+// updateOnMove reads the forwards again if the addresses of the uplink have changed,
+// and reports whether it did. An uplink without an address is ignored: it may get
+// the same one again.
 func (f *forwards) updateOnMove() bool {
 	f.mu.Lock()
 	from := f.lastUplink
@@ -151,8 +153,7 @@ func (f *forwards) updateOnMove() bool {
 	return true
 }
 
-// list returns the forwards that are believed in, and whether they have ever
-// been read.
+// list returns the forwards, and whether they have ever been read.
 func (f *forwards) list() (list []portmap.Forward, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -172,22 +173,22 @@ func (f *forwards) conditional(p portmap.Protocol, external uint16) []string {
 	return rules
 }
 
-// noteDelivered notes that the table has been told of forwards that list returned.
+// noteDelivered notes that the table has the forwards that list returned.
 func (f *forwards) noteDelivered(known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.delivered = f.delivered || known
 }
 
-// errForwardsUnknown is why nothing is opened before the forwards have been read.
-var errForwardsUnknown = errors.New("the firewall's own port forwards are not known yet, until then no port is given away")
+// errForwardsUnknown is returned until the table has the forwards.
+var errForwardsUnknown = errors.New("the static port forwards have not been read yet: no port can be granted")
 
-// checkKnown returns errUnknown until the table knows the forwards.
+// checkKnown returns errForwardsUnknown until the table has the forwards.
 func (f *forwards) checkKnown() error {
 	f.mu.Lock()
-	known, heard := f.known, f.delivered
+	known, delivered := f.known, f.delivered
 	f.mu.Unlock()
-	if heard {
+	if delivered {
 		return nil
 	}
 	if !known {
@@ -196,13 +197,14 @@ func (f *forwards) checkKnown() error {
 	return errForwardsUnknown
 }
 
-// forwardChecker is a firewall that opens no port which may be the administrator's.
+// forwardChecker is a firewall that opens no port while the static port forwards are
+// not known.
 type forwardChecker struct {
 	*netfilter.Firewall
 	forwards *forwards
 }
 
-// Apply makes the rules of mappings and takes rules away.
+// Apply installs and removes the rules of mappings.
 func (c forwardChecker) Apply(ctx context.Context, changes []portmap.Change) error {
 	opens := func(c portmap.Change) bool { return c.Before == nil && c.After.External != 0 }
 	if slices.ContainsFunc(changes, opens) {

@@ -10,8 +10,8 @@ import (
 	"igdd/pkg/netif"
 )
 
-// CheckInterfaces returns an error where neither an uplink nor a LAN of the
-// settings is there: then they are most likely another router's.
+// CheckInterfaces returns an error if no uplink and no LAN of the settings exists:
+// then they are most likely another router's.
 func CheckInterfaces(c *config.Config) error {
 	links, err := netif.Links()
 	if err != nil {
@@ -37,7 +37,7 @@ func checkInterfaces(c *config.Config, links map[string]netif.Link) error {
 	return fmt.Errorf("%s: nothing to serve", strings.Join(missing, ", "))
 }
 
-// placeOfUplink returns where the settings name an uplink.
+// placeOfUplink returns the place in the settings that names an uplink.
 func placeOfUplink(c *config.Config, pattern string) string {
 	switch {
 	case pattern == c.WAN[0]:
@@ -48,9 +48,9 @@ func placeOfUplink(c *config.Config, pattern string) string {
 	return c.Place("ext_ifname6")
 }
 
-// linksOf finds the interfaces of a LAN, the oldest first: the one of its name,
-// or the one with its address, or where its network's own address is known all
-// with an address in it. What is known by address is never an uplink.
+// linksOf returns the interfaces of a LAN, the oldest first: the one with its name,
+// the one with its address, or for a network all that have an address in it. An
+// uplink counts only if it is named.
 func linksOf(l config.LAN, uplinks []string, links map[string]netif.Link) []netif.Link {
 	if l.Interface != "" {
 		link, found := links[l.Interface]
@@ -69,7 +69,8 @@ func linksOf(l config.LAN, uplinks []string, links map[string]netif.Link) []neti
 	return list
 }
 
-// isOnLAN reports whether the link belongs to a LAN that is known by address.
+// isOnLAN reports whether the link has an address of a LAN that the settings give by
+// address.
 func isOnLAN(l config.LAN, link netif.Link) bool {
 	return slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool {
 		a := p.Addr()
@@ -84,8 +85,8 @@ func isUplink(link netif.Link, uplinks []string, links map[string]netif.Link) bo
 	})
 }
 
-// limitPrefixes returns the link with networks that are no larger than the settings
-// want those of the LAN.
+// limitPrefixes returns the link with its networks no larger than the settings allow
+// for the LAN.
 func limitPrefixes(l config.LAN, link netif.Link) netif.Link {
 	link.Addrs = slices.Clone(link.Addrs)
 	for i, p := range link.Addrs {
@@ -109,19 +110,19 @@ func uplinks(c *config.Config) []string {
 	return append(slices.Clip(c.WAN), c.WAN6)
 }
 
-// missingText says what there is not where a LAN has no interface.
+// missingText says what is missing for a LAN that has no interface.
 func missingText(l config.LAN, links map[string]netif.Link) string {
-	who := "no interface"
+	subject := "no interface"
 	for _, link := range links {
 		if isOnLAN(l, link) {
-			who = "only the uplink " + link.Name
+			subject = "only the uplink " + link.Name
 		}
 	}
 	switch {
 	case l.Interface != "":
 		return "there is no interface " + l.Interface
 	case l.IsNetwork():
-		return fmt.Sprintf("%s has an address in %v", who, l.Prefix)
+		return fmt.Sprintf("%s has an address in %v", subject, l.Prefix)
 	}
-	return fmt.Sprintf("%s has the address %v", who, l.Prefix.Addr())
+	return fmt.Sprintf("%s has the address %v", subject, l.Prefix.Addr())
 }

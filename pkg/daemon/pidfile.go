@@ -15,40 +15,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrRunning is returned when another daemon holds the pid file.
+// ErrRunning is returned when another daemon has the pid file.
 var ErrRunning = errors.New("MiniUPnPd is already running. EXITING")
 
-// errStopping is returned while the daemon that holds the pid file is ending.
-var errStopping = fmt.Errorf("%w: it is being stopped, but has not ended yet", ErrRunning)
+// errStopping is returned while the daemon that has the pid file is stopping.
+var errStopping = fmt.Errorf("%w: it is stopping, but has not ended yet", ErrRunning)
 
-// How long AwaitPIDFile waits for the pid file, and how long it pauses between
-// two attempts.
+// How long AwaitPIDFile waits for the pid file, and its pause between attempts.
 const (
-	// stoppingTime is for a daemon that is ending: a web page leaves one second
-	// between stop and start, and removing the rules may wait for the xtables
+	// stoppingTime is for a daemon that is stopping: AstLinux's web page leaves one
+	// second between stop and start, and removing the rules may wait for the xtables
 	// lock.
 	stoppingTime = 10 * time.Second
-	// signalTime is for one that does not end, but may just have been told to:
-	// a signal takes a moment to arrive, on a busy machine a long one.
+	// signalTime is for one that may just have been signalled to stop: on a busy
+	// machine the signal takes a while to arrive.
 	signalTime   = 300 * time.Millisecond
 	pidFilePause = 20 * time.Millisecond
 )
 
-// PIDFile is the proof that one daemon runs. Its record lock is a write lock
-// while the daemon serves, and a read lock while it ends. It belongs to the
+// PIDFile is a locked pid file, so that only one daemon runs. The lock is a write
+// lock while the daemon serves, and a read lock while it stops. It belongs to the
 // open file (F_OFD_SETLK in fcntl(2)), not to the process, and changes from one
-// to the other atomically, which flock(2) does not promise; and a newcomer can
-// ask which of the two it is without taking a lock itself.
+// kind to the other atomically, which flock(2) does not guarantee; and another
+// process can query its kind without taking a lock.
 type PIDFile struct {
 	file *os.File
 
-	mu sync.Mutex // held by Ending, which may come at any time, and Remove
+	mu sync.Mutex // serialises MarkStopping, which may come at any time, and Remove
 }
 
-// AwaitPIDFile is WritePIDFile for a start: if the daemon that holds the file
-// is ending, it waits until that has ended or ctx is done.
+// AwaitPIDFile is WritePIDFile, but waits for a daemon that is stopping until it has
+// ended or ctx is done.
 func AwaitPIDFile(ctx context.Context, path string) (*PIDFile, error) {
-	for began := time.Now(); ; {
+	for start := time.Now(); ; {
 		p, err := WritePIDFile(path)
 		limit := signalTime
 		switch {
@@ -57,7 +56,7 @@ func AwaitPIDFile(ctx context.Context, path string) (*PIDFile, error) {
 		case !errors.Is(err, ErrRunning):
 			return p, err
 		}
-		if time.Since(began) >= limit {
+		if time.Since(start) >= limit {
 			return nil, err
 		}
 		select {
@@ -68,9 +67,9 @@ func AwaitPIDFile(ctx context.Context, path string) (*PIDFile, error) {
 	}
 }
 
-// WritePIDFile takes the pid file at path for this process. A file left over
-// by a dead process is taken over, whatever stands in it; one of a living
-// miniupnpd, ours or the C daemon's, gives ErrRunning.
+// WritePIDFile locks the pid file at path and writes it. A file that an ended process
+// has left is overwritten, whatever its content; one of a running miniupnpd, igdd or
+// the C daemon, gives ErrRunning.
 func WritePIDFile(path string) (*PIDFile, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -88,15 +87,14 @@ func WritePIDFile(path string) (*PIDFile, error) {
 	}
 }
 
-// errReplaced is returned when a file has been removed, or replaced by another
-// one, after it was opened.
+// errReplaced is returned when the file was removed or replaced after it was opened.
 var errReplaced = errors.New("pid file: it was removed meanwhile")
 
 // lockAndWrite locks an open pid file and writes the process ID into it.
 func lockAndWrite(f *os.File) error {
 	locked := setLock(f, unix.F_WRLCK)
 	if !isFileAt(f, f.Name()) {
-		return errReplaced // whoever locks it is about to end, or to try again
+		return errReplaced // a process that has locked it is stopping, or will try again
 	}
 	switch other := readPID(f); {
 	case errors.Is(locked, unix.EAGAIN) || errors.Is(locked, unix.EACCES):
@@ -113,13 +111,12 @@ func lockAndWrite(f *os.File) error {
 	return nil
 }
 
-// setLock gives the open file a lock of this kind, in place of the one that it
-// has, without waiting.
+// setLock sets the kind of lock that the open file has, without waiting.
 func setLock(f *os.File, kind int16) error {
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
 }
 
-// checkHolder returns what the lock of another daemon on the file means.
+// checkHolder returns the error for a file that another daemon has locked.
 func checkHolder(f *os.File) error {
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	switch err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); {
@@ -146,25 +143,25 @@ func isFileAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(open, there)
 }
 
-// MarkStopping tells a daemon that is started now to wait for the end of this one.
+// MarkStopping has daemons that are started from now on wait for the end of this one.
 func (p *PIDFile) MarkStopping() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	setLock(p.file, unix.F_RDLCK) // if it fails, that daemon does not wait, and does not start
+	setLock(p.file, unix.F_RDLCK) // on error a new daemon does not wait, and does not start
 }
 
-// Remove takes the file away if it is still ours, and unlocks it.
+// Remove removes the file if it is still this process's, and unlocks it.
 func (p *PIDFile) Remove() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.file.Close()
 	if !isFileAt(p.file, p.file.Name()) {
-		return nil // another daemon's, or gone already
+		return nil // it is another daemon's, or was removed
 	}
 	return os.Remove(p.file.Name())
 }
 
-// readPID returns the first line of a pid file as a number, 0 if it is none.
+// readPID returns the number in the first line of a pid file, 0 if there is none.
 func readPID(f *os.File) int {
 	text := make([]byte, 32)
 	n, _ := f.ReadAt(text, 0)
@@ -173,12 +170,12 @@ func readPID(f *os.File) int {
 	return pid
 }
 
-// isRunning reports whether pid is a living process called miniupnpd: a number
-// that was given to another program since does not block the start. A process
-// that has ended and waits for its parent has no executable any more.
+// isRunning reports whether pid is a running process called miniupnpd: a process ID
+// that another program has by now does not block the start. A zombie has no
+// executable.
 func isRunning(pid int) bool {
-	process := filepath.Join("/proc", strconv.Itoa(pid))
-	_, ended := os.Readlink(filepath.Join(process, "exe"))
-	comm, err := os.ReadFile(filepath.Join(process, "comm"))
-	return pid > 0 && err == nil && !errors.Is(ended, fs.ErrNotExist) && strings.TrimSpace(string(comm)) == "miniupnpd"
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	_, exeErr := os.Readlink(filepath.Join(dir, "exe"))
+	comm, err := os.ReadFile(filepath.Join(dir, "comm"))
+	return pid > 0 && err == nil && !errors.Is(exeErr, fs.ErrNotExist) && strings.TrimSpace(string(comm)) == "miniupnpd"
 }
