@@ -97,10 +97,10 @@ func TestMissingIsSaidOnce(t *testing.T) {
 		want   string // parts of the lines, in order
 	}{
 		{all, ""},
-		{links("lan0 192.168.2.1/24", "lan1"), "listening_ip=192.168.1.0/24 waits: no interface has an address in 192.168.1.0/24\next interface ppp+ waits: there is no interface ppp+"},
-		{links("lan0 192.168.2.1/24"), "listening_ip=lan1 waits: there is no interface lan1"},
+		{links("lan0 192.168.2.1/24", "lan1"), "listening_ip=192.168.1.0/24 is not available: no interface has an address in 192.168.1.0/24\next interface ppp+ is not available: there is no interface ppp+"},
+		{links("lan0 192.168.2.1/24"), "listening_ip=lan1 is not available: there is no interface lan1"},
 		{links("lan0 192.168.2.1/24"), ""},
-		{all, "ext interface ppp+ is there now\nlistening_ip=192.168.1.0/24 is there now\nlistening_ip=lan1 is there now"},
+		{all, "ext interface ppp+ is available now\nlistening_ip=192.168.1.0/24 is available now\nlistening_ip=lan1 is available now"},
 		{all, ""},
 	} {
 		log.Reset()

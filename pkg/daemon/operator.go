@@ -13,8 +13,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// serveOperator answers the operator's tool. A service without it is better
-// than none.
+// serveOperator answers the requests of miniupnpctl. The daemon goes on if it
+// fails.
 func (d *Daemon) serveOperator(ctx context.Context) error {
 	server := control.New(control.Options{
 		Socket:      d.config.ControlSocket,
@@ -27,12 +27,12 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Log:         d.log,
 	})
 	if err := server.Run(ctx); err != nil {
-		d.log.Error("miniupnpctl will not work", "err", err)
+		d.log.Error("cannot serve miniupnpctl", "err", err)
 	}
 	return nil
 }
 
-// rule returns the text of the i-th permission rule in force.
+// rule returns the text of the i-th permission rule.
 func (d *Daemon) rule(i int) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -55,15 +55,15 @@ func (d *Daemon) traffic() (map[portmap.Key]control.Traffic, error) {
 	return traffic, nil
 }
 
-// status returns how the service does.
+// status returns the state of the daemon.
 func (d *Daemon) status() control.Status {
 	links, _ := d.watch.Now()
 	s := control.Status{
 		Version: d.version, Started: d.started, External: d.table.External(),
 		Firewall: d.reconciler.status(), Note: d.externalNote(),
 	}
-	for name, on := range map[string]bool{"NAT-PMP": d.config.NATPMP, "PCP": d.config.PCP, "UPnP": d.config.UPnP} {
-		if on {
+	for name, enabled := range map[string]bool{"NAT-PMP": d.config.NATPMP, "PCP": d.config.PCP, "UPnP": d.config.UPnP} {
+		if enabled {
 			s.Protocols = append(s.Protocols, name)
 		}
 	}
@@ -90,7 +90,7 @@ func (d *Daemon) status() control.Status {
 	return s
 }
 
-// externalNote says what the operator should know of the announced address.
+// externalNote returns a note on the announced address, "" if there is none.
 func (d *Daemon) externalNote() string {
 	own, announced := d.uplinkAddr(), d.table.External()
 	switch {
@@ -99,7 +99,7 @@ func (d *Daemon) externalNote() string {
 	case own != announced:
 		return fmt.Sprintf("the uplink's own address is %v", own)
 	case config.Reserved(own):
-		return "this address is not routed in the Internet: another router in front must forward the ports too"
+		return "this address is not routed on the Internet: a router upstream must forward the ports too"
 	}
 	return ""
 }

@@ -17,54 +17,56 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// How the chains are watched over.
+// When the firewall is checked and repaired.
 const (
-	// firstCheck is for what the iptables of a daemon that was killed finishes
-	// after we have looked, and before anybody watches.
+	// firstCheck is for changes that an iptables process of a killed daemon finishes
+	// after the chains were set up and before the kernel's notices are read.
 	firstCheck = time.Second
-	// slowCheck stands behind the notices of the kernel, which come at once.
+	// slowCheck is a safety net: the kernel's notices of changes come at once.
 	slowCheck = 15 * time.Minute
-	// Somebody who takes our rules away more often than this many times in a
-	// row, each within calm of the last, is not fought but outlasted.
+	// A program that removes the rules more than maxStreak times in a row, each time
+	// within streakGap of the last repair, is met with longer and longer pauses.
 	maxStreak = 20
 	streakGap = 10 * time.Second
-	// The pause between repairs then doubles from calm up to this.
+	// The pause between repairs doubles from streakGap up to maxPause.
 	maxPause = 5 * time.Minute
 )
 
-// families are those that are looked after, one by one: what fails for one
-// keeps nobody from looking after the other.
+// families are checked one by one, so that an error of one does not keep the other
+// from being repaired.
 var families = [...]portmap.Family{portmap.IPv4, portmap.IPv6}
 
-// reconciler keeps the chains, jumps and rules as the table has them, whoever
-// touches the firewall.
+// reconciler restores chains, jumps and rules when another program has changed the
+// firewall.
 type reconciler struct {
 	firewall *netfilter.Firewall
 	table    *portmap.Table
-	// readForwards reads the administrator's forwards and returns when to do so again.
-	readForwards func(touched time.Time) time.Duration
-	changed      chan struct{} // somebody touched the firewall, capacity 1
-	// checkIPv6 sees whether the system still has IPv6 on, and returns when to do so again.
+	// readForwards reads the static port forwards from a firewall that last changed at
+	// the given time, and returns after what time to do so again; 0: never.
+	readForwards func(changed time.Time) time.Duration
+	changed      chan struct{} // the firewall has changed; capacity 1
+	// checkIPv6 checks whether the system has enabled or disabled IPv6, and returns after
+	// what time to do so again; 0: never.
 	checkIPv6 func(now time.Time) time.Duration
 	log       *slog.Logger
 
-	streak    int           // repairs in a row
+	streak    int           // repairs in quick succession
 	pause     time.Duration // before the next one
-	lastErr   [2]error      // of each family, when last looked at
-	changedAt time.Time     // when it was last touched
+	lastErr   [2]error      // of each family, at the last check
+	changedAt time.Time     // when the firewall last changed
 
-	mu         sync.Mutex // guards what the operator is shown
-	repairs    int        // in all
-	repairedAt time.Time  // when the last one was
+	mu         sync.Mutex // guards what status shows
+	repairs    int        // in total
+	repairedAt time.Time  // time of the last one
 }
 
-// Run checks the firewall whenever somebody touched it.
-func (g *reconciler) Run(ctx context.Context) error {
+// Run checks the firewall whenever it has changed, until ctx ends.
+func (r *reconciler) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
-		err := g.firewall.Watch(ctx, g.wake)
+		err := r.firewall.Watch(ctx, r.wake)
 		if err != nil {
-			g.log.Warn("changes of the firewall are noticed late", "check_every", slowCheck, "err", err)
+			r.log.Warn("cannot watch the firewall; changes are found by the periodic check only", "check_every", slowCheck, "err", err)
 		}
 		return nil
 	})
@@ -75,100 +77,100 @@ func (g *reconciler) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-g.changed:
-				g.changedAt = time.Now()
+			case <-r.changed:
+				r.changedAt = time.Now()
 			case <-timer.C:
 			}
-			timer.Reset(g.check(ctx))
+			timer.Reset(r.check(ctx))
 		}
 	})
 	return work.Wait()
 }
 
-// wake makes Run look at the firewall.
-func (g *reconciler) wake() {
+// wake makes Run check the firewall.
+func (r *reconciler) wake() {
 	select {
-	case g.changed <- struct{}{}:
+	case r.changed <- struct{}{}:
 	default:
 	}
 }
 
-// check looks after the firewall and returns when to do so again.
-func (g *reconciler) check(ctx context.Context) time.Duration {
-	if rest := g.pause - time.Since(g.lastRepair()); g.pause > 0 && rest > 0 {
-		return rest
+// check checks the firewall and returns after what time to do so again.
+func (r *reconciler) check(ctx context.Context) time.Duration {
+	if wait := r.pause - time.Since(r.lastRepair()); r.pause > 0 && wait > 0 {
+		return wait
 	}
-	again := g.readForwards(g.changedAt)
+	again := r.readForwards(r.changedAt)
 	var broken []portmap.Family
 	for _, v := range families {
-		healthy, err := g.firewall.Healthy(v)
-		g.noteStopped(v, err)
+		healthy, err := r.firewall.Healthy(v)
+		r.noteStopped(v, err)
 		if err == nil && !healthy {
 			broken = append(broken, v)
 		}
 	}
 	if len(broken) > 0 {
-		g.repair(ctx, broken)
+		r.repair(ctx, broken)
 	}
-	return min(cmp.Or(g.pause, slowCheck), cmp.Or(again, slowCheck), cmp.Or(g.checkIPv6(time.Now()), slowCheck))
+	return min(cmp.Or(r.pause, slowCheck), cmp.Or(again, slowCheck), cmp.Or(r.checkIPv6(time.Now()), slowCheck))
 }
 
-// noteStopped logs once what keeps a family from being looked after.
-func (g *reconciler) noteStopped(v portmap.Family, err error) {
-	before := g.lastErr[v]
-	g.lastErr[v] = err
+// noteStopped logs once why a family cannot be checked.
+func (r *reconciler) noteStopped(v portmap.Family, err error) {
+	before := r.lastErr[v]
+	r.lastErr[v] = err
 	switch {
 	case err == nil || before != nil && before.Error() == err.Error():
 	case errors.Is(err, netfilter.ErrStopped):
-		g.log.Warn("the firewall is stopped, mappings come back with it", "family", v)
+		r.log.Warn("the firewall is stopped; mappings are restored when it starts", "family", v)
 	default:
-		g.log.Error("the firewall cannot be looked at", "family", v, "err", err)
+		r.log.Error("cannot read the firewall's rules", "family", v, "err", err)
 	}
 }
 
-// repair puts everything back, and backs off from whoever takes it away again
-// and again.
-func (g *reconciler) repair(ctx context.Context, broken []portmap.Family) {
-	if g.streak++; time.Since(g.lastRepair()) > max(streakGap, 2*g.pause) {
-		g.streak, g.pause = 1, 0
+// repair restores everything, less and less often if another program keeps removing
+// it.
+func (r *reconciler) repair(ctx context.Context, broken []portmap.Family) {
+	if r.streak++; time.Since(r.lastRepair()) > max(streakGap, 2*r.pause) {
+		r.streak, r.pause = 1, 0
 	}
-	if g.streak > maxStreak {
-		if g.pause == 0 {
-			g.log.Warn("somebody removes the rules again and again, they are put back less and less often; look for another program that writes the chains")
+	if r.streak > maxStreak {
+		if r.pause == 0 {
+			r.log.Warn("another program keeps removing the rules; restoring them less often. Find the program that writes these chains")
 		}
-		g.pause = min(max(streakGap, 2*g.pause), maxPause)
+		r.pause = min(max(streakGap, 2*r.pause), maxPause)
 	}
 	for _, v := range broken {
-		if g.table.Resync(ctx, v) == nil && g.streak <= maxStreak {
-			g.log.Warn("chains or rules were missing in the firewall and have been put back", "family", v)
+		if r.table.Resync(ctx, v) == nil && r.streak <= maxStreak {
+			r.log.Warn("restored missing chains or rules", "family", v)
 		}
 	}
-	g.mu.Lock()
-	g.repairs++
-	g.repairedAt = time.Now()
-	g.mu.Unlock()
+	r.mu.Lock()
+	r.repairs++
+	r.repairedAt = time.Now()
+	r.mu.Unlock()
 }
 
-func (g *reconciler) lastRepair() time.Time {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.repairedAt
+func (r *reconciler) lastRepair() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.repairedAt
 }
 
-// status returns the state of the firewall for the operator.
-func (g *reconciler) status() control.Firewall {
+// status returns the state of the firewall.
+func (r *reconciler) status() control.Firewall {
 	f := control.Firewall{Healthy: true}
 	var troubles []string
 	for _, v := range families {
-		healthy, err := g.firewall.Healthy(v)
+		healthy, err := r.firewall.Healthy(v)
 		f.Healthy = f.Healthy && healthy && err == nil
-		if err = cmp.Or(err, g.table.Trouble(v)); err != nil {
+		if err = cmp.Or(err, r.table.Trouble(v)); err != nil {
 			troubles = append(troubles, fmt.Sprintf("%v: %v", v, err))
 		}
 	}
 	f.Trouble = strings.Join(troubles, "; ")
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	f.Repairs, f.Repaired = g.repairs, g.repairedAt
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.Repairs, f.Repaired = r.repairs, r.repairedAt
 	return f
 }

@@ -17,7 +17,7 @@ import (
 	"igdd/pkg/upnpd"
 )
 
-// prepareServers makes the servers of the protocols that are switched on.
+// prepareServers makes the servers of the protocols that are enabled.
 func (d *Daemon) prepareServers() error {
 	c := d.config
 	if c.NATPMP || c.PCP {
@@ -72,7 +72,7 @@ func (d *Daemon) prepareServers() error {
 	return nil
 }
 
-// servers returns what listens on each LAN interface.
+// servers returns the servers that listen on each LAN interface, by name.
 func (d *Daemon) servers() map[string]server {
 	servers := make(map[string]server)
 	if d.pcp != nil {
@@ -94,7 +94,7 @@ func (d *Daemon) servers() map[string]server {
 	return servers
 }
 
-// gatewayOf returns how the settings describe the gateway to control points.
+// gatewayOf returns the description of the gateway in the settings.
 func gatewayOf(c *config.Config) (upnp.Gateway, error) {
 	uuid, err := upnp.ParseUUID(c.Device.UUID)
 	if err != nil {
@@ -115,7 +115,7 @@ func gatewayOf(c *config.Config) (upnp.Gateway, error) {
 	}, nil
 }
 
-// versions returns the faces that the settings want shown.
+// versions returns the device versions that the settings offer.
 func versions(v config.IGDVersion) []upnp.Version {
 	switch v {
 	case config.V1:
@@ -126,28 +126,28 @@ func versions(v config.IGDVersion) []upnp.Version {
 	return []upnp.Version{upnp.V1, upnp.V2}
 }
 
-// discoveryDescriptions returns what discovery needs to know of the descriptions.
-func discoveryDescriptions(faces []*upnp.Description) []*ssdp.Description {
+// discoveryDescriptions returns the descriptions in the form that SSDP needs.
+func discoveryDescriptions(descriptions []*upnp.Description) []*ssdp.Description {
 	var list []*ssdp.Description
-	for _, f := range faces {
-		shown := &ssdp.Description{Path: f.Path(), ConfigID: f.ConfigID}
-		for _, d := range f.Devices {
+	for _, o := range descriptions {
+		description := &ssdp.Description{Path: o.Path(), ConfigID: o.ConfigID}
+		for _, d := range o.Devices {
 			device := ssdp.Device{UUID: d.UUID.String(), Type: d.Type()}
 			for _, s := range d.Services {
-				device.Services = append(device.Services, s.Type(s.At(f.Version)))
+				device.Services = append(device.Services, s.Type(s.At(o.Version)))
 			}
-			shown.Devices = append(shown.Devices, device)
+			description.Devices = append(description.Devices, device)
 		}
-		list = append(list, shown)
+		list = append(list, description)
 	}
 	return list
 }
 
-// freePort asks the kernel for a TCP port that all interfaces can have.
+// freePort returns a TCP port that is free on all interfaces.
 func freePort() (uint16, error) {
 	l, err := net.ListenTCP("tcp", nil)
 	if err != nil {
-		return 0, fmt.Errorf("no free TCP port for UPnP: %w", err)
+		return 0, fmt.Errorf("cannot find a free TCP port for UPnP: %w", err)
 	}
 	defer l.Close()
 	return uint16(l.Addr().(*net.TCPAddr).Port), nil
@@ -163,7 +163,7 @@ func (d *Daemon) product() string {
 	return fmt.Sprintf("Linux/%s UPnP/1.1 igdd/%s", cmp.Or(release, "0"), cmp.Or(d.version, "0"))
 }
 
-// leased returns the addresses that DHCP has leased to hosts of a name.
+// leased returns the addresses that the DHCP server has leased to hosts with a name.
 func (d *Daemon) leased(name string) []netip.Addr {
 	addrs, err := hosts.Leased(d.config.DHCPLeases, name)
 	if err != nil {

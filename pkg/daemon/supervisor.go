@@ -17,11 +17,11 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// restartDelay is how long a server that could not listen, or fell over, waits
-// for its next try.
+// restartDelay is the pause before a server that could not listen, or failed, is
+// started again.
 const restartDelay = 5 * time.Second
 
-// lan is one listening interface as the servers see it.
+// lan is a listening interface as the servers see it.
 type lan struct {
 	name   string
 	index  int
@@ -32,153 +32,152 @@ type lan struct {
 // Name returns the name of the interface.
 func (l *lan) Name() string { return l.name }
 
-// Index returns the kernel's number of the interface.
+// Index returns the kernel's index of the interface.
 func (l *lan) Index() int { return l.index }
 
-// Prefixes returns the router's own addresses there, each with its network,
-// as they are now.
+// Prefixes returns the router's current addresses on the interface, each with its
+// network.
 func (l *lan) Prefixes() []netip.Prefix {
 	link, _ := l.watch.Link(l.name)
 	return limitPrefixes(l.config, link).Addrs
 }
 
-// listener is a server that holds its sockets on one interface.
+// listener is a server with its sockets on one interface.
 type listener interface {
-	// Serve answers until ctx ends, then closes the sockets.
+	// Serve answers requests until ctx ends, then closes the sockets.
 	Serve(ctx context.Context) error
 }
 
-// server is what can listen on interfaces.
+// server is a server that can listen on interfaces.
 type server struct {
-	open    func(*lan) (listener, error) // opens its sockets on one of them
-	logText string                       // in the log, when it has
+	open    func(*lan) (listener, error) // opens the sockets on one of them
+	logText string                       // logged when it listens
 }
 
-// supervisor keeps the servers of the LAN interfaces running while these exist:
-// a new one gets its sockets, one that is gone or came back as another loses
-// them.
+// supervisor runs the servers of the LAN interfaces: it starts them on an interface
+// that appears, and stops them on one that is gone or was made anew.
 type supervisor struct {
 	watch   *netif.Watcher
 	lans    []config.LAN
 	uplinks []string
-	servers map[string]server // by their names
+	servers map[string]server // by name
 	log     *slog.Logger
-	ready   func(error) // told once how opening on the interfaces that exist went
+	ready   func(error) // called once, after the first attempt to listen
 
-	missing map[string]string // what is not there, as the log has said, and why
+	missing map[string]string // missing interfaces that have been logged, and what is missing
 	serving map[binding]*boundServer
 	exits   chan serverExit
 	wg      sync.WaitGroup
 }
 
-// binding is one server's place on one interface.
+// binding is one server on one interface.
 type binding struct {
 	server string
 	name   string
 }
 
-// compare puts stations in the order of opening: server by server, and HTTP
-// before SSDP, whose announcements lead there.
-func (s binding) compare(o binding) int {
-	return cmp.Or(cmp.Compare(s.server, o.server), cmp.Compare(s.name, o.name))
+// compare sorts bindings in the order of starting: server by server, and HTTP before
+// SSDP, whose announcements point to it.
+func (b binding) compare(o binding) int {
+	return cmp.Or(cmp.Compare(b.server, o.server), cmp.Compare(b.name, o.name))
 }
 
-// boundServer is one server at work, or one that fell over and waits.
+// boundServer is a server that runs on an interface, or has failed there.
 type boundServer struct {
 	binding
 	index  int
 	cancel context.CancelFunc
-	failed bool // it ended with an error and waits to be opened again
+	failed bool // it ended with an error and will be started again
 }
 
-// serverExit is what a service came to, as its own goroutine tells the follower.
+// serverExit is the end of a server, which its goroutine sends to the supervisor.
 type serverExit struct {
 	*boundServer
 	err error
 }
 
-// Run follows the interfaces until ctx ends and all sockets are closed.
-func (f *supervisor) Run(ctx context.Context) error {
-	f.missing = make(map[string]string)
-	f.serving = make(map[binding]*boundServer)
-	f.exits = make(chan serverExit)
-	defer f.stop()
-	var again <-chan time.Time
+// Run runs the servers until ctx ends and all sockets are closed.
+func (s *supervisor) Run(ctx context.Context) error {
+	s.missing = make(map[string]string)
+	s.serving = make(map[binding]*boundServer)
+	s.exits = make(chan serverExit)
+	defer s.stop()
+	var restart <-chan time.Time
 	for {
-		links, changed := f.watch.Now()
-		f.logMissing(links)
-		if err := f.update(ctx, links); err != nil {
-			again = time.After(restartDelay)
-			f.log.Error("cannot listen, will try again", "err", err)
-			f.reportReady(err)
+		links, changed := s.watch.Now()
+		s.logMissing(links)
+		if err := s.update(ctx, links); err != nil {
+			restart = time.After(restartDelay)
+			s.log.Error("cannot listen, will retry", "err", err)
+			s.reportReady(err)
 		}
-		f.reportReady(nil)
+		s.reportReady(nil)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-		case <-again:
-			maps.DeleteFunc(f.serving, func(_ binding, s *boundServer) bool { return s.failed })
-		case e := <-f.exits:
+		case <-restart:
+			maps.DeleteFunc(s.serving, func(_ binding, b *boundServer) bool { return b.failed })
+		case e := <-s.exits:
 			if e.err != nil {
 				e.failed = true
-				f.log.Error("server fell over, will open again", "server", e.server, "interface", e.name, "err", e.err)
-				again = time.After(restartDelay)
+				s.log.Error("server failed, will restart it", "server", e.server, "interface", e.name, "err", e.err)
+				restart = time.After(restartDelay)
 			}
 		}
 	}
 }
 
-// reportReady reports the outcome of the first round.
-func (f *supervisor) reportReady(err error) {
-	if f.ready != nil {
-		f.ready(err)
-		f.ready = nil
+// reportReady reports the result of the first attempt.
+func (s *supervisor) reportReady(err error) {
+	if s.ready != nil {
+		s.ready(err)
+		s.ready = nil
 	}
 }
 
-// stop ends all servers and waits for them.
-func (f *supervisor) stop() {
-	for _, s := range f.serving {
-		s.cancel()
+// stop stops all servers and waits for them.
+func (s *supervisor) stop() {
+	for _, b := range s.serving {
+		b.cancel()
 	}
-	go func() { f.wg.Wait(); close(f.exits) }()
-	for range f.exits {
+	go func() { s.wg.Wait(); close(s.exits) }()
+	for range s.exits {
 	}
 }
 
-// update starts and stops servers until they match the interfaces. The error
-// names all that could not be opened.
-func (f *supervisor) update(ctx context.Context, links map[string]netif.Link) error {
-	wanted := f.wanted(links)
-	for at, s := range f.serving {
-		if l := wanted[at]; l == nil || l.index != s.index {
-			s.cancel()
-			f.log.Info("interface is gone", "server", at.server, "interface", at.name)
-			delete(f.serving, at)
+// update starts and stops servers to match the interfaces. The error names all that
+// could not be started.
+func (s *supervisor) update(ctx context.Context, links map[string]netif.Link) error {
+	wanted := s.wanted(links)
+	for at, b := range s.serving {
+		if l := wanted[at]; l == nil || l.index != b.index {
+			b.cancel()
+			s.log.Info("interface is gone", "server", at.server, "interface", at.name)
+			delete(s.serving, at)
 		}
 	}
 	var errs []error
 	for _, at := range slices.SortedFunc(maps.Keys(wanted), binding.compare) {
-		if f.serving[at] == nil {
-			errs = append(errs, f.start(ctx, at, wanted[at]))
+		if s.serving[at] == nil {
+			errs = append(errs, s.start(ctx, at, wanted[at]))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// wanted returns where servers belong. Of two LANs that have one interface the
-// first counts.
-func (f *supervisor) wanted(links map[string]netif.Link) map[binding]*lan {
+// wanted returns the interface of each binding that should be served. If two LANs
+// have the same interface the first one counts.
+func (s *supervisor) wanted(links map[string]netif.Link) map[binding]*lan {
 	wanted := make(map[binding]*lan)
-	for _, l := range f.lans {
-		for _, link := range linksOf(l, f.uplinks, links) {
+	for _, l := range s.lans {
+		for _, link := range linksOf(l, s.uplinks, links) {
 			if !link.Up || len(link.Addrs) == 0 {
 				continue
 			}
-			for server := range f.servers {
+			for server := range s.servers {
 				if at := (binding{server, link.Name}); wanted[at] == nil {
-					wanted[at] = &lan{name: link.Name, index: link.Index, config: l, watch: f.watch}
+					wanted[at] = &lan{name: link.Name, index: link.Index, config: l, watch: s.watch}
 				}
 			}
 		}
@@ -186,47 +185,47 @@ func (f *supervisor) wanted(links map[string]netif.Link) map[binding]*lan {
 	return wanted
 }
 
-// logMissing logs once what the settings name and there is not, and once that it
-// is there.
-func (f *supervisor) logMissing(links map[string]netif.Link) {
+// logMissing logs once which interfaces of the settings are missing, and once when
+// they appear.
+func (s *supervisor) logMissing(links map[string]netif.Link) {
 	missing := make(map[string]string)
-	for _, l := range f.lans {
-		if len(linksOf(l, f.uplinks, links)) == 0 {
+	for _, l := range s.lans {
+		if len(linksOf(l, s.uplinks, links)) == 0 {
 			missing["listening_ip="+l.String()] = missingText(l, links)
 		}
 	}
-	for _, pattern := range f.uplinks {
+	for _, pattern := range s.uplinks {
 		if len(matchingLinks(pattern, links)) == 0 {
 			missing["ext interface "+pattern] = "there is no interface " + pattern
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(missing)) {
-		if f.missing[what] == "" {
-			f.log.Warn(what + " waits: " + missing[what])
+		if s.missing[what] == "" {
+			s.log.Warn(what + " is not available: " + missing[what])
 		}
 	}
-	for _, what := range slices.Sorted(maps.Keys(f.missing)) {
+	for _, what := range slices.Sorted(maps.Keys(s.missing)) {
 		if missing[what] == "" {
-			f.log.Log(context.Background(), portmap.LevelNotice, what+" is there now")
+			s.log.Log(context.Background(), portmap.LevelNotice, what+" is available now")
 		}
 	}
-	f.missing = missing
+	s.missing = missing
 }
 
-// start opens one server on one interface and lets it serve.
-func (f *supervisor) start(ctx context.Context, at binding, on *lan) error {
-	l, err := f.servers[at.server].open(on)
+// start starts one server on one interface.
+func (s *supervisor) start(ctx context.Context, at binding, on *lan) error {
+	l, err := s.servers[at.server].open(on)
 	if err != nil {
 		return fmt.Errorf("%s on %s: %w", at.server, at.name, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &boundServer{binding: at, index: on.index, cancel: cancel}
-	f.serving[at] = s
-	f.wg.Go(func() {
+	b := &boundServer{binding: at, index: on.index, cancel: cancel}
+	s.serving[at] = b
+	s.wg.Go(func() {
 		err := l.Serve(ctx)
 		cancel()
-		f.exits <- serverExit{s, err}
+		s.exits <- serverExit{b, err}
 	})
-	f.log.Log(ctx, portmap.LevelNotice, f.servers[at.server].logText, "interface", at.name)
+	s.log.Log(ctx, portmap.LevelNotice, s.servers[at.server].logText, "interface", at.name)
 	return nil
 }

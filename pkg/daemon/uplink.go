@@ -15,13 +15,13 @@ import (
 	"igdd/pkg/upnpd"
 )
 
-// networkState tells the desk what the links look like, and whether the
-// forwards in it are known.
+// networkState returns the state of the network for the table, and whether the
+// static port forwards in it are known.
 func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkState, known bool) {
 	d.mu.Lock()
-	outside := d.stunAddr
+	stunAddr := d.stunAddr
 	d.mu.Unlock()
-	s.External, s.NoIPv6 = announcedAddr(d.config, links, outside), !d.firewall.Pinholes()
+	s.External, s.NoIPv6 = announcedAddr(d.config, links, stunAddr), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
 	s.LANs, s.Interfaces = d.lans(links)
 	for _, link := range links {
@@ -32,7 +32,7 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 	return s, known
 }
 
-// lans returns the networks behind the listening interfaces, all of them and by
+// lans returns the networks of the listening interfaces, in one list and by
 // interface.
 func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterface [][]netip.Prefix) {
 	for _, l := range d.config.LANs {
@@ -49,13 +49,13 @@ func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterf
 	return all, byInterface
 }
 
-// routable leaves out the link-local networks, which no rule can reach.
+// routable returns the networks without the link-local ones, which no rule can reach.
 func routable(addrs []netip.Prefix) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(addrs), func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
 }
 
-// externalLink returns the link of the first external interface that is up and
-// has an IPv4 address, and that address.
+// externalLink returns the first external interface that is up and has an IPv4
+// address, and that address.
 func externalLink(wan []string, links map[string]netif.Link) (netif.Link, netip.Addr) {
 	for _, pattern := range wan {
 		for _, link := range matchingLinks(pattern, links) {
@@ -67,8 +67,8 @@ func externalLink(wan []string, links map[string]netif.Link) (netif.Link, netip.
 	return netif.Link{}, netip.Addr{}
 }
 
-// uplinks6 returns the external interfaces of IPv6: those of IPv4, unless one
-// of its own is set.
+// uplinks6 returns the external interfaces for IPv6: those for IPv4, unless another
+// one is set.
 func uplinks6(c *config.Config) []string {
 	if len(c.WAN) > 0 && c.WAN6 == c.WAN[0] {
 		return c.WAN
@@ -76,8 +76,8 @@ func uplinks6(c *config.Config) []string {
 	return []string{c.WAN6}
 }
 
-// matchingLinks returns the links that an iptables interface pattern names, the
-// oldest first: "ppp0", or "ppp+" for all that begin so.
+// matchingLinks returns the links that match an iptables interface pattern, the
+// oldest first: "ppp0", or "ppp+" for all with that prefix.
 func matchingLinks(pattern string, links map[string]netif.Link) []netif.Link {
 	prefix, wild := strings.CutSuffix(pattern, "+")
 	if !wild {
@@ -96,18 +96,18 @@ func matchingLinks(pattern string, links map[string]netif.Link) []netif.Link {
 	return list
 }
 
-// announcedAddr returns the address that clients are told: the configured one,
-// the one that a STUN server sees, or the uplink's own. Without an uplink
-// there is none.
-func announcedAddr(c *config.Config, links map[string]netif.Link, outside netip.Addr) netip.Addr {
+// announcedAddr returns the address that clients are told: the configured one, the
+// one that a STUN server sees, or the uplink's own. If the uplink has no address it
+// returns the zero Addr.
+func announcedAddr(c *config.Config, links map[string]netif.Link, stunAddr netip.Addr) netip.Addr {
 	_, own := externalLink(c.WAN, links)
 	switch {
 	case !own.IsValid():
 		return netip.Addr{}
 	case c.ExternalIP.IsValid():
 		return c.ExternalIP
-	case outside.IsValid():
-		return outside
+	case stunAddr.IsValid():
+		return stunAddr
 	}
 	return own
 }
@@ -119,8 +119,8 @@ func (d *Daemon) uplinkAddr() netip.Addr {
 	return own
 }
 
-// forwardUplink returns where connections from outside come in: by the link whose
-// address clients are told, and to that and the other addresses of uplinks.
+// forwardUplink returns where connections from the Internet arrive: the first uplink
+// with an address, and the IPv4 addresses of all uplinks.
 func (d *Daemon) forwardUplink() netfilter.Uplink {
 	links, _ := d.watch.Now()
 	link, own := externalLink(d.config.WAN, links)
@@ -140,7 +140,7 @@ func (d *Daemon) forwardUplink() netfilter.Uplink {
 	return u
 }
 
-// uplinkLink returns the external interface, as far as there is one.
+// uplinkLink returns the external interface; the zero Link if there is none.
 func (d *Daemon) uplinkLink() netif.Link {
 	links, _ := d.watch.Now()
 	link, _ := externalLink(d.config.WAN, links)
@@ -155,8 +155,8 @@ func (d *Daemon) uplinkState() upnpd.Uplink {
 	return upnpd.Uplink{Up: d.uplinkLink().Up, Since: d.connectedSince()}
 }
 
-// uplinkTraffic returns what the external interface has carried; nothing if the
-// kernel does not say.
+// uplinkTraffic returns the counters of the external interface, zero if the kernel
+// has none, and its rates.
 func (d *Daemon) uplinkTraffic() upnpd.Traffic {
 	name := d.uplinkLink().Name
 	t, _ := netif.ReadTraffic(name)
@@ -167,10 +167,10 @@ func (d *Daemon) uplinkTraffic() upnpd.Traffic {
 	}
 }
 
-// defaultRate is what an uplink is said to have whose rate nobody knows, in bit/s.
+// defaultRate is the rate of an uplink that is not known otherwise, in bit/s.
 const defaultRate = 100_000_000
 
-// rate returns the configured rate, or the link's own.
+// rate returns the configured rate, or that of the link, in bit/s.
 func rate(configured uint64, link string) uint64 {
 	if configured != 0 {
 		return configured
@@ -181,9 +181,9 @@ func rate(configured uint64, link string) uint64 {
 	return defaultRate
 }
 
-// connectedSince returns since when the uplink counts as connected, the zero Time
-// if it is not: since the system's start if the settings say so, as miniupnpd
-// does, else since the address came.
+// connectedSince returns since when the uplink has been connected, the zero Time if
+// it is not: since the system was started if the settings say so, as in miniupnpd,
+// else since the address appeared.
 func (d *Daemon) connectedSince() time.Time {
 	d.mu.Lock()
 	since := d.connectedAt
