@@ -11,46 +11,46 @@ import (
 	"syscall"
 )
 
-// readyEnv tells a child that descriptor 3 is the pipe on which its parent
-// waits; it is the mark of the process in the background.
+// readyEnv tells the child, which is the daemon in the background, that descriptor 3
+// is the pipe on which its parent waits.
 const readyEnv = "MINIUPNPD_READY_FD=3"
 
-// background starts this program again as a process of its own and returns
-// once that one serves, or with the reason why it cannot. The system finds
-// the daemon by its process name, which is the name of the file that is
-// executed: so the path is kept as it was called, links and all.
+// background starts this program again in the background, and returns when the
+// daemon is ready or with the error that prevents it. The system finds the daemon by
+// its process name, the name of the file that is executed: so the path is used as it
+// was given, with symbolic links.
 func background() error {
 	path, err := invokedPath()
 	if err != nil {
 		return err
 	}
-	ours, theirs, err := os.Pipe()
+	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer ours.Close()
+	defer r.Close()
 	child := exec.Command(path, os.Args[1:]...)
 	child.Args[0] = os.Args[0]
 	child.Env = append(os.Environ(), readyEnv)
-	child.ExtraFiles = []*os.File{theirs}
+	child.ExtraFiles = []*os.File{w}
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := child.Start(); err != nil {
 		return err
 	}
-	theirs.Close()
-	verdict, err := io.ReadAll(ours)
+	w.Close()
+	message, err := io.ReadAll(r)
 	switch {
 	case err != nil:
 		return err
-	case string(verdict) == "ready":
+	case string(message) == "ready":
 		return nil
-	case len(verdict) > 0:
-		return errors.New(strings.TrimSpace(string(verdict)))
+	case len(message) > 0:
+		return errors.New(strings.TrimSpace(string(message)))
 	}
-	return fmt.Errorf("ended before it served: %v", child.Wait())
+	return fmt.Errorf("the daemon exited before it was ready: %v", child.Wait())
 }
 
-// invokedPath returns the path by which this program was called.
+// invokedPath returns the path by which this program was started.
 func invokedPath() (string, error) {
 	if path, err := exec.LookPath(os.Args[0]); err == nil {
 		return filepath.Abs(path)
@@ -58,12 +58,12 @@ func invokedPath() (string, error) {
 	return os.Executable()
 }
 
-// parent is whoever waits for the daemon to serve.
+// parent is the process that waits for the daemon to be ready.
 type parent struct {
 	pipe *os.File // nil in the foreground
 }
 
-// newParent finds the parent that background left behind.
+// newParent returns the parent if background has started this process.
 func newParent() *parent {
 	name, fd, _ := strings.Cut(readyEnv, "=")
 	if os.Getenv(name) != fd {
@@ -74,19 +74,19 @@ func newParent() *parent {
 	return &parent{pipe: os.NewFile(3, "parent")}
 }
 
-// exists reports whether this is the process in the background.
+// exists reports whether a parent waits: this is the process in the background.
 func (p *parent) exists() bool { return p.pipe != nil }
 
-// report says that the daemon serves, or why it does not.
+// report tells the parent that the daemon is ready, or why it is not.
 func (p *parent) report(err error) {
 	if p.pipe == nil {
 		return
 	}
-	verdict := "ready"
+	message := "ready"
 	if err != nil {
-		verdict = err.Error()
+		message = err.Error()
 	}
-	io.WriteString(p.pipe, verdict)
+	io.WriteString(p.pipe, message)
 	p.pipe.Close()
 	p.pipe = nil
 }

@@ -25,16 +25,16 @@ func until(t *testing.T, want uint64, meanwhile func()) {
 	}
 }
 
-func TestCollectorDozesUntilMemoryGrows(t *testing.T) {
-	c := gcTuner{idleAfter: time.Hour} // the test says when it is over
+func TestIdleGCWaitsUntilMemoryGrows(t *testing.T) {
+	c := gcTuner{idleAfter: time.Hour} // the test ends it
 	c.setActive()
 	c.watchCollections()
 	if percent() != activeGCPercent {
 		t.Fatalf("GC percent is %d at the start, want %d", percent(), activeGCPercent)
 	}
-	timeIsOver := func() { c.timer.Stop(); c.setIdle() }
+	expire := func() { c.timer.Stop(); c.setIdle() }
 	for range 2 {
-		until(t, math.MaxUint64, timeIsOver) // a collection that is on its way wakes it once more
+		until(t, math.MaxUint64, expire) // a collection that is on its way wakes it once more
 		var kept [][]byte
 		until(t, activeGCPercent, func() {
 			if len(kept) < 4*idleHeadroom>>16 {
@@ -47,7 +47,7 @@ func TestCollectorDozesUntilMemoryGrows(t *testing.T) {
 	}
 }
 
-func TestCollectorDozesAfterAWhile(t *testing.T) {
+func TestGCIsIdleAfterAWhile(t *testing.T) {
 	c := gcTuner{idleAfter: time.Millisecond}
 	for range 2 {
 		c.setActive()

@@ -19,20 +19,20 @@ type instance struct {
 	signals *signals
 	pid     *daemon.PIDFile
 	parent  *parent
-	first   bool // what prevents listening ends the program; later it is waited out
+	first   bool // an error of listening ends the program; later it is retried
 
-	forwards []portmap.Forward // of the administrator's, as the last instance knew them
+	forwards []portmap.Forward // static ones, as the last instance knew them
 }
 
-// run serves until a signal ends it. The result is the configuration of the
-// next instance, if there is one. Rules stay in the firewall only for that one,
-// or for the process that is started next.
+// run serves until a signal ends it. It returns the configuration of the next
+// instance, if there is one. Rules stay in the firewall only for that instance, or
+// for the process that is started next.
 func (i *instance) run() (next *config.Config, err error) {
 	var d *daemon.Daemon
 	switch {
-	case i.signals.stopping.Err() != nil: // before it began
+	case i.signals.stopping.Err() != nil: // before the start
 	case !enabled(i.config):
-		i.log.Error("Why did you run me anyway? Neither NAT-PMP, PCP nor UPnP is switched on")
+		i.log.Error("Why did you run me anyway? Neither NAT-PMP, PCP nor UPnP is enabled")
 	default:
 		if d, err = i.start(); err == nil {
 			next, err = i.serve(d)
@@ -48,7 +48,7 @@ func (i *instance) run() (next *config.Config, err error) {
 	return next, err
 }
 
-// enabled reports whether there is anything to serve.
+// enabled reports whether any protocol is enabled.
 func enabled(c *config.Config) bool { return c.NATPMP || c.PCP || c.UPnP }
 
 // start prepares the service.
@@ -69,17 +69,17 @@ func (i *instance) start() (*daemon.Daemon, error) {
 	return d, err
 }
 
-// serve answers clients until a signal ends it. The result is the configuration
-// of the next instance, if there is one.
+// serve runs the daemon until a signal ends it. It returns the configuration of the
+// next instance, if there is one.
 func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
 	ctx, cancel := context.WithCancel(i.signals.stopping)
 	defer cancel()
-	var unready error
+	var startErr error
 	ended := make(chan error, 1)
 	go func() {
 		ended <- d.Run(ctx, func(err error) {
 			if err != nil && i.first {
-				unready = err
+				startErr = err
 				cancel()
 				return
 			}
@@ -94,31 +94,31 @@ func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
 				return next, <-ended
 			}
 		case err := <-ended:
-			if unready != nil {
-				return nil, unready
+			if startErr != nil {
+				return nil, startErr
 			}
 			return nil, err
 		}
 	}
 }
 
-// handleSignal does what a signal asks for. The result is the configuration of
-// the next instance, where the settings need one.
+// handleSignal handles a signal. It returns the configuration of the next instance,
+// if the new settings need one.
 func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daemon) (next *config.Config) {
 	switch {
 	case ctx.Err() != nil:
-		return nil // it is ending
+		return nil // it is stopping
 	case s == syscall.SIGUSR1:
 		d.Announce()
 		return nil
 	}
 	next, err := config.Parse(i.args)
 	if err != nil {
-		logUnusable(i.log, "settings cannot be used, the old ones stay in force", err)
+		logUnusable(i.log, "invalid settings; keeping the current ones", err)
 		return nil
 	}
 	daemon.DetectIPv6(next, i.log)
-	next.PIDFile = i.config.PIDFile // the one that this process holds
+	next.PIDFile = i.config.PIDFile // the one that this process has locked
 	if d.Reload(ctx, next) {
 		i.config = next
 		return nil
@@ -126,8 +126,8 @@ func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daem
 	return next
 }
 
-// keepsRules reports whether somebody comes who finds the rules of this
-// instance in place: the next instance, or after SIGUSR2 the next process.
+// keepsRules reports whether the rules stay in the firewall for a successor: the next
+// instance, or after SIGUSR2 the next process.
 func (i *instance) keepsRules(next *config.Config) bool {
 	if next == nil {
 		next = i.successor()
@@ -135,8 +135,8 @@ func (i *instance) keepsRules(next *config.Config) bool {
 	return next != nil && enabled(next) && next.PIDFile == i.config.PIDFile && i.config.SameChains(next)
 }
 
-// successor returns the settings of the process that takes the place of this
-// one, as far as can be told; nil: there is none, or it cannot start.
+// successor returns the settings that the next process will have if it is started
+// now; nil if there is none, or if it cannot start.
 func (i *instance) successor() *config.Config {
 	if !i.signals.handsOver() {
 		return nil

@@ -1,5 +1,5 @@
-// Command miniupnpd lets LAN clients open ports of the router by NAT-PMP, PCP
-// and UPnP IGD. It takes the place of the program of that name.
+// Command miniupnpd lets LAN clients map ports of the router through NAT-PMP, PCP and
+// UPnP IGD. It replaces the C program of the same name.
 package main
 
 import (
@@ -28,8 +28,8 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// ctlArgs reports whether the program was called as the operator's tool, by
-// that name or with "ctl" as its first argument, and the tool's arguments.
+// ctlArgs reports whether the program was started as miniupnpctl, by that name or with
+// "ctl" as its first argument, and returns the arguments of miniupnpctl.
 func ctlArgs(args []string) ([]string, bool) {
 	switch {
 	case filepath.Base(args[0]) == "miniupnpctl":
@@ -40,7 +40,7 @@ func ctlArgs(args []string) ([]string, bool) {
 	return nil, false
 }
 
-// run is the whole program; its result is the exit status.
+// run runs the program and returns its exit status.
 func run(args []string, stdout, stderr io.Writer) int {
 	c, err := config.Parse(args)
 	var info config.Info
@@ -50,7 +50,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case err != nil:
 		fmt.Fprintln(stderr, err)
-		if pidFile := config.PIDFile(args); pidFile != "" { // no check
+		if pidFile := config.PIDFile(args); pidFile != "" { // it is not a check of the settings
 			log, closeLog := systemLog(portmap.LevelNotice)
 			logUnusable(log, "cannot start", err)
 			removeLeftovers(pidFile, log)
@@ -62,16 +62,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return min(c.BadRules, 1)
 	}
 	tuneRuntime()
-	up := newParent()
-	if !c.Foreground && !up.exists() {
+	parent := newParent()
+	if !c.Foreground && !parent.exists() {
 		if err = background(); err != nil {
 			log, closeLog := systemLog(portmap.LevelNotice)
-			removeLeftovers(c.PIDFile, log) // of a process that had no time to do it
+			removeLeftovers(c.PIDFile, log) // of a process that was killed
 			closeLog()
 		}
 	} else {
-		err = serve(c, args, up)
-		up.report(err)
+		err = serve(c, args, parent)
+		parent.report(err)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, &config.Unusable{Warnings: c.Warnings, Reason: err})
@@ -80,11 +80,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// serve is the daemon's life: one instance after another, each with the
-// settings that the last reload brought.
-func serve(c *config.Config, args []string, up *parent) error {
+// serve runs the daemon: one instance after another, each with the settings of the
+// last reload.
+func serve(c *config.Config, args []string, parent *parent) error {
 	log, closeLog := openLog(c)
-	defer closeLog() // after the pid file is removed: a stuck syslogd does not hold the next start
+	defer closeLog() // after the pid file is removed: a stuck syslogd does not delay the next start
 	signals := listenForSignals()
 	pid, err := daemon.AwaitPIDFile(signals.stopping, c.PIDFile)
 	if err != nil {
@@ -93,7 +93,7 @@ func serve(c *config.Config, args []string, up *parent) error {
 	}
 	defer pid.Remove()
 	context.AfterFunc(signals.stopping, pid.MarkStopping)
-	i := instance{args: args, log: log, signals: signals, pid: pid, parent: up, first: true}
+	i := instance{args: args, log: log, signals: signals, pid: pid, parent: parent, first: true}
 	for ; c != nil && err == nil; i.first = false {
 		for _, w := range c.Warnings {
 			log.Warn(w)
@@ -102,13 +102,13 @@ func serve(c *config.Config, args []string, up *parent) error {
 		c, err = i.run()
 	}
 	if err != nil {
-		log.Error("cannot go on", "err", err)
+		log.Error("cannot continue", "err", err)
 	}
 	return err
 }
 
-// logUnusable logs what is wrong with settings that cannot be used, one line
-// each, the reason last.
+// logUnusable logs what is wrong with invalid settings, one line each, the reason
+// last.
 func logUnusable(log *slog.Logger, what string, err error) {
 	var u *config.Unusable
 	if errors.As(err, &u) {
@@ -117,12 +117,12 @@ func logUnusable(log *slog.Logger, what string, err error) {
 		}
 		err = u.Reason
 	}
-	text, _, _ := strings.Cut(err.Error(), "\n") // without the usage
+	text, _, _ := strings.Cut(err.Error(), "\n") // without the usage text
 	log.Error(what, "err", text)
 }
 
-// removeLeftovers removes what an earlier process left in the firewall for
-// this one, which cannot start. It touches nothing while a daemon serves.
+// removeLeftovers removes the rules and chains that an earlier process has left in the
+// firewall, for a process that cannot start. It does nothing while a daemon runs.
 func removeLeftovers(pidFile string, log *slog.Logger) {
 	if !daemon.HasLeftovers(pidFile) {
 		return
@@ -136,21 +136,21 @@ func removeLeftovers(pidFile string, log *slog.Logger) {
 	pid.RemoveChains(log)
 }
 
-// enterSandbox gives up the rights that the daemon does not need. The first look at
-// the firewall comes before: it may have to load the kernel's modules.
+// enterSandbox drops the privileges that the daemon does not need. The firewall must
+// have been read before: that may load kernel modules.
 func enterSandbox(c *config.Config, log *slog.Logger) error {
 	if !c.Sandbox {
 		return nil
 	}
 	filtered, err := sandbox.Enter()
 	if err != nil {
-		return fmt.Errorf("%w; UPNP_SANDBOX=no (sandbox=no) does without", err)
+		return fmt.Errorf("%w; set UPNP_SANDBOX=no (sandbox=no) to run without the sandbox", err)
 	}
-	log.Debug("rights are given up", "seccomp", filtered)
+	log.Debug("dropped privileges", "seccomp", filtered)
 	return nil
 }
 
-// openLog returns the log that the settings ask for, and what closes it.
+// openLog returns the log of the settings, and a function that closes it.
 func openLog(c *config.Config) (log *slog.Logger, closeLog func()) {
 	if c.Foreground {
 		return slog.New(syslog.Limit(syslog.NewText(os.Stderr, slog.LevelDebug))), func() {}
@@ -159,10 +159,10 @@ func openLog(c *config.Config) (log *slog.Logger, closeLog func()) {
 	return systemLog(levels[min(c.Verbose, len(levels)-1)])
 }
 
-// closeLogTime is how long the end of the program may wait for syslogd.
+// closeLogTime is how long the program may wait for syslogd when it ends.
 const closeLogTime = 500 * time.Millisecond
 
-// systemLog returns a log in the system's, and what closes it.
+// systemLog returns a log that writes to syslogd, and a function that closes it.
 func systemLog(level slog.Level) (log *slog.Logger, closeLog func()) {
 	h := syslog.New("miniupnpd", level)
 	return slog.New(syslog.Limit(h)), func() { h.Close(closeLogTime) }

@@ -8,40 +8,40 @@ import (
 	"syscall"
 )
 
-// signals are those that the daemon obeys. They are caught all the time: one
-// that ends the process does so whatever the daemon is busy with.
+// signals are the signals that the process handles. They are caught all the time, so
+// that one to stop takes effect whatever the daemon is doing.
 type signals struct {
-	stopping    context.Context // done as soon as the process is told to end
+	stopping    context.Context // done when the process has been told to stop
 	requests    chan os.Signal  // SIGHUP and SIGUSR1
-	noSuccessor atomic.Bool     // the process is told to end without a successor
+	noSuccessor atomic.Bool     // it was told to stop without a successor
 }
 
-// listenForSignals begins to catch signals.
+// listenForSignals starts to catch signals.
 func listenForSignals() *signals {
-	ending, end := context.WithCancel(context.Background())
-	requests, ends := make(chan os.Signal, 8), make(chan os.Signal, 8)
+	ending, stop := context.WithCancel(context.Background())
+	requests, stops := make(chan os.Signal, 8), make(chan os.Signal, 8)
 	signal.Notify(requests, syscall.SIGHUP, syscall.SIGUSR1)
-	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
+	signal.Notify(stops, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
 	s := &signals{stopping: ending, requests: requests}
 	go func() {
-		for got := range ends {
+		for got := range stops {
 			if got != syscall.SIGUSR2 {
 				s.noSuccessor.Store(true)
 			}
-			end()
+			stop()
 		}
 	}()
 	return s
 }
 
-// reload acts as SIGHUP does.
+// reload has the same effect as SIGHUP.
 func (s *signals) reload() {
 	select {
 	case s.requests <- syscall.SIGHUP:
-	default: // it is busy with others
+	default: // enough signals wait already
 	}
 }
 
-// handsOver reports whether the process is told to end and to leave its rules
+// handsOver reports whether the process has been told to stop and to leave its rules
 // to the one that is started next.
 func (s *signals) handsOver() bool { return s.stopping.Err() != nil && !s.noSuccessor.Load() }
