@@ -14,13 +14,13 @@ import (
 	"igdd/pkg/pcp"
 )
 
-// How long a client waits for an answer; it asks only once.
+// How long a client waits for a response; it sends a request only once.
 const (
-	patience   = 30 * time.Second
-	impatience = 20 * time.Millisecond // whether there is an answer at all
+	answerTime = 30 * time.Second
+	probeTime  = 20 * time.Millisecond // to see whether there is a response at all
 )
 
-// lifetime is what clients ask for.
+// lifetime is the lifetime that clients request.
 const lifetime = time.Hour
 
 const tcp = 6 // IANA protocol number
@@ -35,7 +35,7 @@ type client struct {
 	nonces  map[uint16]pcp.Nonce
 }
 
-// newClient returns host number i.
+// newClient returns the client of host number i.
 func newClient(i, present int, w *service, wait time.Duration) (*client, error) {
 	c := &client{addr: nth(firstClient, i), present: present, nonces: make(map[uint16]pcp.Nonce)}
 	c.web = &web{service: w, from: c.addr}
@@ -49,8 +49,8 @@ func (c *client) close() {
 	c.web.close()
 }
 
-// dial connects a socket whose calls block: a client that waits in the kernel
-// adds less of its own to what is measured than Go's poller does.
+// dial connects a socket whose calls block: waiting in the kernel adds less to the
+// measured time than Go's poller does.
 func dial(kind int, from netip.Addr, to netip.AddrPort, wait time.Duration) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -71,11 +71,11 @@ func dial(kind int, from netip.Addr, to netip.AddrPort, wait time.Duration) (*os
 	return os.NewFile(uintptr(fd), to.String()), nil
 }
 
-// connect goes on waiting when a signal of Go's scheduler interrupts it.
+// connect connects a socket, also when a signal of Go's scheduler interrupts it.
 func connect(fd int, to unix.Sockaddr) error {
 	err := unix.Connect(fd, to)
 	for err == unix.EINTR {
-		_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(patience.Milliseconds()))
+		_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(answerTime.Milliseconds()))
 		if err == nil {
 			return socketError(fd)
 		}
@@ -83,7 +83,7 @@ func connect(fd int, to unix.Sockaddr) error {
 	return err
 }
 
-// socketError returns how what a socket was about ended.
+// socketError returns the error of a socket's pending operation.
 func socketError(fd int) error {
 	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {
@@ -92,8 +92,8 @@ func socketError(fd int) error {
 	return err
 }
 
-// ask sends a datagram and reads until one comes that is its answer.
-func (c *client) ask(request []byte, isAnswer func([]byte) bool) error {
+// exchange sends a datagram and reads until its response comes.
+func (c *client) exchange(request []byte, isAnswer func([]byte) bool) error {
 	if _, err := c.udp.Write(request); err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (c *client) ask(request []byte, isAnswer func([]byte) bool) error {
 
 func (c *client) natpmp(r natpmp.Request) error {
 	var got natpmp.Response
-	err := c.ask(r.Append(nil), func(b []byte) (ok bool) {
+	err := c.exchange(r.Append(nil), func(b []byte) (ok bool) {
 		var err error
 		got, err = natpmp.ParseResponse(b)
 		return err == nil && got.Opcode == r.Opcode && got.InternalPort == r.InternalPort
@@ -127,32 +127,32 @@ func (c *client) externalAddress(uint16) error {
 	return c.natpmp(natpmp.Request{Opcode: natpmp.Address})
 }
 
-func (c *client) natpmpMap(port uint16) error { return c.natpmpAsk(port, port, lifetime) }
+func (c *client) natpmpMap(port uint16) error { return c.natpmpRequest(port, port, lifetime) }
 
-func (c *client) natpmpDelete(port uint16) error { return c.natpmpAsk(port, 0, 0) }
+func (c *client) natpmpDelete(port uint16) error { return c.natpmpRequest(port, 0, 0) }
 
-func (c *client) natpmpAsk(internal, suggested uint16, lifetime time.Duration) error {
+func (c *client) natpmpRequest(internal, suggested uint16, lifetime time.Duration) error {
 	return c.natpmp(natpmp.Request{Opcode: natpmp.MapTCP, InternalPort: internal, SuggestedPort: suggested, Lifetime: lifetime})
 }
 
-// takeIsolated asks for the port of the mapping beside which there is room.
+// takeIsolated asks for the port of the mapping whose next port is free.
 func (c *client) takeIsolated(port uint16) error { return c.takeNext(port, isolatedPort) }
 
-// takeBlock asks for the first port of the row that is taken.
+// takeBlock asks for the first port of the row of ports that are taken.
 func (c *client) takeBlock(port uint16) error { return c.takeNext(port, blockPort+1) }
 
-// takeNext asks for a port that is another host's, and wants to be given one.
+// takeNext asks for a port of another host, and expects to get a different one.
 func (c *client) takeNext(internal, taken uint16) error {
-	err := c.natpmpAsk(internal, taken, lifetime)
+	err := c.natpmpRequest(internal, taken, lifetime)
 	if err == nil && (c.granted == taken || c.granted == 0) {
 		err = fmt.Errorf("NAT-PMP: granted port %d instead of %d", c.granted, taken)
 	}
 	return err
 }
 
-// deleteLast deletes the client's last mapping, of the internal port given, in
-// the quickest way: miniupnpd is slow when asked by NAT-PMP, and igdd wants to
-// be asked as it was for the mapping.
+// deleteLast deletes the client's last mapping, of the internal port given, in the
+// fastest way: miniupnpd is slow to delete through NAT-PMP, and igdd deletes a mapping
+// only through the protocol that requested it.
 func (c *client) deleteLast(port uint16) error {
 	err := c.upnpDelete(c.granted)
 	if err == nil {
@@ -168,8 +168,8 @@ func (c *client) deleteLast(port uint16) error {
 	return nil
 }
 
-// search looks for the gateway as one host after the other does: none is
-// answered twice in the same second.
+// search searches for the gateway from one host after the other: a daemon may answer
+// a host only once a second.
 func (c *client) search(port uint16) error {
 	_, err := search(nth(firstClient, int(port)%clients))
 	return err
@@ -178,7 +178,7 @@ func (c *client) search(port uint16) error {
 func (c *client) pcp(r pcp.Request) error {
 	r.Client = c.addr
 	var got pcp.Response
-	err := c.ask(r.Append(nil), func(b []byte) bool {
+	err := c.exchange(r.Append(nil), func(b []byte) bool {
 		var err error
 		got, err = pcp.ParseResponse(b)
 		return err == nil && got.Opcode == r.Opcode && got.Nonce == r.Nonce
@@ -192,12 +192,12 @@ func (c *client) pcp(r pcp.Request) error {
 
 func (c *client) announce(uint16) error { return c.pcp(pcp.Request{Opcode: pcp.Announce}) }
 
-func (c *client) pcpMap(port uint16) error { return c.pcpAsk(port, lifetime) }
+func (c *client) pcpMap(port uint16) error { return c.pcpRequest(port, lifetime) }
 
-func (c *client) pcpDelete(port uint16) error { return c.pcpAsk(port, 0) }
+func (c *client) pcpDelete(port uint16) error { return c.pcpRequest(port, 0) }
 
-// pcpAsk uses the same nonce for the same port.
-func (c *client) pcpAsk(port uint16, lifetime time.Duration) error {
+// pcpRequest sends a MAP request, with the same nonce for the same port.
+func (c *client) pcpRequest(port uint16, lifetime time.Duration) error {
 	nonce, known := c.nonces[port]
 	if !known {
 		rand.Read(nonce[:])

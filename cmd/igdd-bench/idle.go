@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// How long a daemon without clients is watched, after it has said hello to its
-// LAN: igdd's last announcement of a new epoch comes 128 s after its start
-// (RFC 6886, section 3.2.1).
+// How long a daemon without clients is observed, after settleTime: igdd's last
+// announcement of a new epoch comes 128 s after its start (RFC 6886, section 3.2.1).
 const (
-	settle     = 150 * time.Second
+	settleTime = 150 * time.Second
 	longWatch  = 5 * time.Minute
 	quickWatch = 30 * time.Second
 )
@@ -25,15 +24,14 @@ func (b *bench) idleTime() time.Duration {
 	return longWatch
 }
 
-// idleStats is what a daemon did while nobody wanted anything of it.
+// idleStats are the figures of a daemon without clients.
 type idleStats struct {
 	wakeups, memory float64
 	err             error
 }
 
-// idle measures the rows of that name, each daemon in a router of its own and
-// at the same time as everything else. The function that it returns waits for
-// the end.
+// idle measures the rows for idle daemons, each on its own router, at the same time as
+// everything else. The function that it returns waits for the results.
 func (b *bench) idle() (wait func()) {
 	if !slices.ContainsFunc(rows, func(r row) bool { return strings.HasPrefix(r.name, "idle") && b.wants(r) }) {
 		return func() {}
@@ -53,7 +51,7 @@ func (b *bench) idle() (wait func()) {
 	}
 }
 
-// watch runs a daemon that has nothing to do.
+// watch runs a daemon without clients.
 func (b *bench) watch(d daemon) (w idleStats) {
 	l, err := newLab(b.lab+"-"+d.name, b.folder)
 	if err != nil {
@@ -64,11 +62,11 @@ func (b *bench) watch(d daemon) (w idleStats) {
 		return idleStats{err: err}
 	}
 	defer p.stop()
-	time.Sleep(settle)
+	time.Sleep(settleTime)
 	before := p.switches()
 	select {
-	case <-p.ended:
-		return idleStats{err: fmt.Errorf("the daemon ended: %s", l.log.recent())}
+	case <-p.exited:
+		return idleStats{err: fmt.Errorf("the daemon exited: %s", l.log.recent())}
 	case <-time.After(b.idleTime()):
 	}
 	return idleStats{wakeups: p.switches() - before, memory: resident(p.pids())}

@@ -13,8 +13,8 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// The addresses of the lab, as bench.sh makes it. The clients that
-// ask, and the owners of the mappings that are present, are all one LAN host.
+// The addresses of the lab, as bench.sh makes it. The clients, and the owners of the
+// mappings that are present, are addresses of one LAN host.
 var (
 	routerLAN   = netip.MustParseAddr("192.168.50.1")
 	routerWAN   = netip.MustParseAddr("11.22.33.44")
@@ -22,12 +22,12 @@ var (
 	firstOwner  = netip.MustParseAddr("192.168.50.128")
 )
 
-// owners is how many hosts share the mappings that are present, so that none
-// of them comes near a quota.
+// owners is the number of hosts that share the mappings that are present, so that none
+// of them reaches a quota.
 const owners = 120
 
-// rules is the firewall before the daemon starts: its chains made and hooked,
-// as miniupnpd wants it.
+// rules is the firewall before the daemon starts, with the chains and jumps that
+// miniupnpd needs.
 const rules = `*nat
 :PREROUTING ACCEPT
 :POSTROUTING ACCEPT
@@ -46,7 +46,7 @@ COMMIT
 COMMIT
 `
 
-// conf is what both daemons read.
+// conf is the configuration file of both daemons.
 const conf = `ext_ifname=eth0
 listening_ip=eth1
 port=5000
@@ -60,19 +60,18 @@ allow 1024-65535 192.168.50.0/24 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 `
 
-// quota is how many mappings igdd grants to one LAN unless it is told otherwise,
-// in words that miniupnpd does not know.
+// quota is the default maximum of mappings per LAN of igdd. miniupnpd has no such
+// setting.
 const quota = 8192
 
-// lab is a router and its Internet. This process is the LAN.
+// lab is a router and the Internet. This process runs in the LAN.
 type lab struct {
 	router, wan *netlab.Namespace
-	folder      string // of the daemon's files
+	folder      string // for the daemon's files
 	log         *syslog
 }
 
-// newLab enters the lab that bench.sh has made under a name. Its files live
-// below dir.
+// newLab opens the lab with a name that bench.sh has made. Its files are below dir.
 func newLab(name, dir string) (*lab, error) {
 	l := &lab{
 		router: &netlab.Namespace{Name: name + "-router"},
@@ -88,47 +87,47 @@ func (l *lab) leaseFile() string { return filepath.Join(l.folder, "upnp.leases")
 func (l *lab) confFile() string  { return filepath.Join(l.folder, "miniupnpd.conf") }
 func (l *lab) pidFile() string   { return filepath.Join(l.folder, "miniupnpd.pid") }
 
-// clear makes the router as it is after a boot: rules without mappings, and no
-// file of an earlier daemon.
+// clear resets the router to its state after a boot: rules without mappings, and no
+// files of an earlier daemon.
 func (l *lab) clear() error {
 	cmd := l.router.Command("iptables-restore")
 	cmd.Stdin = strings.NewReader(rules)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("iptables-restore: %w: %s", err, out)
 	}
-	l.log.forget()
+	l.log.clear()
 	if err := os.RemoveAll(l.folder); err != nil {
 		return err
 	}
 	return os.Mkdir(l.folder, 0o755)
 }
 
-// countMappings counts the mappings that are in force: each is one rule in either
-// chain called MINIUPNPD.
+// countMappings counts the mappings in the firewall: each is one rule in each of the
+// two chains called MINIUPNPD.
 func (l *lab) countMappings() (int, error) {
 	out, err := l.router.Command("iptables-save").Output()
 	return bytes.Count(out, []byte("-A MINIUPNPD ")) / 2, err
 }
 
-// privateMounts gives what follows a /run of its own, because several daemons run at
-// once, and a /dev with a syslog: without one, miniupnpd writes every message
-// to the console, which takes it milliseconds.
+// privateMounts runs a command with its own /run, because several daemons run at once,
+// and a /dev with /dev/log: without it, miniupnpd writes every message to the console,
+// which takes milliseconds.
 const privateMounts = `
 mount -t tmpfs run /run && mkdir -p /run/dev/pts &&
 cp -a /dev/null /dev/zero /dev/random /dev/urandom /dev/ptmx /run/dev &&
 mount --bind /dev/pts /run/dev/pts && ln -s "$1" /run/dev/log &&
 mount --rbind /run/dev /dev && shift && exec "$@"`
 
-// command prepares the start of the daemon, in the router.
+// command returns the command that starts the daemon on the router.
 func (l *lab) command(program string) *exec.Cmd {
 	return l.router.Command("sh", "-c", privateMounts, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
 }
 
-// lease is a mapping that is present: number i of them.
+// lease is the number of a mapping that is present.
 type lease int
 
-// blockPort is the external port of the first lease. All of them stand in one
-// row, but for lonelyLease, whose neighbour is free.
+// blockPort is the external port of lease 0. The leases have consecutive ports, but for
+// isolatedLease, whose next port is free.
 const (
 	blockPort     = 10000
 	isolatedPort  = 9000
@@ -146,7 +145,7 @@ func (i lease) internal() uint16 { return 20000 + uint16(i) }
 
 func (i lease) owner() netip.Addr { return nth(firstOwner, int(i)%owners) }
 
-// line returns the lease as both daemons read it.
+// line returns the line of the lease file, in the format of both daemons.
 func (i lease) line(expires time.Time) string {
 	return fmt.Sprintf("TCP:%d:%v:%d:%d:bench %d\n", i.external(), i.owner(), i.internal(), expires.Unix(), i)
 }

@@ -1,5 +1,5 @@
-// Command igdd-bench measures two gateway daemons side by side, in the lab that
-// scripts/bench.sh makes; run that.
+// Command igdd-bench measures two gateway daemons side by side. It runs in the lab of
+// scripts/bench.sh.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// daemon is one that is measured.
+// daemon is a daemon to measure.
 type daemon struct {
 	name, program string
 	ours          bool
@@ -49,7 +49,7 @@ func main() {
 
 // run measures everything and prints the table.
 func (b *bench) run() error {
-	if err := b.check(); err != nil {
+	if err := b.checkOnly(); err != nil {
 		return err
 	}
 	l, err := newLab(b.lab, b.folder)
@@ -57,7 +57,7 @@ func (b *bench) run() error {
 		return err
 	}
 	begin := time.Now()
-	// Daemons that go to the background become children of this process.
+	// Daemons that go into the background become children of this process.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return err
 	}
@@ -73,11 +73,11 @@ func (b *bench) run() error {
 		}
 	}
 	waitIdle()
-	fmt.Printf("%d s in all, %d repetitions left out for time, %d TCP connections.\n\n",
+	fmt.Printf("%d s in all, %d repetitions skipped for lack of time, %d TCP connections.\n\n",
 		int(time.Since(begin).Seconds()), skipped, connections.Load())
 	b.table.write(os.Stdout, b.daemons)
-	fmt.Printf(legend, b.idleTime(), settle)
-	b.table.writeFaults(os.Stdout)
+	fmt.Printf(legend, b.idleTime(), settleTime)
+	b.table.writeErrors(os.Stdout)
 	return nil
 }
 
@@ -91,11 +91,11 @@ func (b *bench) rows(present int) (chosen []row) {
 	return chosen
 }
 
-// wants reports whether a row was asked for.
+// wants reports whether a row is to be measured.
 func (b *bench) wants(r row) bool { return b.only == "" || b.only == r.name }
 
-// check fails if no row has the name that was asked for.
-func (b *bench) check() error {
+// checkOnly returns an error if there is no row with the name to measure.
+func (b *bench) checkOnly() error {
 	if slices.ContainsFunc(rows, b.wants) {
 		return nil
 	}
@@ -103,7 +103,7 @@ func (b *bench) check() error {
 	for _, r := range rows {
 		names = append(names, r.name)
 	}
-	return fmt.Errorf("no row is called %q; there are %s", b.only, strings.Join(names, ", "))
+	return fmt.Errorf("unknown row %q; the rows are %s", b.only, strings.Join(names, ", "))
 }
 
 // round measures all rows with one daemon.

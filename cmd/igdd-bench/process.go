@@ -12,27 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startLimit bounds a start; the slowest that is known, miniupnpd's with 5,000
-// mappings, takes six to seven minutes.
+// startLimit limits the time of a start. miniupnpd's with 5,000 mappings takes six to
+// seven minutes.
 const startLimit = 10 * time.Minute
 
 // process is a daemon in the background.
 type process struct {
-	lab     *lab
-	pid     int
-	begin   time.Time
-	ended   chan struct{}
-	started time.Duration // until it answered and all its rules stood
+	lab       *lab
+	pid       int
+	begin     time.Time
+	exited    chan struct{}
+	startTime time.Duration // until it answered and all its rules were in place
 }
 
-// leases says what the daemon finds in its file when it starts: so many, of
-// which some expire soon and the rest tomorrow.
+// leases describes the lease file when the daemon starts: the number of leases, and how
+// many of them expire soon; the rest expires tomorrow.
 type leases struct {
 	present, expiring int
 	soon              time.Time
 }
 
-// launch starts a daemon in a router that has just booted.
+// launch starts a daemon on a router in its state after a boot.
 func (l *lab) launch(program string, found leases) (*process, error) {
 	if err := l.clear(); err != nil {
 		return nil, err
@@ -40,15 +40,15 @@ func (l *lab) launch(program string, found leases) (*process, error) {
 	if err := l.writeFiles(found); err != nil {
 		return nil, err
 	}
-	p := &process{lab: l, begin: time.Now(), ended: make(chan struct{})}
+	p := &process{lab: l, begin: time.Now(), exited: make(chan struct{})}
 	if out, err := l.command(program).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s%s", err, out, l.log.recent())
 	}
-	// Nobody waits for the end of a daemon whose pid is not known yet.
-	if err := p.until(startLimit, p.wrotePIDFile); err != nil {
+	// Its exit can be awaited only when the process ID is known.
+	if err := p.waitFor(startLimit, p.wrotePIDFile); err != nil {
 		return nil, fmt.Errorf("pid file: %w: %s", err, l.log.recent())
 	}
-	go func() { unix.Wait4(p.pid, nil, 0, nil); close(p.ended) }()
+	go func() { unix.Wait4(p.pid, nil, 0, nil); close(p.exited) }()
 	return p, nil
 }
 
@@ -62,15 +62,15 @@ func (p *process) wrotePIDFile() bool {
 	return err == nil
 }
 
-// start launches a daemon and returns when the rules of all leases stand and
-// clients are answered.
+// start launches a daemon and returns when the rules of all leases are in place and
+// it answers clients.
 func (l *lab) start(program string, found leases) (*process, error) {
 	p, err := l.launch(program, found)
 	if err != nil {
 		return nil, err
 	}
-	err = p.until(startLimit, func() bool { return p.ready(found.present) })
-	p.started = time.Since(p.begin)
+	err = p.waitFor(startLimit, func() bool { return p.ready(found.present) })
+	p.startTime = time.Since(p.begin)
 	if err != nil {
 		p.stop()
 		return nil, fmt.Errorf("start with %d leases: %w: %s", found.present, err, l.log.recent())
@@ -97,14 +97,14 @@ func (l *lab) writeFiles(found leases) error {
 		os.WriteFile(l.confFile(), settings, 0o644))
 }
 
-// ready reports whether n mappings are in force and clients are answered.
+// ready reports whether n mappings are in the firewall and the daemon answers clients.
 func (p *process) ready(n int) bool {
 	if n > 0 {
 		if got, err := p.lab.countMappings(); err != nil || got != n {
 			return false
 		}
 	}
-	c, err := newClient(0, 0, nil, impatience)
+	c, err := newClient(0, 0, nil, probeTime)
 	if err != nil {
 		return false
 	}
@@ -112,9 +112,9 @@ func (p *process) ready(n int) bool {
 	return c.externalAddress(0) == nil
 }
 
-// until waits for a condition, at most for limit. Looking may be costly: it
-// takes longer naps the longer it lasts, which leaves the result right to 2 %.
-func (p *process) until(limit time.Duration, condition func() bool) error {
+// waitFor waits for a condition, at most for limit. Checking it may be expensive: the
+// pauses grow with the time spent, which leaves the result accurate to 2 %.
+func (p *process) waitFor(limit time.Duration, condition func() bool) error {
 	begin := time.Now()
 	for !condition() {
 		spent := time.Since(begin)
@@ -122,31 +122,31 @@ func (p *process) until(limit time.Duration, condition func() bool) error {
 			return fmt.Errorf("not done after %v", limit)
 		}
 		select {
-		case <-p.ended:
-			return errors.New("the daemon ended")
+		case <-p.exited:
+			return errors.New("the daemon exited")
 		case <-time.After(max(time.Millisecond, spent/50)):
 		}
 	}
 	return nil
 }
 
-// stop ends the daemon if it still runs, by force if it does not listen.
+// stop stops the daemon if it is running, and kills it if it does not react.
 func (p *process) stop() {
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		select {
-		case <-p.ended:
+		case <-p.exited:
 			return
 		default:
 			unix.Kill(p.pid, signal)
 		}
 		select {
-		case <-p.ended:
+		case <-p.exited:
 		case <-time.After(5 * time.Second):
 		}
 	}
 }
 
-// pids returns the daemon's process, first, and all that it has started.
+// pids returns the process IDs of the daemon, first, and of all its descendants.
 func (p *process) pids() []string {
 	all := []string{strconv.Itoa(p.pid)}
 	for i := 0; i < len(all); i++ {
@@ -167,8 +167,8 @@ func resident(pids []string) (sum float64) {
 	return sum
 }
 
-// switches returns how often threads of the daemon and its children went to
-// sleep of their own will, which is how often they were woken.
+// switches returns the voluntary context switches of the threads of the daemon and its
+// children, which is how often they were woken.
 func (p *process) switches() (sum float64) {
 	for _, pid := range p.pids() {
 		threads, _ := filepath.Glob("/proc/" + pid + "/task/*/status")
@@ -179,8 +179,8 @@ func (p *process) switches() (sum float64) {
 	return sum
 }
 
-// field returns the number behind a word at the start of a line of a file; what
-// is gone counts nothing.
+// field returns the number after a word at the start of a line of a file, 0 if there is
+// none.
 func field(file, word string) float64 {
 	text, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(text)) {

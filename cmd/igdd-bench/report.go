@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// key tells cells of the table apart.
+// key identifies a cell of the table.
 type key struct {
 	row     string
 	present int
 	daemon  string
 }
 
-// cell is what one daemon did in all rounds: a value for each, and the faults.
+// cell has the values of one daemon in all rounds, and the errors.
 type cell struct {
 	values []float64
-	faults []string
+	errors []string
 }
 
-// results is the table while it grows.
+// results is the table of what has been measured so far.
 type results map[key]*cell
 
 func (t results) add(k key, value float64, err error) {
@@ -32,13 +32,13 @@ func (t results) add(k key, value float64, err error) {
 		t[k] = c
 	}
 	if err != nil {
-		c.faults = append(c.faults, err.Error())
+		c.errors = append(c.errors, err.Error())
 	} else {
 		c.values = append(c.values, value)
 	}
 }
 
-// String shows the median of the rounds, and the span of all of them.
+// String returns the median of the rounds, and their range.
 func (c *cell) String() string {
 	switch {
 	case c == nil:
@@ -51,7 +51,7 @@ func (c *cell) String() string {
 	return fmt.Sprintf("%s (%s–%s)", figure(median(c.values)), figure(slices.Min(c.values)), figure(slices.Max(c.values)))
 }
 
-// figure shows three digits of a number, or all of those before the point.
+// figure returns three digits of a number, or all digits before the point.
 func figure(x float64) string {
 	if x >= 100 {
 		return fmt.Sprintf("%.0f", x)
@@ -59,13 +59,13 @@ func figure(x float64) string {
 	return strconv.FormatFloat(x, 'g', 3, 64)
 }
 
-// ratio shows how many times better ours is.
+// ratio returns how many times better ours is than theirs.
 func ratio(u unit, theirs, ours *cell) string {
 	if theirs == nil || ours == nil || len(theirs.values) == 0 || len(ours.values) == 0 {
 		return "–"
 	}
 	a, b := median(theirs.values), median(ours.values)
-	if u.moreBetter {
+	if u.higherIsBetter {
 		a, b = b, a
 	}
 	if b == 0 {
@@ -110,12 +110,12 @@ func (t results) writeRow(w io.Writer, r row, n int, daemons []daemon) {
 	fmt.Fprintln(w, line)
 }
 
-// writeFaults says why cells are empty: each fault once, with its rows.
-func (t results) writeFaults(w io.Writer) {
+// writeErrors prints why cells are empty: each error once, with its rows.
+func (t results) writeErrors(w io.Writer) {
 	names := make(map[string][]string)
 	for k, c := range t {
-		for _, fault := range c.faults {
-			text := fmt.Sprintf("%s with %d: %s", k.daemon, k.present, fault)
+		for _, e := range c.errors {
+			text := fmt.Sprintf("%s with %d: %s", k.daemon, k.present, e)
 			if !slices.Contains(names[text], k.row) {
 				names[text] = append(names[text], k.row)
 			}
@@ -127,13 +127,13 @@ func (t results) writeFaults(w io.Writer) {
 	}
 }
 
-// legend says what the figures are.
+// legend explains the figures.
 const legend = `
-A value is the median of the rounds, with their span in brackets; a time for one client is the median of a round's
+A value is the median of the rounds, with their range in brackets; a time for one client is the median of a round's
 operations (p50). The ratio says how many times better igdd is. Each round starts the daemon anew on a router that
 has just booted, with the mappings in its lease file. Wake-ups and memory without clients are those of %v, after %v.
-miniupnpd closes every HTTP connection, whatever the client wants. "All that follow": the first of a row of ports that
-other hosts have.
+miniupnpd closes every HTTP connection, also if the client asks to keep it. "All that follow": the first of a row of ports that
+other hosts have mapped.
 `
 
 // median returns the middle of values, the upper one of two.

@@ -12,24 +12,24 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// clients is how many hosts ask at once.
+// clients is the number of clients that send requests at once.
 const clients = 32
 
-// rowLimit is when a row stops to begin another operation: where one takes
-// seconds, a few of them must do.
+// rowLimit is the time after which a row begins no further operation: where one takes
+// seconds, a few of them must suffice.
 const rowLimit = 3 * time.Second
 
-// firstPort begins the ports that clients ask for, above those of all leases.
+// firstPort is the first port that clients ask for, above those of all leases.
 const firstPort = 35000
 
-// round is one daemon with so many mappings, from its start to its end.
+// round is one run of a daemon with a number of mappings present.
 type round struct {
 	lab     *lab
 	program string
 	present int
 	process *process
 	service *service // nil: there is no UPnP
-	port    uint16   // the next that nobody has had
+	port    uint16   // the next unused one
 }
 
 // newRound starts the daemon.
@@ -43,25 +43,24 @@ func newRound(l *lab, program string, present int) (*round, error) {
 	return r, nil
 }
 
-// take returns the first of n ports that nobody has had.
-func (r *round) take(n int) uint16 {
+// takePorts returns the first of n unused ports.
+func (r *round) takePorts(n int) uint16 {
 	first := r.port
 	r.port += uint16(n)
 	return first
 }
 
-// p50 measures the median time of an operation, in µs, as one client sees it.
-// Everything is prepared first, so that no work that it leaves behind is
-// measured.
+// p50 measures the median time of an operation, in µs, as one client sees it. All
+// operations are prepared first, so that the daemon's work for that is not measured.
 func p50(times int, o operation) func(*round) (float64, error) {
 	return func(r *round) (float64, error) {
-		c, err := newClient(0, r.present, r.service, patience)
+		c, err := newClient(0, r.present, r.service, answerTime)
 		if err != nil {
 			return 0, err
 		}
 		defer c.close()
 		c.web.keep = o.keep
-		first, prepared := r.take(times), 0
+		first, prepared := r.takePorts(times), 0
 		var took []float64
 		defer func() { o.undo(c, first, prepared, len(took)) }()
 		for begin := time.Now(); o.before != nil && prepared < times && time.Since(begin) < rowLimit; prepared++ {
@@ -83,16 +82,16 @@ func p50(times int, o operation) func(*round) (float64, error) {
 	}
 }
 
-// rate measures how many operations a second are answered, all in all, when all
-// clients are as busy as they can be.
+// rate measures how many operations per second are answered in total, when all clients
+// send requests without pause.
 func rate(times int, o operation) func(*round) (float64, error) {
 	return func(r *round) (float64, error) {
-		first := r.take(clients * times)
+		first := r.takePorts(clients * times)
 		var answered atomic.Int64
 		var busy errgroup.Group
 		begin := time.Now()
 		for i := range clients {
-			c, err := newClient(i, r.present, r.service, patience)
+			c, err := newClient(i, r.present, r.service, answerTime)
 			if err != nil {
 				return 0, errors.Join(err, busy.Wait())
 			}
@@ -114,8 +113,8 @@ func rate(times int, o operation) func(*round) (float64, error) {
 	}
 }
 
-// undo deletes the mappings that are left behind after so many were prepared,
-// and so many operations done, from a first port on.
+// undo deletes the mappings that remain after a number of operations was prepared and
+// a number done, from a first port on.
 func (o operation) undo(c *client, first uint16, prepared, done int) {
 	from, to := done, prepared
 	if o.leaves {
@@ -125,42 +124,42 @@ func (o operation) undo(c *client, first uint16, prepared, done int) {
 	for i := from; i < to; i++ {
 		c.granted = first + uint16(i)
 		if err := c.deleteLast(c.granted); err != nil {
-			fmt.Fprintf(os.Stderr, "port %d stays behind: %v\n", first+uint16(i), err)
+			fmt.Fprintf(os.Stderr, "cannot delete the mapping of port %d: %v\n", first+uint16(i), err)
 			return
 		}
 	}
 }
 
-func (r *round) startTime() (float64, error) { return 1e3 * r.process.started.Seconds(), nil }
+func (r *round) startTime() (float64, error) { return 1e3 * r.process.startTime.Seconds(), nil }
 
 func (r *round) memory() (float64, error) { return resident(r.process.pids()[:1]), nil }
 
 func (r *round) childMemory() (float64, error) { return resident(r.process.pids()[1:]), nil }
 
-// expire measures how long after it was due the last of 100 expired mappings
-// is gone from the firewall. It restarts the daemon.
+// expire measures the time from the expiry of 100 mappings until the last of them is
+// gone from the firewall. It restarts the daemon.
 func (r *round) expire() (float64, error) {
 	const expiring = 100
 	r.process.stop()
-	due := time.Now().Add(2*r.process.started + 3*time.Second).Truncate(time.Second)
+	due := time.Now().Add(2*r.process.startTime + 3*time.Second).Truncate(time.Second)
 	p, err := r.lab.start(r.program, leases{present: r.present, expiring: expiring, soon: due})
 	if err != nil {
 		return 0, err
 	}
 	r.process = p
 	if time.Now().After(due) {
-		return 0, errors.New("the leases were due before the start was done")
+		return 0, errors.New("the leases expired before the daemon had started")
 	}
 	time.Sleep(time.Until(due))
-	err = p.until(time.Minute, func() bool {
+	err = p.waitFor(time.Minute, func() bool {
 		n, err := r.lab.countMappings()
 		return err == nil && n <= r.present-expiring
 	})
 	return 1e3 * time.Since(due).Seconds(), err
 }
 
-// forward measures how many connections a second come through, one after
-// another, to mappings from all over the table.
+// forward measures how many connections per second are forwarded, one after another,
+// to mappings from all over the table.
 func (r *round) forward() (float64, error) {
 	const connects, targets = 1000, 20
 	for i := range targets {
@@ -169,14 +168,14 @@ func (r *round) forward() (float64, error) {
 			return 0, err
 		}
 		defer l.Close()
-		go reset(l)
+		go acceptAndClose(l)
 	}
 	var took time.Duration
 	err := r.lab.wan.Do(func() error {
 		begin := time.Now()
 		for i := range connects {
 			to := netip.AddrPortFrom(routerWAN, r.target(i%targets, targets).external())
-			if err := call(to); err != nil {
+			if err := connectOnce(to); err != nil {
 				return fmt.Errorf("%v: %w", to, err)
 			}
 		}
@@ -189,8 +188,8 @@ func (r *round) forward() (float64, error) {
 // target returns the i-th of n mappings that are spread over the table.
 func (r *round) target(i, n int) lease { return lease((i*r.present + r.present/2) / n) }
 
-// call makes a connection and waits until the other side drops it.
-func call(to netip.AddrPort) error {
+// connectOnce connects and reads one byte.
+func connectOnce(to netip.AddrPort) error {
 	connections.Add(1)
 	c, err := net.DialTimeout("tcp4", to.String(), 5*time.Second)
 	if err != nil {
@@ -203,8 +202,8 @@ func call(to netip.AddrPort) error {
 	return err
 }
 
-// reset greets and drops every connection.
-func reset(l net.Listener) {
+// acceptAndClose sends one byte on every connection and closes it.
+func acceptAndClose(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {

@@ -2,10 +2,10 @@ package main
 
 import "time"
 
-// unit is what a row is measured in.
+// unit is the unit of a row.
 type unit struct {
-	name       string
-	moreBetter bool
+	name           string
+	higherIsBetter bool
 }
 
 var (
@@ -13,7 +13,7 @@ var (
 	millis    = unit{name: "ms"}
 	kibibytes = unit{name: "KiB"}
 	wakeups   = unit{name: "in all"}
-	perSecond = unit{name: "/s", moreBetter: true}
+	perSecond = unit{name: "/s", higherIsBetter: true}
 )
 
 // row is one line of the table for each number of mappings that are present.
@@ -33,12 +33,12 @@ var (
 	filled = []int{1000, 5000, 10000}
 )
 
-// rows are in the order in which a round measures them: the start before the
-// rest, and what needs a daemon of its own at the end.
+// rows are in the order in which a round measures them: the start first, and what needs
+// a daemon of its own last.
 var rows = []row{
-	{"start", "start until all rules stand and it answers", millis, all, (*round).startTime},
+	{"start", "start until all rules are in place and it answers", millis, all, (*round).startTime},
 	{"memory", "memory after the start, RSS", kibibytes, all, (*round).memory},
-	{"memory-children", "and of its children, which it keeps while it is busy", kibibytes, all, (*round).childMemory},
+	{"memory-children", "memory of its child processes, which run while it is busy", kibibytes, all, (*round).childMemory},
 	{"forward", "new connections forwarded, one after another", perSecond, []int{5000}, (*round).forward},
 
 	{"address", "NAT-PMP address request", micros, all, p50(200, operation{do: (*client).externalAddress})},
@@ -70,7 +70,7 @@ var rows = []row{
 	{"conflict-block", "port taken, so are all that follow: NAT-PMP", micros, filled, p50(3, operation{do: (*client).takeBlock, after: (*client).deleteLast})},
 
 	{"memory-after", "memory after all these operations, RSS", kibibytes, all, (*round).memory},
-	{"memory-children-after", "and of its children", kibibytes, all, (*round).childMemory},
+	{"memory-children-after", "memory of its child processes", kibibytes, all, (*round).childMemory},
 	{"expire", "100 leases expire: last rule gone after due", millis, []int{1000}, (*round).expire},
 
 	// The function idle measures these.
@@ -78,8 +78,8 @@ var rows = []row{
 	{"idle-memory", "memory without clients, RSS", kibibytes, empty, nil},
 }
 
-// operation is what a client does again and again, each time with another port
-// that is free. Only do is timed; before prepares all of them.
+// operation is what a client does repeatedly, each time with another free port. Only do
+// is timed; before prepares all of them first.
 type operation struct {
 	before, do, after func(c *client, port uint16) error
 	keep              bool // the HTTP connection

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// size says how many rounds each daemon goes with so many mappings present.
+// size is the number of rounds of each daemon with a number of mappings present.
 type size struct {
 	present     int
 	full, quick rounds
@@ -21,7 +21,7 @@ var sizes = []size{
 	{10000, rounds{0, 2}, rounds{0, 1}},
 }
 
-// budget is how long a run goes on repeating what it has measured once. On an
+// budget limits the time of a run: after it, nothing is measured a second time. On an
 // idle machine it suffices.
 func (b *bench) budget() time.Duration {
 	if b.quick {
@@ -37,8 +37,8 @@ type step struct {
 	daemons  []daemon // in turn
 }
 
-// schedule returns the steps of a run. The daemons alternate, and so does who
-// is first.
+// schedule returns the steps of a run. The daemons alternate, and so does which one is
+// first.
 func (b *bench) schedule() (all []step) {
 	for i := range 3 {
 		for _, s := range sizes {
@@ -50,7 +50,7 @@ func (b *bench) schedule() (all []step) {
 	return all
 }
 
-// turn returns who has an i-th round.
+// turn returns the daemons that have an i-th round.
 func (b *bench) turn(s size, i int) (next []daemon) {
 	n := s.full
 	if b.quick {

@@ -6,8 +6,7 @@ import (
 	"sync"
 )
 
-// syslog is what a router's syslogd is to the daemon; it remembers the last few
-// messages.
+// syslog is the syslogd of a router. It keeps the last three messages.
 type syslog struct {
 	path string
 
@@ -39,14 +38,14 @@ func (s *syslog) listen(c net.Conn) {
 	}
 }
 
-// forget forgets the messages of an earlier daemon.
-func (s *syslog) forget() {
+// clear removes the messages of an earlier daemon.
+func (s *syslog) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = nil
 }
 
-// recent returns the messages that are remembered.
+// recent returns the last messages.
 func (s *syslog) recent() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// igd is what searches look for, and wanIP the service that is asked, both in
-// the version that every gateway has.
+// igd is the device type to search for, and wanIP the service type of the requests,
+// both in the version that every gateway has.
 const (
 	igd   = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 	wanIP = "urn:schemas-upnp-org:service:WANIPConnection:1"
@@ -28,13 +28,13 @@ const (
 // connections counts the TCP connections of the whole run.
 var connections atomic.Int64
 
-// service is where a gateway answers SOAP requests.
+// service is the address and path of a gateway's SOAP service.
 type service struct {
 	host    netip.AddrPort
 	control string // the path
 }
 
-// search sends one M-SEARCH as a host and returns the LOCATION of the answer.
+// search sends one M-SEARCH from a host and returns the LOCATION of the response.
 func search(from netip.Addr) (*url.URL, error) {
 	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)))
 	if err != nil {
@@ -57,7 +57,7 @@ func search(from netip.Addr) (*url.URL, error) {
 // controlURL finds the control URL of the service wanIP in a description.
 var controlURL = regexp.MustCompile(`(?s)<serviceType>` + wanIP[:len(wanIP)-1] + `.*?<controlURL>([^<]*)</controlURL>`)
 
-// discover finds the gateway's service as a host does.
+// discover finds the gateway's service by a search.
 func discover(from netip.Addr) (*service, error) {
 	location, err := search(from)
 	if err != nil {
@@ -101,13 +101,13 @@ func (w *web) open() error {
 	}
 	connections.Add(1)
 	var err error
-	w.conn, err = dial(unix.SOCK_STREAM, w.from, w.service.host, patience)
+	w.conn, err = dial(unix.SOCK_STREAM, w.from, w.service.host, answerTime)
 	w.reader = bufio.NewReader(w.conn)
 	return err
 }
 
-// roundTrip sends one request, with the header lines and the body given, and
-// returns the body of the answer.
+// roundTrip sends one request, with the header lines and the body given, and returns
+// the body of the response.
 func (w *web) roundTrip(line, header, body string) (string, error) {
 	if err := w.open(); err != nil {
 		return "", err
@@ -142,7 +142,7 @@ var errorCode = regexp.MustCompile(`<errorCode>\d+`)
 // call invokes an action of wanIP; arguments alternate between name and value.
 func (w *web) call(action string, arguments ...any) error {
 	if w.service == nil {
-		return errors.New("UPnP: no answer to a search")
+		return errors.New("UPnP: no response to a search")
 	}
 	var list strings.Builder
 	for i := 0; i < len(arguments); i += 2 {
@@ -156,8 +156,8 @@ func (w *web) call(action string, arguments ...any) error {
 	return err
 }
 
-// entry returns the mapping that is looked up on behalf of a port: another one
-// each time, from all over the table.
+// entry returns the mapping to look up for a port: another one for each port, from all
+// over the table.
 func (c *client) entry(port uint16) lease { return lease(int(port) * 7919 % c.present) }
 
 func (c *client) getExternal(uint16) error { return c.web.call("GetExternalIPAddress") }

@@ -18,11 +18,11 @@ type signals struct {
 
 // listenForSignals starts to catch signals.
 func listenForSignals() *signals {
-	ending, stop := context.WithCancel(context.Background())
+	stopping, stop := context.WithCancel(context.Background())
 	requests, stops := make(chan os.Signal, 8), make(chan os.Signal, 8)
 	signal.Notify(requests, syscall.SIGHUP, syscall.SIGUSR1)
 	signal.Notify(stops, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
-	s := &signals{stopping: ending, requests: requests}
+	s := &signals{stopping: stopping, requests: requests}
 	go func() {
 		for got := range stops {
 			if got != syscall.SIGUSR2 {
