@@ -1,4 +1,4 @@
-// Package pkg_test holds the plan of the house: who may import whom.
+// Package pkg_test checks which package may import which.
 package pkg_test
 
 import (
@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// layers says how high each package lives. Imports go down only, never to the
-// same floor.
+// layers is the layer of each package. A package imports only packages of lower
+// layers.
 var layers = map[string]int{
 	"pkg/pcp":     0,
 	"pkg/natpmp":  0,
@@ -42,16 +42,16 @@ var layers = map[string]int{
 	"cmd/miniupnpd": 4,
 }
 
-// support is for tests alone, so no floor may import it.
+// support are packages for tests and tools, which the program must not import.
 var support = []string{"pkg/netlab", "pkg/vectors", "pkg/vectors/discovery", "pkg/vectors/gena", "pkg/vectors/soap", "pkg/portmap/portmaptest", "cmd/igdd-bench"}
 
-// codecs turn bytes into values and back, and touch nothing else.
+// codecs turn bytes into values and back, and do nothing else.
 var codecs = []string{"pkg/pcp", "pkg/natpmp", "pkg/ssdp", "pkg/upnp"}
 
-// effects are what a codec must not import.
+// effects are packages that a codec must not import.
 var effects = []string{"os", "os/exec", "net", "net/http", "log", "log/slog", "sync", "sync/atomic", "syscall", "context", "golang.org/x/sys/unix"}
 
-// decider is the package that only thinks: no effect at all but its own locks.
+// decider is the package that decides requests. It has no effects but its locks.
 const decider = "pkg/portmap"
 
 func TestLayers(t *testing.T) {
@@ -61,9 +61,9 @@ func TestLayers(t *testing.T) {
 		if slices.Contains(support, from) {
 			continue
 		}
-		floor, known := layers[from]
+		layer, known := layers[from]
 		if !known {
-			t.Errorf("%s: package %s has no floor", file, from)
+			t.Errorf("%s: package %s has no layer", file, from)
 			continue
 		}
 		seen[from] = true
@@ -72,22 +72,22 @@ func TestLayers(t *testing.T) {
 				t.Errorf("%s: a codec imports %s", file, path)
 			}
 			if from == decider && strings.Contains(path, ".") {
-				t.Errorf("%s: the desk imports %s", file, path)
+				t.Errorf("%s: the decider imports %s", file, path)
 			}
 			to, ours := strings.CutPrefix(path, "igdd/")
-			if below, known := layers[to]; ours && (!known || below >= floor) {
-				t.Errorf("%s: imports %s, which is not below it", file, to)
+			if below, known := layers[to]; ours && (!known || below >= layer) {
+				t.Errorf("%s: imports %s, which is not in a lower layer", file, to)
 			}
 		}
 	}
 	for name := range layers {
 		if !seen[name] {
-			t.Errorf("%s is on the plan but not in the house", name)
+			t.Errorf("%s has a layer but does not exist", name)
 		}
 	}
 }
 
-// sources returns the imports of every file that goes into the program.
+// sources returns the imports of every file that is not a test.
 func sources(t *testing.T) map[string][]string {
 	t.Helper()
 	imports := make(map[string][]string)

@@ -222,7 +222,7 @@ func TestExplain(t *testing.T) {
 	if n := len(r.table.List()); n != 3 {
 		t.Errorf("explaining left %d mappings, want 3", n)
 	}
-	var v Verdict
+	var v verdict
 	if err := json.Unmarshal([]byte(r.tool("--json", "explain", "192.168.50.10", "tcp", "22", "22").stdout), &v); err != nil || v.Granted || v.Rule != "deny the rest" {
 		t.Errorf("verdict = %+v, %v", v, err)
 	}

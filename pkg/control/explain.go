@@ -51,8 +51,8 @@ func (s *Server) explain(ctx context.Context, r request, send func(reply) error)
 }
 
 // verdict returns an explanation as the tool gets it.
-func (s *Server) verdict(e portmap.Explanation) Verdict {
-	v := Verdict{Granted: e.Refusal == portmap.Granted, Reason: e.Refusal.String()}
+func (s *Server) verdict(e portmap.Explanation) verdict {
+	v := verdict{Granted: e.Refusal == portmap.Granted, Reason: e.Refusal.String()}
 	if e.Rule >= 0 {
 		v.Rule = s.opts.Rule(e.Rule)
 	}

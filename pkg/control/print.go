@@ -197,7 +197,7 @@ func (f Firewall) String() string {
 }
 
 // printVerdict prints the answer and, each on a line of its own, its reasons.
-func printVerdict(out io.Writer, v Verdict) error {
+func printVerdict(out io.Writer, v verdict) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	if v.Granted {
 		fmt.Fprintf(w, "answer:\tgranted, external port %d\n", v.Port)

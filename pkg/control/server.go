@@ -21,8 +21,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// DefaultSocket is where the tool looks for the daemon.
-const DefaultSocket = "/var/run/miniupnpd.ctl"
+// defaultSocket is where the tool looks for the daemon.
+const defaultSocket = "/var/run/miniupnpd.ctl"
 
 // Limits of the server. Further clients wait until one of maxClients has ended.
 const (

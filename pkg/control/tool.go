@@ -74,7 +74,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 func (t *tool) run(args []string) (exitStatus, error) {
 	flags := flag.NewFlagSet("miniupnpctl", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.StringVar(&t.socket, "s", DefaultSocket, "")
+	flags.StringVar(&t.socket, "s", defaultSocket, "")
 	flags.BoolVar(&t.json, "json", false, "")
 	command := ""
 	for range 2 { // flags may come before the command and after it
@@ -197,8 +197,8 @@ func (t *tool) explain(args []string) (exitStatus, error) {
 }
 
 // queryVerdict asks the daemon whether a request would be granted.
-func (t *tool) queryVerdict(r request) (Verdict, error) {
-	var v Verdict
+func (t *tool) queryVerdict(r request) (verdict, error) {
+	var v verdict
 	err := t.call(r, func(a reply) error {
 		if a.Verdict != nil {
 			v = *a.Verdict

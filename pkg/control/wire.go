@@ -33,7 +33,7 @@ type request struct {
 type reply struct {
 	Entry   *Entry   `json:"entry,omitempty"`
 	Status  *Status  `json:"status,omitempty"`
-	Verdict *Verdict `json:"verdict,omitempty"`
+	Verdict *verdict `json:"verdict,omitempty"`
 	Closed  int      `json:"closed,omitempty"` // mappings that a delete or block deleted
 	Error   string   `json:"error,omitempty"`
 	End     bool     `json:"end,omitempty"`
@@ -96,8 +96,8 @@ type Firewall struct {
 	Repaired time.Time `json:"last_repair,omitzero"`
 }
 
-// Verdict says whether a request would be granted, and why.
-type Verdict struct {
+// verdict says whether a request would be granted, and why.
+type verdict struct {
 	Granted bool   `json:"granted"`
 	Reason  string `json:"reason"`
 	// Port is the external port that the client would get.

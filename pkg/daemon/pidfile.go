@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrRunning is returned when another daemon has the pid file.
-var ErrRunning = errors.New("MiniUPnPd is already running. EXITING")
+// errRunning is returned when another daemon has the pid file.
+var errRunning = errors.New("MiniUPnPd is already running. EXITING")
 
 // errStopping is returned while the daemon that has the pid file is stopping.
-var errStopping = fmt.Errorf("%w: it is stopping, but has not ended yet", ErrRunning)
+var errStopping = fmt.Errorf("%w: it is stopping, but has not ended yet", errRunning)
 
 // How long AwaitPIDFile waits for the pid file, and its pause between attempts.
 const (
@@ -44,16 +44,16 @@ type PIDFile struct {
 	mu sync.Mutex // serialises MarkStopping, which may come at any time, and Remove
 }
 
-// AwaitPIDFile is WritePIDFile, but waits for a daemon that is stopping until it has
+// AwaitPIDFile is writePIDFile, but waits for a daemon that is stopping until it has
 // ended or ctx is done.
 func AwaitPIDFile(ctx context.Context, path string) (*PIDFile, error) {
 	for start := time.Now(); ; {
-		p, err := WritePIDFile(path)
+		p, err := writePIDFile(path)
 		limit := signalTime
 		switch {
 		case errors.Is(err, errStopping):
 			limit = stoppingTime
-		case !errors.Is(err, ErrRunning):
+		case !errors.Is(err, errRunning):
 			return p, err
 		}
 		if time.Since(start) >= limit {
@@ -67,10 +67,10 @@ func AwaitPIDFile(ctx context.Context, path string) (*PIDFile, error) {
 	}
 }
 
-// WritePIDFile locks the pid file at path and writes it. A file that an ended process
+// writePIDFile locks the pid file at path and writes it. A file that an ended process
 // has left is overwritten, whatever its content; one of a running miniupnpd, igdd or
-// the C daemon, gives ErrRunning.
-func WritePIDFile(path string) (*PIDFile, error) {
+// the C daemon, gives errRunning.
+func writePIDFile(path string) (*PIDFile, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 		if err != nil {
@@ -102,7 +102,7 @@ func lockAndWrite(f *os.File) error {
 	case locked != nil:
 		return fmt.Errorf("pid file: lock: %w", locked)
 	case other != os.Getpid() && isRunning(other):
-		return ErrRunning
+		return errRunning
 	}
 	text := strconv.Itoa(os.Getpid()) + "\n"
 	if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
@@ -123,7 +123,7 @@ func checkHolder(f *os.File) error {
 	case err != nil:
 		return fmt.Errorf("pid file: lock: %w", err)
 	case lock.Type == unix.F_WRLCK:
-		return ErrRunning
+		return errRunning
 	}
 	return errStopping // or it has ended since
 }

@@ -13,7 +13,7 @@ import (
 // take takes a pid file that nobody holds.
 func take(t *testing.T, path string) *PIDFile {
 	t.Helper()
-	p, err := WritePIDFile(path)
+	p, err := writePIDFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestPIDFileIsSeen(t *testing.T) {
 		next := make(chan *PIDFile)
 		go func() {
 			for {
-				if p, err := WritePIDFile(path); err == nil {
+				if p, err := writePIDFile(path); err == nil {
 					next <- p
 					return
 				}
@@ -58,8 +58,8 @@ func TestPIDFileReplaced(t *testing.T) {
 	next := take(t, path)
 	old.MarkStopping()
 	old.Remove()
-	if _, err := WritePIDFile(path); err != ErrRunning {
-		t.Errorf("a third one gets %v, want %v", err, ErrRunning)
+	if _, err := writePIDFile(path); err != errRunning {
+		t.Errorf("a third one gets %v, want %v", err, errRunning)
 	}
 	next.Remove()
 }
@@ -67,12 +67,12 @@ func TestPIDFileReplaced(t *testing.T) {
 func TestPIDFileOfOneThatEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	old := take(t, path)
-	if _, err := AwaitPIDFile(t.Context(), path); err != ErrRunning {
-		t.Errorf("while it serves: %v, want %v", err, ErrRunning)
+	if _, err := AwaitPIDFile(t.Context(), path); err != errRunning {
+		t.Errorf("while it serves: %v, want %v", err, errRunning)
 	}
 	old.MarkStopping()
 	old.MarkStopping() // twice is no more
-	if _, err := WritePIDFile(path); !errors.Is(err, errStopping) || !errors.Is(err, ErrRunning) {
+	if _, err := writePIDFile(path); !errors.Is(err, errStopping) || !errors.Is(err, errRunning) {
 		t.Errorf("while it ends: %v, want %v", err, errStopping)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -91,7 +91,7 @@ func TestPIDFileOfOneThatEnds(t *testing.T) {
 			defer mu.Unlock()
 			if err == nil {
 				serve = append(serve, p)
-			} else if err != ErrRunning {
+			} else if err != errRunning {
 				t.Errorf("a newcomer: %v", err)
 			}
 		})
