@@ -2,6 +2,8 @@ package daemon_test
 
 import (
 	"net"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -17,15 +19,38 @@ mount -t tmpfs dev /mnt && mkdir /mnt/pts && mount --bind /dev/pts /mnt/pts &&
 cp -a /dev/null /dev/zero /dev/random /dev/urandom /dev/ptmx /mnt && ln -s "$1" /mnt/log &&
 mount --rbind /mnt /dev && shift && exec "$@"`
 
-// TestStuckSyslogdHoldsNothing has the daemon log much more than the kernel
-// keeps for a syslogd that reads nothing (net.unix.max_dgram_qlen, 10 lines).
-func TestStuckSyslogdHoldsNothing(t *testing.T) {
-	r := newRig(t, netlab.Variants[0], netlab.Layout{})
-	syslogd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: r.path("log"), Net: "unixgram"})
+// listenSyslog is a syslogd at the rig's /dev/log that reads nothing by itself.
+func (r *rig) listenSyslog(t *testing.T) *net.UnixConn {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: r.path("log"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer syslogd.Close()
+	t.Cleanup(func() { c.Close() })
+	c.SetReadDeadline(time.Now().Add(2 * patience))
+	return c
+}
+
+// fillSyslog sends lines to the rig's syslogd until the kernel keeps no more.
+func (r *rig) fillSyslog(t *testing.T) {
+	t.Helper()
+	c, err := net.Dial("unixgram", r.path("log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for err == nil {
+		c.SetWriteDeadline(time.Now().Add(hush))
+		_, err = c.Write([]byte("<30>full"))
+	}
+}
+
+// TestStuckSyslogdHoldsNothing runs the daemon with a syslogd that reads nothing.
+// Then another syslogd takes its place, and gets the last line of the daemon.
+func TestStuckSyslogdHoldsNothing(t *testing.T) {
+	r := newRig(t, netlab.Variants[0], netlab.Layout{})
+	stuck := r.listenSyslog(t)
+	r.fillSyslog(t)
 	r.configure(t)
 	cmd := r.Router.Command("sh", "-c", withSyslogd, "sh", r.path("log"), program, "-v", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
 	cmd.Env = r.env
@@ -36,12 +61,24 @@ func TestStuckSyslogdHoldsNothing(t *testing.T) {
 		r.grant(t, mapping(natpmp.MapTCP, port, port, time.Hour))
 		r.grant(t, mapping(natpmp.MapTCP, port, 0, 0))
 	}
-	r.stop(t, syscall.SIGTERM)
-	b := make([]byte, 1<<16)
-	for lines := range 10 {
-		syslogd.SetReadDeadline(time.Now().Add(patience))
-		if _, err := syslogd.Read(b); err != nil {
-			t.Fatalf("syslogd has %d lines, so it was not stuck: %v", lines, err)
+	if err := os.Remove(r.path("log")); err != nil {
+		t.Fatal(err)
+	}
+	syslogd := r.listenSyslog(t)
+	stuck.Close()
+	ended := make(chan error)
+	go func() {
+		b := make([]byte, 1<<16)
+		for {
+			n, err := syslogd.Read(b)
+			if err != nil || strings.HasSuffix(string(b[:n]), ": shutting down MiniUPnPd\n") {
+				ended <- err
+				return
+			}
 		}
+	}()
+	r.stop(t, syscall.SIGTERM)
+	if err := <-ended; err != nil {
+		t.Errorf("the last line does not reach syslogd: %v", err)
 	}
 }
