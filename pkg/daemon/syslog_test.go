@@ -48,11 +48,12 @@ func (r *rig) fillSyslog(t *testing.T) {
 // TestStuckSyslogdHoldsNothing runs the daemon with a syslogd that reads nothing.
 // Then another syslogd takes its place, and gets the last line of the daemon.
 func TestStuckSyslogdHoldsNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, netlab.Variants[0], netlab.Layout{})
 	stuck := r.listenSyslog(t)
 	r.fillSyslog(t)
 	r.configure(t)
-	cmd := r.Router.Command("sh", "-c", withSyslogd, "sh", r.path("log"), program, "-v", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	cmd := r.Router.Command("sh", "-c", withSyslogd, "sh", r.path("log"), r.program, "-v", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
 	cmd.Env = r.env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("the daemon does not start: %v: %s", err, out)
