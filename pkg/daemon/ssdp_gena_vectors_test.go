@@ -26,7 +26,7 @@ func TestDiscoveryVectors(t *testing.T) {
 	r := newUPnPRig(t, "both")
 	r.Clients[0].Address(t, "lo", netip.MustParsePrefix("10.99.0.7/32"))
 	var vectors []discovery.Vector
-	for _, v := range discovery.Load(t, "../upnpd/testdata/ssdp.json") {
+	for _, v := range discovery.Load(t) {
 		if v.ID != "ssdp-015" { // types of version 2 are unknown only where version 1 stands alone
 			vectors = append(vectors, besideTheOther(v))
 		}
@@ -122,7 +122,7 @@ func TestEventVectors(t *testing.T) {
 	r := newUPnPRig(t, "both")
 	r.start(t, upnpConf("both")...)
 	shown := r.faces(t)
-	for _, v := range gena.Load(t, "../upnpd/testdata/gena.json") {
+	for _, v := range gena.Load(t) {
 		t.Run(v.ID, func(t *testing.T) { v.Play(t, r.events(t, shown.of(v.Config))) })
 		if v.Subscribes() { // its subscriptions and mappings would stay
 			r.stop(t, syscall.SIGTERM)

@@ -162,7 +162,7 @@ func (f faces) of(config string) string {
 // version 1 and those of version 2, against the running daemon, which shows both.
 func TestUPnPVectors(t *testing.T) {
 	t.Parallel()
-	file := soap.Load(t, "../upnpd/testdata/soap.json")
+	file := soap.Load(t)
 	configs := make(map[string][]soap.Vector)
 	for _, v := range file.Vectors {
 		switch {
@@ -220,14 +220,14 @@ func (r *rig) playDocuments(t *testing.T, file soap.File) {
 // against a daemon that shows one of them alone.
 func TestForcedVersion(t *testing.T) {
 	t.Parallel()
-	file := soap.Load(t, "../upnpd/testdata/soap.json")
+	file := soap.Load(t)
 	r := newUPnPRig(t, "")
 	telling := []string{"ssdp-002", "ssdp-003", "ssdp-015", "doc-001", "doc-002", "soap-117", "soap-168"}
 	for config, path := range map[string]string{"v1": "/rootDesc.xml", "default": "/rootDesc2.xml"} {
 		t.Run(config, func(t *testing.T) {
 			r.start(t, upnpConf(config)...)
 			defer r.stop(t, syscall.SIGTERM)
-			for _, v := range discovery.Load(t, "../upnpd/testdata/ssdp.json") {
+			for _, v := range discovery.Load(t) {
 				if v.Config == config && slices.Contains(telling, v.ID) {
 					t.Run(v.ID, func(t *testing.T) { v.PlaySearch(t, r.discovery(t)) })
 				}

@@ -1,15 +1,14 @@
 package ssdp_test
 
 import (
-	"encoding/json"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"igdd/pkg/ssdp"
+	"igdd/pkg/vectors"
 )
 
 // vector is a search and its replies, or a situation.
@@ -67,14 +66,8 @@ var tokens = strings.NewReplacer("{uuid_root}", uuidRoot, "{uuid_wd}", uuidWAN, 
 
 func load(t testing.TB) []vector {
 	t.Helper()
-	text, err := os.ReadFile("../upnpd/testdata/ssdp.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var file struct{ Vectors []vector }
-	if err := json.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
+	vectors.Decode(t, "ssdp", &file)
 	return file.Vectors
 }
 

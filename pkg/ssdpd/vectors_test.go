@@ -38,7 +38,7 @@ func TestSearches(t *testing.T) {
 	lab := newLab(t)
 	lab.Clients[0].Address(t, "lo", netip.MustParsePrefix("10.99.0.7/32"))
 	played := 0
-	for _, v := range discovery.Load(t, "../upnpd/testdata/ssdp.json") {
+	for _, v := range discovery.Load(t) {
 		if v.Trigger != "datagram" {
 			continue
 		}
@@ -59,7 +59,7 @@ func TestSituations(t *testing.T) {
 	lab := newLab(t)
 	second := netip.MustParsePrefix("192.168.50.2/24")
 	lab.Router.Address(t, "lan0", second)
-	for _, v := range discovery.Load(t, "../upnpd/testdata/ssdp.json") {
+	for _, v := range discovery.Load(t) {
 		if v.Trigger == "datagram" {
 			continue
 		}

@@ -37,7 +37,7 @@ func (s testNet) dialSubscriber(sub *subscription, ctx context.Context, to netip
 // at a time since some of them wait.
 func TestEvents(t *testing.T) {
 	const streets = 2
-	vectors := gena.Load(t, "testdata/gena.json")
+	vectors := gena.Load(t)
 	for n := range streets {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()

@@ -214,7 +214,7 @@ func (h *testGateway) gateway() *soap.Gateway {
 func TestPinholesByVersion1(t *testing.T) {
 	s := newTestNet(t)
 	played := 0
-	for _, v := range soap.Load(t, "testdata/soap.json").Vectors {
+	for _, v := range soap.Load(t).Vectors {
 		if v.Config == "default" && v.Service == "WANIPv6FirewallControl:1" {
 			played++
 			t.Run(v.ID, func(t *testing.T) { v.Play(t, s.startGateway(t, gatewayConfigOf("both")).gateway()) })
@@ -228,7 +228,7 @@ func TestPinholesByVersion1(t *testing.T) {
 // TestVectors plays all exchanges and documents of the vectors over real
 // connections.
 func TestVectors(t *testing.T) {
-	file := soap.Load(t, "testdata/soap.json")
+	file := soap.Load(t)
 	s := newTestNet(t)
 	for _, v := range file.Vectors {
 		if v.Config == "pinholes_off" {

@@ -1,6 +1,6 @@
-// Package vectors holds the request/response vectors of NAT-PMP and PCP and
-// compares what a gateway answers with them. It decodes replies on its own, so
-// that the codecs under test do not judge themselves.
+// Package vectors holds the request/response vectors of all protocols, and
+// compares what a gateway answers to those of NAT-PMP and PCP. It decodes
+// replies on its own, so that the codecs under test do not judge themselves.
 package vectors
 
 import (
@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-//go:embed natpmp.json pcp.json
+//go:embed testdata/*.json
 var files embed.FS
 
 // Octets is a payload, in JSON a string of hexadecimal digits.
@@ -74,17 +74,24 @@ type FollowUp struct {
 	Why         string
 }
 
-// Load returns the vectors of a protocol, natpmp or pcp.
-func Load(t testing.TB, protocol string) []Vector {
+// Decode reads the vectors of a protocol (natpmp, pcp, soap, ssdp or gena) into
+// the value that file points to.
+func Decode(t testing.TB, protocol string, file any) {
 	t.Helper()
-	text, err := files.ReadFile(protocol + ".json")
+	text, err := files.ReadFile("testdata/" + protocol + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var file struct{ Vectors []Vector }
-	if err := json.Unmarshal(text, &file); err != nil {
+	if err := json.Unmarshal(text, file); err != nil {
 		t.Fatalf("%s.json: %v", protocol, err)
 	}
+}
+
+// Load returns the vectors of a protocol, natpmp or pcp.
+func Load(t testing.TB, protocol string) []Vector {
+	t.Helper()
+	var file struct{ Vectors []Vector }
+	Decode(t, protocol, &file)
 	return file.Vectors
 }
 

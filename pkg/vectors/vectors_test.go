@@ -89,3 +89,17 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryFileHasVectors(t *testing.T) {
+	for protocol, want := range map[string]int{"natpmp": 42, "pcp": 121, "soap": 171, "ssdp": 58, "gena": 47} {
+		var file struct{ Vectors []struct{ ID string } }
+		vectors.Decode(t, protocol, &file)
+		ids := make(map[string]bool)
+		for _, v := range file.Vectors {
+			ids[v.ID] = true
+		}
+		if len(ids) != want || ids[""] {
+			t.Errorf("%s: %d vectors with names of their own, want %d", protocol, len(ids), want)
+		}
+	}
+}

@@ -3,13 +3,12 @@
 package discovery
 
 import (
-	"encoding/json"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
 	"igdd/pkg/netlab"
+	"igdd/pkg/vectors"
 )
 
 // Vector is a search and its replies, or a situation and what is announced.
@@ -49,17 +48,11 @@ type Set struct {
 	Set []map[string]string
 }
 
-// Load reads a file of vectors.
-func Load(t testing.TB, path string) []Vector {
+// Load returns the vectors of SSDP.
+func Load(t testing.TB) []Vector {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var file struct{ Vectors []Vector }
-	if err := json.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
+	vectors.Decode(t, "ssdp", &file)
 	return file.Vectors
 }
 

@@ -7,10 +7,11 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"igdd/pkg/vectors"
 )
 
 // Vector is a sequence of steps with what must come of each.
@@ -72,17 +73,11 @@ type Expectation struct {
 	NoConnection bool   `json:"no_connection"`
 }
 
-// Load reads a file of vectors.
-func Load(t testing.TB, path string) []Vector {
+// Load returns the vectors of event subscriptions.
+func Load(t testing.TB) []Vector {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var file struct{ Vectors []Vector }
-	if err := json.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
+	vectors.Decode(t, "gena", &file)
 	return file.Vectors
 }
 

@@ -7,9 +7,10 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
+
+	"igdd/pkg/vectors"
 )
 
 // File is what soap.json holds.
@@ -131,17 +132,11 @@ type Service struct {
 	}
 }
 
-// Load reads a file of vectors.
-func Load(t testing.TB, path string) File {
+// Load returns the vectors of actions and descriptions.
+func Load(t testing.TB) File {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var f File
-	if err := json.Unmarshal(text, &f); err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
+	vectors.Decode(t, "soap", &f)
 	return f
 }
 
