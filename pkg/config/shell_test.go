@@ -29,7 +29,10 @@ var shells = map[string][]string{
 // inEachShell runs a test with a reader of each kind.
 func inEachShell(t *testing.T, test func(*testing.T, shell)) {
 	for name, command := range shells {
-		t.Run(name, func(t *testing.T) { test(t, shell{command, 10 * time.Second}) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, shell{command, time.Minute})
+		})
 	}
 }
 

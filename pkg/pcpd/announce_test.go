@@ -106,6 +106,7 @@ func (e *groupListener) hears(t *testing.T, began time.Time, copies int, wanted 
 }
 
 func TestAnnouncements(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	e := listenFor(t, lab, "udp4", "224.0.0.1:5350")
 	began := time.Now()
@@ -136,6 +137,7 @@ func TestAnnouncements(t *testing.T) {
 }
 
 func TestAnnouncementsOverIPv6(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	e := listenFor(t, lab, "udp6", "[ff02::1%eth0]:5350")
 	serve(t, lab, standard())
@@ -156,6 +158,7 @@ func TestAnnouncementsOverIPv6(t *testing.T) {
 }
 
 func TestAnnouncementsOfOneProtocol(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	e := listenFor(t, lab, "udp4", "224.0.0.1:5350")
 	for name, test := range map[string]struct {
@@ -219,6 +222,7 @@ func (e *groupListener) response(t *testing.T) pcp.Response {
 }
 
 func TestMappingUpdate(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	e := g.mapped(t, mapUDP(40000, 40000, nonceA))
 	began := time.Now()
@@ -238,6 +242,7 @@ func TestMappingUpdate(t *testing.T) {
 }
 
 func TestMappingUpdateCarriesWhatBinds(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	exact := mapUDP(40001, 40001, nonceA, pcp.PreferFailure{})
 	exact.External = netip.AddrPortFrom(netlab.RouterWAN.Addr(), 40001)
@@ -257,6 +262,7 @@ func TestMappingUpdateCarriesWhatBinds(t *testing.T) {
 }
 
 func TestMappingUpdateStopsWhenTheClientAsks(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	e := g.mapped(t, mapUDP(40000, 40000, nonceA))
 	if err := g.SetUplink(otherWAN); err != nil {

@@ -79,6 +79,7 @@ func shifted(start time.Duration, n int) []time.Duration {
 }
 
 func TestTenCopies(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(time.Hour)
@@ -90,6 +91,7 @@ func TestTenCopies(t *testing.T) {
 }
 
 func TestEventStartsAgain(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(time.Second)
@@ -100,6 +102,7 @@ func TestEventStartsAgain(t *testing.T) {
 }
 
 func TestEventAfterTheLastCopy(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(time.Hour)
@@ -110,6 +113,7 @@ func TestEventAfterTheLastCopy(t *testing.T) {
 }
 
 func TestSameEventTwiceIsOne(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(time.Hour)
@@ -124,6 +128,7 @@ func TestSameEventTwiceIsOne(t *testing.T) {
 // TestEventThatTheLastCopyToldOf lets a copy of the start go out after the
 // state has changed and before that is reported.
 func TestEventThatTheLastCopyToldOf(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		time.Sleep(240 * time.Millisecond)
@@ -136,6 +141,7 @@ func TestEventThatTheLastCopyToldOf(t *testing.T) {
 }
 
 func TestMoreNewsStartsAgainAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*gatewayState){
 		"other address": func(n *gatewayState) { n.external = netip.MustParseAddr("11.22.33.46") },
 		"epoch reset":   func(n *gatewayState) { n.epoch = 0 },
@@ -153,6 +159,7 @@ func TestMoreNewsStartsAgainAtOnce(t *testing.T) {
 }
 
 func TestWakeNeverWaits(t *testing.T) {
+	t.Parallel()
 	c := announcer{triggered: make(chan struct{}, 1)}
 	for range 3 {
 		c.trigger()
@@ -162,6 +169,7 @@ func TestWakeNeverWaits(t *testing.T) {
 // TestNewsBetweenTwoGlances changes the address right after a copy has looked at
 // it: the copy says what it saw, and the new address has copies of its own.
 func TestNewsBetweenTwoGlances(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		synctest.Wait()

@@ -29,6 +29,7 @@ func (b *backlog) names(refuse string) (served []string) {
 }
 
 func TestBacklogServesInTurn(t *testing.T) {
+	t.Parallel()
 	b := newBacklog()
 	for n := range byte(3) {
 		b.add(request("192.168.50.1", n))
@@ -52,6 +53,7 @@ func TestBacklogServesInTurn(t *testing.T) {
 }
 
 func TestBacklogIsBounded(t *testing.T) {
+	t.Parallel()
 	b := newBacklog()
 	held := func(client string) int { return len(b.clients[netip.MustParseAddr(client)].queue) }
 	fill := func(client string) {
@@ -81,6 +83,7 @@ func TestBacklogIsBounded(t *testing.T) {
 
 // TestBacklogKeepsCopies has the receiver use its buffer again.
 func TestBacklogKeepsCopies(t *testing.T) {
+	t.Parallel()
 	b := newBacklog()
 	x := request("192.168.50.1", 1)
 	b.add(x)

@@ -108,6 +108,7 @@ func pcpRequest(client netip.Addr, port uint16) []byte {
 // TestBurstOfOneHost has one host send 1,000 requests, and then another one ask,
 // while the desk is stuck. All are answered, the other one's among the first.
 func TestBurstOfOneHost(t *testing.T) {
+	t.Parallel()
 	const size = 1000
 	for name, test := range map[string]struct {
 		one, other netip.Addr

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"igdd/pkg/netlab"
 	"igdd/pkg/pcpd"
 	"igdd/pkg/portmap"
@@ -106,6 +108,11 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 		Table: s.desk(g.table), Log: log,
 	})
 	l, err := listen(lab, g.server, "lan0", s.prefixes...)
+	for deadline := time.Now().Add(patience); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline); {
+		// A program that another test has just started shares the sockets of a
+		// gateway before this one until it is executed.
+		l, err = listen(lab, g.server, "lan0", s.prefixes...)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ func demand(t *testing.T, r pcp.Response, result pcp.Result, lifetime time.Durat
 }
 
 func TestOwnerAlone(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
 
@@ -57,6 +58,7 @@ func TestOwnerAlone(t *testing.T) {
 // TestAnotherNonceProlongs renews with another nonce, as clients do that draw one
 // for each request, where the settings let them.
 func TestAnotherNonceProlongs(t *testing.T) {
+	t.Parallel()
 	s := standard()
 	s.policy.LenientNonce = true
 	g := serve(t, newLab(t), s)
@@ -104,6 +106,7 @@ func TestAnotherNonceProlongs(t *testing.T) {
 }
 
 func TestNATPMPKeepsItsOwn(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	open := natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: 40000, SuggestedPort: 40000, Lifetime: (1<<32 - 1) * time.Second}
 	if r := g.askNATPMP(t, client, open); r.Lifetime != 24*time.Hour {
@@ -127,6 +130,7 @@ func TestNATPMPKeepsItsOwn(t *testing.T) {
 }
 
 func TestShortLifetimeIsRaised(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	r := mapUDP(40000, 40000, nonceA)
 	r.Lifetime = time.Second
@@ -134,6 +138,7 @@ func TestShortLifetimeIsRaised(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	for name, test := range map[string]struct {
 		change   func(*setup)
@@ -214,6 +219,7 @@ func filter(network string, bits uint8) pcp.Filter {
 }
 
 func TestStaticForwardLastsForEver(t *testing.T) {
+	t.Parallel()
 	s := standard()
 	s.around.Forwards = []portmap.Forward{staticForward}
 	g := serve(t, newLab(t), s)
@@ -226,6 +232,7 @@ func TestStaticForwardLastsForEver(t *testing.T) {
 }
 
 func TestThirdParty(t *testing.T) {
+	t.Parallel()
 	s := standard()
 	s.thirdParty = true
 	g := serve(t, newLab(t), s)
@@ -247,6 +254,7 @@ func TestThirdParty(t *testing.T) {
 }
 
 func TestFiltersAddUp(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	for _, step := range []struct {
 		options []pcp.Option
@@ -276,6 +284,7 @@ func TestFiltersAddUp(t *testing.T) {
 }
 
 func TestDescriptionIsStoredAsAnswered(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	for _, step := range []struct{ sent, stored string }{
 		{"ssh", "ssh"},
@@ -300,6 +309,7 @@ func TestDescriptionIsStoredAsAnswered(t *testing.T) {
 }
 
 func TestPinholes(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	request := func(suggested string, nonce pcp.Nonce, options ...pcp.Option) pcp.Request {
 		r := mapUDP(40000, 0, nonce, options...)
@@ -335,6 +345,7 @@ func TestPinholes(t *testing.T) {
 }
 
 func TestNoPinholeToALinkLocalAddress(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	host := netip.MustParsePrefix("fe80::10/64")
 	lab.Clients[0].Address(t, "eth0", host)
@@ -379,6 +390,7 @@ func (g *gateway) askLinkLocal(t *testing.T, source netip.Addr, r pcp.Request) p
 }
 
 func TestNewNonceAfterAnEpochReset(t *testing.T) {
+	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
 	if err := g.SetUplink(netlab.RouterWAN.Addr().Next()); err != nil {

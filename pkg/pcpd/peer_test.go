@@ -32,6 +32,7 @@ func from(r pcp.Request, a string) pcp.Request {
 }
 
 func TestPeer(t *testing.T) {
+	t.Parallel()
 	s := standard()
 	s.peer = true
 	g := serve(t, newLab(t), s)
@@ -80,6 +81,7 @@ func TestPeer(t *testing.T) {
 }
 
 func TestPeerUpdate(t *testing.T) {
+	t.Parallel()
 	s := standard()
 	s.peer = true
 	g := serve(t, newLab(t), s)
@@ -96,6 +98,7 @@ func TestPeerUpdate(t *testing.T) {
 }
 
 func TestMapSwitchedOff(t *testing.T) {
+	t.Parallel()
 	s := standard()
 	s.refuseMap = true
 	g := serve(t, newLab(t), s)

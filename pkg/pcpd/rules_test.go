@@ -12,6 +12,7 @@ import (
 )
 
 func TestMayAsk(t *testing.T) {
+	t.Parallel()
 	own := []netip.Prefix{
 		netip.MustParsePrefix("192.168.50.1/24"),
 		netip.MustParsePrefix("192.168.50.2/24"),
@@ -59,6 +60,7 @@ func TestMayAsk(t *testing.T) {
 }
 
 func TestGateways(t *testing.T) {
+	t.Parallel()
 	own := []netip.Prefix{
 		netip.MustParsePrefix("192.168.50.1/24"),
 		netip.MustParsePrefix("192.168.50.2/24"),
@@ -82,6 +84,7 @@ func TestGateways(t *testing.T) {
 }
 
 func TestPrintable(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"ssh":                              "ssh",
 		"":                                 "",
@@ -99,6 +102,7 @@ func TestPrintable(t *testing.T) {
 }
 
 func TestNATPMPResults(t *testing.T) {
+	t.Parallel()
 	for refusal, want := range map[portmap.Refusal]natpmp.Result{
 		portmap.Granted:           natpmp.Success,
 		portmap.NotAuthorized:     natpmp.NotAuthorized,
@@ -116,6 +120,7 @@ func TestNATPMPResults(t *testing.T) {
 }
 
 func TestPCPResults(t *testing.T) {
+	t.Parallel()
 	target := netip.MustParseAddrPort("192.168.50.10:40000")
 	owned := func(nonce byte, lifetime time.Duration) *portmap.Mapping {
 		return &portmap.Mapping{Internal: target, Claims: []portmap.Claim{

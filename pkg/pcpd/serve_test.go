@@ -17,6 +17,7 @@ import (
 )
 
 func TestReplyLeavesFromTheAddressAsked(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	other := netip.MustParsePrefix("192.168.50.2/24")
 	lab.Router.Address(t, "lan0", other)
@@ -43,6 +44,7 @@ func octets(t *testing.T, digits string) []byte {
 }
 
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	g := serve(t, lab, standard())
 	everybody := netip.MustParseAddr("255.255.255.255")
@@ -74,6 +76,7 @@ func TestSilence(t *testing.T) {
 }
 
 func TestSwitchedOffProtocols(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	announce := "02000000 00000000 00000000 00000000 0000ffff c0a8320a"
 	for name, test := range map[string]struct {
@@ -98,6 +101,7 @@ func TestSwitchedOffProtocols(t *testing.T) {
 }
 
 func TestOneSocketPerInterface(t *testing.T) {
+	t.Parallel()
 	lab := netlab.NewLab(t, netlab.Layout{SecondLAN: true})
 	s := standard()
 	s.around.LANs = append(s.around.LANs, netlab.RouterLAN2)
@@ -129,6 +133,7 @@ func TestOneSocketPerInterface(t *testing.T) {
 }
 
 func TestSecondServerCannotListen(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	g := serve(t, lab, standard())
 	if _, err := listen(lab, pcpd.New(pcpd.Options{NATPMP: true, Table: g.table}), "lan0"); err == nil {
@@ -153,6 +158,7 @@ func listen(lab *netlab.Lab, s *pcpd.Server, dev string, own ...netip.Prefix) (l
 }
 
 func TestRequestsOfOneHostStayInOrder(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	g := serve(t, lab, standard())
 	c, err := g.open(lab.Clients[0], netip.AddrPortFrom(client, 0))
@@ -190,6 +196,7 @@ type busy struct{ *portmap.Table }
 func (busy) Submit(portmap.Request, func(portmap.Answer)) bool { return false }
 
 func TestFullQueueDropsAndStillAnswersTheRest(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	s := standard()
 	s.desk = func(t *portmap.Table) pcpd.Table { return busy{t} }

@@ -11,6 +11,7 @@ import (
 // TestVectors plays the vectors over real sockets against a real table whose
 // firewall is made of memory.
 func TestVectors(t *testing.T) {
+	t.Parallel()
 	lab := newLab(t)
 	for _, protocol := range []string{"natpmp", "pcp"} {
 		for _, v := range vectors.Load(t, protocol) {

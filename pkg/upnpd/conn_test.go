@@ -67,6 +67,7 @@ const getRoot = "GET /rootDesc.xml HTTP/1.1\r\nHost: 192.168.50.1:5000\r\n\r\n"
 
 // TestPatience lets a client be slow, in a time that passes at once.
 func TestPatience(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		sends  string
@@ -112,6 +113,7 @@ func TestPatience(t *testing.T) {
 // TestHurry has more connections than a client needs: only the first may be
 // idle for long.
 func TestHurry(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newConnLimiter()
 		var visits []pipeConn
@@ -130,6 +132,7 @@ func TestHurry(t *testing.T) {
 
 // TestTrickle never lets a request come to its end.
 func TestTrickle(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipeConn(t, newConnLimiter())
 		var sending sync.WaitGroup
@@ -154,6 +157,7 @@ func TestTrickle(t *testing.T) {
 
 // TestTakesNothing does not read the reply.
 func TestTakesNothing(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipeConn(t, newConnLimiter())
 		if _, err := io.WriteString(v, getRoot); err != nil {
@@ -169,6 +173,7 @@ func TestTakesNothing(t *testing.T) {
 
 // TestKeepAlive asks twice on one connection.
 func TestKeepAlive(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name, version, connection string
 		stays                     bool
@@ -215,6 +220,7 @@ func TestKeepAlive(t *testing.T) {
 
 // TestRest asks to keep a connection, and then waits for its end.
 func TestRest(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipeConn(t, newConnLimiter())
 		b := bufio.NewReader(v)
@@ -236,6 +242,7 @@ func TestRest(t *testing.T) {
 
 // TestRules sends requests that differ in what is allowed.
 func TestRules(t *testing.T) {
+	t.Parallel()
 	get := func(fields string) string { return "GET /rootDesc.xml HTTP/1.1\r\n" + fields + "\r\n" }
 	post := "POST /ctl/IPConn HTTP/1.1\r\nHost: 192.168.50.1\r\n"
 	tests := []struct {
@@ -313,6 +320,7 @@ func TestRules(t *testing.T) {
 
 // TestExpect waits for leave to send the body.
 func TestExpect(t *testing.T) {
+	t.Parallel()
 	v := newPipeConn(t, newConnLimiter())
 	b := bufio.NewReader(v)
 	if _, err := io.WriteString(v, "POST /none HTTP/1.1\r\nHost: 192.168.50.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"); err != nil {

@@ -35,6 +35,7 @@ func (c connFlood) admit(client string) *connection {
 func gone(c *connection) bool { return errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) }
 
 func TestGuardHurriesTheMany(t *testing.T) {
+	t.Parallel()
 	c := connFlood{newConnLimiter(), t}
 	var mine []*connection
 	for range perClient + 2 {
@@ -62,6 +63,7 @@ func TestGuardHurriesTheMany(t *testing.T) {
 }
 
 func TestGuardClosesThoseOfTheBusiest(t *testing.T) {
+	t.Parallel()
 	c := connFlood{newConnLimiter(), t}
 	honest := c.admit("192.168.50.11")
 	var flood []*connection
@@ -116,6 +118,7 @@ func (h *testGateway) ask(from string) (int, error) {
 // TestFlood opens a thousand idle connections from one host: neither the
 // others nor the host itself wait, and nothing of it stays.
 func TestFlood(t *testing.T) {
+	t.Parallel()
 	s := newTestNet(t)
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
 	t.Run("house", func(t *testing.T) { s.startGateway(t, gatewayConfigOf("default")).flood(t) })
@@ -158,6 +161,7 @@ func openFiles(t *testing.T) int {
 // TestManyAtOnce asks on more connections of one host than are served at one
 // time: all are answered.
 func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
 	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	var asking sync.WaitGroup
 	for range 4 * perClient {
@@ -174,6 +178,7 @@ func TestManyAtOnce(t *testing.T) {
 
 // TestHalfClosed sends the end of the stream behind a request.
 func TestHalfClosed(t *testing.T) {
+	t.Parallel()
 	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
 	if err != nil {
@@ -191,6 +196,7 @@ func TestHalfClosed(t *testing.T) {
 // TestReplyArrivesBeforeReset sends much more than is read: the client still
 // gets the reply.
 func TestReplyArrivesBeforeReset(t *testing.T) {
+	t.Parallel()
 	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	for request, status := range map[string]string{"POST /ctl/IPConn": "413", "GET /rootDesc.xml": "200", "SUBSCRIBE /none": "404"} {
 		h.sendTooMuch(t, request, status)
@@ -215,6 +221,7 @@ func (h *testGateway) sendTooMuch(t *testing.T, request, status string) {
 
 // TestOutsiders are let in by no door.
 func TestOutsiders(t *testing.T) {
+	t.Parallel()
 	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	for from, to := range map[string]string{"wan": "gw1", "c1": "ext", "gw1": "gw1"} {
 		c, err := h.dial(from, netip.MustParseAddrPort(hosts[to]+":5555"))

@@ -34,6 +34,7 @@ func (h *testGateway) pinholes() []portmap.Mapping {
 // TestPinholesByOtherAddresses has a host ask from its link-local and temporary
 // addresses for its global one: it gets what that address would have got itself.
 func TestPinholesByOtherAddresses(t *testing.T) {
+	t.Parallel()
 	own, other := hosts["c1v6"], hosts["c2v6"]
 	const local, temporary, foreign, unknown = "fe80::10", "2a0a:77:1::7777", "fe80::11", "fe80::12"
 	known := neighbours{}

@@ -106,6 +106,7 @@ const (
 
 // TestActions wants everything on show to be carried out, and nothing else.
 func TestActions(t *testing.T) {
+	t.Parallel()
 	handlers := actions()
 	delete(handlers, "QueryStateVariable")
 	face := (&upnp.Gateway{Pinholes: true}).Description(upnp.V2)
@@ -127,6 +128,7 @@ func TestActions(t *testing.T) {
 // TestVariables wants a value for every variable that is evented or read by an
 // action that needs no arguments.
 func TestVariables(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	for path, service := range h.server.controls {
 		for _, name := range service.Evented(upnp.V2) {
@@ -160,6 +162,7 @@ func (d refusing) Do(context.Context, portmap.Request) (portmap.Answer, error) {
 // TestRefusals translates every refusal of the desk for every action and
 // version.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	columns := []struct {
 		service, action string
 		arguments       []string
@@ -207,6 +210,7 @@ func TestRefusals(t *testing.T) {
 
 // TestFaults calls the actions in ways that the vectors leave out.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	c1, c1v6 := hosts["c1"], hosts["c1v6"]
 	down := testNet{}.newGateway(t, gatewayConfigOf("wan_down"))
@@ -275,6 +279,7 @@ func TestFaults(t *testing.T) {
 // TestVersion2ByVersion1 has a client that knows the type of version 1 alone
 // call what version 2 has, as upnpc does.
 func TestVersion2ByVersion1(t *testing.T) {
+	t.Parallel()
 	c1 := hosts["c1"]
 	calls := []struct {
 		action    string
@@ -312,6 +317,7 @@ func TestVersion2ByVersion1(t *testing.T) {
 // TestDefaults leaves out, or leaves empty, what has a default, by either type,
 // whatever versions are on show.
 func TestDefaults(t *testing.T) {
+	t.Parallel()
 	c1 := hosts["c1"]
 	requests := []struct {
 		serviceType, action, lease string
@@ -362,6 +368,7 @@ func TestDefaults(t *testing.T) {
 // TestWildcards opens, finds and closes by every spelling of the wildcard what
 // the empty one does, and no more.
 func TestWildcards(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	c1 := hosts["c1"]
 	spellings := []string{"", " ", "\n\t ", "*", "0.0.0.0", " 0.0.0.0\r\n"}
@@ -400,6 +407,7 @@ func TestWildcards(t *testing.T) {
 // TestOwnName maps ports to the asking host by the name in its lease, and to no
 // other.
 func TestOwnName(t *testing.T) {
+	t.Parallel()
 	c1, c2 := hosts["c1"], hosts["c2"]
 	leases := map[string][]netip.Addr{
 		"laptop": {netip.MustParseAddr(c1)},
@@ -460,6 +468,7 @@ func TestOwnName(t *testing.T) {
 // TestRequestsWithoutAction wants nothing done for requests that a browser
 // could be made to send.
 func TestRequestsWithoutAction(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	for _, action := range []string{"", "#", "AddPortMapping"} {
 		if got := send(t, h.server, hosts["c1"], "/ctl/IPConn", action, ""); got.status != 400 {
@@ -470,6 +479,7 @@ func TestRequestsWithoutAction(t *testing.T) {
 
 // TestLeases wants version 1 to grant for ever, and version 2 at most a week.
 func TestLeases(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	for _, tt := range []struct{ service, port, lease, want string }{
 		{v1, "4000", "0", "0"},
@@ -494,6 +504,7 @@ func TestLeases(t *testing.T) {
 // TestDescriptions wants texts back as they were, and nothing in them that a
 // terminal would obey.
 func TestDescriptions(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	long := strings.Repeat("漢", 100)
 	for text, want := range map[string]string{
@@ -523,6 +534,7 @@ func TestDescriptions(t *testing.T) {
 
 // TestDisabled wants an entry that forwards nothing, and its remote host shown.
 func TestDisabled(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	ask(t, h.server, hosts["c1"], v2, "AddPortMapping", hosts["wan"], "4000", "TCP", "4000", hosts["c1"], "0", "off", "60")
 	want := []string{hosts["wan"], "4000", "TCP", "4000", hosts["c1"], "0", "off", "60"}
@@ -539,6 +551,7 @@ func TestDisabled(t *testing.T) {
 
 // TestOtherProtocols lists what NAT-PMP and PCP have mapped, but no pinholes.
 func TestOtherProtocols(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	for _, req := range []portmap.Request{
 		{Origin: portmap.PCP, Internal: netip.MustParseAddrPort("[" + hosts["c1v6"] + "]:5000")},
@@ -566,6 +579,7 @@ func TestOtherProtocols(t *testing.T) {
 // TestManage wants NewManage to reach other clients' entries as far as the
 // policy lets it.
 func TestManage(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		config, manage string
 		listed         int
@@ -593,6 +607,7 @@ func TestManage(t *testing.T) {
 
 // TestLongListing wants listings bounded.
 func TestLongListing(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	const entries = 2000
 	for i := range entries {
@@ -609,6 +624,7 @@ func TestLongListing(t *testing.T) {
 // TestAddAnyAtOnce wants a port for each of many clients that ask for the same
 // one at the same moment.
 func TestAddAnyAtOnce(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("open"))
 	ports := make([]string, 20)
 	var wg sync.WaitGroup
@@ -630,6 +646,7 @@ func TestAddAnyAtOnce(t *testing.T) {
 // TestPinholeProtocols opens one pinhole by all names of a protocol, for the
 // asking host alone.
 func TestPinholeProtocols(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	c1v6 := hosts["c1v6"]
 	for number, spellings := range map[string][]string{"6": {"TCP", "tcp", " Tcp\n", "06"}, "17": {"UDP", "udp", "\tuDP"}} {
@@ -659,6 +676,7 @@ func TestPinholeProtocols(t *testing.T) {
 
 // TestPinholeTraffic wants packets counted for the pinhole's owner alone.
 func TestPinholeTraffic(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("default"))
 	c1v6 := hosts["c1v6"]
 	id := ask(t, h.server, c1v6, fw, "AddPinhole", hosts["wanv6"], "1234", c1v6, "5003", "17", "60").out[0]
@@ -687,6 +705,7 @@ func TestPinholeTraffic(t *testing.T) {
 
 // TestCounters wants counters to roll over and rates to stop at what fits.
 func TestCounters(t *testing.T) {
+	t.Parallel()
 	p := gatewayConfigOf("default")
 	p.traffic.BytesSent, p.traffic.BytesReceived = 1<<32+5, 1<<32-1
 	p.traffic.PacketsSent, p.traffic.PacketsReceived = 5e9, 0
@@ -707,6 +726,7 @@ func TestCounters(t *testing.T) {
 
 // TestStatus wants the uplink connected only while it is up and has an address.
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	since := time.Now().Add(-time.Hour)
 	for _, tt := range []struct {
 		uplink       Uplink
@@ -729,6 +749,7 @@ func TestStatus(t *testing.T) {
 // TestVersions wants each type of a request served by its own rules, and a
 // gateway of version 1 without anything of version 2.
 func TestVersions(t *testing.T) {
+	t.Parallel()
 	both, one := testNet{}.newGateway(t, gatewayConfigOf("both")), testNet{}.newGateway(t, gatewayConfigOf("v1"))
 	const ppp = "WANPPPConnection:1"
 	for _, tt := range []struct {
@@ -757,6 +778,7 @@ func TestVersions(t *testing.T) {
 // TestVersionOfBody wants the rules of the version that the body names, whatever
 // the field says.
 func TestVersionOfBody(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	one := testNet{}.newGateway(t, gatewayConfigOf("v1"))
 	c1 := hosts["c1"]
@@ -795,6 +817,7 @@ func TestVersionOfBody(t *testing.T) {
 
 // TestQuery reads variables in UDA 1.0's way.
 func TestQuery(t *testing.T) {
+	t.Parallel()
 	both, one := testNet{}.newGateway(t, gatewayConfigOf("both")), testNet{}.newGateway(t, gatewayConfigOf("v1"))
 	for _, tt := range []struct {
 		house *testGateway
@@ -821,6 +844,7 @@ func TestQuery(t *testing.T) {
 
 // TestMPOST reads the action of a request that hides it behind a number.
 func TestMPOST(t *testing.T) {
+	t.Parallel()
 	r := &request{method: "M-POST", fields: map[string]string{
 		"man": `"http://schemas.xmlsoap.org/soap/envelope/"; ns=42`, "42-soapaction": "a#b", "soapaction": "c#d",
 	}}

@@ -39,6 +39,7 @@ func shown(s *Server, path, agent string) string {
 // TestFaces wants to each client the face that it asks for, and to old ones
 // version 1.
 func TestFaces(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ config, path, agent, want string }{
 		{"v1", "/rootDesc.xml", modern, "description 1"},
 		{"v1", "/rootDesc2.xml", modern, "nothing"},
@@ -79,6 +80,7 @@ func TestFaces(t *testing.T) {
 // version 2 anywhere, but for the IPv6 firewall control where version 2 is on
 // show too.
 func TestVersion1Face(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ config, agent, paths string }{
 		{"v1", modern, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml"},
 		{"both", xbox, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml"},
@@ -122,6 +124,7 @@ func scpdURLs(description []byte) (urls []string) {
 
 // TestSizes wants all documents below 16384 octets: libupnp reads no more.
 func TestSizes(t *testing.T) {
+	t.Parallel()
 	s := testNet{}.newGateway(t, gatewayConfigOf("both")).server
 	for path := range s.documents.byPath {
 		if document, _ := s.document(path, modern, netip.MustParseAddr(hosts["gwv6"])); len(document) >= 16384 {
@@ -133,6 +136,7 @@ func TestSizes(t *testing.T) {
 // TestDocumentsAreWordedOnce wants one copy for each address that clients ask,
 // with the page of that address, and no more than a bounded number.
 func TestDocumentsAreWordedOnce(t *testing.T) {
+	t.Parallel()
 	s := testNet{}.newGateway(t, gatewayConfigOf("both")).server
 	fetch := func(path, local string) []byte {
 		document, _ := s.document(path, modern, netip.MustParseAddr(local))
@@ -158,6 +162,7 @@ func TestDocumentsAreWordedOnce(t *testing.T) {
 
 // TestWellFormed has all documents and answers read by xmllint.
 func TestWellFormed(t *testing.T) {
+	t.Parallel()
 	s := testNet{}.newGateway(t, gatewayConfigOf("both")).server
 	add(t, s, hosts["c1"], v2, "4000", "60")
 	documents := map[string][]byte{}

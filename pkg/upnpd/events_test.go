@@ -155,6 +155,7 @@ func (p *subscriberRig) subscribe(client string, port uint16) (sid string, statu
 // TestBurst joins changes that come fast: the first is told at once, the last
 // value always.
 func TestBurst(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
 		p.subscribe("192.168.50.10", 4000)
@@ -185,6 +186,7 @@ func TestBurst(t *testing.T) {
 // TestMute has a subscriber that never answers: others hear at once, and it
 // hears the newest when a message is given up.
 func TestMute(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
 		p.set(4000, "")
@@ -209,6 +211,7 @@ func TestMute(t *testing.T) {
 // TestGone drops who refuses again and again, and who does not know the
 // subscription any more; less is forgiven.
 func TestGone(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
 		p.set(4000, "refuse")
@@ -242,6 +245,7 @@ func TestGone(t *testing.T) {
 
 // TestLimits fills the register.
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
 		granted := map[string]int{}
@@ -285,6 +289,7 @@ func TestLimits(t *testing.T) {
 
 // TestForeignSID is renewed and ended by nobody but who got it, where it was got.
 func TestForeignSID(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
 		sid, _ := p.subscribe("192.168.50.10", 4000)
@@ -313,6 +318,7 @@ func TestForeignSID(t *testing.T) {
 
 // TestSequenceWraps from the greatest number to 1: 0 is that of the first.
 func TestSequenceWraps(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
 		p.subscribe("192.168.50.10", 4000)
@@ -333,6 +339,7 @@ func TestSequenceWraps(t *testing.T) {
 
 // TestReplyIsLost takes the subscription back whose SID did not go out.
 func TestReplyIsLost(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
 		r := &request{path: "/evt/IPConn", client: netip.MustParseAddr("192.168.50.10"), fields: map[string]string{
@@ -359,6 +366,7 @@ func (a *asked) External() netip.Addr {
 // TestEndWhileADeliveryBegins ends the server just before a subscriber's first
 // event is on its way: the end waits for it.
 func TestEndWhileADeliveryBegins(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan struct{})
@@ -390,6 +398,7 @@ func TestEndWhileADeliveryBegins(t *testing.T) {
 // TestEventsOfAFace wants to each subscriber the events of the face that it has
 // seen, and of version 1 to old ones.
 func TestEventsOfAFace(t *testing.T) {
+	t.Parallel()
 	one, two, both := []upnp.Version{upnp.V1}, []upnp.Version{upnp.V2}, []upnp.Version{upnp.V1, upnp.V2}
 	for _, tt := range []struct {
 		versions    []upnp.Version
@@ -423,6 +432,7 @@ func TestEventsOfAFace(t *testing.T) {
 }
 
 func TestReadAnswer(t *testing.T) {
+	t.Parallel()
 	for answer, want := range map[string]error{
 		"HTTP/1.1 200 OK\r\n\r\n": nil, "HTTP/1.1 200 OK\r\n": nil, "HTTP/1.1 500 x\r\nA: b\r\n\r\n": nil, "nonsense\n\n": nil,
 		"HTTP/1.1 412 x\r\n\r\n": errUnknown, "HTTP/1.0 412\n\n": errUnknown, "": io.EOF, "HTTP/1.1 200": io.EOF,

@@ -36,6 +36,7 @@ func (s testNet) dialSubscriber(sub *subscription, ctx context.Context, to netip
 // TestEvents plays all vectors of events over real connections, on two streets
 // at a time since some of them wait.
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	const streets = 2
 	vectors := gena.Load(t)
 	for n := range streets {
@@ -54,6 +55,7 @@ func TestEvents(t *testing.T) {
 // TestPinholeEventsByVersion1 subscribes to the IPv6 firewall control by the
 // description of version 1 on a gateway that shows both.
 func TestPinholeEventsByVersion1(t *testing.T) {
+	t.Parallel()
 	var seq uint32
 	gena.Vector{
 		Listeners: map[string]gena.Place{"cb1": {Host: "c1", Port: 49001, IP: 4, Behaviour: "200"}},

@@ -50,6 +50,7 @@ var respellings = map[string]func(string) string{
 
 // TestPaths wants the same answer at every path, however it is spelled.
 func TestPaths(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	for _, published := range h.server.paths {
 		for _, method := range []string{"GET", "POST", "UNSUBSCRIBE"} {
@@ -70,6 +71,7 @@ func TestPaths(t *testing.T) {
 
 // TestOtherPaths finds nothing where nothing is.
 func TestOtherPaths(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	for _, path := range []string{
 		"/", "//", "/ctl", "/ctl/", "/ctlIPConn", "/ctl/IPConn2", "/ctl/IPConn/x", "/x/ctl/IPConn", "/rootDesc.xml/x/ctl/IPConn", "/rootDesc.xmlx/ctl/IPConn", "/rootDesc.xml/rootDesc.xml/ctl/IPConn", "/ctl/IPConn/..", "/ctl/evt/IPConn",
@@ -93,6 +95,7 @@ func (estate) Prefixes() []netip.Prefix {
 }
 
 func TestAddressed(t *testing.T) {
+	t.Parallel()
 	tests := map[bool][]string{
 		true: {
 			"", " ", "192.168.50.1", "192.168.50.1:5000", "192.168.50.1:", "192.168.50.1:80", "\t192.168.50.1:5000 ",
@@ -136,6 +139,7 @@ func addAt(path, fields string) string {
 // TestActionAtEventURL takes an action that is posted to the event URL of its
 // service, with every check that holds at the control URL.
 func TestActionAtEventURL(t *testing.T) {
+	t.Parallel()
 	const action = "SOAPACTION: \"urn:schemas-upnp-org:service:WANIPConnection:1#AddPortMapping\"\r\n"
 	for _, tt := range []struct {
 		name, path, fields string
@@ -162,6 +166,7 @@ func TestActionAtEventURL(t *testing.T) {
 // TestUnreadBodies wants what stands where no body is read never taken for a
 // request.
 func TestUnreadBodies(t *testing.T) {
+	t.Parallel()
 	for request, status := range map[string]int{
 		"GET /rootDesc.xml": 200, "HEAD /rootDesc.xml": 200, "GET /none": 404, "HEAD /none": 404, "GET /ctl/IPConn": 405, "SUBSCRIBE /ctl/IPConn": 405,
 		"SUBSCRIBE /evt/IPConn": 412, "UNSUBSCRIBE /evt/IPConn": 412, "SUBSCRIBE /none": 404, "PUT /rootDesc.xml": 501, "OPTIONS *": 501,
@@ -198,6 +203,7 @@ func fieldNames(message []byte) (names []string) {
 // TestFieldNames spells those of HTTP as most servers do, and those of UPnP in
 // capitals.
 func TestFieldNames(t *testing.T) {
+	t.Parallel()
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
 	common := []string{"Server", "Date", "Content-Length"}
 	for _, tt := range []struct {

@@ -114,6 +114,7 @@ func (c *client) call(t *testing.T, serviceType, action string, arguments ...str
 // TestOldClients wants documents and answers for clients that break on any
 // sight of version 2 to stay as they are, octet by octet.
 func TestOldClients(t *testing.T) {
+	t.Parallel()
 	s := newTestNet(t)
 	for config, golden := range map[string]string{"both": "both", "v1": "1", "default": "2"} {
 		want, err := os.ReadFile("testdata/oldclients/" + golden + ".txt")

@@ -12,6 +12,7 @@ func read(text string) (*request, error) {
 }
 
 func TestReadRequest(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name, text string
 		want       request
@@ -113,6 +114,7 @@ func TestReadRequest(t *testing.T) {
 }
 
 func TestReadRequestRefuses(t *testing.T) {
+	t.Parallel()
 	post := "POST / HTTP/1.1\r\nHost: x\r\n"
 	tests := []struct {
 		name, text string
@@ -201,6 +203,7 @@ func TestReadRequestRefuses(t *testing.T) {
 
 // TestLists joins what stands in two lines, and notes once what says the same.
 func TestLists(t *testing.T) {
+	t.Parallel()
 	r, err := read("GET / HTTP/1.1\r\nX-List: a\r\nx-list:b, c\r\nUser-Agent: x\r\nUSER-AGENT: x\r\nX-List: b, c\r\n\r\n")
 	if err != nil {
 		t.Fatal(err)

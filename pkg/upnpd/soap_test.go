@@ -212,6 +212,7 @@ func (h *testGateway) gateway() *soap.Gateway {
 // TestPinholesByVersion1 plays what the vectors want of the IPv6 firewall control
 // against a gateway that shows both versions, by the description of version 1.
 func TestPinholesByVersion1(t *testing.T) {
+	t.Parallel()
 	s := newTestNet(t)
 	played := 0
 	for _, v := range soap.Load(t).Vectors {
@@ -228,6 +229,7 @@ func TestPinholesByVersion1(t *testing.T) {
 // TestVectors plays all exchanges and documents of the vectors over real
 // connections.
 func TestVectors(t *testing.T) {
+	t.Parallel()
 	file := soap.Load(t)
 	s := newTestNet(t)
 	for _, v := range file.Vectors {

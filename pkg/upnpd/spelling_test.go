@@ -62,6 +62,7 @@ func requestFor(replace []string, client string, port int) (field, body string) 
 // TestSpellings wants every spelling to open what the strict one opens, and
 // nothing for another host, nor against the policy.
 func TestSpellings(t *testing.T) {
+	t.Parallel()
 	c1, c2 := hosts["c1"], hosts["c2"]
 	for _, s := range actionSpellings {
 		h := testNet{}.newGateway(t, gatewayConfigOf("both"))
@@ -91,6 +92,7 @@ func TestSpellings(t *testing.T) {
 // TestSpellingsOfOneVersion wants a gateway that shows one version to take the
 // actionSpellings in its types alone.
 func TestSpellingsOfOneVersion(t *testing.T) {
+	t.Parallel()
 	for version, replace := range map[upnp.Version][]string{upnp.V1: {ip2, ip1}, upnp.V2: nil} {
 		p := gatewayConfigOf("both")
 		p.versions = []upnp.Version{version}

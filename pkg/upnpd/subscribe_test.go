@@ -8,6 +8,7 @@ import (
 )
 
 func TestParseCallbacks(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		field string
 		want  string // paths of those that can be used
@@ -80,6 +81,7 @@ func TestParseCallbacks(t *testing.T) {
 
 // TestUsable allows callbacks to the subscriber itself and to nobody else.
 func TestUsable(t *testing.T) {
+	t.Parallel()
 	for url, want := range map[string]int{
 		"<http://192.168.50.10:49001/>":                              1,
 		"<http://192.168.50.11:49001/>":                              0,
@@ -100,6 +102,7 @@ func TestUsable(t *testing.T) {
 }
 
 func TestGrantedTimeout(t *testing.T) {
+	t.Parallel()
 	for field, want := range map[string]time.Duration{
 		"Second-1800": 1800 * time.Second, "second-3600": time.Hour, "Second-86400": 24 * time.Hour,
 		"": shortestSubscription, "Second-60": shortestSubscription, "Second-0": shortestSubscription,
@@ -118,6 +121,7 @@ func TestGrantedTimeout(t *testing.T) {
 // TestSubscriptionFields subscribes, renews and ends with fields as clients
 // spell them.
 func TestSubscriptionFields(t *testing.T) {
+	t.Parallel()
 	const callback = "CALLBACK: <http://192.168.77.10:1/>\r\n"
 	for _, tt := range []struct {
 		name, fields string

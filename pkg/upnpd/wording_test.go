@@ -152,6 +152,7 @@ var wordings = []wording{
 // TestEachWay takes every way alone and all of them at once, and wants some
 // requests read.
 func TestEachWay(t *testing.T) {
+	t.Parallel()
 	for _, w := range wordings {
 		for by := ways(1); by < allWays; by <<= 1 {
 			if _, err := read(w.lenient(by)); err != nil {
