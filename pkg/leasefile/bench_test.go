@@ -51,6 +51,6 @@ func BenchmarkLoad(b *testing.B) {
 	s, _ := filled(b, 5000)
 	b.ReportAllocs()
 	for b.Loop() {
-		load(b, New(Options{Path: s.Path}))
+		load(b, New(Options{Path: s.path}))
 	}
 }

@@ -34,7 +34,7 @@ func (s *Store) Checkpoint() error {
 	err := s.write(snap)
 	s.end(snap, err)
 	if err != nil {
-		return fmt.Errorf("leasefile: save %s: %w", s.Path, err)
+		return fmt.Errorf("leasefile: save %s: %w", s.path, err)
 	}
 	return nil
 }
@@ -73,7 +73,7 @@ func (s *Store) end(snap *snapshot, err error) {
 	defer s.mu.Unlock()
 	s.copying, s.since = false, nil
 	now := time.Now()
-	s.earliest = now.Add(max(s.Delay, now.Sub(snap.now.mono)))
+	s.earliest = now.Add(max(s.delay, now.Sub(snap.now.mono)))
 	if err != nil {
 		s.stale = s.stale || snap.anew
 		s.lastErr = err
@@ -94,8 +94,8 @@ func (s *Store) end(snap *snapshot, err error) {
 // who saves has heard it.
 func (s *Store) backOff(now time.Time) {
 	if s.retry == 0 && !s.told {
-		s.Log.Error("mappings work but cannot be written down, a restart would forget the newest; will try again",
-			"path", s.Path, "err", s.lastErr)
+		s.log.Error("mappings work but cannot be written down, a restart would forget the newest; will try again",
+			"path", s.path, "err", s.lastErr)
 	}
 	s.retry = min(max(2*s.retry, firstRetry), lastRetry)
 	s.setDue(now.Add(s.retry))
@@ -105,7 +105,7 @@ func (s *Store) backOff(now time.Time) {
 // what the lease file holds and what it is about to hold, so that whichever of
 // the two a crash leaves is known for what it is; last, that it holds it now.
 func (s *Store) write(snap *snapshot) error {
-	target, err := resolve(s.Path)
+	target, err := resolve(s.path)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (s *Store) replaceJournal(j *journal) error {
 
 // createJournal writes the first private file; Save waits for it.
 func (s *Store) createJournal(now clockReading) error {
-	target, err := resolve(s.Path)
+	target, err := resolve(s.path)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func TestRenewalsAreWrittenTogether(t *testing.T) {
 		if n := d.count("sync") - syncs; n > 3*31 {
 			t.Errorf("%d syncs for a minute of renewals, want at most 93", n)
 		}
-		same(t, load(t, New(Options{Path: s.Path})), list)
+		same(t, load(t, New(Options{Path: s.path})), list)
 	})
 }
 

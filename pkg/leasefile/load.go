@@ -24,19 +24,19 @@ const namedExpired = 10
 //
 // With an error Load returns what could be read nevertheless.
 func (s *Store) Load() ([]*portmap.Mapping, error) {
-	if s.Path == "" {
+	if s.path == "" {
 		return nil, nil
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	target, err := resolve(s.Path)
+	target, err := resolve(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // no directory, so no files; writing will complain
 	}
 	if err != nil {
-		return nil, fmt.Errorf("leasefile: load %s: %w", s.Path, err)
+		return nil, fmt.Errorf("leasefile: load %s: %w", s.path, err)
 	}
 	for _, name := range []string{target, target + private} {
 		s.disk.Remove(name + temporary) // left by a crash, if it is there
@@ -45,7 +45,7 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	file, unread := openLeases(target, book)
 	mappings := s.restore(target, book, file, unread == nil)
 	if err := errors.Join(damage, unread); err != nil {
-		return mappings, fmt.Errorf("leasefile: load %s: %w", s.Path, err)
+		return mappings, fmt.Errorf("leasefile: load %s: %w", s.path, err)
 	}
 	return mappings, nil
 }
@@ -81,7 +81,7 @@ func openLeases(path string, l *journalState) (leaseFile, error) {
 // restore judges which file decides, and makes its records mappings.
 func (s *Store) restore(target string, book *journalState, file leaseFile, readable bool) []*portmap.Mapping {
 	if book.damaged != nil {
-		s.Log.Warn("private file is damaged, what is missing there is lost", "path", target+private, "err", book.damaged)
+		s.log.Warn("private file is damaged, what is missing there is lost", "path", target+private, "err", book.damaged)
 	}
 	// Leases last as long as they would on a clock that never goes back: a
 	// board may start in 1970 and learn the time later.
@@ -106,7 +106,7 @@ func (s *Store) restore(target string, book *journalState, file leaseFile, reada
 // adopt returns the records of a lease file that somebody else wrote.
 func (s *Store) adopt(target string, book *journalState, file leaseFile, now clockReading) []*record {
 	records, unknown := book.adopt(file.leases, now)
-	log := s.Log.With("path", target, "leases", len(file.leases))
+	log := s.log.With("path", target, "leases", len(file.leases))
 	switch j := file.junk; {
 	case j.lines > 0:
 		log.Warn("lines of the lease file are not leases and are left out", "lines", j.lines, "first", j.first, "reason", j.reason)
@@ -126,7 +126,7 @@ func (s *Store) mappings(records []*record, now clockReading) []*portmap.Mapping
 	for _, r := range records {
 		m, err := r.mapping(now)
 		if err != nil {
-			s.Log.Warn("stored mapping cannot be", "mapping", r.keyRecord, "err", err)
+			s.log.Warn("stored mapping cannot be", "mapping", r.keyRecord, "err", err)
 			continue
 		}
 		m.Claims = slices.DeleteFunc(m.Claims, func(c portmap.Claim) bool {
@@ -149,7 +149,7 @@ func (s *Store) mappings(records []*record, now clockReading) []*portmap.Mapping
 
 // notice logs what miniupnpd logs at this level.
 func (s *Store) notice(text string) {
-	s.Log.Log(context.Background(), portmap.LevelNotice, text, "path", s.Path)
+	s.log.Log(context.Background(), portmap.LevelNotice, text, "path", s.path)
 }
 
 // resume goes on with the private file that the ledger was read from.

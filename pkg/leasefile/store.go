@@ -62,10 +62,13 @@ type Options struct {
 
 // Store is a portmap.Store made of two files.
 type Store struct {
-	Options
-	disk  disk
-	clock func() clockReading
-	wake  chan struct{} // tells Run that due has changed
+	path         string        // of the lease file; empty: nothing is saved
+	delay        time.Duration // between two writes
+	renewalDelay time.Duration // of changes that only move the end of a lease
+	log          *slog.Logger
+	disk         disk
+	clock        func() clockReading
+	wake         chan struct{} // tells Run that due has changed
 
 	writing sync.Mutex // held while files are read or written anew; taken before mu
 
@@ -91,16 +94,16 @@ type Store struct {
 // New returns a store. Load comes first, then Save at any time; Run brings
 // the files up to date behind it.
 func New(o Options) *Store {
-	o.Delay = cmp.Or(o.Delay, defaultDelay)
-	o.RenewalDelay = cmp.Or(o.RenewalDelay, defaultRenewalDelay)
-	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return &Store{
-		Options:   o,
-		disk:      system{},
-		clock:     readClocks,
-		wake:      make(chan struct{}, 1),
-		held:      make(map[portmap.Key]*portmap.Mapping),
-		notBefore: readClocks(),
+		path:         o.Path,
+		delay:        cmp.Or(o.Delay, defaultDelay),
+		renewalDelay: cmp.Or(o.RenewalDelay, defaultRenewalDelay),
+		log:          cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		disk:         system{},
+		clock:        readClocks,
+		wake:         make(chan struct{}, 1),
+		held:         make(map[portmap.Key]*portmap.Mapping),
+		notBefore:    readClocks(),
 	}
 }
 
@@ -121,7 +124,7 @@ func (s *Store) now() clockReading {
 // The first Save after Load brings what the table has taken over; what else
 // Load returned is forgotten.
 func (s *Store) Save(changes []portmap.Change) error {
-	if s.Path == "" {
+	if s.path == "" {
 		return nil
 	}
 	s.mu.Lock()
@@ -144,7 +147,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 	if err != nil {
 		s.stale, s.lastErr, s.told = true, err, true
 		s.writeBy(now.mono)
-		err = fmt.Errorf("leasefile: save %s: %w", s.Path, err)
+		err = fmt.Errorf("leasefile: save %s: %w", s.path, err)
 	}
 	return errors.Join(err, tooLong)
 }
@@ -218,7 +221,7 @@ func (s *Store) plan(changes []portmap.Change, now time.Time) {
 			s.writeBy(now)
 			return
 		}
-		by := now.Add(s.RenewalDelay)
+		by := now.Add(s.renewalDelay)
 		if end := c.Before.Expires(); !end.IsZero() && end.Before(by) {
 			by = end // nobody shall read of a living lease that it has ended
 		}
@@ -262,17 +265,6 @@ func sameTerms(a, b portmap.Claim) bool {
 
 // identical reports whether a and b differ in nothing.
 func identical(a, b portmap.Claim) bool { return sameTerms(a, b) && a.Expires.Equal(b.Expires) }
-
-// ClockSet tells that the wall clock was set: if that moved it by a second or
-// more, the files are written anew with the times that are true now.
-func (s *Store) ClockSet() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := s.now(); s.settled && s.journal != nil && !s.journal.clock.agrees(now) {
-		s.stale = true
-		s.writeBy(now.mono)
-	}
-}
 
 // Run writes the files whenever that is due, until ctx ends, and then a last
 // time. Both files stay.

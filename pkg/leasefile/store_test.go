@@ -355,7 +355,6 @@ func TestRefused(t *testing.T) {
 	s = New(Options{Path: path})
 	load(t, s)
 	checkpoint(t, s) // nothing may be written before the table has judged
-	s.ClockSet()
 	same(t, load(t, New(Options{Path: path})), v)
 	save(t, s, additions(v[1:3]...)...)
 	same(t, load(t, New(Options{Path: path})), v[1:3])
@@ -363,6 +362,35 @@ func TestRefused(t *testing.T) {
 	same(t, load(t, New(Options{Path: path})), v[1:3])
 	if n := strings.Count(read(t, path), "\n"); n != 2 {
 		t.Errorf("lease file has %d lines, want 2", n)
+	}
+}
+
+// TestFirstSaveForgetsTheRest holds this Store and the one of tests to the
+// contract: what Load returned and the first Save does not bring is forgotten.
+func TestFirstSaveForgetsTheRest(t *testing.T) {
+	memory := new(portmaptest.Store)
+	path := leasePath(t)
+	for name, next := range map[string]func() portmap.Store{
+		"memory": func() portmap.Store { return memory },
+		"files":  func() portmap.Store { return New(Options{Path: path}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := sampleMappings()
+			for _, saved := range [][]*portmap.Mapping{v, v[1:3], nil} {
+				s := next()
+				if _, err := s.Load(); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Save(additions(saved...)); err != nil {
+					t.Fatal(err)
+				}
+				again, err := next().Load()
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, again, saved)
+			}
+		})
 	}
 }
 
