@@ -105,8 +105,8 @@ func (t *Table) answer(x *transaction) {
 		p, a := &x.waiting[i], x.answers[i]
 		t.report(&p.Request, &a)
 		p.answer(a)
-		if t.Decided != nil {
-			t.Decided(p.Request, a)
+		if t.decided != nil {
+			t.decided(p.Request, a)
 		}
 	}
 }
@@ -116,9 +116,9 @@ func (t *Table) publish(changes []Change, reset bool) {
 	if len(changes) == 0 && !reset {
 		return
 	}
-	err := t.Store.Save(changes)
+	err := t.store.Save(changes)
 	if err != nil && !t.unsaved {
-		t.Log.Error("mappings are in force but not written down", "err", err)
+		t.log.Error("mappings are in force but not written down", "err", err)
 	}
 	t.unsaved = err != nil
 	t.mu.Lock()
@@ -132,15 +132,15 @@ func (t *Table) publish(changes []Change, reset bool) {
 		t.epoch = time.Now()
 	}
 	t.mu.Unlock()
-	t.Committed(changes, reset)
+	t.committed(changes, reset)
 }
 
 // report logs a decision.
 func (t *Table) report(req *Request, a *Answer) {
-	if !t.Log.Enabled(context.Background(), slog.LevelInfo) {
+	if !t.log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
-	log := t.Log.With("client", req.Client, "by", req.Origin)
+	log := t.log.With("client", req.Client, "by", req.Origin)
 	switch {
 	case a.Refusal != Granted:
 		log.Info("refused", "reason", a.Refusal, "protocol", req.Protocol, "external", req.External, "internal", req.Internal)

@@ -61,15 +61,15 @@ func (t *Table) start(ctx context.Context, l *lane, x *transaction) {
 func (t *Table) carryOut(ctx context.Context, l *lane, x *transaction, repairs bool) result {
 	r := result{lane: l}
 	if !x.sync {
-		r.err = t.Firewall.Apply(ctx, x.changes)
+		r.err = t.firewall.Apply(ctx, x.changes)
 		if r.err == nil || x.forced() || !repairs || inOrder(r.err) || ctx.Err() != nil {
 			return r
 		}
 	}
-	r.synced, r.failed = true, t.Firewall.Sync(ctx, l.family, t.standing(l.family))
+	r.synced, r.failed = true, t.firewall.Sync(ctx, l.family, t.standing(l.family))
 	if !x.sync && r.failed == nil {
-		if r.err = t.Firewall.Apply(ctx, x.changes); r.err == nil {
-			t.Log.Warn("rules were not as expected and have been written anew", "family", l.family)
+		if r.err = t.firewall.Apply(ctx, x.changes); r.err == nil {
+			t.log.Warn("rules were not as expected and have been written anew", "family", l.family)
 		}
 	}
 	return r
@@ -106,7 +106,7 @@ func (t *Table) settle(ctx context.Context, r result) {
 		t.note(l, nil)
 		t.answer(x)
 	case len(x.waiting) > 1 && !l.repair.failing() && !errors.Is(r.err, ErrLocked) && ctx.Err() == nil:
-		t.Log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(x.waiting), "err", r.err)
+		t.log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(x.waiting), "err", r.err)
 		t.alloc.takeBack(x.changes)
 		for i := range x.waiting {
 			x.waiting[i].alone = true
@@ -255,7 +255,7 @@ func (t *Table) noteExpired(changes []Change) {
 	now := time.Now()
 	for _, c := range changes {
 		if c.After == nil && !c.Before.Expires().IsZero() && !c.Before.Expires().After(now) {
-			t.Log.Log(context.Background(), LevelNotice, "remove port mapping "+c.Before.logName()+" because it has expired",
+			t.log.Log(context.Background(), LevelNotice, "remove port mapping "+c.Before.logName()+" because it has expired",
 				"internal", c.Before.Internal)
 		}
 	}

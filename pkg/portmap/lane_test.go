@@ -148,7 +148,7 @@ func TestStopDoesNotWaitForTheKernel(t *testing.T) {
 		if _, err := h.Do(context.Background(), open(client(2), 42000, time.Hour)); err == nil {
 			t.Error("a table that has stopped answers")
 		}
-		if stored, _ := h.store.Load(); len(stored) != 1 {
+		if stored := h.store.Saved(); len(stored) != 1 {
 			t.Errorf("%d mappings are stored, want 1", len(stored))
 		}
 	})

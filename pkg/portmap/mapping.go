@@ -326,12 +326,15 @@ var (
 	ErrLocked  = errors.New("another program keeps the firewall locked")
 )
 
-// Store writes down what the table holds.
+// Store saves what the table holds.
 type Store interface {
-	// Load returns the mappings that were written down, in order of creation,
-	// with Expires on the monotonic clock.
+	// Load returns the saved mappings in order of creation, with Expires on the
+	// monotonic clock.
 	Load() ([]*Mapping, error)
-	// Save notes changes that are in force; it returns once they outlive the process.
+	// Save notes changes that are in force; it returns once they outlive the
+	// process. The first Save after Load brings all mappings that the table has
+	// taken over, and the Store forgets those that Load returned and it does not
+	// bring.
 	Save([]Change) error
 }
 

@@ -100,10 +100,10 @@ func (t *Table) noteSync(l *lane, err error) {
 	l.repair.done(time.Now(), err)
 	switch {
 	case err != nil && !failed:
-		t.Log.Error("the firewall does not take the rules, will try again", "family", l.family, "err", err)
+		t.log.Error("the firewall does not take the rules, will try again", "family", l.family, "err", err)
 	case err == nil && failed:
-		t.Log.Log(context.Background(), LevelNotice, "the firewall takes the rules again", "family", l.family)
+		t.log.Log(context.Background(), LevelNotice, "the firewall takes the rules again", "family", l.family)
 	case err == nil && l.repair.tries == eagerTries:
-		t.Log.Warn("something removes the rules again and again, they will be written anew less often", "family", l.family)
+		t.log.Warn("something removes the rules again and again, they will be written anew less often", "family", l.family)
 	}
 }

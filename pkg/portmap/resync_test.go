@@ -161,7 +161,7 @@ func TestMappingsMakeWayForTheAdministratorsForward(t *testing.T) {
 	b.grant(t, open(client(0), 40000, time.Hour))
 	b.grant(t, open(client(0), 40001, time.Hour))
 	resets := b.resets
-	s := b.Network
+	s := b.network
 	for range 2 {
 		s.Forwards = []portmap.Forward{{Protocol: portmap.UDP, External: portmap.PortRange{First: 40000, Last: 40000}}}
 		if err := b.SetNetworkState(context.Background(), s); err != nil {

@@ -91,9 +91,9 @@ func (t *Table) wake(known func(netip.Addr) (Host, bool)) {
 	for _, c := range t.alloc.changes {
 		switch {
 		case c.After == nil:
-			t.Log.Warn("the settings forbid a mapping of a host that is known again, it is closed", "mapping", c.Before.Key)
+			t.log.Warn("the settings forbid a mapping of a host that is known again, it is closed", "mapping", c.Before.Key)
 		case c.Before.Dormant:
-			t.Log.Info("the host of a mapping is known again, it is in force", "mapping", c.After.Key)
+			t.log.Info("the host of a mapping is known again, it is in force", "mapping", c.After.Key)
 		}
 	}
 	t.enforce(false)
@@ -107,10 +107,10 @@ func (t *Table) reevaluate(moved bool) {
 	t.alloc.evict()
 	closed, resting := lost(t.alloc.changes)
 	if closed > 0 {
-		t.Log.Warn("the new settings forbid mappings, which are closed", "count", closed)
+		t.log.Warn("the new settings forbid mappings, which are closed", "count", closed)
 	}
 	if resting > 0 {
-		t.Log.Warn("mappings wait until it is known whether the new settings forbid their hosts", "count", resting)
+		t.log.Warn("mappings wait until it is known whether the new settings forbid their hosts", "count", resting)
 	}
 	if closed+resting == 0 && !moved {
 		t.enforce(false)

@@ -47,7 +47,12 @@ type Options struct {
 // waits for the kernel, which is told by others meanwhile; what is in force can
 // be read at any time.
 type Table struct {
-	Options
+	firewall  Firewall
+	store     Store
+	committed func([]Change, bool)
+	decided   func(Request, Answer)
+	log       *slog.Logger
+
 	alloc   allocator
 	queue   chan pending
 	control chan func()
@@ -102,7 +107,11 @@ var errStopped = errors.New("portmap: the table has stopped")
 // NewTable returns an empty table. Run restores what the Store holds.
 func NewTable(o Options) *Table {
 	return &Table{
-		Options:      o,
+		firewall:     o.Firewall,
+		store:        o.Store,
+		committed:    o.Committed,
+		decided:      o.Decided,
+		log:          o.Log,
 		alloc:        newAllocator(o),
 		queue:        make(chan pending, queueLength),
 		control:      make(chan func()),
@@ -242,23 +251,23 @@ func (t *Table) Do(ctx context.Context, req Request) (Answer, error) {
 
 // restore takes over what the Store holds, judged by the settings of today.
 func (t *Table) restore(ctx context.Context) {
-	stored, err := t.Store.Load()
+	stored, err := t.store.Load()
 	if err != nil {
-		t.Log.Error("stored mappings are lost", "err", err)
+		t.log.Error("stored mappings are lost", "err", err)
 	}
 	t.alloc.begin()
 	for _, m := range stored {
 		if r := t.alloc.restore(m); r != Granted {
-			t.Log.Warn("stored mapping is not taken over", "mapping", m.Key, "internal", m.Internal, "reason", r)
+			t.log.Warn("stored mapping is not taken over", "mapping", m.Key, "internal", m.Internal, "reason", r)
 		}
 	}
 	restored := t.alloc.changes
 	for i := range t.lanes {
 		l := &t.lanes[i]
-		t.noteSync(l, t.Firewall.Sync(ctx, l.family, t.alloc.index.family(l.family)))
+		t.noteSync(l, t.firewall.Sync(ctx, l.family, t.alloc.index.family(l.family)))
 	}
 	t.publish(restored, true)
 	if len(restored) > 0 {
-		t.Log.Info("mappings restored", "count", len(restored), "of", len(stored))
+		t.log.Info("mappings restored", "count", len(restored), "of", len(stored))
 	}
 }

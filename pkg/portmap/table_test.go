@@ -25,6 +25,7 @@ var (
 // tableRig is a table with everything around it.
 type tableRig struct {
 	*portmap.Table
+	network  portmap.NetworkState // at first
 	firewall *portmaptest.Firewall
 	store    *portmaptest.Store
 	log      logged // warnings and errors
@@ -57,7 +58,7 @@ func newBenchIn(t testing.TB, around portmap.NetworkState, firewall *portmaptest
 }
 
 func startBench(t testing.TB, policy portmap.Policy, around portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
-	b := &tableRig{firewall: firewall, store: store}
+	b := &tableRig{network: around, firewall: firewall, store: store}
 	b.Table = portmap.NewTable(portmap.Options{
 		Policy:    &policy,
 		Firewall:  firewall,
@@ -105,7 +106,7 @@ func (b *tableRig) grant(t testing.TB, req portmap.Request) portmap.Answer {
 func (b *tableRig) agree(t testing.TB, want int) {
 	t.Helper()
 	table := b.List()
-	stored, _ := b.store.Load()
+	stored := b.store.Saved()
 	alike := func(a, b *portmap.Mapping) bool {
 		return a.Key == b.Key && !portmap.Change{Before: a, After: b}.Alters()
 	}

@@ -138,26 +138,35 @@ type Store struct {
 	// Full, if set, makes every Save fail.
 	Full bool
 
-	mu   sync.Mutex
-	held map[portmap.Key]*portmap.Mapping
+	mu     sync.Mutex
+	held   map[portmap.Key]*portmap.Mapping
+	loaded bool // and nothing has been saved since
+}
+
+// Saved returns what was saved, in order of creation.
+func (s *Store) Saved() []*portmap.Mapping {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bySerial(s.held)
 }
 
 // Load returns what was saved.
 func (s *Store) Load() ([]*portmap.Mapping, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.loaded = true
 	return bySerial(s.held), nil
 }
 
-// Save notes the changes.
+// Save notes the changes. The first one after Load brings all that is held.
 func (s *Store) Save(changes []portmap.Change) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Full {
 		return errors.New("portmaptest: no space left")
 	}
-	if s.held == nil {
-		s.held = make(map[portmap.Key]*portmap.Mapping)
+	if s.held == nil || s.loaded {
+		s.held, s.loaded = make(map[portmap.Key]*portmap.Mapping), false
 	}
 	carryOut(s.held, changes)
 	return nil
