@@ -120,7 +120,7 @@ func reannouncement(e event) []notice {
 // nextPeriodic plans the next announcement: at a random time, so that devices that
 // were switched on together part.
 func (l *Listener) nextPeriodic(now time.Time) []notice {
-	return []notice{{at: now.Add(l.server.Interval - random(l.server.Interval/4))}}
+	return []notice{{at: now.Add(l.server.opts.Interval - random(l.server.opts.Interval/4))}}
 }
 
 // random returns a duration up to d.
@@ -145,7 +145,7 @@ func (l *Listener) multicast(n notice) {
 
 // messages returns the messages of a notice to one group.
 func (l *Listener) messages(n notice, g ssdp.Group, place netip.Addr) (messages [][]byte) {
-	face, sender := l.server.Descriptions[0], l.server.sender(place)
+	face, sender := l.server.opts.Descriptions[0], l.server.sender(place)
 	for _, i := range face.Items() {
 		var b []byte
 		switch n.kind {

@@ -41,7 +41,7 @@ var (
 // Listen opens the sockets on one interface. Searches wait in them for Serve.
 func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	families := []lansock.Options{ipv4}
-	if s.IPv6 {
+	if s.opts.IPv6 {
 		families = append(families, ipv6)
 	}
 	sockets, err := lansock.Listen(lan, families...)
@@ -85,7 +85,7 @@ func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
 	if err != nil {
 		return
 	}
-	face, items := ssdp.Match(l.server.Descriptions, search.Target)
+	face, items := ssdp.Match(l.server.opts.Descriptions, search.Target)
 	place := addrFor(own, d.From.Addr().WithZone(""), to)
 	now := time.Now()
 	if len(items) == 0 || !place.IsValid() || !l.limiter.admit(d.From.Addr(), len(items), now) {
@@ -112,7 +112,7 @@ func (l *Listener) reply(now time.Time) {
 // send sends what word appends. What cannot be sent at once is lost.
 func (l *Listener) send(s *lansock.Socket, from netip.Addr, to netip.AddrPort, word func([]byte) []byte) {
 	if err := s.Send(word, from, to); err != nil {
-		l.server.Log.Debug("SSDP message is lost", "interface", l.lan.Name(), "to", to, "err", err)
+		l.server.opts.Log.Debug("SSDP message is lost", "interface", l.lan.Name(), "to", to, "err", err)
 	}
 }
 

@@ -26,7 +26,7 @@ type Options struct {
 // Server makes the gateway known on any number of interfaces; each has a
 // Listener.
 type Server struct {
-	Options
+	opts Options
 
 	mu        sync.Mutex // guards the rest
 	boot      uint32     // BOOTID of all messages
@@ -39,7 +39,7 @@ const maxBoot = 1<<31 - 1
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
 	return &Server{
-		Options:   o,
+		opts:      o,
 		boot:      cmp.Or(o.BootID, uint32(time.Now().Unix()&maxBoot)),
 		listeners: make(map[*Listener]bool),
 	}
@@ -95,9 +95,9 @@ func (s *Server) sender(local netip.Addr) *ssdp.Sender {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &ssdp.Sender{
-		Server: s.Product,
-		HTTP:   netip.AddrPortFrom(local, s.Port),
+		Server: s.opts.Product,
+		HTTP:   netip.AddrPortFrom(local, s.opts.Port),
 		BootID: s.boot,
-		MaxAge: 2*s.Interval + 10*time.Second, // two announcements may get lost (section 1.2.2)
+		MaxAge: 2*s.opts.Interval + 10*time.Second, // two announcements may get lost (section 1.2.2)
 	}
 }
