@@ -160,7 +160,7 @@ func (d *Daemon) wakeUplink() {
 
 // listening reports whether one of the router's own programs listens on the port.
 func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
-	if d.http != nil && p == portmap.TCP && port == d.http.Port || d.ssdp != nil && p == portmap.UDP && port == ssdp.Port {
+	if d.http != nil && p == portmap.TCP && port == d.http.HTTPPort() || d.ssdp != nil && p == portmap.UDP && port == ssdp.Port {
 		return true // the daemon's, although bound to the LAN
 	}
 	links, _ := d.watch.Now()

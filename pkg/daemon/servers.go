@@ -84,7 +84,7 @@ func (d *Daemon) servers() map[string]server {
 	if d.http != nil {
 		servers["HTTP"] = server{
 			open:    func(l *lan) (listener, error) { return d.http.Listen(l) },
-			logText: fmt.Sprintf("HTTP listening on port %d", d.http.Port),
+			logText: fmt.Sprintf("HTTP listening on port %d", d.http.HTTPPort()),
 		}
 		servers["SSDP"] = server{
 			open:    func(l *lan) (listener, error) { return d.ssdp.Listen(l) },

@@ -15,7 +15,9 @@ var (
 	allHosts6 = netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes(), pcp.AnnouncePort)
 )
 
-func (s *Server) news() gatewayState { return gatewayState{s.Table.External(), s.Table.Epoch()} }
+func (s *Server) news() gatewayState {
+	return gatewayState{s.opts.Table.External(), s.opts.Table.Epoch()}
+}
 
 // sendCopy sends the n-th copy of an announcement from every address that clients
 // may use as their gateway: they ignore other sources. It says what is given,
@@ -25,7 +27,7 @@ func (l *Listener) sendCopy(n int, said gatewayState) {
 	for _, s := range l.sockets {
 		for _, from := range gateways(own, s.At.Addr()) {
 			if err := l.announce(s, from, said); err != nil {
-				l.server.Log.Debug("announcement is lost", "interface", l.lan.Name(), "from", from, "err", err)
+				l.server.opts.Log.Debug("announcement is lost", "interface", l.lan.Name(), "from", from, "err", err)
 			}
 		}
 	}
@@ -41,12 +43,12 @@ func (l *Listener) announce(s *lansock.Socket, from netip.Addr, said gatewayStat
 	if from.Is4() {
 		to = allHosts4
 	}
-	if l.server.PCP {
+	if l.server.opts.PCP {
 		if err := s.Send(pcp.Response{Epoch: said.epoch}.Append, from, to); err != nil {
 			return err
 		}
 	}
-	if r := said.addressResponse(); l.server.NATPMP && from.Is4() && r.Result == natpmp.Success {
+	if r := said.addressResponse(); l.server.opts.NATPMP && from.Is4() && r.Result == natpmp.Success {
 		return s.Send(r.Append, from, to)
 	}
 	return nil

@@ -17,7 +17,7 @@ func FuzzQuestion(f *testing.F) {
 	for _, v := range vectors.Load(f, "pcp") {
 		f.Add([]byte(v.Request))
 	}
-	server := &Server{Options: Options{Table: portmap.NewTable(portmap.Options{
+	server := &Server{opts: Options{Table: portmap.NewTable(portmap.Options{
 		Network: portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44")},
 	})}}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -32,7 +32,7 @@ func FuzzQuestion(f *testing.F) {
 		if len(options) > len(r.Options) {
 			t.Errorf("%d options answer %d", len(options), len(r.Options))
 		}
-		if text := ask.Description; len(text) > maxDescription || !utf8.ValidString(text) || text != printable(text) {
+		if text := ask.Description; len(text) > 256 || !utf8.ValidString(text) || text != portmap.StoredDescription(text, -1) {
 			t.Errorf("stored text %q", text)
 		}
 		for _, c := range ask.Description {

@@ -30,7 +30,7 @@ var (
 // Listen opens the sockets on one interface. Requests wait in them for Serve.
 func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	families := []lansock.Options{ipv4}
-	if s.IPv6 && s.PCP { // NAT-PMP has no IPv6 form
+	if s.opts.IPv6 && s.opts.PCP { // NAT-PMP has no IPv6 form
 		families = append(families, ipv6)
 	}
 	sockets, err := lansock.Listen(lan, families...)
@@ -93,11 +93,11 @@ func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
 func (x exchange) serve() bool {
 	isNATPMP := len(x.packet) > 0 && x.packet[0] == natpmp.Version && x.asked.Is4()
 	switch {
-	case isNATPMP && x.NATPMP:
+	case isNATPMP && x.opts.NATPMP:
 		return x.serveNATPMP()
-	case x.PCP:
+	case x.opts.PCP:
 		return x.servePCP()
-	case x.NATPMP: // PCP or no version at all
+	case x.opts.NATPMP: // PCP or no version at all
 		return x.serveNATPMP()
 	}
 	return true
@@ -109,7 +109,7 @@ func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
 	if !x.waited && x.backlog.has(x.client.Addr()) {
 		return false
 	}
-	return x.Table.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })
+	return x.opts.Table.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })
 }
 
 // reply sends what word appends to the client, from the address that it asked
@@ -117,7 +117,7 @@ func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
 // is lost: the client asks again.
 func (x exchange) reply(word func([]byte) []byte) {
 	if err := x.socket.Send(word, x.asked, x.client); err != nil {
-		x.Log.Debug("reply is lost", "client", x.client.Addr(), "err", err)
+		x.opts.Log.Debug("reply is lost", "client", x.client.Addr(), "err", err)
 	}
 }
 

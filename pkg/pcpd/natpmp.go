@@ -13,9 +13,9 @@ func (x exchange) serveNATPMP() bool {
 	r, err := natpmp.ParseRequest(x.packet)
 	switch {
 	case err == natpmp.ErrVersion:
-		x.reply(natpmp.Response{Result: natpmp.UnsupportedVersion, Epoch: x.Table.Epoch()}.Append)
+		x.reply(natpmp.Response{Result: natpmp.UnsupportedVersion, Epoch: x.opts.Table.Epoch()}.Append)
 	case err == natpmp.ErrOpcode:
-		epoch := x.Table.Epoch()
+		epoch := x.opts.Table.Epoch()
 		x.reply(func(b []byte) []byte { return natpmp.AppendUnsupportedOpcode(b, x.packet, epoch) })
 	case err != nil: // gets silence
 	case r.Opcode == natpmp.Address:
@@ -97,7 +97,7 @@ func (x exchange) answerNATPMP(reply natpmp.Response, refusal portmap.Refusal) {
 	if refusal == portmap.Stopping {
 		return
 	}
-	reply.Result, reply.Epoch = natpmpResult(refusal), x.Table.Epoch()
+	reply.Result, reply.Epoch = natpmpResult(refusal), x.opts.Table.Epoch()
 	x.reply(reply.Append)
 }
 

@@ -21,7 +21,7 @@ func (x exchange) servePCP() bool {
 	switch {
 	case err != nil: // gets silence
 	case r.Opcode == pcp.Announce:
-		x.reply(pcp.Response{Epoch: x.Table.Epoch()}.Append)
+		x.reply(pcp.Response{Epoch: x.opts.Table.Epoch()}.Append)
 	default:
 		return x.serveMapping(r)
 	}
@@ -30,7 +30,7 @@ func (x exchange) servePCP() bool {
 
 // refuse answers with an error, to be expected again for a lifetime.
 func (x exchange) refuse(result pcp.Result, lifetime time.Duration) {
-	epoch := x.Table.Epoch()
+	epoch := x.opts.Table.Epoch()
 	x.reply(func(b []byte) []byte { return pcp.AppendError(b, x.packet, result, lifetime, epoch) })
 }
 
@@ -48,7 +48,7 @@ func (x exchange) serveMapping(r pcp.Request) bool {
 	}
 	ask.Contact = &contact{
 		lan: x.lan, client: x.client, asked: x.asked,
-		request: binding(r), external: x.Table.External(),
+		request: binding(r), external: x.opts.Table.External(),
 	}
 	x.packet = bytes.Clone(x.packet)
 	return x.submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
@@ -87,7 +87,7 @@ func mappingRequest(r pcp.Request) (portmap.Request, []pcp.Option) {
 			if q.Op == portmap.Close {
 				continue
 			}
-			q.Description, q.KeepDescription = printable(o.Text), false
+			q.Description, q.KeepDescription = portmap.StoredDescription(o.Text, -1), false
 			processed = append(processed, pcp.Description{Text: q.Description})
 			continue
 		}
@@ -116,7 +116,7 @@ func peers(f pcp.Filter) portmap.Filter {
 // checkRequest says what is wrong with a request before any table is asked.
 func (s *Server) checkRequest(r pcp.Request, ask portmap.Request) pcp.Result {
 	switch {
-	case s.RefuseMap && r.Opcode == pcp.Map:
+	case s.opts.RefuseMap && r.Opcode == pcp.Map:
 		return pcp.NotAuthorized
 	case ask.Internal.Addr().Is4() != r.Client.Is4(): // NAT64 and NAT46 are not offered
 		return pcp.NotAuthorized
@@ -124,7 +124,7 @@ func (s *Server) checkRequest(r pcp.Request, ask portmap.Request) pcp.Result {
 		return pcp.Success
 	case !singlePort(r):
 		return pcp.UnsuppProtocol
-	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !canProvide(r.External, ask.Internal, s.Table.External()):
+	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !canProvide(r.External, ask.Internal, s.opts.Table.External()):
 		return pcp.CannotProvideExternal
 	}
 	return pcp.Success
@@ -157,7 +157,7 @@ func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portm
 		x.refuse(result, lifetime)
 		return
 	}
-	reply := pcp.Response{Opcode: r.Opcode, Epoch: x.Table.Epoch(), Mapping: r.Mapping, Options: processed}
+	reply := pcp.Response{Opcode: r.Opcode, Epoch: x.opts.Table.Epoch(), Mapping: r.Mapping, Options: processed}
 	if ask.Op == portmap.Open {
 		reply.External, reply.Lifetime = x.endpoint(a.Mapping), a.Lifetime
 		if !reply.External.IsValid() {
@@ -178,7 +178,7 @@ func (s *Server) endpoint(m *portmap.Mapping) netip.AddrPort {
 	if m.Pinhole.IsValid() {
 		return m.Pinhole
 	}
-	return netip.AddrPortFrom(s.Table.External(), m.External)
+	return netip.AddrPortFrom(s.opts.Table.External(), m.External)
 }
 
 // static reports whether the administrator made the mapping: nobody claims it,

@@ -83,24 +83,6 @@ func TestGateways(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"ssh":                              "ssh",
-		"":                                 "",
-		"two\r\nlines\tand\x00nul\u0085":   "twolinesandnul",
-		"Grüße ✓":                          "Grüße ✓",
-		strings.Repeat("a", 300):           strings.Repeat("a", 256),
-		strings.Repeat("a", 255) + "ü":     strings.Repeat("a", 255),
-		strings.Repeat("a", 253) + "✓✓":    strings.Repeat("a", 253) + "✓",
-		strings.Repeat("\n", 300) + "late": "late",
-	} {
-		if got := printable(text); got != want {
-			t.Errorf("%q is stored as %q, want %q", text, got, want)
-		}
-	}
-}
-
 func TestNATPMPResults(t *testing.T) {
 	t.Parallel()
 	for refusal, want := range map[portmap.Refusal]natpmp.Result{

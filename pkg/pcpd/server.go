@@ -39,7 +39,7 @@ type Options struct {
 
 // Server answers on any number of interfaces; each has a Listener.
 type Server struct {
-	Options
+	opts    Options
 	service pcp.Service
 
 	mu        sync.Mutex // guards listeners
@@ -49,7 +49,7 @@ type Server struct {
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
 	return &Server{
-		Options:   o,
+		opts:      o,
 		service:   pcp.Service{ThirdParty: o.ThirdParty, Peer: o.Peer},
 		listeners: make(map[*Listener]bool),
 	}

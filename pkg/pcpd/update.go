@@ -58,7 +58,7 @@ func (l *Listener) update(said gatewayState) {
 		return
 	}
 	began, sent := time.Now(), 0
-	for _, m := range l.server.Table.List() {
+	for _, m := range l.server.opts.Table.List() {
 		for _, claim := range m.Claims {
 			c, ok := claim.Contact.(*contact)
 			if !ok || c.lan != l.lan.Name() || c.external == said.external || m.Pinhole.IsValid() {

@@ -116,7 +116,7 @@ func (s *Server) head(r *request, reply response) []byte {
 	out = append(out, ' ')
 	out = append(out, reasons[reply.status]...)
 	out = append(out, "\r\nServer: "...)
-	out = append(out, s.Product...)
+	out = append(out, s.opts.Product...)
 	out = append(out, "\r\nDate: "...)
 	out = time.Now().UTC().AppendFormat(out, "Mon, 02 Jan 2006 15:04:05 GMT")
 	out = append(out, "\r\nContent-Length: "...)

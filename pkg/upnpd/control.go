@@ -90,7 +90,7 @@ func (s *Server) control(r *request) response {
 		return response{status: 500, fields: soapFields, body: upnp.AppendMustUnderstand(nil)}
 	case errors.As(err, &fault):
 	default:
-		s.Log.Warn("action failed", "action", call.Name, "client", r.client, "err", err)
+		s.opts.Log.Warn("action failed", "action", call.Name, "client", r.client, "err", err)
 	}
 	return response{status: 500, fields: soapFields, body: fault.Append(nil)}
 }
@@ -110,7 +110,7 @@ func (i *invocation) decide(req portmap.Request) (portmap.Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), decideWithin)
 	defer cancel()
 	req.Origin, req.Client = portmap.UPnP, i.client
-	return i.Table.Do(ctx, req)
+	return i.opts.Table.Do(ctx, req)
 }
 
 // readVariables answers with the state variables that the results belong to.

@@ -3,10 +3,7 @@ package upnpd
 import (
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"igdd/pkg/portmap"
 	"igdd/pkg/upnp"
@@ -19,9 +16,6 @@ const longestLease = 604800 * time.Second
 // maxListing bounds what GetListOfPortMappings answers, in octets: a thousand
 // entries. Who has more reads them by index.
 const maxListing = 512 << 10
-
-// maxDescription bounds stored descriptions, in octets.
-const maxDescription = 256
 
 // addPortMapping opens the port that was asked for, or none.
 func addPortMapping(i *invocation) ([]string, error) {
@@ -65,7 +59,7 @@ func (i *invocation) mapping() (portmap.Request, error) {
 		Protocol:    i.protocol(),
 		External:    i.Port("NewExternalPort"),
 		Lifetime:    i.lease(),
-		Description: printable(i.Text("NewPortMappingDescription")),
+		Description: portmap.StoredDescription(i.Text("NewPortMappingDescription"), ' '),
 		Disabled:    !i.Flag("NewEnabled"),
 	}
 	var err error
@@ -104,7 +98,7 @@ func (i *invocation) internalClient() (netip.Addr, error) {
 // isNamed reports whether the asking host, and no other, has a DHCP lease by
 // that name.
 func (i *invocation) isNamed(name string) bool {
-	addrs := i.Leased(name)
+	addrs := i.opts.Leased(name)
 	return len(addrs) == 1 && addrs[0] == i.client
 }
 
@@ -135,22 +129,6 @@ func remoteHost(text string) ([]portmap.Filter, error) {
 		return nil, upnp.InvalidArgs
 	}
 	return []portmap.Filter{{Prefix: netip.PrefixFrom(a, a.BitLen())}}, nil
-}
-
-// printable returns what is stored of a description: no more than fits, nothing
-// that a log or a terminal would obey, and nothing of the memory of the rest.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, text)
-	end := min(len(text), maxDescription)
-	for end < len(text) && !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return strings.Clone(text[:end])
 }
 
 // faultFor translates the desk's refusal to open a port. Version 1 has no code
@@ -237,7 +215,7 @@ func (i *invocation) ports() (first, last uint16, err error) {
 
 // getGenericPortMappingEntry returns an entry by its index.
 func getGenericPortMappingEntry(i *invocation) ([]string, error) {
-	m, ok := i.Table.At(int(i.Number("NewPortMappingIndex")))
+	m, ok := i.opts.Table.At(int(i.Number("NewPortMappingIndex")))
 	if !ok {
 		return nil, upnp.NoSuchIndex
 	}
@@ -251,7 +229,7 @@ func getSpecificPortMappingEntry(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, ok := i.Table.Lookup(portmap.Key{Protocol: i.protocol(), External: i.Port("NewExternalPort")})
+	m, ok := i.opts.Table.Lookup(portmap.Key{Protocol: i.protocol(), External: i.Port("NewExternalPort")})
 	if !ok || !m.Inbound() || !slices.Equal(peers(m), filters) {
 		return nil, upnp.NoSuchEntry
 	}
@@ -268,7 +246,7 @@ func getListOfPortMappings(i *invocation) ([]string, error) {
 	var list upnp.Listing
 	left := i.Number("NewNumberOfPorts") // 0 counts down from 2^32
 	protocol, all := i.protocol(), i.Flag("NewManage")
-	for _, m := range i.Table.List() {
+	for _, m := range i.opts.Table.List() {
 		if m.External < first || m.External > last || m.Protocol != protocol || !m.Inbound() || !all && m.Internal.Addr() != i.client {
 			continue
 		}

@@ -37,7 +37,7 @@ func addPinhole(i *invocation) ([]string, error) {
 // has several IPv6 addresses and may ask from any. The zero Addr: it is not, or
 // nobody can tell.
 func (i *invocation) alias(a netip.Addr) netip.Addr {
-	if a == i.client || i.SameHost == nil || !i.SameHost(context.Background(), i.device, i.client, a) {
+	if a == i.client || i.opts.SameHost == nil || !i.opts.SameHost(context.Background(), i.device, i.client, a) {
 		return netip.Addr{}
 	}
 	return a
@@ -136,7 +136,7 @@ func (i *invocation) decideByID(req portmap.Request) error {
 	if req.ID = i.Port("UniqueID"); req.ID == 0 {
 		return upnp.NoSuchPinhole
 	}
-	if m, ok := i.Table.Pinhole(req.ID); ok {
+	if m, ok := i.opts.Table.Pinhole(req.ID); ok {
 		req.Alias = i.alias(m.Internal.Addr())
 	}
 	a, err := i.decide(req)
@@ -166,12 +166,12 @@ func checkPinholeWorking(i *invocation) ([]string, error) {
 
 // packets returns how many packets came through the client's own pinhole.
 func (i *invocation) packets() (uint64, error) {
-	m, ok := i.Table.Pinhole(i.Port("UniqueID"))
+	m, ok := i.opts.Table.Pinhole(i.Port("UniqueID"))
 	switch {
 	case !ok:
 		return 0, upnp.NoSuchPinhole
 	case m.Internal.Addr() != i.client && !i.alias(m.Internal.Addr()).IsValid():
 		return 0, upnp.NotAuthorized
 	}
-	return i.Packets(m)
+	return i.opts.Packets(m)
 }

@@ -43,7 +43,7 @@ func TestPinholesByOtherAddresses(t *testing.T) {
 	}
 	s := testNet{}
 	strict, h := s.newGateway(t, gatewayConfigOf("default")), s.newGateway(t, gatewayConfigOf("default"))
-	h.server.SameHost = known.sameHost
+	h.server.opts.SameHost = known.sameHost
 	add := func(g *testGateway, client, filter, port string) reply {
 		return ask(t, g.server, client, fw, "AddPinhole", filter, "0", own, port, "6", "600")
 	}

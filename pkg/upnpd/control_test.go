@@ -192,7 +192,7 @@ func TestRefusals(t *testing.T) {
 		portmap.Stopping:          {501, 501, 501, 501, 501, 501, 501, 501, 501},
 	} {
 		h := testNet{}.newGateway(t, gatewayConfigOf("both"))
-		h.server.Table = refusing{h.table, refusal, nil}
+		h.server.opts.Table = refusing{h.table, refusal, nil}
 		for i, c := range columns {
 			if got := ask(t, h.server, hosts["c1"], c.service, c.action, c.arguments...); got.code != want[i] || got.status != 500 {
 				t.Errorf("%v: %s %s: %v, want %d", refusal, c.service, c.action, got, want[i])
@@ -200,7 +200,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
-	h.server.Table = refusing{h.table, 0, context.DeadlineExceeded}
+	h.server.opts.Table = refusing{h.table, 0, context.DeadlineExceeded}
 	for _, c := range columns {
 		if got := ask(t, h.server, hosts["c1"], c.service, c.action, c.arguments...); got.code != 501 {
 			t.Errorf("no answer: %s %s: %v, want 501", c.service, c.action, got)
@@ -418,7 +418,7 @@ func TestOwnName(t *testing.T) {
 	}
 	for _, config := range []string{"both", "open"} {
 		h := testNet{}.newGateway(t, gatewayConfigOf(config))
-		h.server.Leased = func(name string) []netip.Addr { return leases[name] }
+		h.server.opts.Leased = func(name string) []netip.Addr { return leases[name] }
 		for _, tt := range []struct {
 			client, name string
 			want         string // the address that is mapped, or the code
@@ -453,7 +453,7 @@ func TestOwnName(t *testing.T) {
 	}
 	// An address is an address, whatever hosts are called.
 	h := testNet{}.newGateway(t, gatewayConfigOf("both"))
-	h.server.Leased = func(name string) []netip.Addr { return leases[name] }
+	h.server.opts.Leased = func(name string) []netip.Addr { return leases[name] }
 	if got := ask(t, h.server, c1, v2, "AddPortMapping", "", "4000", "TCP", "4000", c2, "1", "", "60"); got.code != 606 {
 		t.Errorf("another host's address as a name: %v", got)
 	}
@@ -694,7 +694,7 @@ func TestPinholeTraffic(t *testing.T) {
 			t.Errorf("%s by another host: %v", action, got)
 		}
 	}
-	h.server.Packets = func(*portmap.Mapping) (uint64, error) { return 0, errors.New("no counters") }
+	h.server.opts.Packets = func(*portmap.Mapping) (uint64, error) { return 0, errors.New("no counters") }
 	if got := ask(t, h.server, c1v6, fw, "GetPinholePackets", id); got.code != 501 {
 		t.Errorf("packets without counters: %v", got)
 	}
@@ -856,7 +856,7 @@ func TestMPOST(t *testing.T) {
 // BenchmarkGetSpecificPortMappingEntry measures control without the network.
 func BenchmarkGetSpecificPortMappingEntry(b *testing.B) {
 	h := testNet{}.newGateway(b, gatewayConfigOf("default"))
-	h.server.Log = slog.New(slog.DiscardHandler)
+	h.server.opts.Log = slog.New(slog.DiscardHandler)
 	add(b, h.server, hosts["c1"], v2, "4000", "0")
 	r := &request{
 		method: "POST", path: "/ctl/IPConn", client: netip.MustParseAddr(hosts["c1"]),

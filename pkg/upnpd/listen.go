@@ -34,20 +34,20 @@ type Listener struct {
 // the device, so nothing that comes in elsewhere reaches them.
 func (s *Server) Listen(lan LAN) (*Listener, error) {
 	l := &Listener{server: s, lan: lan}
-	four, err := listenOn(lan.Name(), "tcp4", s.Port)
+	four, err := listenOn(lan.Name(), "tcp4", s.opts.Port)
 	if err != nil {
-		return nil, fmt.Errorf("upnpd: listen on TCP port %d of %s: %w", s.Port, lan.Name(), err)
+		return nil, fmt.Errorf("upnpd: listen on TCP port %d of %s: %w", s.opts.Port, lan.Name(), err)
 	}
 	l.sockets = append(l.sockets, four)
-	if !s.IPv6 {
+	if !s.opts.IPv6 {
 		return l, nil
 	}
-	six, err := listenOn(lan.Name(), "tcp6", s.Port)
+	six, err := listenOn(lan.Name(), "tcp6", s.opts.Port)
 	switch {
 	case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EADDRNOTAVAIL):
 	case err != nil:
 		l.close()
-		return nil, fmt.Errorf("upnpd: listen on TCP port %d of %s: %w", s.Port, lan.Name(), err)
+		return nil, fmt.Errorf("upnpd: listen on TCP port %d of %s: %w", s.opts.Port, lan.Name(), err)
 	default:
 		l.sockets = append(l.sockets, six)
 	}
@@ -120,7 +120,7 @@ func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, g *connL
 		}
 		visit := &connection{Conn: c, client: address(c.RemoteAddr()), local: address(c.LocalAddr())}
 		if !l.admits(visit.client, visit.local) {
-			l.server.Log.Warn(fmt.Sprintf("HTTP peer %v is not from a LAN, closing the connection", visit.client), "client", visit.client)
+			l.server.opts.Log.Warn(fmt.Sprintf("HTTP peer %v is not from a LAN, closing the connection", visit.client), "client", visit.client)
 			c.Close()
 			continue
 		}

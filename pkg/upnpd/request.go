@@ -364,7 +364,7 @@ func (r *request) readChunks(b *bufio.Reader) error {
 		}
 		size, _, _ := strings.Cut(line, ";")
 		n, err := strconv.ParseUint(strings.TrimRight(size, " \t"), 16, 31)
-		if err != nil || strings.HasPrefix(size, "+") {
+		if err != nil {
 			return httpError(400)
 		}
 		if n == 0 {

@@ -64,7 +64,7 @@ type Options struct {
 
 // Server answers on any number of interfaces; each has a Listener.
 type Server struct {
-	Options
+	opts         Options
 	descriptions []*upnp.Description
 	oldest       *upnp.Description // version 1 alone, as old clients need it
 	documents    *documents
@@ -79,7 +79,7 @@ type Server struct {
 
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
-	s := &Server{Options: o, controls: make(map[string]*upnp.Service), events: make(map[string]*upnp.Service)}
+	s := &Server{opts: o, controls: make(map[string]*upnp.Service), events: make(map[string]*upnp.Service)}
 	s.descriptions, s.oldest = o.Gateway.Faces(o.Versions...), o.Gateway.Description(upnp.V1)
 	for _, face := range s.descriptions {
 		for _, d := range face.Devices {
@@ -105,6 +105,9 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// HTTPPort returns the TCP port of all listeners.
+func (s *Server) HTTPPort() uint16 { return s.opts.Port }
+
 // Changed tells that mappings, the external address or the uplink may have
 // changed. It does not block.
 func (s *Server) Changed() {
@@ -118,7 +121,7 @@ func (s *Server) Changed() {
 func (s *Server) Descriptions() []*upnp.Description { return s.descriptions }
 
 // highest returns the highest version on show.
-func (s *Server) highest() upnp.Version { return s.Versions[len(s.Versions)-1] }
+func (s *Server) highest() upnp.Version { return s.opts.Versions[len(s.opts.Versions)-1] }
 
 // versionAt returns the version of the face whose URL for a service is at a
 // path. What clients know without a search leads to the lowest face on show.
@@ -127,7 +130,7 @@ func (s *Server) versionAt(path string, service *upnp.Service) upnp.Version {
 	if path == service.ControlPath(highest) || path == service.EventPath(highest) {
 		return highest
 	}
-	return s.Versions[0]
+	return s.opts.Versions[0]
 }
 
 // face returns the face of a version.

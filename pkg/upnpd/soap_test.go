@@ -2,6 +2,7 @@ package upnpd
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"igdd/pkg/netlab"
 	"igdd/pkg/portmap"
@@ -133,7 +136,12 @@ func (s testNet) startGateway(t testing.TB, p gatewayConfig) *testGateway {
 	t.Helper()
 	h := s.newGateway(t, p)
 	var l *Listener
-	if err := s.Do(func() (err error) { l, err = h.server.Listen(s); return err }); err != nil {
+	listen := func() (err error) { l, err = h.server.Listen(s); return err }
+	err := s.Do(listen)
+	for deadline := time.Now().Add(time.Minute); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline); {
+		err = s.Do(listen) // a program that another test starts shares the port until it is executed
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	h.run(t, l.Serve)

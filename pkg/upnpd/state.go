@@ -18,7 +18,7 @@ type state struct {
 	uplink func() Uplink // asked once, if at all
 }
 
-func (s *Server) state() state { return state{s, sync.OnceValue(s.Uplink)} }
+func (s *Server) state() state { return state{s, sync.OnceValue(s.opts.Uplink)} }
 
 // connected reports whether the uplink works as far as the gateway can see.
 func (s state) connected() bool {
@@ -36,19 +36,19 @@ func (s state) value(name string, v upnp.Version) (value string, ok bool) {
 	case "WANAccessType":
 		return "Ethernet", true
 	case "Layer1UpstreamMaxBitRate":
-		return bitRate(s.Traffic().UpstreamRate), true
+		return bitRate(s.opts.Traffic().UpstreamRate), true
 	case "Layer1DownstreamMaxBitRate":
-		return bitRate(s.Traffic().DownstreamRate), true
+		return bitRate(s.opts.Traffic().DownstreamRate), true
 	case "PhysicalLinkStatus":
 		return s.linkStatus(), true
 	case "TotalBytesSent":
-		return counter(s.Traffic().BytesSent), true
+		return counter(s.opts.Traffic().BytesSent), true
 	case "TotalBytesReceived":
-		return counter(s.Traffic().BytesReceived), true
+		return counter(s.opts.Traffic().BytesReceived), true
 	case "TotalPacketsSent":
-		return counter(s.Traffic().PacketsSent), true
+		return counter(s.opts.Traffic().PacketsSent), true
 	case "TotalPacketsReceived":
-		return counter(s.Traffic().PacketsReceived), true
+		return counter(s.opts.Traffic().PacketsReceived), true
 
 	case "ConnectionType", "PossibleConnectionTypes":
 		return routed, true
@@ -65,10 +65,10 @@ func (s state) value(name string, v upnp.Version) (value string, ok bool) {
 	case "ExternalIPAddress":
 		return s.externalAddress(), true
 	case "PortMappingNumberOfEntries":
-		mappings, _ := s.Table.Count()
+		mappings, _ := s.opts.Table.Count()
 		return strconv.Itoa(min(mappings, math.MaxUint16)), true
 	case "SystemUpdateID":
-		_, updates := s.Table.Count()
+		_, updates := s.opts.Table.Count()
 		return strconv.FormatUint(uint64(updates), 10), true
 
 	case "FirewallEnabled", "InboundPinholeAllowed":
@@ -113,7 +113,7 @@ func (s state) lastError() string {
 // externalAddress returns the address, "" if there is none: clients take any
 // text for one.
 func (s state) externalAddress() string {
-	if a := s.Table.External(); a.IsValid() {
+	if a := s.opts.Table.External(); a.IsValid() {
 		return a.String()
 	}
 	return ""

@@ -45,7 +45,7 @@ func (s *Server) subscribe(r *request) response {
 	}
 	granted, ok := s.subscriptions.add(sub, asked)
 	if !ok {
-		s.Log.Warn("too many event subscriptions", "client", r.client)
+		s.opts.Log.Warn("too many event subscriptions", "client", r.client)
 		return response{status: 503}
 	}
 	reply := subscribed(sub.sid, granted)
