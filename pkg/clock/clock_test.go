@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlab"
 )
 
 // step moves the wall clock by a nanosecond, forward or back: to the kernel a
@@ -23,6 +25,7 @@ func step(t *testing.T, forward bool) {
 }
 
 func TestRunTellsEveryStep(t *testing.T) {
+	netlab.NeedRoot(t, "adjtimex")
 	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)

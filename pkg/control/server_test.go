@@ -16,9 +16,12 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlab"
 )
 
 func TestSocketIsForRoot(t *testing.T) {
+	netlab.NeedRoot(t, "setresuid")
 	r := newRig(t)
 	info, err := os.Stat(r.socket)
 	if err != nil || info.Mode() != fs.ModeSocket|0o600 {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/netlab"
 	"igdd/pkg/portmap"
 )
 
@@ -431,6 +432,9 @@ func TestNotAFile(t *testing.T) {
 		{"link to itself", func(path string) error { return os.Symlink(filepath.Base(path), path) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.name == "device" {
+				netlab.NeedRoot(t, "mknod")
+			}
 			path := leasePath(t)
 			if err := c.make(path); err != nil {
 				t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 // module's root.
 func Debian(t testing.TB, name string) string {
 	t.Helper()
+	NeedRoot(t, "unpacking Debian's "+name)
 	out, err := exec.Command("../../scripts/debian.sh", name).Output()
 	if err != nil {
 		t.Fatalf("netlab: unpack Debian's %s: %v (needs apt-get and the network)", name, err)

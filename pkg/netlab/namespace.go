@@ -30,6 +30,7 @@ var made atomic.Uint32
 // in it, when the test ends. The role is only part of its name.
 func New(t testing.TB, role string) *Namespace {
 	t.Helper()
+	NeedLab(t)
 	n := &Namespace{
 		Name: fmt.Sprintf("netlab-%d-%d-%s", os.Getpid(), made.Add(1), role),
 		lock: filepath.Join(t.TempDir(), "xtables.lock"),

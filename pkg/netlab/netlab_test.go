@@ -72,6 +72,7 @@ func TestChildrenInheritTheNamespace(t *testing.T) {
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
+	netlab.NeedLab(t)
 	var name string
 	var pid int
 	t.Run("lab", func(t *testing.T) {

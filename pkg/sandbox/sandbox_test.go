@@ -27,19 +27,20 @@ func TestMain(m *testing.M) {
 	if name, played := os.LookupEnv(roleEnv); played {
 		os.Exit(roles[name](os.Args[1:]))
 	}
-	dir, err := os.MkdirTemp("", "igdd-")
-	if err != nil {
-		panic(err)
-	}
-	confined = filepath.Join(dir, "confined")
-	build := exec.Command("go", "test", "-c", "-o", confined, "igdd/pkg/sandbox")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(string(out))
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(netlab.Main(func() int {
+		dir, err := os.MkdirTemp("", "igdd-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		confined = filepath.Join(dir, "confined")
+		build := exec.Command("go", "test", "-c", "-o", confined, "igdd/pkg/sandbox")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			panic(string(out))
+		}
+		return m.Run()
+	}))
 }
 
 var roles = map[string]func(args []string) int{
