@@ -29,6 +29,7 @@ type sender struct {
 // newSender opens a socket on a host.
 func newSender(t *testing.T, host *netlab.Namespace, source, gateway netip.Addr) sender {
 	t.Helper()
+	netlab.NeedRoot(t, "SO_RCVBUFFORCE")
 	s := sender{gateway: netip.AddrPortFrom(gateway, 5351)}
 	err := host.Do(func() (err error) {
 		s.UDPConn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(source, 0)))

@@ -58,6 +58,9 @@ func (r *rig) atOnce(t testing.TB, table, commands string) {
 func TestFaultsOfTheFirewall(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
+		if variant == "nft" {
+			netlab.NeedRoot(t, "a large nft transaction")
+		}
 		r := newRig(t, variant, netlab.Layout{})
 		r.writeManyLeases(t)
 		r.start(t)

@@ -40,17 +40,18 @@ func TestMain(m *testing.M) {
 	if !isGiven("test.parallel") {
 		flag.Set("test.parallel", sideBySide)
 	}
-	dir, err := os.MkdirTemp("", "igdd-")
-	if err != nil {
-		panic(err)
-	}
-	program = build(filepath.Join(dir, "miniupnpd"), "CGO_ENABLED=0")
-	if hasDetector {
-		raced = build(filepath.Join(dir, "raced", "miniupnpd"), "CGO_ENABLED=1", "-race")
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(netlab.Main(func() int {
+		dir, err := os.MkdirTemp("", "igdd-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		program = build(filepath.Join(dir, "miniupnpd"), "CGO_ENABLED=0")
+		if hasDetector {
+			raced = build(filepath.Join(dir, "raced", "miniupnpd"), "CGO_ENABLED=1", "-race")
+		}
+		return m.Run()
+	}))
 }
 
 // build makes the daemon in a file, and returns its path.
