@@ -54,6 +54,7 @@ func ipv4(t testing.TB) netfilter.Options {
 }
 
 func TestBesideAIF(t *testing.T) {
+	t.Parallel()
 	one := mapping(portmap.TCP, 3001, "192.168.50.10:80")
 	bare := strings.ReplaceAll(aifRules("", "", "", ""), ":MINIUPNPD\n", "")
 	hooked := aifRules(aifNATJump, oneDNAT, aifFilterJump, oneAccept)
@@ -75,6 +76,7 @@ func TestBesideAIF(t *testing.T) {
 		{"AST-101: stop, start, no plugin", nil, append(aifStop, aifStart...), hooked, bare},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			eachVariant(t, func(t *testing.T, r *router) {
 				r.iptables(t, aifStart...)
 				r.iptables(t, tt.before...)
@@ -103,6 +105,7 @@ func wantsNoRepair(commands []string) bool {
 // With PPPoE the firewall hooks "ppp+" and the init script "ppp0" (AST-104);
 // both uplinks lead to the same chains (AST-105).
 func TestJumpsOfOthersServe(t *testing.T) {
+	t.Parallel()
 	o := ipv4(t)
 	o.WAN = []string{"ppp0", "eth1"}
 	eachVariant(t, func(t *testing.T, r *router) {
@@ -127,6 +130,7 @@ func TestJumpsOfOthersServe(t *testing.T) {
 
 // While the firewall is stopped on purpose nothing is opened (AST-102).
 func TestWaitsWhileAIFIsStopped(t *testing.T) {
+	t.Parallel()
 	one := mapping(portmap.TCP, 3001, "192.168.50.10:80")
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, aifStart...)
@@ -169,6 +173,7 @@ func TestWaitsWhileAIFIsStopped(t *testing.T) {
 }
 
 func TestStoppedFirewallWithoutMappingsIsWell(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	r.iptables(t, aifStart...)
 	f := r.firewall(t, ipv4(t))
@@ -186,6 +191,7 @@ func TestStoppedFirewallWithoutMappingsIsWell(t *testing.T) {
 
 // miniupnpd's own script hooks the built-in chains, and nothing of it is ours.
 func TestBesideMiniupnpdsScript(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, "-t nat -N MINIUPNPD", "-t nat -A PREROUTING -i wan0 -j MINIUPNPD", "-N MINIUPNPD",
 			"-I FORWARD -i wan0 ! -o wan0 -j MINIUPNPD", "-t nat -N MINIUPNPD-POSTROUTING", "-t nat -A POSTROUTING -o wan0 -j MINIUPNPD-POSTROUTING")
@@ -201,6 +207,7 @@ func TestBesideMiniupnpdsScript(t *testing.T) {
 }
 
 func TestJumpsStandBeforeTheDrop(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, "-A FORWARD -j DROP")
 		f := r.firewall(t, ipv4(t))
@@ -220,6 +227,7 @@ func TestJumpsStandBeforeTheDrop(t *testing.T) {
 
 // IPv6 may come in by a device of its own, such as a tunnel.
 func TestIPv6HasItsOwnUplinks(t *testing.T) {
+	t.Parallel()
 	o := options(t)
 	o.WAN6 = []string{"sit1"}
 	eachVariant(t, func(t *testing.T, r *router) {

@@ -183,6 +183,7 @@ func TestBehavioursInMemory(t *testing.T) {
 }
 
 func TestBehavioursInTheKernel(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		for _, resident := range []bool{true, false} {
 			f := r.firewall(t, options(t))

@@ -24,9 +24,13 @@ func (f *Firewall) Resident() (pid int) {
 func (f *Firewall) EndQuietSpell() { f.ipv4.restore.(*resident).idleTimer.Reset(0) }
 
 // Notifier returns a function that tells whether others have touched the
-// firewall since it was last asked.
-func (f *Firewall) Notifier() (touched func() bool, err error) {
-	f.notifier, err = f.ipv4.notifier()
+// firewall, whose xtables lock is this file, since it was last asked.
+func (f *Firewall) Notifier(lock string) (touched func() bool, err error) {
+	if f.ipv4.nft {
+		f.notifier, err = nftNotifier()
+	} else {
+		f.notifier, err = lockNotifier([]string{lock})
+	}
 	return func() bool {
 		f.begin()
 		f.end()

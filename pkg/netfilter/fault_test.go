@@ -26,6 +26,7 @@ func hundred() []*portmap.Mapping {
 }
 
 func TestSyncMendsWhatOthersBroke(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		held := hundred()
 		f := r.firewall(t, options(t))
@@ -66,6 +67,7 @@ func TestSyncMendsWhatOthersBroke(t *testing.T) {
 }
 
 func TestFailedBatchLeavesNothing(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		for _, resident := range []bool{true, false} {
 			f := r.firewall(t, options(t))
@@ -92,10 +94,11 @@ func TestFailedBatchLeavesNothing(t *testing.T) {
 }
 
 func TestWaitsForTheLock(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	f := r.firewall(t, options(t))
 	must(t, f.Setup())
-	holder := exec.Command("flock", r.lock, "sleep", "5")
+	holder := exec.Command("flock", r.lock, "sleep", "2")
 	must(t, holder.Start())
 	for locked(t, r.lock) != true {
 		time.Sleep(time.Millisecond)
@@ -129,6 +132,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 func TestResidentComesAndGoes(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		f := r.firewall(t, options(t))
 		must(t, f.Setup())
@@ -164,6 +168,7 @@ func TestResidentComesAndGoes(t *testing.T) {
 // TestResidentKeepsItsMemory counts the pages that a commit has to ask the
 // kernel for: the copies of these tables have hundreds.
 func TestResidentKeepsItsMemory(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	f := r.firewall(t, options(t))
 	must(t, f.Setup())
@@ -205,6 +210,7 @@ func (r *router) stub(t *testing.T, name, script string) {
 
 // A process that is killed has no time to say how far it came.
 func TestKilledHalfWay(t *testing.T) {
+	t.Parallel()
 	one := mapping(portmap.TCP, 1, "192.168.50.10:1")
 	eachVariant(t, func(t *testing.T, r *router) {
 		fates := filepath.Join(r.tools, "fates") // of the next processes, a line each
@@ -251,6 +257,7 @@ exec $real "$@"
 }
 
 func TestRestoreThatDoesNotRepeatComments(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	r.stub(t, "iptables-restore", `exec $real "$@" >/dev/null`)
 	f := r.firewall(t, options(t))
@@ -264,6 +271,7 @@ func TestRestoreThatDoesNotRepeatComments(t *testing.T) {
 }
 
 func TestWithoutIPv6(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	r.stub(t, "ip6tables", "exit 3")
 	f := r.firewall(t, options(t))
@@ -314,6 +322,7 @@ func TestNewRefusesNamesThatAreNone(t *testing.T) {
 
 // One program of IPv6 that hangs keeps nobody from starting.
 func TestIPv6ThatHangs(t *testing.T) {
+	t.Parallel()
 	for _, program := range []string{"ip6tables", "ip6tables-save"} {
 		eachVariant(t, func(t *testing.T, r *router) {
 			r.stub(t, program, "sleep 1000\n")
@@ -331,6 +340,7 @@ func TestIPv6ThatHangs(t *testing.T) {
 // Pinholes of an earlier process are not waited for at the start while
 // ip6tables hangs; they go as soon as it works.
 func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		o := recorded(t)
 		f := r.firewall(t, o)
@@ -357,6 +367,7 @@ func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
 // A start while somebody holds the xtables lock waits for it once, and what
 // it could not do is done when the lock is free.
 func TestSetupWhileTheLockIsHeld(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	commands := filepath.Join(t.TempDir(), "commands")
 	r.stub(t, "iptables", `echo "$*" >>`+commands+`; exec $real "$@"`)
@@ -382,6 +393,7 @@ func TestSetupWhileTheLockIsHeld(t *testing.T) {
 
 // The chain that the first outbound mapping needs is not waited for either.
 func TestPeerChainWhileTheLockIsHeld(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	f := r.firewall(t, options(t))
 	must(t, f.Setup())

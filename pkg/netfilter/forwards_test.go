@@ -15,6 +15,7 @@ import (
 
 // Somebody may hold the xtables lock for as long as he likes.
 func TestStaticForwardsWaitForNoLock(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, "-t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT")
 		f := r.firewall(t, ipv4(t))
@@ -30,6 +31,7 @@ func TestStaticForwardsWaitForNoLock(t *testing.T) {
 }
 
 func TestStaticForwards(t *testing.T) {
+	t.Parallel()
 	to := netip.MustParseAddrPort
 	forward := func(p portmap.Protocol, first, last uint16, target netip.AddrPort) portmap.Forward {
 		return portmap.Forward{Protocol: p, External: portmap.PortRange{First: first, Last: last}, Target: target}

@@ -75,6 +75,7 @@ func firewalls() []firewall {
 // TestRuleSetsAreLeftAsTheyWere starts and ends beside each firewall, by all
 // ways in which a service can end.
 func TestRuleSetsAreLeftAsTheyWere(t *testing.T) {
+	t.Parallel()
 	ends := map[string]func(*testing.T, nsFirewall, netfilter.Options){
 		"stop": func(t *testing.T, f nsFirewall, _ netfilter.Options) { must(t, f.Teardown()) },
 		"kill and start, which fails": func(t *testing.T, f nsFirewall, o netfilter.Options) {
@@ -90,32 +91,36 @@ func TestRuleSetsAreLeftAsTheyWere(t *testing.T) {
 			must(t, f.router.firewall(t, o).Teardown())
 		},
 	}
-	eachVariant(t, func(t *testing.T, r *router) {
-		for _, w := range firewalls() {
-			for name, end := range ends {
-				t.Run(w.name+"/"+name, func(t *testing.T) {
-					defer r.clear(t)
-					w.load(t, r)
-					before := r.rules(t)
-					o := w.options(t)
-					o.OwnershipFile = t.TempDir() + "/record"
-					f := r.firewall(t, o)
-					must(t, f.Setup())
-					must(t, f.Apply(open(some()...)))
-					wantHealthy(t, f)
-					if jumps := added(before, r.rules(t), "-j "+o.NATChain+"\n"); w.hooked && jumps != "" {
-						t.Errorf("a second way to our chains:\n%s", jumps)
-					}
-					end(t, f, o)
-					if after := r.rules(t); after != before {
-						t.Errorf("before\n%s\nafter\n%s", before, after)
-					}
-					wantNoRecord(t, o.OwnershipFile)
-					r.iptables(t, w.removes...)
-				})
-			}
+	for _, w := range firewalls() {
+		for name, end := range ends {
+			t.Run(w.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				eachVariant(t, func(t *testing.T, r *router) { w.isLeftAsItWas(t, r, end) })
+			})
 		}
-	})
+	}
+}
+
+// isLeftAsItWas lives beside the firewall and comes to an end.
+func (w firewall) isLeftAsItWas(t *testing.T, r *router, end func(*testing.T, nsFirewall, netfilter.Options)) {
+	t.Helper()
+	w.load(t, r)
+	before := r.rules(t)
+	o := w.options(t)
+	o.OwnershipFile = t.TempDir() + "/record"
+	f := r.firewall(t, o)
+	must(t, f.Setup())
+	must(t, f.Apply(open(some()...)))
+	wantHealthy(t, f)
+	if jumps := added(before, r.rules(t), "-j "+o.NATChain+"\n"); w.hooked && jumps != "" {
+		t.Errorf("a second way to our chains:\n%s", jumps)
+	}
+	end(t, f, o)
+	if after := r.rules(t); after != before {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+	wantNoRecord(t, o.OwnershipFile)
+	r.iptables(t, w.removes...)
 }
 
 // added returns the lines that are new and end in this.
@@ -129,19 +134,10 @@ func added(before, after, end string) string {
 	return b.String()
 }
 
-// clear removes all rules and chains.
-func (r *router) clear(t *testing.T) {
-	t.Helper()
-	for _, command := range []string{"-F", "-X", "-t nat -F", "-t nat -X", "-P FORWARD ACCEPT"} {
-		for _, tool := range []string{"iptables", "ip6tables"} {
-			r.run(t, tool, strings.Fields(command)...)
-		}
-	}
-}
-
 // TestWaysThatExcludeTheUplink has ways to our chain that nothing from the
 // uplink can take: one jump is made as if they were not there.
 func TestWaysThatExcludeTheUplink(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		wan, rule string
 		hooked    bool
@@ -160,6 +156,7 @@ func TestWaysThatExcludeTheUplink(t *testing.T) {
 		{"wan+", "-i ppp0 -j zone", false},
 	} {
 		t.Run(tt.wan+" "+tt.rule, func(t *testing.T) {
+			t.Parallel()
 			r := newRouter(t, "legacy")
 			r.iptables(t, "-N MINIUPNPD", "-N zone", "-N next", "-A next -j MINIUPNPD", "-A zone -g next", "-A FORWARD "+tt.rule)
 			o := ipv4(t)
@@ -179,6 +176,7 @@ func TestWaysThatExcludeTheUplink(t *testing.T) {
 // TestTheFirewallsOwnWayWins has a firewall make its way to our chains while
 // the service runs, and take it away again.
 func TestTheFirewallsOwnWayWins(t *testing.T) {
+	t.Parallel()
 	block := "-I FORWARD -s 203.0.113.0/24 -i wan0 -j DROP"
 	way := []string{"-t nat -N zone", "-t nat -A zone -j MINIUPNPD", "-t nat -A PREROUTING -i wan0 -j zone", "-N zone", "-A zone -j MINIUPNPD", "-A FORWARD -i wan0 -j zone"}
 	way6 := []string{"-N zone", "-A zone -j MINIUPNPD", "-A FORWARD -i wan0 -j zone"}
@@ -219,6 +217,7 @@ func TestTheFirewallsOwnWayWins(t *testing.T) {
 // A jump that is worded as ours would be, in a place where ours would be, is
 // somebody else's all the same if it was there first.
 func TestJumpsOfOthersStayWhereOursWouldBe(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, "-N MINIUPNPD", "-N zone", "-A zone -j MINIUPNPD", "-A FORWARD -i wan0 -j zone", "-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD")
 		before := r.saved(t, "iptables", "filter")

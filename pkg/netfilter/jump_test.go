@@ -36,6 +36,7 @@ func wantNoJump(t *testing.T, path string) {
 // A firewall that is flushed and loaded again has its own jumps afterwards,
 // not ours, whoever looks at it meanwhile.
 func TestJumpsOfAFirewallThatIsBuiltAgain(t *testing.T) {
+	t.Parallel()
 	held := []*portmap.Mapping{mapping(portmap.TCP, 3001, "192.168.50.10:80")}
 	flush := []string{"-t nat -F", "-F"}
 	for _, tt := range []struct {
@@ -80,6 +81,7 @@ func TestJumpsOfAFirewallThatIsBuiltAgain(t *testing.T) {
 // Of two jumps that are alike, among other rules, one is somebody else's: he may
 // count on it.
 func TestOneOfTwoJumpsIsSomebodyElses(t *testing.T) {
+	t.Parallel()
 	others := []string{"-t nat -A PREROUTING -i lan0 -j ACCEPT", "-A FORWARD -i lan0 -j ACCEPT"}
 	for _, tt := range []struct {
 		name         string
@@ -116,6 +118,7 @@ func TestOneOfTwoJumpsIsSomebodyElses(t *testing.T) {
 
 // A jump that was made in front of rules stays ours, whatever comes before it.
 func TestJumpInFrontOfRulesStaysOurs(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, "-A FORWARD -i lan0 -j ACCEPT")
 		o := recorded(t)
@@ -136,6 +139,7 @@ func TestJumpInFrontOfRulesStaysOurs(t *testing.T) {
 
 // Text in a rule is no option of it, whatever it looks like.
 func TestWaysWithTextThatLooksLikeOptions(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{
 		`-A FORWARD -i wan0 -m comment --comment "-i" -j zone`,
 		`-A FORWARD -m comment --comment "-i" -j zone`,

@@ -7,15 +7,17 @@ import (
 	"testing"
 
 	"igdd/pkg/netfilter"
+	"igdd/pkg/netlab"
 	"igdd/pkg/portmap"
 )
 
 func TestOurOwnWorkIsNoAlarm(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		f := r.firewall(t, options(t))
 		must(t, f.Setup())
 		var touched func() bool
-		must(t, r.Do(func() (err error) { touched, err = f.Notifier(); return err }))
+		must(t, r.Do(func() (err error) { touched, err = f.Notifier(r.lock); return err }))
 		one := mapping(portmap.TCP, 3001, "192.168.50.10:80")
 		for _, work := range []struct {
 			name  string
@@ -61,59 +63,68 @@ func TestOurOwnWorkIsNoAlarm(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	eachVariant(t, func(t *testing.T, r *router) {
-		f := r.firewall(t, ipv4(t))
-		must(t, f.Sync(hundred()[1:]))
-		want := r.rules(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		mended, ended := make(chan error), make(chan error)
-		go func() {
-			ended <- r.Do(func() error {
-				return f.Watch(ctx, func() {
-					switch ok, err := f.Healthy(); {
-					case err != nil:
-						mended <- err
-					case !ok:
-						mended <- f.Sync(hundred()[1:])
-					}
-				})
-			})
-		}()
-		for range 3 {
-			flushed := func() bool {
-				r.iptables(t, "-t nat -F", "-F")
-				select {
-				case err := <-mended:
-					must(t, err)
-					return true
-				default:
-					return false
+	for _, variant := range netlab.Variants {
+		t.Run(variant, func(t *testing.T) {
+			r := newRouter(t, variant)
+			t.Setenv("XTABLES_LOCKFILE", r.lock) // Watch looks for it on all threads
+			testWatch(t, r)
+		})
+	}
+}
+
+func testWatch(t *testing.T, r *router) {
+	f := r.firewall(t, ipv4(t))
+	must(t, f.Sync(hundred()[1:]))
+	want := r.rules(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	mended, ended := make(chan error), make(chan error)
+	go func() {
+		ended <- r.Do(func() error {
+			return f.Watch(ctx, func() {
+				switch ok, err := f.Healthy(); {
+				case err != nil:
+					mended <- err
+				case !ok:
+					mended <- f.Sync(hundred()[1:])
 				}
-			}
-			eventually(t, "flushed chains are filled again", flushed)
-		}
-		cancel()
-		for done := false; !done; {
+			})
+		})
+	}()
+	for range 3 {
+		flushed := func() bool {
+			r.iptables(t, "-t nat -F", "-F")
 			select {
 			case err := <-mended:
 				must(t, err)
-			case err := <-ended:
-				must(t, err)
-				done = true
+				return true
+			default:
+				return false
 			}
 		}
-		must(t, f.Sync(hundred()[1:]))
-		wantRules(t, r, want)
-		must(t, f.Teardown())
-	})
+		eventually(t, "flushed chains are filled again", flushed)
+	}
+	cancel()
+	for done := false; !done; {
+		select {
+		case err := <-mended:
+			must(t, err)
+		case err := <-ended:
+			must(t, err)
+			done = true
+		}
+	}
+	must(t, f.Sync(hundred()[1:]))
+	wantRules(t, r, want)
+	must(t, f.Teardown())
 }
 
 // The lock file is made by the first iptables, and may be removed.
 func TestLockFileAppearsLater(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	f := r.firewall(t, options(t)) // its check of the kernel has made the lock file
 	must(t, os.Remove(r.lock))
-	touched, err := f.Notifier()
+	touched, err := f.Notifier(r.lock)
 	must(t, err)
 	for range 2 {
 		must(t, os.WriteFile(filepath.Join(filepath.Dir(r.lock), "other"), nil, 0o600))

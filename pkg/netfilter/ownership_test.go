@@ -15,6 +15,7 @@ import (
 // TestDeed has a firewall remove the chains that one before it made and could
 // not remove, unless it cannot be sure of that.
 func TestDeed(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		what   string
 		happen func(deed string) error
@@ -34,6 +35,7 @@ func TestDeed(t *testing.T) {
 		{"it is of an older version", older, false},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
 			r := newRouter(t, "legacy")
 			o := options(t)
 			o.OwnershipFile = filepath.Join(t.TempDir(), "chains")
@@ -65,6 +67,7 @@ func older(path string) error {
 }
 
 func TestTakeDownByAnOlderRecord(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		o := recorded(t)
 		f := r.firewall(t, o)
@@ -78,6 +81,7 @@ func TestTakeDownByAnOlderRecord(t *testing.T) {
 }
 
 func TestRecordNamesAllThatIsOurs(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, "-t nat -N MINIUPNPD", "-t nat -N MINIUPNPD-POSTROUTING")
 		o := recorded(t)
@@ -107,6 +111,7 @@ ip6tables filter -D FORWARD -i wan0 ! -o wan0 -j MINIUPNPD
 // TestRecordIsWrittenFirst keeps a copy of the record as it is when a program
 // is about to make something.
 func TestRecordIsWrittenFirst(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		o := recorded(t)
 		unknown := filepath.Join(t.TempDir(), "unknown")
@@ -140,6 +145,7 @@ func logTo(w io.Writer) *slog.Logger {
 
 // A record that cannot be written is told once, and written when it can be.
 func TestRecordThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	var log strings.Builder
 	o := recorded(t)

@@ -17,21 +17,36 @@ import (
 	"igdd/pkg/portmap"
 )
 
+// toolsDir is where a Firewall finds the iptables of its router, whose own
+// folder is shown as /run. It comes first in PATH.
+const toolsDir = "/run/iptables"
+
+func TestMain(m *testing.M) {
+	os.Setenv("PATH", toolsDir+":"+os.Getenv("PATH"))
+	os.Exit(netlab.Main(m.Run))
+}
+
 // router is a network namespace with one variant of iptables, and with an
 // xtables lock of its own.
 type router struct {
 	*netlab.Namespace
-	tools string
-	lock  string
+	tools string // folder of the programs
+	lock  string // seen from outside
 }
 
-// newRouter makes a router. Programs that the test starts are of the variant.
+// newRouter makes a router.
 func newRouter(t testing.TB, variant string) *router {
 	t.Helper()
-	r := &router{Namespace: netlab.New(t, "nf"), tools: netlab.Tools(t, variant)}
-	r.lock = filepath.Join(t.TempDir(), "xtables.lock")
-	t.Setenv("XTABLES_LOCKFILE", r.lock)
-	t.Setenv("PATH", r.tools+":"+os.Getenv("PATH"))
+	return newRouterIn(t, netlab.New(t, "nf"), variant)
+}
+
+// newRouterIn makes a router of a namespace.
+func newRouterIn(t testing.TB, ns *netlab.Namespace, variant string) *router {
+	t.Helper()
+	run := t.TempDir()
+	ns.Bind(run, "/run")
+	r := &router{Namespace: ns, tools: netlab.Tools(t, variant), lock: filepath.Join(run, "xtables.lock")}
+	must(t, os.Symlink(r.tools, filepath.Join(run, filepath.Base(toolsDir))))
 	return r
 }
 
@@ -223,10 +238,13 @@ func closing(m ...*portmap.Mapping) []portmap.Change {
 	return changes
 }
 
-// eachVariant runs the test on a router of each kind.
+// eachVariant runs the test on a router of each kind, side by side.
 func eachVariant(t *testing.T, test func(t *testing.T, r *router)) {
 	for _, variant := range netlab.Variants {
-		t.Run(variant, func(t *testing.T) { test(t, newRouter(t, variant)) })
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			test(t, newRouter(t, variant))
+		})
 	}
 }
 

@@ -17,6 +17,7 @@ const (
 )
 
 func TestRules(t *testing.T) {
+	t.Parallel()
 	disabled := mapping(portmap.TCP, 4000, "192.168.50.10:80")
 	disabled.Claims[0].Disabled = true
 	tests := []struct {
@@ -65,6 +66,7 @@ func TestRules(t *testing.T) {
 }
 
 func TestPostroutingChainIsUsedWhenThere(t *testing.T) {
+	t.Parallel()
 	m := mapping(portmap.TCP, 6666, "192.168.101.20:5555", filter("11.22.35.254/32", 0))
 	const (
 		dnat       = "-A MINIUPNPD -s 11.22.35.254/32 -p tcp -m tcp --dport 6666 -j DNAT --to-destination 192.168.101.20:5555\n"
@@ -104,6 +106,7 @@ func outbound(external uint16, internal, peer string) *portmap.Mapping {
 }
 
 func TestOutbound(t *testing.T) {
+	t.Parallel()
 	flow := outbound(6001, "192.168.101.20:6000", "11.22.35.254:53")
 	both := *flow // lets others in as well
 	both.Claims = append(slices.Clone(flow.Claims), portmap.Claim{Origin: portmap.PCP})
@@ -155,6 +158,7 @@ func TestOutbound(t *testing.T) {
 }
 
 func TestOutboundThatCannotBeSaid(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	f := r.firewall(t, options(t))
 	must(t, f.Setup())

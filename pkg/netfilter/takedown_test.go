@@ -51,6 +51,7 @@ func wantClosed(t *testing.T, r *router, tool, table string, closed bool) {
 // A chain that somebody else jumps to cannot be removed; it stays, empty, for
 // him to keep, and nothing else stays with it.
 func TestTeardownWithForeignJump(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		o := recorded(t)
 		f := r.firewall(t, o)
@@ -74,6 +75,7 @@ func TestTeardownWithForeignJump(t *testing.T) {
 // One program that fails, or hangs, keeps nothing open but what it alone could
 // close; and that is closed as soon as it works.
 func TestEachTableIsClosedByItself(t *testing.T) {
+	t.Parallel()
 	const nat, filter, filter6 = "iptables nat", "iptables filter", "ip6tables filter"
 	for _, tt := range []struct {
 		name, program, script string
@@ -89,6 +91,7 @@ func TestEachTableIsClosedByItself(t *testing.T) {
 		{"chains cannot be removed", "iptables-restore", `text=$(cat); case $text in *-X*) exit 2;; esac; echo "$text" | $real "$@"`, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			eachVariant(t, func(t *testing.T, r *router) {
 				o := recorded(t)
 				f := r.firewall(t, o)
@@ -116,6 +119,7 @@ func TestEachTableIsClosedByItself(t *testing.T) {
 // TestTeardownTriesAgain has the firewall's script take our jump away between
 // the look and the commit, which is refused then.
 func TestTeardownTriesAgain(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		f := r.firewall(t, options(t))
 		must(t, f.Setup())
@@ -136,6 +140,7 @@ echo "$text" | $real "$@"
 // TestTeardownEndsWithItsContext has somebody hold the xtables lock, which is
 // legacy's alone, for longer than there is time.
 func TestTeardownEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		o := recorded(t)
 		f := r.firewall(t, o)
@@ -182,6 +187,7 @@ func (r *router) hold(t *testing.T) (release func()) {
 // Whatever other work is under way, a stop does not wait for it longer than
 // its context.
 func TestTeardownDoesNotWaitForOthers(t *testing.T) {
+	t.Parallel()
 	r := newRouter(t, "legacy")
 	f := r.firewall(t, options(t))
 	must(t, f.Setup())
@@ -207,6 +213,7 @@ func TestTakeDownWithoutRecord(t *testing.T) {
 
 // A stopped firewall has taken everything with it.
 func TestTeardownWhileAIFIsStopped(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, aifStart...)
 		o := recorded(t)
@@ -225,6 +232,7 @@ func TestTeardownWhileAIFIsStopped(t *testing.T) {
 
 // What the settings have no place for any more goes at the start.
 func TestSetupClearsWhatIsLeft(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		before []string
@@ -263,6 +271,7 @@ func TestSetupClearsWhatIsLeft(t *testing.T) {
 
 // Pinholes that no record knows of do not stay open either, whoever made them.
 func TestWithoutIPv6NoPinholeStays(t *testing.T) {
+	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		f := r.firewall(t, options(t)) // without a record
 		must(t, f.Setup())
@@ -283,6 +292,7 @@ func TestWithoutIPv6NoPinholeStays(t *testing.T) {
 }
 
 func TestIPv6OffWhereThereIsNone(t *testing.T) {
+	t.Parallel()
 	for _, script := range []string{"exit 3", "rm -f $0; exit 1"} {
 		r := newRouter(t, "legacy")
 		var log strings.Builder

@@ -3,7 +3,6 @@ package netfilter_test
 import (
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
 	"igdd/pkg/netfilter"
@@ -12,13 +11,12 @@ import (
 )
 
 func TestTraffic(t *testing.T) {
+	t.Parallel()
 	for _, variant := range netlab.Variants {
 		t.Run(variant, func(t *testing.T) {
-			tools := netlab.Tools(t, variant)
-			t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
-			t.Setenv("PATH", tools+":/usr/sbin:/usr/bin:/sbin:/bin")
+			t.Parallel()
 			lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
-			r := &router{Namespace: lab.Router, tools: tools}
+			r := newRouterIn(t, lab.Router, variant)
 			f := r.firewall(t, options(t))
 			must(t, f.Setup())
 			r.iptables(t, "-P FORWARD DROP", "-A FORWARD -i lan0 -j ACCEPT", "-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT")

@@ -3,6 +3,7 @@
 package netlab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,6 +22,8 @@ import (
 type Namespace struct {
 	Name string // as ip netns knows it
 	lock string // its iptables' lock file
+
+	binds map[string]string // folders by the folder in whose place Do shows them
 }
 
 // made counts namespaces, so that the names of one process differ.
@@ -115,11 +118,34 @@ func (n *Namespace) Do(f func() error) error {
 			return err
 		}
 		defer fd.Close()
-		if err := unix.Setns(int(fd.Fd()), unix.CLONE_NEWNET); err != nil {
+		if err := errors.Join(unix.Setns(int(fd.Fd()), unix.CLONE_NEWNET), n.bind()); err != nil {
 			return fmt.Errorf("netlab: enter %s: %w", n.Name, err)
 		}
 		return f()
 	})
+}
+
+// Bind shows a folder in the place of another one to what Do calls and starts
+// from then on, and to nothing else.
+func (n *Namespace) Bind(folder, place string) {
+	if n.binds == nil {
+		n.binds = make(map[string]string)
+	}
+	n.binds[place] = folder
+}
+
+// bind gives the thread mounts of its own, if folders are to be shown.
+func (n *Namespace) bind() error {
+	if len(n.binds) == 0 {
+		return nil
+	}
+	err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	for place, folder := range n.binds {
+		if err == nil {
+			err = unix.Mount(folder, place, "", unix.MS_BIND, "")
+		}
+	}
+	return err
 }
 
 // onOwnThread calls f on a thread that ends with it. The main thread cannot
