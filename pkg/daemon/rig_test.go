@@ -3,7 +3,6 @@ package daemon_test
 import (
 	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -31,15 +30,7 @@ const (
 // themselves have the race detector, with that ("": they have not).
 var program, raced string
 
-// sideBySide is how many tests run at once unless -parallel says so: they wait
-// for the daemon more than they compute, on however few processors.
-const sideBySide = "8"
-
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if !isGiven("test.parallel") {
-		flag.Set("test.parallel", sideBySide)
-	}
 	os.Exit(netlab.Main(func() int {
 		dir, err := os.MkdirTemp("", "igdd-")
 		if err != nil {
@@ -276,10 +267,4 @@ func (r *rig) forget(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// isGiven reports whether a flag stands on the command line.
-func isGiven(name string) (given bool) {
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
-	return given
 }
