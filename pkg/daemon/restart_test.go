@@ -15,12 +15,12 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// converse answers on a TCP port of the first client: every connection with
+// echoStream answers on a TCP port of the first client: every connection with
 // what it sends, for as long as it lasts.
-func (r *rig) converse(t testing.TB, port uint16) {
+func (r *rig) echoStream(t testing.TB, port uint16) {
 	t.Helper()
 	var l net.Listener
-	err := r.Clients[0].Do(func() (err error) {
+	err := r.Clients[0].Listen(func() (err error) {
 		l, err = net.Listen("tcp", netip.AddrPortFrom(client1, port).String())
 		return err
 	})
@@ -102,7 +102,7 @@ func TestRestartWithoutAHole(t *testing.T) {
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.start(t, "enable_upnp=yes")
-		r.converse(t, 4000)
+		r.echoStream(t, 4000)
 		for port := uint16(4000); port < 4050; port++ {
 			r.grant(t, mapping(natpmp.MapTCP, port, port, time.Hour))
 		}

@@ -154,7 +154,7 @@ func (r *rig) events(t *testing.T, description string) *gena.Gateway {
 	return &gena.Gateway{
 		Port: upnpPort, Description: description, Tokens: upnpHosts, Dial: r.dialFrom, SetUplink: move,
 		Listen: func(host string, at netip.AddrPort) (l net.Listener, err error) {
-			err = r.host(host).Do(func() error { l, err = net.Listen("tcp", at.String()); return err })
+			err = r.host(host).Listen(func() error { l, err = net.Listen("tcp", at.String()); return err })
 			return l, err
 		},
 	}

@@ -181,7 +181,7 @@ func TestStartThatFailsCloses(t *testing.T) {
 // occupy listens on a TCP port of the router for as long as the test lasts.
 func (r *rig) occupy(t testing.TB, port uint16) {
 	t.Helper()
-	err := r.Router.Do(func() error {
+	err := r.Router.Listen(func() error {
 		l, err := net.Listen("tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), port).String())
 		if err == nil {
 			t.Cleanup(func() { l.Close() })

@@ -355,7 +355,7 @@ func TestUplinksOfOtherKinds(t *testing.T) {
 func (r *rig) serveSTUN(t testing.TB, seen netip.Addr) {
 	t.Helper()
 	var c *net.UDPConn
-	err := r.WAN.Do(func() (err error) {
+	err := r.WAN.Listen(func() (err error) {
 		c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("11.22.33.1:3478")))
 		return err
 	})

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,6 +145,20 @@ func (n *Namespace) bind() error {
 		if err == nil {
 			err = unix.Mount(folder, place, "", unix.MS_BIND, "")
 		}
+	}
+	return err
+}
+
+// listenWithin bounds how long Listen tries.
+const listenWithin = time.Minute
+
+// Listen calls f as Do does, again while the address that f binds is in use: a
+// process that another test has just started has copies of this one's sockets,
+// also of closed ones, until it is executed.
+func (n *Namespace) Listen(f func() error) error {
+	err := n.Do(f)
+	for deadline := time.Now().Add(listenWithin); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline); err = n.Do(f) {
+		time.Sleep(time.Millisecond)
 	}
 	return err
 }

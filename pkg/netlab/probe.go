@@ -40,7 +40,7 @@ func (n *Namespace) Echo(t testing.TB, network, address string) {
 
 func (n *Namespace) echoTCP(t testing.TB, address string) error {
 	var l net.Listener
-	err := n.Do(func() (err error) { l, err = net.Listen("tcp", address); return err })
+	err := n.Listen(func() (err error) { l, err = net.Listen("tcp", address); return err })
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (n *Namespace) echoTCP(t testing.TB, address string) error {
 
 func (n *Namespace) echoUDP(t testing.TB, address string) error {
 	var c net.PacketConn
-	err := n.Do(func() (err error) { c, err = net.ListenPacket("udp", address); return err })
+	err := n.Listen(func() (err error) { c, err = net.ListenPacket("udp", address); return err })
 	if err != nil {
 		return err
 	}

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"igdd/pkg/netlab"
 	"igdd/pkg/pcpd"
 	"igdd/pkg/portmap"
@@ -107,12 +105,7 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Peer: s.peer, RefuseMap: s.refuseMap,
 		Table: s.desk(g.table), Log: log,
 	})
-	l, err := listen(lab, g.server, "lan0", s.prefixes...)
-	for deadline := time.Now().Add(patience); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline); {
-		// A program that another test has just started shares the sockets of a
-		// gateway before this one until it is executed.
-		l, err = listen(lab, g.server, "lan0", s.prefixes...)
-	}
+	l, err := listen(lab.Router.Listen, g.server, "lan0", s.prefixes...)
 	if err != nil {
 		t.Fatal(err)
 	}

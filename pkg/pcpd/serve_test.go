@@ -106,7 +106,7 @@ func TestOneSocketPerInterface(t *testing.T) {
 	s := standard()
 	s.around.LANs = append(s.around.LANs, netlab.RouterLAN2)
 	g := serve(t, lab, s)
-	l, err := listen(lab, g.server, "lan1", netlab.RouterLAN2)
+	l, err := listen(lab.Router.Listen, g.server, "lan1", netlab.RouterLAN2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,17 +136,17 @@ func TestSecondServerCannotListen(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	g := serve(t, lab, standard())
-	if _, err := listen(lab, pcpd.New(pcpd.Options{NATPMP: true, Table: g.table}), "lan0"); err == nil {
+	if _, err := listen(lab.Router.Do, pcpd.New(pcpd.Options{NATPMP: true, Table: g.table}), "lan0"); err == nil {
 		t.Error("two servers have one port")
 	}
-	if _, err := listen(lab, g.server, "lan7"); err == nil {
+	if _, err := listen(lab.Router.Listen, g.server, "lan7"); err == nil {
 		t.Error("a server listens on nothing")
 	}
 }
 
 // listen opens one more listener on the router.
-func listen(lab *netlab.Lab, s *pcpd.Server, dev string, own ...netip.Prefix) (l *pcpd.Listener, err error) {
-	err = lab.Router.Do(func() error {
+func listen(enter func(func() error) error, s *pcpd.Server, dev string, own ...netip.Prefix) (l *pcpd.Listener, err error) {
+	err = enter(func() error {
 		index := 0
 		if i, err := net.InterfaceByName(dev); err == nil {
 			index = i.Index

@@ -76,7 +76,7 @@ func (h *testGateway) events() *gena.Gateway {
 	return &gena.Gateway{
 		Port: 5555, Description: h.server.Descriptions()[0].Path(), Tokens: hosts, Dial: h.dial, SetUplink: h.setUplink,
 		Listen: func(_ string, at netip.AddrPort) (l net.Listener, err error) {
-			err = h.Do(func() error { l, err = net.Listen("tcp", at.String()); return err })
+			err = h.Listen(func() error { l, err = net.Listen("tcp", at.String()); return err })
 			return l, err
 		},
 	}

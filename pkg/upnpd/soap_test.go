@@ -2,7 +2,6 @@ package upnpd
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -10,8 +9,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"igdd/pkg/netlab"
 	"igdd/pkg/portmap"
@@ -136,12 +133,7 @@ func (s testNet) startGateway(t testing.TB, p gatewayConfig) *testGateway {
 	t.Helper()
 	h := s.newGateway(t, p)
 	var l *Listener
-	listen := func() (err error) { l, err = h.server.Listen(s); return err }
-	err := s.Do(listen)
-	for deadline := time.Now().Add(time.Minute); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline); {
-		err = s.Do(listen) // a program that another test starts shares the port until it is executed
-	}
-	if err != nil {
+	if err := s.Listen(func() (err error) { l, err = h.server.Listen(s); return err }); err != nil {
 		t.Fatal(err)
 	}
 	h.run(t, l.Serve)
