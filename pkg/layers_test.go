@@ -23,6 +23,7 @@ var layers = map[string]int{
 	"pkg/lansock": 0,
 	"pkg/hosts":   0,
 	"pkg/clock":   0,
+	"pkg/command": 0,
 	"pkg/stun":    0,
 	"pkg/sandbox": 0,
 	"pkg/syslog":  0,
