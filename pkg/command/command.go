@@ -19,7 +19,7 @@ type Command struct {
 	Env  []string // nil: the environment of this process
 	Dir  string   // "": the working directory of this process
 
-	Stdin []byte
+	Stdin []byte // empty: /dev/null
 
 	// MaxStdout and MaxStderr are how many bytes are kept of what the program
 	// prints; the rest is read and dropped. 0: it prints to /dev/null.
@@ -62,7 +62,7 @@ func (c Command) Run(ctx context.Context) (Output, error) {
 func (c Command) prepare(ctx context.Context, stdout, stderr *limitedBuffer) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
 	cmd.Env, cmd.Dir = c.Env, c.Dir
-	if c.Stdin != nil {
+	if len(c.Stdin) > 0 {
 		cmd.Stdin = bytes.NewReader(c.Stdin)
 	}
 	if c.MaxStdout > 0 {

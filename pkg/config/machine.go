@@ -5,10 +5,10 @@ import (
 	"context"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
+	"igdd/pkg/command"
 	"igdd/pkg/upnp"
 )
 
@@ -75,11 +75,11 @@ func (m machine) partition(label string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	for _, path := range m.blkid {
-		list, err := exec.CommandContext(ctx, path).Output()
+		list, err := command.Command{Path: path, MaxStdout: maxFile}.Run(ctx)
 		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(list)) {
+		for line := range strings.Lines(string(list.Stdout)) {
 			if tag(line, "LABEL") == label {
 				return tag(line, "UUID")
 			}

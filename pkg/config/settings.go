@@ -57,7 +57,7 @@ var settings = []setting{
 	{"upnp_nat_chain", "", func(d *draft) value { return (*chain)(&d.NATChain) }},
 	{"upnp_forward_chain", "", func(d *draft) value { return (*chain)(&d.ForwardChain) }},
 	{"upnp_nat_postrouting_chain", "", func(d *draft) value { return (*chain)(&d.PostroutingChain) }},
-	{"notify_cmd", "UPNP_NOTIFY_CMD", func(d *draft) value { return (*command)(&d.NotifyCmd) }},
+	{"notify_cmd", "UPNP_NOTIFY_CMD", func(d *draft) value { return (*commandLine)(&d.NotifyCmd) }},
 	{"withdraw_after", "UPNP_WITHDRAW_AFTER", func(d *draft) value { return seconds(&d.Withdraw, 0) }},
 	{"dhcp_leases", "UPNP_DHCP_LEASES", func(d *draft) value { return (*text)(&d.DHCPLeases) }},
 	{"control_socket", "UPNP_CONTROL_SOCKET", func(d *draft) value { return (*text)(&d.ControlSocket) }},

@@ -10,10 +10,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/joho/godotenv"
+
+	"igdd/pkg/command"
 )
 
 // shell evaluates a file in the shell's language as scripts do that source it.
@@ -89,40 +90,28 @@ func foreignText(text string) bool {
 }
 
 // run runs a script and returns what it wrote to its output and error. How it
-// ends does not matter: its output tells whether it is whole.
+// ends does not matter: its output shows whether it is complete.
 func (s shell) run(script, input string) (printed, said []byte, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
 	defer cancel()
-	args := append(slices.Clone(s.command), "-c", script, scriptName)
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = []string{"PATH=" + shellPath, "HOME=" + shellHome}
-	var out, complaints limitedBuffer
-	cmd.Stdout, cmd.Stderr = &out, &complaints
-	if input != "" {
-		cmd.Stdin = strings.NewReader(input)
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second // for what the file left running
-	err = cmd.Run()
-	var exit *exec.ExitError
+	out, err := command.Command{
+		Path:      s.command[0],
+		Args:      append(slices.Clone(s.command[1:]), "-c", script, scriptName),
+		Env:       []string{"PATH=" + shellPath, "HOME=" + shellHome},
+		Stdin:     []byte(input),
+		MaxStdout: maxFile,
+		MaxStderr: maxFile,
+	}.Run(ctx)
+	_, exited := errors.AsType[*command.ExitError](err)
 	switch {
-	case ctx.Err() != nil:
+	case errors.Is(err, context.DeadlineExceeded):
 		return nil, nil, fmt.Errorf("the shell is not done after %v: something in the file waits", s.limit)
-	case err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay):
+	case err != nil && !exited && !errors.Is(err, exec.ErrWaitDelay):
 		return nil, nil, err
-	case len(out.kept) == maxFile:
-		return nil, nil, fmt.Errorf("its variables hold more than %d octets", maxFile)
+	case out.Truncated:
+		return nil, nil, fmt.Errorf("its variables hold more than %d bytes", maxFile)
 	}
-	return out.kept, complaints.kept, nil
-}
-
-// limitedBuffer keeps as much as settings can be, and lets go of the rest.
-type limitedBuffer struct{ kept []byte }
-
-func (c *limitedBuffer) Write(p []byte) (int, error) {
-	c.kept = append(c.kept, p[:min(len(p), maxFile-len(c.kept))]...)
-	return len(p), nil
+	return out.Stdout, out.Stderr, nil
 }
 
 // scriptName is the $0 of the script.

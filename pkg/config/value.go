@@ -70,17 +70,17 @@ func (v *text) String() string { return string(*v) }
 // isControl reports whether r prints nothing.
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// command is a program and its arguments, or none if empty.
-type command string
+// commandLine is a program and its arguments, or none if empty.
+type commandLine string
 
-func (v *command) Set(s string) error {
+func (v *commandLine) Set(s string) error {
 	if s != "" && !strings.HasPrefix(s, "/") {
 		return fmt.Errorf("%q is not called: give the program's absolute path", s)
 	}
 	return (*text)(v).Set(s)
 }
 
-func (v *command) String() string { return string(*v) }
+func (v *commandLine) String() string { return string(*v) }
 
 // device is the name of an external interface, or a pattern such as "ppp+", or
 // none if empty.

@@ -187,18 +187,18 @@ type condition struct {
 	negated       bool
 }
 
-// command is a rule taken apart.
-type command struct {
+// parsedRule is a rule taken apart.
+type parsedRule struct {
 	conditions []condition
 	verb       string // "-j" or "-g"; "": the rule only counts
 	target     string // a chain or an extension
 	options    []string
 }
 
-// parseCommand takes a rule apart as iptables-save prints it: first what
+// parseRule takes a rule apart as iptables-save prints it: first what
 // chooses packets, then what is done with them.
-func parseCommand(rule []string) command {
-	var c command
+func parseRule(rule []string) parsedRule {
+	var c parsedRule
 	negated := false
 	for i := 0; i < len(rule); {
 		word := rule[i]

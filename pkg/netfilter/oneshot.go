@@ -5,11 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"time"
 
+	"igdd/pkg/command"
 	"igdd/pkg/portmap"
 )
 
@@ -20,24 +19,18 @@ type oneShot struct{ path string }
 func (o oneShot) commit(ctx context.Context, sections []section) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(sections))*sectionTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, o.path, arguments()...)
-	cmd.Stdin = bytes.NewReader(render(sections))
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	err := cmd.Run()
-	if err == nil {
+	out, err := command.Command{
+		Path: o.path, Args: arguments(), Stdin: render(sections), MaxStdout: maxStdout, MaxStderr: maxStderr,
+	}.Run(ctx)
+	done := bytes.Count(out.Stdout, []byte(committed))
+	exit, failed := errors.AsType[*command.ExitError](err)
+	switch {
+	case err == nil:
 		return len(sections), nil
-	}
-	done := bytes.Count(out.Bytes(), []byte(committed))
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {
-		return done, fmt.Errorf("%s: %w", o.path, failure(exit.ProcessState, complaint.String()))
+	case failed && exit.Exited():
+		return done, fmt.Errorf("%s: %w", o.path, locked(exit))
 	}
 	return done, fmt.Errorf("%s: %w: %w", o.path, errInterrupted, err)
-}
-
-// failure words the end of an iptables-restore that refused something.
-func failure(state *os.ProcessState, complaint string) error {
-	return locked(fmt.Errorf("%v: %s", state, strings.TrimSpace(complaint)))
 }
 
 // locked marks the error of a program that did not get the xtables lock in time.

@@ -78,7 +78,7 @@ func (l listing) accepts(chain, ours string, depth int) (accepts, ends bool) {
 		return false, false
 	}
 	for _, rule := range l[chain] {
-		c := parseCommand(splitRule(rule))
+		c := parseRule(splitRule(rule))
 		if c.target == ours || c.ofNothingNew() {
 			continue
 		}
@@ -102,7 +102,7 @@ func (l listing) accepts(chain, ours string, depth int) (accepts, ends bool) {
 
 // ofNothingNew reports whether a rule matches no first packet of TCP or UDP that
 // comes from another host.
-func (c command) ofNothingNew() bool {
+func (c parsedRule) ofNothingNew() bool {
 	return slices.ContainsFunc(c.conditions, func(o condition) bool {
 		switch o.option {
 		case "-i", "-o":

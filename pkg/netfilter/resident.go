@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"igdd/pkg/command"
 )
 
 // How long the resident process is waited for, and kept.
@@ -202,7 +204,7 @@ func (p *process) cause(broken error) error {
 		select {
 		case <-p.ended:
 			if state := p.cmd.ProcessState; state.Exited() {
-				return failure(state, p.stderr.String())
+				return locked(&command.ExitError{ProcessState: state, Stderr: p.stderr.Bytes()})
 			}
 		case <-time.After(greetingTime):
 		}

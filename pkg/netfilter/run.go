@@ -1,29 +1,27 @@
 package netfilter
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
+
+	"igdd/pkg/command"
 )
 
+// pollInterval is how often, in microseconds, an iptables older than 1.8.8 tries
+// to take the xtables lock. By itself it tries once in a second, which is more
+// than a stop has in all. Newer ones wait for the lock itself.
+const pollInterval = 20000
+
+// Limits of what the iptables programs print, in bytes.
 const (
-	// pollInterval is how often, in microseconds, an iptables older than 1.8.8
-	// tries to take the xtables lock. By itself it tries once in a second, which
-	// is more than a stop has in all. Newer ones wait for the lock itself.
-	pollInterval = 20000
-	// outputTime is for reading the rest of what a program has printed, after
-	// it has ended or been killed. A child that left its group may hold the
-	// output open; on a busy machine reading it takes a while.
-	outputTime = time.Second
+	maxStdout = 1 << 26 // the rules of the largest blocklists
+	maxStderr = 1 << 12
 )
 
-// errLate is the end of a program that did not end by itself in time.
+// errLate is the error of a program that did not end by itself in time.
 var errLate = errors.New("it did not end in time; a program that holds the xtables lock is found with fuser")
 
 // list lists the table.
@@ -55,17 +53,14 @@ func (h holding) alter(ctx context.Context, path string, edits ...edit) error {
 
 // run runs a program until ctx ends and returns what it printed.
 func run(ctx context.Context, input []byte, path string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that its children end with it
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = outputTime
-	var out, complaint bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &complaint
-	switch err := cmd.Run(); {
-	case ctx.Err() != nil && err != nil:
+	out, err := command.Command{Path: path, Args: args, Stdin: input, MaxStdout: maxStdout, MaxStderr: maxStderr}.Run(ctx)
+	switch {
+	case err != nil && errors.Is(err, context.Cause(ctx)):
 		return "", fmt.Errorf("%s: %w", path, errLate)
 	case err != nil:
-		return "", fmt.Errorf("%s: %w: %s", path, err, strings.ReplaceAll(strings.TrimSpace(complaint.String()), "\n", "; "))
+		return "", fmt.Errorf("%s: %w", path, err)
+	case out.Truncated:
+		return "", fmt.Errorf("%s: it printed more than %d bytes", path, maxStdout)
 	}
-	return out.String(), nil
+	return string(out.Stdout), nil
 }

@@ -14,7 +14,7 @@ type walk struct {
 
 // step is a rule that a packet may match.
 type step struct {
-	command
+	parsedRule
 	chain, text string
 	calls       bool    // the target is a chain of the table
 	ports       portSet // for which it may
@@ -40,7 +40,7 @@ func (w *walk) through(chain string, by step, depth int) (back portSet) {
 		return here
 	}
 	for _, text := range w.chains[chain] {
-		c := parseCommand(splitRule(text))
+		c := parseRule(splitRule(text))
 		r := w.packet.meets(c.conditions)
 		s := step{c, chain, text, w.chains.has(c.target), here.and(r.may), by.chooses || r.chooses}
 		if len(s.ports) == 0 {
