@@ -42,13 +42,13 @@ func (e edit) inverse() edit {
 func (e edit) do(f *family, table string) error {
 	switch rule := splitRule(e.rule); e.op {
 	case opCreate:
-		return f.NewChain(table, e.chain)
+		return f.tables.NewChain(table, e.chain)
 	case opInsert:
-		return f.Insert(table, e.chain, 1, rule...)
+		return f.tables.Insert(table, e.chain, 1, rule...)
 	case opAppend:
-		return f.Append(table, e.chain, rule...)
+		return f.tables.Append(table, e.chain, rule...)
 	case opDelete:
-		return f.Delete(table, e.chain, rule...)
+		return f.tables.Delete(table, e.chain, rule...)
 	}
 	return fmt.Errorf("no command for %q", e)
 }
@@ -69,7 +69,7 @@ var (
 
 // chain is one of our chains and what is known of it.
 type chain struct {
-	*family
+	family      *family
 	table, name string
 	wan         []string                // the uplinks whose packets it gets
 	hooks       []hook                  // best first, the last one built in; none: used if there is one, but not made

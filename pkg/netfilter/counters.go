@@ -90,7 +90,7 @@ type counted struct {
 func (f *Firewall) counters(c *chain) ([]counted, error) {
 	var lines []string
 	var err error
-	f.withoutNotices(func() { lines, err = c.ListWithCounters(c.table, c.name) })
+	f.withoutNotices(func() { lines, err = c.family.tables.ListWithCounters(c.table, c.name) })
 	if err != nil {
 		return nil, fmt.Errorf("list counters of chain %s of table %s: %w", c.name, c.table, err)
 	}

@@ -33,7 +33,7 @@ var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
 
 // family is IPv4 or IPv6: the programs that know its tables.
 type family struct {
-	*iptables.IPTables
+	tables  *iptables.IPTables
 	program string // "iptables" or "ip6tables"
 	save    string // the program that prints all tables at one moment
 	restore committer
@@ -65,11 +65,11 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &family{
-		IPTables: tables,
-		program:  name,
-		save:     path + "-save",
-		restore:  &resident{fallback: oneShot{path + "-restore"}, log: log},
-		nft:      strings.Contains(version, "nf_tables"),
+		tables:  tables,
+		program: name,
+		save:    path + "-save",
+		restore: &resident{fallback: oneShot{path + "-restore"}, log: log},
+		nft:     strings.Contains(version, "nf_tables"),
 	}, nil
 }
 

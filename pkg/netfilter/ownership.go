@@ -105,7 +105,7 @@ func (f *Firewall) loadOwnership() error {
 	}
 	for _, h := range list {
 		for _, c := range f.chains() {
-			if c.program == h.program && c.table == h.table {
+			if c.family.program == h.program && c.table == h.table {
 				h = c.inherit(h)
 			}
 		}
@@ -135,7 +135,7 @@ func (c *chain) inherit(h holding) holding {
 
 // holding returns what of the chain is ours.
 func (c *chain) holding() holding {
-	h := holding{program: c.program, table: c.table, jumps: c.jumps, adopts: c.adopts}
+	h := holding{program: c.family.program, table: c.table, jumps: c.jumps, adopts: c.adopts}
 	switch {
 	case c.made:
 		h.made = []string{c.name}

@@ -12,8 +12,8 @@ import (
 
 // rule is one rule in a chain of ours, worded as iptables-save prints it.
 type rule struct {
-	*chain
-	text string
+	chain *chain
+	text  string
 }
 
 // rules returns the rules that make m work: none while it is disabled. They

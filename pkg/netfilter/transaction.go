@@ -13,9 +13,9 @@ import (
 // section is the part of a batch that concerns one table: the kernel takes it
 // whole or not at all.
 type section struct {
-	*family
-	table string
-	edits []edit
+	family *family
+	table  string
+	edits  []edit
 }
 
 // transaction is what happens to all tables, in this order.
@@ -104,7 +104,7 @@ func (b transaction) commit(ctx context.Context) (done transaction, err error) {
 		for n < len(rest) && rest[n].family == rest[0].family {
 			n++
 		}
-		landed, err := rest[0].restore.commit(ctx, rest[:n])
+		landed, err := rest[0].family.restore.commit(ctx, rest[:n])
 		if errors.Is(err, errInterrupted) && ctx.Err() == nil {
 			for landed < n && rest[landed].applied() {
 				landed++
@@ -134,7 +134,7 @@ func (f *Firewall) commit(ctx context.Context, b transaction) (done transaction,
 // makes a chain can be carried out twice.
 func (s section) applied() bool {
 	e := s.edits[0]
-	there, err := s.Exists(s.table, e.chain, splitRule(e.rule)...)
+	there, err := s.family.tables.Exists(s.table, e.chain, splitRule(e.rule)...)
 	return err == nil && e.op != opCreate && there == (e.op != opDelete)
 }
 
@@ -183,7 +183,7 @@ func (d *difference) edits(b transaction) {
 			op, n = opDelete, -n
 		}
 		for range n {
-			b.add(r.chain, edit{op, r.name, r.text})
+			b.add(r.chain, edit{op, r.chain.name, r.text})
 		}
 	}
 }
