@@ -25,7 +25,7 @@ func (d *Daemon) RemoveChains() {
 // pid file has left in the firewall.
 func (p *PIDFile) RemoveChains(log *slog.Logger) {
 	removeRules(log, func(ctx context.Context) error {
-		return netfilter.TakeDown(ctx, ownershipFile(p.file.Name()), log)
+		return netfilter.RemoveRecorded(ctx, ownershipFile(p.file.Name()), log)
 	})
 }
 

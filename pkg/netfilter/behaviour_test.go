@@ -188,7 +188,7 @@ func TestBehavioursInTheKernel(t *testing.T) {
 		for _, resident := range []bool{true, false} {
 			f := r.firewall(t, options(t))
 			if !resident {
-				f.RunAlone()
+				f.UseOneShot()
 			}
 			must(t, f.Setup())
 			for _, b := range behaviours() {

@@ -25,7 +25,7 @@ func eachCommitter(b *testing.B, run func(b *testing.B, f nsFirewall)) {
 				r := newRouter(b, variant)
 				f := r.firewall(b, ipv4(b))
 				if committer == "alone" {
-					f.RunAlone()
+					f.UseOneShot()
 				}
 				must(b, f.Setup())
 				run(b, f)

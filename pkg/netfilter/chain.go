@@ -2,9 +2,9 @@ package netfilter
 
 import "fmt"
 
-// The operations on chains and rules, as iptables-restore reads them.
+// The operations on chains and rules, in the syntax of iptables-restore.
 const (
-	opCreate = ":" // make the chain, or flush the one there is
+	opCreate = ":" // create the chain, or flush an existing one
 	opAppend = "-A"
 	opInsert = "-I" // at the head
 	opDelete = "-D"
@@ -12,10 +12,10 @@ const (
 	opRemove = "-X"
 )
 
-// edit is one step in a table.
+// edit is one change of a table.
 type edit struct{ op, chain, rule string }
 
-// String returns the line that iptables-restore reads.
+// String returns the edit as a line for iptables-restore.
 func (e edit) String() string {
 	switch e.op {
 	case opCreate:
@@ -26,8 +26,8 @@ func (e edit) String() string {
 	return e.op + " " + e.chain + " " + e.rule
 }
 
-// inverse returns the edit that takes an appended or deleted rule back. A rule
-// deleted comes back at the chain's end, which changes nothing for packets:
+// inverse returns the edit that undoes appending or deleting a rule. A deleted
+// rule comes back at the end of the chain, which changes nothing for packets:
 // no two mappings have the same external port.
 func (e edit) inverse() edit {
 	if e.op == opAppend {
@@ -38,7 +38,7 @@ func (e edit) inverse() edit {
 	return e
 }
 
-// do carries the edit out by a command of its own.
+// do runs the edit as an iptables command.
 func (e edit) do(f *family, table string) error {
 	switch rule := splitRule(e.rule); e.op {
 	case opCreate:
@@ -53,88 +53,90 @@ func (e edit) do(f *family, table string) error {
 	return fmt.Errorf("no command for %q", e)
 }
 
-// hook is a chain from which a chain of ours is called.
+// hook is a chain with a jump to one of the daemon's chains, and how the jump is
+// added.
 type hook struct{ chain, op string }
 
-// Where jumps belong: where AstLinux's firewall keeps room for them, or else
-// at the head of the built-in chain, as miniupnpd's own script does it. At its
-// end they would stand behind whatever drops the rest.
+// The places for jumps: the chains that AstLinux's firewall provides for them,
+// or else the head of the built-in chain, as in miniupnpd's own script. At its
+// end they would come after the rule that drops all other packets.
 var (
 	natHooks    = [...]hook{{"POST_NAT_PREROUTING_CHAIN", opAppend}, {"PREROUTING", opInsert}}
 	filterHooks = [...]hook{{"POST_FORWARD_CHAIN", opAppend}, {"FORWARD", opInsert}}
-	// What leaves is translated by the first rule that fits: AstLinux's own
-	// come right behind this chain.
+	// The first matching rule translates an outgoing packet. AstLinux's own
+	// rules follow right after this chain.
 	peerHooks = [...]hook{{"NAT_POSTROUTING_CHAIN", opAppend}, {"POSTROUTING", opInsert}}
 )
 
-// chain is one of our chains and what is known of it.
+// chain is a chain for the daemon's rules, and what is known of it.
 type chain struct {
 	family      *family
 	table, name string
 	wan         []string                // the uplinks whose packets it gets
-	hooks       []hook                  // best first, the last one built in; none: used if there is one, but not made
-	jump        func(wan string) string // the rule at the hook
-	side        string                  // "-i" or "-o": where the rule has the uplink
-	lazy        bool                    // made when it has rules to hold, not before
+	hooks       []hook                  // best first, the built-in chain last; none: used if the chain exists, never created
+	jumpRule    func(wan string) string // the rule in the hook
+	side        string                  // "-i" or "-o": the option of that rule that names the uplink
+	onDemand    bool                    // created for its first rule
 
-	present      bool   // when last brought into line
-	applied      digest // after what was last applied
-	sawHookChain bool   // the firewall has been seen to keep room for the jumps
-	bereft       bool   // that room was gone when last looked at
-	used         bool   // it is somebody else's, and all rules in it are ours
-	foreign      bool   // somebody else made it, who takes care of it for good
-	adopts       bool   // the jumps that an older version made have to be found
+	present       bool   // it existed at the last Setup or Sync
+	applied       digest // of the rules that were last applied
+	sawHookChain  bool   // a hook of the firewall's own, not built in, has existed
+	hookChainGone bool   // but did not in the last listing
+	borrowed      bool   // another program created it, but all its rules are the daemon's
+	foreign       bool   // another program has created it, and is expected to do so again
+	adoptJumps    bool   // the record of an older version does not name the jumps
 	owned
 }
 
-// owned is what goes with us.
+// owned is what the daemon created and has to remove.
 type owned struct {
-	made  bool   // we made the chain
-	jumps []jump // to it, that we made
-	alone []jump // those of them that have been alone in a built-in chain
+	created   bool   // the chain
+	jumps     []jump // to the chain
+	loneJumps []jump // those that were added to a built-in chain without other rules
 }
 
-// optional reports whether the administrator, if anybody, makes the chain.
-func (c *chain) optional() bool { return len(c.hooks) == 0 }
+// isOptional reports whether the chain is used only if it exists.
+func (c *chain) isOptional() bool { return len(c.hooks) == 0 }
 
-// builtIn returns the chain of the kernel that leads to c in the end.
-func (c *chain) builtIn() hook { return c.hooks[len(c.hooks)-1] }
+// builtInHook returns the hook that is a chain of the kernel.
+func (c *chain) builtInHook() hook { return c.hooks[len(c.hooks)-1] }
 
-// needed reports whether the chain has to be made for this many rules.
-func (c *chain) needed(rules int) bool { return !c.optional() && (!c.lazy || rules > 0) }
+// isNeeded reports whether the daemon has to create the chain for this many
+// rules.
+func (c *chain) isNeeded(rules int) bool { return !c.isOptional() && (!c.onDemand || rules > 0) }
 
-// observe remembers of a listing what later decisions depend on.
+// observe updates what is known of the chain from a listing.
 func (c *chain) observe(l listing) {
 	switch {
 	case !l.has(c.name):
-		c.made = false
-	case !c.made:
+		c.created = false
+	case !c.created:
 		c.foreign = true
 	}
-	c.used = l.has(c.name) && !c.made
-	if c.adopts {
-		c.jumps, c.adopts = c.alike(l), false
+	c.borrowed = l.has(c.name) && !c.created
+	if c.adoptJumps {
+		c.jumps, c.adoptJumps = c.matchingJumps(l), false
 	}
-	c.settle(l, nil)
-	c.disown(l)
-	if !c.optional() {
-		c.sawHookChain = c.sawHookChain || c.hook(l) != c.builtIn()
-		c.bereft = c.stopped(l)
+	c.forgetMissingJumps(l, nil)
+	c.disownJumps(l)
+	if !c.isOptional() {
+		c.sawHookChain = c.sawHookChain || c.hook(l) != c.builtInHook()
+		c.hookChainGone = c.isStopped(l)
 	}
 }
 
-// stopped reports whether the firewall that the chain belongs to is stopped:
-// the room that it kept for jumps is gone.
-func (c *chain) stopped(l listing) bool {
-	return c.sawHookChain && c.hook(l) == c.builtIn()
+// isStopped reports whether the router's firewall is stopped: its own chain for
+// jumps existed before and is gone.
+func (c *chain) isStopped(l listing) bool {
+	return c.sawHookChain && c.hook(l) == c.builtInHook()
 }
 
-// hook returns where a new jump goes.
+// hook returns the place for a new jump.
 func (c *chain) hook(l listing) hook {
 	for _, h := range c.hooks {
 		if l.has(h.chain) {
 			return h
 		}
 	}
-	return c.builtIn()
+	return c.builtInHook()
 }

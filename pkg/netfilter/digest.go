@@ -2,25 +2,25 @@ package netfilter
 
 import "hash/fnv"
 
-// digest tells whether a chain has the rules that it should have, whatever
-// their order, without a copy of them.
+// digest identifies a chain's rules, whatever their order, without a copy of
+// them.
 type digest struct {
 	rules int
 	sum   uint64 // of the rules' hashes
 }
 
-// digestOf counts the rules of a listing.
-func digestOf(rules []string) (t digest) {
+// digestOf returns the digest of rules.
+func digestOf(rules []string) (d digest) {
 	for _, rule := range rules {
-		t.add(rule, 1)
+		d.add(rule, 1)
 	}
-	return t
+	return d
 }
 
-// add counts a rule n times; less than 0 takes it away.
-func (t *digest) add(rule string, n int) {
+// add adds n copies of a rule; a negative n removes them.
+func (d *digest) add(rule string, n int) {
 	h := fnv.New64a()
 	h.Write([]byte(rule))
-	t.rules += n
-	t.sum += uint64(n) * h.Sum64()
+	d.rules += n
+	d.sum += uint64(n) * h.Sum64()
 }

@@ -1,17 +1,18 @@
 package netfilter
 
-// RunAlone makes each batch run in a process of its own.
-func (f *Firewall) RunAlone() {
+// UseOneShot runs one iptables-restore for each transaction.
+func (f *Firewall) UseOneShot() {
 	for _, family := range []*family{f.ipv4, f.ipv6} {
 		if family != nil {
-			family.restore = family.restore.(*resident).fallback
+			family.committer = family.committer.(*resident).fallback
 		}
 	}
 }
 
-// Resident returns the process that waits for the next IPv4 batch, 0 if none does.
+// Resident returns the process that waits for the next IPv4 transaction, 0 if
+// there is none.
 func (f *Firewall) Resident() (pid int) {
-	r := f.ipv4.restore.(*resident)
+	r := f.ipv4.committer.(*resident)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.process == nil {
@@ -20,13 +21,13 @@ func (f *Firewall) Resident() (pid int) {
 	return r.process.cmd.Process.Pid
 }
 
-// EndQuietSpell does not wait until the resident process is dismissed.
-func (f *Firewall) EndQuietSpell() { f.ipv4.restore.(*resident).idleTimer.Reset(0) }
+// ExpireIdleTimer closes the resident process as if it had been idle too long.
+func (f *Firewall) ExpireIdleTimer() { f.ipv4.committer.(*resident).idleTimer.Reset(0) }
 
-// Notifier returns a function that tells whether others have touched the
-// firewall, whose xtables lock is this file, since it was last asked.
+// Notifier returns a function that reports whether other programs have used the
+// firewall, whose xtables lock is this file, since its last call.
 func (f *Firewall) Notifier(lock string) (touched func() bool, err error) {
-	if f.ipv4.nft {
+	if f.ipv4.isNFT {
 		f.notifier, err = nftNotifier()
 	} else {
 		f.notifier, err = lockNotifier([]string{lock})
@@ -43,7 +44,7 @@ func (f *Firewall) Notifier(lock string) (touched func() bool, err error) {
 	}, err
 }
 
-// Busy is a piece of work on the firewall, until it is done.
+// Busy is an operation on the firewall that ends with done.
 func (f *Firewall) Busy() (done func()) {
 	f.begin()
 	return f.end

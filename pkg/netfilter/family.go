@@ -15,35 +15,35 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// How many seconds are waited for the xtables lock. Others hold it for
-// milliseconds.
+// How many seconds a program waits for the xtables lock. Other programs hold it
+// for milliseconds.
 const (
-	// lockWait is for iptables-restore, which ends when the daemon does. Who
-	// holds the lock longer than this is stuck.
+	// lockWait is for iptables-restore, which ends with the daemon. A program
+	// that holds the lock longer than this hangs.
 	lockWait = 10
-	// commandWait is for commands of go-iptables, which nothing ends early, not
-	// even a stop. What they do not get done the next repair does, by
+	// commandWait is for the commands of go-iptables, which nothing ends early,
+	// not even a stop. If they fail the next Sync makes up for them, by
 	// iptables-restore.
 	commandWait = 2
 )
 
-// sbin are the folders where iptables lives, for a PATH that lacks them, as
-// cron's does.
+// sbin are the usual folders of iptables, for a PATH that lacks them, such as
+// cron's.
 var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
 
-// family is IPv4 or IPv6: the programs that know its tables.
+// family is the iptables programs of IPv4 or IPv6.
 type family struct {
-	tables  *iptables.IPTables
-	program string // "iptables" or "ip6tables"
-	save    string // the program that prints all tables at one moment
-	restore committer
-	nft     bool // the variant that keeps its tables in nft
+	tables    *iptables.IPTables
+	program   string // "iptables" or "ip6tables"
+	savePath  string // the program that prints a consistent listing of all tables
+	committer committer
+	isNFT     bool // the nft variant, not the legacy one
 }
 
-// newFamily finds the programs, "iptables" or "ip6tables", and sees whether
-// the kernel answers them.
+// newFamily finds the programs, "iptables" or "ip6tables", and checks that they
+// work.
 func newFamily(name string, log *slog.Logger) (*family, error) {
-	path, err := find(name)
+	path, err := findProgram(name)
 	if err != nil {
 		return nil, err
 	}
@@ -65,39 +65,39 @@ func newFamily(name string, log *slog.Logger) (*family, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &family{
-		tables:  tables,
-		program: name,
-		save:    path + "-save",
-		restore: &resident{fallback: oneShot{path + "-restore"}, log: log},
-		nft:     strings.Contains(version, "nf_tables"),
+		tables:    tables,
+		program:   name,
+		savePath:  path + "-save",
+		committer: &resident{fallback: oneShot{path + "-restore"}, log: log},
+		isNFT:     strings.Contains(version, "nf_tables"),
 	}, nil
 }
 
-// probeTime is for the programs that a start asks, together. Loading the
-// kernel's modules of a table takes a slow board a second or two.
-const probeTime = 5 * time.Second
+// probeTimeout is for all commands of a probe. Loading a table's kernel modules
+// takes a slow board a second or two.
+const probeTimeout = 5 * time.Second
 
-// probe sees whether programs and kernel answer, and returns the version. One
-// that does not get the xtables lock within a second is well all the same, and
-// listing may fail for a while, but not hang.
+// probe checks that programs and kernel work, and returns the version. It is no
+// failure if the xtables lock cannot be had within a second, nor if listing
+// fails, unless it hangs.
 func probe(path string) (version string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
 	if version, err = run(ctx, nil, path, "--version"); err != nil {
 		return "", err
 	}
 	_, err = run(ctx, nil, path, "--wait", "1", "-S", "FORWARD")
-	if err != nil && !errors.Is(locked(err), portmap.ErrLocked) {
+	if err != nil && !errors.Is(markLocked(err), portmap.ErrLocked) {
 		return "", err
 	}
-	if _, err = run(ctx, nil, path+"-save", "-t", "filter"); errors.Is(err, errLate) {
+	if _, err = run(ctx, nil, path+"-save", "-t", "filter"); errors.Is(err, errTimeout) {
 		return "", err
 	}
 	return version, nil
 }
 
-// find returns the absolute path of a program.
-func find(name string) (string, error) {
+// findProgram returns the absolute path of a program.
+func findProgram(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return filepath.Abs(path)
 	}
@@ -109,22 +109,22 @@ func find(name string) (string, error) {
 	return "", fmt.Errorf("no program %s in PATH, nor in %s: install iptables", name, strings.Join(sbin[:], ", "))
 }
 
-// lookTime is what listing all tables may take: it needs no lock, and 10,000
-// rules take a slow board two seconds.
-const lookTime = 10 * time.Second
+// snapshotTimeout is for listing all tables: it needs no lock, and 10,000 rules
+// take a slow board two seconds.
+const snapshotTimeout = 10 * time.Second
 
-// snapshot lists the family's tables. go-iptables lists chains one by one, each at
-// another moment.
+// snapshot returns the family's tables at one moment. go-iptables lists each
+// chain at another one.
 func (f *family) snapshot(ctx context.Context) (map[string]listing, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	text, err := run(ctx, nil, f.save)
+	text, err := run(ctx, nil, f.savePath)
 	if err != nil {
 		return nil, err
 	}
 	tables, err := parseListing(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.save, err)
+		return nil, fmt.Errorf("%s: %w", f.savePath, err)
 	}
 	return tables, nil
 }

@@ -72,7 +72,7 @@ func TestFailedBatchLeavesNothing(t *testing.T) {
 		for _, resident := range []bool{true, false} {
 			f := r.firewall(t, options(t))
 			if !resident {
-				f.RunAlone()
+				f.UseOneShot()
 			}
 			must(t, f.Sync(hundred()))
 			batch := append(open(mapping(portmap.TCP, 1, "192.168.50.10:1"), pinhole(portmap.UDP, "[2001:db8::21]:1")), closing(hundred()[50])...)
@@ -105,7 +105,7 @@ func TestWaitsForTheLock(t *testing.T) {
 	}
 	must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
 	if locked(t, r.lock) {
-		t.Error("the lock is held by nobody but us, after the batch")
+		t.Error("the daemon still holds the lock after the batch")
 	}
 	must(t, holder.Wait())
 	wantHealthy(t, f)
@@ -155,7 +155,7 @@ func TestResidentComesAndGoes(t *testing.T) {
 		if second == 0 || second == first {
 			t.Errorf("process %d after %d was killed", second, first)
 		}
-		f.EndQuietSpell()
+		f.ExpireIdleTimer()
 		eventually(t, "the process is dismissed", func() bool { return f.Resident() == 0 })
 		apply(4)
 		must(t, f.Teardown())
@@ -233,12 +233,12 @@ exec $real "$@"
 				must(t, os.WriteFile(fates, nil, 0o644))
 				f := r.firewall(t, ipv4(t))
 				if !resident {
-					f.RunAlone()
+					f.UseOneShot()
 				}
 				must(t, f.Sync(hundred()[1:]))
 				before := f.opened(t)
 				if resident {
-					f.EndQuietSpell()
+					f.ExpireIdleTimer()
 					eventually(t, "the process is dismissed", func() bool { return f.Resident() == 0 })
 				}
 				must(t, os.WriteFile(fates, []byte(tt.fates), 0o644))

@@ -9,20 +9,20 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// Uplink is where the connections come in that forwards are about.
+// Uplink is the way in for the connections that are forwarded.
 type Uplink struct {
-	Device string // the interface whose address clients are told; "": not known
-	// Addrs are IPv4 addresses of uplinks: first the one that packets to what
-	// clients are told come in with.
+	Device string // the interface whose address is announced to clients; "": not known
+	// Addrs are the IPv4 addresses of the uplinks: first the destination of
+	// packets to the announced address.
 	Addrs []netip.Addr
 }
 
-// Forwards are the port forwards that the administrator's firewall makes.
+// Forwards are the static port forwards: those in the administrator's firewall.
 type Forwards struct {
-	// Certain are made for every new connection from the Internet.
+	// Certain apply to every new connection from the Internet.
 	Certain []portmap.Forward
-	// Perhaps are made under conditions that nothing is known of here, such as
-	// a source address, a mark or a set.
+	// Perhaps have conditions that may not hold, such as a source address, a
+	// mark or a set.
 	Perhaps []Conditional
 }
 
@@ -33,50 +33,50 @@ type Conditional struct {
 	Rule     string // "PREROUTING -s 192.0.2.7/32 -p udp -j DNAT …"
 }
 
-// StaticForwards returns which ports of an uplink the administrator's rules in
-// table nat forward before ours do, or behind ours if they name ports. The
-// error is ErrStopped when the firewall has to be started first.
+// StaticForwards returns the ports of an uplink that the administrator's rules
+// in table nat forward, before the daemon's chain, or after it if they name
+// ports. The error is ErrStopped while the firewall is stopped.
 func (f *Firewall) StaticForwards(u Uplink) (Forwards, error) {
 	f.begin()
 	defer f.end()
-	tables, err := f.ipv4.snapshot(f.open)
+	tables, err := f.ipv4.snapshot(f.ctx)
 	if err != nil {
 		return Forwards{}, fmt.Errorf("netfilter: %w", err)
 	}
 	l := tables[f.nat.table]
-	if f.nat.stopped(l) {
+	if f.nat.isStopped(l) {
 		return Forwards{}, fmt.Errorf("netfilter: %w", ErrStopped)
 	}
 	return f.nat.forwards(l, u), nil
 }
 
-// forwards looks for forwards in a listing of c's table.
+// forwards returns the static forwards in a listing of c's table.
 func (c *chain) forwards(l listing, u Uplink) Forwards {
-	l = c.hooked(l)
+	l = c.withJumps(l)
 	addrs := u.Addrs
 	if len(addrs) == 0 {
 		addrs = make([]netip.Addr, 1)
 	}
 	devices := c.devices(l)
-	told := devices
+	announced := devices
 	if u.Device != "" {
-		told = []string{u.Device}
+		announced = []string{u.Device}
 	}
 	var found Forwards
 	var reserved portSet
-	for _, device := range told {
-		s := c.survey(l, packet{in: device, to: addrs[0]})
-		certain, perhaps := s.forwards()
+	for _, device := range announced {
+		trace := c.traceNAT(l, packet{in: device, to: addrs[0]})
+		certain, perhaps := trace.forwards()
 		found.Certain, found.Perhaps = append(found.Certain, certain...), append(found.Perhaps, perhaps...)
-		sure, _ := s.sure()
-		reserved = reserved.or(sure)
+		ports, _ := trace.certainPorts()
+		reserved = reserved.or(ports)
 	}
 	for _, device := range devices {
 		for i, to := range addrs {
-			if i == 0 && slices.Contains(told, device) {
+			if i == 0 && slices.Contains(announced, device) {
 				continue
 			}
-			shadowed := c.survey(l, packet{in: device, to: to}).shadowed().minus(reserved)
+			shadowed := c.traceNAT(l, packet{in: device, to: to}).shadowedPorts().minus(reserved)
 			found.Certain = appendForwards(found.Certain, shadowed, netip.AddrPort{})
 			reserved = reserved.or(shadowed)
 		}
@@ -85,15 +85,15 @@ func (c *chain) forwards(l listing, u Uplink) Forwards {
 	return found
 }
 
-// hooked returns a copy of the listing in which the jumps stand that are
-// missing in it, and the chain itself is empty: what mappings do is known.
-func (c *chain) hooked(l listing) listing {
-	missing := c.jumpEdits(l)
+// withJumps returns a copy of the listing with the missing jumps to the chain,
+// and with the chain itself empty: its own rules are not static forwards.
+func (c *chain) withJumps(l listing) listing {
+	edits := c.jumpEdits(l)
 	l = maps.Clone(l)
 	if l == nil {
 		l = make(listing)
 	}
-	for _, e := range missing {
+	for _, e := range edits {
 		switch e.op {
 		case opInsert:
 			l[e.chain] = slices.Insert(slices.Clone(l[e.chain]), 0, e.rule)
@@ -105,15 +105,15 @@ func (c *chain) hooked(l listing) listing {
 	return l
 }
 
-// devices returns the interfaces that packets come in by: each pattern, which
-// stands for those that no rule names, and what rules name of it.
+// devices returns the interfaces by which packets come in: each pattern, for the
+// interfaces that no rule names, and those that rules name and it covers.
 func (c *chain) devices(l listing) []string {
 	var list []string
 	for _, pattern := range c.wan {
 		list = append(list, pattern)
 		for _, rules := range l {
 			for _, text := range rules {
-				if device, _ := option(splitRule(text), c.side); device != "" && spans(pattern, device) {
+				if device, _ := option(splitRule(text), c.side); device != "" && covers(pattern, device) {
 					list = append(list, device)
 				}
 			}
@@ -123,7 +123,7 @@ func (c *chain) devices(l listing) []string {
 	return slices.Compact(list)
 }
 
-// distinct returns the list without repetitions.
+// distinct returns the list without duplicates, in its order.
 func distinct[T comparable](list []T) []T {
 	seen := make(map[T]bool, len(list))
 	return slices.DeleteFunc(list, func(v T) bool { known := seen[v]; seen[v] = true; return known })

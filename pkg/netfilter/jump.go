@@ -5,68 +5,71 @@ import (
 	"strings"
 )
 
-// jump is a rule that leads to a chain of ours, and the chain that it is in.
+// jump is a rule that calls another chain, and the chain that it is in.
 type jump struct{ hook, rule string }
 
-// alike returns the rules that stand where we make jumps and are as ours.
-func (c *chain) alike(l listing) []jump {
+// matchingJumps returns the rules that equal the daemon's jumps, in its hooks.
+func (c *chain) matchingJumps(l listing) []jump {
 	var list []jump
 	for _, h := range c.hooks {
 		for _, device := range c.wan {
-			if slices.Contains(l[h.chain], c.jump(device)) {
-				list = append(list, jump{h.chain, c.jump(device)})
+			if slices.Contains(l[h.chain], c.jumpRule(device)) {
+				list = append(list, jump{h.chain, c.jumpRule(device)})
 			}
 		}
 	}
 	return list
 }
 
-// expect notes what will be ours after an edit. A chain that somebody else
-// takes care of stays his.
-func (c *chain) expect(l listing, e edit) {
+// noteIntent records what the daemon will own after an edit. A chain that
+// another program maintains is not owned.
+func (c *chain) noteIntent(l listing, e edit) {
 	switch e.op {
 	case opCreate:
 		if !l.has(c.name) {
-			c.made = !c.foreign
-			c.used = c.foreign
+			c.created = !c.foreign
+			c.borrowed = c.foreign
 		}
 	case opInsert, opAppend:
 		if j := (jump{e.chain, e.rule}); e.chain != c.name && !slices.Contains(c.jumps, j) {
-			if c.bare(l, e.chain) {
-				c.alone = append(slices.Clip(c.alone), j)
+			if c.hasOnlyOwnJumps(l, e.chain) {
+				c.loneJumps = append(slices.Clip(c.loneJumps), j)
 			}
 			c.jumps = append(slices.Clip(c.jumps), j)
 		}
 	}
 }
 
-// bare reports whether a built-in chain has no rules but jumps of ours: the
-// firewall is being built, or there is none.
-func (c *chain) bare(l listing, name string) bool {
+// hasOnlyOwnJumps reports whether a hook is a built-in chain with no rules but
+// the daemon's jumps: the firewall is being loaded, or there is none.
+func (c *chain) hasOnlyOwnJumps(l listing, name string) bool {
 	foreign := func(rule string) bool { return !slices.Contains(c.jumps, jump{name, rule}) }
-	return name == c.builtIn().chain && !slices.ContainsFunc(l[name], foreign)
+	return name == c.builtInHook().chain && !slices.ContainsFunc(l[name], foreign)
 }
 
-// disown forgets the jumps that somebody else may have made. Of two copies among
-// other rules one is his, and either will do. One that was alone while a firewall was built may
-// have come again with the firewall, in place of ours: if our chain has been
-// emptied, or other rules are there now and no other way to our chain. A jump
-// of ours that stays leads to an empty chain after a stop. Without his, the
-// next start would make one in front of his rules.
-func (c *chain) disown(l listing) {
-	emptied := c.applied.rules > 0 && len(l[c.name]) == 0
-	theirs := func(j jump) bool {
+// disownJumps forgets the jumps that the firewall may have made. Of two copies
+// among other rules one is the firewall's, and either of them will do. One that
+// was added to a built-in chain without other rules may have been replaced when
+// the firewall was loaded: if the daemon's chain has been flushed, or there are
+// other rules now, and no other rules call the chain.
+//
+// A jump of the daemon's that is left behind calls an empty chain. One of the
+// firewall's that is removed would be added again by the next start, in front
+// of the firewall's rules.
+func (c *chain) disownJumps(l listing) {
+	flushed := c.applied.rules > 0 && len(l[c.name]) == 0
+	isForeign := func(j jump) bool {
 		device, _ := option(splitRule(j.rule), c.side)
-		replaced := slices.Contains(c.alone, j) && (emptied || !c.bare(l, j.hook)) && !c.reached(l, device)
+		replaced := slices.Contains(c.loneJumps, j) && (flushed || !c.hasOnlyOwnJumps(l, j.hook)) && !c.isReachedByOthers(l, device)
 		doubled := slices.Index(l[j.hook], j.rule) != lastIndex(l[j.hook], j.rule)
-		return replaced || doubled && !c.bare(l, j.hook)
+		return replaced || doubled && !c.hasOnlyOwnJumps(l, j.hook)
 	}
-	left := slices.DeleteFunc(slices.Clone(c.jumps), theirs)
-	alone := slices.DeleteFunc(slices.Clone(left), func(j jump) bool { return !slices.Contains(c.alone, j) && !c.bare(l, j.hook) })
-	c.jumps, c.alone = left, alone
+	own := slices.DeleteFunc(slices.Clone(c.jumps), isForeign)
+	lone := slices.DeleteFunc(slices.Clone(own), func(j jump) bool { return !slices.Contains(c.loneJumps, j) && !c.hasOnlyOwnJumps(l, j.hook) })
+	c.jumps, c.loneJumps = own, lone
 }
 
-// lastIndex returns where a rule stands for the last time, -1 if it does not.
+// lastIndex returns the index of the last copy of a rule, -1 if there is none.
 func lastIndex(rules []string, rule string) int {
 	for i, r := range slices.Backward(rules) {
 		if r == rule {
@@ -76,9 +79,10 @@ func lastIndex(rules []string, rule string) int {
 	return -1
 }
 
-// settle forgets the jumps that do not stand after edits of what was listed.
-func (c *chain) settle(l listing, edits []edit) {
-	gone := func(j jump) bool {
+// forgetMissingJumps forgets the jumps that are not in the listing, changed by
+// the edits.
+func (c *chain) forgetMissingJumps(l listing, edits []edit) {
+	isGone := func(j jump) bool {
 		n := 0
 		for _, rule := range l[j.hook] {
 			if rule == j.rule {
@@ -96,69 +100,70 @@ func (c *chain) settle(l listing, edits []edit) {
 		}
 		return n <= 0
 	}
-	c.jumps = slices.DeleteFunc(slices.Clone(c.jumps), gone)
+	c.jumps = slices.DeleteFunc(slices.Clone(c.jumps), isGone)
 }
 
-// jumpEdits returns the edits after which the packets of each uplink are led to c:
-// by rules of others, whatever way they take, or else by one jump of ours. A
-// jump of ours beside theirs would let in what they drop before.
+// jumpEdits returns the edits after which the packets of each uplink reach c:
+// by the rules of other programs, through any chains, or else by one jump of
+// the daemon's. A second jump beside theirs would let in what they drop first.
 func (c *chain) jumpEdits(l listing) []edit {
-	if c.optional() {
+	if c.isOptional() {
 		return nil
 	}
 	var edits []edit
 	for _, device := range c.wan {
-		standing, surplus := c.standing(l, device)
-		edits = append(edits, surplus...)
+		removals, duplicates := c.jumpRemovals(l, device)
+		edits = append(edits, duplicates...)
 		switch {
-		case c.reached(l, device):
-			edits = append(edits, standing...)
-		case len(standing) == 0:
+		case c.isReachedByOthers(l, device):
+			edits = append(edits, removals...)
+		case len(removals) == 0:
 			h := c.hook(l)
-			edits = append(edits, edit{h.op, h.chain, c.jump(device)})
+			edits = append(edits, edit{h.op, h.chain, c.jumpRule(device)})
 		default:
-			edits = append(edits, standing[:len(standing)-1]...)
+			edits = append(edits, removals[:len(removals)-1]...)
 		}
 	}
 	return edits
 }
 
-// standing returns the edits that delete the jumps of ours for the device,
-// those in built-in chains first, and those that delete what is doubled: copies
-// that do nothing because their chain has the same jump, or one by a pattern.
-func (c *chain) standing(l listing, device string) (standing, surplus []edit) {
-	text := c.jump(device)
+// jumpRemovals returns the edits that delete the daemon's jumps for the device,
+// those in built-in chains first, and those that delete duplicates: copies
+// without effect, because their chain has the same jump or one for a pattern of
+// devices.
+func (c *chain) jumpRemovals(l listing, device string) (removals, duplicates []edit) {
+	text := c.jumpRule(device)
 	for _, h := range slices.Backward(c.hooks) {
 		same, copies := 0, 0
 		for _, rule := range l[h.chain] {
 			if !strings.HasSuffix(rule, c.name) {
-				continue // one of thousands in a blocklist, perhaps
+				continue // quickly: a blocklist has thousands
 			}
 			if rule == text {
 				copies++
 			}
-			if pattern, _ := option(splitRule(rule), c.side); spans(pattern, device) && rule == c.jump(pattern) {
+			if pattern, _ := option(splitRule(rule), c.side); covers(pattern, device) && rule == c.jumpRule(pattern) {
 				same++
 			}
 		}
-		away := edit{opDelete, h.chain, text}
+		removal := edit{opDelete, h.chain, text}
 		for ; copies > 0 && same > 1; copies, same = copies-1, same-1 {
-			surplus = append(surplus, away)
+			duplicates = append(duplicates, removal)
 		}
 		if copies > 0 && slices.Contains(c.jumps, jump{h.chain, text}) {
-			standing = append(standing, away)
+			removals = append(removals, removal)
 		}
 	}
-	return standing, surplus
+	return removals, duplicates
 }
 
-// reached reports whether rules of others lead what passes the device to c, on
-// any way through any chains. Conditions on the way are theirs to choose, but
-// for interfaces that exclude the device.
-func (c *chain) reached(l listing, device string) bool {
+// isReachedByOthers reports whether rules of other programs send the packets of
+// the device to c, directly or through other chains. Their other conditions do
+// not matter: the administrator has chosen them.
+func (c *chain) isReachedByOthers(l listing, device string) bool {
 	visited := map[string]bool{c.name: true}
 	for waiting := []string{c.name}; len(waiting) > 0; waiting = waiting[1:] {
-		for _, call := range l.calls(waiting[0]) {
+		for _, call := range l.jumpsTo(waiting[0]) {
 			switch {
 			case visited[call.hook] || slices.Contains(c.jumps, call) || !matchesDevice(splitRule(call.rule), c.side, device):
 			case slices.ContainsFunc(c.hooks, func(h hook) bool { return h.chain == call.hook }):

@@ -8,67 +8,70 @@ import (
 	"time"
 )
 
-// leftoverTime is what a start has to take away what an earlier process left.
-const leftoverTime = lockWait * time.Second
+// leftoverTimeout is how long a start may take to remove what an earlier process
+// left.
+const leftoverTimeout = lockWait * time.Second
 
-// clearOut takes away what an earlier process left and there is no place for:
-// chains of other names, jumps of other uplinks, pinholes without IPv6.
-func (f *Firewall) clearOut() {
-	ctx, cancel := context.WithTimeout(context.Background(), leftoverTime)
+// removeLeftover removes what an earlier process left and is not needed with
+// these settings: chains of other names, jumps for other uplinks, pinholes while
+// IPv6 is disabled.
+func (f *Firewall) removeLeftover() {
+	ctx, cancel := context.WithTimeout(context.Background(), leftoverTimeout)
 	defer cancel()
 	has := func(program string) bool {
-		return slices.ContainsFunc(f.leftover, func(h holding) bool { return h.program == program })
+		return slices.ContainsFunc(f.leftover, func(v inventory) bool { return v.program == program })
 	}
-	if f.ipv6 == nil && f.no6 == nil && !has("ip6tables") {
-		share, cancel := fraction(ctx, 2)
-		f.leftover = merge(append(f.leftover, f.pinholes(share)))
+	if f.ipv6 == nil && f.ipv6Err == nil && !has("ip6tables") {
+		share, cancel := shareOfTime(ctx, 2)
+		f.leftover = mergeInventories(append(f.leftover, f.leftoverPinholes(share)))
 		cancel()
 	}
 	var err error
-	now, later := f.removable()
-	f.withoutNotices(func() { now, err = takeDown(ctx, now) })
-	f.leftover = merge(append(now, later...))
+	now, later := f.splitLeftover()
+	f.withoutNotices(func() { now, err = removeAll(ctx, now) })
+	f.leftover = mergeInventories(append(now, later...))
 	if len(later) > 0 {
-		err = also(err, f.no6)
+		err = joinErrors(err, f.ipv6Err)
 	}
 	level := slog.LevelWarn
 	if !has("iptables") {
-		level = slog.LevelInfo // a router without ip6tables has nothing open
+		level = slog.LevelInfo // without ip6tables nothing is open
 	}
 	if err != nil {
-		f.log.Log(ctx, level, "rules that an earlier process left cannot be removed", "err", err)
+		f.log.Log(ctx, level, "cannot remove the rules of an earlier process", "err", err)
 	}
 }
 
-// removable parts what an earlier process left from what is of programs that
-// hang: a start has waited for those already.
-func (f *Firewall) removable() (now, later []holding) {
-	for _, h := range f.leftover {
-		if h.program == "ip6tables" && errors.Is(f.no6, errLate) {
-			later = append(later, h)
+// splitLeftover returns what an earlier process left: what can be removed now,
+// and what has to wait because ip6tables hangs. The start has waited for that
+// already.
+func (f *Firewall) splitLeftover() (now, later []inventory) {
+	for _, v := range f.leftover {
+		if v.program == "ip6tables" && errors.Is(f.ipv6Err, errTimeout) {
+			later = append(later, v)
 		} else {
-			now = append(now, h)
+			now = append(now, v)
 		}
 	}
 	return now, later
 }
 
-// pinholes returns the IPv6 chain of our name if it has rules: whoever made it,
-// and whenever, a service without IPv6 keeps none open. It asks for all tables
-// there are, since asking for one loads the kernel's module of it.
-func (f *Firewall) pinholes(ctx context.Context) holding {
-	h := holding{program: "ip6tables", table: f.forward.table}
-	path, err := find(h.program)
+// leftoverPinholes returns the IPv6 chain for pinholes if it has rules: no matter
+// which process made them, they are closed while IPv6 is disabled. It lists all
+// tables in use, since listing a single one loads its kernel module.
+func (f *Firewall) leftoverPinholes(ctx context.Context) inventory {
+	v := inventory{program: "ip6tables", table: f.forward.table}
+	path, err := findProgram(v.program)
 	if err != nil {
-		return h // nobody has opened any
+		return v // there are no pinholes
 	}
 	text, err := run(ctx, nil, path+"-save")
 	if err != nil {
-		f.log.Debug("whether there are IPv6 pinholes of an earlier process is not known", "err", err)
-		return h
+		f.log.Debug("cannot look for IPv6 pinholes of an earlier process", "err", err)
+		return v
 	}
-	if tables, err := parseListing(text); err == nil && len(tables[h.table][f.forward.name]) > 0 {
-		h.used = []string{f.forward.name}
+	if tables, err := parseListing(text); err == nil && len(tables[v.table][f.forward.name]) > 0 {
+		v.borrowed = []string{f.forward.name}
 	}
-	return h
+	return v
 }

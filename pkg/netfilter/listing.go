@@ -7,15 +7,14 @@ import (
 	"strings"
 )
 
-// listing is one table: for each chain its rules, without the leading
-// "-A CHAIN ".
+// listing is the rules of each chain of a table, without the leading "-A CHAIN ".
 type listing map[string][]string
 
 // has reports whether the chain exists.
 func (l listing) has(chain string) bool { return l[chain] != nil }
 
-// parseListing reads what iptables-save prints: the tables by name. Lines that
-// it does not know are not rules, and of no concern.
+// parseListing parses the output of iptables-save: the tables by name. It
+// ignores unknown lines; they are not rules.
 func parseListing(text string) (map[string]listing, error) {
 	tables := make(map[string]listing)
 	var l listing
@@ -28,7 +27,7 @@ func parseListing(text string) (map[string]listing, error) {
 			tables[word[1:]] = l
 		case l == nil:
 			if name, ok := incompatible(line); ok {
-				return nil, fmt.Errorf("table %s has rules that only nft can show: put those into a table of their own", name)
+				return nil, fmt.Errorf("table %s has rules that only nft can list: move them to another table", name)
 			}
 		case line == "COMMIT":
 			l = nil
@@ -44,7 +43,8 @@ func parseListing(text string) (map[string]listing, error) {
 	return tables, nil
 }
 
-// incompatible returns the table of ours that iptables-save cannot print.
+// incompatible returns the table that iptables-save cannot list, if the daemon
+// uses it.
 func incompatible(line string) (table string, ok bool) {
 	_, rest, ok := strings.Cut(line, "Table `")
 	name, rest, _ := strings.Cut(rest, "'")
@@ -56,42 +56,41 @@ func incompatible(line string) (table string, ok bool) {
 func splitRule(rule string) []string {
 	var list []string
 	var word strings.Builder
-	var begun, quoted, escaped bool
+	var inWord, quoted, escaped bool
 	for _, c := range []byte(rule) {
 		switch {
 		case escaped:
 			word.WriteByte(c)
 			escaped = false
 		case c == '\\':
-			begun, escaped = true, true
+			inWord, escaped = true, true
 		case c == '"':
-			begun, quoted = true, !quoted
+			inWord, quoted = true, !quoted
 		case c == ' ' && !quoted:
-			if begun {
+			if inWord {
 				list = append(list, word.String())
 				word.Reset()
-				begun = false
+				inWord = false
 			}
 		default:
-			begun = true
+			inWord = true
 			word.WriteByte(c)
 		}
 	}
-	if begun {
+	if inWord {
 		list = append(list, word.String())
 	}
 	return list
 }
 
-// textOptions are followed by one word that may look like anything, such as
-// another option.
+// textOptions have an argument that may look like another option.
 var textOptions = [...]string{
 	"--comment", "--string", "--hex-string", "--log-prefix", "--nflog-prefix", "--ulog-prefix",
 	"--name", "--hashlimit-name", "--rateest-name", "--label", "--led-trigger-id", "--selctx", "--helper", "--path",
 }
 
-// option returns the argument of the first of the named options that a rule
-// has, "" if it has none, and whether it is negated.
+// option returns the argument of the first of these options in a rule, "" if it
+// has none of them, and whether it is negated.
 func option(rule []string, names ...string) (value string, negated bool) {
 	for i := 0; i+1 < len(rule); i++ {
 		switch {
@@ -104,33 +103,34 @@ func option(rule []string, names ...string) (value string, negated bool) {
 	return "", false
 }
 
-// target returns the chain or target that a rule leads to.
+// target returns the chain or extension that a rule jumps to.
 func target(rule []string) string {
 	name, _ := option(rule, "-j", "-g")
 	return name
 }
 
-// matchesDevice reports whether a rule can match what comes in (side "-i") or goes
-// out (side "-o") by the device, or by one of those that it is a pattern of.
+// matchesDevice reports whether a rule can match packets that come in (side
+// "-i") or go out (side "-o") by the device, or by one that the device covers if
+// it is a pattern.
 func matchesDevice(rule []string, side, device string) bool {
 	pattern, negated := option(rule, side)
 	switch {
 	case pattern == "":
 		return true
 	case negated:
-		return !spans(pattern, device)
+		return !covers(pattern, device)
 	}
-	return spans(pattern, device) || spans(device, pattern)
+	return covers(pattern, device) || covers(device, pattern)
 }
 
-// spans reports whether a pattern matches all that another one does.
-func spans(pattern, device string) bool {
+// covers reports whether a pattern matches each device that another one matches.
+func covers(pattern, device string) bool {
 	prefix, wild := strings.CutSuffix(pattern, "+")
 	return pattern == device || wild && strings.HasPrefix(device, prefix)
 }
 
-// calls returns the rules that lead to a chain, and where they are.
-func (l listing) calls(to string) []jump {
+// jumpsTo returns the jumps to a chain.
+func (l listing) jumpsTo(to string) []jump {
 	var list []jump
 	for name, rules := range l {
 		for _, rule := range rules {
@@ -142,7 +142,7 @@ func (l listing) calls(to string) []jump {
 	return list
 }
 
-// after returns the listing after rules were deleted and chains flushed.
+// after returns the listing after edits that delete rules and flush chains.
 func (l listing) after(edits []edit) listing {
 	l = maps.Clone(l)
 	for _, e := range edits {

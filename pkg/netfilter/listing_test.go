@@ -8,7 +8,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-func TestWords(t *testing.T) {
+func TestSplitRule(t *testing.T) {
 	for text, want := range map[string][]string{
 		"":                       nil,
 		"-i wan0 -j X":           {"-i", "wan0", "-j", "X"},
@@ -24,7 +24,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-func TestAdmits(t *testing.T) {
+func TestMatchesDevice(t *testing.T) {
 	for rule, want := range map[string]bool{
 		"-j X":               true,
 		"-i ppp0 -j X":       true,
@@ -83,7 +83,7 @@ func TestParseListing(t *testing.T) {
 }
 
 func TestFindSaysWhatIsMissing(t *testing.T) {
-	if _, err := find("no-such-program"); err == nil || !strings.Contains(err.Error(), "install iptables") {
+	if _, err := findProgram("no-such-program"); err == nil || !strings.Contains(err.Error(), "install iptables") {
 		t.Error(err)
 	}
 }

@@ -2,17 +2,16 @@ package netfilter
 
 import "context"
 
-// lock is a mutex that can be waited for until a context ends. It has room for
-// one element.
+// lock is a mutex with a LockContext. Make it with a capacity of one.
 type lock chan struct{}
 
-// Lock waits for the lock and takes it.
+// Lock acquires the lock.
 func (l lock) Lock() { l <- struct{}{} }
 
-// Unlock gives the lock back.
+// Unlock releases the lock.
 func (l lock) Unlock() { <-l }
 
-// LockContext waits for the lock until ctx ends, with the context's error then.
+// LockContext acquires the lock, or returns the error of ctx if that ends first.
 func (l lock) LockContext(ctx context.Context) error {
 	select {
 	case l <- struct{}{}:

@@ -9,89 +9,89 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// packet is the first packet of a connection that a host in the Internet makes
-// through an uplink. From which address and port it comes is left open.
+// packet is the first packet of a connection from the Internet. Its source
+// address and port are not known.
 type packet struct {
 	in string     // the interface that it comes in by
-	to netip.Addr // where it goes, an address of the router; the zero Addr: not known which
+	to netip.Addr // its destination, an address of the router; the zero Addr: not known which
 }
 
-// reach is what conditions match of a packet to any port.
-type reach struct {
-	may     portSet // matched if what is left open fits
-	must    portSet // matched whatever is left open
-	chooses bool    // ports are named: not all, nor all but some
+// matchSet is the destination ports for which conditions match a packet.
+type matchSet struct {
+	may        portSet // match for some sources, marks and the like
+	must       portSet // match for all
+	namesPorts bool    // the conditions select ports
 }
 
-// The answers of a condition that has nothing to do with ports.
+// The match sets of a condition that has nothing to do with ports.
 var (
-	always  = reach{may: everyPort, must: everyPort}
-	never   = reach{}
-	perhaps = reach{may: everyPort}
+	always  = matchSet{may: everyPort, must: everyPort}
+	never   = matchSet{}
+	perhaps = matchSet{may: everyPort}
 )
 
-// answer is always or never.
-func answer(matches bool) reach {
+// matchIf returns always or never.
+func matchIf(matches bool) matchSet {
 	if matches {
 		return always
 	}
 	return never
 }
 
-// and returns what both match.
-func (r reach) and(o reach) reach {
-	return reach{may: r.may.and(o.may), must: r.must.and(o.must), chooses: r.chooses || o.chooses}
+// and returns the set of both conditions together.
+func (m matchSet) and(o matchSet) matchSet {
+	return matchSet{may: m.may.and(o.may), must: m.must.and(o.must), namesPorts: m.namesPorts || o.namesPorts}
 }
 
-// not returns what a negated condition matches.
-func (r reach) not() reach { return reach{may: r.must.not(), must: r.may.not()} }
+// not returns the set of the negated condition.
+func (m matchSet) not() matchSet { return matchSet{may: m.must.not(), must: m.may.not()} }
 
-// meets returns what all conditions of a rule match.
-func (p packet) meets(conditions []condition) reach {
-	r := always
+// matchAll returns the set of all conditions of a rule together.
+func (p packet) matchAll(conditions []condition) matchSet {
+	all := always
 	for _, c := range conditions {
-		one := p.meetsOne(c)
+		one := p.matchOne(c)
 		if c.negated {
 			one = one.not()
 		}
-		r = r.and(one)
+		all = all.and(one)
 	}
-	return r
+	return all
 }
 
-// meetsOne returns what a condition matches before it is negated. What it does
-// not know is left open.
-func (p packet) meetsOne(c condition) reach {
+// matchOne returns the set of a condition before it is negated. An unknown
+// condition gives perhaps.
+func (p packet) matchOne(c condition) matchSet {
 	switch c.option {
 	case "-m":
-		return meetsModule(c.value)
+		return matchModule(c.value)
 	case "--comment":
 		return always
 	case "-i":
-		return answer(spans(c.value, p.in))
+		return matchIf(covers(c.value, p.in))
 	case "-d":
-		return p.meetsDestination(c.value)
+		return p.matchDestination(c.value)
 	case "-s":
-		return meetsSource(c.value)
+		return matchSource(c.value)
 	case "-p":
-		return meetsProtocol(c.value)
+		return matchProtocol(c.value)
 	case "--dport", "--dports":
-		return meetsPorts(c.value)
-	case "--ports": // of either side
-		return reach{may: everyPort, must: meetsPorts(c.value).must, chooses: true}
+		return matchPorts(c.value)
+	case "--ports": // source or destination
+		return matchSet{may: everyPort, must: matchPorts(c.value).must, namesPorts: true}
 	case "--ctstate", "--state":
-		return answer(slices.Contains(strings.Split(c.value, ","), "NEW"))
+		return matchIf(slices.Contains(strings.Split(c.value, ","), "NEW"))
 	case "--dst-type":
-		return answer(slices.Contains(strings.Split(c.value, ","), "LOCAL"))
+		return matchIf(slices.Contains(strings.Split(c.value, ","), "LOCAL"))
 	case "--tcp-flags":
-		return meetsFlags(c.value)
+		return matchFlags(c.value)
 	}
 	return perhaps
 }
 
-// meetsModule returns what "-m NAME" matches by itself: everything, if what
-// else the module matches is said by options that are known here.
-func meetsModule(name string) reach {
+// matchModule returns the set of "-m NAME" by itself: always, for modules whose
+// options matchOne knows.
+func matchModule(name string) matchSet {
 	switch name {
 	case "tcp", "udp", "multiport", "comment", "conntrack", "state", "addrtype":
 		return always
@@ -99,28 +99,28 @@ func meetsModule(name string) reach {
 	return perhaps
 }
 
-// meetsDestination returns what "-d 192.0.2.0/24" matches.
-func (p packet) meetsDestination(network string) reach {
+// matchDestination returns the set of "-d 192.0.2.0/24".
+func (p packet) matchDestination(network string) matchSet {
 	prefix, err := netip.ParsePrefix(network)
 	if err != nil || !p.to.IsValid() {
 		return perhaps
 	}
-	return answer(prefix.Contains(p.to))
+	return matchIf(prefix.Contains(p.to))
 }
 
-// inside are the networks that no host in the Internet sends from.
-var inside = [...]netip.Prefix{
+// privateNetworks are networks that are not routed in the Internet.
+var privateNetworks = [...]netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
 }
 
-// meetsSource returns what "-s 192.0.2.0/24" matches.
-func meetsSource(network string) reach {
+// matchSource returns the set of "-s 192.0.2.0/24".
+func matchSource(network string) matchSet {
 	prefix, err := netip.ParsePrefix(network)
 	if err != nil {
 		return perhaps
 	}
-	for _, n := range inside {
+	for _, n := range privateNetworks {
 		if n.Bits() <= prefix.Bits() && n.Contains(prefix.Addr()) {
 			return never
 		}
@@ -128,22 +128,22 @@ func meetsSource(network string) reach {
 	return perhaps
 }
 
-// meetsProtocol returns what "-p tcp" matches of TCP and UDP.
-func meetsProtocol(name string) reach {
+// matchProtocol returns the set of "-p tcp".
+func matchProtocol(name string) matchSet {
 	var set portSet
-	switch whole := (portmap.PortRange{Last: ports - 1}); name {
+	switch all := (portmap.PortRange{Last: numPorts - 1}); name {
 	case "all":
 		set = everyPort
 	case "tcp", "6":
-		set = portsOf(whole, portmap.TCP)
+		set = portsOf(all, portmap.TCP)
 	case "udp", "17":
-		set = portsOf(whole, portmap.UDP)
+		set = portsOf(all, portmap.UDP)
 	}
-	return reach{may: set, must: set}
+	return matchSet{may: set, must: set}
 }
 
-// meetsPorts returns what "80", "80:90" and "80,443,1000:2000" match.
-func meetsPorts(list string) reach {
+// matchPorts returns the set of "--dports 80,443,1000:2000".
+func matchPorts(list string) matchSet {
 	var set portSet
 	for text := range strings.SplitSeq(list, ",") {
 		r, ok := portRange(text, ":")
@@ -152,22 +152,22 @@ func meetsPorts(list string) reach {
 		}
 		set = set.or(portsOf(r, portmap.TCP, portmap.UDP))
 	}
-	every := portsOf(portmap.PortRange{First: 1, Last: ports - 1}, portmap.TCP, portmap.UDP)
-	return reach{may: set, must: set, chooses: len(every.minus(set)) > 0}
+	every := portsOf(portmap.PortRange{First: 1, Last: numPorts - 1}, portmap.TCP, portmap.UDP)
+	return matchSet{may: set, must: set, namesPorts: len(every.minus(set)) > 0}
 }
 
-// meetsFlags returns what "--tcp-flags FIN,SYN,RST,ACK SYN" matches of a
-// packet that has SYN alone.
-func meetsFlags(value string) reach {
+// matchFlags returns the set of "--tcp-flags FIN,SYN,RST,ACK SYN" for a packet
+// that has no flag but SYN.
+func matchFlags(value string) matchSet {
 	mask, set, _ := strings.Cut(value, " ")
 	want := "NONE"
 	if mask == "ALL" || slices.Contains(strings.Split(mask, ","), "SYN") {
 		want = "SYN"
 	}
-	return answer(set == want)
+	return matchIf(set == want)
 }
 
-// portRange reads "80" and, with its separator, "80:90".
+// portRange parses "80" and, with the separator ":", "80:90".
 func portRange(text, separator string) (portmap.PortRange, bool) {
 	first, last, isRange := strings.Cut(text, separator)
 	if !isRange {
@@ -181,52 +181,52 @@ func portRange(text, separator string) (portmap.PortRange, bool) {
 	return portmap.PortRange{First: uint16(a), Last: uint16(b)}, true
 }
 
-// condition is one option that a rule chooses packets by.
+// condition is an option that selects packets.
 type condition struct {
-	option, value string // "--dport", "80"; words of a value are parted by blanks
+	option, value string // "--dport", "80"; several words are separated by blanks
 	negated       bool
 }
 
-// parsedRule is a rule taken apart.
+// parsedRule is a rule in its parts.
 type parsedRule struct {
 	conditions []condition
-	verb       string // "-j" or "-g"; "": the rule only counts
-	target     string // a chain or an extension
-	options    []string
+	verb       string   // "-j" (jump) or "-g" (goto); "": the rule only counts
+	target     string   // a chain or an extension
+	options    []string // of the extension
 }
 
-// parseRule takes a rule apart as iptables-save prints it: first what
-// chooses packets, then what is done with them.
-func parseRule(rule []string) parsedRule {
-	var c parsedRule
+// parseRule parses the words of a rule as iptables-save prints it: first the
+// conditions, then the target.
+func parseRule(words []string) parsedRule {
+	var r parsedRule
 	negated := false
-	for i := 0; i < len(rule); {
-		word := rule[i]
+	for i := 0; i < len(words); {
+		word := words[i]
 		i++
 		switch {
 		case word == "!":
 			negated = true
 			continue
-		case (word == "-j" || word == "-g") && i < len(rule):
-			c.verb, c.target, c.options = word, rule[i], rule[i+1:]
-			return c
+		case (word == "-j" || word == "-g") && i < len(words):
+			r.verb, r.target, r.options = word, words[i], words[i+1:]
+			return r
 		}
-		n := operands(word, rule[i:])
-		c.conditions = append(c.conditions, condition{word, strings.Join(rule[i:i+n], " "), negated})
+		n := operands(word, words[i:])
+		r.conditions = append(r.conditions, condition{word, strings.Join(words[i:i+n], " "), negated})
 		i += n
 		negated = false
 	}
-	return c
+	return r
 }
 
-// operands returns how many of the words behind an option belong to it.
-func operands(option string, behind []string) int {
+// operands returns how many of the words after an option belong to it.
+func operands(option string, rest []string) int {
 	if slices.Contains(textOptions[:], option) {
-		return min(1, len(behind))
+		return min(1, len(rest))
 	}
-	n := slices.IndexFunc(behind, func(word string) bool { return word == "!" || strings.HasPrefix(word, "-") })
+	n := slices.IndexFunc(rest, func(word string) bool { return word == "!" || strings.HasPrefix(word, "-") })
 	if n < 0 {
-		return len(behind)
+		return len(rest)
 	}
 	return n
 }

@@ -9,70 +9,71 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifier is a descriptor that can be read when somebody touched the firewall.
+// notifier is a descriptor that becomes readable when a program has used the
+// firewall.
 type notifier struct {
 	file     *os.File
 	conn     syscall.RawConn
-	relevant func(notices []byte) bool // whether one is about rules
-	notified chan struct{}
-	buf      [1 << 16]byte // for notices
+	relevant func(notices []byte) bool // whether any of them is about rules
+	notified chan struct{}             // has an element when there was a relevant notice
+	buf      [1 << 16]byte             // for notices
 }
 
-// notifier returns what the variant of iptables gives notice by.
+// notifier returns a notifier for the variant of iptables.
 func (f *family) notifier() (*notifier, error) {
-	if f.nft {
+	if f.isNFT {
 		return nftNotifier()
 	}
 	return lockNotifier(lockFiles())
 }
 
-// newNotifier makes an alarm of a descriptor that does not block.
-func newNotifier(fd int, heeds func([]byte) bool) (*notifier, error) {
-	a := &notifier{file: os.NewFile(uintptr(fd), "firewall notices"), relevant: heeds, notified: make(chan struct{}, 1)}
+// newNotifier returns a notifier for a descriptor in non-blocking mode.
+func newNotifier(fd int, relevant func([]byte) bool) (*notifier, error) {
+	n := &notifier{file: os.NewFile(uintptr(fd), "firewall notices"), relevant: relevant, notified: make(chan struct{}, 1)}
 	var err error
-	if a.conn, err = a.file.SyscallConn(); err != nil {
-		a.file.Close()
+	if n.conn, err = n.file.SyscallConn(); err != nil {
+		n.file.Close()
 		return nil, err
 	}
-	return a, nil
+	return n, nil
 }
 
-// wait returns when there are notices, and leaves them there.
-func (a *notifier) wait() error {
-	return a.conn.Read(func(fd uintptr) bool {
+// waitReadable returns when there are notices, without reading them.
+func (n *notifier) waitReadable() error {
+	return n.conn.Read(func(fd uintptr) bool {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		return n > 0 || err != nil && err != unix.EINTR
 	})
 }
 
-// drain takes all notices and reports whether one is about rules.
-func (a *notifier) drain() (heeded bool) {
-	a.conn.Control(func(fd uintptr) { // it fails when closed: then nobody listens
+// drain reads all notices and reports whether one is about rules.
+func (n *notifier) drain() (relevant bool) {
+	n.conn.Control(func(fd uintptr) { // fails once closed
 		for {
-			n, err := unix.Read(int(fd), a.buf[:])
+			size, err := unix.Read(int(fd), n.buf[:])
 			switch {
 			case err == unix.ENOBUFS: // notices were lost
-				heeded = true
+				relevant = true
 			case err == unix.EINTR:
-			case err != nil || n <= 0:
+			case err != nil || size <= 0:
 				return
 			default:
-				heeded = a.relevant(a.buf[:n]) || heeded
+				relevant = n.relevant(n.buf[:size]) || relevant
 			}
 		}
 	})
-	return heeded
+	return relevant
 }
 
-// notify wakes who waits for the alarm.
-func (a *notifier) notify() {
+// notify wakes waitQuiet.
+func (n *notifier) notify() {
 	select {
-	case a.notified <- struct{}{}:
+	case n.notified <- struct{}{}:
 	default:
 	}
 }
 
-// nftNotifier hears of every change to the tables of nft.
+// nftNotifier gets a notice of every change to the tables of nft.
 func nftNotifier() (*notifier, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -85,8 +86,8 @@ func nftNotifier() (*notifier, error) {
 	return newNotifier(fd, func([]byte) bool { return true })
 }
 
-// lockFiles returns where the xtables lock can be: iptables opens it at every
-// call. AstLinux has it in /var/lock.
+// lockFiles returns the paths where the xtables lock can be. iptables opens it
+// at every call. On AstLinux it is in /var/lock.
 func lockFiles() []string {
 	if path := os.Getenv("XTABLES_LOCKFILE"); path != "" {
 		return []string{path}
@@ -94,15 +95,16 @@ func lockFiles() []string {
 	return []string{"/run/xtables.lock", "/var/lock/xtables.lock"}
 }
 
-// locks watches lock files by inotify; the folder of one that does not exist.
+// locks watches lock files by inotify, or the folders of those that do not
+// exist.
 type locks struct {
 	fd      int
 	paths   []string
 	files   map[int]bool   // watch descriptors of files
-	folders map[string]int // watch descriptors of folders, by the file missed in them
+	folders map[string]int // watch descriptors of folders, by the path of the missing file
 }
 
-// lockNotifier hears of every call of iptables.
+// lockNotifier gets a notice of every call of iptables.
 func lockNotifier(paths []string) (*notifier, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -113,9 +115,9 @@ func lockNotifier(paths []string) (*notifier, error) {
 	return newNotifier(fd, l.relevant)
 }
 
-// watch watches each file, or waits for it to be made, and reports whether one
-// has been. Where not even the folder exists no iptables has its lock either.
-func (l *locks) watch() (made bool) {
+// watch watches each file, or its folder until the file is created, and reports
+// whether one has been. If the folder does not exist either, no iptables uses it.
+func (l *locks) watch() (created bool) {
 	clear(l.files)
 	for _, path := range l.paths {
 		file, err := unix.InotifyAddWatch(l.fd, path, unix.IN_CLOSE|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF)
@@ -126,7 +128,7 @@ func (l *locks) watch() (made bool) {
 			if waiting {
 				unix.InotifyRmWatch(l.fd, uint32(folder))
 				delete(l.folders, path)
-				made = true
+				created = true
 			}
 		case !waiting:
 			if folder, err = unix.InotifyAddWatch(l.fd, filepath.Dir(path), unix.IN_CREATE|unix.IN_MOVED_TO); err == nil {
@@ -134,11 +136,11 @@ func (l *locks) watch() (made bool) {
 			}
 		}
 	}
-	return made
+	return created
 }
 
-// relevant reports whether a lock file has been used, or has appeared. The
-// notices are struct inotify_event: watch, mask, cookie, length, name.
+// relevant reports whether a lock file has been used or created. The notices are
+// struct inotify_event (inotify(7)): watch, mask, cookie, length, name.
 func (l *locks) relevant(notices []byte) bool {
 	used := false
 	for len(notices) >= unix.SizeofInotifyEvent {

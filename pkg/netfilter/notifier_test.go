@@ -11,7 +11,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-func TestOurOwnWorkIsNoAlarm(t *testing.T) {
+func TestOwnChangesGiveNoNotice(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		f := r.firewall(t, options(t))
@@ -20,9 +20,9 @@ func TestOurOwnWorkIsNoAlarm(t *testing.T) {
 		must(t, r.Do(func() (err error) { touched, err = f.Notifier(r.lock); return err }))
 		one := mapping(portmap.TCP, 3001, "192.168.50.10:80")
 		for _, work := range []struct {
-			name  string
-			do    func() error
-			looks bool // has somebody look at it once more
+			name   string
+			do     func() error
+			notice bool // asks for another check
 		}{
 			{"apply", func() error { return f.Apply(open(one)) }, false},
 			{"sync", func() error { return f.Sync(hundred()) }, true},
@@ -39,24 +39,24 @@ func TestOurOwnWorkIsNoAlarm(t *testing.T) {
 			}, false},
 		} {
 			must(t, work.do())
-			if got := touched(); got != work.looks {
-				t.Errorf("%s: alarm %v", work.name, got)
+			if got := touched(); got != work.notice {
+				t.Errorf("%s: notice %v", work.name, got)
 			}
 		}
 		for range 2 {
 			r.iptables(t, "-A FORWARD -j DROP")
 			if !touched() {
-				t.Error("others change a rule, and nobody hears of it")
+				t.Error("no notice of a rule that another program has changed")
 			}
-			// What others did before our own work is heard as well.
+			// What others did before an own change is noticed as well.
 			r.iptables(t, "-D FORWARD -j DROP")
 			must(t, f.Sync(hundred()))
 			if !touched() {
-				t.Error("what others did before our own work is forgotten")
+				t.Error("no notice of what others did before an own change")
 			}
 		}
 		if touched() {
-			t.Error("the alarm rings for nothing")
+			t.Error("a notice without a change")
 		}
 		must(t, f.Teardown())
 	})
@@ -118,7 +118,8 @@ func testWatch(t *testing.T, r *router) {
 	must(t, f.Teardown())
 }
 
-// The lock file is made by the first iptables, and may be removed.
+// TestLockFileAppearsLater has the lock file created by the first iptables, and
+// removed.
 func TestLockFileAppearsLater(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, "legacy")
@@ -129,17 +130,17 @@ func TestLockFileAppearsLater(t *testing.T) {
 	for range 2 {
 		must(t, os.WriteFile(filepath.Join(filepath.Dir(r.lock), "other"), nil, 0o600))
 		if touched() {
-			t.Error("any file rings the alarm")
+			t.Error("a notice of another file")
 		}
 		for range 2 {
 			r.iptables(t, "-A FORWARD -j ACCEPT")
 			if !touched() {
-				t.Error("no alarm")
+				t.Error("no notice")
 			}
 		}
 		must(t, os.Remove(r.lock))
 		if !touched() {
-			t.Error("the lock file is gone, and nobody hears of it")
+			t.Error("no notice of the lock file that was removed")
 		}
 	}
 }

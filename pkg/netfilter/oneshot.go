@@ -12,15 +12,16 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// oneShot is the committer that runs one iptables-restore per batch.
+// oneShot is the committer that starts one iptables-restore for each
+// transaction.
 type oneShot struct{ path string }
 
 // commit carries out the sections.
 func (o oneShot) commit(ctx context.Context, sections []section) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(sections))*sectionTime)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(sections))*sectionTimeout)
 	defer cancel()
 	out, err := command.Command{
-		Path: o.path, Args: arguments(), Stdin: render(sections), MaxStdout: maxStdout, MaxStderr: maxStderr,
+		Path: o.path, Args: restoreArgs(), Stdin: render(sections), MaxStdout: maxStdout, MaxStderr: maxStderr,
 	}.Run(ctx)
 	done := bytes.Count(out.Stdout, []byte(committed))
 	exit, failed := errors.AsType[*command.ExitError](err)
@@ -28,18 +29,19 @@ func (o oneShot) commit(ctx context.Context, sections []section) (int, error) {
 	case err == nil:
 		return len(sections), nil
 	case failed && exit.Exited():
-		return done, fmt.Errorf("%s: %w", o.path, locked(exit))
+		return done, fmt.Errorf("%s: %w", o.path, markLocked(exit))
 	}
 	return done, fmt.Errorf("%s: %w: %w", o.path, errInterrupted, err)
 }
 
-// locked marks the error of a program that did not get the xtables lock in time.
-func locked(err error) error {
+// markLocked adds portmap.ErrLocked to the error of a program that did not get
+// the xtables lock in time.
+func markLocked(err error) error {
 	if err == nil || !strings.Contains(err.Error(), "xtables lock") {
 		return err
 	}
-	return fmt.Errorf("%w: the xtables lock, find it with fuser: %w", portmap.ErrLocked, err)
+	return fmt.Errorf("%w: the xtables lock, find its holder with fuser: %w", portmap.ErrLocked, err)
 }
 
-// close has nothing to let go.
+// close does nothing: no process is kept.
 func (oneShot) close() {}

@@ -9,25 +9,25 @@ import (
 	"strings"
 )
 
-// bootID is what the kernel calls the time since it was started.
+// bootID is the file with the kernel's ID of this boot.
 const bootID = "/proc/sys/kernel/random/boot_id"
 
-// recordFormat follows the boot in a record that names jumps. One without it
-// is of a version that named the chains alone.
+// recordFormat follows the boot ID in a record that names jumps. Older versions
+// wrote records without it that name chains alone.
 const recordFormat = "format 2"
 
-// ownership is the record of what is ours, a file, for the process that comes
-// after one which could not, or should not, take it away. It is void after a
-// boot: all of it is gone, and whoever makes such chains then is somebody else.
+// ownership is the record of what the daemon owns: a file for the next process,
+// if this one ends without removing its rules. It is void after a reboot: the
+// rules are gone, and chains of those names are another program's then.
 type ownership struct {
-	path    string // empty: there is none
-	boot    []byte // this one's bootID; nil: not read yet
-	written string // "": there is no file
-	failing bool   // the last attempt to write it failed
+	path    string // empty: no record
+	boot    []byte // the ID of this boot; nil: not read yet
+	written string // the text in the file; "": there is no file
+	failing bool   // the last write failed
 }
 
-// read returns what the file says of this boot.
-func (o *ownership) read() ([]holding, error) {
+// read returns what the record names, if it is of this boot.
+func (o *ownership) read() ([]inventory, error) {
 	if o.path == "" {
 		return nil, nil
 	}
@@ -41,23 +41,23 @@ func (o *ownership) read() ([]holding, error) {
 		return nil, err
 	}
 	o.written = string(text)
-	body, ofThisBoot := strings.CutPrefix(o.written, string(o.boot))
-	if !ofThisBoot {
+	body, isThisBoot := strings.CutPrefix(o.written, string(o.boot))
+	if !isThisBoot {
 		return nil, nil
 	}
-	names, known := strings.CutPrefix(body, recordFormat+"\n")
-	var list []holding
+	names, hasJumps := strings.CutPrefix(body, recordFormat+"\n")
+	var list []inventory
 	for line := range strings.Lines(names) {
-		if h, ok := parseHolding(strings.TrimSuffix(line, "\n")); ok {
-			h.adopts = !known
-			list = append(list, h)
+		if v, ok := parseInventory(strings.TrimSuffix(line, "\n")); ok {
+			v.adoptJumps = !hasJumps
+			list = append(list, v)
 		}
 	}
-	return merge(list), nil
+	return mergeInventories(list), nil
 }
 
-// write makes the file say what is ours; where nothing is there is no file.
-func (o *ownership) write(list []holding) error {
+// write writes the record, and removes the file if there is nothing to record.
+func (o *ownership) write(list []inventory) error {
 	text, err := o.text(list)
 	switch {
 	case err != nil || o.path == "" || text == o.written:
@@ -76,8 +76,8 @@ func (o *ownership) write(list []holding) error {
 	return nil
 }
 
-// text returns what the file says of a list, "" if there is nothing to say.
-func (o *ownership) text(list []holding) (text string, err error) {
+// text returns the text of the record, "" if there is nothing to record.
+func (o *ownership) text(list []inventory) (text string, err error) {
 	if len(list) == 0 {
 		return "", nil
 	}
@@ -89,72 +89,74 @@ func (o *ownership) text(list []holding) (text string, err error) {
 	var b strings.Builder
 	b.Write(o.boot)
 	b.WriteString(recordFormat + "\n")
-	for _, h := range list {
-		for _, line := range h.lines() {
+	for _, v := range list {
+		for _, line := range v.lines() {
 			b.WriteString(line + "\n")
 		}
 	}
 	return b.String(), nil
 }
 
-// loadOwnership takes over what the record names.
+// loadOwnership reads the record: what concerns the daemon's chains goes there,
+// the rest is leftover.
 func (f *Firewall) loadOwnership() error {
 	list, err := f.ownership.read()
 	if err != nil {
-		return fmt.Errorf("netfilter: what is ours in the firewall: %w", err)
+		return fmt.Errorf("netfilter: read the ownership record: %w", err)
 	}
-	for _, h := range list {
+	for _, v := range list {
 		for _, c := range f.chains() {
-			if c.family.program == h.program && c.table == h.table {
-				h = c.inherit(h)
+			if c.family.program == v.program && c.table == v.table {
+				v = c.takeFrom(v)
 			}
 		}
-		f.leftover = append(f.leftover, h)
+		f.leftover = append(f.leftover, v)
 	}
-	f.leftover = merge(f.leftover)
+	f.leftover = mergeInventories(f.leftover)
 	return nil
 }
 
-// inherit takes over what concerns the chain, and returns the rest.
-func (c *chain) inherit(h holding) holding {
+// takeFrom takes what concerns the chain out of an inventory, and returns the
+// rest.
+func (c *chain) takeFrom(v inventory) inventory {
 	isName := func(name string) bool { return name == c.name }
 	isJump := func(j jump) bool {
-		return slices.ContainsFunc(c.wan, func(device string) bool { return j.rule == c.jump(device) })
+		return slices.ContainsFunc(c.wan, func(device string) bool { return j.rule == c.jumpRule(device) })
 	}
-	c.made = slices.ContainsFunc(h.made, isName)
-	c.adopts = c.made && h.adopts
-	for _, j := range h.jumps {
+	c.created = slices.ContainsFunc(v.created, isName)
+	c.adoptJumps = c.created && v.adoptJumps
+	for _, j := range v.jumps {
 		if isJump(j) {
 			c.jumps = append(c.jumps, j)
 		}
 	}
-	h.made, h.used = slices.DeleteFunc(h.made, isName), slices.DeleteFunc(h.used, isName)
-	h.jumps = slices.DeleteFunc(h.jumps, isJump)
-	return h
+	v.created, v.borrowed = slices.DeleteFunc(v.created, isName), slices.DeleteFunc(v.borrowed, isName)
+	v.jumps = slices.DeleteFunc(v.jumps, isJump)
+	return v
 }
 
-// holding returns what of the chain is ours.
-func (c *chain) holding() holding {
-	h := holding{program: c.family.program, table: c.table, jumps: c.jumps, adopts: c.adopts}
+// inventory returns what the daemon owns of the chain and the jumps to it.
+func (c *chain) inventory() inventory {
+	v := inventory{program: c.family.program, table: c.table, jumps: c.jumps, adoptJumps: c.adoptJumps}
 	switch {
-	case c.made:
-		h.made = []string{c.name}
-	case c.used:
-		h.used = []string{c.name}
+	case c.created:
+		v.created = []string{c.name}
+	case c.borrowed:
+		v.borrowed = []string{c.name}
 	}
-	return h
+	return v
 }
 
-// saveOwnership has the file say what is ours now, before the kernel is changed. What
-// cannot be written is told once.
+// saveOwnership writes the record, before the kernel is changed. It logs only
+// the first of several failures.
 func (f *Firewall) saveOwnership() {
 	list := slices.Clone(f.leftover)
 	for _, c := range f.chains() {
-		list = append(list, c.holding())
+		list = append(list, c.inventory())
 	}
-	err := f.ownership.write(merge(list))
+	err := f.ownership.write(mergeInventories(list))
 	if err != nil && !f.ownership.failing {
-		f.log.Warn("rules that a crash leaves behind will stay open until the firewall is restarted: the record of them cannot be written", "err", err)
+		f.log.Warn("cannot record which chains the daemon created; after a crash they will not be removed", "err", err)
 	}
 	f.ownership.failing = err != nil
 }

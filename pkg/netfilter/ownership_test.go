@@ -12,26 +12,26 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// TestDeed has a firewall remove the chains that one before it made and could
-// not remove, unless it cannot be sure of that.
-func TestDeed(t *testing.T) {
+// TestOwnershipRecord has a firewall remove the chains that an earlier one
+// created and did not remove, unless it cannot be sure of that.
+func TestOwnershipRecord(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		what   string
-		happen func(deed string) error
+		happen func(record string) error
 		stay   bool
 	}{
 		{"nothing", func(string) error { return nil }, false},
-		{"a boot, after which somebody else made them", func(deed string) error {
-			text, err := os.ReadFile(deed)
+		{"a boot, after which another program made them", func(record string) error {
+			text, err := os.ReadFile(record)
 			if err != nil {
 				return err
 			}
 			_, chains, _ := strings.Cut(string(text), "\n")
-			return os.WriteFile(deed, []byte("c0ffee00-1d1d-4b1d-8000-000000000000\n"+chains), 0o644)
+			return os.WriteFile(record, []byte("c0ffee00-1d1d-4b1d-8000-000000000000\n"+chains), 0o644)
 		}, true},
-		{"the deed is lost", os.Remove, true},
-		{"the deed is junk", func(deed string) error { return os.WriteFile(deed, []byte("iptables nat MINIUPNPD"), 0o644) }, true},
+		{"the record is lost", os.Remove, true},
+		{"the record is junk", func(record string) error { return os.WriteFile(record, []byte("iptables nat MINIUPNPD"), 0o644) }, true},
 		{"it is of an older version", older, false},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestDeed(t *testing.T) {
 				t.Errorf("the chains are there: %v, want %v", stay, tt.stay)
 			}
 			if _, err := os.Stat(o.OwnershipFile); !tt.stay && err == nil {
-				t.Error("the deed outlives the chains")
+				t.Error("the record outlives the chains")
 			}
 		})
 	}
@@ -128,7 +128,7 @@ echo "$text" | $real "$@"
 `)
 		for _, begin := range []func(nsFirewall) error{nsFirewall.Setup, func(f nsFirewall) error { return f.Sync(some()) }} {
 			f := r.firewall(t, o)
-			f.RunAlone()
+			f.UseOneShot()
 			must(t, begin(f))
 			if text, err := os.ReadFile(unknown); err == nil {
 				t.Errorf("made, and not recorded before:\n%s", text)

@@ -8,17 +8,17 @@ import (
 )
 
 // portSet is a set of destination ports of TCP and UDP: ranges in ascending
-// order that do not touch. It is never changed once made.
+// order that do not touch. It is immutable.
 type portSet []span
 
-// span is a range of ports. UDP's numbers stand behind TCP's.
+// span is a range of ports. UDP's numbers follow TCP's.
 type span struct{ first, last uint32 }
 
-// ports is how many there are of one protocol, port 0 included.
-const ports = 1 << 16
+// numPorts is how many ports a protocol has, including port 0.
+const numPorts = 1 << 16
 
 // everyPort is all of TCP and UDP.
-var everyPort = portSet{{0, 2*ports - 1}}
+var everyPort = portSet{{0, 2*numPorts - 1}}
 
 // portsOf returns the ports of a range in the protocols given.
 func portsOf(r portmap.PortRange, protocols ...portmap.Protocol) portSet {
@@ -29,15 +29,15 @@ func portsOf(r portmap.PortRange, protocols ...portmap.Protocol) portSet {
 	return set
 }
 
-// base is the number of a protocol's port 0.
+// base returns the number of a protocol's port 0.
 func base(p portmap.Protocol) uint32 {
 	if p == portmap.UDP {
-		return ports
+		return numPorts
 	}
 	return 0
 }
 
-// and returns what is in both sets.
+// and returns the intersection of both sets.
 func (s portSet) and(o portSet) portSet {
 	var both portSet
 	for len(s) > 0 && len(o) > 0 {
@@ -53,7 +53,7 @@ func (s portSet) and(o portSet) portSet {
 	return both
 }
 
-// not returns what is not in the set.
+// not returns the complement of the set.
 func (s portSet) not() portSet {
 	var rest portSet
 	next := uint32(0)
@@ -63,35 +63,36 @@ func (s portSet) not() portSet {
 		}
 		next = r.last + 1
 	}
-	if next < 2*ports {
-		rest = append(rest, span{next, 2*ports - 1})
+	if next < 2*numPorts {
+		rest = append(rest, span{next, 2*numPorts - 1})
 	}
 	return rest
 }
 
-// minus returns what is in s alone.
+// minus returns the ports in s that are not in o.
 func (s portSet) minus(o portSet) portSet { return s.and(o.not()) }
 
-// or returns what is in either set.
+// or returns the union of both sets.
 func (s portSet) or(o portSet) portSet {
-	either, _ := union(s, o)
-	return either
+	all, _ := union(s, o)
+	return all
 }
 
-// union returns what is in any of the sets, and what is in more than one.
-func union(sets ...portSet) (once, again portSet) {
-	all := slices.Concat(sets...)
-	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.first, b.first) })
-	for _, r := range all {
-		if n := len(once); n > 0 && r.first <= once[n-1].last {
-			again = again.with(span{r.first, min(r.last, once[n-1].last)})
+// union returns the ports in any of the sets, and those in more than one.
+func union(sets ...portSet) (all, shared portSet) {
+	spans := slices.Concat(sets...)
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	for _, r := range spans {
+		if n := len(all); n > 0 && r.first <= all[n-1].last {
+			shared = shared.with(span{r.first, min(r.last, all[n-1].last)})
 		}
-		once = once.with(r)
+		all = all.with(r)
 	}
-	return once, again
+	return all, shared
 }
 
-// with appends a range that does not begin before the last one.
+// with returns the set with a range that does not begin before its last one. It
+// may change s.
 func (s portSet) with(r span) portSet {
 	if n := len(s); n > 0 && r.first <= s[n-1].last+1 {
 		s[n-1].last = max(s[n-1].last, r.last)
@@ -103,7 +104,7 @@ func (s portSet) with(r span) portSet {
 // ranges returns the set's ports of one protocol.
 func (s portSet) ranges(p portmap.Protocol) []portmap.PortRange {
 	var list []portmap.PortRange
-	for _, r := range s.and(portsOf(portmap.PortRange{Last: ports - 1}, p)) {
+	for _, r := range s.and(portsOf(portmap.PortRange{Last: numPorts - 1}, p)) {
 		list = append(list, portmap.PortRange{First: uint16(r.first - base(p)), Last: uint16(r.last - base(p))})
 	}
 	return list

@@ -9,7 +9,8 @@ import (
 )
 
 // openPTY returns a pseudo-terminal: what a program writes to the terminal,
-// line by line as programs do there, is read from the master.
+// where C libraries flush their output at the end of each line, is read from the
+// master.
 func openPTY() (master, terminal *os.File, err error) {
 	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {

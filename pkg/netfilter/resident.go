@@ -17,35 +17,35 @@ import (
 	"igdd/pkg/command"
 )
 
-// How long the resident process is waited for, and kept.
+// Time limits of the resident process.
 const (
-	// greetingTime is for the answer to the first line, which needs neither
+	// handshakeTimeout is for the answer to the first line, which needs neither
 	// lock nor kernel.
-	greetingTime = 5 * time.Second
-	// sectionTime is for one table: the lock, and 10,000 rules on a slow board.
-	sectionTime = lockWait*time.Second + 10*time.Second
-	// idleTimeout is how long a process waits for another batch. It costs two
-	// megabytes and the room of the tables meanwhile, and starting one a few
-	// milliseconds.
+	handshakeTimeout = 5 * time.Second
+	// sectionTimeout is for one table: the lock, and 10,000 rules on a slow board.
+	sectionTimeout = lockWait*time.Second + 10*time.Second
+	// idleTimeout is how long a process waits for the next transaction.
+	// Meanwhile it takes two megabytes and its copy of the tables; starting one
+	// takes a few milliseconds.
 	idleTimeout = 10 * time.Second
 )
 
 // keepMemory tells glibc's malloc (mallopt(3)) to keep what it has freed: a
-// process that gives its copy of a large table back after each commit spends
-// more time on page faults than on the table, with 5,000 mappings four times as
-// much. Other C libraries do not know these variables.
+// process that returns its copy of a large table to the kernel after each commit
+// spends more time on page faults than on the table, with 5,000 mappings four
+// times as much. Other C libraries ignore these variables.
 var keepMemory = []string{"MALLOC_MMAP_MAX_=0", "MALLOC_TRIM_THRESHOLD_=1000000000"}
 
-// resident is the committer that keeps one iptables-restore for many batches.
-// It starts one for the first batch and dismisses it after a quiet spell;
-// where none can be had each batch gets a process of its own. The xtables lock
-// is only ever held between a section's first line and its COMMIT.
+// resident is the committer that keeps one iptables-restore for many
+// transactions. It starts it for the first one and closes it after idleTimeout;
+// if it cannot, it starts one for each transaction. The process holds the
+// xtables lock only between the first line of a section and its COMMIT.
 type resident struct {
-	fallback oneShot // the program, and what to do where it cannot stay
+	fallback oneShot // has the path of the program
 	log      *slog.Logger
 
 	mu        sync.Mutex
-	noEcho    bool     // the program does not repeat comments, or there is no terminal for it
+	noEcho    bool     // the program does not print comments, or there is no terminal: use fallback
 	process   *process // nil: none
 	idleTimer *time.Timer
 }
@@ -54,31 +54,32 @@ type resident struct {
 func (r *resident) commit(ctx context.Context, sections []section) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.ready() {
+	if !r.ensureProcess() {
 		return r.fallback.commit(ctx, sections)
 	}
 	done, err := r.process.commit(ctx, sections)
 	if err != nil {
-		r.drop()
+		r.killProcess()
 		return done, fmt.Errorf("%s: %w", r.fallback.path, err)
 	}
 	r.idleTimer.Reset(idleTimeout)
 	return done, nil
 }
 
-// ready sees to it that there is a process; it returns false if there cannot be.
-func (r *resident) ready() bool {
-	if r.process != nil && r.process.idle() {
+// ensureProcess starts a process unless there is an idle one. It returns false
+// if there can be none.
+func (r *resident) ensureProcess() bool {
+	if r.process != nil && r.process.isIdle() {
 		return true
 	}
-	r.drop()
+	r.killProcess()
 	if r.noEcho {
 		return false
 	}
 	p, err := start(r.fallback.path)
 	if err != nil {
 		r.noEcho = true
-		r.log.Info("each batch of rules gets a process of its own", "program", r.fallback.path, "reason", err)
+		r.log.Info("no resident iptables-restore; starting one for each transaction", "program", r.fallback.path, "reason", err)
 		return false
 	}
 	r.process = p
@@ -88,14 +89,14 @@ func (r *resident) ready() bool {
 	return true
 }
 
-// close lets the process go.
+// close ends the process.
 func (r *resident) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.drop()
+	r.killProcess()
 }
 
-func (r *resident) drop() {
+func (r *resident) killProcess() {
 	if r.process != nil {
 		r.process.kill()
 		r.process = nil
@@ -106,15 +107,15 @@ func (r *resident) drop() {
 type process struct {
 	cmd    *exec.Cmd
 	in     *os.File
-	out    *os.File // a pseudo-terminal: anywhere else its output would be held back
+	out    *os.File // a pseudo-terminal: to a pipe C libraries write only full buffers
 	lines  *bufio.Reader
 	stderr bytes.Buffer
 	ended  chan struct{} // closed when it has ended
 }
 
-// start starts the program and demands that it repeats a comment.
+// start starts the program and checks that it prints a comment.
 func start(path string) (*process, error) {
-	p := &process{cmd: exec.Command(path, arguments()...), ended: make(chan struct{})}
+	p := &process{cmd: exec.Command(path, restoreArgs()...), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), keepMemory...)
 	input, err := p.connect()
 	if err != nil {
@@ -129,17 +130,17 @@ func start(path string) (*process, error) {
 		return nil, err
 	}
 	go func() {
-		p.cmd.Wait() // what became of it is in ProcessState
+		p.cmd.Wait() // failure reads ProcessState
 		close(p.ended)
 	}()
-	if _, err := p.send(context.Background(), []byte(committed+"\n"), 1, greetingTime); err != nil {
+	if _, err := p.send(context.Background(), []byte(committed+"\n"), 1, handshakeTimeout); err != nil {
 		p.kill()
-		return nil, fmt.Errorf("it does not repeat a comment: %w", err)
+		return nil, fmt.Errorf("it does not print comments: %w", err)
 	}
 	return p, nil
 }
 
-// connect makes the pipe and the terminal to talk by, and returns the
+// connect opens the pipe to the process and its terminal, and returns the
 // process's end of the pipe.
 func (p *process) connect() (input *os.File, err error) {
 	var terminal *os.File
@@ -156,8 +157,8 @@ func (p *process) connect() (input *os.File, err error) {
 	return input, nil
 }
 
-// idle reports whether the process lives and has said all that it had to say.
-func (p *process) idle() bool {
+// isIdle reports whether the process runs and has no output left to read.
+func (p *process) isIdle() bool {
 	select {
 	case <-p.ended:
 		return false
@@ -166,27 +167,27 @@ func (p *process) idle() bool {
 	}
 }
 
-// commit carries out the sections. After an error the process is of no use.
+// commit carries out the sections. After an error the process cannot be used.
 func (p *process) commit(ctx context.Context, sections []section) (int, error) {
-	return p.send(ctx, render(sections), len(sections), time.Duration(len(sections))*sectionTime)
+	return p.send(ctx, render(sections), len(sections), time.Duration(len(sections))*sectionTimeout)
 }
 
-// wait has reading and writing fail after t.
-func (p *process) wait(t time.Time) error {
+// setDeadline makes reading and writing fail after t.
+func (p *process) setDeadline(t time.Time) error {
 	return errors.Join(p.in.SetWriteDeadline(t), p.out.SetReadDeadline(t))
 }
 
-// send writes text and waits until as many comments of ours as it has have
-// been repeated, the process has ended or ctx has.
-func (p *process) send(ctx context.Context, text []byte, comments int, patience time.Duration) (done int, err error) {
-	if err := p.wait(time.Now().Add(patience)); err != nil {
+// send writes text and waits until the process has printed this many comments,
+// or has ended, or ctx has. It returns how many were printed.
+func (p *process) send(ctx context.Context, text []byte, comments int, limit time.Duration) (done int, err error) {
+	if err := p.setDeadline(time.Now().Add(limit)); err != nil {
 		return 0, err
 	}
-	defer context.AfterFunc(ctx, func() { p.wait(time.Now()) })()
-	_, broken := p.in.Write(text) // a process that ended has its say below
-	for broken == nil || !errors.Is(broken, os.ErrDeadlineExceeded) {
+	defer context.AfterFunc(ctx, func() { p.setDeadline(time.Now()) })()
+	_, err = p.in.Write(text) // if the process has ended, read what it printed before
+	for err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 		var line string
-		if line, broken = p.lines.ReadString('\n'); broken != nil {
+		if line, err = p.lines.ReadString('\n'); err != nil {
 			break
 		}
 		if strings.TrimSpace(line) == committed {
@@ -195,24 +196,24 @@ func (p *process) send(ctx context.Context, text []byte, comments int, patience 
 			}
 		}
 	}
-	return done, p.cause(broken)
+	return done, p.failure(err)
 }
 
-// cause returns why the process did not do what it was asked to.
-func (p *process) cause(broken error) error {
-	if !errors.Is(broken, os.ErrDeadlineExceeded) {
+// failure returns the error of a process that did not print all comments.
+func (p *process) failure(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		select {
 		case <-p.ended:
 			if state := p.cmd.ProcessState; state.Exited() {
-				return locked(&command.ExitError{ProcessState: state, Stderr: p.stderr.Bytes()})
+				return markLocked(&command.ExitError{ProcessState: state, Stderr: p.stderr.Bytes()})
 			}
-		case <-time.After(greetingTime):
+		case <-time.After(handshakeTimeout):
 		}
 	}
-	return fmt.Errorf("%w: %w", errInterrupted, broken)
+	return fmt.Errorf("%w: %w", errInterrupted, err)
 }
 
-// kill ends the process, whatever it does, and waits for its end.
+// kill kills the process and waits for its end.
 func (p *process) kill() {
 	p.close()
 	p.cmd.Process.Kill()
@@ -224,7 +225,7 @@ func (p *process) close() {
 	p.out.Close()
 }
 
-// arguments are those of iptables-restore for batches of ours.
-func arguments() []string {
+// restoreArgs returns the arguments of iptables-restore.
+func restoreArgs() []string {
 	return []string{"--noflush", "--verbose", "--wait", strconv.Itoa(lockWait)}
 }

@@ -10,14 +10,14 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// rule is one rule in a chain of ours, worded as iptables-save prints it.
+// rule is a rule in one of the daemon's chains, as iptables-save prints it.
 type rule struct {
 	chain *chain
 	text  string
 }
 
-// rules returns the rules that make m work: none while it is disabled. They
-// have the shape of miniupnpd's, so that whoever looks finds what he knows.
+// rules returns the rules of a mapping: none while it is disabled. They have the
+// form of miniupnpd's, which administrators know.
 func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
 	if m == nil || m.Dormant {
 		return nil, nil
@@ -44,8 +44,8 @@ func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
 	return list, nil
 }
 
-// outbound returns the rules that give packets to the peers of PCP's PEER the
-// external port. IPv6 has no ports to change.
+// outbound returns the rules that give packets to the peers of PCP PEER the
+// external port. IPv6 packets are not translated.
 func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
 	if m.Internal.Addr().Is6() {
 		return nil, nil
@@ -70,7 +70,7 @@ func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
 // pinhole returns the rules of an IPv6 mapping.
 func (f *Firewall) pinhole(m *portmap.Mapping, peers []portmap.Filter) ([]rule, error) {
 	if f.forward6 == nil {
-		return nil, fmt.Errorf("%w: %v: there is no IPv6 firewall here, see the log of the start", portmap.ErrNoRules, m.Key)
+		return nil, fmt.Errorf("%w: %v: ip6tables is not available; see the log at startup", portmap.ErrNoRules, m.Key)
 	}
 	list := make([]rule, 0, len(peers))
 	for _, peer := range peers {
@@ -79,24 +79,25 @@ func (f *Firewall) pinhole(m *portmap.Mapping, peers []portmap.Filter) ([]rule, 
 	return list, nil
 }
 
-// acceptRule lets a peer through to the mapping's target.
+// acceptRule returns the rule that accepts packets of a peer to the mapping's
+// target.
 func acceptRule(m *portmap.Mapping, peer portmap.Filter) string {
 	in := match{source: peer.Prefix, sport: peer.Port, destination: hostPrefix(m.Internal.Addr()), dport: m.Internal.Port(), protocol: m.Protocol}
 	return in.String() + " -j ACCEPT"
 }
 
-// snatRule lets what the target sends to a peer leave by the external port, with
-// whatever address the uplink has.
+// snatRule returns the rule that gives packets of the target to a peer the
+// external port, and the address of the uplink.
 func snatRule(m *portmap.Mapping, peer portmap.Filter) string {
 	out := match{source: hostPrefix(m.Internal.Addr()), sport: m.Internal.Port(), destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol}
 	return out.String() + " -j MASQUERADE --to-ports " + strconv.Itoa(int(m.External))
 }
 
-// hostPrefix is a host as a network.
+// hostPrefix returns the prefix of a single host.
 func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// checkExpressible refuses a mapping that cannot be said in rules exactly:
-// whatever else came of it would be wider.
+// checkExpressible returns an error for a mapping that cannot be expressed
+// exactly: other rules would open more.
 func checkExpressible(m *portmap.Mapping) error {
 	to := m.Internal.Addr()
 	switch {
@@ -108,7 +109,8 @@ func checkExpressible(m *portmap.Mapping) error {
 	return nil
 }
 
-// peers returns who may use m, the whole Internet if there is no filter.
+// peers returns the remote hosts that may use a mapping, the whole Internet if
+// it has no filter.
 func peers(m *portmap.Mapping) ([]portmap.Filter, error) {
 	if err := checkExpressible(m); err != nil {
 		return nil, err
@@ -126,10 +128,10 @@ func peers(m *portmap.Mapping) ([]portmap.Filter, error) {
 	return list, nil
 }
 
-// errFilter is a remote peer that is of the other family, or none at all.
+// errFilter is the error of a peer that is invalid or of the other family.
 var errFilter = errors.New("filter is not of the mapping's family")
 
-// match is the part of a rule that chooses packets. Networks of no bits and
+// match is the part of a rule that selects packets. Networks of no bits and
 // ports 0 match everything.
 type match struct {
 	source, destination netip.Prefix
@@ -137,7 +139,7 @@ type match struct {
 	sport, dport        uint16
 }
 
-// String words the match as iptables-save does.
+// String returns the match as iptables-save prints it.
 func (m match) String() string {
 	b := make([]byte, 0, 100)
 	b = appendNetwork(b, "-s ", m.source)

@@ -8,20 +8,20 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// snapshot lists the tables of families and notes of our chains what later
-// decisions depend on. Without an error there is a listing for each chain.
+// snapshot lists the tables of families and updates what is known of their
+// chains. Without an error it has a listing for each chain.
 func (f *Firewall) snapshot(families ...*family) (map[*chain]listing, error) {
 	views := make(map[*chain]listing)
 	var errs []error
 	for _, family := range families {
-		tables, err := family.snapshot(f.open)
+		tables, err := family.snapshot(f.ctx)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		for _, c := range f.chains() {
 			if c.family == family {
-				views[c] = tables[c.table] // nil, without chains, before the table's first use
+				views[c] = tables[c.table] // nil before the table's first use
 				c.observe(views[c])
 			}
 		}
@@ -29,13 +29,13 @@ func (f *Firewall) snapshot(families ...*family) (map[*chain]listing, error) {
 	return views, errors.Join(errs...)
 }
 
-// Setup makes the chains that are missing and hooks those that nothing leads
-// to. The rules in chains that exist stay: a restart leaves no hole. What an
-// earlier process left and these settings have no place for goes.
+// Setup creates missing chains and missing jumps to them. Rules in existing
+// chains stay: a restart does not interrupt forwarding. What an earlier process
+// left and is not needed with these settings is removed.
 func (f *Firewall) Setup() error {
 	f.begin()
 	defer f.end()
-	f.clearOut()
+	f.removeLeftover()
 	views, err := f.snapshot(f.families()...)
 	f.withoutNotices(func() { err = errors.Join(err, f.setUpAll(views)) })
 	if err != nil {
@@ -44,8 +44,8 @@ func (f *Firewall) Setup() error {
 	return nil
 }
 
-// setUpAll makes and hooks the chains of these views. The first that does not
-// get the xtables lock is the last to wait for it.
+// setUpAll creates the chains of these views and the jumps to them. After one
+// that did not get the xtables lock it does not try the others.
 func (f *Firewall) setUpAll(views map[*chain]listing) error {
 	for c, l := range views {
 		c.present = l.has(c.name)
@@ -65,13 +65,13 @@ func (f *Firewall) setUpAll(views map[*chain]listing) error {
 	return errors.Join(errs...)
 }
 
-// setUp makes and hooks a chain, if it is needed for this many rules.
+// setUp creates a chain and the jumps to it if it is needed for this many rules.
 func (f *Firewall) setUp(c *chain, l listing, rules int) error {
 	c.present = l.has(c.name)
 	switch {
-	case c.optional() || !c.present && !c.needed(rules):
+	case c.isOptional() || !c.present && !c.isNeeded(rules):
 		return nil
-	case c.stopped(l):
+	case c.isStopped(l):
 		return ErrStopped
 	}
 	edits := c.jumpEdits(l)
@@ -80,57 +80,57 @@ func (f *Firewall) setUp(c *chain, l listing, rules int) error {
 	}
 	for _, e := range edits {
 		before := c.owned
-		c.expect(l, e)
+		c.noteIntent(l, e)
 		f.saveOwnership()
-		if err := locked(e.do(c.family, c.table)); err != nil {
+		if err := markLocked(e.do(c.family, c.table)); err != nil {
 			c.owned = before
 			return err
 		}
 		c.present = true
 	}
-	c.settle(l, edits)
+	c.forgetMissingJumps(l, edits)
 	return nil
 }
 
 // Healthy reports whether chains, jumps and rules of a family are as last
-// written. The error is ErrStopped when there is nothing to mend before others
-// act.
+// applied. The error is ErrStopped while nothing can be restored because the
+// router's firewall is stopped.
 func (f *Firewall) Healthy(v portmap.Family) (bool, error) {
 	f.begin()
 	defer f.end()
 	family := f.family(v)
 	if family == nil {
-		return f.no6 == nil, f.no6
+		return f.ipv6Err == nil, f.ipv6Err
 	}
 	views, err := f.snapshot(family)
 	if err != nil {
 		return false, fmt.Errorf("netfilter: %w", err)
 	}
 	for c, l := range views {
-		if c.stopped(l) && c.applied.rules > 0 {
+		if c.isStopped(l) && c.applied.rules > 0 {
 			return false, fmt.Errorf("netfilter: %w", ErrStopped)
 		}
 	}
 	for c, l := range views {
-		if !c.stopped(l) && !c.intact(l) {
+		if !c.isStopped(l) && !c.isIntact(l) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-// Stopped reports whether the router's firewall of IPv4 was stopped when it was
-// last looked at. Whoever looks for the first time then cannot know.
+// Stopped reports whether the router's IPv4 firewall was stopped at the last
+// snapshot. A process that has not seen it running before cannot know.
 func (f *Firewall) Stopped() bool {
 	f.begin()
 	defer f.end()
-	return f.nat.bereft || f.forward.bereft
+	return f.nat.hookChainGone || f.forward.hookChainGone
 }
 
-// intact reports whether the chain is as last written, and hooked.
-func (c *chain) intact(l listing) bool {
+// isIntact reports whether the chain has its rules and the jumps to it.
+func (c *chain) isIntact(l listing) bool {
 	if !l.has(c.name) {
-		return !c.needed(c.applied.rules) && !c.present
+		return !c.isNeeded(c.applied.rules) && !c.present
 	}
 	return digestOf(l[c.name]) == c.applied && len(c.jumpEdits(l)) == 0
 }

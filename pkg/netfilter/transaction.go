@@ -10,64 +10,66 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// section is the part of a batch that concerns one table: the kernel takes it
-// whole or not at all.
+// section is the part of a transaction for one table: the kernel carries out
+// all of it or nothing.
 type section struct {
 	family *family
 	table  string
 	edits  []edit
 }
 
-// transaction is what happens to all tables, in this order.
+// transaction is the edits of all tables, in the order in which they are
+// committed.
 type transaction []section
 
-// newTransaction returns a batch with an empty section for each table that chains
-// of ours are in.
+// newTransaction returns a transaction with an empty section for each table that
+// has chains of the daemon's.
 func (f *Firewall) newTransaction() transaction {
-	b := transaction{{family: f.ipv4, table: f.nat.table}, {family: f.ipv4, table: f.forward.table}}
+	t := transaction{{family: f.ipv4, table: f.nat.table}, {family: f.ipv4, table: f.forward.table}}
 	if f.forward6 != nil {
-		b = append(b, section{family: f.ipv6, table: f.forward6.table})
+		t = append(t, section{family: f.ipv6, table: f.forward6.table})
 	}
-	return b
+	return t
 }
 
-// add enters edits into the section of the chain's table.
-func (b transaction) add(c *chain, edits ...edit) {
-	for i := range b {
-		if b[i].family == c.family && b[i].table == c.table {
-			b[i].edits = append(b[i].edits, edits...)
+// add adds edits to the section of the chain's table.
+func (t transaction) add(c *chain, edits ...edit) {
+	for i := range t {
+		if t[i].family == c.family && t[i].table == c.table {
+			t[i].edits = append(t[i].edits, edits...)
 		}
 	}
 }
 
-// has reports whether a section for the chain's table is in the batch.
-func (b transaction) has(c *chain) bool {
-	return slices.ContainsFunc(b, func(s section) bool { return s.family == c.family && s.table == c.table })
+// has reports whether the transaction has a section for the chain's table.
+func (t transaction) has(c *chain) bool {
+	return slices.ContainsFunc(t, func(s section) bool { return s.family == c.family && s.table == c.table })
 }
 
-// nonEmpty returns the sections that have edits.
-func (b transaction) nonEmpty() transaction {
-	return slices.DeleteFunc(b, func(s section) bool { return len(s.edits) == 0 })
+// withoutEmpty returns the sections that have edits.
+func (t transaction) withoutEmpty() transaction {
+	return slices.DeleteFunc(t, func(s section) bool { return len(s.edits) == 0 })
 }
 
-// committer hands batches of one family to the kernel.
+// committer commits sections of one family by iptables-restore.
 type committer interface {
 	// commit carries out the sections in order up to the first that fails, or
-	// until ctx ends, and returns how many it carried out. With errInterrupted
-	// those that follow may be in force as well.
+	// until ctx ends, and returns how many were carried out. After
+	// errInterrupted more of them may have been.
 	commit(context.Context, []section) (done int, err error)
-	// close lets go what is kept for the next batch.
+	// close releases what is kept for the next transaction.
 	close()
 }
 
-// errInterrupted is the end of a committer that had no time to say how far it came.
+// errInterrupted is the error of a committer that cannot tell how many sections
+// were carried out.
 var errInterrupted = errors.New("interrupted")
 
-// committed is a comment that iptables-restore, told to be verbose, repeats
-// when it reads it: after the section's COMMIT.
+// committed is a comment that iptables-restore --verbose prints when it has
+// read it: after the section's COMMIT.
 const committed = "# committed"
 
-// render returns the sections as iptables-restore reads them.
+// render returns the sections as input for iptables-restore.
 func render(sections []section) []byte {
 	var text bytes.Buffer
 	for _, s := range sections {
@@ -80,92 +82,91 @@ func render(sections []section) []byte {
 	return text.Bytes()
 }
 
-// inverse returns the batch that takes back what a batch of rules did.
-func (b transaction) inverse() transaction {
-	var back transaction
-	for _, s := range slices.Backward(b) {
+// inverse returns the transaction that undoes one of appended and deleted rules.
+func (t transaction) inverse() transaction {
+	var inverse transaction
+	for _, s := range slices.Backward(t) {
 		r := s
 		r.edits = nil
 		for _, e := range slices.Backward(s.edits) {
 			r.edits = append(r.edits, e.inverse())
 		}
-		back = append(back, r)
+		inverse = append(inverse, r)
 	}
-	return back
+	return inverse
 }
 
-// commit carries out the sections, each family's in one go, up to the first
-// that fails, and returns those that are in force. Where a committer is
-// interrupted another one takes over, once.
-func (b transaction) commit(ctx context.Context) (done transaction, err error) {
-	again := true
-	for rest := b; len(rest) > 0; {
+// commit carries out the sections, those of a family together, up to the first
+// that fails, and returns those that were carried out. After an interruption it
+// tries once more.
+func (t transaction) commit(ctx context.Context) (done transaction, err error) {
+	mayRetry := true
+	for rest := t; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].family == rest[0].family {
 			n++
 		}
-		landed, err := rest[0].family.restore.commit(ctx, rest[:n])
+		applied, err := rest[0].family.committer.commit(ctx, rest[:n])
 		if errors.Is(err, errInterrupted) && ctx.Err() == nil {
-			for landed < n && rest[landed].applied() {
-				landed++
+			for applied < n && rest[applied].isApplied() {
+				applied++
 			}
-			if again {
-				again, err = false, nil
+			if mayRetry {
+				mayRetry, err = false, nil
 			}
 		}
-		done = append(done, rest[:landed]...)
+		done = append(done, rest[:applied]...)
 		if err != nil {
 			return done, fmt.Errorf("commit: %w", err)
 		}
-		rest = rest[landed:]
+		rest = rest[applied:]
 	}
 	return done, nil
 }
 
-// commit carries out a batch.
-func (f *Firewall) commit(ctx context.Context, b transaction) (done transaction, err error) {
-	f.withoutNotices(func() { done, err = b.nonEmpty().commit(ctx) })
+// commit carries out a transaction, without notices of it.
+func (f *Firewall) commit(ctx context.Context, t transaction) (done transaction, err error) {
+	f.withoutNotices(func() { done, err = t.withoutEmpty().commit(ctx) })
 	return done, err
 }
 
-// applied asks the kernel whether it took a section of rules; one of them is
-// enough. Two mappings to one target share the text of a rule: should that one
-// mislead us here, the count of the chain's rules tells Healthy. A section that
-// makes a chain can be carried out twice.
-func (s section) applied() bool {
+// isApplied asks the kernel whether it has carried out the section; the first
+// edit tells. Two mappings to one target have the same accept rule: if the
+// answer is wrong because of that, Healthy finds it by the digest of the chain.
+// A section that creates a chain can be carried out twice.
+func (s section) isApplied() bool {
 	e := s.edits[0]
-	there, err := s.family.tables.Exists(s.table, e.chain, splitRule(e.rule)...)
-	return err == nil && e.op != opCreate && there == (e.op != opDelete)
+	exists, err := s.family.tables.Exists(s.table, e.chain, splitRule(e.rule)...)
+	return err == nil && e.op != opCreate && exists == (e.op != opDelete)
 }
 
-// difference is what a batch of changes does to rules: those that it leaves as
-// they are, or that come and go within it, do not appear.
+// difference is how many copies of which rules a list of changes adds.
 type difference struct {
-	order []rule // in which the rules were first mentioned
-	net   map[rule]int
+	order []rule       // in which the rules were first mentioned
+	net   map[rule]int // copies added; negative: deleted
 }
 
-// difference returns what the changes do to rules.
+// difference returns the rules that the changes add and delete.
 func (f *Firewall) difference(changes []portmap.Change) (difference, error) {
 	d := difference{net: make(map[rule]int)}
 	for _, c := range changes {
 		if !c.Alters() {
 			continue
 		}
-		// A mapping for which no rules could be made has none to take away.
-		if gone, err := f.rules(c.Before); err == nil {
-			d.count(gone, -1)
+		// A mapping that cannot be expressed as rules has none to delete.
+		if deleted, err := f.rules(c.Before); err == nil {
+			d.count(deleted, -1)
 		}
-		come, err := f.rules(c.After)
+		added, err := f.rules(c.After)
 		if err != nil {
 			return d, err
 		}
-		d.count(come, +1)
+		d.count(added, +1)
 	}
 	return d, nil
 }
 
-// count notes that each of the rules comes n times.
+// count adds n copies of each of the rules.
 func (d *difference) count(rules []rule, n int) {
 	for _, r := range rules {
 		if _, known := d.net[r]; !known {
@@ -175,15 +176,15 @@ func (d *difference) count(rules []rule, n int) {
 	}
 }
 
-// edits enters the difference into a batch.
-func (d *difference) edits(b transaction) {
+// addTo adds the edits of the difference to a transaction.
+func (d *difference) addTo(t transaction) {
 	for _, r := range d.order {
 		op, n := opAppend, d.net[r]
 		if n < 0 {
 			op, n = opDelete, -n
 		}
 		for range n {
-			b.add(r.chain, edit{op, r.chain.name, r.text})
+			t.add(r.chain, edit{op, r.chain.name, r.text})
 		}
 	}
 }

@@ -6,41 +6,43 @@ import (
 	"time"
 )
 
-// How long the firewall has to be left alone before somebody's touch is told,
-// and how long that may be put off: a firewall script touches it hundreds of
+// How long the firewall must be unused before a change is reported, and how
+// long the report may be delayed: a firewall script runs iptables hundreds of
 // times within a second or two.
 const (
 	quietTime = 100 * time.Millisecond
 	maxDelay  = 500 * time.Millisecond
 )
 
-// Watch calls touched after somebody else touched the firewall, until ctx
-// ends. Our own commands do not count. It costs nothing while nothing happens.
+// Watch calls touched after another program has used the firewall, until ctx
+// ends. The daemon's own commands do not count. It uses no time while nothing
+// happens.
 //
-// What others do while a batch of ours is in the kernel, for a millisecond or
-// two, can pass unheard: Healthy has to be asked now and then all the same.
-// Sync, whose batches take longer, has it asked once after it wrote something.
+// What other programs do while a transaction is committed, for a millisecond or
+// two, is not noticed: Healthy has to be called now and then all the same.
+// Sync, whose transactions take longer, has touched called after it changed
+// something.
 func (f *Firewall) Watch(ctx context.Context, touched func()) error {
-	a, err := f.ipv4.notifier()
+	n, err := f.ipv4.notifier()
 	if err != nil {
 		return fmt.Errorf("netfilter: watch the firewall: %w", err)
 	}
 	f.mu.Lock()
-	f.notifier = a
+	f.notifier = n
 	f.mu.Unlock()
 	listening, end := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
 	go func() {
-		end(f.listen(a))
+		end(f.listen(n))
 		close(ended)
 	}()
-	for a.waitQuiet(listening) {
+	for n.waitQuiet(listening) {
 		touched()
 	}
 	f.mu.Lock()
 	f.notifier = nil
 	f.mu.Unlock()
-	a.file.Close()
+	n.file.Close()
 	<-ended
 	if ctx.Err() == nil {
 		return fmt.Errorf("netfilter: watch the firewall: %w", context.Cause(listening))
@@ -48,11 +50,11 @@ func (f *Firewall) Watch(ctx context.Context, touched func()) error {
 	return nil
 }
 
-// listen waits for notices until the alarm is closed. It looks at them only
-// while no work of ours is under way, which takes away its own.
-func (f *Firewall) listen(a *notifier) error {
+// listen waits for notices until the notifier is closed. It reads them only
+// between the daemon's own operations, which discard their own notices.
+func (f *Firewall) listen(n *notifier) error {
 	for {
-		if err := a.wait(); err != nil {
+		if err := n.waitReadable(); err != nil {
 			return err
 		}
 		f.begin()
@@ -60,26 +62,27 @@ func (f *Firewall) listen(a *notifier) error {
 	}
 }
 
-// begin starts a piece of work on the firewall.
+// begin starts an operation on the firewall.
 func (f *Firewall) begin() {
 	f.mu.Lock()
 	f.drainNotices()
 }
 
-// end finishes it.
+// end finishes an operation.
 func (f *Firewall) end() {
 	f.saveOwnership()
 	f.mu.Unlock()
 }
 
-// drainNotices tells of notices that came up to now: they are about others.
+// drainNotices reads the notices up to now, which are about other programs, and
+// wakes waitQuiet.
 func (f *Firewall) drainNotices() {
 	if f.notifier != nil && f.notifier.drain() {
 		f.notifier.notify()
 	}
 }
 
-// withoutNotices does what causes notices of its own, and forgets them. Listings by
+// withoutNotices calls do and discards the notices that it causes. Listings by
 // iptables-save cause none.
 func (f *Firewall) withoutNotices(do func()) {
 	f.drainNotices()
@@ -89,23 +92,23 @@ func (f *Firewall) withoutNotices(do func()) {
 	}
 }
 
-// waitQuiet waits until the alarm has rung and fallen silent, or rung long enough.
-// It returns false when ctx ends.
-func (a *notifier) waitQuiet(ctx context.Context) bool {
+// waitQuiet waits for a notice, and then until there is none for quietTime, or
+// for maxDelay in all. It returns false when ctx ends.
+func (n *notifier) waitQuiet(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-a.notified:
+	case <-n.notified:
 	}
-	enough := time.After(maxDelay)
+	latest := time.After(maxDelay)
 	for {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-a.notified:
+		case <-n.notified:
 		case <-time.After(quietTime):
 			return true
-		case <-enough:
+		case <-latest:
 			return true
 		}
 	}
