@@ -11,26 +11,26 @@ import (
 	"time"
 )
 
-// Patience with one connection.
+// Time limits of a connection.
 const (
-	sendWithin  = 10 * time.Second // for a request to arrive, from its first octet
-	idleFor     = 30 * time.Second // before the first request
-	restFor     = 3 * time.Second  // between requests: some ask to keep what they want to see closed
-	takeWithin  = 10 * time.Second // for a reply to be taken
-	hurry       = 2 * time.Second  // instead of each, where a client has many connections
-	lingerFor   = time.Second      // for the rest of a request that is not read
-	lingerBytes = 256 << 10
+	sendWithin   = 10 * time.Second // from the first octet of a request to its last
+	idleFor      = 30 * time.Second // before the first request
+	keepAliveFor = 3 * time.Second  // between requests: some clients ask to keep the connection, and then wait for its end
+	replyWithin  = 10 * time.Second // for the client to read a response
+	shortLimit   = 2 * time.Second  // in place of each of these, where a client has many connections
+	lingerFor    = time.Second      // for the unread rest of a request
+	lingerBytes  = 256 << 10
 )
 
-// response is one HTTP reply.
+// response is an HTTP response.
 type response struct {
 	status int
 	fields []byte // complete header lines, each with CRLF
 	body   []byte
-	after  func(sent bool) // called when the reply is on its way, or lost
+	after  func(sent bool) // called when the response has been sent, or is lost
 }
 
-// reasons are the phrases of the status codes that are sent.
+// reasons are the reason phrases of the status codes in use.
 var reasons = map[int]string{
 	200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
 	411: "Length Required", 412: "Precondition Failed", 413: "Content Too Large", 414: "URI Too Long",
@@ -41,20 +41,19 @@ var reasons = map[int]string{
 // buffers are reused between connections.
 var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 2<<10) }}
 
-// serveConn answers the requests of one connection until either side has
-// enough.
-func (l *Listener) serveConn(c *connection, g *connLimiter) {
+// serveConn answers the requests of one connection until either side closes it.
+func (l *Listener) serveConn(c *connection, limiter *connLimiter) {
 	b := buffers.Get().(*bufio.Reader)
 	b.Reset(c)
 	defer buffers.Put(b)
-	for wait := idleFor; ; wait = restFor {
-		c.SetReadDeadline(time.Now().Add(g.timeout(c, wait)))
-		if await(b) != nil {
+	for wait := idleFor; ; wait = keepAliveFor {
+		c.SetReadDeadline(time.Now().Add(limiter.timeout(c, wait)))
+		if awaitRequest(b) != nil {
 			return
 		}
-		c.SetReadDeadline(time.Now().Add(g.timeout(c, sendWithin)))
+		c.SetReadDeadline(time.Now().Add(limiter.timeout(c, sendWithin)))
 		r, err := readRequest(b, c.sendContinue)
-		g.setAnswering(c, true)
+		limiter.setAnswering(c, true)
 		reply, ok := l.respond(r, err, c)
 		if !ok {
 			return
@@ -62,19 +61,19 @@ func (l *Listener) serveConn(c *connection, g *connLimiter) {
 		if err != nil {
 			r = &request{close: true}
 		}
-		c.SetWriteDeadline(time.Now().Add(g.timeout(c, takeWithin)))
+		c.SetWriteDeadline(time.Now().Add(limiter.timeout(c, replyWithin)))
 		out := net.Buffers{l.server.head(r, reply)}
 		if r.method != "HEAD" {
 			out = append(out, reply.body)
 		}
-		_, err = out.WriteTo(c.Conn) // as one, without a copy of what may be long
+		_, err = out.WriteTo(c.Conn) // in one write, without copying a long body
 		if reply.after != nil {
 			reply.after(err == nil)
 		}
 		if err != nil {
 			return
 		}
-		g.setAnswering(c, false)
+		limiter.setAnswering(c, false)
 		if r.close {
 			c.linger()
 			return
@@ -82,15 +81,15 @@ func (l *Listener) serveConn(c *connection, g *connLimiter) {
 	}
 }
 
-// sendContinue lets a client send the body that it has announced.
+// sendContinue tells a client to send the body (RFC 9110, section 10.1.1).
 func (c *connection) sendContinue() error {
-	c.SetWriteDeadline(time.Now().Add(takeWithin))
+	c.SetWriteDeadline(time.Now().Add(replyWithin))
 	_, err := io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
 	return err
 }
 
-// respond returns the reply to what was read; ok is false if there is nobody
-// to reply to.
+// respond returns the response to a request or to an error in reading it; ok is
+// false if the connection has no more use for one.
 func (l *Listener) respond(r *request, err error, c *connection) (reply response, ok bool) {
 	var status httpError
 	switch {
@@ -105,10 +104,9 @@ func (l *Listener) respond(r *request, err error, c *connection) (reply response
 	return response{}, false
 }
 
-// head words what comes before the body of a reply. The body's length always
-// stands there: old clients cannot read chunks. Field names are spelled as most
-// servers spell them, since some clients look for the letters, and as the
-// standard does where it is UPnP's.
+// head returns the head of a response. It always has the length of the body: old
+// clients cannot read chunks. Field names are in the case that most servers use,
+// since some clients compare them literally, and those of UPnP in the standard's.
 func (s *Server) head(r *request, reply response) []byte {
 	out := make([]byte, 0, 256+len(reply.fields))
 	out = append(out, "HTTP/1.1 "...)
@@ -132,8 +130,8 @@ func (s *Server) head(r *request, reply response) []byte {
 	return append(out, "\r\n"...)
 }
 
-// linger reads on for a while before the connection is closed: what the client
-// still sends would otherwise reset it, and the reply with it.
+// linger reads on for a while before the connection is closed: data that arrives
+// later would reset it, and the client would lose the response.
 func (c *connection) linger() {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.SetReadDeadline(time.Now().Add(lingerFor))

@@ -65,8 +65,8 @@ func (v pipeConn) read(t *testing.T, b *bufio.Reader, method string) (status int
 // getRoot asks for a description.
 const getRoot = "GET /rootDesc.xml HTTP/1.1\r\nHost: 192.168.50.1:5000\r\n\r\n"
 
-// TestPatience lets a client be slow, in a time that passes at once.
-func TestPatience(t *testing.T) {
+// TestTimeLimits lets a client be slow, in a time that passes at once.
+func TestTimeLimits(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -110,21 +110,21 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// TestHurry has more connections than a client needs: only the first may be
+// TestShortLimits has more connections than a client needs: only the first may be
 // idle for long.
-func TestHurry(t *testing.T) {
+func TestShortLimits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newConnLimiter()
 		var visits []pipeConn
-		for range perClient + 1 {
+		for range unhurriedPerClient + 1 {
 			visits = append(visits, newPipeConn(t, g))
 		}
 		began := time.Now()
-		<-visits[perClient].ended
+		<-visits[unhurriedPerClient].ended
 		last := time.Since(began)
 		<-visits[0].ended
-		if first := time.Since(began); last != hurry || first != idleFor {
+		if first := time.Since(began); last != shortLimit || first != idleFor {
 			t.Errorf("the first ends after %v, the last after %v", first, last)
 		}
 	})
@@ -155,8 +155,8 @@ func TestTrickle(t *testing.T) {
 	})
 }
 
-// TestTakesNothing does not read the reply.
-func TestTakesNothing(t *testing.T) {
+// TestClientThatReadsNothing does not read the reply.
+func TestClientThatReadsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipeConn(t, newConnLimiter())
@@ -165,7 +165,7 @@ func TestTakesNothing(t *testing.T) {
 		}
 		began := time.Now()
 		<-v.ended
-		if got := time.Since(began); got != takeWithin {
+		if got := time.Since(began); got != replyWithin {
 			t.Errorf("given up after %v", got)
 		}
 	})
@@ -218,8 +218,8 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// TestRest asks to keep a connection, and then waits for its end.
-func TestRest(t *testing.T) {
+// TestKeptConnectionsEnd asks to keep a connection, and then waits for its end.
+func TestKeptConnectionsEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newPipeConn(t, newConnLimiter())
@@ -231,7 +231,7 @@ func TestRest(t *testing.T) {
 			if status, closes := v.read(t, b, "GET"); status != 200 || closes {
 				t.Errorf("status %d, closes %v", status, closes)
 			}
-			time.Sleep(restFor - 1)
+			time.Sleep(keepAliveFor - 1)
 		}
 		began := time.Now()
 		if _, err := b.ReadByte(); err != io.EOF || time.Since(began) != 1 {

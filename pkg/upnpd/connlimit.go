@@ -8,23 +8,24 @@ import (
 	"time"
 )
 
-// Connections of one LAN at one time. A flood costs whoever makes it his own
-// connections, never somebody else's.
+// Limits of simultaneous connections on one LAN. A client that floods loses its
+// own connections, never another client's.
 const (
-	perClient   = 8  // that may be slow; further ones of the client must hurry
-	connections = 64 // of all clients; for a further one, one of those is closed
+	unhurriedPerClient = 8  // with the usual time limits; further ones have shorter limits
+	maxConnections     = 64 // of all clients; for a further one, one of them is closed
 )
 
-// connection is a connection and its place in the guard's books.
+// connection is a connection that a connLimiter knows.
 type connection struct {
 	net.Conn
-	client netip.Addr // who made it, never an IPv4-mapped address
-	local  netip.Addr // the router's address that was dialled
+	client netip.Addr // the client, never an IPv4-mapped address
+	local  netip.Addr // the router's address that the client connected to
 
-	answering bool // its request is complete, the reply is not; guarded by guard.mu
+	answering bool // its request is complete, the response is not; guarded by connLimiter.mu
 }
 
-// connLimiter knows all connections.
+// connLimiter holds the connections of one LAN and closes some when there are too
+// many.
 type connLimiter struct {
 	mu     sync.Mutex
 	open   map[netip.Addr][]*connection // by client, the oldest first
@@ -34,25 +35,25 @@ type connLimiter struct {
 
 func newConnLimiter() *connLimiter { return &connLimiter{open: make(map[netip.Addr][]*connection)} }
 
-// add enters a new connection. Where there are too many, one of the client
-// that has most is closed for it.
-func (g *connLimiter) add(c *connection) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
+// add adds a new connection. If there are too many, it closes one of the client
+// that has the most.
+func (l *connLimiter) add(c *connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
 		c.Close()
 		return
 	}
-	if g.total >= connections {
-		g.evict(leastUseful(g.busiest()))
+	if l.total >= maxConnections {
+		l.evict(leastUseful(l.busiest()))
 	}
-	g.open[c.client] = append(g.open[c.client], c)
-	g.total++
+	l.open[c.client] = append(l.open[c.client], c)
+	l.total++
 }
 
-// busiest returns the connections of the client that has most.
-func (g *connLimiter) busiest() (most []*connection) {
-	for _, list := range g.open {
+// busiest returns the connections of the client that has the most.
+func (l *connLimiter) busiest() (most []*connection) {
+	for _, list := range l.open {
 		if len(list) > len(most) {
 			most = list
 		}
@@ -60,8 +61,8 @@ func (g *connLimiter) busiest() (most []*connection) {
 	return most
 }
 
-// leastUseful returns the connection that is missed least: the oldest that waits for
-// its client.
+// leastUseful returns the connection to close first: the oldest that waits for a
+// request.
 func leastUseful(list []*connection) *connection {
 	if i := slices.IndexFunc(list, func(c *connection) bool { return !c.answering }); i >= 0 {
 		return list[i]
@@ -70,57 +71,56 @@ func leastUseful(list []*connection) *connection {
 }
 
 // evict closes a connection.
-func (g *connLimiter) evict(c *connection) {
+func (l *connLimiter) evict(c *connection) {
 	c.Close()
-	g.remove(c)
+	l.remove(c)
 }
 
-// timeout returns how long a connection may let the router wait, which is
-// usually d.
-func (g *connLimiter) timeout(c *connection, d time.Duration) time.Duration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if slices.Index(g.open[c.client], c) >= perClient {
-		return min(d, hurry)
+// timeout returns the time limit of a connection whose usual limit is d.
+func (l *connLimiter) timeout(c *connection, d time.Duration) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.Index(l.open[c.client], c) >= unhurriedPerClient {
+		return min(d, shortLimit)
 	}
 	return d
 }
 
-// setAnswering notes that a request is complete, or its reply is.
-func (g *connLimiter) setAnswering(c *connection, answering bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// setAnswering notes that a request has been read, or its response written.
+func (l *connLimiter) setAnswering(c *connection, answering bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	c.answering = answering
 }
 
 // release notes that a connection has ended.
-func (g *connLimiter) release(c *connection) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.remove(c)
+func (l *connLimiter) release(c *connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remove(c)
 }
 
-// remove takes a connection out of the books; evicted ones are out already.
-func (g *connLimiter) remove(c *connection) {
-	list := g.open[c.client]
+// remove removes a connection, unless it has been evicted.
+func (l *connLimiter) remove(c *connection) {
+	list := l.open[c.client]
 	i := slices.Index(list, c)
 	switch {
 	case i < 0:
 		return
 	case len(list) == 1:
-		delete(g.open, c.client)
+		delete(l.open, c.client)
 	default:
-		g.open[c.client] = slices.Delete(list, i, i+1)
+		l.open[c.client] = slices.Delete(list, i, i+1)
 	}
-	g.total--
+	l.total--
 }
 
-// closeAll ends every connection, and whatever is admitted after.
-func (g *connLimiter) closeAll() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed = true
-	for _, list := range g.open {
+// closeAll closes every connection, and each that is added later.
+func (l *connLimiter) closeAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, list := range l.open {
 		for _, c := range list {
 			c.Close()
 		}

@@ -17,7 +17,7 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 15 * time.Second
 
-// connFlood is a guard with connections that are nothing but pipes.
+// connFlood is a limiter with connections that are nothing but pipes.
 type connFlood struct {
 	*connLimiter
 	t *testing.T
@@ -31,25 +31,25 @@ func (c connFlood) admit(client string) *connection {
 	return conn
 }
 
-// gone reports whether the guard has closed a connection.
+// gone reports whether the limiter has closed a connection.
 func gone(c *connection) bool { return errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) }
 
-func TestGuardHurriesTheMany(t *testing.T) {
+func TestLimiterShortensLimits(t *testing.T) {
 	t.Parallel()
 	c := connFlood{newConnLimiter(), t}
 	var mine []*connection
-	for range perClient + 2 {
+	for range unhurriedPerClient + 2 {
 		mine = append(mine, c.admit("192.168.50.10"))
 	}
 	hurried := func() (n int) {
 		for _, conn := range mine {
-			if c.timeout(conn, idleFor) == hurry {
+			if c.timeout(conn, idleFor) == shortLimit {
 				n++
 			}
 		}
 		return n
 	}
-	if n := hurried(); n != 2 || c.timeout(mine[perClient], time.Second) != time.Second {
+	if n := hurried(); n != 2 || c.timeout(mine[unhurriedPerClient], time.Second) != time.Second {
 		t.Errorf("%d connections must hurry", n)
 	}
 	if c.timeout(c.admit("192.168.50.11"), idleFor) != idleFor {
@@ -62,7 +62,7 @@ func TestGuardHurriesTheMany(t *testing.T) {
 	}
 }
 
-func TestGuardClosesThoseOfTheBusiest(t *testing.T) {
+func TestLimiterClosesThoseOfTheBusiest(t *testing.T) {
 	t.Parallel()
 	c := connFlood{newConnLimiter(), t}
 	honest := c.admit("192.168.50.11")
@@ -78,7 +78,7 @@ func TestGuardClosesThoseOfTheBusiest(t *testing.T) {
 			open++
 		}
 	}
-	if open != connections-1 || c.total != connections || gone(flood[0]) {
+	if open != maxConnections-1 || c.total != maxConnections || gone(flood[0]) {
 		t.Errorf("%d of the flood are open, %d in the books", open, c.total)
 	}
 	if another := c.admit("192.168.50.12"); gone(honest) || gone(another) {
@@ -121,7 +121,7 @@ func TestFlood(t *testing.T) {
 	t.Parallel()
 	s := newTestNet(t)
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
-	t.Run("house", func(t *testing.T) { s.startGateway(t, gatewayConfigOf("default")).flood(t) })
+	t.Run("gateway", func(t *testing.T) { s.startGateway(t, gatewayConfigOf("default")).flood(t) })
 	for end := time.Now().Add(patience); runtime.NumGoroutine() > goroutines || openFiles(t) > descriptors; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, were %d; %d descriptors, were %d", runtime.NumGoroutine(), goroutines, openFiles(t), descriptors)
@@ -142,7 +142,7 @@ func (h *testGateway) flood(t *testing.T) {
 			t.Errorf("%s gets status %d, %v", host, status, err)
 		}
 	}
-	for end := time.Now().Add(patience); runtime.NumGoroutine() > connections+30; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); runtime.NumGoroutine() > maxConnections+30; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) { // those of closed connections end a moment later
 			t.Fatalf("%d goroutines", runtime.NumGoroutine())
 		}
@@ -164,7 +164,7 @@ func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	var asking sync.WaitGroup
-	for range 4 * perClient {
+	for range 4 * unhurriedPerClient {
 		asking.Go(func() {
 			for range 5 {
 				if status, err := h.ask("c1"); status != 200 {

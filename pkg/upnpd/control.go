@@ -11,25 +11,25 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// decideWithin bounds the wait for the desk: a control point gives up after 30
+// decideWithin limits the wait for the table: a control point gives up after 30
 // seconds (UDA 1.1, section 3.2.2).
 const decideWithin = 25 * time.Second
 
-// invocation is an action that is being carried out.
+// invocation is a call of an action.
 type invocation struct {
 	*upnp.Call
 	*Server
 	service *upnp.Service
-	shown   upnp.Version // of the face that the client has seen
-	client  netip.Addr   // who asks
-	device  string       // the LAN interface that it asks on
+	offered upnp.Version // of the description that the client has
+	client  netip.Addr   // of the request
+	device  string       // the LAN interface of the request
 }
 
 // action carries out an action and returns its results, by Action.Out. The
 // error is a upnp.Fault.
 type action func(*invocation) ([]string, error)
 
-// actions returns what carries out the actions of all services.
+// actions returns the implementations of the actions of all services by name.
 func actions() map[string]action {
 	return map[string]action{
 		"SetDefaultConnectionService": setDefaultConnectionService,
@@ -67,11 +67,11 @@ func actions() map[string]action {
 	}
 }
 
-// soapFields are the header fields of every answer to an action; EXT is UDA
-// 1.0's.
+// soapFields are the header fields of every response to an action; EXT is for UDA
+// 1.0.
 var soapFields = append([]byte("EXT:\r\n"), xmlType...)
 
-// control carries out the action that a POST to a control URL asks for.
+// control answers a POST to a control URL.
 func (s *Server) control(r *request) response {
 	service := s.controls[r.path]
 	call, err := service.ParseCall(r.soapAction(), r.body, s.highest())
@@ -95,8 +95,8 @@ func (s *Server) control(r *request) response {
 	return response{status: 500, fields: soapFields, body: fault.Append(nil)}
 }
 
-// soapAction returns the field SOAPACTION, which M-POST hides behind a number
-// of its own (UDA 1.0, section 3.2.1).
+// soapAction returns the field SOAPACTION, which in an M-POST has a numeric prefix
+// (UDA 1.0, section 3.2.1).
 func (r *request) soapAction() string {
 	if r.method != "M-POST" {
 		return r.field("soapaction")
@@ -105,7 +105,7 @@ func (r *request) soapAction() string {
 	return r.field(strings.TrimSpace(number) + "-soapaction")
 }
 
-// decide waits for the desk's decision.
+// decide waits for the table's decision.
 func (i *invocation) decide(req portmap.Request) (portmap.Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), decideWithin)
 	defer cancel()
@@ -113,35 +113,35 @@ func (i *invocation) decide(req portmap.Request) (portmap.Answer, error) {
 	return i.opts.Table.Do(ctx, req)
 }
 
-// readVariables answers with the state variables that the results belong to.
+// readVariables returns the values of the state variables of the results.
 func readVariables(i *invocation) ([]string, error) {
 	now := i.state()
 	results := make([]string, len(i.Out))
 	for n, result := range i.Out {
-		results[n], _ = now.value(result.Variable.Name, i.shown)
+		results[n], _ = now.value(result.Variable.Name, i.offered)
 	}
 	return results, nil
 }
 
-// queryStateVariable answers UDA 1.0's way of reading one variable.
+// queryStateVariable returns the value of one variable (UDA 1.0, section 3.3).
 func queryStateVariable(i *invocation) ([]string, error) {
 	name := i.Text("varName")
 	if !i.service.Has(name, i.Version) {
 		return nil, upnp.InvalidVar
 	}
-	value, ok := i.state().value(name, i.shown)
+	value, ok := i.state().value(name, i.offered)
 	if !ok {
 		return nil, upnp.InvalidVar
 	}
 	return []string{value}, nil
 }
 
-// setDefaultConnectionService takes the one service there is.
+// setDefaultConnectionService accepts only the one service that exists.
 func setDefaultConnectionService(i *invocation) ([]string, error) {
-	return nil, i.face(i.shown).CheckConnectionService(i.Text("NewDefaultConnectionService"))
+	return nil, i.description(i.offered).CheckConnectionService(i.Text("NewDefaultConnectionService"))
 }
 
-// setConnectionType takes the one type there is.
+// setConnectionType accepts only the one type that exists.
 func setConnectionType(i *invocation) ([]string, error) {
 	switch {
 	case i.Text("NewConnectionType") == routed:
@@ -152,8 +152,8 @@ func setConnectionType(i *invocation) ([]string, error) {
 	return nil, upnp.ReadOnly
 }
 
-// requestConnection finds the connection established: the gateway holds it by
-// itself as well as it can.
+// requestConnection succeeds while the uplink is connected; the gateway cannot
+// establish the connection on request.
 func requestConnection(i *invocation) ([]string, error) {
 	if i.state().connected() {
 		return nil, nil
@@ -161,7 +161,7 @@ func requestConnection(i *invocation) ([]string, error) {
 	return nil, upnp.ConnectionSetupFailed
 }
 
-// forceTermination is refused: nobody on a LAN cuts the uplink off.
+// forceTermination is refused: LAN clients may not disconnect the uplink.
 func forceTermination(i *invocation) ([]string, error) {
 	switch {
 	case !i.state().connected():

@@ -9,15 +9,15 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// longestLease is what version 2 grants, and what it makes of 0
+// longestLease is the longest lease in version 2, also granted for 0
 // (WANIPConnection:2, section 2.3.16).
 const longestLease = 604800 * time.Second
 
-// maxListing bounds what GetListOfPortMappings answers, in octets: a thousand
-// entries. Who has more reads them by index.
+// maxListing limits the result of GetListOfPortMappings, in bytes: about a thousand
+// entries. Clients read longer lists by index.
 const maxListing = 512 << 10
 
-// addPortMapping opens the port that was asked for, or none.
+// addPortMapping maps the requested port, or none.
 func addPortMapping(i *invocation) ([]string, error) {
 	if i.Port("NewExternalPort") == 0 {
 		return nil, upnp.WildCardExternalPort
@@ -34,7 +34,7 @@ func addPortMapping(i *invocation) ([]string, error) {
 	return nil, i.faultFor(a.Refusal)
 }
 
-// addAnyPortMapping opens the port that was asked for, or another.
+// addAnyPortMapping maps the requested port, or another.
 func addAnyPortMapping(i *invocation) ([]string, error) {
 	req, err := i.mapping()
 	if err != nil {
@@ -53,7 +53,7 @@ func addAnyPortMapping(i *invocation) ([]string, error) {
 	return []string{decimal16(a.Mapping.External)}, nil
 }
 
-// mapping reads the arguments that both ways of adding have.
+// mapping makes a request of the arguments that both actions for adding share.
 func (i *invocation) mapping() (portmap.Request, error) {
 	req := portmap.Request{
 		Protocol:    i.protocol(),
@@ -80,9 +80,9 @@ func (i *invocation) mapping() (portmap.Request, error) {
 	return req, upnp.WildCardInternalPort
 }
 
-// internalClient returns the address that NewInternalClient says. Some clients
-// leave it empty or write the name of their own host, and mean themselves; other
-// names are not looked up.
+// internalClient returns the address in NewInternalClient. Some clients leave it
+// empty or use the name of their own host, and mean themselves; other names are not
+// resolved.
 func (i *invocation) internalClient() (netip.Addr, error) {
 	text := i.Text("NewInternalClient")
 	client, err := netip.ParseAddr(text)
@@ -95,14 +95,14 @@ func (i *invocation) internalClient() (netip.Addr, error) {
 	return client, nil
 }
 
-// isNamed reports whether the asking host, and no other, has a DHCP lease by
-// that name.
+// isNamed reports whether the client, and no other host, has a DHCP lease with that
+// name.
 func (i *invocation) isNamed(name string) bool {
 	addrs := i.opts.Leased(name)
 	return len(addrs) == 1 && addrs[0] == i.client
 }
 
-// protocol returns NewProtocol, which is one of two.
+// protocol returns NewProtocol, which is TCP or UDP.
 func (i *invocation) protocol() portmap.Protocol {
 	if i.Text("NewProtocol") == "UDP" {
 		return portmap.UDP
@@ -110,7 +110,7 @@ func (i *invocation) protocol() portmap.Protocol {
 	return portmap.TCP
 }
 
-// lease returns how long a mapping shall last; 0, for ever, is version 1's.
+// lease returns the requested lease; 0, for ever, exists in version 1 only.
 func (i *invocation) lease() time.Duration {
 	asked := time.Duration(i.Number("NewLeaseDuration")) * time.Second
 	if i.Version != upnp.V1 && (asked == 0 || asked > longestLease) {
@@ -119,7 +119,7 @@ func (i *invocation) lease() time.Duration {
 	return asked
 }
 
-// remoteHost returns the filter for NewRemoteHost. Names are not looked up.
+// remoteHost returns the filter for NewRemoteHost. Names are not resolved.
 func remoteHost(text string) ([]portmap.Filter, error) {
 	if text == "" {
 		return nil, nil
@@ -131,8 +131,8 @@ func remoteHost(text string) ([]portmap.Filter, error) {
 	return []portmap.Filter{{Prefix: netip.PrefixFrom(a, a.BitLen())}}, nil
 }
 
-// faultFor translates the desk's refusal to open a port. Version 1 has no code
-// for what is not allowed.
+// faultFor returns the fault for the table's refusal to map a port. Version 1 has no
+// code for what is not allowed.
 func (i *invocation) faultFor(r portmap.Refusal) error {
 	v1 := i.Version == upnp.V1
 	switch r {
@@ -141,25 +141,25 @@ func (i *invocation) faultFor(r portmap.Refusal) error {
 	case portmap.Conflict:
 		return upnp.ConflictInMapping
 	case portmap.NotAuthorized:
-		return either(v1, upnp.ConflictInMapping, upnp.NotAuthorized)
+		return byVersion(v1, upnp.ConflictInMapping, upnp.NotAuthorized)
 	case portmap.PortInUse:
-		return either(v1, upnp.ConflictInMapping, upnp.ConflictWithOther)
+		return byVersion(v1, upnp.ConflictInMapping, upnp.ConflictWithOther)
 	case portmap.BadTarget:
-		return either(v1, upnp.InvalidArgs, upnp.NotAuthorized)
+		return byVersion(v1, upnp.InvalidArgs, upnp.NotAuthorized)
 	case portmap.NoPorts, portmap.QuotaExceeded, portmap.TableFull:
-		return either(v1, upnp.ActionFailed, upnp.NoPortsLeft)
+		return byVersion(v1, upnp.ActionFailed, upnp.NoPortsLeft)
 	}
 	return upnp.ActionFailed
 }
 
-func either(v1 bool, one, two upnp.Fault) upnp.Fault {
+func byVersion(v1 bool, one, two upnp.Fault) upnp.Fault {
 	if v1 {
 		return one
 	}
 	return two
 }
 
-// deletePortMapping gives up one entry.
+// deletePortMapping deletes one entry.
 func deletePortMapping(i *invocation) ([]string, error) {
 	filters, err := remoteHost(i.Text("NewRemoteHost"))
 	if err != nil {
@@ -182,8 +182,8 @@ func deletePortMapping(i *invocation) ([]string, error) {
 	return nil, i.faultFor(a.Refusal)
 }
 
-// deletePortMappingRange gives up all entries in a range: the client's own, or
-// with NewManage whatever the policy lets it.
+// deletePortMappingRange deletes all entries in a range: the client's own, or with
+// NewManage all that the policy allows.
 func deletePortMappingRange(i *invocation) ([]string, error) {
 	first, last, err := i.ports()
 	if err != nil {
@@ -201,7 +201,7 @@ func deletePortMappingRange(i *invocation) ([]string, error) {
 	return nil, i.faultFor(a.Refusal)
 }
 
-// ports returns the range of external ports that was asked for.
+// ports returns the requested range of external ports.
 func (i *invocation) ports() (first, last uint16, err error) {
 	first, last = i.Port("NewStartPort"), i.Port("NewEndPort")
 	switch {
@@ -230,14 +230,14 @@ func getSpecificPortMappingEntry(i *invocation) ([]string, error) {
 		return nil, err
 	}
 	m, ok := i.opts.Table.Lookup(portmap.Key{Protocol: i.protocol(), External: i.Port("NewExternalPort")})
-	if !ok || !m.Inbound() || !slices.Equal(peers(m), filters) {
+	if !ok || !m.Inbound() || !slices.Equal(remoteHosts(m), filters) {
 		return nil, upnp.NoSuchEntry
 	}
 	return entry(m).Value(), nil
 }
 
-// getListOfPortMappings returns the entries in a range: the client's own, or
-// with NewManage all, which getGenericPortMappingEntry shows anyway.
+// getListOfPortMappings returns the entries in a range: the client's own, or with
+// NewManage all, which getGenericPortMappingEntry returns as well.
 func getListOfPortMappings(i *invocation) ([]string, error) {
 	first, last, err := i.ports()
 	if err != nil {
@@ -261,17 +261,17 @@ func getListOfPortMappings(i *invocation) ([]string, error) {
 	return []string{list.String()}, nil
 }
 
-// peers returns the remote hosts of an entry: those of UPnP's own claim, even
-// while that is disabled, else all that may use it.
-func peers(m *portmap.Mapping) []portmap.Filter {
+// remoteHosts returns the remote hosts of an entry: those of UPnP's own claim, even
+// while it is disabled, otherwise all that may use the mapping.
+func remoteHosts(m *portmap.Mapping) []portmap.Filter {
 	if c, ok := m.Claim(portmap.UPnP); ok {
 		return c.Filters
 	}
 	return m.Filters()
 }
 
-// entry returns a mapping as WANIPConnection shows it. An entry has one remote
-// host; the first stands for more.
+// entry returns a mapping in the form of WANIPConnection. An entry has one remote
+// host, the first of several.
 func entry(m *portmap.Mapping) upnp.PortMapping {
 	e := upnp.PortMapping{
 		ExternalPort:  m.External,
@@ -282,7 +282,7 @@ func entry(m *portmap.Mapping) upnp.PortMapping {
 		Description:   m.Description(),
 		LeaseDuration: uint32(m.Remaining(time.Now()) / time.Second),
 	}
-	if f := peers(m); len(f) > 0 {
+	if f := remoteHosts(m); len(f) > 0 {
 		e.RemoteHost = f[0].Prefix.Addr().String()
 	}
 	return e

@@ -16,7 +16,7 @@ const (
 	longestPinhole   = 86400 * time.Second
 )
 
-// addPinhole lets the outside reach an inside address and port.
+// addPinhole opens an internal address and port to the Internet.
 func addPinhole(i *invocation) ([]string, error) {
 	req, err := i.pinhole()
 	if err != nil {
@@ -33,9 +33,9 @@ func addPinhole(i *invocation) ([]string, error) {
 	return []string{decimal16(a.ID)}, nil
 }
 
-// alias returns an address if it is another one of the host that asks: a host
-// has several IPv6 addresses and may ask from any. The zero Addr: it is not, or
-// nobody can tell.
+// alias returns an address if it is another address of the client's host: a host has
+// several IPv6 addresses and may send requests from any. The zero Addr means that it
+// is not, or that this is not known.
 func (i *invocation) alias(a netip.Addr) netip.Addr {
 	if a == i.client || i.opts.SameHost == nil || !i.opts.SameHost(context.Background(), i.device, i.client, a) {
 		return netip.Addr{}
@@ -70,7 +70,7 @@ func (i *invocation) pinhole() (req portmap.Request, err error) {
 	return req, nil
 }
 
-// parseIPv6 reads a literal address. Names are not looked up.
+// parseIPv6 parses a literal address. Names are not resolved.
 func parseIPv6(text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil || !a.Is6() || a.Is4In6() || a.Zone() != "" {
@@ -95,7 +95,7 @@ func remotePeer(host string, port uint16) ([]portmap.Filter, error) {
 	return []portmap.Filter{{Prefix: netip.PrefixFrom(a, a.BitLen()), Port: port}}, nil
 }
 
-// leaseTime reads a lease time; no pinhole is for ever.
+// leaseTime returns the lease time; pinholes cannot last for ever.
 func (i *invocation) leaseTime(name string) (time.Duration, error) {
 	t := time.Duration(i.Number(name)) * time.Second
 	if t == 0 || t > longestPinhole {
@@ -104,7 +104,7 @@ func (i *invocation) leaseTime(name string) (time.Duration, error) {
 	return t, nil
 }
 
-// pinholeFault translates the desk's refusal.
+// pinholeFault returns the fault for the table's refusal.
 func pinholeFault(r portmap.Refusal) upnp.Fault {
 	switch r {
 	case portmap.NotFound:
@@ -126,12 +126,12 @@ func updatePinhole(i *invocation) ([]string, error) {
 	return nil, i.decideByID(portmap.Request{Op: portmap.Open, Lifetime: lifetime})
 }
 
-// deletePinhole gives up a pinhole.
+// deletePinhole deletes a pinhole.
 func deletePinhole(i *invocation) ([]string, error) {
 	return nil, i.decideByID(portmap.Request{Op: portmap.Close})
 }
 
-// decideByID asks the desk about the pinhole that UniqueID names.
+// decideByID submits a request for the pinhole with this UniqueID.
 func (i *invocation) decideByID(req portmap.Request) error {
 	if req.ID = i.Port("UniqueID"); req.ID == 0 {
 		return upnp.NoSuchPinhole
@@ -149,13 +149,13 @@ func (i *invocation) decideByID(req portmap.Request) error {
 	return nil
 }
 
-// getPinholePackets counts what came through a pinhole.
+// getPinholePackets returns the number of packets that a pinhole has passed.
 func getPinholePackets(i *invocation) ([]string, error) {
 	packets, err := i.packets()
 	return []string{counter(packets)}, err
 }
 
-// checkPinholeWorking tells whether anything came through a pinhole.
+// checkPinholeWorking returns whether a pinhole has passed any packet.
 func checkPinholeWorking(i *invocation) ([]string, error) {
 	packets, err := i.packets()
 	if err == nil && packets == 0 {
@@ -164,7 +164,7 @@ func checkPinholeWorking(i *invocation) ([]string, error) {
 	return []string{upnp.FormatBoolean(true)}, err
 }
 
-// packets returns how many packets came through the client's own pinhole.
+// packets returns how many packets the client's own pinhole has passed.
 func (i *invocation) packets() (uint64, error) {
 	m, ok := i.opts.Table.Pinhole(i.Port("UniqueID"))
 	switch {

@@ -109,8 +109,8 @@ func TestActions(t *testing.T) {
 	t.Parallel()
 	handlers := actions()
 	delete(handlers, "QueryStateVariable")
-	face := (&upnp.Gateway{Pinholes: true}).Description(upnp.V2)
-	for _, d := range face.Devices {
+	description := (&upnp.Gateway{Pinholes: true}).Description(upnp.V2)
+	for _, d := range description.Devices {
 		for _, service := range d.Services {
 			for _, a := range service.Actions {
 				if handlers[a.Name] == nil {
@@ -148,7 +148,7 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// refusing is a desk that always answers the same.
+// refusing is a table that always answers the same.
 type refusing struct {
 	*portmap.Table
 	portmap.Refusal
@@ -159,7 +159,7 @@ func (d refusing) Do(context.Context, portmap.Request) (portmap.Answer, error) {
 	return portmap.Answer{Refusal: d.Refusal}, d.err
 }
 
-// TestRefusals translates every refusal of the desk for every action and
+// TestRefusals translates every refusal of the table for every action and
 // version.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
@@ -217,7 +217,7 @@ func TestFaults(t *testing.T) {
 	downV1 := gatewayConfigOf("wan_down")
 	downV1.versions = []upnp.Version{upnp.V1}
 	for _, tt := range []struct {
-		house                   *testGateway
+		gateway                 *testGateway
 		client, service, action string
 		arguments               []string
 		want                    int
@@ -267,7 +267,7 @@ func TestFaults(t *testing.T) {
 		{h, c1v6, fw, "GetOutboundPinholeTimeout", nil, 401},
 		{testNet{}.newGateway(t, downV1), c1, v1, "ForceTermination", nil, 711},
 	} {
-		if got := ask(t, tt.house.server, tt.client, tt.service, tt.action, tt.arguments...); got.code != tt.want || got.status != 500 {
+		if got := ask(t, tt.gateway.server, tt.client, tt.service, tt.action, tt.arguments...); got.code != tt.want || got.status != 500 {
 			t.Errorf("%s %s %q: %v, want %d", tt.service, tt.action, tt.arguments, got, tt.want)
 		}
 	}
@@ -410,11 +410,11 @@ func TestOwnName(t *testing.T) {
 	t.Parallel()
 	c1, c2 := hosts["c1"], hosts["c2"]
 	leases := map[string][]netip.Addr{
-		"laptop": {netip.MustParseAddr(c1)},
-		"desk":   {netip.MustParseAddr(c2)},
-		"twin":   {netip.MustParseAddr(c1), netip.MustParseAddr(c2)},
-		"same":   {netip.MustParseAddr(c1), netip.MustParseAddr(c1)},
-		c2:       {netip.MustParseAddr(c1)},
+		"laptop":  {netip.MustParseAddr(c1)},
+		"printer": {netip.MustParseAddr(c2)},
+		"twin":    {netip.MustParseAddr(c1), netip.MustParseAddr(c2)},
+		"same":    {netip.MustParseAddr(c1), netip.MustParseAddr(c1)},
+		c2:        {netip.MustParseAddr(c1)},
 	}
 	for _, config := range []string{"both", "open"} {
 		h := testNet{}.newGateway(t, gatewayConfigOf(config))
@@ -427,8 +427,8 @@ func TestOwnName(t *testing.T) {
 			{c1, "\n laptop\t", c1},
 			{c1, "", c1},
 			{c1, " \n", c1},
-			{c2, "desk", c2},
-			{c1, "desk", "402"},
+			{c2, "printer", c2},
+			{c1, "printer", "402"},
 			{c2, "laptop", "402"},
 			{c1, "twin", "402"},
 			{c1, "same", "402"},
@@ -753,14 +753,14 @@ func TestVersions(t *testing.T) {
 	both, one := testNet{}.newGateway(t, gatewayConfigOf("both")), testNet{}.newGateway(t, gatewayConfigOf("v1"))
 	const ppp = "WANPPPConnection:1"
 	for _, tt := range []struct {
-		house   *testGateway
+		gateway *testGateway
 		service string
 		want    int
 	}{
 		{both, v1, 606}, {both, v2, 606}, {one, v1, 401}, {one, v2, 401},
 	} {
 		arguments := []string{"", "4000", "TCP", "4000", hosts["c2"], "1", "", "0"}
-		if got := ask(t, tt.house.server, hosts["c1"], tt.service, "AddAnyPortMapping", arguments...); got.code != tt.want {
+		if got := ask(t, tt.gateway.server, hosts["c1"], tt.service, "AddAnyPortMapping", arguments...); got.code != tt.want {
 			t.Errorf("AddAnyPortMapping of %s: %v, want %d", tt.service, got, tt.want)
 		}
 	}
@@ -820,10 +820,10 @@ func TestQuery(t *testing.T) {
 	t.Parallel()
 	both, one := testNet{}.newGateway(t, gatewayConfigOf("both")), testNet{}.newGateway(t, gatewayConfigOf("v1"))
 	for _, tt := range []struct {
-		house *testGateway
-		path  string
-		name  string
-		want  string
+		gateway *testGateway
+		path    string
+		name    string
+		want    string
 	}{
 		{both, "/ctl/IPConn", "ConnectionStatus", `200 ["Connected"]`},
 		{both, "/ctl/IPConn", "SystemUpdateID", `200 ["0"]`},
@@ -832,7 +832,7 @@ func TestQuery(t *testing.T) {
 		{both, "/ctl/IPConn", "PhysicalLinkStatus", "404"},
 		{both, "/ctl/CmnIfCfg", "PhysicalLinkStatus", `200 ["Up"]`},
 	} {
-		got := send(t, tt.house.server, hosts["c1"], tt.path, "urn:schemas-upnp-org:control-1-0#QueryStateVariable",
+		got := send(t, tt.gateway.server, hosts["c1"], tt.path, "urn:schemas-upnp-org:control-1-0#QueryStateVariable",
 			`<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>`+
 				`<u:QueryStateVariable xmlns:u="urn:schemas-upnp-org:control-1-0"><u:varName>`+tt.name+
 				"</u:varName></u:QueryStateVariable></s:Body></s:Envelope>")

@@ -10,72 +10,72 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// documents holds the documents that describe the gateway. Each is worded once:
-// descriptions for every address of the router that clients ask.
+// documents caches the documents that describe the gateway. Each is rendered once,
+// device descriptions once for every address of the router that clients use.
 type documents struct {
-	byPath map[string]docSource // by path
-	mu     sync.RWMutex         // guards worded
-	// rendered documents by volume and address; service descriptions are the
-	// same for all addresses.
+	byPath map[string]docSource
+	mu     sync.RWMutex // guards rendered
+	// rendered documents by source and address; service descriptions are the same
+	// for all addresses.
 	rendered map[docKey][]byte
 }
 
-// docSource is a document: the description of a face, or that of a service.
+// docSource is what a document describes: a device, or one of its services.
 type docSource struct {
-	face    *upnp.Description
-	service *upnp.Service // nil: the face itself
+	description *upnp.Description
+	service     *upnp.Service // nil: the device itself
 }
 
-// docKey is a volume for clients that ask one of the router's addresses.
+// docKey identifies a rendered document.
 type docKey struct {
 	docSource
 	local netip.Addr
 }
 
-// newDocuments puts the documents of the faces on show where they are found, and
-// the oldest one's, which some clients are shown instead. Its path is what
-// clients know without a search: there stands the lowest face on show.
-func newDocuments(faces []*upnp.Description, oldest *upnp.Description) *documents {
-	l := &documents{byPath: make(map[string]docSource), rendered: make(map[docKey][]byte)}
-	for _, f := range append([]*upnp.Description{oldest}, faces...) {
-		l.byPath[f.Path()] = docSource{face: f}
-		for _, d := range f.Devices {
-			for _, s := range d.Services {
-				l.byPath[s.SCPDPath(f.Version)] = docSource{f, s}
+// newDocuments returns the documents of the descriptions on offer and of the oldest,
+// which some clients get instead. Clients know the path of the oldest without a
+// search: it leads to the lowest version on offer.
+func newDocuments(descriptions []*upnp.Description, oldest *upnp.Description) *documents {
+	d := &documents{byPath: make(map[string]docSource), rendered: make(map[docKey][]byte)}
+	for _, f := range append([]*upnp.Description{oldest}, descriptions...) {
+		d.byPath[f.Path()] = docSource{description: f}
+		for _, device := range f.Devices {
+			for _, s := range device.Services {
+				d.byPath[s.SCPDPath(f.Version)] = docSource{f, s}
 			}
 		}
 	}
-	l.byPath[oldest.Path()] = docSource{face: faces[0]}
-	return l
+	d.byPath[oldest.Path()] = docSource{description: descriptions[0]}
+	return d
 }
 
-// render returns the document for clients that ask the address local.
-func (l *documents) render(v docSource, local netip.Addr) []byte {
-	e := docKey{v, local}
+// render returns the document for clients that use the router's address local.
+func (d *documents) render(v docSource, local netip.Addr) []byte {
+	key := docKey{v, local}
 	if v.service != nil {
-		e.local = netip.Addr{}
+		key.local = netip.Addr{}
 	}
-	l.mu.RLock()
-	document := l.rendered[e]
-	l.mu.RUnlock()
+	d.mu.RLock()
+	document := d.rendered[key]
+	d.mu.RUnlock()
 	if document != nil {
 		return document
 	}
 	if v.service != nil {
-		document = v.service.AppendSCPD(nil, v.face.Version)
+		document = v.service.AppendSCPD(nil, v.description.Version)
 	} else {
-		document = v.face.Append(nil, local)
+		document = v.description.Append(nil, local)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.rendered) >= maxRendered {
-		clear(l.rendered)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.rendered) >= maxRendered {
+		clear(d.rendered)
 	}
-	l.rendered[e] = document
+	d.rendered[key] = document
 	return document
 }
 
-// maxRendered bounds the documents that are kept: addresses may come and go.
+// maxRendered limits the cached documents: addresses may change often.
 const maxRendered = 64
 
 // spellings returns the published paths by their canonical forms.
@@ -89,13 +89,13 @@ func spellings(published ...iter.Seq[string]) map[string]string {
 	return paths
 }
 
-// canonical returns what all spellings of a path have in common: case, doubled
-// slashes, one at the end, and dot segments count for nothing.
+// canonical returns the form that all spellings of a path share: lower case, no
+// repeated or trailing slashes, no dot segments.
 func canonical(p string) string { return strings.ToLower(path.Clean(p)) }
 
-// published returns a path as the descriptions spell it, unchanged if it is
-// none of theirs. Clients that join URLs as texts write it behind another of
-// them, mostly the one of the description.
+// published returns a path as the descriptions spell it, and other paths unchanged.
+// Clients that join URLs as strings append it to another published path, mostly that
+// of the description.
 func (s *Server) published(p string) string {
 	asked := canonical(p)
 	for own, known := range s.paths {
@@ -106,15 +106,15 @@ func (s *Server) published(p string) string {
 	return p
 }
 
-// document returns the description or service description at a path, as the
-// client with this User-Agent that asked the router's address local sees it.
+// document returns the device or service description at a path, for a client with
+// this User-Agent that uses the router's address local.
 func (s *Server) document(path, userAgent string, local netip.Addr) ([]byte, bool) {
 	v, ok := s.documents.byPath[path]
 	if !ok {
 		return nil, false
 	}
 	if upnp.NeedsVersion1(userAgent) {
-		v.face = s.oldest
+		v.description = s.oldest
 	}
 	return s.documents.render(v, local), true
 }

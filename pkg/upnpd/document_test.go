@@ -36,9 +36,9 @@ func shown(s *Server, path, agent string) string {
 	return "another"
 }
 
-// TestFaces wants to each client the face that it asks for, and to old ones
+// TestDescriptionsByVersion wants to each client the description that it asks for, and to old ones
 // version 1.
-func TestFaces(t *testing.T) {
+func TestDescriptionsByVersion(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ config, path, agent, want string }{
 		{"v1", "/rootDesc.xml", modern, "description 1"},
@@ -76,10 +76,10 @@ func TestFaces(t *testing.T) {
 	}
 }
 
-// TestVersion1Face follows version 1's description and wants no sight of
+// TestVersion1Description follows version 1's description and wants no sight of
 // version 2 anywhere, but for the IPv6 firewall control where version 2 is on
 // show too.
-func TestVersion1Face(t *testing.T) {
+func TestVersion1Description(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ config, agent, paths string }{
 		{"v1", modern, "/rootDesc.xml /L3F.xml /WANCfg.xml /WANIPCn.xml"},
@@ -133,9 +133,9 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestDocumentsAreWordedOnce wants one copy for each address that clients ask,
+// TestDocumentsAreRenderedOnce wants one copy for each address that clients ask,
 // with the page of that address, and no more than a bounded number.
-func TestDocumentsAreWordedOnce(t *testing.T) {
+func TestDocumentsAreRenderedOnce(t *testing.T) {
 	t.Parallel()
 	s := testNet{}.newGateway(t, gatewayConfigOf("both")).server
 	fetch := func(path, local string) []byte {

@@ -23,34 +23,34 @@ const (
 	subscriptionsInAll     = 64
 	shortestSubscription   = 1800 * time.Second
 	longestSubscription    = 86400 * time.Second
-	// eventGap is the least time between two messages to one subscriber:
-	// what changes meanwhile goes into the next (section 4.3.1).
+	// eventGap is the minimum time between two messages to one subscriber; changes
+	// in between go into the next (section 4.3.1).
 	eventGap       = 200 * time.Millisecond
-	refusalsToDrop = 3 // deliveries in a row that no callback took
+	refusalsToDrop = 3 // consecutive deliveries that all callbacks refused
 )
 
-// subscription is one control point that wants to hear of one service.
+// subscription is a control point's subscription to the events of one service.
 type subscription struct {
 	sid       string
 	service   *upnp.Service
-	version   upnp.Version // of the face whose variables it gets
+	version   upnp.Version // of the description whose variables it gets
 	callbacks []callback
-	device    string     // the LAN interface it came in on
-	client    netip.Addr // who subscribed
-	local     netip.Addr // the router's address that was asked
+	device    string     // the LAN interface of the request
+	client    netip.Addr // the subscriber
+	local     netip.Addr // the router's address that it connected to
 
 	// Guarded by subscriptions.mu.
-	expires  time.Time
-	seq      uint32
-	told     map[string]string // the values it knows
-	earliest time.Time         // when the next message may go
-	busy     bool              // has not got its SID yet, or a message is under way
-	refusals int
+	expires   time.Time
+	seq       uint32
+	delivered map[string]string // the values that were delivered, by variable
+	earliest  time.Time         // when the next message may be sent
+	busy      bool              // it does not have its SID yet, or a message is being delivered
+	refusals  int
 }
 
-// subscriptions is the register of all subscribers.
+// subscriptions holds all subscriptions.
 type subscriptions struct {
-	// state returns a look at the state variables as they are at one moment.
+	// state returns the state variables at the moment of the call.
 	state func() state
 	dial  dialer
 	log   *slog.Logger
@@ -61,7 +61,7 @@ type subscriptions struct {
 	sending sync.WaitGroup
 }
 
-// run lets events be delivered until ctx ends, and waits for the last.
+// run delivers events until ctx ends, and waits for the last delivery.
 func (s *subscriptions) run(ctx context.Context, changed <-chan struct{}) {
 	s.mu.Lock()
 	s.ctx = ctx
@@ -78,7 +78,7 @@ func (s *subscriptions) run(ctx context.Context, changed <-chan struct{}) {
 	}
 }
 
-// stop lets no further delivery begin and waits for those under way.
+// stop starts no further deliveries and waits for those in progress.
 func (s *subscriptions) stop() {
 	s.mu.Lock()
 	s.ctx = nil
@@ -86,8 +86,8 @@ func (s *subscriptions) stop() {
 	s.sending.Wait()
 }
 
-// add registers a subscriber and returns how long its subscription lasts;
-// false: a limit is reached. It hears nothing before begin.
+// add adds a subscription and returns its duration; false: a limit is reached. No
+// event is sent before sendInitial.
 func (s *subscriptions) add(sub *subscription, asked time.Duration) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +104,7 @@ func (s *subscriptions) add(sub *subscription, asked time.Duration) (time.Durati
 	granted := grantedTimeout(asked)
 	sub.sid = newSID()
 	sub.expires = time.Now().Add(granted)
-	sub.told = make(map[string]string)
+	sub.delivered = make(map[string]string)
 	sub.busy = true
 	s.list = append(s.list, sub)
 	return granted, true
@@ -115,7 +115,7 @@ func grantedTimeout(asked time.Duration) time.Duration {
 	return min(max(asked, shortestSubscription), longestSubscription)
 }
 
-// newSID returns an identifier that nobody can guess: a random UUID.
+// newSID returns an identifier that cannot be guessed: a random UUID.
 func newSID() string {
 	var b [16]byte
 	rand.Read(b[:])
@@ -123,9 +123,8 @@ func newSID() string {
 	return fmt.Sprintf("uuid:%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// sendInitial sends the initial event of all variables, now that the subscriber
-// has its SID (section 4.1.2), and time to read it: GUPnP loses an event that
-// overtakes the reply.
+// sendInitial sends the initial event with all variables after the response with the
+// SID (section 4.1.2), with a delay: GUPnP loses an event that overtakes the response.
 func (s *subscriptions) sendInitial(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +132,7 @@ func (s *subscriptions) sendInitial(sub *subscription) {
 	s.send(sub, s.state())
 }
 
-// renew prolongs a subscription.
+// renew renews a subscription.
 func (s *subscriptions) renew(sid string, service *upnp.Service, client netip.Addr, asked time.Duration) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +156,7 @@ func (s *subscriptions) cancel(sid string, service *upnp.Service, client netip.A
 	return sub != nil
 }
 
-// find returns the subscription of a client at a service, or nil.
+// find returns a client's subscription to a service, or nil.
 func (s *subscriptions) find(sid string, service *upnp.Service, client netip.Addr) *subscription {
 	s.expire()
 	for _, sub := range s.list {
@@ -177,8 +176,8 @@ func (s *subscriptions) expire() {
 	s.list = slices.DeleteFunc(s.list, func(o *subscription) bool { return !o.expires.After(now) })
 }
 
-// changed tells all subscribers whose variables have changed. It never waits
-// for them.
+// changed starts deliveries to the subscribers whose variables have changed. It does
+// not wait for them.
 func (s *subscriptions) changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,8 +188,8 @@ func (s *subscriptions) changed() {
 	}
 }
 
-// send starts a delivery if the subscriber does not know all yet, unless one
-// is under way: messages of one subscription go one after another.
+// send starts a delivery if values have changed for the subscriber, unless one is in
+// progress: the messages of a subscription are sent one after another.
 func (s *subscriptions) send(sub *subscription, now state) {
 	if sub.busy || s.ctx == nil || s.ctx.Err() != nil || len(sub.changedProperties(now)) == 0 {
 		return
@@ -200,33 +199,33 @@ func (s *subscriptions) send(sub *subscription, now state) {
 	s.sending.Go(func() { s.deliver(ctx, sub) })
 }
 
-// changedProperties returns the variables whose values the subscriber has not been told,
-// all of them at first.
+// changedProperties returns the variables whose values have not been delivered, all
+// of them at first.
 func (sub *subscription) changedProperties(now state) (list []upnp.Property) {
 	for _, name := range sub.service.Evented(sub.version) {
 		value, _ := now.value(name, sub.version)
-		if told, ok := sub.told[name]; !ok || told != value {
+		if had, ok := sub.delivered[name]; !ok || had != value {
 			list = append(list, upnp.Property{Name: name, Value: value})
 		}
 	}
 	return list
 }
 
-// deliver sends messages until the subscriber knows all.
+// deliver sends messages until the subscriber has all values.
 func (s *subscriptions) deliver(ctx context.Context, sub *subscription) {
 	for s.waitTurn(ctx, sub) {
-		news, seq := s.next(sub)
-		if len(news) == 0 {
+		changes, seq := s.next(sub)
+		if len(changes) == 0 {
 			return
 		}
-		err := sub.notify(ctx, s.dial, seq, upnp.AppendEvent(nil, news))
-		if !s.recordDelivery(sub, news, err) {
+		err := sub.notify(ctx, s.dial, seq, upnp.AppendEvent(nil, changes))
+		if !s.recordDelivery(sub, changes, err) {
 			return
 		}
 	}
 }
 
-// waitTurn waits until the next message may go; false: none may any more.
+// waitTurn waits until the next message may be sent; false: ctx has ended.
 func (s *subscriptions) waitTurn(ctx context.Context, sub *subscription) bool {
 	s.mu.Lock()
 	wait := time.Until(sub.earliest)
@@ -244,38 +243,38 @@ func (s *subscriptions) waitTurn(ctx context.Context, sub *subscription) bool {
 	}
 }
 
-// next returns what the next message says and its number. If it says nothing,
-// or the subscription has ended, the delivery is over.
-func (s *subscriptions) next(sub *subscription) (news []upnp.Property, seq uint32) {
+// next returns the properties of the next message and its sequence number. Without
+// properties, or when the subscription has ended, the delivery is over.
+func (s *subscriptions) next(sub *subscription) (changes []upnp.Property, seq uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
 	if slices.Contains(s.list, sub) {
-		news = sub.changedProperties(s.state())
+		changes = sub.changedProperties(s.state())
 	}
-	if len(news) == 0 {
+	if len(changes) == 0 {
 		sub.busy = false
 		return nil, 0
 	}
 	seq = sub.seq
 	if sub.seq++; sub.seq == 0 {
-		sub.seq = 1 // section 4.3.2: 0 is the initial event's alone
+		sub.seq = 1 // section 4.3.2: only the initial event has 0
 	}
 	sub.earliest = time.Now().Add(eventGap)
-	return news, seq
+	return changes, seq
 }
 
-// recordDelivery notes how a message fared, and reports whether there may be more to
-// say. One that is lost is given up (section 4.3.2): what it said goes into
-// the next, once something changes. Who refuses again and again, or says that
-// it does not know the subscription, is dropped.
-func (s *subscriptions) recordDelivery(sub *subscription, news []upnp.Property, err error) bool {
+// recordDelivery notes the result of a delivery, and reports whether there may be
+// more to send. A lost message is not repeated (section 4.3.2): its values go into the
+// next, when something changes. A subscriber that refuses repeatedly, or answers that
+// it does not know the subscription, is removed.
+func (s *subscriptions) recordDelivery(sub *subscription, changes []upnp.Property, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
 		sub.refusals = 0
-		for _, p := range news {
-			sub.told[p.Name] = p.Value
+		for _, p := range changes {
+			sub.delivered[p.Name] = p.Value
 		}
 		return true
 	}
@@ -286,6 +285,6 @@ func (s *subscriptions) recordDelivery(sub *subscription, news []upnp.Property, 
 		s.log.Info("event subscriber is gone", "client", sub.client, "service", sub.service.Name, "err", err)
 		s.drop(sub)
 	}
-	sub.busy = !slices.Equal(sub.changedProperties(s.state()), news)
+	sub.busy = !slices.Equal(sub.changedProperties(s.state()), changes)
 	return sub.busy
 }

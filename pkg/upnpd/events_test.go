@@ -25,7 +25,7 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// fakeTable is a desk that has nothing but numbers.
+// fakeTable is a table that has nothing but numbers.
 type fakeTable struct {
 	Table
 	mappings atomic.Int32
@@ -44,7 +44,7 @@ var _ Table = (*portmap.Table)(nil)
 // that passes at once.
 type subscriberRig struct {
 	*Server
-	desk *fakeTable
+	table *fakeTable
 	// answers is what subscribers do, by port, instead of answering well: an
 	// empty text is no answer, "refuse" is no connection.
 	answers map[uint16]string
@@ -60,11 +60,11 @@ type notice struct{ seq, body string }
 func newSubscriberRig(t *testing.T) *subscriberRig {
 	t.Helper()
 	p := &subscriberRig{
-		desk: new(fakeTable), answers: make(map[uint16]string),
+		table: new(fakeTable), answers: make(map[uint16]string),
 		heard: make(map[uint16][]notice), refused: make(map[uint16]int),
 	}
 	p.Server = New(Options{
-		Versions: []upnp.Version{upnp.V2}, Table: p.desk, Log: slog.New(slog.DiscardHandler),
+		Versions: []upnp.Version{upnp.V2}, Table: p.table, Log: slog.New(slog.DiscardHandler),
 		Uplink: func() Uplink { return Uplink{Up: true, Since: time.Now()} },
 	})
 	p.subscriptions.dial = p.dial
@@ -132,7 +132,7 @@ func (p *subscriberRig) got(port uint16) []notice {
 
 // change makes a mapping and lets all that follows from it at once happen.
 func (p *subscriberRig) change() {
-	p.desk.mappings.Add(1)
+	p.table.mappings.Add(1)
 	p.Changed()
 	synctest.Wait()
 }
@@ -183,9 +183,9 @@ func TestBurst(t *testing.T) {
 	})
 }
 
-// TestMute has a subscriber that never answers: others hear at once, and it
+// TestSilentSubscriber has a subscriber that never answers: others hear at once, and it
 // hears the newest when a message is given up.
-func TestMute(t *testing.T) {
+func TestSilentSubscriber(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
@@ -352,7 +352,7 @@ func TestReplyIsLost(t *testing.T) {
 	})
 }
 
-// asked is a desk that does something when it is asked for the address.
+// asked is a table that does something when it is asked for the address.
 type asked struct {
 	fakeTable
 	do func()
@@ -370,7 +370,7 @@ func TestEndWhileADeliveryBegins(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan struct{})
-	desk := &asked{do: sync.OnceFunc(func() {
+	table := &asked{do: sync.OnceFunc(func() {
 		cancel()
 		select {
 		case <-ended:
@@ -379,7 +379,7 @@ func TestEndWhileADeliveryBegins(t *testing.T) {
 		}
 	})}
 	s := New(Options{
-		Versions: []upnp.Version{upnp.V2}, Table: desk, Log: slog.New(slog.DiscardHandler),
+		Versions: []upnp.Version{upnp.V2}, Table: table, Log: slog.New(slog.DiscardHandler),
 		Uplink: func() Uplink { return Uplink{} },
 	})
 	go func() { s.Run(ctx); close(ended) }()
@@ -395,9 +395,9 @@ func TestEndWhileADeliveryBegins(t *testing.T) {
 	<-ended
 }
 
-// TestEventsOfAFace wants to each subscriber the events of the face that it has
+// TestEventsByDescription wants to each subscriber the events of the description that it has
 // seen, and of version 1 to old ones.
-func TestEventsOfAFace(t *testing.T) {
+func TestEventsByDescription(t *testing.T) {
 	t.Parallel()
 	one, two, both := []upnp.Version{upnp.V1}, []upnp.Version{upnp.V2}, []upnp.Version{upnp.V1, upnp.V2}
 	for _, tt := range []struct {

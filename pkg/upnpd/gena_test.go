@@ -12,7 +12,7 @@ import (
 	"igdd/pkg/vectors/gena"
 )
 
-// setUplink gives the house another external address, or none, and tells the
+// setUplink gives the gateway another external address, or none, and tells the
 // server.
 func (h *testGateway) setUplink(a netip.Addr) error {
 	h.around.External = a
@@ -27,24 +27,24 @@ func (h *testGateway) setUplink(a netip.Addr) error {
 	return err
 }
 
-// dialSubscriber connects to a subscriber in the street.
+// dialSubscriber connects to a subscriber in the network.
 func (s testNet) dialSubscriber(sub *subscription, ctx context.Context, to netip.AddrPort) (c net.Conn, err error) {
 	err = s.Do(func() error { c, err = sub.dial(ctx, to); return err })
 	return c, err
 }
 
-// TestEvents plays all vectors of events over real connections, on two streets
+// TestEvents plays all vectors of events over real connections, on two networks
 // at a time since some of them wait.
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	const streets = 2
+	const networks = 2
 	vectors := gena.Load(t)
-	for n := range streets {
+	for n := range networks {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
 			s := newTestNet(t)
 			for i, v := range vectors {
-				if i%streets == n {
+				if i%networks == n {
 					t.Run(v.ID, func(t *testing.T) { v.Play(t, s.startGateway(t, gatewayConfigOf(v.Config)).events()) })
 				}
 			}
@@ -71,7 +71,7 @@ func TestPinholeEventsByVersion1(t *testing.T) {
 	}.Play(t, newTestNet(t).startGateway(t, gatewayConfigOf("both")).events())
 }
 
-// events returns the house as the vectors of events know it.
+// events returns the gateway as the vectors of events know it.
 func (h *testGateway) events() *gena.Gateway {
 	return &gena.Gateway{
 		Port: 5555, Description: h.server.Descriptions()[0].Path(), Tokens: hosts, Dial: h.dial, SetUplink: h.setUplink,

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// handle answers one request: a document, an action or a subscription.
+// handle answers a request for a document, an action or a subscription.
 func (s *Server) handle(r *request, lan LAN) response {
 	if !r.hostIsOurs(lan) || r.fromWebPage() {
 		return response{status: 403}
@@ -14,7 +14,7 @@ func (s *Server) handle(r *request, lan LAN) response {
 	r.path = s.published(r.path)
 	switch {
 	case s.controls[r.path] != nil:
-		if !r.posts() {
+		if !r.isPost() {
 			return r.wrongMethod("POST, M-POST")
 		}
 		return s.control(r)
@@ -31,15 +31,15 @@ func (s *Server) handle(r *request, lan LAN) response {
 	return response{status: 200, fields: xmlType, body: body}
 }
 
-// handleEvents answers a request to an event URL. Some clients take it for the
-// control URL of the service, and post actions there.
+// handleEvents answers a request to an event URL. Some clients use it as the
+// control URL of the service and post actions there.
 func (s *Server) handleEvents(r *request) response {
 	switch service := s.events[r.path]; {
 	case r.method == "SUBSCRIBE":
 		return s.subscribe(r)
 	case r.method == "UNSUBSCRIBE":
 		return s.unsubscribe(r)
-	case r.posts():
+	case r.isPost():
 		r.path = service.ControlPath(s.versionAt(r.path, service))
 		return s.control(r)
 	}
@@ -50,9 +50,9 @@ func (s *Server) handleEvents(r *request) response {
 // 3.2.2 and 4.3.2).
 var xmlType = []byte("Content-Type: text/xml; charset=\"utf-8\"\r\n")
 
-// hostIsOurs reports whether the request, where it names the router, does so by
-// its literal addresses on that LAN. A browser that was led here by a name of
-// somebody else's would not (DNS rebinding), and a browser always names it.
+// hostIsOurs reports whether every host that the request names is an address of the
+// router on that LAN. A browser always names one, and names a foreign host if it was
+// sent here by DNS rebinding.
 func (r *request) hostIsOurs(lan LAN) bool {
 	for _, authority := range []string{r.host, r.field("host")} {
 		if authority != "" && !slices.ContainsFunc(lan.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == hostAddr(authority) }) {
@@ -62,8 +62,8 @@ func (r *request) hostIsOurs(lan LAN) bool {
 	return true
 }
 
-// hostAddr returns the address in an authority, whatever its port and zone, the
-// zero Addr if there is none. IPv6 without port may lack its brackets.
+// hostAddr returns the address in an authority without port and zone, the zero Addr
+// if there is none. An IPv6 address without a port may lack its brackets.
 func hostAddr(authority string) netip.Addr {
 	a, err := netip.ParseAddr(authority)
 	if err != nil {
@@ -73,7 +73,7 @@ func hostAddr(authority string) netip.Addr {
 	return a.Unmap().WithZone("")
 }
 
-// withPort returns an authority with the port of HTTP if it names none (RFC
+// withPort returns an authority with port 80 if it has none (RFC
 // 9110, section 4.2.1).
 func withPort(authority string) string {
 	host, empty := strings.CutSuffix(authority, ":")
@@ -83,9 +83,9 @@ func withPort(authority string) string {
 	return authority
 }
 
-// fromWebPage reports whether a browser sent the request for a page's script
-// or form: no control point does. Node.js, in which control points are written,
-// says of its fetches that their mode is cors; a browser would say more.
+// fromWebPage reports whether a browser sent the request on behalf of a script or
+// form. Control points in Node.js send Sec-Fetch-Mode: cors as well; a browser sends
+// further fields.
 func (r *request) fromWebPage() bool {
 	for name, value := range r.fields {
 		node := name == "sec-fetch-mode" && value == "cors"
@@ -96,7 +96,7 @@ func (r *request) fromWebPage() bool {
 	return false
 }
 
-// knownMethod reports whether the method is one that is served somewhere.
+// knownMethod reports whether any path supports the method.
 func (r *request) knownMethod() bool {
 	switch r.method {
 	case "GET", "HEAD", "POST", "M-POST", "SUBSCRIBE", "UNSUBSCRIBE":
@@ -105,7 +105,7 @@ func (r *request) knownMethod() bool {
 	return false
 }
 
-// wrongMethod refuses a method where others are allowed (RFC 9110, sections
+// wrongMethod returns the response to a method that the path does not support (RFC 9110, sections
 // 15.5.6 and 15.6.2).
 func (r *request) wrongMethod(allowed string) response {
 	if !r.knownMethod() {

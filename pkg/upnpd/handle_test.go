@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// answer has a house answer a request that comes from c1, or 400 if it cannot
+// answer has a gateway answer a request that comes from c1, or 400 if it cannot
 // be read.
 func (h *testGateway) answer(text string) response {
 	r, err := read(text)
@@ -94,7 +94,7 @@ func (estate) Prefixes() []netip.Prefix {
 	}
 }
 
-func TestAddressed(t *testing.T) {
+func TestHostIsOurs(t *testing.T) {
 	t.Parallel()
 	tests := map[bool][]string{
 		true: {

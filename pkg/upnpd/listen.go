@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LAN is an interface that clients are behind.
+// LAN is an interface with clients.
 type LAN interface {
 	Name() string
-	// Prefixes returns the router's own addresses there, each with its
-	// network, as they are now.
+	// Prefixes returns the router's current addresses there, each with its
+	// network.
 	Prefixes() []netip.Prefix
 }
 
@@ -29,9 +29,9 @@ type Listener struct {
 	sockets []*net.TCPListener
 }
 
-// Listen opens the HTTP port on one interface: an IPv4 socket, and one for
-// IPv6 where the settings and the kernel have it. The sockets are bound to
-// the device, so nothing that comes in elsewhere reaches them.
+// Listen opens the HTTP port on one interface: an IPv4 socket, and an
+// IPv6 socket where the settings and the kernel support it. The sockets are bound
+// to the device, so they accept no connections from other interfaces.
 func (s *Server) Listen(lan LAN) (*Listener, error) {
 	l := &Listener{server: s, lan: lan}
 	four, err := listenOn(lan.Name(), "tcp4", s.opts.Port)
@@ -73,14 +73,14 @@ func listenOn(device, network string, port uint16) (*net.TCPListener, error) {
 // Serve answers until ctx ends, then closes sockets and connections.
 func (l *Listener) Serve(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
-	guard := newConnLimiter()
+	limiter := newConnLimiter()
 	for _, socket := range l.sockets {
-		work.Go(func() error { return l.accept(ctx, socket, guard) })
+		work.Go(func() error { return l.accept(ctx, socket, limiter) })
 	}
 	work.Go(func() error {
 		<-ctx.Done()
 		l.close() // ends the others
-		guard.closeAll()
+		limiter.closeAll()
 		return nil
 	})
 	return work.Wait()
@@ -93,12 +93,12 @@ func (l *Listener) close() {
 	}
 }
 
-// pause is how long accepting rests when the process has no descriptor left.
+// pause is the wait before the next accept when the process has no descriptors left.
 const pause = 100 * time.Millisecond
 
-// accept takes connections until ctx ends; it returns when the last of them
-// is closed.
-func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, g *connLimiter) error {
+// accept accepts connections until ctx ends; it returns when the last of them is
+// closed.
+func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, limiter *connLimiter) error {
 	var open sync.WaitGroup
 	defer open.Wait()
 	for {
@@ -118,30 +118,30 @@ func (l *Listener) accept(ctx context.Context, socket *net.TCPListener, g *connL
 		case err != nil:
 			return fmt.Errorf("upnpd: accept on %s: %w", l.lan.Name(), err)
 		}
-		visit := &connection{Conn: c, client: address(c.RemoteAddr()), local: address(c.LocalAddr())}
-		if !l.admits(visit.client, visit.local) {
-			l.server.opts.Log.Warn(fmt.Sprintf("HTTP peer %v is not from a LAN, closing the connection", visit.client), "client", visit.client)
+		conn := &connection{Conn: c, client: address(c.RemoteAddr()), local: address(c.LocalAddr())}
+		if !l.admits(conn.client, conn.local) {
+			l.server.opts.Log.Warn(fmt.Sprintf("HTTP peer %v is not from a LAN, closing the connection", conn.client), "client", conn.client)
 			c.Close()
 			continue
 		}
-		g.add(visit)
+		limiter.add(conn)
 		open.Go(func() {
-			defer g.release(visit)
+			defer limiter.release(conn)
 			defer c.Close()
-			l.serveConn(visit, g)
+			l.serveConn(conn, limiter)
 		})
 	}
 }
 
 // admits reports whether a connection came from a host on the interface's
 // networks to the router's own address there.
-func (l *Listener) admits(client, dialled netip.Addr) bool {
-	near, ours := false, false
+func (l *Listener) admits(client, local netip.Addr) bool {
+	onLAN, ours := false, false
 	for _, p := range l.lan.Prefixes() {
-		near = near || p.Contains(client) && client != p.Addr()
-		ours = ours || p.Addr() == dialled
+		onLAN = onLAN || p.Contains(client) && client != p.Addr()
+		ours = ours || p.Addr() == local
 	}
-	return near && ours
+	return onLAN && ours
 }
 
 // address returns the IP address of a TCP endpoint, IPv4 as IPv4, without zone.

@@ -14,17 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deliverWithin is how long a subscriber may take to answer (UDA 1.1, section
-// 4.3.2).
+// deliverWithin limits the time until a subscriber's response (UDA 1.1, section 4.3.2).
 const deliverWithin = 30 * time.Second
 
-// errUnknown is a control point that does not know its subscription any more.
+// errUnknown is the response of a control point that no longer knows its subscription.
 var errUnknown = errors.New("upnpd: subscriber answers 412")
 
 // dialer connects to a subscriber.
 type dialer func(sub *subscription, ctx context.Context, to netip.AddrPort) (net.Conn, error)
 
-// notify sends a message to the first callback that takes it.
+// notify sends a message to the first callback that accepts it.
 func (sub *subscription) notify(ctx context.Context, dial dialer, seq uint32, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, deliverWithin)
 	defer cancel()
@@ -37,8 +36,8 @@ func (sub *subscription) notify(ctx context.Context, dial dialer, seq uint32, bo
 	return err
 }
 
-// post sends a message to one callback and waits for its answer, whatever it
-// is.
+// post sends a message to one callback and waits for its response. Only a 412 is an
+// error.
 func (sub *subscription) post(ctx context.Context, dial dialer, to callback, seq uint32, body []byte) error {
 	c, err := dial(sub, ctx, to.to)
 	if err != nil {
@@ -53,7 +52,7 @@ func (sub *subscription) post(ctx context.Context, dial dialer, to callback, seq
 	return readAnswer(c)
 }
 
-// dial connects to a subscriber: from the address that it asked, on the same
+// dial connects to a subscriber from the address that it connected to, on the same
 // interface.
 func (sub *subscription) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	local := sub.local
@@ -79,8 +78,8 @@ func (sub *subscription) notifyMessage(to callback, seq uint32, body []byte) []b
 	return append(out, body...)
 }
 
-// readAnswer reads the head of a subscriber's answer. Only the status counts:
-// some reset the connection right behind it.
+// readAnswer reads the head of a subscriber's response. Only the status matters: some
+// reset the connection right after it.
 func readAnswer(c io.Reader) error {
 	b := bufio.NewReader(io.LimitReader(c, maxHead))
 	line, err := b.ReadString('\n')

@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// Ceilings of one request; a UPnP request needs a tenth of them.
+// Limits of a request, in bytes and header fields; a UPnP request needs a tenth of
+// them.
 const (
 	maxRequestLine = 2 << 10
 	maxHead        = 8 << 10
@@ -19,35 +20,35 @@ const (
 	maxFields      = 64
 )
 
-// request is one HTTP request, read whole.
+// request is a complete HTTP request.
 type request struct {
 	method string
 	path   string // decoded, without query
-	host   string // the authority that was asked: the target's, or else Host; "" if none
+	host   string // the authority of the target, or else of Host; "" if none
 	old    bool   // HTTP/1.0
-	close  bool   // the connection ends with the reply
+	close  bool   // the connection is closed after the response
 	fields map[string]string
 	body   []byte
 
-	client netip.Addr // who asks, never an IPv4-mapped address
-	local  netip.Addr // the router's address that was dialled
-	device string     // the LAN interface that it came in on
+	client netip.Addr // never an IPv4-mapped address
+	local  netip.Addr // the router's address that the client connected to
+	device string     // the LAN interface of the connection
 }
 
 // field returns the value of a header field, named in lower case.
 func (r *request) field(name string) string { return r.fields[name] }
 
-// httpError is a request that gets an error instead of an answer, after which
-// the connection is closed.
+// httpError is the status of an invalid request; the connection is closed after the
+// response.
 type httpError int
 
 func (e httpError) Error() string { return "http status " + strconv.Itoa(int(e)) }
 
 // readRequest reads one request from b. proceed is called before the body of
-// a request that expects "100-continue". An httpError asks for that answer;
-// any other error ends the connection without one.
+// a request that expects "100-continue". An httpError calls for a response with that
+// status; after any other error the connection is closed without one.
 func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
-	if err := await(b); err != nil {
+	if err := awaitRequest(b); err != nil {
 		return nil, err
 	}
 	head := headReader{b: b, left: maxHead}
@@ -69,10 +70,9 @@ func readRequest(b *bufio.Reader, proceed func() error) (*request, error) {
 	return r, readBody(b)
 }
 
-// await waits for the first octet of a request. Line ends that clients leave
-// behind a body are none (RFC 9112, section 2.2), nor are blanks and a string's
-// NUL, which some count as little as these.
-func await(b *bufio.Reader) error {
+// awaitRequest waits for the first octet of a request. It skips line ends, blanks and NUL
+// octets, which some clients send after a body (RFC 9112, section 2.2).
+func awaitRequest(b *bufio.Reader) error {
 	for range maxHead {
 		next, err := b.Peek(1)
 		if err != nil || strings.IndexByte("\r\n \t\x00", next[0]) < 0 {
@@ -83,15 +83,15 @@ func await(b *bufio.Reader) error {
 	return httpError(400)
 }
 
-// headReader reads the lines of a request's head, up to a limit for all.
+// headReader reads the lines of a request's head, up to a total length.
 type headReader struct {
 	b    *bufio.Reader
 	left int
 }
 
 // line returns the next line without its end, CRLF or LF. A line longer than
-// most, or a head over its limit, gives tooLong. A CR elsewhere could be a line
-// end to another reader (RFC 9112, section 2.2).
+// most, or a head over its limit, gives tooLong. A CR elsewhere is
+// refused: another parser could take it for a line end (RFC 9112, section 2.2).
 func (h *headReader) line(most int, tooLong httpError) (string, error) {
 	var line []byte
 	for {
@@ -113,8 +113,7 @@ func (h *headReader) line(most int, tooLong httpError) (string, error) {
 	}
 }
 
-// readRequestLine reads the first line: three words with blanks between and
-// around them.
+// readRequestLine reads the first line: three words separated by blanks.
 func readRequestLine(h *headReader) (*request, error) {
 	line, err := h.line(maxRequestLine, 414)
 	if err != nil {
@@ -131,8 +130,8 @@ func readRequestLine(h *headReader) (*request, error) {
 	return r, r.setTarget(words[1])
 }
 
-// setVersion reads the protocol version. A minor one that is higher than 1 is
-// taken as 1 (RFC 9110, section 2.5).
+// setVersion reads the protocol version. A minor version above 1
+// counts as 1 (RFC 9110, section 2.5).
 func (r *request) setVersion(version string) error {
 	name, number, _ := strings.Cut(version, "/")
 	major, minor, _ := strings.Cut(number, ".")
@@ -146,8 +145,8 @@ func (r *request) setVersion(version string) error {
 	return nil
 }
 
-// setTarget reads the request target in origin or absolute form. A query, and
-// a fragment that should not be there, mean nothing.
+// setTarget reads the request target in origin or absolute form. A query
+// is ignored, and so is a fragment, which does not belong there.
 func (r *request) setTarget(target string) error {
 	if strings.ContainsFunc(target, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return httpError(400)
@@ -170,7 +169,7 @@ func (r *request) setTarget(target string) error {
 	return nil
 }
 
-// cutBefore splits s in front of the first of the characters, if any is there.
+// cutBefore splits s before the first of the characters, if it has one.
 func cutBefore(s, characters string) (before, rest string) {
 	if i := strings.IndexAny(s, characters); i >= 0 {
 		return s[:i], s[i:]
@@ -201,8 +200,8 @@ func percentDecode(s string) (string, bool) {
 	return out.String(), true
 }
 
-// readFields reads the header. Folded lines are refused: two readers could
-// take them differently.
+// readFields reads the header fields. Folded lines are refused: two parsers could
+// read them differently.
 func (r *request) readFields(h *headReader) error {
 	for n := 0; ; n++ {
 		line, err := h.line(maxHead, 431)
@@ -225,9 +224,9 @@ func (r *request) readFields(h *headReader) error {
 	}
 }
 
-// addField notes a field. One that stands again is a list in two parts (RFC
-// 9110, section 5.3). Those that frame or address the request stand once, and
-// what the others of UPnP say must be the same: two readers could take either.
+// addField adds a field. A repeated field is a list in two parts (RFC 9110, section
+// 5.3). Fields that frame or address the request must not be repeated, and those of
+// UPnP only with the same value: two parsers could use either.
 func (r *request) addField(name, value string) error {
 	before, again := r.fields[name]
 	switch {
@@ -245,7 +244,7 @@ func (r *request) addField(name, value string) error {
 	return nil
 }
 
-// isSingle reports whether a field of UPnP has one value and is no list.
+// isSingle reports whether a field of UPnP has a single value, not a list.
 func isSingle(name string) bool {
 	switch name {
 	case "man", "sid", "callback", "nt", "timeout":
@@ -256,7 +255,7 @@ func isSingle(name string) bool {
 
 func isBlank(c rune) bool { return c == ' ' || c == '\t' }
 
-// isNumber reports whether s is digits and nothing else.
+// isNumber reports whether s consists of digits.
 func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // isToken reports whether s is a token (RFC 9110, section 5.6.2).
@@ -272,9 +271,9 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// parseConnection takes from the header what the connection needs to know. It stays open
-// for those alone that ask for it, in HTTP/1.1 too (RFC 9112, section 9.3): many
-// programs read a reply to the end of its connection, and say nothing of that.
+// parseConnection sets host and close. Only clients that ask for it keep the
+// connection, in HTTP/1.1 too (RFC 9112, section 9.3): many programs read a response
+// to the end of the connection without asking for that.
 func (r *request) parseConnection() {
 	if r.host == "" {
 		r.host = r.field("host")
@@ -283,12 +282,12 @@ func (r *request) parseConnection() {
 	r.close = slices.Contains(connection, "close") || !slices.Contains(connection, "keep-alive")
 }
 
-// members returns what a comma separated list holds, in lower case.
+// members returns the members of a comma-separated list, in lower case.
 func members(list string) []string {
 	return strings.FieldsFunc(strings.ToLower(list), func(c rune) bool { return c == ',' || isBlank(c) })
 }
 
-// expect calls proceed for a client that waits for leave to send the body.
+// expect calls proceed for a client that waits for a 100 (Continue) response.
 func (r *request) expect(proceed func() error) error {
 	expected := members(r.field("expect"))
 	switch {
@@ -300,10 +299,10 @@ func (r *request) expect(proceed func() error) error {
 	return proceed()
 }
 
-// bodyReader returns what reads the body, nil if none is read. Anything that two
-// readers could frame differently is refused (RFC 9112, section 6.3). Only a
-// POST has use for a body: any other request is answered without waiting for
-// one, and the connection closes, so that nothing of it is taken for a request.
+// bodyReader returns the function that reads the body, nil for none. Anything that
+// two parsers could frame differently is refused (RFC 9112, section 6.3). Only a POST
+// needs its body: the response to any other request does not wait for it, and the
+// connection is closed, so that the body is not taken for a request.
 func (r *request) bodyReader() (func(*bufio.Reader) error, error) {
 	length, sized := r.fields["content-length"]
 	coding, coded := r.fields["transfer-encoding"]
@@ -312,7 +311,7 @@ func (r *request) bodyReader() (func(*bufio.Reader) error, error) {
 		return nil, httpError(400)
 	case coded && !strings.EqualFold(coding, "chunked"):
 		return nil, httpError(501)
-	case !r.posts():
+	case !r.isPost():
 		r.close = r.close || coded || strings.Trim(length, "0") != ""
 		return nil, nil
 	case coded:
@@ -326,10 +325,10 @@ func (r *request) bodyReader() (func(*bufio.Reader) error, error) {
 	return nil, httpError(411)
 }
 
-// posts reports whether the method is one whose body is read.
-func (r *request) posts() bool { return r.method == "POST" || r.method == "M-POST" }
+// isPost reports whether the request is a POST, whose body is read.
+func (r *request) isPost() bool { return r.method == "POST" || r.method == "M-POST" }
 
-// bodyLength reads a number, at most maxBody.
+// bodyLength parses a length of at most maxBody.
 func bodyLength(digits string) (int, error) {
 	if n, err := strconv.Atoi(digits); err == nil && n <= maxBody {
 		return n, nil
@@ -344,7 +343,7 @@ func (r *request) readLength(b *bufio.Reader, n int) error {
 	return err
 }
 
-// readToEnd reads the body of an HTTP/1.0 request that does not say its length.
+// readToEnd reads the body of an HTTP/1.0 request without a length.
 func (r *request) readToEnd(b *bufio.Reader) error {
 	r.close = true
 	var err error
@@ -354,7 +353,7 @@ func (r *request) readToEnd(b *bufio.Reader) error {
 	return err
 }
 
-// readChunks reads a chunked body; extensions and trailers are passed over.
+// readChunks reads a chunked body; extensions and trailers are ignored.
 func (r *request) readChunks(b *bufio.Reader) error {
 	h := &headReader{b: b, left: maxHead}
 	for {

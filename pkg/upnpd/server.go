@@ -13,7 +13,7 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// Table decides requests and knows what is in force; portmap.Table is one.
+// Table decides requests and holds the mappings; portmap.Table is one.
 type Table interface {
 	// Do waits for the decision on a request.
 	Do(context.Context, portmap.Request) (portmap.Answer, error)
@@ -42,16 +42,16 @@ type Traffic struct {
 	UpstreamRate, DownstreamRate uint64 // bit/s
 }
 
-// Options are what a Server is made of.
+// Options configure a Server.
 type Options struct {
-	Gateway  upnp.Gateway   // the texts of the description
-	Versions []upnp.Version // of the faces to show, the lower first
+	Gateway  upnp.Gateway   // texts of the device description
+	Versions []upnp.Version // of the descriptions to offer, the lower first
 	Port     uint16         // TCP port
 	IPv6     bool           // listen on IPv6 too
 	Product  string         // the SERVER field: OS/version UPnP/1.1 product/version
 	Table    Table
-	// SameHost reports whether an IPv6 address on an interface is of the host
-	// that asks there from another; nil: that is never known.
+	// SameHost reports whether an IPv6 address on an interface belongs to the
+	// same host as the client's; nil: that is never known.
 	SameHost func(ctx context.Context, device string, client, other netip.Addr) bool
 	Uplink   func() Uplink
 	Traffic  func() Traffic
@@ -69,9 +69,9 @@ type Server struct {
 	oldest       *upnp.Description // version 1 alone, as old clients need it
 	documents    *documents
 	actions      map[string]action
-	// The services on show by the paths of their URLs.
+	// The services by the paths of their URLs.
 	controls, events map[string]*upnp.Service
-	paths            map[string]string // of all URLs, by canonical form
+	paths            map[string]string // of all URLs by their canonical forms
 
 	subscriptions *subscriptions
 	changed       chan struct{}
@@ -81,10 +81,10 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{opts: o, controls: make(map[string]*upnp.Service), events: make(map[string]*upnp.Service)}
 	s.descriptions, s.oldest = o.Gateway.Faces(o.Versions...), o.Gateway.Description(upnp.V1)
-	for _, face := range s.descriptions {
-		for _, d := range face.Devices {
+	for _, description := range s.descriptions {
+		for _, d := range description.Devices {
 			for _, service := range d.Services {
-				for _, v := range []upnp.Version{upnp.V1, face.Version} {
+				for _, v := range []upnp.Version{upnp.V1, description.Version} {
 					s.controls[service.ControlPath(v)] = service
 					s.events[service.EventPath(v)] = service
 				}
@@ -108,23 +108,24 @@ func (s *Server) Run(ctx context.Context) error {
 // HTTPPort returns the TCP port of all listeners.
 func (s *Server) HTTPPort() uint16 { return s.opts.Port }
 
-// Changed tells that mappings, the external address or the uplink may have
-// changed. It does not block.
+// Changed must be called when mappings, the external address or the uplink may
+// have changed. It does not block.
 func (s *Server) Changed() {
 	select {
 	case s.changed <- struct{}{}:
-	default: // it will be seen anyway
+	default: // Run has yet to see an earlier change
 	}
 }
 
-// Descriptions returns the descriptions on show, the lower version first.
+// Descriptions returns the device descriptions on offer, the lower version first.
 func (s *Server) Descriptions() []*upnp.Description { return s.descriptions }
 
-// highest returns the highest version on show.
+// highest returns the highest version on offer.
 func (s *Server) highest() upnp.Version { return s.opts.Versions[len(s.opts.Versions)-1] }
 
-// versionAt returns the version of the face whose URL for a service is at a
-// path. What clients know without a search leads to the lowest face on show.
+// versionAt returns the version of the description whose URL for a service has
+// this path. URLs that clients know without a search belong to the lowest version
+// on offer.
 func (s *Server) versionAt(path string, service *upnp.Service) upnp.Version {
 	highest := s.highest()
 	if path == service.ControlPath(highest) || path == service.EventPath(highest) {
@@ -133,8 +134,8 @@ func (s *Server) versionAt(path string, service *upnp.Service) upnp.Version {
 	return s.opts.Versions[0]
 }
 
-// face returns the face of a version.
-func (s *Server) face(v upnp.Version) *upnp.Description {
+// description returns the device description of a version.
+func (s *Server) description(v upnp.Version) *upnp.Description {
 	if v == upnp.V1 {
 		return s.oldest
 	}

@@ -41,7 +41,7 @@ func newTestNet(t testing.TB) testNet {
 	return s
 }
 
-// Name, Index and Prefixes make the street the router's LAN interface.
+// Name, Index and Prefixes make the network the router's LAN interface.
 func (s testNet) Name() string { return "lo" }
 func (s testNet) Index() int   { return 1 }
 
@@ -197,7 +197,7 @@ func (h *testGateway) run(t testing.TB, parts ...func(context.Context) error) {
 	}
 }
 
-// gateway returns the house as the vectors know it.
+// gateway returns the gateway as the vectors know it.
 func (h *testGateway) gateway() *soap.Gateway {
 	return &soap.Gateway{
 		Port: 5555, Description: h.server.Descriptions()[0].Path(), Tokens: hosts, Dial: h.dial,

@@ -12,10 +12,10 @@ import (
 // routed is the connection type of a router.
 const routed = "IP_Routed"
 
-// state is what the gateway's state variables say at one moment.
+// state returns the values of the gateway's state variables at one moment.
 type state struct {
 	*Server
-	uplink func() Uplink // asked once, if at all
+	uplink func() Uplink // called at most once
 }
 
 func (s *Server) state() state { return state{s, sync.OnceValue(s.opts.Uplink)} }
@@ -26,12 +26,12 @@ func (s state) connected() bool {
 	return u.Up && !u.Since.IsZero()
 }
 
-// value returns the value of a state variable for those who see the face of
-// version v. Those that only say the type of an argument have none.
+// value returns the value of a state variable for clients with the description of
+// version v. Variables that only give the type of an argument have no value.
 func (s state) value(name string, v upnp.Version) (value string, ok bool) {
 	switch name {
 	case "DefaultConnectionService":
-		return s.face(v).ConnectionService(), true
+		return s.description(v).ConnectionService(), true
 
 	case "WANAccessType":
 		return "Ethernet", true
@@ -110,8 +110,8 @@ func (s state) lastError() string {
 	return "ERROR_IP_CONFIGURATION"
 }
 
-// externalAddress returns the address, "" if there is none: clients take any
-// text for one.
+// externalAddress returns the address, "" if there is none: clients take any text
+// for an address.
 func (s state) externalAddress() string {
 	if a := s.opts.Table.External(); a.IsValid() {
 		return a.String()
@@ -119,12 +119,12 @@ func (s state) externalAddress() string {
 	return ""
 }
 
-// bitRate words a rate, in bit/s: the highest that fits stands for all above.
+// bitRate formats a rate in bit/s; the highest that fits stands for all above.
 func bitRate(r uint64) string { return strconv.FormatUint(min(r, math.MaxUint32), 10) }
 
-// counter words a counter as ui4, which rolls over (WANCommonInterfaceConfig:1,
-// section 2.2.8): clients subtract.
+// counter formats a counter as ui4, which wraps around (WANCommonInterfaceConfig:1,
+// section 2.2.8).
 func counter(n uint64) string { return strconv.FormatUint(uint64(uint32(n)), 10) }
 
-// decimal16 words a port or a UniqueID.
+// decimal16 formats a port or a UniqueID.
 func decimal16(n uint16) string { return strconv.Itoa(int(n)) }

@@ -10,19 +10,18 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// maxCallback bounds the CALLBACK field: room for a URL for each address that
-// a host may have.
+// maxCallback limits the CALLBACK field, in bytes: enough for a URL for each address
+// of a host.
 const maxCallback = 1 << 10
 
-// callback is where a control point listens.
+// callback is a URL to which events are sent.
 type callback struct {
 	to   netip.AddrPort
-	host string // authority as it was given
+	host string // authority as in the request
 	path string // with query
 }
 
-// subscribe answers SUBSCRIBE: without SID it is a new subscription, with SID
-// a renewal (UDA 1.1, sections 4.1.1 to 4.1.3).
+// subscribe answers SUBSCRIBE: without SID a new subscription, with SID a renewal (UDA 1.1, sections 4.1.1 to 4.1.3).
 func (s *Server) subscribe(r *request) response {
 	if status := r.checkSID(); status != 0 {
 		return response{status: status}
@@ -68,8 +67,8 @@ func (s *Server) unsubscribe(r *request) response {
 	return response{status: max(200, status)}
 }
 
-// checkSID returns the status of a request that names a subscription and at
-// the same time what a new one needs, 0 otherwise. An empty field names nothing.
+// checkSID returns the status of a request that has both a SID and the fields of a
+// new subscription, 0 otherwise. Empty fields do not count.
 func (r *request) checkSID() int {
 	if r.field("sid") != "" && r.field("nt")+r.field("callback") != "" {
 		return 400
@@ -77,18 +76,16 @@ func (r *request) checkSID() int {
 	return 0
 }
 
-// unquoted returns the value of a field without the quotes that some put
-// around it.
+// unquoted returns the value of a field without the quotes that some clients add.
 func (r *request) unquoted(name string) string { return strings.Trim(r.field(name), " \t\"") }
 
-// subscribed words the answer to a subscriber.
+// subscribed returns the response to a subscriber.
 func subscribed(sid string, granted time.Duration) response {
 	return response{status: 200, fields: fmt.Appendf(nil, "SID: %s\r\nTIMEOUT: Second-%d\r\n", sid, granted/time.Second)}
 }
 
-// eventVersion returns the version of the gateway that a client gets to see
-// events of: that of the face whose URL it has, but for those that break on any
-// but the first.
+// eventVersion returns the version whose variables a client gets events of: that of
+// the description whose URL it uses, or 1 for clients that support no other.
 func (s *Server) eventVersion(r *request) upnp.Version {
 	if upnp.NeedsVersion1(r.field("user-agent")) {
 		return upnp.V1
@@ -96,8 +93,8 @@ func (s *Server) eventVersion(r *request) upnp.Version {
 	return s.versionAt(r.path, s.events[r.path])
 }
 
-// parseTimeout reads a TIMEOUT. What is no number of seconds, "infinite" too,
-// asks for nothing (UDA 1.1, section 4.1.1).
+// parseTimeout parses a TIMEOUT field; 0 if it is not a number of seconds, as in
+// "infinite" (UDA 1.1, section 4.1.1).
 func parseTimeout(field string) time.Duration {
 	const prefix = "second-"
 	if len(field) < len(prefix) || !strings.EqualFold(field[:len(prefix)], prefix) {
@@ -114,15 +111,15 @@ func parseTimeout(field string) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// parseCallbacks reads a CALLBACK: URLs in angle brackets, with blanks, commas,
-// semicolons or quotes between and around them. It leaves out those that no
-// event can be sent to, and returns none if the field is malformed.
+// parseCallbacks parses a CALLBACK field: URLs in angle brackets, with blanks, commas,
+// semicolons or quotes between and around them. It skips URLs that events cannot be
+// sent to, and returns none if the field is malformed.
 func parseCallbacks(field string) (list []callback) {
 	if len(field) > maxCallback {
 		return nil
 	}
 	const between = " \t,;\""
-	field = strings.TrimLeft(strings.Clone(field), between) // callbacks are kept, the line around them is not
+	field = strings.TrimLeft(strings.Clone(field), between) // the callbacks are kept, the request must not be
 	for field != "" {
 		inside, opened := strings.CutPrefix(field, "<")
 		url, rest, closed := strings.Cut(inside, ">")
@@ -137,9 +134,8 @@ func parseCallbacks(field string) (list []callback) {
 	return list
 }
 
-// parseCallback reads one URL: http, a literal address, and a port or none. Its
-// path goes into the message's first line as it is, so it holds nothing but
-// visible characters.
+// parseCallback parses one URL: http, a literal address, optionally a port. Its path
+// is copied into the first line of a message, so it may have visible characters only.
 func parseCallback(url string) (c callback, ok bool) {
 	const scheme = "http://"
 	if len(url) < len(scheme) || !strings.EqualFold(url[:len(scheme)], scheme) {
@@ -161,9 +157,8 @@ func parseCallback(url string) (c callback, ok bool) {
 	return c, true
 }
 
-// ownCallbacks leaves only the callbacks that lead back to the subscriber itself:
-// otherwise anybody could have the router send requests anywhere
-// (CVE-2020-12695).
+// ownCallbacks returns the callbacks to the subscriber's own address: others would let
+// a client make the router send requests to any host (CVE-2020-12695).
 func ownCallbacks(list []callback, client netip.Addr) (own []callback) {
 	for _, c := range list {
 		if c.to.Addr() == client {

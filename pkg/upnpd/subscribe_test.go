@@ -79,8 +79,8 @@ func TestParseCallbacks(t *testing.T) {
 	}
 }
 
-// TestUsable allows callbacks to the subscriber itself and to nobody else.
-func TestUsable(t *testing.T) {
+// TestOwnCallbacks allows callbacks to the subscriber itself and to nobody else.
+func TestOwnCallbacks(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]int{
 		"<http://192.168.50.10:49001/>":                              1,

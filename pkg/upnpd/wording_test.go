@@ -132,7 +132,7 @@ func (w wording) compare(t *testing.T, by ways) {
 	if by&noHost != 0 && by&absoluteTarget == 0 {
 		want.host = ""
 	}
-	chunked := by&bodyInChunks != 0 && !want.posts() // and even an empty body is not read
+	chunked := by&bodyInChunks != 0 && !want.isPost() // and even an empty body is not read
 	if got.method != want.method || got.path != want.path || got.host != want.host || got.old != want.old ||
 		got.close != (want.close || chunked) || !maps.Equal(got.fields, want.fields) || !bytes.Equal(got.body, want.body) {
 		t.Errorf("%q is read as %+v, %q as %+v", w.lenient(by), *got, w.strict(), *want)
