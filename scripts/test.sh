@@ -1,19 +1,26 @@
 #!/bin/sh
 #
-# Runs every check of the project, the Go tests last. Installs the Debian
-# packages that are missing; the Go toolchain must be there. Says nothing about
-# what is well.
+# Runs every check of the project. Installs the Debian packages that are missing;
+# the Go toolchain must be there. Says nothing about what is well, and ends with
+# the results of the Go tests.
+#
+#	scripts/test.sh [--quick]
+#
+# --quick is for the inner loop and needs no root: only the Go checks, without
+# the race detector and without the tests that need network namespaces.
 
 . "$(dirname "$0")/lab.sh"
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-# step runs one check and ends the script with what it said if it failed.
+# step runs one check and prints what it said if it failed.
 step() {
   name=$1
   shift
-  said=$("$@" 2>&1) || die "$name: $said"
+  said=$("$@" 2>&1) && return
+  echo "$name: $said"
+  return 1
 }
 
 # formatted fails when gofmt lists a file that it would change, or an error.
@@ -34,30 +41,88 @@ shell_checked() {
 # vulnerabilities fails if one is known in what the program calls. Without the
 # database, which lives on the network, it cannot tell, and says so.
 vulnerabilities() {
-  said=$(timeout 300 go run "$govulncheck" ./... 2>&1) && return
+  said=$(timeout 120 nice go run "$govulncheck" ./... 2>&1) && return
   case $said in
-  *'exit status 3'*) die "known vulnerabilities: $said" ;;
+  *'exit status 3'*)
+    echo "known vulnerabilities: $said"
+    return 1
+    ;;
   esac
   echo "govulncheck did NOT run, its database or module cannot be reached: $(echo "$said" | grep -v '^go: ' | head -n 1)"
 }
 
-need_root
+# linted checks what needs the processor, and steps back behind the tests.
+linted() {
+  failed=0
+  step 'go vet' nice go vet ./... || failed=1
+  step 'go vet for arm' nice env GOARCH=arm go vet ./... || failed=1
+  step 'go vet for 386' nice env GOARCH=386 go vet ./... || failed=1
+  step staticcheck nice go run $staticcheck ./... || failed=1
+  step 'reproducible build' nice scripts/test-build.sh || failed=1
+  vulnerabilities || failed=1
+  return $failed
+}
+
+# scripted checks what mostly waits.
+scripted() {
+  failed=0
+  step 'init script' scripts/test-init.sh || failed=1
+  step 'status page' scripts/test-status.sh || failed=1
+  step 'package recipes' scripts/test-recipes.sh || failed=1
+  return $failed
+}
+
+# full runs the other checks beside the Go tests, which wait most of their time:
+# hence four packages at once.
+full() {
+  need_root
+  need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox dash:dash bash:bash 'gcc:gcc libc6-dev' \
+    natpmpc:natpmpc upnpc:miniupnpc php:php-cli xmllint:libxml2-utils gawk:gawk modprobe:kmod flock:util-linux ps:procps \
+    gssdp-discover:gupnp-tools shellcheck:shellcheck
+  # A module is no program, so need finds none of its name.
+  /usr/bin/python3 -c 'import miniupnpc' 2>/dev/null || need python3-miniupnpc:python3-miniupnpc
+  step gofmt formatted && step shellcheck shell_checked || return 1
+  scripted >"$box/scripted" &
+  scripted=$!
+  linted >"$box/linted" &
+  linted=$!
+  go test -race -p 4 -timeout 25m ./... >"$box/tests" 2>&1
+  status=$?
+  wait $scripted || status=1
+  wait $linted || status=1
+  cat "$box/scripted" "$box/linted" "$box/tests"
+  return $status
+}
+
+# results prints the result lines of what go test -v said, what was left out, and
+# all that a package said if its tests failed.
+results() {
+  awk '
+    /^=== (RUN|PAUSE|CONT)/ { next }
+    /^(ok|\?) *\t/ { print; said = ""; next }
+    /^FAIL\t/ { printf "%s", said; print; said = ""; next }
+    /^netlab: left out/ { print; next }
+    { said = said $0 "\n" }
+    END { printf "%s", said }' "$1"
+}
+
+# quick checks what needs nothing but Go.
+quick() {
+  step gofmt formatted && step 'go vet' go vet ./... && step staticcheck go run $staticcheck ./... || return 1
+  go test -short -v ./... >"$box/tests" 2>&1
+  status=$?
+  results "$box/tests"
+  return $status
+}
+
+case $#:$1 in
+0:) run=full ;;
+1:--quick) run=quick ;;
+*) die 'usage: scripts/test.sh [--quick]' ;;
+esac
 need_go
-need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox dash:dash bash:bash 'gcc:gcc libc6-dev' \
-  natpmpc:natpmpc upnpc:miniupnpc php:php-cli xmllint:libxml2-utils gawk:gawk modprobe:kmod flock:util-linux ps:procps \
-  gssdp-discover:gupnp-tools shellcheck:shellcheck
-# A module is no program, so need finds none of its name.
-/usr/bin/python3 -c 'import miniupnpc' 2>/dev/null || need python3-miniupnpc:python3-miniupnpc
 cd "$repo" || exit 1
-step gofmt formatted
-step shellcheck shell_checked
-step 'go vet' go vet ./...
-step 'go vet for arm' env GOARCH=arm go vet ./...
-step 'go vet for 386' env GOARCH=386 go vet ./...
-step staticcheck go run $staticcheck ./...
-vulnerabilities
-step 'init script' scripts/test-init.sh
-step 'status page' scripts/test-status.sh
-step 'package recipes' scripts/test-recipes.sh
-step 'reproducible build' scripts/test-build.sh
-exec go test -race -timeout 25m ./...
+box=$(mktemp -d) || exit 1
+trap 'rm -rf "$box"' EXIT
+trap 'exit 1' INT TERM
+$run
