@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"igdd/pkg/netlab"
+	"igdd/pkg/netlink"
 )
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -117,11 +117,11 @@ func TestKernelTellsWhoAnswers(t *testing.T) {
 }
 
 func FuzzNeighbour(f *testing.F) {
-	f.Add(probeMessage(addr("192.168.50.10"), 3)[unix.SizeofNlMsghdr:])
-	f.Add(probeMessage(addr("2001:db8::1"), 3)[unix.SizeofNlMsghdr:])
+	f.Add(useMessage(addr("192.168.50.10"), 3).Data)
+	f.Add(useMessage(addr("2001:db8::1"), 3).Data)
 	f.Add(binary.NativeEndian.AppendUint16(make([]byte, unix.SizeofNdMsg), 3))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: unix.RTM_NEWNEIGH}, Data: data}
+		m := netlink.Message{Type: unix.RTM_NEWNEIGH, Data: data}
 		if h, ok := parseNeighbour(m); ok != h.Addr.IsValid() {
 			t.Errorf("%v, %+v", ok, h)
 		}

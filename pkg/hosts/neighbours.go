@@ -3,13 +3,13 @@ package hosts
 import (
 	"encoding/binary"
 	"fmt"
-	"iter"
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
 )
 
 // answering are the states of a neighbour that the kernel would send to.
@@ -26,11 +26,7 @@ const provable = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY
 // readNeighbours returns the kernel's neighbours of both families. One address
 // may be there once for each interface.
 func readNeighbours() ([]Host, error) {
-	table, err := syscall.NetlinkRIB(unix.RTM_GETNEIGH, unix.AF_UNSPEC)
-	if err != nil {
-		return nil, err
-	}
-	messages, err := syscall.ParseNetlinkMessage(table)
+	messages, err := netlink.Dump(unix.RTM_GETNEIGH)
 	if err != nil {
 		return nil, err
 	}
@@ -45,12 +41,12 @@ func readNeighbours() ([]Host, error) {
 
 // parseNeighbour reads an RTM_NEWNEIGH message: struct ndmsg, of which octets 4
 // to 7 are the interface and 8 and 9 the state, and attributes.
-func parseNeighbour(m syscall.NetlinkMessage) (Host, bool) {
-	if m.Header.Type != unix.RTM_NEWNEIGH || len(m.Data) < unix.SizeofNdMsg {
+func parseNeighbour(m netlink.Message) (Host, bool) {
+	if m.Type != unix.RTM_NEWNEIGH || len(m.Data) < unix.SizeofNdMsg {
 		return Host{}, false
 	}
 	var h Host
-	for kind, value := range attributes(m.Data[unix.SizeofNdMsg:]) {
+	for kind, value := range netlink.Attributes(m.Data[unix.SizeofNdMsg:]) {
 		switch kind {
 		case unix.NDA_DST:
 			h.Addr, _ = netip.AddrFromSlice(value)
@@ -64,111 +60,57 @@ func parseNeighbour(m syscall.NetlinkMessage) (Host, bool) {
 	return h, h.Addr.IsValid()
 }
 
-// attributes walks the attributes behind a message's fixed part: length, type
-// and value, each at a multiple of four octets.
-func attributes(b []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofRtAttr {
-			length := int(binary.NativeEndian.Uint16(b))
-			if length < unix.SizeofRtAttr || length > len(b) ||
-				!yield(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofRtAttr:length]) {
-				return
-			}
-			b = b[min(len(b), (length+3)&^3):]
-		}
-	}
-}
-
 // Probe makes the kernel find out whether a host on the interface with that
 // index answers: some seconds later Read tells. It needs CAP_NET_ADMIN. Where
 // the administrator has entered the host, nobody is asked: since Linux 5.16 the
 // entry would become an ordinary one.
 func Probe(host netip.Addr, index int) error {
-	if entered(host, index) {
+	if isPermanent(host, index) {
 		return nil
 	}
-	if err := tell(probeMessage(host, index)); err != nil {
+	if err := change(useMessage(host, index)); err != nil {
 		return fmt.Errorf("hosts: ask for %v: %w", host, err)
 	}
 	return nil
 }
 
-// entered reports whether the administrator has entered a neighbour by hand.
-func entered(host netip.Addr, index int) bool {
-	reply, err := exchange(message(unix.RTM_GETNEIGH, host, index, 0, unix.NUD_NONE, 0))
-	if err != nil {
+// isPermanent reports whether the administrator has entered a neighbour by hand.
+func isPermanent(host netip.Addr, index int) bool {
+	reply, err := netlink.Execute(unix.NETLINK_ROUTE, message(unix.RTM_GETNEIGH, host, index, 0, unix.NUD_NONE, 0))
+	if err != nil || len(reply) == 0 {
 		return false
 	}
-	messages, err := syscall.ParseNetlinkMessage(reply)
-	if err != nil || len(messages) == 0 {
-		return false
-	}
-	h, ok := parseNeighbour(messages[0])
+	h, ok := parseNeighbour(reply[0])
 	return ok && h.state&unix.NUD_PERMANENT != 0
 }
 
-// tell has the kernel change a neighbour.
-func tell(message []byte) error {
-	reply, err := exchange(message)
-	if err != nil {
-		return err
-	}
-	// struct nlmsgerr: a negative errno, 0 for success.
-	if len(reply) >= unix.SizeofNlMsghdr+4 {
-		if errno := int32(binary.NativeEndian.Uint32(reply[unix.SizeofNlMsghdr:])); errno != 0 {
-			return unix.Errno(-errno)
-		}
-	}
-	return nil
+// change makes the kernel change a neighbour.
+func change(m netlink.Message) error {
+	_, err := netlink.Execute(unix.NETLINK_ROUTE, m)
+	return err
 }
 
-// exchange sends the kernel a netlink message and returns its reply.
-func exchange(message []byte) ([]byte, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, err
-	}
-	reply := make([]byte, 512)
-	n, _, err := unix.Recvfrom(fd, reply, 0)
-	if err != nil {
-		return nil, err
-	}
-	return reply[:n], nil
-}
-
-// probeMessage words the request to treat a neighbour as if a packet were to be sent
-// to it (NTF_USE).
-func probeMessage(host netip.Addr, index int) []byte {
+// useMessage returns the request to treat a neighbour as if a packet were to be
+// sent to it (NTF_USE).
+func useMessage(host netip.Addr, index int) netlink.Message {
 	return message(unix.RTM_NEWNEIGH, host, index, unix.NLM_F_ACK|unix.NLM_F_CREATE, unix.NUD_NONE, unix.NTF_USE)
 }
 
-// probe words the request to ask a neighbour at once whether it still has its
-// hardware address. The kernel refuses where it knows none.
-func probe(host netip.Addr, index int) []byte {
+// probeMessage returns the request to verify at once that a neighbour still has its
+// hardware address. The kernel refuses it where it knows none.
+func probeMessage(host netip.Addr, index int) netlink.Message {
 	return message(unix.RTM_NEWNEIGH, host, index, unix.NLM_F_ACK|unix.NLM_F_REPLACE, unix.NUD_PROBE, 0)
 }
 
-// message words a request about a neighbour: a struct nlmsghdr, a struct ndmsg
-// and the address.
-func message(kind uint16, host netip.Addr, index int, how, state uint16, flags byte) []byte {
-	family, to := byte(unix.AF_INET6), host.AsSlice()
+// message returns a request about a neighbour: a struct ndmsg and the address.
+func message(kind uint16, host netip.Addr, index int, flags, state uint16, neighbourFlags byte) netlink.Message {
+	family := byte(unix.AF_INET6)
 	if host.Is4() {
 		family = unix.AF_INET
 	}
-	attribute := unix.SizeofRtAttr + len(to)
-	b := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+unix.SizeofNdMsg+attribute))
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|how)
-	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // sequence and port
-	b = append(b, family, 0, 0, 0)
+	b := []byte{family, 0, 0, 0}
 	b = binary.NativeEndian.AppendUint32(b, uint32(index))
 	b = binary.NativeEndian.AppendUint16(b, state)
-	b = append(b, flags, 0)
-	b = binary.NativeEndian.AppendUint16(b, uint16(attribute))
-	b = binary.NativeEndian.AppendUint16(b, unix.NDA_DST)
-	return append(b, to...)
+	b = append(b, neighbourFlags, 0)
+	return netlink.Message{Type: kind, Flags: flags, Data: netlink.AppendAttribute(b, unix.NDA_DST, host.AsSlice())}
 }

@@ -101,7 +101,7 @@ func (f *Finder) check(v *view, index int, addrs ...netip.Addr) {
 		if !f.due(place{index, a}) {
 			continue
 		}
-		if !slices.ContainsFunc(v.neighbours, known) || tell(probe(a, index)) != nil {
+		if !slices.ContainsFunc(v.neighbours, known) || change(probeMessage(a, index)) != nil {
 			f.Prompt(index, a)
 		}
 		f.last.at = time.Time{} // what was read of it holds no longer

@@ -2,21 +2,20 @@ package netif
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
 )
 
-// Sizes of struct inet_diag_req_v2 and of a message that holds one.
-const (
-	diagRequestLen = 56
-	diagMessageLen = unix.SizeofNlMsghdr + diagRequestLen
-)
+// diagRequestLen is the size of struct inet_diag_req_v2.
+const diagRequestLen = 56
 
-var diagProtocols = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
+var protocolNumbers = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
 
 // Ports knows at which ports the router's own programs answer.
 type Ports struct {
@@ -26,10 +25,10 @@ type Ports struct {
 // NewPorts finds out what can be asked of the kernel.
 func NewPorts() *Ports {
 	p := &Ports{diag: make(map[string]bool)}
-	for name, protocol := range diagProtocols {
+	for name, protocol := range protocolNumbers {
 		// A list of sockets in no state: empty, or an error if the kernel
 		// was built without inet_diag.
-		_, err := askDiag(diagMessage(protocol, unix.NLM_F_DUMP, netip.AddrPort{}))
+		_, err := findSocket(diagRequest(protocol, unix.NLM_F_DUMP, netip.AddrPort{}))
 		p.diag[name] = err == nil
 	}
 	return p
@@ -41,22 +40,19 @@ func NewPorts() *Ports {
 func (p *Ports) Taken(protocol string, external netip.Addr, port uint16) bool {
 	if p.diag[protocol] && external.Is4() {
 		at := netip.AddrPortFrom(external, port)
-		if found, err := askDiag(diagMessage(diagProtocols[protocol], 0, at)); err == nil {
+		if found, err := findSocket(diagRequest(protocolNumbers[protocol], 0, at)); err == nil {
 			return found
 		}
 	}
 	return slices.Contains(Listening(protocol, external), port)
 }
 
-// diagMessage asks for the socket that would get a packet sent to at. UDP has
-// source and destination the other way round, "for historical reasons" as
-// net/ipv4/udp_diag.c says.
-func diagMessage(protocol byte, flags uint16, at netip.AddrPort) []byte {
-	b := make([]byte, diagMessageLen)
-	binary.NativeEndian.PutUint32(b, diagMessageLen)
-	binary.NativeEndian.PutUint16(b[4:], unix.SOCK_DIAG_BY_FAMILY)
-	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST|flags)
-	r := b[unix.SizeofNlMsghdr:]
+// diagRequest returns the request for the socket that would get a packet sent to
+// at, or with NLM_F_DUMP for all sockets in no state. UDP has source and
+// destination the other way round, "for historical reasons" as net/ipv4/udp_diag.c
+// says.
+func diagRequest(protocol byte, flags uint16, at netip.AddrPort) netlink.Message {
+	r := make([]byte, diagRequestLen)
 	r[0], r[1] = unix.AF_INET, protocol
 	port, address := r[8:], r[12:]
 	if protocol == unix.IPPROTO_UDP {
@@ -70,53 +66,24 @@ func diagMessage(protocol byte, flags uint16, at netip.AddrPort) []byte {
 	for i := range 8 { // INET_DIAG_NOCOOKIE: any socket will do
 		r[diagRequestLen-8+i] = 0xff
 	}
-	return b
+	return netlink.Message{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: flags, Data: r}
 }
 
-// askDiag sends a question about sockets and reports whether one was found.
-func askDiag(message []byte) (bool, error) {
-	reply, err := ask(unix.NETLINK_SOCK_DIAG, message)
-	if err != nil {
-		return false, err
-	}
-	return readDiag(reply, binary.NativeEndian.Uint16(message[6:])&unix.NLM_F_DUMP != 0)
+// findSocket sends a request of sock_diag and reports whether a socket was found.
+func findSocket(request netlink.Message) (bool, error) {
+	reply, err := netlink.Execute(unix.NETLINK_SOCK_DIAG, request)
+	return readDiag(reply, err, request.Flags&unix.NLM_F_DUMP != 0)
 }
 
-// ask sends one message to a part of the kernel and returns what comes back
-// first.
-func ask(family int, message []byte) ([]byte, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, family)
-	if err != nil {
-		return nil, fmt.Errorf("netif: open netlink family %d: %w", family, err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, fmt.Errorf("netif: ask netlink family %d: %w", family, err)
-	}
-	// The kernel has answered before sending returns.
-	reply := make([]byte, 4096)
-	n, _, err := unix.Recvfrom(fd, reply, unix.MSG_DONTWAIT)
-	if err != nil {
-		return nil, fmt.Errorf("netif: hear netlink family %d: %w", family, err)
-	}
-	return reply[:n], nil
-}
-
-// readDiag reads the first message of the kernel's answer: a socket, the end
-// of a list, or an error.
-func readDiag(b []byte, list bool) (found bool, err error) {
-	if len(b) < unix.SizeofNlMsghdr+4 {
-		return false, fmt.Errorf("netif: sock_diag answers %d octets", len(b))
-	}
-	status := syscall.Errno(-int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])))
-	switch kind := binary.NativeEndian.Uint16(b[4:]); {
-	case kind == unix.SOCK_DIAG_BY_FAMILY:
-		return true, nil
-	case kind == unix.NLMSG_ERROR && status == unix.ENOENT && !list, kind == unix.NLMSG_DONE && status == 0:
+// readDiag reads the reply of sock_diag to a request for one socket or for a list.
+func readDiag(reply []netlink.Message, err error, list bool) (found bool, _ error) {
+	switch {
+	case errors.Is(err, unix.ENOENT) && !list, err == nil && len(reply) == 0:
 		return false, nil
-	case kind == unix.NLMSG_ERROR, kind == unix.NLMSG_DONE:
-		return false, fmt.Errorf("netif: sock_diag: %w", status)
-	default:
-		return false, fmt.Errorf("netif: sock_diag answers with message %d", kind)
+	case err != nil:
+		return false, fmt.Errorf("netif: sock_diag: %w", err)
+	case reply[0].Type != unix.SOCK_DIAG_BY_FAMILY:
+		return false, fmt.Errorf("netif: sock_diag replies with a message of type %d", reply[0].Type)
 	}
+	return true, nil
 }

@@ -7,13 +7,13 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"iter"
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
 )
 
 // Link is the state of one network interface at one moment.
@@ -63,52 +63,20 @@ func Links() (map[string]Link, error) {
 	return links, nil
 }
 
-// dump asks the kernel's routing netlink for one table.
-func dump(request int, each func(syscall.NetlinkMessage)) error {
-	rib, err := syscall.NetlinkRIB(request, unix.AF_UNSPEC)
-	if err != nil {
-		return err
-	}
-	messages, err := syscall.ParseNetlinkMessage(rib)
-	if err != nil {
-		return err
-	}
-	for _, m := range messages {
-		each(m)
-	}
-	return nil
-}
-
-// attributes walks the attributes behind a message's fixed part: length, type
-// and value, each at a multiple of four octets.
-func attributes(b []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofRtAttr {
-			length := int(binary.NativeEndian.Uint16(b))
-			if length < unix.SizeofRtAttr || length > len(b) {
-				return
-			}
-			if !yield(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofRtAttr:length]) {
-				return
-			}
-			b = b[min(len(b), (length+3)&^3):]
-		}
-	}
-}
-
 func readLinks() (map[int]*Link, error) {
 	links := make(map[int]*Link)
-	err := dump(unix.RTM_GETLINK, func(m syscall.NetlinkMessage) {
+	messages, err := netlink.Dump(unix.RTM_GETLINK)
+	for _, m := range messages {
 		if l, ok := parseLink(m); ok {
 			links[l.Index] = l
 		}
-	})
+	}
 	return links, err
 }
 
 // parseLink reads an RTM_NEWLINK message: struct ifinfomsg and attributes.
-func parseLink(m syscall.NetlinkMessage) (*Link, bool) {
-	if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
+func parseLink(m netlink.Message) (*Link, bool) {
+	if m.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
 		return nil, false
 	}
 	flags := binary.NativeEndian.Uint32(m.Data[8:12])
@@ -116,7 +84,7 @@ func parseLink(m syscall.NetlinkMessage) (*Link, bool) {
 		Index: int(int32(binary.NativeEndian.Uint32(m.Data[4:8]))),
 		Up:    flags&unix.IFF_UP != 0 && flags&unix.IFF_LOWER_UP != 0,
 	}
-	for kind, value := range attributes(m.Data[unix.SizeofIfInfomsg:]) {
+	for kind, value := range netlink.Attributes(m.Data[unix.SizeofIfInfomsg:]) {
 		switch kind {
 		case unix.IFLA_IFNAME:
 			l.Name = string(bytes.TrimRight(value, "\x00"))
@@ -128,23 +96,25 @@ func parseLink(m syscall.NetlinkMessage) (*Link, bool) {
 }
 
 func readAddrs(links map[int]*Link) error {
-	return dump(unix.RTM_GETADDR, func(m syscall.NetlinkMessage) {
+	messages, err := netlink.Dump(unix.RTM_GETADDR)
+	for _, m := range messages {
 		index, addr, ok := parseAddr(m)
 		if l := links[index]; ok && l != nil {
 			l.Addrs = append(l.Addrs, addr)
 		}
-	})
+	}
+	return err
 }
 
 // parseAddr reads an RTM_NEWADDR message: struct ifaddrmsg and attributes.
 // IFA_LOCAL is the own address where a link has a peer, IFA_ADDRESS elsewhere.
-func parseAddr(m syscall.NetlinkMessage) (index int, addr netip.Prefix, ok bool) {
-	if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
+func parseAddr(m netlink.Message) (index int, addr netip.Prefix, ok bool) {
+	if m.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
 		return 0, netip.Prefix{}, false
 	}
 	var own netip.Addr
 	flags := uint32(m.Data[2])
-	for kind, value := range attributes(m.Data[unix.SizeofIfAddrmsg:]) {
+	for kind, value := range netlink.Attributes(m.Data[unix.SizeofIfAddrmsg:]) {
 		switch kind {
 		case unix.IFA_ADDRESS:
 			if !own.IsValid() {

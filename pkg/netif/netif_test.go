@@ -6,13 +6,13 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"igdd/pkg/netlab"
+	"igdd/pkg/netlink"
 )
 
 // patience is how long a test waits for what must come.
@@ -161,8 +161,8 @@ func TestFlowPort(t *testing.T) {
 
 // FuzzReplyPort lets the parser of conntrack's answers see anything.
 func FuzzReplyPort(f *testing.F) {
-	f.Add(flowMessage(17, netip.MustParseAddrPort("192.168.50.10:40000"), netip.MustParseAddrPort("11.22.33.1:9999"))[unix.SizeofNlMsghdr+nfgenmsgLen:])
-	f.Add(appendAttr(nil, ctTupleReply, appendAttr(nil, ctTupleProto, appendAttr(nil, ctTargetPort, []byte{1, 2}))))
+	f.Add(flowRequest(17, netip.MustParseAddrPort("192.168.50.10:40000"), netip.MustParseAddrPort("11.22.33.1:9999")).Data[nfgenmsgLen:])
+	f.Add(netlink.AppendAttribute(nil, ctTupleReply, netlink.AppendAttribute(nil, ctTupleProto, netlink.AppendAttribute(nil, ctTargetPort, []byte{1, 2}))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if port, found := replyPort(b); !found && port != 0 {
 			t.Errorf("port %d of nothing", port)
@@ -171,29 +171,22 @@ func FuzzReplyPort(f *testing.F) {
 }
 
 func TestDiagAnswers(t *testing.T) {
-	message := func(kind uint16, status int32) []byte {
-		b := make([]byte, unix.SizeofNlMsghdr+4)
-		binary.NativeEndian.PutUint16(b[4:], kind)
-		binary.NativeEndian.PutUint32(b[unix.SizeofNlMsghdr:], uint32(status))
-		return b
-	}
-	missing := -int32(unix.ENOENT)
+	message := func(kind uint16) []netlink.Message { return []netlink.Message{{Type: kind}} }
 	for name, test := range map[string]struct {
-		answer        []byte
+		reply         []netlink.Message
+		err           error
 		list          bool
 		found, failed bool
 	}{
-		"a socket":            {message(unix.SOCK_DIAG_BY_FAMILY, 0), false, true, false},
-		"no socket":           {message(unix.NLMSG_ERROR, missing), false, false, false},
-		"end of a list":       {message(unix.NLMSG_DONE, 0), true, false, false},
-		"no such protocol":    {message(unix.NLMSG_ERROR, missing), true, false, true},
-		"no list of protocol": {message(unix.NLMSG_DONE, missing), true, false, true},
-		"not allowed":         {message(unix.NLMSG_ERROR, -int32(unix.EPERM)), false, false, true},
-		"something else":      {message(unix.RTM_NEWLINK, 0), false, false, true},
-		"cut short":           {message(unix.NLMSG_DONE, 0)[:18], false, false, true},
-		"nothing":             {nil, false, false, true},
+		"a socket":            {message(unix.SOCK_DIAG_BY_FAMILY), nil, false, true, false},
+		"no socket":           {nil, unix.ENOENT, false, false, false},
+		"end of a list":       {nil, nil, true, false, false},
+		"a list":              {message(unix.SOCK_DIAG_BY_FAMILY), nil, true, true, false},
+		"no list of protocol": {nil, unix.ENOENT, true, false, true},
+		"not allowed":         {nil, unix.EPERM, false, false, true},
+		"something else":      {message(unix.RTM_NEWLINK), nil, false, false, true},
 	} {
-		if found, err := readDiag(test.answer, test.list); found != test.found || (err != nil) != test.failed {
+		if found, err := readDiag(test.reply, test.err, test.list); found != test.found || (err != nil) != test.failed {
 			t.Errorf("%s: %v, %v", name, found, err)
 		}
 	}
@@ -218,7 +211,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add(uint16(unix.RTM_NEWLINK), make([]byte, unix.SizeofIfInfomsg))
 	f.Add(uint16(unix.RTM_NEWADDR), append(make([]byte, unix.SizeofIfAddrmsg), 12, 0, 1, 0, 9, 9)) // cut short
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
-		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: kind}, Data: data}
+		m := netlink.Message{Type: kind, Data: data}
 		if l, ok := parseLink(m); ok && l.Name == "" {
 			t.Error("a link without a name")
 		}

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
 )
 
 // Watcher holds the current state of all links and follows the kernel's
@@ -23,19 +25,11 @@ type Watcher struct {
 
 // Watch starts to listen for notices and reads the first state. Run follows them.
 func Watch() (*Watcher, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	socket, err := netlink.Subscribe(unix.NETLINK_ROUTE, unix.RTMGRP_LINK|unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR)
 	if err != nil {
-		return nil, fmt.Errorf("netif: open netlink: %w", err)
+		return nil, fmt.Errorf("netif: %w", err)
 	}
-	groups := &unix.SockaddrNetlink{
-		Family: unix.AF_NETLINK,
-		Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR,
-	}
-	if err := unix.Bind(fd, groups); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("netif: join netlink groups: %w", err)
-	}
-	w := &Watcher{socket: os.NewFile(uintptr(fd), "netlink"), changed: make(chan struct{})}
+	w := &Watcher{socket: socket, changed: make(chan struct{})}
 	if w.links, err = Links(); err != nil {
 		w.socket.Close()
 		return nil, err
