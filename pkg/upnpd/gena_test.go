@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
-	"strconv"
 	"testing"
 	"time"
 
+	"igdd/pkg/vectors"
 	"igdd/pkg/vectors/gena"
 )
 
@@ -33,23 +33,13 @@ func (s testNet) dialSubscriber(sub *subscription, ctx context.Context, to netip
 	return c, err
 }
 
-// TestEvents plays all vectors of events over real connections, on two networks
-// at a time since some of them wait.
+// TestEvents plays all vectors of events over real connections.
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	const networks = 2
-	vectors := gena.Load(t)
-	for n := range networks {
-		t.Run(strconv.Itoa(n), func(t *testing.T) {
-			t.Parallel()
-			s := newTestNet(t)
-			for i, v := range vectors {
-				if i%networks == n {
-					t.Run(v.ID, func(t *testing.T) { v.Play(t, s.startGateway(t, gatewayConfigOf(v.Config)).events()) })
-				}
-			}
+	vectors.PlayInParallel(t, newTestNets(t), gena.Load(t), func(v gena.Vector) string { return v.ID },
+		func(t *testing.T, s testNet, v gena.Vector) {
+			v.Play(t, s.startGateway(t, gatewayConfigOf(v.Config)).events())
 		})
-	}
 }
 
 // TestPinholeEventsByVersion1 subscribes to the IPv6 firewall control by the

@@ -53,9 +53,9 @@ func TestMemoryOfRequests(t *testing.T) {
 		most   int                // octets for each of n
 		words  func(i int) string // HTTP/1.0 needs no Host
 	}{
-		{"AddPortMapping", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, strings.Repeat("d", 60000)) }},
-		{"AddPortMapping with line breaks", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, "a\n"+strings.Repeat("d", 60000)) }},
-		{"AddPortMapping with references", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, strings.Repeat("&amp;", 12000)) }},
+		{"AddPortMapping", "c1", 50, 2048, func(i int) string { return fatMapping(4000+i, strings.Repeat("d", 60000)) }},
+		{"AddPortMapping with line breaks", "c1", 50, 2048, func(i int) string { return fatMapping(4000+i, "a\n"+strings.Repeat("d", 60000)) }},
+		{"AddPortMapping with references", "c1", 50, 2048, func(i int) string { return fatMapping(4000+i, strings.Repeat("&amp;", 12000)) }},
 		{"AddPortMapping with a short description", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, "d") }},
 		{"AddPinhole", "c1v6", 200, 2048, func(i int) string {
 			return fatCall("/ctl/IP6FCtl", fw, "AddPinhole", fmt.Sprintf("<RemoteHost>2a0a:77:ff::1</RemoteHost><RemotePort>443</RemotePort>"+

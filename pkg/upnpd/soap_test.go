@@ -14,6 +14,7 @@ import (
 	"igdd/pkg/portmap"
 	"igdd/pkg/portmap/portmaptest"
 	"igdd/pkg/upnp"
+	"igdd/pkg/vectors"
 	"igdd/pkg/vectors/soap"
 )
 
@@ -39,6 +40,16 @@ func newTestNet(t testing.TB) testNet {
 		}
 	}
 	return s
+}
+
+// newTestNets returns as many namespaces as vectors are played at a time: most of
+// those that wait.
+func newTestNets(t testing.TB) (nets []testNet) {
+	t.Helper()
+	for range 8 {
+		nets = append(nets, newTestNet(t))
+	}
+	return nets
 }
 
 // Name, Index and Prefixes make the network the router's LAN interface.
@@ -230,15 +241,16 @@ func TestPinholesByVersion1(t *testing.T) {
 // connections.
 func TestVectors(t *testing.T) {
 	t.Parallel()
-	file := soap.Load(t)
-	s := newTestNet(t)
-	for _, v := range file.Vectors {
-		if v.Config == "pinholes_off" {
-			continue // no setting does that: without IPv6 the service is not on show
-		}
-		t.Run(v.ID, func(t *testing.T) { v.Play(t, s.startGateway(t, gatewayConfigOf(v.Config)).gateway()) })
-	}
-	for _, d := range file.Documents {
-		t.Run(d.ID, func(t *testing.T) { d.Play(t, s.startGateway(t, gatewayConfigOf(d.Config)).gateway(), file.Services) })
-	}
+	nets, file := newTestNets(t), soap.Load(t)
+	exchanges := slices.DeleteFunc(file.Vectors, func(v soap.Vector) bool {
+		return v.Config == "pinholes_off" // no setting does that: without IPv6 the service is not on show
+	})
+	vectors.PlayInParallel(t, nets, exchanges, func(v soap.Vector) string { return v.ID },
+		func(t *testing.T, s testNet, v soap.Vector) {
+			v.Play(t, s.startGateway(t, gatewayConfigOf(v.Config)).gateway())
+		})
+	vectors.PlayInParallel(t, nets, file.Documents, func(d soap.Document) string { return d.ID },
+		func(t *testing.T, s testNet, d soap.Document) {
+			d.Play(t, s.startGateway(t, gatewayConfigOf(d.Config)).gateway(), file.Services)
+		})
 }
