@@ -2,11 +2,13 @@ package ssdpd_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"igdd/pkg/netlab"
 	"igdd/pkg/ssdp"
+	"igdd/pkg/vectors"
 	"igdd/pkg/vectors/discovery"
 )
 
@@ -32,50 +34,47 @@ func standard(lab *netlab.Lab) *discovery.Gateway {
 	}
 }
 
+// id returns a vector's name.
+func id(v discovery.Vector) string { return v.ID }
+
 // TestSearches plays every search against servers on two LANs.
 func TestSearches(t *testing.T) {
 	t.Parallel()
-	lab := newLab(t)
-	lab.Clients[0].Address(t, "lo", netip.MustParsePrefix("10.99.0.7/32"))
-	played := 0
-	for _, v := range discovery.Load(t) {
-		if v.Trigger != "datagram" {
-			continue
-		}
-		played++
-		t.Run(v.ID, func(t *testing.T) {
-			serve(t, lab, time.Hour, face(v.Config))
-			v.PlaySearch(t, standard(lab))
-		})
+	labs := []*netlab.Lab{newLab(t), newLab(t)}
+	for _, lab := range labs {
+		lab.Clients[0].Address(t, "lo", netip.MustParsePrefix("10.99.0.7/32"))
 	}
-	if played != 52 {
-		t.Errorf("%d vectors played", played)
+	searches := slices.DeleteFunc(discovery.Load(t), func(v discovery.Vector) bool { return v.Trigger != "datagram" })
+	if len(searches) != 52 {
+		t.Errorf("%d vectors are played", len(searches))
 	}
+	vectors.PlayInParallel(t, labs, searches, id, func(t *testing.T, lab *netlab.Lab, v discovery.Vector) {
+		serve(t, lab, time.Hour, face(v.Config))
+		v.PlaySearch(t, standard(lab))
+	})
 }
 
 // TestSituations plays the vectors that are no searches.
 func TestSituations(t *testing.T) {
 	t.Parallel()
-	lab := newLab(t)
+	labs := []*netlab.Lab{newLab(t), newLab(t), newLab(t)}
 	second := netip.MustParsePrefix("192.168.50.2/24")
-	lab.Router.Address(t, "lan0", second)
-	for _, v := range discovery.Load(t) {
-		if v.Trigger == "datagram" {
-			continue
-		}
-		t.Run(v.ID, func(t *testing.T) {
-			var running *gateway
-			g := standard(lab)
-			g.Start = func() { running = serve(t, lab, 2*time.Second, face(v.Config)) }
-			g.Stop = func() { running.stop() }
-			g.MoveLAN = func() netip.Addr {
-				running.first.set(second, netlab.RouterLAN6, linkLocal)
-				running.Changed()
-				return second.Addr()
-			}
-			g.MoveUplink = func() { running.Changed() }
-			g.Announce = func() { running.Announce() }
-			v.PlaySituation(t, g)
-		})
+	for _, lab := range labs {
+		lab.Router.Address(t, "lan0", second)
 	}
+	situations := slices.DeleteFunc(discovery.Load(t), func(v discovery.Vector) bool { return v.Trigger == "datagram" })
+	vectors.PlayInParallel(t, labs, situations, id, func(t *testing.T, lab *netlab.Lab, v discovery.Vector) {
+		var running *gateway
+		g := standard(lab)
+		g.Start = func() { running = serve(t, lab, 500*time.Millisecond, face(v.Config)) }
+		g.Stop = func() { running.stop() }
+		g.MoveLAN = func() netip.Addr {
+			running.first.set(second, netlab.RouterLAN6, linkLocal)
+			running.Changed()
+			return second.Addr()
+		}
+		g.MoveUplink = func() { running.Changed() }
+		g.Announce = func() { running.Announce() }
+		v.PlaySituation(t, g)
+	})
 }
