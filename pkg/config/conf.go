@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// maxFile is the most that a file of settings may hold, in octets.
+// maxFile is the maximum size of a file of settings, in bytes.
 const maxFile = 1 << 20
 
-// readLimited reads a file that is not larger than settings are.
+// readLimited reads a file of up to maxFile bytes.
 func readLimited(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -21,13 +21,13 @@ func readLimited(path string) ([]byte, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(b) > maxFile {
-		err = fmt.Errorf("%s: more than %d octets are no settings", path, maxFile)
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
 	}
 	return b, err
 }
 
-// readConf takes the settings of a miniupnpd.conf. Lines that cannot be used
-// are skipped with a warning, as the scripts that make such files count on it.
+// readConf reads the settings of a miniupnpd.conf. Invalid lines are skipped with
+// a warning, since scripts that write such files rely on it.
 func (d *draft) readConf(path string) error {
 	b, err := readLimited(path)
 	if err != nil {
@@ -37,7 +37,7 @@ func (d *draft) readConf(path string) error {
 	return nil
 }
 
-// takeConf takes the text of a miniupnpd.conf that stands at path.
+// takeConf applies the text of the miniupnpd.conf at path.
 func (d *draft) takeConf(path, conf string) {
 	n := 0
 	for line := range strings.Lines(plain(conf)) {
@@ -49,21 +49,21 @@ func (d *draft) takeConf(path, conf string) {
 	}
 }
 
-// mark is what some editors put at the head of a file in UTF-8.
-const mark = "\uFEFF"
+// byteOrderMark is what some editors put at the head of a file in UTF-8.
+const byteOrderMark = "\uFEFF"
 
-// plain returns a file's text without the mark of UTF-8 and with line feeds at
+// plain returns a file's text without a byte order mark and with line feeds at
 // the ends of lines: some editors write a carriage return before them, and old
-// ones instead of them. One inside a line is a blank, as everywhere.
+// ones instead of them. A carriage return inside a line counts as a blank.
 func plain(text string) string {
-	text = strings.ReplaceAll(strings.TrimPrefix(text, mark), "\r\n", "\n")
+	text = strings.ReplaceAll(strings.TrimPrefix(text, byteOrderMark), "\r\n", "\n")
 	if !strings.Contains(text, "\n") {
 		text = strings.ReplaceAll(text, "\r", "\n")
 	}
 	return text
 }
 
-// takeLine takes one line: a comment, a rule, or key=value.
+// takeLine applies one line: a comment, a rule, or key=value.
 func (d *draft) takeLine(line string) error {
 	switch {
 	case line == "" || line[0] == '#':
@@ -78,7 +78,7 @@ func (d *draft) takeLine(line string) error {
 	return d.takeSetting(strings.TrimRight(key, blanks), text)
 }
 
-// takeSetting takes what stands before and behind the sign of a line.
+// takeSetting applies a key and what follows the equals sign.
 func (d *draft) takeSetting(key, text string) error {
 	comment := ""
 	if !slices.Contains(freeTexts, key) {
@@ -89,19 +89,19 @@ func (d *draft) takeSetting(key, text string) error {
 	switch {
 	case err != nil:
 		return err
-	case comment != "" && key != "listening_ip": // there it is none of the words that older versions had
-		return remark{fmt.Errorf("%s: %q is taken as a comment, which miniupnpd does not do", key, comment)}
+	case comment != "" && key != "listening_ip": // older versions ignore what follows the addresses there
+		return remark{fmt.Errorf("%s: %q is taken as a comment, unlike in miniupnpd", key, comment)}
 	case before.IsValid() && d.ExternalIP.IsValid() && before != d.ExternalIP:
-		return remark{fmt.Errorf("%s: %v takes the place of %v: only one address is announced", key, d.ExternalIP, before)}
+		return remark{fmt.Errorf("%s: %v replaces %v: only one address is announced", key, d.ExternalIP, before)}
 	}
 	return nil
 }
 
-// freeTexts are the keys whose values may hold whatever a name may: "Router #1".
+// freeTexts are the keys whose values are free text, such as "Router #1".
 var freeTexts = []string{"friendly_name", "manufacturer_name", "model_name", "model_description", "model_number", "serial"}
 
-// uncomment cuts off a comment: a # at the beginning or behind a blank, and
-// what follows.
+// uncomment cuts off a comment: a # at the beginning or after a blank, and what
+// follows.
 func uncomment(text string) (value, comment string) {
 	for i := range len(text) {
 		if text[i] == '#' && (i == 0 || strings.IndexByte(blanks, text[i-1]) >= 0) {
@@ -111,8 +111,8 @@ func uncomment(text string) (value, comment string) {
 	return text, ""
 }
 
-// addRule appends a permission rule. One that cannot be read allows nothing,
-// and denies all that it may have been meant to deny.
+// addRule appends a permission rule. An invalid one allows nothing, and denies
+// all that it may have been meant to deny.
 func (d *draft) addRule(line string) error {
 	rule, err := parseRule(line)
 	switch {
@@ -132,7 +132,7 @@ func (d *draft) addRule(line string) error {
 	return nil
 }
 
-// take takes a setting of miniupnpd.conf in any of its spellings.
+// take applies a setting of miniupnpd.conf in any of its spellings.
 func (d *draft) take(key, text string) error {
 	if key == "listening_ip" {
 		if err := d.addLAN(text); err != nil {
@@ -159,13 +159,13 @@ func (d *draft) take(key, text string) error {
 	case slices.Contains(ignoredKeys, key):
 		return nil
 	case slices.Contains(otherBackendKeys, key):
-		return fmt.Errorf("%s has no use with iptables, ignored", key)
+		return fmt.Errorf("%s has no effect with iptables, ignored", key)
 	}
 	return fmt.Errorf("unknown setting %q, ignored", key)
 }
 
-// spellings turn what other versions of miniupnpd write into a key and value
-// of the settings.
+// spellings convert the settings of other versions of miniupnpd to a key and
+// value of this one.
 var spellings = map[string]func(text string) (string, string){
 	"port":           func(s string) (string, string) { return "http_port", s },
 	"enable_natpmp":  func(s string) (string, string) { return "enable_natpmp", numberIsYes(s) },
@@ -178,7 +178,8 @@ var spellings = map[string]func(text string) (string, string){
 	},
 }
 
-// numberIsYes turns a number into yes if it is not zero.
+// numberIsYes returns no for zero, yes for another number, and other text as it
+// is.
 func numberIsYes(s string) string {
 	n, err := whole(s, 0, 1<<31-1)
 	if err != nil {
@@ -187,13 +188,13 @@ func numberIsYes(s string) string {
 	return yesNo(n != 0)
 }
 
-// ignoredKeys settings ask for what is always so: mappings last as long as their
-// leases, a private uplink forwards like any other, and pinholes are written
-// down beside the lease file.
+// ignoredKeys are settings for what is always so: mappings last until their
+// leases end, a private WAN address does not disable forwarding, and pinholes
+// are saved beside the lease file.
 var ignoredKeys = []string{"clean_ruleset_interval", "clean_ruleset_threshold", "ext_allow_private_ipv4", "lease_file6"}
 
-// otherBackendKeys settings belong to other firewalls, or to servers that do not exist
-// here.
+// otherBackendKeys are settings for other firewalls, or for servers that igdd
+// does not have.
 var otherBackendKeys = []string{
 	"packet_log", "anchor", "queue", "tag", "quickrules", "https_port", "minissdpdsocket", "ipv6_listening_ip",
 	"upnp_table_name", "upnp_nat_table_name", "upnp_nftables_family_split", "set_learn_dscp",

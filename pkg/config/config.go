@@ -12,10 +12,10 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// Config is everything that the service has to know. Parse makes it; nobody
-// parses or defaults anything after that.
+// Config is the complete configuration of the service. Parse returns it with all
+// values checked and all defaults set.
 type Config struct {
-	Check      bool // -t: report and end
+	Check      bool // -t: print the settings and exit
 	Foreground bool // -d
 	Verbose    int  // -v: 1 informational, 2 everything
 	PIDFile    string
@@ -23,15 +23,15 @@ type Config struct {
 	WAN        []string   // external interfaces, the announced one first; "ppp+" is a pattern
 	WAN6       string     // external interface of IPv6
 	ExternalIP netip.Addr // announced instead of the interface's; the zero Addr: none
-	STUN       string     // host:port of the server that tells the announced address; "": none
-	LANs       []LAN      // at least one, unless no protocol is on
+	STUN       string     // host:port of the STUN server for the announced address; "": none
+	LANs       []LAN      // at least one, unless no protocol is enabled
 
 	NATPMP, PCP, UPnP bool
 	IPv6              bool
-	IPv6Auto          bool // no setting says so: IPv6 is on where the system has it on
+	IPv6Auto          bool // IPv6 follows the system, since no setting enables or disables it
 	ThirdParty        bool // PCP clients may act for other hosts (RFC 6887, section 13.1)
-	Peer              bool // PCP PEER is served
-	Map               bool // PCP MAP is granted to those whom the rules allow
+	Peer              bool // PCP PEER is enabled
+	Map               bool // PCP MAP is granted if the rules allow it
 	Policy            portmap.Policy
 
 	HTTPPort       uint16        // 0: any free one
@@ -43,24 +43,24 @@ type Config struct {
 	IGDVersion     IGDVersion
 	Device         Device
 
-	LeaseFile        string // "": leases are not written down
+	LeaseFile        string // "": leases are not saved
 	SaveDelay        time.Duration
 	NATChain         string
 	ForwardChain     string
 	PostroutingChain string
-	ControlSocket    string        // where the operator's tool asks; "": nowhere
-	NotifyCmd        string        // program that is told of every change; "": none
-	Withdraw         time.Duration // how long mappings of hosts that left are kept, 0: to their end
-	Sandbox          bool          // give up the rights that are not needed, or do not start
+	ControlSocket    string        // for miniupnpctl; "": none
+	NotifyCmd        string        // program to run for every change; "": none
+	Withdraw         time.Duration // how long to keep mappings of hosts that left the LAN, 0: until their leases end
+	Sandbox          bool          // drop privileges that are not needed, or do not start
 	DHCPLeases       string        // dnsmasq's file, for the names of hosts; "": none
 	Warnings         []string      // what was skipped: file, line or variable, reason
-	BadRules         int           // permission rules that could not be read
+	BadRules         int           // number of invalid permission rules
 
 	places map[string]string // where each key was set
 }
 
-// Place returns where a key was set, as the beginning of a message, "" if
-// nowhere. That of a LAN is "listening_ip=" and the LAN.
+// Place returns where a key was set, as the beginning of a message, "" if it was
+// not. The key of a LAN is "listening_ip=" and the LAN.
 func (c *Config) Place(key string) string {
 	if place := c.places[key]; place != "" {
 		return place + ": "
@@ -68,21 +68,21 @@ func (c *Config) Place(key string) string {
 	return ""
 }
 
-// LAN is one listening interface: known by its name, or by the router's
-// address and network there, or by the network's own address.
+// LAN is a listening interface, given by its name, or by the router's address
+// and network there, or by the network's own address.
 type LAN struct {
 	Interface string
 	Prefix    netip.Prefix // invalid if there is an Interface
-	// Bits is how long the prefixes of the interface's IPv4 networks are at
-	// least: who is outside is no client. 0: as they are.
+	// Bits is the minimum prefix length of the interface's IPv4 networks: hosts
+	// outside are not clients. 0: the networks as they are.
 	Bits int
 }
 
-// IsNetwork reports whether the LAN is known by its network's own address, or
-// one that is all of its network.
+// IsNetwork reports whether the LAN is given by its network's own address, or by
+// an address that is all of its network.
 func (l LAN) IsNetwork() bool { return l.Prefix.IsValid() && l.Prefix == l.Prefix.Masked() }
 
-// String returns the form in which it is configured.
+// String returns the LAN as it is configured.
 func (l LAN) String() string {
 	switch {
 	case l.Interface == "":
@@ -107,10 +107,10 @@ type Device struct {
 	PresentationURL  string // "": the router's own page
 }
 
-// IGDVersion says which versions of the InternetGatewayDevice are shown.
+// IGDVersion is the version of the InternetGatewayDevice to offer.
 type IGDVersion uint8
 
-// The versions; with Both, what was asked for is what is shown.
+// The versions; with Both, version 2 only to clients that search for it.
 const (
 	Both IGDVersion = iota
 	V1
@@ -122,21 +122,20 @@ func (v IGDVersion) String() string {
 	return [...]string{Both: "both", V1: "1", V2: "2"}[v]
 }
 
-// SameService reports whether c and o differ in nothing but what a running
-// service can take over: the administrator's policy, and how much is logged.
+// SameService reports whether c and o differ only in what a running service can
+// change: the administrator's policy and the verbosity of the log.
 func (c *Config) SameService(o *Config) bool {
 	return reflect.DeepEqual(c.service(), o.service())
 }
 
-// SameChains reports whether a service with the settings o finds its rules where
-// one with c has left them.
+// SameChains reports whether a service with the settings o uses the same chains
+// and jumps as one with c.
 func (c *Config) SameChains(o *Config) bool {
 	return slices.Equal(c.WAN, o.WAN) && c.NATChain == o.NATChain && c.ForwardChain == o.ForwardChain &&
 		c.PostroutingChain == o.PostroutingChain && c.IPv6 == o.IPv6 && c.WAN6 == o.WAN6
 }
 
-// service returns c without what a running service can take over, and what
-// does not concern it.
+// service returns c without what a running service can change or does not use.
 func (c *Config) service() Config {
 	s := *c
 	s.Policy, s.Verbose, s.Warnings, s.BadRules, s.Check, s.places = portmap.Policy{}, 0, nil, 0, false, nil

@@ -83,26 +83,26 @@ func TestFlagsOfMiniupnpd(t *testing.T) {
 		"-d -t":        {"", func(c *Config) { c.Check, c.Foreground = true, true }},
 		"-t 30 -t":     {"", func(c *Config) { c.Check, c.NotifyInterval = true, 30*time.Second }},
 		"-t -t 30":     {"", func(c *Config) { c.Check, c.NotifyInterval = true, 30*time.Second }},
-		"-t 30s -U":    {`option -t: notify_interval: "30s" is no whole number`, func(c *Config) { c.SystemUptime = true }},
+		"-t 30s -U":    {`option -t: notify_interval: invalid number "30s"`, func(c *Config) { c.SystemUptime = true }},
 		"-t 0":         {"option -t: notify_interval: 0s is out of range", func(c *Config) { c.NotifyInterval = time.Second }},
-		"-tx":          {`option -t: "x" behind it means nothing`, func(c *Config) { c.Check = true }},
+		"-tx":          {`option -t: ignored "x" after it`, func(c *Config) { c.Check = true }},
 		"-D":           {"", func(c *Config) { c.Foreground = true }},
-		"-dv":          {`option -d: "v" behind it means nothing`, func(*Config) {}},
+		"-dv":          {`option -d: ignored "v" after it`, func(*Config) {}},
 		"-vvv":         {"", func(c *Config) { c.Verbose = 2 }},
-		"-Nx":          {`option -N: "x" behind it means nothing`, func(c *Config) { c.NATPMP, c.PCP = true, true }},
+		"-Nx":          {`option -N: ignored "x" after it`, func(c *Config) { c.NATPMP, c.PCP = true, true }},
 		"-p5000":       {"", func(c *Config) { c.HTTPPort = 5000 }},
-		"-p x":         {`option -p: http_port: "x" is no whole number`, func(*Config) {}},
+		"-p x":         {`option -p: http_port: invalid number "x"`, func(*Config) {}},
 		"-p 70000":     {"option -p: http_port: 70000 is not from 0 to 65535", func(*Config) {}},
 		"-b -1":        {"option -b: bootid: ", func(*Config) {}},
 		"-B 0x10 20":   {"option -B: bitrate_down: ", func(c *Config) { c.BitrateUp = 20 }},
 		"-u 1234-ABCD": {"option -u: uuid: ", func(c *Config) { c.Device.UUID = upnp.UUIDOf("1234-ABCD").String() }},
-		"-H 443":       {"option -H: has no use", func(*Config) {}},
-		"-L":           {"option -L: has no use", func(*Config) {}},
-		"-l /log":      {"option -l: has no use", func(*Config) {}},
-		"-q queue":     {"option -q: has no use", func(*Config) {}},
-		"-T tag":       {"option -T: has no use", func(*Config) {}},
-		"-Q 1":         {"option -Q: has no use", func(*Config) {}},
-		"-n eth1":      {"option -n: has no use", func(*Config) {}},
+		"-H 443":       {"option -H: has no effect", func(*Config) {}},
+		"-L":           {"option -L: has no effect", func(*Config) {}},
+		"-l /log":      {"option -l: has no effect", func(*Config) {}},
+		"-q queue":     {"option -q: has no effect", func(*Config) {}},
+		"-T tag":       {"option -T: has no effect", func(*Config) {}},
+		"-Q 1":         {"option -Q: has no effect", func(*Config) {}},
+		"-n eth1":      {"option -n: has no effect", func(*Config) {}},
 		"-a lan0/24":   {"", func(c *Config) { c.LANs = append(c.LANs, LAN{Interface: "lan0", Bits: 24}) }},
 		"-a 192.168.7.1/24 88.22.44.13 -U": {"option -a: listening_ip: 88.22.44.13 is a public address", func(c *Config) {
 			c.LANs, c.SystemUptime = append(c.LANs, LAN{Prefix: netip.MustParsePrefix("192.168.7.1/24")}), true
@@ -147,21 +147,21 @@ func TestBadFlags(t *testing.T) {
 		"-":               `unknown option "-"`,
 		"-A deny":         "option -A: rule",
 		"-a lan0/33":      "option -a: listening_ip: ",
-		"-P":              "option -P: a value is missing",
-		"-B 1":            "option -B: a value is missing",
+		"-P":              "option -P: missing value",
+		"-B 1":            "option -B: missing value",
 		"-A allow":        "option -A: rule",
 		"-a 1.2.3":        "option -a: ",
 		"-o nowhere":      "option -o: ext_ip: ",
 		"-o STUN:":        "option -o: ",
 		"-o STUN:s:x":     "option -o: port of the STUN server: ",
 		"-i a/b":          "option -i: ext_ifname: ",
-		"-c /etc/rc.conf": "not from both",
+		"-c /etc/rc.conf": "cannot be used together",
 	} {
 		c, err := parseConf(t, minimal, strings.Fields(args)...)
 		if err == nil || !strings.HasPrefix(err.Error(), "miniupnpd: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, error %v, want %q", args, c, err, want)
 		}
-		if isUsage := strings.HasPrefix(want, "unknown") || strings.HasSuffix(want, "missing"); err != nil && strings.HasSuffix(err.Error(), usage) != isUsage {
+		if isUsage := strings.HasPrefix(want, "unknown") || strings.HasSuffix(want, "missing value"); err != nil && strings.HasSuffix(err.Error(), usage) != isUsage {
 			t.Errorf("%q: usage or not: %v", args, err)
 		}
 	}

@@ -11,13 +11,13 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// draft is a configuration in the making.
+// draft is a configuration that is being read.
 type draft struct {
 	Config
 	machine  machine
-	pcpIsSet bool // if not, PCP is as NAT-PMP
+	pcpIsSet bool // if not, PCP is enabled together with NAT-PMP
 	stun     stun
-	where    string // what is being read: file and line, or variable
+	where    string // what is being read: file and line, variable, or option
 }
 
 // Bounds of the lifetimes that PCP grants (RFC 6887, section 15).
@@ -26,7 +26,7 @@ const (
 	longest  = 24 * time.Hour
 )
 
-// Names of chains that miniupnpd's own scripts and AstLinux's firewall make.
+// Names of the chains that miniupnpd's own scripts and AstLinux's firewall create.
 const (
 	natChain         = "MINIUPNPD" // of table filter, too
 	postroutingChain = "MINIUPNPD-POSTROUTING"
@@ -45,7 +45,7 @@ func newDraft(m machine) *draft {
 			Secure:      true,
 			MinLifetime: shortest,
 			MaxLifetime: longest,
-			MaxPerHost:  2048, // no program that means well comes near
+			MaxPerHost:  2048, // far more than a well-behaved host needs
 			MaxPerLAN:   8192,
 			MaxTotal:    16384, // a quarter of the ports there are
 			MaxFilters:  16,
@@ -70,14 +70,14 @@ func newDraft(m machine) *draft {
 	}}
 }
 
-// Bounds of what is kept of a file full of rubbish.
+// Bounds of the warnings about a file with many errors.
 const (
 	mostWarnings   = 50
-	longestWarning = 300 // octets
-	tooMany        = "more is wrong than is said here"
+	longestWarning = 300 // bytes
+	tooMany        = "there are more warnings than are shown here"
 )
 
-// warn notes what was not taken as it stands.
+// warn adds a warning.
 func (d *draft) warn(where string, err error) {
 	w := where + ": " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	if len(w) > longestWarning {
@@ -92,7 +92,8 @@ func (d *draft) warn(where string, err error) {
 	}
 }
 
-// finish makes the draft complete. Its error says why it cannot be used.
+// finish completes the draft. The error is the reason why the service cannot
+// start with it.
 func (d *draft) finish() error {
 	d.WAN = slices.Compact(slices.DeleteFunc(d.WAN, func(name string) bool { return name == "" }))
 	if len(d.WAN) == 0 {
@@ -117,7 +118,7 @@ func (d *draft) finish() error {
 	return d.finishSTUN()
 }
 
-// finishLANs says which listening interfaces are uplinks as well.
+// finishLANs warns of listening interfaces that are uplinks as well.
 func (d *draft) finishLANs() {
 	for _, lan := range d.LANs {
 		named := func(uplink string) bool {
@@ -126,12 +127,12 @@ func (d *draft) finishLANs() {
 		}
 		if lan.Interface != "" && (named(d.WAN6) || slices.ContainsFunc(d.WAN, named)) {
 			where := d.places["listening_ip="+lan.String()]
-			d.warn(where, fmt.Errorf("listening_ip: %v is an uplink as well: whoever is in its network may map ports", lan))
+			d.warn(where, fmt.Errorf("listening_ip: %v is an uplink as well: hosts in its network may map ports", lan))
 		}
 	}
 }
 
-// finishLifetimes keeps the bounds of lifetimes in their order.
+// finishLifetimes makes sure that the maximum lifetime is not below the minimum.
 func (d *draft) finishLifetimes() {
 	p := &d.Policy
 	if p.MaxLifetime < p.MinLifetime {
@@ -140,8 +141,8 @@ func (d *draft) finishLifetimes() {
 	}
 }
 
-// finishChains keeps the two chains of table nat apart: a packet that comes in
-// is sent through the one, and one that leaves through the other.
+// finishChains makes sure that the two chains of table nat are different:
+// incoming packets pass one, outgoing packets the other.
 func (d *draft) finishChains() {
 	if d.PostroutingChain != d.NATChain {
 		return
@@ -154,19 +155,19 @@ func (d *draft) finishChains() {
 	d.warn(where, fmt.Errorf("upnp_nat_postrouting_chain: %s is upnp_nat_chain, %s is used", d.NATChain, d.PostroutingChain))
 }
 
-// finishRules sees to it that rules which nobody can read allow nothing: if no
-// rule matches, everything is allowed.
+// finishRules denies everything if all rules are invalid: without rules
+// everything would be allowed.
 func (d *draft) finishRules() {
 	if d.BadRules > 0 && len(d.Policy.Rules) == 0 {
-		d.warn("permission rules", errors.New("none can be read, so no mapping is allowed"))
+		d.warn("permission rules", errors.New("all are invalid, so no mapping is allowed"))
 		d.Policy.Rules = append(d.Policy.Rules, denyAll)
 	}
 }
 
-// automatic leaves IPv6 to what the system does.
+// automatic enables IPv6 if it is enabled in the system.
 const automatic = "auto"
 
-// ipv6Switch is on or off, or as the system has it.
+// ipv6Switch is on, off, or automatic.
 type ipv6Switch draft
 
 func (v *ipv6Switch) Set(s string) error {
@@ -199,7 +200,7 @@ func (v *uplink) String() string {
 	return ""
 }
 
-// pcpSwitch is on or off, or as NAT-PMP until it is set.
+// pcpSwitch is on or off; until it is set PCP is enabled together with NAT-PMP.
 type pcpSwitch struct{ d *draft }
 
 func (v *pcpSwitch) Set(s string) error {

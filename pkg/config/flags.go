@@ -18,7 +18,7 @@ const (
 	Version
 )
 
-// Error makes Info an error, which main looks for.
+// Error implements error, so that Parse can return an Info.
 func (i Info) Error() string { return "only information was asked for" }
 
 // Text returns what to print on standard output.
@@ -40,7 +40,7 @@ Options override what the file says.
   -c FILE     settings are variables of this shell file (default /etc/rc.conf)
   -f FILE     settings are keys of this file (without /etc/rc.conf by default
               /etc/miniupnpd.conf or /etc/miniupnpd/miniupnpd.conf)
-  -t          check the settings, print what is in effect, and end
+  -t          check the settings, print them, and exit
   -t SECONDS  interval of the UPnP announcements
   -d, -D      stay in the foreground and log everything to standard error
   -v, -vv     log informational messages too, or everything
@@ -51,11 +51,11 @@ Options override what the file says.
   -a LAN      listen here: an interface, the router's address there or that of
               the network, each with an optional /mask;
               may be repeated, and adds to those of the file
-  -o ADDRESS  announce this external address, or ask STUN:HOST[:PORT] for it
+  -o ADDRESS  announce this external address, or query STUN:HOST[:PORT] for it
   -A RULE     append a permission rule; may be repeated
   -N          enable NAT-PMP and PCP
   -S0         let clients map ports to other hosts than themselves
-  -4          do without IPv6
+  -4          disable IPv6
   -1          describe the router as version 1 of an InternetGatewayDevice
 
   -p PORT     HTTP port (0: any free one)
@@ -64,24 +64,24 @@ Options override what the file says.
   -u UUID     -s SERIAL   -m MODEL-NUMBER   -z FRIENDLY-NAME
   -w URL      presentation URL
   -b BOOTID   UPnP BOOTID
-  -H, -L, -l, -n, -Q, -q, -r, -S, -T   taken for compatibility, without effect
+  -H, -L, -l, -n, -Q, -q, -r, -S, -T   accepted for compatibility, no effect
 
   -h, --help  this text
   --version   the version
 `
 
-// option is what one flag means.
+// option is the meaning of a flag.
 type option struct {
-	words int // that follow it
+	words int // number of arguments
 	do    func(*draft, flag) error
-	// strict tells that the service does not start with a value that cannot be
-	// used, as miniupnpd does not, or would serve what nobody meant.
+	// strict means that the service does not start with an invalid value,
+	// because miniupnpd does not, or because it would serve other networks than
+	// intended.
 	strict bool
 }
 
-// options are the flags. Those that do nothing to the settings are looked at
-// before (-c and -f), are kept for scripts that give them (-S and -r), or are
-// for other firewalls.
+// options are the flags. Some do nothing here: -c and -f are evaluated before,
+// -S and -r are accepted for scripts, and others are for other firewalls.
 var options = map[string]option{
 	"-c":  {words: 1, do: nothing},
 	"-f":  {words: 1, do: nothing},
@@ -90,9 +90,9 @@ var options = map[string]option{
 	"-D":  {do: stayInForeground},
 	"-v":  {do: func(d *draft, f flag) error { d.Verbose = min(d.Verbose+1+len(f.rest), 2); return nil }},
 	"-P":  set("pid_file"),
-	"-i":  demand("ext_ifname"),
-	"-I":  demand("ext_ifname6"),
-	"-a":  demand("listening_ip"),
+	"-i":  setStrict("ext_ifname"),
+	"-I":  setStrict("ext_ifname6"),
+	"-a":  setStrict("listening_ip"),
 	"-o":  {words: 1, do: func(d *draft, f flag) error { return d.setAnnounced(f.words[0]) }, strict: true},
 	"-A":  {words: 1, do: func(d *draft, f flag) error { return d.addRule(f.words[0]) }, strict: true},
 	"-N":  fix("enable_natpmp", "yes"),
@@ -121,38 +121,37 @@ var options = map[string]option{
 	"-T": {words: 1, do: useless},
 }
 
-// checking is -t where no number follows.
+// checking is -t without a number.
 var checking = option{do: func(d *draft, _ flag) error { d.Check = true; return nil }}
 
 func nothing(*draft, flag) error { return nil }
 
-func useless(*draft, flag) error { return errors.New("has no use with iptables, ignored") }
+func useless(*draft, flag) error { return errors.New("has no effect with iptables, ignored") }
 
-// stayInForeground is for the flag as a word of its own: with more behind it
-// miniupnpd does not.
+// stayInForeground requires the flag to be a word of its own, as miniupnpd does.
 func stayInForeground(d *draft, f flag) error {
 	d.Foreground = d.Foreground || f.rest == ""
 	return nil
 }
 
-// set makes the option that gives a key the word that follows.
+// set returns an option that sets a key to its argument.
 func set(key string) option {
 	return option{words: 1, do: func(d *draft, f flag) error { return d.take(key, strings.Join(f.words, " ")) }}
 }
 
-// demand is set for what must not be wrong.
-func demand(key string) option {
+// setStrict is set for a strict option.
+func setStrict(key string) option {
 	o := set(key)
 	o.strict = true
 	return o
 }
 
-// fix makes the option that gives a key a value.
+// fix returns an option without arguments that sets a key to a value.
 func fix(key, text string) option {
 	return option{do: func(d *draft, _ flag) error { return d.take(key, text) }}
 }
 
-// setAnnounced takes an external address, or the server that tells it.
+// setAnnounced sets the external address, or the STUN server to query for it.
 func (d *draft) setAnnounced(s string) error {
 	const prefix = "STUN:"
 	if hasPrefixFold(s, prefix) {
@@ -161,15 +160,15 @@ func (d *draft) setAnnounced(s string) error {
 	return d.take("ext_ip", s)
 }
 
-// flag is one flag of the command line with the words that belong to it.
+// flag is a flag of the command line with its arguments.
 type flag struct {
 	name  string
 	words []string
-	rest  string // what stands behind the flag in its word and means nothing
+	rest  string // what follows the flag in the same word, without a meaning
 	check bool   // -t without a number
 }
 
-// option returns what the flag means.
+// option returns the meaning of the flag.
 func (f flag) option() (o option, known bool) {
 	if f.check {
 		return checking, true
@@ -178,8 +177,7 @@ func (f flag) option() (o option, known bool) {
 	return o, known
 }
 
-// split takes the command line apart. It returns an Info if that is all that
-// was asked for.
+// split parses the command line. The error is an Info for -h and --version.
 func split(args []string) ([]flag, error) {
 	if slices.Contains(args, "-h") || slices.Contains(args, "--help") {
 		return nil, Help
@@ -198,7 +196,7 @@ func split(args []string) ([]flag, error) {
 	return flags, nil
 }
 
-// next returns the first flag with its values, and the words behind it.
+// next returns the first flag with its arguments, and the remaining words.
 func next(args []string) (f flag, rest []string, err error) {
 	f = named(args)
 	o, known := f.option()
@@ -211,20 +209,20 @@ func next(args []string) (f flag, rest []string, err error) {
 		f.rest = ""
 	}
 	if len(rest) < o.words {
-		return f, nil, fmt.Errorf("option %s: a value is missing", f.name)
+		return f, nil, fmt.Errorf("option %s: missing value", f.name)
 	}
 	f.words, rest = slices.Clip(rest[:o.words]), rest[o.words:]
-	for f.name == "-a" && len(rest) > 0 && isAddress(rest[0]) { // older versions have the external address there
+	for f.name == "-a" && len(rest) > 0 && isAddress(rest[0]) { // in older versions the external address follows
 		f.words, rest = append(f.words, rest[0]), rest[1:]
 	}
 	return f, rest, nil
 }
 
-// named returns the first flag without its values. As miniupnpd does, it knows a
-// flag by the first letter of a word.
+// named returns the first flag without its arguments. Like miniupnpd it
+// recognizes a flag by the first letter of a word.
 func named(args []string) flag {
 	f := flag{name: args[0]}
-	if _, whole := options[f.name]; !whole && len(f.name) > 2 && f.name[:2] != "-S" {
+	if _, known := options[f.name]; !known && len(f.name) > 2 && f.name[:2] != "-S" {
 		f.name, f.rest = f.name[:2], f.name[2:]
 	}
 	value := f.rest
@@ -235,7 +233,7 @@ func named(args []string) flag {
 	return f
 }
 
-// isDigit reports whether a word begins as a number does.
+// isDigit reports whether a word begins with a digit.
 func isDigit(word string) bool { return word != "" && word[0] >= '0' && word[0] <= '9' }
 
 // isAddress reports whether a word is an address.
@@ -244,8 +242,8 @@ func isAddress(word string) bool {
 	return err == nil
 }
 
-// apply lets the flags override the settings. What is wrong in a file is
-// skipped; so is what is wrong here, unless miniupnpd does not start with it.
+// apply applies the flags, which override the file. An invalid value is skipped
+// with a warning, unless the option is strict.
 func (d *draft) apply(flags []flag) error {
 	for _, f := range flags {
 		o, _ := f.option()
@@ -255,7 +253,7 @@ func (d *draft) apply(flags []flag) error {
 			return fmt.Errorf("option %s: %w", f.name, err)
 		}
 		if f.rest != "" && o.words == 0 && f.name != "-v" {
-			err = errors.Join(err, fmt.Errorf("%q behind it means nothing", f.rest))
+			err = errors.Join(err, fmt.Errorf("ignored %q after it", f.rest))
 		}
 		if err != nil {
 			d.warn(d.where, err)

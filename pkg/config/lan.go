@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// essential is an error without whose cause the service might start: it is
-// never left out of what the operator is told.
+// essential is an error that may explain why the service does not start. It is
+// never left out of the warnings.
 type essential struct{ error }
 
-// addLAN takes listening interfaces, each as parseLAN reads it. Older versions
-// of miniupnpd had one and words that belong to it.
+// addLAN adds listening interfaces, each in the form that parseLAN accepts. In
+// older versions of miniupnpd the external address could follow the first.
 func (d *draft) addLAN(s string) error {
 	words := strings.Fields(s)
 	if len(words) == 0 {
@@ -24,7 +24,7 @@ func (d *draft) addLAN(s string) error {
 	for i, word := range words {
 		lan, err := parseLAN(word)
 		if a := lan.Prefix.Addr(); i > 0 && a.Is4() && !Reserved(a) {
-			lan, err = LAN{}, fmt.Errorf("%v is a public address, as older versions had the external one here: ignored, set ext_ip", a)
+			lan, err = LAN{}, fmt.Errorf("%v is a public address, ignored: set ext_ip for the external one", a)
 		}
 		taken = taken || lan != (LAN{})
 		if lan != (LAN{}) && !slices.ContainsFunc(d.LANs, lan.same) {
@@ -43,14 +43,14 @@ func (d *draft) addLAN(s string) error {
 	return essential{err}
 }
 
-// same reports whether both are one interface, or one address.
+// same reports whether both have the same interface and address.
 func (l LAN) same(o LAN) bool {
 	return l.Interface == o.Interface && l.Prefix == o.Prefix
 }
 
-// parseLAN reads an interface, the router's address there or the address of
-// its network, each perhaps with a mask. The error may object to a LAN that is
-// taken all the same.
+// parseLAN parses an interface, the router's address there or the address of its
+// network, each perhaps with a mask. With a LAN that is not zero the error is
+// only a warning.
 func parseLAN(s string) (LAN, error) {
 	name, mask, masked := strings.Cut(s, "/")
 	a, err := netip.ParseAddr(name)
@@ -68,20 +68,20 @@ func parseLAN(s string) (LAN, error) {
 		}
 	}
 	if strings.ContainsAny(device, "\"',;*") {
-		return lan, essential{fmt.Errorf("%q is hardly an interface: write names without quotes and commas, one a line", s)}
+		return lan, essential{fmt.Errorf("%q does not look like an interface: write names without quotes and commas, one per line", s)}
 	}
 	return lan, labelled
 }
 
-// addressedLAN reads a LAN that is known by an address.
+// addressedLAN returns the LAN with an address and a mask.
 func addressedLAN(a netip.Addr, mask string, masked bool) (LAN, error) {
 	if a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" || a.Is6() && a.IsLinkLocalUnicast() {
-		return LAN{}, fmt.Errorf("%v is the address of no LAN: name the interface", a)
+		return LAN{}, fmt.Errorf("%v cannot be the address of a LAN: name the interface", a)
 	}
 	switch {
 	case masked:
 	case a.Is4():
-		mask = "24" // as miniupnpd has it
+		mask = "24" // as in miniupnpd
 	default:
 		mask = "64" // RFC 4291, section 2.5.1
 	}
@@ -98,12 +98,12 @@ func addressedLAN(a netip.Addr, mask string, masked bool) (LAN, error) {
 	case err != nil:
 		return LAN{}, fmt.Errorf("\"%v/%s\": %w", a, mask, err)
 	case p.Bits() == 0:
-		return LAN{}, fmt.Errorf("%v is every network there is: name the interface", p)
+		return LAN{}, fmt.Errorf("%v is the whole address space: name the interface", p)
 	}
 	return LAN{Prefix: p}, nil
 }
 
-// maskBits reads a mask without holes: its length, or dotted.
+// maskBits parses a contiguous mask: its length, or dotted.
 func maskBits(s string) (int, error) {
 	mask, err := parseMask(s)
 	if err != nil {
@@ -114,5 +114,5 @@ func maskBits(s string) (int, error) {
 			return bits, nil
 		}
 	}
-	return 0, fmt.Errorf("mask %q has holes", s)
+	return 0, fmt.Errorf("mask %q is not contiguous", s)
 }

@@ -35,7 +35,7 @@ func TestListeningInterfaces(t *testing.T) {
 		"lan0#1":                        {"[lan0#1]", ""}, // as the kernel has it
 		"lan0/33":                       {"[]", `"lan0/33": mask "33"`},
 		"lan0/":                         {"[]", `"lan0/": mask ""`},
-		"lan0/255.0.255.0":              {"[]", "has holes"},
+		"lan0/255.0.255.0":              {"[]", "is not contiguous"},
 		"192.168.1.300":                 {"[]", "neither an interface nor an address"},
 		"192.168.1":                     {"[]", "neither an interface nor an address"},
 		"0.0.0.0":                       {"[]", "name the interface"},
@@ -72,7 +72,7 @@ func TestComments(t *testing.T) {
 	for line, want := range map[string]struct{ report, warning string }{
 		"http_port=5000 # a":            {"http_port=5000", `"# a" is taken as a comment`},
 		"http_port=5000\t#a # b":        {"http_port=5000", `"#a # b" is taken as a comment`},
-		"http_port=5000#a":              {"http_port=0", `"5000#a" is no whole number`},
+		"http_port=5000#a":              {"http_port=0", `invalid number "5000#a"`},
 		"ext_ifname=wan0 # the WAN":     {"ext_ifname=wan0", "is taken as a comment"},
 		"ext_ip= # none":                {"ext_ip=", "is taken as a comment"},
 		"enable_natpmp=yes # a":         {"enable_natpmp=yes", "is taken as a comment"},
@@ -82,8 +82,8 @@ func TestComments(t *testing.T) {
 		"friendly_name=Router #1":       {"friendly_name=Router #1", ""},
 		"serial=#1 #2":                  {"serial=#1 #2", ""},
 		"enable_natpmp=\"yes\"":         {"enable_natpmp=no", `"\"yes\"" is taken as no`},
-		"ext_ifname2=\"wan1\"":          {"ext_ifname2=\"wan1\"", "can be no interface of the firewall's rules"},
-		"ext_ifname2=-j":                {"ext_ifname2=-j", "can be no interface of the firewall's rules"},
+		"ext_ifname2=\"wan1\"":          {"ext_ifname2=\"wan1\"", "cannot be used in firewall rules"},
+		"ext_ifname2=-j":                {"ext_ifname2=-j", "cannot be used in firewall rules"},
 		"ext_ifname2=eth3:2":            {"ext_ifname2=eth3", "all of eth3 is used"},
 		"ext_ifname2=eth1.20@a":         {"ext_ifname2=eth1.20@a", ""},
 		"HTTP_PORT=5000":                {"http_port=0", `unknown setting "HTTP_PORT"`},
@@ -105,11 +105,11 @@ func TestComments(t *testing.T) {
 func TestCauseBeforeConsequence(t *testing.T) {
 	rubbish := strings.Repeat("rubbish\n", 2*mostWarnings)
 	for text, want := range map[string]struct{ cause, missing string }{
-		"ext_ifname=a/b\nlistening_ip=lan0\n":                                   {"f:1: ext_ifname: \"a/b\" is no name", "no external interface"},
+		"ext_ifname=a/b\nlistening_ip=lan0\n":                                   {"f:1: ext_ifname: invalid interface name \"a/b\"", "no external interface"},
 		"ext_ifname=wan0\nlistening_ip=lan0/33\n":                               {"f:2: listening_ip: \"lan0/33\": mask", "no listening interface"},
 		"ext_ifname=wan0\nlistening_ip=192.168.1.300\n":                         {"f:2: listening_ip: \"192.168.1.300\" is neither", "no listening interface"},
 		minimal + "ext_perform_stun=yes\n":                                      {"f:4: ext_perform_stun=yes needs", "set ext_stun_host"},
-		minimal + "ext_ip=11.22.33.44\next_stun_host=s\next_perform_stun=yes\n": {"f:4: the announced address is 11.22.33.44", "/f:6: ext_perform_stun: take"},
+		minimal + "ext_ip=11.22.33.44\next_stun_host=s\next_perform_stun=yes\n": {"f:4: the announced address is 11.22.33.44", "/f:6: ext_perform_stun: remove"},
 		rubbish + "ext_ifname=wan0\nlistening_ip=lan/0/0":                       {"f:102: listening_ip: ", "no listening interface"},
 	} {
 		_, err := testMachine(t).parse([]string{"-f", write(t, "f", text)})
@@ -131,11 +131,11 @@ func TestCauseBeforeConsequence(t *testing.T) {
 
 func TestCauseInRC(t *testing.T) {
 	for text, want := range map[string]struct{ cause, missing string }{
-		someService + "EXTIF=a/b\n":                                 {"rc.conf: EXTIF: \"a/b\" is no name", "no external interface"},
+		someService + "EXTIF=a/b\n":                                 {"rc.conf: EXTIF: invalid interface name \"a/b\"", "no external interface"},
 		someService + "INTIF=none\n":                                {"rc.conf: UPNP_LISTEN: INTIF is not served: INTIF=\"none\" INTIP=", "no listening interface"},
 		someService + "INTIF=eth1/33\n":                             {"rc.conf: UPNP_LISTEN: \"eth1/33\": mask", "no listening interface"},
 		someService + "UPNP_EXT_IP=11.22.33.44\nUPNP_STUN_HOST=s\n": {"rc.conf: UPNP_EXT_IP: the announced address is 11.22.33.44", "rc.conf: UPNP_STUN_HOST: ext_perform"},
-		someService + "UPNP_LISTEN=eth1 UPNP_STUN_HOST=:":           {"rc.conf: UPNP_LISTEN: \"eth1\" is none of", "no listening interface"},
+		someService + "UPNP_LISTEN=eth1 UPNP_STUN_HOST=:":           {"rc.conf: UPNP_LISTEN: invalid word \"eth1\"", "no listening interface"},
 	} {
 		_, err := parseRC(t, text)
 		if err == nil || !strings.Contains(err.Error(), want.cause) || strings.Index(err.Error(), want.missing) < strings.Index(err.Error(), want.cause) {
@@ -155,7 +155,7 @@ func TestRCOfOtherEditors(t *testing.T) {
 	place := func(c *Config) string { return c.Warnings[0][strings.LastIndex(c.Warnings[0], "/"):] }
 	for name, form := range map[string]string{
 		"CRLF": strings.ReplaceAll(text, "\n", "\r\n"), "CR": strings.ReplaceAll(text, "\n", "\r"),
-		"mark": mark + text, "mark and CRLF": mark + strings.ReplaceAll(text, "\n", "\r\n"),
+		"mark": byteOrderMark + text, "mark and CRLF": byteOrderMark + strings.ReplaceAll(text, "\n", "\r\n"),
 	} {
 		got, err := parseRC(t, form)
 		if err != nil || place(got) != place(want) {
@@ -175,7 +175,7 @@ func FuzzForms(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if strings.Contains(text, "\r") || strings.HasPrefix(text, mark) {
+		if strings.Contains(text, "\r") || strings.HasPrefix(text, byteOrderMark) {
 			return
 		}
 		read := func(form string) *draft {
@@ -184,7 +184,7 @@ func FuzzForms(f *testing.F) {
 			return d
 		}
 		want := read(text).String()
-		for _, form := range []string{strings.ReplaceAll(text, "\n", "\r\n"), strings.ReplaceAll(text, "\n", "\r"), mark + text, text + "\n"} {
+		for _, form := range []string{strings.ReplaceAll(text, "\n", "\r\n"), strings.ReplaceAll(text, "\n", "\r"), byteOrderMark + text, text + "\n"} {
 			if got := read(form).String(); got != want {
 				t.Errorf("%q is read as\n%s\nand %q as\n%s", form, got, text, want)
 			}

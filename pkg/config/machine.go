@@ -12,18 +12,18 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// machine is what the settings need of the system beside their own file.
+// machine is what the settings use of the system, apart from their own file.
 type machine struct {
-	rc        string                     // the settings' usual file
-	confs     []string                   // where miniupnpd's own file is, if there is no rc
-	shell     []string                   // evaluates it
+	rc        string                     // the default file of settings
+	confs     []string                   // paths of miniupnpd's own file, used if there is no rc
+	shell     []string                   // the command that evaluates rc
 	release   string                     // file with the name of the firmware's release
 	blkid     []string                   // lists the file systems
 	machineID string                     // file with an ID of the installation
 	hardware  func(device string) string // address of an interface, "": unknown
 }
 
-// thisMachine returns the system as AstLinux lays it out.
+// thisMachine returns the system with the paths of AstLinux.
 func thisMachine() machine {
 	return machine{
 		rc:        "/etc/rc.conf",
@@ -55,9 +55,9 @@ func firstLine(path string) string {
 }
 
 // uuid returns a UUID that stays the same on this machine: that of AstLinux's
-// file system for changes, as miniupnpd had it there; else one made of the
-// hardware address of the first LAN interface that has one, or of the ID of the
-// installation.
+// file system for changes, as miniupnpd used there; else one derived from the
+// hardware address of the first LAN interface that has one, or from the machine
+// ID.
 func (m machine) uuid(lans []LAN) upnp.UUID {
 	name := m.partition("ASTURW")
 	if id, err := upnp.ParseUUID(name); err == nil {

@@ -9,36 +9,36 @@ import (
 	"strings"
 )
 
-// networkOf returns the network of an address under a mask as busybox's ipcalc
-// has it, which AstLinux asks: both are read as inet_aton does, and the ones of
-// the mask are counted, wherever they stand. The error may object to a mask
-// that is taken all the same.
+// networkOf returns the network of an address and a mask as busybox's ipcalc
+// does, which AstLinux uses: both are parsed like inet_aton, and the prefix
+// length is the number of ones in the mask, wherever they are. With a valid
+// network the error is only a warning.
 func networkOf(address, mask string) (netip.Prefix, error) {
 	a, known := aton(address)
 	if !known {
-		return netip.Prefix{}, fmt.Errorf("%q is no IPv4 address, no host there may map ports", address)
+		return netip.Prefix{}, fmt.Errorf("invalid IPv4 address %q, no host there may map ports", address)
 	}
 	m, known := aton(mask)
 	if !known {
-		return netip.Prefix{}, fmt.Errorf("%q is no mask, no host there may map ports", mask)
+		return netip.Prefix{}, fmt.Errorf("invalid mask %q, no host there may map ports", mask)
 	}
 	n := bits.OnesCount32(m)
 	network := netip.PrefixFrom(dotted(a&m), n)
 	if m != prefixMask(n) {
-		return network, fmt.Errorf("mask %q has holes: hosts in %v may map ports", mask, network)
+		return network, fmt.Errorf("mask %q is not contiguous: hosts in %v may map ports", mask, network)
 	}
 	return network, nil
 }
 
-// dotted returns the address that is a number.
+// dotted returns the address with this number.
 func dotted(n uint32) netip.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], n)
 	return netip.AddrFrom4(b)
 }
 
-// aton reads an address as inet_aton(3) does: one to four numbers between
-// dots, the last of which fills what the others leave.
+// aton parses an address like inet_aton(3): one to four numbers between dots,
+// the last of which fills the remaining bytes.
 func aton(s string) (uint32, bool) {
 	parts := strings.Split(s, ".")
 	if len(parts) > 4 {
@@ -59,7 +59,7 @@ func aton(s string) (uint32, bool) {
 	return address, true
 }
 
-// parseC reads a number as C writes it: decimal, octal or hexadecimal.
+// parseC parses a number in the syntax of C: decimal, octal or hexadecimal.
 func parseC(s string, size int) (uint64, error) {
 	base := 10
 	switch {

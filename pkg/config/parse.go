@@ -8,10 +8,9 @@ import (
 	"strings"
 )
 
-// Parse makes the configuration from arguments and from the file that they
+// Parse returns the configuration of the arguments and of the file that they
 // name, by default /etc/rc.conf, or without that miniupnpd.conf. The error is an
-// Info if only information was asked for; any other says what the operator has to
-// mend.
+// Info for -h and --version; any other names what the operator has to correct.
 func Parse(args []string) (*Config, error) {
 	return thisMachine().parse(args)
 }
@@ -41,11 +40,11 @@ func (m machine) parse(args []string) (*Config, error) {
 
 // Unusable is the error of settings with which the service cannot start.
 type Unusable struct {
-	Warnings []string // what was skipped before: mostly the cause
+	Warnings []string // what was skipped before, usually the cause
 	Reason   error    // what is missing because of it
 }
 
-// Error returns the warnings and the reason, one a line.
+// Error returns the warnings and the reason, one per line.
 func (u *Unusable) Error() string {
 	lines := append(slices.Clip(u.Warnings), u.Reason.Error())
 	return "miniupnpd: " + strings.Join(lines, "\nminiupnpd: ")
@@ -54,7 +53,7 @@ func (u *Unusable) Error() string {
 // Unwrap returns the reason.
 func (u *Unusable) Unwrap() error { return u.Reason }
 
-// readFile reads the file that the first -c or -f names, or a usual one.
+// readFile reads the file that the first -c or -f names, or a default one.
 func (d *draft) readFile(flags []flag) error {
 	i := slices.IndexFunc(flags, func(f flag) bool { return f.name == "-c" || f.name == "-f" })
 	if i < 0 {
@@ -62,7 +61,7 @@ func (d *draft) readFile(flags []flag) error {
 	}
 	other := map[string]string{"-c": "-f", "-f": "-c"}[flags[i].name]
 	if slices.ContainsFunc(flags, func(f flag) bool { return f.name == other }) {
-		return errors.New("settings come from -c or from -f, not from both")
+		return errors.New("options -c and -f cannot be used together")
 	}
 	if flags[i].name == "-c" {
 		return d.readRC(flags[i].words[0])
@@ -70,8 +69,8 @@ func (d *draft) readFile(flags []flag) error {
 	return d.readConf(flags[i].words[0])
 }
 
-// readUsual reads the first of the usual files that there is. That there is none
-// is no error: the arguments may say it all.
+// readUsual reads the first of the default files that exists. It is not an error
+// if none does: the arguments may be enough.
 func (d *draft) readUsual() error {
 	err := d.readRC(d.machine.rc)
 	for _, path := range d.machine.confs {

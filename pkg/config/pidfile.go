@@ -2,9 +2,9 @@ package config
 
 import "slices"
 
-// PIDFile returns the path of the pid file where Parse fails: as far as the
-// arguments, and the file that they name, can be read. It is empty if they ask
-// for a check of the settings.
+// PIDFile returns the path of the pid file when Parse fails, from what is valid
+// in the arguments and in the file that they name. It is empty if they only
+// check the settings.
 func PIDFile(args []string) string {
 	d := newDraft(thisMachine())
 	flags, err := split(args)
@@ -20,7 +20,7 @@ func PIDFile(args []string) string {
 	}
 	for _, f := range flags {
 		if f.name == "-f" {
-			d.readConf(f.words[0]) // an rc.conf does not name the pid file
+			d.readConf(f.words[0]) // an rc.conf cannot set the pid file
 		}
 	}
 	for _, f := range flags {

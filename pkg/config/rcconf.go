@@ -11,11 +11,11 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// network names the variables of one of the router's networks.
+// network is the names of the variables of one of the router's networks.
 type network struct{ device, address, mask string }
 
-// networks are those that UPNP_LISTEN can name by their device, in the order
-// in which they are served.
+// networks are the networks that UPNP_LISTEN can name by their device, in the
+// order in which they are served.
 var networks = []network{
 	{"INTIF", "INTIP", "INTNM"},
 	{"INT2IF", "INT2IP", "INT2NM"},
@@ -24,7 +24,7 @@ var networks = []network{
 	{"DMZIF", "DMZIP", "DMZNM"},
 }
 
-// variables returns the names of all variables of rc.conf that mean something.
+// variables returns the names of all variables of rc.conf that are read.
 func variables() []string {
 	names := []string{"UPNP_LISTEN", "UPNP_ALLOW", "UPNP_STUN_HOST", "IPV6"}
 	for _, n := range networks {
@@ -38,8 +38,8 @@ func variables() []string {
 	return names
 }
 
-// readRC takes the settings of an rc.conf. A variable that is empty is as one
-// that is not set, and one that cannot be used is skipped with a warning.
+// readRC reads the settings of an rc.conf. An empty variable counts as unset,
+// and an invalid one is skipped with a warning.
 func (d *draft) readRC(path string) error {
 	const limit = 5 * time.Second
 	vars, complaints, err := shell{d.machine.shell, limit}.readPlain(path, variables())
@@ -54,7 +54,7 @@ func (d *draft) readRC(path string) error {
 	return nil
 }
 
-// setAstLinuxDefaults sets the defaults that AstLinux's init script writes down.
+// setAstLinuxDefaults sets the defaults of AstLinux's init script.
 func (d *draft) setAstLinuxDefaults() {
 	const name = "AstLinux Router"
 	release := d.machine.releaseName()
@@ -68,7 +68,7 @@ func (d *draft) setAstLinuxDefaults() {
 	d.Device.ModelDescription, d.Device.ModelNumber = release, release
 }
 
-// takeRC takes the variables of the rc.conf at path.
+// takeRC applies the variables of the rc.conf at path.
 func (d *draft) takeRC(path string, vars map[string]string) {
 	check := func(variable string, err error) {
 		if err != nil {
@@ -100,36 +100,36 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	d.Policy.Rules = append(d.Policy.Rules, denyAll)
 }
 
-// served returns the networks that UPNP_LISTEN names and that there are.
+// served returns the networks that UPNP_LISTEN names and that are configured.
 func served(vars map[string]string) []network {
 	listen := fields(vars["UPNP_LISTEN"])
 	var list []network
 	for _, n := range networks {
 		device := vars[n.device]
-		isThere := device != "" && device != "none" && vars[n.address] != "" && vars[n.mask] != ""
-		if isThere && slices.Contains(listen, n.device) {
+		isConfigured := device != "" && device != "none" && vars[n.address] != "" && vars[n.mask] != ""
+		if isConfigured && slices.Contains(listen, n.device) {
 			list = append(list, n)
 		}
 	}
 	return list
 }
 
-// listen adds the networks that are served. Its error names all words of
-// UPNP_LISTEN that mean nothing.
+// listen adds the networks that are served. Its error names all invalid words of
+// UPNP_LISTEN.
 func (d *draft) listen(vars map[string]string) error {
 	var errs []error
-	there := served(vars)
+	configured := served(vars)
 	for _, word := range fields(vars["UPNP_LISTEN"]) {
 		named := func(n network) bool { return n.device == word }
 		switch i := slices.IndexFunc(networks, named); {
 		case i < 0:
-			errs = append(errs, fmt.Errorf("%q is none of INTIF, INT2IF, INT3IF, INT4IF and DMZIF, ignored", word))
-		case !slices.ContainsFunc(there, named):
-			errs = append(errs, fmt.Errorf("%s is not served: %[1]s=%q %s=%q %s=%q are no network", word,
+			errs = append(errs, fmt.Errorf("invalid word %q, ignored: use INTIF, INT2IF, INT3IF, INT4IF or DMZIF", word))
+		case !slices.ContainsFunc(configured, named):
+			errs = append(errs, fmt.Errorf("%s is not served: %[1]s=%q %s=%q %s=%q is not a network", word,
 				vars[word], networks[i].address, vars[networks[i].address], networks[i].mask, vars[networks[i].mask]))
 		}
 	}
-	for _, n := range there {
+	for _, n := range configured {
 		errs = append(errs, d.addLAN(vars[n.device]))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -138,7 +138,7 @@ func (d *draft) listen(vars map[string]string) error {
 	return nil
 }
 
-// allowNetwork lets a network have all ports that are not reserved to servers.
+// allowNetwork allows a network all ports from 1024 on.
 func (d *draft) allowNetwork(address, mask string) error {
 	network, err := networkOf(address, mask)
 	if !network.IsValid() {
@@ -152,11 +152,11 @@ func (d *draft) allowNetwork(address, mask string) error {
 // everyPort is the range of all ports.
 var everyPort = portmap.PortRange{Last: maxPort}
 
-// denyAll is the last rule of AstLinux.
+// denyAll is the rule that AstLinux puts after all others.
 var denyAll = portmap.Rule{External: everyPort, Network: netip.IPv4Unspecified(), Internal: everyPort}
 
-// fields splits a value where an unquoted variable is split. File names are
-// not looked for: a word with *, ? or [ is no address, and no network.
+// fields splits a value like the shell splits an unquoted variable. It does not
+// expand file names: a word with *, ? or [ is neither an address nor a network.
 func fields(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\n", r) })
 }
@@ -166,15 +166,15 @@ func (d *draft) allow(entry string) error {
 	rule, unused := allowed(entry)
 	err := d.addRule(rule)
 	if err == nil && unused != "" {
-		err = fmt.Errorf("rule %q: %q is no port and no range of ports, and means nothing", rule, unused)
+		err = fmt.Errorf("rule %q: ignored %q, which is neither a port nor a range of ports", rule, unused)
 	}
 	return err
 }
 
-// allowed returns the rule for an entry of UPNP_ALLOW:
-// address[/bits][~port[-port]], where anything but digits and dashes behind
-// the first ~, or nothing, means all ports from 1024 on, and what of it is not
-// used. A mask of 32 is right for IPv4 alone.
+// allowed returns the rule for an entry of UPNP_ALLOW,
+// address[/bits][~port[-port]], and the part of the entry that is not used.
+// Without digits and dashes after the first ~ the rule is for all ports from
+// 1024 on. The default mask of 32 is right for IPv4 only.
 func allowed(entry string) (rule, unused string) {
 	const usual = "1024-65535"
 	address, unused, _ := strings.Cut(entry, "~")

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// String returns the settings in effect as a miniupnpd.conf that means the
-// same: one key=value a line, the listening interfaces, the rules in order,
-// and what was skipped as comments.
+// String returns the settings as an equivalent miniupnpd.conf: one key=value per
+// line, the listening interfaces, the rules in order, and the warnings as
+// comments.
 func (c *Config) String() string {
 	d := &draft{Config: *c}
 	d.recallSTUN()

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// reserved are the IPv4 networks that the Internet does not route: IANA's
+// reserved are the IPv4 networks that are not routed in the Internet: IANA's
 // special-purpose address registry, and the multicast and reserved blocks.
 var reserved = prefixes(
 	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
@@ -21,8 +21,8 @@ func prefixes(texts ...string) []netip.Prefix {
 	return list
 }
 
-// Reserved reports whether a is an IPv4 address that the Internet does not
-// route, so that another router must stand in front of this one.
+// Reserved reports whether a is an IPv4 address that is not routed in the
+// Internet. A router with such an external address has an upstream router.
 func Reserved(a netip.Addr) bool {
 	return slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
 }

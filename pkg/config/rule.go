@@ -17,19 +17,19 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// remark is what the operator should know of a value that is taken.
+// remark is a warning about a value that is accepted.
 type remark struct{ error }
 
 func (r remark) Unwrap() error { return r.error }
 
-// isRemark reports whether an error is about what is taken all the same.
+// isRemark reports whether an error is a remark.
 func isRemark(err error) bool {
 	var r remark
 	return errors.As(err, &r)
 }
 
-// isRule reports whether a line of miniupnpd.conf is a permission rule, or was
-// meant to be one. Other programs' settings may begin alike: "allow_x=yes".
+// isRule reports whether a line of miniupnpd.conf is a permission rule, or meant
+// to be one. Settings may have the same beginning: "allow_x=yes".
 func isRule(line string) bool {
 	for _, action := range [...]string{"allow", "deny"} {
 		if hasPrefixFold(line, action) {
@@ -41,8 +41,8 @@ func isRule(line string) bool {
 	return looksLikeRule(line)
 }
 
-// looksLikeRule reports whether ports and hosts stand where a rule has them,
-// whatever the action: "reject 80 192.168.1.5/32 80".
+// looksLikeRule reports whether a line has ports and hosts in the places of a
+// rule, whatever its action: "reject 80 192.168.1.5/32 80".
 func looksLikeRule(line string) bool {
 	action, rest := cutField(line)
 	external, rest := cutField(rest)
@@ -56,17 +56,17 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// parseRule reads a permission rule:
+// parseRule parses a permission rule:
 //
 //	allow|deny EPORT[-EPORT] ADDR[/MASK] IPORT[-IPORT] [regex] [# comment]
 //
 // where ADDR is an IPv4, IPv6 or hardware address.
 //
-// It takes what every version of miniupnpd takes, and the regex where it means
-// the same. What one version takes and another refuses, or reads as something
-// else, such as "80-90-100", "10/8" and "192.168.1/24", is an error, but for a
-// remark. With an error a rule that denies is one that denies whatever the line
-// may mean.
+// It accepts what every version of miniupnpd accepts, and a regex if it has the
+// same meaning. What one version accepts and another refuses or understands
+// otherwise, such as "80-90-100", "10/8" and "192.168.1/24", is an error, except
+// for remarks. With an error, a rule that denies is returned as one that denies
+// all that the line may mean.
 func parseRule(line string) (portmap.Rule, error) {
 	action, rest := cutField(line)
 	external, rest := cutField(rest)
@@ -94,10 +94,10 @@ func parseRule(line string) (portmap.Rule, error) {
 	return r, remarks(r, action, hosts)
 }
 
-// widened returns what stands for a rule with parts that cannot be read:
-// external ports, hosts, internal ports or description. Each of them is
-// everything. If that is more than one, or words are left over, blanks may part
-// what belongs together, and nothing of the rule can be relied on.
+// widened returns the rule to use for one with an invalid part: external ports,
+// hosts, internal ports or description. That part matches everything. If more
+// than one is invalid, or words are left over, there may be a blank in the wrong
+// place, and the whole rule matches everything.
 func widened(r portmap.Rule, errs [4]error, rest string) portmap.Rule {
 	bad := 0
 	for _, err := range errs {
@@ -112,37 +112,38 @@ func widened(r portmap.Rule, errs [4]error, rest string) portmap.Rule {
 		r.External = everyPort
 	case errs[1] != nil:
 		r.Network, r.Mask = netip.IPv4Unspecified(), 0
-	default: // the end of the internal ports may be taken for a description
+	default: // the description may be the end of the internal ports
 		r.Internal = everyPort
 	}
 	return r
 }
 
-// remarks returns what the operator should know of a rule about these hosts.
+// remarks returns a remark about a valid rule, if there is one.
 func remarks(r portmap.Rule, action, hosts string) error {
 	switch {
 	case r.Prefix.IsSingleIP() && hosts != r.Prefix.String() && strings.Contains(hosts, "/"):
-		return remark{fmt.Errorf("%s has bits beyond its mask: it is taken as the one address %v", hosts, r.Prefix.Addr())}
+		return remark{fmt.Errorf("%s has bits beyond its mask, it is taken as the single address %v", hosts, r.Prefix.Addr())}
 	case r.Prefix.IsValid() && r.Prefix.Addr().IsUnspecified() && r.Prefix.Bits() > 0:
-		return remark{errors.New(":: is no host's address: for every IPv6 address write ::/0")}
-	case r.Hardware != "" && !ofHost(r.Hardware):
-		return remark{fmt.Errorf("%s is no host's hardware address", r.Hardware)}
+		return remark{errors.New(":: is not a host's address: write ::/0 for every IPv6 address")}
+	case r.Hardware != "" && !isUnicast(r.Hardware):
+		return remark{fmt.Errorf("%s is not a host's hardware address", r.Hardware)}
 	case !r.Allow && action != "deny":
 		return remark{fmt.Errorf("%q is taken as deny", action)}
 	case r.Network == netip.IPv4Unspecified() && r.Mask == prefixMask(32):
-		return remark{errors.New("0.0.0.0 is no host's address: for every host write 0.0.0.0/0")}
+		return remark{errors.New("0.0.0.0 is not a host's address: write 0.0.0.0/0 for every host")}
 	}
 	return nil
 }
 
-// ofHost reports whether a hardware address may be one host's: it is not zero,
-// and the bit of groups is not set (IEEE 802, section 8.2.2).
-func ofHost(hardware string) bool {
+// isUnicast reports whether a hardware address can be that of a host: it is not
+// zero, and the group bit is not set (IEEE 802, section 8.2.2).
+func isUnicast(hardware string) bool {
 	a, err := net.ParseMAC(hardware)
 	return err == nil && a[0]&1 == 0 && !bytes.Equal(a, make([]byte, len(a)))
 }
 
-// unreadable returns what stands for a rule of which nothing can be relied on.
+// unreadable returns the rule to use for one that cannot be parsed: it matches
+// everything.
 func unreadable(allow bool) portmap.Rule {
 	r := denyAll
 	r.Allow = allow
@@ -151,7 +152,7 @@ func unreadable(allow bool) portmap.Rule {
 
 const blanks = " \t\v\f\r\n"
 
-// cutField splits off the first word.
+// cutField returns the first word, and what follows it.
 func cutField(s string) (field, rest string) {
 	s = strings.TrimLeft(s, blanks)
 	if i := strings.IndexAny(s, blanks); i >= 0 {
@@ -160,7 +161,7 @@ func cutField(s string) (field, rest string) {
 	return s, ""
 }
 
-// parsePorts reads a port or a range of ports.
+// parsePorts parses a port or a range of ports.
 func parsePorts(s string) (portmap.PortRange, error) {
 	first, last, isRange := strings.Cut(s, "-")
 	if !isRange {
@@ -175,19 +176,19 @@ func parsePorts(s string) (portmap.PortRange, error) {
 	case err != nil:
 		return portmap.PortRange{}, fmt.Errorf("%q is neither a port nor a range of ports", s)
 	case from > to:
-		return portmap.PortRange{}, fmt.Errorf("the range of ports %q runs backwards", s)
+		return portmap.PortRange{}, fmt.Errorf("port range %q: first port is above last port", s)
 	}
 	return portmap.PortRange{First: from, Last: to}, nil
 }
 
-// parsePort reads a decimal number, perhaps with zeros before it.
+// parsePort parses a decimal number, perhaps with leading zeros.
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return uint16(n), err
 }
 
-// nameHosts reads which hosts a rule is about. Bits of an IPv4 address outside
-// its mask do not count.
+// nameHosts parses the hosts of a rule. Bits of an IPv4 address beyond its mask
+// do not matter.
 func nameHosts(r *portmap.Rule, s string) error {
 	address, mask, masked := strings.Cut(s, "/")
 	a, err := netip.ParseAddr(address)
@@ -202,25 +203,25 @@ func nameHosts(r *portmap.Rule, s string) error {
 	case notMAC == nil && len(mac) == 6 && (!masked || mask == "32"): // AstLinux's script appends it
 		r.Hardware, err = mac.String(), nil
 	case notMAC == nil:
-		err = fmt.Errorf("%q is no hardware address of six octets without a mask", s)
+		err = fmt.Errorf("invalid hardware address %q: use six octets without a mask", s)
 	default:
-		err = fmt.Errorf("%q is no dotted IPv4 address, no IPv6 address and no hardware address", address)
+		err = fmt.Errorf("invalid address %q: use a dotted IPv4, an IPv6 or a hardware address", address)
 	}
 	return err
 }
 
-// parsePrefix reads an IPv6 address with an optional mask. One with bits beyond
-// its mask is one host: AstLinux's script appends /32 to every address that has
-// no mask.
+// parsePrefix parses an IPv6 address with an optional mask. With bits beyond the
+// mask it is a single host: AstLinux's script appends /32 to every address
+// without a mask.
 func parsePrefix(a netip.Addr, mask string, masked bool) (netip.Prefix, error) {
 	host := netip.PrefixFrom(a, a.BitLen())
 	switch {
 	case a.Is4In6():
 		return netip.Prefix{}, fmt.Errorf("%v is an IPv4 address: write %v", a, a.Unmap())
 	case a.IsLinkLocalUnicast():
-		return netip.Prefix{}, fmt.Errorf("no port is opened at the link-local address %v: write the host's hardware address", a)
+		return netip.Prefix{}, fmt.Errorf("no ports are mapped to the link-local address %v: write the host's hardware address", a)
 	case a.Zone() != "":
-		return netip.Prefix{}, fmt.Errorf("%v is no address that is known outside: write it without %%%s", a, a.Zone())
+		return netip.Prefix{}, fmt.Errorf("%v has a zone: write it without %%%s", a, a.Zone())
 	case !masked:
 		return host, nil
 	}
@@ -234,7 +235,7 @@ func parsePrefix(a netip.Addr, mask string, masked bool) (netip.Prefix, error) {
 	return host, nil
 }
 
-// parseMask reads a mask: its length, or dotted, perhaps with holes.
+// parseMask parses a mask: its length, or dotted, perhaps not contiguous.
 func parseMask(s string) (uint32, error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
 		b := a.As4()
@@ -250,8 +251,8 @@ func parseMask(s string) (uint32, error) {
 // prefixMask returns the mask of a prefix length.
 func prefixMask(n int) uint32 { return ^uint32(0) << (32 - n) }
 
-// parseDescription reads what follows the ports: a regex, or nothing, and
-// perhaps a comment.
+// parseDescription parses what follows the ports: an optional regex and an
+// optional comment.
 func parseDescription(s string) (*regexp.Regexp, error) {
 	s = strings.TrimLeft(s, blanks)
 	if s == "" || s[0] == '#' {
@@ -270,8 +271,8 @@ func parseDescription(s string) (*regexp.Regexp, error) {
 	return compileRegex(expr)
 }
 
-// cutRegex splits off a regex in quotes, or a word. A backslash takes the
-// meaning of an end from the next character, and is left to the regex.
+// cutRegex returns a regex, in quotes or a single word, and what follows it. A
+// backslash keeps the next character from ending it, and stays in the regex.
 func cutRegex(s string) (expr, rest string) {
 	ends := blanks
 	if s[0] == '"' || s[0] == '\'' {
@@ -291,14 +292,14 @@ func cutRegex(s string) (expr, rest string) {
 // caseless makes a regular expression ignore case.
 const caseless = "(?i)"
 
-// compileRegex makes an extended regular expression of POSIX that ignores
-// case: what is one means the same in package regexp's own syntax.
+// compileRegex compiles a POSIX extended regular expression that ignores case.
+// Each of them has the same meaning in the syntax of package regexp.
 func compileRegex(expr string) (*regexp.Regexp, error) {
 	if _, err := syntax.Parse(expr, syntax.POSIX); err != nil {
 		return nil, fmt.Errorf("regex %q: %w", expr, err)
 	}
 	if strings.ContainsFunc(expr, isControl) {
-		return nil, fmt.Errorf("regex %q holds a control character, which no description has", expr)
+		return nil, fmt.Errorf("regex %q has a control character, which no description has", expr)
 	}
 	return regexp.Compile(caseless + expr)
 }
@@ -326,7 +327,7 @@ func hostsText(r portmap.Rule) string {
 	return fmt.Sprintf("%v/%s", r.Network, maskText(r.Mask))
 }
 
-// quoteRegex puts a regex in quotes that cutRegex takes off again.
+// quoteRegex puts a regex in quotes. cutRegex is its inverse.
 func quoteRegex(expr string) string {
 	b := []byte{'"'}
 	for i := 0; i < len(expr); i++ {

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// setting is one thing that can be set, under its name in each kind of file.
+// setting is a setting with a single value, and its name in each kind of file.
 type setting struct {
-	key      string // of miniupnpd.conf
-	variable string // of rc.conf; "": it has none there
+	key      string // in miniupnpd.conf
+	variable string // in rc.conf; "": none
 	place    func(*draft) value
 }
 
-// settings are all that have one value, in the order of the report.
+// settings are all settings with a single value, in the order of the report.
 var settings = []setting{
 	{"ext_ifname", "EXTIF", func(d *draft) value { return &uplink{d, 0} }},
 	{"ext_ifname2", "EXT2IF", func(d *draft) value { return &uplink{d, 1} }},
@@ -68,10 +68,10 @@ var settings = []setting{
 
 const maxPort = 1<<16 - 1
 
-// count is a number of things; 0 means no bound.
+// count is a maximum number; 0 means no limit.
 func count(n *int) value { return &number[int]{n, 0, 1<<31 - 1} }
 
-// lookup returns the setting that has this key in miniupnpd.conf.
+// lookup returns the setting with this key.
 func lookup(key string) (setting, bool) {
 	i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key })
 	if i < 0 {

@@ -17,39 +17,39 @@ import (
 	"igdd/pkg/command"
 )
 
-// shell evaluates a file in the shell's language as scripts do that source it.
+// shell evaluates a shell file like the scripts that source it.
 type shell struct {
 	command []string
 	limit   time.Duration // how long the file may take
 }
 
-// The environment of the shell, as scripts have it at boot.
+// The environment of the shell, the same as for scripts at boot.
 const (
 	shellPath = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 	shellHome = "/root"
 )
 
-// read sources a file and returns those of the named variables that are set.
-// A complaint of the shell that did not end it comes back as "file:line".
+// read sources a file and returns those of the named variables that are set. The
+// complaints are the places, "file:line", of errors that did not end the shell.
 func (s shell) read(path string, names []string) (vars map[string]string, complaints []string, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	switch info, err := os.Stat(path); { // says it better than a shell
+	switch info, err := os.Stat(path); { // for a better error than the shell's
 	case err != nil:
 		return nil, nil, err
 	case info.IsDir():
-		return nil, nil, fmt.Errorf("%s is a folder", path)
+		return nil, nil, fmt.Errorf("%s is a directory", path)
 	}
 	return s.source(path, path, "", names)
 }
 
-// source is read for the file at path: the shell sources another one in its
-// place, which may be its input.
+// source is read for the file at path, but the shell sources another one, which
+// may be its input.
 func (s shell) source(path, other, input string, names []string) (vars map[string]string, complaints []string, err error) {
-	printed, said, err := s.run(script(other, names), input)
-	complaints = findComplaints(path, said)
+	printed, stderr, err := s.run(script(other, names), input)
+	complaints = findComplaints(path, stderr)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -67,8 +67,8 @@ func (s shell) source(path, other, input string, names []string) (vars map[strin
 const stdin = "/dev/stdin"
 
 // readPlain is read for a file that an editor of another system may have
-// written: to the shell itself a carriage return at the end of a line would be
-// part of a value, and the mark of UTF-8 of a name.
+// written: for the shell a carriage return at the end of a line would be part of
+// a value, and a byte order mark part of a name.
 func (s shell) readPlain(path string, names []string) (vars map[string]string, complaints []string, err error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
@@ -81,17 +81,17 @@ func (s shell) readPlain(path string, names []string) (vars map[string]string, c
 	return s.source(path, stdin, plain(string(b)), names)
 }
 
-// foreignText reports whether an editor of another system has written a file of
-// the shell: it bears the mark of UTF-8, or each line has a carriage return at
-// its end. Among lines without one it may be part of a value.
+// foreignText reports whether an editor of another system has written a shell
+// file: it has a byte order mark, or a carriage return at the end of each line.
+// If only some lines end in one, it may be part of a value.
 func foreignText(text string) bool {
 	lines := strings.Count(text, "\n")
-	return strings.HasPrefix(text, mark) || strings.Contains(text, "\r") && strings.Count(text, "\r\n") == lines
+	return strings.HasPrefix(text, byteOrderMark) || strings.Contains(text, "\r") && strings.Count(text, "\r\n") == lines
 }
 
-// run runs a script and returns what it wrote to its output and error. How it
-// ends does not matter: its output shows whether it is complete.
-func (s shell) run(script, input string) (printed, said []byte, err error) {
+// run runs a script and returns its standard output and standard error. Its exit
+// status does not matter: the output shows whether it is complete.
+func (s shell) run(script, input string) (stdout, stderr []byte, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
 	defer cancel()
 	out, err := command.Command{
@@ -105,7 +105,7 @@ func (s shell) run(script, input string) (printed, said []byte, err error) {
 	_, exited := errors.AsType[*command.ExitError](err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, nil, fmt.Errorf("the shell is not done after %v: something in the file waits", s.limit)
+		return nil, nil, fmt.Errorf("the shell did not finish within %v: a command in the file blocks", s.limit)
 	case err != nil && !exited && !errors.Is(err, exec.ErrWaitDelay):
 		return nil, nil, err
 	case out.Truncated:
@@ -120,15 +120,15 @@ const scriptName = "miniupnpd"
 // finished is the variable that the script prints last.
 const finished = "FINISHED"
 
-// script returns the shell code that sources path and prints the variables,
-// one NAME="value" after the other, as godotenv reads them: with a backslash
-// before each backslash, double quote and dollar sign, and \r for a carriage
-// return, which godotenv would drop before a line feed. The dot that ends each
-// value keeps backslashes and double quotes at its end from touching the quote
-// that closes it. sed works only on values that need it.
+// script returns shell code that sources path and prints the variables as
+// NAME="value" in the syntax of godotenv: with a backslash before each backslash,
+// double quote and dollar sign, and \r for a carriage return, which godotenv
+// would drop before a line feed. The dot that ends each value separates a
+// backslash or double quote at its end from the closing quote. Only values that
+// need it go through sed.
 //
-// Nothing of this runs before the file is done, so that what the file defines
-// is out of the way: functions of these names, aliases, PATH, and its output.
+// All of this runs after the file was sourced, so that the file cannot interfere
+// with it by functions of these names, aliases, PATH, or its own output.
 func script(path string, names []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `. %s >/dev/null
@@ -150,14 +150,14 @@ miniupnpd_print() {
 	return b.String()
 }
 
-// quoteShell makes one word of the shell of s.
+// quoteShell returns s as one word of the shell.
 func quoteShell(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 var errUnfinished = errors.New("the file ends the shell")
 
-// readPrinted reads what the script printed.
+// readPrinted parses the output of the script.
 func readPrinted(printed []byte) (map[string]string, error) {
 	vars, err := godotenv.UnmarshalBytes(printed)
 	if err != nil || vars[finished] == "" {
@@ -170,16 +170,16 @@ func readPrinted(printed []byte) (map[string]string, error) {
 	return vars, nil
 }
 
-// complaint finds the place in a message of a shell: "name: 3: /file: text"
-// of dash, "name: /file: line 3: text" of busybox, "/file: line 3: text" of
-// bash; a builtin may stand for the file.
+// complaint matches the place in an error message of a shell: "name: 3: /file:
+// text" of dash, "name: /file: line 3: text" of busybox, "/file: line 3: text" of
+// bash. There may be a builtin instead of the file.
 var complaint = regexp.MustCompile(`(?m)^(?:` + scriptName + `: )?(?:(\d+): ([^:\n]+)|([^:\n]+): line (\d+)): `)
 
-// findComplaints returns the places that a shell complains about. Its words
-// stay unread: they may repeat what the file holds, passwords as well.
-func findComplaints(path string, said []byte) []string {
+// findComplaints returns the places in the error messages of a shell, without
+// their texts: they may contain passwords from the file.
+func findComplaints(path string, stderr []byte) []string {
 	var places []string
-	for _, m := range complaint.FindAllSubmatch(said, -1) {
+	for _, m := range complaint.FindAllSubmatch(stderr, -1) {
 		file, line := string(m[2])+string(m[3]), string(m[1])+string(m[4])
 		if file[0] != '/' || file == stdin {
 			file = path

@@ -303,7 +303,7 @@ func TestTimeLimit(t *testing.T) {
 			file := write(t, "rc.conf", fmt.Sprintf(waits, processes)+"\n")
 			for sh.limit = time.Second; ; sh.limit *= 2 {
 				_, _, err := sh.read(file, []string{"V"})
-				if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("rc.conf: the shell is not done after %v", sh.limit)) {
+				if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("rc.conf: the shell did not finish within %v", sh.limit)) {
 					t.Errorf("%s: error %v", waits, err)
 				}
 				if text, _ := os.ReadFile(processes); bytes.HasSuffix(text, []byte("\n")) {

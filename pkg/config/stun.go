@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// stun is what the settings say about the server that tells the announced
-// address.
+// stun is the settings of the STUN server for the announced address.
 type stun struct {
 	on   bool
 	host string
-	port uint16 // 0: the usual one
+	port uint16 // 0: the default
 }
 
-// stunPort is where STUN servers answer (RFC 8489, section 18.5).
+// stunPort is the default port of STUN servers (RFC 8489, section 18.5).
 const stunPort = 3478
 
-// performSTUN is on for yes, and for bearing with a filter in front.
+// performSTUN is on for yes, and for allow-filtered, which accepts a filtering
+// NAT upstream.
 type performSTUN stun
 
 func (v *performSTUN) Set(s string) error {
@@ -45,7 +45,7 @@ func (v *stunHost) Set(s string) error {
 	}
 	odd := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`"'/[]`, r) }
 	if strings.ContainsFunc(s, odd) {
-		return fmt.Errorf("%q is neither the name of a host nor an address", s)
+		return fmt.Errorf("invalid host name or address %q", s)
 	}
 	v.host = s
 	return nil
@@ -53,20 +53,20 @@ func (v *stunHost) Set(s string) error {
 
 func (v *stunHost) String() string { return v.host }
 
-// setSTUN takes a server as host or host:port.
+// setSTUN sets the server, as host or host:port.
 func (d *draft) setSTUN(server string) error {
 	next := stun{on: true}
 	if err := (*stunHost)(&next).Set(server); err != nil {
 		return err
 	}
 	if next.host == "" {
-		return fmt.Errorf("%q names no STUN server", server)
+		return fmt.Errorf("missing STUN server in %q", server)
 	}
 	d.stun, d.places["ext_perform_stun"] = next, d.where
 	return nil
 }
 
-// finishSTUN settles which server is asked.
+// finishSTUN sets the server from the settings.
 func (d *draft) finishSTUN() error {
 	switch {
 	case !d.stun.on:
@@ -74,7 +74,7 @@ func (d *draft) finishSTUN() error {
 	case d.stun.host == "":
 		return fmt.Errorf("%sext_perform_stun=yes needs a server: set ext_stun_host", d.Place("ext_perform_stun"))
 	case d.ExternalIP.IsValid():
-		return fmt.Errorf("%sthe announced address is %v, and what a STUN server says by %sext_perform_stun: take one of them away",
+		return fmt.Errorf("%sthe announced address is %v, and also set by %sext_perform_stun: remove one of them",
 			d.Place("ext_ip"), d.ExternalIP, d.Place("ext_perform_stun"))
 	case d.stun.port == 0:
 		d.stun.port = stunPort

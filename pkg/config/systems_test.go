@@ -21,14 +21,14 @@ func TestFilesOfRealSystems(t *testing.T) {
 				"upnp_table_name=fw4\nupnp_nat_table_name=fw4\nupnp_forward_chain=upnp_forward\nupnp_nat_chain=upnp_prerouting\nupnp_nat_postrouting_chain=upnp_postrouting\n" +
 				"# lan\nlistening_ip=br-lan\n\nallow 1024-65535 0.0.0.0/0 1024-65535 #Allow high ports\ndeny 0-65535 0.0.0.0/0 0-65535 #Default deny\n",
 			"ext_ifname6=wan\nenable_natpmp=yes\nenable_pcp=yes\nhttp_port=5000\nipv6=auto\nbitrate_up=4194304\nserial=\nupnp_forward_chain=upnp_forward\nupnp_nat_chain=upnp_prerouting\nlistening_ip=br-lan",
-			"unknown setting \"igdv1\"\nupnp_table_name has no use\nupnp_nat_table_name has no use",
+			"unknown setting \"igdv1\"\nupnp_table_name has no effect\nupnp_nat_table_name has no effect",
 		},
 		"pfSense": {
 			"ext_ifname=igb0\nport=2189\nlistening_ip=igb1\nlistening_ip=192.168.7.1/24\nbitrate_down=10485760\nbitrate_up=1048576\nsecure_mode=yes\npacket_log=yes\nsystem_uptime=yes\n" +
 				"presentation_url=https://192.168.1.1:443/\nuuid=" + someUUID + "\nserial=3D3CEC3A\nmodel_number=2.7.2\nqueue=q_upnp\nquickrules=no\nanchor=miniupnpd\n" +
 				"allow 1024-65535 192.168.1.45/32 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\nenable_upnp=yes\nenable_natpmp=yes\n",
 			"http_port=2189\nlistening_ip=igb1\nlistening_ip=192.168.7.1/24\npresentation_url=https://192.168.1.1:443/\nmodel_number=2.7.2",
-			"packet_log has no use\nqueue has no use\nquickrules has no use\nanchor has no use",
+			"packet_log has no effect\nqueue has no effect\nquickrules has no effect\nanchor has no effect",
 		},
 		"OPNsense": {
 			"ext_ifname=igb0\nport=2189\nlistening_ip=igb1/24\nlistening_ip=igb2/255.255.255.128\next_perform_stun=yes\next_stun_host=stun.example.net\next_stun_port=3479\nenable_upnp=yes\n" +
@@ -40,7 +40,7 @@ func TestFilesOfRealSystems(t *testing.T) {
 			"ext_ifname=eth0\next_ip=203.0.113.5\next_ip=203.0.113.6\nlistening_ip=192.168.7.1/24 88.22.44.13\nlistening_ip=eth1\nipv6_listening_ip=2001:db8::1\nenable_natpmp=yes\nenable_upnp=yes\nmin_lifetime=60\n" +
 				"manufacturer_name=VyOS\nsecure_mode=no\nclean_ruleset_threshold=10\nlease_file=/config/upnp.leases\nallow 1024-65535 10.5.5.0/32 1024-65535\n",
 			"ext_ip=203.0.113.6\nlistening_ip=192.168.7.1/24\nlistening_ip=eth1\nsecure_mode=no\nmin_lifetime=120\nallow 1024-65535 10.5.5.0/32 1024-65535",
-			"203.0.113.6 takes the place of 203.0.113.5\n88.22.44.13 is a public address\nipv6_listening_ip has no use\nout of range",
+			"203.0.113.6 replaces 203.0.113.5\n88.22.44.13 is a public address\nipv6_listening_ip has no effect\nout of range",
 		},
 		"Asuswrt": {
 			"ext_ifname=ppp0\nlistening_ip=br0\nport=0\nenable_upnp=yes\nenable_natpmp=yes\nsecure_mode=yes\nupnp_nat_chain=VUPNP\nupnp_forward_chain=FUPNP\nupnp_nat_postrouting_chain=PUPNP\n" +
@@ -73,7 +73,7 @@ func TestFilesOfRealSystems(t *testing.T) {
 				"\nforce_igd_desc_v1=no\nallow 1024-65535 192.168.0.0/16 1024-65535\nallow 12345 192.168.7.113/32 54321\ndeny 0-65535 0.0.0.0/0 0-65535\n" +
 				"#allow 1024-65535 192.168.0.0/16 1024-65535\n",
 			"ext_ifname=enp2s0\nlistening_ip=enp3s0\nallow 12345 192.168.7.113/32 54321",
-			"minissdpdsocket has no use",
+			"minissdpdsocket has no effect",
 		},
 		"a guide for containers": {
 			"ext_ifname=eth0 # WAN\next_ip=11.22.33.1\nlistening_ip=docker0 # LAN\nhttp_port=5000 # any\nallow 1024-65535 172.17.0.0/16 1024-65535 # all\n",
@@ -83,7 +83,7 @@ func TestFilesOfRealSystems(t *testing.T) {
 	} {
 		for form, text := range map[string]string{
 			"": tt.text, " with CRLF": strings.ReplaceAll(tt.text, "\n", "\r\n"), " with CR": strings.ReplaceAll(tt.text, "\n", "\r"),
-			" with a mark": mark + tt.text, " without an end": strings.TrimSuffix(tt.text, "\n"),
+			" with a mark": byteOrderMark + tt.text, " without an end": strings.TrimSuffix(tt.text, "\n"),
 		} {
 			c, err := parseConf(t, text)
 			if err != nil {

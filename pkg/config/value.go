@@ -12,14 +12,14 @@ import (
 	"igdd/pkg/upnp"
 )
 
-// value is a setting's place in the configuration. Set may both take a value
-// and object to it; what it cannot take it leaves as it was.
+// value is a setting's place in the configuration. Set may both accept a value
+// and return an error about it; an invalid value does not change the setting.
 type value interface {
 	Set(text string) error
 	String() string // the text that Set takes
 }
 
-// yes is on for exactly that word.
+// yes is a switch that is on for exactly that word.
 type yes bool
 
 func (v *yes) Set(s string) error {
@@ -29,7 +29,7 @@ func (v *yes) Set(s string) error {
 
 func (v *yes) String() string { return yesNo(bool(*v)) }
 
-// unlessNo is off for exactly the word no.
+// unlessNo is a switch that is off for exactly the word no.
 type unlessNo bool
 
 func (v *unlessNo) Set(s string) error {
@@ -39,7 +39,7 @@ func (v *unlessNo) Set(s string) error {
 
 func (v *unlessNo) String() string { return yesNo(bool(*v)) }
 
-// checkYesNo objects to what is neither yes nor no.
+// checkYesNo returns an error for a value other than yes and no.
 func checkYesNo(s, taken string) error {
 	if s != "yes" && s != "no" {
 		return fmt.Errorf("%q is taken as %s; write yes or no", s, taken)
@@ -54,12 +54,12 @@ func yesNo(on bool) string {
 	return "no"
 }
 
-// text is anything printable.
+// text is any text without control characters.
 type text string
 
 func (v *text) Set(s string) error {
 	if strings.ContainsFunc(s, isControl) {
-		return fmt.Errorf("%q holds a control character", s)
+		return fmt.Errorf("%q has a control character", s)
 	}
 	*v = text(s)
 	return nil
@@ -67,7 +67,7 @@ func (v *text) Set(s string) error {
 
 func (v *text) String() string { return string(*v) }
 
-// isControl reports whether r prints nothing.
+// isControl reports whether r is an ASCII control character.
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 // commandLine is a program and its arguments, or none if empty.
@@ -75,7 +75,7 @@ type commandLine string
 
 func (v *commandLine) Set(s string) error {
 	if s != "" && !strings.HasPrefix(s, "/") {
-		return fmt.Errorf("%q is not called: give the program's absolute path", s)
+		return fmt.Errorf("%q is not an absolute path", s)
 	}
 	return (*text)(v).Set(s)
 }
@@ -87,31 +87,31 @@ func (v *commandLine) String() string { return string(*v) }
 type device string
 
 func (v *device) Set(s string) error {
-	s = strings.Trim(s, blanks) // which a script that lists the interfaces may leave
+	s = strings.Trim(s, blanks) // which a script that lists interfaces may leave
 	name, err := withoutLabel(s)
 	if _, notAddress := netip.ParseAddr(s); notAddress == nil {
 		return essential{fmt.Errorf("%q is an address: name the interface that has it", s)}
 	}
 	if s != "" && !isDevice(name) {
-		return essential{fmt.Errorf("%q is no name of an interface", s)}
+		return essential{fmt.Errorf("invalid interface name %q", s)}
 	}
 	*v = device(name)
 	if s != "" && !inRules(name) {
-		return remark{essential{fmt.Errorf("%q can be no interface of the firewall's rules", s)}}
+		return remark{essential{fmt.Errorf("interface name %q cannot be used in firewall rules", s)}}
 	}
 	return err
 }
 
-// inRules reports whether the name of an interface can stand in a line for
-// iptables-restore as it is.
+// inRules reports whether the name of an interface needs no quotes in a line for
+// iptables-restore.
 func inRules(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool {
 		return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@+-", r)
 	}) && name[0] != '-' && name[0] != '+'
 }
 
-// withoutLabel returns the interface that a label of one of its addresses
-// belongs to: eth0 of "eth0:1". The error says so.
+// withoutLabel returns the interface in the label of an address: eth0 for
+// "eth0:1". The error is a remark about it.
 func withoutLabel(s string) (name string, err error) {
 	name, _, labelled := strings.Cut(s, ":")
 	if labelled && isDevice(name) {
@@ -122,16 +122,15 @@ func withoutLabel(s string) (name string, err error) {
 
 func (v *device) String() string { return string(*v) }
 
-// isDevice reports whether the kernel allows s as the name of an interface.
+// isDevice reports whether the kernel accepts s as the name of an interface.
 func isDevice(s string) bool {
 	const longest = 15 // IFNAMSIZ less the final NUL
 	return s != "" && len(s) <= longest && s != "." && s != ".." &&
 		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f })
 }
 
-// takenChains are names that no chain of ours may have: the kernel's own chains,
-// those in which AstLinux's firewall keeps room for jumps, and the targets that
-// every iptables has.
+// takenChains are names that cannot be set: the kernel's own chains, those of
+// AstLinux's firewall for jumps, and the targets that every iptables has.
 var takenChains = []string{
 	"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING",
 	"POST_NAT_PREROUTING_CHAIN", "POST_FORWARD_CHAIN", "NAT_POSTROUTING_CHAIN",
@@ -147,10 +146,10 @@ func (v *chain) Set(s string) error {
 		return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-", r)
 	}
 	if s == "" || len(s) > longest || s[0] == '-' || strings.ContainsFunc(s, odd) {
-		return fmt.Errorf("%q is no name of a chain: 1 to %d letters, digits, -, _ or . are", s, longest)
+		return fmt.Errorf("invalid chain name %q: use 1 to %d letters, digits, dots, - and _", s, longest)
 	}
 	if slices.Contains(takenChains, s) {
-		return fmt.Errorf("%q is the firewall's own, whose rules would be lost: name a chain for mappings alone", s)
+		return fmt.Errorf("chain %q is the firewall's own, its rules would be lost: name a chain for mappings only", s)
 	}
 	*v = chain(s)
 	return nil
@@ -168,10 +167,10 @@ func (v *ipv4) Set(s string) error {
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || !a.Is4() {
-		return fmt.Errorf("%q is no IPv4 address", s)
+		return fmt.Errorf("invalid IPv4 address %q", s)
 	}
 	if !a.IsGlobalUnicast() {
-		return fmt.Errorf("%v is no host's address: that of the uplink is announced", a)
+		return fmt.Errorf("%v is not a host's address, that of the uplink is announced", a)
 	}
 	*v = ipv4(a)
 	return nil
@@ -184,23 +183,23 @@ func (v *ipv4) String() string {
 	return ""
 }
 
-// span is a duration in whole units. One that is too short or too long is
-// taken as the nearest that is allowed.
+// span is a duration in whole units. A value out of range is replaced by the
+// nearest one in it.
 type span struct {
 	d           *time.Duration
 	unit        time.Duration
 	least, most time.Duration
 }
 
-// century is longer than anything that is waited for.
+// century is the upper bound of durations that have no other.
 const century = 100 * 365 * 24 * time.Hour
 
-// seconds is a duration of at least so much.
+// seconds is a duration of at least this much.
 func seconds(d *time.Duration, least time.Duration) value {
 	return &span{d, time.Second, least, century}
 }
 
-// lifetime is a bound of what PCP grants (RFC 6887, section 15).
+// lifetime is a bound of the lifetimes that PCP grants (RFC 6887, section 15).
 func lifetime(d *time.Duration) value {
 	return &span{d, time.Second, shortest, longest}
 }
@@ -220,7 +219,7 @@ func (v *span) Set(s string) error {
 
 func (v *span) String() string { return strconv.FormatInt(int64(*v.d/v.unit), 10) }
 
-// number is a whole number of some type.
+// number is a whole number between two bounds.
 type number[T uint16 | uint32 | int] struct {
 	n        *T
 	from, to int64
@@ -237,15 +236,15 @@ func (v *number[T]) Set(s string) error {
 
 func (v *number[T]) String() string { return strconv.FormatInt(int64(*v.n), 10) }
 
-// bitrate is a number of bits per second. What is none is taken as 0, as
-// miniupnpd does: then the interface's own rate is told.
+// bitrate is a number of bits per second. An invalid one is taken as 0, as in
+// miniupnpd: then the interface's own rate is reported.
 type bitrate uint64
 
 func (v *bitrate) Set(s string) error {
 	n, err := strconv.ParseUint(strings.Trim(s, blanks), 10, 64)
 	if err != nil {
 		*v = 0
-		return fmt.Errorf("%q is no number of bits per second, 0 is used", s)
+		return fmt.Errorf("invalid bit rate %q, 0 is used", s)
 	}
 	*v = bitrate(n)
 	return nil
@@ -253,20 +252,20 @@ func (v *bitrate) Set(s string) error {
 
 func (v *bitrate) String() string { return strconv.FormatUint(uint64(*v), 10) }
 
-// whole reads a decimal number without a sign, perhaps with blanks around it.
+// whole parses a decimal number without a sign, perhaps with blanks around it.
 func whole(s string, from, to int64) (int64, error) {
 	s = strings.Trim(s, blanks)
 	n, err := strconv.ParseInt(s, 10, 64)
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange), strings.HasPrefix(s, "+"), strings.HasPrefix(s, "-"):
-		return 0, fmt.Errorf("%q is no whole number", s)
+		return 0, fmt.Errorf("invalid number %q", s)
 	case err != nil || n < from || n > to:
 		return 0, fmt.Errorf("%s is not from %d to %d", s, from, to)
 	}
 	return n, nil
 }
 
-// uuid is a UUID, one made of any other text, or none if empty.
+// uuid is a UUID, or one derived from any other text, or none if empty.
 type uuid string
 
 func (v *uuid) Set(s string) error {
@@ -277,7 +276,7 @@ func (v *uuid) Set(s string) error {
 	id, err := upnp.ParseUUID(s)
 	if err != nil {
 		id = upnp.UUIDOf(s)
-		err = fmt.Errorf("%q is no UUID, %v is made of it", s, id)
+		err = fmt.Errorf("%q is not a valid UUID, %v is used", s, id)
 	}
 	*v = uuid(id.String())
 	return err
@@ -295,7 +294,7 @@ func (v *igdVersion) Set(s string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is none of 1, 2 and both", s)
+	return fmt.Errorf("invalid version %q: use 1, 2 or both", s)
 }
 
 func (v *igdVersion) String() string { return IGDVersion(*v).String() }
