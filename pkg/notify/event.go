@@ -10,7 +10,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// What can happen, as the program is told.
+// The events, as the program gets them in UPNP_EVENT.
 const (
 	opened  = "opened"
 	renewed = "renewed"
@@ -18,22 +18,22 @@ const (
 	refused = "refused"
 )
 
-// maxValue bounds each value, in octets.
+// maxValue is the maximum length of each value, in bytes.
 const maxValue = 256
 
-// event is one decision.
+// event is a decision about a mapping or a request.
 type event struct {
 	kind    string
 	mapping *portmap.Mapping // unless refused
 	request portmap.Request  // if refused
-	why     portmap.Refusal
+	refusal portmap.Refusal
 }
 
-// minor reports whether clients can cause the event as often as they like.
-func (e event) minor() bool { return e.kind == renewed || e.kind == refused }
+// isMinor reports whether clients can cause the event as often as they like.
+func (e event) isMinor() bool { return e.kind == renewed || e.kind == refused }
 
-// changed returns the event of a change, if it is one to the outside.
-func changed(c portmap.Change) (event, bool) {
+// eventOf returns the event of a change, if the program has to know of it.
+func eventOf(c portmap.Change) (event, bool) {
 	switch {
 	case c.Before == nil:
 		return event{kind: opened, mapping: c.After}, true
@@ -45,28 +45,28 @@ func changed(c portmap.Change) (event, bool) {
 	return event{}, false
 }
 
-// extends reports whether a claim is new or has another end.
-func extends(c portmap.Change) bool {
-	type hold struct {
+// extends reports whether a claim is new or expires at another time.
+func extends(change portmap.Change) bool {
+	type claim struct {
 		portmap.Origin
 		id      uint16
 		remote  string
 		expires time.Time
 	}
-	held := make(map[hold]bool)
-	key := func(c portmap.Claim) hold { return hold{c.Origin, c.ID, c.Remote.String(), c.Expires} }
-	for _, claim := range c.Before.Claims {
-		held[key(claim)] = true
+	before := make(map[claim]bool)
+	key := func(c portmap.Claim) claim { return claim{c.Origin, c.ID, c.Remote.String(), c.Expires} }
+	for _, c := range change.Before.Claims {
+		before[key(c)] = true
 	}
-	for _, claim := range c.After.Claims {
-		if !held[key(claim)] {
+	for _, c := range change.After.Claims {
+		if !before[key(c)] {
 			return true
 		}
 	}
 	return false
 }
 
-// environ words the event for the program.
+// environ returns the environment of the program for the event.
 func (e event) environ() []string {
 	list := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	add := func(name string, value any) {
@@ -82,7 +82,7 @@ func (e event) environ() []string {
 		add("INTERNAL_ADDRESS", req.Internal.Addr())
 		add("INTERNAL_PORT", req.Internal.Port())
 		add("DESCRIPTION", req.Description)
-		add("REASON", e.why)
+		add("REASON", e.refusal)
 		return list
 	}
 	m := e.mapping
@@ -100,7 +100,7 @@ func (e event) environ() []string {
 	return list
 }
 
-// origins names the protocols that hold the mapping.
+// origins lists the protocols that requested the mapping.
 func origins(m *portmap.Mapping) string {
 	var names []string
 	for _, c := range m.Claims {
@@ -109,7 +109,7 @@ func origins(m *portmap.Mapping) string {
 	return strings.Join(names, ",")
 }
 
-// remotes lists who may use the mapping; empty: everybody.
+// remotes lists the remote hosts that may use the mapping; empty: all.
 func remotes(m *portmap.Mapping) string {
 	var list []string
 	for _, f := range m.Filters() {
@@ -118,9 +118,9 @@ func remotes(m *portmap.Mapping) string {
 	return strings.Join(list, ",")
 }
 
-// sanitize makes a value of strangers harmless: what is not printable, or has a
-// meaning to a shell between double quotes, becomes a question mark, and the
-// value is cut to maxValue.
+// sanitize makes a value from a client safe for scripts: characters that are not
+// printable, or special to a shell between double quotes, become question marks,
+// and the value is truncated to maxValue.
 func sanitize(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || r == unicode.ReplacementChar || strings.ContainsRune("\"'`$\\", r) {
@@ -131,7 +131,7 @@ func sanitize(s string) string {
 	return truncate(s, maxValue)
 }
 
-// truncate returns the longest beginning of s within n octets that does not cut a
+// truncate returns the longest prefix of s within n bytes that does not cut a
 // rune.
 func truncate(s string, n int) string {
 	if len(s) <= n {

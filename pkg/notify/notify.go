@@ -1,5 +1,5 @@
 // Package notify runs the administrator's program for every decision about a
-// mapping: the values stand in its environment, and no shell is involved.
+// mapping, without a shell and with the values in its environment.
 package notify
 
 import (
@@ -14,17 +14,17 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// Events that wait while the program runs: one that is slow loses some. Those
-// that clients cause at will, renewals and refusals, leave room for the rest.
+// Limits of the events that wait while the program runs; further ones are
+// dropped. Minor ones, renewals and refusals, leave room for the others.
 const (
 	queueLength = 256
 	minorLength = queueLength / 2
 )
 
-// Options are what a Runner is made of.
+// Options configure a Runner.
 type Options struct {
-	// Command is the absolute path of the program, and arguments for it
-	// behind, all separated by blanks.
+	// Command is the absolute path of the program and its arguments, separated
+	// by blanks.
 	Command string
 	Log     *slog.Logger
 }
@@ -35,38 +35,38 @@ type Runner struct {
 	limit time.Duration // for each run of the program
 	log   *slog.Logger
 	queue chan event
-	lost  atomic.Int64 // events for which there was no room
+	lost  atomic.Int64 // events that were dropped
 }
 
 // New returns a Runner for a command.
 func New(o Options) (*Runner, error) {
 	argv := strings.Fields(o.Command)
 	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
-		return nil, fmt.Errorf("notify: %q: give the program's absolute path", o.Command)
+		return nil, fmt.Errorf("notify: %q is not an absolute path", o.Command)
 	}
 	return &Runner{argv: argv, limit: timeLimit, log: o.Log, queue: make(chan event, queueLength)}, nil
 }
 
-// Committed tells of changes that are in force. It never blocks.
+// Committed queues events of changes that have been applied. It never blocks.
 func (r *Runner) Committed(changes []portmap.Change) {
 	for _, c := range changes {
-		if e, ok := changed(c); ok {
+		if e, ok := eventOf(c); ok {
 			r.push(e)
 		}
 	}
 }
 
-// Decided tells of a request that was answered; only refusals are news, since
-// Committed tells the rest. It never blocks.
+// Decided queues an event for a request that was refused; those for granted ones
+// come from Committed. It never blocks.
 func (r *Runner) Decided(req portmap.Request, a portmap.Answer) {
 	if a.Refusal != portmap.Granted {
-		r.push(event{kind: refused, request: req, why: a.Refusal})
+		r.push(event{kind: refused, request: req, refusal: a.Refusal})
 	}
 }
 
 // push queues an event if there is room.
 func (r *Runner) push(e event) {
-	if e.minor() && len(r.queue) >= minorLength {
+	if e.isMinor() && len(r.queue) >= minorLength {
 		r.lost.Add(1)
 		return
 	}
@@ -77,8 +77,8 @@ func (r *Runner) push(e event) {
 	}
 }
 
-// Run runs the program for one event after another until ctx ends, which ends
-// the program as well.
+// Run runs the program for one event after another until ctx ends. Then it kills
+// the program.
 func (r *Runner) Run(ctx context.Context) error {
 	failing := false
 	for {
@@ -91,7 +91,7 @@ func (r *Runner) Run(ctx context.Context) error {
 				return nil
 			}
 			if err != nil && !failing {
-				r.log.Warn("UPNP_NOTIFY_CMD fails, next told when it works again", "command", r.argv[0], "err", err)
+				r.log.Warn("UPNP_NOTIFY_CMD failed; the next message comes when it works again", "command", r.argv[0], "err", err)
 			} else if err == nil && failing {
 				r.log.Info("UPNP_NOTIFY_CMD works again", "command", r.argv[0])
 			}
@@ -103,9 +103,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// reportLost says, after a burst, what did not reach the program.
+// reportLost logs how many events were dropped.
 func (r *Runner) reportLost() {
 	if n := r.lost.Swap(0); n > 0 {
-		r.log.Warn("UPNP_NOTIFY_CMD is too slow, events are lost", "command", r.argv[0], "lost", n)
+		r.log.Warn("UPNP_NOTIFY_CMD is too slow, events were dropped", "command", r.argv[0], "lost", n)
 	}
 }

@@ -198,7 +198,7 @@ func TestSlowProgramLosesEventsNotMemory(t *testing.T) {
 		r.Committed([]portmap.Change{{After: portMapping(uint16(i+1), time.Hour)}})
 	}
 	r.serve(t)
-	await(t, "the end of the burst", func() bool { return r.log.count("events are lost") > 0 })
+	await(t, "the end of the burst", func() bool { return r.log.count("events were dropped") > 0 })
 	kinds := make(map[string]int)
 	for _, kind := range r.lines("told") {
 		kinds[kind]++
@@ -270,7 +270,7 @@ func TestFailureIsToldOnce(t *testing.T) {
 			r.Committed([]portmap.Change{{Before: portMapping(1, time.Hour)}})
 			r.serve(t)
 			await(t, "the end of trouble", func() bool { return r.log.count(recovered) == 1 })
-			if r.log.count("fails") != 1 || r.log.count(c.says) != 1 || len(r.log.String()) > 2000 {
+			if r.log.count("UPNP_NOTIFY_CMD failed") != 1 || r.log.count(c.says) != 1 || len(r.log.String()) > 2000 {
 				t.Errorf("log:\n%s", r.log)
 			}
 		})
