@@ -10,8 +10,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// What AstLinux's firewall and its plugin do, as far as our chains are
-// concerned.
+// Commands of AstLinux's firewall (AIF) and its plugin that concern our chains.
 var (
 	aifStart = []string{
 		"-P FORWARD DROP", "-N BASE_FORWARD_CHAIN", "-N POST_FORWARD_CHAIN",
@@ -46,7 +45,7 @@ const (
 	oneAccept     = "-A MINIUPNPD -d 192.168.50.10/32 -p tcp -m tcp --dport 80 -j ACCEPT\n"
 )
 
-// ipv4 are the options of a router whose IPv6 is nobody's concern.
+// ipv4 returns the options of a router whose IPv6 we leave alone.
 func ipv4(t testing.TB) netfilter.Options {
 	o := options(t)
 	o.IPv6 = false
@@ -69,7 +68,7 @@ func TestBesideAIF(t *testing.T) {
 		{"plugin first", append(pluginStart, pluginHook...), nil, hooked, empty},
 		{"no plugin", nil, nil, hooked, bare},
 		{"restart, plugin hooks", append(pluginStart, pluginHook...), append(aifRestart, pluginHook...), hooked, empty},
-		{"AST-100: restart, nobody hooks", append(pluginStart, pluginHook...), aifRestart, hooked, aifRules("", "", "", "")},
+		{"AST-100: restart, no plugin hooks", append(pluginStart, pluginHook...), aifRestart, hooked, aifRules("", "", "", "")},
 		{"plugin hooks again", append(pluginStart, pluginHook...), pluginHook, hooked, empty},
 		{"AST-101: stop, start, plugin starts", append(pluginStart, pluginHook...),
 			append(append(append(aifStop, aifStart...), pluginStart...), pluginHook...), hooked, empty},
@@ -97,7 +96,7 @@ func TestBesideAIF(t *testing.T) {
 	}
 }
 
-// wantsNoRepair reports whether what happened left all as it was.
+// wantsNoRepair reports whether the commands left our chains and jumps in place.
 func wantsNoRepair(commands []string) bool {
 	return len(commands) == 0 || len(commands) == len(aifRestart)+len(pluginHook)
 }
@@ -172,7 +171,7 @@ func TestWaitsWhileAIFIsStopped(t *testing.T) {
 	})
 }
 
-func TestStoppedFirewallWithoutMappingsIsWell(t *testing.T) {
+func TestStoppedFirewallWithoutMappingsIsHealthy(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, "legacy")
 	r.iptables(t, aifStart...)
@@ -206,7 +205,7 @@ func TestBesideMiniupnpdsScript(t *testing.T) {
 	})
 }
 
-func TestJumpsStandBeforeTheDrop(t *testing.T) {
+func TestJumpsPrecedeTheDrop(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, "-A FORWARD -j DROP")
@@ -219,7 +218,7 @@ func TestJumpsStandBeforeTheDrop(t *testing.T) {
 		r.iptables(t, "-D FORWARD 1")
 		must(t, f.Sync(nil))
 		if !strings.Contains(r.rules(t), jump) {
-			t.Errorf("mended:\n%s", r.rules(t))
+			t.Errorf("restored:\n%s", r.rules(t))
 		}
 		must(t, f.Teardown())
 	})

@@ -12,18 +12,19 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// backend is a firewall and a look at it from outside.
+// backend is a firewall that tests can inspect from outside.
 type backend interface {
 	Apply([]portmap.Change) error
 	Sync([]*portmap.Mapping) error
 	Healthy() (bool, error)
 	// opened returns "KEY INTERNAL" for what is let through, sorted.
 	opened(t *testing.T) []string
-	// flush removes everything behind the firewall's back.
+	// flush removes all rules without telling the firewall.
 	flush(t *testing.T)
 }
 
-// memoryBackend is the stand-in; what no rules can be made for it is told to refuse.
+// memoryBackend is the stand-in in memory. It refuses what the kernel's has no
+// rules for.
 type memoryBackend struct{ *portmaptest.Firewall }
 
 func newMemory() memoryBackend {
@@ -99,7 +100,7 @@ func disable(m *portmap.Mapping) *portmap.Mapping {
 	return &d
 }
 
-// flush is a step of a behaviour: somebody removes everything.
+// flush is a step of a behaviour: another program removes everything.
 type flush struct{}
 
 // behaviour is what every firewall does alike.
@@ -144,7 +145,7 @@ func behaviours() []behaviour {
 	}
 }
 
-// play lets w go through the steps and looks at it from outside.
+// play runs the steps on w and checks the result from outside.
 func (b behaviour) play(t *testing.T, w backend) {
 	healthy := true
 	for i, step := range b.steps {

@@ -25,7 +25,7 @@ func hundred() []*portmap.Mapping {
 	return list
 }
 
-func TestSyncMendsWhatOthersBroke(t *testing.T) {
+func TestSyncRestoresWhatOthersBroke(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
 		held := hundred()
@@ -112,7 +112,7 @@ func TestWaitsForTheLock(t *testing.T) {
 	must(t, f.Teardown())
 }
 
-// locked reports whether somebody holds the lock.
+// locked reports whether a process holds the lock.
 func locked(t *testing.T, path string) bool {
 	t.Helper()
 	file, err := os.OpenFile(path, os.O_CREATE, 0o600)
@@ -156,7 +156,7 @@ func TestResidentComesAndGoes(t *testing.T) {
 			t.Errorf("process %d after %d was killed", second, first)
 		}
 		f.ExpireIdleTimer()
-		eventually(t, "the process is dismissed", func() bool { return f.Resident() == 0 })
+		eventually(t, "the process has ended", func() bool { return f.Resident() == 0 })
 		apply(4)
 		must(t, f.Teardown())
 		if f.Resident() != 0 {
@@ -208,7 +208,7 @@ func (r *router) stub(t *testing.T, name, script string) {
 	must(t, os.WriteFile(path, []byte("#!/bin/sh\nreal="+real+"\n"+script), 0o755))
 }
 
-// A process that is killed has no time to say how far it came.
+// A process that is killed cannot report how much it has committed.
 func TestKilledHalfWay(t *testing.T) {
 	t.Parallel()
 	one := mapping(portmap.TCP, 1, "192.168.50.10:1")
@@ -239,7 +239,7 @@ exec $real "$@"
 				before := f.opened(t)
 				if resident {
 					f.ExpireIdleTimer()
-					eventually(t, "the process is dismissed", func() bool { return f.Resident() == 0 })
+					eventually(t, "the process has ended", func() bool { return f.Resident() == 0 })
 				}
 				must(t, os.WriteFile(fates, []byte(tt.fates), 0o644))
 				err := f.Apply(open(one))
@@ -281,7 +281,7 @@ func TestWithoutIPv6(t *testing.T) {
 	if err := f.Apply(open(hole)); !errors.Is(err, portmap.ErrNoRules) {
 		t.Errorf("a pinhole without ip6tables: %v", err)
 	}
-	must(t, f.Sync([]*portmap.Mapping{hole, m})) // its own trouble alone
+	must(t, f.Sync([]*portmap.Mapping{hole, m})) // fails for IPv6 only
 	if ok, err := f.healthy(portmap.IPv4); !ok || err != nil {
 		t.Errorf("IPv4: %v, %v", ok, err)
 	}
@@ -305,7 +305,7 @@ func TestPATHWithoutSbin(t *testing.T) {
 	must(t, f.Teardown())
 }
 
-func TestNewRefusesNamesThatAreNone(t *testing.T) {
+func TestNewRejectsInvalidNames(t *testing.T) {
 	for _, name := range []string{"", "-j", "a b", "MINI\nUPNPD", "0123456789012345678901234567890", `"`, "$(x)", "é"} {
 		o := options(t)
 		o.NATChain = name
@@ -320,7 +320,7 @@ func TestNewRefusesNamesThatAreNone(t *testing.T) {
 	}
 }
 
-// One program of IPv6 that hangs keeps nobody from starting.
+// A program of IPv6 that hangs does not keep the service from starting.
 func TestIPv6ThatHangs(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"ip6tables", "ip6tables-save"} {
@@ -337,8 +337,8 @@ func TestIPv6ThatHangs(t *testing.T) {
 	}
 }
 
-// Pinholes of an earlier process are not waited for at the start while
-// ip6tables hangs; they go as soon as it works.
+// While ip6tables hangs the start does not wait until pinholes of an earlier
+// process are removed; they are as soon as it works.
 func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
@@ -364,7 +364,7 @@ func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
 	})
 }
 
-// A start while somebody holds the xtables lock waits for it once, and what
+// A start while another process holds the xtables lock waits for it once; what
 // it could not do is done when the lock is free.
 func TestSetupWhileTheLockIsHeld(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// Somebody may hold the xtables lock for as long as he likes.
+// Another process may hold the xtables lock for any time.
 func TestStaticForwardsWaitForNoLock(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {

@@ -8,7 +8,7 @@ import (
 	"igdd/pkg/netfilter"
 )
 
-// firewall is what an administrator has, as far as our chains are concerned.
+// firewall is an administrator's rule set, as far as it concerns our chains.
 type firewall struct {
 	name    string
 	ip4     []string // commands of iptables
@@ -101,7 +101,8 @@ func TestRuleSetsAreLeftAsTheyWere(t *testing.T) {
 	}
 }
 
-// isLeftAsItWas lives beside the firewall and comes to an end.
+// isLeftAsItWas checks that a service that ran beside the firewall leaves its
+// rules unchanged.
 func (w firewall) isLeftAsItWas(t *testing.T, r *router, end func(*testing.T, nsFirewall, netfilter.Options)) {
 	t.Helper()
 	w.load(t, r)
@@ -173,8 +174,8 @@ func TestWaysThatExcludeTheUplink(t *testing.T) {
 	}
 }
 
-// TestTheFirewallsOwnWayWins has a firewall make its way to our chains while
-// the service runs, and take it away again.
+// TestTheFirewallsOwnWayWins has a firewall add its own jumps to our chains while
+// the service runs, and remove them again.
 func TestTheFirewallsOwnWayWins(t *testing.T) {
 	t.Parallel()
 	block := "-I FORWARD -s 203.0.113.0/24 -i wan0 -j DROP"
@@ -199,7 +200,7 @@ func TestTheFirewallsOwnWayWins(t *testing.T) {
 			must(t, f.Sync(some()))
 			wantHealthy(t, f)
 			if beside := r.rules(t); strings.Count(beside, "-j MINIUPNPD\n") != 3 || strings.Contains(beside, "-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD") {
-				t.Errorf("a jump of ours stands beside the firewall's:\n%s", beside)
+				t.Errorf("a jump of ours is in place beside the firewall's:\n%s", beside)
 			}
 			r.iptables(t, "-t nat -D PREROUTING -i wan0 -j zone", "-t nat -F zone", "-t nat -X zone", "-D FORWARD -i wan0 -j zone", "-F zone", "-X zone",
 				strings.Replace(block, "-I", "-D", 1))
@@ -214,8 +215,8 @@ func TestTheFirewallsOwnWayWins(t *testing.T) {
 	})
 }
 
-// A jump that is worded as ours would be, in a place where ours would be, is
-// somebody else's all the same if it was there first.
+// A jump that equals ours, where ours would be, belongs to another program if it
+// was there first.
 func TestJumpsOfOthersStayWhereOursWouldBe(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {

@@ -29,12 +29,12 @@ COMMIT
 func wantNoJump(t *testing.T, path string) {
 	t.Helper()
 	if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), "iptables nat -D") || strings.Contains(string(text), "\niptables filter -D") {
-		t.Errorf("the record has a jump of somebody else:\n%s", text)
+		t.Errorf("the record has a jump of another program:\n%s", text)
 	}
 }
 
-// A firewall that is flushed and loaded again has its own jumps afterwards,
-// not ours, whoever looks at it meanwhile.
+// A firewall that is flushed and loaded again has its own jumps afterwards, not
+// ours, even if the service restarts in between.
 func TestJumpsOfAFirewallThatIsBuiltAgain(t *testing.T) {
 	t.Parallel()
 	held := []*portmap.Mapping{mapping(portmap.TCP, 3001, "192.168.50.10:80")}
@@ -78,9 +78,9 @@ func TestJumpsOfAFirewallThatIsBuiltAgain(t *testing.T) {
 	}
 }
 
-// Of two jumps that are alike, among other rules, one is somebody else's: he may
-// count on it.
-func TestOneOfTwoJumpsIsSomebodyElses(t *testing.T) {
+// Of two equal jumps among other rules one belongs to another program, which may
+// rely on it.
+func TestOneOfTwoEqualJumpsIsForeign(t *testing.T) {
 	t.Parallel()
 	others := []string{"-t nat -A PREROUTING -i lan0 -j ACCEPT", "-A FORWARD -i lan0 -j ACCEPT"}
 	for _, tt := range []struct {

@@ -77,15 +77,15 @@ func testWatch(t *testing.T, r *router) {
 	must(t, f.Sync(hundred()[1:]))
 	want := r.rules(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	mended, ended := make(chan error), make(chan error)
+	restored, ended := make(chan error), make(chan error)
 	go func() {
 		ended <- r.Do(func() error {
 			return f.Watch(ctx, func() {
 				switch ok, err := f.Healthy(); {
 				case err != nil:
-					mended <- err
+					restored <- err
 				case !ok:
-					mended <- f.Sync(hundred()[1:])
+					restored <- f.Sync(hundred()[1:])
 				}
 			})
 		})
@@ -94,7 +94,7 @@ func testWatch(t *testing.T, r *router) {
 		flushed := func() bool {
 			r.iptables(t, "-t nat -F", "-F")
 			select {
-			case err := <-mended:
+			case err := <-restored:
 				must(t, err)
 				return true
 			default:
@@ -106,7 +106,7 @@ func testWatch(t *testing.T, r *router) {
 	cancel()
 	for done := false; !done; {
 		select {
-		case err := <-mended:
+		case err := <-restored:
 			must(t, err)
 		case err := <-ended:
 			must(t, err)

@@ -157,7 +157,7 @@ func TestOutbound(t *testing.T) {
 	})
 }
 
-func TestOutboundThatCannotBeSaid(t *testing.T) {
+func TestOutboundWithoutRules(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, "legacy")
 	f := r.firewall(t, options(t))

@@ -38,8 +38,7 @@ func recorded(t *testing.T) netfilter.Options {
 	return o
 }
 
-// wantClosed demands that nothing leads in, in a table that was named by what
-// iptables-save prints before it.
+// wantClosed demands that a table lets nothing in, or does if it is not closed.
 func wantClosed(t *testing.T, r *router, tool, table string, closed bool) {
 	t.Helper()
 	all := strings.Join(r.saved(t, tool, table), "\n")
@@ -48,8 +47,8 @@ func wantClosed(t *testing.T, r *router, tool, table string, closed bool) {
 	}
 }
 
-// A chain that somebody else jumps to cannot be removed; it stays, empty, for
-// him to keep, and nothing else stays with it.
+// A chain that another program's rule jumps to cannot be removed: it stays,
+// empty, and nothing else does.
 func TestTeardownWithForeignJump(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
@@ -137,7 +136,7 @@ echo "$text" | $real "$@"
 	})
 }
 
-// TestTeardownEndsWithItsContext has somebody hold the xtables lock, which is
+// TestTeardownEndsWithItsContext has a process hold the xtables lock, which is
 // legacy's alone, for longer than there is time.
 func TestTeardownEndsWithItsContext(t *testing.T) {
 	t.Parallel()
@@ -274,7 +273,7 @@ func TestSetupClearsWhatIsLeft(t *testing.T) {
 	}
 }
 
-// Pinholes that no record knows of do not stay open either, whoever made them.
+// Pinholes that are in no record do not stay open either.
 func TestWithoutIPv6NoPinholeStays(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {

@@ -34,7 +34,7 @@ type Arno struct {
 //go:embed arno/50miniupnpd.plugin
 var arnoPlugin []byte
 
-// arnoSettings are a home router's: the LAN may go out, nobody may come in.
+// arnoSettings are a home router's: the LAN may connect out, nothing may connect in.
 const arnoSettings = `EXT_IF="wan0"
 INT_IF="lan0"
 INTERNAL_NET="192.168.50.0/24"
@@ -73,7 +73,7 @@ exec sh %[2]s/usr/sbin/arno-iptables-firewall "$@"
 	return a
 }
 
-// Plugin switches the plugin on or off, from the firewall's next start on.
+// Plugin enables or disables the plugin from the firewall's next start on.
 func (a *Arno) Plugin(t testing.TB, on bool) {
 	t.Helper()
 	text := "ENABLED=0\n"

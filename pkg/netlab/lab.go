@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The addresses of the lab. The uplink's network is a public one of nobody's
-// concern here: clients would refuse a private address.
+// The addresses of the lab. The uplink's networks are public ones, because clients
+// reject a private external address.
 var (
 	RouterLAN  = netip.MustParsePrefix("192.168.50.1/24")
 	RouterLAN2 = netip.MustParsePrefix("192.168.60.1/24")
@@ -119,7 +119,7 @@ func host(network netip.Prefix, i int) netip.Addr {
 	return a
 }
 
-// Connect joins two namespaces by a cable: a device in each, both up.
+// Connect joins two namespaces by a veth pair: a device in each, both up.
 func (n *Namespace) Connect(t testing.TB, dev string, far *Namespace, farDev string) {
 	t.Helper()
 	n.IP(t, "link", "add", dev, "type", "veth", "peer", "name", farDev, "netns", far.Name)

@@ -29,8 +29,8 @@ const (
 // Main calls run, a package's m.Run, and returns its exit status. It is for the
 // TestMain of a package whose tests need a lab or root. Run by another user than
 // root it starts the test program again as root of a user namespace; where the
-// kernel does not allow that, and with -short, tests that need a lab are left
-// out. One line on stderr, which go test shows with -v, says what is left out.
+// kernel does not allow that, and with -short, tests that need a lab are skipped.
+// One line on stderr, which go test shows with -v, names what was skipped.
 func Main(run func() int) int {
 	flag.Parse()
 	if !isSet("test.parallel") {
@@ -47,7 +47,7 @@ func Main(run func() int) int {
 		}
 	}
 	status := run()
-	leftOut.report(os.Stderr)
+	skipped.report(os.Stderr)
 	return status
 }
 

@@ -1,5 +1,5 @@
 // Package netlab builds routers, clients and uplinks out of network
-// namespaces for tests: it needs root, iproute2 and, for rules, iptables.
+// namespaces for tests; it needs iproute2 and, for rules, iptables.
 package netlab
 
 import (
@@ -65,7 +65,7 @@ func (n *Namespace) remove(t testing.TB) {
 func ip(t testing.TB, args ...string) {
 	t.Helper()
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v: %s(the lab needs root and iproute2)", strings.Join(args, " "), err, out)
+		t.Fatalf("ip %s: %v: %s(the lab needs iproute2)", strings.Join(args, " "), err, out)
 	}
 }
 
@@ -163,8 +163,8 @@ func (n *Namespace) Listen(f func() error) error {
 	return err
 }
 
-// onOwnThread calls f on a thread that ends with it. The main thread cannot
-// end, and /proc/PID speaks of it, so f never gets that one.
+// onOwnThread calls f on a thread that ends with it. It is never the main thread,
+// which cannot end and which /proc/PID describes.
 func onOwnThread(f func() error) error {
 	result := make(chan error, 1)
 	go func() {

@@ -97,8 +97,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-// running reports whether a process has a command line: a dead one that nobody
-// has waited for has none.
+// running reports whether a process has a command line: one that has ended and
+// was not reaped has none.
 func running(pid int) bool {
 	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
 	return err == nil && len(line) > 0

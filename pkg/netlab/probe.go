@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// How long a probe waits. What arrives does so in a millisecond unless the
-// machine is busy; what is dropped stays silent for ever, and a refusal comes
-// at once.
+// How long a probe waits. A reply takes a millisecond unless the machine is busy,
+// and so does a rejection; what is dropped is never answered.
 const (
 	patience = 10 * time.Second // for an answer that is expected
 	silence  = 300 * time.Millisecond
