@@ -64,8 +64,8 @@ build() {
     -ldflags "-s -w -buildid= -X main.version=$version" ./cmd/miniupnpd || die "cannot build $1"
 }
 
-# archive packs the folder $2 of folder $1 as dist/$2$3, the same octets
-# whenever and by whomever.
+# archive packs the folder $2 of folder $1 as dist/$2$3, always with the same
+# octets.
 archive() {
   tar -C "$1" --sort=name --owner=0 --group=0 --numeric-owner --mode=u+rw,go=u-w --mtime="@$date" -c "$2" |
     gzip -9n >"$dist/$2$3" && echo "dist/$2$3"

@@ -144,7 +144,7 @@ expiry() {
 }
 
 # kept succeeds when the lease of TCP 40080 ends no sooner than it should, and
-# within its hour: nobody can know how long a machine without a clock was off.
+# within its hour: a machine without a clock cannot know how long it was off.
 kept() {
   now=$(expiry)
   echo "it ends at $now, should at $ends"

@@ -124,7 +124,7 @@ until_true() {
   done
 }
 
-# serve starts what the LAN client offers: services that greet whoever asks.
+# serve starts what the LAN client offers: services that greet each caller.
 serve() {
   # shellcheck disable=SC2016 # socat tells the shell below who asked
   greet='read -r line; echo "hello $SOCAT_PEERADDR, this is 192.168.50.10"'
@@ -142,7 +142,7 @@ ask() {
   on lan timeout 10 natpmpc -a "$@" | grep '^Mapped'
 }
 
-# call knocks at the router's external port $2 ($1: tcp or udp) from the
+# call connects to the router's external port $2 ($1: tcp or udp) from the
 # Internet and prints the answer.
 call() {
   case $1 in
@@ -154,7 +154,7 @@ call() {
   [ "$answer" = 'hello 11.22.33.1, this is 192.168.50.10' ]
 }
 
-# silent succeeds when nobody answers there.
+# silent succeeds when there is no answer.
 silent() {
   ! call "$@"
 }
@@ -198,7 +198,7 @@ router_ready() {
   [ "$(cat "/proc/$router_pid/comm")" = busybox ] && [ -S "/proc/$router_pid/root/dev/log" ]
 }
 
-# router_firewall is a home router's: the LAN may go out, nobody may come in.
+# router_firewall is a home router's: the LAN may connect out, nothing may connect in.
 router_firewall() {
   router iptables -P FORWARD DROP &&
     router iptables -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT &&
@@ -208,8 +208,8 @@ router_firewall() {
     router iptables -t nat -A POSTROUTING -s $lan_net -o eth0 -j MASQUERADE
 }
 
-# lab_down removes the lab, or what is left of one. Every process in it is its
-# own, but for a shell that somebody opened: that one keeps its namespace.
+# lab_down removes the lab, or what is left of one, with every process in it. A
+# shell that the user has opened there keeps its namespace.
 lab_down() {
   for lab_host in igdd-lan igdd-gw igdd-wan; do
     [ -e /run/netns/$lab_host ] || continue

@@ -192,8 +192,8 @@ miniupnpd: no such interface: eth1" "$verb"
 
 test_stale_pid_file() {
   sleep 60 &
-  stranger=$!
-  for text in "$stranger" "$stranger
+  other_pid=$!
+  for text in "$other_pid" "$other_pid
 999" 4194304 '' garbage '../self'; do
     fresh "pid file left over: $text" <<END
 $enabled
@@ -202,9 +202,9 @@ END
     expect 3 'miniupnpd is stopped' status
     expect 0 "$stopping" stop
     holds 'the pid file is gone' [ ! -e "$root/run/miniupnpd.pid" ]
-    holds 'the other program lives' running "$stranger" sleep
+    holds 'the other program lives' running "$other_pid" sleep
   done
-  kill "$stranger"
+  kill "$other_pid"
 }
 
 # The C daemon does not truncate the file: an older, longer number leaves a tail.
@@ -265,7 +265,7 @@ miniupnpd: process $pid does not stop; end it with: kill -9 $pid" restart
 }
 
 # router_up makes the router: eth1 to a LAN client, which is process $client,
-# and eth0 to nobody; iptables is the legacy one.
+# and eth0 to nothing; iptables is the legacy one.
 router_up() {
   unshare --net sleep 600 &
   client=$!

@@ -106,7 +106,7 @@ TCP:9:192.168.50.10:1:1700604800:x' '1|TCP|192.168.50.10|1|never|x
 
 # Clients choose the descriptions.
 test_description() {
-  # shellcheck disable=SC2016 # nobody may expand it
+  # shellcheck disable=SC2016 # no shell may expand it
   expect descriptions 'TCP:1:192.168.50.10:1:0:<script>alert(1)</script>
 TCP:2:192.168.50.10:1:0:&lt;
 TCP:3:192.168.50.10:1:0:"\047><

@@ -94,14 +94,14 @@ full() {
   return $status
 }
 
-# results prints the result lines of what go test -v said, what was left out, and
+# results prints the result lines of what go test -v said, what was skipped, and
 # all that a package said if its tests failed.
 results() {
   awk '
     /^=== (RUN|PAUSE|CONT)/ { next }
     /^(ok|\?) *\t/ { print; said = ""; next }
     /^FAIL\t/ { printf "%s", said; print; said = ""; next }
-    /^netlab: left out/ { print; next }
+    /^netlab: skipped/ { print; next }
     { said = said $0 "\n" }
     END { printf "%s", said }' "$1"
 }
