@@ -98,7 +98,7 @@ full() {
 # all that a package said if its tests failed.
 results() {
   awk '
-    /^=== (RUN|PAUSE|CONT)/ { next }
+    /^=== (RUN|PAUSE|CONT)|^ *--- (PASS|SKIP)|^PASS$/ { next }
     /^(ok|\?) *\t/ { print; said = ""; next }
     /^FAIL\t/ { printf "%s", said; print; said = ""; next }
     /^netlab: skipped/ { print; next }
