@@ -175,7 +175,6 @@ func (r *rig) awaitHTTP(port uint16) error {
 // TestWhoseChainsTheyAre demands that rules go with the last daemon that has a
 // use for them, and the chains too, unless others made them.
 func TestWhoseChainsTheyAre(t *testing.T) {
-	t.Parallel()
 	const none, some = 0, 2 // rules
 	for _, tt := range []struct {
 		what    string
