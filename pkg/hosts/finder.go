@@ -14,141 +14,142 @@ import (
 	"time"
 )
 
-// How long the Finder trusts what it read in a flood of questions, how often it
-// asks one host, and how long it waits for answers. Hosts of a LAN answer in
-// milliseconds.
+// maxAge is how long a snapshot is used while queries are many. A host is probed
+// once in probeInterval; its answer, which takes milliseconds on a LAN, is waited
+// for up to probeTimeout, and looked for every recheckInterval.
 const (
-	freshFor   = 50 * time.Millisecond
-	askEvery   = 3 * time.Second
-	answerTime = 250 * time.Millisecond
-	pollEvery  = 10 * time.Millisecond
+	maxAge          = 50 * time.Millisecond
+	probeInterval   = 3 * time.Second
+	probeTimeout    = 250 * time.Millisecond
+	recheckInterval = 10 * time.Millisecond
 )
 
-// flood is how many questions a second are one. Reading the neighbour table for
-// each of fewer costs less than a hundredth of a processor.
-const flood = 50
+// busyRate is the number of queries per second above which snapshots are reused.
+// Reading the neighbour table for each of fewer takes less than a hundredth of a
+// processor.
+const busyRate = 50
 
-// maxAsked bounds the hosts of which the Finder remembers that it asked them.
-const maxAsked = 1024
+// maxProbed bounds the hosts of which the Finder remembers that it probed them.
+const maxProbed = 1024
 
 // LAN is an interface that hosts are behind.
 type LAN struct {
-	Index    int            // the kernel's number of it
+	Index    int            // the kernel's interface index
 	Networks []netip.Prefix // of IPv4
 }
 
-// has reports whether an address lies in the LAN's networks.
-func (l LAN) has(a netip.Addr) bool {
+// contains reports whether an address is in one of the LAN's networks.
+func (l LAN) contains(a netip.Addr) bool {
 	return slices.ContainsFunc(l.Networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// Identity is what tells hosts apart.
+// Identity identifies a host.
 type Identity struct {
 	Hardware net.HardwareAddr // empty: not known
-	IPv4     []netip.Addr     // what it has in the networks of its LAN, in order; not said of an IPv4 address
+	IPv4     []netip.Addr     // the host's addresses in the networks of its LAN, sorted; only for a query about an IPv6 address
 }
 
-// Query is the question who has an address.
+// Query asks which host has an address.
 type Query struct {
 	Addr netip.Addr
 	LAN  LAN
-	// Hardware is whose the address was when it was last known.
+	// Hardware is the host's hardware address when it was last known.
 	Hardware net.HardwareAddr
-	// Named are the IPv4 addresses that are asked for if none of the host's is
-	// known otherwise.
+	// Named are the IPv4 addresses that are probed if none of the host's own is
+	// known.
 	Named []netip.Addr
 }
 
-// answeredBy reports whether id says all that is to be found out: of an IPv4
-// address that is the hardware address.
-func (q Query) answeredBy(id Identity) bool {
+// isAnsweredBy reports whether id is complete: it has IPv4 addresses, or for a
+// query about an IPv4 address the hardware address.
+func (q Query) isAnsweredBy(id Identity) bool {
 	return len(id.IPv4) > 0 || q.Addr.Is4() && len(id.Hardware) > 0
 }
 
-// Finder finds out which host has an address, and if that is of IPv6, which IPv4
-// addresses that host has: by the kernel's neighbour table, by dnsmasq's leases,
-// and by asking. The zero value is ready, without leases.
+// Finder finds the host that has an address, and for an IPv6 address that host's
+// IPv4 addresses: in the kernel's neighbour table, in dnsmasq's leases, and by
+// probing. A Finder with a Log is ready for use; without Leases it reads none.
 type Finder struct {
 	Leases string // path of dnsmasq's leases file; it may be empty
 	Log    *slog.Logger
 
-	mu     sync.Mutex // guards what follows
-	last   view
-	second time.Time                // when the second began that questions are counted in
-	asks   int                      // questions in it
-	asked  map[netip.Addr]time.Time // until when a host is not asked again
-	proved map[place]time.Time      // until when a neighbour is not asked to prove itself again
+	mu           sync.Mutex // guards what follows
+	last         snapshot
+	countedSince time.Time                  // start of the second in which queries are counted
+	queries      int                        // in that second
+	probed       map[netip.Addr]time.Time   // until when a host is not probed again
+	verified     map[neighbourKey]time.Time // until when a neighbour is not verified again
 }
 
-// view is who was there at a time.
-type view struct {
-	at         time.Time
-	neighbours []Host
-	leases     []lease
-	changed    time.Time // when the leases file was
+// snapshot holds the neighbours and leases at one time.
+type snapshot struct {
+	readAt        time.Time
+	neighbours    []Host
+	leases        []lease
+	leasesChanged time.Time // modification time of the leases file
 }
 
-// Known answers without asking anybody. Settled is false while asking may tell
-// more.
+// Known returns what is known without probing. Settled is false if probing may
+// find more.
 func (f *Finder) Known(q Query) (id Identity, settled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	id = f.current().identify(q)
-	asked := f.asked[q.Addr].After(time.Now())
-	if len(id.IPv4) > 1 && !asked { // one may be of yesterday: the kernel forgets what does not answer
-		f.note(q.Addr)
-		f.Prompt(q.LAN.Index, id.IPv4...)
+	probed := f.probed[q.Addr].After(time.Now())
+	if len(id.IPv4) > 1 && !probed { // one may be out of date: a probe makes the kernel remove it
+		f.rememberProbe(q.Addr)
+		f.Probe(q.LAN.Index, id.IPv4...)
 	}
-	return id, q.answeredBy(id) || asked
+	return id, q.isAnsweredBy(id) || probed
 }
 
-// Hardware returns which hardware address has an address on an interface, as far
-// as the neighbour table tells without asking anybody.
+// Hardware returns the hardware address of the neighbour with an address on an
+// interface, without probing.
 func (f *Finder) Hardware(index int, a netip.Addr) net.HardwareAddr {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.current().owner(Query{Addr: a, LAN: LAN{Index: index}})
+	return f.current().hardwareOf(Query{Addr: a, LAN: LAN{Index: index}})
 }
 
-// Find answers, and asks the host if need be: for its hardware address, then
-// for the addresses that are named. It waits no longer than answerTime for each.
+// Find returns what is known, and probes if that is not complete: for the hardware
+// address, then for the named addresses. It waits up to probeTimeout for each.
 func (f *Finder) Find(ctx context.Context, q Query) Identity {
 	id, settled := f.Known(q)
 	if settled {
 		return id
 	}
 	if len(id.Hardware) == 0 {
-		f.Prompt(q.LAN.Index, q.Addr)
-		f.await(ctx, func(v *view) bool { id = v.identify(q); return len(id.Hardware) > 0 })
+		f.Probe(q.LAN.Index, q.Addr)
+		f.await(ctx, func(s *snapshot) bool { id = s.identify(q); return len(id.Hardware) > 0 })
 	}
-	if len(id.Hardware) > 0 && !q.answeredBy(id) {
-		f.Prompt(q.LAN.Index, q.Named...)
-		f.await(ctx, func(v *view) bool { return v.answer(q.LAN.Index, q.Named) })
-		f.await(ctx, func(v *view) bool { id = v.identify(q); return true })
+	if len(id.Hardware) > 0 && !q.isAnsweredBy(id) {
+		f.Probe(q.LAN.Index, q.Named...)
+		f.await(ctx, func(s *snapshot) bool { return s.allAnswer(q.LAN.Index, q.Named) })
+		f.await(ctx, func(s *snapshot) bool { id = s.identify(q); return true })
 	}
-	if !q.answeredBy(id) {
+	if !q.isAnsweredBy(id) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.note(q.Addr)
+		f.rememberProbe(q.Addr)
 	}
 	return id
 }
 
-// Prompt makes the kernel ask for addresses on an interface and does not wait:
-// later Known tells.
-func (f *Finder) Prompt(index int, addrs ...netip.Addr) {
+// Probe makes the kernel probe addresses on an interface and does not wait; Known
+// returns the result later.
+func (f *Finder) Probe(index int, addrs ...netip.Addr) {
 	for _, a := range addrs {
 		if err := Probe(a, index); err != nil {
-			f.Log.Debug("cannot ask for a host", "host", a, "err", err)
+			f.Log.Debug("cannot probe a host", "host", a, "err", err)
 		}
 	}
 }
 
-// await looks until something holds, for answerTime at most.
-func (f *Finder) await(ctx context.Context, holds func(*view) bool) {
-	for deadline := time.Now().Add(answerTime); ; {
+// await reads snapshots until one fulfils a condition, for up to probeTimeout.
+func (f *Finder) await(ctx context.Context, isFulfilled func(*snapshot) bool) {
+	for deadline := time.Now().Add(probeTimeout); ; {
 		f.mu.Lock()
-		done := holds(f.look(pollEvery))
+		done := isFulfilled(f.read(recheckInterval))
 		f.mu.Unlock()
 		if done || !time.Now().Before(deadline) {
 			return
@@ -156,37 +157,37 @@ func (f *Finder) await(ctx context.Context, holds func(*view) bool) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pollEvery):
+		case <-time.After(recheckInterval):
 		}
 	}
 }
 
-// note remembers that a host was asked, perhaps in vain.
-func (f *Finder) note(a netip.Addr) {
-	if f.asked == nil || len(f.asked) >= maxAsked {
-		f.asked = make(map[netip.Addr]time.Time)
+// rememberProbe remembers that a host was probed, answered or not.
+func (f *Finder) rememberProbe(a netip.Addr) {
+	if f.probed == nil || len(f.probed) >= maxProbed {
+		f.probed = make(map[netip.Addr]time.Time)
 	}
-	f.asked[a] = time.Now().Add(askEvery)
+	f.probed[a] = time.Now().Add(probeInterval)
 }
 
-// current returns who is there now, or in a flood of questions was a moment ago.
-func (f *Finder) current() *view {
-	if now := time.Now(); now.Sub(f.second) >= time.Second {
-		f.second, f.asks = now, 0
+// current returns a new snapshot, or while queries are many one up to maxAge old.
+func (f *Finder) current() *snapshot {
+	if now := time.Now(); now.Sub(f.countedSince) >= time.Second {
+		f.countedSince, f.queries = now, 0
 	}
-	if f.asks++; f.asks > flood {
-		return f.look(freshFor)
+	if f.queries++; f.queries > busyRate {
+		return f.read(maxAge)
 	}
-	return f.look(0)
+	return f.read(0)
 }
 
-// look returns who is there, or was no longer than old ago.
-func (f *Finder) look(old time.Duration) *view {
+// read returns a snapshot that is younger than age, the last one or a new one.
+func (f *Finder) read(age time.Duration) *snapshot {
 	now := time.Now()
-	if now.Sub(f.last.at) < old {
+	if now.Sub(f.last.readAt) < age {
 		return &f.last
 	}
-	f.last.at = now
+	f.last.readAt = now
 	var err error
 	if f.last.neighbours, err = readNeighbours(); err != nil {
 		f.Log.Debug("cannot read the neighbour table", "err", err)
@@ -197,44 +198,44 @@ func (f *Finder) look(old time.Duration) *view {
 	return &f.last
 }
 
-// readLeases reads the leases file if it is another than before.
-func (v *view) readLeases(path string) error {
+// readLeases reads the leases file if it has changed.
+func (s *snapshot) readLeases(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		v.leases, v.changed = nil, time.Time{}
+		s.leases, s.leasesChanged = nil, time.Time{}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // as without a path
 		}
 		return err
 	}
-	if info.ModTime().Equal(v.changed) && v.at.Sub(v.changed) > time.Second { // file systems tell no less apart
+	if info.ModTime().Equal(s.leasesChanged) && s.readAt.Sub(s.leasesChanged) > time.Second { // the resolution of file times may be a second
 		return nil
 	}
-	v.changed = info.ModTime()
-	v.leases, err = readLeases(path, v.at)
+	s.leasesChanged = info.ModTime()
+	s.leases, err = readLeases(path, s.readAt)
 	return err
 }
 
-// identify returns who has the address of q. Neighbours of other interfaces and
-// IPv4 addresses of other networks say nothing about it.
-func (v *view) identify(q Query) Identity {
-	id := Identity{Hardware: v.owner(q)}
+// identify returns the host that has the address of q. Neighbours on other
+// interfaces and IPv4 addresses of other networks are ignored.
+func (s *snapshot) identify(q Query) Identity {
+	id := Identity{Hardware: s.hardwareOf(q)}
 	if len(id.Hardware) > 0 && q.Addr.Is6() {
-		id.IPv4 = v.addresses(q.LAN, id.Hardware)
+		id.IPv4 = s.ipv4Addrs(q.LAN, id.Hardware)
 	}
 	return id
 }
 
-// addresses returns the IPv4 addresses that a hardware address has in the
-// networks of a LAN, in order.
-func (v *view) addresses(lan LAN, hardware net.HardwareAddr) (list []netip.Addr) {
-	for _, h := range v.neighbours {
-		if h.speaks(lan.Index) && bytes.Equal(h.Hardware, hardware) && lan.has(h.Addr) {
+// ipv4Addrs returns the IPv4 addresses of a hardware address in the networks of a
+// LAN, sorted.
+func (s *snapshot) ipv4Addrs(lan LAN, hardware net.HardwareAddr) (list []netip.Addr) {
+	for _, h := range s.neighbours {
+		if h.answersOn(lan.Index) && bytes.Equal(h.Hardware, hardware) && lan.contains(h.Addr) {
 			list = append(list, h.Addr)
 		}
 	}
-	for _, l := range v.leases {
-		if l.holds(v.at) && bytes.Equal(l.hardware, hardware) && lan.has(l.addr) {
+	for _, l := range s.leases {
+		if l.isValid(s.readAt) && bytes.Equal(l.hardware, hardware) && lan.contains(l.addr) {
 			list = append(list, l.addr)
 		}
 	}
@@ -242,24 +243,24 @@ func (v *view) addresses(lan LAN, hardware net.HardwareAddr) (list []netip.Addr)
 	return slices.Compact(list)
 }
 
-// owner returns the hardware address that has the address of q, or had it.
-func (v *view) owner(q Query) net.HardwareAddr {
-	for _, h := range v.neighbours {
-		if h.Addr == q.Addr && h.speaks(q.LAN.Index) {
+// hardwareOf returns the hardware address of the address of q, or the last known.
+func (s *snapshot) hardwareOf(q Query) net.HardwareAddr {
+	for _, h := range s.neighbours {
+		if h.Addr == q.Addr && h.answersOn(q.LAN.Index) {
 			return h.Hardware
 		}
 	}
 	return q.Hardware
 }
 
-// answer reports whether all of these addresses are neighbours that answer.
-func (v *view) answer(index int, addrs []netip.Addr) bool {
-	silent := func(a netip.Addr) bool {
-		return !slices.ContainsFunc(v.neighbours, func(h Host) bool { return h.Addr == a && h.speaks(index) })
+// allAnswer reports whether all of these addresses belong to neighbours that answer.
+func (s *snapshot) allAnswer(index int, addrs []netip.Addr) bool {
+	isSilent := func(a netip.Addr) bool {
+		return !slices.ContainsFunc(s.neighbours, func(h Host) bool { return h.Addr == a && h.answersOn(index) })
 	}
-	return !slices.ContainsFunc(addrs, silent)
+	return !slices.ContainsFunc(addrs, isSilent)
 }
 
-// speaks reports whether the host is a neighbour on an interface that answers,
-// with a hardware address.
-func (h Host) speaks(index int) bool { return h.Answers && h.Index == index && len(h.Hardware) > 0 }
+// answersOn reports whether the host is a neighbour on that interface, answers and
+// has a hardware address.
+func (h Host) answersOn(index int) bool { return h.Answers && h.Index == index && len(h.Hardware) > 0 }

@@ -1,5 +1,5 @@
-// Package hosts tells who is on the LANs: hardware addresses from the kernel's
-// neighbour table, names from dnsmasq's leases, and which hosts have left.
+// Package hosts identifies the hosts on the LANs and notices which have left: by
+// the kernel's neighbour table and dnsmasq's leases.
 package hosts
 
 import (
@@ -13,17 +13,17 @@ import (
 type Host struct {
 	Addr     netip.Addr
 	Hardware net.HardwareAddr // empty: not known
-	Name     string           // as dnsmasq was told; empty: not known
-	Index    int              // number of the interface that it is a neighbour on; 0: none
-	// Answers is set unless the kernel asked for the host in vain, or never.
+	Name     string           // from dnsmasq's lease; empty: not known
+	Index    int              // of the interface that it is a neighbour on; 0: none
+	// Answers is set unless the kernel has never probed the host or got no answer.
 	Answers bool
 	// Leased is set while the host holds a DHCP lease.
 	Leased bool
 
-	state uint16 // of the neighbour: NUD_*
+	state uint16 // of the neighbour, NUD_*
 }
 
-// Present reports whether anything speaks for the host's presence.
+// Present reports whether the host answers or holds a lease.
 func (h Host) Present() bool { return h.Answers || h.Leased }
 
 // Read returns the hosts that the kernel and dnsmasq know now. The leases file

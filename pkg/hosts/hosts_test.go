@@ -46,7 +46,7 @@ func TestParseLease(t *testing.T) {
 	}
 }
 
-func TestReadLeasesLeavesOutWhatHasEnded(t *testing.T) {
+func TestAddLeasesSkipsExpired(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dnsmasq.leases")
 	text := "1000 52:54:00:00:00:01 192.168.50.1 over *\njunk\n1001 52:54:00:00:00:02 192.168.50.2 holds *\n0 52:54:00:00:00:03 192.168.50.3 forever *\n"
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -71,9 +71,9 @@ func TestReadLeasesLeavesOutWhatHasEnded(t *testing.T) {
 	}
 }
 
-// TestKernelTellsWhoAnswers asks for a host that is there and for one that is
-// not, of both families.
-func TestKernelTellsWhoAnswers(t *testing.T) {
+// TestProbe probes addresses that are in use and addresses that are not, of both
+// families.
+func TestProbe(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	here, here6 := addr("192.168.50.10"), addr("2001:db8:50::10")
 	absent, absent6 := addr("192.168.50.77"), addr("2001:db8:50::77")
@@ -97,7 +97,7 @@ func TestKernelTellsWhoAnswers(t *testing.T) {
 			}
 		}
 		if err := Probe(here, 9999); err == nil {
-			t.Error("the kernel asked on an interface that is none")
+			t.Error("the kernel probes on an interface that does not exist")
 		}
 		return nil
 	})
@@ -138,12 +138,12 @@ func FuzzLease(f *testing.F) {
 	})
 }
 
-// TestNameAlone wants a name kept without the line that it stands in.
-func TestNameAlone(t *testing.T) {
+// TestParseLeaseCopiesName wants the rest of the line to be released.
+func TestParseLeaseCopiesName(t *testing.T) {
 	const n = 100
 	inUse := func() int {
 		runtime.GC()
-		runtime.GC() // what the first one finalised
+		runtime.GC() // frees what the first one finalised
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int(m.HeapAlloc)

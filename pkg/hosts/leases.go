@@ -16,10 +16,10 @@ import (
 // maxLeases bounds what is read of a leases file, in octets: some 10,000 lines.
 const maxLeases = 1 << 20
 
-// maxName is the longest host name that DNS knows, in octets.
+// maxName is the longest host name in DNS, in octets.
 const maxName = 253
 
-// addLeases adds what dnsmasq's leases file says.
+// addLeases adds the leases in dnsmasq's file to the known hosts.
 func addLeases(known map[netip.Addr]Host, path string, now time.Time) error {
 	leases, err := readLeases(path, now)
 	for _, l := range leases {
@@ -33,8 +33,8 @@ func addLeases(known map[netip.Addr]Host, path string, now time.Time) error {
 	return err
 }
 
-// readLeases returns the leases of dnsmasq's file that hold. A file that is
-// missing has none.
+// readLeases returns the leases in dnsmasq's file that have not expired. A missing
+// file has none.
 func readLeases(path string, now time.Time) ([]lease, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -47,7 +47,7 @@ func readLeases(path string, now time.Time) ([]lease, error) {
 	var list []lease
 	lines := bufio.NewScanner(io.LimitReader(f, maxLeases))
 	for lines.Scan() {
-		if l, ok := parseLease(lines.Text()); ok && l.holds(now) {
+		if l, ok := parseLease(lines.Text()); ok && l.isValid(now) {
 			list = append(list, l)
 		}
 	}
@@ -63,8 +63,10 @@ type lease struct {
 	name     string
 }
 
-func (l lease) holds(now time.Time) bool { return l.expires == 0 || l.expires > now.Unix() }
+// isValid reports whether the lease has not expired.
+func (l lease) isValid(now time.Time) bool { return l.expires == 0 || l.expires > now.Unix() }
 
+// parseLease decodes one line and omits a name that is not harmless.
 func parseLease(line string) (lease, bool) {
 	fields := strings.Fields(line)
 	if len(fields) < 4 {
@@ -80,16 +82,16 @@ func parseLease(line string) (lease, bool) {
 	}
 	l.hardware, _ = net.ParseMAC(fields[1])
 	if isName(fields[3]) {
-		l.name = strings.Clone(fields[3]) // the line may be longer
+		l.name = strings.Clone(fields[3]) // keeps the name without the line
 	}
 	return l, true
 }
 
-// isName reports whether a name that a stranger chose is harmless to print.
-// dnsmasq writes "*" where it knows none.
+// isName reports whether a name that a client chose is harmless to print. dnsmasq
+// writes "*" where it knows none.
 func isName(s string) bool {
-	strange := func(r rune) bool {
+	isStrange := func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("-_.", r)
 	}
-	return len(s) <= maxName && !strings.ContainsFunc(s, strange)
+	return len(s) <= maxName && !strings.ContainsFunc(s, isStrange)
 }

@@ -10,57 +10,60 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// silent are the states of a neighbour that the kernel has asked in vain so far.
-const silent = unix.NUD_INCOMPLETE | unix.NUD_PROBE | unix.NUD_FAILED
+// unansweredStates are the states of a neighbour that has not answered the kernel's
+// probes so far.
+const unansweredStates = unix.NUD_INCOMPLETE | unix.NUD_PROBE | unix.NUD_FAILED
 
-// Moved reports whether the host that had an IPv4 address on a LAN, with the
-// hardware address own, has another one there instead: now answers with own, and
-// former does not answer, or with another hardware address. Both are asked anew.
-// A hardware address behind which several hosts may be, a repeater's, proves
-// nothing: it has more than one IPv4 address beside the two, or one that is leased,
-// or a lease names another for one of the two. A host may have a fixed second one.
-func (f *Finder) Moved(ctx context.Context, lan LAN, own net.HardwareAddr, former, now netip.Addr) bool {
-	if !lan.has(former) || !lan.has(now) || !f.confirm(ctx, lan.Index, now, true) {
+// Moved reports whether the host with a hardware address on a LAN has replaced its
+// former IPv4 address by the present one: present answers with that hardware
+// address, and former does not answer, or with another one. Both are verified.
+// Several hosts may share the hardware address of a repeater, so that it proves
+// nothing if it has more than one IPv4 address beside the two, or a leased one, or
+// if a lease gives one of the two to another hardware address. A host may have a
+// second address that is fixed.
+func (f *Finder) Moved(ctx context.Context, lan LAN, hardware net.HardwareAddr, former, present netip.Addr) bool {
+	if !lan.contains(former) || !lan.contains(present) || !f.confirm(ctx, lan.Index, present, true) {
 		return false
 	}
 	f.confirm(ctx, lan.Index, former, true)
 	f.mu.Lock()
-	left := f.current().left(lan.Index, own, former)
+	left := f.current().hasLeft(lan.Index, hardware, former)
 	f.mu.Unlock()
-	if !left || !f.findLeased(ctx, lan) || ctx.Err() != nil { // whose context ends has not waited
+	if !left || !f.probeLeased(ctx, lan) || ctx.Err() != nil { // when ctx has ended, the answers were not waited for
 		return false
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	v := f.current()
-	moved := v.moved(lan, own, former, now)
-	f.check(v, lan.Index, v.others(lan, own, former, now)...) // they may be of yesterday
+	s := f.current()
+	moved := s.hasMoved(lan, hardware, former, present)
+	f.verify(s, lan.Index, s.otherAddrs(lan, hardware, former, present)...) // they may be out of date
 	return moved
 }
 
-// moved reports whether a host has left one address for another, as far as v
-// tells.
-func (v *view) moved(lan LAN, own net.HardwareAddr, former, now netip.Addr) bool {
-	if !bytes.Equal(own, v.confirmed(lan.Index, now)) || !v.left(lan.Index, own, former) {
+// hasMoved reports whether a host has replaced its former address by the present
+// one, according to the snapshot.
+func (s *snapshot) hasMoved(lan LAN, hardware net.HardwareAddr, former, present netip.Addr) bool {
+	if !bytes.Equal(hardware, s.confirmed(lan.Index, present)) || !s.hasLeft(lan.Index, hardware, former) {
 		return false
 	}
-	held := []netip.Addr{now}
-	if len(v.confirmed(lan.Index, former)) == 0 { // or else it is the next host's
+	held := []netip.Addr{present}
+	if len(s.confirmed(lan.Index, former)) == 0 { // otherwise another host has it
 		held = append(held, former)
 	}
-	others := v.others(lan, own, former, now)
-	return len(others) <= 1 && !v.leasedToOthers(nil, others) && !v.leasedToOthers(own, held)
+	others := s.otherAddrs(lan, hardware, former, present)
+	return len(others) <= 1 && !s.leasedToOthers(nil, others) && !s.leasedToOthers(hardware, held)
 }
 
-// left reports whether an address, which has just been asked for, is not own's.
-func (v *view) left(index int, own net.HardwareAddr, a netip.Addr) bool {
-	if next := v.confirmed(index, a); len(next) > 0 {
-		return !bytes.Equal(next, own)
+// hasLeft reports whether an address that has just been verified no longer belongs
+// to a hardware address.
+func (s *snapshot) hasLeft(index int, hardware net.HardwareAddr, a netip.Addr) bool {
+	if owner := s.confirmed(index, a); len(owner) > 0 {
+		return !bytes.Equal(owner, hardware)
 	}
-	return slices.ContainsFunc(v.neighbours, func(h Host) bool { return h.Addr == a && h.Index == index && h.state&silent != 0 })
+	return slices.ContainsFunc(s.neighbours, func(h Host) bool { return h.Addr == a && h.Index == index && h.state&unansweredStates != 0 })
 }
 
-// others returns the IPv4 addresses of a hardware address beside two.
-func (v *view) others(lan LAN, own net.HardwareAddr, former, now netip.Addr) []netip.Addr {
-	return slices.DeleteFunc(v.addresses(lan, own), func(a netip.Addr) bool { return a == former || a == now })
+// otherAddrs returns the IPv4 addresses of a hardware address except two.
+func (s *snapshot) otherAddrs(lan LAN, hardware net.HardwareAddr, former, present netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(s.ipv4Addrs(lan, hardware), func(a netip.Addr) bool { return a == former || a == present })
 }

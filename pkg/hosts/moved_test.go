@@ -19,15 +19,15 @@ import (
 )
 
 var (
-	formerAddr = addr("192.168.50.30")
-	nowAddr    = addr("192.168.50.130")
+	formerAddr  = addr("192.168.50.30")
+	presentAddr = addr("192.168.50.130")
 )
 
-// TestMoved judges by neighbours and leases alone.
-func TestMoved(t *testing.T) {
-	here := neighbour(nowAddr.String(), 1).in(unix.NUD_REACHABLE)
-	old := func(n byte, state uint16) Host { return neighbour(formerAddr.String(), n).in(state) }
-	beside := func(a string) Host { return neighbour(a, 1).in(unix.NUD_STALE) }
+// TestHasMoved decides from snapshots.
+func TestHasMoved(t *testing.T) {
+	here := neighbour(presentAddr.String(), 1).inState(unix.NUD_REACHABLE)
+	old := func(n byte, state uint16) Host { return neighbour(formerAddr.String(), n).inState(state) }
+	beside := func(a string) Host { return neighbour(a, 1).inState(unix.NUD_STALE) }
 	elsewhere := old(1, unix.NUD_FAILED)
 	elsewhere.Index = 4
 	bare := old(0, unix.NUD_INCOMPLETE)
@@ -41,72 +41,72 @@ func TestMoved(t *testing.T) {
 		leases     []lease
 		want       bool
 	}{
-		{"nobody is known", nil, nil, false},
+		{"nothing is known", nil, nil, false},
 		{"the old address does not answer", gone, nil, true},
-		{"the old address is being asked", []Host{here, old(1, unix.NUD_PROBE)}, nil, true},
-		{"the old address is asked for the first time", []Host{here, bare}, nil, true},
-		{"the old address was not asked", []Host{here}, nil, false},
+		{"the old address is being probed", []Host{here, old(1, unix.NUD_PROBE)}, nil, true},
+		{"the old address is probed for the first time", []Host{here, bare}, nil, true},
+		{"the old address was not probed", []Host{here}, nil, false},
 		{"the old address may answer", []Host{here, old(1, unix.NUD_STALE)}, nil, false},
 		{"the old address may answer soon", []Host{here, old(1, unix.NUD_DELAY)}, nil, false},
 		{"it has both addresses", []Host{here, old(1, unix.NUD_REACHABLE)}, nil, false},
-		{"the old address is entered by hand", []Host{here, old(1, unix.NUD_PERMANENT)}, nil, false},
+		{"the old address is entered by the administrator", []Host{here, old(1, unix.NUD_PERMANENT)}, nil, false},
 		{"the old address is another host's", []Host{here, old(2, unix.NUD_REACHABLE)}, nil, true},
 		{"the old address was another host's once", []Host{here, old(2, unix.NUD_STALE)}, nil, false},
-		{"the old address is silent elsewhere", []Host{here, elsewhere}, nil, false},
+		{"the old address is unanswered on another interface", []Host{here, elsewhere}, nil, false},
 		{"the new address is not known", gone[1:], nil, false},
-		{"the new address is another host's", []Host{neighbour(nowAddr.String(), 2).in(unix.NUD_REACHABLE), gone[1]}, nil, false},
-		{"the new address answered once", []Host{here.in(unix.NUD_STALE), gone[1]}, nil, false},
-		{"with a lease for the new address", gone, []lease{leased(nowAddr, 1)}, true},
-		{"with leases for both", gone, []lease{leased(nowAddr, 1), leased(formerAddr, 1)}, true},
-		{"the old address is another's by lease and answer", []Host{here, old(2, unix.NUD_REACHABLE)}, []lease{leased(nowAddr, 1), leased(formerAddr, 2)}, true},
+		{"the new address is another host's", []Host{neighbour(presentAddr.String(), 2).inState(unix.NUD_REACHABLE), gone[1]}, nil, false},
+		{"the new address answered once", []Host{here.inState(unix.NUD_STALE), gone[1]}, nil, false},
+		{"with a lease for the new address", gone, []lease{leased(presentAddr, 1)}, true},
+		{"with leases for both", gone, []lease{leased(presentAddr, 1), leased(formerAddr, 1)}, true},
+		{"the old address is another's by lease and answer", []Host{here, old(2, unix.NUD_REACHABLE)}, []lease{leased(presentAddr, 1), leased(formerAddr, 2)}, true},
 		{"a repeater, by the lease of the old address", gone, []lease{leased(formerAddr, 9)}, false},
-		{"a repeater, by the lease of the new address", gone, []lease{leased(nowAddr, 9)}, false},
+		{"a repeater, by the lease of the new address", gone, []lease{leased(presentAddr, 9)}, false},
 		{"a repeater, by a lease beside", with(beside("192.168.50.50")), []lease{leased(addr("192.168.50.50"), 9)}, false},
 		{"a repeater, by its own lease", with(beside("192.168.50.50")), []lease{leased(addr("192.168.50.50"), 1)}, false},
 		{"a repeater, by its own lease alone", gone, []lease{leased(addr("192.168.50.50"), 1)}, false},
 		{"a repeater, by its neighbours", with(beside("192.168.50.50"), beside("192.168.50.51")), nil, false},
-		{"with a fixed address beside", with(beside("192.168.50.50")), []lease{leased(nowAddr, 1)}, true},
+		{"with a fixed address beside", with(beside("192.168.50.50")), []lease{leased(presentAddr, 1)}, true},
 		{"beside other hosts", with(neighbour("192.168.50.50", 2), neighbour("192.168.50.51", 3)), []lease{leased(addr("192.168.50.50"), 2)}, true},
-		{"a lease that has ended", gone, []lease{{expires: 1, hardware: mac(9), addr: nowAddr}}, true},
+		{"a lease that has ended", gone, []lease{{expires: 1, hardware: mac(9), addr: presentAddr}}, true},
 	} {
-		v := view{at: time.Now(), neighbours: tt.neighbours, leases: tt.leases}
-		if got := v.moved(home, mac(1), formerAddr, nowAddr); got != tt.want {
+		s := snapshot{readAt: time.Now(), neighbours: tt.neighbours, leases: tt.leases}
+		if got := s.hasMoved(home, mac(1), formerAddr, presentAddr); got != tt.want {
 			t.Errorf("%s: %v", tt.what, got)
 		}
 	}
 }
 
-// TestMovedAtRandom wants that whoever has moved answers at the new address and
-// for sure not at the old one, and that no lease speaks for another host.
-func TestMovedAtRandom(t *testing.T) {
+// TestHasMovedAtRandom checks that a host that has moved answers at the new address
+// and not at the old one, and that no lease gives the new one to another host.
+func TestHasMovedAtRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	states := []uint16{unix.NUD_REACHABLE, unix.NUD_PERMANENT, unix.NUD_STALE, unix.NUD_DELAY, unix.NUD_PROBE, unix.NUD_FAILED, unix.NUD_INCOMPLETE, unix.NUD_NOARP, unix.NUD_NONE}
-	addrs := []netip.Addr{formerAddr, nowAddr, addr("192.168.50.10"), addr("192.168.50.11")}
+	addrs := []netip.Addr{formerAddr, presentAddr, addr("192.168.50.10"), addr("192.168.50.11")}
 	found := 0
 	for range 20000 {
-		v := view{at: time.Unix(1000, 0)}
+		s := snapshot{readAt: time.Unix(1000, 0)}
 		state := make(map[netip.Addr]Host)
 		for _, a := range addrs {
 			if rnd.IntN(4) > 0 {
-				h := neighbour(a.String(), byte(1+rnd.IntN(2))).in(states[rnd.IntN(len(states))])
-				v.neighbours, state[a] = append(v.neighbours, h), h
+				h := neighbour(a.String(), byte(1+rnd.IntN(2))).inState(states[rnd.IntN(len(states))])
+				s.neighbours, state[a] = append(s.neighbours, h), h
 			}
 			if rnd.IntN(6) == 0 {
-				v.leases = append(v.leases, lease{expires: rnd.Int64N(3) * 800, hardware: mac(byte(1 + rnd.IntN(2))), addr: a})
+				s.leases = append(s.leases, lease{expires: rnd.Int64N(3) * 800, hardware: mac(byte(1 + rnd.IntN(2))), addr: a})
 			}
 		}
-		if !v.moved(home, mac(1), formerAddr, nowAddr) {
+		if !s.hasMoved(home, mac(1), formerAddr, presentAddr) {
 			continue
 		}
 		found++
-		now, old := state[nowAddr], state[formerAddr]
-		sure := func(h Host) bool { return h.state == unix.NUD_REACHABLE || h.state == unix.NUD_PERMANENT }
-		if !sure(now) || !bytes.Equal(now.Hardware, mac(1)) || sure(old) && bytes.Equal(old.Hardware, mac(1)) || !sure(old) && old.state&silent == 0 {
-			t.Fatalf("%+v", v)
+		now, old := state[presentAddr], state[formerAddr]
+		confirmed := func(h Host) bool { return h.state == unix.NUD_REACHABLE || h.state == unix.NUD_PERMANENT }
+		if !confirmed(now) || !bytes.Equal(now.Hardware, mac(1)) || confirmed(old) && bytes.Equal(old.Hardware, mac(1)) || !confirmed(old) && old.state&unansweredStates == 0 {
+			t.Fatalf("%+v", s)
 		}
-		for _, l := range v.leases {
-			if l.expires == 1600 && l.addr == nowAddr && !bytes.Equal(l.hardware, mac(1)) {
-				t.Fatalf("%+v", v)
+		for _, l := range s.leases {
+			if l.expires == 1600 && l.addr == presentAddr && !bytes.Equal(l.hardware, mac(1)) {
+				t.Fatalf("%+v", s)
 			}
 		}
 	}
@@ -115,8 +115,8 @@ func TestMovedAtRandom(t *testing.T) {
 	}
 }
 
-// TestMovedAsks has a host leave an address, or not, and the kernel ask for it.
-func TestMovedAsks(t *testing.T) {
+// TestMoved has a host leave an address, or not, and the kernel probe it.
+func TestMoved(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
 	host, next := lab.Clients[0], lab.Clients[1]
 	own, others := hardware(t, host).String(), hardware(t, next).String()
@@ -124,23 +124,23 @@ func TestMovedAsks(t *testing.T) {
 	leases := filepath.Join(t.TempDir(), "leases")
 	for _, tt := range []struct {
 		what  string
-		has   *netlab.Namespace // who has the old address; nil: nobody
+		has   *netlab.Namespace // which has the old address; nil: none
 		old   []string          // the neighbour of the old address: hardware address, state
 		lease string
 		want  bool
 	}{
-		{"nobody was asked", nil, nil, "", true},
+		{"nothing was probed", nil, nil, "", true},
 		{"the host had it a moment ago", nil, []string{own, "reachable"}, "", true},
 		{"the host had it once", nil, []string{own, "stale"}, "", true},
-		{"nobody answered once", nil, []string{own, "failed"}, "", true},
+		{"no host answered once", nil, []string{own, "failed"}, "", true},
 		{"the host holds both leases", nil, []string{own, "stale"}, "0 " + own + " 192.168.50.30 * *\n0 " + own + " 192.168.50.10 * *", true},
 		{"the host has both", host, nil, "", false},
 		{"the host has both, though it did not answer once", host, []string{own, "failed"}, "", false},
 		{"the next host has it", next, []string{others, "stale"}, "", true},
 		{"the next host has it, and its lease", next, nil, "0 " + others + " 192.168.50.30 * *", true},
-		{"a host that is away has its lease", nil, []string{own, "stale"}, "0 02:00:00:00:00:99 192.168.50.30 * *", false},
-		{"more hosts are away than are asked for", nil, []string{own, "stale"}, away(maxLeased + 1), false},
-		{"it is entered by hand", nil, []string{own, "permanent"}, "", false},
+		{"an absent host has its lease", nil, []string{own, "stale"}, "0 02:00:00:00:00:99 192.168.50.30 * *", false},
+		{"more hosts are absent than are probed", nil, []string{own, "stale"}, absentLeases(maxProbedLeases + 1), false},
+		{"it is entered by the administrator", nil, []string{own, "permanent"}, "", false},
 	} {
 		lab.Router.IP(t, "neigh", "flush", "dev", "lan0", "nud", "all")
 		if tt.has != nil {
@@ -152,20 +152,21 @@ func TestMovedAsks(t *testing.T) {
 		if err := os.WriteFile(leases, []byte(tt.lease+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got := askMoved(t, lab, leases, own, now, tt.want); got != tt.want {
+		if got := retryMoved(t, lab, leases, own, now, tt.want); got != tt.want {
 			t.Errorf("%s: %v", tt.what, got)
 		}
 		if tt.has != nil {
 			tt.has.IP(t, "address", "del", "192.168.50.30/24", "dev", "eth0")
 		}
 	}
-	if askMoved(t, lab, leases, strings.Replace(own, own[:2], "06", 1), now, false) {
+	if retryMoved(t, lab, leases, strings.Replace(own, own[:2], "06", 1), now, false) {
 		t.Error("a host with another hardware address has moved")
 	}
 }
 
-// askMoved asks until the answer is as wanted: a busy machine's hosts answer late.
-func askMoved(t *testing.T, lab *netlab.Lab, leases, own string, now netip.Addr, want bool) (got bool) {
+// retryMoved calls Moved until the result is as wanted: on a busy machine hosts answer
+// late.
+func retryMoved(t *testing.T, lab *netlab.Lab, leases, own string, now netip.Addr, want bool) (got bool) {
 	t.Helper()
 	hw, _ := net.ParseMAC(own)
 	err := lab.Router.Do(func() error {
@@ -185,7 +186,7 @@ func askMoved(t *testing.T, lab *netlab.Lab, leases, own string, now netip.Addr,
 		cancel()
 		f := Finder{Leases: leases, Log: slog.New(slog.DiscardHandler)}
 		if f.Moved(ended, l, hw, formerAddr, now) {
-			t.Error("a host has moved for who did not wait")
+			t.Error("a host has moved though ctx had ended")
 		}
 		return nil
 	})

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Leased returns the IPv4 addresses that dnsmasq has leased to hosts of a name,
-// which is compared without domain and in any case. The file may be missing; its
-// path may be empty.
+// Leased returns the IPv4 addresses that dnsmasq has leased to hosts with a name,
+// which is compared without domain and case. The file may be missing; its path may
+// be empty.
 func Leased(path, name string) ([]netip.Addr, error) {
 	if path == "" {
 		return nil, nil

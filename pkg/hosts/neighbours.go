@@ -12,19 +12,19 @@ import (
 	"igdd/pkg/netlink"
 )
 
-// answering are the states of a neighbour that the kernel would send to.
-const answering = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE | unix.NUD_PERMANENT | unix.NUD_NOARP
+// answeringStates are the states of a neighbour that the kernel would send to.
+const answeringStates = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE | unix.NUD_PERMANENT | unix.NUD_NOARP
 
-// confirming are the states of a neighbour that answered within the last half
+// confirmedStates are the states of a neighbour that answered within the last half
 // minute or so, or that the administrator has entered.
-const confirming = unix.NUD_REACHABLE | unix.NUD_PERMANENT
+const confirmedStates = unix.NUD_REACHABLE | unix.NUD_PERMANENT
 
-// provable are the states of a neighbour that the kernel has asked, and is not
-// asking again.
-const provable = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY
+// verifiableStates are the states of a neighbour that the kernel has probed and is
+// not probing again.
+const verifiableStates = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY
 
-// readNeighbours returns the kernel's neighbours of both families. One address
-// may be there once for each interface.
+// readNeighbours returns the kernel's neighbours of both families. An address may
+// occur once for each interface.
 func readNeighbours() ([]Host, error) {
 	messages, err := netlink.Dump(unix.RTM_GETNEIGH)
 	if err != nil {
@@ -39,7 +39,7 @@ func readNeighbours() ([]Host, error) {
 	return list, nil
 }
 
-// parseNeighbour reads an RTM_NEWNEIGH message: struct ndmsg, of which octets 4
+// parseNeighbour decodes an RTM_NEWNEIGH message: struct ndmsg, of which octets 4
 // to 7 are the interface and 8 and 9 the state, and attributes.
 func parseNeighbour(m netlink.Message) (Host, bool) {
 	if m.Type != unix.RTM_NEWNEIGH || len(m.Data) < unix.SizeofNdMsg {
@@ -56,25 +56,25 @@ func parseNeighbour(m netlink.Message) (Host, bool) {
 	}
 	h.Index = int(int32(binary.NativeEndian.Uint32(m.Data[4:])))
 	h.state = binary.NativeEndian.Uint16(m.Data[8:])
-	h.Answers = h.state&answering != 0
+	h.Answers = h.state&answeringStates != 0
 	return h, h.Addr.IsValid()
 }
 
-// Probe makes the kernel find out whether a host on the interface with that
-// index answers: some seconds later Read tells. It needs CAP_NET_ADMIN. Where
-// the administrator has entered the host, nobody is asked: since Linux 5.16 the
-// entry would become an ordinary one.
+// Probe makes the kernel find out whether a host on the interface with that index
+// answers; Read returns the result some seconds later. It needs CAP_NET_ADMIN. A
+// host that the administrator has entered is not probed: since Linux 5.16 the entry
+// would become an ordinary one.
 func Probe(host netip.Addr, index int) error {
 	if isPermanent(host, index) {
 		return nil
 	}
-	if err := change(useMessage(host, index)); err != nil {
-		return fmt.Errorf("hosts: ask for %v: %w", host, err)
+	if err := execute(useMessage(host, index)); err != nil {
+		return fmt.Errorf("hosts: probe %v: %w", host, err)
 	}
 	return nil
 }
 
-// isPermanent reports whether the administrator has entered a neighbour by hand.
+// isPermanent reports whether the administrator has entered a neighbour.
 func isPermanent(host netip.Addr, index int) bool {
 	reply, err := netlink.Execute(unix.NETLINK_ROUTE, message(unix.RTM_GETNEIGH, host, index, 0, unix.NUD_NONE, 0))
 	if err != nil || len(reply) == 0 {
@@ -84,8 +84,8 @@ func isPermanent(host netip.Addr, index int) bool {
 	return ok && h.state&unix.NUD_PERMANENT != 0
 }
 
-// change makes the kernel change a neighbour.
-func change(m netlink.Message) error {
+// execute sends the kernel a request about a neighbour.
+func execute(m netlink.Message) error {
 	_, err := netlink.Execute(unix.NETLINK_ROUTE, m)
 	return err
 }

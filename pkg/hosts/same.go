@@ -9,123 +9,125 @@ import (
 	"time"
 )
 
-// maxLeased bounds the leases whose hosts Same asks for: a /26 of them. Where more
-// hosts are away it cannot tell.
-const maxLeased = 64
+// maxProbedLeases bounds the leases that Same and Moved probe, to those of a /26.
+// Where more hosts with a lease are absent the result is false.
+const maxProbedLeases = 64
 
-// place is an address on an interface.
-type place struct {
+// neighbourKey is an address on an interface.
+type neighbourKey struct {
 	index int
 	netip.Addr
 }
 
-// Same reports whether two IPv6 addresses on one interface are one host's: both
-// answer now, with one hardware address. One behind which several hosts may be,
-// a repeater's, proves nothing: it has more than one IPv4 address, or a lease
-// names another for one of its addresses. Same asks for what it does not know
-// and waits no longer than answerTime for each, the one that asks first: whoever
-// makes up addresses makes nobody ask for more. The other one must prove itself
-// even if it answered lately: it may have changed hands.
-func (f *Finder) Same(ctx context.Context, lan LAN, asking, other netip.Addr) bool {
-	if !asking.Is6() || !other.Is6() || !f.confirm(ctx, lan.Index, asking, false) || !f.confirm(ctx, lan.Index, other, true) {
+// Same reports whether two IPv6 addresses on one interface belong to one host: both
+// answer now, with one hardware address. Several hosts may share the hardware
+// address of a repeater, so that it proves nothing if it has more than one IPv4
+// address, or if a lease gives one of its addresses to another hardware address.
+// Same probes what it does not know and waits up to probeTimeout for each: first
+// for the client, so that requests from invented addresses cause no further probes.
+// The other address is verified even if it answered recently: another host may have
+// it now.
+func (f *Finder) Same(ctx context.Context, lan LAN, client, other netip.Addr) bool {
+	if !client.Is6() || !other.Is6() || !f.confirm(ctx, lan.Index, client, false) || !f.confirm(ctx, lan.Index, other, true) {
 		return false
 	}
-	if !f.findLeased(ctx, lan) {
+	if !f.probeLeased(ctx, lan) {
 		return false
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	v := f.current()
-	same := v.same(lan, asking, other)
-	if addrs := v.identify(Query{Addr: asking, LAN: lan}).IPv4; len(addrs) > 1 { // one may be of yesterday
-		f.check(v, lan.Index, addrs...)
+	s := f.current()
+	same := s.isSame(lan, client, other)
+	if addrs := s.identify(Query{Addr: client, LAN: lan}).IPv4; len(addrs) > 1 { // one may be out of date
+		f.verify(s, lan.Index, addrs...)
 	}
 	return same
 }
 
-// same reports whether two addresses are one host's, as far as v tells.
-func (v *view) same(lan LAN, asking, other netip.Addr) bool {
-	own := v.confirmed(lan.Index, asking)
-	if len(own) == 0 || !bytes.Equal(own, v.confirmed(lan.Index, other)) {
+// isSame reports whether two addresses belong to one host, according to the
+// snapshot.
+func (s *snapshot) isSame(lan LAN, client, other netip.Addr) bool {
+	own := s.confirmed(lan.Index, client)
+	if len(own) == 0 || !bytes.Equal(own, s.confirmed(lan.Index, other)) {
 		return false
 	}
-	addrs := v.identify(Query{Addr: asking, LAN: lan}).IPv4
-	return len(addrs) <= 1 && !v.leasedToOthers(own, append(addrs, asking, other))
+	addrs := s.identify(Query{Addr: client, LAN: lan}).IPv4
+	return len(addrs) <= 1 && !s.leasedToOthers(own, append(addrs, client, other))
 }
 
-// confirm reports whether a host answers now, and has the kernel find out if it
-// does not know, or anew in any case.
-func (f *Finder) confirm(ctx context.Context, index int, a netip.Addr, anew bool) (answers bool) {
-	holds := func(v *view) bool { answers = len(v.confirmed(index, a)) > 0; return answers }
+// confirm reports whether a host answers now. It makes the kernel verify that if it
+// is not known, or always if again is set.
+func (f *Finder) confirm(ctx context.Context, index int, a netip.Addr, again bool) (answers bool) {
+	isConfirmed := func(s *snapshot) bool { answers = len(s.confirmed(index, a)) > 0; return answers }
 	f.mu.Lock()
-	if v := f.current(); !holds(v) || anew {
-		f.check(v, index, a)
+	if s := f.current(); !isConfirmed(s) || again {
+		f.verify(s, index, a)
 	}
 	f.mu.Unlock()
-	f.await(ctx, holds)
+	f.await(ctx, isConfirmed)
 	return answers
 }
 
-// findLeased has the kernel ask for the IPv4 hosts that leases name and it does
-// not know: one of them may be behind the hardware address in question.
-func (f *Finder) findLeased(ctx context.Context, lan LAN) bool {
+// probeLeased makes the kernel probe the IPv4 addresses that are leased and do not
+// answer: one of them may have the hardware address in question. It reports false
+// if they are too many.
+func (f *Finder) probeLeased(ctx context.Context, lan LAN) bool {
 	f.mu.Lock()
-	addrs := f.current().unseen(lan)
+	addrs := f.current().unansweredLeases(lan)
 	f.mu.Unlock()
-	if len(addrs) > maxLeased {
+	if len(addrs) > maxProbedLeases {
 		return false
 	}
 	if len(addrs) > 0 {
-		f.Prompt(lan.Index, addrs...)
-		f.await(ctx, func(v *view) bool { return v.answer(lan.Index, addrs) })
+		f.Probe(lan.Index, addrs...)
+		f.await(ctx, func(s *snapshot) bool { return s.allAnswer(lan.Index, addrs) })
 	}
 	return true
 }
 
-// unseen returns leased addresses of a LAN that the neighbour table does not
-// have.
-func (v *view) unseen(lan LAN) (addrs []netip.Addr) {
-	for _, l := range v.leases {
-		if l.holds(v.at) && lan.has(l.addr) && !v.answer(lan.Index, []netip.Addr{l.addr}) {
+// unansweredLeases returns the leased addresses of a LAN whose hosts do not answer.
+func (s *snapshot) unansweredLeases(lan LAN) (addrs []netip.Addr) {
+	for _, l := range s.leases {
+		if l.isValid(s.readAt) && lan.contains(l.addr) && !s.allAnswer(lan.Index, []netip.Addr{l.addr}) {
 			addrs = append(addrs, l.addr)
 		}
 	}
 	return addrs
 }
 
-// check makes the kernel prove what it believes of neighbours, and ask for those
-// that it does not know, unless it has just done so. It does not wait.
-func (f *Finder) check(v *view, index int, addrs ...netip.Addr) {
+// verify makes the kernel verify the neighbours that it knows and probe the others,
+// unless it has done so within probeInterval. It does not wait.
+func (f *Finder) verify(s *snapshot, index int, addrs ...netip.Addr) {
 	for _, a := range addrs {
-		known := func(h Host) bool { return h.Addr == a && h.speaks(index) && h.state&provable != 0 }
-		if !f.due(place{index, a}) {
+		isKnown := func(h Host) bool { return h.Addr == a && h.answersOn(index) && h.state&verifiableStates != 0 }
+		if !f.startVerification(neighbourKey{index, a}) {
 			continue
 		}
-		if !slices.ContainsFunc(v.neighbours, known) || change(probeMessage(a, index)) != nil {
-			f.Prompt(index, a)
+		if !slices.ContainsFunc(s.neighbours, isKnown) || execute(probeMessage(a, index)) != nil {
+			f.Probe(index, a)
 		}
-		f.last.at = time.Time{} // what was read of it holds no longer
+		f.last.readAt = time.Time{} // the snapshot is out of date
 	}
 }
 
-// due reports whether it is time that a neighbour proves itself, and takes it
-// that it does now.
-func (f *Finder) due(p place) bool {
-	if f.proved[p].After(time.Now()) {
+// startVerification reports whether a neighbour is to be verified now, and remembers
+// that it is.
+func (f *Finder) startVerification(k neighbourKey) bool {
+	if f.verified[k].After(time.Now()) {
 		return false
 	}
-	if f.proved == nil || len(f.proved) >= maxAsked {
-		f.proved = make(map[place]time.Time)
+	if f.verified == nil || len(f.verified) >= maxProbed {
+		f.verified = make(map[neighbourKey]time.Time)
 	}
-	f.proved[p] = time.Now().Add(askEvery)
+	f.verified[k] = time.Now().Add(probeInterval)
 	return true
 }
 
-// confirmed returns the hardware address of a neighbour that has just answered,
-// or that the administrator has entered.
-func (v *view) confirmed(index int, a netip.Addr) net.HardwareAddr {
-	for _, h := range v.neighbours {
-		if h.Addr == a && h.speaks(index) && h.state&confirming != 0 {
+// confirmed returns the hardware address of a neighbour that has just answered or
+// that the administrator has entered, or nil.
+func (s *snapshot) confirmed(index int, a netip.Addr) net.HardwareAddr {
+	for _, h := range s.neighbours {
+		if h.Addr == a && h.answersOn(index) && h.state&confirmedStates != 0 {
 			return h.Hardware
 		}
 	}
@@ -133,9 +135,9 @@ func (v *view) confirmed(index int, a netip.Addr) net.HardwareAddr {
 }
 
 // leasedToOthers reports whether a lease gives one of these addresses to another
-// hardware address than own.
-func (v *view) leasedToOthers(own net.HardwareAddr, addrs []netip.Addr) bool {
-	return slices.ContainsFunc(v.leases, func(l lease) bool {
-		return l.holds(v.at) && len(l.hardware) > 0 && !bytes.Equal(l.hardware, own) && slices.Contains(addrs, l.addr)
+// hardware address.
+func (s *snapshot) leasedToOthers(hardware net.HardwareAddr, addrs []netip.Addr) bool {
+	return slices.ContainsFunc(s.leases, func(l lease) bool {
+		return l.isValid(s.readAt) && len(l.hardware) > 0 && !bytes.Equal(l.hardware, hardware) && slices.Contains(addrs, l.addr)
 	})
 }

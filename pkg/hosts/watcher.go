@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// pollInterval is how often the hosts that hold something are looked for: seldom, and
-// longer than the kernel takes to give up on a neighbour that does not answer.
+// pollInterval is how often hosts with mappings are checked: longer than the kernel
+// takes to give up on a neighbour that does not answer.
 const pollInterval = 5 * time.Minute
 
-// Options are what a Watcher is made of.
+// Options configure a Watcher.
 type Options struct {
 	// Leases is the path of dnsmasq's leases file; it may be empty.
 	Leases string
-	// Grace is how long a host may be gone before Withdraw is told, give or take
-	// a few minutes; 0: for ever.
+	// Grace is how long a host may be absent before Withdraw is called, give or
+	// take a few minutes; 0: for ever.
 	Grace time.Duration
 	// Clients returns the hosts that hold mappings.
 	Clients func() []netip.Addr
-	// Index returns the number of the interface that a host is behind; 0 means
-	// that there is none.
+	// Index returns the index of the interface that a host is behind; 0: none.
 	Index func(netip.Addr) int
-	// Withdraw is told, once in each round, who is gone for longer than Grace.
+	// Withdraw is called in each round for every host that has been absent for
+	// longer than Grace.
 	Withdraw func(netip.Addr)
 	Log      *slog.Logger
 }
 
-// Watcher notices that hosts which hold mappings have left. It does nothing
-// while nobody holds any.
+// Watcher notices when hosts that hold mappings have left. It does nothing while
+// there are no mappings.
 type Watcher struct {
 	Options
 	read  func(leases string) (map[netip.Addr]Host, error)
@@ -41,18 +41,18 @@ type Watcher struct {
 	missing map[netip.Addr]absence
 }
 
-// absence is how long a client is asked for in vain.
+// absence says since when a client has not answered.
 type absence struct {
 	since  time.Time
-	logged bool // in the log
+	logged bool
 }
 
-// NewWatcher returns a Watcher that Run puts to work.
+// NewWatcher returns a Watcher; Run starts it.
 func NewWatcher(o Options) *Watcher {
 	return &Watcher{Options: o, read: Read, probe: Probe, wake: make(chan struct{}, 1), missing: make(map[netip.Addr]absence)}
 }
 
-// Wake tells that there may be mappings now. It never blocks.
+// Wake makes Run check for mappings. It never blocks.
 func (w *Watcher) Wake() {
 	select {
 	case w.wake <- struct{}{}:
@@ -60,7 +60,7 @@ func (w *Watcher) Wake() {
 	}
 }
 
-// Run looks for the clients until ctx ends.
+// Run checks the clients until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
 	var next <-chan time.Time
 	for {
@@ -69,10 +69,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 			return nil
 		case <-w.wake:
 			if next != nil {
-				continue // the round is on its way
+				continue // the next round is scheduled
 			}
 		case <-next:
-			w.look(time.Now())
+			w.poll(time.Now())
 		}
 		if next = nil; len(w.Clients()) > 0 {
 			next = time.After(pollInterval)
@@ -80,12 +80,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// look does one round: it reports who is gone, and has the kernel ask for all
-// others whose presence is not certain until the next.
-func (w *Watcher) look(now time.Time) {
+// poll does one round: it updates the absences and makes the kernel probe the
+// clients, for the next round.
+func (w *Watcher) poll(now time.Time) {
 	known, err := w.read(w.Leases)
 	if err != nil {
-		w.Log.Warn("cannot tell which clients have left", "err", err)
+		w.Log.Warn("cannot find out which clients have left", "err", err)
 		return
 	}
 	clients := w.Clients()
@@ -97,21 +97,21 @@ func (w *Watcher) look(now time.Time) {
 	}
 }
 
-// update notes that a client is here, missing or gone.
+// update probes a client, and records if it is absent and acts on that.
 func (w *Watcher) update(client netip.Addr, h Host, now time.Time) {
 	index := w.Index(client)
 	if index == 0 {
-		delete(w.missing, client) // its whole network is down, and may come back
+		delete(w.missing, client) // its network is down and may come back
 		return
 	}
 	if err := w.probe(client, index); err != nil {
-		w.Log.Debug("cannot ask for a host", "client", client, "err", err)
+		w.Log.Debug("cannot probe a host", "client", client, "err", err)
 	}
 	if h.Present() {
 		return
 	}
-	a, asked := w.missing[client]
-	if !asked { // nobody has asked for it yet
+	a, isMissing := w.missing[client]
+	if !isMissing { // it has not been probed yet
 		w.missing[client] = absence{since: now}
 		return
 	}

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// TestWatcher lets clients come, leave and come back.
+// TestWatcher has clients that come, leave and come back.
 func TestWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		laptop, phone := addr("192.168.50.10"), addr("192.168.50.11")
 		var log strings.Builder
 		var clients, withdrawn []netip.Addr
 		var fails error
-		index, looks, asks := 7, 0, 0
+		index, polls, probes := 7, 0, 0
 		here := make(map[netip.Addr]Host)
 		w := NewWatcher(Options{
 			Grace:    2 * pollInterval,
@@ -28,8 +28,8 @@ func TestWatcher(t *testing.T) {
 			Withdraw: func(a netip.Addr) { withdrawn = append(withdrawn, a) },
 			Log:      slog.New(slog.NewTextHandler(&log, nil)),
 		})
-		w.read = func(string) (map[netip.Addr]Host, error) { looks++; return here, fails }
-		w.probe = func(netip.Addr, int) error { asks++; return nil }
+		w.read = func(string) (map[netip.Addr]Host, error) { polls++; return here, fails }
+		w.probe = func(netip.Addr, int) error { probes++; return nil }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
@@ -41,23 +41,23 @@ func TestWatcher(t *testing.T) {
 			laptop, phone Host
 			index         int
 			wait          time.Duration
-			lines         int // of the log that come up
+			lines         int // that are logged
 			withdrawn     []netip.Addr
-			idle          bool // nobody is looked for
+			idle          bool // no client is looked for
 		}{
-			{"nobody holds anything", nil, gone, gone, 7, 24 * time.Hour, 0, nil, true},
+			{"no client has mappings", nil, gone, gone, 7, 24 * time.Hour, 0, nil, true},
 			{"both are here", []netip.Addr{laptop, phone}, answers, leased, 7, 30 * time.Minute, 0, nil, false},
 			{"one misses a single round", []netip.Addr{laptop, phone}, gone, leased, 7, pollInterval, 0, nil, false},
 			{"and is back", []netip.Addr{laptop, phone}, answers, leased, 7, 2 * pollInterval, 0, nil, false},
-			{"one is gone, which is told once", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * pollInterval, 1, nil, false},
+			{"one is gone, which is logged once", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * pollInterval, 1, nil, false},
 			{"its network is down", []netip.Addr{laptop, phone}, gone, gone, 0, 24 * time.Hour, 0, nil, false},
 			{"the grace time starts anew", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * pollInterval, 1, nil, false},
 			{"and is over", []netip.Addr{laptop, phone}, gone, leased, 7, pollInterval, 0, []netip.Addr{laptop}, false},
-			{"what it held is gone too", []netip.Addr{phone}, gone, leased, 7, 24 * time.Hour, 0, nil, false},
-			{"nobody holds anything any more", nil, gone, gone, 7, pollInterval, 0, nil, false},
-			{"so nobody is looked for", nil, gone, gone, 7, 24 * time.Hour, 0, nil, true},
+			{"its mappings are gone too", []netip.Addr{phone}, gone, leased, 7, 24 * time.Hour, 0, nil, false},
+			{"no client has mappings any more", nil, gone, gone, 7, pollInterval, 0, nil, false},
+			{"so none is looked for", nil, gone, gone, 7, 24 * time.Hour, 0, nil, true},
 		} {
-			clients, index, withdrawn, looks, asks = step.clients, step.index, nil, 0, 0
+			clients, index, withdrawn, polls, probes = step.clients, step.index, nil, 0, 0
 			here[laptop], here[phone] = step.laptop, step.phone
 			log.Reset()
 			w.Wake()
@@ -70,8 +70,8 @@ func TestWatcher(t *testing.T) {
 			if !slices.Equal(withdrawn, step.withdrawn) {
 				t.Errorf("%s: withdrawn %v, want %v", step.what, withdrawn, step.withdrawn)
 			}
-			if (looks == 0) != step.idle || asks > looks*len(clients) {
-				t.Errorf("%s: looked %d times, asked %d times", step.what, looks, asks)
+			if (polls == 0) != step.idle || probes > polls*len(clients) {
+				t.Errorf("%s: polled %d times, probed %d times", step.what, polls, probes)
 			}
 		}
 		clients, here[phone], fails = []netip.Addr{phone}, gone, errors.New("no netlink")

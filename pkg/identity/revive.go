@@ -60,7 +60,7 @@ func (d *Resolver) look(ctx context.Context) (more bool) {
 		}
 	}
 	for a, index := range ask {
-		d.finder.Prompt(index, a)
+		d.finder.Probe(index, a)
 	}
 	if len(known) > 0 {
 		d.tell(ctx, known)
