@@ -33,10 +33,10 @@ type Options struct {
 // Watcher notices when hosts that hold mappings have left. It does nothing while
 // there are no mappings.
 type Watcher struct {
-	Options
-	read  func(leases string) (map[netip.Addr]Host, error)
-	probe func(host netip.Addr, index int) error
-	wake  chan struct{}
+	options Options
+	read    func(leases string) (map[netip.Addr]Host, error)
+	probe   func(host netip.Addr, index int) error
+	wake    chan struct{}
 
 	missing map[netip.Addr]absence
 }
@@ -49,7 +49,7 @@ type absence struct {
 
 // NewWatcher returns a Watcher; Run starts it.
 func NewWatcher(o Options) *Watcher {
-	return &Watcher{Options: o, read: Read, probe: Probe, wake: make(chan struct{}, 1), missing: make(map[netip.Addr]absence)}
+	return &Watcher{options: o, read: Read, probe: Probe, wake: make(chan struct{}, 1), missing: make(map[netip.Addr]absence)}
 }
 
 // Wake makes Run check for mappings. It never blocks.
@@ -74,7 +74,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-next:
 			w.poll(time.Now())
 		}
-		if next = nil; len(w.Clients()) > 0 {
+		if next = nil; len(w.options.Clients()) > 0 {
 			next = time.After(pollInterval)
 		}
 	}
@@ -83,12 +83,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 // poll does one round: it updates the absences and makes the kernel probe the
 // clients, for the next round.
 func (w *Watcher) poll(now time.Time) {
-	known, err := w.read(w.Leases)
+	known, err := w.read(w.options.Leases)
 	if err != nil {
-		w.Log.Warn("cannot find out which clients have left", "err", err)
+		w.options.Log.Warn("cannot find out which clients have left", "err", err)
 		return
 	}
-	clients := w.Clients()
+	clients := w.options.Clients()
 	maps.DeleteFunc(w.missing, func(host netip.Addr, _ absence) bool {
 		return known[host].Present() || !slices.Contains(clients, host)
 	})
@@ -99,13 +99,13 @@ func (w *Watcher) poll(now time.Time) {
 
 // update probes a client, and records if it is absent and acts on that.
 func (w *Watcher) update(client netip.Addr, h Host, now time.Time) {
-	index := w.Index(client)
+	index := w.options.Index(client)
 	if index == 0 {
 		delete(w.missing, client) // its network is down and may come back
 		return
 	}
 	if err := w.probe(client, index); err != nil {
-		w.Log.Debug("cannot probe a host", "client", client, "err", err)
+		w.options.Log.Debug("cannot probe a host", "client", client, "err", err)
 	}
 	if h.Present() {
 		return
@@ -116,10 +116,10 @@ func (w *Watcher) update(client netip.Addr, h Host, now time.Time) {
 		return
 	}
 	if !a.logged {
-		w.Log.Info("client has left and still holds mappings", "client", client)
+		w.options.Log.Info("client has left and still holds mappings", "client", client)
 		w.missing[client] = absence{since: a.since, logged: true}
 	}
-	if w.Grace > 0 && now.Sub(a.since) >= w.Grace {
-		w.Withdraw(client)
+	if w.options.Grace > 0 && now.Sub(a.since) >= w.options.Grace {
+		w.options.Withdraw(client)
 	}
 }
