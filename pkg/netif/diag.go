@@ -15,14 +15,15 @@ import (
 // diagRequestLen is the size of struct inet_diag_req_v2.
 const diagRequestLen = 56
 
+// protocolNumbers are IP's numbers of the protocols.
 var protocolNumbers = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
 
-// Ports knows at which ports the router's own programs answer.
+// Ports finds the ports at which the router's own programs listen.
 type Ports struct {
-	diag map[string]bool // protocols about which the kernel answers single questions
+	diag map[string]bool // protocols whose sockets the kernel looks up one by one (sock_diag(7))
 }
 
-// NewPorts finds out what can be asked of the kernel.
+// NewPorts finds out which protocols the kernel supports in sock_diag.
 func NewPorts() *Ports {
 	p := &Ports{diag: make(map[string]bool)}
 	for name, protocol := range protocolNumbers {
@@ -34,9 +35,9 @@ func NewPorts() *Ports {
 	return p
 }
 
-// Taken reports whether one of the router's own programs answers packets of
-// "tcp" or "udp" sent to external at a port. It asks the kernel about this one
-// socket where that is possible, and else reads the whole list.
+// Taken reports whether one of the router's own programs receives packets of "tcp"
+// or "udp" sent to external at a port. It looks up this one socket where the kernel
+// supports that, and otherwise reads the whole list.
 func (p *Ports) Taken(protocol string, external netip.Addr, port uint16) bool {
 	if p.diag[protocol] && external.Is4() {
 		at := netip.AddrPortFrom(external, port)
@@ -47,10 +48,9 @@ func (p *Ports) Taken(protocol string, external netip.Addr, port uint16) bool {
 	return slices.Contains(Listening(protocol, external), port)
 }
 
-// diagRequest returns the request for the socket that would get a packet sent to
-// at, or with NLM_F_DUMP for all sockets in no state. UDP has source and
-// destination the other way round, "for historical reasons" as net/ipv4/udp_diag.c
-// says.
+// diagRequest returns the request for the socket that would receive a packet sent to
+// at, or with NLM_F_DUMP for all sockets in no state. UDP has source and destination
+// swapped, "for historical reasons" (net/ipv4/udp_diag.c in Linux).
 func diagRequest(protocol byte, flags uint16, at netip.AddrPort) netlink.Message {
 	r := make([]byte, diagRequestLen)
 	r[0], r[1] = unix.AF_INET, protocol
@@ -63,7 +63,7 @@ func diagRequest(protocol byte, flags uint16, at netip.AddrPort) netlink.Message
 		binary.BigEndian.PutUint16(port, at.Port())
 		copy(address, four[:])
 	}
-	for i := range 8 { // INET_DIAG_NOCOOKIE: any socket will do
+	for i := range 8 { // INET_DIAG_NOCOOKIE: any socket matches
 		r[diagRequestLen-8+i] = 0xff
 	}
 	return netlink.Message{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: flags, Data: r}
@@ -75,7 +75,7 @@ func findSocket(request netlink.Message) (bool, error) {
 	return readDiag(reply, err, request.Flags&unix.NLM_F_DUMP != 0)
 }
 
-// readDiag reads the reply of sock_diag to a request for one socket or for a list.
+// readDiag evaluates the reply of sock_diag to a request for one socket or a list.
 func readDiag(reply []netlink.Message, err error, list bool) (found bool, _ error) {
 	switch {
 	case errors.Is(err, unix.ENOENT) && !list, err == nil && len(reply) == 0:

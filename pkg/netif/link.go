@@ -1,5 +1,5 @@
-// Package netif tells what the kernel knows of links and addresses, and when
-// it changes.
+// Package netif reads the state of links, addresses, sockets and flows from the
+// kernel, and follows the changes of links and addresses.
 package netif
 
 import (
@@ -20,15 +20,15 @@ import (
 type Link struct {
 	Name     string
 	Index    int
-	Up       bool // switched on, and with carrier
+	Up       bool // enabled, and with carrier
 	Hardware net.HardwareAddr
-	// Addrs are the interface's own addresses with their networks, in the
-	// kernel's order, IPv4 first. IPv6 addresses that are still being checked
-	// for duplicates are left out.
+	// Addrs are the interface's own addresses with the lengths of their networks,
+	// IPv4 first, otherwise in the kernel's order. IPv6 addresses that are still
+	// being checked for duplicates are omitted.
 	Addrs []netip.Prefix
 }
 
-// Equal reports whether nothing of the link differs.
+// Equal reports whether both states are the same.
 func (l Link) Equal(o Link) bool {
 	return l.Name == o.Name && l.Index == o.Index && l.Up == o.Up &&
 		bytes.Equal(l.Hardware, o.Hardware) && slices.Equal(l.Addrs, o.Addrs)
@@ -74,7 +74,7 @@ func readLinks() (map[int]*Link, error) {
 	return links, err
 }
 
-// parseLink reads an RTM_NEWLINK message: struct ifinfomsg and attributes.
+// parseLink decodes an RTM_NEWLINK message: struct ifinfomsg and attributes.
 func parseLink(m netlink.Message) (*Link, bool) {
 	if m.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
 		return nil, false
@@ -106,8 +106,8 @@ func readAddrs(links map[int]*Link) error {
 	return err
 }
 
-// parseAddr reads an RTM_NEWADDR message: struct ifaddrmsg and attributes.
-// IFA_LOCAL is the own address where a link has a peer, IFA_ADDRESS elsewhere.
+// parseAddr decodes an RTM_NEWADDR message: struct ifaddrmsg and attributes. The own
+// address is IFA_LOCAL where the link has a peer, IFA_ADDRESS elsewhere.
 func parseAddr(m netlink.Message) (index int, addr netip.Prefix, ok bool) {
 	if m.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
 		return 0, netip.Prefix{}, false

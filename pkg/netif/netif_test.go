@@ -15,27 +15,27 @@ import (
 	"igdd/pkg/netlink"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+// waitTime is how long a test waits for a condition.
+const waitTime = 10 * time.Second
 
-// await follows w until it holds or patience ends.
-func await(t *testing.T, w *Watcher, what string, holds func(map[string]Link) bool) {
+// await waits until the links of w fulfil a condition.
+func await(t *testing.T, w *Watcher, what string, isFulfilled func(map[string]Link) bool) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(waitTime)
 	for {
 		links, changed := w.Now()
-		if holds(links) {
+		if isFulfilled(links) {
 			return
 		}
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("%s is not seen; links: %+v", what, links)
+			t.Fatalf("%s is not noticed; links: %+v", what, links)
 		}
 	}
 }
 
-func TestWatcherFollowsLinksAndAddresses(t *testing.T) {
+func TestWatcher(t *testing.T) {
 	ns := netlab.New(t, "netif")
 	var w *Watcher
 	err := ns.Do(func() (err error) {
@@ -58,7 +58,7 @@ func TestWatcherFollowsLinksAndAddresses(t *testing.T) {
 	ns.IP(t, "link", "set", "far0", "up")
 	await(t, w, "a new interface", func(l map[string]Link) bool { return l["lan0"].Index != 0 && !l["lan0"].Up })
 	ns.IP(t, "link", "set", "lan0", "up")
-	await(t, w, "an interface that goes up", func(l map[string]Link) bool { return l["lan0"].Up })
+	await(t, w, "an interface that is set up", func(l map[string]Link) bool { return l["lan0"].Up })
 	ns.IP(t, "address", "add", "2001:db8::1/64", "dev", "lan0", "nodad")
 	ns.IP(t, "address", "add", "192.168.50.1/24", "dev", "lan0")
 	await(t, w, "an IPv4 address", has("lan0", "192.168.50.1/24"))
@@ -67,14 +67,14 @@ func TestWatcherFollowsLinksAndAddresses(t *testing.T) {
 		t.Errorf("addresses = %v, want IPv4 first", l.Addrs)
 	}
 	ns.IP(t, "address", "add", "10.64.0.2", "peer", "10.64.0.1", "dev", "lan0")
-	await(t, w, "the own side of a link with a peer", has("lan0", "10.64.0.2/32"))
+	await(t, w, "the own address of a link with a peer", has("lan0", "10.64.0.2/32"))
 	ns.IP(t, "address", "del", "192.168.50.1/24", "dev", "lan0")
-	await(t, w, "an address that goes", func(l map[string]Link) bool { return !has("lan0", "192.168.50.1/24")(l) })
+	await(t, w, "an address that is removed", func(l map[string]Link) bool { return !has("lan0", "192.168.50.1/24")(l) })
 	ns.IP(t, "link", "set", "lan0", "down")
 	ns.IP(t, "link", "set", "lan0", "name", "lan9")
 	await(t, w, "a new name", func(l map[string]Link) bool { return l["lan9"].Index != 0 && l["lan0"].Index == 0 })
 	ns.IP(t, "link", "del", "lan9")
-	await(t, w, "an interface that goes", func(l map[string]Link) bool { return l["lan9"].Index == 0 })
+	await(t, w, "an interface that is removed", func(l map[string]Link) bool { return l["lan9"].Index == 0 })
 
 	cancel()
 	if err := <-done; err != nil {
@@ -82,7 +82,7 @@ func TestWatcherFollowsLinksAndAddresses(t *testing.T) {
 	}
 }
 
-func TestListeningSeesWhatAnswersOnTheUplink(t *testing.T) {
+func TestListening(t *testing.T) {
 	ns := netlab.New(t, "netif")
 	ns.IP(t, "address", "add", "11.22.33.44/24", "dev", "lo")
 	ns.IP(t, "address", "add", "192.168.50.1/24", "dev", "lo")
@@ -110,7 +110,7 @@ func TestListeningSeesWhatAnswersOnTheUplink(t *testing.T) {
 		}
 		for name, ports := range map[string]*Ports{"sock_diag": NewPorts(), "/proc": {}} {
 			if len(ports.diag) > 0 && !(ports.diag["tcp"] && ports.diag["udp"]) {
-				t.Errorf("the kernel answers about %v", ports.diag)
+				t.Errorf("sock_diag has %v only", ports.diag)
 			}
 			for port := uint16(8443); port < 8449; port++ {
 				if got, want := ports.Taken("tcp", external, port), slices.Contains(tcp, port); got != want {
@@ -128,7 +128,7 @@ func TestListeningSeesWhatAnswersOnTheUplink(t *testing.T) {
 	}
 }
 
-// TestFlowPort looks at a flow whose port the router has changed.
+// TestFlowPort has a flow whose source port the router translates.
 func TestFlowPort(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
 	lab.Router.Run(t, "/usr/sbin/iptables-legacy", "-w", "-t", "nat", "-A", "POSTROUTING", "-o", "wan0", "-p", "udp", "-j", "MASQUERADE", "--to-ports", "41000")
@@ -155,22 +155,22 @@ func TestFlowPort(t *testing.T) {
 	}
 	lab.Router.Do(func() error { port, found = FlowPort("tcp", from, to); return nil })
 	if found {
-		t.Errorf("a flow that is none leaves by port %d", port)
+		t.Errorf("a flow that does not exist leaves by port %d", port)
 	}
 }
 
-// FuzzReplyPort lets the parser of conntrack's answers see anything.
+// FuzzReplyPort decodes any attributes as conntrack's.
 func FuzzReplyPort(f *testing.F) {
 	f.Add(flowRequest(17, netip.MustParseAddrPort("192.168.50.10:40000"), netip.MustParseAddrPort("11.22.33.1:9999")).Data[nfgenmsgLen:])
-	f.Add(netlink.AppendAttribute(nil, ctTupleReply, netlink.AppendAttribute(nil, ctTupleProto, netlink.AppendAttribute(nil, ctTargetPort, []byte{1, 2}))))
+	f.Add(netlink.AppendAttribute(nil, ctTupleReply, netlink.AppendAttribute(nil, ctTupleProto, netlink.AppendAttribute(nil, ctDestinationPort, []byte{1, 2}))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if port, found := replyPort(b); !found && port != 0 {
-			t.Errorf("port %d of nothing", port)
+			t.Errorf("port %d though none was found", port)
 		}
 	})
 }
 
-func TestDiagAnswers(t *testing.T) {
+func TestReadDiag(t *testing.T) {
 	message := func(kind uint16) []netlink.Message { return []netlink.Message{{Type: kind}} }
 	for name, test := range map[string]struct {
 		reply         []netlink.Message
@@ -200,7 +200,7 @@ func BenchmarkTaken(b *testing.B) {
 	}
 }
 
-// FuzzMessage lets the parsers of kernel messages see anything.
+// FuzzMessage decodes any messages as the kernel's.
 func FuzzMessage(f *testing.F) {
 	address := make([]byte, unix.SizeofIfAddrmsg)
 	address[0], address[1] = unix.AF_INET, 24
@@ -216,7 +216,7 @@ func FuzzMessage(f *testing.F) {
 			t.Error("a link without a name")
 		}
 		if _, addr, ok := parseAddr(m); ok && !addr.IsValid() {
-			t.Error("an address that is none")
+			t.Error("an invalid address")
 		}
 	})
 }
@@ -224,12 +224,12 @@ func FuzzMessage(f *testing.F) {
 func FuzzListener(f *testing.F) {
 	f.Add([]byte("   0: 00000000:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n"))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		listener(line, true, netip.IPv4Unspecified())
-		listener(line, false, netip.IPv4Unspecified())
+		parseListener(line, true, netip.IPv4Unspecified())
+		parseListener(line, false, netip.IPv4Unspecified())
 	})
 }
 
-func TestTrafficIsWhatTheLinkCarried(t *testing.T) {
+func TestReadTraffic(t *testing.T) {
 	near, far := netlab.New(t, "near"), netlab.New(t, "far")
 	near.Connect(t, "eth0", far, "eth0")
 	near.Address(t, "eth0", netip.MustParsePrefix("192.168.50.1/24"))
@@ -250,7 +250,7 @@ func TestTrafficIsWhatTheLinkCarried(t *testing.T) {
 		t.Errorf("%d packets sent, want the 3 probes at least", sent)
 	}
 	if received := after.BytesReceived - before.BytesReceived; received < 3*20 {
-		t.Errorf("%d octets received, want 3 replies, each longer than its IP header", received)
+		t.Errorf("%d bytes received, want 3 replies, each longer than its IP header", received)
 	}
 	if err := near.Do(func() error { _, err := ReadTraffic("eth9"); return err }); err == nil {
 		t.Error("a link that does not exist has counters")

@@ -12,20 +12,20 @@ import (
 // tcpListen is TCP_LISTEN as /proc/net/tcp prints it.
 const tcpListen = "0A"
 
-// Listening returns the local ports at which the router's own programs answer
-// packets sent to external: sockets of "tcp" that listen, all of "udp", bound
-// to that address or to none.
+// Listening returns the local ports at which the router's own programs receive
+// packets sent to external: the ports of listening sockets of "tcp", or of all
+// sockets of "udp", that are bound to that address or to none.
 func Listening(protocol string, external netip.Addr) []uint16 {
 	var ports []uint16
 	for _, table := range []string{protocol, protocol + "6"} {
-		// The calling thread's own view, since a thread may be in another
-		// network namespace. Without IPv6 the second table is missing.
+		// The files of the thread, because it may be in another network namespace
+		// than the process. Without IPv6 the second one is missing.
 		text, err := os.ReadFile("/proc/thread-self/net/" + table)
 		if err != nil {
 			continue
 		}
 		for line := range bytes.Lines(text) {
-			if port, ok := listener(line, protocol == "tcp", external); ok {
+			if port, ok := parseListener(line, protocol == "tcp", external); ok {
 				ports = append(ports, port)
 			}
 		}
@@ -33,9 +33,9 @@ func Listening(protocol string, external netip.Addr) []uint16 {
 	return ports
 }
 
-// listener reads one line of /proc/net/{tcp,udp}: slot, local address, remote
+// parseListener decodes a line of /proc/net/{tcp,udp}: slot, local address, remote
 // address, state, …
-func listener(line []byte, stateful bool, external netip.Addr) (uint16, bool) {
+func parseListener(line []byte, stateful bool, external netip.Addr) (uint16, bool) {
 	fields := bytes.Fields(line)
 	if len(fields) < 4 || stateful && string(fields[3]) != tcpListen {
 		return 0, false
@@ -44,7 +44,7 @@ func listener(line []byte, stateful bool, external netip.Addr) (uint16, bool) {
 	if !ok {
 		return 0, false
 	}
-	bound, ok := kernelAddr(address)
+	bound, ok := decodeAddr(address)
 	if !ok || !bound.IsUnspecified() && bound != external {
 		return 0, false
 	}
@@ -52,9 +52,9 @@ func listener(line []byte, stateful bool, external netip.Addr) (uint16, bool) {
 	return uint16(n), err == nil
 }
 
-// kernelAddr reads an address as the kernel prints it: 32-bit words of its
-// own byte order in hexadecimal.
-func kernelAddr(text []byte) (netip.Addr, bool) {
+// decodeAddr decodes an address as the kernel prints it: 32-bit words in native byte
+// order, in hexadecimal.
+func decodeAddr(text []byte) (netip.Addr, bool) {
 	raw := make([]byte, hex.DecodedLen(len(text)))
 	if _, err := hex.Decode(raw, text); err != nil || len(raw)%4 != 0 {
 		return netip.Addr{}, false

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Speed returns the rate of the link of that name in bit/s, as its driver says.
-// Many virtual links, and those without carrier, have none.
+// Speed returns the speed of a link in bit/s, as its driver reports it. Many virtual
+// links, and those without carrier, have none.
 func Speed(name string) (uint64, error) {
 	text, err := os.ReadFile(filepath.Join("/sys/class/net", name, "speed"))
 	if err != nil {

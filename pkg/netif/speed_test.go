@@ -2,8 +2,7 @@ package netif
 
 import "testing"
 
-// TestSpeed asks for links that have no speed; the daemon's tests ask for one
-// that has.
+// TestSpeed has links without a speed; the daemon's tests have one with a speed.
 func TestSpeed(t *testing.T) {
 	for _, name := range []string{"lo", "none", ""} {
 		if rate, err := Speed(name); err == nil {

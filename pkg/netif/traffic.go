@@ -9,7 +9,7 @@ import (
 	"igdd/pkg/netlink"
 )
 
-// Traffic is what the kernel counted on a link since the link was made.
+// Traffic holds the counters of a link since it was created.
 type Traffic struct {
 	BytesSent, BytesReceived     uint64
 	PacketsSent, PacketsReceived uint64
@@ -31,8 +31,8 @@ func ReadTraffic(name string) (Traffic, error) {
 	return Traffic{}, fmt.Errorf("netif: no counters of %s", name)
 }
 
-// parseTraffic reads struct rtnl_link_stats64 of an RTM_NEWLINK message:
-// packets received and sent, then octets received and sent, 64 bits each.
+// parseTraffic decodes struct rtnl_link_stats64 of an RTM_NEWLINK message: packets
+// received and sent, then bytes received and sent, 64 bits each.
 func parseTraffic(m netlink.Message) (Traffic, bool) {
 	stats := netlink.Attribute(m.Data[unix.SizeofIfInfomsg:], unix.IFLA_STATS64)
 	if len(stats) < 32 {

@@ -13,8 +13,8 @@ import (
 	"igdd/pkg/netlink"
 )
 
-// Watcher holds the current state of all links and follows the kernel's
-// notices. It costs nothing while nothing changes.
+// Watcher holds the current state of all links and follows the kernel's notices. It
+// runs only when something changes.
 type Watcher struct {
 	socket *os.File
 
@@ -23,7 +23,8 @@ type Watcher struct {
 	changed chan struct{}
 }
 
-// Watch starts to listen for notices and reads the first state. Run follows them.
+// Watch subscribes to the kernel's notices and reads the first state. Run follows
+// the notices.
 func Watch() (*Watcher, error) {
 	socket, err := netlink.Subscribe(unix.NETLINK_ROUTE, unix.RTMGRP_LINK|unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR)
 	if err != nil {
@@ -43,8 +44,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer stop()
 	notice := make([]byte, 1<<16)
 	for {
-		// What a notice says does not matter, nor that some were lost
-		// (ENOBUFS): the state is read whole.
+		// After every notice the whole state is read, so that it does not matter
+		// what the notice says, or whether some were lost (ENOBUFS).
 		if _, err := w.socket.Read(notice); err != nil && !errors.Is(err, unix.ENOBUFS) {
 			if ctx.Err() != nil {
 				return nil
@@ -59,6 +60,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
+// publish replaces the state and wakes those that wait for a change.
 func (w *Watcher) publish(links map[string]Link) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
