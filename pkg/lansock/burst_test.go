@@ -15,44 +15,44 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// burstSize is how many datagrams of one host find room in a socket.
+// burstSize is the number of datagrams of one host for which a socket has room.
 const burstSize = 1000
 
-// unread returns the memory of the datagrams that wait on the router's port
-// 7000, and how many found no room.
-func unread(t *testing.T, lab *netlab.Lab) (octets, dropped int) {
+// unread returns the memory of the datagrams that wait on the router's port 7000,
+// and how many were dropped.
+func unread(t *testing.T, lab *netlab.Lab) (memory, dropped int) {
 	t.Helper()
 	for line := range strings.Lines(lab.Router.Run(t, "cat", "/proc/net/udp", "/proc/net/udp6")) {
 		fields := strings.Fields(line)
 		if !strings.HasSuffix(fields[1], ":1B58") {
 			continue
 		}
-		waits, drops := 0, 0
-		fmt.Sscanf(fields[4], "%08X:%08X", new(int), &waits)
+		waiting, drops := 0, 0
+		fmt.Sscanf(fields[4], "%08X:%08X", new(int), &waiting)
 		fmt.Sscan(fields[len(fields)-1], &drops)
-		octets, dropped = octets+waits, dropped+drops
+		memory, dropped = memory+waiting, dropped+drops
 	}
-	return octets, dropped
+	return memory, dropped
 }
 
-// await waits until something holds.
-func await(t *testing.T, what string, holds func() bool) {
+// await waits until a condition is fulfilled.
+func await(t *testing.T, what string, isFulfilled func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !isFulfilled(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
 }
 
-// TestBurstWaits sends datagrams to a socket that nobody reads. Each comes in
-// two fragments and so takes more memory than a page, as any does that a network
-// driver puts into one.
-func TestBurstWaits(t *testing.T) {
+// TestBurstIsBuffered sends datagrams to a socket that is not read. Each comes in two
+// fragments and so takes more memory than a page, like any datagram that a network
+// driver puts into a page.
+func TestBurstIsBuffered(t *testing.T) {
 	const page = 4096
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	for i, to := range []string{"192.168.50.1:7000", "[2001:db8:50::1]:7000"} {
-		sockets, err := listen(lab, alone[i])
+		sockets, err := listen(lab, exclusive[i])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,15 +66,15 @@ func TestBurstWaits(t *testing.T) {
 			if _, err := c.Write(make([]byte, 2600)); err != nil {
 				t.Fatal(err)
 			}
-			if n%50 > 0 && n < burstSize-1 { // the devices' queues are not what is tested
+			if n%50 > 0 && n < burstSize-1 { // the queues of the devices are not tested
 				continue
 			}
 			await(t, "datagrams to arrive", func() bool {
-				octets, dropped := unread(t, lab)
+				memory, dropped := unread(t, lab)
 				if dropped > 0 {
-					t.Fatalf("%s: %d of %d datagrams find no room", to, dropped, n+1)
+					t.Fatalf("%s: %d of %d datagrams are dropped", to, dropped, n+1)
 				}
-				return octets >= (n+1)*page
+				return memory >= (n+1)*page
 			})
 		}
 		var received atomic.Int32
@@ -88,30 +88,30 @@ func TestBurstWaits(t *testing.T) {
 	}
 }
 
-// TestAnswersWait sends the answers to a burst while the kernel cannot get rid
-// of them: it asks for the hardware addresses of hosts that are not there.
-func TestAnswersWait(t *testing.T) {
+// TestResponsesAreBuffered sends the responses to a burst while the kernel cannot
+// send them on: it resolves the hardware addresses of hosts that do not exist.
+func TestResponsesAreBuffered(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
-	sockets, err := listen(lab, alone...)
+	sockets, err := listen(lab, exclusive...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer sockets.Close()
-	word := func(b []byte) []byte { return append(b, make([]byte, 60)...) }
+	encode := func(b []byte) []byte { return append(b, make([]byte, 60)...) }
 	for i, network := range []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6} {
-		nobody := network.Addr().AsSlice()
+		absent := network.Addr().AsSlice()
 		for n := range burstSize {
-			nobody[len(nobody)-1] = byte(100 + n%20)
-			to, _ := netip.AddrFromSlice(nobody)
-			if err := sockets[i].Send(word, network.Addr(), netip.AddrPortFrom(to, 1024)); err != nil {
-				t.Fatalf("answer %d to %v: %v", n, to, err)
+			absent[len(absent)-1] = byte(100 + n%20)
+			to, _ := netip.AddrFromSlice(absent)
+			if err := sockets[i].Send(encode, network.Addr(), netip.AddrPortFrom(to, 1024)); err != nil {
+				t.Fatalf("response %d to %v: %v", n, to, err)
 			}
 		}
 	}
 }
 
-// TestBuffersWithoutCapability opens sockets that may not have buffers of any
-// size: they get the largest that everybody may have.
+// TestBuffersWithoutCapability opens sockets without CAP_NET_ADMIN: they get the
+// largest buffers that any program may have.
 func TestBuffersWithoutCapability(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
 	var sockets Sockets
@@ -125,7 +125,7 @@ func TestBuffersWithoutCapability(t *testing.T) {
 		if err := unix.Capset(header, &sets[0]); err != nil {
 			return err
 		}
-		sockets, err = Listen(wire{dev.Index}, alone[0])
+		sockets, err = Listen(testLAN{dev.Index}, exclusive[0])
 		return err
 	})
 	if err != nil {
@@ -144,6 +144,6 @@ func TestBuffersWithoutCapability(t *testing.T) {
 	allowed := 0
 	fmt.Sscan(string(text), &allowed)
 	if want := min(receiveBuffer, 2*allowed); size != want {
-		t.Errorf("a receive buffer of %d octets, want %d", size, want)
+		t.Errorf("a receive buffer of %d bytes, want %d", size, want)
 	}
 }

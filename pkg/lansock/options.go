@@ -8,35 +8,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options are what a socket is for.
+// Options configure a Socket.
 type Options struct {
 	At     netip.AddrPort // the port, at the unspecified address of the family
-	Groups []netip.Addr   // to be heard too; other programs may then have the port as well
-	Hops   int            // how far datagrams to a group go: TTL or hop limit
+	Groups []netip.Addr   // multicast groups to join; the port may then be shared with other programs
+	Hops   int            // TTL or hop limit of datagrams to a group
 }
 
-// The memory that the kernel may hold for a socket, in octets. It counts what a
-// datagram takes, not how long it is: 768 to 1,280 for a short one, 2,304 for
-// one of 1,100 octets, and 4,352 for any where the network driver gives each
-// packet a page (4,096, and 256 for struct sk_buff).
+// Sizes of the kernel's buffers for a socket, in bytes. The kernel counts the memory
+// that a datagram takes, not its length: 768 to 1,280 for a short one, 2,304 for one
+// of 1,100 octets, and 4,352 for any where the network driver uses a page for each
+// packet (4,096, and 256 for struct sk_buff).
 //
-// While the program does not run, because the processor is busy with receiving,
-// a burst of 1,000 from one host must find room: 4.2 MiB in pages. What is
-// beyond is for other hosts, and for datagrams that were read and are still
-// counted, which are a quarter of the buffer at most (udp_rmem_release in
-// Linux). It is in use only while datagrams wait, and all UDP sockets together
-// get no more than net.ipv4.udp_mem for that: three sixteenths of what was free
-// at boot, or 4.5 MiB where that was 24 MiB.
+// While the program does not run, because the processor is busy with receiving, the
+// receive buffer must have room for a burst of 1,000 datagrams from one host: 4.2 MiB
+// in pages. The rest is for other hosts, and for datagrams that were read and are
+// still counted, up to a quarter of the buffer (udp_rmem_release in Linux). The
+// memory is in use only while datagrams wait, and net.ipv4.udp_mem limits it for all
+// UDP sockets together: to three sixteenths of what was free at boot, or 4.5 MiB
+// where that was 24 MiB.
 //
-// The answers to a burst, 1,280 each, must find room while the network driver
-// has them. That memory is in no other limit, so there is no more of it.
+// The send buffer must have room for the responses to such a burst, 1,280 each, while
+// the network driver has them. No other limit covers that memory, so it is no larger.
 const (
 	receiveBuffer = 6 << 20
 	sendBuffer    = 1024 * 1280
 )
 
-// prepare sets up a socket before it is bound: two can have the port only if
-// each belongs to another device, or both share it.
+// prepare configures a socket before it is bound. Two sockets can have the same port
+// only on different devices, or if both share it.
 func (o Options) prepare(fd int, lan LAN) error {
 	if err := unix.BindToDevice(fd, lan.Name()); err != nil {
 		return fmt.Errorf("bind to device: %w", err)
@@ -60,9 +60,9 @@ func (o Options) prepare(fd int, lan LAN) error {
 	return nil
 }
 
-// enlarge sets the size of a buffer by an option that takes CAP_NET_ADMIN or,
-// without that, up to net.core.rmem_max or wmem_max by the other option. Linux
-// doubles what it is told (socket(7)).
+// enlarge sets the size of a buffer by the option force, which needs CAP_NET_ADMIN,
+// or without that by the other option, which is limited to net.core.rmem_max or
+// wmem_max. Linux doubles the value (socket(7)).
 func enlarge(fd, force, option, size int) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, size/2)
 	if errors.Is(err, unix.EPERM) {
@@ -71,9 +71,10 @@ func enlarge(fd, force, option, size int) error {
 	return err
 }
 
-// sockopt is a socket option with a number for its value.
+// sockopt is a socket option with an integer value.
 type sockopt struct{ level, name, value int }
 
+// sockopts returns the socket options for the family.
 func (o Options) sockopts() []sockopt {
 	shared := min(1, len(o.Groups))
 	if o.At.Addr().Is4() {
@@ -93,7 +94,7 @@ func (o Options) sockopts() []sockopt {
 	}
 }
 
-// join makes a socket hear a group on one interface.
+// join joins a multicast group on one interface.
 func join(fd int, group netip.Addr, index int) error {
 	if group.Is4() {
 		return unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP,

@@ -1,5 +1,5 @@
-// Package lansock is a UDP socket on one LAN interface: it tells who sent a
-// datagram to which of our addresses, and answers from the one that was asked.
+// Package lansock provides UDP sockets on one LAN interface that know to which
+// address a datagram was sent and choose the address to respond from.
 package lansock
 
 import (
@@ -14,43 +14,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferLen is the octets of a datagram that are kept: more than any service
-// on a LAN accepts, so that a longer one is seen as such.
+// bufferLen is the number of octets of a datagram that are kept: more than any
+// service accepts, so that it notices a longer one.
 const bufferLen = 2048
 
-// LAN is an interface that clients are behind.
+// LAN is a network interface with clients.
 type LAN interface {
 	Name() string
 	Index() int
-	// Prefixes returns the router's own addresses there, each with the length
-	// of its network, as they are now.
+	// Prefixes returns the router's current addresses on the interface, each with
+	// the length of its network.
 	Prefixes() []netip.Prefix
 }
 
-// Socket knows nothing but its interface.
+// Socket is a UDP socket of one address family on one interface.
 type Socket struct {
 	Options
 	udp   *net.UDPConn
 	raw   syscall.RawConn
-	name  string
+	name  string // of the interface
 	index int
 
-	packets sync.Pool // of *letter
+	packets sync.Pool // of *packet
 }
 
-// Sockets are those of one service on an interface, one a family.
+// Sockets are the sockets of a service on an interface, one for each family.
 type Sockets []*Socket
 
-// Datagram is what came from the network. The payload is valid until the next
-// one is received.
+// Datagram is a received datagram. The payload is valid until the next one is
+// received.
 type Datagram struct {
 	From    netip.AddrPort
 	To      netip.Addr
 	Payload []byte
 }
 
-// Listen opens a socket on the interface for each of the options whose family
-// the kernel has. Datagrams wait in them for Receive.
+// Listen opens a socket on the interface for each of the options whose family the
+// kernel supports. Datagrams are buffered until Receive reads them.
 func Listen(lan LAN, options ...Options) (Sockets, error) {
 	var sockets Sockets
 	for _, o := range options {
@@ -67,19 +67,20 @@ func Listen(lan LAN, options ...Options) (Sockets, error) {
 	return sockets, nil
 }
 
-// Close ends Receive of all of them. Closing twice does no harm.
+// Close closes all sockets, which ends Receive. It may be called twice.
 func (all Sockets) Close() {
 	for _, s := range all {
 		s.udp.Close()
 	}
 }
 
+// open opens a socket on the interface.
 func open(lan LAN, o Options) (*Socket, error) {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) { err = o.prepare(int(fd), lan) })
 		return errors.Join(controlErr, err)
 	}}
-	network := "udp6" // has no part in IPv4
+	network := "udp6" // IPv6 only
 	if o.At.Addr().Is4() {
 		network = "udp4"
 	}
@@ -96,8 +97,8 @@ func open(lan LAN, o Options) (*Socket, error) {
 	return s, nil
 }
 
-// Receive hands every datagram to handle, one after another, until the socket
-// is closed.
+// Receive calls handle for each datagram, one after another, until the socket is
+// closed.
 func (s *Socket) Receive(handle func(*Socket, Datagram)) error {
 	payload, control := make([]byte, bufferLen), make([]byte, 128)
 	for {
@@ -114,8 +115,8 @@ func (s *Socket) Receive(handle func(*Socket, Datagram)) error {
 	}
 }
 
-// destination returns the address that a datagram was sent to: the last field
-// of struct in_pktinfo, the first of struct in6_pktinfo.
+// destination returns the address that a datagram was sent to: the last field of
+// struct in_pktinfo or the first of struct in6_pktinfo.
 func destination(control []byte) (netip.Addr, bool) {
 	for len(control) > 0 {
 		header, data, rest, err := unix.ParseOneSocketControlMessage(control)

@@ -14,19 +14,19 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// wire is the router's lan0.
-type wire struct{ index int }
+// testLAN is the router's lan0.
+type testLAN struct{ index int }
 
-func (wire) Name() string             { return "lan0" }
-func (w wire) Index() int             { return w.index }
-func (wire) Prefixes() []netip.Prefix { return []netip.Prefix{netlab.RouterLAN} }
+func (testLAN) Name() string             { return "lan0" }
+func (l testLAN) Index() int             { return l.index }
+func (testLAN) Prefixes() []netip.Prefix { return []netip.Prefix{netlab.RouterLAN} }
 
-// The sockets of the tests, without groups and with one in each family.
+// Options of the tests' sockets, without a group and with one in each family.
 var (
-	alone  = []Options{{At: netip.MustParseAddrPort("0.0.0.0:7000"), Hops: 1}, {At: netip.MustParseAddrPort("[::]:7000"), Hops: 1}}
-	shared = []Options{
-		{At: alone[0].At, Hops: 1, Groups: []netip.Addr{netip.MustParseAddr("239.255.255.250")}},
-		{At: alone[1].At, Hops: 1, Groups: []netip.Addr{netip.MustParseAddr("ff05::c")}},
+	exclusive = []Options{{At: netip.MustParseAddrPort("0.0.0.0:7000"), Hops: 1}, {At: netip.MustParseAddrPort("[::]:7000"), Hops: 1}}
+	shared    = []Options{
+		{At: exclusive[0].At, Hops: 1, Groups: []netip.Addr{netip.MustParseAddr("239.255.255.250")}},
+		{At: exclusive[1].At, Hops: 1, Groups: []netip.Addr{netip.MustParseAddr("ff05::c")}},
 	}
 )
 
@@ -35,22 +35,22 @@ func listen(lab *netlab.Lab, options ...Options) (sockets Sockets, err error) {
 	err = lab.Router.Do(func() error {
 		dev, err := net.InterfaceByName("lan0")
 		if err == nil {
-			sockets, err = Listen(wire{dev.Index}, options...)
+			sockets, err = Listen(testLAN{dev.Index}, options...)
 		}
 		return err
 	})
 	return sockets, err
 }
 
-// serve answers all datagrams from one own address a family, with what is
-// known of the question.
-func serve(t *testing.T, sockets Sockets, answers ...netip.Addr) {
+// serve responds to all datagrams, from one address for each family, with what the
+// socket knows of the request.
+func serve(t *testing.T, sockets Sockets, sources ...netip.Addr) {
 	var work sync.WaitGroup
 	for i, s := range sockets {
 		work.Go(func() {
 			err := s.Receive(func(s *Socket, d Datagram) {
-				word := func(b []byte) []byte { return fmt.Appendf(b, "%s: %v to %v", d.Payload, d.From, d.To) }
-				if err := s.Send(word, answers[i], d.From); err != nil {
+				encode := func(b []byte) []byte { return fmt.Appendf(b, "%s: %v to %v", d.Payload, d.From, d.To) }
+				if err := s.Send(encode, sources[i], d.From); err != nil {
 					t.Error(err)
 				}
 			})
@@ -62,8 +62,8 @@ func serve(t *testing.T, sockets Sockets, answers ...netip.Addr) {
 	t.Cleanup(func() { sockets.Close(); work.Wait() })
 }
 
-// ask sends a question and returns the answer and where it comes from.
-func ask(host *netlab.Namespace, from, to string) (text string, source netip.AddrPort, err error) {
+// request sends a datagram and returns the response and its source.
+func request(host *netlab.Namespace, from, to string) (text string, source netip.AddrPort, err error) {
 	var c *net.UDPConn
 	err = host.Do(func() (err error) {
 		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(from)))
@@ -73,7 +73,7 @@ func ask(host *netlab.Namespace, from, to string) (text string, source netip.Add
 		return "", source, err
 	}
 	defer c.Close()
-	if _, err := c.WriteToUDPAddrPort([]byte("asked"), netip.MustParseAddrPort(to)); err != nil {
+	if _, err := c.WriteToUDPAddrPort([]byte("request"), netip.MustParseAddrPort(to)); err != nil {
 		return "", source, err
 	}
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -82,9 +82,9 @@ func ask(host *netlab.Namespace, from, to string) (text string, source netip.Add
 	return string(b[:n]), source, err
 }
 
-// TestBothWays asks own addresses and groups; the answers come from the second
-// addresses.
-func TestBothWays(t *testing.T) {
+// TestRequestAndResponse sends requests to the router's addresses and to groups; the
+// responses come from the router's second addresses.
+func TestRequestAndResponse(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	lab.Router.Address(t, "lan0", netip.MustParsePrefix("192.168.50.2/24"))
 	lab.Router.Address(t, "lan0", netip.MustParsePrefix("2001:db8:50::2/64"))
@@ -93,7 +93,7 @@ func TestBothWays(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve(t, sockets, netip.MustParseAddr("192.168.50.2"), netip.MustParseAddr("2001:db8:50::2"))
-	for _, test := range []struct{ from, to, answered string }{
+	for _, test := range []struct{ from, to, source string }{
 		{"192.168.50.10:999", "192.168.50.1", "192.168.50.2:7000"},
 		{"192.168.50.10:999", "192.168.50.2", "192.168.50.2:7000"},
 		{"192.168.50.10:999", "239.255.255.250", "192.168.50.2:7000"},
@@ -101,21 +101,21 @@ func TestBothWays(t *testing.T) {
 		{"[2001:db8:50::10]:999", "2001:db8:50::2", "[2001:db8:50::2]:7000"},
 		{"[2001:db8:50::10]:999", "ff05::c", "[2001:db8:50::2]:7000"},
 	} {
-		text, source, err := ask(lab.Clients[0], test.from, net.JoinHostPort(test.to, "7000"))
-		if want := fmt.Sprintf("asked: %s to %s", test.from, test.to); err != nil || text != want || source.String() != test.answered {
-			t.Errorf("%q from %v, %v, want %q from %s", text, source, err, want, test.answered)
+		text, source, err := request(lab.Clients[0], test.from, net.JoinHostPort(test.to, "7000"))
+		if want := fmt.Sprintf("request: %s to %s", test.from, test.to); err != nil || text != want || source.String() != test.source {
+			t.Errorf("%q from %v, %v, want %q from %s", text, source, err, want, test.source)
 		}
 	}
 }
 
-// TestWhoHasThePort opens the sockets twice: those with groups share it.
-func TestWhoHasThePort(t *testing.T) {
+// TestPortSharing opens the sockets twice: those with groups share the port.
+func TestPortSharing(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	for name, test := range map[string]struct {
 		options []Options
 		twice   bool
 	}{
-		"alone": {alone, false}, "shared": {shared, true},
+		"exclusive": {exclusive, false}, "shared": {shared, true},
 	} {
 		first, err := listen(lab, test.options...)
 		if err != nil || len(first) != 2 {
@@ -130,22 +130,22 @@ func TestWhoHasThePort(t *testing.T) {
 	}
 }
 
-// TestSendNeverWaits answers neighbours that do not exist more often than the
-// socket's buffer holds: waiting for them would stop the whole table.
+// TestSendNeverWaits sends more to neighbours that do not exist than the buffer has
+// room for.
 func TestSendNeverWaits(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
-	sockets, err := listen(lab, alone[0])
+	sockets, err := listen(lab, exclusive[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer sockets.Close()
-	full, reply := 0, make([]byte, 1100)
-	word := func(b []byte) []byte { return append(b, reply...) }
+	full, response := 0, make([]byte, 1100)
+	encode := func(b []byte) []byte { return append(b, response...) }
 	for i := range 2000 {
-		nobody := netip.AddrFrom4([4]byte{192, 168, 50, byte(100 + i%100)})
-		err := sockets[0].Send(word, netlab.RouterLAN.Addr(), netip.AddrPortFrom(nobody, 1024))
+		absent := netip.AddrFrom4([4]byte{192, 168, 50, byte(100 + i%100)})
+		err := sockets[0].Send(encode, netlab.RouterLAN.Addr(), netip.AddrPortFrom(absent, 1024))
 		if errors.Is(err, unix.EAGAIN) {
-			full++ // who waits for room does not hear of it
+			full++ // a call that waits for room does not return this
 		}
 	}
 	if full == 0 {
@@ -168,7 +168,7 @@ func TestDestination(t *testing.T) {
 	}
 }
 
-func TestNeighbour(t *testing.T) {
+func TestIsNeighbour(t *testing.T) {
 	own := []netip.Prefix{
 		netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("192.168.50.2/24"),
 		netip.MustParsePrefix("10.0.0.0/31"), netip.MustParsePrefix("fe80::1/64"),
