@@ -20,7 +20,7 @@ type packet struct {
 // newPacket returns a packet of the socket's family.
 func (s *Socket) newPacket() *packet {
 	p := &packet{payload: make([]byte, 0, bufferLen)}
-	if s.At.Addr().Is4() {
+	if s.Family().Is4() {
 		p.to, p.control = new(unix.SockaddrInet4), unix.PktInfo4(new(unix.Inet4Pktinfo))
 		p.source = p.control[unix.CmsgLen(4):] // behind ipi_ifindex
 	} else {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -29,11 +30,11 @@ type LAN interface {
 
 // Socket is a UDP socket of one address family on one interface.
 type Socket struct {
-	Options
-	udp   *net.UDPConn
-	raw   syscall.RawConn
-	name  string // of the interface
-	index int
+	options Options
+	udp     *net.UDPConn
+	raw     syscall.RawConn
+	name    string // of the interface
+	index   int
 
 	packets sync.Pool // of *packet
 }
@@ -88,7 +89,7 @@ func open(lan LAN, o Options) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Socket{Options: o, udp: c.(*net.UDPConn), name: lan.Name(), index: lan.Index()}
+	s := &Socket{options: o, udp: c.(*net.UDPConn), name: lan.Name(), index: lan.Index()}
 	if s.raw, err = s.udp.SyscallConn(); err != nil {
 		s.udp.Close()
 		return nil, err
@@ -96,6 +97,12 @@ func open(lan LAN, o Options) (*Socket, error) {
 	s.packets.New = func() any { return s.newPacket() }
 	return s, nil
 }
+
+// Family returns the unspecified address of the socket's family.
+func (s *Socket) Family() netip.Addr { return s.options.At.Addr() }
+
+// HasGroup reports whether the socket has joined a multicast group.
+func (s *Socket) HasGroup(group netip.Addr) bool { return slices.Contains(s.options.Groups, group) }
 
 // Receive calls handle for each datagram, one after another, until the socket is
 // closed.

@@ -25,7 +25,7 @@ func (s *Server) news() gatewayState {
 func (l *Listener) sendCopy(n int, said gatewayState) {
 	own := l.lan.Prefixes()
 	for _, s := range l.sockets {
-		for _, from := range gateways(own, s.At.Addr()) {
+		for _, from := range gateways(own, s.Family()) {
 			if err := l.announce(s, from, said); err != nil {
 				l.server.opts.Log.Debug("announcement is lost", "interface", l.lan.Name(), "from", from, "err", err)
 			}

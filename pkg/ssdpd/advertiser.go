@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"igdd/pkg/ssdp"
@@ -133,7 +132,7 @@ func (l *Listener) multicast(n notice) {
 	for _, s := range l.sockets {
 		for i, from := range at {
 			g := ssdp.Group(i)
-			if !from.IsValid() || !slices.Contains(s.Groups, g.Addr()) {
+			if !from.IsValid() || !s.HasGroup(g.Addr()) {
 				continue
 			}
 			for _, m := range l.messages(n, g, from) {
