@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// onAllThreads makes a system call on every thread of the process: rights belong
-// to threads, and new ones have those of the thread that starts them.
+// onAllThreads makes a system call on every thread of the process: privileges belong
+// to threads, and a new thread has those of the one that starts it.
 func onAllThreads(call, a1, a2, a3 uintptr) error {
 	_, _, errno := syscall.AllThreadsSyscall(call, a1, a2, a3)
 	switch errno {
@@ -19,7 +19,7 @@ func onAllThreads(call, a1, a2, a3 uintptr) error {
 	return errno
 }
 
-// address returns where the kernel finds what p points to. That is on the
-// heap, since reflection makes it escape, and nothing on the heap moves; the
-// caller keeps it alive until the call is over.
-func address(p any) uintptr { return uintptr(reflect.ValueOf(p).UnsafePointer()) }
+// pointer returns the address of what p points to, for a system call. That is on the
+// heap, because reflection makes it escape, and does not move; the caller keeps it
+// alive until the call is over.
+func pointer(p any) uintptr { return uintptr(reflect.ValueOf(p).UnsafePointer()) }

@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// denied are system calls that a kernel carries out for whoever has no rights
-// at all, and that neither this program nor iptables nor a shell makes: doors
-// to parts of the kernel, or to other processes, that need not be open. What
-// takes a capability is denied already. It is a list of what is forbidden, not
-// of what is allowed, because the administrator's own program runs under it.
+// denied are system calls that need no privileges, and that neither this program nor
+// iptables nor a shell makes: they give access to parts of the kernel, or to other
+// processes, that is not needed. Calls that take a capability are denied already. The
+// list says what is denied, not what is allowed, because the administrator's
+// notification program runs under the filter.
 var denied = []uint32{
 	unix.SYS_UNSHARE, unix.SYS_SETNS,
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV,
@@ -21,12 +21,11 @@ var denied = []uint32{
 	unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL,
 }
 
-// namespaces are the flags by which clone(2) makes a process some rights of
-// its own.
+// namespaces are the flags by which clone(2) gives a process namespaces of its own.
 const namespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID |
 	unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
-// architectures are the ABIs whose system call numbers the constants are.
+// architectures are the ABIs that the filter is written for.
 var architectures = map[string]uint32{
 	"386":   unix.AUDIT_ARCH_I386,
 	"amd64": unix.AUDIT_ARCH_X86_64,
@@ -34,28 +33,28 @@ var architectures = map[string]uint32{
 	"arm64": unix.AUDIT_ARCH_AARCH64,
 }
 
-// x32 marks the numbers of amd64's second ABI.
+// x32 is the bit in the system call numbers of amd64's second ABI.
 const x32 = 0x4000_0000
 
-// Where struct seccomp_data has the call's number, its ABI and the low half of
-// its first argument, on machines of low byte first (seccomp(2)).
+// Offsets in struct seccomp_data of the system call's number, its ABI and the low half
+// of its first argument, on little-endian machines (seccomp(2)).
 const (
 	offsetNumber   = 0
 	offsetABI      = 4
 	offsetArgument = 16
 )
 
-// What the filter says. A clone3 that does not exist makes libraries use
-// clone, whose flags can be seen.
+// Results of the filter. With notImplemented for clone3 libraries use clone instead,
+// whose flags the filter can read.
 const (
-	allow   = unix.SECCOMP_RET_ALLOW
-	forbid  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
-	missing = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+	allow          = unix.SECCOMP_RET_ALLOW
+	deny           = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	notImplemented = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 )
 
-// filter puts the seccomp filter on all threads. Kernels without seccomp have
-// no filter, and that is no error.
-func filter() (filtered bool, err error) {
+// setFilter sets the seccomp filter on all threads. A kernel without seccomp is not an
+// error: filtered is false.
+func setFilter() (filtered bool, err error) {
 	abi, known := architectures[runtime.GOARCH]
 	if !known {
 		return false, nil
@@ -63,9 +62,9 @@ func filter() (filtered bool, err error) {
 	if _, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); errors.Is(err, unix.EINVAL) {
 		return false, nil
 	}
-	code := program(abi)
+	code := buildFilter(abi)
 	p := &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
-	failed, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, address(p))
+	failed, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, pointer(p))
 	runtime.KeepAlive(p)
 	switch {
 	case errno == unix.ENOSYS || errno == unix.EINVAL: // seccomp without filters
@@ -73,49 +72,50 @@ func filter() (filtered bool, err error) {
 	case errno != 0:
 		return false, fmt.Errorf("set the seccomp filter: %w", errno)
 	case failed != 0:
-		return false, fmt.Errorf("set the seccomp filter: thread %d has another one", failed)
+		return false, fmt.Errorf("set the seccomp filter: thread %d has a different one", failed)
 	}
 	return true, nil
 }
 
-// program is the filter for the virtual machine of seccomp. Programs of another
-// ABI than this one's can do nothing under it.
-func program(abi uint32) []unix.SockFilter {
+// buildFilter returns the filter as a program of classic BPF. It denies every call of
+// another ABI.
+func buildFilter(abi uint32) []unix.SockFilter {
 	code := []unix.SockFilter{
 		load(offsetABI),
 		skipIf(unix.BPF_JEQ, abi, 1),
-		ret(forbid),
+		ret(deny),
 		load(offsetNumber),
 	}
-	code = append(code, onlyIf(unix.BPF_JGE, x32, forbid)...)
-	code = append(code, onlyIf(unix.BPF_JEQ, unix.SYS_CLONE3, missing)...)
+	code = append(code, onlyIf(unix.BPF_JGE, x32, deny)...)
+	code = append(code, onlyIf(unix.BPF_JEQ, unix.SYS_CLONE3, notImplemented)...)
 	for _, number := range denied {
-		code = append(code, onlyIf(unix.BPF_JEQ, number, forbid)...)
+		code = append(code, onlyIf(unix.BPF_JEQ, number, deny)...)
 	}
 	code = append(code,
 		skipIf(unix.BPF_JEQ, unix.SYS_CLONE, 1),
 		ret(allow),
 		load(offsetArgument))
-	code = append(code, onlyIf(unix.BPF_JSET, namespaces, forbid)...)
+	code = append(code, onlyIf(unix.BPF_JSET, namespaces, deny)...)
 	return append(code, ret(allow))
 }
 
-// load reads four octets of the call's description.
+// load loads four bytes of struct seccomp_data.
 func load(offset uint32) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 }
 
-// skipIf leaves out n steps if what was loaded compares so with k.
+// skipIf skips n instructions if the comparison of the loaded value with k is true.
 func skipIf(comparison uint16, k uint32, n uint8) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | comparison, K: k, Jt: n}
 }
 
-// onlyIf ends with a result if what was loaded compares so with k.
+// onlyIf returns a result if the comparison of the loaded value with k is true.
 func onlyIf(comparison uint16, k, result uint32) []unix.SockFilter {
-	step := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | comparison, K: k, Jf: 1}
-	return []unix.SockFilter{step, ret(result)}
+	jump := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | comparison, K: k, Jf: 1}
+	return []unix.SockFilter{jump, ret(result)}
 }
 
+// ret returns a result.
 func ret(result uint32) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: result}
 }

@@ -1,5 +1,5 @@
-// Package sandbox gives up what a process of root may do and this one never
-// needs, for itself and for every process that it starts.
+// Package sandbox drops the root privileges that this process and its children never
+// need.
 package sandbox
 
 import (
@@ -10,29 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keptCaps are the capabilities that stay. Rules, the addresses of neighbours and
-// IP_TRANSPARENT take NET_ADMIN; the raw socket by which iptables-legacy speaks
-// to the kernel, and SO_BINDTODEVICE before Linux 5.7, take NET_RAW.
+// keptCaps are the capabilities that are kept. Rules, neighbours and IP_TRANSPARENT
+// need NET_ADMIN; the raw socket of iptables-legacy, and SO_BINDTODEVICE before Linux
+// 5.7, need NET_RAW.
 const keptCaps = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
 
 // Enter confines the process, on all of its threads, for good:
 //
-//   - The capabilities of kept stay, in the inheritable set too, and the
-//     bounding set is empty: so the programs that root starts get these and no
-//     others, whatever their files say.
-//   - No program gets more rights than its caller (no_new_privs).
-//   - Nothing of its memory is written to disk when it dies, nor may others of
-//     its rights read it.
-//   - A seccomp filter, if the kernel has seccomp: filtered tells.
+//   - Only keptCaps remain, also in the inheritable set, and the bounding set is
+//     empty: so programs that the process starts get these capabilities and no
+//     others, whatever their files grant.
+//   - A program never gets more privileges than its caller (no_new_privs).
+//   - The process writes no core dump, and other processes with the same privileges
+//     cannot read its memory.
+//   - A seccomp filter is set if the kernel has seccomp; filtered reports that.
 //
-// What is not taken away is what uid 0 means to files: root's own can still be
-// written, those of others are closed unless their modes let root in.
+// The process is still the owner of root's files and can write them; for files of
+// other users it depends on their modes.
 //
-// It needs a program without cgo.
+// It works only in a program that is built without cgo.
 func Enter() (filtered bool, err error) {
-	err = errors.Join(dropCore(), dropCapabilities(), noNewPrivileges())
+	err = errors.Join(disableCoreDumps(), dropCapabilities(), noNewPrivileges())
 	if err == nil {
-		filtered, err = filter()
+		filtered, err = setFilter()
 	}
 	if err != nil {
 		return false, fmt.Errorf("sandbox: %w", err)
@@ -40,16 +40,17 @@ func Enter() (filtered bool, err error) {
 	return filtered, nil
 }
 
-// dropCore forbids core dumps: by size, and for programs that take them over a
-// pipe, which do not ask for the size, by the process's being no subject of one.
-func dropCore() error {
+// disableCoreDumps limits the size of core dumps to 0, and makes the process not
+// dumpable for programs that receive core dumps through a pipe, which has no limit.
+func disableCoreDumps() error {
 	return errors.Join(
 		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
 		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 }
 
-// dropCapabilities leaves kept. What is not in the bounding set cannot become
-// inheritable, and emptying that set takes SETPCAP: hence the order.
+// dropCapabilities drops all capabilities but keptCaps. It keeps SETPCAP until the
+// bounding set is empty, and sets the inheritable set first, because a capability that
+// is not in the bounding set cannot be added to it.
 func dropCapabilities() error {
 	const setpcap = 1 << unix.CAP_SETPCAP
 	if err := setCapabilities(keptCaps | setpcap); err != nil {
@@ -57,7 +58,7 @@ func dropCapabilities() error {
 	}
 	for c := uintptr(0); ; c++ {
 		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
-			break // the kernel knows no more of them
+			break // there are no more capabilities
 		}
 		if err := onAllThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); err != nil {
 			return fmt.Errorf("drop capability %d from the bounding set: %w", c, err)
@@ -66,11 +67,12 @@ func dropCapabilities() error {
 	return setCapabilities(keptCaps)
 }
 
-// setCapabilities leaves the given ones, and kept to programs that are started.
+// setCapabilities sets the capabilities of the process, and keptCaps as the
+// inheritable ones.
 func setCapabilities(own uint32) error {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // of the calling thread
 	sets := &[2]unix.CapUserData{{Effective: own, Permitted: own, Inheritable: keptCaps}}
-	err := onAllThreads(unix.SYS_CAPSET, address(header), address(sets), 0)
+	err := onAllThreads(unix.SYS_CAPSET, pointer(header), pointer(sets), 0)
 	runtime.KeepAlive(header)
 	runtime.KeepAlive(sets)
 	if err != nil {
@@ -79,6 +81,7 @@ func setCapabilities(own uint32) error {
 	return nil
 }
 
+// noNewPrivileges sets no_new_privs.
 func noNewPrivileges() error {
 	if err := onAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)

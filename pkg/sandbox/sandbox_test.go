@@ -17,14 +17,15 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// confined is this test built without cgo, as the race detector does not allow
-// it. With roleEnv it plays a role in the sandbox instead of testing.
+// confined is the path of this test built without cgo, with which the sandbox does not
+// work, but which the race detector needs. With roleEnv it runs a function in the
+// sandbox instead of the tests.
 var confined string
 
 const roleEnv = "SANDBOX_ROLE"
 
 func TestMain(m *testing.M) {
-	if name, played := os.LookupEnv(roleEnv); played {
+	if name, isSet := os.LookupEnv(roleEnv); isSet {
 		os.Exit(roles[name](os.Args[1:]))
 	}
 	os.Exit(netlab.Main(func() int {
@@ -49,7 +50,7 @@ var roles = map[string]func(args []string) int{
 	"try":    tryCalls,
 }
 
-// enter is the beginning of each role. Threads are there before and after.
+// enter confines a process that has several threads. Every role begins with it.
 func enter() {
 	release := make(chan struct{})
 	var ready sync.WaitGroup
@@ -70,7 +71,7 @@ func enter() {
 	fmt.Println("filtered:", filtered)
 }
 
-// showStatus prints the rights of every thread and of a child.
+// showStatus prints the status of every thread and of a child process.
 func showStatus([]string) int {
 	enter()
 	var after sync.WaitGroup
@@ -109,7 +110,7 @@ func runCommands(commands []string) int {
 	return 0
 }
 
-// tryCalls prints what some system calls come to.
+// tryCalls prints the results of some system calls: success, and permission denied.
 func tryCalls([]string) int {
 	enter()
 	process := func(flags uintptr) error {
@@ -121,23 +122,23 @@ func tryCalls([]string) int {
 	_, _, bpf := unix.Syscall(unix.SYS_BPF, 0, 0, 0)
 	_, err := os.ReadFile("/proc/1/environ")
 	for name, err := range map[string]error{
-		"unshare":                unix.Unshare(unix.CLONE_NEWUSER),
-		"clone a user namespace": process(unix.CLONE_NEWUSER),
-		"clone":                  process(0),
-		"clone3":                 clone3,
-		"bpf":                    bpf,
-		"ptrace":                 unix.PtraceAttach(1),
-		"mount":                  unix.Mount("none", "/tmp", "tmpfs", 0, ""),
-		"set the clock":          unix.Settimeofday(&unix.Timeval{Sec: 1}),
-		"another's memory":       err,
+		"unshare":                  unix.Unshare(unix.CLONE_NEWUSER),
+		"clone a user namespace":   process(unix.CLONE_NEWUSER),
+		"clone":                    process(0),
+		"clone3":                   clone3,
+		"bpf":                      bpf,
+		"ptrace":                   unix.PtraceAttach(1),
+		"mount":                    unix.Mount("none", "/tmp", "tmpfs", 0, ""),
+		"set the clock":            unix.Settimeofday(&unix.Timeval{Sec: 1}),
+		"another process's memory": err,
 	} {
 		fmt.Printf("%s: %t %t\n", name, err == nil, errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES))
 	}
 	return 0
 }
 
-// play has the confined program play a role.
-func play(t *testing.T, cmd *exec.Cmd, role string) string {
+// runRole runs a role of the confined program.
+func runRole(t *testing.T, cmd *exec.Cmd, role string) string {
 	t.Helper()
 	cmd.Env = append(cmd.Environ(), roleEnv+"="+role)
 	out, err := cmd.CombinedOutput()
@@ -148,7 +149,7 @@ func play(t *testing.T, cmd *exec.Cmd, role string) string {
 }
 
 func TestEveryThreadIsConfined(t *testing.T) {
-	out := play(t, exec.Command(confined), "status")
+	out := runRole(t, exec.Command(confined), "status")
 	parts := strings.Split(strings.ReplaceAll(out, "child\n", "thread\n"), "thread\n")[1:]
 	if len(parts) < 6 {
 		t.Fatalf("only %d threads", len(parts))
@@ -171,11 +172,11 @@ func TestEveryThreadIsConfined(t *testing.T) {
 	}
 }
 
-func TestWhatIsForbidden(t *testing.T) {
-	out := play(t, exec.Command(confined), "try")
+func TestDeniedCalls(t *testing.T) {
+	out := runRole(t, exec.Command(confined), "try")
 	for _, want := range []string{
 		"unshare: false true", "clone a user namespace: false true", "clone: true false", "clone3: false false", "bpf: false true",
-		"ptrace: false true", "mount: false true", "set the clock: false true", "another's memory: false true",
+		"ptrace: false true", "mount: false true", "set the clock: false true", "another process's memory: false true",
 	} {
 		if !strings.Contains(out, want+"\n") {
 			t.Errorf("want %q in\n%s", want, out)
@@ -183,7 +184,7 @@ func TestWhatIsForbidden(t *testing.T) {
 	}
 }
 
-// TestChildrenStillWork runs what the daemon runs, on both iptables.
+// TestChildrenStillWork runs the commands that the daemon runs, with both iptables.
 func TestChildrenStillWork(t *testing.T) {
 	for _, variant := range netlab.Variants {
 		t.Run(variant, func(t *testing.T) {
@@ -201,13 +202,13 @@ func TestChildrenStillWork(t *testing.T) {
 				"ip link add dummy0 type bridge && ip link del dummy0",
 			)
 			cmd.Env = append(os.Environ(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"), "XTABLES_LOCKFILE="+dir+"/lock")
-			play(t, cmd, "run")
+			runRole(t, cmd, "run")
 		})
 	}
 }
 
-// TestRawSocketsAreNeeded proves that legacy iptables does not do without
-// NET_RAW, so that it goes when the kernel or iptables no longer need it.
+// TestRawSocketsAreNeeded shows that legacy iptables needs NET_RAW. When it fails, the
+// capability can be dropped.
 func TestRawSocketsAreNeeded(t *testing.T) {
 	ns := netlab.New(t, "sandbox")
 	drop := []string{"setpriv", "--inh-caps=-all,+net_admin", "--bounding-set=-all,+net_admin", "--no-new-privs"}
