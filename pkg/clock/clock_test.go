@@ -10,8 +10,8 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// step moves the wall clock by a nanosecond, forward or back: to the kernel a
-// step like any other, to everybody else nothing.
+// step moves the wall clock by a nanosecond, forward or back: a step to the kernel,
+// but too small for other programs to notice.
 func step(t *testing.T, forward bool) {
 	t.Helper()
 	move := &unix.Timex{Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO}
@@ -20,31 +20,31 @@ func step(t *testing.T, forward bool) {
 		move.Time.Sec, move.Time.Usec = -1, 999_999_999
 	}
 	if _, err := unix.Adjtimex(move); err != nil {
-		t.Fatalf("the test needs the right to set the clock: %v", err)
+		t.Fatalf("cannot set the clock: %v", err)
 	}
 }
 
-func TestRunTellsEveryStep(t *testing.T) {
+func TestRunReportsEveryStep(t *testing.T) {
 	netlab.NeedRoot(t, "adjtimex")
 	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)
 	}
-	step(t, true) // before Run: told as well
+	step(t, true) // before Run: reported as well
 	ctx, cancel := context.WithCancel(t.Context())
-	told, done := make(chan struct{}, 1), make(chan error, 1)
-	tell := func() {
+	steps, done := make(chan struct{}, 1), make(chan error, 1)
+	report := func() {
 		select {
-		case told <- struct{}{}:
-		default: // somebody else sets the clock as well
+		case steps <- struct{}{}:
+		default: // another program sets the clock as well
 		}
 	}
-	go func() { done <- w.Run(ctx, tell) }()
-	for _, forward := range []bool{false, true, false} { // back where it was
+	go func() { done <- w.Run(ctx, report) }()
+	for _, forward := range []bool{false, true, false} { // in total back to where it was
 		select {
-		case <-told:
+		case <-steps:
 		case <-time.After(10 * time.Second):
-			t.Fatal("a step of the clock was not told")
+			t.Fatal("a step of the clock was not reported")
 		}
 		step(t, forward)
 	}
