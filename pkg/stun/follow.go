@@ -7,53 +7,56 @@ import (
 	"time"
 )
 
-// How long an answer is good, since nothing tells when a router in front gets
-// another address, and how long to wait after the first and any later failure.
+// An address is looked up again after refreshInterval, since nothing reports that an
+// upstream router has a new one. The pauses after failures grow from firstRetry to
+// lastRetry.
 const (
-	refresh    = 10 * time.Minute
-	firstRetry = 30 * time.Second
-	lastRetry  = 16 * time.Minute
+	refreshInterval = 10 * time.Minute
+	firstRetry      = 30 * time.Second
+	lastRetry       = 16 * time.Minute
 )
 
-// Options are what a Follower is made of.
+// Options configure a Follower.
 type Options struct {
 	// Server is the STUN server, "host:port".
 	Server string
-	// Uplink returns the address to ask from; the zero Addr means that there
+	// Uplink returns the address to send from; the zero Addr means that there
 	// is no uplink now.
 	Uplink func() netip.Addr
-	// Seen is told the address that the server sees whenever it is another;
-	// the zero Addr means that it is not known for the uplink of now.
+	// Seen is called with the address that the server sees whenever it changes;
+	// the zero Addr means that it is not known for the current uplink.
 	Seen func(netip.Addr)
 	Log  *slog.Logger
 }
 
-// Follower keeps asking a STUN server, seldom, as long as there is an uplink.
+// Follower keeps up to date which address a STUN server sees.
 type Follower struct {
 	Options
 	lookup func(ctx context.Context, server string, from netip.Addr) (netip.Addr, error)
-	again  chan struct{}
+	wake   chan struct{}
 
-	uplink     netip.Addr // for which an answer is there or under way
-	from, seen netip.Addr // of the last answer
-	failures   int        // since then
+	uplink     netip.Addr // of the last lookup
+	lastUplink netip.Addr // of the last successful lookup
+	seen       netip.Addr // as reported last
+	failures   int        // since the last successful lookup
 }
 
-// NewFollower returns a Follower that has asked nobody yet.
+// NewFollower returns a Follower; Run starts it.
 func NewFollower(o Options) *Follower {
-	return &Follower{Options: o, lookup: Lookup, again: make(chan struct{}, 1)}
+	return &Follower{Options: o, lookup: Lookup, wake: make(chan struct{}, 1)}
 }
 
-// Refresh tells that the uplink may have changed: Run asks at once if it has. It
-// never blocks.
+// Refresh makes Run look up the address again if the uplink has changed. It never
+// blocks.
 func (f *Follower) Refresh() {
 	select {
-	case f.again <- struct{}{}:
+	case f.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Run asks until ctx ends.
+// Run looks up the address, on every new uplink and from time to time, until ctx
+// ends.
 func (f *Follower) Run(ctx context.Context) error {
 	f.Refresh()
 	var due <-chan time.Time
@@ -61,7 +64,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-f.again:
+		case <-f.wake:
 		case <-due:
 			f.uplink = netip.Addr{}
 		}
@@ -71,32 +74,32 @@ func (f *Follower) Run(ctx context.Context) error {
 		}
 		f.uplink, due = from, nil
 		if from.IsValid() {
-			due = time.After(f.round(ctx, from))
+			due = time.After(f.update(ctx, from))
 		}
 	}
 }
 
-// round asks once and returns when to ask again.
-func (f *Follower) round(ctx context.Context, from netip.Addr) time.Duration {
+// update looks up the address once and returns the time until the next lookup.
+func (f *Follower) update(ctx context.Context, from netip.Addr) time.Duration {
 	seen, err := f.lookup(ctx, f.Server, from)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
 		if f.failures++; f.failures == 1 {
-			f.Log.Warn("cannot learn the address before the router in front, will try again", "err", err)
+			f.Log.Warn("cannot learn the public address by STUN, will retry", "err", err)
 		}
-		if from != f.from {
+		if from != f.lastUplink {
 			f.publish(netip.Addr{})
 		}
 		return min(lastRetry, firstRetry<<min(f.failures-1, 10))
 	default:
-		f.failures, f.from = 0, from
+		f.failures, f.lastUplink = 0, from
 		f.publish(seen)
 	}
-	return refresh
+	return refreshInterval
 }
 
-// publish passes on what is new.
+// publish reports the address if it has changed.
 func (f *Follower) publish(seen netip.Addr) {
 	if seen != f.seen {
 		f.seen = seen

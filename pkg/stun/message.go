@@ -7,12 +7,12 @@ import (
 	"net/netip"
 )
 
-// The parts of RFC 8489 that a Binding request without credentials needs
-// (sections 5, 14 and 18).
+// Constants of RFC 8489, sections 5, 14 and 18, that a Binding request without
+// credentials needs.
 const (
-	headerLen       = 20
-	attributeHeader = 4
-	magicCookie     = 0x2112A442
+	headerLen          = 20
+	attributeHeaderLen = 4
+	magicCookie        = 0x2112A442
 
 	bindingRequest  = 0x0001
 	bindingSuccess  = 0x0101
@@ -23,11 +23,11 @@ const (
 	addressValueLen = 4 // family and port, before the address
 )
 
-// transactionID pairs a response with its request (section 5).
+// transactionID matches a response to its request (section 5).
 type transactionID [12]byte
 
-// errNotOurs marks a datagram that is no answer to the request.
-var errNotOurs = errors.New("not an answer to the request")
+// errNotOurs marks a datagram that is not the response to the request.
+var errNotOurs = errors.New("not the response to the request")
 
 // appendRequest appends a Binding request to b.
 func appendRequest(b []byte, id transactionID) []byte {
@@ -43,20 +43,20 @@ func parseResponse(b []byte, id transactionID) (netip.Addr, error) {
 		return netip.Addr{}, errNotOurs
 	}
 	if kind := binary.BigEndian.Uint16(b); kind != bindingSuccess {
-		return netip.Addr{}, fmt.Errorf("the server answers with message %#04x, not with an address", kind)
+		return netip.Addr{}, fmt.Errorf("the server responds with message type %#04x instead of an address", kind)
 	}
 	length := int(binary.BigEndian.Uint16(b[2:]))
 	if length > len(b)-headerLen {
 		return netip.Addr{}, errNotOurs
 	}
 	var plain netip.Addr // from servers older than XOR-MAPPED-ADDRESS
-	for rest := b[headerLen : headerLen+length]; len(rest) >= attributeHeader; {
+	for rest := b[headerLen : headerLen+length]; len(rest) >= attributeHeaderLen; {
 		kind, size := binary.BigEndian.Uint16(rest), int(binary.BigEndian.Uint16(rest[2:]))
-		rest = rest[attributeHeader:]
+		rest = rest[attributeHeaderLen:]
 		if size > len(rest) {
 			break
 		}
-		switch a, ok := address(rest[:size]); {
+		switch a, ok := parseAddress(rest[:size]); {
 		case kind == xorMapped && ok:
 			return unmask(a, b[4:headerLen]), nil
 		case kind == mappedAddress && ok:
@@ -65,13 +65,13 @@ func parseResponse(b []byte, id transactionID) (netip.Addr, error) {
 		rest = rest[min(len(rest), (size+3)&^3):]
 	}
 	if !plain.IsValid() {
-		return netip.Addr{}, errors.New("the server's answer holds no address")
+		return netip.Addr{}, errors.New("the response contains no address")
 	}
 	return plain, nil
 }
 
-// address reads the value of MAPPED-ADDRESS (section 14.1).
-func address(value []byte) (netip.Addr, bool) {
+// parseAddress decodes the value of MAPPED-ADDRESS (section 14.1).
+func parseAddress(value []byte) (netip.Addr, bool) {
 	if len(value) < addressValueLen {
 		return netip.Addr{}, false
 	}
@@ -80,8 +80,8 @@ func address(value []byte) (netip.Addr, bool) {
 	return a, ok && (family == familyIPv4 && a.Is4() || family == familyIPv6 && a.Is6())
 }
 
-// unmask takes the magic cookie and the transaction off an address (section
-// 14.2).
+// unmask removes the mask, the magic cookie and the transaction ID, from the value of
+// XOR-MAPPED-ADDRESS (section 14.2).
 func unmask(a netip.Addr, mask []byte) netip.Addr {
 	raw := a.AsSlice()
 	for i := range raw {

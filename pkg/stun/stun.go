@@ -1,5 +1,4 @@
-// Package stun asks a STUN server (RFC 8489) from which address this router's
-// packets reach the Internet.
+// Package stun learns the public address of an uplink from a STUN server (RFC 8489).
 package stun
 
 import (
@@ -14,29 +13,29 @@ import (
 )
 
 // The request is sent again after 500 ms, 1 s, 2 s … (RFC 8489, section 6.2.1)
-// until patience ends.
+// until totalTimeout ends.
 const (
-	firstWait = 500 * time.Millisecond
-	patience  = 15 * time.Second
+	firstTimeout = 500 * time.Millisecond
+	totalTimeout = 15 * time.Second
 )
 
-// Lookup returns the IPv4 address that the server, "host:port", sees. The
-// request leaves from the given address of an uplink; the zero Addr lets the
-// kernel choose.
+// Lookup returns the IPv4 address that the server, "host:port", sees. The request is
+// sent from the given address of an uplink; with the zero Addr the kernel chooses.
 func Lookup(ctx context.Context, server string, from netip.Addr) (netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
-	seen, err := ask(ctx, server, from)
+	seen, err := query(ctx, server, from)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("stun: ask %s: %w", server, err)
+		return netip.Addr{}, fmt.Errorf("stun: query %s: %w", server, err)
 	}
 	if !seen.Is4() || !seen.IsGlobalUnicast() {
-		return netip.Addr{}, fmt.Errorf("stun: ask %s: it sees %v, which is no address of an uplink", server, seen)
+		return netip.Addr{}, fmt.Errorf("stun: query %s: the server sees %v, which is not a unicast IPv4 address", server, seen)
 	}
 	return seen, nil
 }
 
-func ask(ctx context.Context, server string, from netip.Addr) (netip.Addr, error) {
+// query sends the request until the response comes or ctx ends.
+func query(ctx context.Context, server string, from netip.Addr) (netip.Addr, error) {
 	var d net.Dialer
 	if from.IsValid() {
 		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
@@ -49,14 +48,14 @@ func ask(ctx context.Context, server string, from netip.Addr) (netip.Addr, error
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	var id transactionID
 	rand.Read(id[:])
-	for wait := firstWait; ; wait *= 2 {
+	for timeout := firstTimeout; ; timeout *= 2 {
 		if _, err := c.Write(appendRequest(nil, id)); err != nil {
 			return netip.Addr{}, err
 		}
-		a, err := await(ctx, c, id, wait)
+		a, err := awaitResponse(ctx, c, id, timeout)
 		switch {
 		case ctx.Err() != nil:
-			return netip.Addr{}, errors.New("no answer")
+			return netip.Addr{}, errors.New("no response")
 		case errors.Is(err, os.ErrDeadlineExceeded):
 		default:
 			return a, err
@@ -64,9 +63,9 @@ func ask(ctx context.Context, server string, from netip.Addr) (netip.Addr, error
 	}
 }
 
-// await reads until the answer to the request comes or wait is over.
-func await(ctx context.Context, c net.Conn, id transactionID, wait time.Duration) (netip.Addr, error) {
-	c.SetReadDeadline(time.Now().Add(wait))
+// awaitResponse reads until the response to the request comes or timeout is over.
+func awaitResponse(ctx context.Context, c net.Conn, id transactionID, timeout time.Duration) (netip.Addr, error) {
+	c.SetReadDeadline(time.Now().Add(timeout))
 	if ctx.Err() != nil {
 		return netip.Addr{}, ctx.Err()
 	}
