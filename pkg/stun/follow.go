@@ -31,9 +31,9 @@ type Options struct {
 
 // Follower keeps up to date which address a STUN server sees.
 type Follower struct {
-	Options
-	lookup func(ctx context.Context, server string, from netip.Addr) (netip.Addr, error)
-	wake   chan struct{}
+	options Options
+	lookup  func(ctx context.Context, server string, from netip.Addr) (netip.Addr, error)
+	wake    chan struct{}
 
 	uplink     netip.Addr // of the last lookup
 	lastUplink netip.Addr // of the last successful lookup
@@ -43,7 +43,7 @@ type Follower struct {
 
 // NewFollower returns a Follower; Run starts it.
 func NewFollower(o Options) *Follower {
-	return &Follower{Options: o, lookup: Lookup, wake: make(chan struct{}, 1)}
+	return &Follower{options: o, lookup: Lookup, wake: make(chan struct{}, 1)}
 }
 
 // Refresh makes Run look up the address again if the uplink has changed. It never
@@ -68,7 +68,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		case <-due:
 			f.uplink = netip.Addr{}
 		}
-		from := f.Uplink()
+		from := f.options.Uplink()
 		if from == f.uplink {
 			continue
 		}
@@ -81,12 +81,12 @@ func (f *Follower) Run(ctx context.Context) error {
 
 // update looks up the address once and returns the time until the next lookup.
 func (f *Follower) update(ctx context.Context, from netip.Addr) time.Duration {
-	seen, err := f.lookup(ctx, f.Server, from)
+	seen, err := f.lookup(ctx, f.options.Server, from)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
 		if f.failures++; f.failures == 1 {
-			f.Log.Warn("cannot learn the public address by STUN, will retry", "err", err)
+			f.options.Log.Warn("cannot learn the public address by STUN, will retry", "err", err)
 		}
 		if from != f.lastUplink {
 			f.publish(netip.Addr{})
@@ -103,6 +103,6 @@ func (f *Follower) update(ctx context.Context, from netip.Addr) time.Duration {
 func (f *Follower) publish(seen netip.Addr) {
 	if seen != f.seen {
 		f.seen = seen
-		f.Seen(seen)
+		f.options.Seen(seen)
 	}
 }
