@@ -11,7 +11,7 @@ import (
 func TestLeased(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dnsmasq.leases")
 	text := `0 52:54:00:00:00:01 192.168.50.1 Laptop *
-0 52:54:00:00:00:02 192.168.50.2 desk.lan *
+0 52:54:00:00:00:02 192.168.50.2 office.lan *
 0 52:54:00:00:00:03 192.168.50.3 twin *
 0 52:54:00:00:00:04 192.168.50.4 TWIN.guest.lan *
 0 52:54:00:00:00:05 192.168.50.5 * *
@@ -27,11 +27,11 @@ duid 00:01:00:01:2a:2b:2c:2d
 	for name, want := range map[string][]netip.Addr{
 		"Laptop":       {addr("192.168.50.1")}, // not what has ended, nor what is IPv6
 		"lAPTOP":       {addr("192.168.50.1")},
-		"desk":         {addr("192.168.50.2")},
+		"office":       {addr("192.168.50.2")},
 		"twin":         {addr("192.168.50.3"), addr("192.168.50.4")},
 		"192":          {addr("192.168.50.8")},
-		"desk.lan":     nil,
-		"desk.":        nil,
+		"office.lan":   nil,
+		"office.":      nil,
 		"lap":          nil,
 		"laptop2":      nil,
 		"*":            nil,
