@@ -14,15 +14,15 @@ import (
 // sequence is the sequence number of every request: each has a socket of its own.
 const sequence = 1
 
-// The room for a datagram of a reply, in bytes. A link is the longest message, and
-// takes some 2,000. Of a table the kernel puts as many messages into a datagram as
-// go into a page, or into the room that the last one had: so that stays the same.
+// Buffer sizes for a datagram of a reply, in bytes. A single message takes up to some
+// 2,000. The kernel fills each datagram of a table up to the size of a page, or of the
+// previous read if that was larger; so all reads of a reply have the same size.
 const (
-	messageRoom = 4096
-	tableRoom   = 16384
+	messageBuffer = 4096
+	tableBuffer   = 16384
 )
 
-// maxTries bounds how often a table is read that changes meanwhile.
+// maxTries limits how often a table is read that changes during the read.
 const maxTries = 4
 
 // Message is a netlink message, without length, sequence number and port.
@@ -83,7 +83,7 @@ func exchange(protocol int, request Message) (*reply, error) {
 		return nil, fmt.Errorf("netlink: send: %w", err)
 	}
 	r := newReply(request.Flags)
-	buf := make([]byte, r.room())
+	buf := make([]byte, r.bufferLen())
 	for !r.complete {
 		n, err := receive(fd, buf)
 		if err != nil {

@@ -10,13 +10,13 @@ import (
 // errMalformed marks a reply that ends within a message.
 var errMalformed = errors.New("netlink: the kernel's reply is malformed")
 
-// reply is the answer to one request, as far as it has come.
+// reply is the reply to one request, as far as it has been received.
 type reply struct {
 	messages    []Message
 	complete    bool
-	interrupted bool // the table changed while the kernel listed it
+	interrupted bool // the table changed during the dump
 
-	single bool // one message is all
+	single bool // one message completes it
 }
 
 // newReply returns the empty reply to a request with these flags.
@@ -24,12 +24,12 @@ func newReply(flags uint16) *reply {
 	return &reply{single: flags&unix.NLM_F_ACK == 0 && flags&unix.NLM_F_DUMP != unix.NLM_F_DUMP}
 }
 
-// room returns the room for each datagram of the reply.
-func (r *reply) room() int {
+// bufferLen returns the buffer size for each datagram of the reply.
+func (r *reply) bufferLen() int {
 	if r.single {
-		return messageRoom
+		return messageBuffer
 	}
-	return tableRoom
+	return tableBuffer
 }
 
 // read adds the messages of a datagram, of which it keeps parts.
@@ -57,7 +57,7 @@ func (r *reply) read(b []byte) error {
 	return nil
 }
 
-// add adds a message, or what a control message says.
+// add adds a message, or evaluates a control message.
 func (r *reply) add(m Message) error {
 	r.interrupted = r.interrupted || m.Flags&unix.NLM_F_DUMP_INTR != 0
 	switch m.Type {
@@ -74,7 +74,7 @@ func (r *reply) add(m Message) error {
 	return nil
 }
 
-// status reads the beginning of struct nlmsgerr and of the end of a table: 0 or a
+// status decodes the beginning of struct nlmsgerr, or the data of NLMSG_DONE: 0 or a
 // negative error number.
 func status(data []byte) error {
 	if len(data) < 4 {
