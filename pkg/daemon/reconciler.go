@@ -164,7 +164,7 @@ func (r *reconciler) status() control.Firewall {
 	for _, v := range families {
 		healthy, err := r.firewall.Healthy(v)
 		f.Healthy = f.Healthy && healthy && err == nil
-		if err = cmp.Or(err, r.table.Trouble(v)); err != nil {
+		if err = cmp.Or(err, r.table.LastError(v)); err != nil {
 			troubles = append(troubles, fmt.Sprintf("%v: %v", v, err))
 		}
 	}

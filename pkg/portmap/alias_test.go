@@ -7,16 +7,16 @@ import (
 	"testing"
 )
 
-// TestAliasIsNoMoreThanTheAddressItself asks at random from another address of
+// TestAliasGrantsNoMoreThanTheAddress asks at random from another address of
 // a host and from the address itself, and wants the same answers, mappings and
 // refusals. An alias that is not the target's address is worth nothing.
-func TestAliasIsNoMoreThanTheAddressItself(t *testing.T) {
+func TestAliasGrantsNoMoreThanTheAddress(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	link, neighbour := netip.MustParseAddr("fe80::10"), netip.MustParseAddr("2001:db8:50::11")
 	granted := 0
 	for range 200 {
-		strict, d := testAllocator(), testAllocator()
-		d.now = strict.now
+		strict, al := testAllocator(), testAllocator()
+		al.now = strict.now
 		for range 20 {
 			req := ask(UPnP, inside, TCP, uint16([]int{80, 4000, 4001, 4002}[rnd.IntN(4)]), 0, anyPort)
 			switch rnd.IntN(4) {
@@ -32,7 +32,7 @@ func TestAliasIsNoMoreThanTheAddressItself(t *testing.T) {
 			}
 			other := req
 			other.Client, other.Alias = link, inside
-			want, got := strict.asked(req), d.asked(other)
+			want, got := strict.do(req), al.do(other)
 			if got.Refusal != want.Refusal || got.ID != want.ID || got.Closed != want.Closed || !reflect.DeepEqual(got.Mapping, want.Mapping) {
 				t.Fatalf("%+v: %+v, want %+v", other, got, want)
 			}

@@ -36,70 +36,70 @@ func newAllocator(o Options) allocator {
 }
 
 // begin starts a batch. The changes of the one before are its owner's.
-func (d *allocator) begin() {
-	d.now = time.Now()
-	d.holdDown.sweep(d.now)
-	d.changes = nil
+func (al *allocator) begin() {
+	al.now = time.Now()
+	al.holdDown.sweep(al.now)
+	al.changes = nil
 }
 
 // decide answers one request.
-func (d *allocator) decide(req *Request) Answer {
+func (al *allocator) decide(req *Request) Answer {
 	switch {
 	case req.ID != 0:
-		return d.decideByID(req)
+		return al.decideByID(req)
 	case req.Op == Close:
-		return d.close(req)
+		return al.close(req)
 	}
-	return d.open(req)
+	return al.open(req)
 }
 
 // decideByID renews or gives up one pinhole that UPnP opened
 // (WANIPv6FirewallControl:1, sections 2.6.4 and 2.6.5).
-func (d *allocator) decideByID(req *Request) Answer {
-	m := d.index.byID[req.ID]
+func (al *allocator) decideByID(req *Request) Answer {
+	m := al.index.byID[req.ID]
 	if m == nil {
 		return Answer{Refusal: NotFound}
 	}
-	if d.policy.Secure && !req.comesFrom(m.Internal.Addr()) {
+	if al.policy.Secure && !req.comesFrom(m.Internal.Addr()) {
 		return Answer{Refusal: NotAuthorized, Mapping: m}
 	}
 	ours := func(c Claim) bool { return c.ID == req.ID }
 	if req.Op == Close {
-		d.drop(m, ours)
+		al.drop(m, ours)
 		return Answer{Closed: 1}
 	}
-	if r := d.readmits(m, req); r != Granted {
+	if r := al.checkRenewal(m, req); r != Granted {
 		return Answer{Refusal: r, Mapping: m}
 	}
-	after := m.withEnd(ours, d.now.Add(req.Lifetime))
-	after.Host, after.Dormant = req.holder(m), d.unreachable(m.Key)
-	d.change(Change{Before: m, After: after})
+	after := m.withEnd(ours, al.now.Add(req.Lifetime))
+	after.Host, after.Dormant = req.hostToKeep(m), al.lacksFirewall(m.Key)
+	al.change(Change{Before: m, After: after})
 	return Answer{Mapping: after, Lifetime: req.Lifetime, ID: req.ID}
 }
 
 // change notes c and puts it in force on the desk's own book.
-func (d *allocator) change(c Change) {
-	d.apply(c)
-	d.changes = append(d.changes, c)
+func (al *allocator) change(c Change) {
+	al.apply(c)
+	al.changes = append(al.changes, c)
 }
 
 // undo takes back everything since the n-th change.
-func (d *allocator) undo(n int) {
-	d.takeBack(d.changes[n:])
-	d.changes = d.changes[:n]
+func (al *allocator) undo(n int) {
+	al.takeBack(al.changes[n:])
+	al.changes = al.changes[:n]
 }
 
 // takeBack takes back changes that nothing has been built on since.
-func (d *allocator) takeBack(changes []Change) {
+func (al *allocator) takeBack(changes []Change) {
 	for _, c := range slices.Backward(changes) {
 		if c.After == nil {
-			d.holdDown.forget(c.Before.Key)
+			al.holdDown.forget(c.Before.Key)
 		}
-		d.apply(c.Inverse())
+		al.apply(c.Inverse())
 	}
 }
 
-func (d *allocator) apply(c Change) {
-	d.index.apply(c)
-	d.deadlines[c.key().Family()].apply(c)
+func (al *allocator) apply(c Change) {
+	al.index.apply(c)
+	al.deadlines[c.key().Family()].apply(c)
 }

@@ -34,16 +34,16 @@ func testPolicy() *Policy {
 }
 
 func testAllocator() *allocator {
-	d := newAllocator(Options{
+	al := newAllocator(Options{
 		Policy:    testPolicy(),
 		Network:   NetworkState{External: wan4, LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
 		Listening: func(_ Protocol, port uint16) bool { return port == 8443 },
 	})
-	d.begin()
-	return &d
+	al.begin()
+	return &al
 }
 
-func (d *allocator) asked(req Request) Answer { return d.decide(&req) }
+func (al *allocator) do(req Request) Answer { return al.decide(&req) }
 
 // ask is a request in the words of the protocols; zero fields are defaults.
 func ask(o Origin, client netip.Addr, p Protocol, internal, external uint16, change ...func(*Request)) Request {
@@ -92,7 +92,7 @@ type outcome struct {
 	Closed   int
 }
 
-func TestDesk(t *testing.T) {
+func TestAllocator(t *testing.T) {
 	type step struct {
 		Request
 		outcome
@@ -205,7 +205,7 @@ func TestDesk(t *testing.T) {
 			{ask(UPnP, host, TCP, 8080, 8080, to(peer, 8080)), no(NotAuthorized)},
 			{ask(PCP, host, TCP, 8080, 8080, to(peer, 8080), func(r *Request) { r.ThirdParty = true }), ok(8080)},
 		}},
-		{name: "without secure mode a target must still be a host", set: func(d *allocator) { d.policy.Secure = false }, steps: []step{
+		{name: "without secure mode a target must still be a host", set: func(al *allocator) { al.policy.Secure = false }, steps: []step{
 			{ask(UPnP, host, TCP, 8080, 8080, to(peer, 8080)), ok(8080)},
 			{ask(UPnP, host, TCP, 8081, 8081, to(lan.Addr(), 8081)), no(BadTarget)},
 			{ask(UPnP, host, TCP, 8081, 8081, to(netip.MustParseAddr("192.168.50.255"), 8081)), no(BadTarget)},
@@ -216,7 +216,7 @@ func TestDesk(t *testing.T) {
 		{name: "port 0 is no target", steps: []step{
 			{ask(NATPMP, host, UDP, 0, 40000), no(BadTarget)},
 		}},
-		{name: "no external address", set: func(d *allocator) { d.network.External = netip.Addr{} }, steps: []step{
+		{name: "no external address", set: func(al *allocator) { al.network.External = netip.Addr{} }, steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 40000), no(NoExternalAddress)},
 			{ask(NATPMP, host, UDP, 40000, 0, closing), closed(0)},
 			{ask(PCP, netip.MustParseAddr("2001:db8:50::10"), TCP, 8080, 0), outcome{}},
@@ -231,7 +231,7 @@ func TestDesk(t *testing.T) {
 			{ask(PCP, host, UDP, 40002, 0, lasting(time.Second)), outcome{Lifetime: 2 * time.Minute}},
 			{ask(UPnP, host, UDP, 40003, 40003, lasting(1000000*time.Hour)), outcome{Lifetime: 1000000 * time.Hour}},
 		}},
-		{name: "quotas spare renewals", set: func(d *allocator) { d.policy.MaxPerHost, d.policy.MaxTotal = 2, 3 }, steps: []step{
+		{name: "quotas spare renewals", set: func(al *allocator) { al.policy.MaxPerHost, al.policy.MaxTotal = 2, 3 }, steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(NATPMP, host, UDP, 40001, 0), ok(40001)},
 			{ask(NATPMP, host, UDP, 40002, 0), no(QuotaExceeded)},
@@ -239,8 +239,8 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, peer, UDP, 40003, 0), ok(40003)},
 			{ask(NATPMP, peer, UDP, 40004, 0), no(TableFull)},
 		}},
-		{name: "the administrator's forward answers and stays", set: func(d *allocator) {
-			d.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
+		{name: "the administrator's forward answers and stays", set: func(al *allocator) {
+			al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 9999), ok(18080)},
 			{ask(NATPMP, host, TCP, 8080, 0, closing), no(NotAuthorized)},
@@ -249,21 +249,21 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, peer, TCP, 18080, 18080), ok(18081)},
 			{ask(UPnP, host, TCP, 18080, 18080), no(PortInUse)},
 		}},
-		{name: "a forward by many ports is no answer", set: func(d *allocator) {
-			d.network.Forwards = []Forward{{Protocol: UDP, External: PortRange{18080, 18090}, Target: netip.AddrPortFrom(host, 8080)}}
+		{name: "a forward by many ports is no answer", set: func(al *allocator) {
+			al.network.Forwards = []Forward{{Protocol: UDP, External: PortRange{18080, 18090}, Target: netip.AddrPortFrom(host, 8080)}}
 		}, steps: []step{
 			{ask(NATPMP, host, UDP, 8080, 18080), ok(18091)},
 			{ask(NATPMP, host, UDP, 8080, 0, closing), closed(1)},
 			{ask(PCP, host, UDP, 8080, 9999), ok(9999)},
 		}},
-		{name: "a forward of every port is an answer by none that the rules forbid", set: func(d *allocator) {
-			d.network.Forwards = []Forward{{Protocol: UDP, External: PortRange{1, 65535}, Target: netip.AddrPortFrom(host, 5060)}}
+		{name: "a forward of every port is an answer by none that the rules forbid", set: func(al *allocator) {
+			al.network.Forwards = []Forward{{Protocol: UDP, External: PortRange{1, 65535}, Target: netip.AddrPortFrom(host, 5060)}}
 		}, steps: []step{
 			{ask(PCP, host, UDP, 5060, 5060), no(NoPorts)},
 			{ask(PCP, host, UDP, 5060, 0, closing), closed(0)},
 		}},
-		{name: "a forward by a port that the rules forbid is no answer", set: func(d *allocator) {
-			d.network.Forwards = []Forward{
+		{name: "a forward by a port that the rules forbid is no answer", set: func(al *allocator) {
+			al.network.Forwards = []Forward{
 				{Protocol: TCP, External: PortRange{80, 80}, Target: netip.AddrPortFrom(host, 8080)},
 				{Protocol: TCP, External: PortRange{1000, 1100}, Target: netip.AddrPortFrom(host, 0)},
 			}
@@ -273,22 +273,22 @@ func TestDesk(t *testing.T) {
 			{ask(NATPMP, host, TCP, 1050, 2000), ok(1050)},
 			{ask(NATPMP, host, TCP, 1050, 0, closing), no(NotAuthorized)},
 		}},
-		{name: "of two forwards the one that the rules permit answers", set: func(d *allocator) {
-			d.network.Forwards = []Forward{
+		{name: "of two forwards the one that the rules permit answers", set: func(al *allocator) {
+			al.network.Forwards = []Forward{
 				{Protocol: TCP, External: PortRange{80, 80}, Target: netip.AddrPortFrom(host, 8080)},
 				{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)},
 			}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 8080), ok(18080)},
 		}},
-		{name: "a forward by a vetoed port is no answer", set: func(d *allocator) {
-			d.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
-			d.block(Block{External: PortRange{18080, 18080}, Until: d.now.Add(time.Hour)})
+		{name: "a forward by a vetoed port is no answer", set: func(al *allocator) {
+			al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
+			al.block(Block{External: PortRange{18080, 18080}, Until: al.now.Add(time.Hour)})
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 8080), ok(8080)},
 		}},
-		{name: "a forward to no one place is no answer", set: func(d *allocator) {
-			d.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}}}
+		{name: "a forward to no one place is no answer", set: func(al *allocator) {
+			al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}}}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 18080, 18080), ok(18081)},
 		}},
@@ -344,8 +344,8 @@ func TestDesk(t *testing.T) {
 			{ask(PCP, inside, TCP, 40001, 0, toward("[2001:db8:99::2]:443"), at("2001:db8:50::11")), no(Conflict)},
 			{ask(PCP, inside, TCP, 40001, 40000, toward("[2001:db8:99::2]:443")), no(Conflict)},
 		}},
-		{name: "an outbound mapping keeps the port that its flow has", set: func(d *allocator) {
-			d.flowPort = func(p Protocol, from, to netip.AddrPort) (uint16, bool) {
+		{name: "an outbound mapping keeps the port that its flow has", set: func(al *allocator) {
+			al.flowPort = func(p Protocol, from, to netip.AddrPort) (uint16, bool) {
 				return 50000, p == TCP && from == netip.AddrPortFrom(host, 40000) && to.Port() == 443
 			}
 		}, steps: []step{
@@ -367,7 +367,7 @@ func TestDesk(t *testing.T) {
 				step{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443")), no(QuotaExceeded)},
 				step{ask(PCP, host, TCP, 40000, 0), no(QuotaExceeded)})
 		}()},
-		{name: "a lenient policy lets another nonce prolong", set: func(d *allocator) { d.policy.LenientNonce = true }, steps: []step{
+		{name: "a lenient policy lets another nonce prolong", set: func(al *allocator) { al.policy.LenientNonce = true }, steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000, nonce(1), keeping), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(2*time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
@@ -378,34 +378,34 @@ func TestDesk(t *testing.T) {
 			{ask(PCP, host, UDP, 40000, 0, nonce(2), closing), no(NotAuthorized)},
 			{ask(PCP, host, UDP, 40000, 0, nonce(1), closing), closed(1)},
 		}},
-		{name: "a description that the rules forbid does not come later", set: func(d *allocator) {
-			d.policy.Rules = []Rule{{External: PortRange{0, 65535}, Network: any4, Internal: PortRange{0, 65535}, Description: regexp.MustCompile("torrent")}}
+		{name: "a description that the rules forbid does not come later", set: func(al *allocator) {
+			al.policy.Rules = []Rule{{External: PortRange{0, 65535}, Network: any4, Internal: PortRange{0, 65535}, Description: regexp.MustCompile("torrent")}}
 		}, steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 40000, called("torrent")), no(NotAuthorized)},
 			{ask(PCP, host, UDP, 40000, 40000, called("game")), ok(40000)},
 		}},
-		{name: "IPv6 hosts may have four times as many", set: func(d *allocator) { d.policy.MaxPerHost = 1 }, steps: []step{
+		{name: "IPv6 hosts may have four times as many", set: func(al *allocator) { al.policy.MaxPerHost = 1 }, steps: []step{
 			{ask(PCP, inside, TCP, 8080, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8081, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8082, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8083, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8084, 0), no(QuotaExceeded)},
 		}},
-		{name: "a LAN that is full leaves room for others", set: func(d *allocator) { d.policy.MaxPerLAN = 2 }, steps: []step{
+		{name: "a LAN that is full leaves room for others", set: func(al *allocator) { al.policy.MaxPerLAN = 2 }, steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(NATPMP, peer, UDP, 40001, 0), ok(40001)},
 			{ask(NATPMP, peer, UDP, 40002, 0), no(TableFull)},
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(PCP, inside, TCP, 8080, 0), outcome{}},
 		}},
-		{name: "too many filters change nothing", set: func(d *allocator) { d.policy.MaxFilters = 2 }, steps: []step{
+		{name: "too many filters change nothing", set: func(al *allocator) { al.policy.MaxFilters = 2 }, steps: []step{
 			{ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8", "3.0.0.0/8")), no(TooManyFilters)},
 			{ask(PCP, peer, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8")), ok(8080)},
 		}},
-		{name: "a small allowed range fills up", set: func(d *allocator) {
-			d.policy.Rules[1].External = PortRange{2000, 2001}
-			d.policy.Rules[0].External = PortRange{2000, 2001}
+		{name: "a small allowed range fills up", set: func(al *allocator) {
+			al.policy.Rules[1].External = PortRange{2000, 2001}
+			al.policy.Rules[0].External = PortRange{2000, 2001}
 		}, steps: []step{
 			{ask(UPnP, host, TCP, 5000, 5000, anyPort), ok(2000)},
 			{ask(UPnP, host, TCP, 5001, 5001, anyPort), ok(2001)},
@@ -414,12 +414,12 @@ func TestDesk(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := testAllocator()
+			al := testAllocator()
 			if tt.set != nil {
-				tt.set(d)
+				tt.set(al)
 			}
 			for i, s := range tt.steps {
-				a := d.decide(&s.Request)
+				a := al.decide(&s.Request)
 				got := outcome{Refusal: a.Refusal, Closed: a.Closed}
 				if a.Refusal == Granted && a.Mapping != nil && s.outcome.External != 0 {
 					got.External = a.Mapping.External
@@ -434,9 +434,9 @@ func TestDesk(t *testing.T) {
 					t.Fatalf("step %d: got %+v, want %+v", i+1, got, want)
 				}
 			}
-			d.check(t)
-			d.undo(0)
-			if n := len(d.index.byKey) + len(d.index.byID) + len(d.index.byTarget) + len(d.index.order) + len(d.index.byHost); n != 0 {
+			al.check(t)
+			al.undo(0)
+			if n := len(al.index.byKey) + len(al.index.byID) + len(al.index.byTarget) + len(al.index.order) + len(al.index.byHost); n != 0 {
 				t.Errorf("undo leaves %d entries in the indices", n)
 			}
 		})
@@ -444,135 +444,135 @@ func TestDesk(t *testing.T) {
 }
 
 // check compares every index of the desk with one made anew from its mappings.
-func (d *allocator) check(t *testing.T) {
+func (al *allocator) check(t *testing.T) {
 	t.Helper()
-	b, fresh := d.index, newIndex()
-	d.checkDeadlines(t, IPv4)
-	d.checkDeadlines(t, IPv6)
-	for _, m := range b.byKey {
+	ix, fresh := al.index, newIndex()
+	al.checkDeadlines(t, IPv4)
+	al.checkDeadlines(t, IPv6)
+	for _, m := range ix.byKey {
 		fresh.insert(m)
 	}
-	if len(fresh.order) != len(b.order) || len(fresh.byTarget) != len(b.byTarget) || len(fresh.byID) != len(b.byID) || len(fresh.byHost) != len(b.byHost) {
+	if len(fresh.order) != len(ix.order) || len(fresh.byTarget) != len(ix.byTarget) || len(fresh.byID) != len(ix.byID) || len(fresh.byHost) != len(ix.byHost) {
 		t.Fatalf("indices differ in size: order %d/%d, targets %d/%d, hosts %d/%d",
-			len(b.order), len(fresh.order), len(b.byTarget), len(fresh.byTarget), len(b.byHost), len(fresh.byHost))
+			len(ix.order), len(fresh.order), len(ix.byTarget), len(fresh.byTarget), len(ix.byHost), len(fresh.byHost))
 	}
-	if !slices.Equal(b.order, fresh.order) || !slices.Equal(b.ports, fresh.ports) {
+	if !slices.Equal(ix.order, fresh.order) || !slices.Equal(ix.ports, fresh.ports) {
 		t.Error("the mappings are not in the order of their creation")
 	}
 	for a, list := range fresh.byHost {
-		if !slices.Equal(b.byHost[a], list) {
-			t.Errorf("byHost[%v] has %d mappings, want %d", a, len(b.byHost[a]), len(list))
+		if !slices.Equal(ix.byHost[a], list) {
+			t.Errorf("byHost[%v] has %d mappings, want %d", a, len(ix.byHost[a]), len(list))
 		}
 	}
 	for _, p := range []Protocol{TCP, UDP} {
-		if *fresh.taken[p] != *b.taken[p] || *fresh.companion[p] != *b.companion[p] {
+		if *fresh.taken[p] != *ix.taken[p] || *fresh.companion[p] != *ix.companion[p] {
 			t.Errorf("%v: port sets differ from the mappings", p)
 		}
 	}
 }
 
 // checkDeadlines compares those of a family with ones made anew.
-func (d *allocator) checkDeadlines(t *testing.T, v Family) {
+func (al *allocator) checkDeadlines(t *testing.T, f Family) {
 	t.Helper()
-	have, want := d.deadlines[v], newDeadlines()
-	for _, m := range d.index.family(v) {
+	have, want := al.deadlines[f], newDeadlines()
+	for _, m := range al.index.ofFamily(f) {
 		want.apply(Change{After: m})
 	}
 	if !have.next().Equal(want.next()) || len(have.queue) != len(want.queue) || len(have.byKey) != len(want.byKey) {
 		t.Errorf("deadlines: %d, the next at %v, want %d, the next at %v", len(have.queue), have.next(), len(want.queue), want.next())
 	}
 	for i, e := range have.queue {
-		if e.index != i || e.mapping != d.index.byKey[e.mapping.Key] || !e.at.Equal(e.mapping.firstEnd()) || have.byKey[e.mapping.Key] != e {
+		if e.index != i || e.mapping != al.index.byKey[e.mapping.Key] || !e.at.Equal(e.mapping.firstExpiry()) || have.byKey[e.mapping.Key] != e {
 			t.Errorf("deadline %d of %v is out of place", i, e.mapping.Key)
 		}
 	}
 }
 
 func TestFiltersAddUpAndClaimsWithoutOpenToAll(t *testing.T) {
-	d := testAllocator()
-	a := d.asked(ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8")))
+	al := testAllocator()
+	a := al.do(ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8")))
 	if got := len(a.Mapping.Filters()); got != 1 {
 		t.Fatalf("filters = %d, want 1", got)
 	}
-	a = d.asked(ask(PCP, host, TCP, 8080, 8080, from("2.0.0.0/8"), keeping))
+	a = al.do(ask(PCP, host, TCP, 8080, 8080, from("2.0.0.0/8"), keeping))
 	if got := len(a.Mapping.Filters()); got != 2 {
 		t.Fatalf("filters after adding = %d, want 2", got)
 	}
-	a = d.asked(ask(NATPMP, host, TCP, 8080, 8080))
+	a = al.do(ask(NATPMP, host, TCP, 8080, 8080))
 	if got := a.Mapping.Filters(); got != nil {
 		t.Fatalf("filters with an unrestricted claim = %v, want none", got)
 	}
-	d.asked(ask(NATPMP, host, TCP, 8080, 0, closing))
-	a = d.asked(ask(PCP, host, TCP, 8080, 8080))
+	al.do(ask(NATPMP, host, TCP, 8080, 0, closing))
+	a = al.do(ask(PCP, host, TCP, 8080, 8080))
 	if got := a.Mapping.Filters(); got != nil {
 		t.Fatalf("filters after replacing = %v, want none", got)
 	}
 }
 
 func TestExpireDropsClaimByClaim(t *testing.T) {
-	d := testAllocator()
-	d.asked(ask(NATPMP, host, TCP, 8080, 8080, lasting(time.Minute)))
-	d.asked(ask(UPnP, host, TCP, 8080, 8080, lasting(0)))
-	d.asked(ask(NATPMP, peer, TCP, 8081, 8081, lasting(2*time.Minute)))
-	d.now = d.now.Add(time.Minute)
-	d.expire(IPv4)
-	next := d.deadlines[IPv4].next()
-	m := d.index.byKey[Key{Protocol: TCP, External: 8080}]
+	al := testAllocator()
+	al.do(ask(NATPMP, host, TCP, 8080, 8080, lasting(time.Minute)))
+	al.do(ask(UPnP, host, TCP, 8080, 8080, lasting(0)))
+	al.do(ask(NATPMP, peer, TCP, 8081, 8081, lasting(2*time.Minute)))
+	al.now = al.now.Add(time.Minute)
+	al.expire(IPv4)
+	next := al.deadlines[IPv4].next()
+	m := al.index.byKey[Key{Protocol: TCP, External: 8080}]
 	if m == nil || len(m.Claims) != 1 || m.Claims[0].Origin != UPnP {
 		t.Fatalf("mapping after the NAT-PMP claim ended = %+v, want UPnP's claim alone", m)
 	}
-	if want := d.now.Add(time.Minute); !next.Equal(want) {
+	if want := al.now.Add(time.Minute); !next.Equal(want) {
 		t.Errorf("next deadline = %v, want %v", next, want)
 	}
-	d.now = next
-	d.expire(IPv4)
-	if next := d.deadlines[IPv4].next(); !next.IsZero() || len(d.index.byKey) != 1 {
-		t.Errorf("after all leases: next %v, %d mappings, want none and 1", next, len(d.index.byKey))
+	al.now = next
+	al.expire(IPv4)
+	if next := al.deadlines[IPv4].next(); !next.IsZero() || len(al.index.byKey) != 1 {
+		t.Errorf("after all leases: next %v, %d mappings, want none and 1", next, len(al.index.byKey))
 	}
 }
 
 func TestNewEpochForgetsNonces(t *testing.T) {
-	d := testAllocator()
-	d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
-	d.unbindNonces()
+	al := testAllocator()
+	al.do(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
+	al.unbindNonces()
 	another := ask(PCP, peer, TCP, 8080, 8080, nonce(3), to(host, 8080), func(r *Request) { r.ThirdParty = true })
-	if a := d.asked(another); a.Refusal != NotAuthorized {
+	if a := al.do(another); a.Refusal != NotAuthorized {
 		t.Fatalf("another client after the reset: %v", a.Refusal)
 	}
 	another.Nonce = Nonce{1}
-	if a := d.asked(another); a.Refusal != Granted {
+	if a := al.do(another); a.Refusal != Granted {
 		t.Fatalf("another client with the nonce after the reset: %v", a.Refusal)
 	}
-	d.unbindNonces()
-	if a := d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
+	al.unbindNonces()
+	if a := al.do(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
 		t.Fatalf("first renewal after the reset: %v", a.Refusal)
 	}
-	if a := d.asked(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotAuthorized {
+	if a := al.do(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotAuthorized {
 		t.Fatalf("the new nonce does not bind: %v", a.Refusal)
 	}
 }
 
 func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
-	d := testAllocator()
+	al := testAllocator()
 	hole := func(change ...func(*Request)) Request {
 		return ask(UPnP, inside, TCP, 8080, 0, append(change, anyPort)...)
 	}
-	first := d.asked(hole())
+	first := al.do(hole())
 	if first.Refusal != Granted || first.ID == 0 {
 		t.Fatalf("first pinhole: %v, id %d", first.Refusal, first.ID)
 	}
-	if again := d.asked(hole()); again.ID != first.ID {
+	if again := al.do(hole()); again.ID != first.ID {
 		t.Errorf("the same five-tuple again: id %d, want %d", again.ID, first.ID)
 	}
-	other := d.asked(hole(from("2001:db8:99::2/128")))
+	other := al.do(hole(from("2001:db8:99::2/128")))
 	if other.ID == 0 || other.ID == first.ID {
 		t.Errorf("another remote host: id %d, want another than %d", other.ID, first.ID)
 	}
-	if got := d.asked(ask(PCP, inside, TCP, 8080, 8080)); len(got.Mapping.Claims) != 3 {
+	if got := al.do(ask(PCP, inside, TCP, 8080, 8080)); len(got.Mapping.Claims) != 3 {
 		t.Errorf("PCP holds the same target with %d claims, want 3", len(got.Mapping.Claims))
 	}
 	byID := func(o Op, client netip.Addr, id uint16) Refusal {
-		return d.asked(Request{Op: o, Origin: UPnP, Client: client, ID: id, Lifetime: time.Hour}).Refusal
+		return al.do(Request{Op: o, Origin: UPnP, Client: client, ID: id, Lifetime: time.Hour}).Refusal
 	}
 	foreign := netip.MustParseAddr("2001:db8:50::11")
 	for _, tt := range []struct {
@@ -590,7 +590,7 @@ func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, tt.got, tt.want)
 		}
 	}
-	d.check(t)
+	al.check(t)
 }
 
 func TestPolicyRules(t *testing.T) {

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// sortOut decides what has come in and needs no kernel, in one go; what needs
+// decideArrived decides what has come in and needs no kernel, in one go; what needs
 // it is held for its lane's next transaction.
-func (t *Table) sortOut(first pending) {
-	t.gather(first)
+func (t *Table) decideArrived(first pending) {
+	t.drainQueue(first)
 	t.alloc.begin()
-	decided := t.fresh[:0]
+	decided := t.arrived[:0]
 	t.answers = t.answers[:0]
-	for i := range t.fresh {
-		p := &t.fresh[i]
-		if a, ok := t.quick(p); ok {
+	for i := range t.arrived {
+		p := &t.arrived[i]
+		if a, ok := t.decideWithoutKernel(p); ok {
 			decided, t.answers = append(decided, *p), append(t.answers, a)
 		} else {
 			l := t.lane(&p.Request)
@@ -25,17 +25,17 @@ func (t *Table) sortOut(first pending) {
 	}
 	t.publish(t.alloc.changes, false)
 	t.answer(&transaction{waiting: decided, answers: t.answers})
-	clear(t.fresh) // they hold on to their senders
+	clear(t.arrived) // they hold on to their senders
 	clear(t.answers)
 }
 
-// gather takes what waits, up to the length of a batch.
-func (t *Table) gather(first pending) {
-	t.fresh = append(t.fresh[:0], first)
-	for len(t.fresh) < batchLength {
+// drainQueue takes what waits, up to the length of a batch.
+func (t *Table) drainQueue(first pending) {
+	t.arrived = append(t.arrived[:0], first)
+	for len(t.arrived) < batchLength {
 		select {
 		case p := <-t.queue:
-			t.fresh = append(t.fresh, p)
+			t.arrived = append(t.arrived, p)
 		default:
 			return
 		}
@@ -45,17 +45,17 @@ func (t *Table) gather(first pending) {
 // lane returns where a request waits for the kernel.
 func (t *Table) lane(req *Request) *lane { return &t.lanes[req.family()] }
 
-// quick decides a request if that needs no kernel and does not depend on what
+// decideWithoutKernel decides a request if that needs no kernel and does not depend on what
 // the kernel is just told.
-func (t *Table) quick(p *pending) (Answer, bool) {
+func (t *Table) decideWithoutKernel(p *pending) (Answer, bool) {
 	l := t.lane(&p.Request)
-	if l.before(&p.Request) {
+	if l.hasEarlier(&p.Request) {
 		return Answer{}, false
 	}
 	serial, id, n := t.alloc.serial, t.alloc.lastID, len(t.alloc.changes)
 	a := t.alloc.decide(&p.Request)
-	kernel := func(c Change) bool { return c.Alters() || l.changes(c.key()) }
-	if slices.ContainsFunc(t.alloc.changes[n:], kernel) || a.contended() || a.Mapping != nil && l.changes(a.Mapping.Key) || !p.take() {
+	kernel := func(c Change) bool { return c.Alters() || l.isChanging(c.key()) }
+	if slices.ContainsFunc(t.alloc.changes[n:], kernel) || a.dependsOnOthers() || a.Mapping != nil && l.isChanging(a.Mapping.Key) || !p.take() {
 		t.alloc.undo(n)
 		t.alloc.serial, t.alloc.lastID = serial, id
 		return Answer{}, false
@@ -63,10 +63,10 @@ func (t *Table) quick(p *pending) (Answer, bool) {
 	return a, true
 }
 
-// before reports whether a request of the same client that waits or is under
+// hasEarlier reports whether a request of the same client that waits or is under
 // way may be about the same mapping.
-func (l *lane) before(req *Request) bool {
-	touches := func(p pending) bool { return req.touches(&p.Request) }
+func (l *lane) hasEarlier(req *Request) bool {
+	touches := func(p pending) bool { return req.mayAffect(&p.Request) }
 	return slices.ContainsFunc(l.held, touches) || l.busy != nil && slices.ContainsFunc(l.busy.waiting, touches)
 }
 
@@ -76,34 +76,34 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 	if l.held[0].alone {
 		n = 1
 	}
-	x := &transaction{waiting: make([]pending, 0, n), answers: make([]Answer, 0, n)}
+	tx := &transaction{waiting: make([]pending, 0, n), answers: make([]Answer, 0, n)}
 	t.alloc.begin()
 	for _, p := range l.held[:n] {
 		if p.take() {
-			x.waiting, x.answers = append(x.waiting, p), append(x.answers, t.alloc.decide(&p.Request))
+			tx.waiting, tx.answers = append(tx.waiting, p), append(tx.answers, t.alloc.decide(&p.Request))
 		}
 	}
 	clear(l.held[:n]) // they hold on to their senders
 	if l.held = l.held[n:]; len(l.held) == 0 {
 		l.held = nil
 	}
-	x.changes = t.alloc.changes
+	tx.changes = t.alloc.changes
 	switch {
-	case !slices.ContainsFunc(x.changes, Change.Alters):
-		t.publish(x.changes, false)
-		t.answer(x)
-	case l.repair.failing():
-		t.reject(l, x)
+	case !slices.ContainsFunc(tx.changes, Change.Alters):
+		t.publish(tx.changes, false)
+		t.answer(tx)
+	case l.resync.failing():
+		t.reject(l, tx)
 	default:
-		t.start(ctx, l, x)
+		t.start(ctx, l, tx)
 	}
 }
 
 // answer tells those who wait what was decided.
-func (t *Table) answer(x *transaction) {
-	for i := range x.waiting {
-		p, a := &x.waiting[i], x.answers[i]
-		t.report(&p.Request, &a)
+func (t *Table) answer(tx *transaction) {
+	for i := range tx.waiting {
+		p, a := &tx.waiting[i], tx.answers[i]
+		t.logDecision(&p.Request, &a)
 		p.answer(a)
 		if t.decided != nil {
 			t.decided(p.Request, a)
@@ -124,7 +124,7 @@ func (t *Table) publish(changes []Change, reset bool) {
 	t.mu.Lock()
 	for _, c := range changes {
 		t.inForce.apply(c)
-		if c.port() {
+		if c.concernsPortMapping() {
 			t.updates++
 		}
 	}
@@ -135,8 +135,8 @@ func (t *Table) publish(changes []Change, reset bool) {
 	t.committed(changes, reset)
 }
 
-// report logs a decision.
-func (t *Table) report(req *Request, a *Answer) {
+// logDecision logs a decision.
+func (t *Table) logDecision(req *Request, a *Answer) {
 	if !t.log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}

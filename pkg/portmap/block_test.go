@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestVeto(t *testing.T) {
+func TestBlock(t *testing.T) {
 	whole, soon := PortRange{}, time.Now().Add(time.Hour)
 	for name, test := range map[string]struct {
 		veto Block
@@ -25,34 +25,34 @@ func TestVeto(t *testing.T) {
 		"pinhole, by port":        {Block{External: PortRange{8080, 8080}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
 		"port of another pinhole": {Block{External: PortRange{8081, 8081}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), Granted, 0},
 	} {
-		d := testAllocator()
-		d.block(test.veto)
-		a := d.asked(test.ask)
+		al := testAllocator()
+		al.block(test.veto)
+		a := al.do(test.ask)
 		if a.Refusal != test.want || test.port != 0 && a.Mapping.External != test.port {
 			t.Errorf("%s: %v, %+v", name, a.Refusal, a.Mapping)
 		}
 	}
 }
 
-func TestVetoCloses(t *testing.T) {
-	d := testAllocator()
+func TestBlockCloses(t *testing.T) {
+	al := testAllocator()
 	for _, p := range []Protocol{TCP, UDP} {
-		d.asked(ask(UPnP, host, p, 40000, 40000))
-		d.asked(ask(PCP, host, p, 40000, 40000))
-		d.asked(ask(UPnP, peer, p, 50000, 50000))
+		al.do(ask(UPnP, host, p, 40000, 40000))
+		al.do(ask(PCP, host, p, 40000, 40000))
+		al.do(ask(UPnP, peer, p, 50000, 50000))
 	}
-	d.block(Block{Host: host, Protocol: TCP, Until: d.now.Add(time.Hour)})
-	if n := len(d.index.order); n != 3 || d.index.byKey[Key{Protocol: TCP, External: 40000}] != nil {
+	al.block(Block{Host: host, Protocol: TCP, Until: al.now.Add(time.Hour)})
+	if n := len(al.index.order); n != 3 || al.index.byKey[Key{Protocol: TCP, External: 40000}] != nil {
 		t.Errorf("%d mappings are left, want 3", n)
 	}
-	d.check(t)
+	al.check(t)
 }
 
 func TestExplain(t *testing.T) {
-	d := testAllocator()
-	d.asked(ask(PCP, host, TCP, 40000, 40000, nonce(1)))
-	before := len(d.changes)
-	d.blocks = []Block{{External: PortRange{50000, 50000}, Until: d.now.Add(time.Hour)}}
+	al := testAllocator()
+	al.do(ask(PCP, host, TCP, 40000, 40000, nonce(1)))
+	before := len(al.changes)
+	al.blocks = []Block{{External: PortRange{50000, 50000}, Until: al.now.Add(time.Hour)}}
 	for name, test := range map[string]struct {
 		ask    Request
 		want   Refusal
@@ -70,21 +70,21 @@ func TestExplain(t *testing.T) {
 		"no host":     {ask(UPnP, netip.MustParseAddr("8.8.8.8"), TCP, 80, 80), BadTarget, 0, 2, false},
 	} {
 		for range 2 { // the first changes nothing for the second
-			e := d.explain(&test.ask)
+			e := al.explain(&test.ask)
 			if e.Refusal != test.want || e.Rule != test.rule || (e.Block != nil) != test.vetoed || test.port != 0 && e.Mapping.External != test.port {
 				t.Errorf("%s: %v by rule %d, veto %v, %+v", name, e.Refusal, e.Rule, e.Block, e.Mapping)
 			}
 		}
 	}
-	if len(d.changes) != before || len(d.index.order) != 1 || d.serial != 1 {
-		t.Errorf("explaining changed something: %d changes, serial %d", len(d.changes)-before, d.serial)
+	if len(al.changes) != before || len(al.index.order) != 1 || al.serial != 1 {
+		t.Errorf("explaining changed something: %d changes, serial %d", len(al.changes)-before, al.serial)
 	}
-	d.check(t)
-	if e := d.explain(&Request{Origin: PCP, Client: inside, Protocol: TCP, Internal: netip.AddrPortFrom(inside, 1), ID: 0}); e.Rule != 2 {
+	al.check(t)
+	if e := al.explain(&Request{Origin: PCP, Client: inside, Protocol: TCP, Internal: netip.AddrPortFrom(inside, 1), ID: 0}); e.Rule != 2 {
 		t.Errorf("pinhole of port 1: rule %d, want 2", e.Rule)
 	}
-	d.policy.Rules = nil
-	if e := d.explain(&Request{Origin: PCP, Client: host, Protocol: TCP, Internal: netip.AddrPortFrom(host, 1)}); e.Rule != -1 {
+	al.policy.Rules = nil
+	if e := al.explain(&Request{Origin: PCP, Client: host, Protocol: TCP, Internal: netip.AddrPortFrom(host, 1)}); e.Rule != -1 {
 		t.Errorf("no rules: rule %d, want none", e.Rule)
 	}
 }

@@ -84,9 +84,9 @@ func merge(held, more []Filter) []Filter {
 	return all
 }
 
-// name is the text of a claim whose protocol gave it none, in the form that
+// defaultDescription is the text of a claim whose protocol gave it none, in the form that
 // lease files have always shown.
-func (c *Claim) name(external uint16, p Protocol) string {
+func (c *Claim) defaultDescription(external uint16, p Protocol) string {
 	what := c.Origin.String()
 	switch {
 	case c.Outbound():

@@ -27,7 +27,7 @@ func (d *deadlines) apply(c Change) {
 		d.set(c.Before.Key, nil, time.Time{})
 	}
 	if c.After != nil {
-		d.set(c.After.Key, c.After, c.After.firstEnd())
+		d.set(c.After.Key, c.After, c.After.firstExpiry())
 	}
 }
 
@@ -65,8 +65,8 @@ func (d *deadlines) due(now time.Time) *Mapping {
 	return d.queue[0].mapping
 }
 
-// firstEnd returns when the first claim on m ends; zero means never.
-func (m *Mapping) firstEnd() time.Time {
+// firstExpiry returns when the first claim on m ends; zero means never.
+func (m *Mapping) firstExpiry() time.Time {
 	var first time.Time
 	for i := range m.Claims {
 		first = earlier(first, m.Claims[i].Expires)
@@ -85,26 +85,26 @@ func earlier(a, b time.Time) time.Time {
 // deadlineHeap is a heap.Interface, the earliest deadline first.
 type deadlineHeap []*deadline
 
-func (q deadlineHeap) Len() int           { return len(q) }
-func (q deadlineHeap) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+func (h deadlineHeap) Len() int           { return len(h) }
+func (h deadlineHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
 
-func (q deadlineHeap) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
+func (h deadlineHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
 }
 
 // Push is called by package heap alone.
-func (q *deadlineHeap) Push(e any) {
+func (h *deadlineHeap) Push(e any) {
 	d := e.(*deadline)
-	d.index = len(*q)
-	*q = append(*q, d)
+	d.index = len(*h)
+	*h = append(*h, d)
 }
 
 // Pop is called by package heap alone.
-func (q *deadlineHeap) Pop() any {
-	old := *q
+func (h *deadlineHeap) Pop() any {
+	old := *h
 	last := old[len(old)-1]
 	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
+	*h = old[:len(old)-1]
 	return last
 }

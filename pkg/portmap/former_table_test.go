@@ -9,15 +9,15 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// TestTableTellsFormerAddress asks which address a host may have had.
-func TestTableTellsFormerAddress(t *testing.T) {
-	b := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
+// TestTableFormer asks which address a host may have had.
+func TestTableFormer(t *testing.T) {
+	r := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
 	mac := func(req portmap.Request, hardware string) portmap.Request {
 		req.Host.Hardware = hardware
 		return req
 	}
-	b.grant(t, mac(open(client(0), 4000, time.Hour), "02:00:00:00:00:10"))
-	b.grant(t, open(client(1), 5000, time.Hour))
+	r.grant(t, mac(open(client(0), 4000, time.Hour), "02:00:00:00:00:10"))
+	r.grant(t, open(client(1), 5000, time.Hour))
 	again := func(change func(*portmap.Request)) portmap.Request {
 		req := mac(open(client(2), 4000, time.Hour), "02:00:00:00:00:10")
 		change(&req)
@@ -41,14 +41,14 @@ func TestTableTellsFormerAddress(t *testing.T) {
 		{"to close it", again(func(r *portmap.Request) { r.Op = portmap.Close }), netip.Addr{}},
 		{"for a flow", again(func(r *portmap.Request) { r.Remote = netip.MustParseAddrPort("9.9.9.9:80") }), netip.Addr{}},
 	} {
-		got, found := b.Former(&tt.req)
+		got, found := r.Former(&tt.req)
 		if got != tt.want || found != tt.want.IsValid() {
 			t.Errorf("%s: %v, %v", tt.what, got, found)
 		}
 	}
-	b.grant(t, again(func(r *portmap.Request) { r.External = 4001 }))
+	r.grant(t, again(func(r *portmap.Request) { r.External = 4001 }))
 	req := again(func(*portmap.Request) {})
-	if a, found := b.Former(&req); found {
+	if a, found := r.Former(&req); found {
 		t.Errorf("a renewal on another port is for %v", a)
 	}
 }
@@ -57,28 +57,28 @@ func TestTableTellsFormerAddress(t *testing.T) {
 // refuses that, all is as before, and the file says what the kernel holds.
 func TestMoveIsOneTransaction(t *testing.T) {
 	firewall := new(portmaptest.Firewall)
-	b := newTableRig(t, firewall, new(portmaptest.Store))
+	r := newTableRig(t, firewall, new(portmaptest.Store))
 	req := open(client(0), 4000, time.Hour)
 	req.Host.Hardware = "02:00:00:00:00:10"
-	b.grant(t, req)
+	r.grant(t, req)
 	firewall.Refuse = func(c portmap.Change) bool { return c.After != nil && c.After.Internal.Addr() == client(1) }
 	next := open(client(1), 4000, time.Hour)
 	next.Host, next.Former = req.Host, client(0)
-	if a, err := b.Do(t.Context(), next); err != nil || a.Refusal != portmap.FirewallFailed {
+	if a, err := r.Do(t.Context(), next); err != nil || a.Refusal != portmap.FirewallFailed {
 		t.Fatalf("%v, %v", a.Refusal, err)
 	}
-	b.agree(t, 1)
-	if m := b.only(t); m.Internal != req.Internal {
+	r.checkAgreement(t, 1)
+	if m := r.onlyMapping(t); m.Internal != req.Internal {
 		t.Errorf("left is %+v", m)
 	}
-	b.Resync(t.Context(), portmap.IPv4)
+	r.Resync(t.Context(), portmap.IPv4)
 	batches := firewall.Batches()
 	firewall.Refuse = nil
-	if a := b.grant(t, next); a.Closed != 1 || firewall.Batches() != batches+1 {
+	if a := r.grant(t, next); a.Closed != 1 || firewall.Batches() != batches+1 {
 		t.Errorf("%+v in %d transactions", a, firewall.Batches()-batches)
 	}
-	b.agree(t, 1)
-	if m := b.only(t); m.Internal != next.Internal {
+	r.checkAgreement(t, 1)
+	if m := r.onlyMapping(t); m.Internal != next.Internal {
 		t.Errorf("left is %+v", m)
 	}
 }

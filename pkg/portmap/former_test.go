@@ -18,11 +18,11 @@ func leaving(a netip.Addr) func(*Request) {
 	return func(r *Request) { r.Former, r.Host.Hardware = a, hardwareOfHost }
 }
 
-// TestHostTakesItsPortsAlong has a host that holds a mapping ask for its port
+// TestMovedHostKeepsItsPort has a host that holds a mapping ask for its port
 // again by another address.
-func TestHostTakesItsPortsAlong(t *testing.T) {
+func TestMovedHostKeepsItsPort(t *testing.T) {
 	known, left := by(hardwareOfHost), leaving(host)
-	strict := func(d *allocator) { d.policy.LenientNonce = false }
+	strict := func(al *allocator) { al.policy.LenientNonce = false }
 	upnp := func(change ...func(*Request)) Request {
 		return ask(UPnP, host, TCP, 32400, 32400, append(change, known)...)
 	}
@@ -48,58 +48,58 @@ func TestHostTakesItsPortsAlong(t *testing.T) {
 		{what: "from PCP with its nonce", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(1), left), set: strict},
 		{what: "from PCP with another nonce", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left)},
 		{what: "from PCP by UPnP", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(UPnP, moved, TCP, 32400, 32400, left)},
-		{what: "from PCP after a reset", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left), set: func(d *allocator) { strict(d); d.unbindNonces() }},
+		{what: "from PCP after a reset", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left), set: func(al *allocator) { strict(al); al.unbindNonces() }},
 		{what: "from PCP with another nonce, where that matters", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left), set: strict, port: 32401, stays: true},
 		{what: "from PCP by UPnP, where the nonce matters", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: strict, want: Conflict, stays: true},
 		{what: "where nothing was found out", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, known), want: Conflict, stays: true},
 		{what: "from a host that was not known", before: ask(UPnP, host, TCP, 32400, 32400), now: ask(UPnP, moved, TCP, 32400, 32400, left), want: Conflict, stays: true},
 		{what: "from another host", before: ask(UPnP, host, TCP, 32400, 32400, by("02:00:00:00:00:11")), now: ask(UPnP, moved, TCP, 32400, 32400, left), want: Conflict, stays: true},
-		{what: "by NAT-PMP, where the router needs the port", before: upnp(), now: ask(NATPMP, moved, TCP, 32400, 32400, left), set: func(d *allocator) { d.listening = func(_ Protocol, port uint16) bool { return port == 32400 } }, port: 32401, stays: true},
+		{what: "by NAT-PMP, where the router needs the port", before: upnp(), now: ask(NATPMP, moved, TCP, 32400, 32400, left), set: func(al *allocator) { al.listening = func(_ Protocol, port uint16) bool { return port == 32400 } }, port: 32401, stays: true},
 		{what: "from another address than it has left", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, leaving(peer)), want: Conflict, stays: true},
 		{what: "for another host", before: upnp(), now: ask(PCP, peer, TCP, 32400, 32400, to(moved, 32400), exactly, left, func(r *Request) { r.ThirdParty = true }), want: Conflict, stays: true},
-		{what: "for another host, without secure mode", before: upnp(), now: ask(UPnP, peer, TCP, 32400, 32400, to(moved, 32400), left), set: func(d *allocator) { d.policy.Secure = false }, want: Conflict, stays: true},
+		{what: "for another host, without secure mode", before: upnp(), now: ask(UPnP, peer, TCP, 32400, 32400, to(moved, 32400), left), set: func(al *allocator) { al.policy.Secure = false }, want: Conflict, stays: true},
 		{what: "for a flow", before: upnp(), now: ask(PCP, moved, TCP, 32400, 32400, left, toward("9.9.9.9:443")), want: Conflict, stays: true},
 		{what: "to an internal port that the rules deny", before: upnp(), now: ask(UPnP, moved, TCP, 80, 32400, left), want: NotAuthorized, stays: true},
-		{what: "with too many remote peers", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left, from("9.9.9.9/32", "8.8.8.8/32")), set: func(d *allocator) { d.policy.MaxFilters = 1 }, want: Conflict, stays: true},
-		{what: "to an address that the operator refuses", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: func(d *allocator) { d.block(Block{Host: moved, Until: d.now.Add(time.Hour)}) }, want: NotAuthorized, stays: true},
+		{what: "with too many remote peers", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left, from("9.9.9.9/32", "8.8.8.8/32")), set: func(al *allocator) { al.policy.MaxFilters = 1 }, want: Conflict, stays: true},
+		{what: "to an address that the operator refuses", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: func(al *allocator) { al.block(Block{Host: moved, Until: al.now.Add(time.Hour)}) }, want: NotAuthorized, stays: true},
 		{what: "that the administrator forwards now", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left),
-			set: func(d *allocator) {
-				d.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{32400, 32400}, Target: netip.AddrPortFrom(peer, 32400)}}
+			set: func(al *allocator) {
+				al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{32400, 32400}, Target: netip.AddrPortFrom(peer, 32400)}}
 			}, want: Conflict, stays: true},
 	} {
-		d := testAllocator()
-		d.policy.LenientNonce = true
-		a := d.asked(tt.before)
+		al := testAllocator()
+		al.policy.LenientNonce = true
+		a := al.do(tt.before)
 		if a.Refusal != Granted {
 			t.Fatalf("%s: at first %v", tt.what, a.Refusal)
 		}
 		if tt.set != nil {
-			tt.set(d)
+			tt.set(al)
 		}
-		before := d.index.byKey[a.Mapping.Key]
-		d.changes = nil
-		a = d.asked(tt.now)
-		if a.Refusal != tt.want || (d.index.byKey[before.Key] == before) != tt.stays {
-			t.Errorf("%s: %v, the old mapping stays %v", tt.what, a.Refusal, d.index.byKey[before.Key] == before)
+		before := al.index.byKey[a.Mapping.Key]
+		al.changes = nil
+		a = al.do(tt.now)
+		if a.Refusal != tt.want || (al.index.byKey[before.Key] == before) != tt.stays {
+			t.Errorf("%s: %v, the old mapping stays %v", tt.what, a.Refusal, al.index.byKey[before.Key] == before)
 			continue
 		}
 		if tt.stays {
-			if a.Closed != 0 || tt.port != 0 && a.Mapping.External != tt.port || tt.want != Granted && len(d.changes) > 0 {
-				t.Errorf("%s: %d claims closed, changes %v", tt.what, a.Closed, d.changes)
+			if a.Closed != 0 || tt.port != 0 && a.Mapping.External != tt.port || tt.want != Granted && len(al.changes) > 0 {
+				t.Errorf("%s: %d claims closed, changes %v", tt.what, a.Closed, al.changes)
 			}
 			continue
 		}
-		if len(d.changes) != 2 || a.Closed != 1 || a.Mapping.External != 32400 || a.Mapping.Internal != tt.now.Internal ||
+		if len(al.changes) != 2 || a.Closed != 1 || a.Mapping.External != 32400 || a.Mapping.Internal != tt.now.Internal ||
 			!reflect.DeepEqual(a.Mapping.Claims[0].Filters, tt.now.Filters) || len(a.Mapping.Claims) != 1 {
-			t.Errorf("%s: %+v, changes %v", tt.what, a, d.changes)
+			t.Errorf("%s: %+v, changes %v", tt.what, a, al.changes)
 		}
 	}
 }
 
-// TestHostTakesBothProtocolsAlong has NAT-PMP hold a port in both protocols, and
+// TestMovedHostKeepsBothProtocols has NAT-PMP hold a port in both protocols, and
 // PCP's port have rested since an earlier mapping.
-func TestHostTakesBothProtocolsAlong(t *testing.T) {
-	d := testAllocator()
+func TestMovedHostKeepsBothProtocols(t *testing.T) {
+	al := testAllocator()
 	known, left := by(hardwareOfHost), leaving(host)
 	for _, req := range []Request{
 		ask(PCP, host, TCP, 32400, 32400, known, nonce(1)),
@@ -107,17 +107,17 @@ func TestHostTakesBothProtocolsAlong(t *testing.T) {
 		ask(NATPMP, host, TCP, 32400, 32400, known),
 		ask(NATPMP, host, UDP, 32400, 32400, known),
 	} {
-		if a := d.asked(req); a.Refusal != Granted {
+		if a := al.do(req); a.Refusal != Granted {
 			t.Fatal(a.Refusal)
 		}
 	}
-	if a := d.asked(ask(UPnP, moved, TCP, 32400, 32400, left)); a.Refusal != Granted || a.Closed != 2 {
+	if a := al.do(ask(UPnP, moved, TCP, 32400, 32400, left)); a.Refusal != Granted || a.Closed != 2 {
 		t.Errorf("TCP: %v, %d claims closed", a.Refusal, a.Closed)
 	}
-	if a := d.asked(ask(NATPMP, moved, UDP, 32400, 32400, known)); a.Refusal != Granted || a.Mapping.External != 32400 {
+	if a := al.do(ask(NATPMP, moved, UDP, 32400, 32400, known)); a.Refusal != Granted || a.Mapping.External != 32400 {
 		t.Errorf("UDP: %+v", a)
 	}
-	if a := d.asked(ask(UPnP, host, TCP, 32400, 32400, known)); a.Refusal != Conflict {
+	if a := al.do(ask(UPnP, host, TCP, 32400, 32400, known)); a.Refusal != Conflict {
 		t.Errorf("back at the old address: %v", a.Refusal)
 	}
 }
@@ -132,8 +132,8 @@ func TestFormerAtRandom(t *testing.T) {
 	pick := func() netip.Addr { return addrs[rnd.IntN(len(addrs))] }
 	ended := 0
 	for range 300 {
-		d := testAllocator()
-		d.policy.LenientNonce = rnd.IntN(2) == 0
+		al := testAllocator()
+		al.policy.LenientNonce = rnd.IntN(2) == 0
 		for range 60 {
 			req := ask(Origin(1+rnd.IntN(3)), pick(), []Protocol{TCP, UDP}[rnd.IntN(2)], uint16(40000+rnd.IntN(2)), uint16(40000+rnd.IntN(2)), nonce(byte(rnd.IntN(2))))
 			req.Host.Hardware = hardware[rnd.IntN(len(hardware))]
@@ -143,9 +143,9 @@ func TestFormerAtRandom(t *testing.T) {
 			if rnd.IntN(8) == 0 {
 				req.ThirdParty, req.Internal = true, netip.AddrPortFrom(pick(), req.Internal.Port())
 			}
-			d.changes = nil
-			a := d.asked(req)
-			for _, c := range d.changes {
+			al.changes = nil
+			a := al.do(req)
+			for _, c := range al.changes {
 				if c.After != nil {
 					continue
 				}

@@ -22,9 +22,9 @@ const sweepEvery = time.Second
 
 // holdDown are the ports that nobody but their last holder may have.
 type holdDown struct {
-	ports   map[Key]heldPort
-	perHost map[netip.Addr]int
-	swept   time.Time
+	ports     map[Key]heldPort
+	perHost   map[netip.Addr]int
+	lastSweep time.Time
 }
 
 // heldPort is a port that was given up: who had it, and until when it rests.
@@ -38,47 +38,47 @@ func newHoldDown() holdDown {
 }
 
 // add lets m's port rest.
-func (r *holdDown) add(m *Mapping, now time.Time) {
+func (h *holdDown) add(m *Mapping, now time.Time) {
 	host := m.Internal.Addr()
-	r.forget(m.Key)
-	if r.perHost[host] >= maxHeldPerHost {
+	h.forget(m.Key)
+	if h.perHost[host] >= maxHeldPerHost {
 		return
 	}
-	r.perHost[host]++
-	rest := holdDownUDP
+	h.perHost[host]++
+	period := holdDownUDP
 	if m.Protocol == TCP {
-		rest = holdDownTCP
+		period = holdDownTCP
 	}
-	r.ports[m.Key] = heldPort{host, now.Add(rest)}
+	h.ports[m.Key] = heldPort{host, now.Add(period)}
 }
 
 // forget ends the rest of a port.
-func (r *holdDown) forget(k Key) {
-	old, known := r.ports[k]
+func (h *holdDown) forget(k Key) {
+	old, known := h.ports[k]
 	if !known {
 		return
 	}
-	delete(r.ports, k)
-	if r.perHost[old.host]--; r.perHost[old.host] == 0 {
-		delete(r.perHost, old.host)
+	delete(h.ports, k)
+	if h.perHost[old.host]--; h.perHost[old.host] == 0 {
+		delete(h.perHost, old.host)
 	}
 }
 
 // sweep forgets the ports that have rested.
-func (r *holdDown) sweep(now time.Time) {
-	if len(r.ports) == 0 || now.Sub(r.swept) < sweepEvery {
+func (h *holdDown) sweep(now time.Time) {
+	if len(h.ports) == 0 || now.Sub(h.lastSweep) < sweepEvery {
 		return
 	}
-	r.swept = now
-	for k, p := range r.ports {
+	h.lastSweep = now
+	for k, p := range h.ports {
 		if !p.until.After(now) {
-			r.forget(k)
+			h.forget(k)
 		}
 	}
 }
 
 // blocks reports whether the port rests and was not host's.
-func (r *holdDown) blocks(k Key, host netip.Addr, now time.Time) bool {
-	p, known := r.ports[k]
+func (h *holdDown) blocks(k Key, host netip.Addr, now time.Time) bool {
+	p, known := h.ports[k]
 	return known && p.host != host && p.until.After(now)
 }

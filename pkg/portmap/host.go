@@ -15,9 +15,9 @@ type Host struct {
 	IPv4 []netip.Addr
 }
 
-// maybe reports whether h and o, who have had the same address, are one host for
+// mayBe reports whether h and o, who have had the same address, are one host for
 // all that is known of them.
-func (h Host) maybe(o Host) bool {
+func (h Host) mayBe(o Host) bool {
 	return h.Hardware == "" || o.Hardware == "" || h.Hardware == o.Hardware
 }
 
@@ -31,50 +31,52 @@ type Destination struct {
 }
 
 // destination returns what rules see of an address of h.
-func (d *allocator) destination(to netip.AddrPort, h Host) Destination {
+func (al *allocator) destination(to netip.AddrPort, h Host) Destination {
 	if to.Addr().Is4() {
 		return Destination{AddrPort: to, Host: h}
 	}
-	return Destination{AddrPort: to, Host: h, Networks: d.network.Networks(to.Addr())}
+	return Destination{AddrPort: to, Host: h, Networks: al.network.Networks(to.Addr())}
 }
 
-// aim returns what rules see of the target of a request.
-func (d *allocator) aim(req *Request) Destination { return d.destination(req.Internal, req.Host) }
+// destinationOf returns what rules see of the target of a request.
+func (al *allocator) destinationOf(req *Request) Destination {
+	return al.destination(req.Internal, req.Host)
+}
 
-// host returns whose m is, as far as its owner's request tells: what is not
+// knownHost returns whose m is, as far as its owner's request tells: what is not
 // known now is remembered.
-func (req *Request) host(m *Mapping) Host {
+func (req *Request) knownHost(m *Mapping) Host {
 	if len(req.Host.IPv4) > 0 || req.Host.Hardware != "" && req.Host.Hardware != m.Host.Hardware {
 		return req.Host
 	}
 	return m.Host
 }
 
-// holder returns who is kept as the host of m when a request joins it. While a PCP
+// hostToKeep returns who is kept as the host of m when a request joins it. While a PCP
 // client holds m, only who proves to be that client brings another hardware
 // address: the next host of its address could otherwise join m by another claim,
 // and prolong the client's with any nonce.
-func (req *Request) holder(m *Mapping) Host {
+func (req *Request) hostToKeep(m *Mapping) Host {
 	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && req.provesOwnership(m, c)) }
-	h := req.host(m)
-	if !m.Host.maybe(h) && slices.ContainsFunc(m.Claims, foreign) {
+	h := req.knownHost(m)
+	if !m.Host.mayBe(h) && slices.ContainsFunc(m.Claims, foreign) {
 		h.Hardware = m.Host.Hardware
 	}
 	return h
 }
 
-// readmits judges a renewal where rules depend on the host, which may be another
+// checkRenewal judges a renewal where rules depend on the host, which may be another
 // than it was, or known by more addresses.
-func (d *allocator) readmits(m *Mapping, req *Request) Refusal {
+func (al *allocator) checkRenewal(m *Mapping, req *Request) Refusal {
 	text := req.Description
 	if text == "" {
 		text = m.Description()
 	}
-	to := d.destination(m.Internal, req.host(m))
+	to := al.destination(m.Internal, req.knownHost(m))
 	switch {
 	case m.Pinhole.IsValid():
-		return d.permits(m.Pinhole.Port(), to, text)
-	case d.policy.DependsOnHardware(to.Port()) && !d.policy.Permits(m.External, to, text):
+		return al.checkRules(m.Pinhole.Port(), to, text)
+	case al.policy.DependsOnHardware(to.Port()) && !al.policy.Permits(m.External, to, text):
 		return NotAuthorized
 	}
 	return Granted
@@ -84,63 +86,63 @@ func (d *allocator) readmits(m *Mapping, req *Request) Refusal {
 // rules, or the administrator's own use of the port. One whose host is not
 // known, where only that would tell, and a pinhole without a firewall stay
 // dormant.
-func (d *allocator) checkStored(m *Mapping) (dormant bool, r Refusal) {
-	r = d.permits(m.externalEndpoint().Port(), d.destination(m.Internal, m.Host), m.Description())
+func (al *allocator) checkStored(m *Mapping) (dormant bool, r Refusal) {
+	r = al.checkRules(m.externalEndpoint().Port(), al.destination(m.Internal, m.Host), m.Description())
 	switch {
 	case r == UnknownHost:
 		return true, Granted
-	case r == Granted && m.External != 0 && d.reserved(m.Protocol, m.External):
+	case r == Granted && m.External != 0 && al.isReserved(m.Protocol, m.External):
 		return false, PortInUse
 	}
-	return d.unreachable(m.Key), r
+	return al.lacksFirewall(m.Key), r
 }
 
-// unreachable reports whether no rule can open the key now: a pinhole where
+// lacksFirewall reports whether no rule can open the key now: a pinhole where
 // there is no firewall of IPv6.
-func (d *allocator) unreachable(k Key) bool { return k.Family() == IPv6 && d.network.NoIPv6 }
+func (al *allocator) lacksFirewall(k Key) bool { return k.Family() == IPv6 && al.network.NoIPv6 }
 
-// permits says whether the rules let external reach a destination, and if not,
+// checkRules says whether the rules let external reach a destination, and if not,
 // whether that is for sure.
-func (d *allocator) permits(external uint16, to Destination, description string) Refusal {
+func (al *allocator) checkRules(external uint16, to Destination, description string) Refusal {
 	switch {
-	case d.policy.Permits(external, to, description):
+	case al.policy.Permits(external, to, description):
 		return Granted
-	case d.policy.mayPermit(external, to, description):
+	case al.policy.mayPermit(external, to, description):
 		return UnknownHost
 	}
 	return NotAuthorized
 }
 
-// reconsider closes m, or lets it rest or come into force, as today's settings
+// recheck closes m, or lets it rest or come into force, as today's settings
 // want for h.
-func (d *allocator) reconsider(m *Mapping, h Host) {
+func (al *allocator) recheck(m *Mapping, h Host) {
 	n := *m
 	n.Host = h
-	dormant, r := d.checkStored(&n)
+	dormant, r := al.checkStored(&n)
 	switch {
 	case r != Granted:
-		d.change(Change{Before: m})
+		al.change(Change{Before: m})
 	case dormant != m.Dormant:
 		n.Dormant = dormant
-		d.change(Change{Before: m, After: &n})
+		al.change(Change{Before: m, After: &n})
 	}
 }
 
-// wake judges the dormant mappings again: known returns whose an address is, if
+// recheckDormant judges the dormant mappings again: known returns whose an address is, if
 // that is known now. What was not known of other mappings' hosts is noted.
-func (d *allocator) wake(known func(netip.Addr) (Host, bool)) {
-	for _, m := range slices.Clone(d.index.order) {
+func (al *allocator) recheckDormant(known func(netip.Addr) (Host, bool)) {
+	for _, m := range slices.Clone(al.index.order) {
 		h, found := known(m.Internal.Addr())
 		if !found {
 			h = m.Host
 		}
 		switch {
 		case m.Dormant:
-			d.reconsider(m, h)
+			al.recheck(m, h)
 		case m.Host.Hardware == "" && h.Hardware != "":
 			n := *m
 			n.Host = h
-			d.change(Change{Before: m, After: &n})
+			al.change(Change{Before: m, After: &n})
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 // rule reads "allow|deny ADDRESS/MASK", about all ports.
 func rule(allow bool, network, mask string) Rule {
 	all := PortRange{0, 65535}
-	return Rule{Allow: allow, External: all, Network: netip.MustParseAddr(network), Mask: word(netip.MustParseAddr(mask)), Internal: all}
+	return Rule{Allow: allow, External: all, Network: netip.MustParseAddr(network), Mask: uint32Of(netip.MustParseAddr(mask)), Internal: all}
 }
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -200,8 +200,8 @@ func TestNetworks(t *testing.T) {
 }
 
 // namedOnly lets one host of the LAN have ports.
-func namedOnly(d *allocator) {
-	d.policy = &Policy{Secure: true, Rules: []Rule{rule(true, host.String(), "255.255.255.255"), rule(false, "0.0.0.0", "0.0.0.0")}}
+func namedOnly(al *allocator) {
+	al.policy = &Policy{Secure: true, Rules: []Rule{rule(true, host.String(), "255.255.255.255"), rule(false, "0.0.0.0", "0.0.0.0")}}
 }
 
 // of says whose the target is.
@@ -216,8 +216,8 @@ const (
 
 // TestPinholesOfNamedHosts opens and renews pinholes where rules name one host.
 func TestPinholesOfNamedHosts(t *testing.T) {
-	d := testAllocator()
-	namedOnly(d)
+	al := testAllocator()
+	namedOnly(al)
 	pcp := func(more ...func(*Request)) Request { return ask(PCP, inside, TCP, 4000, 0, more...) }
 	for _, tt := range []struct {
 		what string
@@ -238,27 +238,27 @@ func TestPinholesOfNamedHosts(t *testing.T) {
 		{"a flow of another host", ask(PCP, inside, TCP, 5000, 0, toward("[2001:db8::1]:443"), of(stranger, peer)), NotAuthorized},
 		{"a flow", ask(PCP, inside, TCP, 5000, 0, toward("[2001:db8::1]:443"), of(named, host)), Granted},
 	} {
-		if a := d.asked(tt.req); a.Refusal != tt.want {
+		if a := al.do(tt.req); a.Refusal != tt.want {
 			t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
 		}
 	}
-	m := d.index.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]
+	m := al.index.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]
 	if m.Host.Hardware != named || !slices.Equal(m.Host.IPv4, []netip.Addr{host}) {
 		t.Errorf("the pinhole's host is %+v", m.Host)
 	}
 	id := m.Claims[1].ID
-	if a := d.asked(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour, Host: Host{stranger, addrs("192.168.50.11")}}); a.Refusal != NotAuthorized {
+	if a := al.do(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour, Host: Host{stranger, addrs("192.168.50.11")}}); a.Refusal != NotAuthorized {
 		t.Errorf("renewed by its number, as another host: %v", a.Refusal)
 	}
-	if a := d.asked(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour}); a.Refusal != Granted {
+	if a := al.do(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour}); a.Refusal != Granted {
 		t.Errorf("renewed by its number: %v", a.Refusal)
 	}
 }
 
 // TestDenyOfOneHost refuses it alone.
 func TestDenyOfOneHost(t *testing.T) {
-	d := testAllocator()
-	d.policy = &Policy{Rules: []Rule{rule(false, host.String(), "255.255.255.255"), rule(true, lan.Addr().String(), "255.255.255.0"), rule(false, "0.0.0.0", "0.0.0.0")}}
+	al := testAllocator()
+	al.policy = &Policy{Rules: []Rule{rule(false, host.String(), "255.255.255.255"), rule(true, lan.Addr().String(), "255.255.255.0"), rule(false, "0.0.0.0", "0.0.0.0")}}
 	for port, tt := range map[uint16]struct {
 		who  func(*Request)
 		want Refusal
@@ -267,7 +267,7 @@ func TestDenyOfOneHost(t *testing.T) {
 		4001: {of(named, host), NotAuthorized},
 		4002: {of(stranger), UnknownHost},
 	} {
-		if a := d.asked(ask(PCP, inside, TCP, port, 0, tt.who)); a.Refusal != tt.want {
+		if a := al.do(ask(PCP, inside, TCP, port, 0, tt.who)); a.Refusal != tt.want {
 			t.Errorf("port %d: %v, want %v", port, a.Refusal, tt.want)
 		}
 	}
@@ -286,16 +286,16 @@ func stored(port uint16, hardware string) *Mapping {
 // and then tells, in several ways, whose it is.
 func TestDormantUntilTheHostIsKnown(t *testing.T) {
 	known := func(h Host) func(*allocator) Refusal {
-		return func(d *allocator) Refusal {
-			d.wake(func(a netip.Addr) (Host, bool) { return h, a == inside })
+		return func(al *allocator) Refusal {
+			al.recheckDormant(func(a netip.Addr) (Host, bool) { return h, a == inside })
 			return Granted
 		}
 	}
 	asks := func(req Request) func(*allocator) Refusal {
-		return func(d *allocator) Refusal { return d.asked(req).Refusal }
+		return func(al *allocator) Refusal { return al.do(req).Refusal }
 	}
 	rules := func(rules ...Rule) func(*allocator) Refusal {
-		return func(d *allocator) Refusal { d.policy = &Policy{Rules: rules}; d.evict(); return Granted }
+		return func(al *allocator) Refusal { al.policy = &Policy{Rules: rules}; al.evict(); return Granted }
 	}
 	byID := Request{Origin: UPnP, Client: inside, ID: 4000, Lifetime: time.Hour}
 	type end struct{ held, dormant bool }
@@ -306,8 +306,8 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 		end    end
 	}{
 		{"nothing", func(*allocator) Refusal { return Granted }, Granted, end{true, true}},
-		{"nobody known is it", func(d *allocator) Refusal {
-			d.wake(func(netip.Addr) (Host, bool) { return Host{}, false })
+		{"nobody known is it", func(al *allocator) Refusal {
+			al.recheckDormant(func(netip.Addr) (Host, bool) { return Host{}, false })
 			return Granted
 		}, Granted, end{true, true}},
 		{"the host is found", known(Host{named, addrs("192.168.50.10")}), Granted, end{true, false}},
@@ -324,23 +324,23 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 		{"rules for another", rules(rule(true, peer.String(), "255.255.255.255"), rule(false, "0.0.0.0", "0.0.0.0")), Granted, end{true, true}},
 		{"rules against another", rules(rule(false, peer.String(), "255.255.255.255")), Granted, end{true, true}},
 	} {
-		d := testAllocator()
-		namedOnly(d)
-		if r := d.restore(stored(4000, named)); r != Granted {
+		al := testAllocator()
+		namedOnly(al)
+		if r := al.restore(stored(4000, named)); r != Granted {
 			t.Fatalf("a stored pinhole is not taken over: %v", r)
 		}
 		key := Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}
-		if m := d.index.byKey[key]; !m.Dormant || m.Host.Hardware != named {
+		if m := al.index.byKey[key]; !m.Dormant || m.Host.Hardware != named {
 			t.Fatalf("a stored pinhole is %+v", m)
 		}
-		if got := tt.happen(d); got != tt.want {
+		if got := tt.happen(al); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
 		}
-		m, held := d.index.byKey[key]
+		m, held := al.index.byKey[key]
 		if got := (end{held, held && m.Dormant}); got != tt.end {
 			t.Errorf("%s: held and dormant %v, want %v", tt.what, got, tt.end)
 		}
-		d.check(t)
+		al.check(t)
 	}
 }
 
@@ -348,12 +348,12 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 // host that it was granted to.
 func TestReloadRemembersTheHost(t *testing.T) {
 	for name, held := range map[string]bool{host.String(): true, peer.String(): false} {
-		d := testAllocator()
-		d.asked(ask(PCP, inside, TCP, 4000, 0, of(named, host)))
-		namedOnly(d)
-		d.policy.Rules[0].Network = netip.MustParseAddr(name)
-		d.evict()
-		if m := d.index.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]; (m != nil) != held || held && m.Dormant {
+		al := testAllocator()
+		al.do(ask(PCP, inside, TCP, 4000, 0, of(named, host)))
+		namedOnly(al)
+		al.policy.Rules[0].Network = netip.MustParseAddr(name)
+		al.evict()
+		if m := al.index.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]; (m != nil) != held || held && m.Dormant {
 			t.Errorf("rules for %s: %+v", name, m)
 		}
 	}

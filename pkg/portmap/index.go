@@ -37,95 +37,95 @@ func newIndex() *index {
 }
 
 // apply carries out c: the only way a book changes.
-func (b *index) apply(c Change) {
-	if c.renewal() {
-		b.reindexIDs(c.Before, nil)
-		b.reindexIDs(c.After, c.After)
-		b.replace(c.After)
+func (ix *index) apply(c Change) {
+	if c.isRenewal() {
+		ix.reindexIDs(c.Before, nil)
+		ix.reindexIDs(c.After, c.After)
+		ix.replace(c.After)
 		return
 	}
 	if c.Before != nil {
-		b.remove(c.Before)
+		ix.remove(c.Before)
 	}
 	if c.After != nil {
-		b.insert(c.After)
+		ix.insert(c.After)
 	}
 }
 
 // replace puts m where its earlier self stood; all indices but the claims agree.
-func (b *index) replace(m *Mapping) {
-	b.byKey[m.Key] = m
-	for _, list := range [...][]*Mapping{b.byTarget[target{m.Protocol, m.Internal}], b.byHost[m.Internal.Addr()], b.order, b.ports} {
+func (ix *index) replace(m *Mapping) {
+	ix.byKey[m.Key] = m
+	for _, list := range [...][]*Mapping{ix.byTarget[target{m.Protocol, m.Internal}], ix.byHost[m.Internal.Addr()], ix.order, ix.ports} {
 		if i, found := position(list, m); found {
 			list[i] = m
 		}
 	}
 	if m.External != 0 {
-		b.reserve(m)
+		ix.reserve(m)
 	}
 }
 
 // reserve notes what a NAT-PMP claim keeps for its owner in the other
 // protocol (RFC 6886, section 3.3).
-func (b *index) reserve(m *Mapping) {
+func (ix *index) reserve(m *Mapping) {
 	if _, ok := m.Claim(NATPMP); ok {
-		b.companion[otherProtocol(m.Protocol)].Add(m.External)
+		ix.companion[otherProtocol(m.Protocol)].Add(m.External)
 	} else {
-		b.companion[otherProtocol(m.Protocol)].Remove(m.External)
+		ix.companion[otherProtocol(m.Protocol)].Remove(m.External)
 	}
 }
 
 // reindexIDs makes the UniqueIDs of m's claims lead to now, or to nothing.
-func (b *index) reindexIDs(m, now *Mapping) {
+func (ix *index) reindexIDs(m, now *Mapping) {
 	for _, c := range m.Claims {
 		if c.ID != 0 && now != nil {
-			b.byID[c.ID] = now
+			ix.byID[c.ID] = now
 		} else if c.ID != 0 {
-			delete(b.byID, c.ID)
+			delete(ix.byID, c.ID)
 		}
 	}
 }
 
-func (b *index) insert(m *Mapping) {
-	b.byKey[m.Key] = m
-	b.reindexIDs(m, m)
+func (ix *index) insert(m *Mapping) {
+	ix.byKey[m.Key] = m
+	ix.reindexIDs(m, m)
 	t := target{m.Protocol, m.Internal}
-	b.byTarget[t] = insertBySerial(b.byTarget[t], m)
-	b.order = insertBySerial(b.order, m)
+	ix.byTarget[t] = insertBySerial(ix.byTarget[t], m)
+	ix.order = insertBySerial(ix.order, m)
 	host := m.Internal.Addr()
-	b.byHost[host] = insertBySerial(b.byHost[host], m)
+	ix.byHost[host] = insertBySerial(ix.byHost[host], m)
 	if m.External != 0 {
-		b.taken[m.Protocol].Add(m.External)
-		b.reserve(m)
+		ix.taken[m.Protocol].Add(m.External)
+		ix.reserve(m)
 	}
-	if m.port() {
-		b.ports = insertBySerial(b.ports, m)
+	if m.isPortMapping() {
+		ix.ports = insertBySerial(ix.ports, m)
 	}
 }
 
-func (b *index) remove(m *Mapping) {
-	delete(b.byKey, m.Key)
-	b.reindexIDs(m, nil)
-	removeFrom(b.byTarget, target{m.Protocol, m.Internal}, m)
-	removeFrom(b.byHost, m.Internal.Addr(), m)
-	b.order = removeBySerial(b.order, m)
+func (ix *index) remove(m *Mapping) {
+	delete(ix.byKey, m.Key)
+	ix.reindexIDs(m, nil)
+	removeFrom(ix.byTarget, target{m.Protocol, m.Internal}, m)
+	removeFrom(ix.byHost, m.Internal.Addr(), m)
+	ix.order = removeBySerial(ix.order, m)
 	if m.External != 0 {
-		b.ports = removeBySerial(b.ports, m)
-		b.taken[m.Protocol].Remove(m.External)
-		b.companion[otherProtocol(m.Protocol)].Remove(m.External)
+		ix.ports = removeBySerial(ix.ports, m)
+		ix.taken[m.Protocol].Remove(m.External)
+		ix.companion[otherProtocol(m.Protocol)].Remove(m.External)
 	}
 }
 
-// family returns the mappings of a family in order of creation.
-func (b *index) family(v Family) []*Mapping {
-	return slices.DeleteFunc(slices.Clone(b.order), func(m *Mapping) bool { return m.Family() != v })
+// ofFamily returns the mappings of a family in order of creation.
+func (ix *index) ofFamily(f Family) []*Mapping {
+	return slices.DeleteFunc(slices.Clone(ix.order), func(m *Mapping) bool { return m.Family() != f })
 }
 
 // inRange returns the mappings whose external ports lie in r.
-func (b *index) inRange(p Protocol, r PortRange) []*Mapping {
+func (ix *index) inRange(p Protocol, r PortRange) []*Mapping {
 	var list []*Mapping
-	for port, ok := b.taken[p].in(r); ok; port, ok = b.taken[p].in(r) {
-		list = append(list, b.byKey[Key{Protocol: p, External: port}])
+	for port, ok := ix.taken[p].in(r); ok; port, ok = ix.taken[p].in(r) {
+		list = append(list, ix.byKey[Key{Protocol: p, External: port}])
 		if port == r.Last {
 			break
 		}

@@ -19,17 +19,17 @@ func client6(n int) netip.Addr {
 	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 0x50, 15: byte(10 + n)})
 }
 
-// held is a bench whose kernel is busy with a request of client 9.
-type held struct {
+// heldRig is a bench whose kernel is busy with a request of client 9.
+type heldRig struct {
 	*tableRig
 	hold    chan struct{}
 	blocked chan portmap.Answer
 }
 
-// newHeld grants client 0 port 40000, then keeps the kernel busy. It belongs
+// newHeldRig grants client 0 port 40000, then keeps the kernel busy. It belongs
 // into a synctest bubble.
-func newHeld(t *testing.T) *held {
-	h := &held{hold: make(chan struct{}), blocked: make(chan portmap.Answer, 1)}
+func newHeldRig(t *testing.T) *heldRig {
+	h := &heldRig{hold: make(chan struct{}), blocked: make(chan portmap.Answer, 1)}
 	f := &portmaptest.Firewall{}
 	h.tableRig = newTableRig(t, f, &portmaptest.Store{})
 	h.grant(t, open(client(0), 40000, time.Hour))
@@ -39,9 +39,9 @@ func newHeld(t *testing.T) *held {
 	return h
 }
 
-func TestWhatNeedsNoKernelDoesNotWaitForIt(t *testing.T) {
+func TestDecisionsWithoutKernelDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeld(t)
+		h := newHeldRig(t)
 		h.grant(t, open(client(0), 40000, 2*time.Hour))
 		if m, _ := h.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); m.Remaining(time.Now()) != 2*time.Hour {
 			t.Errorf("the renewed lease lasts %v", m.Remaining(time.Now()))
@@ -63,14 +63,14 @@ func TestWhatNeedsNoKernelDoesNotWaitForIt(t *testing.T) {
 		if a := <-h.blocked; a.Refusal != portmap.Granted {
 			t.Error(a.Refusal)
 		}
-		h.agree(t, 2)
+		h.checkAgreement(t, 2)
 		h.stop()
 	})
 }
 
-func TestWhoGivesUpHasNothing(t *testing.T) {
+func TestWithdrawnRequestOpensNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeld(t)
+		h := newHeldRig(t)
 		ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
 		defer cancel()
 		if a, err := h.Do(ctx, open(client(1), 41000, 0)); !errors.Is(err, context.DeadlineExceeded) {
@@ -79,30 +79,30 @@ func TestWhoGivesUpHasNothing(t *testing.T) {
 		close(h.hold)
 		<-h.blocked
 		synctest.Wait()
-		h.agree(t, 2) // those of clients 0 and 9
+		h.checkAgreement(t, 2) // those of clients 0 and 9
 		h.stop()
 	})
 }
 
-func TestWhoGivesUpTooLateHearsTheAnswer(t *testing.T) {
+func TestLateWithdrawalReturnsTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{Hold: make(chan struct{})}
-		b := newTableRig(t, f, &portmaptest.Store{})
+		r := newTableRig(t, f, &portmaptest.Store{})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		time.AfterFunc(time.Minute, func() { close(f.Hold) })
-		a, err := b.Do(ctx, open(client(0), 40000, time.Hour))
+		a, err := r.Do(ctx, open(client(0), 40000, time.Hour))
 		if err != nil || a.Refusal != portmap.Granted || ctx.Err() == nil {
 			t.Errorf("a request that the kernel had: %v, %v", a.Refusal, err)
 		}
-		b.agree(t, 1)
-		b.stop()
+		r.checkAgreement(t, 1)
+		r.stop()
 	})
 }
 
 func TestRequestsOfOneClientKeepTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeld(t)
+		h := newHeldRig(t)
 		gone := open(client(0), 40000, 0)
 		gone.Op, gone.External = portmap.Close, 0
 		var order []portmap.Op
@@ -119,14 +119,14 @@ func TestRequestsOfOneClientKeepTheirOrder(t *testing.T) {
 		if !slices.Equal(order, []portmap.Op{portmap.Close, portmap.Open}) {
 			t.Errorf("answered %v", order)
 		}
-		h.agree(t, 2)
+		h.checkAgreement(t, 2)
 		h.stop()
 	})
 }
 
 func TestStopDoesNotWaitForTheKernel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeld(t)
+		h := newHeldRig(t)
 		waiting := make(chan portmap.Answer, 1)
 		h.Submit(open(client(1), 41000, time.Hour), func(a portmap.Answer) { waiting <- a })
 		failed := make(chan error, 1)
@@ -156,7 +156,7 @@ func TestStopDoesNotWaitForTheKernel(t *testing.T) {
 
 func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeld(t)
+		h := newHeldRig(t)
 		strict := portmap.Policy{Secure: true, Rules: []portmap.Rule{{External: portmap.PortRange{First: 49000, Last: 49000}, Network: client(0), Internal: portmap.PortRange{Last: 65535}}}}
 		ended := make(chan error, 1)
 		go func() { ended <- h.SetPolicy(context.Background(), &strict) }()
@@ -169,7 +169,7 @@ func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		h.agree(t, 1) // the new rules forbid what had been granted before
+		h.checkAgreement(t, 1) // the new rules forbid what had been granted before
 		h.stop()
 	})
 }
@@ -179,81 +179,81 @@ func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 func TestRenewalOfWhatIsAboutToChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{}
-		b := newTableRig(t, f, &portmaptest.Store{})
+		r := newTableRig(t, f, &portmaptest.Store{})
 		bound := open(client(0), 40000, time.Hour)
 		bound.Origin, bound.Nonce = portmap.PCP, portmap.Nonce{1}
-		b.grant(t, bound)
-		b.grant(t, open(client(9), 49000, time.Hour))
+		r.grant(t, bound)
+		r.grant(t, open(client(9), 49000, time.Hour))
 		f.Hold = make(chan struct{})
-		go b.Withdraw(context.Background(), func(m *portmap.Mapping) bool { return m.Internal.Addr() == client(9) })
+		go r.Withdraw(context.Background(), func(m *portmap.Mapping) bool { return m.Internal.Addr() == client(9) })
 		synctest.Wait()
-		go b.SetNetworkState(context.Background(), portmap.NetworkState{External: wan.Next(), LANs: []netip.Prefix{gateway}})
+		go r.SetNetworkState(context.Background(), portmap.NetworkState{External: wan.Next(), LANs: []netip.Prefix{gateway}})
 		synctest.Wait()
 		bound.Lifetime = 2 * time.Hour
 		renewed := make(chan portmap.Answer, 1)
-		b.Submit(bound, func(a portmap.Answer) { renewed <- a })
+		r.Submit(bound, func(a portmap.Answer) { renewed <- a })
 		synctest.Wait()
 		close(f.Hold)
 		if a := <-renewed; a.Refusal != portmap.Granted || a.Lifetime != 2*time.Hour {
 			t.Errorf("the renewal is answered %v, %v", a.Refusal, a.Lifetime)
 		}
 		synctest.Wait()
-		if left := b.List()[0].Remaining(time.Now()); left != 2*time.Hour {
+		if left := r.List()[0].Remaining(time.Now()); left != 2*time.Hour {
 			t.Errorf("the renewed lease lasts %v", left)
 		}
-		b.agree(t, 1)
-		b.stop()
+		r.checkAgreement(t, 1)
+		r.stop()
 	})
 }
 
-// openHole asks for a pinhole as PCP does.
-func openHole(n int, port uint16) portmap.Request {
+// openPinhole asks for a pinhole as PCP does.
+func openPinhole(n int, port uint16) portmap.Request {
 	r := open(client6(n), port, time.Hour)
 	r.Origin = portmap.PCP
 	return r
 }
 
-func TestFamilyThatFailsHarmsNoOther(t *testing.T) {
+func TestFailingFamilyDoesNotAffectTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := true
 		f := &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 			return down && (c.After != nil && c.After.Family() == portmap.IPv6 || c.Before != nil && c.Before.Family() == portmap.IPv6)
 		}}
-		b := newTableRig(t, f, &portmaptest.Store{})
+		r := newTableRig(t, f, &portmaptest.Store{})
 		for i := range 200 {
-			if a, err := b.Do(context.Background(), openHole(i%5, 5000)); err != nil || a.Refusal != portmap.FirewallFailed {
+			if a, err := r.Do(context.Background(), openPinhole(i%5, 5000)); err != nil || a.Refusal != portmap.FirewallFailed {
 				t.Fatalf("pinhole: %v, %v", a.Refusal, err)
 			}
-			b.grant(t, open(client(i%5), uint16(41000+i), time.Hour))
+			r.grant(t, open(client(i%5), uint16(41000+i), time.Hour))
 		}
-		if n := b.firewall.Syncs(); n > 2 {
+		if n := r.firewall.Syncs(); n > 2 {
 			t.Errorf("the rules of IPv4 were written anew %d times", n)
 		}
-		if b.Trouble(portmap.IPv4) != nil || b.Trouble(portmap.IPv6) == nil {
-			t.Errorf("troubles: %v, %v", b.Trouble(portmap.IPv4), b.Trouble(portmap.IPv6))
+		if r.LastError(portmap.IPv4) != nil || r.LastError(portmap.IPv6) == nil {
+			t.Errorf("troubles: %v, %v", r.LastError(portmap.IPv4), r.LastError(portmap.IPv6))
 		}
 		down = false
 		time.Sleep(10 * time.Minute)
-		b.grant(t, openHole(0, 5000))
-		if b.Trouble(portmap.IPv6) != nil {
-			t.Error(b.Trouble(portmap.IPv6))
+		r.grant(t, openPinhole(0, 5000))
+		if r.LastError(portmap.IPv6) != nil {
+			t.Error(r.LastError(portmap.IPv6))
 		}
-		b.agree(t, 201)
-		b.stop()
+		r.checkAgreement(t, 201)
+		r.stop()
 	})
 }
 
-// TestLockedFirewallIsWaitedForOnce has a batch fail because another program
+// TestLockedFirewallIsTriedOnce has a batch fail because another program
 // keeps the firewall locked: its requests are not tried one by one.
-func TestLockedFirewallIsWaitedForOnce(t *testing.T) {
+func TestLockedFirewallIsTriedOnce(t *testing.T) {
 	hold := make(chan struct{})
 	f := &portmaptest.Firewall{Hold: hold}
 	f.Locked.Store(true)
-	b := newTableRig(t, f, &portmaptest.Store{})
+	r := newTableRig(t, f, &portmaptest.Store{})
 	var answered sync.WaitGroup
 	for i := range 100 {
 		answered.Add(1)
-		b.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
+		r.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
 			if a.Refusal != portmap.FirewallFailed {
 				t.Error(a.Refusal)
 			}
@@ -265,7 +265,7 @@ func TestLockedFirewallIsWaitedForOnce(t *testing.T) {
 	if n, syncs := f.Batches(), f.Syncs(); n > 3 || syncs > 1 {
 		t.Errorf("%d batches, %d times all rules", n, syncs)
 	}
-	b.agree(t, 0)
+	r.checkAgreement(t, 0)
 }
 
 // TestRepetitionsAreRefusedTogether has a client repeat its request while the
@@ -274,15 +274,15 @@ func TestRepetitionsAreRefusedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{Hold: make(chan struct{})}
 		f.Locked.Store(true)
-		b := newTableRig(t, f, &portmaptest.Store{})
+		r := newTableRig(t, f, &portmaptest.Store{})
 		var told []portmap.Refusal
 		answer := func(a portmap.Answer) { told = append(told, a.Refusal) }
 		for range 5 {
-			b.Submit(open(client(0), 40000, time.Hour), answer)
+			r.Submit(open(client(0), 40000, time.Hour), answer)
 			time.Sleep(250 * time.Millisecond)
 		}
 		another := open(client(0), 41000, time.Hour)
-		b.Submit(another, func(portmap.Answer) {})
+		r.Submit(another, func(portmap.Answer) {})
 		synctest.Wait()
 		f.Hold <- struct{}{} // the first batch is refused, then the lock is free
 		synctest.Wait()
@@ -292,11 +292,11 @@ func TestRepetitionsAreRefusedTogether(t *testing.T) {
 		if want := slices.Repeat([]portmap.Refusal{portmap.FirewallFailed}, 5); !slices.Equal(told, want) {
 			t.Errorf("told %v, want %v", told, want)
 		}
-		if m, ok := b.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); ok {
+		if m, ok := r.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); ok {
 			t.Errorf("refused and open: %+v", m)
 		}
-		b.agree(t, 1) // what else the client asked for
-		b.stop()
+		r.checkAgreement(t, 1) // what else the client asked for
+		r.stop()
 	})
 }
 
@@ -305,28 +305,28 @@ func TestRepetitionsAreRefusedTogether(t *testing.T) {
 func TestPinholesByIDKeepTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{}
-		b := newTableRig(t, f, &portmaptest.Store{})
+		r := newTableRig(t, f, &portmaptest.Store{})
 		hole := open(client6(0), 5000, time.Hour)
 		hole.Origin = portmap.UPnP
-		a := b.grant(t, hole)
+		a := r.grant(t, hole)
 		f.Hold = make(chan struct{})
-		b.Submit(openHole(1, 5000), func(portmap.Answer) {})
+		r.Submit(openPinhole(1, 5000), func(portmap.Answer) {})
 		synctest.Wait()
 		gone := portmap.Request{Op: portmap.Close, Origin: portmap.UPnP, Client: client6(0), ID: a.ID}
 		for _, req := range []portmap.Request{gone, hole} {
-			b.Submit(req, func(portmap.Answer) {})
+			r.Submit(req, func(portmap.Answer) {})
 		}
 		synctest.Wait()
 		close(f.Hold)
 		synctest.Wait()
-		b.agree(t, 2)
-		b.stop()
+		r.checkAgreement(t, 2)
+		r.stop()
 	})
 }
 
-func TestWhoAsksForLittleIsHeardBesideWhoeverFloods(t *testing.T) {
+func TestRenewalIsAcceptedDuringFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeld(t)
+		h := newHeldRig(t)
 		for i := range 2000 {
 			h.Submit(open(client(10+i%8), uint16(1024+i), time.Hour), func(portmap.Answer) {})
 		}
@@ -341,58 +341,58 @@ func TestWhoAsksForLittleIsHeardBesideWhoeverFloods(t *testing.T) {
 	})
 }
 
-func TestRenewalsAndWhatNeedsNoRulePassWhileTheKernelFails(t *testing.T) {
+func TestRenewalsPassWhileTheKernelFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := false
-		b := newTableRig(t, refuses(&down), &portmaptest.Store{})
-		b.grant(t, open(client(0), 40000, time.Hour))
+		r := newTableRig(t, refusingFirewall(&down), &portmaptest.Store{})
+		r.grant(t, open(client(0), 40000, time.Hour))
 		off := open(client(1), 41000, time.Hour)
 		off.Origin, off.Disabled = portmap.UPnP, true
-		b.grant(t, off)
+		r.grant(t, off)
 		down = true
-		b.Resync(context.Background(), portmap.IPv4) // fails, and is tried later
-		b.grant(t, open(client(0), 40000, 2*time.Hour))
+		r.Resync(context.Background(), portmap.IPv4) // fails, and is tried later
+		r.grant(t, open(client(0), 40000, 2*time.Hour))
 		gone := off
 		gone.Op = portmap.Close
-		if a := b.grant(t, gone); a.Closed != 1 {
+		if a := r.grant(t, gone); a.Closed != 1 {
 			t.Errorf("closed %d", a.Closed)
 		}
-		b.agree(t, 1)
-		b.stop()
+		r.checkAgreement(t, 1)
+		r.stop()
 	})
 }
 
 func TestPinholesWithoutAFirewallWaitForOne(t *testing.T) {
 	store := &portmaptest.Store{}
-	b := newTableRig(t, &portmaptest.Firewall{}, store)
-	b.grant(t, openHole(0, 5000))
-	b.grant(t, open(client(0), 40000, time.Hour))
-	b.stop()
+	r := newTableRig(t, &portmaptest.Firewall{}, store)
+	r.grant(t, openPinhole(0, 5000))
+	r.grant(t, open(client(0), 40000, time.Hour))
+	r.stop()
 
 	without := portmap.NetworkState{External: wan, LANs: []netip.Prefix{gateway, gateway6}, NoIPv6: true}
 	f := &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 		return c.After != nil && c.After.Family() == portmap.IPv6 && !c.After.Dormant
 	}}
-	b = newBenchIn(t, without, f, store)
+	r = newTableRigIn(t, without, f, store)
 	hole := portmap.Key{Protocol: portmap.UDP, Pinhole: netip.AddrPortFrom(client6(0), 5000)}
-	if m, ok := b.Lookup(hole); !ok || !m.Dormant {
+	if m, ok := r.Lookup(hole); !ok || !m.Dormant {
 		t.Fatalf("the stored pinhole is %+v", m)
 	}
-	b.grant(t, open(client(1), 41000, time.Hour))
-	b.grant(t, openHole(0, 5000)) // prolongs what waits
-	if m, _ := b.Lookup(hole); !m.Dormant {
+	r.grant(t, open(client(1), 41000, time.Hour))
+	r.grant(t, openPinhole(0, 5000)) // prolongs what waits
+	if m, _ := r.Lookup(hole); !m.Dormant {
 		t.Error("a renewal has opened it")
 	}
-	if a, err := b.Do(context.Background(), openHole(1, 5000)); err != nil || a.Refusal != portmap.NoFirewall {
+	if a, err := r.Do(context.Background(), openPinhole(1, 5000)); err != nil || a.Refusal != portmap.NoFirewall {
 		t.Errorf("a new pinhole: %v, %v", a.Refusal, err)
 	}
-	b.stop()
+	r.stop()
 
-	b = newTableRig(t, &portmaptest.Firewall{}, store)
-	if m, ok := b.Lookup(hole); !ok || m.Dormant {
+	r = newTableRig(t, &portmaptest.Firewall{}, store)
+	if m, ok := r.Lookup(hole); !ok || m.Dormant {
 		t.Errorf("with IPv6 again the pinhole is %+v", m)
 	}
-	b.agree(t, 3)
+	r.checkAgreement(t, 3)
 }
 
 func TestAlters(t *testing.T) {

@@ -13,15 +13,15 @@ import (
 // mapping by PCP with nonce 1, restricted to one peer, for an hour.
 func lenient(t *testing.T, client netip.Addr, change ...func(*Request)) (*allocator, *Mapping) {
 	t.Helper()
-	d := testAllocator()
-	d.policy.LenientNonce = true
+	al := testAllocator()
+	al.policy.LenientNonce = true
 	first := append([]func(*Request){nonce(1), keeping, called("first"), by("02:00:00:00:00:10")}, change...)
-	a := d.asked(ask(PCP, client, TCP, 40000, 40000, first...))
+	a := al.do(ask(PCP, client, TCP, 40000, 40000, first...))
 	if a.Refusal != Granted {
 		t.Fatal(a.Refusal)
 	}
-	d.changes = nil
-	return d, a.Mapping
+	al.changes = nil
+	return al, a.Mapping
 }
 
 // by is a request of a host whose hardware address is known.
@@ -32,8 +32,8 @@ func by(hardware string) func(*Request) {
 // keptText leaves the text as it is.
 func keptText(r *Request) { r.KeepDescription = true }
 
-// TestAnotherNonceProlongsAlone renews with another nonce in all ways.
-func TestAnotherNonceProlongsAlone(t *testing.T) {
+// TestAnotherNonceOnlyRenews renews with another nonce in all ways.
+func TestAnotherNonceOnlyRenews(t *testing.T) {
 	one := from("9.9.9.9/32")
 	six := func(r *Request) { r.Filters = []Filter{{Prefix: netip.MustParsePrefix("2001:db8:99::2/128")}} }
 	for _, tt := range []struct {
@@ -65,31 +65,31 @@ func TestAnotherNonceProlongsAlone(t *testing.T) {
 		{"a delete", host, nil, []func(*Request){keeping, closing, func(r *Request) { r.External = 0 }}, NotAuthorized},
 	} {
 		for _, lifetime := range []time.Duration{time.Minute, 2 * time.Hour, 48 * time.Hour} {
-			d, m := lenient(t, tt.client, tt.made...)
+			al, m := lenient(t, tt.client, tt.made...)
 			change := append([]func(*Request){nonce(2), lasting(lifetime), by("02:00:00:00:00:10")}, tt.by...)
-			a := d.asked(ask(PCP, tt.client, TCP, 40000, 40000, change...))
+			a := al.do(ask(PCP, tt.client, TCP, 40000, 40000, change...))
 			if a.Refusal != tt.want {
 				t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
 				continue
 			}
 			end := m.Claims[0].Expires
 			if tt.want == Granted {
-				end = later(end, d.now.Add(min(lifetime, 24*time.Hour)))
-				if a.Lifetime != end.Sub(d.now) {
-					t.Errorf("%s: granted for %v, ends in %v", tt.what, a.Lifetime, end.Sub(d.now))
+				end = later(end, al.now.Add(min(lifetime, 24*time.Hour)))
+				if a.Lifetime != end.Sub(al.now) {
+					t.Errorf("%s: granted for %v, ends in %v", tt.what, a.Lifetime, end.Sub(al.now))
 				}
 			}
-			d.demandOnly(t, tt.what, m, end)
+			al.checkOnly(t, tt.what, m, end)
 		}
 	}
 }
 
-// demandOnly wants the desk to hold m as it was, but for its end.
-func (d *allocator) demandOnly(t *testing.T, what string, m *Mapping, end time.Time) {
+// checkOnly wants the desk to hold m as it was, but for its end.
+func (al *allocator) checkOnly(t *testing.T, what string, m *Mapping, end time.Time) {
 	t.Helper()
-	now := d.index.byKey[m.Key]
-	if now == nil || len(d.index.byKey) != 1 {
-		t.Fatalf("%s: %d mappings, want the one", what, len(d.index.byKey))
+	now := al.index.byKey[m.Key]
+	if now == nil || len(al.index.byKey) != 1 {
+		t.Fatalf("%s: %d mappings, want the one", what, len(al.index.byKey))
 	}
 	want := *m
 	want.Claims = slices.Clone(m.Claims)
@@ -101,7 +101,7 @@ func (d *allocator) demandOnly(t *testing.T, what string, m *Mapping, end time.T
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: %+v, want %+v", what, got, want)
 	}
-	if slices.ContainsFunc(d.changes, Change.Alters) {
+	if slices.ContainsFunc(al.changes, Change.Alters) {
 		t.Errorf("%s: the kernel is told", what)
 	}
 }
@@ -116,7 +116,7 @@ func TestAnotherNonceOpensNothing(t *testing.T) {
 	granted := 0
 	for range 5000 {
 		made := choose(none, from("9.9.9.9/32"), from("9.9.9.9/32", "8.0.0.0/8"))
-		d, m := lenient(t, host, made)
+		al, m := lenient(t, host, made)
 		strict, _ := lenient(t, host, made)
 		req := ask(PCP, host, TCP, 40000, 40000, nonce(byte(2+rnd.IntN(9))),
 			choose(none, keeping, keeping, keeping), choose(none, none, exactly), choose(none, none, none, closing),
@@ -128,16 +128,16 @@ func TestAnotherNonceOpensNothing(t *testing.T) {
 		if req.Op == Close {
 			req.External = 0
 		}
-		a := d.asked(req)
-		end := d.index.byKey[m.Key].Claims[0].Expires
+		a := al.do(req)
+		end := al.index.byKey[m.Key].Claims[0].Expires
 		if a.Refusal != Granted && !end.Equal(m.Claims[0].Expires) || end.Before(m.Claims[0].Expires) {
 			t.Fatalf("%v moves the end from %v to %v: %+v", a.Refusal, m.Claims[0].Expires, end, req)
 		}
-		d.demandOnly(t, "at random", m, end)
+		al.checkOnly(t, "at random", m, end)
 		if a.Refusal == Granted {
 			granted++
 			req.Nonce = Nonce{1}
-			if with := strict.asked(req); with.Refusal != Granted || with.Mapping.External != a.Mapping.External {
+			if with := strict.do(req); with.Refusal != Granted || with.Mapping.External != a.Mapping.External {
 				t.Fatalf("with its nonce %v: %+v", with.Refusal, req)
 			}
 		}
@@ -147,10 +147,10 @@ func TestAnotherNonceOpensNothing(t *testing.T) {
 	}
 }
 
-// TestNoOtherClaimMakesTheClient has another host take over the address of a PCP
+// TestOtherClaimsDoNotProveOwnership has another host take over the address of a PCP
 // client, hold the client's mapping by other claims first, and then prolong the
 // client's with another nonce.
-func TestNoOtherClaimMakesTheClient(t *testing.T) {
+func TestOtherClaimsDoNotProveOwnership(t *testing.T) {
 	other := by("02:00:00:00:00:11")
 	pinhole := func(r *Request) { r.External = 0 }
 	flow := func(n byte) Request {
@@ -175,17 +175,17 @@ func TestNoOtherClaimMakesTheClient(t *testing.T) {
 		{"by NAT-PMP", host, []Request{ask(NATPMP, host, TCP, 40000, 40000, other)}, NotAuthorized},
 		{"by UPnP", host, []Request{ask(UPnP, host, TCP, 40000, 40000, other, exactly)}, NotAuthorized},
 	} {
-		d, m := lenient(t, tt.client)
+		al, m := lenient(t, tt.client)
 		for _, req := range tt.first {
-			if a := d.asked(req); a.Refusal != Granted {
+			if a := al.do(req); a.Refusal != Granted {
 				t.Fatalf("%s: %v", tt.what, a.Refusal)
 			}
 		}
-		a := d.asked(ask(PCP, tt.client, TCP, 40000, 40000, nonce(3), keeping, keptText, other, lasting(20*time.Hour)))
+		a := al.do(ask(PCP, tt.client, TCP, 40000, 40000, nonce(3), keeping, keptText, other, lasting(20*time.Hour)))
 		if a.Refusal != tt.want {
-			t.Errorf("%s: %v, want %v; the host is %v", tt.what, a.Refusal, tt.want, d.index.byKey[m.Key].Host)
+			t.Errorf("%s: %v, want %v; the host is %v", tt.what, a.Refusal, tt.want, al.index.byKey[m.Key].Host)
 		}
-		if a := d.asked(ask(PCP, tt.client, TCP, 40000, 40000, nonce(1), keeping, keptText, other)); a.Refusal != Granted {
+		if a := al.do(ask(PCP, tt.client, TCP, 40000, 40000, nonce(1), keeping, keptText, other)); a.Refusal != Granted {
 			t.Errorf("%s: the client itself gets %v", tt.what, a.Refusal)
 		}
 	}

@@ -275,8 +275,8 @@ func (c Change) key() Key {
 	return c.Before.Key
 }
 
-// renewal reports whether c changes nothing but the mapping's claims.
-func (c Change) renewal() bool {
+// isRenewal reports whether c changes nothing but the mapping's claims.
+func (c Change) isRenewal() bool {
 	return c.Before != nil && c.After != nil && c.Before.Key == c.After.Key &&
 		c.Before.Internal == c.After.Internal && c.Before.Serial == c.After.Serial &&
 		c.Before.Inbound() == c.After.Inbound()
@@ -287,26 +287,26 @@ func (c Change) renewal() bool {
 func (c Change) Alters() bool {
 	a, b := c.Before, c.After
 	switch {
-	case !a.ruled() || !b.ruled():
-		return a.ruled() || b.ruled()
+	case !a.hasRules() || !b.hasRules():
+		return a.hasRules() || b.hasRules()
 	case a.Key != b.Key, a.Internal != b.Internal, a.Enabled() != b.Enabled():
 		return true
 	}
 	return !slices.Equal(a.Filters(), b.Filters()) || !slices.Equal(a.Outbound(), b.Outbound())
 }
 
-// ruled reports whether the kernel has rules for m, which may be nil.
-func (m *Mapping) ruled() bool {
+// hasRules reports whether the kernel has rules for m, which may be nil.
+func (m *Mapping) hasRules() bool {
 	return m != nil && !m.Dormant && (m.Enabled() || len(m.Outbound()) > 0 && m.External != 0)
 }
 
-// port reports whether c is about a port mapping, not a pinhole or a flow.
-func (c Change) port() bool {
-	return c.Before != nil && c.Before.port() || c.After != nil && c.After.port()
+// concernsPortMapping reports whether c is about a port mapping, not a pinhole or a flow.
+func (c Change) concernsPortMapping() bool {
+	return c.Before != nil && c.Before.isPortMapping() || c.After != nil && c.After.isPortMapping()
 }
 
-// port reports whether others are let in at an external port.
-func (m *Mapping) port() bool { return m.External != 0 && m.Inbound() }
+// isPortMapping reports whether others are let in at an external port.
+func (m *Mapping) isPortMapping() bool { return m.External != 0 && m.Inbound() }
 
 // Firewall makes the kernel agree with the table. A context that ends makes it
 // give up: then the kernel holds what the next Sync finds.

@@ -34,7 +34,7 @@ var (
 // walks all it has for every question.
 type model struct {
 	entries []*entry // in order of creation
-	rests   []rest
+	rests   []modelHeldPort
 	now     time.Time
 }
 
@@ -43,11 +43,11 @@ type entry struct {
 	protocol portmap.Protocol
 	external uint16
 	internal netip.AddrPort
-	holds    []hold
+	holds    []modelClaim
 }
 
-// hold is a claim.
-type hold struct {
+// modelClaim is a claim.
+type modelClaim struct {
 	by     portmap.Origin
 	remote netip.AddrPort
 	ends   time.Time
@@ -55,15 +55,15 @@ type hold struct {
 	free   bool // any nonce will do
 }
 
-// rest is a port that PCP gave up.
-type rest struct {
+// modelHeldPort is a port that PCP gave up.
+type modelHeldPort struct {
 	protocol portmap.Protocol
 	external uint16
 	host     netip.Addr
 	ends     time.Time
 }
 
-func (e *entry) hold(by portmap.Origin, remote netip.AddrPort) *hold {
+func (e *entry) hold(by portmap.Origin, remote netip.AddrPort) *modelClaim {
 	for i := range e.holds {
 		if e.holds[i].by == by && e.holds[i].remote == remote {
 			return &e.holds[i]
@@ -73,8 +73,8 @@ func (e *entry) hold(by portmap.Origin, remote netip.AddrPort) *hold {
 }
 
 // release takes holds away, and the entry with the last of them.
-func (m *model) release(e *entry, which func(hold) bool) {
-	pcp := slices.ContainsFunc(e.holds, func(h hold) bool { return h.by == portmap.PCP })
+func (m *model) release(e *entry, which func(modelClaim) bool) {
+	pcp := slices.ContainsFunc(e.holds, func(h modelClaim) bool { return h.by == portmap.PCP })
 	e.holds = slices.DeleteFunc(e.holds, which)
 	if len(e.holds) > 0 {
 		return
@@ -82,8 +82,8 @@ func (m *model) release(e *entry, which func(hold) bool) {
 	m.entries = slices.DeleteFunc(m.entries, func(o *entry) bool { return o == e })
 	if pcp {
 		pause := map[portmap.Protocol]time.Duration{portmap.UDP: 2 * time.Minute, portmap.TCP: 10 * time.Minute}[e.protocol]
-		m.rests = slices.DeleteFunc(m.rests, func(r rest) bool { return r.protocol == e.protocol && r.external == e.external })
-		m.rests = append(m.rests, rest{e.protocol, e.external, e.internal.Addr(), m.now.Add(pause)})
+		m.rests = slices.DeleteFunc(m.rests, func(r modelHeldPort) bool { return r.protocol == e.protocol && r.external == e.external })
+		m.rests = append(m.rests, modelHeldPort{e.protocol, e.external, e.internal.Addr(), m.now.Add(pause)})
 	}
 }
 
@@ -103,11 +103,11 @@ func (m *model) pass(now time.Time) {
 		}
 		m.now = next
 		for _, e := range slices.Clone(m.entries) {
-			m.release(e, func(h hold) bool { return h.ends.Equal(next) })
+			m.release(e, func(h modelClaim) bool { return h.ends.Equal(next) })
 		}
 	}
 	m.now = now
-	m.rests = slices.DeleteFunc(m.rests, func(r rest) bool { return !r.ends.After(now) })
+	m.rests = slices.DeleteFunc(m.rests, func(r modelHeldPort) bool { return !r.ends.After(now) })
 }
 
 func (m *model) at(p portmap.Protocol, external uint16) *entry {
@@ -119,7 +119,7 @@ func (m *model) at(p portmap.Protocol, external uint16) *entry {
 	return nil
 }
 
-func (m *model) leadingTo(p portmap.Protocol, to netip.AddrPort) []*entry {
+func (m *model) mappingsTo(p portmap.Protocol, to netip.AddrPort) []*entry {
 	var list []*entry
 	for _, e := range m.entries {
 		if e.protocol == p && e.internal.Addr() == to.Addr() && (to.Port() == 0 || e.internal.Port() == to.Port()) {
@@ -136,11 +136,11 @@ func (m *model) kept(p portmap.Protocol, external uint16, host netip.Addr) bool 
 	if twin != nil && twin.hold(portmap.NATPMP, netip.AddrPort{}) != nil && twin.internal.Addr() != host {
 		return true
 	}
-	return slices.ContainsFunc(m.rests, func(r rest) bool { return r.protocol == p && r.external == external && r.host != host })
+	return slices.ContainsFunc(m.rests, func(r modelHeldPort) bool { return r.protocol == p && r.external == external && r.host != host })
 }
 
-// sought returns the ports that a client gets which does not get its own.
-func (m *model) sought(p portmap.Protocol) []uint16 {
+// freePorts returns the ports that a client gets which does not get its own.
+func (m *model) freePorts(p portmap.Protocol) []uint16 {
 	var list []uint16
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
 		if m.at(p, port) == nil && !m.kept(p, port, netip.Addr{}) {
@@ -162,7 +162,7 @@ func no(r portmap.Refusal) verdict { return verdict{refusal: r} }
 
 // open judges a request for a mapping.
 func (m *model) open(req portmap.Request) verdict {
-	targets := m.leadingTo(req.Protocol, req.Internal)
+	targets := m.mappingsTo(req.Protocol, req.Internal)
 	switch {
 	case req.Remote.IsValid():
 		for _, e := range targets {
@@ -178,7 +178,7 @@ func (m *model) open(req portmap.Request) verdict {
 			alone := len(e.holds) == 1 && e.hold(portmap.UPnP, netip.AddrPort{}) != nil
 			fits := e.internal.Addr() == req.Client && (e.internal == req.Internal || alone)
 			switch {
-			case fits && mayLead(req):
+			case fits && rulesAllow(req):
 				return verdict{entry: e}
 			case fits && req.Exact:
 				return no(portmap.NotAuthorized)
@@ -202,10 +202,10 @@ func (m *model) open(req portmap.Request) verdict {
 	return m.create(req)
 }
 
-// mayLead reports whether the rules allow the internal port.
-func mayLead(req portmap.Request) bool { return req.Internal.Port() <= 40004 }
+// rulesAllow reports whether the rules allow the internal port.
+func rulesAllow(req portmap.Request) bool { return req.Internal.Port() <= 40004 }
 
-func proven(e *entry, h *hold, req portmap.Request) verdict {
+func proven(e *entry, h *modelClaim, req portmap.Request) verdict {
 	if !h.free && h.nonce != req.Nonce {
 		return no(portmap.NotAuthorized)
 	}
@@ -238,7 +238,7 @@ func (m *model) create(req portmap.Request) verdict {
 		return no(portmap.TableFull)
 	case owned >= modelPolicy.MaxPerHost:
 		return no(portmap.QuotaExceeded)
-	case !mayLead(req):
+	case !rulesAllow(req):
 		return no(portmap.NotAuthorized)
 	}
 	wish := cmp.Or(req.External, req.Internal.Port())
@@ -251,7 +251,7 @@ func (m *model) create(req portmap.Request) verdict {
 	case exact:
 		return no(portmap.Conflict)
 	}
-	if list := m.sought(req.Protocol); len(list) > 0 {
+	if list := m.freePorts(req.Protocol); len(list) > 0 {
 		return verdict{external: list}
 	}
 	return no(portmap.NoPorts)
@@ -274,7 +274,7 @@ func (m *model) grant(req portmap.Request, v verdict, external uint16) time.Dura
 	}
 	h := e.hold(req.Origin, req.Remote)
 	if h == nil {
-		e.holds = append(e.holds, hold{by: req.Origin, remote: req.Remote})
+		e.holds = append(e.holds, modelClaim{by: req.Origin, remote: req.Remote})
 		h = &e.holds[len(e.holds)-1]
 	} else if req.Remote.IsValid() {
 		lifetime = max(lifetime, h.ends.Sub(m.now))
@@ -288,11 +288,11 @@ func (m *model) grant(req portmap.Request, v verdict, external uint16) time.Dura
 
 // close carries out a delete and returns the answer.
 func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
-	ours := func(h hold) bool { return h.by == req.Origin && !h.remote.IsValid() }
+	ours := func(h modelClaim) bool { return h.by == req.Origin && !h.remote.IsValid() }
 	if req.Origin == portmap.UPnP {
 		e := m.at(req.Protocol, req.External)
 		switch {
-		case e == nil || !slices.ContainsFunc(e.holds, func(h hold) bool { return !h.remote.IsValid() }):
+		case e == nil || !slices.ContainsFunc(e.holds, func(h modelClaim) bool { return !h.remote.IsValid() }):
 			return portmap.NotFound, 0
 		case e.internal.Addr() != req.Client || !slices.ContainsFunc(e.holds, ours):
 			return portmap.NotAuthorized, 0
@@ -300,7 +300,7 @@ func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
 		m.release(e, ours)
 		return portmap.Granted, 1
 	}
-	for _, e := range m.leadingTo(req.Protocol, req.Internal) {
+	for _, e := range m.mappingsTo(req.Protocol, req.Internal) {
 		h := e.hold(req.Origin, netip.AddrPort{})
 		if h == nil || !h.free && h.nonce != req.Nonce {
 			r = portmap.NotAuthorized
@@ -368,8 +368,8 @@ func print(list []*portmap.Mapping) []string {
 	return lines
 }
 
-// invent makes up a request.
-func invent(rng *rand.Rand) portmap.Request {
+// randomRequest makes up a request.
+func randomRequest(rng *rand.Rand) portmap.Request {
 	c := client(rng.IntN(4))
 	req := portmap.Request{
 		Origin: []portmap.Origin{portmap.NATPMP, portmap.PCP, portmap.UPnP}[rng.IntN(3)],
@@ -414,23 +414,23 @@ func invent(rng *rand.Rand) portmap.Request {
 func TestModel(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { play(t, rand.New(rand.NewPCG(seed, 0))) })
+			synctest.Test(t, func(t *testing.T) { runModel(t, rand.New(rand.NewPCG(seed, 0))) })
 		})
 	}
 }
 
-func play(t *testing.T, rng *rand.Rand) {
+func runModel(t *testing.T, rng *rand.Rand) {
 	store := &portmaptest.Store{}
-	b, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), new(model)
+	r, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), new(model)
 	granted := 0
 	for round := range 300 {
 		switch rng.IntN(20) {
 		case 0:
-			b.firewall.Flush()
-			b.Resync(context.Background(), portmap.IPv4)
+			r.firewall.Flush()
+			r.Resync(context.Background(), portmap.IPv4)
 		case 1:
-			b.stop()
-			b = newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store)
+			r.stop()
+			r = newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store)
 			m.rests = nil
 			for _, e := range m.entries {
 				for i := range e.holds {
@@ -446,12 +446,12 @@ func play(t *testing.T, rng *rand.Rand) {
 		var order []int // of decision: what needs no kernel comes first
 		var answered sync.WaitGroup
 		together := make(chan struct{}) // the table begins when all have come
-		b.Submit(portmap.Request{Client: client(0)}, func(portmap.Answer) { <-together })
+		r.Submit(portmap.Request{Client: client(0)}, func(portmap.Answer) { <-together })
 		synctest.Wait()
 		for i := range requests {
-			requests[i] = invent(rng)
+			requests[i] = randomRequest(rng)
 			answered.Add(1)
-			b.Submit(requests[i], func(a portmap.Answer) {
+			r.Submit(requests[i], func(a portmap.Answer) {
 				answers[i], order = a, append(order, i)
 				answered.Done()
 			})
@@ -467,13 +467,13 @@ func play(t *testing.T, rng *rand.Rand) {
 				granted++
 			}
 		}
-		if got, want := print(b.List()), m.lines(); !slices.Equal(got, want) {
+		if got, want := print(r.List()), m.lines(); !slices.Equal(got, want) {
 			t.Fatalf("round %d at %v: the table holds\n%q, want\n%q", round, time.Now().Unix(), got, want)
 		}
-		b.agree(t, len(m.entries))
+		r.checkAgreement(t, len(m.entries))
 	}
 	if granted < 300 {
 		t.Errorf("only %d requests were granted", granted)
 	}
-	b.stop()
+	r.stop()
 }

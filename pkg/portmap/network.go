@@ -73,7 +73,7 @@ func isNetworkOrBroadcast(network netip.Prefix, a netip.Addr) bool {
 		return false
 	}
 	host := ^uint32(0) >> network.Bits()
-	return word(a)&host == 0 || word(a)&host == host
+	return uint32Of(a)&host == 0 || uint32Of(a)&host == host
 }
 
 // forward returns the administrator's forward that has this external port.

@@ -3,70 +3,70 @@ package portmap
 import "slices"
 
 // open creates or renews a mapping.
-func (d *allocator) open(req *Request) Answer {
-	if r := d.checkRequest(req); r != Granted {
+func (al *allocator) open(req *Request) Answer {
+	if r := al.checkRequest(req); r != Granted {
 		return Answer{Refusal: r}
 	}
 	if req.Remote.IsValid() {
-		req = d.follow(req)
+		req = al.withFlowPort(req)
 	}
-	if m, r := d.existing(req); m != nil && m.Internal.Addr() != req.Former {
+	if m, r := al.existing(req); m != nil && m.Internal.Addr() != req.Former {
 		if r == Granted {
-			r = d.readmits(m, req)
+			r = al.checkRenewal(m, req)
 		}
 		if r != Granted {
 			return Answer{Refusal: r, Mapping: m}
 		}
-		return d.join(m, req)
+		return al.join(m, req)
 	}
-	if d.wantsOtherAddress(req) {
+	if al.wantsOtherAddress(req) {
 		return Answer{Refusal: Conflict}
 	}
-	return d.replace(req)
+	return al.replace(req)
 }
 
 // replace makes a new mapping, in place of those that are in its way and lead to
 // its host's former address.
-func (d *allocator) replace(req *Request) Answer {
-	n := len(d.changes)
-	claims := d.vacate(req)
-	a := d.create(req)
-	if claims == 0 || a.Refusal == Granted && a.Mapping.External == req.wanted() {
+func (al *allocator) replace(req *Request) Answer {
+	n := len(al.changes)
+	claims := al.closeFormer(req)
+	a := al.create(req)
+	if claims == 0 || a.Refusal == Granted && a.Mapping.External == req.preferredPort() {
 		a.Closed = claims
 		return a
 	}
-	d.undo(n) // something else is in the way too
-	return d.create(req)
+	al.undo(n) // something else is in the way too
+	return al.create(req)
 }
 
 // create makes a new mapping.
-func (d *allocator) create(req *Request) Answer {
-	if r := d.checkQuota(req); r != Granted {
+func (al *allocator) create(req *Request) Answer {
+	if r := al.checkQuota(req); r != Granted {
 		return Answer{Refusal: r}
 	}
-	key, inTheWay, r := d.choose(req)
+	key, inTheWay, r := al.choose(req)
 	if r != Granted {
 		return Answer{Refusal: r, Mapping: inTheWay}
 	}
-	m := Mapping{Key: key, Internal: req.Internal, Host: req.Host, Serial: d.serial + 1, Created: d.now}
-	a := d.grant(nil, m, req)
+	m := Mapping{Key: key, Internal: req.Internal, Host: req.Host, Serial: al.serial + 1, Created: al.now}
+	a := al.grant(nil, m, req)
 	if a.Refusal == Granted {
-		d.serial++
+		al.serial++
 	}
 	return a
 }
 
 // checkRequest judges who asks for what, before any port is looked at.
-func (d *allocator) checkRequest(req *Request) Refusal {
+func (al *allocator) checkRequest(req *Request) Refusal {
 	to := req.Internal
 	switch {
 	case to.Port() == 0:
 		return BadTarget
-	case d.policy.Secure && !req.ThirdParty && !req.comesFrom(to.Addr()):
+	case al.policy.Secure && !req.ThirdParty && !req.comesFrom(to.Addr()):
 		return NotAuthorized
-	case !d.network.isHost(to.Addr()):
+	case !al.network.isHost(to.Addr()):
 		return BadTarget
-	case to.Addr().Is4() && !d.network.External.IsValid():
+	case to.Addr().Is4() && !al.network.External.IsValid():
 		return NoExternalAddress
 	}
 	return Granted
@@ -74,13 +74,13 @@ func (d *allocator) checkRequest(req *Request) Refusal {
 
 // existing returns the mapping that answers the request without a new one, or
 // the one that forbids it together with the reason.
-func (d *allocator) existing(req *Request) (*Mapping, Refusal) {
+func (al *allocator) existing(req *Request) (*Mapping, Refusal) {
 	if req.Remote.IsValid() {
-		return d.existingOutbound(req)
+		return al.existingOutbound(req)
 	}
 	if req.Origin == UPnP && req.Internal.Addr().Is4() {
-		if m := d.index.byKey[Key{Protocol: req.Protocol, External: req.External}]; m != nil {
-			if r := d.checkOverwrite(m, req); r == Granted || req.Exact {
+		if m := al.index.byKey[Key{Protocol: req.Protocol, External: req.External}]; m != nil {
+			if r := al.checkOverwrite(m, req); r == Granted || req.Exact {
 				return m, r
 			}
 		}
@@ -88,44 +88,44 @@ func (d *allocator) existing(req *Request) (*Mapping, Refusal) {
 			return nil, Granted
 		}
 	}
-	for _, m := range d.index.byTarget[target{req.Protocol, req.Internal}] {
+	for _, m := range al.index.byTarget[target{req.Protocol, req.Internal}] {
 		if c, ok := m.Claim(UPnP); req.Origin == UPnP && ok && m.External != 0 && !slices.Equal(c.Filters, req.Filters) {
 			continue
 		}
-		return m, d.checkJoin(m, req)
+		return m, al.checkJoin(m, req)
 	}
-	if m := d.static(req); m != nil && req.Origin != UPnP {
-		return m, d.checkJoin(m, req)
+	if m := al.staticForward(req); m != nil && req.Origin != UPnP {
+		return m, al.checkJoin(m, req)
 	}
 	return nil, Granted
 }
 
-// static returns the administrator's forward that leads to the request's
+// staticForward returns the administrator's forward that leads to the request's
 // target, if the request may have its external port.
-func (d *allocator) static(req *Request) *Mapping {
-	return d.network.forwardTo(req.Protocol, req.Internal, func(external uint16) bool {
-		return d.policy.Permits(external, d.aim(req), req.Description) && d.blockFor(req.Protocol, external, req.Internal.Addr()) == nil
+func (al *allocator) staticForward(req *Request) *Mapping {
+	return al.network.forwardTo(req.Protocol, req.Internal, func(external uint16) bool {
+		return al.policy.Permits(external, al.destinationOf(req), req.Description) && al.blockFor(req.Protocol, external, req.Internal.Addr()) == nil
 	})
 }
 
 // checkJoin reports whether the request may hold on to m, which leads where it asks.
-func (d *allocator) checkJoin(m *Mapping, req *Request) Refusal {
+func (al *allocator) checkJoin(m *Mapping, req *Request) Refusal {
 	if req.Exact && req.External != m.External {
 		return Conflict
 	}
-	if req.Description != "" && len(m.Claims) > 0 && !d.policy.Permits(m.externalEndpoint().Port(), d.destination(m.Internal, req.host(m)), req.Description) {
+	if req.Description != "" && len(m.Claims) > 0 && !al.policy.Permits(m.externalEndpoint().Port(), al.destination(m.Internal, req.knownHost(m)), req.Description) {
 		return NotAuthorized
 	}
 	c, held := m.Claim(PCP)
-	if req.Origin == PCP && held && !d.renews(m, c, req) {
+	if req.Origin == PCP && held && !al.mayRenew(m, c, req) {
 		return NotAuthorized
 	}
 	return Granted
 }
 
-// renews reports whether a PCP request may renew a claim on m.
-func (d *allocator) renews(m *Mapping, c Claim, req *Request) bool {
-	return req.provesOwnership(m, c) || d.allowsLenientRenewal(m, c, req)
+// mayRenew reports whether a PCP request may renew a claim on m.
+func (al *allocator) mayRenew(m *Mapping, c Claim, req *Request) bool {
+	return req.provesOwnership(m, c) || al.allowsLenientRenewal(m, c, req)
 }
 
 // provesOwnership reports whether the requester may renew or give up a claim of its
@@ -138,15 +138,15 @@ func (req *Request) provesOwnership(m *Mapping, c Claim) bool {
 // allowsLenientRenewal reports whether a PCP claim on m is renewed without its nonce, by
 // the mapping's own host. That changes nothing but the claim's end, so a request
 // whose filters would change, which cannot be ignored, is not tolerated.
-func (d *allocator) allowsLenientRenewal(m *Mapping, c Claim, req *Request) bool {
+func (al *allocator) allowsLenientRenewal(m *Mapping, c Claim, req *Request) bool {
 	more := func(f Filter) bool { return !slices.Contains(c.Filters, f) }
-	return d.policy.LenientNonce && req.Client == m.Internal.Addr() && m.Host.maybe(req.Host) &&
+	return al.policy.LenientNonce && req.Client == m.Internal.Addr() && m.Host.mayBe(req.Host) &&
 		req.KeepFilters && !slices.ContainsFunc(req.Filters, more)
 }
 
 // checkOverwrite reports whether a UPnP request may change m, which has the
 // external port it asks for (WANIPConnection:2, figure 2-3).
-func (d *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
+func (al *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
 	c, ours := m.Claim(UPnP)
 	switch {
 	case m.Internal.Addr() != req.Internal.Addr():
@@ -155,65 +155,65 @@ func (d *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
 		return Conflict
 	case m.Internal.Port() != req.Internal.Port() && (!ours || len(m.Claims) > 1):
 		return Conflict
-	case !d.policy.Permits(req.External, d.destination(req.Internal, req.host(m)), req.Description):
+	case !al.policy.Permits(req.External, al.destination(req.Internal, req.knownHost(m)), req.Description):
 		return NotAuthorized
 	}
 	return Granted
 }
 
 // join renews the requester's claim on m, or adds one.
-func (d *allocator) join(m *Mapping, req *Request) Answer {
+func (al *allocator) join(m *Mapping, req *Request) Answer {
 	if len(m.Claims) == 0 { // the administrator's own: nothing to hold
-		return Answer{Mapping: m, Lifetime: d.policy.lifetime(req.Origin, req.Lifetime)}
+		return Answer{Mapping: m, Lifetime: al.policy.lifetime(req.Origin, req.Lifetime)}
 	}
 	n := *m
-	n.Internal, n.Host, n.Dormant = req.Internal, req.holder(m), d.unreachable(m.Key)
-	return d.grant(m, n, req)
+	n.Internal, n.Host, n.Dormant = req.Internal, req.hostToKeep(m), al.lacksFirewall(m.Key)
+	return al.grant(m, n, req)
 }
 
 // grant puts the requester's claim on m into the book in place of before.
-func (d *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
+func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 	claim := req.claim()
-	lifetime := d.policy.lifetime(req.Origin, req.asks())
+	lifetime := al.policy.lifetime(req.Origin, req.requestedLifetime())
 	if lifetime > 0 {
-		claim.Expires = d.now.Add(lifetime)
+		claim.Expires = al.now.Add(lifetime)
 	}
 	switch held, ok := m.claim(req.Origin, req.Remote); {
 	case m.Pinhole.IsValid() && req.Origin == UPnP:
-		if claim.ID = d.pinholeID(&m, req.Filters); claim.ID == 0 {
+		if claim.ID = al.pinholeID(&m, req.Filters); claim.ID == 0 {
 			return Answer{Refusal: QuotaExceeded, Mapping: before}
 		}
 	case ok:
 		claim.amend(&m, held, req)
-		lifetime = remaining(claim.Expires, d.now)
+		lifetime = remaining(claim.Expires, al.now)
 	case len(m.Claims) >= maxClaims:
 		return Answer{Refusal: QuotaExceeded, Mapping: before}
 	}
-	if limit := d.policy.MaxFilters; limit > 0 && len(claim.Filters) > limit {
+	if limit := al.policy.MaxFilters; limit > 0 && len(claim.Filters) > limit {
 		return Answer{Refusal: TooManyFilters, Mapping: before}
 	}
 	if claim.Description == "" && req.Origin != UPnP {
-		claim.Description = claim.name(m.externalEndpoint().Port(), m.Protocol)
+		claim.Description = claim.defaultDescription(m.externalEndpoint().Port(), m.Protocol)
 	}
 	after := m.with(claim)
-	d.change(Change{Before: before, After: after})
+	al.change(Change{Before: before, After: after})
 	return Answer{Mapping: after, Lifetime: lifetime, ID: claim.ID}
 }
 
 // pinholeID returns the UniqueID of UPnP's pinhole for these remote peers: the
 // same five-tuple keeps its own, others get the next one that is free, or 0
 // when there is none.
-func (d *allocator) pinholeID(m *Mapping, filters []Filter) uint16 {
+func (al *allocator) pinholeID(m *Mapping, filters []Filter) uint16 {
 	for _, c := range m.Claims {
 		if c.Origin == UPnP && slices.Equal(c.Filters, filters) {
 			return c.ID
 		}
 	}
-	if len(m.Claims) >= maxClaims || len(d.index.byID) >= 1<<16-1 {
+	if len(m.Claims) >= maxClaims || len(al.index.byID) >= 1<<16-1 {
 		return 0
 	}
-	for d.lastID++; d.lastID == 0 || d.index.byID[d.lastID] != nil; {
-		d.lastID++
+	for al.lastID++; al.lastID == 0 || al.index.byID[al.lastID] != nil; {
+		al.lastID++
 	}
-	return d.lastID
+	return al.lastID
 }

@@ -7,11 +7,11 @@ import (
 
 // existingOutbound is existing for PEER: the mapping that has the flow already,
 // else one of the same target, whose port the flow shares.
-func (d *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
+func (al *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 	var shared *Mapping
-	for _, m := range d.index.byTarget[target{req.Protocol, req.Internal}] {
+	for _, m := range al.index.byTarget[target{req.Protocol, req.Internal}] {
 		if c, ok := m.claim(PCP, req.Remote); ok {
-			if !d.renews(m, c, req) {
+			if !al.mayRenew(m, c, req) {
 				return m, NotAuthorized
 			}
 			return m, Granted
@@ -23,42 +23,42 @@ func (d *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 	switch {
 	case shared == nil:
 		return nil, Granted
-	case req.flows && req.External != shared.External:
+	case req.hasFlowPort && req.External != shared.External:
 		return nil, Granted // it goes on by its own port
-	case req.exact() && req.External != shared.externalEndpoint().Port(), d.wantsOtherAddress(req):
+	case req.needsExactPort() && req.External != shared.externalEndpoint().Port(), al.wantsOtherAddress(req):
 		return shared, Conflict
 	}
 	return shared, Granted
 }
 
-// follow returns a PEER request with the port that the flow has already, if
+// withFlowPort returns a PEER request with the port that the flow has already, if
 // there is one, whatever was suggested (RFC 6887, section 12.3).
-func (d *allocator) follow(req *Request) *Request {
-	if d.flowPort == nil || req.Internal.Addr().Is6() {
+func (al *allocator) withFlowPort(req *Request) *Request {
+	if al.flowPort == nil || req.Internal.Addr().Is6() {
 		return req
 	}
-	port, known := d.flowPort(req.Protocol, req.Internal, req.Remote)
+	port, known := al.flowPort(req.Protocol, req.Internal, req.Remote)
 	if !known {
 		return req
 	}
 	n := *req
-	n.External, n.ExternalAddr, n.flows = port, netip.Addr{}, true
+	n.External, n.ExternalAddr, n.hasFlowPort = port, netip.Addr{}, true
 	return &n
 }
 
 // wantsOtherAddress reports whether PEER wants an external address that its mapping
 // cannot have.
-func (d *allocator) wantsOtherAddress(req *Request) bool {
-	ours := d.network.External
+func (al *allocator) wantsOtherAddress(req *Request) bool {
+	ours := al.network.External
 	if req.Internal.Addr().Is6() {
 		ours = req.Internal.Addr()
 	}
 	return req.ExternalAddr.IsValid() && req.ExternalAddr != ours
 }
 
-// asks returns the lifetime that the request is about. PEER asks with 0 how
+// requestedLifetime returns the lifetime that the request is about. PEER asks with 0 how
 // long the flow's port is kept (RFC 6887, section 15); to others 0 is for ever.
-func (req *Request) asks() time.Duration {
+func (req *Request) requestedLifetime() time.Duration {
 	if req.Remote.IsValid() {
 		return max(req.Lifetime, time.Second)
 	}

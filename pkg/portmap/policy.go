@@ -31,24 +31,24 @@ type Rule struct {
 // matches reports whether the rule speaks about this destination, whatever the
 // external port.
 func (r *Rule) matches(to Destination, description string) bool {
-	return r.concerns(to, description) && r.names(to)
+	return r.matchesPort(to, description) && r.appliesToHost(to)
 }
 
-// concerns reports whether the rule speaks about the port and the description,
+// matchesPort reports whether the rule speaks about the port and the description,
 // whatever the host.
-func (r *Rule) concerns(to Destination, description string) bool {
+func (r *Rule) matchesPort(to Destination, description string) bool {
 	return r.Internal.Contains(to.Port()) && (r.Description == nil || r.Description.MatchString(description))
 }
 
-// names reports whether the rule speaks about the host. One that may do so
+// appliesToHost reports whether the rule speaks about the host. One that may do so
 // denies and does not allow.
-func (r *Rule) names(to Destination) bool {
-	surely, perhaps := r.speaks(to)
+func (r *Rule) appliesToHost(to Destination) bool {
+	surely, perhaps := r.matchesHost(to)
 	return surely || !r.Allow && perhaps
 }
 
-// speaks says whether the rule is about the host for sure, and whether it may be.
-func (r *Rule) speaks(to Destination) (surely, perhaps bool) {
+// matchesHost says whether the rule is about the host for sure, and whether it may be.
+func (r *Rule) matchesHost(to Destination) (surely, perhaps bool) {
 	switch {
 	case r.Hardware != "":
 		return r.Hardware == to.Hardware, r.Hardware == to.Hardware || to.Hardware == ""
@@ -57,19 +57,19 @@ func (r *Rule) speaks(to Destination) (surely, perhaps bool) {
 	case to.Addr().Is4():
 		surely = r.contains(to.Addr())
 	default:
-		return r.speaksOver6(to)
+		return r.matchesHostOverIPv6(to)
 	}
 	return surely, surely
 }
 
-// speaksOver6 is speaks for a rule that names IPv4 addresses and an IPv6
+// matchesHostOverIPv6 is speaks for a rule that names IPv4 addresses and an IPv6
 // destination. The rule is about hosts that have the addresses: to allow, all
 // that a host has must be named, to deny, one. Of a host without known addresses
 // it is only certain in which network they would be.
-func (r *Rule) speaksOver6(to Destination) (surely, perhaps bool) {
+func (r *Rule) matchesHostOverIPv6(to Destination) (surely, perhaps bool) {
 	switch {
 	case len(to.IPv4) == 0:
-		return r.covers(to.Networks), r.touches(to.Networks)
+		return r.covers(to.Networks), r.overlaps(to.Networks)
 	case r.Allow:
 		surely = !slices.ContainsFunc(to.IPv4, func(a netip.Addr) bool { return !r.contains(a) })
 	default:
@@ -78,11 +78,11 @@ func (r *Rule) speaksOver6(to Destination) (surely, perhaps bool) {
 	return surely, surely
 }
 
-// ofIPv4 reports whether the rule names IPv4 addresses.
-func (r *Rule) ofIPv4() bool { return r.Hardware == "" && !r.Prefix.IsValid() }
+// isIPv4 reports whether the rule names IPv4 addresses.
+func (r *Rule) isIPv4() bool { return r.Hardware == "" && !r.Prefix.IsValid() }
 
 // contains reports whether a rule of IPv4 names an address.
-func (r *Rule) contains(a netip.Addr) bool { return (word(a)^word(r.Network))&r.Mask == 0 }
+func (r *Rule) contains(a netip.Addr) bool { return (uint32Of(a)^uint32Of(r.Network))&r.Mask == 0 }
 
 // covers reports whether a rule of IPv4 names every address of all these networks,
 // or every address there is.
@@ -94,16 +94,16 @@ func (r *Rule) covers(networks []netip.Prefix) bool {
 	return len(networks) > 0 && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return !whole(n) })
 }
 
-// touches reports whether a rule of IPv4 names an address of these networks. If
+// overlaps reports whether a rule of IPv4 names an address of these networks. If
 // there are none, it may.
-func (r *Rule) touches(networks []netip.Prefix) bool {
+func (r *Rule) overlaps(networks []netip.Prefix) bool {
 	shared := func(n netip.Prefix) bool {
-		return (word(n.Addr())^word(r.Network))&r.Mask&^(^uint32(0)>>n.Bits()) == 0
+		return (uint32Of(n.Addr())^uint32Of(r.Network))&r.Mask&^(^uint32(0)>>n.Bits()) == 0
 	}
 	return len(networks) == 0 || slices.ContainsFunc(networks, shared)
 }
 
-func word(a netip.Addr) uint32 {
+func uint32Of(a netip.Addr) uint32 {
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])
 }
@@ -140,19 +140,19 @@ func (p *Policy) Permits(external uint16, to Destination, description string) bo
 // strictest answer counts.
 func (p *Policy) Decides(external uint16, to Destination, description string) (i int, decided bool) {
 	if len(to.IPv4) > 0 || len(to.Networks) < 2 {
-		return p.first(external, to, description)
+		return p.firstMatch(external, to, description)
 	}
 	for _, n := range to.Networks {
 		to.Networks = []netip.Prefix{n}
-		if i, decided = p.first(external, to, description); decided && !p.Rules[i].Allow {
+		if i, decided = p.firstMatch(external, to, description); decided && !p.Rules[i].Allow {
 			break
 		}
 	}
 	return i, decided
 }
 
-// first returns the index of the first rule that speaks about a mapping.
-func (p *Policy) first(external uint16, to Destination, description string) (int, bool) {
+// firstMatch returns the index of the first rule that speaks about a mapping.
+func (p *Policy) firstMatch(external uint16, to Destination, description string) (int, bool) {
 	for i := range p.Rules {
 		if r := &p.Rules[i]; r.External.Contains(external) && r.matches(to, description) {
 			return i, true
@@ -166,10 +166,10 @@ func (p *Policy) first(external uint16, to Destination, description string) (int
 func (p *Policy) mayPermit(external uint16, to Destination, description string) bool {
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if !r.External.Contains(external) || !r.concerns(to, description) {
+		if !r.External.Contains(external) || !r.matchesPort(to, description) {
 			continue
 		}
-		if surely, perhaps := r.speaks(to); surely || r.Allow && perhaps {
+		if surely, perhaps := r.matchesHost(to); surely || r.Allow && perhaps {
 			return r.Allow
 		}
 	}
@@ -180,7 +180,7 @@ func (p *Policy) mayPermit(external uint16, to Destination, description string) 
 // for an internal port over IPv6. Networks are the LAN's, of IPv4.
 func (p *Policy) DependsOnHost(internal uint16, networks []netip.Prefix) bool {
 	apart := func(r Rule) bool {
-		return r.ofIPv4() && r.Internal.Contains(internal) && r.touches(networks) && !r.covers(networks)
+		return r.isIPv4() && r.Internal.Contains(internal) && r.overlaps(networks) && !r.covers(networks)
 	}
 	return p.DependsOnHardware(internal) || slices.ContainsFunc(p.Rules, apart)
 }

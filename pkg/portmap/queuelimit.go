@@ -15,36 +15,36 @@ const maxQueuedPerClient = 256
 // them, up to mostWaiting in all, which take a megabyte: whoever only renews is
 // heard beside whoever asks for much.
 const (
-	fewWaiting  = 8
-	mostWaiting = 4 * queueLength
+	reservedPerClient = 8
+	maxQueued         = 4 * queueLength
 )
 
 // queueLimiter counts who waits.
 type queueLimiter struct {
 	mu      sync.Mutex
 	clients map[netip.Addr]int
-	all     int
+	total   int
 }
 
 // acquire lets one more request of a client wait, unless too many do.
-func (w *queueLimiter) acquire(client netip.Addr) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	waits := w.clients[client]
-	if waits >= maxQueuedPerClient || w.all >= queueLength && waits >= fewWaiting || w.all >= mostWaiting {
+func (q *queueLimiter) acquire(client netip.Addr) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	waits := q.clients[client]
+	if waits >= maxQueuedPerClient || q.total >= queueLength && waits >= reservedPerClient || q.total >= maxQueued {
 		return false
 	}
-	w.all++
-	w.clients[client]++
+	q.total++
+	q.clients[client]++
 	return true
 }
 
 // release ends the wait of one request.
-func (w *queueLimiter) release(client netip.Addr) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.all--
-	if w.clients[client]--; w.clients[client] == 0 {
-		delete(w.clients, client)
+func (q *queueLimiter) release(client netip.Addr) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.total--
+	if q.clients[client]--; q.clients[client] == 0 {
+		delete(q.clients, client)
 	}
 }

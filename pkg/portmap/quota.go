@@ -10,31 +10,31 @@ const maxClaims = 64
 const ipv6QuotaFactor = 4
 
 // checkQuota judges a request for a new mapping.
-func (d *allocator) checkQuota(req *Request) Refusal {
-	p, host := d.policy, req.Internal.Addr()
+func (al *allocator) checkQuota(req *Request) Refusal {
+	p, host := al.policy, req.Internal.Addr()
 	perHost := p.MaxPerHost
 	if host.Is6() {
 		perHost *= ipv6QuotaFactor
 	}
 	switch {
-	case p.MaxTotal > 0 && len(d.index.byKey) >= p.MaxTotal:
+	case p.MaxTotal > 0 && len(al.index.byKey) >= p.MaxTotal:
 		return TableFull
-	case perHost > 0 && len(d.index.byHost[host]) >= perHost:
+	case perHost > 0 && len(al.index.byHost[host]) >= perHost:
 		return QuotaExceeded
-	case p.MaxPerLAN > 0 && d.countOnLAN(req) >= p.MaxPerLAN:
+	case p.MaxPerLAN > 0 && al.countOnLAN(req) >= p.MaxPerLAN:
 		return TableFull
 	}
 	return Granted
 }
 
 // countOnLAN counts the mappings of all hosts of the target's network.
-func (d *allocator) countOnLAN(req *Request) int {
-	lan, ok := d.network.lan(req.Internal.Addr())
+func (al *allocator) countOnLAN(req *Request) int {
+	lan, ok := al.network.lan(req.Internal.Addr())
 	if !ok {
 		return 0
 	}
 	n := 0
-	for host, list := range d.index.byHost {
+	for host, list := range al.index.byHost {
 		if lan.Contains(host) {
 			n += len(list)
 		}

@@ -35,10 +35,10 @@ func storedPinhole(t *testing.T) *portmaptest.Store {
 	return store
 }
 
-// only returns the one mapping that the table holds.
-func (b *tableRig) only(t *testing.T) *portmap.Mapping {
+// onlyMapping returns the one mapping that the table holds.
+func (r *tableRig) onlyMapping(t *testing.T) *portmap.Mapping {
 	t.Helper()
-	list := b.List()
+	list := r.List()
 	if len(list) != 1 {
 		t.Fatalf("the table holds %d mappings", len(list))
 	}
@@ -46,54 +46,54 @@ func (b *tableRig) only(t *testing.T) *portmap.Mapping {
 }
 
 // recognize tells the table the IPv4 addresses of host6.
-func (b *tableRig) recognize(t *testing.T, ipv4 ...netip.Addr) {
+func (r *tableRig) recognize(t *testing.T, ipv4 ...netip.Addr) {
 	t.Helper()
 	h := portmap.Host{Hardware: "02:00:00:00:00:10", IPv4: ipv4}
-	if err := b.Recognize(t.Context(), func(a netip.Addr) (portmap.Host, bool) { return h, a == host6 }); err != nil {
+	if err := r.Recognize(t.Context(), func(a netip.Addr) (portmap.Host, bool) { return h, a == host6 }); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestRecognizeWakes(t *testing.T) {
 	firewall := new(portmaptest.Firewall)
-	b := newTableRigWith(t, namesOne(client(0)), firewall, storedPinhole(t))
-	if !b.only(t).Dormant {
+	r := newTableRigWith(t, namesOne(client(0)), firewall, storedPinhole(t))
+	if !r.onlyMapping(t).Dormant {
 		t.Fatal("in force before its host is known")
 	}
-	b.recognize(t)
-	if batches := firewall.Batches(); !b.only(t).Dormant || batches != 0 {
+	r.recognize(t)
+	if batches := firewall.Batches(); !r.onlyMapping(t).Dormant || batches != 0 {
 		t.Fatalf("a host without known addresses: %d transactions", batches)
 	}
-	resets := b.resets
-	b.recognize(t, client(0))
-	if batches := firewall.Batches(); b.only(t).Dormant || batches != 1 || b.resets != resets {
-		t.Errorf("when its host is known: %d transactions, %d epochs", batches, b.resets-resets)
+	resets := r.resets
+	r.recognize(t, client(0))
+	if batches := firewall.Batches(); r.onlyMapping(t).Dormant || batches != 1 || r.resets != resets {
+		t.Errorf("when its host is known: %d transactions, %d epochs", batches, r.resets-resets)
 	}
-	b.agree(t, 1)
+	r.checkAgreement(t, 1)
 }
 
 func TestRecognizeCloses(t *testing.T) {
-	b := newTableRigWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
-	b.recognize(t, client(1))
-	b.agree(t, 0)
+	r := newTableRigWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
+	r.recognize(t, client(1))
+	r.checkAgreement(t, 0)
 }
 
-// TestNewRulesPutToRest changes the rules under a pinhole whose host was of no
+// TestNewRulesMakeDormant changes the rules under a pinhole whose host was of no
 // concern when it was made.
-func TestNewRulesPutToRest(t *testing.T) {
-	b := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
-	b.grant(t, open(host6, 4000, time.Hour))
-	resets, policy := b.resets, namesOne(client(0))
-	if err := b.SetPolicy(t.Context(), &policy); err != nil {
+func TestNewRulesMakeDormant(t *testing.T) {
+	r := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
+	r.grant(t, open(host6, 4000, time.Hour))
+	resets, policy := r.resets, namesOne(client(0))
+	if err := r.SetPolicy(t.Context(), &policy); err != nil {
 		t.Fatal(err)
 	}
-	if !b.only(t).Dormant || b.resets != resets+1 {
-		t.Errorf("%+v, %d epochs", b.only(t), b.resets-resets)
+	if !r.onlyMapping(t).Dormant || r.resets != resets+1 {
+		t.Errorf("%+v, %d epochs", r.onlyMapping(t), r.resets-resets)
 	}
-	resets = b.resets
-	b.recognize(t, client(0))
-	if b.only(t).Dormant || b.resets != resets {
-		t.Errorf("when its host is known: %+v, %d epochs", b.only(t), b.resets-resets)
+	resets = r.resets
+	r.recognize(t, client(0))
+	if r.onlyMapping(t).Dormant || r.resets != resets {
+		t.Errorf("when its host is known: %+v, %d epochs", r.onlyMapping(t), r.resets-resets)
 	}
 }
 
@@ -101,26 +101,26 @@ func TestNewRulesPutToRest(t *testing.T) {
 func TestNetworkThatComesLate(t *testing.T) {
 	policy := namesOne(gateway.Addr())
 	policy.Rules[0].Mask = 0xffffff00
-	b := newTableRigWith(t, policy, new(portmaptest.Firewall), storedPinhole(t))
-	if b.only(t).Dormant {
+	r := newTableRigWith(t, policy, new(portmaptest.Firewall), storedPinhole(t))
+	if r.onlyMapping(t).Dormant {
 		t.Fatal("rules for the whole LAN wait for a host")
 	}
-	b = newTableRigWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
+	r = newTableRigWith(t, namesOne(client(0)), new(portmaptest.Firewall), storedPinhole(t))
 	late := portmap.NetworkState{External: wan, LANs: []netip.Prefix{gateway6}}
-	if err := b.SetNetworkState(t.Context(), late); err != nil {
+	if err := r.SetNetworkState(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.SetPolicy(t.Context(), &policy); err != nil {
+	if err := r.SetPolicy(t.Context(), &policy); err != nil {
 		t.Fatal(err)
 	}
-	if !b.only(t).Dormant {
+	if !r.onlyMapping(t).Dormant {
 		t.Fatal("in force though it is not known which network the LAN has")
 	}
 	late.LANs = append(late.LANs, gateway)
-	if err := b.SetNetworkState(t.Context(), late); err != nil {
+	if err := r.SetNetworkState(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
-	if b.only(t).Dormant {
+	if r.onlyMapping(t).Dormant {
 		t.Error("dormant though the rules are for the whole LAN")
 	}
 }

@@ -51,7 +51,7 @@ type Request struct {
 	// what it gets. Lifetime never shortens (RFC 6887, section 12).
 	Remote       netip.AddrPort
 	ExternalAddr netip.Addr
-	flows        bool // External is what the flow has already
+	hasFlowPort  bool // External is what the flow has already
 
 	// KeepFilters adds Filters to those that the claim has instead of
 	// replacing them; KeepDescription leaves the claim's text as it is.
@@ -70,9 +70,9 @@ func (req *Request) family() Family {
 	return IPv4
 }
 
-// touches reports whether req and o may be about the same mapping of the same
+// mayAffect reports whether req and o may be about the same mapping of the same
 // client, so that the order in which they are decided matters to it.
-func (req *Request) touches(o *Request) bool {
+func (req *Request) mayAffect(o *Request) bool {
 	switch {
 	case req.Client != o.Client:
 		return false
@@ -105,8 +105,8 @@ type Answer struct {
 	Closed int
 }
 
-// contended reports whether the answer depends on what others are about to get.
-func (a Answer) contended() bool {
+// dependsOnOthers reports whether the answer depends on what others are about to get.
+func (a Answer) dependsOnOthers() bool {
 	return a.Refusal == NoPorts || a.Refusal == TableFull || a.Refusal == QuotaExceeded
 }
 

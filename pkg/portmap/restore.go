@@ -5,48 +5,48 @@ import "slices"
 // restore takes a stored mapping into the book if the settings of today let it
 // stand. Its nonce is forgotten: clients that see the new epoch may come with
 // another one.
-func (d *allocator) restore(m *Mapping) Refusal {
-	if d.index.byKey[m.Key] != nil {
+func (al *allocator) restore(m *Mapping) Refusal {
+	if al.index.byKey[m.Key] != nil {
 		return Conflict
 	}
-	if d.network.hasFamily(m.Internal.Addr()) && !d.network.isHost(m.Internal.Addr()) {
+	if al.network.hasFamily(m.Internal.Addr()) && !al.network.isHost(m.Internal.Addr()) {
 		return BadTarget
 	}
-	if r := d.checkQuota(&Request{Internal: m.Internal}); r != Granted {
+	if r := al.checkQuota(&Request{Internal: m.Internal}); r != Granted {
 		return r
 	}
-	dormant, r := d.checkStored(m)
+	dormant, r := al.checkStored(m)
 	if r != Granted {
 		return r
 	}
-	if m.External != 0 && d.listening(m.Protocol, m.External) {
+	if m.External != 0 && al.listening(m.Protocol, m.External) {
 		return PortInUse
 	}
-	d.serial++
+	al.serial++
 	n := *m
-	n.Serial, n.Dormant = d.serial, dormant
+	n.Serial, n.Dormant = al.serial, dormant
 	n.Claims = unbound(m.Claims)
-	d.change(Change{After: &n})
+	al.change(Change{After: &n})
 	return Granted
 }
 
 // evict closes the mappings that today's settings forbid, and puts to rest those
 // of which that cannot be told now.
-func (d *allocator) evict() {
-	for _, m := range slices.Clone(d.index.order) {
-		d.reconsider(m, m.Host)
+func (al *allocator) evict() {
+	for _, m := range slices.Clone(al.index.order) {
+		al.recheck(m, m.Host)
 	}
 }
 
 // unbindNonces lets every PCP client renew with a new nonce, as some do when they
 // see a new epoch.
-func (d *allocator) unbindNonces() {
+func (al *allocator) unbindNonces() {
 	bound := func(c Claim) bool { return c.Bound }
-	for _, m := range slices.Clone(d.index.order) {
+	for _, m := range slices.Clone(al.index.order) {
 		if slices.ContainsFunc(m.Claims, bound) {
 			n := *m
 			n.Claims = unbound(m.Claims)
-			d.change(Change{Before: m, After: &n})
+			al.change(Change{Before: m, After: &n})
 		}
 	}
 }

@@ -11,10 +11,10 @@ import (
 // is asked to, since a firewall that restarts touches the rules many times,
 // but less and less often when somebody removes them again and again.
 const (
-	settleAfter = time.Minute // after which tries count anew
-	eagerTries  = 30
-	firstPause  = 500 * time.Millisecond
-	longestWait = time.Minute
+	settleAfter    = time.Minute // after which tries count anew
+	immediateTries = 30
+	firstPause     = 500 * time.Millisecond
+	maxPause       = time.Minute
 )
 
 // resyncSchedule plans when the kernel is brought into line.
@@ -27,42 +27,42 @@ type resyncSchedule struct {
 }
 
 // failing reports whether the kernel does not hold what the table holds.
-func (r *resyncSchedule) failing() bool { return r.fails > 0 }
+func (s *resyncSchedule) failing() bool { return s.fails > 0 }
 
 // allows reports whether a try may come now.
-func (r *resyncSchedule) allows(now time.Time) bool { return !r.earliest(now).After(now) }
+func (s *resyncSchedule) allows(now time.Time) bool { return !s.earliest(now).After(now) }
 
 // isDue reports whether it is time for a try.
-func (r *resyncSchedule) isDue(now time.Time) bool { return !r.due.IsZero() && !r.due.After(now) }
+func (s *resyncSchedule) isDue(now time.Time) bool { return !s.due.IsZero() && !s.due.After(now) }
 
 // earliest returns when the next try may come.
-func (r *resyncSchedule) earliest(now time.Time) time.Time {
-	if now.Sub(r.last) >= settleAfter {
-		r.tries = 0
+func (s *resyncSchedule) earliest(now time.Time) time.Time {
+	if now.Sub(s.last) >= settleAfter {
+		s.tries = 0
 	}
-	if r.tries < eagerTries {
+	if s.tries < immediateTries {
 		return now
 	}
-	return later(now, r.last.Add(pause(r.tries-eagerTries)))
+	return later(now, s.last.Add(pause(s.tries-immediateTries)))
 }
 
 // request plans a try as soon as it is allowed.
-func (r *resyncSchedule) request(now time.Time) { r.due = earlier(r.due, r.earliest(now)) }
+func (s *resyncSchedule) request(now time.Time) { s.due = earlier(s.due, s.earliest(now)) }
 
 // done notes how a try went. What failed is tried again.
-func (r *resyncSchedule) done(now time.Time, err error) {
-	r.last, r.due, r.err = now, time.Time{}, err
-	r.tries++
+func (s *resyncSchedule) done(now time.Time, err error) {
+	s.last, s.due, s.err = now, time.Time{}, err
+	s.tries++
 	if err == nil {
-		r.fails = 0
+		s.fails = 0
 		return
 	}
-	r.due = now.Add(pause(r.fails))
-	r.fails++
+	s.due = now.Add(pause(s.fails))
+	s.fails++
 }
 
 // pause returns how long to wait after n tries, doubling.
-func pause(n int) time.Duration { return min(firstPause<<min(n, 16), longestWait) }
+func pause(n int) time.Duration { return min(firstPause<<min(n, 16), maxPause) }
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
@@ -74,36 +74,36 @@ func later(a, b time.Time) time.Time {
 // Resync makes the kernel hold exactly the table's mappings of a family, after
 // others touched it. If that happens again and again it returns errLater, and
 // the kernel follows later.
-func (t *Table) Resync(ctx context.Context, v Family) (err error) {
-	l := &t.lanes[v]
+func (t *Table) Resync(ctx context.Context, f Family) (err error) {
+	l := &t.lanes[f]
 	ended := t.call(ctx, func(done func()) {
-		l.repair.request(time.Now())
-		t.settled = append(t.settled, func() { err = l.repair.state(); done() })
+		l.resync.request(time.Now())
+		t.afterForced = append(t.afterForced, func() { err = l.resync.status(); done() })
 	})
 	return cmp.Or(ended, err)
 }
 
-// errLater is why the kernel does not hold what it should yet.
-var errLater = errors.New("portmap: the rules are written anew later, since that was needed too often")
+// errResyncPending is why the kernel does not hold what it should yet.
+var errResyncPending = errors.New("portmap: the rules are written anew later, since that was needed too often")
 
-// state returns why the kernel does not hold what it should, if so.
-func (r *resyncSchedule) state() error {
-	if r.err == nil && !r.due.IsZero() {
-		return errLater
+// status returns why the kernel does not hold what it should, if so.
+func (s *resyncSchedule) status() error {
+	if s.err == nil && !s.due.IsZero() {
+		return errResyncPending
 	}
-	return r.err
+	return s.err
 }
 
 // noteSync notes how a try to bring a family into line went.
 func (t *Table) noteSync(l *lane, err error) {
-	failed := l.repair.failing()
-	l.repair.done(time.Now(), err)
+	failed := l.resync.failing()
+	l.resync.done(time.Now(), err)
 	switch {
 	case err != nil && !failed:
 		t.log.Error("the firewall does not take the rules, will try again", "family", l.family, "err", err)
 	case err == nil && failed:
 		t.log.Log(context.Background(), LevelNotice, "the firewall takes the rules again", "family", l.family)
-	case err == nil && l.repair.tries == eagerTries:
+	case err == nil && l.resync.tries == immediateTries:
 		t.log.Warn("something removes the rules again and again, they will be written anew less often", "family", l.family)
 	}
 }

@@ -15,162 +15,162 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// refuses makes a firewall that refuses while down is set.
-func refuses(down *bool) *portmaptest.Firewall {
+// refusingFirewall makes a firewall that refuses while down is set.
+func refusingFirewall(down *bool) *portmaptest.Firewall {
 	return &portmaptest.Firewall{Refuse: func(portmap.Change) bool { return *down }}
 }
 
-func TestFailingFirewallIsTriedLessAndLessOften(t *testing.T) {
+func TestFailingFirewallIsRetriedLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := false
-		b := newTableRig(t, refuses(&down), &portmaptest.Store{})
-		b.grant(t, open(client(0), 40000, time.Hour))
+		r := newTableRig(t, refusingFirewall(&down), &portmaptest.Store{})
+		r.grant(t, open(client(0), 40000, time.Hour))
 		down = true
-		if err := b.Resync(context.Background(), portmap.IPv4); !errors.Is(err, portmaptest.ErrRefused) {
+		if err := r.Resync(context.Background(), portmap.IPv4); !errors.Is(err, portmaptest.ErrRefused) {
 			t.Fatal(err)
 		}
-		syncs := b.firewall.Syncs()
+		syncs := r.firewall.Syncs()
 		for i := range 1000 {
-			if a, err := b.Do(context.Background(), open(client(1+i%100), 40000, time.Hour)); err != nil || a.Refusal != portmap.FirewallFailed {
+			if a, err := r.Do(context.Background(), open(client(1+i%100), 40000, time.Hour)); err != nil || a.Refusal != portmap.FirewallFailed {
 				t.Fatalf("request %d: %v, %v", i, a.Refusal, err)
 			}
 		}
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if n := b.firewall.Syncs() - syncs; n < 10 || n > 20 {
+		if n := r.firewall.Syncs() - syncs; n < 10 || n > 20 {
 			t.Errorf("%d tries in 10 minutes", n)
 		}
-		if n := strings.Count(b.log.String(), "does not take the rules"); n != 1 {
-			t.Errorf("%d log lines of one trouble:\n%s", n, b.log.String())
+		if n := strings.Count(r.log.String(), "does not take the rules"); n != 1 {
+			t.Errorf("%d log lines of one trouble:\n%s", n, r.log.String())
 		}
 		// Somebody touches the firewall: no need to wait for the next try.
 		down = false
-		if err := b.Resync(context.Background(), portmap.IPv4); err != nil {
+		if err := r.Resync(context.Background(), portmap.IPv4); err != nil {
 			t.Fatal(err)
 		}
-		b.grant(t, open(client(1), 40000, time.Hour))
-		b.agree(t, 2)
-		b.stop()
+		r.grant(t, open(client(1), 40000, time.Hour))
+		r.checkAgreement(t, 2)
+		r.stop()
 	})
 }
 
 func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
-		b.grant(t, open(client(0), 40000, time.Hour))
-		syncs := b.firewall.Syncs()
+		r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+		r.grant(t, open(client(0), 40000, time.Hour))
+		syncs := r.firewall.Syncs()
 		for range 600 { // a minute of somebody who fights
-			b.firewall.Flush()
-			b.Resync(context.Background(), portmap.IPv4)
+			r.firewall.Flush()
+			r.Resync(context.Background(), portmap.IPv4)
 			time.Sleep(100 * time.Millisecond)
 		}
-		if n := b.firewall.Syncs() - syncs; n > 50 {
+		if n := r.firewall.Syncs() - syncs; n > 50 {
 			t.Errorf("%d tries in a minute", n)
 		}
-		if n := strings.Count(b.log.String(), "again and again"); n != 1 {
-			t.Errorf("%d log lines of one fight:\n%s", n, b.log.String())
+		if n := strings.Count(r.log.String(), "again and again"); n != 1 {
+			t.Errorf("%d log lines of one fight:\n%s", n, r.log.String())
 		}
 		time.Sleep(2 * time.Minute)
-		b.agree(t, 1)
-		b.firewall.Flush() // after a quiet spell it is mended at once
-		b.Resync(context.Background(), portmap.IPv4)
-		b.agree(t, 1)
-		b.stop()
+		r.checkAgreement(t, 1)
+		r.firewall.Flush() // after a quiet spell it is mended at once
+		r.Resync(context.Background(), portmap.IPv4)
+		r.checkAgreement(t, 1)
+		r.stop()
 	})
 }
 
-func TestRequestThatTheFirewallRefusesStopsNobody(t *testing.T) {
+func TestRefusedRequestDoesNotStopOthers(t *testing.T) {
 	bad := client(9)
-	b := newTableRig(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
+	r := newTableRig(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 		return c.After != nil && c.After.Internal.Addr() == bad
 	}}, &portmaptest.Store{})
 	for i := range 100 {
-		if a, _ := b.Do(context.Background(), open(bad, 40000, time.Hour)); a.Refusal != portmap.FirewallFailed {
+		if a, _ := r.Do(context.Background(), open(bad, 40000, time.Hour)); a.Refusal != portmap.FirewallFailed {
 			t.Fatal(a.Refusal)
 		}
-		b.grant(t, open(client(i%5), uint16(1024+i), time.Hour))
+		r.grant(t, open(client(i%5), uint16(1024+i), time.Hour))
 	}
-	if n := b.firewall.Syncs(); n > 40 {
+	if n := r.firewall.Syncs(); n > 40 {
 		t.Errorf("%d times all rules were written anew", n)
 	}
-	b.agree(t, 100)
+	r.checkAgreement(t, 100)
 }
 
-func TestFlushAmongBadRequestsIsMended(t *testing.T) {
+func TestFlushAmongBadRequestsIsRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := client(9)
-		b := newTableRig(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
+		r := newTableRig(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
 			return c.After != nil && c.After.Internal.Addr() == bad
 		}}, &portmaptest.Store{})
-		b.grant(t, open(client(0), 40000, time.Hour))
+		r.grant(t, open(client(0), 40000, time.Hour))
 		for range 50 {
-			b.Do(context.Background(), open(bad, 40000, time.Hour))
+			r.Do(context.Background(), open(bad, 40000, time.Hour))
 		}
-		b.firewall.Flush() // and nobody tells
-		b.Do(context.Background(), open(bad, 40000, time.Hour))
+		r.firewall.Flush() // and nobody tells
+		r.Do(context.Background(), open(bad, 40000, time.Hour))
 		time.Sleep(2 * time.Minute)
-		b.agree(t, 1)
-		b.stop()
+		r.checkAgreement(t, 1)
+		r.stop()
 	})
 }
 
-func TestWithdrawAndVeto(t *testing.T) {
-	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+func TestWithdrawAndBlock(t *testing.T) {
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	for i := range 4 {
-		b.grant(t, open(client(i%2), uint16(40000+i), time.Hour))
+		r.grant(t, open(client(i%2), uint16(40000+i), time.Hour))
 	}
-	resets := b.resets
+	resets := r.resets
 	ctx := context.Background()
-	if n, err := b.Withdraw(ctx, func(m *portmap.Mapping) bool { return m.Internal.Addr() == client(0) }); n != 2 || err != nil {
+	if n, err := r.Withdraw(ctx, func(m *portmap.Mapping) bool { return m.Internal.Addr() == client(0) }); n != 2 || err != nil {
 		t.Fatalf("withdrew %d, %v", n, err)
 	}
-	b.agree(t, 2)
+	r.checkAgreement(t, 2)
 	veto := portmap.Block{External: portmap.PortRange{First: 40001, Last: 40001}, Until: time.Now().Add(time.Hour)}
-	if n, err := b.Block(ctx, veto); n != 1 || err != nil {
+	if n, err := r.Block(ctx, veto); n != 1 || err != nil {
 		t.Fatalf("the veto closed %d, %v", n, err)
 	}
-	b.agree(t, 1)
+	r.checkAgreement(t, 1)
 	again := open(client(1), 40001, time.Hour)
-	if e, err := b.Explain(ctx, again); err != nil || e.Refusal != portmap.Granted || e.Mapping.External != 40002 || e.Rule != -1 || e.Block != nil {
+	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.Granted || e.Mapping.External != 40002 || e.Rule != -1 || e.Block != nil {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	again.Exact = true
-	if e, err := b.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Block == nil || *e.Block != veto {
+	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Block == nil || *e.Block != veto {
 		t.Errorf("explained %+v, %v", e, err)
 	}
-	b.agree(t, 1)
-	if a := b.grant(t, open(client(1), 40001, time.Hour)); a.Mapping.External != 40002 {
+	r.checkAgreement(t, 1)
+	if a := r.grant(t, open(client(1), 40001, time.Hour)); a.Mapping.External != 40002 {
 		t.Errorf("granted %v", a.Mapping.Key)
 	}
-	if b.resets != resets {
+	if r.resets != resets {
 		t.Error("clients are told that mappings were lost")
 	}
 }
 
-func TestEveryDecisionIsTold(t *testing.T) {
-	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
-	b.grant(t, open(client(0), 40000, time.Hour))
-	b.Do(context.Background(), open(client(0), 0, time.Hour))
-	if want := []portmap.Refusal{portmap.Granted, portmap.BadTarget}; !slices.Equal(b.told(), want) {
-		t.Errorf("told %v, want %v", b.told(), want)
+func TestEveryDecisionIsReported(t *testing.T) {
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	r.grant(t, open(client(0), 40000, time.Hour))
+	r.Do(context.Background(), open(client(0), 0, time.Hour))
+	if want := []portmap.Refusal{portmap.Granted, portmap.BadTarget}; !slices.Equal(r.answers(), want) {
+		t.Errorf("told %v, want %v", r.answers(), want)
 	}
 }
 
-func TestMappingsMakeWayForTheAdministratorsForward(t *testing.T) {
-	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
-	b.grant(t, open(client(0), 40000, time.Hour))
-	b.grant(t, open(client(0), 40001, time.Hour))
-	resets := b.resets
-	s := b.network
+func TestStaticForwardReplacesMappings(t *testing.T) {
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	r.grant(t, open(client(0), 40000, time.Hour))
+	r.grant(t, open(client(0), 40001, time.Hour))
+	resets := r.resets
+	s := r.network
 	for range 2 {
 		s.Forwards = []portmap.Forward{{Protocol: portmap.UDP, External: portmap.PortRange{First: 40000, Last: 40000}}}
-		if err := b.SetNetworkState(context.Background(), s); err != nil {
+		if err := r.SetNetworkState(context.Background(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.agree(t, 1)
-	if b.resets != resets+1 {
-		t.Errorf("clients are told %d times that mappings were lost", b.resets-resets)
+	r.checkAgreement(t, 1)
+	if r.resets != resets+1 {
+		t.Errorf("clients are told %d times that mappings were lost", r.resets-resets)
 	}
 }
 

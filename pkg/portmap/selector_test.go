@@ -71,11 +71,11 @@ func oracle(rules []Rule, external uint16, to Destination) bool {
 		case r.Prefix.IsValid():
 			matches = to.Addr().Is6() && r.Prefix.Contains(to.Addr())
 		case to.Addr().Is4():
-			matches = word(to.Addr())&r.Mask == word(r.Network)&r.Mask
+			matches = uint32Of(to.Addr())&r.Mask == uint32Of(r.Network)&r.Mask
 		default:
 			n := 0
 			for _, a := range to.IPv4 {
-				if word(a)&r.Mask == word(r.Network)&r.Mask {
+				if uint32Of(a)&r.Mask == uint32Of(r.Network)&r.Mask {
 					n++
 				}
 			}
@@ -165,15 +165,15 @@ func TestDependsOnHardware(t *testing.T) {
 }
 
 // hardwareOnly lets the host of a hardware address have ports.
-func hardwareOnly(d *allocator) {
-	d.policy = &Policy{Secure: true, Rules: []Rule{byHardware(true, named), rule(false, "0.0.0.0", "0.0.0.0")}}
+func hardwareOnly(al *allocator) {
+	al.policy = &Policy{Secure: true, Rules: []Rule{byHardware(true, named), rule(false, "0.0.0.0", "0.0.0.0")}}
 }
 
 // TestMappingsOfNamedHardware opens and renews mappings over IPv4 where rules
 // name one host by its hardware address.
 func TestMappingsOfNamedHardware(t *testing.T) {
-	d := testAllocator()
-	hardwareOnly(d)
+	al := testAllocator()
+	hardwareOnly(al)
 	for _, tt := range []struct {
 		what string
 		req  Request
@@ -194,28 +194,28 @@ func TestMappingsOfNamedHardware(t *testing.T) {
 		{"a flow", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(named)), Granted},
 		{"a flow again, as another host", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(stranger)), NotAuthorized},
 	} {
-		if a := d.asked(tt.req); a.Refusal != tt.want {
+		if a := al.do(tt.req); a.Refusal != tt.want {
 			t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
 		}
 	}
-	if m := d.index.byKey[Key{Protocol: TCP, External: 4000}]; m == nil || m.Host.Hardware != named {
+	if m := al.index.byKey[Key{Protocol: TCP, External: 4000}]; m == nil || m.Host.Hardware != named {
 		t.Errorf("the mapping is %+v", m)
 	}
-	d.check(t)
+	al.check(t)
 }
 
 // TestExplainUnknownHardware says why a host gets nothing that is not known.
 func TestExplainUnknownHardware(t *testing.T) {
-	d := testAllocator()
-	hardwareOnly(d)
+	al := testAllocator()
+	hardwareOnly(al)
 	for hardware, want := range map[string]Refusal{"": UnknownHost, stranger: NotAuthorized, named: Granted} {
 		req := ask(PCP, host, TCP, 4000, 4000, of(hardware))
-		if e := d.explain(&req); e.Refusal != want {
+		if e := al.explain(&req); e.Refusal != want {
 			t.Errorf("of %q: %v, want %v", hardware, e.Refusal, want)
 		}
 	}
-	d.policy.Rules = d.policy.Rules[1:]
-	if req := ask(PCP, host, TCP, 4000, 4000); d.explain(&req).Refusal != NotAuthorized {
+	al.policy.Rules = al.policy.Rules[1:]
+	if req := ask(PCP, host, TCP, 4000, 4000); al.explain(&req).Refusal != NotAuthorized {
 		t.Error("nobody may, and it is said that it depends on the host")
 	}
 }
@@ -225,10 +225,10 @@ func TestExplainUnknownHardware(t *testing.T) {
 func TestDormantMapping(t *testing.T) {
 	key := Key{Protocol: TCP, External: 4000}
 	tells := func(h Host) func(*allocator) {
-		return func(d *allocator) { d.wake(func(a netip.Addr) (Host, bool) { return h, a == host }) }
+		return func(al *allocator) { al.recheckDormant(func(a netip.Addr) (Host, bool) { return h, a == host }) }
 	}
 	reload := func(rules ...Rule) func(*allocator) {
-		return func(d *allocator) { d.policy = &Policy{Rules: rules}; d.evict() }
+		return func(al *allocator) { al.policy = &Policy{Rules: rules}; al.evict() }
 	}
 	for _, tt := range []struct {
 		what          string
@@ -240,28 +240,28 @@ func TestDormantMapping(t *testing.T) {
 		{"nothing, known from before", named, func(*allocator) {}, true, false},
 		{"the host is found", "", tells(Host{Hardware: named}), true, false},
 		{"another host is found", "", tells(Host{Hardware: stranger}), false, false},
-		{"it asks", "", func(d *allocator) { d.asked(ask(PCP, host, TCP, 4000, 4000, of(named))) }, true, false},
-		{"another asks", "", func(d *allocator) { d.asked(ask(PCP, host, TCP, 4000, 4000, of(stranger))) }, true, true},
+		{"it asks", "", func(al *allocator) { al.do(ask(PCP, host, TCP, 4000, 4000, of(named))) }, true, false},
+		{"another asks", "", func(al *allocator) { al.do(ask(PCP, host, TCP, 4000, 4000, of(stranger))) }, true, true},
 		{"the rule goes", "", reload(rule(true, "0.0.0.0", "0.0.0.0")), true, false},
 		{"all may nothing", named, reload(rule(false, "0.0.0.0", "0.0.0.0")), false, false},
 		{"a rule for another", named, reload(byHardware(true, stranger), rule(false, "0.0.0.0", "0.0.0.0")), false, false},
 		{"a rule against another", "", reload(byHardware(false, stranger)), true, true},
 		{"a rule against another, known from before", named, reload(byHardware(false, stranger)), true, false},
 	} {
-		d := testAllocator()
-		hardwareOnly(d)
+		al := testAllocator()
+		hardwareOnly(al)
 		m := &Mapping{
 			Key: key, Internal: netip.AddrPortFrom(host, 4000), Host: Host{Hardware: tt.before},
 			Claims: []Claim{{Origin: PCP, Expires: time.Now().Add(time.Hour)}},
 		}
-		if r := d.restore(m); r != Granted {
+		if r := al.restore(m); r != Granted {
 			t.Fatalf("%s: a stored mapping is not taken over: %v", tt.what, r)
 		}
-		tt.happen(d)
-		m, held := d.index.byKey[key]
+		tt.happen(al)
+		m, held := al.index.byKey[key]
 		if dormant := held && m.Dormant; held != tt.held || dormant != tt.dormant {
 			t.Errorf("%s: held %v, dormant %v", tt.what, held, dormant)
 		}
-		d.check(t)
+		al.check(t)
 	}
 }

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// on runs f on the table's goroutine, as soon as nothing is under way that the
+// runTask runs f on the table's goroutine, as soon as nothing is under way that the
 // kernel may refuse, and waits until the kernel has been told what came of it.
-func (t *Table) on(ctx context.Context, f func()) error {
+func (t *Table) runTask(ctx context.Context, f func()) error {
 	return t.call(ctx, func(done func()) {
 		t.tasks = append(t.tasks, func() {
 			f()
-			t.settled = append(t.settled, done)
+			t.afterForced = append(t.afterForced, done)
 		})
 	})
 }
@@ -40,7 +40,7 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 // address than the last one restarts the epoch (RFC 6887, section 8.5), and
 // mappings make way for new forwards of the administrator's.
 func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
-	return t.on(ctx, func() {
+	return t.runTask(ctx, func() {
 		forwarded := !slices.Equal(s.Forwards, t.alloc.network.Forwards)
 		moved := s.External.IsValid() && t.lastExternal.IsValid() && s.External != t.lastExternal
 		t.alloc.network = s
@@ -48,7 +48,7 @@ func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 		if moved || forwarded {
 			t.reevaluate(moved)
 		}
-		t.wake(func(netip.Addr) (Host, bool) { return Host{}, false })
+		t.recheckDormant(func(netip.Addr) (Host, bool) { return Host{}, false })
 	})
 }
 
@@ -70,7 +70,7 @@ func (t *Table) announce(external netip.Addr, moved bool) {
 // all others stay as they are. Clients whose mappings may be gone are told by
 // a new epoch (RFC 6886, section 3.7).
 func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
-	return t.on(ctx, func() {
+	return t.runTask(ctx, func() {
 		t.alloc.policy = p
 		t.reevaluate(false)
 	})
@@ -81,13 +81,13 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 // that they forbid are closed; the others' hosts are noted where they were not
 // known. The function is called on the table's goroutine.
 func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, bool)) error {
-	return t.on(ctx, func() { t.wake(known) })
+	return t.runTask(ctx, func() { t.recheckDormant(known) })
 }
 
-// wake judges the dormant mappings again, and notes the hosts of others.
-func (t *Table) wake(known func(netip.Addr) (Host, bool)) {
+// recheckDormant judges the dormant mappings again, and notes the hosts of others.
+func (t *Table) recheckDormant(known func(netip.Addr) (Host, bool)) {
 	t.alloc.begin()
-	t.alloc.wake(known)
+	t.alloc.recheckDormant(known)
 	for _, c := range t.alloc.changes {
 		switch {
 		case c.After == nil:
@@ -96,7 +96,7 @@ func (t *Table) wake(known func(netip.Addr) (Host, bool)) {
 			t.log.Info("the host of a mapping is known again, it is in force", "mapping", c.After.Key)
 		}
 	}
-	t.enforce(false)
+	t.force(false)
 }
 
 // reevaluate closes the mappings that today's settings forbid, and puts to rest those
@@ -105,7 +105,7 @@ func (t *Table) wake(known func(netip.Addr) (Host, bool)) {
 func (t *Table) reevaluate(moved bool) {
 	t.alloc.begin()
 	t.alloc.evict()
-	closed, resting := lost(t.alloc.changes)
+	closed, resting := countLost(t.alloc.changes)
 	if closed > 0 {
 		t.log.Warn("the new settings forbid mappings, which are closed", "count", closed)
 	}
@@ -113,15 +113,15 @@ func (t *Table) reevaluate(moved bool) {
 		t.log.Warn("mappings wait until it is known whether the new settings forbid their hosts", "count", resting)
 	}
 	if closed+resting == 0 && !moved {
-		t.enforce(false)
+		t.force(false)
 		return
 	}
 	t.alloc.unbindNonces()
-	t.enforce(true)
+	t.force(true)
 }
 
-// lost counts the mappings that changes close or put to rest.
-func lost(changes []Change) (closed, resting int) {
+// countLost counts the mappings that changes close or put to rest.
+func countLost(changes []Change) (closed, resting int) {
 	for _, c := range changes {
 		switch {
 		case c.After == nil:
@@ -137,23 +137,23 @@ func lost(changes []Change) (closed, resting int) {
 // returns how many they were. The other clients hear nothing of it. The
 // function is called on the table's goroutine.
 func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed int, err error) {
-	err = t.on(ctx, func() {
+	err = t.runTask(ctx, func() {
 		t.alloc.begin()
 		t.alloc.withdraw(which)
 		closed = len(t.alloc.changes)
-		t.enforce(false)
+		t.force(false)
 	})
 	return closed, err
 }
 
 // Block closes the mappings that v covers and refuses new ones until it ends.
 // It returns how many were closed.
-func (t *Table) Block(ctx context.Context, v Block) (closed int, err error) {
-	err = t.on(ctx, func() {
+func (t *Table) Block(ctx context.Context, b Block) (closed int, err error) {
+	err = t.runTask(ctx, func() {
 		t.alloc.begin()
-		t.alloc.block(v)
+		t.alloc.block(b)
 		closed = len(t.alloc.changes)
-		t.enforce(false)
+		t.force(false)
 	})
 	return closed, err
 }

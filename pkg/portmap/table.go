@@ -69,12 +69,12 @@ type Table struct {
 	lastExternal netip.Addr // the last external address there was
 	lanes        [2]lane    // by family
 	tasks        []func()   // what the table was told to do and has not begun
-	settled      []func()   // who waits until all that is forced has been told to the kernel
+	afterForced  []func()   // who waits until all that is forced has been told to the kernel
 	unsaved      bool       // the Store did not take the last changes
 	timer        *time.Timer
 
 	limiter queueLimiter
-	fresh   []pending // buffers of sortOut
+	arrived []pending // buffers of sortOut
 	answers []Answer
 }
 
@@ -88,18 +88,18 @@ type pending struct {
 
 // The states of a request whose client may give it up.
 const (
-	waits int32 = iota
+	queued int32 = iota
 	taken
 	withdrawn
 )
 
 // take begins to decide the request, unless it was given up.
 func (p *pending) take() bool {
-	return p.state == nil || p.state.CompareAndSwap(waits, taken) || p.state.Load() == taken
+	return p.state == nil || p.state.CompareAndSwap(queued, taken) || p.state.Load() == taken
 }
 
 // withdraw gives the request up, unless it is being decided.
-func (p *pending) withdraw() bool { return p.state.CompareAndSwap(waits, withdrawn) }
+func (p *pending) withdraw() bool { return p.state.CompareAndSwap(queued, withdrawn) }
 
 // errStopped is what callers get once the table has stopped.
 var errStopped = errors.New("portmap: the table has stopped")
@@ -144,11 +144,11 @@ func (t *Table) Run(ctx context.Context) error {
 			t.close(ctx)
 			return nil
 		case first := <-t.queue:
-			t.sortOut(first)
+			t.decideArrived(first)
 		case f := <-t.control:
 			f()
 		case r := <-t.done:
-			t.settle(ctx, r)
+			t.finish(ctx, r)
 		case <-t.timer.C:
 		}
 	}
@@ -164,7 +164,7 @@ func (t *Table) close(ctx context.Context) {
 	for i := range t.lanes {
 		l := &t.lanes[i]
 		for l.busy != nil {
-			t.settle(ctx, <-t.done)
+			t.finish(ctx, <-t.done)
 		}
 		t.publish(l.forced, false)
 		rejectPending(l.held)
@@ -191,7 +191,7 @@ func (t *Table) resetTimer() {
 	var due time.Time
 	for i := range t.lanes {
 		if l := &t.lanes[i]; l.busy == nil {
-			due = earlier(due, earlier(t.alloc.deadlines[l.family].next(), l.repair.due))
+			due = earlier(due, earlier(t.alloc.deadlines[l.family].next(), l.resync.due))
 		}
 	}
 	if due.IsZero() {
@@ -264,7 +264,7 @@ func (t *Table) restore(ctx context.Context) {
 	restored := t.alloc.changes
 	for i := range t.lanes {
 		l := &t.lanes[i]
-		t.noteSync(l, t.firewall.Sync(ctx, l.family, t.alloc.index.family(l.family)))
+		t.noteSync(l, t.firewall.Sync(ctx, l.family, t.alloc.index.ofFamily(l.family)))
 	}
 	t.publish(restored, true)
 	if len(restored) > 0 {

@@ -10,8 +10,8 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// full returns a table with n mappings.
-func full(b *testing.B, n int) *tableRig {
+// fullTable returns a table with n mappings.
+func fullTable(b *testing.B, n int) *tableRig {
 	t := newTableRig(b, &portmaptest.Firewall{}, &portmaptest.Store{})
 	for i := range n {
 		t.grant(b, open(client(i%200), uint16(1024+i), time.Hour))
@@ -21,7 +21,7 @@ func full(b *testing.B, n int) *tableRig {
 }
 
 func BenchmarkTableCommitRenewal(b *testing.B) {
-	t := full(b, 1000)
+	t := fullTable(b, 1000)
 	req := open(client(0), 1024, time.Hour)
 	for b.Loop() {
 		t.grant(b, req)
@@ -29,7 +29,7 @@ func BenchmarkTableCommitRenewal(b *testing.B) {
 }
 
 func BenchmarkTableCommitOpenClose(b *testing.B) {
-	t := full(b, 1000)
+	t := fullTable(b, 1000)
 	req := open(client(0), 40000, time.Hour)
 	gone := req
 	gone.Op, gone.External = portmap.Close, 0
@@ -41,7 +41,7 @@ func BenchmarkTableCommitOpenClose(b *testing.B) {
 
 // BenchmarkTableCommitBatch lets 512 clients renew at once.
 func BenchmarkTableCommitBatch(b *testing.B) {
-	t := full(b, 1000)
+	t := fullTable(b, 1000)
 	var answered sync.WaitGroup
 	done := func(portmap.Answer) { answered.Done() }
 	for b.Loop() {
@@ -54,7 +54,7 @@ func BenchmarkTableCommitBatch(b *testing.B) {
 }
 
 func BenchmarkTableList1000(b *testing.B) {
-	t := full(b, 1000)
+	t := fullTable(b, 1000)
 	for b.Loop() {
 		if len(t.List()) != 1000 {
 			b.Fatal("mappings are missing")
@@ -63,7 +63,7 @@ func BenchmarkTableList1000(b *testing.B) {
 }
 
 func BenchmarkTableRead(b *testing.B) {
-	t := full(b, 1000)
+	t := fullTable(b, 1000)
 	for b.Loop() {
 		if !t.External().IsValid() || t.Epoch() > 1<<20 {
 			b.Fatal("no address")
@@ -75,7 +75,7 @@ func BenchmarkTableRead(b *testing.B) {
 }
 
 func BenchmarkTableResync1000(b *testing.B) {
-	t := full(b, 1000)
+	t := fullTable(b, 1000)
 	for b.Loop() {
 		if err := t.Resync(context.Background(), portmap.IPv4); err != nil {
 			b.Fatal(err)

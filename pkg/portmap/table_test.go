@@ -34,11 +34,11 @@ type tableRig struct {
 	stop     func()
 }
 
-// told returns the answers that the table has told.
-func (b *tableRig) told() []portmap.Refusal {
+// answers returns the answers that the table has told.
+func (r *tableRig) answers() []portmap.Refusal {
 	var told []portmap.Refusal
-	b.Resync(context.Background(), portmap.IPv4) // waits for the table's goroutine
-	told = append(told, b.decided...)
+	r.Resync(context.Background(), portmap.IPv4) // waits for the table's goroutine
+	told = append(told, r.decided...)
 	return told
 }
 
@@ -47,39 +47,39 @@ func newTableRig(t testing.TB, firewall *portmaptest.Firewall, store *portmaptes
 	return newTableRigWith(t, portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour}, firewall, store)
 }
 
-// newTableRigWith is newBench under a policy.
+// newTableRigWith is newTableRig with a policy.
 func newTableRigWith(t testing.TB, policy portmap.Policy, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
-	return startBench(t, policy, portmap.NetworkState{External: wan, LANs: []netip.Prefix{gateway, gateway6}}, firewall, store)
+	return startTableRig(t, policy, portmap.NetworkState{External: wan, LANs: []netip.Prefix{gateway, gateway6}}, firewall, store)
 }
 
-// newBenchIn is newBench in other surroundings.
-func newBenchIn(t testing.TB, around portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
-	return startBench(t, portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour}, around, firewall, store)
+// newTableRigIn is newTableRig in another network.
+func newTableRigIn(t testing.TB, network portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
+	return startTableRig(t, portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour}, network, firewall, store)
 }
 
-func startBench(t testing.TB, policy portmap.Policy, around portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
-	b := &tableRig{network: around, firewall: firewall, store: store}
-	b.Table = portmap.NewTable(portmap.Options{
+func startTableRig(t testing.TB, policy portmap.Policy, network portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
+	r := &tableRig{firewall: firewall, store: store, network: network}
+	r.Table = portmap.NewTable(portmap.Options{
 		Policy:    &policy,
 		Firewall:  firewall,
 		Store:     store,
-		Network:   around,
+		Network:   network,
 		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func(_ []portmap.Change, reset bool) {
 			if reset {
-				b.resets++
+				r.resets++
 			}
 		},
-		Decided: func(_ portmap.Request, a portmap.Answer) { b.decided = append(b.decided, a.Refusal) },
-		Log:     newLog(&b.log),
+		Decided: func(_ portmap.Request, a portmap.Answer) { r.decided = append(r.decided, a.Refusal) },
+		Log:     newLog(&r.log),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); b.Run(ctx) }()
-	b.stop = func() { cancel(); <-done }
-	t.Cleanup(b.stop)
-	<-b.Started()
-	return b
+	go func() { defer close(done); r.Run(ctx) }()
+	r.stop = func() { cancel(); <-done }
+	t.Cleanup(r.stop)
+	<-r.Started()
+	return r
 }
 
 func client(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + n)}) }
@@ -92,52 +92,52 @@ func open(c netip.Addr, port uint16, lifetime time.Duration) portmap.Request {
 }
 
 // grant asks and demands success.
-func (b *tableRig) grant(t testing.TB, req portmap.Request) portmap.Answer {
+func (r *tableRig) grant(t testing.TB, req portmap.Request) portmap.Answer {
 	t.Helper()
-	a, err := b.Do(context.Background(), req)
+	a, err := r.Do(context.Background(), req)
 	if err != nil || a.Refusal != portmap.Granted {
 		t.Fatalf("request %+v: %v, %v", req, a.Refusal, err)
 	}
 	return a
 }
 
-// agree demands that table and file hold the same mappings, and the kernel
+// checkAgreement demands that table and file hold the same mappings, and the kernel
 // those of them that have rules.
-func (b *tableRig) agree(t testing.TB, want int) {
+func (r *tableRig) checkAgreement(t testing.TB, want int) {
 	t.Helper()
-	table := b.List()
-	stored := b.store.Saved()
+	table := r.List()
+	stored := r.store.Saved()
 	alike := func(a, b *portmap.Mapping) bool {
 		return a.Key == b.Key && !portmap.Change{Before: a, After: b}.Alters()
 	}
 	without := func(m *portmap.Mapping) bool { return !portmap.Change{After: m}.Alters() }
 	ruled := slices.DeleteFunc(slices.Clone(table), without)
-	if kernel := b.firewall.Open(); len(table) != want || !slices.EqualFunc(ruled, kernel, alike) || !slices.Equal(table, stored) {
+	if kernel := r.firewall.Open(); len(table) != want || !slices.EqualFunc(ruled, kernel, alike) || !slices.Equal(table, stored) {
 		t.Fatalf("table holds %d, kernel %d, file %d mappings, want %d and all the same", len(table), len(kernel), len(stored), want)
 	}
 }
 
 func TestKernelTableAndFileAgree(t *testing.T) {
-	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	for i := range 20 {
-		b.grant(t, open(client(i), 40000, time.Hour))
+		r.grant(t, open(client(i), 40000, time.Hour))
 	}
-	b.agree(t, 20)
+	r.checkAgreement(t, 20)
 	gone := open(client(3), 40000, 0)
 	gone.Op, gone.External = portmap.Close, 0
-	if a := b.grant(t, gone); a.Closed != 1 {
+	if a := r.grant(t, gone); a.Closed != 1 {
 		t.Fatalf("closed %d, want 1", a.Closed)
 	}
-	b.agree(t, 19)
+	r.checkAgreement(t, 19)
 }
 
-func TestBatchesGatherWhileTheKernelWorks(t *testing.T) {
+func TestRequestsShareABatchWhileTheKernelWorks(t *testing.T) {
 	hold := make(chan struct{})
-	b := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	r := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
 	var answered sync.WaitGroup
 	for i := range 100 {
 		answered.Add(1)
-		if !b.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
+		if !r.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
 			if a.Refusal != portmap.Granted {
 				t.Error(a.Refusal)
 			}
@@ -148,19 +148,19 @@ func TestBatchesGatherWhileTheKernelWorks(t *testing.T) {
 	}
 	close(hold)
 	answered.Wait()
-	if n := b.firewall.Batches(); n > 2 {
+	if n := r.firewall.Batches(); n > 2 {
 		t.Errorf("100 requests made %d batches, want at most 2", n)
 	}
-	b.agree(t, 100)
+	r.checkAgreement(t, 100)
 }
 
-func TestWhoFloodsWaitsBehindHimself(t *testing.T) {
+func TestFloodDelaysItsOwnClientOnly(t *testing.T) {
 	hold := make(chan struct{})
-	b := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	r := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
 	var answered sync.WaitGroup
 	submit := func(c netip.Addr, port uint16) bool {
 		answered.Add(1)
-		if !b.Submit(open(c, port, time.Hour), func(portmap.Answer) { answered.Done() }) {
+		if !r.Submit(open(c, port, time.Hour), func(portmap.Answer) { answered.Done() }) {
 			answered.Done()
 			return false
 		}
@@ -184,20 +184,20 @@ func TestWhoFloodsWaitsBehindHimself(t *testing.T) {
 		t.Error("the first client is turned away for ever")
 	}
 	answered.Wait()
-	b.agree(t, taken+2)
+	r.checkAgreement(t, taken+2)
 }
 
-func TestOneBadAppleSpoilsOnlyItsOwnAnswer(t *testing.T) {
+func TestBadRequestIsRefusedAlone(t *testing.T) {
 	hold := make(chan struct{})
 	bad := client(5)
-	b := newTableRig(t, &portmaptest.Firewall{Hold: hold, Refuse: func(c portmap.Change) bool {
+	r := newTableRig(t, &portmaptest.Firewall{Hold: hold, Refuse: func(c portmap.Change) bool {
 		return c.After != nil && c.After.Internal.Addr() == bad
 	}}, &portmaptest.Store{})
 	refused := make(chan netip.Addr, 10)
 	var answered sync.WaitGroup
 	for i := range 10 {
 		answered.Add(1)
-		b.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
+		r.Submit(open(client(i), 40000, time.Hour), func(a portmap.Answer) {
 			if a.Refusal == portmap.FirewallFailed {
 				refused <- client(i)
 			}
@@ -209,51 +209,51 @@ func TestOneBadAppleSpoilsOnlyItsOwnAnswer(t *testing.T) {
 	if len(refused) != 1 || <-refused != bad {
 		t.Errorf("refused %d clients, want the bad one alone", len(refused)+1)
 	}
-	b.agree(t, 9)
+	r.checkAgreement(t, 9)
 }
 
-func TestFlushedChainsAreFilledAgain(t *testing.T) {
-	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
-	b.grant(t, open(client(0), 40000, time.Hour))
-	b.firewall.Flush()
-	b.grant(t, open(client(1), 40001, time.Hour))
-	b.agree(t, 2)
-	b.firewall.Flush()
-	if err := b.Resync(context.Background(), portmap.IPv4); err != nil {
+func TestFlushedRulesAreRestored(t *testing.T) {
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	r.grant(t, open(client(0), 40000, time.Hour))
+	r.firewall.Flush()
+	r.grant(t, open(client(1), 40001, time.Hour))
+	r.checkAgreement(t, 2)
+	r.firewall.Flush()
+	if err := r.Resync(context.Background(), portmap.IPv4); err != nil {
 		t.Fatal(err)
 	}
-	b.agree(t, 2)
+	r.checkAgreement(t, 2)
 }
 
-func TestFullDiskStopsNobody(t *testing.T) {
-	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{Full: true})
+func TestFullDiskDoesNotStopTheTable(t *testing.T) {
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{Full: true})
 	for i := range 10 {
-		b.grant(t, open(client(i), 40000, time.Hour))
+		r.grant(t, open(client(i), 40000, time.Hour))
 	}
-	if len(b.firewall.Open()) != 10 {
+	if len(r.firewall.Open()) != 10 {
 		t.Error("rules are missing")
 	}
-	if n := strings.Count(b.log.String(), "not written down"); n != 1 {
+	if n := strings.Count(r.log.String(), "not written down"); n != 1 {
 		t.Errorf("%d log lines of one trouble", n)
 	}
 }
 
 func TestLeasesEndOnTimeWithOneTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+		r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 		for i := range 60 {
-			b.grant(t, open(client(i), 40000, time.Duration(i+1)*time.Minute))
+			r.grant(t, open(client(i), 40000, time.Duration(i+1)*time.Minute))
 		}
-		b.grant(t, open(client(0), 40000, time.Hour)) // renewed in time
+		r.grant(t, open(client(0), 40000, time.Hour)) // renewed in time
 		for minute := 1; minute < 60; minute++ {
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			b.agree(t, min(60, 61-minute))
+			r.checkAgreement(t, min(60, 61-minute))
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		b.agree(t, 0)
-		b.stop()
+		r.checkAgreement(t, 0)
+		r.stop()
 	})
 }
 
@@ -261,36 +261,36 @@ func TestExpiryThatTheKernelRefusesIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		f := &portmaptest.Firewall{Refuse: func(portmap.Change) bool { return down.Load() }}
-		b := newTableRig(t, f, &portmaptest.Store{})
-		b.grant(t, open(client(0), 40000, time.Minute))
-		b.grant(t, open(client(1), 40000, time.Hour))
+		r := newTableRig(t, f, &portmaptest.Store{})
+		r.grant(t, open(client(0), 40000, time.Minute))
+		r.grant(t, open(client(1), 40000, time.Hour))
 		down.Store(true)
 		time.Sleep(61 * time.Second)
 		synctest.Wait()
-		if n := len(b.List()); n != 1 {
+		if n := len(r.List()); n != 1 {
 			t.Fatalf("table holds %d mappings, want 1", n)
 		}
 		down.Store(false)
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
-		b.agree(t, 1)
-		b.stop()
+		r.checkAgreement(t, 1)
+		r.stop()
 	})
 }
 
 func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 	store := &portmaptest.Store{}
-	b := newTableRig(t, &portmaptest.Firewall{}, store)
+	r := newTableRig(t, &portmaptest.Firewall{}, store)
 	for i := range 3 {
-		b.grant(t, open(client(i), uint16(40000+i), time.Hour))
+		r.grant(t, open(client(i), uint16(40000+i), time.Hour))
 	}
 	pcp := open(client(4), 41000, time.Hour)
 	pcp.Origin, pcp.Nonce = portmap.PCP, portmap.Nonce{1}
-	b.grant(t, pcp)
+	r.grant(t, pcp)
 	pinhole := open(netip.MustParseAddr("2001:db8:50::10"), 41000, time.Hour)
 	pinhole.Origin = portmap.PCP
-	b.grant(t, pinhole)
-	b.stop()
+	r.grant(t, pinhole)
+	r.stop()
 
 	again := newTableRig(t, &portmaptest.Firewall{}, store)
 	if n := len(again.List()); n != 5 {
@@ -322,117 +322,117 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 }
 
 func TestNewPolicyClosesWhatItForbids(t *testing.T) {
-	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
-	b.grant(t, open(client(0), 40000, time.Hour))
-	b.grant(t, open(client(1), 50000, time.Hour))
-	before := b.resets
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	r.grant(t, open(client(0), 40000, time.Hour))
+	r.grant(t, open(client(1), 50000, time.Hour))
+	before := r.resets
 	policy := &portmap.Policy{Rules: []portmap.Rule{{
 		External: portmap.PortRange{First: 50000, Last: 50000}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535},
 	}}}
-	if err := b.SetPolicy(context.Background(), policy); err != nil {
+	if err := r.SetPolicy(context.Background(), policy); err != nil {
 		t.Fatal(err)
 	}
-	b.agree(t, 1)
-	if b.resets != before+1 {
+	r.checkAgreement(t, 1)
+	if r.resets != before+1 {
 		t.Error("clients are not told that mappings were lost")
 	}
-	if err := b.SetPolicy(context.Background(), policy); err != nil {
+	if err := r.SetPolicy(context.Background(), policy); err != nil {
 		t.Fatal(err)
 	}
-	if b.resets != before+1 {
+	if r.resets != before+1 {
 		t.Error("a policy that closes nothing restarts the epoch")
 	}
 }
 
 func TestEpochRestartsWithTheAddressOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+		r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 		set := func(external netip.Addr) {
 			s := portmap.NetworkState{External: external, LANs: []netip.Prefix{gateway}}
-			if err := b.SetNetworkState(context.Background(), s); err != nil {
+			if err := r.SetNetworkState(context.Background(), s); err != nil {
 				t.Fatal(err)
 			}
 		}
 		time.Sleep(100 * time.Second)
 		set(netip.Addr{})
 		set(wan)
-		if e := b.Epoch(); e != 100 {
+		if e := r.Epoch(); e != 100 {
 			t.Errorf("epoch after the same address came back = %d, want 100", e)
 		}
 		set(wan.Next())
-		if e := b.Epoch(); e != 0 {
+		if e := r.Epoch(); e != 0 {
 			t.Errorf("epoch after another address came = %d, want 0", e)
 		}
-		if b.External() != wan.Next() {
-			t.Errorf("external address = %v", b.External())
+		if r.External() != wan.Next() {
+			t.Errorf("external address = %v", r.External())
 		}
-		b.stop()
+		r.stop()
 	})
 }
 
 func TestEpochRestartsTogetherWithTheAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{}, 1)
-		b := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+		r := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
 		hold <- struct{}{}
 		bound := open(client(0), 40000, time.Hour)
 		bound.Origin, bound.Nonce = portmap.PCP, portmap.Nonce{1}
-		b.grant(t, bound)
-		resets := b.resets
+		r.grant(t, bound)
+		resets := r.resets
 		time.Sleep(100 * time.Second)
-		go b.SetNetworkState(context.Background(), portmap.NetworkState{External: wan.Next(), LANs: []netip.Prefix{gateway}})
+		go r.SetNetworkState(context.Background(), portmap.NetworkState{External: wan.Next(), LANs: []netip.Prefix{gateway}})
 		synctest.Wait() // for the kernel, which holds up what the new address brings about
-		if a, e := b.External(), b.Epoch(); a != wan.Next() || e != 0 {
+		if a, e := r.External(), r.Epoch(); a != wan.Next() || e != 0 {
 			t.Errorf("clients are told %v and epoch %d, want %v and 0", a, e, wan.Next())
 		}
 		close(hold)
-		b.stop()
-		if n := b.resets - resets; n != 1 {
+		r.stop()
+		if n := r.resets - resets; n != 1 {
 			t.Errorf("clients are told %d times that they must renew, want once", n)
 		}
 	})
 }
 
-func TestFlowsAreNoEntriesOfUPnP(t *testing.T) {
-	b := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+func TestFlowsAreNotUPnPEntries(t *testing.T) {
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 	flow := open(client(0), 40000, time.Hour)
 	flow.Origin, flow.Remote = portmap.PCP, netip.MustParseAddrPort("9.9.9.9:443")
 	let := open(client(0), 40000, time.Hour)
 	gone := let
 	gone.Op, gone.External = portmap.Close, 0
-	b.grant(t, open(client(1), 40001, time.Hour))
+	r.grant(t, open(client(1), 40001, time.Hour))
 	for _, step := range []struct {
 		request portmap.Request
 		entries int
 		updates uint32
 	}{{flow, 1, 1}, {let, 2, 2}, {gone, 1, 3}, {flow, 1, 3}} {
-		b.grant(t, step.request)
-		if n, updates := b.Count(); n != step.entries || updates != step.updates {
+		r.grant(t, step.request)
+		if n, updates := r.Count(); n != step.entries || updates != step.updates {
 			t.Errorf("%d entries, %d updates, want %d, %d", n, updates, step.entries, step.updates)
 		}
-		b.agree(t, 2)
+		r.checkAgreement(t, 2)
 	}
-	if m, ok := b.At(0); !ok || m.External != 40001 {
+	if m, ok := r.At(0); !ok || m.External != 40001 {
 		t.Errorf("the first entry is %v", m)
 	}
 }
 
 func TestReadersDoNotWaitForTheKernel(t *testing.T) {
 	hold := make(chan struct{})
-	b := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
+	r := newTableRig(t, &portmaptest.Firewall{Hold: hold}, &portmaptest.Store{})
 	answered := make(chan struct{})
-	b.Submit(open(client(0), 40000, time.Hour), func(portmap.Answer) { close(answered) })
+	r.Submit(open(client(0), 40000, time.Hour), func(portmap.Answer) { close(answered) })
 	for range 100 { // whether the batch has begun or not, nothing is in force
-		if n, _ := b.Count(); n != 0 {
+		if n, _ := r.Count(); n != 0 {
 			t.Fatal("a mapping is listed before its rules are in the kernel")
 		}
-		if _, ok := b.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); ok {
+		if _, ok := r.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); ok {
 			t.Fatal("a mapping is found before its rules are in the kernel")
 		}
 	}
 	close(hold)
 	<-answered
-	if n, updates := b.Count(); n != 1 || updates != 1 {
+	if n, updates := r.Count(); n != 1 || updates != 1 {
 		t.Errorf("count = %d, updates = %d, want 1 and 1", n, updates)
 	}
 }
