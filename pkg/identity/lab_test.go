@@ -11,8 +11,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// labDesk returns a desk for the hosts of a lab's LAN.
-func labDesk(t *testing.T, lab *netlab.Lab) *Resolver {
+// newLabResolver returns a desk for the hosts of a lab's LAN.
+func newLabResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	t.Helper()
 	indices := make(map[string]int)
 	err := lab.Router.Do(func() error {
@@ -25,22 +25,22 @@ func labDesk(t *testing.T, lab *netlab.Lab) *Resolver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDesk(t)
-	d.finder = &hosts.Finder{Log: slog.New(slog.DiscardHandler)}
-	d.lan = func(a netip.Addr) (hosts.LAN, bool) {
+	r := newResolver(t)
+	r.finder = &hosts.Finder{Log: slog.New(slog.DiscardHandler)}
+	r.lan = func(a netip.Addr) (hosts.LAN, bool) {
 		return hosts.LAN{Index: indices["lan0"], Networks: []netip.Prefix{lan.Masked()}}, lan.Contains(a) || lan6.Contains(a) || a.IsLinkLocalUnicast()
 	}
-	d.index = func(device string) int { return indices[device] }
-	return d
+	r.index = func(device string) int { return indices[device] }
+	return r
 }
 
-// TestAnotherHostDoesNotProlong has a mapping's address change hands, between
+// TestAnotherHostDoesNotRenew has a mapping's address change hands, between
 // hosts of which the neighbour table knows the hardware addresses.
-func TestAnotherHostDoesNotProlong(t *testing.T) {
+func TestAnotherHostDoesNotRenew(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
-	d, in := labDesk(t, lab), make(inbox, 10)
-	d.policy().LenientNonce = true
-	for _, client := range []netip.Addr{netip.MustParseAddr("192.168.50.10"), six(0)} {
+	r, in := newLabResolver(t, lab), make(answers, 10)
+	r.policy().LenientNonce = true
+	for _, client := range []netip.Addr{netip.MustParseAddr("192.168.50.10"), addr6(0)} {
 		for nonce, step := range []struct {
 			state []string // of the neighbour
 			want  portmap.Refusal
@@ -54,7 +54,7 @@ func TestAnotherHostDoesNotProlong(t *testing.T) {
 			lab.Router.IP(t, append([]string{"neigh", "replace", client.String(), "dev", "lan0"}, step.state...)...)
 			req := open(client, 2000)
 			req.Nonce, req.KeepFilters = portmap.Nonce{byte(nonce)}, true
-			if err := lab.Router.Do(func() error { in.submit(d, req); return nil }); err != nil {
+			if err := lab.Router.Do(func() error { in.submit(r, req); return nil }); err != nil {
 				t.Fatal(err)
 			}
 			if got := in.next(t); got.Refusal != step.want {
@@ -68,21 +68,21 @@ func TestAnotherHostDoesNotProlong(t *testing.T) {
 // knows, for themselves and for each other, over both families.
 func TestHostsByHardware(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
-	d, in := labDesk(t, lab), make(inbox, 10)
-	r := &d.policy().Rules[0]
-	r.Network, r.Mask, r.Hardware = netip.Addr{}, 0, "02:00:00:00:00:10"
-	run(t, d.Run)
+	r, in := newLabResolver(t, lab), make(answers, 10)
+	rule := &r.policy().Rules[0]
+	rule.Network, rule.Mask, rule.Hardware = netip.Addr{}, 0, "02:00:00:00:00:10"
+	run(t, r.Run)
 	four := [2]netip.Addr{netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("192.168.50.11")}
 	for i, hardware := range []string{"02:00:00:00:00:10", "02:00:00:00:00:11"} {
-		for _, a := range []netip.Addr{four[i], six(i)} {
+		for _, a := range []netip.Addr{four[i], addr6(i)} {
 			lab.Router.IP(t, "neigh", "replace", a.String(), "lladdr", hardware, "dev", "lan0", "nud", "permanent")
 		}
 	}
 	for i, want := range []portmap.Refusal{portmap.Granted, portmap.NotAuthorized} {
-		third, third6 := open(four[1-i], 5000), open(six(1-i), 5000)
-		third.Internal, third6.Internal = netip.AddrPortFrom(four[i], 5000), netip.AddrPortFrom(six(i), 5000)
-		for _, req := range []portmap.Request{open(four[i], 4000), open(six(i), 4000), third, third6} {
-			if err := lab.Router.Do(func() error { in.submit(d, req); return nil }); err != nil {
+		third, third6 := open(four[1-i], 5000), open(addr6(1-i), 5000)
+		third.Internal, third6.Internal = netip.AddrPortFrom(four[i], 5000), netip.AddrPortFrom(addr6(i), 5000)
+		for _, req := range []portmap.Request{open(four[i], 4000), open(addr6(i), 4000), third, third6} {
+			if err := lab.Router.Do(func() error { in.submit(r, req); return nil }); err != nil {
 				t.Fatal(err)
 			}
 			if got := in.next(t); got.Refusal != want {
@@ -90,8 +90,8 @@ func TestHostsByHardware(t *testing.T) {
 			}
 		}
 	}
-	for _, m := range d.List() {
-		if m.Host.Hardware != r.Hardware {
+	for _, m := range r.List() {
+		if m.Host.Hardware != rule.Hardware {
 			t.Errorf("%v is of %+v", m.Key, m.Host)
 		}
 	}
@@ -101,10 +101,10 @@ func TestHostsByHardware(t *testing.T) {
 // whose hosts were of no concern: the neighbour table tells at once.
 func TestNewRulesForHardware(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
-	d, in := labDesk(t, lab), make(inbox, 10)
+	r, in := newLabResolver(t, lab), make(answers, 10)
 	first, second, third := netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("192.168.50.11"), netip.MustParseAddr("192.168.50.12")
 	for i, a := range []netip.Addr{first, second, third} {
-		in.submit(d, open(a, uint16(80+i)))
+		in.submit(r, open(a, uint16(80+i)))
 		if got := in.next(t); got.Refusal != portmap.Granted {
 			t.Fatalf("%v: %v", a, got.Refusal)
 		}
@@ -113,10 +113,10 @@ func TestNewRulesForHardware(t *testing.T) {
 	lab.Router.IP(t, "neigh", "replace", second.String(), "lladdr", "02:00:00:00:00:11", "dev", "lan0", "nud", "permanent")
 	all := portmap.PortRange{Last: 65535}
 	rules := &portmap.Policy{Rules: []portmap.Rule{{External: all, Hardware: "02:00:00:00:00:11", Internal: all}}}
-	if err := lab.Router.Do(func() error { return d.SetPolicy(t.Context(), rules) }); err != nil {
+	if err := lab.Router.Do(func() error { return r.SetPolicy(t.Context(), rules) }); err != nil {
 		t.Fatal(err)
 	}
-	list := d.List()
+	list := r.List()
 	if len(list) != 2 || list[0].Host.Hardware != "02:00:00:00:00:10" || list[0].Dormant || list[1].Internal.Addr() != third || !list[1].Dormant {
 		t.Errorf("left are %+v", list)
 	}
@@ -125,8 +125,8 @@ func TestNewRulesForHardware(t *testing.T) {
 // TestSameHost has a host ask by its other addresses, and from elsewhere.
 func TestSameHost(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
-	d := labDesk(t, lab)
-	local, own, other := netip.MustParseAddr("fe80::10"), six(0), six(1)
+	r := newLabResolver(t, lab)
+	local, own, other := netip.MustParseAddr("fe80::10"), addr6(0), addr6(1)
 	for a, hardware := range map[netip.Addr]string{local: "02:00:00:00:00:10", own: "02:00:00:00:00:10", other: "02:00:00:00:00:11"} {
 		lab.Router.IP(t, "neigh", "replace", a.String(), "lladdr", hardware, "dev", "lan0", "nud", "permanent")
 	}
@@ -146,7 +146,7 @@ func TestSameHost(t *testing.T) {
 		{"of IPv4", "lan0", local, netip.MustParseAddr("192.168.50.10"), false},
 	} {
 		err := lab.Router.Do(func() error {
-			if got := d.SameHost(t.Context(), tt.device, tt.client, tt.other); got != tt.want {
+			if got := r.SameHost(t.Context(), tt.device, tt.client, tt.other); got != tt.want {
 				t.Errorf("%s: %v", tt.what, got)
 			}
 			return nil
@@ -162,32 +162,32 @@ func TestSameHost(t *testing.T) {
 // meanwhile, and the host itself when one is answered.
 func TestFloodOfOtherAddresses(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
-	d := labDesk(t, lab)
+	r := newLabResolver(t, lab)
 	for a, hardware := range map[string]string{"2001:db8:50::10": "02:00:00:00:00:10", "fe80::10": "02:00:00:00:00:10", "2001:db8:50::11": "02:00:00:00:00:11", "fe80::11": "02:00:00:00:00:11"} {
 		lab.Router.IP(t, "neigh", "replace", a, "lladdr", hardware, "dev", "lan0", "nud", "permanent")
 	}
 	err := lab.Router.Do(func() error {
 		same := func(client string, own int) bool {
-			return d.SameHost(t.Context(), "lan0", netip.MustParseAddr(client), six(own))
+			return r.SameHost(t.Context(), "lan0", netip.MustParseAddr(client), addr6(own))
 		}
-		for range perClientDirect {
-			if !d.directLimiter.acquire("02:00:00:00:00:10") {
+		for range maxPerClientDirect {
+			if !r.directLimiter.acquire("02:00:00:00:00:10") {
 				t.Error("a host may not ask at all")
 			}
 		}
-		req := open(six(99), 4000)
-		req.Client = six(0)
-		if a, err := d.Do(t.Context(), req); err != nil || a.Refusal != portmap.UnknownHost || same("fe80::10", 0) {
+		req := open(addr6(99), 4000)
+		req.Client = addr6(0)
+		if a, err := r.Do(t.Context(), req); err != nil || a.Refusal != portmap.UnknownHost || same("fe80::10", 0) {
 			t.Errorf("%v, %v, or the host has one more question answered", a.Refusal, err)
 		}
 		known, err := hosts.Read("")
-		if _, asked := known[six(99)]; asked || err != nil {
+		if _, asked := known[addr6(99)]; asked || err != nil {
 			t.Errorf("a made up address was asked for, or %v", err)
 		}
 		if !same("fe80::11", 1) {
 			t.Error("another host waits in vain")
 		}
-		d.directLimiter.release("02:00:00:00:00:10")
+		r.directLimiter.release("02:00:00:00:00:10")
 		for range 2 * maxLookups {
 			if !same("fe80::10", 0) {
 				t.Error("the host is not served again")
@@ -198,7 +198,7 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.directLimiter.taken != perClientDirect-1 {
-		t.Errorf("%d places are taken", d.directLimiter.taken)
+	if r.directLimiter.total != maxPerClientDirect-1 {
+		t.Errorf("%d places are taken", r.directLimiter.total)
 	}
 }

@@ -5,37 +5,37 @@ package identity
 // clients whose hardware address is not known share what strangers may have, so
 // that whoever makes up addresses holds up strangers alone.
 const (
-	maxLookups      = 32
-	perClient       = 4
-	perClientDirect = 8
-	perUnknown      = 16
+	maxLookups         = 32
+	maxPerClient       = 4
+	maxPerClientDirect = 8
+	maxUnknown         = 16
 )
 
 // lookupLimiter are for hosts that are being asked for.
 type lookupLimiter struct {
-	clients map[string]int // taken by each client, by hardware address; empty: not known
-	each    int            // that a client may take
-	taken   int
+	clients   map[string]int // taken by each client, by hardware address; empty: not known
+	perClient int            // that a client may take
+	total     int
 }
 
 // acquire gives a client one more place, if there is one.
-func (p *lookupLimiter) acquire(client string) bool {
-	most := p.each
+func (l *lookupLimiter) acquire(client string) bool {
+	most := l.perClient
 	if client == "" {
-		most = perUnknown
+		most = maxUnknown
 	}
-	if p.taken >= maxLookups || p.clients[client] >= most {
+	if l.total >= maxLookups || l.clients[client] >= most {
 		return false
 	}
-	p.taken++
-	p.clients[client]++
+	l.total++
+	l.clients[client]++
 	return true
 }
 
 // release frees a client's place.
-func (p *lookupLimiter) release(client string) {
-	p.taken--
-	if p.clients[client]--; p.clients[client] == 0 {
-		delete(p.clients, client)
+func (l *lookupLimiter) release(client string) {
+	l.total--
+	if l.clients[client]--; l.clients[client] == 0 {
+		delete(l.clients, client)
 	}
 }

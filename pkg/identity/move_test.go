@@ -23,15 +23,15 @@ func exactly(client netip.Addr, port uint16) portmap.Request {
 	return req
 }
 
-// moveDesk returns the desk of a lab in which the first client holds a port by an
+// newMovingResolver returns the desk of a lab in which the first client holds a port by an
 // address that it has beside its own.
-func moveDesk(t *testing.T, lab *netlab.Lab) *Resolver {
+func newMovingResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	t.Helper()
-	d := labDesk(t, lab)
+	r := newLabResolver(t, lab)
 	lab.Clients[0].Address(t, "eth0", netip.PrefixFrom(before, 24))
-	learn(t, lab, before, 0)
+	setNeighbour(t, lab, before, 0)
 	err := lab.Router.Do(func() error {
-		if a, err := d.Do(t.Context(), exactly(before, 2000)); err != nil || a.Refusal != portmap.Granted {
+		if a, err := r.Do(t.Context(), exactly(before, 2000)); err != nil || a.Refusal != portmap.Granted {
 			t.Errorf("%v, %v", a.Refusal, err)
 		}
 		return nil
@@ -39,14 +39,14 @@ func moveDesk(t *testing.T, lab *netlab.Lab) *Resolver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if list := d.List(); len(list) != 1 || list[0].Host.Hardware == "" {
+	if list := r.List(); len(list) != 1 || list[0].Host.Hardware == "" {
 		t.Fatalf("the table holds %+v", list)
 	}
-	return d
+	return r
 }
 
-// learn has the router know a client's address, as when it has just spoken.
-func learn(t *testing.T, lab *netlab.Lab, a netip.Addr, client int) {
+// setNeighbour has the router know a client's address, as when it has just spoken.
+func setNeighbour(t *testing.T, lab *netlab.Lab, a netip.Addr, client int) {
 	t.Helper()
 	var own net.HardwareAddr
 	err := lab.Clients[client].Do(func() error {
@@ -62,29 +62,29 @@ func learn(t *testing.T, lab *netlab.Lab, a netip.Addr, client int) {
 	lab.Router.IP(t, "neigh", "replace", a.String(), "lladdr", own.String(), "dev", "lan0", "nud", "stale")
 }
 
-// leave has the first client leave its first address.
-func leave(t *testing.T, lab *netlab.Lab) {
+// removeAddress has the first client leave its first address.
+func removeAddress(t *testing.T, lab *netlab.Lab) {
 	t.Helper()
 	lab.Clients[0].IP(t, "address", "del", before.String()+"/24", "dev", "eth0")
 }
 
 // ask has a request decided on the router, and decides what waits for a host.
-func ask(t *testing.T, lab *netlab.Lab, d *Resolver, req portmap.Request, waits bool) (got told) {
+func ask(t *testing.T, lab *netlab.Lab, r *Resolver, req portmap.Request, waits bool) (got answer) {
 	t.Helper()
-	in := make(inbox, 1)
+	in := make(answers, 1)
 	err := lab.Router.Do(func() error {
 		if waits {
-			a, err := d.Do(t.Context(), req)
+			a, err := r.Do(t.Context(), req)
 			got.Refusal = a.Refusal
 			return err
 		}
-		if !in.submit(d, req) {
+		if !in.submit(r, req) {
 			t.Error("a request is dropped")
 			return nil
 		}
 		select {
-		case l := <-d.queue:
-			d.resolve(t.Context(), l)
+		case l := <-r.queue:
+			r.resolve(t.Context(), l)
 		default:
 		}
 		got = in.next(t)
@@ -101,32 +101,32 @@ func ask(t *testing.T, lab *netlab.Lab, d *Resolver, req portmap.Request, waits 
 func TestHostThatMoves(t *testing.T) {
 	for _, waits := range []bool{false, true} {
 		lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
-		d := moveDesk(t, lab)
+		r := newMovingResolver(t, lab)
 		other := netip.MustParseAddr("192.168.50.11")
-		learn(t, lab, after, 0)
-		learn(t, lab, other, 1)
-		if got := ask(t, lab, d, exactly(after, 2000), waits); got.Refusal != portmap.Conflict {
+		setNeighbour(t, lab, after, 0)
+		setNeighbour(t, lab, other, 1)
+		if got := ask(t, lab, r, exactly(after, 2000), waits); got.Refusal != portmap.Conflict {
 			t.Errorf("while it has both addresses: %v", got.Refusal)
 		}
-		leave(t, lab)
-		d.finder = &hosts.Finder{Log: d.finder.Log} // as some seconds later
-		if got := ask(t, lab, d, exactly(other, 2000), waits); got.Refusal != portmap.Conflict {
+		removeAddress(t, lab)
+		r.finder = &hosts.Finder{Log: r.finder.Log} // as some seconds later
+		if got := ask(t, lab, r, exactly(other, 2000), waits); got.Refusal != portmap.Conflict {
 			t.Errorf("another host: %v", got.Refusal)
 		}
 		third := exactly(other, 2000)
 		third.Internal = netip.AddrPortFrom(after, 2000)
-		if got := ask(t, lab, d, third, waits); got.Refusal != portmap.Conflict {
+		if got := ask(t, lab, r, third, waits); got.Refusal != portmap.Conflict {
 			t.Errorf("for another host: %v", got.Refusal)
 		}
-		got := told{Refusal: portmap.Conflict}
+		got := answer{Refusal: portmap.Conflict}
 		for deadline := time.Now().Add(15 * time.Second); got.Refusal != portmap.Granted && time.Now().Before(deadline); {
-			got = ask(t, lab, d, exactly(after, 2000), waits) // a busy machine's hosts answer late
+			got = ask(t, lab, r, exactly(after, 2000), waits) // a busy machine's hosts answer late
 		}
-		if list := d.List(); got.Refusal != portmap.Granted || len(list) != 1 || list[0].Internal.Addr() != after {
+		if list := r.List(); got.Refusal != portmap.Granted || len(list) != 1 || list[0].Internal.Addr() != after {
 			t.Errorf("when it has moved: %v, %+v", got.Refusal, list)
 		}
-		if len(d.lookups) > 0 || d.limiter.taken > 0 || d.directLimiter.taken > 0 {
-			t.Errorf("left: %d lookups, %d and %d places", len(d.lookups), d.limiter.taken, d.directLimiter.taken)
+		if len(r.lookups) > 0 || r.limiter.total > 0 || r.directLimiter.total > 0 {
+			t.Errorf("left: %d lookups, %d and %d places", len(r.lookups), r.limiter.total, r.directLimiter.total)
 		}
 	}
 }
@@ -135,27 +135,27 @@ func TestHostThatMoves(t *testing.T) {
 // is asked for more, and a host that is another asks for nothing.
 func TestFloodOfMoves(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
-	d := moveDesk(t, lab)
-	leave(t, lab)
-	learn(t, lab, after, 0)
+	r := newMovingResolver(t, lab)
+	removeAddress(t, lab)
+	setNeighbour(t, lab, after, 0)
 	other := netip.MustParseAddr("192.168.50.11")
-	learn(t, lab, other, 1)
-	own := d.List()[0].Host.Hardware
-	for range perClient {
-		d.limiter.acquire(own)
+	setNeighbour(t, lab, other, 1)
+	own := r.List()[0].Host.Hardware
+	for range maxPerClient {
+		r.limiter.acquire(own)
 	}
-	for range perClientDirect {
-		d.directLimiter.acquire(own)
+	for range maxPerClientDirect {
+		r.directLimiter.acquire(own)
 	}
-	in := make(inbox, 10)
+	in := make(answers, 10)
 	err := lab.Router.Do(func() error {
-		if in.submit(d, exactly(after, 2000)) || len(d.lookups) > 0 {
+		if in.submit(r, exactly(after, 2000)) || len(r.lookups) > 0 {
 			t.Error("one more question is heard")
 		}
-		if a, err := d.Do(t.Context(), exactly(after, 2000)); err != nil || a.Refusal != portmap.Conflict {
+		if a, err := r.Do(t.Context(), exactly(after, 2000)); err != nil || a.Refusal != portmap.Conflict {
 			t.Errorf("%v, %v", a.Refusal, err)
 		}
-		if !in.submit(d, exactly(other, 2000)) || in.next(t).Refusal != portmap.Conflict {
+		if !in.submit(r, exactly(other, 2000)) || in.next(t).Refusal != portmap.Conflict {
 			t.Error("another host waits")
 		}
 		known, err := hosts.Read("")
@@ -173,28 +173,28 @@ func TestFloodOfMoves(t *testing.T) {
 // its first, and get it.
 func TestRequestsWaitBehindAMove(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
-	d, in := moveDesk(t, lab), make(inbox, 10)
-	leave(t, lab)
-	learn(t, lab, after, 0)
+	r, in := newMovingResolver(t, lab), make(answers, 10)
+	removeAddress(t, lab)
+	setNeighbour(t, lab, after, 0)
 	closing := open(after, 2000)
 	closing.Op, closing.External, closing.Origin = portmap.Close, 0, portmap.UPnP
 	err := lab.Router.Do(func() error {
 		for _, req := range []portmap.Request{exactly(after, 2000), closing, exactly(after, 2001)} {
-			if !in.submit(d, req) {
+			if !in.submit(r, req) {
 				t.Error("a request is dropped")
 			}
 		}
-		if len(d.queue) != 1 || len(in) > 0 {
-			t.Errorf("%d questions, %d answers", len(d.queue), len(in))
+		if len(r.queue) != 1 || len(in) > 0 {
+			t.Errorf("%d questions, %d answers", len(r.queue), len(in))
 		}
-		d.resolve(t.Context(), <-d.queue)
+		r.resolve(t.Context(), <-r.queue)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	in.three(t)
-	for _, m := range d.List() {
+	for _, m := range r.List() {
 		if m.Internal == netip.AddrPortFrom(after, 2000) {
 			t.Errorf("closed too early: %+v", m)
 		}

@@ -65,99 +65,99 @@ func New(o Options) *Resolver {
 		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN, index: o.Index,
 		queue: make(chan *lookup, maxLookups), wake: make(chan struct{}, 1),
 		lookups:       make(map[netip.Addr]*lookup),
-		limiter:       lookupLimiter{clients: make(map[string]int), each: perClient},
-		directLimiter: lookupLimiter{clients: make(map[string]int), each: perClientDirect},
+		limiter:       lookupLimiter{clients: make(map[string]int), perClient: maxPerClient},
+		directLimiter: lookupLimiter{clients: make(map[string]int), perClient: maxPerClientDirect},
 	}
 }
 
 // Run finds hosts until ctx ends.
-func (d *Resolver) Run(ctx context.Context) error {
+func (r *Resolver) Run(ctx context.Context) error {
 	var work errgroup.Group
-	work.Go(func() error { d.revive(ctx); return nil })
+	work.Go(func() error { r.followDormant(ctx); return nil })
 	for {
 		select {
 		case <-ctx.Done():
 			return work.Wait()
-		case l := <-d.queue:
-			work.Go(func() error { d.resolve(ctx, l); return nil })
+		case l := <-r.queue:
+			work.Go(func() error { r.resolve(ctx, l); return nil })
 		}
 	}
 }
 
 // Submit is the table's. A request whose host must be asked for waits for that,
 // and with it those that come later for the same host. Submit never waits.
-func (d *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
-	q, asks := d.query(&req)
+func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
+	q, asks := r.query(&req)
 	if !asks {
-		req.Host, q.Addr = d.neighbour(&req), req.Internal.Addr()
+		req.Host, q.Addr = r.neighbour(&req), req.Internal.Addr()
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if l := d.lookups[q.Addr]; l != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.lookups[q.Addr]; l != nil {
 		return l.add(req, answer)
 	}
 	if asks {
-		id, settled := d.finder.Known(q.Query)
+		id, settled := r.finder.Known(q.Query)
 		if req.Op == portmap.Open && q.decides && !settled {
-			return d.begin(d.whose(q, id, req.Client), req, answer)
+			return r.startLookup(r.newLookup(q, id, req.Client), req, answer)
 		}
 		req.Host = host(id)
 	}
-	if l := d.move(&req); l != nil {
-		return d.begin(l, req, answer)
+	if l := r.moveLookup(&req); l != nil {
+		return r.startLookup(l, req, answer)
 	}
-	return d.Table.Submit(req, answer)
+	return r.Table.Submit(req, answer)
 }
 
 // Do is the table's; it waits for the host as well.
-func (d *Resolver) Do(ctx context.Context, req portmap.Request) (portmap.Answer, error) {
-	d.complete(ctx, &req)
-	return d.Table.Do(ctx, req)
+func (r *Resolver) Do(ctx context.Context, req portmap.Request) (portmap.Answer, error) {
+	r.complete(ctx, &req)
+	return r.Table.Do(ctx, req)
 }
 
 // Explain is the table's; it waits for the host as well.
-func (d *Resolver) Explain(ctx context.Context, req portmap.Request) (portmap.Explanation, error) {
-	d.complete(ctx, &req)
-	return d.Table.Explain(ctx, req)
+func (r *Resolver) Explain(ctx context.Context, req portmap.Request) (portmap.Explanation, error) {
+	r.complete(ctx, &req)
+	return r.Table.Explain(ctx, req)
 }
 
 // SameHost reports whether an IPv6 address on an interface is for sure of the
 // host whose request came in there from another. It may wait for an answer; while
 // too many of the client's questions do, none of the others is for sure.
-func (d *Resolver) SameHost(ctx context.Context, device string, client, other netip.Addr) (same bool) {
-	lan, ours := d.lan(other)
-	if !ours || other.IsLinkLocalUnicast() || lan.Index != d.index(device) {
+func (r *Resolver) SameHost(ctx context.Context, device string, client, other netip.Addr) (same bool) {
+	lan, ours := r.lan(other)
+	if !ours || other.IsLinkLocalUnicast() || lan.Index != r.index(device) {
 		return false
 	}
-	d.directly(lan, client, func() { same = d.finder.Same(ctx, lan, client, other) })
+	r.withinLimit(lan, client, func() { same = r.finder.Same(ctx, lan, client, other) })
 	return same
 }
 
-// directly has a client wait for what is asked of hosts, unless too much is asked
+// withinLimit has a client wait for what is asked of hosts, unless too much is asked
 // for it or for all already.
-func (d *Resolver) directly(lan hosts.LAN, client netip.Addr, ask func()) {
-	hardware := d.finder.Hardware(lan.Index, client).String()
-	d.mu.Lock()
-	free := d.directLimiter.acquire(hardware)
-	d.mu.Unlock()
+func (r *Resolver) withinLimit(lan hosts.LAN, client netip.Addr, ask func()) {
+	hardware := r.finder.Hardware(lan.Index, client).String()
+	r.mu.Lock()
+	free := r.directLimiter.acquire(hardware)
+	r.mu.Unlock()
 	if !free {
 		return
 	}
 	ask()
-	d.mu.Lock()
-	d.directLimiter.release(hardware)
-	d.mu.Unlock()
+	r.mu.Lock()
+	r.directLimiter.release(hardware)
+	r.mu.Unlock()
 }
 
 // complete says which host a request is for, and which address it has left.
-func (d *Resolver) complete(ctx context.Context, req *portmap.Request) {
-	req.Host = d.find(ctx, req)
-	l := d.move(req)
+func (r *Resolver) complete(ctx context.Context, req *portmap.Request) {
+	req.Host = r.find(ctx, req)
+	l := r.moveLookup(req)
 	if l == nil {
 		return
 	}
-	d.directly(l.LAN, req.Client, func() {
-		if d.moved(ctx, l) {
+	r.withinLimit(l.LAN, req.Client, func() {
+		if r.hasMoved(ctx, l) {
 			req.Former = l.former
 		}
 	})
@@ -165,30 +165,30 @@ func (d *Resolver) complete(ctx context.Context, req *portmap.Request) {
 
 // find returns the host that a request is for, and asks for it if the rules
 // want to know.
-func (d *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host {
-	q, asks := d.query(req)
+func (r *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host {
+	q, asks := r.query(req)
 	if !asks {
-		return d.neighbour(req)
+		return r.neighbour(req)
 	}
-	id, settled := d.finder.Known(q.Query)
+	id, settled := r.finder.Known(q.Query)
 	if req.Op == portmap.Open && q.decides && !settled {
-		d.directly(q.LAN, req.Client, func() { id = d.finder.Find(ctx, q.asking()) })
+		r.withinLimit(q.LAN, req.Client, func() { id = r.finder.Find(ctx, q.withNamed()) })
 	}
 	return host(id)
 }
 
 // neighbour returns whose the IPv4 address is that a request opens a port to, as
 // far as that is known: another may have it later, or the host another address.
-func (d *Resolver) neighbour(req *portmap.Request) portmap.Host {
+func (r *Resolver) neighbour(req *portmap.Request) portmap.Host {
 	to := req.Internal.Addr()
 	if req.Op != portmap.Open || !to.Is4() {
 		return req.Host
 	}
-	lan, ours := d.lan(to)
+	lan, ours := r.lan(to)
 	if !ours {
 		return req.Host
 	}
-	return portmap.Host{Hardware: d.finder.Hardware(lan.Index, to).String()}
+	return portmap.Host{Hardware: r.finder.Hardware(lan.Index, to).String()}
 }
 
 // query is the question whose an address is, and whether rules depend on it.
@@ -199,25 +199,25 @@ type query struct {
 }
 
 // query returns the question that a request raises, if rules may ask it.
-func (d *Resolver) query(req *portmap.Request) (query, bool) {
+func (r *Resolver) query(req *portmap.Request) (query, bool) {
 	to := req.Internal
-	if m, ok := d.Pinhole(req.ID); ok && req.ID != 0 {
+	if m, ok := r.Pinhole(req.ID); ok && req.ID != 0 {
 		to = m.Internal
 	}
 	if to.Addr().Is6() && to.Addr().IsLinkLocalUnicast() {
 		return query{}, false
 	}
-	return d.about(to)
+	return r.queryFor(to)
 }
 
-// about returns the question whose an address is. Of IPv4 only rules for hardware
+// queryFor returns the question whose an address is. Of IPv4 only rules for hardware
 // addresses ask it.
-func (d *Resolver) about(to netip.AddrPort) (query, bool) {
-	p := d.policy()
+func (r *Resolver) queryFor(to netip.AddrPort) (query, bool) {
+	p := r.policy()
 	if !to.Addr().Is6() && !(to.Addr().Is4() && p.NamesHardware()) {
 		return query{}, false
 	}
-	lan, ours := d.lan(to.Addr())
+	lan, ours := r.lan(to.Addr())
 	q := query{hosts.Query{Addr: to.Addr(), LAN: lan}, p, p.DependsOnHardware(to.Port())}
 	if to.Addr().Is6() {
 		q.decides = p.DependsOnHost(to.Port(), lan.Networks)
@@ -225,30 +225,30 @@ func (d *Resolver) about(to netip.AddrPort) (query, bool) {
 	return q, ours
 }
 
-// asking returns the question with the addresses that are asked for.
-func (q query) asking() hosts.Query {
+// withNamed returns the question with the addresses that are asked for.
+func (q query) withNamed() hosts.Query {
 	if q.Addr.Is6() {
 		q.Named = q.policy.Named(q.LAN.Networks)
 	}
 	return q.Query
 }
 
-// whose returns the look-up for a question that a client raises.
-func (d *Resolver) whose(q query, id hosts.Identity, client netip.Addr) *lookup {
+// newLookup returns the look-up for a question that a client raises.
+func (r *Resolver) newLookup(q query, id hosts.Identity, client netip.Addr) *lookup {
 	if client != q.Addr {
-		id, _ = d.finder.Known(hosts.Query{Addr: client, LAN: q.LAN})
+		id, _ = r.finder.Known(hosts.Query{Addr: client, LAN: q.LAN})
 	}
-	return &lookup{Query: q.asking(), client: id.Hardware.String()}
+	return &lookup{Query: q.withNamed(), client: id.Hardware.String()}
 }
 
-// move returns the look-up whether the host of a request has left the address
+// moveLookup returns the look-up whether the host of a request has left the address
 // that it may have had before; nil: there is no such address.
-func (d *Resolver) move(req *portmap.Request) *lookup {
-	former, found := d.Former(req)
+func (r *Resolver) moveLookup(req *portmap.Request) *lookup {
+	former, found := r.Former(req)
 	if !found {
 		return nil
 	}
-	lan, ours := d.lan(req.Internal.Addr())
+	lan, ours := r.lan(req.Internal.Addr())
 	if !ours {
 		return nil
 	}
@@ -258,20 +258,20 @@ func (d *Resolver) move(req *portmap.Request) *lookup {
 	}
 }
 
-// moved asks whether the host of l has left its former address. It waits for
+// hasMoved asks whether the host of l has left its former address. It waits for
 // the answers.
-func (d *Resolver) moved(ctx context.Context, l *lookup) bool {
-	return d.finder.Moved(ctx, l.LAN, l.Hardware, l.former, l.Addr)
+func (r *Resolver) hasMoved(ctx context.Context, l *lookup) bool {
+	return r.finder.Moved(ctx, l.LAN, l.Hardware, l.former, l.Addr)
 }
 
-// begin has a host asked for.
-func (d *Resolver) begin(l *lookup, req portmap.Request, answer func(portmap.Answer)) bool {
-	if !d.limiter.acquire(l.client) {
+// startLookup has a host asked for.
+func (r *Resolver) startLookup(l *lookup, req portmap.Request, answer func(portmap.Answer)) bool {
+	if !r.limiter.acquire(l.client) {
 		return false
 	}
-	d.lookups[l.Addr] = l
+	r.lookups[l.Addr] = l
 	l.add(req, answer)
-	d.queue <- l // has room for all of them
+	r.queue <- l // has room for all of them
 	return true
 }
 
@@ -285,24 +285,24 @@ func (l *lookup) add(req portmap.Request, answer func(portmap.Answer)) bool {
 }
 
 // resolve asks for a host and hands on what waited for it.
-func (d *Resolver) resolve(ctx context.Context, l *lookup) {
-	found, former := d.ask(ctx, l)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.lookups, l.Addr)
-	d.limiter.release(l.client)
+func (r *Resolver) resolve(ctx context.Context, l *lookup) {
+	found, former := r.lookUp(ctx, l)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.lookups, l.Addr)
+	r.limiter.release(l.client)
 	for _, p := range l.waiting {
 		p.Host, p.Former = found, former
-		d.Table.Submit(p.Request, p.answer) // false: as lost as a datagram may be
+		r.Table.Submit(p.Request, p.answer) // false: as lost as a datagram may be
 	}
 }
 
-// ask returns the host of l and the address that it has left, if it has.
-func (d *Resolver) ask(ctx context.Context, l *lookup) (h portmap.Host, former netip.Addr) {
+// lookUp returns the host of l and the address that it has left, if it has.
+func (r *Resolver) lookUp(ctx context.Context, l *lookup) (h portmap.Host, former netip.Addr) {
 	switch {
 	case !l.former.IsValid():
-		return host(d.finder.Find(ctx, l.Query)), netip.Addr{}
-	case d.moved(ctx, l):
+		return host(r.finder.Find(ctx, l.Query)), netip.Addr{}
+	case r.hasMoved(ctx, l):
 		return l.host, l.former
 	}
 	return l.host, netip.Addr{}

@@ -16,21 +16,21 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// nowhere is an interface that no kernel has: whoever is asked for there does
+// noInterface is an interface that no kernel has: whoever is asked for there does
 // not answer.
-const nowhere = 1 << 30
+const noInterface = 1 << 30
 
 var (
 	lan  = netip.MustParsePrefix("192.168.50.1/24")
 	lan6 = netip.MustParsePrefix("2001:db8:50::1/64")
 )
 
-// six returns the i-th host's IPv6 address.
-func six(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:50::%x", 0x10+i)) }
+// addr6 returns the i-th host's IPv6 address.
+func addr6(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:50::%x", 0x10+i)) }
 
-// newDesk returns a desk whose rules let one host have the ports from 4000 on,
+// newResolver returns a desk whose rules let one host have the ports from 4000 on,
 // and everybody those below.
-func newDesk(t *testing.T) *Resolver {
+func newResolver(t *testing.T) *Resolver {
 	t.Helper()
 	all := portmap.PortRange{Last: 65535}
 	policy := &portmap.Policy{Rules: []portmap.Rule{
@@ -51,7 +51,7 @@ func newDesk(t *testing.T) *Resolver {
 		Table: table, Finder: &hosts.Finder{Log: log},
 		Policy: func() *portmap.Policy { return policy },
 		LAN: func(a netip.Addr) (hosts.LAN, bool) {
-			return hosts.LAN{Index: nowhere, Networks: []netip.Prefix{lan.Masked()}}, lan.Contains(a) || lan6.Contains(a)
+			return hosts.LAN{Index: noInterface, Networks: []netip.Prefix{lan.Masked()}}, lan.Contains(a) || lan6.Contains(a)
 		},
 	})
 }
@@ -78,70 +78,70 @@ func open(client netip.Addr, port uint16) portmap.Request {
 	}
 }
 
-// told is an answer and whose it is.
-type told struct {
+// answer is an answer and whose it is.
+type answer struct {
 	port uint16
 	portmap.Refusal
 }
 
-// inbox takes answers.
-type inbox chan told
+// answers takes answers.
+type answers chan answer
 
 // submit asks and returns whether that was heard.
-func (in inbox) submit(d *Resolver, req portmap.Request) bool {
-	return d.Submit(req, func(a portmap.Answer) { in <- told{req.Internal.Port(), a.Refusal} })
+func (in answers) submit(r *Resolver, req portmap.Request) bool {
+	return r.Submit(req, func(a portmap.Answer) { in <- answer{req.Internal.Port(), a.Refusal} })
 }
 
 // next returns the next answer.
-func (in inbox) next(t *testing.T) told {
+func (in answers) next(t *testing.T) answer {
 	t.Helper()
 	select {
 	case got := <-in:
 		return got
 	case <-time.After(15 * time.Second):
 		t.Fatal("waited in vain for an answer")
-		return told{}
+		return answer{}
 	}
 }
 
 // three returns the next three answers, by port and refusal: what needs no
 // firewall is answered before what does.
-func (in inbox) three(t *testing.T) []told {
+func (in answers) three(t *testing.T) []answer {
 	t.Helper()
-	list := []told{in.next(t), in.next(t), in.next(t)}
-	slices.SortFunc(list, func(a, b told) int {
+	list := []answer{in.next(t), in.next(t), in.next(t)}
+	slices.SortFunc(list, func(a, b answer) int {
 		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.Refusal, b.Refusal))
 	})
 	return list
 }
 
-// TestOthersDoNotWait asks for hosts that are looked for while nobody looks:
+// TestOtherRequestsDoNotWait asks for hosts that are looked for while nobody looks:
 // whoever need not wait for that does not.
-func TestOthersDoNotWait(t *testing.T) {
-	d, in := newDesk(t), make(inbox, 100)
-	closing := open(six(0), 4000)
+func TestOtherRequestsDoNotWait(t *testing.T) {
+	r, in := newResolver(t), make(answers, 100)
+	closing := open(addr6(0), 4000)
 	closing.Op = portmap.Close
-	for _, req := range []portmap.Request{open(six(0), 4000), closing, open(six(0), 80)} {
-		if !in.submit(d, req) {
+	for _, req := range []portmap.Request{open(addr6(0), 4000), closing, open(addr6(0), 80)} {
+		if !in.submit(r, req) {
 			t.Fatal("a request is dropped")
 		}
 	}
-	for _, req := range []portmap.Request{open(six(1), 80), open(netip.MustParseAddr("192.168.50.10"), 4000), open(netip.MustParseAddr("2001:db8:60::1"), 4000)} {
-		if !in.submit(d, req) {
+	for _, req := range []portmap.Request{open(addr6(1), 80), open(netip.MustParseAddr("192.168.50.10"), 4000), open(netip.MustParseAddr("2001:db8:60::1"), 4000)} {
+		if !in.submit(r, req) {
 			t.Fatal("a request is dropped")
 		}
 	}
 	got := in.three(t)
-	if want := []told{{80, portmap.Granted}, {4000, portmap.Granted}, {4000, portmap.BadTarget}}; !slices.Equal(got, want) {
+	if want := []answer{{80, portmap.Granted}, {4000, portmap.Granted}, {4000, portmap.BadTarget}}; !slices.Equal(got, want) {
 		t.Errorf("answers %v, want %v", got, want)
 	}
 
-	run(t, d.Run)
+	run(t, r.Run)
 	got = in.three(t)
-	if want := []told{{80, portmap.Granted}, {4000, portmap.Granted}, {4000, portmap.UnknownHost}}; !slices.Equal(got, want) {
+	if want := []answer{{80, portmap.Granted}, {4000, portmap.Granted}, {4000, portmap.UnknownHost}}; !slices.Equal(got, want) {
 		t.Errorf("after the host was asked for in vain: %v, want %v", got, want)
 	}
-	if in.submit(d, open(six(0), 4000)); in.next(t).Refusal != portmap.UnknownHost {
+	if in.submit(r, open(addr6(0), 4000)); in.next(t).Refusal != portmap.UnknownHost {
 		t.Error("granted to a host that does not answer")
 	}
 }
@@ -149,46 +149,46 @@ func TestOthersDoNotWait(t *testing.T) {
 // TestFloodOfUnknownHosts makes up hosts: no more than so many are asked for,
 // nobody else is refused, and all places are free again in the end.
 func TestFloodOfUnknownHosts(t *testing.T) {
-	d, in := newDesk(t), make(inbox, 2000)
+	r, in := newResolver(t), make(answers, 2000)
 	heard := 0
 	for i := range 500 {
-		if in.submit(d, open(six(i), 4000)) {
+		if in.submit(r, open(addr6(i), 4000)) {
 			heard++
 		}
 	}
 	waits := 1
-	for in.submit(d, open(six(0), 4000)) {
+	for in.submit(r, open(addr6(0), 4000)) {
 		waits++
 	}
-	if heard != perUnknown || waits != maxWaiting {
+	if heard != maxUnknown || waits != maxWaiting {
 		t.Errorf("%d hosts are asked for, %d requests wait for one", heard, waits)
 	}
-	if !in.submit(d, open(netip.MustParseAddr("192.168.50.10"), 4000)) || in.next(t).Refusal != portmap.Granted {
+	if !in.submit(r, open(netip.MustParseAddr("192.168.50.10"), 4000)) || in.next(t).Refusal != portmap.Granted {
 		t.Error("a client that is known is not served")
 	}
-	run(t, d.Run)
-	for range perUnknown + maxWaiting - 1 {
+	run(t, r.Run)
+	for range maxUnknown + maxWaiting - 1 {
 		if got := in.next(t); got.Refusal != portmap.UnknownHost {
 			t.Errorf("a made up host is answered %v", got)
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.lookups) > 0 || len(d.limiter.clients) > 0 || d.limiter.taken > 0 {
-		t.Errorf("left: %d lookups of %d clients, %d places", len(d.lookups), len(d.limiter.clients), d.limiter.taken)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.lookups) > 0 || len(r.limiter.clients) > 0 || r.limiter.total > 0 {
+		t.Errorf("left: %d lookups of %d clients, %d places", len(r.lookups), len(r.limiter.clients), r.limiter.total)
 	}
 }
 
 // TestDoAndExplainWait asks for hosts that do not answer by the ways that wait.
 func TestDoAndExplainWait(t *testing.T) {
-	d := newDesk(t)
-	if a, err := d.Do(t.Context(), open(six(0), 4000)); err != nil || a.Refusal != portmap.UnknownHost {
+	r := newResolver(t)
+	if a, err := r.Do(t.Context(), open(addr6(0), 4000)); err != nil || a.Refusal != portmap.UnknownHost {
 		t.Errorf("%v, %v", a.Refusal, err)
 	}
-	if e, err := d.Explain(t.Context(), open(six(1), 4000)); err != nil || e.Refusal != portmap.UnknownHost || e.Rule != 1 {
+	if e, err := r.Explain(t.Context(), open(addr6(1), 4000)); err != nil || e.Refusal != portmap.UnknownHost || e.Rule != 1 {
 		t.Errorf("%v by rule %d, %v", e.Refusal, e.Rule, err)
 	}
-	if a, err := d.Do(t.Context(), open(six(2), 80)); err != nil || a.Refusal != portmap.Granted {
+	if a, err := r.Do(t.Context(), open(addr6(2), 80)); err != nil || a.Refusal != portmap.Granted {
 		t.Errorf("%v, %v", a.Refusal, err)
 	}
 }
@@ -197,27 +197,27 @@ func TestDoAndExplainWait(t *testing.T) {
 // address: whoever need not wait for that does not, and what comes later for the
 // same port waits behind.
 func TestIPv4WaitsWhereRulesNameHardware(t *testing.T) {
-	d, in := newDesk(t), make(inbox, 100)
-	d.policy().Rules[0].Network, d.policy().Rules[0].Mask, d.policy().Rules[0].Hardware = netip.Addr{}, 0, "02:00:00:00:00:10"
+	r, in := newResolver(t), make(answers, 100)
+	r.policy().Rules[0].Network, r.policy().Rules[0].Mask, r.policy().Rules[0].Hardware = netip.Addr{}, 0, "02:00:00:00:00:10"
 	host, other := netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("192.168.50.11")
 	third := open(other, 5000)
 	third.Internal, third.ThirdParty = netip.AddrPortFrom(host, 5000), true
 	closing := open(host, 4000)
 	closing.Op, closing.External = portmap.Close, 0
 	for _, req := range []portmap.Request{open(host, 4000), closing, third, open(other, 80)} {
-		if !in.submit(d, req) {
+		if !in.submit(r, req) {
 			t.Fatal("a request is dropped")
 		}
 	}
-	if got := in.next(t); got != (told{80, portmap.Granted}) || len(in) > 0 {
+	if got := in.next(t); got != (answer{80, portmap.Granted}) || len(in) > 0 {
 		t.Errorf("answered %v, and %d more", got, len(in))
 	}
-	run(t, d.Run)
+	run(t, r.Run)
 	got := in.three(t)
-	if want := []told{{4000, portmap.Granted}, {4000, portmap.NotAuthorized}, {5000, portmap.NotAuthorized}}; !slices.Equal(got, want) {
+	if want := []answer{{4000, portmap.Granted}, {4000, portmap.NotAuthorized}, {5000, portmap.NotAuthorized}}; !slices.Equal(got, want) {
 		t.Errorf("after the host was asked for in vain: %v, want %v", got, want)
 	}
-	if e, err := d.Explain(t.Context(), open(netip.MustParseAddr("192.168.50.12"), 4000)); err != nil || e.Refusal != portmap.UnknownHost {
+	if e, err := r.Explain(t.Context(), open(netip.MustParseAddr("192.168.50.12"), 4000)); err != nil || e.Refusal != portmap.UnknownHost {
 		t.Errorf("explained as %v, %v", e.Refusal, err)
 	}
 }
@@ -236,16 +236,16 @@ func TestHostOfTooManyAddresses(t *testing.T) {
 	}
 }
 
-// TestPlaces takes and frees places at random: no client has more than its own,
+// TestLookupLimiter takes and frees places at random: no client has more than its own,
 // all of them no more than there are, and all are free again in the end.
-func TestPlaces(t *testing.T) {
+func TestLookupLimiter(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
-	p := lookupLimiter{clients: make(map[string]int), each: perClient}
+	l := lookupLimiter{clients: make(map[string]int), perClient: maxPerClient}
 	var held []string
 	for range 20000 {
 		if rnd.IntN(5) < 2 && len(held) > 0 {
 			i := rnd.IntN(len(held))
-			p.release(held[i])
+			l.release(held[i])
 			held = slices.Delete(held, i, i+1)
 			continue
 		}
@@ -253,25 +253,25 @@ func TestPlaces(t *testing.T) {
 		if n := rnd.IntN(12); n > 0 {
 			client = fmt.Sprintf("02:00:00:00:00:%02x", n)
 		}
-		most, has := perClient, 0
+		most, has := maxPerClient, 0
 		if client == "" {
-			most = perUnknown
+			most = maxUnknown
 		}
 		for _, h := range held {
 			if h == client {
 				has++
 			}
 		}
-		if got, want := p.acquire(client), has < most && len(held) < maxLookups; got != want {
+		if got, want := l.acquire(client), has < most && len(held) < maxLookups; got != want {
 			t.Fatalf("%q has %d of %d places: %v", client, has, len(held), got)
 		} else if got {
 			held = append(held, client)
 		}
 	}
 	for _, h := range held {
-		p.release(h)
+		l.release(h)
 	}
-	if p.taken != 0 || len(p.clients) != 0 {
-		t.Errorf("left: %+v", p)
+	if l.total != 0 || len(l.clients) != 0 {
+		t.Errorf("left: %+v", l)
 	}
 }
