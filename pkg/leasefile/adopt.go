@@ -16,7 +16,7 @@ type leaseFile struct {
 	fingerprint
 	modified int64 // Unix milliseconds
 	leases   []lease
-	junk     skippedLines
+	skipped  skippedLines
 }
 
 // skippedLines sums up the lines that are not leases.
@@ -26,17 +26,17 @@ type skippedLines struct {
 	reason error
 }
 
-func (j *skippedLines) add(number int, reason error) {
-	if j.lines++; j.lines == 1 {
-		j.first, j.reason = number, reason
+func (skipped *skippedLines) add(number int, reason error) {
+	if skipped.lines++; skipped.lines == 1 {
+		skipped.first, skipped.reason = number, reason
 	}
 }
 
 // readLeases reads the lease file, unless it is what the ledger's writer left.
-func readLeases(f *os.File, size int64, l *journalState) (leaseFile, error) {
+func readLeases(f *os.File, size int64, js *journalState) (leaseFile, error) {
 	found, err := fingerprintOf(f, size)
 	file := leaseFile{fingerprint: found}
-	if err == nil && !l.describes(found) {
+	if err == nil && !js.describes(found) {
 		err = file.parse(f)
 	}
 	return file, err
@@ -56,16 +56,16 @@ func (f *leaseFile) parse(r io.Reader) error {
 		i, known := seen[l.key()]
 		switch {
 		case in.tooLong:
-			f.junk.add(in.number, errTooLong)
+			f.skipped.add(in.number, errTooLong)
 		case err != nil:
-			f.junk.add(in.number, err)
+			f.skipped.add(in.number, err)
 		case !known:
 			seen[l.key()] = len(f.leases)
 			f.leases = append(f.leases, l)
 		case f.leases[i].internal == l.internal:
 			f.leases[i] = l
 		default:
-			f.junk.add(in.number, errTaken)
+			f.skipped.add(in.number, errTaken)
 		}
 	}
 	return in.err
@@ -75,13 +75,13 @@ func (f *leaseFile) parse(r io.Reader) error {
 // lines decide what exists, the ledger adds what six fields cannot hold.
 // Pinholes and outbound mappings stand in the ledger alone. Unknown counts the lines left out
 // because the ledger is damaged, so that what restricts them may be lost.
-func (l *journalState) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
+func (js *journalState) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
 	for _, line := range leases {
-		r := l.recordFor(line)
+		r := js.recordFor(line)
 		switch {
 		case r != nil:
 			r = r.ending(line.expires * 1000)
-		case l.damaged != nil:
+		case js.damaged != nil:
 			unknown++
 			continue
 		default:
@@ -89,7 +89,7 @@ func (l *journalState) adopt(leases []lease, now clockReading) (adopted []*recor
 		}
 		adopted = append(adopted, r)
 	}
-	for _, r := range l.live() {
+	for _, r := range js.live() {
 		if r.Pinhole.IsValid() || !r.inbound() {
 			adopted = append(adopted, r)
 		}
@@ -98,31 +98,31 @@ func (l *journalState) adopt(leases []lease, now clockReading) (adopted []*recor
 }
 
 // recordFor returns the record of the mapping that the line names.
-func (l *journalState) recordFor(line lease) *record {
-	i, held := l.at[line.key()]
-	if !held || l.records[i].Internal != line.internal || !l.records[i].inbound() {
+func (js *journalState) recordFor(line lease) *record {
+	i, held := js.byKey[line.key()]
+	if !held || js.records[i].Internal != line.internal || !js.records[i].inbound() {
 		return nil
 	}
-	return l.records[i]
+	return js.records[i]
 }
 
 // ending returns r with another end. A claim that ends before the others keeps
 // its end: it may be the one that opens the mapping to everybody.
 func (r *record) ending(expires int64) *record {
 	last := int64(1) // before any end
-	for _, h := range r.Claims {
-		last = later(last, h.Expires)
+	for _, cr := range r.Claims {
+		last = later(last, cr.Expires)
 	}
 	if (last+999)/1000*1000 == expires {
 		return r // the line shows it rounded up
 	}
 	n := *r
 	n.Claims = make([]claimRecord, 0, len(r.Claims))
-	for _, h := range r.Claims {
-		if h.Expires == last || later(h.Expires, expires) == h.Expires {
-			h.Expires = expires
+	for _, cr := range r.Claims {
+		if cr.Expires == last || later(cr.Expires, expires) == cr.Expires {
+			cr.Expires = expires
 		}
-		n.Claims = append(n.Claims, h)
+		n.Claims = append(n.Claims, cr)
 	}
 	return &n
 }
@@ -137,14 +137,14 @@ func later(a, b int64) int64 {
 
 // recordFromLine returns the record of a line of which nothing else is known.
 func recordFromLine(line lease, now clockReading) *record {
-	h := claimRecord{Origin: portmap.UPnP.String(), Expires: line.expires * 1000, Description: line.text}
+	cr := claimRecord{Origin: portmap.UPnP.String(), Expires: line.expires * 1000, Description: line.text}
 	switch {
 	case strings.HasPrefix(line.text, "NAT-PMP "):
-		h.Origin = portmap.NATPMP.String()
+		cr.Origin = portmap.NATPMP.String()
 	case strings.HasPrefix(line.text, "PCP MAP "):
 		// miniupnpd writes the nonce there (MUP-132), which is for nobody to see.
-		h.Origin = portmap.PCP.String()
-		h.Description = fmt.Sprintf("PCP MAP %d %v", line.external, line.protocol)
+		cr.Origin = portmap.PCP.String()
+		cr.Description = fmt.Sprintf("PCP MAP %d %v", line.external, line.protocol)
 	}
-	return &record{keyRecord: keyRecordOf(line.key()), Internal: line.internal, Created: now.unix, Claims: []claimRecord{h}}
+	return &record{keyRecord: keyRecordOf(line.key()), Internal: line.internal, Created: now.unix, Claims: []claimRecord{cr}}
 }

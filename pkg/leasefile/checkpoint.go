@@ -16,10 +16,10 @@ import (
 
 // snapshot is what the store held at one moment.
 type snapshot struct {
-	now   clockReading
-	held  []*portmap.Mapping
-	anew  bool // the private file is to be written anew
-	known fingerprint
+	now     clockReading
+	held    []*portmap.Mapping
+	rewrite bool // the private file is to be written anew
+	lease   fingerprint
 }
 
 // Checkpoint brings both files up to date if they are not: when it returns
@@ -27,37 +27,37 @@ type snapshot struct {
 func (s *Store) Checkpoint() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	snap := s.begin()
+	snap := s.takeSnapshot()
 	if snap == nil {
 		return nil
 	}
-	err := s.write(snap)
-	s.end(snap, err)
+	err := s.writeFiles(snap)
+	s.finishWrite(snap, err)
 	if err != nil {
 		return fmt.Errorf("leasefile: save %s: %w", s.path, err)
 	}
 	return nil
 }
 
-// begin takes a snapshot, or returns nil when the files lack nothing.
-func (s *Store) begin() *snapshot {
+// takeSnapshot takes a snapshot, or returns nil when the files lack nothing.
+func (s *Store) takeSnapshot() *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if s.journal != nil && !s.journal.clock.agrees(now) {
+	if s.journal != nil && !s.journal.clock.agreesWith(now) {
 		s.stale = true
 	}
 	if !s.settled || s.due.IsZero() && !s.stale {
 		return nil
 	}
-	snap := &snapshot{now: now, held: s.inOrder(), known: s.lease}
-	snap.anew = s.stale || s.journal == nil || s.journal.needsCompaction()
-	s.due, s.stale, s.copying, s.since = time.Time{}, false, true, nil
+	snap := &snapshot{now: now, held: s.bySerial(), lease: s.lease}
+	snap.rewrite = s.stale || s.journal == nil || s.journal.needsCompaction()
+	s.due, s.stale, s.copying, s.addedSince = time.Time{}, false, true, nil
 	return snap
 }
 
-// inOrder returns what is held in order of creation.
-func (s *Store) inOrder() []*portmap.Mapping {
+// bySerial returns what is held in order of creation.
+func (s *Store) bySerial() []*portmap.Mapping {
 	held := make([]*portmap.Mapping, 0, len(s.held))
 	for _, m := range s.held {
 		held = append(held, m)
@@ -66,16 +66,16 @@ func (s *Store) inOrder() []*portmap.Mapping {
 	return held
 }
 
-// end notes how the writing went. The disk then has a rest that is at least as
+// finishWrite notes how the writing went. The disk then has a rest that is at least as
 // long as its work was, so that a slow one is not kept busy.
-func (s *Store) end(snap *snapshot, err error) {
+func (s *Store) finishWrite(snap *snapshot, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.copying, s.since = false, nil
+	s.copying, s.addedSince = false, nil
 	now := time.Now()
 	s.earliest = now.Add(max(s.delay, now.Sub(snap.now.mono)))
 	if err != nil {
-		s.stale = s.stale || snap.anew
+		s.stale = s.stale || snap.rewrite
 		s.lastErr = err
 		s.backOff(now)
 		return
@@ -83,7 +83,7 @@ func (s *Store) end(snap *snapshot, err error) {
 	if s.retry > 0 {
 		s.notice("mappings are written down again")
 	}
-	s.lastErr, s.retry, s.told = nil, 0, false
+	s.lastErr, s.retry, s.reported = nil, 0, false
 	if due := s.due; !due.IsZero() {
 		s.due = time.Time{}
 		s.writeBy(due)
@@ -93,7 +93,7 @@ func (s *Store) end(snap *snapshot, err error) {
 // backOff sets the next attempt after one that failed, and says so once, unless
 // who saves has heard it.
 func (s *Store) backOff(now time.Time) {
-	if s.retry == 0 && !s.told {
+	if s.retry == 0 && !s.reported {
 		s.log.Error("mappings work but cannot be written down, a restart would forget the newest; will try again",
 			"path", s.path, "err", s.lastErr)
 	}
@@ -101,35 +101,35 @@ func (s *Store) backOff(now time.Time) {
 	s.setDue(now.Add(s.retry))
 }
 
-// write brings the files up to date. First the private file says, durably,
+// writeFiles brings the files up to date. First the private file says, durably,
 // what the lease file holds and what it is about to hold, so that whichever of
 // the two a crash leaves is known for what it is; last, that it holds it now.
-func (s *Store) write(snap *snapshot) error {
+func (s *Store) writeFiles(snap *snapshot) error {
 	target, err := resolve(s.path)
 	if err != nil {
 		return err
 	}
-	d, err := newPendingFile(s.disk, target, snap)
+	next, err := newPendingFile(s.disk, target, snap)
 	if err != nil {
 		return errors.Join(err, s.syncJournal())
 	}
-	defer d.file.Close()
-	if err := s.logIntent(target+private, d, snap); err != nil {
-		s.disk.Remove(d.path)
+	defer next.file.Close()
+	if err := s.logIntent(target+stateSuffix, next, snap); err != nil {
+		s.disk.Remove(next.path)
 		return err
 	}
-	if err := s.replaceLeaseFile(d, target); err != nil {
+	if err := s.replaceLeaseFile(next, target); err != nil {
 		return err
 	}
-	return s.mark(snap.now, d.fingerprint, d.fingerprint)
+	return s.appendMark(snap.now, next.fingerprint, next.fingerprint)
 }
 
-// mark says in the private file what the lease file holds: the one or the other.
-func (s *Store) mark(now clockReading, before, after fingerprint) error {
+// appendMark says in the private file what the lease file holds: the one or the other.
+func (s *Store) appendMark(now clockReading, before, after fingerprint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := newMark(now, before, after)
-	e.Mark.Behind = e.Mark.Behind || len(s.since) > 0
+	e.Mark.Behind = e.Mark.Behind || len(s.addedSince) > 0
 	text, err := e.encode()
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func newPendingFile(d disk, target string, snap *snapshot) (*pendingFile, error)
 	if info, err := os.Lstat(target); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file: name another lease file", target)
 	}
-	f, err := d.Create(target+temporary, 0o644)
+	f, err := d.Create(target+tempSuffix, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -165,30 +165,30 @@ func newPendingFile(d disk, target string, snap *snapshot) (*pendingFile, error)
 	}
 	if err := w.Flush(); err != nil {
 		f.Close()
-		d.Remove(target + temporary)
+		d.Remove(target + tempSuffix)
 		return nil, err
 	}
-	return &pendingFile{fingerprint: content.fingerprint(), file: f, path: target + temporary}, nil
+	return &pendingFile{fingerprint: content.fingerprint(), file: f, path: target + tempSuffix}, nil
 }
 
 // logIntent makes the private file complete and durable, with a mark of the
 // lease file to come.
-func (s *Store) logIntent(path string, d *pendingFile, snap *snapshot) error {
+func (s *Store) logIntent(path string, next *pendingFile, snap *snapshot) error {
 	s.mu.Lock()
 	j := s.journal
 	s.mu.Unlock()
-	if snap.anew || j.path != path || !j.inPlace() {
-		return s.rewriteJournal(path, d, snap)
+	if snap.rewrite || j.path != path || !j.inPlace() {
+		return s.rewriteJournal(path, next, snap)
 	}
-	if err := s.mark(snap.now, snap.known, d.fingerprint); err != nil {
+	if err := s.appendMark(snap.now, snap.lease, next.fingerprint); err != nil {
 		return err
 	}
 	return j.file.Sync()
 }
 
 // rewriteJournal writes the private file anew, durably.
-func (s *Store) rewriteJournal(path string, d *pendingFile, snap *snapshot) error {
-	first := newMark(snap.now, snap.known, d.fingerprint)
+func (s *Store) rewriteJournal(path string, next *pendingFile, snap *snapshot) error {
+	first := newMark(snap.now, snap.lease, next.fingerprint)
 	j, err := newJournal(s.disk, path, first, snap.held, snap.now)
 	if err != nil {
 		return err
@@ -205,9 +205,9 @@ func (s *Store) rewriteJournal(path string, d *pendingFile, snap *snapshot) erro
 // replaceJournal puts j in the place of the private file that there was, with what
 // was saved while it was written.
 func (s *Store) replaceJournal(j *journal) error {
-	err := j.append(j.frame(nil, s.since...))
+	err := j.append(j.frame(nil, s.addedSince...))
 	if err == nil {
-		err = s.disk.Rename(j.path+temporary, j.path)
+		err = s.disk.Rename(j.path+tempSuffix, j.path)
 	}
 	if err != nil {
 		j.discard(s.disk)
@@ -226,7 +226,7 @@ func (s *Store) createJournal(now clockReading) error {
 	if err != nil {
 		return err
 	}
-	j, err := newJournal(s.disk, target+private, newMark(now, s.lease, s.lease), s.inOrder(), now)
+	j, err := newJournal(s.disk, target+stateSuffix, newMark(now, s.lease, s.lease), s.bySerial(), now)
 	if err != nil {
 		return err
 	}
@@ -238,17 +238,17 @@ func (s *Store) createJournal(now clockReading) error {
 }
 
 // replaceLeaseFile puts the draft in the place of the lease file, durably.
-func (s *Store) replaceLeaseFile(d *pendingFile, target string) error {
-	err := d.file.Sync()
+func (s *Store) replaceLeaseFile(next *pendingFile, target string) error {
+	err := next.file.Sync()
 	if err == nil {
-		err = s.disk.Rename(d.path, target)
+		err = s.disk.Rename(next.path, target)
 	}
 	if err != nil {
-		s.disk.Remove(d.path)
+		s.disk.Remove(next.path)
 		return err
 	}
 	s.mu.Lock()
-	s.lease = d.fingerprint
+	s.lease = next.fingerprint
 	s.mu.Unlock()
 	return s.disk.SyncDir(filepath.Dir(target))
 }

@@ -6,9 +6,9 @@ import "time"
 // has not been set since the board was switched on.
 const unsetClock = 1_704_067_200_000
 
-// farthest bounds how far apart two times may be, so that a year from a
+// maxDistance bounds how far apart two times may be, so that a year from a
 // damaged file cannot overflow a time.Duration (about 292 years).
-const farthest = int64(200 * 365 * 24 * time.Hour / time.Millisecond)
+const maxDistance = int64(200 * 365 * 24 * time.Hour / time.Millisecond)
 
 // clockReading is one instant on both clocks. Leases run on the monotonic one; the
 // files carry Unix time, since the monotonic clock ends with the system.
@@ -18,30 +18,30 @@ type clockReading struct {
 }
 
 // readClocks reads both clocks.
-func readClocks() clockReading { return momentOf(time.Now()) }
+func readClocks() clockReading { return clockReadingOf(time.Now()) }
 
-// momentOf splits what time.Now returned. Both clocks are cut to the wall
+// clockReadingOf splits what time.Now returned. Both clocks are cut to the wall
 // clock's last whole millisecond: an end read from a file at one moment and
 // written at another would else move by what only one of them had lost.
-func momentOf(now time.Time) clockReading {
+func clockReadingOf(now time.Time) clockReading {
 	now = now.Add(-time.Duration(now.Nanosecond()) % time.Millisecond)
 	return clockReading{mono: now, unix: now.UnixMilli()}
 }
 
 // unixAt returns what the wall clock shows at t, in Unix milliseconds.
-func (m clockReading) unixAt(t time.Time) int64 {
-	return m.unix + t.Sub(m.mono).Round(time.Millisecond).Milliseconds()
+func (c clockReading) unixAt(t time.Time) int64 {
+	return c.unix + t.Sub(c.mono).Round(time.Millisecond).Milliseconds()
 }
 
 // timeAt returns, on the monotonic clock, when the wall clock shows unix.
-func (m clockReading) timeAt(unix int64) time.Time {
-	away := min(max(unix-m.unix, -farthest), farthest)
-	return m.mono.Add(time.Duration(away) * time.Millisecond)
+func (c clockReading) timeAt(unix int64) time.Time {
+	away := min(max(unix-c.unix, -maxDistance), maxDistance)
+	return c.mono.Add(time.Duration(away) * time.Millisecond)
 }
 
-// agrees reports whether both moments put the wall clock in the same place, to
+// agreesWith reports whether both moments put the wall clock in the same place, to
 // the second: false means that somebody set it in between.
-func (m clockReading) agrees(o clockReading) bool {
-	off := m.unixAt(o.mono) - o.unix
+func (c clockReading) agreesWith(o clockReading) bool {
+	off := c.unixAt(o.mono) - o.unix
 	return -1000 < off && off < 1000
 }

@@ -17,17 +17,17 @@ func millisecond() time.Time {
 	return now.Add(-time.Duration(now.Nanosecond()) % time.Millisecond)
 }
 
-// TestMomentKeepsEnds reads a time at one moment and writes it at another.
-func TestMomentKeepsEnds(t *testing.T) {
+// TestClockReadingKeepsEnds reads a time at one moment and writes it at another.
+func TestClockReadingKeepsEnds(t *testing.T) {
 	base := millisecond()
 	for _, read := range fractions {
 		for _, written := range fractions {
 			for _, away := range []int64{-3_600_000, -1, 0, 1, 999, 3_600_000} {
-				a, b := momentOf(base.Add(read)), momentOf(base.Add(written+7*time.Second))
+				a, b := clockReadingOf(base.Add(read)), clockReadingOf(base.Add(written+7*time.Second))
 				if got := b.unixAt(a.timeAt(a.unix + away)); got != a.unix+away {
 					t.Errorf("read at %v, written at %v: %d becomes %d", read, written, a.unix+away, got)
 				}
-				if !a.agrees(b) {
+				if !a.agreesWith(b) {
 					t.Errorf("the clock is said to be set between %v and %v", read, written)
 				}
 			}
@@ -35,12 +35,12 @@ func TestMomentKeepsEnds(t *testing.T) {
 	}
 }
 
-// TestMomentOfOldBoard cuts a wall clock before 1970 downwards or not at all.
-func TestMomentOfOldBoard(t *testing.T) {
+// TestClockReadingBefore1970 cuts a wall clock before 1970 downwards or not at all.
+func TestClockReadingBefore1970(t *testing.T) {
 	for _, fraction := range fractions {
-		m := momentOf(time.Unix(-7, 0).Add(fraction))
-		if m.unix != -7000 || m.unixAt(m.mono) != m.unix {
-			t.Errorf("%v after the second: %d, %d", fraction, m.unix, m.unixAt(m.mono))
+		c := clockReadingOf(time.Unix(-7, 0).Add(fraction))
+		if c.unix != -7000 || c.unixAt(c.mono) != c.unix {
+			t.Errorf("%v after the second: %d, %d", fraction, c.unix, c.unixAt(c.mono))
 		}
 	}
 }
@@ -51,8 +51,8 @@ func TestRestartsKeepEnds(t *testing.T) {
 	base := millisecond().Add(time.Minute) // after the files' own times
 	line := fmt.Sprintf("TCP:3001:192.168.101.1:80:%d:web\n", base.Unix()+3600)
 	m := forward(1, portmap.Claim{Origin: portmap.UPnP, Description: "web"})
-	m.Claims[0].Expires = momentOf(base).timeAt(base.Unix()*1000 + 3_600_000)
-	for name, path := range map[string]string{"lease file of miniupnpd": leasePath(t), "both files": written(t, m)} {
+	m.Claims[0].Expires = clockReadingOf(base).timeAt(base.Unix()*1000 + 3_600_000)
+	for name, path := range map[string]string{"lease file of miniupnpd": leasePath(t), "both files": newFiles(t, m)} {
 		t.Run(name, func(t *testing.T) {
 			write(t, path, line)
 			for i := range 10 {
@@ -60,7 +60,7 @@ func TestRestartsKeepEnds(t *testing.T) {
 				s := New(Options{Path: path})
 				s.clock = func() clockReading { // read late in a millisecond, then early in the next one
 					now = now.Add(100 * time.Microsecond)
-					return momentOf(now)
+					return clockReadingOf(now)
 				}
 				save(t, s, additions(load(t, s)...)...)
 				s.stale = true

@@ -31,12 +31,12 @@ type file interface {
 	Sync() error
 }
 
-// system is the disk of the operating system.
-type system struct{}
+// osDisk is the disk of the operating system.
+type osDisk struct{}
 
 // Create never writes into a file that somebody else put there: the name is
 // known beforehand, so it could be a link to anywhere.
-func (system) Create(path string, mode fs.FileMode) (file, error) {
+func (osDisk) Create(path string, mode fs.FileMode) (file, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (system) Create(path string, mode fs.FileMode) (file, error) {
 	return f, nil
 }
 
-func (system) Append(path string) (file, error) {
+func (osDisk) Append(path string) (file, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
@@ -59,11 +59,11 @@ func (system) Append(path string) (file, error) {
 	return f, nil
 }
 
-func (system) Rename(from, to string) error { return os.Rename(from, to) }
+func (osDisk) Rename(from, to string) error { return os.Rename(from, to) }
 
-func (system) Remove(path string) error { return os.Remove(path) }
+func (osDisk) Remove(path string) error { return os.Remove(path) }
 
-func (system) SyncDir(path string) error {
+func (osDisk) SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err

@@ -14,14 +14,14 @@ var (
 	errFull    = errors.New("no space left on device (made up)")
 )
 
-// trialDisk is the system's disk with a record of all that was done to it. It
+// testDisk is the system's disk with a record of all that was done to it. It
 // can fail, and it can die.
-type trialDisk struct {
-	system
-	mu    sync.Mutex
-	ops   []op
-	dies  int            // after so many operations nothing happens any more; 0: it lives
-	fails func(op) error // asked before each operation
+type testDisk struct {
+	osDisk
+	mu         sync.Mutex
+	ops        []op
+	crashAfter int            // after so many operations nothing happens any more; 0: it lives
+	fails      func(op) error // asked before each operation
 }
 
 // op is one call that changes the disk.
@@ -42,10 +42,10 @@ func (o op) String() string {
 }
 
 // do notes an operation, and says whether it may happen.
-func (d *trialDisk) do(o op) error {
+func (d *testDisk) do(o op) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.dies > 0 && len(d.ops) >= d.dies {
+	if d.crashAfter > 0 && len(d.ops) >= d.crashAfter {
 		return errCrashed
 	}
 	if d.fails != nil {
@@ -58,14 +58,14 @@ func (d *trialDisk) do(o op) error {
 }
 
 // did returns what was done so far.
-func (d *trialDisk) did() []op {
+func (d *testDisk) did() []op {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append([]op(nil), d.ops...)
 }
 
 // count returns how often something was done.
-func (d *trialDisk) count(what string) int {
+func (d *testDisk) count(what string) int {
 	n := 0
 	for _, o := range d.did() {
 		if o.what == what {
@@ -76,13 +76,13 @@ func (d *trialDisk) count(what string) int {
 }
 
 // fail makes every operation fail that f names, or none for nil.
-func (d *trialDisk) fail(f func(op) error) {
+func (d *testDisk) fail(f func(op) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fails = f
 }
 
-func (d *trialDisk) open(what, path string, open func() (file, error)) (file, error) {
+func (d *testDisk) open(what, path string, open func() (file, error)) (file, error) {
 	o := op{what: what, name: filepath.Base(path)}
 	d.mu.Lock()
 	o.file = len(d.ops) + 1
@@ -94,49 +94,49 @@ func (d *trialDisk) open(what, path string, open func() (file, error)) (file, er
 	if err != nil {
 		return nil, err
 	}
-	return &trialFile{file: f, disk: d, op: o}, nil
+	return &testFile{file: f, disk: d, op: o}, nil
 }
 
-func (d *trialDisk) Create(path string, mode fs.FileMode) (file, error) {
-	return d.open("create", path, func() (file, error) { return d.system.Create(path, mode) })
+func (d *testDisk) Create(path string, mode fs.FileMode) (file, error) {
+	return d.open("create", path, func() (file, error) { return d.osDisk.Create(path, mode) })
 }
 
-func (d *trialDisk) Append(path string) (file, error) {
-	return d.open("append", path, func() (file, error) { return d.system.Append(path) })
+func (d *testDisk) Append(path string) (file, error) {
+	return d.open("append", path, func() (file, error) { return d.osDisk.Append(path) })
 }
 
-func (d *trialDisk) Rename(from, to string) error {
+func (d *testDisk) Rename(from, to string) error {
 	if err := d.do(op{what: "rename", name: filepath.Base(from), to: filepath.Base(to)}); err != nil {
 		return err
 	}
-	return d.system.Rename(from, to)
+	return d.osDisk.Rename(from, to)
 }
 
-func (d *trialDisk) Remove(path string) error {
+func (d *testDisk) Remove(path string) error {
 	if _, err := os.Lstat(path); err != nil {
 		return err
 	}
 	if err := d.do(op{what: "remove", name: filepath.Base(path)}); err != nil {
 		return err
 	}
-	return d.system.Remove(path)
+	return d.osDisk.Remove(path)
 }
 
-func (d *trialDisk) SyncDir(path string) error {
+func (d *testDisk) SyncDir(path string) error {
 	if err := d.do(op{what: "syncdir", name: filepath.Base(path)}); err != nil {
 		return err
 	}
-	return d.system.SyncDir(path)
+	return d.osDisk.SyncDir(path)
 }
 
-// trialFile is an open file on a trialDisk.
-type trialFile struct {
+// testFile is an open file on a trialDisk.
+type testFile struct {
 	file
-	disk *trialDisk
+	disk *testDisk
 	op
 }
 
-func (f *trialFile) Write(p []byte) (int, error) {
+func (f *testFile) Write(p []byte) (int, error) {
 	if err := f.disk.do(op{what: "write", file: f.op.file, name: f.name, data: append([]byte(nil), p...)}); err != nil {
 		if errors.Is(err, errFull) { // half of it still fits
 			n, _ := f.file.Write(p[:len(p)/2])
@@ -147,14 +147,14 @@ func (f *trialFile) Write(p []byte) (int, error) {
 	return f.file.Write(p)
 }
 
-func (f *trialFile) Truncate(size int64) error {
+func (f *testFile) Truncate(size int64) error {
 	if err := f.disk.do(op{what: "truncate", file: f.op.file, name: f.name, size: size}); err != nil {
 		return err
 	}
 	return f.file.Truncate(size)
 }
 
-func (f *trialFile) Sync() error {
+func (f *testFile) Sync() error {
 	if err := f.disk.do(op{what: "sync", file: f.op.file, name: f.name}); err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// on returns a store whose disk is d, that has taken over what is there.
-func on(t *testing.T, d *trialDisk, path string) *Store {
+// openOn returns a store whose disk is d, that has taken over what is there.
+func openOn(t *testing.T, d *testDisk, path string) *Store {
 	t.Helper()
 	s := New(Options{Path: path})
 	s.disk = d
@@ -38,8 +38,8 @@ func many(n int) (list []*portmap.Mapping) {
 // cost no more than the thirty writings that the default delay allows.
 func TestRenewalsAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &trialDisk{}
-		s := on(t, d, leasePath(t))
+		d := &testDisk{}
+		s := openOn(t, d, leasePath(t))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go s.Run(ctx)
@@ -61,7 +61,7 @@ func TestRenewalsAreWrittenTogether(t *testing.T) {
 		if n := d.count("sync") - syncs; n > 3*31 {
 			t.Errorf("%d syncs for a minute of renewals, want at most 93", n)
 		}
-		same(t, load(t, New(Options{Path: s.path})), list)
+		wantSame(t, load(t, New(Options{Path: s.path})), list)
 	})
 }
 
@@ -70,7 +70,7 @@ func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := leasePath(t)
 		s, log := logged(path)
-		d := &trialDisk{}
+		d := &testDisk{}
 		s.disk = d
 		load(t, s)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -91,10 +91,10 @@ func TestFullDisk(t *testing.T) {
 			}
 			time.Sleep(10 * time.Minute)
 		}
-		same(t, load(t, New(Options{Path: path})), list[:5])
+		wantSame(t, load(t, New(Options{Path: path})), list[:5])
 		d.fail(nil)
 		time.Sleep(2 * lastRetry)
-		same(t, load(t, New(Options{Path: path})), list)
+		wantSame(t, load(t, New(Options{Path: path})), list)
 		synctest.Wait()
 		// Save told the table of the trouble, which logs it.
 		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "written down again") {
@@ -149,13 +149,13 @@ func holding(held map[portmap.Key]*portmap.Mapping) []*portmap.Mapping {
 	return list
 }
 
-// TestKilledAnywhere ends the process before each operation of the story in
+// TestProcessKilledAnywhere ends the process before each operation of the story in
 // turn: what Save said yes to is there, and nothing else.
-func TestKilledAnywhere(t *testing.T) {
+func TestProcessKilledAnywhere(t *testing.T) {
 	for dies := 1; ; dies++ {
 		path := leasePath(t)
-		d := &trialDisk{dies: dies}
-		s := on(t, d, path)
+		d := &testDisk{crashAfter: dies}
+		s := openOn(t, d, path)
 		var sure, perhaps []*portmap.Mapping
 		var broken bool
 		scenario(s, func(c savePoint) {
@@ -223,8 +223,8 @@ func replay(ops []op) *simulatedDisk {
 // nothing on the disk but what was synced: what the last Checkpoint found is
 // there, unless it was given up since, and nothing is as it never was.
 func TestPowerLostAnywhere(t *testing.T) {
-	d := &trialDisk{}
-	s := on(t, d, leasePath(t))
+	d := &testDisk{}
+	s := openOn(t, d, leasePath(t))
 	var chapters []savePoint
 	scenario(s, func(c savePoint) {
 		if c.err != nil {
@@ -241,8 +241,8 @@ func TestPowerLostAnywhere(t *testing.T) {
 		got := make(map[portmap.Key]*portmap.Mapping)
 		for _, m := range load(t, New(Options{Path: path})) {
 			got[m.Key] = m
-			if !slices.ContainsFunc(chapters, func(c savePoint) bool { return c.held[m.Key] != nil && said(m) == said(c.held[m.Key]) }) {
-				t.Errorf("power lost after %d operations: never held: %s", cut, said(m))
+			if !slices.ContainsFunc(chapters, func(c savePoint) bool { return c.held[m.Key] != nil && textOf(m) == textOf(c.held[m.Key]) }) {
+				t.Errorf("power lost after %d operations: never held: %s", cut, textOf(m))
 			}
 		}
 		for k := range survivors(chapters, cut) {
@@ -253,8 +253,8 @@ func TestPowerLostAnywhere(t *testing.T) {
 	}
 }
 
-// said shows one mapping without its times.
-func said(m *portmap.Mapping) string { return text([]*portmap.Mapping{m}) }
+// textOf shows one mapping without its times.
+func textOf(m *portmap.Mapping) string { return text([]*portmap.Mapping{m}) }
 
 // survivors returns what the last Checkpoint before the cut found and nobody
 // gave up in the rest of the story.

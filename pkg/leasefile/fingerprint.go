@@ -29,24 +29,24 @@ func newFingerprinter() *fingerprinter {
 }
 
 // Write never fails.
-func (m *fingerprinter) Write(p []byte) (int, error) {
-	room := max(maxLeaseFile-m.size, 0)
-	m.sum.Write(p[:min(int64(len(p)), room)])
-	m.size += int64(len(p))
+func (fp *fingerprinter) Write(p []byte) (int, error) {
+	room := max(maxLeaseFile-fp.size, 0)
+	fp.sum.Write(p[:min(int64(len(p)), room)])
+	fp.size += int64(len(p))
 	return len(p), nil
 }
 
-func (m *fingerprinter) fingerprint() fingerprint {
-	return fingerprint{Size: m.size, Sum: m.sum.Sum64()}
+func (fp *fingerprinter) fingerprint() fingerprint {
+	return fingerprint{Size: fp.size, Sum: fp.sum.Sum64()}
 }
 
 // fingerprintOf measures a file of the given size, and goes back to its start.
 func fingerprintOf(f *os.File, size int64) (fingerprint, error) {
-	m := newFingerprinter()
-	if _, err := io.CopyN(m, f, min(size, maxLeaseFile)); err != nil {
+	fp := newFingerprinter()
+	if _, err := io.CopyN(fp, f, min(size, maxLeaseFile)); err != nil {
 		return fingerprint{}, err
 	}
-	m.size = size
+	fp.size = size
 	_, err := f.Seek(0, io.SeekStart)
-	return m.fingerprint(), err
+	return fp.fingerprint(), err
 }

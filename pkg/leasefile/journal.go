@@ -13,7 +13,7 @@ import (
 // filters and more, the file a mapping for every port there is, twice.
 const (
 	maxEntry   = 256 << 10
-	maxPrivate = 128 << 20
+	maxJournal = 128 << 20
 )
 
 // slack is how many octets of outdated lines are not worth a new file.
@@ -40,7 +40,7 @@ type journal struct {
 // newJournal writes a private file with the given mappings, durably, but
 // under its temporary name.
 func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now clockReading) (*journal, error) {
-	f, err := d.Create(path+temporary, 0o600)
+	f, err := d.Create(path+tempSuffix, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now c
 // discard gives up a file that still has its temporary name.
 func (j *journal) discard(d disk) {
 	j.file.Close()
-	d.Remove(j.path + temporary)
+	d.Remove(j.path + tempSuffix)
 }
 
 // fill writes the first line and one for each mapping.
@@ -104,7 +104,7 @@ func checksum(seed uint32, text []byte) uint32 { return crc32.Update(seed, crc32
 // append adds lines in one write, so that they outlive the process. A write
 // that fails half-way is taken back.
 func (j *journal) append(b []byte) error {
-	if j.torn || j.size+int64(len(b)) > maxPrivate {
+	if j.torn || j.size+int64(len(b)) > maxJournal {
 		return fmt.Errorf("%s takes no more until it is written anew", j.path)
 	}
 	n, err := j.file.Write(b)

@@ -12,53 +12,53 @@ import (
 
 // journalState is what a private file says.
 type journalState struct {
-	found   bool
-	mark    mark      // the last one
-	records []*record // nil where one was dropped
-	damaged error     // why not every line could be read; records are missing
-	cut     bool      // the last line lacks its end, as after a crash
-	seed    uint32
-	size    int64
-	fresh   int64
-	ahead   bool // the lease file may lack some of it
+	found           bool
+	mark            mark      // the last one
+	records         []*record // nil where one was dropped
+	damaged         error     // why not every line could be read; records are missing
+	truncated       bool      // the last line lacks its end, as after a crash
+	seed            uint32
+	size            int64
+	compactSize     int64
+	leaseFileBehind bool // the lease file may lack some of it
 
-	at     map[portmap.Key]int // where in records
+	byKey  map[portmap.Key]int // where in records
 	octets map[portmap.Key]int // length of the line
 }
 
 // readJournal reads a private file. The records are in order of creation.
 func readJournal(r io.Reader) *journalState {
-	l := &journalState{found: true, at: make(map[portmap.Key]int), octets: make(map[portmap.Key]int)}
-	in := newLines(io.LimitReader(r, maxPrivate), maxEntry)
+	js := &journalState{found: true, byKey: make(map[portmap.Key]int), octets: make(map[portmap.Key]int)}
+	in := newLines(io.LimitReader(r, maxJournal), maxEntry)
 	for in.next() {
-		if in.cut {
-			l.cut = true
+		if in.truncated {
+			js.truncated = true
 			break
 		}
-		if err := l.read(in); err != nil && l.damaged == nil {
-			l.damaged = fmt.Errorf("line %d: %w", in.number, err)
+		if err := js.read(in); err != nil && js.damaged == nil {
+			js.damaged = fmt.Errorf("line %d: %w", in.number, err)
 		}
 	}
-	l.size = in.octets
+	js.size = in.octets
 	switch {
 	case in.err != nil:
-		l.damaged = in.err
-	case l.size == 0:
-		l.damaged = errors.New("it is empty")
-	case l.size == maxPrivate:
-		l.damaged = fmt.Errorf("longer than %d octets", maxPrivate)
-	case l.mark.Format == 0:
-		l.damaged = errors.New("no line says what the file is")
+		js.damaged = in.err
+	case js.size == 0:
+		js.damaged = errors.New("it is empty")
+	case js.size == maxJournal:
+		js.damaged = fmt.Errorf("longer than %d octets", maxJournal)
+	case js.mark.Format == 0:
+		js.damaged = errors.New("no line says what the file is")
 	}
-	return l
+	return js
 }
 
 // read takes one line in.
-func (l *journalState) read(in *lines) error {
+func (js *journalState) read(in *lines) error {
 	if in.tooLong {
 		return fmt.Errorf("longer than %d octets", maxEntry)
 	}
-	e, sum, err := unframe(in.line, l.seed)
+	e, sum, err := unframe(in.line, js.seed)
 	if err != nil {
 		return err
 	}
@@ -67,16 +67,16 @@ func (l *journalState) read(in *lines) error {
 		if e.Mark.Format != format {
 			return fmt.Errorf("format %d is not known", e.Mark.Format)
 		}
-		if l.mark = *e.Mark; in.number == 1 {
-			l.seed, l.fresh = sum, int64(len(in.line))
+		if js.mark = *e.Mark; in.number == 1 {
+			js.seed, js.compactSize = sum, int64(len(in.line))
 		}
-		l.ahead = e.Mark.Behind
+		js.leaseFileBehind = e.Mark.Behind
 	case e.Put != nil:
-		l.ahead = true
-		return l.put(e.Put, len(in.line)+1)
+		js.leaseFileBehind = true
+		return js.put(e.Put, len(in.line)+1)
 	case e.Drop != nil:
-		l.ahead = true
-		return l.drop(e.Drop)
+		js.leaseFileBehind = true
+		return js.drop(e.Drop)
 	}
 	return nil
 }
@@ -99,47 +99,47 @@ func unframe(line []byte, seed uint32) (entry, uint32, error) {
 }
 
 // put notes a mapping: a new one last, a changed one in its old place.
-func (l *journalState) put(r *record, octets int) error {
+func (js *journalState) put(r *record, octets int) error {
 	k, err := r.portmapKey()
 	if err != nil {
 		return err
 	}
-	if i, held := l.at[k]; held {
-		l.records[i] = r
+	if i, held := js.byKey[k]; held {
+		js.records[i] = r
 	} else {
-		l.at[k] = len(l.records)
-		l.records = append(l.records, r)
+		js.byKey[k] = len(js.records)
+		js.records = append(js.records, r)
 	}
-	l.fresh += int64(octets - l.octets[k])
-	l.octets[k] = octets
+	js.compactSize += int64(octets - js.octets[k])
+	js.octets[k] = octets
 	return nil
 }
 
 // drop forgets a mapping.
-func (l *journalState) drop(d *keyRecord) error {
+func (js *journalState) drop(d *keyRecord) error {
 	k, err := d.portmapKey()
 	if err != nil {
 		return err
 	}
-	if i, held := l.at[k]; held {
-		l.records[i] = nil
-		l.fresh -= int64(l.octets[k])
-		delete(l.at, k)
-		delete(l.octets, k)
+	if i, held := js.byKey[k]; held {
+		js.records[i] = nil
+		js.compactSize -= int64(js.octets[k])
+		delete(js.byKey, k)
+		delete(js.octets, k)
 	}
 	return nil
 }
 
 // live returns the records of what is open, in order of creation.
-func (l *journalState) live() []*record {
-	return slices.DeleteFunc(slices.Clone(l.records), func(r *record) bool { return r == nil })
+func (js *journalState) live() []*record {
+	return slices.DeleteFunc(slices.Clone(js.records), func(r *record) bool { return r == nil })
 }
 
 // intact reports whether the file can go on as it is.
-func (l *journalState) intact() bool { return l.found && l.damaged == nil && !l.cut }
+func (js *journalState) intact() bool { return js.found && js.damaged == nil && !js.truncated }
 
 // describes reports whether f is what this file's writer last left, or was about
 // to leave, in the lease file.
-func (l *journalState) describes(f fingerprint) bool {
-	return l.mark.Format != 0 && slices.Contains(l.mark.Lease[:], f)
+func (js *journalState) describes(f fingerprint) bool {
+	return js.mark.Format != 0 && slices.Contains(js.mark.Lease[:], f)
 }

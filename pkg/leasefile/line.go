@@ -85,7 +85,7 @@ func (l lease) append(b []byte) []byte {
 func appendText(b []byte, text string, limit int) []byte {
 	text = strings.TrimSpace(strings.Map(printableRune, text))
 	if room := limit - len(b); len(text) > room {
-		text = strings.TrimSpace(cut(text, room))
+		text = strings.TrimSpace(truncate(text, room))
 	}
 	return append(b, text...)
 }
@@ -102,8 +102,8 @@ func printableRune(r rune) rune {
 	return r
 }
 
-// cut shortens s to so many octets at most, at a rune boundary.
-func cut(s string, octets int) string {
+// truncate shortens s to so many octets at most, at a rune boundary.
+func truncate(s string, octets int) string {
 	if len(s) <= octets {
 		return s
 	}

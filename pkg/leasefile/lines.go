@@ -11,12 +11,12 @@ import (
 type lines struct {
 	r *bufio.Reader
 
-	line    []byte // without its newline; valid until the next call
-	number  int    // counted from 1
-	tooLong bool   // line is nil, the text was passed over
-	cut     bool   // the text ends before the line does
-	octets  int64  // read so far
-	err     error  // what ended the reading, if not the end of the text
+	line      []byte // without its newline; valid until the next call
+	number    int    // counted from 1
+	tooLong   bool   // line is nil, the text was passed over
+	truncated bool   // the text ends before the line does
+	octets    int64  // read so far
+	err       error  // what ended the reading, if not the end of the text
 }
 
 // newLines reads lines of at most longest octets, newline included.
@@ -39,7 +39,7 @@ func (l *lines) next() bool {
 		return false
 	}
 	l.number++
-	l.cut = err == io.EOF
+	l.truncated = err == io.EOF
 	l.line = bytes.TrimSuffix(line, []byte("\n"))
 	return true
 }

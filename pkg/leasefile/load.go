@@ -38,12 +38,12 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("leasefile: load %s: %w", s.path, err)
 	}
-	for _, name := range []string{target, target + private} {
-		s.disk.Remove(name + temporary) // left by a crash, if it is there
+	for _, name := range []string{target, target + stateSuffix} {
+		s.disk.Remove(name + tempSuffix) // left by a crash, if it is there
 	}
-	book, damage := openJournal(target + private)
-	file, unread := openLeases(target, book)
-	mappings := s.restore(target, book, file, unread == nil)
+	js, damage := openJournal(target + stateSuffix)
+	file, unread := openLeases(target, js)
+	mappings := s.choose(target, js, file, unread == nil)
 	if err := errors.Join(damage, unread); err != nil {
 		return mappings, fmt.Errorf("leasefile: load %s: %w", s.path, err)
 	}
@@ -64,7 +64,7 @@ func openJournal(path string) (*journalState, error) {
 }
 
 // openLeases reads the lease file, if there is one.
-func openLeases(path string, l *journalState) (leaseFile, error) {
+func openLeases(path string, js *journalState) (leaseFile, error) {
 	f, info, err := openRegular(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return leaseFile{}, nil
@@ -73,44 +73,44 @@ func openLeases(path string, l *journalState) (leaseFile, error) {
 		return leaseFile{}, err
 	}
 	defer f.Close()
-	file, err := readLeases(f, info.Size(), l)
+	file, err := readLeases(f, info.Size(), js)
 	file.modified = info.ModTime().UnixMilli()
 	return file, err
 }
 
-// restore judges which file decides, and makes its records mappings.
-func (s *Store) restore(target string, book *journalState, file leaseFile, readable bool) []*portmap.Mapping {
-	if book.damaged != nil {
-		s.log.Warn("private file is damaged, what is missing there is lost", "path", target+private, "err", book.damaged)
+// choose judges which file decides, and makes its records mappings.
+func (s *Store) choose(target string, js *journalState, file leaseFile, readable bool) []*portmap.Mapping {
+	if js.damaged != nil {
+		s.log.Warn("private file is damaged, what is missing there is lost", "path", target+stateSuffix, "err", js.damaged)
 	}
 	// Leases last as long as they would on a clock that never goes back: a
 	// board may start in 1970 and learn the time later.
 	now := s.clock()
-	now.unix = max(now.unix, book.mark.At)
-	records, ours := book.live(), book.describes(file.fingerprint)
+	now.unix = max(now.unix, js.mark.At)
+	records, ours := js.live(), js.describes(file.fingerprint)
 	if !ours && readable {
 		now.unix = max(now.unix, file.modified)
-		records = s.adopt(target, book, file, now)
+		records = s.adopt(target, js, file, now)
 	}
 	s.notBefore, s.lease = now, file.fingerprint
 	mappings := s.mappings(records, now)
-	if ours && book.intact() && now.agrees(s.now()) && s.resume(target+private, book) == nil {
-		s.expect(records, mappings)
-		s.behind = book.ahead
+	if ours && js.intact() && now.agreesWith(s.now()) && s.resumeJournal(target+stateSuffix, js) == nil {
+		s.setLoaded(records, mappings)
+		s.leaseFileBehind = js.leaseFileBehind
 	} else {
-		s.stale = book.found || file.Size > 0
+		s.stale = js.found || file.Size > 0
 	}
 	return mappings
 }
 
 // adopt returns the records of a lease file that somebody else wrote.
-func (s *Store) adopt(target string, book *journalState, file leaseFile, now clockReading) []*record {
-	records, unknown := book.adopt(file.leases, now)
+func (s *Store) adopt(target string, js *journalState, file leaseFile, now clockReading) []*record {
+	records, unknown := js.adopt(file.leases, now)
 	log := s.log.With("path", target, "leases", len(file.leases))
-	switch j := file.junk; {
-	case j.lines > 0:
-		log.Warn("lines of the lease file are not leases and are left out", "lines", j.lines, "first", j.first, "reason", j.reason)
-	case book.found:
+	switch skipped := file.skipped; {
+	case skipped.lines > 0:
+		log.Warn("lines of the lease file are not leases and are left out", "lines", skipped.lines, "first", skipped.first, "reason", skipped.reason)
+	case js.found:
 		log.Info("another program wrote the lease file, its lines decide")
 	}
 	if unknown > 0 {
@@ -152,19 +152,19 @@ func (s *Store) notice(text string) {
 	s.log.Log(context.Background(), portmap.LevelNotice, text, "path", s.path)
 }
 
-// resume goes on with the private file that the ledger was read from.
-func (s *Store) resume(path string, l *journalState) error {
+// resumeJournal goes on with the private file that the ledger was read from.
+func (s *Store) resumeJournal(path string, js *journalState) error {
 	f, err := s.disk.Append(path)
 	if err != nil {
 		return err
 	}
-	s.journal = &journal{file: f, path: path, seed: l.seed, size: l.size, compactSize: l.fresh, clock: s.notBefore}
+	s.journal = &journal{file: f, path: path, seed: js.seed, size: js.size, compactSize: js.compactSize, clock: s.notBefore}
 	return nil
 }
 
-// expect notes what the private file holds, so that the first Save need write
+// setLoaded notes what the private file holds, so that the first Save need write
 // only the difference.
-func (s *Store) expect(records []*record, mappings []*portmap.Mapping) {
+func (s *Store) setLoaded(records []*record, mappings []*portmap.Mapping) {
 	s.loaded = make(map[portmap.Key]*portmap.Mapping, len(records))
 	for _, r := range records {
 		if k, err := r.portmapKey(); err == nil {

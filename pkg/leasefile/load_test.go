@@ -24,8 +24,8 @@ func logged(path string) (*Store, *bytes.Buffer) {
 	return New(Options{Path: path, Log: slog.New(slog.NewTextHandler(&b, nil))}), &b
 }
 
-// written makes a lease file and its private file, as a clean stop leaves them.
-func written(t *testing.T, mappings ...*portmap.Mapping) (path string) {
+// newFiles makes a lease file and its private file, as a clean stop leaves them.
+func newFiles(t *testing.T, mappings ...*portmap.Mapping) (path string) {
 	t.Helper()
 	path = leasePath(t)
 	s := opened(t, path)
@@ -74,7 +74,7 @@ func TestLoadMiniupnpd(t *testing.T) {
 		mapping(portmap.UDP, 5001, 5000, claim(portmap.PCP, hour, "PCP MAP 5001 UDP")),
 	}
 	got := load(t, s)
-	same(t, got, want)
+	wantSame(t, got, want)
 	for i, m := range got {
 		if m.Serial != uint64(i+1) {
 			t.Errorf("%v has serial %d, want %d", m.Key, m.Serial, i+1)
@@ -93,9 +93,9 @@ func TestLoadMiniupnpd(t *testing.T) {
 	}
 
 	save(t, s, additions(got...)...)
-	same(t, load(t, New(Options{Path: path})), want) // as after kill -9
+	wantSame(t, load(t, New(Options{Path: path})), want) // as after kill -9
 	checkpoint(t, s)
-	same(t, load(t, New(Options{Path: path})), want)
+	wantSame(t, load(t, New(Options{Path: path})), want)
 	if text := read(t, path); strings.Count(text, "\n") != 4 || strings.Contains(text, "0403") {
 		t.Errorf("lease file is now\n%s", text)
 	}
@@ -105,7 +105,7 @@ func TestLoadMiniupnpd(t *testing.T) {
 // file: lines decide what exists, records what restricts it.
 func TestLoadChanged(t *testing.T) {
 	v := sampleMappings()
-	path := written(t, v...)
+	path := newFiles(t, v...)
 	pcp, upnp, pinhole, both := v[1], v[2], v[3], v[4]
 	soon, later := in(30*time.Minute), in(10*time.Hour)
 	write(t, path, fmt.Sprintf(""+
@@ -125,14 +125,14 @@ func TestLoadChanged(t *testing.T) {
 
 	s, log := logged(path)
 	got := load(t, s)
-	same(t, got, want)
+	wantSame(t, got, want)
 	if !strings.Contains(log.String(), "another program wrote the lease file") {
 		t.Errorf("log says nothing:\n%s", log)
 	}
 	save(t, s, additions(got...)...)
-	same(t, load(t, New(Options{Path: path})), want)
+	wantSame(t, load(t, New(Options{Path: path})), want)
 	checkpoint(t, s)
-	same(t, load(t, New(Options{Path: path})), want)
+	wantSame(t, load(t, New(Options{Path: path})), want)
 }
 
 // TestLoadKeepsEarlierEnd does not let a claim that opens a mapping to all live
@@ -145,17 +145,17 @@ func TestLoadKeepsEarlierEnd(t *testing.T) {
 	}
 	m := forward(1, open)
 	m.Claims = append(m.Claims, narrow)
-	path := written(t, m)
+	path := newFiles(t, m)
 	later := in(5 * time.Hour)
 	write(t, path, fmt.Sprintf("TCP:3001:192.168.101.1:80:%d:\n", later))
 	want := *m
 	want.Claims = slices.Clone(m.Claims)
 	want.Claims[1].Expires = time.Unix(later, 0)
-	same(t, load(t, New(Options{Path: path})), []*portmap.Mapping{&want})
+	wantSame(t, load(t, New(Options{Path: path})), []*portmap.Mapping{&want})
 }
 
-// TestLoadGone has lost or emptied files.
-func TestLoadGone(t *testing.T) {
+// TestLoadMissing has lost or emptied files.
+func TestLoadMissing(t *testing.T) {
 	v := sampleMappings()
 	unlisted := []*portmap.Mapping{v[3], v[6]} // pinhole and PEER
 	for _, c := range []struct {
@@ -171,19 +171,19 @@ func TestLoadGone(t *testing.T) {
 		}, v},
 		{"lease file emptied", func(t *testing.T, path string) { write(t, path, "") }, unlisted},
 		{"lease file removed", func(t *testing.T, path string) { os.Remove(path) }, unlisted},
-		{"both removed", func(t *testing.T, path string) { os.Remove(path); os.Remove(path + private) }, nil},
+		{"both removed", func(t *testing.T, path string) { os.Remove(path); os.Remove(path + stateSuffix) }, nil},
 		{"left-overs of a crash", func(t *testing.T, path string) {
-			write(t, path+temporary, "TCP:1:10.0.0.1:1:0:half")
-			write(t, path+private+temporary, "half")
+			write(t, path+tempSuffix, "TCP:1:10.0.0.1:1:0:half")
+			write(t, path+stateSuffix+tempSuffix, "half")
 		}, v},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := written(t, v...)
+			path := newFiles(t, v...)
 			c.change(t, path)
-			same(t, load(t, New(Options{Path: path})), c.want)
-			for _, name := range []string{path, path + private} {
-				if _, err := os.Stat(name + temporary); err == nil {
-					t.Errorf("%s is still there", name+temporary)
+			wantSame(t, load(t, New(Options{Path: path})), c.want)
+			for _, name := range []string{path, path + stateSuffix} {
+				if _, err := os.Stat(name + tempSuffix); err == nil {
+					t.Errorf("%s is still there", name+tempSuffix)
 				}
 			}
 		})
@@ -226,24 +226,24 @@ func TestLoadDamaged(t *testing.T) {
 		{"emptied", func(string) string { return "" }, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := written(t, v...)
-			write(t, path+private, c.change(read(t, path+private)))
+			path := newFiles(t, v...)
+			write(t, path+stateSuffix, c.change(read(t, path+stateSuffix)))
 			if c.foreign {
 				write(t, path, read(t, path)+"\n")
 			}
 			s := New(Options{Path: path})
 			got := load(t, s)
-			same(t, got, c.want)
+			wantSame(t, got, c.want)
 			save(t, s, additions(got...)...)
-			same(t, load(t, New(Options{Path: path})), c.want)
+			wantSame(t, load(t, New(Options{Path: path})), c.want)
 			checkpoint(t, s)
-			same(t, load(t, New(Options{Path: path})), c.want)
+			wantSame(t, load(t, New(Options{Path: path})), c.want)
 		})
 	}
 }
 
-// TestLoadJunk bounds what a lease file full of junk costs.
-func TestLoadJunk(t *testing.T) {
+// TestLoadInvalidLines bounds what a lease file full of junk costs.
+func TestLoadInvalidLines(t *testing.T) {
 	last := "\nTCP:80:10.0.0.1:80:0:good\n"
 	for _, c := range []struct {
 		name  string
@@ -266,7 +266,7 @@ func TestLoadJunk(t *testing.T) {
 			}
 		}, 1},
 		{"a gigabyte of nothing, twice", func(t *testing.T, path string) {
-			for _, name := range []string{path, path + private} {
+			for _, name := range []string{path, path + stateSuffix} {
 				write(t, name, "")
 				if err := os.Truncate(name, 1<<30); err != nil {
 					t.Fatal(err)
@@ -293,7 +293,7 @@ func TestLoadJunk(t *testing.T) {
 			}
 			save(t, s, additions(got...)...)
 			checkpoint(t, s)
-			same(t, load(t, New(Options{Path: path})), got)
+			wantSame(t, load(t, New(Options{Path: path})), got)
 		})
 	}
 }
@@ -307,7 +307,7 @@ func TestLoadExpired(t *testing.T) {
 	}
 	write(t, path, b.String())
 	s, log := logged(path)
-	same(t, load(t, s), nil)
+	wantSame(t, load(t, s), nil)
 	if n := strings.Count(log.String(), "\n"); n != namedExpired+1 || !strings.Contains(log.String(), "990 more") {
 		t.Errorf("%d log lines:\n%s", n, log)
 	}
@@ -324,12 +324,12 @@ func TestLoadClaims(t *testing.T) {
 	m := forward(1, portmap.Claim{Origin: portmap.NATPMP, Expires: time.Now().Add(-time.Second)})
 	m.Claims = append(m.Claims, portmap.Claim{Origin: portmap.UPnP, Description: "lives"})
 	gone := forward(2, portmap.Claim{Origin: portmap.NATPMP, Expires: time.Now().Add(-time.Second)})
-	path := written(t, m, gone)
+	path := newFiles(t, m, gone)
 	want := *m
 	want.Claims = m.Claims[1:]
 	s := New(Options{Path: path})
 	got := load(t, s)
-	same(t, got, []*portmap.Mapping{&want})
+	wantSame(t, got, []*portmap.Mapping{&want})
 	save(t, s, additions(got...)...)
 	checkpoint(t, s)
 	if text := read(t, path); text != "TCP:3001:192.168.101.1:80:0:lives\n" {
@@ -376,7 +376,7 @@ func TestLinks(t *testing.T) {
 			if filepath.Base(filepath.Dir(target)) != "kd" || !strings.Contains(read(t, target), "TCP:3001:") {
 				t.Errorf("%s has %q", target, read(t, target))
 			}
-			if _, err := os.Stat(target + private); err != nil {
+			if _, err := os.Stat(target + stateSuffix); err != nil {
 				t.Errorf("the private file is not beside it: %v", err)
 			}
 			if got := load(t, New(Options{Path: link})); len(got) < len(v) {
@@ -403,7 +403,7 @@ func TestMoved(t *testing.T) {
 	}
 	save(t, s, additions(v[3:]...)...)
 	checkpoint(t, s)
-	same(t, load(t, New(Options{Path: filepath.Join(dir, "second")})), v)
+	wantSame(t, load(t, New(Options{Path: filepath.Join(dir, "second")})), v)
 }
 
 // TestRemovedWhileRunning writes everything anew.
@@ -414,10 +414,10 @@ func TestRemovedWhileRunning(t *testing.T) {
 	save(t, s, additions(v[:3]...)...)
 	checkpoint(t, s)
 	os.Remove(path)
-	os.Remove(path + private)
+	os.Remove(path + stateSuffix)
 	save(t, s, additions(v[3:]...)...)
 	checkpoint(t, s)
-	same(t, load(t, New(Options{Path: path})), v)
+	wantSame(t, load(t, New(Options{Path: path})), v)
 }
 
 // TestNotAFile neither waits for nor replaces what is not a plain file.
@@ -458,7 +458,7 @@ func TestNotAFile(t *testing.T) {
 	}
 }
 
-func FuzzLedger(f *testing.F) {
+func FuzzJournalEntry(f *testing.F) {
 	var head, body []byte
 	j := &journal{}
 	for _, m := range sampleMappings() {

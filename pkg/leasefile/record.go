@@ -75,7 +75,7 @@ type claimRecord struct {
 
 // inbound reports whether the record is about letting others in.
 func (r *record) inbound() bool {
-	return slices.ContainsFunc(r.Claims, func(h claimRecord) bool { return !h.Remote.IsValid() })
+	return slices.ContainsFunc(r.Claims, func(cr claimRecord) bool { return !cr.Remote.IsValid() })
 }
 
 // filter is a portmap.Filter.
@@ -102,17 +102,17 @@ func recordOf(m *portmap.Mapping, now clockReading) *record {
 }
 
 func claimRecordOf(c portmap.Claim, now clockReading) claimRecord {
-	h := claimRecord{Origin: c.Origin.String(), Description: cut(c.Description, maxText), Disabled: c.Disabled, ID: c.ID, Remote: c.Remote}
+	cr := claimRecord{Origin: c.Origin.String(), Description: truncate(c.Description, maxText), Disabled: c.Disabled, ID: c.ID, Remote: c.Remote}
 	if !c.Expires.IsZero() {
-		h.Expires = max(now.unixAt(c.Expires), 1)
+		cr.Expires = max(now.unixAt(c.Expires), 1)
 	}
 	if c.Bound {
-		h.Nonce = hex.EncodeToString(c.Nonce[:])
+		cr.Nonce = hex.EncodeToString(c.Nonce[:])
 	}
 	for _, f := range c.Filters {
-		h.Filters = append(h.Filters, filter(f))
+		cr.Filters = append(cr.Filters, filter(f))
 	}
-	return h
+	return cr
 }
 
 // portmapKey returns the door as the table knows it.
@@ -124,14 +124,14 @@ func (d keyRecord) portmapKey() (portmap.Key, error) {
 	if (d.External == 0) != d.Pinhole.IsValid() {
 		return portmap.Key{}, errPort
 	}
-	if a := d.Pinhole; a.IsValid() && (!a.Addr().Is6() || !target(a)) {
+	if a := d.Pinhole; a.IsValid() && (!a.Addr().Is6() || !isTarget(a)) {
 		return portmap.Key{}, fmt.Errorf("pinhole %v is not an IPv6 address and port", a)
 	}
 	return portmap.Key{Protocol: p, External: d.External, Pinhole: d.Pinhole}, nil
 }
 
-// target reports whether packets can be sent to a.
-func target(a netip.AddrPort) bool {
+// isTarget reports whether packets can be sent to a.
+func isTarget(a netip.AddrPort) bool {
 	return a.Port() != 0 && a.Addr().Zone() == "" && !a.Addr().Is4In6()
 }
 
@@ -149,14 +149,14 @@ func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
 	switch {
 	case k.Pinhole.IsValid():
 		m.Internal = k.Pinhole
-	case !r.Internal.Addr().Is4() || !target(r.Internal):
+	case !r.Internal.Addr().Is4() || !isTarget(r.Internal):
 		return nil, errAddress
 	}
 	if len(r.Claims) == 0 {
 		return nil, errors.New("nobody claims the mapping")
 	}
-	for _, h := range r.Claims {
-		c, err := h.claim(now)
+	for _, cr := range r.Claims {
+		c, err := cr.claim(now)
 		if err != nil {
 			return nil, err
 		}
@@ -165,23 +165,23 @@ func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
 	return m, nil
 }
 
-func (h claimRecord) claim(now clockReading) (portmap.Claim, error) {
-	c := portmap.Claim{Description: h.Description, Disabled: h.Disabled, ID: h.ID, Remote: h.Remote}
+func (cr claimRecord) claim(now clockReading) (portmap.Claim, error) {
+	c := portmap.Claim{Description: cr.Description, Disabled: cr.Disabled, ID: cr.ID, Remote: cr.Remote}
 	var err error
-	if c.Origin, err = parseOrigin(h.Origin); err != nil {
+	if c.Origin, err = parseOrigin(cr.Origin); err != nil {
 		return c, err
 	}
-	if h.Expires != 0 {
-		c.Expires = now.timeAt(h.Expires)
+	if cr.Expires != 0 {
+		c.Expires = now.timeAt(cr.Expires)
 	}
-	if h.Nonce != "" {
-		n, err := hex.DecodeString(h.Nonce)
+	if cr.Nonce != "" {
+		n, err := hex.DecodeString(cr.Nonce)
 		if err != nil || len(n) != len(c.Nonce) {
 			return c, errors.New("nonce is not 12 octets")
 		}
 		c.Nonce, c.Bound = portmap.Nonce(n), true
 	}
-	for _, f := range h.Filters {
+	for _, f := range cr.Filters {
 		if !f.Prefix.IsValid() {
 			return c, errors.New("filter has no network")
 		}

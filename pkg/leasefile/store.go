@@ -24,8 +24,8 @@ import (
 
 // Suffixes of the names of the files beside the lease file.
 const (
-	private   = ".state"
-	temporary = ".new"
+	stateSuffix = ".state"
+	tempSuffix  = ".new"
 )
 
 // The default delays, chosen for flash memory.
@@ -72,23 +72,23 @@ type Store struct {
 
 	writing sync.Mutex // held while files are read or written anew; taken before mu
 
-	mu        sync.Mutex // guards all below
-	held      map[portmap.Key]*portmap.Mapping
-	loaded    map[portmap.Key]*portmap.Mapping // what the private file holds, until the first Save
-	behind    bool                             // the lease file lacks some of that
-	settled   bool                             // the first Save has been
-	journal   *journal                         // nil: there is no private file that can go on
-	lease     fingerprint                      // of the lease file on disk
-	notBefore clockReading                     // the present is not before it
-	stale     bool                             // the private file must be written anew
-	copying   bool                             // a snapshot is being written,
-	since     [][]byte                         // and these entries came after it
+	mu              sync.Mutex // guards all below
+	held            map[portmap.Key]*portmap.Mapping
+	loaded          map[portmap.Key]*portmap.Mapping // what the private file holds, until the first Save
+	leaseFileBehind bool                             // the lease file lacks some of that
+	settled         bool                             // the first Save has been
+	journal         *journal                         // nil: there is no private file that can go on
+	lease           fingerprint                      // of the lease file on disk
+	notBefore       clockReading                     // the present is not before it
+	stale           bool                             // the private file must be written anew
+	copying         bool                             // a snapshot is being written,
+	addedSince      [][]byte                         // and these entries came after it
 
 	due      time.Time     // when the files are to be written; zero: they are
 	earliest time.Time     // and not before that
 	retry    time.Duration // the wait after trouble; 0: the last writing went well
 	lastErr  error         // what keeps the files from being written
-	told     bool          // Save has returned it
+	reported bool          // Save has returned it
 }
 
 // New returns a store. Load comes first, then Save at any time; Run brings
@@ -99,7 +99,7 @@ func New(o Options) *Store {
 		delay:        cmp.Or(o.Delay, defaultDelay),
 		renewalDelay: cmp.Or(o.RenewalDelay, defaultRenewalDelay),
 		log:          cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-		disk:         system{},
+		disk:         osDisk{},
 		clock:        readClocks,
 		wake:         make(chan struct{}, 1),
 		held:         make(map[portmap.Key]*portmap.Mapping),
@@ -110,11 +110,11 @@ func New(o Options) *Store {
 // now returns the present as files show it. A board whose clock has not been
 // set goes on from the newest time in its files.
 func (s *Store) now() clockReading {
-	m := s.clock()
-	if m.unix < unsetClock {
-		m.unix = max(m.unix, s.notBefore.unixAt(m.mono))
+	c := s.clock()
+	if c.unix < unsetClock {
+		c.unix = max(c.unix, s.notBefore.unixAt(c.mono))
 	}
-	return m
+	return c
 }
 
 // Save notes changes in the private file: when it returns they outlive the
@@ -130,9 +130,9 @@ func (s *Store) Save(changes []portmap.Change) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	texts, tooLong := s.note(changes, now)
+	texts, tooLong := s.noteChanges(changes, now)
 	changed := len(texts) > 0 || s.stale && !s.settled
-	if s.behind && !s.settled {
+	if s.leaseFileBehind && !s.settled {
 		s.writeBy(now.mono)
 	}
 	s.settled = true
@@ -140,21 +140,21 @@ func (s *Store) Save(changes []portmap.Change) error {
 		return tooLong
 	}
 	if s.copying {
-		s.since = append(s.since, texts...)
+		s.addedSince = append(s.addedSince, texts...)
 	}
-	s.plan(changes, now.mono)
-	err := s.record(texts, now)
+	s.schedule(changes, now.mono)
+	err := s.appendEntries(texts, now)
 	if err != nil {
-		s.stale, s.lastErr, s.told = true, err, true
+		s.stale, s.lastErr, s.reported = true, err, true
 		s.writeBy(now.mono)
 		err = fmt.Errorf("leasefile: save %s: %w", s.path, err)
 	}
 	return errors.Join(err, tooLong)
 }
 
-// note puts changes into memory and returns the texts of the entries that the
+// noteChanges puts changes into memory and returns the texts of the entries that the
 // private file lacks.
-func (s *Store) note(changes []portmap.Change, now clockReading) (texts [][]byte, err error) {
+func (s *Store) noteChanges(changes []portmap.Change, now clockReading) (texts [][]byte, err error) {
 	for _, c := range changes {
 		if b := c.Before; b != nil && (c.After == nil || c.After.Key != b.Key) {
 			texts = append(texts, s.drop(b.Key))
@@ -196,11 +196,11 @@ func (s *Store) confirms(m *portmap.Mapping) bool {
 	return true
 }
 
-// record writes entries where they outlive the process.
-func (s *Store) record(texts [][]byte, now clockReading) error {
+// appendEntries writes entries where they outlive the process.
+func (s *Store) appendEntries(texts [][]byte, now clockReading) error {
 	switch {
 	case s.journal != nil:
-		if !s.journal.clock.agrees(now) {
+		if !s.journal.clock.agreesWith(now) {
 			s.stale = true
 			s.writeBy(now.mono)
 		}
@@ -211,13 +211,13 @@ func (s *Store) record(texts [][]byte, now clockReading) error {
 	return s.createJournal(now)
 }
 
-// plan sets when the files are to be written for the sake of changes.
-func (s *Store) plan(changes []portmap.Change, now time.Time) {
+// schedule sets when the files are to be written for the sake of changes.
+func (s *Store) schedule(changes []portmap.Change, now time.Time) {
 	if s.stale || len(changes) == 0 {
 		s.writeBy(now)
 	}
 	for _, c := range changes {
-		if !renewal(c) {
+		if !isRenewal(c) {
 			s.writeBy(now)
 			return
 		}
@@ -251,8 +251,8 @@ func (s *Store) setDue(t time.Time) {
 	}
 }
 
-// renewal reports whether c moves the ends of claims and changes nothing else.
-func renewal(c portmap.Change) bool {
+// isRenewal reports whether c moves the ends of claims and changes nothing else.
+func isRenewal(c portmap.Change) bool {
 	return c.Before != nil && c.After != nil && c.Before.Key == c.After.Key &&
 		c.Before.Internal == c.After.Internal && slices.EqualFunc(c.Before.Claims, c.After.Claims, sameTerms)
 }

@@ -132,8 +132,8 @@ func alike(a, b []*portmap.Mapping) bool {
 	})
 }
 
-// same fails the test unless both lists are alike.
-func same(t *testing.T, got, want []*portmap.Mapping) {
+// wantSame fails the test unless both lists are alike.
+func wantSame(t *testing.T, got, want []*portmap.Mapping) {
 	t.Helper()
 	if !alike(got, want) {
 		t.Errorf("got\n%s%v\nwant\n%s%v", text(got), times(got), text(want), times(want))
@@ -247,8 +247,8 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 		{"ended and made again", [][]portmap.Change{
 			additions(v[:2]...),
 			{{Before: v[0]}},
-			additions(afresh(v[0])),
-		}, []*portmap.Mapping{v[1], afresh(v[0])}},
+			additions(recreated(v[0])),
+		}, []*portmap.Mapping{v[1], recreated(v[0])}},
 		{"made and ended in one step", [][]portmap.Change{
 			{{After: v[0]}, {After: v[1]}, {Before: v[0]}},
 		}, v[1:2]},
@@ -258,8 +258,8 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 		}, nil},
 		{"another target", [][]portmap.Change{
 			additions(v[0]),
-			{{Before: v[0], After: elsewhere(v[0])}},
-		}, []*portmap.Mapping{elsewhere(v[0])}},
+			{{Before: v[0], After: retargeted(v[0])}},
+		}, []*portmap.Mapping{retargeted(v[0])}},
 		{"another key", [][]portmap.Change{
 			additions(v[0]),
 			{{Before: v[0], After: v[1]}},
@@ -268,7 +268,7 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 		t.Run(c.name, func(t *testing.T) {
 			open := medium(t)
 			s := open()
-			same(t, load(t, s), nil)
+			wantSame(t, load(t, s), nil)
 			save(t, s)
 			for _, step := range c.steps {
 				save(t, s, step...)
@@ -276,20 +276,51 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 			for range 2 { // and after taking over what was loaded
 				s = open()
 				got := load(t, s)
-				same(t, got, c.want)
+				wantSame(t, got, c.want)
 				save(t, s, additions(got...)...)
 			}
 		})
 	}
+	testFirstSave(t, medium)
 }
 
-func afresh(m *portmap.Mapping) *portmap.Mapping {
+// testFirstSave takes over a part of what was loaded, or some of it changed: the
+// first Save replaces all of it, the next one adds to that.
+func testFirstSave(t *testing.T, medium func(*testing.T) func() portmap.Store) {
+	v := sampleMappings()
+	for _, c := range []struct {
+		name  string
+		first []*portmap.Mapping
+	}{
+		{"nothing taken over", nil},
+		{"some taken over", v[1:4]},
+		{"one taken over with another end", []*portmap.Mapping{v[1], renewed(v[2], 5*time.Hour)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			open := medium(t)
+			s := open()
+			load(t, s)
+			save(t, s, additions(v[:5]...)...)
+			s = open()
+			wantSame(t, load(t, s), v[:5])
+			s = open() // nothing is lost before the first Save
+			wantSame(t, load(t, s), v[:5])
+			save(t, s, additions(c.first...)...)
+			wantSame(t, load(t, open()), c.first)
+			save(t, s, additions(c.first...)...) // memory has been loaded once more
+			save(t, s, additions(v[5])...)
+			wantSame(t, load(t, open()), append(slices.Clone(c.first), v[5]))
+		})
+	}
+}
+
+func recreated(m *portmap.Mapping) *portmap.Mapping {
 	n := *m
 	n.Serial += 100
 	return &n
 }
 
-func elsewhere(m *portmap.Mapping) *portmap.Mapping {
+func retargeted(m *portmap.Mapping) *portmap.Mapping {
 	n := *m
 	n.Internal = netip.MustParseAddrPort("192.168.101.77:7777")
 	return &n
@@ -312,7 +343,7 @@ func TestLeaseFile(t *testing.T) {
 	if got := read(t, path); !sameLeases(got, want) {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
-	for name, mode := range map[string]os.FileMode{path: 0o644, path + private: 0o600} {
+	for name, mode := range map[string]os.FileMode{path: 0o644, path + stateSuffix: 0o600} {
 		if info, err := os.Stat(name); err != nil || info.Mode() != mode {
 			t.Errorf("%s has mode %v, %v, want %v", name, info.Mode(), err, mode)
 		}
@@ -341,11 +372,11 @@ func TestNoPath(t *testing.T) {
 	s := opened(t, "")
 	save(t, s, additions(sampleMappings()...)...)
 	checkpoint(t, s)
-	same(t, load(t, s), nil)
+	wantSame(t, load(t, s), nil)
 }
 
-// TestRefused forgets what the table did not take over.
-func TestRefused(t *testing.T) {
+// TestFirstSaveForgetsWhatItDoesNotList forgets what the table did not take over.
+func TestFirstSaveForgetsWhatItDoesNotList(t *testing.T) {
 	path := leasePath(t)
 	v := sampleMappings()
 	s := opened(t, path)
@@ -355,42 +386,13 @@ func TestRefused(t *testing.T) {
 	s = New(Options{Path: path})
 	load(t, s)
 	checkpoint(t, s) // nothing may be written before the table has judged
-	same(t, load(t, New(Options{Path: path})), v)
+	wantSame(t, load(t, New(Options{Path: path})), v)
 	save(t, s, additions(v[1:3]...)...)
-	same(t, load(t, New(Options{Path: path})), v[1:3])
+	wantSame(t, load(t, New(Options{Path: path})), v[1:3])
 	checkpoint(t, s)
-	same(t, load(t, New(Options{Path: path})), v[1:3])
+	wantSame(t, load(t, New(Options{Path: path})), v[1:3])
 	if n := strings.Count(read(t, path), "\n"); n != 2 {
 		t.Errorf("lease file has %d lines, want 2", n)
-	}
-}
-
-// TestFirstSaveForgetsTheRest holds this Store and the one of tests to the
-// contract: what Load returned and the first Save does not bring is forgotten.
-func TestFirstSaveForgetsTheRest(t *testing.T) {
-	memory := new(portmaptest.Store)
-	path := leasePath(t)
-	for name, next := range map[string]func() portmap.Store{
-		"memory": func() portmap.Store { return memory },
-		"files":  func() portmap.Store { return New(Options{Path: path}) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			v := sampleMappings()
-			for _, saved := range [][]*portmap.Mapping{v, v[1:3], nil} {
-				s := next()
-				if _, err := s.Load(); err != nil {
-					t.Fatal(err)
-				}
-				if err := s.Save(additions(saved...)); err != nil {
-					t.Fatal(err)
-				}
-				again, err := next().Load()
-				if err != nil {
-					t.Fatal(err)
-				}
-				same(t, again, saved)
-			}
-		})
 	}
 }
 
@@ -402,7 +404,7 @@ func TestRestartWritesNothing(t *testing.T) {
 	checkpoint(t, s)
 
 	s = New(Options{Path: path})
-	d := &trialDisk{}
+	d := &testDisk{}
 	s.disk = d
 	save(t, s, additions(load(t, s)...)...)
 	checkpoint(t, s)
@@ -411,9 +413,9 @@ func TestRestartWritesNothing(t *testing.T) {
 	}
 }
 
-// TestCatchesUp has the lease file show, after a crash, what only the private
+// TestLeaseFileCatchesUp has the lease file show, after a crash, what only the private
 // file knew, though nobody changes anything.
-func TestCatchesUp(t *testing.T) {
+func TestLeaseFileCatchesUp(t *testing.T) {
 	claim := portmap.Claim{Origin: portmap.UPnP}
 	first, second := additions(forward(1, claim)), additions(forward(2, claim))
 	for what, do := range map[string]func(*testing.T, *Store){
@@ -427,13 +429,13 @@ func TestCatchesUp(t *testing.T) {
 			save(t, s, first...)
 			checkpoint(t, s)
 			save(t, s, closing(first...)...)
-			snap := s.begin()
+			snap := s.takeSnapshot()
 			save(t, s, first...)
 			save(t, s, second...)
-			if err := s.write(snap); err != nil {
+			if err := s.writeFiles(snap); err != nil {
 				t.Fatal(err)
 			}
-			s.end(snap, nil)
+			s.finishWrite(snap, nil)
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -471,7 +473,7 @@ func TestTooManyFilters(t *testing.T) {
 	if err := s.Save([]portmap.Change{{Before: v[1], After: &wide}}); err == nil {
 		t.Error("a record too long to be read was saved")
 	}
-	same(t, load(t, New(Options{Path: path})), v[:1])
+	wantSame(t, load(t, New(Options{Path: path})), v[:1])
 	checkpoint(t, s)
-	same(t, load(t, New(Options{Path: path})), v[:1])
+	wantSame(t, load(t, New(Options{Path: path})), v[:1])
 }
