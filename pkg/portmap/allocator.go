@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// allocator decides requests one after another against what it has decided before.
-// It touches nothing but its own book; what it changed is in changes.
+// allocator decides requests one after another against what it has decided
+// before. It changes nothing but its own state and collects what it changed in
+// changes.
 type allocator struct {
 	index     *index
 	deadlines [2]deadlines // by family
@@ -35,7 +36,8 @@ func newAllocator(o Options) allocator {
 	}
 }
 
-// begin starts a batch. The changes of the one before are its owner's.
+// begin starts a batch with no changes. Those of the last batch belong to its
+// caller.
 func (al *allocator) begin() {
 	al.now = time.Now()
 	al.holdDown.sweep(al.now)
@@ -53,7 +55,7 @@ func (al *allocator) decide(req *Request) Answer {
 	return al.open(req)
 }
 
-// decideByID renews or gives up one pinhole that UPnP opened
+// decideByID renews or deletes one pinhole that UPnP opened
 // (WANIPv6FirewallControl:1, sections 2.6.4 and 2.6.5).
 func (al *allocator) decideByID(req *Request) Answer {
 	m := al.index.byID[req.ID]
@@ -63,34 +65,34 @@ func (al *allocator) decideByID(req *Request) Answer {
 	if al.policy.Secure && !req.comesFrom(m.Internal.Addr()) {
 		return Answer{Refusal: NotAuthorized, Mapping: m}
 	}
-	ours := func(c Claim) bool { return c.ID == req.ID }
+	byID := func(c Claim) bool { return c.ID == req.ID }
 	if req.Op == Close {
-		al.drop(m, ours)
+		al.drop(m, byID)
 		return Answer{Closed: 1}
 	}
 	if r := al.checkRenewal(m, req); r != Granted {
 		return Answer{Refusal: r, Mapping: m}
 	}
-	after := m.withEnd(ours, al.now.Add(req.Lifetime))
+	after := m.withEnd(byID, al.now.Add(req.Lifetime))
 	after.Host, after.Dormant = req.hostToKeep(m), al.lacksFirewall(m.Key)
 	al.change(Change{Before: m, After: after})
 	return Answer{Mapping: after, Lifetime: req.Lifetime, ID: req.ID}
 }
 
-// change notes c and puts it in force on the desk's own book.
+// change applies c to the allocator's own index and adds it to the batch.
 func (al *allocator) change(c Change) {
 	al.apply(c)
 	al.changes = append(al.changes, c)
 }
 
-// undo takes back everything since the n-th change.
+// undo reverts the changes from the n-th on.
 func (al *allocator) undo(n int) {
-	al.takeBack(al.changes[n:])
+	al.revert(al.changes[n:])
 	al.changes = al.changes[:n]
 }
 
-// takeBack takes back changes that nothing has been built on since.
-func (al *allocator) takeBack(changes []Change) {
+// revert undoes changes on which no later change depends.
+func (al *allocator) revert(changes []Change) {
 	for _, c := range slices.Backward(changes) {
 		if c.After == nil {
 			al.holdDown.forget(c.Before.Key)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// decideArrived decides what has come in and needs no kernel, in one go; what needs
-// it is held for its lane's next transaction.
+// decideArrived decides, as one batch, the queued requests that need no kernel;
+// the others are held for the next transaction of their lane.
 func (t *Table) decideArrived(first pending) {
 	t.drainQueue(first)
 	t.alloc.begin()
@@ -25,11 +25,11 @@ func (t *Table) decideArrived(first pending) {
 	}
 	t.publish(t.alloc.changes, false)
 	t.answer(&transaction{waiting: decided, answers: t.answers})
-	clear(t.arrived) // they hold on to their senders
+	clear(t.arrived) // so that their callbacks can be freed
 	clear(t.answers)
 }
 
-// drainQueue takes what waits, up to the length of a batch.
+// drainQueue moves queued requests to arrived, up to the length of a batch.
 func (t *Table) drainQueue(first pending) {
 	t.arrived = append(t.arrived[:0], first)
 	for len(t.arrived) < batchLength {
@@ -42,11 +42,12 @@ func (t *Table) drainQueue(first pending) {
 	}
 }
 
-// lane returns where a request waits for the kernel.
+// lane returns the lane whose rules a request may change.
 func (t *Table) lane(req *Request) *lane { return &t.lanes[req.family()] }
 
-// decideWithoutKernel decides a request if that needs no kernel and does not depend on what
-// the kernel is just told.
+// decideWithoutKernel decides a request if the decision changes no rules and does
+// not depend on changes that the kernel may still refuse. Otherwise it leaves
+// everything as it was.
 func (t *Table) decideWithoutKernel(p *pending) (Answer, bool) {
 	l := t.lane(&p.Request)
 	if l.hasEarlier(&p.Request) {
@@ -63,14 +64,15 @@ func (t *Table) decideWithoutKernel(p *pending) (Answer, bool) {
 	return a, true
 }
 
-// hasEarlier reports whether a request of the same client that waits or is under
-// way may be about the same mapping.
+// hasEarlier reports whether a held or busy request of the same client may be
+// about the same mapping.
 func (l *lane) hasEarlier(req *Request) bool {
 	touches := func(p pending) bool { return req.mayAffect(&p.Request) }
 	return slices.ContainsFunc(l.held, touches) || l.busy != nil && slices.ContainsFunc(l.busy.waiting, touches)
 }
 
-// startBatch decides what waits in a lane and has the kernel carry it out.
+// startBatch decides the held requests of a lane and starts the transaction that
+// results.
 func (t *Table) startBatch(ctx context.Context, l *lane) {
 	n := min(len(l.held), batchLength)
 	if l.held[0].alone {
@@ -83,7 +85,7 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 			tx.waiting, tx.answers = append(tx.waiting, p), append(tx.answers, t.alloc.decide(&p.Request))
 		}
 	}
-	clear(l.held[:n]) // they hold on to their senders
+	clear(l.held[:n]) // so that their callbacks can be freed
 	if l.held = l.held[n:]; len(l.held) == 0 {
 		l.held = nil
 	}
@@ -99,7 +101,7 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 	}
 }
 
-// answer tells those who wait what was decided.
+// answer logs the decisions of a transaction and gives each client its answer.
 func (t *Table) answer(tx *transaction) {
 	for i := range tx.waiting {
 		p, a := &tx.waiting[i], tx.answers[i]
@@ -111,14 +113,15 @@ func (t *Table) answer(tx *transaction) {
 	}
 }
 
-// publish writes changes down and shows them to readers.
+// publish saves changes and makes them visible to readers; reset restarts the
+// epoch.
 func (t *Table) publish(changes []Change, reset bool) {
 	if len(changes) == 0 && !reset {
 		return
 	}
 	err := t.store.Save(changes)
 	if err != nil && !t.unsaved {
-		t.log.Error("mappings are in force but not written down", "err", err)
+		t.log.Error("cannot save mappings; they are in force, but a restart would lose them", "err", err)
 	}
 	t.unsaved = err != nil
 	t.mu.Lock()
@@ -135,7 +138,7 @@ func (t *Table) publish(changes []Change, reset bool) {
 	t.committed(changes, reset)
 }
 
-// logDecision logs a decision.
+// logDecision logs what was decided about a request.
 func (t *Table) logDecision(req *Request, a *Answer) {
 	if !t.log.Enabled(context.Background(), slog.LevelInfo) {
 		return

@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// Block is what the operator refuses for a time: ports, a host, or both. It
-// ends with the process.
+// Block is a refusal of new mappings that the operator sets for a time: for
+// ports, for a host, or both. It is not saved: it ends with the process.
 type Block struct {
-	Host     netip.Addr // the target; the zero Addr: every host
+	Host     netip.Addr // the internal host; the zero Addr: every host
 	Protocol Protocol   // 0: both
 	External PortRange  // the zero range: every port
 	Until    time.Time
 }
 
-// covers reports whether the veto is against this mapping.
+// covers reports whether the block applies to a mapping.
 func (b *Block) covers(p Protocol, external uint16, host netip.Addr) bool {
 	return (b.Protocol == 0 || b.Protocol == p) &&
 		(!b.Host.IsValid() || b.Host == host) &&
 		(b.External == PortRange{} || b.External.Contains(external))
 }
 
-// blockFor returns the veto against a mapping, or nil.
+// blockFor returns the block in force that covers a mapping, or nil.
 func (al *allocator) blockFor(p Protocol, external uint16, host netip.Addr) *Block {
 	for i := range al.blocks {
 		if b := &al.blocks[i]; b.covers(p, external, host) && b.Until.After(al.now) {
@@ -32,7 +32,7 @@ func (al *allocator) blockFor(p Protocol, external uint16, host netip.Addr) *Blo
 	return nil
 }
 
-// removeBlocked takes out of ports those that vetoes keep from the request's target.
+// removeBlocked removes from ports those that are blocked for the request's target.
 func (al *allocator) removeBlocked(ports *PortSet, req *Request) {
 	for i := range al.blocks {
 		b := al.blocks[i]
@@ -45,14 +45,14 @@ func (al *allocator) removeBlocked(ports *PortSet, req *Request) {
 	}
 }
 
-// block puts v in force and closes what it is against.
+// block puts b in force and closes the mappings that it covers.
 func (al *allocator) block(b Block) {
 	al.blocks = slices.DeleteFunc(al.blocks, func(b Block) bool { return !b.Until.After(al.now) })
 	al.blocks = append(al.blocks, b)
 	al.withdraw(func(m *Mapping) bool { return b.covers(m.Protocol, m.externalEndpoint().Port(), m.Internal.Addr()) })
 }
 
-// withdraw closes the mappings that which names.
+// withdraw closes the mappings for which which is true.
 func (al *allocator) withdraw(which func(*Mapping) bool) {
 	for _, m := range slices.Clone(al.index.order) {
 		if which(m) {
@@ -61,7 +61,7 @@ func (al *allocator) withdraw(which func(*Mapping) bool) {
 	}
 }
 
-// explain decides a request and takes back what came of it.
+// explain decides a request and reverts the result.
 func (al *allocator) explain(req *Request) Explanation {
 	serial, id, n := al.serial, al.lastID, len(al.changes)
 	e := Explanation{Answer: al.decide(req), Rule: -1}

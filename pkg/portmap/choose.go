@@ -1,16 +1,17 @@
 package portmap
 
-// Ports that a PCP server must never hand out over UDP (RFC 6887, section 11.3).
+// Ports that a PCP server must never map over UDP (RFC 6887, section 11.3).
 const (
 	announcePort = 5350
 	serverPort   = 5351
 )
 
-// firstFree is the lowest port that is given to a client that did not name it.
+// firstFree is the lowest port that is granted to a client that did not ask for
+// it.
 const firstFree = 1024
 
-// choose finds the key of a new mapping. With a refusal it returns also the
-// mapping that is in the way, if there is one.
+// choose returns the key of a new mapping. With a refusal it also returns the
+// mapping that has the port, if there is one.
 func (al *allocator) choose(req *Request) (Key, *Mapping, Refusal) {
 	if req.Internal.Addr().Is6() {
 		return al.choosePinhole(req)
@@ -25,8 +26,8 @@ func (al *allocator) choose(req *Request) (Key, *Mapping, Refusal) {
 	return k, nil, r
 }
 
-// preferredPort returns the external port that a new port mapping gets if it is free;
-// 0: any.
+// preferredPort returns the external port that a new port mapping gets if it is
+// free; 0: any.
 func (req *Request) preferredPort() uint16 {
 	if req.External == 0 && req.Internal.Port() >= firstFree {
 		return req.Internal.Port()
@@ -34,14 +35,14 @@ func (req *Request) preferredPort() uint16 {
 	return req.External
 }
 
-// needsExactPort reports whether no other port than the suggested one will do: PEER's
-// suggestions are of that kind (RFC 6887, section 12.3).
+// needsExactPort reports whether the request accepts no other port than the
+// suggested one, as PEER does (RFC 6887, section 12.3).
 func (req *Request) needsExactPort() bool {
 	return req.External != 0 && (req.Exact || req.Remote.IsValid())
 }
 
-// choosePinhole opens the target itself: without translation the outside
-// dials the inside address (RFC 6887, section 11.3).
+// choosePinhole returns the key of a pinhole: without translation the external
+// address and port are the internal ones (RFC 6887, section 11.3).
 func (al *allocator) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 	port := req.Internal.Port()
 	if r := al.checkRules(port, al.destinationOf(req), req.Description); r != Granted {
@@ -58,8 +59,8 @@ func (al *allocator) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 	return Key{Protocol: req.Protocol, Pinhole: req.Internal}, nil, Granted
 }
 
-// obstacle says why the request cannot have this external port, and which
-// mapping is in the way if one is.
+// obstacle returns why the request cannot have this external port, and the
+// mapping that has it, if there is one; Granted if it can have it.
 func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	host := req.Internal.Addr()
 	key := Key{Protocol: req.Protocol, External: port}
@@ -84,7 +85,7 @@ func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	return nil, Granted
 }
 
-// search finds any port that the rules allow and nothing else uses.
+// search returns the next port that the rules allow and nothing else uses.
 func (al *allocator) search(req *Request) (Key, Refusal) {
 	candidates := al.policy.Ports(al.destinationOf(req), req.Description)
 	al.removeBlocked(candidates, req)
@@ -111,13 +112,14 @@ func (al *allocator) search(req *Request) (Key, Refusal) {
 	return Key{Protocol: req.Protocol, External: port}, Granted
 }
 
-// isReserved reports whether the port is the administrator's forward or PCP's own.
+// isReserved reports whether the port belongs to a static port forward or to PCP
+// itself.
 func (al *allocator) isReserved(p Protocol, port uint16) bool {
 	_, forwarded := al.network.forward(p, port)
 	return forwarded || p == UDP && (port == announcePort || port == serverPort)
 }
 
-// removeReserved takes the reserved ports out of a set.
+// removeReserved removes the reserved ports of a protocol from a set.
 func (al *allocator) removeReserved(ports *PortSet, p Protocol) {
 	for _, f := range al.network.Forwards {
 		if f.Protocol == p {

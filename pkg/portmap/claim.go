@@ -7,35 +7,35 @@ import (
 	"time"
 )
 
-// Claim is one protocol's hold on a mapping. The mapping lives while a claim
-// lives, so that a delete by one protocol never takes what another still holds.
+// Claim is one protocol's share in a mapping. The mapping lasts as long as it has
+// a claim, so that a delete by one protocol never removes what another one needs.
 type Claim struct {
 	Origin      Origin
 	Expires     time.Time // carries the monotonic clock; zero: never
-	Nonce       Nonce     // of PCP
-	Bound       bool      // only Nonce renews and deletes it; else any does for its host
+	Nonce       Nonce     // PCP's
+	Bound       bool      // only Nonce renews and deletes it; false: any nonce does, from its own host
 	Filters     []Filter  // empty: every remote peer
 	Description string
-	Disabled    bool   // UPnP NewEnabled=0: held, but not forwarded
+	Disabled    bool   // UPnP NewEnabled=0: the claim exists, but nothing is forwarded for it
 	ID          uint16 // WANIPv6FirewallControl UniqueID; 0: none
-	Contact     any    // where the server that took the request answered; never stored
-	// Remote makes it PCP's PEER: the external port is for packets from
-	// Internal to this host and port, and nobody is let in (RFC 6887, section
-	// 12). Invalid: a claim that lets others in.
+	Contact     any    // where the server that received the request replied to; never saved
+	// Remote, if valid, makes the claim an outbound one (PCP's PEER): the
+	// external port serves packets from Internal to this peer, and no inbound
+	// connections are accepted (RFC 6887, section 12).
 	Remote netip.AddrPort
 }
 
 // Outbound reports whether the claim is for packets to one remote peer alone.
 func (c Claim) Outbound() bool { return c.Remote.IsValid() }
 
-// same reports whether c and o are the same hold, perhaps with other terms:
-// one claim per protocol, but UPnP pinholes each have their own by UniqueID
-// and PCP's outbound claims by remote peer.
+// same reports whether c and o are the same claim, perhaps with different terms.
+// A protocol has one claim on a mapping, except that each UPnP pinhole has its
+// own by UniqueID and each outbound claim of PCP by its remote peer.
 func (c Claim) same(o Claim) bool {
 	return c.Origin == o.Origin && c.ID == o.ID && c.Remote == o.Remote
 }
 
-// claim returns what the request wants to hold, without its end.
+// claim returns the claim that the request asks for, without its end.
 func (req *Request) claim() Claim {
 	return Claim{
 		Origin:      req.Origin,
@@ -49,9 +49,9 @@ func (req *Request) claim() Claim {
 	}
 }
 
-// amend carries over what the request leaves of held, a claim on m, as it was.
-// An outbound claim never ends sooner than it would have. Of one that is renewed
-// without its nonce nothing but the end changes, and that only to a later one.
+// amend copies from held, the existing claim on m, what the request leaves as it
+// was. The end of an outbound claim never moves to an earlier time. A renewal
+// without the nonce changes nothing but the end, and that only to a later one.
 func (c *Claim) amend(m *Mapping, held Claim, req *Request) {
 	proved := req.provesOwnership(m, held)
 	if (!proved || c.Outbound()) && (held.Expires.IsZero() || held.Expires.After(c.Expires)) {
@@ -70,7 +70,7 @@ func (c *Claim) amend(m *Mapping, held Claim, req *Request) {
 	}
 }
 
-// merge returns held with what more adds to it.
+// merge returns held and those of more that it lacks.
 func merge(held, more []Filter) []Filter {
 	if len(more) == 0 {
 		return held
@@ -84,8 +84,8 @@ func merge(held, more []Filter) []Filter {
 	return all
 }
 
-// defaultDescription is the text of a claim whose protocol gave it none, in the form that
-// lease files have always shown.
+// defaultDescription returns the description of a claim whose request had none,
+// in the form of miniupnpd's lease files.
 func (c *Claim) defaultDescription(external uint16, p Protocol) string {
 	what := c.Origin.String()
 	switch {

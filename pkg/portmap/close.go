@@ -2,7 +2,7 @@ package portmap
 
 import "slices"
 
-// close gives up the requester's claims.
+// close deletes the client's claims on mappings to a target, or by external port.
 func (al *allocator) close(req *Request) Answer {
 	if req.External != 0 {
 		return al.closeByPort(req)
@@ -20,17 +20,17 @@ func (al *allocator) close(req *Request) Answer {
 		a.Closed++
 	}
 	if a.Closed > 0 && req.Internal.Port() != 0 {
-		return Answer{Closed: a.Closed} // what others hold on that target is no concern
+		return Answer{Closed: a.Closed} // other protocols' claims on the target do not matter
 	}
 	return a
 }
 
-// releases reports whether c is what the requester of a Close holds: what PCP's
-// PEER holds stays until it ends (RFC 6887, section 15).
+// releases reports whether a Close deletes c: a claim of the same protocol, but
+// not an outbound one, which stays until it expires (RFC 6887, section 15).
 func (req *Request) releases(c Claim) bool { return c.Origin == req.Origin && !c.Outbound() }
 
-// mappingsTo returns the mappings of the request's target, or of a whole host
-// for port 0, the administrator's included.
+// mappingsTo returns the mappings to the request's target, or to its whole host if
+// the port is 0, static port forwards included.
 func (al *allocator) mappingsTo(req *Request) []*Mapping {
 	p, to := req.Protocol, req.Internal
 	if to.Port() != 0 {
@@ -56,13 +56,13 @@ func (al *allocator) mappingsTo(req *Request) []*Mapping {
 	return list
 }
 
-// closeByPort gives up UPnP claims by external port, one or a range, of
-// entries that have the same remote host.
+// closeByPort deletes UPnP claims by external port: of one port, if the entry has
+// the request's remote host, or of a range of ports.
 func (al *allocator) closeByPort(req *Request) Answer {
 	a := Answer{Refusal: NotFound}
 	for _, m := range al.index.inRange(req.Protocol, PortRange{req.External, max(req.External, req.Last)}) {
 		switch c, held := m.Claim(req.Origin); {
-		case !m.Inbound(): // PCP's PEER is no entry of UPnP's
+		case !m.Inbound(): // PCP's outbound mappings are no entries for UPnP
 		case (al.policy.Secure || req.Own) && m.Internal.Addr() != req.Client, !held:
 			if a.Closed == 0 {
 				a.Refusal, a.Mapping = NotAuthorized, m
@@ -77,7 +77,7 @@ func (al *allocator) closeByPort(req *Request) Answer {
 	return a
 }
 
-// drop takes claims off m, and with the last of them the mapping itself.
+// drop removes claims from m, and with the last one the mapping itself.
 func (al *allocator) drop(m *Mapping, which func(Claim) bool) {
 	after := m.without(which)
 	if after == nil && m.External != 0 && slices.ContainsFunc(m.Claims, func(c Claim) bool { return c.Origin == PCP }) {
@@ -86,7 +86,7 @@ func (al *allocator) drop(m *Mapping, which func(Claim) bool) {
 	al.change(Change{Before: m, After: after})
 }
 
-// expire drops the claims of a family that are due.
+// expire drops the claims of a family whose leases have ended.
 func (al *allocator) expire(f Family) {
 	due := func(c Claim) bool { return !c.Expires.IsZero() && !c.Expires.After(al.now) }
 	for m := al.deadlines[f].due(al.now); m != nil; m = al.deadlines[f].due(al.now) {

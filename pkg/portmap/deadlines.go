@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// deadlines knows which mapping is the next to lose a claim, however many
-// there are.
+// deadlines orders mappings by the time when their first claim expires.
 type deadlines struct {
 	queue deadlineHeap
 	byKey map[Key]*deadline
 }
 
-// deadline is when the first claim on a mapping ends.
+// deadline is the time when the first claim on a mapping expires.
 type deadline struct {
 	at      time.Time
 	mapping *Mapping
@@ -21,7 +20,7 @@ type deadline struct {
 
 func newDeadlines() deadlines { return deadlines{byKey: make(map[Key]*deadline)} }
 
-// apply carries out c.
+// apply updates the deadline of the mapping that c changes.
 func (d *deadlines) apply(c Change) {
 	if c.Before != nil && (c.After == nil || c.After.Key != c.Before.Key) {
 		d.set(c.Before.Key, nil, time.Time{})
@@ -31,7 +30,7 @@ func (d *deadlines) apply(c Change) {
 	}
 }
 
-// set notes when the first claim on m ends; zero means never.
+// set sets when the first claim on m, the mapping of k, expires; zero means never.
 func (d *deadlines) set(k Key, m *Mapping, at time.Time) {
 	e := d.byKey[k]
 	switch {
@@ -49,7 +48,7 @@ func (d *deadlines) set(k Key, m *Mapping, at time.Time) {
 	}
 }
 
-// next returns when the next claim ends; zero means never.
+// next returns when the next claim expires; zero means never.
 func (d *deadlines) next() time.Time {
 	if len(d.queue) == 0 {
 		return time.Time{}
@@ -57,7 +56,7 @@ func (d *deadlines) next() time.Time {
 	return d.queue[0].at
 }
 
-// due returns a mapping with a claim that has ended at now, or nil.
+// due returns a mapping with a claim that has expired at now, or nil.
 func (d *deadlines) due(now time.Time) *Mapping {
 	if at := d.next(); at.IsZero() || at.After(now) {
 		return nil
@@ -65,7 +64,7 @@ func (d *deadlines) due(now time.Time) *Mapping {
 	return d.queue[0].mapping
 }
 
-// firstExpiry returns when the first claim on m ends; zero means never.
+// firstExpiry returns when the first claim on m expires; zero means never.
 func (m *Mapping) firstExpiry() time.Time {
 	var first time.Time
 	for i := range m.Claims {
@@ -93,14 +92,14 @@ func (h deadlineHeap) Swap(i, j int) {
 	h[i].index, h[j].index = i, j
 }
 
-// Push is called by package heap alone.
+// Push implements heap.Interface.
 func (h *deadlineHeap) Push(e any) {
 	d := e.(*deadline)
 	d.index = len(*h)
 	*h = append(*h, d)
 }
 
-// Pop is called by package heap alone.
+// Pop implements heap.Interface.
 func (h *deadlineHeap) Pop() any {
 	old := *h
 	last := old[len(old)-1]

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Former returns the address that the host of a request may have had before it
-// got the one that it asks from: a mapping that leads there, for a host with the
-// same hardware address, is in the way of a new one.
+// Former returns the address that the host of a request may have had before its
+// present one, if a mapping of that address has the port that the host asks for:
+// one whose host has the same hardware address.
 func (t *Table) Former(req *Request) (netip.Addr, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -20,9 +20,9 @@ func (t *Table) Former(req *Request) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// formerMappings returns the mappings in the way of a request that were made for other
-// addresses of a host with its hardware address. Only who asks to be let in, and
-// for itself, has any.
+// formerMappings returns the mappings that have the request's port and belong to
+// another address of a host with the same hardware address. There are none unless
+// the client asks for an inbound IPv4 mapping for itself.
 func (ix *index) formerMappings(req *Request) []*Mapping {
 	own := req.Op == Open && req.Client == req.Internal.Addr() && req.Client.Is4() && !req.ThirdParty
 	if !own || req.Remote.IsValid() || req.Host.Hardware == "" {
@@ -31,8 +31,8 @@ func (ix *index) formerMappings(req *Request) []*Mapping {
 	return slices.DeleteFunc(ix.conflicting(req), func(m *Mapping) bool { return m.Host.Hardware != req.Host.Hardware })
 }
 
-// conflicting returns the mappings of other hosts for which a request does not get
-// the external port that it wants.
+// conflicting returns the mappings of other addresses that keep the request's
+// preferred port from it.
 func (ix *index) conflicting(req *Request) (list []*Mapping) {
 	foreign := func(m *Mapping) bool { return m != nil && m.Internal.Addr() != req.Internal.Addr() }
 	port := req.preferredPort()
@@ -47,9 +47,9 @@ func (ix *index) conflicting(req *Request) (list []*Mapping) {
 	return list
 }
 
-// closeFormer closes what is in the way of a request and leads to its host's former
-// address, and returns the number of claims. The port does not rest: it stays
-// with its host.
+// closeFormer closes the mappings to the former address of the request's host that
+// have its port, and returns the number of their claims. There is no hold-down,
+// since the port stays with its host.
 func (al *allocator) closeFormer(req *Request) (claims int) {
 	if !req.Former.IsValid() {
 		return 0
@@ -63,8 +63,9 @@ func (al *allocator) closeFormer(req *Request) (claims int) {
 	return claims
 }
 
-// mayReplace reports whether m, which leads to its host's former address, may end
-// for a request. Where only their nonces renew PCP's claims, nothing else does.
+// mayReplace reports whether the request may replace m, which leads to the former
+// address of its host. A claim of PCP that is bound to its nonce is replaced with
+// that nonce only, unless the policy is lenient about nonces.
 func (al *allocator) mayReplace(m *Mapping, req *Request) bool {
 	keeps := func(c Claim) bool {
 		return c.Origin == PCP && c.Bound && !(req.Origin == PCP && req.Nonce == c.Nonce)

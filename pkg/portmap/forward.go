@@ -2,12 +2,12 @@ package portmap
 
 import "net/netip"
 
-// Forward is a port forward that the administrator's firewall makes: a static
-// mapping, in the words of RFC 6887, that no client may shadow or delete.
+// Forward is a static port forward in the administrator's firewall, which RFC 6887
+// calls a static mapping. No client can override or delete it.
 type Forward struct {
 	Protocol Protocol
 	External PortRange
-	// Target is where it leads. Port 0 keeps the external port; the zero
-	// AddrPort is the router itself, or no one place.
+	// Target is the internal address and port. Port 0 keeps the external port;
+	// the zero AddrPort is the router itself, or more than one target.
 	Target netip.AddrPort
 }

@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// How long a port that PCP gave up stays closed to other hosts, so that what
-// still arrives for the old one does not reach a new one: as long as idle
-// flows may live in the kernel, and 10 minutes at most (RFC 6887, section 15).
+// The hold-down of a port after a PCP mapping: other hosts cannot get it, so that
+// late packets for the old host do not reach a new one. It is as long as the
+// kernel keeps idle flows, and at most 10 minutes (RFC 6887, section 15).
 const (
 	holdDownUDP = 2 * time.Minute
 	holdDownTCP = 10 * time.Minute
 )
 
-// maxHeldPerHost bounds the resting ports of one host, so that nobody can take
-// all ports from the others by opening and closing them.
+// maxHeldPerHost bounds the held ports of one host, so that no host can exhaust
+// the ports by opening and closing them.
 const maxHeldPerHost = 128
 
-// sweepEvery is how often ports that have rested are forgotten.
+// sweepEvery is the interval at which expired entries are removed.
 const sweepEvery = time.Second
 
-// holdDown are the ports that nobody but their last holder may have.
+// holdDown holds the ports that only their last host may have.
 type holdDown struct {
 	ports     map[Key]heldPort
 	perHost   map[netip.Addr]int
 	lastSweep time.Time
 }
 
-// heldPort is a port that was given up: who had it, and until when it rests.
+// heldPort is the last host of a port, and when the hold-down ends.
 type heldPort struct {
 	host  netip.Addr
 	until time.Time
@@ -37,7 +37,7 @@ func newHoldDown() holdDown {
 	return holdDown{ports: make(map[Key]heldPort), perHost: make(map[netip.Addr]int)}
 }
 
-// add lets m's port rest.
+// add starts the hold-down of m's port, unless its host has too many already.
 func (h *holdDown) add(m *Mapping, now time.Time) {
 	host := m.Internal.Addr()
 	h.forget(m.Key)
@@ -52,7 +52,7 @@ func (h *holdDown) add(m *Mapping, now time.Time) {
 	h.ports[m.Key] = heldPort{host, now.Add(period)}
 }
 
-// forget ends the rest of a port.
+// forget ends the hold-down of a port.
 func (h *holdDown) forget(k Key) {
 	old, known := h.ports[k]
 	if !known {
@@ -64,7 +64,7 @@ func (h *holdDown) forget(k Key) {
 	}
 }
 
-// sweep forgets the ports that have rested.
+// sweep removes the ports whose hold-down has ended.
 func (h *holdDown) sweep(now time.Time) {
 	if len(h.ports) == 0 || now.Sub(h.lastSweep) < sweepEvery {
 		return
@@ -77,7 +77,7 @@ func (h *holdDown) sweep(now time.Time) {
 	}
 }
 
-// blocks reports whether the port rests and was not host's.
+// blocks reports whether the port is held for another host than this one.
 func (h *holdDown) blocks(k Key, host netip.Addr, now time.Time) bool {
 	p, known := h.ports[k]
 	return known && p.host != host && p.until.After(now)

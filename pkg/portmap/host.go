@@ -5,32 +5,32 @@ import (
 	"slices"
 )
 
-// Host is who has an address.
+// Host is what is known of the host that has an address.
 type Host struct {
-	// Hardware is the hardware address in the form of net.HardwareAddr; empty:
-	// not known.
+	// Hardware is the hardware address as net.HardwareAddr formats it; empty: not
+	// known.
 	Hardware string
-	// IPv4 are the addresses of IPv4 that the host of an IPv6 address has; none:
-	// none is known, or it is the host of an IPv4 address.
+	// IPv4 lists the IPv4 addresses of the host that has an IPv6 address. It is
+	// empty if none is known, and for the host of an IPv4 address.
 	IPv4 []netip.Addr
 }
 
-// mayBe reports whether h and o, who have had the same address, are one host for
-// all that is known of them.
+// mayBe reports whether h and o, which have had the same address, can be the same
+// host.
 func (h Host) mayBe(o Host) bool {
 	return h.Hardware == "" || o.Hardware == "" || h.Hardware == o.Hardware
 }
 
-// Destination is where a mapping leads, as rules see it.
+// Destination is the internal end of a mapping as the rules see it.
 type Destination struct {
 	netip.AddrPort
-	// Host is who has the address.
+	// Host is the host that has the address.
 	Host
-	// Networks are those of IPv4 on the host's LAN.
+	// Networks lists the IPv4 networks of the host's LAN.
 	Networks []netip.Prefix
 }
 
-// destination returns what rules see of an address of h.
+// destination returns what the rules see of an address of h.
 func (al *allocator) destination(to netip.AddrPort, h Host) Destination {
 	if to.Addr().Is4() {
 		return Destination{AddrPort: to, Host: h}
@@ -38,13 +38,13 @@ func (al *allocator) destination(to netip.AddrPort, h Host) Destination {
 	return Destination{AddrPort: to, Host: h, Networks: al.network.Networks(to.Addr())}
 }
 
-// destinationOf returns what rules see of the target of a request.
+// destinationOf returns what the rules see of the target of a request.
 func (al *allocator) destinationOf(req *Request) Destination {
 	return al.destination(req.Internal, req.Host)
 }
 
-// knownHost returns whose m is, as far as its owner's request tells: what is not
-// known now is remembered.
+// knownHost returns the host of m: as a request for it says, or as it was known
+// before if the request knows less.
 func (req *Request) knownHost(m *Mapping) Host {
 	if len(req.Host.IPv4) > 0 || req.Host.Hardware != "" && req.Host.Hardware != m.Host.Hardware {
 		return req.Host
@@ -52,10 +52,10 @@ func (req *Request) knownHost(m *Mapping) Host {
 	return m.Host
 }
 
-// hostToKeep returns who is kept as the host of m when a request joins it. While a PCP
-// client holds m, only who proves to be that client brings another hardware
-// address: the next host of its address could otherwise join m by another claim,
-// and prolong the client's with any nonce.
+// hostToKeep returns the host of m after the request joins it. While a PCP client
+// has a claim on m, only that client, by its nonce, can change the hardware
+// address. Otherwise the next host with the same address could join m through
+// another protocol and then renew the client's claim with any nonce.
 func (req *Request) hostToKeep(m *Mapping) Host {
 	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && req.provesOwnership(m, c)) }
 	h := req.knownHost(m)
@@ -65,8 +65,8 @@ func (req *Request) hostToKeep(m *Mapping) Host {
 	return h
 }
 
-// checkRenewal judges a renewal where rules depend on the host, which may be another
-// than it was, or known by more addresses.
+// checkRenewal checks a renewal against rules that depend on the host: it may be
+// another host than before, or more of its addresses may be known.
 func (al *allocator) checkRenewal(m *Mapping, req *Request) Refusal {
 	text := req.Description
 	if text == "" {
@@ -82,10 +82,9 @@ func (al *allocator) checkRenewal(m *Mapping, req *Request) Refusal {
 	return Granted
 }
 
-// checkStored says whether today's settings let m be made, and if not, why: the
-// rules, or the administrator's own use of the port. One whose host is not
-// known, where only that would tell, and a pinhole without a firewall stay
-// dormant.
+// checkStored checks an existing mapping against the present rules and static port
+// forwards. It is dormant, and not refused, if the answer depends on its unknown
+// host, or if it is a pinhole and there is no IPv6 firewall.
 func (al *allocator) checkStored(m *Mapping) (dormant bool, r Refusal) {
 	r = al.checkRules(m.externalEndpoint().Port(), al.destination(m.Internal, m.Host), m.Description())
 	switch {
@@ -97,12 +96,12 @@ func (al *allocator) checkStored(m *Mapping) (dormant bool, r Refusal) {
 	return al.lacksFirewall(m.Key), r
 }
 
-// lacksFirewall reports whether no rule can open the key now: a pinhole where
-// there is no firewall of IPv6.
+// lacksFirewall reports whether the key is a pinhole and there is no IPv6 firewall
+// to open it.
 func (al *allocator) lacksFirewall(k Key) bool { return k.Family() == IPv6 && al.network.NoIPv6 }
 
-// checkRules says whether the rules let external reach a destination, and if not,
-// whether that is for sure.
+// checkRules checks whether the rules let external reach a destination. The answer
+// is UnknownHost if that depends on what is not known of the host.
 func (al *allocator) checkRules(external uint16, to Destination, description string) Refusal {
 	switch {
 	case al.policy.Permits(external, to, description):
@@ -113,8 +112,8 @@ func (al *allocator) checkRules(external uint16, to Destination, description str
 	return NotAuthorized
 }
 
-// recheck closes m, or lets it rest or come into force, as today's settings
-// want for h.
+// recheck closes m, makes it dormant or puts it in force, as the present settings
+// require for a mapping of h.
 func (al *allocator) recheck(m *Mapping, h Host) {
 	n := *m
 	n.Host = h
@@ -128,8 +127,8 @@ func (al *allocator) recheck(m *Mapping, h Host) {
 	}
 }
 
-// recheckDormant judges the dormant mappings again: known returns whose an address is, if
-// that is known now. What was not known of other mappings' hosts is noted.
+// recheckDormant rechecks the dormant mappings: known returns the host of an
+// address, if it is known now. Other mappings without a hardware address get it.
 func (al *allocator) recheckDormant(known func(netip.Addr) (Host, bool)) {
 	for _, m := range slices.Clone(al.index.order) {
 		h, found := known(m.Internal.Addr())

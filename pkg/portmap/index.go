@@ -6,23 +6,23 @@ import (
 	"slices"
 )
 
-// target is where a mapping leads.
+// target is the protocol and the internal end of a mapping.
 type target struct {
 	Protocol
 	netip.AddrPort
 }
 
-// index is one set of mappings with an index for every question that is asked
-// of it. The Table keeps two: what it has decided and what is in force.
+// index is a set of mappings that can be looked up in every way that is needed.
+// The Table has two: what it has decided and what is in force.
 type index struct {
 	byKey     map[Key]*Mapping
 	byTarget  map[target][]*Mapping     // oldest first
 	byID      map[uint16]*Mapping       // by a claim's UniqueID
 	byHost    map[netip.Addr][]*Mapping // by internal address, oldest first
 	order     []*Mapping                // by Serial
-	ports     []*Mapping                // those of order that let others in at an external port
+	ports     []*Mapping                // the inbound port mappings in order
 	taken     map[Protocol]*PortSet     // external ports in use
-	companion map[Protocol]*PortSet     // ports that NAT-PMP holds in the other protocol
+	companion map[Protocol]*PortSet     // ports that NAT-PMP has mapped in the other protocol
 }
 
 func newIndex() *index {
@@ -36,7 +36,7 @@ func newIndex() *index {
 	}
 }
 
-// apply carries out c: the only way a book changes.
+// apply carries out c. An index changes in no other way.
 func (ix *index) apply(c Change) {
 	if c.isRenewal() {
 		ix.reindexIDs(c.Before, nil)
@@ -52,7 +52,8 @@ func (ix *index) apply(c Change) {
 	}
 }
 
-// replace puts m where its earlier self stood; all indices but the claims agree.
+// replace puts m in the place of the mapping with its serial, which differs in
+// its claims only.
 func (ix *index) replace(m *Mapping) {
 	ix.byKey[m.Key] = m
 	for _, list := range [...][]*Mapping{ix.byTarget[target{m.Protocol, m.Internal}], ix.byHost[m.Internal.Addr()], ix.order, ix.ports} {
@@ -65,8 +66,8 @@ func (ix *index) replace(m *Mapping) {
 	}
 }
 
-// reserve notes what a NAT-PMP claim keeps for its owner in the other
-// protocol (RFC 6886, section 3.3).
+// reserve reserves m's port in the other protocol if m has a NAT-PMP claim
+// (RFC 6886, section 3.3), and frees it if not.
 func (ix *index) reserve(m *Mapping) {
 	if _, ok := m.Claim(NATPMP); ok {
 		ix.companion[otherProtocol(m.Protocol)].Add(m.External)
@@ -75,7 +76,7 @@ func (ix *index) reserve(m *Mapping) {
 	}
 }
 
-// reindexIDs makes the UniqueIDs of m's claims lead to now, or to nothing.
+// reindexIDs maps the UniqueIDs of m's claims to now, or deletes them for nil.
 func (ix *index) reindexIDs(m, now *Mapping) {
 	for _, c := range m.Claims {
 		if c.ID != 0 && now != nil {
@@ -121,7 +122,7 @@ func (ix *index) ofFamily(f Family) []*Mapping {
 	return slices.DeleteFunc(slices.Clone(ix.order), func(m *Mapping) bool { return m.Family() != f })
 }
 
-// inRange returns the mappings whose external ports lie in r.
+// inRange returns the mappings whose external ports are in r.
 func (ix *index) inRange(p Protocol, r PortRange) []*Mapping {
 	var list []*Mapping
 	for port, ok := ix.taken[p].in(r); ok; port, ok = ix.taken[p].in(r) {
@@ -134,8 +135,8 @@ func (ix *index) inRange(p Protocol, r PortRange) []*Mapping {
 	return list
 }
 
-// otherProtocol returns the protocol that shares port numbers with p at a NAT-PMP
-// gateway (RFC 6886, section 3.3).
+// otherProtocol returns UDP for TCP and TCP for UDP: a NAT-PMP gateway gives the
+// same port number of both to one host (RFC 6886, section 3.3).
 func otherProtocol(p Protocol) Protocol {
 	if p == TCP {
 		return UDP
@@ -143,7 +144,7 @@ func otherProtocol(p Protocol) Protocol {
 	return TCP
 }
 
-// position returns where m stands, or would stand, in list.
+// position returns the index of m in list, or where to insert it.
 func position(list []*Mapping, m *Mapping) (int, bool) {
 	return slices.BinarySearchFunc(list, m.Serial, func(e *Mapping, s uint64) int { return cmp.Compare(e.Serial, s) })
 }
@@ -160,11 +161,11 @@ func removeBySerial(list []*Mapping, m *Mapping) []*Mapping {
 	return list
 }
 
-// removeFrom takes m out of the list that index has for k.
-func removeFrom[K comparable](index map[K][]*Mapping, k K, m *Mapping) {
-	if left := removeBySerial(index[k], m); len(left) > 0 {
-		index[k] = left
+// removeFrom removes m from the list of k.
+func removeFrom[K comparable](lists map[K][]*Mapping, k K, m *Mapping) {
+	if left := removeBySerial(lists[k], m); len(left) > 0 {
+		lists[k] = left
 	} else {
-		delete(index, k)
+		delete(lists, k)
 	}
 }

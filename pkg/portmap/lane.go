@@ -8,75 +8,77 @@ import (
 	"time"
 )
 
-// lane is what the table has under way for one family. The kernel carries out
-// one transaction at a time; meanwhile the table goes on with what needs no
-// kernel, and what needs it is held for the next transaction.
+// lane is the table's queue to the kernel for one family, so that neither family
+// waits for the other or fails with it. The kernel carries out one transaction of
+// a lane at a time. Meanwhile requests that need the kernel are held for the next
+// transaction, and all others are decided at once.
 type lane struct {
 	family Family
 	resync resyncSchedule
 	busy   *transaction // being carried out; nil: none
-	held   []pending    // requests for the next ones, oldest first
-	forced []Change     // in force whatever the kernel says; they go first
+	held   []pending    // requests for the next transactions, oldest first
+	forced []Change     // changes that the kernel cannot refuse; they go first
 
-	lastErr error // why the last request was refused; guarded by the table's mu
+	lastErr error // why the firewall refused the last request; guarded by the table's mu
 }
 
-// transaction is what the kernel is told in one go.
+// transaction is one unit of work for the kernel: changes that are carried out
+// together, or a resync.
 type transaction struct {
 	changes []Change
-	waiting []pending // who asked for them, with their answers; nobody: they are forced
-	answers []Answer
-	sync    bool // bring everything into line instead
+	waiting []pending // the requests that they come from; none: they are forced
+	answers []Answer  // one for each request
+	sync    bool      // no changes: a resync of all rules of the family
 }
 
-// forced reports whether the transaction's changes are in force whatever the
-// kernel says, so that they are never undone.
+// forced reports whether the transaction's changes are in force even if the
+// kernel refuses them, so that they are never reverted.
 func (tx *transaction) forced() bool { return len(tx.waiting) == 0 }
 
-// isChanging reports whether the mapping of a key is about to change.
+// isChanging reports whether the mapping of a key has a change under way.
 func (l *lane) isChanging(k Key) bool {
 	about := func(c Change) bool { return c.key() == k }
 	return slices.ContainsFunc(l.forced, about) || l.busy != nil && slices.ContainsFunc(l.busy.changes, about)
 }
 
-// result is what the kernel made of a lane's transaction.
+// result is the outcome of a lane's transaction.
 type result struct {
 	lane    *lane
 	err     error // of the changes
-	synced  bool  // everything was brought into line
-	syncErr error // of that
+	synced  bool  // a resync was tried
+	syncErr error // of the resync
 }
 
-// start has the kernel carry out a transaction beside the table's goroutine,
-// which finds the result in t.done.
+// start executes a transaction on a goroutine of its own, which sends the result
+// to t.done.
 func (t *Table) start(ctx context.Context, l *lane, tx *transaction) {
 	l.busy = tx
-	repairs := l.resync.allows(time.Now())
-	go func() { t.done <- t.execute(ctx, l, tx, repairs) }()
+	mayResync := l.resync.allows(time.Now())
+	go func() { t.done <- t.execute(ctx, l, tx, mayResync) }()
 }
 
-// execute tells the kernel a transaction and waits for it. If the kernel
-// refuses changes somebody may have flushed the chains: where repairs allows
-// it, it is asked once more when all other rules stand.
-func (t *Table) execute(ctx context.Context, l *lane, tx *transaction, repairs bool) result {
+// execute has the firewall carry out a transaction. If it refuses the changes,
+// another program may have flushed the chains: if mayResync is set, all other
+// rules are restored and the changes are tried once more.
+func (t *Table) execute(ctx context.Context, l *lane, tx *transaction, mayResync bool) result {
 	r := result{lane: l}
 	if !tx.sync {
 		r.err = t.firewall.Apply(ctx, tx.changes)
-		if r.err == nil || tx.forced() || !repairs || rulesIntact(r.err) || ctx.Err() != nil {
+		if r.err == nil || tx.forced() || !mayResync || rulesIntact(r.err) || ctx.Err() != nil {
 			return r
 		}
 	}
 	r.synced, r.syncErr = true, t.firewall.Sync(ctx, l.family, t.mappingsInForce(l.family))
 	if !tx.sync && r.syncErr == nil {
 		if r.err = t.firewall.Apply(ctx, tx.changes); r.err == nil {
-			t.log.Warn("rules were not as expected and have been written anew", "family", l.family)
+			t.log.Warn("restored rules that were not as expected", "family", l.family)
 		}
 	}
 	return r
 }
 
-// rulesIntact reports whether changes were refused by a kernel whose other rules
-// are as they should be.
+// rulesIntact reports whether changes were refused although the other rules are as
+// they should be.
 func rulesIntact(err error) bool { return errors.Is(err, ErrNoRules) || errors.Is(err, ErrLocked) }
 
 // mappingsInForce returns the mappings of a family that are in force.
@@ -86,7 +88,8 @@ func (t *Table) mappingsInForce(f Family) []*Mapping {
 	return t.inForce.ofFamily(f)
 }
 
-// finish takes note of a result and answers who waits for it.
+// finish ends a lane's transaction: it publishes or reverts the changes and answers
+// the requests.
 func (t *Table) finish(ctx context.Context, r result) {
 	l, tx := r.lane, r.lane.busy
 	l.busy = nil
@@ -107,7 +110,7 @@ func (t *Table) finish(ctx context.Context, r result) {
 		t.answer(tx)
 	case len(tx.waiting) > 1 && !l.resync.failing() && !errors.Is(r.err, ErrLocked) && ctx.Err() == nil:
 		t.log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(tx.waiting), "err", r.err)
-		t.alloc.takeBack(tx.changes)
+		t.alloc.revert(tx.changes)
 		for i := range tx.waiting {
 			tx.waiting[i].alone = true
 		}
@@ -123,26 +126,26 @@ func (t *Table) finish(ctx context.Context, r result) {
 	}
 }
 
-// setLastErr keeps for readers why the kernel refused the last request.
+// setLastErr sets what LastError returns for a lane's family.
 func (t *Table) setLastErr(l *lane, err error) {
 	t.mu.Lock()
 	l.lastErr = err
 	t.mu.Unlock()
 }
 
-// LastError returns why the kernel refused the last request of a family that
-// needed it; nil: it did not.
+// LastError returns why the firewall refused the last request of a family that
+// needed new rules; nil if it granted it.
 func (t *Table) LastError(f Family) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.lanes[f].lastErr
 }
 
-// reject takes back changes that the kernel refused, and turns grants into
-// refusals. Repetitions of what is refused are refused with it: a client that
-// was told no does not wait for another answer.
+// reject reverts changes that the kernel refused and turns grants into refusals.
+// Held repetitions of a refused request are refused with it: a client that has
+// been refused does not expect a mapping any more.
 func (t *Table) reject(l *lane, tx *transaction) {
-	t.alloc.takeBack(tx.changes)
+	t.alloc.revert(tx.changes)
 	for i := range tx.answers {
 		if tx.answers[i].Refusal == Granted {
 			tx.answers[i] = Answer{Refusal: FirewallFailed}
@@ -152,8 +155,8 @@ func (t *Table) reject(l *lane, tx *transaction) {
 	t.answer(tx)
 }
 
-// refuseRepeats moves requests that repeat the i-th of a transaction from those
-// that wait for the next ones to those that get its answer.
+// refuseRepeats moves the held requests that repeat the i-th one of a transaction
+// into the transaction, with the same answer.
 func (l *lane) refuseRepeats(tx *transaction, i int) {
 	first := tx.waiting[i].Request
 	l.held = slices.DeleteFunc(l.held, func(p pending) bool {
@@ -165,9 +168,9 @@ func (l *lane) refuseRepeats(tx *transaction, i int) {
 	})
 }
 
-// advance starts what can be started: what the table was told to do, as soon
-// as nothing is under way that might be undone, then each lane's next
-// transaction.
+// advance starts all work that can start: the tasks, as soon as no change under
+// way can be refused, and each lane's next transaction. Then it calls afterForced
+// if nothing forced is left.
 func (t *Table) advance(ctx context.Context) {
 	if len(t.tasks) > 0 && !t.hasUndecided() {
 		for _, task := range t.tasks {
@@ -179,27 +182,27 @@ func (t *Table) advance(ctx context.Context) {
 		t.startNext(ctx, &t.lanes[i])
 	}
 	if !slices.ContainsFunc(t.lanes[:], func(l lane) bool { return l.hasForced() }) {
-		for _, tell := range t.afterForced {
-			tell()
+		for _, done := range t.afterForced {
+			done()
 		}
 		t.afterForced = nil
 	}
 }
 
-// hasUndecided reports whether changes are under way that the kernel may refuse.
+// hasUndecided reports whether changes are under way that the kernel can refuse.
 func (t *Table) hasUndecided() bool {
 	return slices.ContainsFunc(t.lanes[:], func(l lane) bool { return l.busy != nil && !l.busy.forced() })
 }
 
-// hasForced reports whether the kernel has yet to be told something that no
-// request waits for.
+// hasForced reports whether forced changes or a resync have not been carried out
+// yet.
 func (l *lane) hasForced() bool {
 	return len(l.forced) > 0 || l.busy != nil && l.busy.forced() || l.resync.isDue(time.Now())
 }
 
-// startNext starts the lane's next transaction: what is in force anyway, repairs,
-// leases that end, and at last what clients ask for, unless the table has been
-// told to do something first.
+// startNext starts the lane's next transaction, if none is under way: forced
+// changes first, then a resync, expired leases, and held requests unless tasks
+// are waiting.
 func (t *Table) startNext(ctx context.Context, l *lane) {
 	for l.busy == nil {
 		now := time.Now()
@@ -218,8 +221,8 @@ func (t *Table) startNext(ctx context.Context, l *lane) {
 	}
 }
 
-// startForced has the kernel carry out what is in force anyway. Where it does
-// not take rules the next repair does that, too.
+// startForced starts a transaction of the forced changes. While the firewall is
+// failing they are published at once: the next resync carries them out.
 func (t *Table) startForced(ctx context.Context, l *lane) {
 	changes := l.forced
 	l.forced = nil
@@ -231,8 +234,8 @@ func (t *Table) startForced(ctx context.Context, l *lane) {
 	t.start(ctx, l, &transaction{changes: changes})
 }
 
-// force puts the desk's changes in force, whatever the kernel says: it
-// follows when it can.
+// force queues the allocator's changes as forced: they are in force even if the
+// kernel cannot carry them out at once.
 func (t *Table) force(reset bool) {
 	if reset {
 		t.publish(nil, true)
@@ -243,14 +246,14 @@ func (t *Table) force(reset bool) {
 	}
 }
 
-// expire drops the claims of a family that are due.
+// expire drops the expired claims of a family.
 func (t *Table) expire(l *lane) {
 	t.alloc.begin()
 	t.alloc.expire(l.family)
 	t.force(false)
 }
 
-// logExpired logs mappings whose lease has ended.
+// logExpired logs the mappings that changes remove because they have expired.
 func (t *Table) logExpired(changes []Change) {
 	now := time.Now()
 	for _, c := range changes {

@@ -1,5 +1,5 @@
-// Package portmap decides who may have which port until when: it holds the
-// mapping table that NAT-PMP, PCP, UPnP and the operator's tool all ask.
+// Package portmap decides which client gets which port for how long: it holds the
+// mapping table that NAT-PMP, PCP, UPnP and miniupnpctl share.
 package portmap
 
 import (
@@ -31,10 +31,10 @@ func (p Protocol) String() string {
 	return fmt.Sprint(uint8(p))
 }
 
-// Origin is the protocol that a claim came in by.
+// Origin is the protocol through which a claim was requested.
 type Origin uint8
 
-// The ways a mapping can be asked for.
+// The protocols through which a client can request a mapping.
 const (
 	NATPMP Origin = iota + 1
 	PCP
@@ -54,18 +54,18 @@ func (o Origin) String() string {
 	return fmt.Sprintf("origin %d", uint8(o))
 }
 
-// Nonce is the PCP mapping nonce, the owner's proof (RFC 6887, section 11.1).
+// Nonce is the PCP mapping nonce, which proves ownership (RFC 6887, section 11.1).
 type Nonce [12]byte
 
-// Filter names remote peers that may use a mapping: UPnP's RemoteHost and
+// Filter selects remote peers that may use a mapping: UPnP's RemoteHost and
 // PCP's FILTER option (RFC 6887, section 13.3). Port 0 means any port.
 type Filter struct {
 	Prefix netip.Prefix
 	Port   uint16
 }
 
-// Key is what the outside dials. A port mapping is known by its external port
-// alone; an IPv6 pinhole (External 0) by the internal address and port.
+// Key identifies a mapping: a port mapping by its external port, an IPv6 pinhole
+// (External 0) by its internal address and port.
 type Key struct {
 	Protocol Protocol
 	External uint16
@@ -80,11 +80,11 @@ func (k Key) String() string {
 	return fmt.Sprintf("%d/%v", k.External, k.Protocol)
 }
 
-// Family tells IPv4 from IPv6. The kernel keeps their rules apart: what fails
-// for one says nothing about the other.
+// Family is IPv4 or IPv6. Their rules are separate in the kernel: one family can
+// fail while the other works.
 type Family uint8
 
-// The families, in the order in which the kernel is told.
+// The families, in the order in which they are synced.
 const (
 	IPv4 Family = iota
 	IPv6
@@ -98,7 +98,7 @@ func (f Family) String() string {
 	return "IPv4"
 }
 
-// Family returns the one in whose tables the rules of k stand.
+// Family returns the family whose tables have the rules of k.
 func (k Key) Family() Family {
 	if k.Pinhole.IsValid() {
 		return IPv6
@@ -106,21 +106,22 @@ func (k Key) Family() Family {
 	return IPv4
 }
 
-// Mapping is one open door. Values are immutable once the Table holds them.
+// Mapping is a port mapping or IPv6 pinhole with the claims that keep it. Values
+// are immutable once the Table holds them.
 type Mapping struct {
 	Key
 	Internal netip.AddrPort
-	Host     Host      // who has the internal address
+	Host     Host      // the host that has the internal address
 	Claims   []Claim   // at least one, oldest first
 	Serial   uint64    // order of creation, 1 is the first
 	Created  time.Time // when the mapping was first granted
-	// Dormant keeps a mapping that cannot be in force now, because the IPv6
-	// firewall is not there or its host is not known: it is listed and written
-	// down, holds its port and its place in the quota, and has no rules.
+	// Dormant is set while the mapping cannot be in force, because there is no
+	// IPv6 firewall or its host is not known: it is listed and saved, keeps its
+	// port and counts for the quota, and has no rules.
 	Dormant bool
 }
 
-// Expires returns when the last claim ends; zero means never.
+// Expires returns when the last claim expires; zero means never.
 func (m *Mapping) Expires() time.Time {
 	var last time.Time
 	for _, c := range m.Claims {
@@ -135,7 +136,7 @@ func (m *Mapping) Expires() time.Time {
 }
 
 // Remaining returns the lifetime left at now, rounded up to whole seconds so
-// that a lease just granted shows what was granted; 0 means for ever.
+// that a new lease shows the lifetime that was granted; 0 means for ever.
 func (m *Mapping) Remaining(now time.Time) time.Duration {
 	return remaining(m.Expires(), now)
 }
@@ -148,14 +149,14 @@ func remaining(expires, now time.Time) time.Duration {
 	return max(time.Second, (left + time.Second - 1).Truncate(time.Second))
 }
 
-// Claim returns the claim by which o lets others in.
+// Claim returns the inbound claim of o.
 func (m *Mapping) Claim(o Origin) (Claim, bool) { return m.claim(o, netip.AddrPort{}) }
 
-// Flow returns the claim of PCP's PEER for packets to remote.
+// Flow returns the outbound claim (PCP's PEER) for packets to remote.
 func (m *Mapping) Flow(remote netip.AddrPort) (Claim, bool) { return m.claim(PCP, remote) }
 
-// claim returns the first claim that o holds for a remote peer, or for letting
-// others in if there is none.
+// claim returns the first claim of o for a remote peer, or the first inbound one
+// if remote is the zero AddrPort.
 func (m *Mapping) claim(o Origin, remote netip.AddrPort) (Claim, bool) {
 	for _, c := range m.Claims {
 		if c.Origin == o && c.Remote == remote {
@@ -165,14 +166,13 @@ func (m *Mapping) claim(o Origin, remote netip.AddrPort) (Claim, bool) {
 	return Claim{}, false
 }
 
-// Inbound reports whether the mapping is there to let others in, even if it
-// is disabled.
+// Inbound reports whether the mapping has an inbound claim, even if that is
+// disabled.
 func (m *Mapping) Inbound() bool {
 	return slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.Outbound() })
 }
 
-// externalEndpoint returns what the outside dials without the external address: the
-// port, and for a pinhole its address.
+// externalEndpoint returns the external port, for a pinhole with its address.
 func (m *Mapping) externalEndpoint() netip.AddrPort {
 	if m.Pinhole.IsValid() {
 		return m.Pinhole
@@ -180,8 +180,8 @@ func (m *Mapping) externalEndpoint() netip.AddrPort {
 	return netip.AddrPortFrom(netip.Addr{}, m.External)
 }
 
-// Outbound returns the remote peers of PCP's PEER, to whom packets from
-// Internal leave with the external port.
+// Outbound returns the remote peers of the outbound claims (PCP's PEER): packets
+// from Internal to them leave with the external port.
 func (m *Mapping) Outbound() []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, c := range m.Claims {
@@ -202,14 +202,13 @@ func (m *Mapping) Description() string {
 	return ""
 }
 
-// Enabled reports whether the mapping lets anybody in: some claim is neither
-// disabled nor outbound.
+// Enabled reports whether the mapping has an inbound claim that is not disabled.
 func (m *Mapping) Enabled() bool {
 	return slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.Disabled && !c.Outbound() })
 }
 
 // Filters returns the remote peers that may use an enabled mapping; none means
-// everybody. A claim without filters opens it to all, whatever others ask.
+// every peer. One claim without filters opens the mapping to every peer.
 func (m *Mapping) Filters() []Filter {
 	var all []Filter
 	for _, c := range m.Claims {
@@ -240,15 +239,15 @@ func (m Mapping) with(c Claim) *Mapping {
 	return &m
 }
 
-// withEnd returns a copy of m in which the claim that which names ends at t.
+// withEnd returns a copy of m in which the claim for which which is true ends at t.
 func (m *Mapping) withEnd(which func(Claim) bool, t time.Time) *Mapping {
 	c := m.Claims[slices.IndexFunc(m.Claims, which)]
 	c.Expires = t
 	return m.with(c)
 }
 
-// without returns a copy of m that lacks the claims drop names, or nil when no
-// claim is left.
+// without returns a copy of m without the claims for which drop is true, or nil if
+// no claim is left.
 func (m *Mapping) without(drop func(Claim) bool) *Mapping {
 	n := *m
 	n.Claims = slices.DeleteFunc(slices.Clone(m.Claims), drop)
@@ -258,16 +257,16 @@ func (m *Mapping) without(drop func(Claim) bool) *Mapping {
 	return &n
 }
 
-// Change is one step of the table: Before is nil for a new mapping, After is
-// nil for one that ends. A renewal has both, with equal rules.
+// Change is one change of a mapping: Before is nil for a new mapping, After is nil
+// for one that ends. A renewal has both, with the same rules.
 type Change struct {
 	Before, After *Mapping
 }
 
-// Inverse returns the change that takes c back.
+// Inverse returns the change that undoes c.
 func (c Change) Inverse() Change { return Change{Before: c.After, After: c.Before} }
 
-// key returns what the change is about.
+// key returns the key of the mapping that changes.
 func (c Change) key() Key {
 	if c.After != nil {
 		return c.After.Key
@@ -282,8 +281,8 @@ func (c Change) isRenewal() bool {
 		c.Before.Inbound() == c.After.Inbound()
 }
 
-// Alters reports whether c changes what the kernel has to hold: a renewal does
-// not, nor does anything that happens to a mapping without rules.
+// Alters reports whether c changes rules in the kernel: a renewal does not, nor
+// does a change of a mapping that has no rules.
 func (c Change) Alters() bool {
 	a, b := c.Before, c.After
 	switch {
@@ -300,27 +299,28 @@ func (m *Mapping) hasRules() bool {
 	return m != nil && !m.Dormant && (m.Enabled() || len(m.Outbound()) > 0 && m.External != 0)
 }
 
-// concernsPortMapping reports whether c is about a port mapping, not a pinhole or a flow.
+// concernsPortMapping reports whether c changes an inbound port mapping.
 func (c Change) concernsPortMapping() bool {
 	return c.Before != nil && c.Before.isPortMapping() || c.After != nil && c.After.isPortMapping()
 }
 
-// isPortMapping reports whether others are let in at an external port.
+// isPortMapping reports whether m is an inbound port mapping: neither a pinhole nor
+// outbound alone.
 func (m *Mapping) isPortMapping() bool { return m.External != 0 && m.Inbound() }
 
-// Firewall makes the kernel agree with the table. A context that ends makes it
-// give up: then the kernel holds what the next Sync finds.
+// Firewall installs the rules of mappings in the kernel. It gives up when the
+// context ends; the rules are then undefined until the next Sync.
 type Firewall interface {
-	// Apply carries out all changes or none of them. ErrNoRules tells that one
-	// of them cannot be said in rules, ErrLocked that it was not the rules'
-	// fault: in either case nothing need be written anew.
+	// Apply carries out all changes or none of them. It returns ErrNoRules if no
+	// rules can express one of them, and ErrLocked if another program has the
+	// firewall locked: neither needs a Sync.
 	Apply(context.Context, []Change) error
-	// Sync makes the kernel hold exactly these mappings of a family, whatever
-	// it held. A mapping that cannot be said in rules is left out.
+	// Sync installs the rules of exactly these mappings of a family, whatever
+	// was there before. It skips mappings that no rules can express.
 	Sync(context.Context, Family, []*Mapping) error
 }
 
-// Why a firewall does not carry out changes although its rules are in order.
+// Why a firewall does not carry out changes although its rules are in place.
 var (
 	ErrNoRules = errors.New("no rules can be made for the mapping")
 	ErrLocked  = errors.New("another program keeps the firewall locked")
@@ -338,7 +338,7 @@ type Store interface {
 	Save([]Change) error
 }
 
-// logName names the mapping as log readers know it: "3001 TCP".
+// logName returns the mapping's name in miniupnpd's log lines: "3001 TCP".
 func (m *Mapping) logName() string {
 	if m.Pinhole.IsValid() {
 		return m.Pinhole.String() + " " + m.Protocol.String()

@@ -5,27 +5,28 @@ import (
 	"slices"
 )
 
-// NetworkState is what the desk has to know of the router around it.
+// NetworkState is the router's addresses, LANs and static port forwards, as far as
+// the table needs them.
 type NetworkState struct {
 	// External is the announced IPv4 address; the zero Addr means none now.
 	External netip.Addr
-	// LANs are the networks behind the listening interfaces; Addr is the
+	// LANs lists the networks of the listening interfaces; each Addr is the
 	// router's own address there.
 	LANs []netip.Prefix
-	// Interfaces are the LANs once more, by the interface that they are behind;
-	// nil: all are behind one.
+	// Interfaces lists the same networks grouped by interface; nil: all belong to
+	// one interface.
 	Interfaces [][]netip.Prefix
-	// Own are the router's other addresses, which are no target either.
+	// Own lists the router's other addresses, which cannot be targets either.
 	Own []netip.Addr
-	// NoIPv6 tells that there is no firewall of IPv6: pinholes that were stored
-	// wait for one, and there are no new ones.
+	// NoIPv6 is set if there is no IPv6 firewall: saved pinholes are dormant, and
+	// new ones are refused.
 	NoIPv6 bool
-	// Forwards are made by the administrator's firewall.
+	// Forwards lists the static port forwards.
 	Forwards []Forward
 }
 
-// isHost reports whether a is a host on a LAN: not the router, not the
-// network's own or broadcast address.
+// isHost reports whether a can be a host on a LAN: neither an address of the
+// router nor a network or broadcast address.
 func (s *NetworkState) isHost(a netip.Addr) bool {
 	lan, ok := s.lan(a)
 	return ok && a != lan.Addr() && !isNetworkOrBroadcast(lan, a) && !slices.Contains(s.Own, a)
@@ -41,8 +42,8 @@ func (s *NetworkState) lan(a netip.Addr) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// Networks returns the IPv4 networks, without those that have no room for a
-// host, of the interface that a is behind.
+// Networks returns the IPv4 networks of the interface that has a's network, without
+// those of a single address.
 func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {
 	interfaces := s.Interfaces
 	if interfaces == nil {
@@ -62,12 +63,13 @@ func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {
 	return list
 }
 
-// hasFamily reports whether there is any network of a's family yet.
+// hasFamily reports whether any LAN has a network of a's family.
 func (s *NetworkState) hasFamily(a netip.Addr) bool {
 	return slices.ContainsFunc(s.LANs, func(lan netip.Prefix) bool { return lan.Addr().Is4() == a.Is4() })
 }
 
-// isNetworkOrBroadcast reports whether a is the network or broadcast address of an IPv4 network.
+// isNetworkOrBroadcast reports whether a is the network or broadcast address of an
+// IPv4 network.
 func isNetworkOrBroadcast(network netip.Prefix, a netip.Addr) bool {
 	if !a.Is4() || network.Bits() > 30 {
 		return false
@@ -76,7 +78,7 @@ func isNetworkOrBroadcast(network netip.Prefix, a netip.Addr) bool {
 	return uint32Of(a)&host == 0 || uint32Of(a)&host == host
 }
 
-// forward returns the administrator's forward that has this external port.
+// forward returns the static port forward that has this external port.
 func (s *NetworkState) forward(p Protocol, external uint16) (Forward, bool) {
 	for _, f := range s.Forwards {
 		if f.Protocol == p && f.External.Contains(external) {
@@ -86,8 +88,8 @@ func (s *NetworkState) forward(p Protocol, external uint16) (Forward, bool) {
 	return Forward{}, false
 }
 
-// forwardTo returns the administrator's forward that leads to to by a port that
-// the rules permit, as a mapping nobody claims.
+// forwardTo returns the first static port forward to this target whose external
+// port permits allows, as a mapping without claims.
 func (s *NetworkState) forwardTo(p Protocol, to netip.AddrPort, permits func(external uint16) bool) *Mapping {
 	for _, f := range s.Forwards {
 		if external, ok := f.reaches(to); ok && f.Protocol == p && permits(external) {
@@ -97,7 +99,8 @@ func (s *NetworkState) forwardTo(p Protocol, to netip.AddrPort, permits func(ext
 	return nil
 }
 
-// reaches returns the external port by which f leads to to, if it is one.
+// reaches returns the external port that f forwards to this target, if it is a
+// single one.
 func (f Forward) reaches(to netip.AddrPort) (uint16, bool) {
 	switch f.Target {
 	case netip.AddrPortFrom(to.Addr(), 0):

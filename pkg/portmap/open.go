@@ -25,8 +25,8 @@ func (al *allocator) open(req *Request) Answer {
 	return al.replace(req)
 }
 
-// replace makes a new mapping, in place of those that are in its way and lead to
-// its host's former address.
+// replace makes a new mapping in place of those to its host's former address that
+// have its port.
 func (al *allocator) replace(req *Request) Answer {
 	n := len(al.changes)
 	claims := al.closeFormer(req)
@@ -35,7 +35,7 @@ func (al *allocator) replace(req *Request) Answer {
 		a.Closed = claims
 		return a
 	}
-	al.undo(n) // something else is in the way too
+	al.undo(n) // another mapping has the port too
 	return al.create(req)
 }
 
@@ -44,9 +44,9 @@ func (al *allocator) create(req *Request) Answer {
 	if r := al.checkQuota(req); r != Granted {
 		return Answer{Refusal: r}
 	}
-	key, inTheWay, r := al.choose(req)
+	key, holder, r := al.choose(req)
 	if r != Granted {
-		return Answer{Refusal: r, Mapping: inTheWay}
+		return Answer{Refusal: r, Mapping: holder}
 	}
 	m := Mapping{Key: key, Internal: req.Internal, Host: req.Host, Serial: al.serial + 1, Created: al.now}
 	a := al.grant(nil, m, req)
@@ -56,7 +56,7 @@ func (al *allocator) create(req *Request) Answer {
 	return a
 }
 
-// checkRequest judges who asks for what, before any port is looked at.
+// checkRequest checks the client and the target of a request, before any port.
 func (al *allocator) checkRequest(req *Request) Refusal {
 	to := req.Internal
 	switch {
@@ -72,8 +72,8 @@ func (al *allocator) checkRequest(req *Request) Refusal {
 	return Granted
 }
 
-// existing returns the mapping that answers the request without a new one, or
-// the one that forbids it together with the reason.
+// existing returns the mapping that the request can join instead of making a new
+// one, or the one that prevents it together with the reason.
 func (al *allocator) existing(req *Request) (*Mapping, Refusal) {
 	if req.Remote.IsValid() {
 		return al.existingOutbound(req)
@@ -100,15 +100,15 @@ func (al *allocator) existing(req *Request) (*Mapping, Refusal) {
 	return nil, Granted
 }
 
-// staticForward returns the administrator's forward that leads to the request's
-// target, if the request may have its external port.
+// staticForward returns the static port forward to the request's target, if the
+// rules and blocks allow the request its external port.
 func (al *allocator) staticForward(req *Request) *Mapping {
 	return al.network.forwardTo(req.Protocol, req.Internal, func(external uint16) bool {
 		return al.policy.Permits(external, al.destinationOf(req), req.Description) && al.blockFor(req.Protocol, external, req.Internal.Addr()) == nil
 	})
 }
 
-// checkJoin reports whether the request may hold on to m, which leads where it asks.
+// checkJoin checks whether the request may join m, which has its target.
 func (al *allocator) checkJoin(m *Mapping, req *Request) Refusal {
 	if req.Exact && req.External != m.External {
 		return Conflict
@@ -128,32 +128,32 @@ func (al *allocator) mayRenew(m *Mapping, c Claim, req *Request) bool {
 	return req.provesOwnership(m, c) || al.allowsLenientRenewal(m, c, req)
 }
 
-// provesOwnership reports whether the requester may renew or give up a claim of its
-// protocol on m: PCP's with its nonce, and once with any if the epoch has begun
-// anew and the mapping is the client's own.
+// provesOwnership reports whether the client may renew or delete a claim of its
+// protocol on m. For PCP it needs the claim's nonce. After the epoch has restarted
+// the claim is not bound: the mapping's own host may use any nonce once.
 func (req *Request) provesOwnership(m *Mapping, c Claim) bool {
 	return req.Origin != PCP || c.Nonce == req.Nonce || !c.Bound && req.Client == m.Internal.Addr()
 }
 
-// allowsLenientRenewal reports whether a PCP claim on m is renewed without its nonce, by
-// the mapping's own host. That changes nothing but the claim's end, so a request
-// whose filters would change, which cannot be ignored, is not tolerated.
+// allowsLenientRenewal reports whether the policy lets the mapping's own host renew
+// a PCP claim on m without its nonce. That changes nothing but the claim's end, so
+// a request with other filters, which must not be ignored, is not allowed.
 func (al *allocator) allowsLenientRenewal(m *Mapping, c Claim, req *Request) bool {
 	more := func(f Filter) bool { return !slices.Contains(c.Filters, f) }
 	return al.policy.LenientNonce && req.Client == m.Internal.Addr() && m.Host.mayBe(req.Host) &&
 		req.KeepFilters && !slices.ContainsFunc(req.Filters, more)
 }
 
-// checkOverwrite reports whether a UPnP request may change m, which has the
-// external port it asks for (WANIPConnection:2, figure 2-3).
+// checkOverwrite checks whether a UPnP request may change m, which has the
+// external port that it asks for (WANIPConnection:2, figure 2-3).
 func (al *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
-	c, ours := m.Claim(UPnP)
+	c, claimed := m.Claim(UPnP)
 	switch {
 	case m.Internal.Addr() != req.Internal.Addr():
 		return Conflict
-	case ours && !slices.Equal(c.Filters, req.Filters):
+	case claimed && !slices.Equal(c.Filters, req.Filters):
 		return Conflict
-	case m.Internal.Port() != req.Internal.Port() && (!ours || len(m.Claims) > 1):
+	case m.Internal.Port() != req.Internal.Port() && (!claimed || len(m.Claims) > 1):
 		return Conflict
 	case !al.policy.Permits(req.External, al.destination(req.Internal, req.knownHost(m)), req.Description):
 		return NotAuthorized
@@ -161,9 +161,9 @@ func (al *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
 	return Granted
 }
 
-// join renews the requester's claim on m, or adds one.
+// join renews the client's claim on m, or adds one.
 func (al *allocator) join(m *Mapping, req *Request) Answer {
-	if len(m.Claims) == 0 { // the administrator's own: nothing to hold
+	if len(m.Claims) == 0 { // a static port forward, which has no claims
 		return Answer{Mapping: m, Lifetime: al.policy.lifetime(req.Origin, req.Lifetime)}
 	}
 	n := *m
@@ -171,7 +171,8 @@ func (al *allocator) join(m *Mapping, req *Request) Answer {
 	return al.grant(m, n, req)
 }
 
-// grant puts the requester's claim on m into the book in place of before.
+// grant adds the client's claim to m, or renews it, and puts the result in the
+// place of before.
 func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 	claim := req.claim()
 	lifetime := al.policy.lifetime(req.Origin, req.requestedLifetime())
@@ -200,9 +201,9 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 	return Answer{Mapping: after, Lifetime: lifetime, ID: claim.ID}
 }
 
-// pinholeID returns the UniqueID of UPnP's pinhole for these remote peers: the
-// same five-tuple keeps its own, others get the next one that is free, or 0
-// when there is none.
+// pinholeID returns the UniqueID of the UPnP pinhole for these remote peers: the
+// existing one for the same five-tuple, otherwise the next free one, or 0 if there
+// is none.
 func (al *allocator) pinholeID(m *Mapping, filters []Filter) uint16 {
 	for _, c := range m.Claims {
 		if c.Origin == UPnP && slices.Equal(c.Filters, filters) {

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// existingOutbound is existing for PEER: the mapping that has the flow already,
-// else one of the same target, whose port the flow shares.
+// existingOutbound does for PEER what existing does for others: it returns the
+// mapping that has the flow already, else one to the same target, whose port the
+// flow shares.
 func (al *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 	var shared *Mapping
 	for _, m := range al.index.byTarget[target{req.Protocol, req.Internal}] {
@@ -24,15 +25,15 @@ func (al *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 	case shared == nil:
 		return nil, Granted
 	case req.hasFlowPort && req.External != shared.External:
-		return nil, Granted // it goes on by its own port
+		return nil, Granted // the flow keeps its own port
 	case req.needsExactPort() && req.External != shared.externalEndpoint().Port(), al.wantsOtherAddress(req):
 		return shared, Conflict
 	}
 	return shared, Granted
 }
 
-// withFlowPort returns a PEER request with the port that the flow has already, if
-// there is one, whatever was suggested (RFC 6887, section 12.3).
+// withFlowPort returns a PEER request with the external port that the flow has
+// already, if it has one, instead of the suggested port (RFC 6887, section 12.3).
 func (al *allocator) withFlowPort(req *Request) *Request {
 	if al.flowPort == nil || req.Internal.Addr().Is6() {
 		return req
@@ -46,18 +47,19 @@ func (al *allocator) withFlowPort(req *Request) *Request {
 	return &n
 }
 
-// wantsOtherAddress reports whether PEER wants an external address that its mapping
-// cannot have.
+// wantsOtherAddress reports whether PEER suggests an external address that the
+// mapping cannot have.
 func (al *allocator) wantsOtherAddress(req *Request) bool {
-	ours := al.network.External
+	own := al.network.External
 	if req.Internal.Addr().Is6() {
-		ours = req.Internal.Addr()
+		own = req.Internal.Addr()
 	}
-	return req.ExternalAddr.IsValid() && req.ExternalAddr != ours
+	return req.ExternalAddr.IsValid() && req.ExternalAddr != own
 }
 
-// requestedLifetime returns the lifetime that the request is about. PEER asks with 0 how
-// long the flow's port is kept (RFC 6887, section 15); to others 0 is for ever.
+// requestedLifetime returns the lifetime that the request asks for. PEER asks with
+// 0 how long the flow's port is kept (RFC 6887, section 15); for others 0 is for
+// ever.
 func (req *Request) requestedLifetime() time.Duration {
 	if req.Remote.IsValid() {
 		return max(req.Lifetime, time.Second)

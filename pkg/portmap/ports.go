@@ -8,27 +8,27 @@ type PortSet [1 << 16 / 64]uint64
 // Has reports whether p is in the set.
 func (s *PortSet) Has(p uint16) bool { return s[p/64]&(1<<(p%64)) != 0 }
 
-// Add puts p into the set.
+// Add adds p to the set.
 func (s *PortSet) Add(p uint16) { s[p/64] |= 1 << (p % 64) }
 
-// Remove takes p out of the set.
+// Remove removes p from the set.
 func (s *PortSet) Remove(p uint16) { s[p/64] &^= 1 << (p % 64) }
 
-// AddRange puts all ports of r into the set.
+// AddRange adds all ports of r to the set.
 func (s *PortSet) AddRange(r PortRange) {
 	for w := int(r.First / 64); w <= int(r.Last/64); w++ {
 		s[w] |= r.word(w)
 	}
 }
 
-// RemoveRange takes all ports of r out of the set.
+// RemoveRange removes all ports of r from the set.
 func (s *PortSet) RemoveRange(r PortRange) {
 	for w := int(r.First / 64); w <= int(r.Last/64); w++ {
 		s[w] &^= r.word(w)
 	}
 }
 
-// word returns the bits of the range that fall into word w of a PortSet.
+// word returns the range's bits in word w of a PortSet.
 func (r PortRange) word(w int) uint64 {
 	m := ^uint64(0)
 	if w == int(r.First/64) {
@@ -40,17 +40,17 @@ func (r PortRange) word(w int) uint64 {
 	return m
 }
 
-// subtract takes all of o out of the set.
+// subtract removes all ports of o from the set.
 func (s *PortSet) subtract(o *PortSet) {
 	for w := range s {
 		s[w] &^= o[w]
 	}
 }
 
-// empty reports whether no port is in the set.
+// empty reports whether the set has no ports.
 func (s *PortSet) empty() bool { return *s == PortSet{} }
 
-// in returns the first member within r.
+// in returns the first port of the set within r.
 func (s *PortSet) in(r PortRange) (uint16, bool) {
 	for w := int(r.First / 64); w <= int(r.Last/64); w++ {
 		if m := s[w] & r.word(w); m != 0 {
@@ -60,7 +60,7 @@ func (s *PortSet) in(r PortRange) (uint16, bool) {
 	return 0, false
 }
 
-// next returns the first member at or after from, wrapping round once.
+// next returns the first port of the set at or after from, wrapping around once.
 func (s *PortSet) next(from uint16) (uint16, bool) {
 	if p, ok := s.in(PortRange{from, 1<<16 - 1}); ok {
 		return p, true

@@ -5,33 +5,33 @@ import (
 	"sync"
 )
 
-// maxQueuedPerClient bounds the datagrams of one client that wait for a decision, so
-// that whoever floods the queue waits behind himself and not others behind him:
-// a quarter of the queue, half a batch. A server keeps what is beyond that, to
-// submit it when some are decided.
+// maxQueuedPerClient bounds the datagrams of one client that wait for a decision,
+// so that a client that floods the queue delays only itself: a quarter of the
+// queue, half a batch. A server keeps further ones and submits them when some are
+// decided.
 const maxQueuedPerClient = 256
 
-// When queueLength datagrams wait only clients of which few wait may add to
-// them, up to mostWaiting in all, which take a megabyte: whoever only renews is
-// heard beside whoever asks for much.
+// When queueLength datagrams wait, only a client with fewer than reservedPerClient
+// may add one, up to maxQueued in total, which take a megabyte: a client that only
+// renews is served even while others flood the queue.
 const (
 	reservedPerClient = 8
 	maxQueued         = 4 * queueLength
 )
 
-// queueLimiter counts who waits.
+// queueLimiter counts the datagrams that wait for a decision, by client.
 type queueLimiter struct {
 	mu      sync.Mutex
 	clients map[netip.Addr]int
 	total   int
 }
 
-// acquire lets one more request of a client wait, unless too many do.
+// acquire admits one more request of a client, unless too many wait.
 func (q *queueLimiter) acquire(client netip.Addr) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	waits := q.clients[client]
-	if waits >= maxQueuedPerClient || q.total >= queueLength && waits >= reservedPerClient || q.total >= maxQueued {
+	own := q.clients[client]
+	if own >= maxQueuedPerClient || q.total >= queueLength && own >= reservedPerClient || q.total >= maxQueued {
 		return false
 	}
 	q.total++
@@ -39,7 +39,7 @@ func (q *queueLimiter) acquire(client netip.Addr) bool {
 	return true
 }
 
-// release ends the wait of one request.
+// release counts one request of a client as decided.
 func (q *queueLimiter) release(client netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,15 +1,14 @@
 package portmap
 
-// maxClaims bounds the claims on one mapping: UPnP's pinholes to one target
-// and PCP's flows from one port.
+// maxClaims bounds the claims on one mapping: UPnP pinholes to one target and PCP
+// flows from one port.
 const maxClaims = 64
 
-// ipv6QuotaFactor is how many times more mappings an IPv6 address may have than an IPv4
-// one: clients open ports for each of their addresses, and those of old ones
-// end by expiry alone.
+// ipv6QuotaFactor multiplies MaxPerHost for an IPv6 address: clients open ports for
+// each of their addresses, and those of old addresses end by expiry only.
 const ipv6QuotaFactor = 4
 
-// checkQuota judges a request for a new mapping.
+// checkQuota checks the limits on the number of mappings for a new one.
 func (al *allocator) checkQuota(req *Request) Refusal {
 	p, host := al.policy, req.Internal.Addr()
 	perHost := p.MaxPerHost

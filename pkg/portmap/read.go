@@ -33,7 +33,7 @@ func (t *Table) Lookup(k Key) (*Mapping, bool) {
 	return m, ok
 }
 
-// Pinhole returns the pinhole that UPnP knows by this UniqueID.
+// Pinhole returns the pinhole with this UniqueID of UPnP.
 func (t *Table) Pinhole(id uint16) (*Mapping, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -41,9 +41,9 @@ func (t *Table) Pinhole(id uint16) (*Mapping, bool) {
 	return m, ok
 }
 
-// Count returns the number of port mappings and of changes ever made to them,
-// which is UPnP's SystemUpdateID (WANIPConnection:2, section 2.3.23). Pinholes
-// do not count.
+// Count returns the number of port mappings, and the number of changes made to
+// them since the start, which is UPnP's SystemUpdateID (WANIPConnection:2, section
+// 2.3.23). Pinholes do not count.
 func (t *Table) Count() (mappings int, updates uint32) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -57,8 +57,9 @@ func (t *Table) External() netip.Addr {
 	return t.external
 }
 
-// Epoch returns the seconds since mappings were last lost or moved (RFC 6886,
-// section 3.6; RFC 6887, section 8.5): one clock for all protocols.
+// Epoch returns the seconds since mappings were last lost or moved to another
+// external address (RFC 6886, section 3.6; RFC 6887, section 8.5). All protocols
+// share it.
 func (t *Table) Epoch() uint32 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

@@ -2,9 +2,8 @@ package portmap
 
 import "slices"
 
-// restore takes a stored mapping into the book if the settings of today let it
-// stand. Its nonce is forgotten: clients that see the new epoch may come with
-// another one.
+// restore takes over a saved mapping if the present settings allow it. Its nonces
+// are unbound: clients that see the new epoch may use another one.
 func (al *allocator) restore(m *Mapping) Refusal {
 	if al.index.byKey[m.Key] != nil {
 		return Conflict
@@ -30,8 +29,8 @@ func (al *allocator) restore(m *Mapping) Refusal {
 	return Granted
 }
 
-// evict closes the mappings that today's settings forbid, and puts to rest those
-// of which that cannot be told now.
+// evict closes the mappings that the present settings forbid, and makes those
+// dormant for which that depends on an unknown host.
 func (al *allocator) evict() {
 	for _, m := range slices.Clone(al.index.order) {
 		al.recheck(m, m.Host)
@@ -51,7 +50,7 @@ func (al *allocator) unbindNonces() {
 	}
 }
 
-// unbound returns claims that any nonce renews.
+// unbound returns a copy of claims that are not bound to their nonces.
 func unbound(claims []Claim) []Claim {
 	claims = slices.Clone(claims)
 	for i := range claims {

@@ -7,35 +7,36 @@ import (
 	"time"
 )
 
-// How often the table makes the kernel hold what it holds itself: whenever it
-// is asked to, since a firewall that restarts touches the rules many times,
-// but less and less often when somebody removes them again and again.
+// How often the table resyncs the kernel: whenever it is asked to, since a
+// firewall that restarts changes the rules many times, but after immediateTries
+// with longer and longer pauses, in case another program keeps removing the rules.
 const (
-	settleAfter    = time.Minute // after which tries count anew
+	settleAfter    = time.Minute // without a try, after which they are counted anew
 	immediateTries = 30
 	firstPause     = 500 * time.Millisecond
 	maxPause       = time.Minute
 )
 
-// resyncSchedule plans when the kernel is brought into line.
+// resyncSchedule plans when to resync the rules of one family.
 type resyncSchedule struct {
-	due   time.Time // zero: nothing is to be done
+	due   time.Time // of the next try; zero: none is planned
 	last  time.Time // the last try
-	tries int       // without a calm between them
-	fails int       // in a row; 0: the last try went well
+	tries int       // without a pause of settleAfter between them
+	fails int       // in a row; 0: the last try succeeded
 	err   error     // of the last try
 }
 
-// failing reports whether the kernel does not hold what the table holds.
+// failing reports whether the last try failed, so that the rules in the kernel may
+// differ from the table.
 func (s *resyncSchedule) failing() bool { return s.fails > 0 }
 
-// allows reports whether a try may come now.
+// allows reports whether a try may start now.
 func (s *resyncSchedule) allows(now time.Time) bool { return !s.earliest(now).After(now) }
 
 // isDue reports whether it is time for a try.
 func (s *resyncSchedule) isDue(now time.Time) bool { return !s.due.IsZero() && !s.due.After(now) }
 
-// earliest returns when the next try may come.
+// earliest returns when the next try may start.
 func (s *resyncSchedule) earliest(now time.Time) time.Time {
 	if now.Sub(s.last) >= settleAfter {
 		s.tries = 0
@@ -46,10 +47,10 @@ func (s *resyncSchedule) earliest(now time.Time) time.Time {
 	return later(now, s.last.Add(pause(s.tries-immediateTries)))
 }
 
-// request plans a try as soon as it is allowed.
+// request plans a try for the earliest time that is allowed.
 func (s *resyncSchedule) request(now time.Time) { s.due = earlier(s.due, s.earliest(now)) }
 
-// done notes how a try went. What failed is tried again.
+// done records the result of a try and plans the next one if it failed.
 func (s *resyncSchedule) done(now time.Time, err error) {
 	s.last, s.due, s.err = now, time.Time{}, err
 	s.tries++
@@ -71,9 +72,9 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// Resync makes the kernel hold exactly the table's mappings of a family, after
-// others touched it. If that happens again and again it returns errLater, and
-// the kernel follows later.
+// Resync installs the rules of exactly the table's mappings of a family, after
+// another program has changed them. If that happens too often it only plans the
+// resync for later and returns an error.
 func (t *Table) Resync(ctx context.Context, f Family) (err error) {
 	l := &t.lanes[f]
 	ended := t.call(ctx, func(done func()) {
@@ -83,10 +84,10 @@ func (t *Table) Resync(ctx context.Context, f Family) (err error) {
 	return cmp.Or(ended, err)
 }
 
-// errResyncPending is why the kernel does not hold what it should yet.
-var errResyncPending = errors.New("portmap: the rules are written anew later, since that was needed too often")
+// errResyncPending is returned while a resync waits for its pause to end.
+var errResyncPending = errors.New("portmap: rules were removed too often; they are restored after a pause")
 
-// status returns why the kernel does not hold what it should, if so.
+// status returns why the rules in the kernel may differ from the table, or nil.
 func (s *resyncSchedule) status() error {
 	if s.err == nil && !s.due.IsZero() {
 		return errResyncPending
@@ -94,16 +95,16 @@ func (s *resyncSchedule) status() error {
 	return s.err
 }
 
-// noteSync notes how a try to bring a family into line went.
+// noteSync records and logs the result of a resync.
 func (t *Table) noteSync(l *lane, err error) {
 	failed := l.resync.failing()
 	l.resync.done(time.Now(), err)
 	switch {
 	case err != nil && !failed:
-		t.log.Error("the firewall does not take the rules, will try again", "family", l.family, "err", err)
+		t.log.Error("cannot apply rules, will retry", "family", l.family, "err", err)
 	case err == nil && failed:
-		t.log.Log(context.Background(), LevelNotice, "the firewall takes the rules again", "family", l.family)
+		t.log.Log(context.Background(), LevelNotice, "rules are applied again", "family", l.family)
 	case err == nil && l.resync.tries == immediateTries:
-		t.log.Warn("something removes the rules again and again, they will be written anew less often", "family", l.family)
+		t.log.Warn("another program keeps removing the rules; restoring them less often", "family", l.family)
 	}
 }

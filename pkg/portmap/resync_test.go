@@ -40,8 +40,8 @@ func TestFailingFirewallIsRetriedLessAndLessOften(t *testing.T) {
 		if n := r.firewall.Syncs() - syncs; n < 10 || n > 20 {
 			t.Errorf("%d tries in 10 minutes", n)
 		}
-		if n := strings.Count(r.log.String(), "does not take the rules"); n != 1 {
-			t.Errorf("%d log lines of one trouble:\n%s", n, r.log.String())
+		if n := strings.Count(r.log.String(), "cannot apply rules"); n != 1 {
+			t.Errorf("%d log lines of one failure:\n%s", n, r.log.String())
 		}
 		// Somebody touches the firewall: no need to wait for the next try.
 		down = false
@@ -67,8 +67,8 @@ func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
 		if n := r.firewall.Syncs() - syncs; n > 50 {
 			t.Errorf("%d tries in a minute", n)
 		}
-		if n := strings.Count(r.log.String(), "again and again"); n != 1 {
-			t.Errorf("%d log lines of one fight:\n%s", n, r.log.String())
+		if n := strings.Count(r.log.String(), "keeps removing the rules"); n != 1 {
+			t.Errorf("%d log lines about removed rules:\n%s", n, r.log.String())
 		}
 		time.Sleep(2 * time.Minute)
 		r.checkAgreement(t, 1)

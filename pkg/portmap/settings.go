@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// runTask runs f on the table's goroutine, as soon as nothing is under way that the
-// kernel may refuse, and waits until the kernel has been told what came of it.
+// runTask runs f on the table's goroutine, as soon as no change under way can be
+// refused, and waits until the kernel has carried out the changes that f forces.
 func (t *Table) runTask(ctx context.Context, f func()) error {
 	return t.call(ctx, func(done func()) {
 		t.tasks = append(t.tasks, func() {
@@ -36,9 +36,9 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 	}
 }
 
-// SetNetworkState tells the table what changed around it. Another external
-// address than the last one restarts the epoch (RFC 6887, section 8.5), and
-// mappings make way for new forwards of the administrator's.
+// SetNetworkState puts a new network state in force. An external address that
+// differs from the last one restarts the epoch (RFC 6887, section 8.5), and
+// mappings of ports that a new static port forward has are closed.
 func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 	return t.runTask(ctx, func() {
 		forwarded := !slices.Equal(s.Forwards, t.alloc.network.Forwards)
@@ -52,8 +52,8 @@ func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 	})
 }
 
-// announce shows readers the external address, and with another one than the
-// last the epoch that goes with it.
+// announce publishes the external address to readers; moved restarts the epoch
+// with it.
 func (t *Table) announce(external netip.Addr, moved bool) {
 	if external.IsValid() {
 		t.lastExternal = external
@@ -66,9 +66,9 @@ func (t *Table) announce(external netip.Addr, moved bool) {
 	}
 }
 
-// SetPolicy puts new rules in force: mappings that they forbid are closed,
-// all others stay as they are. Clients whose mappings may be gone are told by
-// a new epoch (RFC 6886, section 3.7).
+// SetPolicy puts new rules in force: mappings that they forbid are closed, all
+// others stay as they are. If there are any, the epoch restarts, so that clients
+// renew (RFC 6886, section 3.7).
 func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	return t.runTask(ctx, func() {
 		t.alloc.policy = p
@@ -76,43 +76,43 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	})
 }
 
-// Recognize tells the table whose addresses are, as far as known says. The
-// dormant mappings of hosts that the rules allow come into force, those of hosts
-// that they forbid are closed; the others' hosts are noted where they were not
-// known. The function is called on the table's goroutine.
+// Recognize updates the hosts of mappings: known returns the host of an address,
+// if it is known now. Dormant mappings come into force if the rules allow their
+// hosts and are closed if not; other mappings get a hardware address if they had
+// none. The function is called on the table's goroutine.
 func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, bool)) error {
 	return t.runTask(ctx, func() { t.recheckDormant(known) })
 }
 
-// recheckDormant judges the dormant mappings again, and notes the hosts of others.
+// recheckDormant rechecks the dormant mappings and updates the hosts of others.
 func (t *Table) recheckDormant(known func(netip.Addr) (Host, bool)) {
 	t.alloc.begin()
 	t.alloc.recheckDormant(known)
 	for _, c := range t.alloc.changes {
 		switch {
 		case c.After == nil:
-			t.log.Warn("the settings forbid a mapping of a host that is known again, it is closed", "mapping", c.Before.Key)
+			t.log.Warn("closed a dormant mapping: the settings forbid it for its host", "mapping", c.Before.Key)
 		case c.Before.Dormant:
-			t.log.Info("the host of a mapping is known again, it is in force", "mapping", c.After.Key)
+			t.log.Info("dormant mapping is in force again", "mapping", c.After.Key)
 		}
 	}
 	t.force(false)
 }
 
-// reevaluate closes the mappings that today's settings forbid, and puts to rest those
-// whose hosts are not known now. If there are any, or mappings have moved,
-// clients must renew.
+// reevaluate closes the mappings that the present settings forbid, and makes those
+// dormant whose hosts are not known but matter. If there are any, or the external
+// address has moved, clients must renew.
 func (t *Table) reevaluate(moved bool) {
 	t.alloc.begin()
 	t.alloc.evict()
-	closed, resting := countLost(t.alloc.changes)
+	closed, dormant := countLost(t.alloc.changes)
 	if closed > 0 {
-		t.log.Warn("the new settings forbid mappings, which are closed", "count", closed)
+		t.log.Warn("closed mappings that the new settings forbid", "count", closed)
 	}
-	if resting > 0 {
-		t.log.Warn("mappings wait until it is known whether the new settings forbid their hosts", "count", resting)
+	if dormant > 0 {
+		t.log.Warn("mappings are dormant until it is known whether the new settings allow their hosts", "count", dormant)
 	}
-	if closed+resting == 0 && !moved {
+	if closed+dormant == 0 && !moved {
 		t.force(false)
 		return
 	}
@@ -120,22 +120,22 @@ func (t *Table) reevaluate(moved bool) {
 	t.force(true)
 }
 
-// countLost counts the mappings that changes close or put to rest.
-func countLost(changes []Change) (closed, resting int) {
+// countLost counts the mappings that changes close or make dormant.
+func countLost(changes []Change) (closed, dormant int) {
 	for _, c := range changes {
 		switch {
 		case c.After == nil:
 			closed++
 		case c.After.Dormant:
-			resting++
+			dormant++
 		}
 	}
-	return closed, resting
+	return closed, dormant
 }
 
-// Withdraw closes the mappings that which names, whoever holds them, and
-// returns how many they were. The other clients hear nothing of it. The
-// function is called on the table's goroutine.
+// Withdraw closes the mappings for which which is true and returns how many they
+// were. The epoch does not restart. The function is called on the table's
+// goroutine.
 func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed int, err error) {
 	err = t.runTask(ctx, func() {
 		t.alloc.begin()
@@ -146,8 +146,8 @@ func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed
 	return closed, err
 }
 
-// Block closes the mappings that v covers and refuses new ones until it ends.
-// It returns how many were closed.
+// Block closes the mappings that b covers and refuses new ones until it ends. It
+// returns how many were closed.
 func (t *Table) Block(ctx context.Context, b Block) (closed int, err error) {
 	err = t.runTask(ctx, func() {
 		t.alloc.begin()
@@ -158,17 +158,17 @@ func (t *Table) Block(ctx context.Context, b Block) (closed int, err error) {
 	return closed, err
 }
 
-// Explanation says how the desk would answer a request, and why.
+// Explanation is the answer that a request would get, and the reason.
 type Explanation struct {
 	Answer
 	// Rule is the index in Policy.Rules of the rule that decides about the
 	// external port, -1 when none does, which allows it.
 	Rule int
-	// Block is the operator's that forbids it; nil: none does.
+	// Block is the operator's block that covers it; nil if none does.
 	Block *Block
 }
 
-// Explain decides a request to open a mapping without doing it.
+// Explain decides a request to open a mapping without opening it.
 func (t *Table) Explain(ctx context.Context, req Request) (e Explanation, err error) {
 	req.Op = Open
 	err = t.call(ctx, func(done func()) {

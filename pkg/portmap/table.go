@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Queue and batch sizes: a queue that is full tells a datagram server to keep
-// what comes, or to drop it; a batch that is bounded keeps answers coming.
+// Queue and batch sizes, in requests: a full queue makes a datagram server keep or
+// drop further ones; a bounded batch bounds the time until the first answer.
 const (
 	queueLength = 1024
 	batchLength = 512
@@ -20,32 +20,32 @@ const (
 // LevelNotice lies between slog's Info and Warn, as in syslog.
 const LevelNotice = slog.LevelInfo + 2
 
-// Options are what a Table is made of.
+// Options configure a Table.
 type Options struct {
 	Policy   *Policy
 	Firewall Firewall
 	Store    Store
-	// Network are the first that the table knows.
+	// Network is the network state at the start.
 	Network NetworkState
-	// Listening reports whether one of the router's own programs answers at a
+	// Listening reports whether one of the router's own programs listens on a
 	// port of the uplink.
 	Listening func(p Protocol, port uint16) bool
-	// FlowPort returns the external port that a flow over IPv4 has without a
-	// mapping, if that is known; nil: it never is.
+	// FlowPort returns the external port that an IPv4 flow without a mapping has,
+	// if that is known; nil: it never is.
 	FlowPort func(p Protocol, from, to netip.AddrPort) (uint16, bool)
-	// Committed is called on the table's goroutine after changes are in
-	// force; reset tells that clients must renew (RFC 6887, section 8.5). It
-	// must not block.
+	// Committed is called on the table's goroutine after changes are in force;
+	// reset is set if the epoch restarted, so that clients must renew (RFC 6887,
+	// section 8.5). It must not block.
 	Committed func(changes []Change, reset bool)
-	// Decided is called on the table's goroutine for each request when its
-	// answer stands. It must not block; nil: nobody wants to know.
+	// Decided is called on the table's goroutine with each request and its final
+	// answer. It must not block; it may be nil.
 	Decided func(Request, Answer)
 	Log     *slog.Logger
 }
 
-// Table owns every mapping. One goroutine, Run, decides all requests and never
-// waits for the kernel, which is told by others meanwhile; what is in force can
-// be read at any time.
+// Table owns all mappings. One goroutine, Run, decides all requests. It never waits
+// for the kernel: other goroutines carry out the transactions. Mappings that are in
+// force can be read at any time.
 type Table struct {
 	firewall  Firewall
 	store     Store
@@ -66,15 +66,15 @@ type Table struct {
 	epoch    time.Time
 	updates  uint32
 
-	lastExternal netip.Addr // the last external address there was
+	lastExternal netip.Addr // the last external address that was valid
 	lanes        [2]lane    // by family
-	tasks        []func()   // what the table was told to do and has not begun
-	afterForced  []func()   // who waits until all that is forced has been told to the kernel
-	unsaved      bool       // the Store did not take the last changes
+	tasks        []func()   // of runTask, not yet started
+	afterForced  []func()   // called when all forced changes have been carried out
+	unsaved      bool       // saving the last changes failed
 	timer        *time.Timer
 
 	limiter queueLimiter
-	arrived []pending // buffers of sortOut
+	arrived []pending // buffers of decideArrived
 	answers []Answer
 }
 
@@ -82,29 +82,30 @@ type Table struct {
 type pending struct {
 	Request
 	answer func(Answer)
-	state  *atomic.Int32 // nil: it is never withdrawn
-	alone  bool          // it is decided by itself
+	state  *atomic.Int32 // nil: it cannot be withdrawn
+	alone  bool          // decide it in a batch of its own, since its batch was refused
 }
 
-// The states of a request whose client may give it up.
+// The states of a request that can be withdrawn.
 const (
 	queued int32 = iota
 	taken
 	withdrawn
 )
 
-// take begins to decide the request, unless it was given up.
+// take marks the request as taken for a decision and reports whether that was
+// possible: not if it was withdrawn.
 func (p *pending) take() bool {
 	return p.state == nil || p.state.CompareAndSwap(queued, taken) || p.state.Load() == taken
 }
 
-// withdraw gives the request up, unless it is being decided.
+// withdraw withdraws the request, unless it was taken, and reports whether it did.
 func (p *pending) withdraw() bool { return p.state.CompareAndSwap(queued, withdrawn) }
 
-// errStopped is what callers get once the table has stopped.
+// errStopped is returned once the table has stopped.
 var errStopped = errors.New("portmap: the table has stopped")
 
-// NewTable returns an empty table. Run restores what the Store holds.
+// NewTable returns an empty table. Run restores the saved mappings.
 func NewTable(o Options) *Table {
 	return &Table{
 		firewall:     o.Firewall,
@@ -127,9 +128,8 @@ func NewTable(o Options) *Table {
 	}
 }
 
-// Run restores the stored mappings, then decides requests until ctx ends. It
-// leaves the kernel's rules as they are; what the kernel has not carried out by
-// then is given up.
+// Run restores the saved mappings, then decides requests until ctx ends. It leaves
+// the rules in the kernel as they are; transactions under way are aborted.
 func (t *Table) Run(ctx context.Context) error {
 	defer close(t.ended)
 	t.timer = time.NewTimer(time.Hour)
@@ -154,12 +154,11 @@ func (t *Table) Run(ctx context.Context) error {
 	}
 }
 
-// Started is closed when the stored mappings are in force.
+// Started returns a channel that is closed when the saved mappings are in force.
 func (t *Table) Started() <-chan struct{} { return t.started }
 
-// close waits for the kernel, which has been told to give up, and answers
-// whoever still waits. What is forced is written down: the kernel follows with
-// the next Sync.
+// close waits for the transactions under way, which are aborted by ctx, and answers
+// all requests that wait. Forced changes are saved: the next Sync carries them out.
 func (t *Table) close(ctx context.Context) {
 	for i := range t.lanes {
 		l := &t.lanes[i]
@@ -179,14 +178,14 @@ func (t *Table) close(ctx context.Context) {
 	}
 }
 
-// rejectPending answers requests that nobody will decide.
+// rejectPending answers requests that are not decided any more.
 func rejectPending(list []pending) {
 	for _, p := range list {
 		p.answer(Answer{Refusal: Stopping})
 	}
 }
 
-// resetTimer sets the one timer to what comes next.
+// resetTimer sets the timer to the next lease that expires or resync that is due.
 func (t *Table) resetTimer() {
 	var due time.Time
 	for i := range t.lanes {
@@ -202,9 +201,8 @@ func (t *Table) resetTimer() {
 }
 
 // Submit queues a request; answer is called on the table's goroutine once the
-// decision is in force, and must not block. Submit returns false when the
-// queue is full, or holds much of this client already: then nothing happens and
-// answer is never called.
+// decision is in force, and must not block. Submit returns false when the queue is
+// full or has too many requests of this client: then answer is never called.
 func (t *Table) Submit(req Request, answer func(Answer)) bool {
 	client := req.Client
 	if !t.limiter.acquire(client) {
@@ -220,9 +218,9 @@ func (t *Table) Submit(req Request, answer func(Answer)) bool {
 	}
 }
 
-// Do submits a request and waits for its answer. When ctx ends the request is
-// withdrawn, or its answer is waited for if it is being decided: who gets an
-// error has no mapping.
+// Do submits a request and waits for its answer. When ctx ends it withdraws the
+// request, or waits for the answer if the request is being decided: an error means
+// that there is no mapping.
 func (t *Table) Do(ctx context.Context, req Request) (Answer, error) {
 	got := make(chan Answer, 1)
 	p := pending{Request: req, answer: func(a Answer) { got <- a }, state: new(atomic.Int32)}
@@ -249,16 +247,16 @@ func (t *Table) Do(ctx context.Context, req Request) (Answer, error) {
 	}
 }
 
-// restore takes over what the Store holds, judged by the settings of today.
+// restore takes over the saved mappings that the present settings allow.
 func (t *Table) restore(ctx context.Context) {
 	stored, err := t.store.Load()
 	if err != nil {
-		t.log.Error("stored mappings are lost", "err", err)
+		t.log.Error("cannot load all saved mappings", "err", err)
 	}
 	t.alloc.begin()
 	for _, m := range stored {
 		if r := t.alloc.restore(m); r != Granted {
-			t.log.Warn("stored mapping is not taken over", "mapping", m.Key, "internal", m.Internal, "reason", r)
+			t.log.Warn("skipped a saved mapping", "mapping", m.Key, "internal", m.Internal, "reason", r)
 		}
 	}
 	restored := t.alloc.changes

@@ -233,7 +233,7 @@ func TestFullDiskDoesNotStopTheTable(t *testing.T) {
 	if len(r.firewall.Open()) != 10 {
 		t.Error("rules are missing")
 	}
-	if n := strings.Count(r.log.String(), "not written down"); n != 1 {
+	if n := strings.Count(r.log.String(), "cannot save mappings"); n != 1 {
 		t.Errorf("%d log lines of one trouble", n)
 	}
 }

@@ -1,4 +1,4 @@
-// Package portmaptest holds a firewall and a store made of memory, for tests.
+// Package portmaptest provides an in-memory firewall and store for tests.
 package portmaptest
 
 import (
@@ -11,17 +11,18 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// ErrRefused is what the firewall says when it was told to fail.
+// ErrRefused is returned by a Firewall that was set up to fail.
 var ErrRefused = errors.New("portmaptest: refused")
 
-// Firewall is a portmap.Firewall made of memory. The zero value is an empty
-// firewall whose chains stand.
+// Firewall is an in-memory portmap.Firewall. The zero value is an empty firewall
+// with its chains in place.
 type Firewall struct {
-	// Refuse, if set, is asked for each change; true makes the batch fail.
+	// Refuse, if set, is called for each change; true makes the batch fail.
 	Refuse func(portmap.Change) bool
 	// Locked makes every Apply fail with portmap.ErrLocked while it is set.
 	Locked atomic.Bool
-	// Hold, if set, is waited for by every Apply, unless its context ends.
+	// Hold, if set, makes every Apply wait to receive from it, or until its
+	// context ends.
 	Hold chan struct{}
 
 	mu      sync.Mutex
@@ -61,7 +62,7 @@ func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 	return nil
 }
 
-// carryOut changes what is held.
+// carryOut applies changes to a set of mappings.
 func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change) {
 	for _, c := range changes {
 		if c.Before != nil {
@@ -73,7 +74,7 @@ func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change) {
 	}
 }
 
-// Sync holds exactly these mappings of a family from now on.
+// Sync replaces the mappings of a family by these.
 func (f *Firewall) Sync(_ context.Context, v portmap.Family, mappings []*portmap.Mapping) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -98,42 +99,42 @@ func (f *Firewall) Sync(_ context.Context, v portmap.Family, mappings []*portmap
 	return nil
 }
 
-// Healthy reports whether the firewall was left alone.
+// Healthy reports whether the firewall has not been flushed.
 func (f *Firewall) Healthy() (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.flushed, nil
 }
 
-// Flush empties the firewall behind the table's back: the next Apply fails.
+// Flush empties the firewall as another program would: the next Apply fails.
 func (f *Firewall) Flush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.open, f.flushed = nil, true
 }
 
-// Open returns what the firewall lets through, in order of creation.
+// Open returns the mappings that have rules, in order of creation.
 func (f *Firewall) Open() []*portmap.Mapping {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return bySerial(f.open)
 }
 
-// Batches returns how many batches the firewall was given.
+// Batches returns the number of calls of Apply.
 func (f *Firewall) Batches() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.batches
 }
 
-// Syncs returns how often the firewall was told all that it has to hold of IPv4.
+// Syncs returns the number of calls of Sync for IPv4.
 func (f *Firewall) Syncs() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.syncs
 }
 
-// Store is a portmap.Store made of memory.
+// Store is an in-memory portmap.Store.
 type Store struct {
 	// Full, if set, makes every Save fail.
 	Full bool
