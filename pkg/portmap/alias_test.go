@@ -7,9 +7,10 @@ import (
 	"testing"
 )
 
-// TestAliasGrantsNoMoreThanTheAddress asks at random from another address of
-// a host and from the address itself, and wants the same answers, mappings and
-// refusals. An alias that is not the target's address is worth nothing.
+// TestAliasGrantsNoMoreThanTheAddress sends random requests from another address of
+// a host, with the host's own address as alias, and from the address itself: answers
+// and mappings are the same. An alias that is not the target's address has no
+// effect.
 func TestAliasGrantsNoMoreThanTheAddress(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	link, neighbour := netip.MustParseAddr("fe80::10"), netip.MustParseAddr("2001:db8:50::11")
@@ -27,7 +28,7 @@ func TestAliasGrantsNoMoreThanTheAddress(t *testing.T) {
 			case 2:
 				req.Filters = []Filter{{Prefix: netip.MustParsePrefix("2001:db8:99::2/128")}}
 			}
-			if rnd.IntN(4) == 0 { // another host's, for which an alias does not speak
+			if rnd.IntN(4) == 0 { // another host's, which the alias does not match
 				req.Internal = netip.AddrPortFrom(neighbour, 4000)
 			}
 			other := req

@@ -45,7 +45,7 @@ func testAllocator() *allocator {
 
 func (al *allocator) do(req Request) Answer { return al.decide(&req) }
 
-// ask is a request in the words of the protocols; zero fields are defaults.
+// ask returns a request as a protocol's server makes it, with changes.
 func ask(o Origin, client netip.Addr, p Protocol, internal, external uint16, change ...func(*Request)) Request {
 	req := Request{
 		Origin: o, Client: client, Protocol: p, Internal: netip.AddrPortFrom(client, internal),
@@ -84,7 +84,7 @@ func toward(peer string) func(*Request) {
 func at(a string) func(*Request)       { return func(r *Request) { r.ExternalAddr = netip.MustParseAddr(a) } }
 func until(last uint16) func(*Request) { return func(r *Request) { r.Last = last } }
 
-// outcome is what a request leads to; External 0 and Lifetime 0 are not compared.
+// outcome is the result of a request; External 0 and Lifetime 0 are not compared.
 type outcome struct {
 	Refusal  Refusal
 	External uint16
@@ -119,7 +119,7 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, TCP, 40000, 40000), ok(40000)},
 			{ask(PCP, peer, TCP, 50000, 40000), ok(50000)},
 		}},
-		{name: "one target has one port, whoever asks", steps: []step{
+		{name: "one target has one port in all protocols", steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 			{ask(NATPMP, host, UDP, 40000, 45000), ok(40000)},
 			{ask(UPnP, host, UDP, 40000, 45000, anyPort), ok(40000)},
@@ -130,7 +130,7 @@ func TestAllocator(t *testing.T) {
 			{ask(UPnP, host, TCP, 8000, 8000), ok(8000)},
 			{ask(UPnP, host, TCP, 8000, 8001), ok(8001)},
 		}},
-		{name: "the companion port stays its owner's", steps: []step{
+		{name: "the same port of the other protocol is reserved for its host", steps: []step{
 			{ask(NATPMP, host, TCP, 40000, 40000), ok(40000)},
 			{ask(NATPMP, peer, UDP, 40000, 40000), ok(40001)},
 			{ask(NATPMP, host, UDP, 40000, 40000), ok(40000)},
@@ -157,7 +157,7 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, TCP, 8080, 0), ok(8080)},
 			{ask(UPnP, host, TCP, 8081, 8080), no(Conflict)},
 		}},
-		{name: "the nonce is the owner's proof", steps: []step{
+		{name: "the nonce proves ownership", steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000, nonce(1)), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 40000, nonce(2)), no(NotAuthorized)},
 			{ask(PCP, host, UDP, 40000, 0, closing, nonce(2)), no(NotAuthorized)},
@@ -165,7 +165,7 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, UDP, 40000, 0, closing, nonce(1)), closed(1)},
 			{ask(PCP, host, UDP, 40000, 0, closing, nonce(1)), closed(0)},
 		}},
-		{name: "delete all spares the other protocol and other owners", steps: []step{
+		{name: "delete all keeps the other protocol and other clients", steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(NATPMP, host, UDP, 40001, 0), ok(40001)},
 			{ask(NATPMP, host, TCP, 40002, 0), ok(40002)},
@@ -174,7 +174,7 @@ func TestAllocator(t *testing.T) {
 			{ask(NATPMP, host, TCP, 0, 0, closing), closed(1)},
 			{ask(NATPMP, peer, UDP, 0, 0, closing), closed(1)},
 		}},
-		{name: "a delete is not spoilt by what others hold on the target", steps: []step{
+		{name: "a delete succeeds whatever other claims the target has", steps: []step{
 			{ask(UPnP, host, TCP, 8000, 8000), ok(8000)},
 			{ask(NATPMP, host, TCP, 8000, 0), ok(8000)},
 			{ask(UPnP, host, TCP, 8000, 8001), ok(8001)},
@@ -186,7 +186,7 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, UDP, 40001, 0), ok(40001)},
 			{ask(NATPMP, host, UDP, 0, 0, closing), outcome{Refusal: NotAuthorized, Closed: 1}},
 		}},
-		{name: "UPnP deletes by port, its own only", steps: []step{
+		{name: "UPnP deletes by port its own entries only", steps: []step{
 			{ask(UPnP, host, TCP, 8080, 8080), ok(8080)},
 			{ask(UPnP, peer, TCP, 0, 8080, closing), no(NotAuthorized)},
 			{ask(UPnP, host, TCP, 0, 8081, closing), no(NotFound)},
@@ -231,7 +231,7 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, UDP, 40002, 0, lasting(time.Second)), outcome{Lifetime: 2 * time.Minute}},
 			{ask(UPnP, host, UDP, 40003, 40003, lasting(1000000*time.Hour)), outcome{Lifetime: 1000000 * time.Hour}},
 		}},
-		{name: "quotas spare renewals", set: func(al *allocator) { al.policy.MaxPerHost, al.policy.MaxTotal = 2, 3 }, steps: []step{
+		{name: "quotas do not apply to renewals", set: func(al *allocator) { al.policy.MaxPerHost, al.policy.MaxTotal = 2, 3 }, steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(NATPMP, host, UDP, 40001, 0), ok(40001)},
 			{ask(NATPMP, host, UDP, 40002, 0), no(QuotaExceeded)},
@@ -239,7 +239,7 @@ func TestAllocator(t *testing.T) {
 			{ask(NATPMP, peer, UDP, 40003, 0), ok(40003)},
 			{ask(NATPMP, peer, UDP, 40004, 0), no(TableFull)},
 		}},
-		{name: "the administrator's forward answers and stays", set: func(al *allocator) {
+		{name: "a static forward answers and stays", set: func(al *allocator) {
 			al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 9999), ok(18080)},
@@ -281,25 +281,25 @@ func TestAllocator(t *testing.T) {
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 8080), ok(18080)},
 		}},
-		{name: "a forward by a vetoed port is no answer", set: func(al *allocator) {
+		{name: "a forward by a blocked port is no answer", set: func(al *allocator) {
 			al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
 			al.block(Block{External: PortRange{18080, 18080}, Until: al.now.Add(time.Hour)})
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 8080), ok(8080)},
 		}},
-		{name: "a forward to no one place is no answer", set: func(al *allocator) {
+		{name: "a forward to more than one target is no answer", set: func(al *allocator) {
 			al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}}}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 18080, 18080), ok(18081)},
 		}},
-		{name: "a port that PCP gave up rests for others", steps: []step{
+		{name: "a port is held down for others after PCP", steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 0, closing), closed(1)},
 			{ask(UPnP, peer, UDP, 40000, 40000), no(Conflict)},
 			{ask(PCP, peer, UDP, 40000, 40000), ok(40001)},
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 		}},
-		{name: "a host lets no more than so many ports rest", steps: func() []step {
+		{name: "a host has a limited number of ports in hold-down", steps: func() []step {
 			var steps []step
 			for port := range uint16(maxHeldPerHost + 1) {
 				steps = append(steps,
@@ -310,7 +310,7 @@ func TestAllocator(t *testing.T) {
 				step{ask(UPnP, peer, UDP, 2000, 2000), no(Conflict)},
 				step{ask(UPnP, peer, UDP, 2000+maxHeldPerHost, 2000+maxHeldPerHost), ok(2000 + maxHeldPerHost)})
 		}()},
-		{name: "an outbound mapping shares its port with those that let in", steps: []step{
+		{name: "an outbound mapping shares its port with inbound ones", steps: []step{
 			{ask(PCP, host, TCP, 40000, 41000, toward("9.9.9.9:443")), ok(41000)},
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:444")), ok(41000)},
 			{ask(PCP, host, TCP, 40000, 42000, toward("9.9.9.9:445")), no(Conflict)},
@@ -329,12 +329,12 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:80"), nonce(2)), ok(40000)},
 			{ask(PCP, host, TCP, 40000, 0, nonce(3)), ok(40000)},
 		}},
-		{name: "an outbound mapping never ends sooner", steps: []step{
+		{name: "an outbound mapping never ends earlier", steps: []step{
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), lasting(0)), outcome{Lifetime: 2 * time.Minute}},
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443")), outcome{Lifetime: time.Hour}},
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), lasting(0)), outcome{Lifetime: time.Hour}},
 		}},
-		{name: "an outbound mapping has the address it wants or none", steps: []step{
+		{name: "an outbound mapping gets the address it suggests or none", steps: []step{
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), at("8.8.8.8")), no(Conflict)},
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), at("11.22.33.44")), ok(40000)},
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), at("8.8.8.8")), ok(40000)},
@@ -367,7 +367,7 @@ func TestAllocator(t *testing.T) {
 				step{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443")), no(QuotaExceeded)},
 				step{ask(PCP, host, TCP, 40000, 0), no(QuotaExceeded)})
 		}()},
-		{name: "a lenient policy lets another nonce prolong", set: func(al *allocator) { al.policy.LenientNonce = true }, steps: []step{
+		{name: "a lenient policy lets another nonce renew", set: func(al *allocator) { al.policy.LenientNonce = true }, steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000, nonce(1), keeping), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(2*time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
@@ -378,7 +378,7 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, UDP, 40000, 0, nonce(2), closing), no(NotAuthorized)},
 			{ask(PCP, host, UDP, 40000, 0, nonce(1), closing), closed(1)},
 		}},
-		{name: "a description that the rules forbid does not come later", set: func(al *allocator) {
+		{name: "a description that the rules forbid cannot be added later", set: func(al *allocator) {
 			al.policy.Rules = []Rule{{External: PortRange{0, 65535}, Network: any4, Internal: PortRange{0, 65535}, Description: regexp.MustCompile("torrent")}}
 		}, steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
@@ -443,7 +443,7 @@ func TestAllocator(t *testing.T) {
 	}
 }
 
-// check compares every index of the desk with one made anew from its mappings.
+// check compares every index of the allocator with one rebuilt from its mappings.
 func (al *allocator) check(t *testing.T) {
 	t.Helper()
 	ix, fresh := al.index, newIndex()
@@ -471,7 +471,7 @@ func (al *allocator) check(t *testing.T) {
 	}
 }
 
-// checkDeadlines compares those of a family with ones made anew.
+// checkDeadlines compares the deadlines of a family with rebuilt ones.
 func (al *allocator) checkDeadlines(t *testing.T, f Family) {
 	t.Helper()
 	have, want := al.deadlines[f], newDeadlines()
@@ -519,7 +519,7 @@ func TestExpireDropsClaimByClaim(t *testing.T) {
 	next := al.deadlines[IPv4].next()
 	m := al.index.byKey[Key{Protocol: TCP, External: 8080}]
 	if m == nil || len(m.Claims) != 1 || m.Claims[0].Origin != UPnP {
-		t.Fatalf("mapping after the NAT-PMP claim ended = %+v, want UPnP's claim alone", m)
+		t.Fatalf("mapping after the NAT-PMP claim expired = %+v, want UPnP's claim alone", m)
 	}
 	if want := al.now.Add(time.Minute); !next.Equal(want) {
 		t.Errorf("next deadline = %v, want %v", next, want)
@@ -607,7 +607,7 @@ func TestPolicyRules(t *testing.T) {
 		want        bool
 	}{
 		{2500, "10.0.7.1:22", "", true},
-		{2500, "10.9.7.1:22", "", true}, // the mask has a hole
+		{2500, "10.9.7.1:22", "", true}, // the mask is not contiguous
 		{2500, "10.0.8.1:22", "", false},
 		{2500, "10.0.7.1:23", "", false},
 		{2500, "10.0.7.1:22", "My Torrent", false},

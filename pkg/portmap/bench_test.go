@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// fillHosts fills the desk with n TCP mappings of as many hosts as it takes to
-// give each 250, from external port 1024 on, one of them due every second.
+// fillHosts adds n TCP mappings, 250 for each host, from external port 1024 on, of
+// which one expires every second.
 func fillHosts(al *allocator, n int) {
 	for i := range n {
 		m := &Mapping{
@@ -21,7 +21,7 @@ func fillHosts(al *allocator, n int) {
 	al.serial, al.changes = uint64(n), nil
 }
 
-// thousandRules makes the last of 1,000 rules decide.
+// thousandRules returns 1,000 rules of which the last one decides.
 func thousandRules() []Rule {
 	var rules []Rule
 	for i := range 999 {
@@ -33,7 +33,7 @@ func thousandRules() []Rule {
 	return append(rules, Rule{Allow: true, External: PortRange{1024, 65535}, Network: any4, Internal: PortRange{0, 65535}})
 }
 
-// decide decides a request as a batch of its own and takes it back.
+// benchmark decides a request as a batch of its own and reverts it.
 func (al *allocator) benchmark(b *testing.B, req Request) {
 	b.Helper()
 	b.ReportAllocs()

@@ -9,10 +9,10 @@ import (
 func TestBlock(t *testing.T) {
 	whole, soon := PortRange{}, time.Now().Add(time.Hour)
 	for name, test := range map[string]struct {
-		veto Block
-		ask  Request
-		want Refusal
-		port uint16
+		block Block
+		ask   Request
+		want  Refusal
+		port  uint16
 	}{
 		"host":                    {Block{Host: host, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
 		"other host":              {Block{Host: peer, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
@@ -26,7 +26,7 @@ func TestBlock(t *testing.T) {
 		"port of another pinhole": {Block{External: PortRange{8081, 8081}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), Granted, 0},
 	} {
 		al := testAllocator()
-		al.block(test.veto)
+		al.block(test.block)
 		a := al.do(test.ask)
 		if a.Refusal != test.want || test.port != 0 && a.Mapping.External != test.port {
 			t.Errorf("%s: %v, %+v", name, a.Refusal, a.Mapping)
@@ -54,25 +54,25 @@ func TestExplain(t *testing.T) {
 	before := len(al.changes)
 	al.blocks = []Block{{External: PortRange{50000, 50000}, Until: al.now.Add(time.Hour)}}
 	for name, test := range map[string]struct {
-		ask    Request
-		want   Refusal
-		port   uint16
-		rule   int
-		vetoed bool
+		ask     Request
+		want    Refusal
+		port    uint16
+		rule    int
+		blocked bool
 	}{
 		"granted":     {ask(NATPMP, peer, TCP, 41000, 0), Granted, 41000, 1, false},
 		"other port":  {ask(NATPMP, peer, TCP, 41000, 40000), Granted, 41000, 1, false},
 		"conflict":    {ask(UPnP, peer, TCP, 40000, 40000), Conflict, 40000, 1, false},
 		"rules":       {ask(UPnP, peer, TCP, 80, 40001), NotAuthorized, 0, 2, false},
 		"low port":    {ask(UPnP, peer, TCP, 9, 1024), Granted, 1024, 0, false},
-		"veto":        {ask(UPnP, peer, TCP, 50000, 50000), NotAuthorized, 0, 1, true},
+		"block":       {ask(UPnP, peer, TCP, 50000, 50000), NotAuthorized, 0, 1, true},
 		"wrong nonce": {ask(PCP, host, TCP, 40000, 40000, nonce(2)), NotAuthorized, 40000, 1, false},
 		"no host":     {ask(UPnP, netip.MustParseAddr("8.8.8.8"), TCP, 80, 80), BadTarget, 0, 2, false},
 	} {
 		for range 2 { // the first changes nothing for the second
 			e := al.explain(&test.ask)
-			if e.Refusal != test.want || e.Rule != test.rule || (e.Block != nil) != test.vetoed || test.port != 0 && e.Mapping.External != test.port {
-				t.Errorf("%s: %v by rule %d, veto %v, %+v", name, e.Refusal, e.Rule, e.Block, e.Mapping)
+			if e.Refusal != test.want || e.Rule != test.rule || (e.Block != nil) != test.blocked || test.port != 0 && e.Mapping.External != test.port {
+				t.Errorf("%s: %v by rule %d, block %v, %+v", name, e.Refusal, e.Rule, e.Block, e.Mapping)
 			}
 		}
 	}

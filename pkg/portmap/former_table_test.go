@@ -9,7 +9,7 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// TestTableFormer asks which address a host may have had.
+// TestTableFormer asks for the former address of hosts.
 func TestTableFormer(t *testing.T) {
 	r := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
 	mac := func(req portmap.Request, hardware string) portmap.Request {
@@ -53,8 +53,8 @@ func TestTableFormer(t *testing.T) {
 	}
 }
 
-// TestMoveIsOneTransaction has a host take its port along: where the kernel
-// refuses that, all is as before, and the file says what the kernel holds.
+// TestMoveIsOneTransaction has a host move with its port: if the kernel refuses
+// that, all is as before, in the file too.
 func TestMoveIsOneTransaction(t *testing.T) {
 	firewall := new(portmaptest.Firewall)
 	r := newTableRig(t, firewall, new(portmaptest.Store))

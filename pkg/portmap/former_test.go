@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// moved is the address that host gets.
+// moved is the new address of host.
 var moved = netip.MustParseAddr("192.168.50.130")
 
 const hardwareOfHost = "02:00:00:00:00:10"
 
-// leaving is a request of a host that has left an address.
-func leaving(a netip.Addr) func(*Request) {
+// movedFrom makes a request that of a host with a former address.
+func movedFrom(a netip.Addr) func(*Request) {
 	return func(r *Request) { r.Former, r.Host.Hardware = a, hardwareOfHost }
 }
 
-// TestMovedHostKeepsItsPort has a host that holds a mapping ask for its port
-// again by another address.
+// TestMovedHostKeepsItsPort has a host with a mapping ask for its port again from
+// another address.
 func TestMovedHostKeepsItsPort(t *testing.T) {
-	known, left := by(hardwareOfHost), leaving(host)
+	known, left := by(hardwareOfHost), movedFrom(host)
 	strict := func(al *allocator) { al.policy.LenientNonce = false }
 	upnp := func(change ...func(*Request)) Request {
 		return ask(UPnP, host, TCP, 32400, 32400, append(change, known)...)
@@ -33,7 +33,7 @@ func TestMovedHostKeepsItsPort(t *testing.T) {
 		set    func(*allocator)
 		want   Refusal
 		port   uint16 // granted; 0: as before
-		stays  bool   // the mapping of before
+		stays  bool   // the first mapping
 	}{
 		{what: "by UPnP", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left)},
 		{what: "to another internal port", before: upnp(), now: ask(UPnP, moved, TCP, 40000, 32400, left)},
@@ -44,25 +44,25 @@ func TestMovedHostKeepsItsPort(t *testing.T) {
 		{what: "by NAT-PMP, without a suggestion", before: upnp(), now: ask(NATPMP, moved, TCP, 32400, 0, left)},
 		{what: "by PCP", before: upnp(), now: ask(PCP, moved, TCP, 32400, 32400, nonce(1), left)},
 		{what: "by PCP, that port or none", before: upnp(), now: ask(PCP, moved, TCP, 32400, 32400, nonce(1), left, exactly)},
-		{what: "in the other protocol that NAT-PMP holds", before: ask(NATPMP, host, UDP, 32400, 32400, known), now: ask(UPnP, moved, TCP, 32400, 32400, left)},
+		{what: "in the other protocol, which a NAT-PMP mapping reserves", before: ask(NATPMP, host, UDP, 32400, 32400, known), now: ask(UPnP, moved, TCP, 32400, 32400, left)},
 		{what: "from PCP with its nonce", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(1), left), set: strict},
 		{what: "from PCP with another nonce", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left)},
 		{what: "from PCP by UPnP", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(UPnP, moved, TCP, 32400, 32400, left)},
 		{what: "from PCP after a reset", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left), set: func(al *allocator) { strict(al); al.unbindNonces() }},
 		{what: "from PCP with another nonce, where that matters", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left), set: strict, port: 32401, stays: true},
 		{what: "from PCP by UPnP, where the nonce matters", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: strict, want: Conflict, stays: true},
-		{what: "where nothing was found out", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, known), want: Conflict, stays: true},
+		{what: "without a known former address", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, known), want: Conflict, stays: true},
 		{what: "from a host that was not known", before: ask(UPnP, host, TCP, 32400, 32400), now: ask(UPnP, moved, TCP, 32400, 32400, left), want: Conflict, stays: true},
 		{what: "from another host", before: ask(UPnP, host, TCP, 32400, 32400, by("02:00:00:00:00:11")), now: ask(UPnP, moved, TCP, 32400, 32400, left), want: Conflict, stays: true},
 		{what: "by NAT-PMP, where the router needs the port", before: upnp(), now: ask(NATPMP, moved, TCP, 32400, 32400, left), set: func(al *allocator) { al.listening = func(_ Protocol, port uint16) bool { return port == 32400 } }, port: 32401, stays: true},
-		{what: "from another address than it has left", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, leaving(peer)), want: Conflict, stays: true},
+		{what: "from another address than its former one", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, movedFrom(peer)), want: Conflict, stays: true},
 		{what: "for another host", before: upnp(), now: ask(PCP, peer, TCP, 32400, 32400, to(moved, 32400), exactly, left, func(r *Request) { r.ThirdParty = true }), want: Conflict, stays: true},
 		{what: "for another host, without secure mode", before: upnp(), now: ask(UPnP, peer, TCP, 32400, 32400, to(moved, 32400), left), set: func(al *allocator) { al.policy.Secure = false }, want: Conflict, stays: true},
 		{what: "for a flow", before: upnp(), now: ask(PCP, moved, TCP, 32400, 32400, left, toward("9.9.9.9:443")), want: Conflict, stays: true},
 		{what: "to an internal port that the rules deny", before: upnp(), now: ask(UPnP, moved, TCP, 80, 32400, left), want: NotAuthorized, stays: true},
 		{what: "with too many remote peers", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left, from("9.9.9.9/32", "8.8.8.8/32")), set: func(al *allocator) { al.policy.MaxFilters = 1 }, want: Conflict, stays: true},
-		{what: "to an address that the operator refuses", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: func(al *allocator) { al.block(Block{Host: moved, Until: al.now.Add(time.Hour)}) }, want: NotAuthorized, stays: true},
-		{what: "that the administrator forwards now", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left),
+		{what: "to an address that the operator blocks", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: func(al *allocator) { al.block(Block{Host: moved, Until: al.now.Add(time.Hour)}) }, want: NotAuthorized, stays: true},
+		{what: "with a new static forward of the port", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left),
 			set: func(al *allocator) {
 				al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{32400, 32400}, Target: netip.AddrPortFrom(peer, 32400)}}
 			}, want: Conflict, stays: true},
@@ -96,11 +96,11 @@ func TestMovedHostKeepsItsPort(t *testing.T) {
 	}
 }
 
-// TestMovedHostKeepsBothProtocols has NAT-PMP hold a port in both protocols, and
-// PCP's port have rested since an earlier mapping.
+// TestMovedHostKeepsBothProtocols has a port that NAT-PMP has mapped in both
+// protocols, and that is in hold-down after a PCP mapping.
 func TestMovedHostKeepsBothProtocols(t *testing.T) {
 	al := testAllocator()
-	known, left := by(hardwareOfHost), leaving(host)
+	known, left := by(hardwareOfHost), movedFrom(host)
 	for _, req := range []Request{
 		ask(PCP, host, TCP, 32400, 32400, known, nonce(1)),
 		ask(PCP, host, TCP, 32400, 0, closing, nonce(1)),
@@ -122,7 +122,7 @@ func TestMovedHostKeepsBothProtocols(t *testing.T) {
 	}
 }
 
-// TestFormerAtRandom plays hosts that ask for each other's ports: a mapping ends
+// TestFormerAtRandom has hosts ask for each other's ports at random: a mapping ends
 // for a request only if it leads to the former address of a host with the same
 // hardware address, which asks for itself and gets the port.
 func TestFormerAtRandom(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// rule reads "allow|deny ADDRESS/MASK", about all ports.
+// rule returns the rule "allow|deny ADDRESS/MASK" for all ports.
 func rule(allow bool, network, mask string) Rule {
 	all := PortRange{0, 65535}
 	return Rule{Allow: allow, External: all, Network: netip.MustParseAddr(network), Mask: uint32Of(netip.MustParseAddr(mask)), Internal: all}
@@ -30,8 +30,8 @@ func addrs(texts ...string) []netip.Addr {
 	return list
 }
 
-// TestRulesOverIPv6 judges hosts of a LAN by one rule before one of the opposite
-// for everybody.
+// TestRulesOverIPv6 checks hosts of a LAN by one rule, followed by the opposite rule
+// for all hosts.
 func TestRulesOverIPv6(t *testing.T) {
 	const every, all24, half, single = "0.0.0.0", "255.255.255.0", "255.255.255.128", "255.255.255.255"
 	one := prefixes("192.168.50.0/24")
@@ -44,9 +44,9 @@ func TestRulesOverIPv6(t *testing.T) {
 		host          []netip.Addr
 		allow, deny   bool // whether such a rule matches
 	}{
-		{"everybody", every, every, one, none, true, true},
-		{"everybody, where IPv4 is not there", every, every, nil, none, true, true},
-		{"everybody, by any address under an empty mask", "10.0.0.1", every, one, none, true, true},
+		{"all hosts", every, every, one, none, true, true},
+		{"all hosts, without IPv4", every, every, nil, none, true, true},
+		{"all hosts, by any address under an empty mask", "10.0.0.1", every, one, none, true, true},
 		{"the LAN", "192.168.50.0", all24, one, none, true, true},
 		{"the LAN, by the router's address", "192.168.50.1", all24, one, none, true, true},
 		{"more than the LAN", "192.168.0.0", "255.255.0.0", one, none, true, true},
@@ -57,7 +57,7 @@ func TestRulesOverIPv6(t *testing.T) {
 		{"a LAN without IPv4", "192.168.50.0", all24, nil, none, false, true},
 		{"another LAN", "192.168.60.0", all24, one, addrs("192.168.50.10"), false, false},
 		{"another LAN, of a host without IPv4", "192.168.60.0", all24, one, none, false, false},
-		{"another LAN, where IPv4 is not there", "192.168.60.0", all24, nil, none, false, true},
+		{"another LAN, without IPv4 here", "192.168.60.0", all24, nil, none, false, true},
 		{"the host alone", "192.168.50.10", single, one, addrs("192.168.50.10"), true, true},
 		{"another host", "192.168.50.11", single, one, addrs("192.168.50.10"), false, false},
 		{"one host, of a host without IPv4", "192.168.50.10", single, one, none, false, true},
@@ -66,7 +66,7 @@ func TestRulesOverIPv6(t *testing.T) {
 		{"the host's half", "192.168.50.0", half, one, addrs("192.168.50.10"), true, true},
 		{"the other half", "192.168.50.128", half, one, addrs("192.168.50.10"), false, false},
 		{"half, of a host in both", "192.168.50.0", half, one, addrs("192.168.50.10", "192.168.50.200"), false, true},
-		{"a mask with a hole that the LAN does not reach", "192.0.50.0", "255.0.255.0", one, none, true, true},
+		{"a mask that is not contiguous, but covers the LAN", "192.0.50.0", "255.0.255.0", one, none, true, true},
 		{"every second address", "192.168.50.0", "255.255.255.1", one, addrs("192.168.50.10"), true, true},
 		{"every second address, the others", "192.168.50.1", "255.255.255.1", one, addrs("192.168.50.10"), false, false},
 		{"every second address, of a host without IPv4", "192.168.50.0", "255.255.255.1", one, none, false, true},
@@ -85,7 +85,7 @@ func TestRulesOverIPv6(t *testing.T) {
 	}
 }
 
-// TestWhatDependsOnTheHost tells which rules must know the host of an IPv6 address.
+// TestWhatDependsOnTheHost checks which rules depend on the host of an IPv6 address.
 func TestWhatDependsOnTheHost(t *testing.T) {
 	one, two := prefixes("192.168.50.0/24"), prefixes("192.168.50.0/24", "192.168.51.0/24")
 	for _, tt := range []struct {
@@ -117,8 +117,8 @@ func TestWhatDependsOnTheHost(t *testing.T) {
 	}
 }
 
-// TestNetworksThatRulesCoverTogether lets a host have ports whose network is not
-// known, if each may.
+// TestNetworksThatRulesCoverTogether has a host that can be in either of two
+// networks: it gets a port if both may.
 func TestNetworksThatRulesCoverTogether(t *testing.T) {
 	to := Destination{AddrPort: netip.AddrPortFrom(inside, 4000), Networks: prefixes("192.168.50.0/24", "192.168.51.0/24")}
 	p := Policy{Rules: []Rule{
@@ -134,7 +134,7 @@ func TestNetworksThatRulesCoverTogether(t *testing.T) {
 }
 
 // TestIPv6NeverAllowsMore compares what a host gets by IPv6 with what each of
-// its addresses gets by IPv4, under rules drawn by lot.
+// its addresses gets by IPv4, under random rules.
 func TestIPv6NeverAllowsMore(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	lans := [][]netip.Prefix{prefixes("192.168.50.0/29"), prefixes("192.168.50.0/30", "192.168.50.4/30"), nil}
@@ -166,9 +166,9 @@ func TestIPv6NeverAllowsMore(t *testing.T) {
 		}
 		switch {
 		case unknown && !permits && len(lan) < 2:
-			t.Fatalf("%+v: a host that nobody knows may, and %v may not", p.Rules, six.IPv4)
+			t.Fatalf("%+v: an unknown host may, and %v may not", p.Rules, six.IPv4)
 		case permits && !p.mayPermit(4000, six, ""):
-			t.Fatalf("%+v: nobody may, and %v may", p.Rules, six.IPv4)
+			t.Fatalf("%+v: no host may, and %v may", p.Rules, six.IPv4)
 		case !p.DependsOnHost(4000, lan) && unknown != permits:
 			t.Fatalf("%+v: %v may %v, others %v", p.Rules, six.IPv4, permits, unknown)
 		}
@@ -199,22 +199,22 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
-// namedOnly lets one host of the LAN have ports.
+// namedOnly sets rules that allow one host of the LAN only.
 func namedOnly(al *allocator) {
 	al.policy = &Policy{Secure: true, Rules: []Rule{rule(true, host.String(), "255.255.255.255"), rule(false, "0.0.0.0", "0.0.0.0")}}
 }
 
-// of says whose the target is.
+// of sets the host of a request's target.
 func of(hardware string, ipv4 ...netip.Addr) func(*Request) {
 	return func(r *Request) { r.Host = Host{hardware, ipv4} }
 }
 
 const (
-	named    = "02:00:00:00:00:10"
-	stranger = "02:00:00:00:00:11"
+	named         = "02:00:00:00:00:10"
+	otherHardware = "02:00:00:00:00:11"
 )
 
-// TestPinholesOfNamedHosts opens and renews pinholes where rules name one host.
+// TestPinholesOfNamedHosts opens and renews pinholes where rules allow one host.
 func TestPinholesOfNamedHosts(t *testing.T) {
 	al := testAllocator()
 	namedOnly(al)
@@ -224,18 +224,18 @@ func TestPinholesOfNamedHosts(t *testing.T) {
 		req  Request
 		want Refusal
 	}{
-		{"nobody knows the host", pcp(), UnknownHost},
-		{"a host without IPv4", pcp(of(stranger)), UnknownHost},
-		{"another host", pcp(of(stranger, peer)), NotAuthorized},
-		{"the host and another in one", pcp(of(stranger, host, peer)), NotAuthorized},
+		{"an unknown host", pcp(), UnknownHost},
+		{"a host without IPv4", pcp(of(otherHardware)), UnknownHost},
+		{"another host", pcp(of(otherHardware, peer)), NotAuthorized},
+		{"the host and another in one", pcp(of(otherHardware, host, peer)), NotAuthorized},
 		{"the host", pcp(of(named, host)), Granted},
 		{"again, while its addresses are not known", pcp(of(named)), Granted},
 		{"again, while nothing is known", pcp(), Granted},
-		{"again, as another host", pcp(of(stranger)), UnknownHost},
+		{"again, as another host", pcp(of(otherHardware)), UnknownHost},
 		{"again, with another address", pcp(of(named, host, peer)), NotAuthorized},
-		{"again by UPnP, as another host", ask(UPnP, inside, TCP, 4000, 0, of(stranger, peer)), NotAuthorized},
+		{"again by UPnP, as another host", ask(UPnP, inside, TCP, 4000, 0, of(otherHardware, peer)), NotAuthorized},
 		{"by UPnP", ask(UPnP, inside, TCP, 4000, 0, of(named, host)), Granted},
-		{"a flow of another host", ask(PCP, inside, TCP, 5000, 0, toward("[2001:db8::1]:443"), of(stranger, peer)), NotAuthorized},
+		{"a flow of another host", ask(PCP, inside, TCP, 5000, 0, toward("[2001:db8::1]:443"), of(otherHardware, peer)), NotAuthorized},
 		{"a flow", ask(PCP, inside, TCP, 5000, 0, toward("[2001:db8::1]:443"), of(named, host)), Granted},
 	} {
 		if a := al.do(tt.req); a.Refusal != tt.want {
@@ -247,7 +247,7 @@ func TestPinholesOfNamedHosts(t *testing.T) {
 		t.Errorf("the pinhole's host is %+v", m.Host)
 	}
 	id := m.Claims[1].ID
-	if a := al.do(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour, Host: Host{stranger, addrs("192.168.50.11")}}); a.Refusal != NotAuthorized {
+	if a := al.do(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour, Host: Host{otherHardware, addrs("192.168.50.11")}}); a.Refusal != NotAuthorized {
 		t.Errorf("renewed by its number, as another host: %v", a.Refusal)
 	}
 	if a := al.do(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour}); a.Refusal != Granted {
@@ -255,7 +255,7 @@ func TestPinholesOfNamedHosts(t *testing.T) {
 	}
 }
 
-// TestDenyOfOneHost refuses it alone.
+// TestDenyOfOneHost checks that a rule denies one host only.
 func TestDenyOfOneHost(t *testing.T) {
 	al := testAllocator()
 	al.policy = &Policy{Rules: []Rule{rule(false, host.String(), "255.255.255.255"), rule(true, lan.Addr().String(), "255.255.255.0"), rule(false, "0.0.0.0", "0.0.0.0")}}
@@ -263,9 +263,9 @@ func TestDenyOfOneHost(t *testing.T) {
 		who  func(*Request)
 		want Refusal
 	}{
-		4000: {of(stranger, peer), Granted},
+		4000: {of(otherHardware, peer), Granted},
 		4001: {of(named, host), NotAuthorized},
-		4002: {of(stranger), UnknownHost},
+		4002: {of(otherHardware), UnknownHost},
 	} {
 		if a := al.do(ask(PCP, inside, TCP, port, 0, tt.who)); a.Refusal != tt.want {
 			t.Errorf("port %d: %v, want %v", port, a.Refusal, tt.want)
@@ -282,8 +282,8 @@ func stored(port uint16, hardware string) *Mapping {
 	}
 }
 
-// TestDormantUntilTheHostIsKnown restores a pinhole whose host nobody knows yet
-// and then tells, in several ways, whose it is.
+// TestDormantUntilTheHostIsKnown restores a pinhole whose host is not known yet, and
+// makes the host known in several ways.
 func TestDormantUntilTheHostIsKnown(t *testing.T) {
 	known := func(h Host) func(*allocator) Refusal {
 		return func(al *allocator) Refusal {
@@ -306,20 +306,20 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 		end    end
 	}{
 		{"nothing", func(*allocator) Refusal { return Granted }, Granted, end{true, true}},
-		{"nobody known is it", func(al *allocator) Refusal {
+		{"the host is still not known", func(al *allocator) Refusal {
 			al.recheckDormant(func(netip.Addr) (Host, bool) { return Host{}, false })
 			return Granted
 		}, Granted, end{true, true}},
 		{"the host is found", known(Host{named, addrs("192.168.50.10")}), Granted, end{true, false}},
 		{"the host is found without its address", known(Host{Hardware: named}), Granted, end{true, true}},
-		{"another host is found", known(Host{stranger, addrs("192.168.50.11")}), Granted, end{false, false}},
+		{"another host is found", known(Host{otherHardware, addrs("192.168.50.11")}), Granted, end{false, false}},
 		{"a renewal by the host", asks(ask(PCP, inside, TCP, 4000, 0, of(named, host))), Granted, end{true, false}},
-		{"a renewal by somebody", asks(ask(PCP, inside, TCP, 4000, 0)), UnknownHost, end{true, true}},
-		{"a renewal by another host", asks(ask(PCP, inside, TCP, 4000, 0, of(stranger, peer))), NotAuthorized, end{true, true}},
+		{"a renewal by an unknown host", asks(ask(PCP, inside, TCP, 4000, 0)), UnknownHost, end{true, true}},
+		{"a renewal by another host", asks(ask(PCP, inside, TCP, 4000, 0, of(otherHardware, peer))), NotAuthorized, end{true, true}},
 		{"a renewal by number", asks(byID), UnknownHost, end{true, true}},
-		{"a delete", asks(ask(PCP, inside, TCP, 4000, 0, closing)), Granted, end{true, true}}, // UPnP holds it
-		{"rules for everybody", rules(rule(true, "0.0.0.0", "0.0.0.0")), Granted, end{true, false}},
-		{"rules for nobody", rules(rule(false, "0.0.0.0", "0.0.0.0")), Granted, end{false, false}},
+		{"a delete", asks(ask(PCP, inside, TCP, 4000, 0, closing)), Granted, end{true, true}}, // UPnP has a claim on it
+		{"rules for all hosts", rules(rule(true, "0.0.0.0", "0.0.0.0")), Granted, end{true, false}},
+		{"rules for no host", rules(rule(false, "0.0.0.0", "0.0.0.0")), Granted, end{false, false}},
 		{"rules for the LAN", rules(rule(true, lan.Addr().String(), "255.255.255.0"), rule(false, "0.0.0.0", "0.0.0.0")), Granted, end{true, false}},
 		{"rules for another", rules(rule(true, peer.String(), "255.255.255.255"), rule(false, "0.0.0.0", "0.0.0.0")), Granted, end{true, true}},
 		{"rules against another", rules(rule(false, peer.String(), "255.255.255.255")), Granted, end{true, true}},
@@ -327,11 +327,11 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 		al := testAllocator()
 		namedOnly(al)
 		if r := al.restore(stored(4000, named)); r != Granted {
-			t.Fatalf("a stored pinhole is not taken over: %v", r)
+			t.Fatalf("a saved pinhole is not taken over: %v", r)
 		}
 		key := Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}
 		if m := al.index.byKey[key]; !m.Dormant || m.Host.Hardware != named {
-			t.Fatalf("a stored pinhole is %+v", m)
+			t.Fatalf("a saved pinhole is %+v", m)
 		}
 		if got := tt.happen(al); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
@@ -344,8 +344,8 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 	}
 }
 
-// TestReloadRemembersTheHost judges an open pinhole by new rules as that of the
-// host that it was granted to.
+// TestReloadRemembersTheHost checks an open pinhole against new rules, with the host
+// that it was granted to.
 func TestReloadRemembersTheHost(t *testing.T) {
 	for name, held := range map[string]bool{host.String(): true, peer.String(): false} {
 		al := testAllocator()

@@ -19,15 +19,15 @@ func client6(n int) netip.Addr {
 	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 0x50, 15: byte(10 + n)})
 }
 
-// heldRig is a bench whose kernel is busy with a request of client 9.
+// heldRig is a tableRig whose kernel is busy with a request of client 9.
 type heldRig struct {
 	*tableRig
 	hold    chan struct{}
 	blocked chan portmap.Answer
 }
 
-// newHeldRig grants client 0 port 40000, then keeps the kernel busy. It belongs
-// into a synctest bubble.
+// newHeldRig grants client 0 port 40000, then keeps the kernel busy. It must run in
+// a synctest bubble.
 func newHeldRig(t *testing.T) *heldRig {
 	h := &heldRig{hold: make(chan struct{}), blocked: make(chan portmap.Answer, 1)}
 	f := &portmaptest.Firewall{}
@@ -93,7 +93,7 @@ func TestLateWithdrawalReturnsTheAnswer(t *testing.T) {
 		time.AfterFunc(time.Minute, func() { close(f.Hold) })
 		a, err := r.Do(ctx, open(client(0), 40000, time.Hour))
 		if err != nil || a.Refusal != portmap.Granted || ctx.Err() == nil {
-			t.Errorf("a request that the kernel had: %v, %v", a.Refusal, err)
+			t.Errorf("a request in the kernel's hands: %v, %v", a.Refusal, err)
 		}
 		r.checkAgreement(t, 1)
 		r.stop()
@@ -106,9 +106,9 @@ func TestRequestsOfOneClientKeepTheirOrder(t *testing.T) {
 		gone := open(client(0), 40000, 0)
 		gone.Op, gone.External = portmap.Close, 0
 		var order []portmap.Op
-		told := func(op portmap.Op) func(portmap.Answer) { return func(portmap.Answer) { order = append(order, op) } }
-		h.Submit(gone, told(portmap.Close))
-		h.Submit(open(client(0), 40000, time.Hour), told(portmap.Open)) // by itself a renewal
+		note := func(op portmap.Op) func(portmap.Answer) { return func(portmap.Answer) { order = append(order, op) } }
+		h.Submit(gone, note(portmap.Close))
+		h.Submit(open(client(0), 40000, time.Hour), note(portmap.Open)) // a renewal if decided first
 		synctest.Wait()
 		if len(order) != 0 {
 			t.Fatalf("answered %v while the kernel is busy", order)
@@ -135,21 +135,21 @@ func TestStopDoesNotWaitForTheKernel(t *testing.T) {
 			failed <- err
 		}()
 		synctest.Wait()
-		h.stop() // returns although nobody lets the kernel go
+		h.stop() // returns although the kernel is still held
 		if a := <-waiting; a.Refusal != portmap.Stopping {
-			t.Errorf("who waits is told %v", a.Refusal)
+			t.Errorf("a waiting request is answered %v", a.Refusal)
 		}
 		if a := <-h.blocked; a.Refusal == portmap.Granted {
-			t.Error("a grant that the kernel has not carried out")
+			t.Error("granted, though the kernel has not carried it out")
 		}
 		if err := <-failed; err == nil {
-			t.Error("what was not done is called done")
+			t.Error("Withdraw returns no error, though it was not carried out")
 		}
 		if _, err := h.Do(context.Background(), open(client(2), 42000, time.Hour)); err == nil {
 			t.Error("a table that has stopped answers")
 		}
 		if stored := h.store.Saved(); len(stored) != 1 {
-			t.Errorf("%d mappings are stored, want 1", len(stored))
+			t.Errorf("%d mappings are saved, want 1", len(stored))
 		}
 	})
 }
@@ -161,7 +161,7 @@ func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- h.SetPolicy(context.Background(), &strict) }()
 		synctest.Wait()
-		h.grant(t, open(client(0), 40000, 2*time.Hour)) // goes on meanwhile
+		h.grant(t, open(client(0), 40000, 2*time.Hour)) // is not delayed
 		close(h.hold)
 		if a := <-h.blocked; a.Refusal != portmap.Granted {
 			t.Error(a.Refusal)
@@ -169,13 +169,13 @@ func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		h.checkAgreement(t, 1) // the new rules forbid what had been granted before
+		h.checkAgreement(t, 1) // the new rules forbid the other mapping, which was granted before
 		h.stop()
 	})
 }
 
-// TestRenewalOfWhatIsAboutToChange renews a mapping whose nonce is forgotten
-// while the kernel is busy with something else: neither change undoes the other.
+// TestRenewalOfWhatIsAboutToChange renews a mapping whose nonce is being unbound
+// while the kernel is busy with another change: neither change undoes the other.
 func TestRenewalOfWhatIsAboutToChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{}
@@ -206,7 +206,7 @@ func TestRenewalOfWhatIsAboutToChange(t *testing.T) {
 	})
 }
 
-// openPinhole asks for a pinhole as PCP does.
+// openPinhole is a PCP request for a pinhole.
 func openPinhole(n int, port uint16) portmap.Request {
 	r := open(client6(n), port, time.Hour)
 	r.Origin = portmap.PCP
@@ -227,10 +227,10 @@ func TestFailingFamilyDoesNotAffectTheOther(t *testing.T) {
 			r.grant(t, open(client(i%5), uint16(41000+i), time.Hour))
 		}
 		if n := r.firewall.Syncs(); n > 2 {
-			t.Errorf("the rules of IPv4 were written anew %d times", n)
+			t.Errorf("the IPv4 rules were resynced %d times", n)
 		}
 		if r.LastError(portmap.IPv4) != nil || r.LastError(portmap.IPv6) == nil {
-			t.Errorf("troubles: %v, %v", r.LastError(portmap.IPv4), r.LastError(portmap.IPv6))
+			t.Errorf("last errors: %v, %v", r.LastError(portmap.IPv4), r.LastError(portmap.IPv6))
 		}
 		down = false
 		time.Sleep(10 * time.Minute)
@@ -243,8 +243,8 @@ func TestFailingFamilyDoesNotAffectTheOther(t *testing.T) {
 	})
 }
 
-// TestLockedFirewallIsTriedOnce has a batch fail because another program
-// keeps the firewall locked: its requests are not tried one by one.
+// TestLockedFirewallIsTriedOnce has a batch fail because another program has the
+// firewall locked: its requests are not tried one by one.
 func TestLockedFirewallIsTriedOnce(t *testing.T) {
 	hold := make(chan struct{})
 	f := &portmaptest.Firewall{Hold: hold}
@@ -263,20 +263,20 @@ func TestLockedFirewallIsTriedOnce(t *testing.T) {
 	close(hold)
 	answered.Wait()
 	if n, syncs := f.Batches(), f.Syncs(); n > 3 || syncs > 1 {
-		t.Errorf("%d batches, %d times all rules", n, syncs)
+		t.Errorf("%d batches, %d resyncs", n, syncs)
 	}
 	r.checkAgreement(t, 0)
 }
 
 // TestRepetitionsAreRefusedTogether has a client repeat its request while the
-// firewall is locked: after the first no, no repetition opens the port.
+// firewall is locked: after the first refusal no repetition opens the port.
 func TestRepetitionsAreRefusedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{Hold: make(chan struct{})}
 		f.Locked.Store(true)
 		r := newTableRig(t, f, &portmaptest.Store{})
-		var told []portmap.Refusal
-		answer := func(a portmap.Answer) { told = append(told, a.Refusal) }
+		var got []portmap.Refusal
+		answer := func(a portmap.Answer) { got = append(got, a.Refusal) }
 		for range 5 {
 			r.Submit(open(client(0), 40000, time.Hour), answer)
 			time.Sleep(250 * time.Millisecond)
@@ -289,13 +289,13 @@ func TestRepetitionsAreRefusedTogether(t *testing.T) {
 		f.Locked.Store(false)
 		close(f.Hold)
 		synctest.Wait()
-		if want := slices.Repeat([]portmap.Refusal{portmap.FirewallFailed}, 5); !slices.Equal(told, want) {
-			t.Errorf("told %v, want %v", told, want)
+		if want := slices.Repeat([]portmap.Refusal{portmap.FirewallFailed}, 5); !slices.Equal(got, want) {
+			t.Errorf("answered %v, want %v", got, want)
 		}
 		if m, ok := r.Lookup(portmap.Key{Protocol: portmap.UDP, External: 40000}); ok {
 			t.Errorf("refused and open: %+v", m)
 		}
-		r.checkAgreement(t, 1) // what else the client asked for
+		r.checkAgreement(t, 1) // the client's other request
 		r.stop()
 	})
 }
@@ -332,7 +332,7 @@ func TestRenewalIsAcceptedDuringFlood(t *testing.T) {
 		}
 		renewed := make(chan portmap.Answer, 1)
 		if !h.Submit(open(client(0), 40000, 2*time.Hour), func(a portmap.Answer) { renewed <- a }) {
-			t.Fatal("a renewal is turned away")
+			t.Fatal("a renewal is rejected")
 		}
 		if a := <-renewed; a.Refusal != portmap.Granted {
 			t.Error(a.Refusal)
@@ -350,7 +350,7 @@ func TestRenewalsPassWhileTheKernelFails(t *testing.T) {
 		off.Origin, off.Disabled = portmap.UPnP, true
 		r.grant(t, off)
 		down = true
-		r.Resync(context.Background(), portmap.IPv4) // fails, and is tried later
+		r.Resync(context.Background(), portmap.IPv4) // fails and is retried later
 		r.grant(t, open(client(0), 40000, 2*time.Hour))
 		gone := off
 		gone.Op = portmap.Close
@@ -376,10 +376,10 @@ func TestPinholesWithoutAFirewallWaitForOne(t *testing.T) {
 	r = newTableRigIn(t, without, f, store)
 	hole := portmap.Key{Protocol: portmap.UDP, Pinhole: netip.AddrPortFrom(client6(0), 5000)}
 	if m, ok := r.Lookup(hole); !ok || !m.Dormant {
-		t.Fatalf("the stored pinhole is %+v", m)
+		t.Fatalf("the saved pinhole is %+v", m)
 	}
 	r.grant(t, open(client(1), 41000, time.Hour))
-	r.grant(t, openPinhole(0, 5000)) // prolongs what waits
+	r.grant(t, openPinhole(0, 5000)) // renews the dormant one
 	if m, _ := r.Lookup(hole); !m.Dormant {
 		t.Error("a renewal has opened it")
 	}
@@ -423,8 +423,8 @@ func TestAlters(t *testing.T) {
 		{"gone", m, nil, true},
 		{"renewed", m, renewed, false},
 		{"claimed by another protocol", m, joined, false},
-		{"falls asleep", m, dormant, true},
-		{"wakes", dormant, m, true},
+		{"becomes dormant", m, dormant, true},
+		{"in force again", dormant, m, true},
 		{"new and dormant", nil, dormant, false},
 		{"dormant and gone", dormant, nil, false},
 		{"disabled", m, disabled, true},

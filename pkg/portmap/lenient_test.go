@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// lenient is a desk that lets another nonce prolong, on which a host holds one
-// mapping by PCP with nonce 1, restricted to one peer, for an hour.
+// lenient returns an allocator with LenientNonce, and a PCP mapping in it with nonce
+// 1, restricted to one peer, for an hour.
 func lenient(t *testing.T, client netip.Addr, change ...func(*Request)) (*allocator, *Mapping) {
 	t.Helper()
 	al := testAllocator()
@@ -24,12 +24,12 @@ func lenient(t *testing.T, client netip.Addr, change ...func(*Request)) (*alloca
 	return al, a.Mapping
 }
 
-// by is a request of a host whose hardware address is known.
+// by sets the hardware address of the request's host.
 func by(hardware string) func(*Request) {
 	return func(r *Request) { r.Host.Hardware = hardware }
 }
 
-// keptText leaves the text as it is.
+// keptText keeps the claim's description.
 func keptText(r *Request) { r.KeepDescription = true }
 
 // TestAnotherNonceOnlyRenews renews with another nonce in all ways.
@@ -84,31 +84,32 @@ func TestAnotherNonceOnlyRenews(t *testing.T) {
 	}
 }
 
-// checkOnly wants the desk to hold m as it was, but for its end.
+// checkOnly checks that the allocator has m as it was, but for its end, and nothing
+// else.
 func (al *allocator) checkOnly(t *testing.T, what string, m *Mapping, end time.Time) {
 	t.Helper()
 	now := al.index.byKey[m.Key]
 	if now == nil || len(al.index.byKey) != 1 {
-		t.Fatalf("%s: %d mappings, want the one", what, len(al.index.byKey))
+		t.Fatalf("%s: %d mappings, want one", what, len(al.index.byKey))
 	}
 	want := *m
 	want.Claims = slices.Clone(m.Claims)
 	want.Claims[0].Expires = end
 	got := *now
 	if m.Host.Hardware == "" {
-		want.Host = got.Host // who has the address may have become known
+		want.Host = got.Host // may have become known
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: %+v, want %+v", what, got, want)
 	}
 	if slices.ContainsFunc(al.changes, Change.Alters) {
-		t.Errorf("%s: the kernel is told", what)
+		t.Errorf("%s: rules changed", what)
 	}
 }
 
 // TestAnotherNonceOpensNothing renews, changes and deletes at random with other
-// nonces, and wants that no rule changes and no end comes sooner. What is granted
-// would have been granted with the nonce.
+// nonces: no rule changes, no end moves to an earlier time, and what is granted
+// would have been granted with the right nonce too.
 func TestAnotherNonceOpensNothing(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	choose := func(list ...func(*Request)) func(*Request) { return list[rnd.IntN(len(list))] }
@@ -148,8 +149,8 @@ func TestAnotherNonceOpensNothing(t *testing.T) {
 }
 
 // TestOtherClaimsDoNotProveOwnership has another host take over the address of a PCP
-// client, hold the client's mapping by other claims first, and then prolong the
-// client's with another nonce.
+// client, join the client's mapping through other protocols, and then try to renew
+// the client's claim with another nonce.
 func TestOtherClaimsDoNotProveOwnership(t *testing.T) {
 	other := by("02:00:00:00:00:11")
 	pinhole := func(r *Request) { r.External = 0 }

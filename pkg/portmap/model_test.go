@@ -16,7 +16,7 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// The world of the model: few ports and clients, so that they meet.
+// The settings of the model: few ports and clients, so that they compete.
 var (
 	modelPorts  = portmap.PortRange{First: 40000, Last: 40009}
 	modelPolicy = portmap.Policy{
@@ -30,11 +30,11 @@ var (
 	modelPeers = []netip.AddrPort{netip.MustParseAddrPort("9.9.9.9:443"), netip.MustParseAddrPort("9.9.9.9:80")}
 )
 
-// model is the table once more, so simple that it can be read at a glance: it
-// walks all it has for every question.
+// model is a second, simple implementation of the table: it has no indices and
+// walks all entries for every lookup.
 type model struct {
 	entries []*entry // in order of creation
-	rests   []modelHeldPort
+	held    []modelHeldPort
 	now     time.Time
 }
 
@@ -43,19 +43,19 @@ type entry struct {
 	protocol portmap.Protocol
 	external uint16
 	internal netip.AddrPort
-	holds    []modelClaim
+	claims   []modelClaim
 }
 
 // modelClaim is a claim.
 type modelClaim struct {
-	by     portmap.Origin
-	remote netip.AddrPort
-	ends   time.Time
-	nonce  portmap.Nonce
-	free   bool // any nonce will do
+	origin  portmap.Origin
+	remote  netip.AddrPort
+	ends    time.Time
+	nonce   portmap.Nonce
+	unbound bool // any nonce is accepted
 }
 
-// modelHeldPort is a port that PCP gave up.
+// modelHeldPort is a port in hold-down after a PCP mapping.
 type modelHeldPort struct {
 	protocol portmap.Protocol
 	external uint16
@@ -63,38 +63,38 @@ type modelHeldPort struct {
 	ends     time.Time
 }
 
-func (e *entry) hold(by portmap.Origin, remote netip.AddrPort) *modelClaim {
-	for i := range e.holds {
-		if e.holds[i].by == by && e.holds[i].remote == remote {
-			return &e.holds[i]
+func (e *entry) claim(by portmap.Origin, remote netip.AddrPort) *modelClaim {
+	for i := range e.claims {
+		if e.claims[i].origin == by && e.claims[i].remote == remote {
+			return &e.claims[i]
 		}
 	}
 	return nil
 }
 
-// release takes holds away, and the entry with the last of them.
+// release removes claims from an entry, and the entry with the last of them.
 func (m *model) release(e *entry, which func(modelClaim) bool) {
-	pcp := slices.ContainsFunc(e.holds, func(h modelClaim) bool { return h.by == portmap.PCP })
-	e.holds = slices.DeleteFunc(e.holds, which)
-	if len(e.holds) > 0 {
+	pcp := slices.ContainsFunc(e.claims, func(c modelClaim) bool { return c.origin == portmap.PCP })
+	e.claims = slices.DeleteFunc(e.claims, which)
+	if len(e.claims) > 0 {
 		return
 	}
 	m.entries = slices.DeleteFunc(m.entries, func(o *entry) bool { return o == e })
 	if pcp {
 		pause := map[portmap.Protocol]time.Duration{portmap.UDP: 2 * time.Minute, portmap.TCP: 10 * time.Minute}[e.protocol]
-		m.rests = slices.DeleteFunc(m.rests, func(r modelHeldPort) bool { return r.protocol == e.protocol && r.external == e.external })
-		m.rests = append(m.rests, modelHeldPort{e.protocol, e.external, e.internal.Addr(), m.now.Add(pause)})
+		m.held = slices.DeleteFunc(m.held, func(r modelHeldPort) bool { return r.protocol == e.protocol && r.external == e.external })
+		m.held = append(m.held, modelHeldPort{e.protocol, e.external, e.internal.Addr(), m.now.Add(pause)})
 	}
 }
 
-// pass lets time go by until now, ending one hold after another.
+// pass advances the time to now and ends the expired claims in order.
 func (m *model) pass(now time.Time) {
 	for {
 		var next time.Time
 		for _, e := range m.entries {
-			for _, h := range e.holds {
-				if !h.ends.IsZero() && !h.ends.After(now) && (next.IsZero() || h.ends.Before(next)) {
-					next = h.ends
+			for _, c := range e.claims {
+				if !c.ends.IsZero() && !c.ends.After(now) && (next.IsZero() || c.ends.Before(next)) {
+					next = c.ends
 				}
 			}
 		}
@@ -103,11 +103,11 @@ func (m *model) pass(now time.Time) {
 		}
 		m.now = next
 		for _, e := range slices.Clone(m.entries) {
-			m.release(e, func(h modelClaim) bool { return h.ends.Equal(next) })
+			m.release(e, func(c modelClaim) bool { return c.ends.Equal(next) })
 		}
 	}
 	m.now = now
-	m.rests = slices.DeleteFunc(m.rests, func(r modelHeldPort) bool { return !r.ends.After(now) })
+	m.held = slices.DeleteFunc(m.held, func(r modelHeldPort) bool { return !r.ends.After(now) })
 }
 
 func (m *model) at(p portmap.Protocol, external uint16) *entry {
@@ -129,45 +129,45 @@ func (m *model) mappingsTo(p portmap.Protocol, to netip.AddrPort) []*entry {
 	return list
 }
 
-// kept reports whether NAT-PMP or a rest keeps the port from a host; from
-// everybody for the zero Addr.
-func (m *model) kept(p portmap.Protocol, external uint16, host netip.Addr) bool {
+// isKept reports whether a NAT-PMP mapping in the other protocol or the hold-down
+// keeps the port from a host; from every host for the zero Addr.
+func (m *model) isKept(p portmap.Protocol, external uint16, host netip.Addr) bool {
 	twin := m.at(portmap.TCP+portmap.UDP-p, external)
-	if twin != nil && twin.hold(portmap.NATPMP, netip.AddrPort{}) != nil && twin.internal.Addr() != host {
+	if twin != nil && twin.claim(portmap.NATPMP, netip.AddrPort{}) != nil && twin.internal.Addr() != host {
 		return true
 	}
-	return slices.ContainsFunc(m.rests, func(r modelHeldPort) bool { return r.protocol == p && r.external == external && r.host != host })
+	return slices.ContainsFunc(m.held, func(r modelHeldPort) bool { return r.protocol == p && r.external == external && r.host != host })
 }
 
-// freePorts returns the ports that a client gets which does not get its own.
+// freePorts returns the ports that a client can get instead of its preferred one.
 func (m *model) freePorts(p portmap.Protocol) []uint16 {
 	var list []uint16
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
-		if m.at(p, port) == nil && !m.kept(p, port, netip.Addr{}) {
+		if m.at(p, port) == nil && !m.isKept(p, port, netip.Addr{}) {
 			list = append(list, port)
 		}
 	}
 	return list
 }
 
-// verdict is what the model says to a request: a refusal, or what it may be
-// granted on.
+// verdict is the model's decision on a request: a refusal, or the mappings that it
+// may be granted.
 type verdict struct {
 	refusal  portmap.Refusal
-	entry    *entry   // holds on to it
-	external []uint16 // or makes a new one on one of these ports
+	entry    *entry   // join this one,
+	external []uint16 // or make a new one on one of these ports
 }
 
 func no(r portmap.Refusal) verdict { return verdict{refusal: r} }
 
-// open judges a request for a mapping.
+// open decides a request for a mapping.
 func (m *model) open(req portmap.Request) verdict {
 	targets := m.mappingsTo(req.Protocol, req.Internal)
 	switch {
 	case req.Remote.IsValid():
 		for _, e := range targets {
-			if h := e.hold(portmap.PCP, req.Remote); h != nil {
-				return proven(e, h, req)
+			if c := e.claim(portmap.PCP, req.Remote); c != nil {
+				return withProof(e, c, req)
 			}
 		}
 		if len(targets) > 0 {
@@ -175,7 +175,7 @@ func (m *model) open(req portmap.Request) verdict {
 		}
 	case req.Origin == portmap.UPnP:
 		if e := m.at(req.Protocol, req.External); e != nil {
-			alone := len(e.holds) == 1 && e.hold(portmap.UPnP, netip.AddrPort{}) != nil
+			alone := len(e.claims) == 1 && e.claim(portmap.UPnP, netip.AddrPort{}) != nil
 			fits := e.internal.Addr() == req.Client && (e.internal == req.Internal || alone)
 			switch {
 			case fits && rulesAllow(req):
@@ -194,8 +194,8 @@ func (m *model) open(req portmap.Request) verdict {
 		if req.Exact && e.external != req.External {
 			return no(portmap.Conflict)
 		}
-		if h := e.hold(portmap.PCP, netip.AddrPort{}); h != nil && req.Origin == portmap.PCP {
-			return proven(e, h, req)
+		if c := e.claim(portmap.PCP, netip.AddrPort{}); c != nil && req.Origin == portmap.PCP {
+			return withProof(e, c, req)
 		}
 		return verdict{entry: e}
 	}
@@ -205,14 +205,14 @@ func (m *model) open(req portmap.Request) verdict {
 // rulesAllow reports whether the rules allow the internal port.
 func rulesAllow(req portmap.Request) bool { return req.Internal.Port() <= 40004 }
 
-func proven(e *entry, h *modelClaim, req portmap.Request) verdict {
-	if !h.free && h.nonce != req.Nonce {
+func withProof(e *entry, c *modelClaim, req portmap.Request) verdict {
+	if !c.unbound && c.nonce != req.Nonce {
 		return no(portmap.NotAuthorized)
 	}
 	return verdict{entry: e}
 }
 
-// share lets a flow have the port of a mapping that leads to its source.
+// share gives a flow the port of a mapping to its source.
 func (m *model) share(targets []*entry, req portmap.Request) verdict {
 	for _, e := range targets {
 		if e.external == req.External {
@@ -225,7 +225,7 @@ func (m *model) share(targets []*entry, req portmap.Request) verdict {
 	return verdict{entry: targets[0]}
 }
 
-// create judges a request for a new mapping.
+// create decides a request for a new mapping.
 func (m *model) create(req portmap.Request) verdict {
 	owned := 0
 	for _, e := range m.entries {
@@ -244,7 +244,7 @@ func (m *model) create(req portmap.Request) verdict {
 	wish := cmp.Or(req.External, req.Internal.Port())
 	exact := req.External != 0 && (req.Exact || req.Remote.IsValid())
 	switch {
-	case modelPorts.Contains(wish) && m.at(req.Protocol, wish) == nil && !m.kept(req.Protocol, wish, req.Client):
+	case modelPorts.Contains(wish) && m.at(req.Protocol, wish) == nil && !m.isKept(req.Protocol, wish, req.Client):
 		return verdict{external: []uint16{wish}}
 	case exact && !modelPorts.Contains(wish):
 		return no(portmap.NotAuthorized)
@@ -257,7 +257,7 @@ func (m *model) create(req portmap.Request) verdict {
 	return no(portmap.NoPorts)
 }
 
-// grant notes what was granted.
+// grant records what was granted.
 func (m *model) grant(req portmap.Request, v verdict, external uint16) time.Duration {
 	e := v.entry
 	if e == nil {
@@ -272,41 +272,41 @@ func (m *model) grant(req portmap.Request, v verdict, external uint16) time.Dura
 	if req.Origin == portmap.PCP {
 		lifetime = max(lifetime, modelPolicy.MinLifetime)
 	}
-	h := e.hold(req.Origin, req.Remote)
-	if h == nil {
-		e.holds = append(e.holds, modelClaim{by: req.Origin, remote: req.Remote})
-		h = &e.holds[len(e.holds)-1]
+	c := e.claim(req.Origin, req.Remote)
+	if c == nil {
+		e.claims = append(e.claims, modelClaim{origin: req.Origin, remote: req.Remote})
+		c = &e.claims[len(e.claims)-1]
 	} else if req.Remote.IsValid() {
-		lifetime = max(lifetime, h.ends.Sub(m.now))
+		lifetime = max(lifetime, c.ends.Sub(m.now))
 	}
-	h.nonce, h.free, h.ends = req.Nonce, req.Origin != portmap.PCP, time.Time{}
+	c.nonce, c.unbound, c.ends = req.Nonce, req.Origin != portmap.PCP, time.Time{}
 	if lifetime > 0 {
-		h.ends = m.now.Add(lifetime)
+		c.ends = m.now.Add(lifetime)
 	}
 	return lifetime
 }
 
 // close carries out a delete and returns the answer.
 func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
-	ours := func(h modelClaim) bool { return h.by == req.Origin && !h.remote.IsValid() }
+	releases := func(c modelClaim) bool { return c.origin == req.Origin && !c.remote.IsValid() }
 	if req.Origin == portmap.UPnP {
 		e := m.at(req.Protocol, req.External)
 		switch {
-		case e == nil || !slices.ContainsFunc(e.holds, func(h modelClaim) bool { return !h.remote.IsValid() }):
+		case e == nil || !slices.ContainsFunc(e.claims, func(c modelClaim) bool { return !c.remote.IsValid() }):
 			return portmap.NotFound, 0
-		case e.internal.Addr() != req.Client || !slices.ContainsFunc(e.holds, ours):
+		case e.internal.Addr() != req.Client || !slices.ContainsFunc(e.claims, releases):
 			return portmap.NotAuthorized, 0
 		}
-		m.release(e, ours)
+		m.release(e, releases)
 		return portmap.Granted, 1
 	}
 	for _, e := range m.mappingsTo(req.Protocol, req.Internal) {
-		h := e.hold(req.Origin, netip.AddrPort{})
-		if h == nil || !h.free && h.nonce != req.Nonce {
+		c := e.claim(req.Origin, netip.AddrPort{})
+		if c == nil || !c.unbound && c.nonce != req.Nonce {
 			r = portmap.NotAuthorized
 			continue
 		}
-		m.release(e, ours)
+		m.release(e, releases)
 		closed++
 	}
 	if closed > 0 && req.Internal.Port() != 0 {
@@ -315,7 +315,7 @@ func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
 	return r, closed
 }
 
-// check compares an answer with the model and follows it.
+// check compares an answer with the model and updates the model.
 func (m *model) check(req portmap.Request, a portmap.Answer) error {
 	if req.Op == portmap.Close {
 		if r, closed := m.close(req); a.Refusal != r || a.Closed != closed {
@@ -347,8 +347,8 @@ func (m *model) lines() []string {
 	var lines []string
 	for _, e := range m.entries {
 		line := fmt.Sprintf("%d/%v to %v", e.external, e.protocol, e.internal)
-		for _, h := range e.holds {
-			line += fmt.Sprintf(" [%v %v %v %v]", h.by, h.remote, h.ends.Unix(), h.nonce[0])
+		for _, c := range e.claims {
+			line += fmt.Sprintf(" [%v %v %v %v]", c.origin, c.remote, c.ends.Unix(), c.nonce[0])
 		}
 		lines = append(lines, line)
 	}
@@ -368,7 +368,7 @@ func print(list []*portmap.Mapping) []string {
 	return lines
 }
 
-// randomRequest makes up a request.
+// randomRequest returns a random request.
 func randomRequest(rng *rand.Rand) portmap.Request {
 	c := client(rng.IntN(4))
 	req := portmap.Request{
@@ -431,10 +431,10 @@ func runModel(t *testing.T, rng *rand.Rand) {
 		case 1:
 			r.stop()
 			r = newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store)
-			m.rests = nil
+			m.held = nil
 			for _, e := range m.entries {
-				for i := range e.holds {
-					e.holds[i].free = true
+				for i := range e.claims {
+					e.claims[i].unbound = true
 				}
 			}
 		}
@@ -443,9 +443,9 @@ func runModel(t *testing.T, rng *rand.Rand) {
 		m.pass(time.Now())
 		requests := make([]portmap.Request, rng.IntN(20))
 		answers := make([]portmap.Answer, len(requests))
-		var order []int // of decision: what needs no kernel comes first
+		var order []int // of the decisions: those without new rules come first
 		var answered sync.WaitGroup
-		together := make(chan struct{}) // the table begins when all have come
+		together := make(chan struct{}) // closed when all requests are queued
 		r.Submit(portmap.Request{Client: client(0)}, func(portmap.Answer) { <-together })
 		synctest.Wait()
 		for i := range requests {

@@ -9,10 +9,10 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// host6 is a host by its IPv6 address, which rules name by client(0).
+// host6 is the IPv6 address of the host that rules know as client(0).
 var host6 = netip.MustParseAddr("2001:db8:50::10")
 
-// namesOne is a policy that lets one host have ports.
+// namesOne is a policy that allows one host only.
 func namesOne(host netip.Addr) portmap.Policy {
 	all := portmap.PortRange{Last: 65535}
 	return portmap.Policy{Secure: true, Rules: []portmap.Rule{
@@ -21,7 +21,7 @@ func namesOne(host netip.Addr) portmap.Policy {
 	}}
 }
 
-// storedPinhole returns a store that holds a pinhole of host6.
+// storedPinhole returns a store with a pinhole of host6.
 func storedPinhole(t *testing.T) *portmaptest.Store {
 	t.Helper()
 	store, to := new(portmaptest.Store), netip.AddrPortFrom(host6, 4000)
@@ -35,17 +35,17 @@ func storedPinhole(t *testing.T) *portmaptest.Store {
 	return store
 }
 
-// onlyMapping returns the one mapping that the table holds.
+// onlyMapping returns the table's only mapping.
 func (r *tableRig) onlyMapping(t *testing.T) *portmap.Mapping {
 	t.Helper()
 	list := r.List()
 	if len(list) != 1 {
-		t.Fatalf("the table holds %d mappings", len(list))
+		t.Fatalf("the table has %d mappings", len(list))
 	}
 	return list[0]
 }
 
-// recognize tells the table the IPv4 addresses of host6.
+// recognize sets the IPv4 addresses of host6 in the table.
 func (r *tableRig) recognize(t *testing.T, ipv4 ...netip.Addr) {
 	t.Helper()
 	h := portmap.Host{Hardware: "02:00:00:00:00:10", IPv4: ipv4}
@@ -78,8 +78,8 @@ func TestRecognizeCloses(t *testing.T) {
 	r.checkAgreement(t, 0)
 }
 
-// TestNewRulesMakeDormant changes the rules under a pinhole whose host was of no
-// concern when it was made.
+// TestNewRulesMakeDormant changes the rules under a pinhole whose host did not matter
+// when it was made.
 func TestNewRulesMakeDormant(t *testing.T) {
 	r := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
 	r.grant(t, open(host6, 4000, time.Hour))

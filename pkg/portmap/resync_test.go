@@ -15,7 +15,7 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// refusingFirewall makes a firewall that refuses while down is set.
+// refusingFirewall returns a firewall that refuses all changes while down is set.
 func refusingFirewall(down *bool) *portmaptest.Firewall {
 	return &portmaptest.Firewall{Refuse: func(portmap.Change) bool { return *down }}
 }
@@ -43,7 +43,7 @@ func TestFailingFirewallIsRetriedLessAndLessOften(t *testing.T) {
 		if n := strings.Count(r.log.String(), "cannot apply rules"); n != 1 {
 			t.Errorf("%d log lines of one failure:\n%s", n, r.log.String())
 		}
-		// Somebody touches the firewall: no need to wait for the next try.
+		// After another program's change there is no wait for the next try.
 		down = false
 		if err := r.Resync(context.Background(), portmap.IPv4); err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
 		r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
 		r.grant(t, open(client(0), 40000, time.Hour))
 		syncs := r.firewall.Syncs()
-		for range 600 { // a minute of somebody who fights
+		for range 600 { // for a minute
 			r.firewall.Flush()
 			r.Resync(context.Background(), portmap.IPv4)
 			time.Sleep(100 * time.Millisecond)
@@ -72,7 +72,7 @@ func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		r.checkAgreement(t, 1)
-		r.firewall.Flush() // after a quiet spell it is mended at once
+		r.firewall.Flush() // after a quiet period it is restored at once
 		r.Resync(context.Background(), portmap.IPv4)
 		r.checkAgreement(t, 1)
 		r.stop()
@@ -91,7 +91,7 @@ func TestRefusedRequestDoesNotStopOthers(t *testing.T) {
 		r.grant(t, open(client(i%5), uint16(1024+i), time.Hour))
 	}
 	if n := r.firewall.Syncs(); n > 40 {
-		t.Errorf("%d times all rules were written anew", n)
+		t.Errorf("%d resyncs", n)
 	}
 	r.checkAgreement(t, 100)
 }
@@ -106,7 +106,7 @@ func TestFlushAmongBadRequestsIsRestored(t *testing.T) {
 		for range 50 {
 			r.Do(context.Background(), open(bad, 40000, time.Hour))
 		}
-		r.firewall.Flush() // and nobody tells
+		r.firewall.Flush() // without a notice
 		r.Do(context.Background(), open(bad, 40000, time.Hour))
 		time.Sleep(2 * time.Minute)
 		r.checkAgreement(t, 1)
@@ -125,9 +125,9 @@ func TestWithdrawAndBlock(t *testing.T) {
 		t.Fatalf("withdrew %d, %v", n, err)
 	}
 	r.checkAgreement(t, 2)
-	veto := portmap.Block{External: portmap.PortRange{First: 40001, Last: 40001}, Until: time.Now().Add(time.Hour)}
-	if n, err := r.Block(ctx, veto); n != 1 || err != nil {
-		t.Fatalf("the veto closed %d, %v", n, err)
+	block := portmap.Block{External: portmap.PortRange{First: 40001, Last: 40001}, Until: time.Now().Add(time.Hour)}
+	if n, err := r.Block(ctx, block); n != 1 || err != nil {
+		t.Fatalf("the block closed %d, %v", n, err)
 	}
 	r.checkAgreement(t, 1)
 	again := open(client(1), 40001, time.Hour)
@@ -135,7 +135,7 @@ func TestWithdrawAndBlock(t *testing.T) {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	again.Exact = true
-	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Block == nil || *e.Block != veto {
+	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Block == nil || *e.Block != block {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	r.checkAgreement(t, 1)
@@ -143,7 +143,7 @@ func TestWithdrawAndBlock(t *testing.T) {
 		t.Errorf("granted %v", a.Mapping.Key)
 	}
 	if r.resets != resets {
-		t.Error("clients are told that mappings were lost")
+		t.Error("the epoch was restarted")
 	}
 }
 
@@ -152,7 +152,7 @@ func TestEveryDecisionIsReported(t *testing.T) {
 	r.grant(t, open(client(0), 40000, time.Hour))
 	r.Do(context.Background(), open(client(0), 0, time.Hour))
 	if want := []portmap.Refusal{portmap.Granted, portmap.BadTarget}; !slices.Equal(r.answers(), want) {
-		t.Errorf("told %v, want %v", r.answers(), want)
+		t.Errorf("reported %v, want %v", r.answers(), want)
 	}
 }
 
@@ -170,11 +170,11 @@ func TestStaticForwardReplacesMappings(t *testing.T) {
 	}
 	r.checkAgreement(t, 1)
 	if r.resets != resets+1 {
-		t.Errorf("clients are told %d times that mappings were lost", r.resets-resets)
+		t.Errorf("the epoch was restarted %d times", r.resets-resets)
 	}
 }
 
-// logged is a log in memory.
+// logged is an in-memory log.
 type logged struct {
 	mu sync.Mutex
 	strings.Builder

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// byHardware is a rule about a host, and byPrefix about IPv6 addresses; both are
-// about all ports.
+// byHardware returns a rule for a hardware address, byPrefix one for IPv6 addresses,
+// both for all ports.
 func byHardware(allow bool, hardware string) Rule {
 	all := PortRange{0, 65535}
 	return Rule{Allow: allow, External: all, Hardware: hardware, Internal: all}
@@ -20,8 +20,8 @@ func byPrefix(allow bool, prefix string) Rule {
 	return Rule{Allow: allow, External: all, Prefix: netip.MustParsePrefix(prefix), Internal: all}
 }
 
-// TestHardwareAndPrefix judges destinations of both families by one rule before
-// one of the opposite for everybody.
+// TestHardwareAndPrefix checks destinations of both families by one rule, followed by
+// the opposite rule for all hosts.
 func TestHardwareAndPrefix(t *testing.T) {
 	four, six := netip.AddrPortFrom(host, 4000), netip.AddrPortFrom(inside, 4000)
 	lan4 := prefixes("192.168.50.0/24")
@@ -34,10 +34,10 @@ func TestHardwareAndPrefix(t *testing.T) {
 		{"the host over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: named}}, true, true},
 		{"the host over IPv6", byHardware(true, named), Destination{six, Host{Hardware: named}, lan4}, true, true},
 		{"the host over IPv6, with its address of IPv4", byHardware(true, named), Destination{six, Host{named, addrs("192.168.50.10")}, lan4}, true, true},
-		{"another over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: stranger}}, false, false},
-		{"another over IPv6", byHardware(true, named), Destination{six, Host{Hardware: stranger}, lan4}, false, false},
-		{"nobody knows who over IPv4", byHardware(true, named), Destination{AddrPort: four}, false, true},
-		{"nobody knows who over IPv6", byHardware(true, named), Destination{AddrPort: six, Networks: lan4}, false, true},
+		{"another over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: otherHardware}}, false, false},
+		{"another over IPv6", byHardware(true, named), Destination{six, Host{Hardware: otherHardware}, lan4}, false, false},
+		{"an unknown host over IPv4", byHardware(true, named), Destination{AddrPort: four}, false, true},
+		{"an unknown host over IPv6", byHardware(true, named), Destination{AddrPort: six, Networks: lan4}, false, true},
 		{"the prefix", byPrefix(true, "2001:db8:50::/64"), Destination{AddrPort: six, Networks: lan4}, true, true},
 		{"the address", byPrefix(true, inside.String()+"/128"), Destination{AddrPort: six}, true, true},
 		{"another address", byPrefix(true, "2001:db8:50::77/128"), Destination{AddrPort: six, Networks: lan4}, false, false},
@@ -55,8 +55,8 @@ func TestHardwareAndPrefix(t *testing.T) {
 	}
 }
 
-// oracle decides by rules in the words of the manual, for a host whose addresses
-// of IPv4 are known if to is of IPv6.
+// oracle evaluates rules as the manual describes them, for a host whose IPv4
+// addresses are known if to is IPv6.
 func oracle(rules []Rule, external uint16, to Destination) bool {
 	for _, r := range rules {
 		if external < r.External.First || external > r.External.Last || to.Port() < r.Internal.First || to.Port() > r.Internal.Last {
@@ -88,12 +88,12 @@ func oracle(rules []Rule, external uint16, to Destination) bool {
 	return true
 }
 
-// draw returns a rule of any kind, by lot.
+// draw returns a random rule of any kind.
 func draw(r *rand.Rand) Rule {
 	drawn := Rule{Allow: r.IntN(2) == 0, External: PortRange{0, uint16(3999 + r.IntN(3))}, Internal: PortRange{0, uint16(3999 + r.IntN(3))}}
 	switch r.IntN(3) {
 	case 0:
-		drawn.Hardware = []string{named, stranger}[r.IntN(2)]
+		drawn.Hardware = []string{named, otherHardware}[r.IntN(2)]
 	case 1:
 		a := [...]netip.Addr{inside, netip.MustParseAddr("2001:db8:60::1")}[r.IntN(2)]
 		drawn.Prefix = netip.PrefixFrom(a, []int{0, 32, 64, 128}[r.IntN(4)]).Masked()
@@ -104,9 +104,8 @@ func draw(r *rand.Rand) Rule {
 	return drawn
 }
 
-// TestRulesOfAllKinds compares what the rules decide with a plain reading of
-// them, and what they decide of hosts that are not known with what they decide
-// of each that it may be.
+// TestRulesOfAllKinds compares the decisions of random rules with those of oracle,
+// and decisions on an unknown host with those on every host that it can be.
 func TestRulesOfAllKinds(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 30000 {
@@ -119,7 +118,7 @@ func TestRulesOfAllKinds(t *testing.T) {
 		six := Destination{netip.AddrPortFrom(inside, 4000), Host{IPv4: []netip.Addr{own}}, prefixes("192.168.50.0/24")}
 		for _, to := range []Destination{four, six} {
 			sure, perhaps := true, false
-			for _, hardware := range []string{"", named, stranger, "02:00:00:00:00:12"} {
+			for _, hardware := range []string{"", named, otherHardware, "02:00:00:00:00:12"} {
 				to.Hardware = hardware
 				permits := p.Permits(4000, to, "")
 				if want := oracle(p.Rules, 4000, to); permits != want {
@@ -137,7 +136,7 @@ func TestRulesOfAllKinds(t *testing.T) {
 			case unknown && !sure:
 				t.Fatalf("%+v: %+v may without being known", p.Rules, to)
 			case perhaps && !may:
-				t.Fatalf("%+v: nobody may what some host may as %+v", p.Rules, to)
+				t.Fatalf("%+v: an unknown host never may, but some host may as %+v", p.Rules, to)
 			case !p.DependsOnHardware(4000) && (may != unknown || sure != perhaps):
 				t.Fatalf("%+v: it matters who %+v is", p.Rules, to)
 			}
@@ -145,13 +144,13 @@ func TestRulesOfAllKinds(t *testing.T) {
 	}
 }
 
-// TestDependsOnHardware tells which ports' rules must know hardware addresses.
+// TestDependsOnHardware checks for which ports rules depend on hardware addresses.
 func TestDependsOnHardware(t *testing.T) {
 	lan4 := prefixes("192.168.50.0/24")
 	p := Policy{Rules: []Rule{byHardware(true, named), byPrefix(true, "2001:db8::/32"), rule(false, "0.0.0.0", "0.0.0.0")}}
 	p.Rules[0].Internal = PortRange{22, 22}
 	if !p.NamesHardware() || !p.DependsOnHardware(22) || p.DependsOnHardware(23) || !p.DependsOnHost(22, lan4) || p.DependsOnHost(23, lan4) {
-		t.Error("not the rules' own port alone depends on the host")
+		t.Error("want only the rules' own port to depend on the host")
 	}
 	if p.Rules = p.Rules[1:]; p.NamesHardware() || p.DependsOnHardware(22) || p.DependsOnHost(22, lan4) {
 		t.Error("rules for IPv6 addresses depend on the host")
@@ -164,13 +163,13 @@ func TestDependsOnHardware(t *testing.T) {
 	}
 }
 
-// hardwareOnly lets the host of a hardware address have ports.
+// hardwareOnly sets rules that allow the host of one hardware address only.
 func hardwareOnly(al *allocator) {
 	al.policy = &Policy{Secure: true, Rules: []Rule{byHardware(true, named), rule(false, "0.0.0.0", "0.0.0.0")}}
 }
 
-// TestMappingsOfNamedHardware opens and renews mappings over IPv4 where rules
-// name one host by its hardware address.
+// TestMappingsOfNamedHardware opens and renews IPv4 mappings where rules allow one
+// hardware address.
 func TestMappingsOfNamedHardware(t *testing.T) {
 	al := testAllocator()
 	hardwareOnly(al)
@@ -179,20 +178,20 @@ func TestMappingsOfNamedHardware(t *testing.T) {
 		req  Request
 		want Refusal
 	}{
-		{"nobody knows the host", ask(PCP, host, TCP, 4000, 4000), NotAuthorized},
-		{"another host", ask(PCP, host, TCP, 4000, 4000, of(stranger)), NotAuthorized},
+		{"an unknown host", ask(PCP, host, TCP, 4000, 4000), NotAuthorized},
+		{"another host", ask(PCP, host, TCP, 4000, 4000, of(otherHardware)), NotAuthorized},
 		{"the host", ask(PCP, host, TCP, 4000, 4000, of(named)), Granted},
-		{"any port, as another host", ask(NATPMP, host, TCP, 5000, 0, of(stranger)), NotAuthorized},
+		{"any port, as another host", ask(NATPMP, host, TCP, 5000, 0, of(otherHardware)), NotAuthorized},
 		{"any port", ask(NATPMP, host, TCP, 5000, 0, of(named)), Granted},
 		{"again, while nothing is known", ask(PCP, host, TCP, 4000, 4000), Granted},
-		{"again, as another host", ask(PCP, host, TCP, 4000, 4000, of(stranger)), NotAuthorized},
-		{"by UPnP, as another host", ask(UPnP, host, TCP, 4000, 4000, of(stranger)), NotAuthorized},
-		{"by UPnP to another port, as another host", ask(UPnP, host, TCP, 4001, 4000, of(stranger)), Conflict},
+		{"again, as another host", ask(PCP, host, TCP, 4000, 4000, of(otherHardware)), NotAuthorized},
+		{"by UPnP, as another host", ask(UPnP, host, TCP, 4000, 4000, of(otherHardware)), NotAuthorized},
+		{"by UPnP to another port, as another host", ask(UPnP, host, TCP, 4001, 4000, of(otherHardware)), Conflict},
 		{"by UPnP", ask(UPnP, host, TCP, 4000, 4000, of(named)), Granted},
 		{"by UPnP again, while nothing is known", ask(UPnP, host, TCP, 4000, 4000), Granted},
-		{"a flow of another host", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(stranger)), NotAuthorized},
+		{"a flow of another host", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(otherHardware)), NotAuthorized},
 		{"a flow", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(named)), Granted},
-		{"a flow again, as another host", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(stranger)), NotAuthorized},
+		{"a flow again, as another host", ask(PCP, host, TCP, 6000, 0, toward("198.51.100.1:443"), of(otherHardware)), NotAuthorized},
 	} {
 		if a := al.do(tt.req); a.Refusal != tt.want {
 			t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
@@ -204,11 +203,11 @@ func TestMappingsOfNamedHardware(t *testing.T) {
 	al.check(t)
 }
 
-// TestExplainUnknownHardware says why a host gets nothing that is not known.
+// TestExplainUnknownHardware explains the refusal of a host that is not known.
 func TestExplainUnknownHardware(t *testing.T) {
 	al := testAllocator()
 	hardwareOnly(al)
-	for hardware, want := range map[string]Refusal{"": UnknownHost, stranger: NotAuthorized, named: Granted} {
+	for hardware, want := range map[string]Refusal{"": UnknownHost, otherHardware: NotAuthorized, named: Granted} {
 		req := ask(PCP, host, TCP, 4000, 4000, of(hardware))
 		if e := al.explain(&req); e.Refusal != want {
 			t.Errorf("of %q: %v, want %v", hardware, e.Refusal, want)
@@ -216,15 +215,15 @@ func TestExplainUnknownHardware(t *testing.T) {
 	}
 	al.policy.Rules = al.policy.Rules[1:]
 	if req := ask(PCP, host, TCP, 4000, 4000); al.explain(&req).Refusal != NotAuthorized {
-		t.Error("nobody may, and it is said that it depends on the host")
+		t.Error("explained as dependent on the host, though no host may")
 	}
 }
 
-// TestDormantMapping restores a mapping over IPv4 whose host nobody knows, or is
-// known from before, and then tells whose it is.
+// TestDormantMapping restores an IPv4 mapping whose host is not known, or is saved
+// with it, and then makes the host known.
 func TestDormantMapping(t *testing.T) {
 	key := Key{Protocol: TCP, External: 4000}
-	tells := func(h Host) func(*allocator) {
+	found := func(h Host) func(*allocator) {
 		return func(al *allocator) { al.recheckDormant(func(a netip.Addr) (Host, bool) { return h, a == host }) }
 	}
 	reload := func(rules ...Rule) func(*allocator) {
@@ -238,15 +237,15 @@ func TestDormantMapping(t *testing.T) {
 	}{
 		{"nothing", "", func(*allocator) {}, true, true},
 		{"nothing, known from before", named, func(*allocator) {}, true, false},
-		{"the host is found", "", tells(Host{Hardware: named}), true, false},
-		{"another host is found", "", tells(Host{Hardware: stranger}), false, false},
+		{"the host is found", "", found(Host{Hardware: named}), true, false},
+		{"another host is found", "", found(Host{Hardware: otherHardware}), false, false},
 		{"it asks", "", func(al *allocator) { al.do(ask(PCP, host, TCP, 4000, 4000, of(named))) }, true, false},
-		{"another asks", "", func(al *allocator) { al.do(ask(PCP, host, TCP, 4000, 4000, of(stranger))) }, true, true},
+		{"another asks", "", func(al *allocator) { al.do(ask(PCP, host, TCP, 4000, 4000, of(otherHardware))) }, true, true},
 		{"the rule goes", "", reload(rule(true, "0.0.0.0", "0.0.0.0")), true, false},
 		{"all may nothing", named, reload(rule(false, "0.0.0.0", "0.0.0.0")), false, false},
-		{"a rule for another", named, reload(byHardware(true, stranger), rule(false, "0.0.0.0", "0.0.0.0")), false, false},
-		{"a rule against another", "", reload(byHardware(false, stranger)), true, true},
-		{"a rule against another, known from before", named, reload(byHardware(false, stranger)), true, false},
+		{"a rule for another", named, reload(byHardware(true, otherHardware), rule(false, "0.0.0.0", "0.0.0.0")), false, false},
+		{"a rule against another", "", reload(byHardware(false, otherHardware)), true, true},
+		{"a rule against another, known from before", named, reload(byHardware(false, otherHardware)), true, false},
 	} {
 		al := testAllocator()
 		hardwareOnly(al)
@@ -255,7 +254,7 @@ func TestDormantMapping(t *testing.T) {
 			Claims: []Claim{{Origin: PCP, Expires: time.Now().Add(time.Hour)}},
 		}
 		if r := al.restore(m); r != Granted {
-			t.Fatalf("%s: a stored mapping is not taken over: %v", tt.what, r)
+			t.Fatalf("%s: a saved mapping is not taken over: %v", tt.what, r)
 		}
 		tt.happen(al)
 		m, held := al.index.byKey[key]

@@ -39,7 +39,7 @@ func BenchmarkTableCommitOpenClose(b *testing.B) {
 	}
 }
 
-// BenchmarkTableCommitBatch lets 512 clients renew at once.
+// BenchmarkTableCommitBatch has 512 clients renew at once.
 func BenchmarkTableCommitBatch(b *testing.B) {
 	t := fullTable(b, 1000)
 	var answered sync.WaitGroup

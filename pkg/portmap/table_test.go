@@ -22,7 +22,7 @@ var (
 	wan      = netip.MustParseAddr("11.22.33.44")
 )
 
-// tableRig is a table with everything around it.
+// tableRig is a running table with an in-memory firewall, store and log.
 type tableRig struct {
 	*portmap.Table
 	network  portmap.NetworkState // at first
@@ -34,12 +34,12 @@ type tableRig struct {
 	stop     func()
 }
 
-// answers returns the answers that the table has told.
+// answers returns the answers that the table has reported so far.
 func (r *tableRig) answers() []portmap.Refusal {
-	var told []portmap.Refusal
+	var answers []portmap.Refusal
 	r.Resync(context.Background(), portmap.IPv4) // waits for the table's goroutine
-	told = append(told, r.decided...)
-	return told
+	answers = append(answers, r.decided...)
+	return answers
 }
 
 // newTableRig starts a table and stops it when the test ends.
@@ -52,7 +52,7 @@ func newTableRigWith(t testing.TB, policy portmap.Policy, firewall *portmaptest.
 	return startTableRig(t, policy, portmap.NetworkState{External: wan, LANs: []netip.Prefix{gateway, gateway6}}, firewall, store)
 }
 
-// newTableRigIn is newTableRig in another network.
+// newTableRigIn is newTableRig with a network state.
 func newTableRigIn(t testing.TB, network portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
 	return startTableRig(t, portmap.Policy{Secure: true, MaxLifetime: 24 * time.Hour}, network, firewall, store)
 }
@@ -91,7 +91,7 @@ func open(c netip.Addr, port uint16, lifetime time.Duration) portmap.Request {
 	}
 }
 
-// grant asks and demands success.
+// grant sends a request that must be granted.
 func (r *tableRig) grant(t testing.TB, req portmap.Request) portmap.Answer {
 	t.Helper()
 	a, err := r.Do(context.Background(), req)
@@ -101,8 +101,8 @@ func (r *tableRig) grant(t testing.TB, req portmap.Request) portmap.Answer {
 	return a
 }
 
-// checkAgreement demands that table and file hold the same mappings, and the kernel
-// those of them that have rules.
+// checkAgreement checks that table and store have the same mappings, as many as
+// wanted, and the kernel those of them that have rules.
 func (r *tableRig) checkAgreement(t testing.TB, want int) {
 	t.Helper()
 	table := r.List()
@@ -113,7 +113,7 @@ func (r *tableRig) checkAgreement(t testing.TB, want int) {
 	without := func(m *portmap.Mapping) bool { return !portmap.Change{After: m}.Alters() }
 	ruled := slices.DeleteFunc(slices.Clone(table), without)
 	if kernel := r.firewall.Open(); len(table) != want || !slices.EqualFunc(ruled, kernel, alike) || !slices.Equal(table, stored) {
-		t.Fatalf("table holds %d, kernel %d, file %d mappings, want %d and all the same", len(table), len(kernel), len(stored), want)
+		t.Fatalf("table has %d, kernel %d, store %d mappings, want %d and all the same", len(table), len(kernel), len(stored), want)
 	}
 }
 
@@ -176,12 +176,12 @@ func TestFloodDelaysItsOwnClientOnly(t *testing.T) {
 		t.Errorf("%d requests of one client wait", taken)
 	}
 	if !submit(client(1), 1024) {
-		t.Error("another client is turned away")
+		t.Error("another client is rejected")
 	}
 	close(hold)
 	answered.Wait()
 	if !submit(client(0), 40000) {
-		t.Error("the first client is turned away for ever")
+		t.Error("the first client is still rejected")
 	}
 	answered.Wait()
 	r.checkAgreement(t, taken+2)
@@ -234,7 +234,7 @@ func TestFullDiskDoesNotStopTheTable(t *testing.T) {
 		t.Error("rules are missing")
 	}
 	if n := strings.Count(r.log.String(), "cannot save mappings"); n != 1 {
-		t.Errorf("%d log lines of one trouble", n)
+		t.Errorf("%d log lines of one failure", n)
 	}
 }
 
@@ -268,7 +268,7 @@ func TestExpiryThatTheKernelRefusesIsTriedAgain(t *testing.T) {
 		time.Sleep(61 * time.Second)
 		synctest.Wait()
 		if n := len(r.List()); n != 1 {
-			t.Fatalf("table holds %d mappings, want 1", n)
+			t.Fatalf("table has %d mappings, want 1", n)
 		}
 		down.Store(false)
 		time.Sleep(6 * time.Second)
@@ -297,10 +297,10 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 		t.Fatalf("restored %d mappings, want 5", n)
 	}
 	if n := len(again.firewall.Open()); n != 5 {
-		t.Fatalf("the kernel holds %d mappings, want 5", n)
+		t.Fatalf("the kernel has %d mappings, want 5", n)
 	}
 	pcp.Nonce = portmap.Nonce{2}
-	again.grant(t, pcp) // the epoch is new: any nonce
+	again.grant(t, pcp) // after a new epoch any nonce
 	again.stop()
 
 	strict := portmap.NewTable(portmap.Options{
@@ -317,7 +317,7 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 	go strict.Run(ctx)
 	<-strict.Started()
 	if list := strict.List(); len(list) != 1 || list[0].External != 40001 {
-		t.Fatalf("the new policy lets %d stand, want port 40001 alone", len(list))
+		t.Fatalf("the new policy keeps %d, want port 40001 alone", len(list))
 	}
 }
 
@@ -334,7 +334,7 @@ func TestNewPolicyClosesWhatItForbids(t *testing.T) {
 	}
 	r.checkAgreement(t, 1)
 	if r.resets != before+1 {
-		t.Error("clients are not told that mappings were lost")
+		t.Error("the epoch was not restarted")
 	}
 	if err := r.SetPolicy(context.Background(), policy); err != nil {
 		t.Fatal(err)
@@ -381,14 +381,14 @@ func TestEpochRestartsTogetherWithTheAddress(t *testing.T) {
 		resets := r.resets
 		time.Sleep(100 * time.Second)
 		go r.SetNetworkState(context.Background(), portmap.NetworkState{External: wan.Next(), LANs: []netip.Prefix{gateway}})
-		synctest.Wait() // for the kernel, which holds up what the new address brings about
+		synctest.Wait() // until only the kernel holds up the changes
 		if a, e := r.External(), r.Epoch(); a != wan.Next() || e != 0 {
-			t.Errorf("clients are told %v and epoch %d, want %v and 0", a, e, wan.Next())
+			t.Errorf("address %v and epoch %d, want %v and 0", a, e, wan.Next())
 		}
 		close(hold)
 		r.stop()
 		if n := r.resets - resets; n != 1 {
-			t.Errorf("clients are told %d times that they must renew, want once", n)
+			t.Errorf("the epoch restarted %d times, want once", n)
 		}
 	})
 }
