@@ -9,14 +9,14 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// How often hosts of dormant mappings are looked for: soon, then less and less
-// often.
+// The pauses between lookups of the hosts of dormant mappings: the first one, then
+// doubling up to a maximum.
 const (
 	firstPause = time.Second
 	maxPause   = time.Minute
 )
 
-// Committed hears of changes of the table that are in force. It never blocks.
+// Committed receives the table's changes that are in force. It never blocks.
 func (r *Resolver) Committed(changes []portmap.Change) {
 	for _, c := range changes {
 		if c.After != nil && c.After.Dormant {
@@ -29,7 +29,7 @@ func (r *Resolver) Committed(changes []portmap.Change) {
 	}
 }
 
-// followDormant looks for the hosts of dormant mappings until ctx ends.
+// followDormant looks up the hosts of dormant mappings until ctx ends.
 func (r *Resolver) followDormant(ctx context.Context) {
 	pause := firstPause
 	for {
@@ -48,18 +48,18 @@ func (r *Resolver) followDormant(ctx context.Context) {
 	}
 }
 
-// lookUpDormant tells the table which hosts are known now, and asks for the others. It
-// reports whether there are any.
+// lookUpDormant passes the hosts of dormant mappings that are known now to the table
+// and probes for the others. It reports whether there are dormant mappings.
 func (r *Resolver) lookUpDormant(ctx context.Context) (more bool) {
 	known := make(map[netip.Addr]portmap.Host)
-	ask := make(map[netip.Addr]int) // and on which interface
+	probe := make(map[netip.Addr]int) // index of the interface by address
 	for _, m := range r.List() {
 		if m.Dormant {
 			more = true
-			r.addDormant(m, known, ask)
+			r.addDormant(m, known, probe)
 		}
 	}
-	for a, index := range ask {
+	for a, index := range probe {
 		r.finder.Probe(index, a)
 	}
 	if len(known) > 0 {
@@ -68,11 +68,12 @@ func (r *Resolver) lookUpDormant(ctx context.Context) (more bool) {
 	return more
 }
 
-// addDormant adds the host of m to those that are known, or says whom to ask.
-func (r *Resolver) addDormant(m *portmap.Mapping, known map[netip.Addr]portmap.Host, ask map[netip.Addr]int) {
+// addDormant adds the host of m to known if it is known, and to probe the addresses
+// to probe if not all of it is.
+func (r *Resolver) addDormant(m *portmap.Mapping, known map[netip.Addr]portmap.Host, probe map[netip.Addr]int) {
 	q, ours := r.queryFor(m.Internal)
 	if !ours || !q.decides {
-		return // its LAN is not there, or it is dormant for another reason
+		return // its LAN is down, or it is dormant for another reason
 	}
 	q.Hardware = hardware(m.Host)
 	id, _ := r.finder.Known(q.Query)
@@ -83,17 +84,17 @@ func (r *Resolver) addDormant(m *portmap.Mapping, known map[netip.Addr]portmap.H
 		return
 	}
 	for _, a := range append(q.withNamed().Named, q.Addr) {
-		ask[a] = q.LAN.Index
+		probe[a] = q.LAN.Index
 	}
 }
 
-// recognize tells the table which hosts are known now.
+// recognize passes known hosts to the table.
 func (r *Resolver) recognize(ctx context.Context, known map[netip.Addr]portmap.Host) {
 	r.Recognize(ctx, func(a netip.Addr) (portmap.Host, bool) { h, found := known[a]; return h, found })
 }
 
-// SetPolicy is the table's. Where the new rules name hardware addresses, it first
-// tells the table those of hosts that have mappings, as far as they are known.
+// SetPolicy is the table's SetPolicy. If the new rules have hardware addresses, it
+// first passes the known ones of hosts with mappings to the table.
 func (r *Resolver) SetPolicy(ctx context.Context, p *portmap.Policy) error {
 	known := make(map[netip.Addr]portmap.Host)
 	for _, m := range r.List() {

@@ -11,7 +11,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// newLabResolver returns a desk for the hosts of a lab's LAN.
+// newLabResolver returns a Resolver for the hosts of a lab's LAN.
 func newLabResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	t.Helper()
 	indices := make(map[string]int)
@@ -34,8 +34,8 @@ func newLabResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	return r
 }
 
-// TestAnotherHostDoesNotRenew has a mapping's address change hands, between
-// hosts of which the neighbour table knows the hardware addresses.
+// TestAnotherHostDoesNotRenew has a mapping's address change from one host to another
+// and back; the neighbour table has their hardware addresses.
 func TestAnotherHostDoesNotRenew(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r, in := newLabResolver(t, lab), make(answers, 10)
@@ -64,8 +64,8 @@ func TestAnotherHostDoesNotRenew(t *testing.T) {
 	}
 }
 
-// TestHostsByHardware has hosts ask whose hardware addresses the neighbour table
-// knows, for themselves and for each other, over both families.
+// TestHostsByHardware has hosts whose hardware addresses are in the neighbour table
+// ask for themselves and for each other, over both families.
 func TestHostsByHardware(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r, in := newLabResolver(t, lab), make(answers, 10)
@@ -97,8 +97,8 @@ func TestHostsByHardware(t *testing.T) {
 	}
 }
 
-// TestNewRulesForHardware reloads rules for a hardware address under mappings
-// whose hosts were of no concern: the neighbour table tells at once.
+// TestNewRulesForHardware loads rules for a hardware address while there are mappings
+// whose hosts did not matter before: the neighbour table has them at once.
 func TestNewRulesForHardware(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r, in := newLabResolver(t, lab), make(answers, 10)
@@ -122,7 +122,8 @@ func TestNewRulesForHardware(t *testing.T) {
 	}
 }
 
-// TestSameHost has a host ask by its other addresses, and from elsewhere.
+// TestSameHost asks for a host's other addresses, and for addresses that are not its
+// own.
 func TestSameHost(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r := newLabResolver(t, lab)
@@ -157,9 +158,9 @@ func TestSameHost(t *testing.T) {
 	}
 }
 
-// TestFloodOfOtherAddresses has so many questions of a host wait for answers as
-// may: the router asks for nothing more of what it makes up, serves another host
-// meanwhile, and the host itself when one is answered.
+// TestFloodOfOtherAddresses has as many lookups of one host wait as the limit allows:
+// the router does no more for addresses that the host makes up, serves another host
+// meanwhile, and the host itself again when one lookup ends.
 func TestFloodOfOtherAddresses(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r := newLabResolver(t, lab)
@@ -172,20 +173,20 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 		}
 		for range maxPerClientDirect {
 			if !r.directLimiter.acquire("02:00:00:00:00:10") {
-				t.Error("a host may not ask at all")
+				t.Error("the first lookups are rejected")
 			}
 		}
 		req := open(addr6(99), 4000)
 		req.Client = addr6(0)
 		if a, err := r.Do(t.Context(), req); err != nil || a.Refusal != portmap.UnknownHost || same("fe80::10", 0) {
-			t.Errorf("%v, %v, or the host has one more question answered", a.Refusal, err)
+			t.Errorf("%v, %v, or one lookup more than the limit was done", a.Refusal, err)
 		}
 		known, err := hosts.Read("")
 		if _, asked := known[addr6(99)]; asked || err != nil {
-			t.Errorf("a made up address was asked for, or %v", err)
+			t.Errorf("a made up address was probed, or %v", err)
 		}
 		if !same("fe80::11", 1) {
-			t.Error("another host waits in vain")
+			t.Error("another host is not served")
 		}
 		r.directLimiter.release("02:00:00:00:00:10")
 		for range 2 * maxLookups {
@@ -199,6 +200,6 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.directLimiter.total != maxPerClientDirect-1 {
-		t.Errorf("%d places are taken", r.directLimiter.total)
+		t.Errorf("%d lookups are counted", r.directLimiter.total)
 	}
 }

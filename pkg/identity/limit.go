@@ -1,9 +1,9 @@
 package identity
 
-// How many hosts are asked for at once, for all and for one client. A client may
-// have several addresses, and over HTTP as many connections that may be slow; all
-// clients whose hardware address is not known share what strangers may have, so
-// that whoever makes up addresses holds up strangers alone.
+// How many lookups run at once: in total, for one client, for one client that
+// waits for the answers itself (over HTTP it may have as many slow connections),
+// and for all clients with unknown hardware addresses together, so that a client
+// that makes up addresses delays unknown clients only.
 const (
 	maxLookups         = 32
 	maxPerClient       = 4
@@ -11,14 +11,14 @@ const (
 	maxUnknown         = 16
 )
 
-// lookupLimiter are for hosts that are being asked for.
+// lookupLimiter bounds the lookups that run at once.
 type lookupLimiter struct {
-	clients   map[string]int // taken by each client, by hardware address; empty: not known
-	perClient int            // that a client may take
+	clients   map[string]int // lookups by hardware address of the client; empty: not known
+	perClient int            // limit for a client with a known address
 	total     int
 }
 
-// acquire gives a client one more place, if there is one.
+// acquire counts one more lookup of a client, if the limits allow it.
 func (l *lookupLimiter) acquire(client string) bool {
 	most := l.perClient
 	if client == "" {
@@ -32,7 +32,7 @@ func (l *lookupLimiter) acquire(client string) bool {
 	return true
 }
 
-// release frees a client's place.
+// release counts one lookup of a client as done.
 func (l *lookupLimiter) release(client string) {
 	l.total--
 	if l.clients[client]--; l.clients[client] == 0 {

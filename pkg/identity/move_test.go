@@ -16,15 +16,15 @@ var (
 	after  = netip.MustParseAddr("192.168.50.10")
 )
 
-// exactly asks by UPnP for that port or none.
+// exactly is a UPnP request for this external port only.
 func exactly(client netip.Addr, port uint16) portmap.Request {
 	req := open(client, port)
 	req.Origin, req.Exact = portmap.UPnP, true
 	return req
 }
 
-// newMovingResolver returns the desk of a lab in which the first client holds a port by an
-// address that it has beside its own.
+// newMovingResolver returns the Resolver of a lab in which the first client has a
+// mapping for an additional address.
 func newMovingResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	t.Helper()
 	r := newLabResolver(t, lab)
@@ -40,12 +40,13 @@ func newMovingResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 		t.Fatal(err)
 	}
 	if list := r.List(); len(list) != 1 || list[0].Host.Hardware == "" {
-		t.Fatalf("the table holds %+v", list)
+		t.Fatalf("the table has %+v", list)
 	}
 	return r
 }
 
-// setNeighbour has the router know a client's address, as when it has just spoken.
+// setNeighbour adds a client's address to the router's neighbour table, as a packet
+// from it would.
 func setNeighbour(t *testing.T, lab *netlab.Lab, a netip.Addr, client int) {
 	t.Helper()
 	var own net.HardwareAddr
@@ -62,13 +63,14 @@ func setNeighbour(t *testing.T, lab *netlab.Lab, a netip.Addr, client int) {
 	lab.Router.IP(t, "neigh", "replace", a.String(), "lladdr", own.String(), "dev", "lan0", "nud", "stale")
 }
 
-// removeAddress has the first client leave its first address.
+// removeAddress removes the additional address from the first client.
 func removeAddress(t *testing.T, lab *netlab.Lab) {
 	t.Helper()
 	lab.Clients[0].IP(t, "address", "del", before.String()+"/24", "dev", "eth0")
 }
 
-// ask has a request decided on the router, and decides what waits for a host.
+// ask decides a request in the router's namespace, by Do if waits is set, else by
+// Submit with the lookup that it may need.
 func ask(t *testing.T, lab *netlab.Lab, r *Resolver, req portmap.Request, waits bool) (got answer) {
 	t.Helper()
 	in := make(answers, 1)
@@ -96,8 +98,8 @@ func ask(t *testing.T, lab *netlab.Lab, r *Resolver, req portmap.Request, waits 
 	return got
 }
 
-// TestHostThatMoves asks for the port again by both ways, before the host leaves
-// its address and after that.
+// TestHostThatMoves asks for the port again by Do and by Submit, before the host gives
+// up its old address and after that.
 func TestHostThatMoves(t *testing.T) {
 	for _, waits := range []bool{false, true} {
 		lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
@@ -109,7 +111,7 @@ func TestHostThatMoves(t *testing.T) {
 			t.Errorf("while it has both addresses: %v", got.Refusal)
 		}
 		removeAddress(t, lab)
-		r.finder = &hosts.Finder{Log: r.finder.Log} // as some seconds later
+		r.finder = &hosts.Finder{Log: r.finder.Log} // without cached answers
 		if got := ask(t, lab, r, exactly(other, 2000), waits); got.Refusal != portmap.Conflict {
 			t.Errorf("another host: %v", got.Refusal)
 		}
@@ -120,19 +122,19 @@ func TestHostThatMoves(t *testing.T) {
 		}
 		got := answer{Refusal: portmap.Conflict}
 		for deadline := time.Now().Add(15 * time.Second); got.Refusal != portmap.Granted && time.Now().Before(deadline); {
-			got = ask(t, lab, r, exactly(after, 2000), waits) // a busy machine's hosts answer late
+			got = ask(t, lab, r, exactly(after, 2000), waits) // on a busy machine the hosts answer late
 		}
 		if list := r.List(); got.Refusal != portmap.Granted || len(list) != 1 || list[0].Internal.Addr() != after {
 			t.Errorf("when it has moved: %v, %+v", got.Refusal, list)
 		}
 		if len(r.lookups) > 0 || r.limiter.total > 0 || r.directLimiter.total > 0 {
-			t.Errorf("left: %d lookups, %d and %d places", len(r.lookups), r.limiter.total, r.directLimiter.total)
+			t.Errorf("left: %d lookups, %d and %d in the limiters", len(r.lookups), r.limiter.total, r.directLimiter.total)
 		}
 	}
 }
 
-// TestFloodOfMoves has as many questions of a host wait for answers as may: none
-// is asked for more, and a host that is another asks for nothing.
+// TestFloodOfMoves has as many lookups of one host wait as the limit allows: no more
+// are done for it, and a request of another host needs none.
 func TestFloodOfMoves(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
 	r := newMovingResolver(t, lab)
@@ -150,7 +152,7 @@ func TestFloodOfMoves(t *testing.T) {
 	in := make(answers, 10)
 	err := lab.Router.Do(func() error {
 		if in.submit(r, exactly(after, 2000)) || len(r.lookups) > 0 {
-			t.Error("one more question is heard")
+			t.Error("one lookup more than the limit is accepted")
 		}
 		if a, err := r.Do(t.Context(), exactly(after, 2000)); err != nil || a.Refusal != portmap.Conflict {
 			t.Errorf("%v, %v", a.Refusal, err)
@@ -160,7 +162,7 @@ func TestFloodOfMoves(t *testing.T) {
 		}
 		known, err := hosts.Read("")
 		if h := known[before]; h.Answers != true {
-			t.Errorf("the old address was asked for: %+v", h)
+			t.Errorf("the old address was probed: %+v", h)
 		}
 		return err
 	})
@@ -169,8 +171,8 @@ func TestFloodOfMoves(t *testing.T) {
 	}
 }
 
-// TestRequestsWaitBehindAMove has a host's later requests wait for the answer to
-// its first, and get it.
+// TestRequestsWaitBehindAMove has a host's later requests wait for the lookup of its
+// first one.
 func TestRequestsWaitBehindAMove(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
 	r, in := newMovingResolver(t, lab), make(answers, 10)
@@ -185,7 +187,7 @@ func TestRequestsWaitBehindAMove(t *testing.T) {
 			}
 		}
 		if len(r.queue) != 1 || len(in) > 0 {
-			t.Errorf("%d questions, %d answers", len(r.queue), len(in))
+			t.Errorf("%d lookups, %d answers", len(r.queue), len(in))
 		}
 		r.resolve(t.Context(), <-r.queue)
 		return nil

@@ -1,4 +1,5 @@
-// Package identity says which host a request is for before the table decides it.
+// Package identity finds out which host a request is for before the table decides
+// it.
 package identity
 
 import (
@@ -16,19 +17,21 @@ import (
 // maxWaiting bounds the requests that wait for one host.
 const maxWaiting = 32
 
-// Options are what a Desk is made of.
+// Options configure a Resolver.
 type Options struct {
 	Table  *portmap.Table
 	Finder *hosts.Finder
 	// Policy returns the rules in force.
 	Policy func() *portmap.Policy
-	// LAN returns the interface that an address is behind, if it is one of ours.
+	// LAN returns the LAN that an address belongs to, if it is one of the router's.
 	LAN func(netip.Addr) (hosts.LAN, bool)
-	// Index returns the kernel's number of an interface, 0 if there is none.
+	// Index returns the kernel's index of an interface, 0 if there is none.
 	Index func(device string) int
 }
 
-// Resolver is a table to whom clients need not say which hosts they are.
+// Resolver is a table that finds out the host of a request before it decides it. It
+// embeds the table because servers use it in the table's place: Submit, Do, Explain
+// and SetPolicy look up hosts first, all other methods are the table's own.
 type Resolver struct {
 	*portmap.Table
 	finder *hosts.Finder
@@ -37,20 +40,20 @@ type Resolver struct {
 	index  func(string) int
 
 	queue chan *lookup
-	wake  chan struct{} // there may be mappings whose hosts are not known
+	wake  chan struct{} // there may be new dormant mappings
 
 	mu            sync.Mutex // guards what follows, and the order of requests for one host
 	lookups       map[netip.Addr]*lookup
-	limiter       lookupLimiter // of the lookups
-	directLimiter lookupLimiter // of those who wait for their own answers
+	limiter       lookupLimiter // of the lookups for Submit
+	directLimiter lookupLimiter // of those whose callers wait: Do, Explain, SameHost
 }
 
-// lookup is a host that is being asked for, and what waits for the answer.
+// lookup is a search for a host, and the requests that wait for the result.
 type lookup struct {
 	hosts.Query
-	former  netip.Addr   // valid: whether the host has left this address for its own
-	host    portmap.Host // then: the host
-	client  string       // hardware address of whoever caused it; empty: not known
+	former  netip.Addr   // if valid, find out whether the host no longer has this address
+	host    portmap.Host // with former: the host
+	client  string       // hardware address of the client that caused it; empty: not known
 	waiting []pending
 }
 
@@ -59,7 +62,7 @@ type pending struct {
 	answer func(portmap.Answer)
 }
 
-// New returns a Desk that Run puts to work.
+// New returns a Resolver. Run does its lookups.
 func New(o Options) *Resolver {
 	return &Resolver{
 		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN, index: o.Index,
@@ -70,7 +73,7 @@ func New(o Options) *Resolver {
 	}
 }
 
-// Run finds hosts until ctx ends.
+// Run does the lookups until ctx ends.
 func (r *Resolver) Run(ctx context.Context) error {
 	var work errgroup.Group
 	work.Go(func() error { r.followDormant(ctx); return nil })
@@ -84,11 +87,12 @@ func (r *Resolver) Run(ctx context.Context) error {
 	}
 }
 
-// Submit is the table's. A request whose host must be asked for waits for that,
-// and with it those that come later for the same host. Submit never waits.
+// Submit is the table's Submit. A request whose host must be looked up waits for
+// the result, and so do later requests for the same host. Submit itself never
+// waits.
 func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
-	q, asks := r.query(&req)
-	if !asks {
+	q, needed := r.query(&req)
+	if !needed {
 		req.Host, q.Addr = r.neighbour(&req), req.Internal.Addr()
 	}
 	r.mu.Lock()
@@ -96,9 +100,9 @@ func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool
 	if l := r.lookups[q.Addr]; l != nil {
 		return l.add(req, answer)
 	}
-	if asks {
-		id, settled := r.finder.Known(q.Query)
-		if req.Op == portmap.Open && q.decides && !settled {
+	if needed {
+		id, final := r.finder.Known(q.Query)
+		if req.Op == portmap.Open && q.decides && !final {
 			return r.startLookup(r.newLookup(q, id, req.Client), req, answer)
 		}
 		req.Host = host(id)
@@ -109,21 +113,21 @@ func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool
 	return r.Table.Submit(req, answer)
 }
 
-// Do is the table's; it waits for the host as well.
+// Do is the table's Do; it waits for the lookup as well.
 func (r *Resolver) Do(ctx context.Context, req portmap.Request) (portmap.Answer, error) {
 	r.complete(ctx, &req)
 	return r.Table.Do(ctx, req)
 }
 
-// Explain is the table's; it waits for the host as well.
+// Explain is the table's Explain; it waits for the lookup as well.
 func (r *Resolver) Explain(ctx context.Context, req portmap.Request) (portmap.Explanation, error) {
 	r.complete(ctx, &req)
 	return r.Table.Explain(ctx, req)
 }
 
-// SameHost reports whether an IPv6 address on an interface is for sure of the
-// host whose request came in there from another. It may wait for an answer; while
-// too many of the client's questions do, none of the others is for sure.
+// SameHost reports whether an IPv6 address certainly belongs to the host that sent a
+// request from another address on an interface. It may wait for a lookup. If the
+// client has too many lookups under way the answer is no.
 func (r *Resolver) SameHost(ctx context.Context, device string, client, other netip.Addr) (same bool) {
 	lan, ours := r.lan(other)
 	if !ours || other.IsLinkLocalUnicast() || lan.Index != r.index(device) {
@@ -133,23 +137,23 @@ func (r *Resolver) SameHost(ctx context.Context, device string, client, other ne
 	return same
 }
 
-// withinLimit has a client wait for what is asked of hosts, unless too much is asked
-// for it or for all already.
-func (r *Resolver) withinLimit(lan hosts.LAN, client netip.Addr, ask func()) {
+// withinLimit calls lookUp for a client that waits for the result, unless too many
+// lookups are under way.
+func (r *Resolver) withinLimit(lan hosts.LAN, client netip.Addr, lookUp func()) {
 	hardware := r.finder.Hardware(lan.Index, client).String()
 	r.mu.Lock()
-	free := r.directLimiter.acquire(hardware)
+	allowed := r.directLimiter.acquire(hardware)
 	r.mu.Unlock()
-	if !free {
+	if !allowed {
 		return
 	}
-	ask()
+	lookUp()
 	r.mu.Lock()
 	r.directLimiter.release(hardware)
 	r.mu.Unlock()
 }
 
-// complete says which host a request is for, and which address it has left.
+// complete fills in the host of a request and its former address.
 func (r *Resolver) complete(ctx context.Context, req *portmap.Request) {
 	req.Host = r.find(ctx, req)
 	l := r.moveLookup(req)
@@ -163,22 +167,23 @@ func (r *Resolver) complete(ctx context.Context, req *portmap.Request) {
 	})
 }
 
-// find returns the host that a request is for, and asks for it if the rules
-// want to know.
+// find returns the host that a request is for, and looks it up if the rules depend
+// on it.
 func (r *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host {
-	q, asks := r.query(req)
-	if !asks {
+	q, needed := r.query(req)
+	if !needed {
 		return r.neighbour(req)
 	}
-	id, settled := r.finder.Known(q.Query)
-	if req.Op == portmap.Open && q.decides && !settled {
+	id, final := r.finder.Known(q.Query)
+	if req.Op == portmap.Open && q.decides && !final {
 		r.withinLimit(q.LAN, req.Client, func() { id = r.finder.Find(ctx, q.withNamed()) })
 	}
 	return host(id)
 }
 
-// neighbour returns whose the IPv4 address is that a request opens a port to, as
-// far as that is known: another may have it later, or the host another address.
+// neighbour returns the host that has the IPv4 target of a request, as far as the
+// neighbour table knows it, so that the mapping can be recognized as that host's
+// when the address changes hands or the host gets another one.
 func (r *Resolver) neighbour(req *portmap.Request) portmap.Host {
 	to := req.Internal.Addr()
 	if req.Op != portmap.Open || !to.Is4() {
@@ -191,14 +196,14 @@ func (r *Resolver) neighbour(req *portmap.Request) portmap.Host {
 	return portmap.Host{Hardware: r.finder.Hardware(lan.Index, to).String()}
 }
 
-// query is the question whose an address is, and whether rules depend on it.
+// query is a query for the host of an address, and whether the rules depend on it.
 type query struct {
 	hosts.Query
 	policy  *portmap.Policy
 	decides bool
 }
 
-// query returns the question that a request raises, if rules may ask it.
+// query returns the query for the target of a request, if the rules may need it.
 func (r *Resolver) query(req *portmap.Request) (query, bool) {
 	to := req.Internal
 	if m, ok := r.Pinhole(req.ID); ok && req.ID != 0 {
@@ -210,8 +215,8 @@ func (r *Resolver) query(req *portmap.Request) (query, bool) {
 	return r.queryFor(to)
 }
 
-// queryFor returns the question whose an address is. Of IPv4 only rules for hardware
-// addresses ask it.
+// queryFor returns the query for the host of an address, if the rules may need it.
+// For an IPv4 address only rules for hardware addresses do.
 func (r *Resolver) queryFor(to netip.AddrPort) (query, bool) {
 	p := r.policy()
 	if !to.Addr().Is6() && !(to.Addr().Is4() && p.NamesHardware()) {
@@ -225,7 +230,8 @@ func (r *Resolver) queryFor(to netip.AddrPort) (query, bool) {
 	return q, ours
 }
 
-// withNamed returns the question with the addresses that are asked for.
+// withNamed returns the query with the IPv4 addresses that rules name: the finder
+// probes them.
 func (q query) withNamed() hosts.Query {
 	if q.Addr.Is6() {
 		q.Named = q.policy.Named(q.LAN.Networks)
@@ -233,7 +239,7 @@ func (q query) withNamed() hosts.Query {
 	return q.Query
 }
 
-// newLookup returns the look-up for a question that a client raises.
+// newLookup returns the lookup for a query that a client's request needs.
 func (r *Resolver) newLookup(q query, id hosts.Identity, client netip.Addr) *lookup {
 	if client != q.Addr {
 		id, _ = r.finder.Known(hosts.Query{Addr: client, LAN: q.LAN})
@@ -241,8 +247,8 @@ func (r *Resolver) newLookup(q query, id hosts.Identity, client netip.Addr) *loo
 	return &lookup{Query: q.withNamed(), client: id.Hardware.String()}
 }
 
-// moveLookup returns the look-up whether the host of a request has left the address
-// that it may have had before; nil: there is no such address.
+// moveLookup returns the lookup that finds out whether the host of a request no
+// longer has an address that it may have had before; nil if there is none.
 func (r *Resolver) moveLookup(req *portmap.Request) *lookup {
 	former, found := r.Former(req)
 	if !found {
@@ -258,24 +264,24 @@ func (r *Resolver) moveLookup(req *portmap.Request) *lookup {
 	}
 }
 
-// hasMoved asks whether the host of l has left its former address. It waits for
-// the answers.
+// hasMoved probes whether the host of l no longer has its former address. It waits
+// for the answers.
 func (r *Resolver) hasMoved(ctx context.Context, l *lookup) bool {
 	return r.finder.Moved(ctx, l.LAN, l.Hardware, l.former, l.Addr)
 }
 
-// startLookup has a host asked for.
+// startLookup starts a lookup for a request, unless too many are under way.
 func (r *Resolver) startLookup(l *lookup, req portmap.Request, answer func(portmap.Answer)) bool {
 	if !r.limiter.acquire(l.client) {
 		return false
 	}
 	r.lookups[l.Addr] = l
 	l.add(req, answer)
-	r.queue <- l // has room for all of them
+	r.queue <- l // never blocks: it has room for maxLookups
 	return true
 }
 
-// add lets a request wait, unless too many do.
+// add adds a request to those that wait, unless there are too many.
 func (l *lookup) add(req portmap.Request, answer func(portmap.Answer)) bool {
 	if len(l.waiting) >= maxWaiting {
 		return false
@@ -284,7 +290,7 @@ func (l *lookup) add(req portmap.Request, answer func(portmap.Answer)) bool {
 	return true
 }
 
-// resolve asks for a host and hands on what waited for it.
+// resolve does a lookup and submits the requests that wait for it.
 func (r *Resolver) resolve(ctx context.Context, l *lookup) {
 	found, former := r.lookUp(ctx, l)
 	r.mu.Lock()
@@ -293,11 +299,11 @@ func (r *Resolver) resolve(ctx context.Context, l *lookup) {
 	r.limiter.release(l.client)
 	for _, p := range l.waiting {
 		p.Host, p.Former = found, former
-		r.Table.Submit(p.Request, p.answer) // false: as lost as a datagram may be
+		r.Table.Submit(p.Request, p.answer) // if the queue is full they are lost, as datagrams can be
 	}
 }
 
-// lookUp returns the host of l and the address that it has left, if it has.
+// lookUp returns the host of l, and its former address if it no longer has that.
 func (r *Resolver) lookUp(ctx context.Context, l *lookup) (h portmap.Host, former netip.Addr) {
 	switch {
 	case !l.former.IsValid():
@@ -308,11 +314,11 @@ func (r *Resolver) lookUp(ctx context.Context, l *lookup) (h portmap.Host, forme
 	return l.host, netip.Addr{}
 }
 
-// maxAddresses bounds what is kept of one host. One with more, a repeater or one
-// that makes addresses up, counts as a host of which none is known.
+// maxAddresses bounds the IPv4 addresses of one host. A host with more, such as a
+// repeater or one that makes up addresses, counts as one without known addresses.
 const maxAddresses = 64
 
-// host returns what the table has to know of a host.
+// host returns an identity in the table's form.
 func host(id hosts.Identity) portmap.Host {
 	if len(id.IPv4) > maxAddresses {
 		id.IPv4 = nil
@@ -320,8 +326,8 @@ func host(id hosts.Identity) portmap.Host {
 	return portmap.Host{Hardware: id.Hardware.String(), IPv4: id.IPv4}
 }
 
-// hardware returns the address that a host was stored with.
+// hardware returns the hardware address of a host.
 func hardware(h portmap.Host) net.HardwareAddr {
-	a, _ := net.ParseMAC(h.Hardware) // that of a host that nobody knows is empty
+	a, _ := net.ParseMAC(h.Hardware) // nil if it is not known
 	return a
 }

@@ -16,8 +16,7 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// noInterface is an interface that no kernel has: whoever is asked for there does
-// not answer.
+// noInterface is the index of no interface: probes there get no answer.
 const noInterface = 1 << 30
 
 var (
@@ -28,8 +27,8 @@ var (
 // addr6 returns the i-th host's IPv6 address.
 func addr6(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:50::%x", 0x10+i)) }
 
-// newResolver returns a desk whose rules let one host have the ports from 4000 on,
-// and everybody those below.
+// newResolver returns a Resolver whose rules allow one host all ports and the others
+// the ports below 4000.
 func newResolver(t *testing.T) *Resolver {
 	t.Helper()
 	all := portmap.PortRange{Last: 65535}
@@ -56,7 +55,7 @@ func newResolver(t *testing.T) *Resolver {
 	})
 }
 
-// run runs something until the test ends.
+// run calls f with a context that ends with the test.
 func run(t *testing.T, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -78,16 +77,16 @@ func open(client netip.Addr, port uint16) portmap.Request {
 	}
 }
 
-// answer is an answer and whose it is.
+// answer is the refusal of an answer and the internal port of its request.
 type answer struct {
 	port uint16
 	portmap.Refusal
 }
 
-// answers takes answers.
+// answers receives answers.
 type answers chan answer
 
-// submit asks and returns whether that was heard.
+// submit submits a request and returns what Submit does.
 func (in answers) submit(r *Resolver, req portmap.Request) bool {
 	return r.Submit(req, func(a portmap.Answer) { in <- answer{req.Internal.Port(), a.Refusal} })
 }
@@ -99,13 +98,13 @@ func (in answers) next(t *testing.T) answer {
 	case got := <-in:
 		return got
 	case <-time.After(15 * time.Second):
-		t.Fatal("waited in vain for an answer")
+		t.Fatal("no answer in 15 seconds")
 		return answer{}
 	}
 }
 
-// three returns the next three answers, by port and refusal: what needs no
-// firewall is answered before what does.
+// three returns the next three answers, sorted by port and refusal, since those that
+// need no new rules come first.
 func (in answers) three(t *testing.T) []answer {
 	t.Helper()
 	list := []answer{in.next(t), in.next(t), in.next(t)}
@@ -115,8 +114,8 @@ func (in answers) three(t *testing.T) []answer {
 	return list
 }
 
-// TestOtherRequestsDoNotWait asks for hosts that are looked for while nobody looks:
-// whoever need not wait for that does not.
+// TestOtherRequestsDoNotWait submits requests that need a lookup before Run does any:
+// requests that need none are answered at once.
 func TestOtherRequestsDoNotWait(t *testing.T) {
 	r, in := newResolver(t), make(answers, 100)
 	closing := open(addr6(0), 4000)
@@ -139,29 +138,29 @@ func TestOtherRequestsDoNotWait(t *testing.T) {
 	run(t, r.Run)
 	got = in.three(t)
 	if want := []answer{{80, portmap.Granted}, {4000, portmap.Granted}, {4000, portmap.UnknownHost}}; !slices.Equal(got, want) {
-		t.Errorf("after the host was asked for in vain: %v, want %v", got, want)
+		t.Errorf("after a lookup without answer: %v, want %v", got, want)
 	}
 	if in.submit(r, open(addr6(0), 4000)); in.next(t).Refusal != portmap.UnknownHost {
 		t.Error("granted to a host that does not answer")
 	}
 }
 
-// TestFloodOfUnknownHosts makes up hosts: no more than so many are asked for,
-// nobody else is refused, and all places are free again in the end.
+// TestFloodOfUnknownHosts submits requests for made up hosts: the lookups are bounded,
+// other clients are served, and the limiter is empty in the end.
 func TestFloodOfUnknownHosts(t *testing.T) {
 	r, in := newResolver(t), make(answers, 2000)
-	heard := 0
+	accepted := 0
 	for i := range 500 {
 		if in.submit(r, open(addr6(i), 4000)) {
-			heard++
+			accepted++
 		}
 	}
 	waits := 1
 	for in.submit(r, open(addr6(0), 4000)) {
 		waits++
 	}
-	if heard != maxUnknown || waits != maxWaiting {
-		t.Errorf("%d hosts are asked for, %d requests wait for one", heard, waits)
+	if accepted != maxUnknown || waits != maxWaiting {
+		t.Errorf("%d hosts are looked up, %d requests wait for one", accepted, waits)
 	}
 	if !in.submit(r, open(netip.MustParseAddr("192.168.50.10"), 4000)) || in.next(t).Refusal != portmap.Granted {
 		t.Error("a client that is known is not served")
@@ -175,11 +174,11 @@ func TestFloodOfUnknownHosts(t *testing.T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.lookups) > 0 || len(r.limiter.clients) > 0 || r.limiter.total > 0 {
-		t.Errorf("left: %d lookups of %d clients, %d places", len(r.lookups), len(r.limiter.clients), r.limiter.total)
+		t.Errorf("left: %d lookups, %d clients and %d in total in the limiter", len(r.lookups), len(r.limiter.clients), r.limiter.total)
 	}
 }
 
-// TestDoAndExplainWait asks for hosts that do not answer by the ways that wait.
+// TestDoAndExplainWait looks up hosts that do not answer through Do and Explain.
 func TestDoAndExplainWait(t *testing.T) {
 	r := newResolver(t)
 	if a, err := r.Do(t.Context(), open(addr6(0), 4000)); err != nil || a.Refusal != portmap.UnknownHost {
@@ -193,9 +192,9 @@ func TestDoAndExplainWait(t *testing.T) {
 	}
 }
 
-// TestIPv4WaitsWhereRulesNameHardware asks over IPv4 where rules name a hardware
-// address: whoever need not wait for that does not, and what comes later for the
-// same port waits behind.
+// TestIPv4WaitsWhereRulesNameHardware submits IPv4 requests under rules for a hardware
+// address: those that need no lookup do not wait, and later ones for the same host
+// keep their order.
 func TestIPv4WaitsWhereRulesNameHardware(t *testing.T) {
 	r, in := newResolver(t), make(answers, 100)
 	r.policy().Rules[0].Network, r.policy().Rules[0].Mask, r.policy().Rules[0].Hardware = netip.Addr{}, 0, "02:00:00:00:00:10"
@@ -215,14 +214,15 @@ func TestIPv4WaitsWhereRulesNameHardware(t *testing.T) {
 	run(t, r.Run)
 	got := in.three(t)
 	if want := []answer{{4000, portmap.Granted}, {4000, portmap.NotAuthorized}, {5000, portmap.NotAuthorized}}; !slices.Equal(got, want) {
-		t.Errorf("after the host was asked for in vain: %v, want %v", got, want)
+		t.Errorf("after a lookup without answer: %v, want %v", got, want)
 	}
 	if e, err := r.Explain(t.Context(), open(netip.MustParseAddr("192.168.50.12"), 4000)); err != nil || e.Refusal != portmap.UnknownHost {
 		t.Errorf("explained as %v, %v", e.Refusal, err)
 	}
 }
 
-// TestHostOfTooManyAddresses keeps none of them, so that no rule for some allows it.
+// TestHostOfTooManyAddresses checks that none of them are kept, so that no rule for
+// some of them allows the host.
 func TestHostOfTooManyAddresses(t *testing.T) {
 	var id hosts.Identity
 	for i := range maxAddresses + 1 {
@@ -236,8 +236,8 @@ func TestHostOfTooManyAddresses(t *testing.T) {
 	}
 }
 
-// TestLookupLimiter takes and frees places at random: no client has more than its own,
-// all of them no more than there are, and all are free again in the end.
+// TestLookupLimiter acquires and releases at random: the limits per client and in
+// total hold, and the limiter is empty in the end.
 func TestLookupLimiter(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	l := lookupLimiter{clients: make(map[string]int), perClient: maxPerClient}
@@ -263,7 +263,7 @@ func TestLookupLimiter(t *testing.T) {
 			}
 		}
 		if got, want := l.acquire(client), has < most && len(held) < maxLookups; got != want {
-			t.Fatalf("%q has %d of %d places: %v", client, has, len(held), got)
+			t.Fatalf("%q has %d of %d lookups: %v", client, has, len(held), got)
 		} else if got {
 			held = append(held, client)
 		}
