@@ -33,7 +33,7 @@ func inEachShell(t *testing.T, test func(*testing.T, shell)) {
 	defer work.Wait()
 	for name, command := range shells {
 		work.Go(func() {
-			t.Run(name, func(t *testing.T) { test(t, shell{command, 10 * time.Second}) })
+			t.Run(name, func(t *testing.T) { test(t, shell{command, time.Minute}) })
 		})
 	}
 }

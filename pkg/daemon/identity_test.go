@@ -137,7 +137,7 @@ func TestOperatorIsToldThatAHostIsNotKnown(t *testing.T) {
 	r := newPCPRig(t, "nft")
 	r.start(t, "ipv6=yes", ruleFor("allow", "192.168.50.0/25"), denyAll)
 	r.flush(t)
-	const unknown = "none of this host is known"
+	const unknown = "of the host that is not known"
 	if resp := r.pcp(t, 0, pcpMap(addr6, 6, 4000, 4000)); resp.Result != pcp.NotAuthorized || resp.Lifetime > time.Minute {
 		t.Errorf("refused with %v for %v", resp.Result, resp.Lifetime)
 	}
@@ -308,7 +308,7 @@ func TestRulesForHardwareAddresses(t *testing.T) {
 	}
 	r.says(t, "explain 192.168.50.10 tcp 4005 4005", 0, "allow 1024-65535 "+r.hardware(t, 0).String()+" 1024-65535")
 	r.says(t, "explain 192.168.50.11 tcp 4005 4005", 4, denyAll)
-	r.says(t, "explain 192.168.50.77 tcp 4005 4005", 4, "none of this host is known")
+	r.says(t, "explain 192.168.50.77 tcp 4005 4005", 4, "of the host that is not known")
 
 	r.stop(t, syscall.SIGTERM)
 	r.flush(t)

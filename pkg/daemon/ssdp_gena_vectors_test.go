@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"igdd/pkg/netlab"
+	"igdd/pkg/vectors"
 	"igdd/pkg/vectors/discovery"
 	"igdd/pkg/vectors/gena"
 )
@@ -23,26 +24,23 @@ func (r *rig) host(name string) *netlab.Namespace {
 // both.
 func TestDiscoveryVectors(t *testing.T) {
 	t.Parallel()
-	r := newUPnPRig(t, "both")
+	rigs := []*rig{newUPnPRig(t, "both"), newUPnPRig(t, "both"), newUPnPRig(t, "both")}
+	r := rigs[0]
 	r.Clients[0].Address(t, "lo", netip.MustParsePrefix("10.99.0.7/32"))
-	var vectors []discovery.Vector
-	for _, v := range discovery.Load(t) {
-		if v.ID != "ssdp-015" { // types of version 2 are unknown only where version 1 stands alone
-			vectors = append(vectors, besideTheOther(v))
-		}
-	}
+	var situations []discovery.Vector
 	r.start(t, upnpConf("both")...)
-	for _, v := range vectors {
-		if v.Trigger == "datagram" {
+	for _, v := range discovery.Load(t) {
+		switch v = besideTheOther(v); {
+		case v.ID == "ssdp-015": // types of version 2 are unknown only where version 1 stands alone
+		case v.Trigger == "datagram":
 			t.Run(v.ID, func(t *testing.T) { v.PlaySearch(t, r.discovery(t)) })
+		default:
+			situations = append(situations, v)
 		}
 	}
 	r.stop(t, syscall.SIGTERM)
-	for _, v := range vectors {
-		if v.Trigger != "datagram" {
-			t.Run(v.ID, func(t *testing.T) { v.PlaySituation(t, r.discovery(t)) })
-		}
-	}
+	vectors.PlayInParallel(t, rigs, situations, func(v discovery.Vector) string { return v.ID },
+		func(t *testing.T, r *rig, v discovery.Vector) { v.PlaySituation(t, r.discovery(t)) })
 }
 
 // besideTheOther returns a vector of one version as it is on a gateway that
@@ -90,7 +88,7 @@ func (r *rig) discovery(t *testing.T) *discovery.Gateway {
 	return &discovery.Gateway{
 		Tokens: upnpHosts, Port: upnpPort,
 		Hosts: map[string]*netlab.Namespace{"c1": r.Clients[0], "c2": r.Clients[1], "c3": r.Client2, "wan": r.WAN},
-		Start: func() { r.start(t, append(conf, "notify_interval=2")...) },
+		Start: func() { r.start(t, append(conf, "notify_interval=1")...) },
 		Stop:  func() { r.stop(t, syscall.SIGTERM) },
 		MoveLAN: func() netip.Addr {
 			moved := netip.MustParsePrefix("192.168.50.2/24")
@@ -119,17 +117,23 @@ func (r *rig) replaceAddress(t *testing.T, dev string, old, moved netip.Prefix) 
 // version 2, against the running daemon, which shows both.
 func TestEventVectors(t *testing.T) {
 	t.Parallel()
-	r := newUPnPRig(t, "both")
-	r.start(t, upnpConf("both")...)
-	shown := r.faces(t)
-	for _, v := range gena.Load(t) {
-		t.Run(v.ID, func(t *testing.T) { v.Play(t, r.events(t, shown.of(v.Config))) })
-		if v.Subscribes() { // its subscriptions and mappings would stay
-			r.stop(t, syscall.SIGTERM)
-			r.forget(t)
-			r.start(t, upnpConf("both")...)
-		}
+	var rigs []*rig
+	for range 4 {
+		r := newUPnPRig(t, "both")
+		r.start(t, upnpConf("both")...)
+		rigs = append(rigs, r)
 	}
+	shown := rigs[0].faces(t)
+	vectors.PlayInParallel(t, rigs, gena.Load(t), func(v gena.Vector) string { return v.ID }, func(t *testing.T, r *rig, v gena.Vector) {
+		if v.Subscribes() { // its subscriptions and mappings would stay
+			t.Cleanup(func() {
+				r.stop(t, syscall.SIGTERM)
+				r.forget(t)
+				r.start(t, upnpConf("both")...)
+			})
+		}
+		v.Play(t, r.events(t, shown.of(v.Config)))
+	})
 }
 
 // events returns the router as the vectors of events know it.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"igdd/pkg/netlab"
+	"igdd/pkg/vectors"
 	"igdd/pkg/vectors/discovery"
 	"igdd/pkg/vectors/soap"
 )
@@ -172,37 +173,36 @@ func TestUPnPVectors(t *testing.T) {
 			configs[inBoth(v.Config)] = append(configs[inBoth(v.Config)], v)
 		}
 	}
-	common := newUPnPRig(t, "")
 	for config, list := range configs {
 		t.Run(config, func(t *testing.T) {
-			r := common
-			if strings.HasPrefix(config, "wan_") {
-				r = newUPnPRig(t, config)
+			t.Parallel()
+			rigs := make([]*rig, min(4, len(list)))
+			for i := range rigs {
+				rigs[i] = newUPnPRig(t, config)
+				rigs[i].start(t, upnpConf(config)...)
 			}
-			r.start(t, upnpConf(config)...)
-			defer func() {
-				r.stop(t, syscall.SIGTERM)
-				r.forget(t)
-			}()
-			r.playUPnP(t, config, list)
+			playUPnP(t, rigs, config, list)
 			if config == "both" {
-				r.playDocuments(t, file)
+				rigs[0].playDocuments(t, file)
 			}
 		})
 	}
 }
 
-// playUPnP plays exchanges against the daemon with these settings.
-func (r *rig) playUPnP(t *testing.T, config string, list []soap.Vector) {
-	shown := r.faces(t)
-	for _, v := range list {
-		t.Run(v.ID, func(t *testing.T) { v.Play(t, r.gateway(t, shown.of(v.Config))) })
+// playUPnP plays exchanges against daemons with these settings.
+func playUPnP(t *testing.T, rigs []*rig, config string, list []soap.Vector) {
+	shown := rigs[0].faces(t)
+	id := func(v soap.Vector) string { return v.ID }
+	vectors.PlayInParallel(t, rigs, list, id, func(t *testing.T, r *rig, v soap.Vector) {
 		if len(v.Before) > 0 || strings.HasPrefix(v.Action, "Add") && v.Expect.Error == nil { // something may be mapped
-			r.stop(t, syscall.SIGTERM)
-			r.forget(t)
-			r.start(t, upnpConf(config)...)
+			t.Cleanup(func() {
+				r.stop(t, syscall.SIGTERM)
+				r.forget(t)
+				r.start(t, upnpConf(config)...)
+			})
 		}
-	}
+		v.Play(t, r.gateway(t, shown.of(v.Config)))
+	})
 }
 
 // playDocuments fetches the documents from the daemon that shows both versions.

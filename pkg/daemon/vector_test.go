@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -16,13 +17,15 @@ func TestVectors(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []string{"natpmp", "pcp"} {
 		t.Run(protocol, func(t *testing.T) {
-			r := newRig(t, "legacy", netlab.Layout{IPv6: true})
-			r.furnish(t)
-			for _, v := range vectors.Load(t, protocol) {
-				if !v.Expect.Capture {
-					t.Run(v.ID, func(t *testing.T) { r.play(t, v) })
-				}
+			var rigs []*rig
+			for range 4 {
+				r := newRig(t, "legacy", netlab.Layout{IPv6: true})
+				r.furnish(t)
+				rigs = append(rigs, r)
 			}
+			all := slices.DeleteFunc(vectors.Load(t, protocol), func(v vectors.Vector) bool { return v.Expect.Capture })
+			vectors.PlayInParallel(t, rigs, all, func(v vectors.Vector) string { return v.ID },
+				func(t *testing.T, r *rig, v vectors.Vector) { r.play(t, v) })
 		})
 	}
 }

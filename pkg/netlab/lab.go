@@ -3,7 +3,9 @@ package netlab
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 )
 
 // The addresses of the lab. The uplink's networks are public ones, because clients
@@ -101,6 +103,27 @@ func (lab *Lab) ipv6(t testing.TB) {
 	}
 	lab.Router.Address(t, "wan0", RouterWAN6)
 	lab.WAN.join(t, netip.PrefixFrom(RouterWAN6.Addr(), RouterWAN6.Bits()), 1)
+	for _, host := range append([]*Namespace{lab.WAN}, lab.Clients...) {
+		host.awaitLinkLocal(t, "eth0")
+	}
+}
+
+// linkLocalWithin limits the wait for a device's link-local address.
+const linkLocalWithin = time.Minute
+
+// awaitLinkLocal waits until the kernel has given a device a link-local address that
+// can be used, which it does some time after the device is up.
+func (n *Namespace) awaitLinkLocal(t testing.TB, dev string) {
+	t.Helper()
+	for deadline := time.Now().Add(linkLocalWithin); ; time.Sleep(10 * time.Millisecond) {
+		usable := n.Run(t, "ip", "-6", "-o", "address", "show", "dev", dev, "scope", "link", "-tentative")
+		if strings.Contains(usable, "inet6") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("netlab: %s of %s has no link-local address", dev, n.Name)
+		}
+	}
 }
 
 // join gives eth0 the address number i of the router's network, and the router

@@ -30,8 +30,9 @@ type Namespace struct {
 // made counts namespaces, so that the names of one process differ.
 var made atomic.Uint32
 
-// New makes a namespace whose loopback is up. It is gone, with every process
-// in it, when the test ends. The role is only part of its name.
+// New makes a namespace whose loopback is up, and where IPv6 addresses can be used
+// at once, without duplicate address detection. It is gone, with every process in
+// it, when the test ends. The role is only part of its name.
 func New(t testing.TB, role string) *Namespace {
 	t.Helper()
 	NeedLab(t)
@@ -41,6 +42,7 @@ func New(t testing.TB, role string) *Namespace {
 	}
 	ip(t, "netns", "add", n.Name)
 	t.Cleanup(func() { n.remove(t) })
+	n.Sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
 	n.IP(t, "link", "set", "lo", "up")
 	return n
 }
