@@ -18,13 +18,25 @@ import (
 )
 
 // ctl calls the operator's tool on the router by its own name, and returns
-// what it prints and its exit status.
-func (r *rig) ctl(t testing.TB, args ...string) (string, int) {
+// what it prints and its exit status. A daemon's control socket may come a moment
+// after it serves clients: until then the tool is called again.
+func (r *rig) ctl(t testing.TB, args ...string) (out string, status int) {
 	t.Helper()
 	link := r.path("miniupnpctl")
 	if err := os.Symlink(r.program, link); err != nil && !errors.Is(err, os.ErrExist) {
 		t.Fatal(err)
 	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		out, status = r.callCtl(t, link, args...)
+		if !strings.Contains(out, "cannot connect") || !alive(r.pid()) || time.Now().After(deadline) {
+			return out, status
+		}
+	}
+}
+
+// callCtl calls the tool once.
+func (r *rig) callCtl(t testing.TB, link string, args ...string) (string, int) {
+	t.Helper()
 	cmd := r.Router.Command(link, append([]string{"-s", r.path("ctl")}, args...)...)
 	cmd.Env = r.env
 	out, err := cmd.CombinedOutput()
