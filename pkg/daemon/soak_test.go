@@ -17,7 +17,8 @@ import (
 	"igdd/pkg/netlab"
 )
 
-var soak = flag.Duration("soak", 20*time.Second, "how long TestSoak lasts")
+// In the time that TestSoak lasts by itself each fault happens about three times.
+var soak = flag.Duration("soak", 8*time.Second, "how long TestSoak lasts")
 
 // addrPort is shorter than netip.AddrPortFrom.
 func addrPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
@@ -53,7 +54,23 @@ func (r *rig) usage(t testing.TB) (u usage) {
 // demands that the daemon holds no more in the end than after the first third.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "legacy", netlab.Layout{})
+	t.Run("installed", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, "legacy", netlab.Layout{})
+		r.installed()
+		r.soak(t)
+	})
+	if hasDetector {
+		t.Run("race detector", func(t *testing.T) {
+			t.Parallel()
+			newRig(t, "legacy", netlab.Layout{}).soak(t)
+		})
+	}
+}
+
+// soak is TestSoak with the rig's daemon.
+func (r *rig) soak(t *testing.T) {
+	t.Helper()
 	r.start(t, "enable_upnp=yes")
 	c := newLoadClients(r)
 	r.mix(t, c, *soak/3)
@@ -75,7 +92,8 @@ func TestSoak(t *testing.T) {
 // pace is how much time there is between two faults.
 const pace = 400 * time.Millisecond
 
-// mix has clients ask and the router suffer for a while.
+// mix has clients ask and the router suffer for a while, by each fault at least
+// once.
 func (r *rig) mix(t testing.TB, c *loadClients, d time.Duration) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -105,7 +123,7 @@ func (r *rig) mix(t testing.TB, c *loadClients, d time.Duration) {
 		},
 	}
 	rand.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
-	for i, end := 0, time.Now().Add(d); time.Now().Before(end); i++ {
+	for i, end := 0, time.Now().Add(d); i < len(faults) || time.Now().Before(end); i++ {
 		faults[i%len(faults)]()
 		time.Sleep(pace)
 	}
