@@ -31,6 +31,7 @@ func TestBesideArno(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
 		arno := netlab.NewArno(t, r.Router, variant)
 		arno.Do(t, "start")
 		r.start(t)

@@ -214,6 +214,7 @@ func TestBurstLeavesRoom(t *testing.T) {
 func TestBurstOnLateLAN(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "nft", netlab.Layout{})
+	r.installed()
 	r.start(t, "listening_ip=lan7", "allow 1024-65535 192.168.70.0/24 1024-65535")
 	host, client, gateway := netlab.New(t, "late"), netip.MustParseAddr("192.168.70.10"), netip.MustParseAddr("192.168.70.1")
 	r.Router.Connect(t, "lan7", host, "eth0")

@@ -62,6 +62,7 @@ func TestFaultsOfTheFirewall(t *testing.T) {
 			netlab.NeedRoot(t, "a large nft transaction")
 		}
 		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
 		r.writeManyLeases(t)
 		r.start(t)
 		want, leases := r.chains(t), r.leases(t)

@@ -18,6 +18,7 @@ import (
 func TestNotificationProgram(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
+	r.installed()
 	script := "#!/bin/sh\nset | grep ^UPNP_ | tr '\\n' ' ' >> " + r.path("told") + "\necho >> " + r.path("told") + "\n"
 	if err := os.WriteFile(r.path("hook"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)

@@ -281,6 +281,7 @@ func TestRulesForHardwareAddresses(t *testing.T) {
 	t.Parallel()
 	r := newPCPRig(t, "nft")
 	settings := []string{"ipv6=yes", "enable_upnp=yes", ruleFor("allow", r.hardware(t, 0).String()+"/32"), denyAll}
+	r.installed()
 	r.start(t, settings...)
 	for i, source := range []netip.Addr{client1, client2} {
 		want, wantPCP, status := natpmp.Success, pcp.Success, 200

@@ -64,6 +64,7 @@ func TestMappingFromRequestToPacket(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
 		r.start(t)
 		lan := r.Clients[0]
 		lan.Echo(t, "tcp", "192.168.50.10:4000")
@@ -267,6 +268,7 @@ func TestLateInterface(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.start(t, "listening_ip=lan7")
+	r.installed()
 	late := netlab.New(t, "late")
 	r.Router.Connect(t, "lan7", late, "eth0")
 	r.Router.Address(t, "lan7", netip.MustParsePrefix("192.168.70.1/24"))

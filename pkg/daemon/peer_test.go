@@ -20,6 +20,7 @@ func TestPeerLeavesByItsPort(t *testing.T) {
 		t.Run(variant, func(t *testing.T) {
 			r := newRig(t, variant, netlab.Layout{})
 			r.WAN.Echo(t, "udp", "11.22.33.1:9999")
+			r.installed()
 			r.start(t, "pcp_peer=yes")
 			r.peer(t, 41000, time.Hour)
 			for range 2 {

@@ -103,7 +103,8 @@ func demandNoRace(t testing.TB, prefix string) {
 }
 
 // installed has the rig use the daemon as it is installed, whether or not the
-// tests have the race detector: for tests of the sandbox.
+// tests have the race detector: for tests of the sandbox, and of what the daemon
+// does with the few privileges that it leaves.
 func (r *rig) installed() { r.program = program }
 
 // sandbox is the setting for the rig's daemon: one with the race detector is
