@@ -195,13 +195,16 @@ func alive(pid int) bool {
 	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
-// await waits until something holds.
+// await waits until something holds. It asks less and less often, since asking
+// may start programs, which the tests beside this one would wait for.
 func await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+	pause := 5 * time.Millisecond
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(pause) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
+		pause = min(pause*3/2, 100*time.Millisecond)
 	}
 }
 
