@@ -30,6 +30,7 @@ func TestRandomClients(t *testing.T) {
 	t.Parallel()
 	for seed, variant := range netlab.Variants {
 		t.Run(fmt.Sprintf("%s, seed %d", variant, seed), func(t *testing.T) {
+			t.Parallel()
 			g := &randomRun{
 				rig:      newRig(t, variant, netlab.Layout{Clients: 3, IPv6: true}),
 				rng:      rand.New(rand.NewPCG(uint64(seed), 0)),

@@ -198,6 +198,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		{"restarted by the status page", "legacy", syscall.SIGTERM, *kills / 4},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, tt.variant, netlab.Layout{})
 			r.start(t)
 			c := newLoadClients(r)
@@ -271,6 +272,7 @@ func TestNoRoomForLeases(t *testing.T) {
 		},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, "legacy", netlab.Layout{})
 			r.installed() // in the sandbox root may not write everywhere
 			disk := r.path("disk")

@@ -226,6 +226,7 @@ func TestPinholeOfANamedHostSurvivesARestart(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
 			r := newPCPRig(t, "nft")
 			settings := []string{"ipv6=yes", "dhcp_leases=" + r.path("dnsmasq.leases"), ruleFor("allow", tt.network), denyAll}
 			r.start(t, settings...)
@@ -280,8 +281,8 @@ func TestReloadJudgesPinholesByTheirHosts(t *testing.T) {
 func TestRulesForHardwareAddresses(t *testing.T) {
 	t.Parallel()
 	r := newPCPRig(t, "nft")
-	settings := []string{"ipv6=yes", "enable_upnp=yes", ruleFor("allow", r.hardware(t, 0).String()+"/32"), denyAll}
 	r.installed()
+	settings := []string{"ipv6=yes", "enable_upnp=yes", ruleFor("allow", r.hardware(t, 0).String()+"/32"), denyAll}
 	r.start(t, settings...)
 	for i, source := range []netip.Addr{client1, client2} {
 		want, wantPCP, status := natpmp.Success, pcp.Success, 200

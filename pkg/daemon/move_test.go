@@ -16,7 +16,7 @@ import (
 // a restart of the daemon in between.
 func TestHostTakesItsPortsToAnotherAddress(t *testing.T) {
 	t.Parallel()
-	for _, variant := range []string{"legacy", "nft"} {
+	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{Clients: 2})
 		next, host := netip.MustParseAddr("192.168.50.130"), r.Clients[0]
 		settings := []string{"enable_upnp=yes", "dhcp_leases=" + r.path("dnsmasq.leases")}
@@ -28,13 +28,13 @@ func TestHostTakesItsPortsToAnotherAddress(t *testing.T) {
 		refused := func(what string, i int, own netip.Addr) {
 			t.Helper()
 			if _, body := ask(i, own); !strings.Contains(body, "<errorCode>718<") {
-				t.Errorf("%s, %s: %s", variant, what, body)
+				t.Errorf("%s: %s", what, body)
 			}
 		}
 		r.start(t, settings...)
 		host.Echo(t, "tcp", "0.0.0.0:4000")
 		if status, body := ask(0, client1); status != 200 {
-			t.Fatalf("%s, at first: %s", variant, body)
+			t.Fatalf("at first: %s", body)
 		}
 		r.dial("tcp", 4000).Arrives(t)
 
@@ -59,7 +59,7 @@ func TestHostTakesItsPortsToAnotherAddress(t *testing.T) {
 		r.dial("tcp", 4000).Arrives(t)
 		old := func(rule string) bool { return strings.Contains(rule, client1.String()) }
 		if rules := append(r.rulesOf(t, "nat", "MINIUPNPD"), r.rulesOf(t, "filter", "MINIUPNPD")...); slices.ContainsFunc(rules, old) {
-			t.Errorf("%s: rules for the old address are left: %q", variant, rules)
+			t.Errorf("rules for the old address are left: %q", rules)
 		}
-	}
+	})
 }

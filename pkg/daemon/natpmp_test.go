@@ -133,6 +133,7 @@ func TestRestartRestores(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, "nft", netlab.Layout{})
 			r.start(t)
 			r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
@@ -267,8 +268,8 @@ func TestReloadKeepsWhatIsAllowed(t *testing.T) {
 func TestLateInterface(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
-	r.start(t, "listening_ip=lan7")
 	r.installed()
+	r.start(t, "listening_ip=lan7")
 	late := netlab.New(t, "late")
 	r.Router.Connect(t, "lan7", late, "eth0")
 	r.Router.Address(t, "lan7", netip.MustParsePrefix("192.168.70.1/24"))

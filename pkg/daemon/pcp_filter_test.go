@@ -174,13 +174,16 @@ func TestThirdPartyWhereAllowed(t *testing.T) {
 func TestFiltersKeepOthersOut(t *testing.T) {
 	t.Parallel()
 	for variant, network := range map[string]string{"legacy": "tcp", "nft": "udp"} {
-		r := newPCPRig(t, variant)
-		// As on any router: what is not let in leaves no trace in conntrack,
-		// which a datagram would follow later.
-		r.ipt(t, "-A", "INPUT", "-i", "wan+", "-j", "DROP")
-		r.start(t, "ipv6=yes")
 		for _, f := range families {
-			t.Run(f.name+" "+network, func(t *testing.T) { playFilters(t, r, f, network) })
+			t.Run(f.name+" "+network, func(t *testing.T) {
+				t.Parallel()
+				r := newPCPRig(t, variant)
+				// As on any router: what is not let in leaves no trace in conntrack,
+				// which a datagram would follow later.
+				r.ipt(t, "-A", "INPUT", "-i", "wan+", "-j", "DROP")
+				r.start(t, "ipv6=yes")
+				playFilters(t, r, f, network)
+			})
 		}
 	}
 }

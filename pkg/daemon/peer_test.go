@@ -18,9 +18,10 @@ func TestPeerLeavesByItsPort(t *testing.T) {
 	t.Parallel()
 	for _, variant := range netlab.Variants {
 		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, variant, netlab.Layout{})
-			r.WAN.Echo(t, "udp", "11.22.33.1:9999")
 			r.installed()
+			r.WAN.Echo(t, "udp", "11.22.33.1:9999")
 			r.start(t, "pcp_peer=yes")
 			r.peer(t, 41000, time.Hour)
 			for range 2 {

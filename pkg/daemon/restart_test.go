@@ -225,8 +225,8 @@ func TestWhoseChainsTheyAre(t *testing.T) {
 func TestReloadMovesChains(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "nft", netlab.Layout{SecondWAN: true})
-	r.start(t)
 	r.installed()
+	r.start(t)
 	r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
 	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 	r.configure(t, "ext_ifname=wan1", "upnp_nat_chain=OTHER")

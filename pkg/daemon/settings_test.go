@@ -78,6 +78,7 @@ func TestSettingFromFileToAnswer(t *testing.T) {
 		{`UPNP_ALLOW="192.168.50.10~3999-4001"`, "192.168.50.10", ""},
 	} {
 		t.Run(tt.setting+" "+tt.target, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, "legacy", netlab.Layout{})
 			conf := "EXTIF=wan0\nINTIF=lan0\nINTIP=192.168.50.1\nINTNM=255.255.255.0\nUPNP_LISTEN=\"INTIF DMZIF\"\nUPNP_ENABLE_UPNP=\"yes\"\n" +
 				"UPNP_LEASE_FILE=" + r.path("upnp.leases") + "\nUPNP_CONTROL_SOCKET=" + r.path("ctl") + "\nUPNP_SANDBOX=" + r.sandbox() + "\n" + tt.setting + "\n"

@@ -320,6 +320,7 @@ func TestUplinksOfOtherKinds(t *testing.T) {
 			"-4 address flush dev wan0", ""},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, "legacy", netlab.Layout{SecondWAN: true})
 			r.Router.Sysctl(t, "net/ipv4/conf/all/promote_secondaries", "1")
 			r.WAN.Address(t, "eth0", netip.MustParsePrefix("192.168.99.1/24"))

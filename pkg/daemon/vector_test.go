@@ -17,6 +17,7 @@ func TestVectors(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []string{"natpmp", "pcp"} {
 		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
 			var rigs []*rig
 			for range 4 {
 				r := newRig(t, "legacy", netlab.Layout{IPv6: true})
