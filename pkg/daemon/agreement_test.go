@@ -19,58 +19,58 @@ import (
 	"igdd/pkg/pcp"
 )
 
-// rounds is how many batches of requests a random game has; every tenth is
-// followed by a mishap.
+// rounds is how many batches of requests a random run has; every tenth is
+// followed by a fault.
 const rounds = 30
 
 // TestRandomClients has three clients ask at random by all protocols for the
 // same few ports. After each batch the kernel, the table and the lease file
-// must say the same, and hold all that clients were promised.
+// must agree, and hold all mappings that clients were granted.
 func TestRandomClients(t *testing.T) {
 	t.Parallel()
 	for seed, variant := range netlab.Variants {
 		t.Run(fmt.Sprintf("%s, seed %d", variant, seed), func(t *testing.T) {
 			t.Parallel()
-			g := &randomRun{
-				rig:      newRig(t, variant, netlab.Layout{Clients: 3, IPv6: true}),
-				rng:      rand.New(rand.NewPCG(uint64(seed), 0)),
-				promised: make(map[grantKey]uint16),
+			run := &randomRun{
+				rig:    newRig(t, variant, netlab.Layout{Clients: 3, IPv6: true}),
+				rng:    rand.New(rand.NewPCG(uint64(seed), 0)),
+				grants: make(map[grantKey]uint16),
 			}
-			g.start(t, gameConf...)
+			run.start(t, randomConf...)
 			for round := range rounds {
-				for range 2 + g.rng.IntN(10) {
-					g.ask(t)
+				for range 2 + run.rng.IntN(10) {
+					run.ask(t)
 				}
-				g.listen(t)
-				g.checkAgreement(t)
+				run.listen(t)
+				run.checkAgreement(t)
 				if round%10 == 9 {
-					g.injectFault(t)
-					g.checkAgreement(t)
+					run.injectFault(t)
+					run.checkAgreement(t)
 				}
 			}
-			t.Logf("%d requests, %d granted, %d promises in the end", g.asked, g.granted, len(g.promised))
-			if g.granted < g.asked/4 {
+			t.Logf("%d requests, %d granted, %d mappings in the end", run.asked, run.granted, len(run.grants))
+			if run.granted < run.asked/4 {
 				t.Error("too few are granted for a proof")
 			}
 		})
 	}
 }
 
-var gameConf = []string{
+var randomConf = []string{
 	"enable_upnp=yes", "ipv6=yes", "max_per_host=8", "max_total=24",
 	"allow 40000-40019 192.168.50.0/24 4000-4005", "deny 0-65535 0.0.0.0/0 0-65535",
 }
 
-// randomRun is a router under random requests.
+// randomRun is a router that serves random requests.
 type randomRun struct {
 	*rig
 	rng            *rand.Rand
 	waiting        []waiting
-	promised       map[grantKey]uint16
+	grants         map[grantKey]uint16
 	asked, granted int
 }
 
-// waiting is a request by NAT-PMP or PCP that is on its way.
+// waiting is a NAT-PMP or PCP request whose answer is outstanding.
 type waiting struct {
 	socket *net.UDPConn
 	hear   func(*testing.T, []byte)
@@ -88,61 +88,61 @@ type grantKey struct {
 // protocols by their number.
 var protocols = map[uint8]string{6: "TCP", 17: "UDP"}
 
-// lifetimes that clients ask for. What lasts too short to be looked for is no
-// promise.
+// lifetimes that clients request. The mapping may expire before it is checked if
+// the lifetime is below a minute: note ignores it.
 var lifetimes = []time.Duration{time.Second, 10 * time.Minute, time.Hour}
 
 // ask sends one request.
-func (g *randomRun) ask(t *testing.T) {
-	g.asked++
-	i := g.rng.IntN(3)
+func (run *randomRun) ask(t *testing.T) {
+	run.asked++
+	i := run.rng.IntN(3)
 	client := netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + i)})
-	protocol := []uint8{6, 17}[g.rng.IntN(2)]
-	internal, external := uint16(4000+g.rng.IntN(7)), uint16(40000+g.rng.IntN(12))
-	lifetime, remove := lifetimes[g.rng.IntN(len(lifetimes))], g.rng.IntN(4) == 0
-	switch g.rng.IntN(4) {
+	protocol := []uint8{6, 17}[run.rng.IntN(2)]
+	internal, external := uint16(4000+run.rng.IntN(7)), uint16(40000+run.rng.IntN(12))
+	lifetime, remove := lifetimes[run.rng.IntN(len(lifetimes))], run.rng.IntN(4) == 0
+	switch run.rng.IntN(4) {
 	case 0:
-		g.askNATPMP(t, i, client, protocol, internal, external, lifetime, remove)
+		run.askNATPMP(t, i, client, protocol, internal, external, lifetime, remove)
 	case 1:
-		g.askPCP(t, i, client, protocol, internal, external, max(lifetime, 2*time.Minute), remove)
+		run.askPCP(t, i, client, protocol, internal, external, max(lifetime, 2*time.Minute), remove)
 	case 2:
 		client = netip.MustParseAddr(fmt.Sprintf("2001:db8:50::1%d", i))
-		g.askPCP(t, i, client, protocol, internal, external, max(lifetime, 2*time.Minute), remove)
+		run.askPCP(t, i, client, protocol, internal, external, max(lifetime, 2*time.Minute), remove)
 	case 3:
-		g.askUPnP(t, i, client, protocol, internal, external, lifetime, remove)
+		run.askUPnP(t, i, client, protocol, internal, external, lifetime, remove)
 	}
 }
 
-// note follows an answer.
-func (g *randomRun) note(p grantKey, port uint16, lifetime time.Duration) {
+// note records a grant.
+func (run *randomRun) note(p grantKey, port uint16, lifetime time.Duration) {
 	if lifetime >= time.Minute {
-		g.promised[p] = port
+		run.grants[p] = port
 	} else {
-		delete(g.promised, p)
+		delete(run.grants, p)
 	}
 }
 
-func (g *randomRun) askNATPMP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+func (run *randomRun) askNATPMP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
 	req := mapping(map[uint8]natpmp.Opcode{6: natpmp.MapTCP, 17: natpmp.MapUDP}[protocol], internal, external, lifetime)
 	if remove {
 		req.Lifetime, req.SuggestedPort = 0, 0
 	}
-	g.send(t, i, client, netlab.RouterLAN.Addr(), req.Append(nil), func(t *testing.T, reply []byte) {
+	run.send(t, i, client, netlab.RouterLAN.Addr(), req.Append(nil), func(t *testing.T, reply []byte) {
 		resp, err := natpmp.ParseResponse(reply)
 		if err != nil {
 			t.Fatalf("reply %x: %v", reply, err)
 		}
 		if resp.Result == natpmp.Success {
-			g.granted++
-			g.note(grantKey{"NAT-PMP", client, protocols[protocol], internal}, resp.ExternalPort, resp.Lifetime)
+			run.granted++
+			run.note(grantKey{"NAT-PMP", client, protocols[protocol], internal}, resp.ExternalPort, resp.Lifetime)
 		}
 	})
 }
 
-func (g *randomRun) askPCP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+func (run *randomRun) askPCP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
 	req := pcpMap(client, protocol, internal, external)
 	req.Lifetime = lifetime
-	if g.rng.IntN(8) == 0 {
+	if run.rng.IntN(8) == 0 {
 		req.Nonce[0]++
 	}
 	gateway, peers := netlab.RouterLAN.Addr(), pcp.Filter{PrefixLength: 120, Remote: netip.MustParseAddrPort("11.22.33.0:0")}
@@ -152,52 +152,52 @@ func (g *randomRun) askPCP(t *testing.T, i int, client netip.Addr, protocol uint
 	switch {
 	case remove:
 		req.Lifetime = 0
-	case g.rng.IntN(6) == 0:
+	case run.rng.IntN(6) == 0:
 		req.Options = []pcp.Option{pcp.PreferFailure{}}
-	case g.rng.IntN(4) == 0:
+	case run.rng.IntN(4) == 0:
 		req.Options = []pcp.Option{peers}
-	case g.rng.IntN(4) == 0:
+	case run.rng.IntN(4) == 0:
 		req.Options = []pcp.Option{pcp.Filter{Remote: peers.Remote}} // none
 	}
-	g.send(t, i, client, gateway, req.Append(nil), func(t *testing.T, reply []byte) {
+	run.send(t, i, client, gateway, req.Append(nil), func(t *testing.T, reply []byte) {
 		resp, err := pcp.ParseResponse(reply)
 		if err != nil {
 			t.Fatalf("reply %x: %v", reply, err)
 		}
 		if resp.Result == pcp.Success {
-			g.granted++
-			g.note(grantKey{"PCP", client, protocols[protocol], internal}, resp.External.Port(), resp.Lifetime)
+			run.granted++
+			run.note(grantKey{"PCP", client, protocols[protocol], internal}, resp.External.Port(), resp.Lifetime)
 		}
 	})
 }
 
-func (g *randomRun) askUPnP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
+func (run *randomRun) askUPnP(t *testing.T, i int, client netip.Addr, protocol uint8, internal, external uint16, lifetime time.Duration, remove bool) {
 	host, key := "", grantKey{"UPnP", client, protocols[protocol], external}
-	if g.rng.IntN(4) == 0 {
+	if run.rng.IntN(4) == 0 {
 		host = "11.22.33.1"
 	}
 	arguments := fmt.Sprintf("<NewRemoteHost>%s</NewRemoteHost><NewExternalPort>%d</NewExternalPort><NewProtocol>%s</NewProtocol>", host, external, protocols[protocol])
 	if remove {
-		if status, _ := g.invokeAs(t, g.Clients[i], "DeletePortMapping", arguments); status == 200 {
-			g.granted++
-			delete(g.promised, key)
+		if status, _ := run.invokeAs(t, run.Clients[i], "DeletePortMapping", arguments); status == 200 {
+			run.granted++
+			delete(run.grants, key)
 		}
 		return
 	}
 	arguments += fmt.Sprintf("<NewInternalPort>%d</NewInternalPort><NewInternalClient>%v</NewInternalClient><NewEnabled>%d</NewEnabled>"+
-		"<NewPortMappingDescription>game</NewPortMappingDescription><NewLeaseDuration>%d</NewLeaseDuration>",
-		internal, client, min(1, g.rng.IntN(6)), int(lifetime.Seconds()))
-	if status, _ := g.invokeAs(t, g.Clients[i], "AddPortMapping", arguments); status == 200 {
-		g.granted++
-		g.note(key, internal, lifetime)
+		"<NewPortMappingDescription>test</NewPortMappingDescription><NewLeaseDuration>%d</NewLeaseDuration>",
+		internal, client, min(1, run.rng.IntN(6)), int(lifetime.Seconds()))
+	if status, _ := run.invokeAs(t, run.Clients[i], "AddPortMapping", arguments); status == 200 {
+		run.granted++
+		run.note(key, internal, lifetime)
 	}
 }
 
 // send sends a datagram whose answer listen waits for.
-func (g *randomRun) send(t *testing.T, i int, from, to netip.Addr, request []byte, hear func(*testing.T, []byte)) {
+func (run *randomRun) send(t *testing.T, i int, from, to netip.Addr, request []byte, hear func(*testing.T, []byte)) {
 	t.Helper()
 	var c *net.UDPConn
-	err := g.Clients[i].Do(func() (err error) {
+	err := run.Clients[i].Do(func() (err error) {
 		if c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))); err != nil {
 			return err
 		}
@@ -207,12 +207,12 @@ func (g *randomRun) send(t *testing.T, i int, from, to netip.Addr, request []byt
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.waiting = append(g.waiting, waiting{c, hear})
+	run.waiting = append(run.waiting, waiting{c, hear})
 }
 
-// listen hears the answers to all requests that are on their way.
-func (g *randomRun) listen(t *testing.T) {
-	for _, w := range g.waiting {
+// listen receives the answers to all outstanding requests.
+func (run *randomRun) listen(t *testing.T) {
+	for _, w := range run.waiting {
 		w.socket.SetReadDeadline(time.Now().Add(patience))
 		buf := make([]byte, 2048)
 		n, err := w.socket.Read(buf)
@@ -222,35 +222,35 @@ func (g *randomRun) listen(t *testing.T) {
 		}
 		w.hear(t, buf[:n])
 	}
-	g.waiting = nil
+	run.waiting = nil
 }
 
-// injectFault does to the daemon or to its rules what may happen to them.
-func (g *randomRun) injectFault(t *testing.T) {
-	switch g.rng.IntN(4) {
+// injectFault kills, restarts or replaces the daemon, or flushes its rules.
+func (run *randomRun) injectFault(t *testing.T) {
+	switch run.rng.IntN(4) {
 	case 0:
-		g.stop(t, syscall.SIGKILL)
-		g.start(t, gameConf...)
+		run.stop(t, syscall.SIGKILL)
+		run.start(t, randomConf...)
 	case 1:
-		g.stop(t, syscall.SIGTERM)
-		g.start(t, gameConf...)
+		run.stop(t, syscall.SIGTERM)
+		run.start(t, randomConf...)
 	case 2:
-		if err := g.succeed(); err != nil {
+		if err := run.handOver(); err != nil {
 			t.Fatal(err)
 		}
 	case 3:
-		g.ipt(t, "-F")
-		g.ipt(t, "-t", "nat", "-F", "MINIUPNPD")
+		run.ipt(t, "-F")
+		run.ipt(t, "-t", "nat", "-F", "MINIUPNPD")
 	}
 }
 
-// checkAgreement waits until kernel, table and lease file say the same, and demands
-// that it is what clients were promised.
-func (g *randomRun) checkAgreement(t *testing.T) {
+// checkAgreement waits until kernel, table and lease file agree, and hold what
+// clients were granted.
+func (run *randomRun) checkAgreement(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		list := g.entries(t)
-		problem := differ("kernel", g.gameRules(t), rulesFor(list)) + differ("lease file", g.leases(t), linesFor(list)) + g.broken(list)
+		list := run.entries(t)
+		problem := differ("kernel", run.mappingRules(t), rulesFor(list)) + differ("lease file", run.leases(t), linesFor(list)) + run.broken(list)
 		if problem == "" {
 			return
 		}
@@ -260,21 +260,21 @@ func (g *randomRun) checkAgreement(t *testing.T) {
 	}
 }
 
-// entries returns what the table holds.
-func (g *randomRun) entries(t *testing.T) (list []control.Entry) {
+// entries returns the table's mappings.
+func (run *randomRun) entries(t *testing.T) (list []control.Entry) {
 	t.Helper()
-	text, status := g.ctl(t, "list", "--json")
+	text, status := run.ctl(t, "list", "--json")
 	if err := json.Unmarshal([]byte(text), &list); err != nil || status != 0 {
 		t.Fatalf("%v, exit status %d: %s", err, status, text)
 	}
 	return list
 }
 
-// gameRules returns the rules of the daemon in both families.
-func (g *randomRun) gameRules(t *testing.T) (list []string) {
+// mappingRules returns the daemon's rules of both families.
+func (run *randomRun) mappingRules(t *testing.T) (list []string) {
 	t.Helper()
 	for _, family := range []string{"iptables", "ip6tables"} {
-		for line := range strings.Lines(g.Router.Run(t, "/usr/sbin/"+family+"-"+g.variant+"-save")) {
+		for line := range strings.Lines(run.Router.Run(t, "/usr/sbin/"+family+"-"+run.variant+"-save")) {
 			if strings.HasPrefix(line, "-A MINIUPNPD ") {
 				list = append(list, strings.TrimSpace(line))
 			}
@@ -283,7 +283,7 @@ func (g *randomRun) gameRules(t *testing.T) (list []string) {
 	return list
 }
 
-// rulesFor returns the rules that let in what entries say.
+// rulesFor returns the rules that entries need.
 func rulesFor(list []control.Entry) (rules []string) {
 	for _, e := range list {
 		if !e.Enabled {
@@ -310,7 +310,7 @@ func rulesFor(list []control.Entry) (rules []string) {
 	return rules
 }
 
-// linesFor returns what the lease file must say of entries.
+// linesFor returns the lines of the lease file that entries need.
 func linesFor(list []control.Entry) (lines []string) {
 	for _, e := range list {
 		if e.Pinhole {
@@ -325,7 +325,7 @@ func linesFor(list []control.Entry) (lines []string) {
 	return lines
 }
 
-// differ names the lines that only one side has. Moments may differ by the
+// differ names the lines that only one side has. Expiry times may differ by the
 // time that passes while they are read.
 func differ(where string, got, want []string) string {
 	same := func(a, b string) bool {
@@ -355,10 +355,10 @@ func differ(where string, got, want []string) string {
 	return problem.String()
 }
 
-// broken names the promises that entries do not keep.
-func (g *randomRun) broken(list []control.Entry) string {
+// broken names the grants that are missing among the entries.
+func (run *randomRun) broken(list []control.Entry) string {
 	var problem strings.Builder
-	for p, port := range g.promised {
+	for p, port := range run.grants {
 		if !slices.ContainsFunc(list, func(e control.Entry) bool {
 			inside, outside := p.port, port
 			if p.by == "UPnP" {
@@ -367,7 +367,7 @@ func (g *randomRun) broken(list []control.Entry) string {
 			return e.Client == p.client && e.Protocol == p.protocol && e.ClientPort == inside && e.ExternalPort == outside &&
 				slices.Contains(e.Origins, p.by)
 		}) {
-			fmt.Fprintf(&problem, "promised, but not there: %+v, port %d\n", p, port)
+			fmt.Fprintf(&problem, "granted, but missing: %+v, port %d\n", p, port)
 		}
 	}
 	return problem.String()

@@ -10,7 +10,7 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// state returns the rules and jumps of the daemon's chains.
+// state returns how many rules and jumps the daemon's chains have.
 func (r *rig) state(t testing.TB) (rules, jumps int) {
 	t.Helper()
 	saved := r.Router.Run(t, "/usr/sbin/iptables-"+r.variant+"-save")
@@ -26,7 +26,7 @@ func (r *rig) awaitState(t testing.TB, rules, jumps int) {
 	})
 }
 
-// TestBesideArno lives through everything that AstLinux does to its firewall.
+// TestBesideArno restarts and stops the firewall as AstLinux does.
 func TestBesideArno(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {

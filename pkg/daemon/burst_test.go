@@ -50,7 +50,7 @@ func newSender(t *testing.T, host *netlab.Namespace, source, gateway netip.Addr)
 }
 
 // unread returns the memory of the datagrams that wait in the daemon's sockets,
-// and how many found no room there.
+// and how many were dropped.
 func (r *rig) unread(t *testing.T) (octets, dropped int) {
 	t.Helper()
 	for line := range strings.Lines(r.Router.Run(t, "cat", "/proc/net/udp", "/proc/net/udp6")) {
@@ -67,7 +67,7 @@ func (r *rig) unread(t *testing.T) (octets, dropped int) {
 }
 
 // fill sends requests of one length to a daemon that does not read, a few at a
-// time: the devices' queues are not what is tested. All must find room.
+// time: the devices' queues are not what is tested. None may be dropped.
 func (s sender) fill(t *testing.T, r *rig, requests [][]byte) {
 	t.Helper()
 	before, lost := r.unread(t)
@@ -82,7 +82,7 @@ func (s sender) fill(t *testing.T, r *rig, requests [][]byte) {
 		await(t, "datagrams to arrive", func() bool {
 			octets, dropped := r.unread(t)
 			if dropped > lost {
-				t.Fatalf("%d of %d datagrams find no room", dropped-lost, i+1)
+				t.Fatalf("%d of %d datagrams are dropped", dropped-lost, i+1)
 			}
 			if i == 0 {
 				each = max(1, octets-before)
@@ -147,7 +147,7 @@ func pcpMappings(client netip.Addr, first uint16, n int) (requests [][]byte) {
 }
 
 // longest makes PCP requests as long as they may be, by an option that no
-// server knows and every server may leave out.
+// server knows and every server may ignore.
 func longest(requests [][]byte) [][]byte {
 	for i, r := range requests {
 		option := make([]byte, pcp.MaxLen-len(r))
@@ -158,8 +158,8 @@ func longest(requests [][]byte) [][]byte {
 	return requests
 }
 
-// TestBurstFindsRoom stops the daemon as a busy processor does, and has one host
-// send all its requests then: each is answered afterwards.
+// TestBurstFindsRoom suspends the daemon, as a busy processor would, while one host
+// sends all its requests: each is answered afterwards.
 func TestBurstFindsRoom(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "nft", netlab.Layout{Clients: 2, IPv6: true})
@@ -187,8 +187,8 @@ func TestBurstFindsRoom(t *testing.T) {
 	}
 }
 
-// TestBurstLeavesRoom has one host send a burst to a daemon that is stopped and
-// another one ask after it, in the other protocol: both are served.
+// TestBurstLeavesRoom has one host send a burst to a suspended daemon, and another
+// host send requests after it: both are served.
 func TestBurstLeavesRoom(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2, IPv6: true})
@@ -209,8 +209,8 @@ func TestBurstLeavesRoom(t *testing.T) {
 	}
 }
 
-// TestBurstOnLateLAN sends a burst on an interface that came when the daemon had
-// given up its rights.
+// TestBurstOnLateLAN sends a burst on an interface that was created after the
+// daemon had dropped its privileges.
 func TestBurstOnLateLAN(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "nft", netlab.Layout{})

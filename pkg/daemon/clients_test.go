@@ -37,7 +37,8 @@ func clientsConf() []string {
 	return []string{"enable_upnp=yes", "ipv6=yes", "system_uptime=no"}
 }
 
-// firewallIPv6 has the router let no IPv6 in but what the daemon opens.
+// firewallIPv6 has the router drop IPv6 from the WAN unless the daemon opens a
+// pinhole.
 func (r *rig) firewallIPv6(t testing.TB) {
 	t.Helper()
 	for _, args := range []string{
@@ -69,7 +70,7 @@ func (r *rig) location(t testing.TB, target string) string {
 		return err
 	})
 	if err != nil {
-		t.Fatalf("nobody answers to a search for %s: %v", target, err)
+		t.Fatalf("no answer to a search for %s: %v", target, err)
 	}
 	return find(t, `(?i)\r\nLOCATION: *(\S+)\r\n`, string(answer))
 }
@@ -84,7 +85,7 @@ func find(t testing.TB, pattern, text string) string {
 	return m[1]
 }
 
-// demandSaid demands that a program said all of some texts.
+// demandSaid demands that a program's output contains all texts.
 func demandSaid(t testing.TB, said string, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
@@ -104,8 +105,8 @@ func refused(t testing.TB, on *netlab.Namespace, name string, args ...string) st
 	return string(out)
 }
 
-// TestClients has what people run ask one daemon for ports, and looks from
-// outside at what they get.
+// TestClients runs common client programs against one daemon, and probes the ports
+// that they are granted from the WAN.
 func TestClients(t *testing.T) {
 	t.Parallel()
 	r := newClientsRig(t, "nft")
@@ -131,20 +132,20 @@ func playSearch(t *testing.T, r *rig) {
 		"Found valid IGD : ", "Status : Connected", "ExternalIPAddress = 11.22.33.44")
 }
 
-// renew has the rig's daemon start again without mappings, serving one version,
-// and returns where upnpc, which searches for version 1, finds its description.
-func (r *rig) renew(t *testing.T, version string) string {
+// restartWithVersion restarts the rig's daemon without mappings, offering one
+// version, and returns where upnpc, which searches for version 1, finds its description.
+func (r *rig) restartWithVersion(t *testing.T, version string) string {
 	t.Helper()
 	r.stop(t, syscall.SIGTERM)
-	r.forget(t)
+	r.removeFiles(t)
 	r.start(t, append(clientsConf(), "igd_version="+version)...)
 	return r.location(t, "urn:schemas-upnp-org:device:InternetGatewayDevice:1")
 }
 
-// playVersion1 has clients meet a daemon that is told to know version 1 alone:
-// it has neither what version 2 adds nor pinholes.
+// playVersion1 runs clients against a daemon that offers version 1 only: it has
+// neither the actions that version 2 adds nor pinholes.
 func playVersion1(t *testing.T, r *rig) {
-	description := r.renew(t, "1")
+	description := r.restartWithVersion(t, "1")
 	c := r.Clients[2]
 	playUPnPC(t, r, description, "0", "714")
 	demandSaid(t, refused(t, c, "upnpc", "-u", description, "-n", "@", "4000", "40010", "tcp", "600"), "failed with code 401")
@@ -156,9 +157,9 @@ func playVersion1(t *testing.T, r *rig) {
 	r.dial("tcp", 40020).Blocked(t)
 }
 
-// playVersion2 has clients meet a daemon that is told to know version 2 alone.
+// playVersion2 runs clients against a daemon that offers version 2 only.
 func playVersion2(t *testing.T, r *rig) {
-	description := r.renew(t, "2")
+	description := r.restartWithVersion(t, "2")
 	playUPnPC(t, r, description, "604800", "606")
 	playUPnPC2(t, r, description)
 	playPython(t, r, description)
@@ -195,8 +196,8 @@ func playUPnPC(t *testing.T, r *rig, description, forever, notYours string) {
 	r.dial("udp", 40002).Blocked(t)
 }
 
-// playUPnPC2 has upnpc call what version 2 has, on the face that a description
-// shows: upnpc searches for version 1 alone, and calls it there too.
+// playUPnPC2 has upnpc call the actions of version 2 by the given description:
+// upnpc itself searches for version 1 only.
 func playUPnPC2(t *testing.T, r *rig, description string) {
 	ask := func(i int, args ...string) string {
 		return r.Clients[i].Run(t, "upnpc", append([]string{"-u", description}, args...)...)
@@ -224,8 +225,9 @@ func playUPnPC2(t *testing.T, r *rig, description string) {
 }
 
 // pythonScript adds and finds a mapping for a port of the gateway with the
-// description given, or searched for if that is empty; told so, it deletes it,
-// and asks for and deletes another by the actions of version 2.
+// description given, or searched for if that is empty. With a third
+// argument it deletes the mapping, and maps and deletes another by the actions of
+// version 2.
 const pythonScript = `
 import sys, miniupnpc
 u = miniupnpc.UPnP()
@@ -265,8 +267,8 @@ func playPythonAdd(t *testing.T, r *rig, description string) {
 	r.dial("tcp", 40020).Arrives(t)
 }
 
-// playInterplay holds one port by three protocols, which then let go of it one
-// after the other (RFC 6970).
+// playInterplay maps one port by three protocols, and then deletes the mapping by
+// one after the other (RFC 6970).
 func playInterplay(t *testing.T, r *rig) {
 	c := r.Clients[0]
 	natpmpc := func(lifetime string) string {
@@ -304,8 +306,8 @@ func playInterplay(t *testing.T, r *rig) {
 	r.dial("udp", 40030).Blocked(t)
 }
 
-// playBothVersions has clients that know version 1 and such that want version
-// 2 search and ask at the same time.
+// playBothVersions has clients of version 1 and of version 2 search and request
+// mappings at the same time.
 func playBothVersions(t *testing.T, r *rig) {
 	v2 := r.location(t, "urn:schemas-upnp-org:service:WANIPConnection:2")
 	if v1 := r.location(t, "urn:schemas-upnp-org:service:WANIPConnection:1"); v1 == v2 {

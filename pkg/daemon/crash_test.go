@@ -44,16 +44,16 @@ func newLoadClients(r *rig) *loadClients {
 	return &loadClients{r: r, ports: make(map[uint16]portState)}
 }
 
-// Each member of a crowd has so many ports of its own.
+// How many sockets send requests, and how many ports each has to itself.
 const (
-	members   = 4
-	territory = 40
+	loadSockets    = 4
+	portsPerSocket = 40
 )
 
-// ask has everybody ask until stop is closed, and waits for them.
+// ask has all sockets send requests until stop is closed, and waits for them.
 func (c *loadClients) ask(t testing.TB, stop <-chan struct{}) {
 	var all sync.WaitGroup
-	for i := range uint16(members) {
+	for i := range uint16(loadSockets) {
 		socket := c.r.socket(t)
 		all.Go(func() {
 			defer socket.Close()
@@ -62,7 +62,7 @@ func (c *loadClients) ask(t testing.TB, stop <-chan struct{}) {
 				case <-stop:
 					return
 				default:
-					c.request(socket, 10000+i*territory+rand.N[uint16](territory))
+					c.request(socket, 10000+i*portsPerSocket+rand.N[uint16](portsPerSocket))
 				}
 			}
 		})
@@ -93,7 +93,7 @@ func (c *loadClients) request(socket *net.UDPConn, port uint16) {
 	c.mu.Unlock()
 }
 
-// ask sends one request and returns the answer to it, if there is one soon.
+// ask sends one request and returns the answer if it comes soon.
 func ask(socket *net.UDPConn, req natpmp.Request) (natpmp.Response, bool) {
 	socket.WriteToUDPAddrPort(req.Append(nil), netip.AddrPortFrom(netlab.RouterLAN.Addr(), 5351))
 	socket.SetReadDeadline(time.Now().Add(hush))
@@ -111,8 +111,8 @@ func ask(socket *net.UDPConn, req natpmp.Request) (natpmp.Response, bool) {
 	}
 }
 
-// check demands that kernel, table and file agree, and keep the promises. What
-// was unknown is known then.
+// check demands that kernel, table and file agree, and hold what clients were
+// answered. It resolves what was unknown.
 func (c *loadClients) check(t testing.TB) {
 	t.Helper()
 	var views map[string][]uint16
@@ -134,13 +134,13 @@ func (c *loadClients) check(t testing.TB) {
 	}
 	for _, port := range views["nat"] {
 		if _, asked := c.ports[port]; !asked {
-			t.Errorf("port %d is open and nobody asked for it", port)
+			t.Errorf("port %d is open and was not requested", port)
 		}
 	}
 }
 
-// digits finds the port in a rule of either chain.
-var digits = regexp.MustCompile(`--dport (\d+)`)
+// portOfRule finds the port in a rule of either chain.
+var portOfRule = regexp.MustCompile(`--dport (\d+)`)
 
 // views returns the open ports, sorted, as each place has them; nil if not all
 // of them can tell yet.
@@ -156,7 +156,7 @@ func (r *rig) views(t testing.TB) map[string][]uint16 {
 	}
 	for _, table := range []string{"nat", "filter"} {
 		for _, rule := range r.rulesOf(t, table, "MINIUPNPD") {
-			note(table, digits.FindStringSubmatch(rule)[1])
+			note(table, portOfRule.FindStringSubmatch(rule)[1])
 		}
 	}
 	for _, line := range r.leases(t) {
@@ -167,7 +167,7 @@ func (r *rig) views(t testing.TB) map[string][]uint16 {
 	var list []control.Entry
 	text, status := r.ctl(t, "list", "--json")
 	if status != 0 && alive(r.pid()) {
-		return nil // the operator's socket comes a moment after the clients'
+		return nil // the control socket comes a moment after the clients'
 	}
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
 		t.Fatalf("%v: %s", err, text)
@@ -290,7 +290,7 @@ func TestNoRoomForLeases(t *testing.T) {
 			for port := uint16(4000); port < 4100; port++ {
 				r.grant(t, mapping(natpmp.MapTCP, port, port, time.Hour))
 			}
-			await(t, "word of it", func() bool { return strings.Contains(r.log(t), "level=ERROR") })
+			await(t, "an error in the log", func() bool { return strings.Contains(r.log(t), "level=ERROR") })
 			if err := tt.clear(disk); err != nil {
 				t.Fatal(err)
 			}

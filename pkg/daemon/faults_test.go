@@ -42,8 +42,8 @@ func (r *rig) chains(t testing.TB) string {
 	return strings.Join(ours, "")
 }
 
-// atOnce carries out commands on one table in one go, so that no repair comes
-// between them.
+// atOnce carries out commands on one table in one transaction, so that the daemon
+// restores nothing between them.
 func (r *rig) atOnce(t testing.TB, table, commands string) {
 	t.Helper()
 	cmd := r.Router.Command("/usr/sbin/iptables-"+r.variant+"-restore", "--noflush", "--wait", "10")
@@ -53,8 +53,8 @@ func (r *rig) atOnce(t testing.TB, table, commands string) {
 	}
 }
 
-// TestFaultsOfTheFirewall does to the chains what others do to them, and
-// demands that everything is there again, exactly, without a client's help.
+// TestFaultsOfTheFirewall damages the chains as other programs do, and demands that
+// the daemon restores them exactly, without a request from a client.
 func TestFaultsOfTheFirewall(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {

@@ -42,9 +42,9 @@ func follow(t *testing.T, servers map[string]server) {
 	w.Run(ctx) // which closes it
 }
 
-// TestFollowerOpensAgain has one server that falls over as often as it is
-// opened: it comes back each time, whatever happens to another one meanwhile.
-func TestFollowerOpensAgain(t *testing.T) {
+// TestSupervisorOpensAgain has one server that fails as often as it is opened: it is
+// opened again each time, whatever happens to another one meanwhile.
+func TestSupervisorOpensAgain(t *testing.T) {
 	var opened atomic.Int32
 	falls := func(after time.Duration) server {
 		return server{open: func(*lan) (listener, error) { opened.Add(1); return brittle(after), nil }}

@@ -30,12 +30,12 @@ func TestForwardList(t *testing.T) {
 	for name, looks := range map[string][]forwardLook{
 		"more is believed at once": {{0, 0, list(a), list(a), 0}, {1, 1, all, all, 0}},
 		"nothing, for good":        {{0, 0, nil, nil, 0}, {1, 1, nil, nil, 0}},
-		"less, and nobody touches it": {
+		"less, and no further change": {
 			{0, 0, all, all, 0},
 			{time.Second, time.Second, list(a), all, settleTime},
 			{time.Second + settleTime, time.Second, list(a), list(a), 0},
 		},
-		"everything is gone, and nobody touches it": {
+		"everything is gone, and no further change": {
 			{0, 0, all, all, 0},
 			{time.Second, time.Second, nil, all, settleTime},
 			{time.Second + settleTime, time.Second, nil, nil, 0},
@@ -196,7 +196,7 @@ func TestForwardsAreKnownWhileTheyAreRead(t *testing.T) {
 			t.Errorf("told %v", list)
 		}
 	case <-time.After(15 * time.Second):
-		t.Error("whoever asks for the forwards waits for the firewall")
+		t.Error("a caller that asks for the forwards waits for the firewall")
 	}
 	close(answer)
 	<-learned

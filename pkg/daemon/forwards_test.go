@@ -28,9 +28,9 @@ func (r *rig) tool(t testing.TB, name string) string {
 	return filepath.Join(dir, name)
 }
 
-// pretend puts a shell script in the place of a program of iptables until the
-// function that it returns is called.
-func (r *rig) pretend(t testing.TB, name, script string) (restore func()) {
+// stub replaces a program of iptables by a shell script until the function that it
+// returns is called.
+func (r *rig) stub(t testing.TB, name, script string) (restore func()) {
 	t.Helper()
 	path := r.tool(t, name)
 	was, err := os.Readlink(path)
@@ -44,16 +44,16 @@ func (r *rig) pretend(t testing.TB, name, script string) (restore func()) {
 	}
 }
 
-// breaks makes a program of iptables fail until the function that it returns
+// stubFailing makes a program of iptables fail until the function that it returns
 // is called. A failing call leaves a line in the file.
-func (r *rig) breaks(t testing.TB, name string) (failures func() int, mend func()) {
+func (r *rig) stubFailing(t testing.TB, name string) (failures func() int, restore func()) {
 	t.Helper()
 	calls := r.path(name + ".calls")
 	failures = func() int {
 		text, _ := os.ReadFile(calls)
 		return strings.Count(string(text), "\n")
 	}
-	return failures, r.pretend(t, name, "echo failed >> "+calls+"\nexit 1")
+	return failures, r.stub(t, name, "echo failed >> "+calls+"\nexit 1")
 }
 
 // forwarded makes the firewall forward a port itself.
@@ -62,8 +62,8 @@ func (r *rig) forwarded(t testing.TB, port int) {
 	r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-i", "wan0", "-p", "tcp", "--dport", fmt.Sprint(port), "-j", "DNAT", "--to-destination", "192.168.50.99:60")
 }
 
-// refusedPort has a client ask for a port of the firewall's and demands that it gets
-// another one.
+// refusedPort demands that a client that requests a port of the administrator's is
+// granted another one.
 func (r *rig) refusedPort(t testing.TB, port uint16) {
 	t.Helper()
 	if got := r.grant(t, mapping(natpmp.MapTCP, port, port, time.Hour)).ExternalPort; got == port {
@@ -84,20 +84,20 @@ func (r *rig) freed(t testing.TB, port uint16) {
 	}
 }
 
-// TestForwardsOutlastAFailingLook has iptables-save fail when somebody touches
-// the firewall.
-func TestForwardsOutlastAFailingLook(t *testing.T) {
+// TestForwardsOutlastAFailedRead has iptables-save fail after a change of the
+// firewall.
+func TestForwardsOutlastAFailedRead(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.forwarded(t, 6000)
 		r.start(t)
-		failures, mend := r.breaks(t, "iptables-save")
-		await(t, "a failing look at the firewall", func() bool {
+		failures, restore := r.stubFailing(t, "iptables-save")
+		await(t, "a failed read of the firewall", func() bool {
 			r.ipt(t, "-A", "INPUT", "-j", "ACCEPT")
 			return failures() >= 3
 		})
-		mend()
+		restore()
 		r.refusedPort(t, 6000)
 	})
 }
@@ -108,9 +108,9 @@ func TestForwardsNotYetKnown(t *testing.T) {
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.forwarded(t, 6000)
-		_, mend := r.breaks(t, "iptables-save")
+		_, restore := r.stubFailing(t, "iptables-save")
 		r.start(t)
-		mend()
+		restore()
 		s := r.socket(t)
 		await(t, "a mapping", func() bool {
 			resp, ok := ask(s, mapping(natpmp.MapTCP, 6000, 6000, time.Hour))
@@ -148,7 +148,7 @@ func TestForwardsWhileTheFirewallRestarts(t *testing.T) {
 		for round := range 3 {
 			r.atOnce(t, "nat", "-F PREROUTING")
 			demand(20)
-			r.atOnce(t, "filter", "-F INPUT") // a part that has nothing to do with it
+			r.atOnce(t, "filter", "-F INPUT") // a change of unrelated rules
 			demand(20)
 			protocol := []string{"enable_upnp=yes", "enable_upnp=no", "enable_upnp=yes"}[round]
 			r.configure(t, protocol)
@@ -163,13 +163,13 @@ func TestForwardsWhileTheFirewallRestarts(t *testing.T) {
 			r.forwarded(t, 6000)
 			demand(20)
 		}
-		// What is taken away for good is free in the end.
+		// A forward that is deleted for good frees its port.
 		r.ipt(t, "-t", "nat", "-D", "PREROUTING", "-i", "wan0", "-p", "tcp", "--dport", "6000", "-j", "DNAT", "--to-destination", "192.168.50.99:60")
 		r.freed(t, 6000)
 	})
 }
 
-// TestForwardOfAnotherAddress has 1:1 NAT of an address that clients are not told.
+// TestForwardOfAnotherAddress has 1:1 NAT of an address that is not the announced one.
 func TestForwardOfAnotherAddress(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {

@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// TestGSSDP searches with the library of GNOME: what was asked for is what is
-// shown.
+// TestGSSDP searches with GNOME's library: the answer leads to the description of
+// the version that was asked for.
 func TestGSSDP(t *testing.T) {
 	t.Parallel()
 	r := newUPnPRig(t, "both")
 	r.start(t, upnpConf("both")...)
-	const oldFace, newFace = "http://192.168.50.1:5555/rootDesc.xml", "http://192.168.50.1:5555/rootDesc2.xml"
+	const description1, description2 = "http://192.168.50.1:5555/rootDesc.xml", "http://192.168.50.1:5555/rootDesc2.xml"
 	for target, location := range map[string]string{
-		"ssdp:all": oldFace, "upnp:rootdevice": oldFace,
-		"urn:schemas-upnp-org:device:InternetGatewayDevice:1": oldFace,
-		"urn:schemas-upnp-org:device:InternetGatewayDevice:2": newFace,
+		"ssdp:all": description1, "upnp:rootdevice": description1,
+		"urn:schemas-upnp-org:device:InternetGatewayDevice:1": description1,
+		"urn:schemas-upnp-org:device:InternetGatewayDevice:2": description2,
 	} {
 		t.Run(target, func(t *testing.T) {
 			t.Parallel()

@@ -13,8 +13,8 @@ import (
 	"igdd/pkg/netlab"
 )
 
-// TestNotificationProgram is told of everything that is opened, renewed,
-// refused and closed, with the values in its environment.
+// TestNotificationProgram demands that the program is run for each mapping that is
+// opened, renewed, refused or closed, with the values in its environment.
 func TestNotificationProgram(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
@@ -58,9 +58,9 @@ func value(line, name string) string {
 	return strings.Trim(v, "'")
 }
 
-// TestRightsOfPrograms wants the iptables-restore that waits for batches, and
-// the notification program, with no more rights than the daemon.
-func TestRightsOfPrograms(t *testing.T) {
+// TestPrivilegesOfPrograms demands that the resident iptables-restore and the
+// notification program have no more privileges than the daemon.
+func TestPrivilegesOfPrograms(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
@@ -110,13 +110,12 @@ func children(pid int) map[string]string {
 	return found
 }
 
-// TestLogStaysSmall sends 10,000 packets that are good for nothing, and then
-// leaves the daemon alone.
+// TestLogStaysSmall sends 10,000 invalid packets, and then none.
 func TestLogStaysSmall(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
 	r.foreground(t, "enable_upnp=yes")
-	r.outside(t)
+	r.externalAddr(t)
 	before := strings.Count(r.log(t), "\n")
 	client := r.socket(t)
 	bad := [][]byte{
@@ -137,7 +136,7 @@ func TestLogStaysSmall(t *testing.T) {
 		t.Logf("%d lines about 10,000 packets", n)
 	}
 	was := r.log(t)
-	time.Sleep(4 * hush) // nothing is what has to happen
+	time.Sleep(4 * hush) // no line may come
 	if now := r.log(t); now != was {
 		t.Errorf("logged while nothing happens:\n%s", strings.TrimPrefix(now, was))
 	}

@@ -56,7 +56,7 @@ func (r *rig) hardware(t testing.TB, i int) (a net.HardwareAddr) {
 	return a
 }
 
-// speak has both clients speak to the router over IPv4.
+// speak has both clients send a request over IPv4, so that the router knows them.
 func speak(t *testing.T, r *rig) {
 	t.Helper()
 	for i, source := range []netip.Addr{client1, client2} {
@@ -66,8 +66,9 @@ func speak(t *testing.T, r *rig) {
 	}
 }
 
-// TestRulesForSingleHostsOverIPv6 asks as two hosts, of which the router knows
-// nothing but what is said here, by PCP, by UPnP and as the operator.
+// TestRulesForSingleHostsOverIPv6 requests pinholes for two hosts by PCP and UPnP,
+// and asks as the operator. The router knows nothing of the hosts but what each
+// case says.
 func TestRulesForSingleHostsOverIPv6(t *testing.T) {
 	t.Parallel()
 	r := newPCPRig(t, "nft")
@@ -80,21 +81,21 @@ func TestRulesForSingleHostsOverIPv6(t *testing.T) {
 	}{
 		{"one may, and answers when it is asked for", []string{ruleFor("allow", "192.168.50.10/32"), denyAll}, nothing, [2]bool{true, false}},
 		{"the other may", []string{ruleFor("allow", "192.168.50.11/32"), denyAll}, nothing, [2]bool{false, true}},
-		{"one may that nobody is", []string{ruleFor("allow", "192.168.50.77/32"), denyAll}, nothing, [2]bool{false, false}},
+		{"an address without a host may", []string{ruleFor("allow", "192.168.50.77/32"), denyAll}, nothing, [2]bool{false, false}},
 		{"half of the LAN may, and nothing is known", []string{ruleFor("allow", "192.168.50.0/25"), denyAll}, nothing, [2]bool{false, false}},
 		{"half of the LAN may, and both have spoken", []string{ruleFor("allow", "192.168.50.0/25"), denyAll}, speak, [2]bool{true, true}},
 		{"two of the LAN may, by their leases", []string{ruleFor("allow", "192.168.50.10/31"), denyAll},
 			func(t *testing.T, r *rig) { r.lease(t, "192.168.50.10", "192.168.50.99") }, [2]bool{true, false}},
 		{"one may not, and both have spoken", []string{ruleFor("deny", "192.168.50.10/32"), ruleFor("allow", "192.168.50.0/24"), denyAll}, speak, [2]bool{false, true}},
-		{"one may not that nobody is", []string{ruleFor("deny", "192.168.50.77/32"), ruleFor("allow", "192.168.50.0/24"), denyAll}, speak, [2]bool{true, true}},
+		{"an address without a host may not", []string{ruleFor("deny", "192.168.50.77/32"), ruleFor("allow", "192.168.50.0/24"), denyAll}, speak, [2]bool{true, true}},
 		{"one may not, and nothing is known", []string{ruleFor("deny", "192.168.50.10/32"), ruleFor("allow", "192.168.50.0/24"), denyAll}, nothing, [2]bool{false, false}},
 		{"the LAN may", []string{ruleFor("allow", "192.168.50.1/24"), denyAll}, nothing, [2]bool{true, true}},
 		{"more than the LAN may", []string{ruleFor("allow", "192.168.0.0/16"), denyAll}, nothing, [2]bool{true, true}},
 		{"another LAN may", []string{ruleFor("allow", "192.168.60.0/24"), denyAll}, speak, [2]bool{false, false}},
-		{"everybody may", []string{ruleFor("allow", "0.0.0.0/0")}, nothing, [2]bool{true, true}},
+		{"every host may", []string{ruleFor("allow", "0.0.0.0/0")}, nothing, [2]bool{true, true}},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			r.forget(t)
+			r.removeFiles(t)
 			r.start(t, append(tt.rules, "ipv6=yes", "enable_upnp=yes", "dhcp_leases="+r.path("dnsmasq.leases"))...)
 			defer r.stop(t, syscall.SIGTERM)
 			r.flush(t)
@@ -130,8 +131,8 @@ func TestThirdPartyCountsAsTheHostItNames(t *testing.T) {
 	}
 }
 
-// TestOperatorIsToldThatAHostIsNotKnown explains what only the host's address
-// would decide.
+// TestOperatorIsToldThatAHostIsNotKnown asks for an explanation that depends on an
+// address of the host that the router does not know.
 func TestOperatorIsToldThatAHostIsNotKnown(t *testing.T) {
 	t.Parallel()
 	r := newPCPRig(t, "nft")
@@ -143,7 +144,7 @@ func TestOperatorIsToldThatAHostIsNotKnown(t *testing.T) {
 	}
 	r.says(t, "explain 2001:db8:50::10 tcp 4000 4000", 4, unknown)
 	if out, _ := r.ctl(t, "explain", "2001:db8:50::10", "tcp", "80", "80"); strings.Contains(out, unknown) {
-		t.Errorf("nobody may have this port:\n%s", out)
+		t.Errorf("no host may have this port:\n%s", out)
 	}
 	speak(t, r)
 	r.says(t, "explain 2001:db8:50::10 tcp 4000 4000", 0, "granted")
@@ -242,7 +243,7 @@ func TestPinholeOfANamedHostSurvivesARestart(t *testing.T) {
 				t.Fatalf("after the restart: %+v", list)
 			}
 			if rules := r.pinholes(t); rules != 0 {
-				t.Fatalf("%d rules for a host that nobody knows", rules)
+				t.Fatalf("%d rules for an unknown host", rules)
 			}
 			tt.comesBack(t, r)
 			await(t, "the pinhole", func() bool { return r.pinholes(t) == 1 })
@@ -256,8 +257,8 @@ func (r *rig) pinholes(t testing.TB) int {
 	return strings.Count(r.Router.Run(t, "/usr/sbin/ip6tables-"+r.variant, "-w", "-S", "MINIUPNPD"), "-A MINIUPNPD")
 }
 
-// TestReloadJudgesPinholesByTheirHosts changes the rules under two pinholes.
-func TestReloadJudgesPinholesByTheirHosts(t *testing.T) {
+// TestReloadReevaluatesPinholes changes the rules under two pinholes.
+func TestReloadReevaluatesPinholes(t *testing.T) {
 	t.Parallel()
 	r := newPCPRig(t, "nft")
 	r.start(t, "ipv6=yes")
@@ -325,8 +326,8 @@ func TestRulesForHardwareAddresses(t *testing.T) {
 	r.dial6("udp", "2001:db8:33::1", 4000).Arrives(t)
 }
 
-// TestReloadLearnsHardwareAddresses makes mappings while rules do not ask who is
-// who, and then reloads rules that do.
+// TestReloadLearnsHardwareAddresses maps ports while no rule needs hardware
+// addresses, and then loads a rule that does.
 func TestReloadLearnsHardwareAddresses(t *testing.T) {
 	t.Parallel()
 	r := newPCPRig(t, "nft")

@@ -84,8 +84,8 @@ func absentOr(l config.LAN, uplinks []string, around map[string]netif.Link) stri
 	return strings.Join(list, ", ")
 }
 
-// TestMissingIsSaidOnce has interfaces come and go.
-func TestMissingIsSaidOnce(t *testing.T) {
+// TestMissingIsLoggedOnce has interfaces come and go.
+func TestMissingIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	f := &supervisor{
 		lans: []config.LAN{lanOfConf(t, "192.168.1.0/24"), lanOfConf(t, "lan1")}, uplinks: []string{"ppp+"},

@@ -25,7 +25,7 @@ func TestHostTakesItsPortsToAnotherAddress(t *testing.T) {
 				`<NewInternalPort>4000</NewInternalPort><NewInternalClient>%v</NewInternalClient><NewEnabled>1</NewEnabled>`+
 				`<NewPortMappingDescription>test</NewPortMappingDescription><NewLeaseDuration>600</NewLeaseDuration>`, own))
 		}
-		refused := func(what string, i int, own netip.Addr) {
+		demandRefused := func(what string, i int, own netip.Addr) {
 			t.Helper()
 			if _, body := ask(i, own); !strings.Contains(body, "<errorCode>718<") {
 				t.Errorf("%s: %s", what, body)
@@ -42,17 +42,17 @@ func TestHostTakesItsPortsToAnotherAddress(t *testing.T) {
 		host.Address(t, "eth0", netip.PrefixFrom(next, 24))
 		host.Address(t, "eth0", netip.PrefixFrom(client1, 24))
 		host.IP(t, "route", "replace", "default", "via", netlab.RouterLAN.Addr().String())
-		refused("with both addresses", 0, next)
+		demandRefused("with both addresses", 0, next)
 
 		host.IP(t, "address", "del", client1.String()+"/24", "dev", "eth0")
 		r.stop(t, syscall.SIGTERM)
 		r.flush(t)
 		r.start(t, settings...)
-		refused("by another host", 1, client2)
+		demandRefused("by another host", 1, client2)
 		if err := os.WriteFile(r.path("dnsmasq.leases"), []byte("0 02:00:00:00:00:99 "+next.String()+" * *\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		refused("from behind a repeater", 0, next)
+		demandRefused("from behind a repeater", 0, next)
 
 		r.lease(t, next.String(), client2.String())
 		await(t, "the host to get its port", func() bool { status, _ := ask(0, next); return status == 200 })

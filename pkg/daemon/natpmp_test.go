@@ -304,7 +304,7 @@ func TestNothingToServe(t *testing.T) {
 func TestStalePIDFile(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
-	stale := "999999999\n" + strconv.Itoa(os.Getpid()) + "\n" // longer than what we write, then a living stranger
+	stale := "999999999\n" + strconv.Itoa(os.Getpid()) + "\n" // longer than the daemon's line, then a running process of another name
 	for _, text := range []string{stale, strconv.Itoa(os.Getpid()), "nonsense"} {
 		if err := os.WriteFile(r.path("pid"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)

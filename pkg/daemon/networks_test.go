@@ -38,7 +38,7 @@ func TestUPnPOfTwoLANsAndTwoUplinks(t *testing.T) {
 	}
 }
 
-// TestWithoutIPv6 serves IPv4 where IPv6 is switched off in the kernel and the
+// TestWithoutIPv6 serves IPv4 where IPv6 is disabled in the kernel and the
 // settings ask for it all the same.
 func TestWithoutIPv6(t *testing.T) {
 	t.Parallel()

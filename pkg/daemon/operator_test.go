@@ -85,7 +85,7 @@ func TestOperator(t *testing.T) {
 		r.says(t, "explain 192.168.50.10 tcp 22 22", 4, "rule: deny 0-65535 0.0.0.0/0 0-65535")
 
 		r.ipt(t, "-t", "nat", "-F", "MINIUPNPD")
-		await(t, "a repair that the operator can see", func() bool {
+		await(t, "the operator to see that rules were restored", func() bool {
 			out, _ := r.ctl(t, "status")
 			return strings.Contains(out, "repairs:")
 		})
@@ -110,9 +110,9 @@ func TestOperator(t *testing.T) {
 	})
 }
 
-// TestRights wants every thread of the daemon with two capabilities and no way
-// back, and the operator able to decline.
-func TestRights(t *testing.T) {
+// TestPrivileges demands that each thread of the daemon has two capabilities and can
+// regain none, and that sandbox=no disables this.
+func TestPrivileges(t *testing.T) {
 	t.Parallel()
 	for setting, want := range map[string]string{
 		"sandbox=yes": "CapPrm:\t0000000000003000 CapEff:\t0000000000003000 CapBnd:\t0000000000000000 CapAmb:\t0000000000000000 NoNewPrivs:\t1 Seccomp:\t2",

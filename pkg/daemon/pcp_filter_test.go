@@ -53,7 +53,7 @@ func (r *rig) demandDeleted(t testing.TB, req pcp.Request) {
 	r.demandMapped(t, req, req.External.Port())
 }
 
-// family is one of the two worlds that PCP serves.
+// family is an address family as PCP serves it.
 type family struct {
 	name          string
 	client, other netip.Addr // the first client and the second
@@ -92,8 +92,8 @@ func newPCPRig(t *testing.T, variant string) *rig {
 	return r
 }
 
-// TestPCPClient has a client map, renew and delete, and others try to do so in
-// its place, and looks at the port from outside.
+// TestPCPClient has a client map, renew and delete, and another host try to do so
+// in its name, and probes the port from the WAN.
 func TestPCPClient(t *testing.T) {
 	t.Parallel()
 	r := newPCPRig(t, "legacy")
@@ -178,8 +178,8 @@ func TestFiltersKeepOthersOut(t *testing.T) {
 			t.Run(f.name+" "+network, func(t *testing.T) {
 				t.Parallel()
 				r := newPCPRig(t, variant)
-				// As on any router: what is not let in leaves no trace in conntrack,
-				// which a datagram would follow later.
+				// As on any router: what is dropped leaves no conntrack entry that later
+				// datagrams would match.
 				r.ipt(t, "-A", "INPUT", "-i", "wan+", "-j", "DROP")
 				r.start(t, "ipv6=yes")
 				playFilters(t, r, f, network)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// take takes a pid file that nobody holds.
+// take takes a pid file that no process holds.
 func take(t *testing.T, path string) *PIDFile {
 	t.Helper()
 	p, err := writePIDFile(path)
@@ -49,7 +49,7 @@ func TestPIDFileIsSeen(t *testing.T) {
 	}
 }
 
-// TestPIDFileReplaced demands that a file that somebody else has put in the
+// TestPIDFileReplaced demands that a file that another process has put in the
 // place of the locked one is no proof of a daemon, and is not removed by it.
 func TestPIDFileReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")

@@ -81,7 +81,7 @@ func TestPinholesByLinkLocalAddress(t *testing.T) {
 	r.dial6("tcp", "2001:db8:33::2", 4000).Blocked(t)
 
 	var said string
-	await(t, "a pinhole for the global address", func() bool { // a busy machine's host may prove its addresses late
+	await(t, "a pinhole for the global address", func() bool { // on a busy machine the host may answer for its addresses late
 		said = upnpc(0, "-A", "", "0", addr6.String(), "4000", "6", "600")
 		return strings.Contains(said, "Pinhole ID = ")
 	})

@@ -79,8 +79,9 @@ func (r *rig) packets(t testing.TB, port uint16) (n int) {
 	return n
 }
 
-// succeed ends the daemon so that another finds its rules, and starts that one.
-func (r *rig) succeed() error {
+// handOver ends the daemon so that its rules stay for the next process, and starts
+// that one.
+func (r *rig) handOver() error {
 	pid := r.pid()
 	r.kill(syscall.SIGUSR2)
 	for deadline := time.Now().Add(patience); alive(pid); time.Sleep(time.Millisecond) {
@@ -94,10 +95,10 @@ func (r *rig) succeed() error {
 	return nil
 }
 
-// TestRestartWithoutAHole has a connection go on, and new ones come in, while
-// the daemon is replaced, by another process or by a new life of its own. The
-// counter of the rule tells that it was never taken away.
-func TestRestartWithoutAHole(t *testing.T) {
+// TestRestartKeepsForwarding keeps a connection open and opens new ones while the
+// daemon is replaced, by another process or by a new instance. The rule's counter
+// shows that the rule was never removed.
+func TestRestartKeepsForwarding(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
@@ -113,8 +114,8 @@ func TestRestartWithoutAHole(t *testing.T) {
 			what string
 			do   func() error
 		}{
-			{"another process", r.succeed},
-			{"a new life", func() error {
+			{"another process", r.handOver},
+			{"a new instance", func() error {
 				r.configure(t, "enable_upnp=yes", "http_port=5001")
 				r.kill(syscall.SIGHUP)
 				return r.awaitHTTP(5001)
@@ -172,9 +173,9 @@ func (r *rig) awaitHTTP(port uint16) error {
 	}
 }
 
-// TestWhoseChainsTheyAre demands that rules go with the last daemon that has a
-// use for them, and the chains too, unless others made them.
-func TestWhoseChainsTheyAre(t *testing.T) {
+// TestOwnershipOfChains demands that the last daemon that uses the rules removes
+// them, and the chains too, unless another program created them.
+func TestOwnershipOfChains(t *testing.T) {
 	const none, some = 0, 2 // rules
 	for _, tt := range []struct {
 		what    string
@@ -186,11 +187,11 @@ func TestWhoseChainsTheyAre(t *testing.T) {
 		{"handed over", false, syscall.SIGUSR2, "", some},
 		{"crashed", false, syscall.SIGKILL, "", some},
 		{"handed over under another name", false, syscall.SIGUSR2, "upnp_nat_chain=OTHER", none},
-		{"handed over to who cannot start", false, syscall.SIGUSR2, unusable, none},
+		{"handed over to one that cannot start", false, syscall.SIGUSR2, unusable, none},
 		{"others', handed over", true, syscall.SIGUSR2, "", some},
 		{"others', crashed", true, syscall.SIGKILL, "", some},
 		{"others', handed over under another name", true, syscall.SIGUSR2, "upnp_nat_chain=OTHER", none},
-		{"others', handed over to who cannot start", true, syscall.SIGUSR2, unusable, none},
+		{"others', handed over to one that cannot start", true, syscall.SIGUSR2, unusable, none},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			r := newRig(t, "legacy", netlab.Layout{})

@@ -64,14 +64,14 @@ type rig struct {
 	env     []string
 }
 
-// rules let clients of the first LAN have what the vectors suppose.
+// rules allow clients of the first LAN what the vectors presuppose.
 const rules = `allow 1024-65535 192.168.50.0/24 9
 allow 1024-65535 192.168.50.0/24 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 `
 
-// newRig makes a lab whose router forwards nothing from outside but what the
-// daemon opens.
+// newRig makes a lab whose router forwards nothing from the WAN but what the
+// daemon maps.
 func newRig(t testing.TB, variant string, layout netlab.Layout) *rig {
 	t.Helper()
 	r := &rig{Lab: netlab.NewLab(t, layout), program: cmp.Or(raced, program), variant: variant, dir: t.TempDir()}
@@ -81,7 +81,7 @@ func newRig(t testing.TB, variant string, layout netlab.Layout) *rig {
 	r.ipt(t, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
 	r.ipt(t, "-A", "FORWARD", "-i", "lan+", "-o", "wan+", "-j", "ACCEPT")
 	r.ipt(t, "-t", "nat", "-A", "POSTROUTING", "-o", "wan+", "-j", "MASQUERADE")
-	t.Cleanup(func() { // it writes to dir, which goes next
+	t.Cleanup(func() { // it writes to dir, which is removed next
 		r.stop(t, syscall.SIGKILL)
 		demandNoRace(t, races)
 	})
@@ -142,13 +142,13 @@ func (r *rig) configure(t testing.TB, more ...string) {
 	}
 }
 
-// launch runs the daemon as AstLinux's init script does and returns what it
-// says.
+// launch runs the daemon as AstLinux's init script does and returns its
+// output.
 func (r *rig) launch() (string, error) {
 	return r.run("-f", r.path("miniupnpd.conf"))
 }
 
-// run runs the daemon with arguments of its own and returns what it says.
+// run runs the daemon with arguments of its own and returns its output.
 func (r *rig) run(args ...string) (string, error) {
 	cmd := r.Router.Command(r.program, append(args, "-P", r.path("pid"))...)
 	cmd.Env = r.env
@@ -261,8 +261,8 @@ func exchange(t testing.TB, from *netlab.Namespace, source, gateway netip.Addr, 
 	return reply, replier
 }
 
-// forget removes everything the daemon wrote.
-func (r *rig) forget(t testing.TB) {
+// removeFiles removes everything the daemon wrote.
+func (r *rig) removeFiles(t testing.TB) {
 	t.Helper()
 	left, err := filepath.Glob(r.path("*"))
 	for _, name := range left {

@@ -44,13 +44,13 @@ func TestFailingIP6Tables(t *testing.T) {
 		r := newClientsRig(t, variant)
 		r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
 		r.stop(t, syscall.SIGTERM)
-		restores := []func(){r.pretend(t, "ip6tables-restore", "exit 1"), r.pretend(t, "ip6tables-save", "exit 1")}
+		restores := []func(){r.stub(t, "ip6tables-restore", "exit 1"), r.stub(t, "ip6tables-save", "exit 1")}
 		if out, err := r.launch(); err != nil {
 			t.Fatalf("with failing ip6tables: %v: %s", err, out)
 		}
 		for port := uint16(5000); port < 5005; port++ {
 			if got := r.pcp(t, 0, pcpMap(addr6, 6, port, port)); got.Result == pcp.Success {
-				t.Errorf("a pinhole that nobody can open is granted: %+v", got)
+				t.Errorf("a pinhole that cannot be opened is granted: %+v", got)
 			}
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 0, 0))
@@ -59,7 +59,7 @@ func TestFailingIP6Tables(t *testing.T) {
 		r.says(t, "status", 4, "unhealthy: IPv6:")
 		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 		r.atOnce(t, "nat", "-F MINIUPNPD")
-		await(t, "IPv4 to be mended", func() bool { return len(r.rulesOf(t, "nat", "MINIUPNPD")) == 1 })
+		await(t, "the IPv4 rule to be restored", func() bool { return len(r.rulesOf(t, "nat", "MINIUPNPD")) == 1 })
 		r.dial("tcp", 4000).Arrives(t)
 		for _, restore := range restores {
 			restore()
@@ -76,7 +76,7 @@ func TestStartWithoutIP6Tables(t *testing.T) {
 	r := newClientsRig(t, "legacy")
 	r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
 	r.stop(t, syscall.SIGTERM)
-	restore := r.pretend(t, "ip6tables", "exit 3")
+	restore := r.stub(t, "ip6tables", "exit 3")
 	if out, err := r.launch(); err != nil {
 		t.Fatalf("without ip6tables: %v: %s", err, out)
 	}
@@ -95,8 +95,8 @@ func TestStartWithoutIP6Tables(t *testing.T) {
 	r.dial6("tcp", "2001:db8:33::1", 4000).Arrives(t)
 }
 
-// TestHeldLock has another program keep the xtables lock: renewals and refusals
-// are answered, and who is told no has no mapping later.
+// TestHeldLock has another program hold the xtables lock: renewals and refusals
+// are answered, and a client that is refused has no mapping later.
 func TestHeldLock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2, IPv6: true})

@@ -65,8 +65,8 @@ func (r *rig) invokeAs(t testing.TB, from *netlab.Namespace, action, arguments s
 	return status, string(answer)
 }
 
-// TestSettingFromFileToAnswer walks the life of a setting: the text of rc.conf
-// goes in, the answer to a client comes out.
+// TestSettingFromFileToAnswer follows settings from the text of rc.conf to the
+// answer that a client gets.
 func TestSettingFromFileToAnswer(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ setting, target, fault string }{

@@ -50,8 +50,8 @@ func (r *rig) usage(t testing.TB) (u usage) {
 	return u
 }
 
-// TestSoak mixes requests of all protocols with what happens to routers, and
-// demands that the daemon holds no more in the end than after the first third.
+// TestSoak mixes requests of all protocols with faults, and demands
+// that the daemon holds no more resources in the end than after the first third.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	t.Run("installed", func(t *testing.T) {
@@ -92,8 +92,8 @@ func (r *rig) soak(t *testing.T) {
 // pace is how much time there is between two faults.
 const pace = 400 * time.Millisecond
 
-// mix has clients ask and the router suffer for a while, by each fault at least
-// once.
+// mix has clients send requests for a while, and causes each fault at least once
+// meanwhile.
 func (r *rig) mix(t testing.TB, c *loadClients, d time.Duration) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -107,7 +107,7 @@ func (r *rig) mix(t testing.TB, c *loadClients, d time.Duration) {
 	port := 5000
 	faults := []func(){
 		func() { r.ipt(t, "-F", "MINIUPNPD") },
-		func() { // it may be gone from the last time
+		func() { // it may be missing since the last time
 			r.Router.Command("iptables-legacy", "-w", "-t", "nat", "-D", "PREROUTING", "-i", "wan0", "-j", "MINIUPNPD").Run()
 		},
 		func() {
@@ -116,7 +116,7 @@ func (r *rig) mix(t testing.TB, c *loadClients, d time.Duration) {
 		},
 		func() { r.kill(syscall.SIGHUP) },
 		func() { r.kill(syscall.SIGUSR1) },
-		func() { // a new life
+		func() { // a new instance
 			port = 10001 - port
 			r.configure(t, "enable_upnp=yes", fmt.Sprintf("http_port=%d", port))
 			r.kill(syscall.SIGHUP)
@@ -145,7 +145,7 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// browse reads descriptions, calls actions and searches, as well as it can.
+// browse reads descriptions, calls actions and searches, and ignores errors.
 func (r *rig) browse() {
 	gateway := netlab.RouterLAN.Addr()
 	r.Clients[0].Do(func() error {

@@ -123,12 +123,12 @@ func TestEventVectors(t *testing.T) {
 		r.start(t, upnpConf("both")...)
 		rigs = append(rigs, r)
 	}
-	shown := rigs[0].faces(t)
+	shown := rigs[0].descriptions(t)
 	vectors.PlayInParallel(t, rigs, gena.Load(t), func(v gena.Vector) string { return v.ID }, func(t *testing.T, r *rig, v gena.Vector) {
 		if v.Subscribes() { // its subscriptions and mappings would stay
 			t.Cleanup(func() {
 				r.stop(t, syscall.SIGTERM)
-				r.forget(t)
+				r.removeFiles(t)
 				r.start(t, upnpConf("both")...)
 			})
 		}

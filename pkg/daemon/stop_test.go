@@ -72,8 +72,8 @@ func (r *rig) open(t testing.TB) {
 	r.wantOpen(t, "while the daemon serves")
 }
 
-// gone waits for the end of a daemon, and demands that its pid file went too.
-func (r *rig) gone(t testing.TB, pid int) {
+// awaitEnd waits for the end of a daemon, and demands that its pid file went too.
+func (r *rig) awaitEnd(t testing.TB, pid int) {
 	t.Helper()
 	await(t, "the end of the daemon", func() bool { return !alive(pid) })
 	if _, err := os.Stat(r.path("pid")); !errors.Is(err, os.ErrNotExist) {
@@ -84,7 +84,7 @@ func (r *rig) gone(t testing.TB, pid int) {
 // The tests of what a stop removes run alone: removing the rules is given 0.8 s, which
 // a machine that is busy with other tests may exceed.
 
-// TestStopClosesPorts ends the daemon in the ways that have no successor.
+// TestStopClosesPorts ends the daemon in each way that has no next process.
 func TestStopClosesPorts(t *testing.T) {
 	bothVariants(t, func(t *testing.T, variant string) {
 		eachFirewall(t, variant, func(t *testing.T, r *rig, plugin bool) {
@@ -112,14 +112,14 @@ func TestStopClosesPorts(t *testing.T) {
 				r.open(t)
 				pid := r.pid()
 				end.do(pid)
-				r.gone(t, pid)
+				r.awaitEnd(t, pid)
 				r.wantClosed(t, end.what, plugin)
 			}
 		})
 	})
 }
 
-// TestStopWithoutRecord has no room for the record of what is the daemon's.
+// TestStopWithoutRecord ends a daemon that cannot write its ownership record.
 func TestStopWithoutRecord(t *testing.T) {
 	eachFirewall(t, "legacy", func(t *testing.T, r *rig, plugin bool) {
 		if err := os.Mkdir(r.path("pid.chains.new"), 0o755); err != nil {
@@ -130,7 +130,7 @@ func TestStopWithoutRecord(t *testing.T) {
 			pid := r.pid()
 			r.configure(t, "enable_natpmp=no")
 			syscall.Kill(pid, s)
-			r.gone(t, pid)
+			r.awaitEnd(t, pid)
 			r.wantClosed(t, s.String(), plugin)
 		}
 	})
@@ -222,16 +222,16 @@ func TestOnlyOneTouchesTheFirewall(t *testing.T) {
 
 	r.configure(t)
 	r.stop(t, syscall.SIGUSR2)
-	other := r.stranger(t)
+	other := r.startNamesake(t)
 	if err := os.WriteFile(r.path("pid"), []byte(strconv.Itoa(other)+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	try("beside a daemon that locks nothing")
 }
 
-// stranger starts another program that is called miniupnpd, and returns its
+// startNamesake starts another program that is called miniupnpd, and returns its
 // process ID.
-func (r *rig) stranger(t testing.TB) int {
+func (r *rig) startNamesake(t testing.TB) int {
 	t.Helper()
 	sleep, err := exec.LookPath("sleep")
 	if err != nil {
@@ -298,7 +298,7 @@ func TestStopWhileTheFirewallIsBusy(t *testing.T) {
 		release := r.lock(t)
 		pid := r.pid()
 		r.kill(syscall.SIGTERM)
-		r.gone(t, pid)
+		r.awaitEnd(t, pid)
 		r.wantOpen(t, "while the firewall is busy")
 		release()
 		r.configure(t, "enable_natpmp=no")
@@ -347,7 +347,7 @@ func TestSignalsDuringStart(t *testing.T) {
 			if err := <-ready; err != nil {
 				t.Errorf("told to stop by %v: %v", signal, err)
 			}
-			r.gone(t, pid)
+			r.awaitEnd(t, pid)
 			r.wantClosed(t, signal.String(), plugin)
 		}
 		for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1} {
@@ -362,9 +362,9 @@ func TestSignalsDuringStart(t *testing.T) {
 		pid, ready := r.begin(t)
 		syscall.Kill(pid, syscall.SIGUSR2)
 		if err := <-ready; err != nil {
-			t.Errorf("told to make room: %v", err)
+			t.Errorf("told to end for the next process: %v", err)
 		}
-		r.gone(t, pid)
+		r.awaitEnd(t, pid)
 		r.open(t)
 	})
 }

@@ -82,7 +82,7 @@ func hear(c *net.UDPConn) <-chan heard {
 			}
 			select {
 			case all <- heard{from, b[:n]}:
-			default: // nobody is interested
+			default: // the test does not read on
 			}
 		}
 	}()
@@ -162,9 +162,9 @@ func demand(t testing.TB, want vectors.Expectation, packets <-chan heard) {
 	}
 }
 
-// outside returns what clients are told of the external address: NAT-PMP's
+// externalAddr returns the external address as clients are told: NAT-PMP's
 // result code and the address.
-func (r *rig) outside(t testing.TB) (result byte, a netip.Addr, epoch uint32) {
+func (r *rig) externalAddr(t testing.TB) (result byte, a netip.Addr, epoch uint32) {
 	t.Helper()
 	reply, _ := exchange(t, r.Clients[0], client1, netlab.RouterLAN.Addr(), []byte{0, 0}, patience)
 	if len(reply) != 12 {
@@ -173,13 +173,13 @@ func (r *rig) outside(t testing.TB) (result byte, a netip.Addr, epoch uint32) {
 	return reply[3], netip.AddrFrom4([4]byte(reply[8:])), binary.BigEndian.Uint32(reply[4:])
 }
 
-// awaitOutside waits until clients are told the address, or that there is none,
+// awaitExternalAddr waits until clients are told the address, or that there is none,
 // and logs how long it took. It returns the epoch that they are told with it.
-func (r *rig) awaitOutside(t testing.TB, want netip.Addr) (epoch uint32) {
+func (r *rig) awaitExternalAddr(t testing.TB, want netip.Addr) (epoch uint32) {
 	t.Helper()
 	began := time.Now()
 	await(t, fmt.Sprintf("clients to be told %v", want), func() bool {
-		result, a, e := r.outside(t)
+		result, a, e := r.externalAddr(t)
 		epoch = e
 		return want.IsValid() && result == 0 && a == want || !want.IsValid() && result == 3
 	})
@@ -193,8 +193,8 @@ func at(text string) netip.Addr {
 	return a
 }
 
-// TestUplinkChanges does to the uplink what providers and administrators do to
-// it. Clients are told at once, and no mapping is lost.
+// TestUplinkChanges changes the uplink as providers and administrators do. Clients
+// are told at once, and no mapping is lost.
 func TestUplinkChanges(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
@@ -230,12 +230,12 @@ func TestUplinkChanges(t *testing.T) {
 				r.Router.IP(t, strings.Fields(command)...)
 			}
 			told := at(step.told)
-			epoch := r.awaitOutside(t, told)
+			epoch := r.awaitExternalAddr(t, told)
 			if told.IsValid() && told != had {
 				if epoch > 15 {
 					t.Errorf("epoch %d with a new address, want a new one", epoch)
 				}
-				r.awaitNews(t, group, told)
+				r.awaitAnnouncement(t, group, told)
 			}
 			if told.IsValid() {
 				had = told
@@ -249,8 +249,8 @@ func TestUplinkChanges(t *testing.T) {
 	}
 }
 
-// awaitNews waits for the announcement of an address.
-func (r *rig) awaitNews(t testing.TB, group <-chan heard, a netip.Addr) {
+// awaitAnnouncement waits for the announcement of an address.
+func (r *rig) awaitAnnouncement(t testing.TB, group <-chan heard, a netip.Addr) {
 	t.Helper()
 	for deadline := time.After(patience); ; {
 		select {
@@ -331,7 +331,7 @@ func TestUplinksOfOtherKinds(t *testing.T) {
 					r.Router.IP(t, strings.Fields(command)...)
 				}
 			}
-			r.awaitOutside(t, at(tt.told))
+			r.awaitExternalAddr(t, at(tt.told))
 			r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 			from := r.WAN
@@ -343,7 +343,7 @@ func TestUplinksOfOtherKinds(t *testing.T) {
 			for command := range strings.SplitSeq(tt.later, "; ") {
 				r.Router.IP(t, strings.Fields(command)...)
 			}
-			r.awaitOutside(t, at(tt.then))
+			r.awaitExternalAddr(t, at(tt.then))
 			if rules, _ := r.state(t); rules != 2 {
 				t.Errorf("%d rules are left, want 2", rules)
 			}

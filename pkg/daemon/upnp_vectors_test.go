@@ -111,12 +111,12 @@ func inBoth(config string) string {
 	return config
 }
 
-// faces are the paths of the descriptions, as clients of each version find them.
-type faces struct{ v1, v2 string }
+// descriptions are the paths of the descriptions, as clients of each version find them.
+type descriptions struct{ v1, v2 string }
 
-// faces searches for both versions. Each description has the number that goes
+// descriptions searches for both versions. Each description has the number that goes
 // with it in discovery (UDA 1.1, section 2.3).
-func (r *rig) faces(t *testing.T) faces {
+func (r *rig) descriptions(t *testing.T) descriptions {
 	t.Helper()
 	path := func(version string) string {
 		c := discovery.Open(t, r.Clients[0], client1)
@@ -131,7 +131,7 @@ func (r *rig) faces(t *testing.T) faces {
 		}
 		return u.Path
 	}
-	return faces{path("1"), path("2")}
+	return descriptions{path("1"), path("2")}
 }
 
 // fetch returns a document as the first client gets it.
@@ -152,7 +152,7 @@ func (r *rig) fetch(t *testing.T, u *url.URL) string {
 }
 
 // of returns the description for a configuration of the vectors.
-func (f faces) of(config string) string {
+func (f descriptions) of(config string) string {
 	if config == "v1" {
 		return f.v1
 	}
@@ -167,7 +167,7 @@ func TestUPnPVectors(t *testing.T) {
 	configs := make(map[string][]soap.Vector)
 	for _, v := range file.Vectors {
 		switch {
-		case v.Config == "pinholes_off": // no setting does that: without IPv6 the service is not on show
+		case v.Config == "pinholes_off": // no setting does that: without IPv6 the service is not offered
 		case v.ID == "soap-117": // what version 2 alone has is refused to the type of version 1 only where version 1 stands alone
 		default:
 			configs[inBoth(v.Config)] = append(configs[inBoth(v.Config)], v)
@@ -191,13 +191,13 @@ func TestUPnPVectors(t *testing.T) {
 
 // playUPnP plays exchanges against daemons with these settings.
 func playUPnP(t *testing.T, rigs []*rig, config string, list []soap.Vector) {
-	shown := rigs[0].faces(t)
+	shown := rigs[0].descriptions(t)
 	id := func(v soap.Vector) string { return v.ID }
 	vectors.PlayInParallel(t, rigs, list, id, func(t *testing.T, r *rig, v soap.Vector) {
 		if len(v.Before) > 0 || strings.HasPrefix(v.Action, "Add") && v.Expect.Error == nil { // something may be mapped
 			t.Cleanup(func() {
 				r.stop(t, syscall.SIGTERM)
-				r.forget(t)
+				r.removeFiles(t)
 				r.start(t, upnpConf(config)...)
 			})
 		}
@@ -207,7 +207,7 @@ func playUPnP(t *testing.T, rigs []*rig, config string, list []soap.Vector) {
 
 // playDocuments fetches the documents from the daemon that shows both versions.
 func (r *rig) playDocuments(t *testing.T, file soap.File) {
-	shown := r.faces(t)
+	shown := r.descriptions(t)
 	for _, d := range file.Documents {
 		if d.Config == "v1" && d.Expect.Services != nil {
 			d.Expect.Services = append(slices.Clone(d.Expect.Services), "WANIPv6FirewallControl:1") // beside version 2

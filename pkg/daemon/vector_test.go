@@ -21,7 +21,7 @@ func TestVectors(t *testing.T) {
 			var rigs []*rig
 			for range 4 {
 				r := newRig(t, "legacy", netlab.Layout{IPv6: true})
-				r.furnish(t)
+				r.addAddresses(t)
 				rigs = append(rigs, r)
 			}
 			all := slices.DeleteFunc(vectors.Load(t, protocol), func(v vectors.Vector) bool { return v.Expect.Capture })
@@ -31,9 +31,9 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// furnish gives the LAN host the second client's addresses and a foreign one,
-// and the WAN host a way to the LAN.
-func (r *rig) furnish(t *testing.T) {
+// addAddresses gives the LAN host the second client's addresses and a foreign one,
+// and the WAN host a route to the LAN.
+func (r *rig) addAddresses(t *testing.T) {
 	lan := r.Clients[0]
 	for _, a := range []string{"192.168.50.11/24", "2001:db8:50::11/64"} {
 		lan.Address(t, "eth0", netip.MustParsePrefix(a))
@@ -43,7 +43,8 @@ func (r *rig) furnish(t *testing.T) {
 	r.WAN.IP(t, "route", "add", "192.168.50.0/24", "via", netlab.RouterWAN.Addr().String())
 }
 
-// play keeps to the letter of RFC 6887, as the vectors do. It sets the state up, asks, compares, and clears everything away.
+// play sets up the state of a vector, sends its requests, compares the answers and
+// removes everything. The settings follow RFC 6887 strictly, as the vectors do.
 func (r *rig) play(t *testing.T, v vectors.Vector) {
 	conf := []string{"pcp_max_filters=4", "pcp_lenient_nonce=no", "ipv6=yes"}
 	for name, key := range map[string]string{
@@ -143,10 +144,10 @@ var (
 	client2 = netip.MustParseAddr("192.168.50.11")
 )
 
-// clear stops the daemon and makes the router as it was.
+// clear stops the daemon and restores the router's state.
 func (r *rig) clear(t *testing.T) {
 	r.stop(t, syscall.SIGTERM)
-	r.forget(t)
+	r.removeFiles(t)
 	r.Router.IP(t, "-4", "address", "flush", "dev", "wan0")
 	r.Router.Address(t, "wan0", netlab.RouterWAN)
 }
