@@ -178,7 +178,7 @@ func TestBurstFindsRoom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSender(t, r.Clients[0], test.family.client, test.family.gateway)
-			r.kill(syscall.SIGSTOP)
+			suspend(t, r.pid())
 			defer r.kill(syscall.SIGCONT)
 			s.fill(t, r, test.requests)
 			r.kill(syscall.SIGCONT)
@@ -198,7 +198,7 @@ func TestBurstLeavesRoom(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			one := newSender(t, r.Clients[0], f.client, f.gateway)
 			other := newSender(t, r.Clients[1], f.other, f.gateway)
-			r.kill(syscall.SIGSTOP)
+			suspend(t, r.pid())
 			defer r.kill(syscall.SIGCONT)
 			one.fill(t, r, pcpMappings(f.client, 20000, burstSize))
 			other.fill(t, r, pcpMappings(f.other, 40000, 3))
@@ -225,7 +225,7 @@ func TestBurstOnLateLAN(t *testing.T) {
 		return reply != nil
 	})
 	s := newSender(t, host, client, gateway)
-	r.kill(syscall.SIGSTOP)
+	suspend(t, r.pid())
 	defer r.kill(syscall.SIGCONT)
 	s.fill(t, r, mappings(10000, burstSize))
 	r.kill(syscall.SIGCONT)

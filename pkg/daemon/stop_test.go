@@ -379,7 +379,7 @@ func TestKilledDuringStart(t *testing.T) {
 		r.stop(t, syscall.SIGUSR2)
 		release := r.lock(t) // the start waits for it
 		pid, ready := r.begin(t)
-		syscall.Kill(pid, syscall.SIGSTOP)
+		suspend(t, pid)
 		release()
 		syscall.Kill(pid, syscall.SIGKILL)
 		if err := <-ready; err == nil {
