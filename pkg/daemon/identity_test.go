@@ -25,8 +25,15 @@ func ruleFor(verb, network string) string { return verb + " 1024-65535 " + netwo
 
 const denyAll = "deny 0-65535 0.0.0.0/0 0-65535"
 
-// flush makes the router forget its neighbours.
-func (r *rig) flush(t testing.TB) { r.Router.IP(t, "neigh", "flush", "dev", "lan0") }
+// flush makes the router forget its neighbours, and these the router: a host that
+// probes whether its router is still there would make itself known again.
+func (r *rig) flush(t testing.TB) {
+	t.Helper()
+	for _, c := range r.Clients {
+		c.IP(t, "neigh", "flush", "dev", "eth0")
+	}
+	r.Router.IP(t, "neigh", "flush", "dev", "lan0")
+}
 
 // lease writes DHCP leases of clients.
 func (r *rig) lease(t testing.TB, addresses ...string) {
