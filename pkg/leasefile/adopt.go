@@ -10,8 +10,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// leaseFile is what the lease file says. The lines are read only if somebody
-// else wrote them.
+// leaseFile is the content of the lease file. Its lines are parsed only if another
+// program wrote them.
 type leaseFile struct {
 	fingerprint
 	modified int64 // Unix milliseconds
@@ -19,20 +19,21 @@ type leaseFile struct {
 	skipped  skippedLines
 }
 
-// skippedLines sums up the lines that are not leases.
+// skippedLines summarizes the lines that are not leases.
 type skippedLines struct {
 	lines  int
-	first  int // the first one's number
-	reason error
+	first  int   // number of the first one
+	reason error // of the first one
 }
 
-func (skipped *skippedLines) add(number int, reason error) {
-	if skipped.lines++; skipped.lines == 1 {
-		skipped.first, skipped.reason = number, reason
+func (s *skippedLines) add(number int, reason error) {
+	if s.lines++; s.lines == 1 {
+		s.first, s.reason = number, reason
 	}
 }
 
-// readLeases reads the lease file, unless it is what the ledger's writer left.
+// readLeases reads the lease file, and parses it unless it is as the writer of the
+// state file left it.
 func readLeases(f *os.File, size int64, js *journalState) (leaseFile, error) {
 	found, err := fingerprintOf(f, size)
 	file := leaseFile{fingerprint: found}
@@ -42,8 +43,8 @@ func readLeases(f *os.File, size int64, js *journalState) (leaseFile, error) {
 	return file, err
 }
 
-// parse reads the lines. Of two for one port the first stands; if both lead to
-// the same place the second is its renewal.
+// parse parses the lines. Of two lines for one port the first one counts, or the
+// second one if both have the same target: it is a renewal.
 func (f *leaseFile) parse(r io.Reader) error {
 	seen := make(map[portmap.Key]int)
 	in := newLines(io.LimitReader(r, maxLeaseFile), maxLine+1)
@@ -71,10 +72,11 @@ func (f *leaseFile) parse(r io.Reader) error {
 	return in.err
 }
 
-// adopt returns the records of a lease file that somebody else wrote: its
-// lines decide what exists, the ledger adds what six fields cannot hold.
-// Pinholes and outbound mappings stand in the ledger alone. Unknown counts the lines left out
-// because the ledger is damaged, so that what restricts them may be lost.
+// adopt returns the records for a lease file that another program wrote: its lines
+// decide which port mappings exist, the journal adds what does not fit six fields.
+// Pinholes and outbound mappings are in the journal only. Unknown counts the lines
+// that are skipped because the journal is damaged, so that the limits on their
+// remote hosts may be lost.
 func (js *journalState) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
 	for _, line := range leases {
 		r := js.recordFor(line)
@@ -97,7 +99,7 @@ func (js *journalState) adopt(leases []lease, now clockReading) (adopted []*reco
 	return adopted, unknown
 }
 
-// recordFor returns the record of the mapping that the line names.
+// recordFor returns the record of the mapping in a line, or nil.
 func (js *journalState) recordFor(line lease) *record {
 	i, held := js.byKey[line.key()]
 	if !held || js.records[i].Internal != line.internal || !js.records[i].inbound() {
@@ -106,15 +108,15 @@ func (js *journalState) recordFor(line lease) *record {
 	return js.records[i]
 }
 
-// ending returns r with another end. A claim that ends before the others keeps
-// its end: it may be the one that opens the mapping to everybody.
+// ending returns r with another end. A claim that ends before the others keeps its
+// end: it may be the one that opens the mapping to every remote host.
 func (r *record) ending(expires int64) *record {
 	last := int64(1) // before any end
 	for _, cr := range r.Claims {
 		last = later(last, cr.Expires)
 	}
 	if (last+999)/1000*1000 == expires {
-		return r // the line shows it rounded up
+		return r // the line has it rounded up to seconds
 	}
 	n := *r
 	n.Claims = make([]claimRecord, 0, len(r.Claims))
@@ -135,14 +137,14 @@ func later(a, b int64) int64 {
 	return max(a, b)
 }
 
-// recordFromLine returns the record of a line of which nothing else is known.
+// recordFromLine returns the record of a line that is not in the journal.
 func recordFromLine(line lease, now clockReading) *record {
 	cr := claimRecord{Origin: portmap.UPnP.String(), Expires: line.expires * 1000, Description: line.text}
 	switch {
 	case strings.HasPrefix(line.text, "NAT-PMP "):
 		cr.Origin = portmap.NATPMP.String()
 	case strings.HasPrefix(line.text, "PCP MAP "):
-		// miniupnpd writes the nonce there (MUP-132), which is for nobody to see.
+		// miniupnpd's description contains the nonce (MUP-132), which is secret.
 		cr.Origin = portmap.PCP.String()
 		cr.Description = fmt.Sprintf("PCP MAP %d %v", line.external, line.protocol)
 	}

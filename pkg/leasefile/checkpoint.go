@@ -14,16 +14,17 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// snapshot is what the store held at one moment.
+// snapshot is the state of the store at one time, to be written to the files.
 type snapshot struct {
 	now     clockReading
 	held    []*portmap.Mapping
-	rewrite bool // the private file is to be written anew
-	lease   fingerprint
+	rewrite bool        // write a new state file
+	lease   fingerprint // of the lease file on disk
 }
 
-// Checkpoint brings both files up to date if they are not: when it returns
-// nil, everything that was saved before survives a power cut.
+// Checkpoint writes both files if they are not up to date: when it returns nil,
+// everything that was saved before survives a power cut. It also updates the times
+// in the files after the wall clock was set.
 func (s *Store) Checkpoint() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -39,7 +40,7 @@ func (s *Store) Checkpoint() error {
 	return nil
 }
 
-// takeSnapshot takes a snapshot, or returns nil when the files lack nothing.
+// takeSnapshot takes a snapshot, or returns nil if the files are up to date.
 func (s *Store) takeSnapshot() *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +57,7 @@ func (s *Store) takeSnapshot() *snapshot {
 	return snap
 }
 
-// bySerial returns what is held in order of creation.
+// bySerial returns the mappings in order of creation.
 func (s *Store) bySerial() []*portmap.Mapping {
 	held := make([]*portmap.Mapping, 0, len(s.held))
 	for _, m := range s.held {
@@ -66,8 +67,8 @@ func (s *Store) bySerial() []*portmap.Mapping {
 	return held
 }
 
-// finishWrite notes how the writing went. The disk then has a rest that is at least as
-// long as its work was, so that a slow one is not kept busy.
+// finishWrite records the result of writing a snapshot. The next one starts no
+// earlier than this one took, so that a slow disk is idle at least half the time.
 func (s *Store) finishWrite(snap *snapshot, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +82,7 @@ func (s *Store) finishWrite(snap *snapshot, err error) {
 		return
 	}
 	if s.retry > 0 {
-		s.notice("mappings are written down again")
+		s.notice("leases are saved again")
 	}
 	s.lastErr, s.retry, s.reported = nil, 0, false
 	if due := s.due; !due.IsZero() {
@@ -90,20 +91,21 @@ func (s *Store) finishWrite(snap *snapshot, err error) {
 	}
 }
 
-// backOff sets the next attempt after one that failed, and says so once, unless
-// who saves has heard it.
+// backOff plans the next attempt after one that failed. The first failure is logged,
+// unless Save has returned it.
 func (s *Store) backOff(now time.Time) {
 	if s.retry == 0 && !s.reported {
-		s.log.Error("mappings work but cannot be written down, a restart would forget the newest; will try again",
+		s.log.Error("cannot save the leases; mappings work, but a restart would lose the latest. Will retry",
 			"path", s.path, "err", s.lastErr)
 	}
 	s.retry = min(max(2*s.retry, firstRetry), lastRetry)
 	s.setDue(now.Add(s.retry))
 }
 
-// writeFiles brings the files up to date. First the private file says, durably,
-// what the lease file holds and what it is about to hold, so that whichever of
-// the two a crash leaves is known for what it is; last, that it holds it now.
+// writeFiles writes a snapshot to both files. First the state file durably gets the
+// fingerprints of the present lease file and of the next one, so that after a crash
+// either is recognized; then the lease file is replaced; at last the state file gets
+// the fingerprint of the new one alone.
 func (s *Store) writeFiles(snap *snapshot) error {
 	target, err := resolve(s.path)
 	if err != nil {
@@ -124,7 +126,7 @@ func (s *Store) writeFiles(snap *snapshot) error {
 	return s.appendMark(snap.now, next.fingerprint, next.fingerprint)
 }
 
-// appendMark says in the private file what the lease file holds: the one or the other.
+// appendMark appends a mark to the state file: the lease file is one of these two.
 func (s *Store) appendMark(now clockReading, before, after fingerprint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +146,7 @@ type pendingFile struct {
 	path string
 }
 
-// newPendingFile writes a lease file that is not durable yet.
+// newPendingFile writes the next lease file, without syncing it.
 func newPendingFile(d disk, target string, snap *snapshot) (*pendingFile, error) {
 	if info, err := os.Lstat(target); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file: name another lease file", target)
@@ -158,7 +160,7 @@ func newPendingFile(d disk, target string, snap *snapshot) (*pendingFile, error)
 	var line []byte
 	for _, m := range snap.held {
 		if m.External == 0 || !m.Inbound() {
-			continue // the format has no place for pinholes and for PCP's PEER
+			continue // the format has no pinholes and no outbound mappings
 		}
 		line = leaseOf(m, snap.now).append(line[:0])
 		w.Write(line) // Flush reports the first error
@@ -171,8 +173,8 @@ func newPendingFile(d disk, target string, snap *snapshot) (*pendingFile, error)
 	return &pendingFile{fingerprint: content.fingerprint(), file: f, path: target + tempSuffix}, nil
 }
 
-// logIntent makes the private file complete and durable, with a mark of the
-// lease file to come.
+// logIntent makes the state file complete and durable, with a mark of the next lease
+// file.
 func (s *Store) logIntent(path string, next *pendingFile, snap *snapshot) error {
 	s.mu.Lock()
 	j := s.journal
@@ -186,7 +188,7 @@ func (s *Store) logIntent(path string, next *pendingFile, snap *snapshot) error 
 	return j.file.Sync()
 }
 
-// rewriteJournal writes the private file anew, durably.
+// rewriteJournal writes a new state file and makes it durable.
 func (s *Store) rewriteJournal(path string, next *pendingFile, snap *snapshot) error {
 	first := newMark(snap.now, snap.lease, next.fingerprint)
 	j, err := newJournal(s.disk, path, first, snap.held, snap.now)
@@ -202,8 +204,8 @@ func (s *Store) rewriteJournal(path string, next *pendingFile, snap *snapshot) e
 	return s.disk.SyncDir(filepath.Dir(path))
 }
 
-// replaceJournal puts j in the place of the private file that there was, with what
-// was saved while it was written.
+// replaceJournal replaces the state file by j, to which it adds the entries that were
+// saved while j was written.
 func (s *Store) replaceJournal(j *journal) error {
 	err := j.append(j.frame(nil, s.addedSince...))
 	if err == nil {
@@ -220,7 +222,7 @@ func (s *Store) replaceJournal(j *journal) error {
 	return nil
 }
 
-// createJournal writes the first private file; Save waits for it.
+// createJournal writes the first state file; Save waits for it.
 func (s *Store) createJournal(now clockReading) error {
 	target, err := resolve(s.path)
 	if err != nil {
@@ -237,7 +239,7 @@ func (s *Store) createJournal(now clockReading) error {
 	return s.disk.SyncDir(filepath.Dir(j.path))
 }
 
-// replaceLeaseFile puts the draft in the place of the lease file, durably.
+// replaceLeaseFile replaces the lease file by the next one and makes it durable.
 func (s *Store) replaceLeaseFile(next *pendingFile, target string) error {
 	err := next.file.Sync()
 	if err == nil {
@@ -253,7 +255,7 @@ func (s *Store) replaceLeaseFile(next *pendingFile, target string) error {
 	return s.disk.SyncDir(filepath.Dir(target))
 }
 
-// syncJournal makes durable what could be saved, if no more is possible.
+// syncJournal makes the entries in the state file durable.
 func (s *Store) syncJournal() error {
 	s.mu.Lock()
 	j := s.journal
@@ -264,9 +266,9 @@ func (s *Store) syncJournal() error {
 	return j.file.Sync()
 }
 
-// finish writes a last time and closes the private file.
+// finish writes the files for the last time and closes the state file.
 func (s *Store) finish() {
-	s.Checkpoint() // which logs what goes wrong
+	s.Checkpoint() // logs its errors
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.journal != nil {

@@ -10,20 +10,20 @@ import (
 	"syscall"
 )
 
-// disk is all that the store does to the file system. The tests have one that
-// fills up, stops between two calls, or loses what was not synced.
+// disk is the part of the file system that the store changes. The tests have one
+// that is full, stops between two calls, or loses what was not synced.
 type disk interface {
-	// Create makes a file to write, in place of another of that name.
+	// Create creates a file for writing and replaces an existing one.
 	Create(path string, mode fs.FileMode) (file, error)
 	// Append opens a file to write at its end.
 	Append(path string) (file, error)
 	Rename(from, to string) error
 	Remove(path string) error
-	// SyncDir makes what was renamed in a directory durable.
+	// SyncDir makes the renames in a directory durable.
 	SyncDir(path string) error
 }
 
-// file is what can be done to an open file.
+// file is an open file of a disk.
 type file interface {
 	io.WriteCloser
 	Stat() (fs.FileInfo, error)
@@ -34,8 +34,8 @@ type file interface {
 // osDisk is the disk of the operating system.
 type osDisk struct{}
 
-// Create never writes into a file that somebody else put there: the name is
-// known beforehand, so it could be a link to anywhere.
+// Create never writes into an existing file: its name is predictable, so that another
+// program could have made it a link to any file.
 func (osDisk) Create(path string, mode fs.FileMode) (file, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -71,11 +71,11 @@ func (osDisk) SyncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// maxLinks is how many symbolic links in a row the kernel follows.
+// maxLinks is the number of symbolic links in a row that the kernel follows.
 const maxLinks = 40
 
-// resolve returns the file that path leads to through symbolic links, also
-// when the last one points at nothing yet (AST-74).
+// resolve returns the file that path leads to through symbolic links, even if the
+// last one points to no file yet (AST-74).
 func resolve(path string) (string, error) {
 	for range maxLinks {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
@@ -84,7 +84,7 @@ func resolve(path string) (string, error) {
 		}
 		path = filepath.Join(dir, filepath.Base(path))
 		to, err := os.Readlink(path)
-		if err != nil { // not a link, or not there
+		if err != nil { // not a link, or no file
 			return path, nil
 		}
 		if !filepath.IsAbs(to) {
@@ -95,8 +95,8 @@ func resolve(path string) (string, error) {
 	return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
 }
 
-// openRegular opens a file to read. Opening never waits, as it would at a
-// pipe; whatever is not a plain file is an error.
+// openRegular opens a regular file for reading. Anything else is an error; the open
+// never blocks, as it would on a pipe.
 func openRegular(path string, flags int) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
 	if err != nil {

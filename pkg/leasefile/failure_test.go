@@ -97,8 +97,8 @@ func TestFullDisk(t *testing.T) {
 		wantSame(t, load(t, New(Options{Path: path})), list)
 		synctest.Wait()
 		// Save told the table of the trouble, which logs it.
-		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "written down again") {
-			t.Errorf("log is\n%swant one line, about the end of the trouble", got)
+		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "saved again") {
+			t.Errorf("log is\n%swant one line, about the end of the failure", got)
 		}
 	})
 }

@@ -9,36 +9,36 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// Limits of the private file, in octets: a line holds a mapping with 3,000
-// filters and more, the file a mapping for every port there is, twice.
+// Limits of the state file, in bytes: a line has room for a mapping with 3,000
+// filters and more, the file for two mappings of every port.
 const (
 	maxEntry   = 256 << 10
 	maxJournal = 128 << 20
 )
 
-// slack is how many octets of outdated lines are not worth a new file.
+// slack is the size of outdated lines, in bytes, that is not worth a new file.
 const slack = 64 << 10
 
-// bufferSize is that of the buffers between the store and a file, in octets.
+// bufferSize is the size of the buffers between the store and a file, in bytes.
 const bufferSize = 64 << 10
 
-// frameHead is the length of the checksum that begins a line, and a space.
+// frameHead is the length of what begins a line: a checksum and a space.
 const frameHead = 9
 
-// journal is the private file: lines that each hold an entry behind a
-// checksum, only ever added to and now and then written anew.
+// journal is the open state file: each line is a checksum and an entry. Lines are
+// only appended; from time to time a new file replaces it.
 type journal struct {
 	file        file
 	path        string
-	seed        uint32       // checksum of the first line, which the others build on
-	size        int64        // octets that are whole lines
-	compactSize int64        // octets that a new file would have
-	torn        bool         // it ends in half a line, so that nothing may follow
-	clock       clockReading // which time the entries are on
+	seed        uint32       // checksum of the first line, on which the others' depend
+	size        int64        // of the whole lines, in bytes
+	compactSize int64        // of a new file with the same mappings, in bytes
+	torn        bool         // it ends in half a line, so that nothing can be appended
+	clock       clockReading // by which the times in the entries were computed
 }
 
-// newJournal writes a private file with the given mappings, durably, but
-// under its temporary name.
+// newJournal writes a durable state file with the given mappings, under its temporary
+// name.
 func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now clockReading) (*journal, error) {
 	f, err := d.Create(path+tempSuffix, 0o600)
 	if err != nil {
@@ -52,7 +52,7 @@ func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now c
 	return j, nil
 }
 
-// discard gives up a file that still has its temporary name.
+// discard closes and removes a file that still has its temporary name.
 func (j *journal) discard(d disk) {
 	j.file.Close()
 	d.Remove(j.path + tempSuffix)
@@ -88,7 +88,7 @@ func (j *journal) fill(first entry, held []*portmap.Mapping) error {
 	return j.file.Sync()
 }
 
-// frame adds to b the lines of entries, which come as JSON texts.
+// frame appends to b the lines of entries, which are given as JSON texts.
 func (j *journal) frame(b []byte, texts ...[]byte) []byte {
 	for _, text := range texts {
 		b = fmt.Appendf(b, "%08x ", checksum(j.seed, text))
@@ -97,15 +97,15 @@ func (j *journal) frame(b []byte, texts ...[]byte) []byte {
 	return b
 }
 
-// checksum ties a line to the first one of its file: the remains of an older
-// file, which a power cut can bring up, do not pass for lines of this one.
+// checksum returns the checksum of a line, which depends on the first line of its
+// file: fragments of an older file, which can appear after a power cut, do not match.
 func checksum(seed uint32, text []byte) uint32 { return crc32.Update(seed, crc32.IEEETable, text) }
 
-// append adds lines in one write, so that they outlive the process. A write
-// that fails half-way is taken back.
+// append appends lines in one write, so that they outlive the process. A write that
+// fails half-way is undone.
 func (j *journal) append(b []byte) error {
 	if j.torn || j.size+int64(len(b)) > maxJournal {
-		return fmt.Errorf("%s takes no more until it is written anew", j.path)
+		return fmt.Errorf("%s is full or damaged until it is rewritten", j.path)
 	}
 	n, err := j.file.Write(b)
 	if err == nil {
@@ -119,7 +119,7 @@ func (j *journal) append(b []byte) error {
 // needsCompaction reports whether most of the file is outdated.
 func (j *journal) needsCompaction() bool { return j.size > 2*j.compactSize+slack }
 
-// inPlace reports whether the file is still the one of its name.
+// inPlace reports whether the open file still has its name.
 func (j *journal) inPlace() bool {
 	ours, err := j.file.Stat()
 	if err != nil {

@@ -10,23 +10,23 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// journalState is what a private file says.
+// journalState is the content of a state file.
 type journalState struct {
 	found           bool
 	mark            mark      // the last one
 	records         []*record // nil where one was dropped
 	damaged         error     // why not every line could be read; records are missing
-	truncated       bool      // the last line lacks its end, as after a crash
+	truncated       bool      // the last line is incomplete, as after a crash
 	seed            uint32
 	size            int64
-	compactSize     int64
-	leaseFileBehind bool // the lease file may lack some of it
+	compactSize     int64 // of a new file with the same records, in bytes
+	leaseFileBehind bool  // the lease file may lack some of it
 
 	byKey  map[portmap.Key]int // where in records
-	octets map[portmap.Key]int // length of the line
+	octets map[portmap.Key]int // length of its line
 }
 
-// readJournal reads a private file. The records are in order of creation.
+// readJournal reads a state file. The records are in order of creation.
 func readJournal(r io.Reader) *journalState {
 	js := &journalState{found: true, byKey: make(map[portmap.Key]int), octets: make(map[portmap.Key]int)}
 	in := newLines(io.LimitReader(r, maxJournal), maxEntry)
@@ -44,19 +44,19 @@ func readJournal(r io.Reader) *journalState {
 	case in.err != nil:
 		js.damaged = in.err
 	case js.size == 0:
-		js.damaged = errors.New("it is empty")
+		js.damaged = errors.New("empty file")
 	case js.size == maxJournal:
-		js.damaged = fmt.Errorf("longer than %d octets", maxJournal)
+		js.damaged = fmt.Errorf("larger than %d bytes", maxJournal)
 	case js.mark.Format == 0:
-		js.damaged = errors.New("no line says what the file is")
+		js.damaged = errors.New("no valid mark")
 	}
 	return js
 }
 
-// read takes one line in.
+// read reads one line.
 func (js *journalState) read(in *lines) error {
 	if in.tooLong {
-		return fmt.Errorf("longer than %d octets", maxEntry)
+		return fmt.Errorf("longer than %d bytes", maxEntry)
 	}
 	e, sum, err := unframe(in.line, js.seed)
 	if err != nil {
@@ -65,7 +65,7 @@ func (js *journalState) read(in *lines) error {
 	switch {
 	case e.Mark != nil:
 		if e.Mark.Format != format {
-			return fmt.Errorf("format %d is not known", e.Mark.Format)
+			return fmt.Errorf("unknown format %d", e.Mark.Format)
 		}
 		if js.mark = *e.Mark; in.number == 1 {
 			js.seed, js.compactSize = sum, int64(len(in.line))
@@ -98,7 +98,7 @@ func unframe(line []byte, seed uint32) (entry, uint32, error) {
 	return e, sum, err
 }
 
-// put notes a mapping: a new one last, a changed one in its old place.
+// put adds a mapping at the end, or updates it in its place.
 func (js *journalState) put(r *record, octets int) error {
 	k, err := r.portmapKey()
 	if err != nil {
@@ -115,7 +115,7 @@ func (js *journalState) put(r *record, octets int) error {
 	return nil
 }
 
-// drop forgets a mapping.
+// drop removes a mapping.
 func (js *journalState) drop(d *keyRecord) error {
 	k, err := d.portmapKey()
 	if err != nil {
@@ -130,16 +130,16 @@ func (js *journalState) drop(d *keyRecord) error {
 	return nil
 }
 
-// live returns the records of what is open, in order of creation.
+// live returns the records that were not dropped, in order of creation.
 func (js *journalState) live() []*record {
 	return slices.DeleteFunc(slices.Clone(js.records), func(r *record) bool { return r == nil })
 }
 
-// intact reports whether the file can go on as it is.
+// intact reports whether entries can be appended to the file as it is.
 func (js *journalState) intact() bool { return js.found && js.damaged == nil && !js.truncated }
 
-// describes reports whether f is what this file's writer last left, or was about
-// to leave, in the lease file.
+// describes reports whether f is the lease file that the last mark describes: as it
+// was left, or as it was about to be left.
 func (js *journalState) describes(f fingerprint) bool {
 	return js.mark.Format != 0 && slices.Contains(js.mark.Lease[:], f)
 }

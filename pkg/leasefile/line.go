@@ -12,19 +12,18 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// maxLine is the longest line in octets, newline included: the status page
-// reads that much at once and takes the rest for another line (AST-118).
+// maxLine is the length of the longest line in bytes, newline included: the status
+// page reads that much at once and takes the rest for another line (AST-118).
 const maxLine = 1023
 
-// colon stands for the colon in descriptions: the status page splits at every
-// real one and would show only what comes before it (AST-118). U+2236 looks
-// the same.
+// colon replaces the colon in descriptions: the status page splits lines at colons
+// and would show only the part before it (AST-118). U+2236 looks the same.
 const colon = '\u2236'
 
-// The reasons for not taking a line of the lease file.
+// The reasons why a line of the lease file is skipped.
 var (
 	errFields   = errors.New("fewer than six fields")
-	errTooLong  = errors.New("line is longer than 1,023 octets")
+	errTooLong  = errors.New("line is longer than 1,023 bytes")
 	errProtocol = errors.New("protocol is neither TCP nor UDP")
 	errPort     = errors.New("port is not a number from 1 to 65535")
 	errAddress  = errors.New("address is not an IPv4 address")
@@ -43,28 +42,28 @@ type lease struct {
 	text     string
 }
 
-// key returns what the outside dials.
+// key returns the key of the mapping.
 func (l lease) key() portmap.Key {
 	return portmap.Key{Protocol: l.protocol, External: l.external}
 }
 
-// leaseOf returns m as the lease file shows it.
+// leaseOf returns the line of m in the lease file.
 func leaseOf(m *portmap.Mapping, now clockReading) lease {
 	l := lease{protocol: m.Protocol, external: m.External, internal: m.Internal, text: m.Description()}
 	if end := m.Expires(); !end.IsZero() {
-		// A lease never looks shorter than it is, and a time that is past
-		// never looks like "for ever".
+		// Rounded up, so that a lease never looks expired before it is, and
+		// at least 1, since 0 means for ever.
 		l.expires = min(max((now.unixAt(end)+999)/1000, 1), maxExpiry)
 	}
 	return l
 }
 
-// maxExpiry is the last second that the format's readers can hold: miniupnpd
-// keeps it in 32 bits (the year 2106).
+// maxExpiry is the latest expiry that readers of the format accept: miniupnpd stores
+// it in 32 bits (the year 2106).
 const maxExpiry = 1<<32 - 1
 
-// append adds the line to b. Whatever the text holds, it is one line of six
-// fields that the status page shows whole.
+// append appends the line to b. Whatever the description contains, it is one line of
+// six fields, all of which the status page shows.
 func (l lease) append(b []byte) []byte {
 	start := len(b)
 	b = append(b, l.protocol.String()...)
@@ -81,7 +80,7 @@ func (l lease) append(b []byte) []byte {
 	return append(b, '\n')
 }
 
-// appendText adds as much of text to b as fits below the length limit.
+// appendText appends to b as much of text as fits into a length of limit.
 func appendText(b []byte, text string, limit int) []byte {
 	text = strings.TrimSpace(strings.Map(printableRune, text))
 	if room := limit - len(b); len(text) > room {
@@ -90,8 +89,8 @@ func appendText(b []byte, text string, limit int) []byte {
 	return append(b, text...)
 }
 
-// printableRune returns r, or what the lease file has in its place: a blank for what
-// is not printable, invalid UTF-8 as U+FFFD.
+// printableRune returns r as descriptions in the lease file have it: a blank replaces
+// what is not printable, U+2236 a colon.
 func printableRune(r rune) rune {
 	switch {
 	case r == ':':
@@ -102,7 +101,7 @@ func printableRune(r rune) rune {
 	return r
 }
 
-// truncate shortens s to so many octets at most, at a rune boundary.
+// truncate shortens s to at most so many bytes, at a rune boundary.
 func truncate(s string, octets int) string {
 	if len(s) <= octets {
 		return s
@@ -113,9 +112,9 @@ func truncate(s string, octets int) string {
 	return s[:octets]
 }
 
-// parseLease reads a line without its newline. Blanks around the line and a
-// carriage return are tolerated; a line that lacks the colon after the expiry
-// is not, because it may be one that was cut off.
+// parseLease parses a line without its newline. Blanks around it and a carriage
+// return are ignored. A line without the colon after the expiry is an error, because
+// it may have been truncated.
 func parseLease(line []byte) (lease, error) {
 	f := bytes.SplitN(bytes.TrimSpace(line), []byte(":"), 6)
 	if len(f) < 6 {
@@ -147,7 +146,8 @@ func parseLease(line []byte) (lease, error) {
 	return l, nil
 }
 
-// blankControl keeps control characters that others wrote out of descriptions.
+// blankControl returns a blank for a control character, as in descriptions that
+// another program wrote.
 func blankControl(r rune) rune {
 	if unicode.IsControl(r) {
 		return ' '

@@ -7,24 +7,24 @@ import (
 	"io"
 )
 
-// lines reads a text line by line in bounded memory, whatever the text is.
+// lines reads any text line by line in bounded memory.
 type lines struct {
 	r *bufio.Reader
 
 	line      []byte // without its newline; valid until the next call
 	number    int    // counted from 1
-	tooLong   bool   // line is nil, the text was passed over
-	truncated bool   // the text ends before the line does
-	octets    int64  // read so far
-	err       error  // what ended the reading, if not the end of the text
+	tooLong   bool   // line is nil, since it was skipped
+	truncated bool   // the text ends without a newline
+	octets    int64  // bytes read so far
+	err       error  // read error; nil at the end of the text
 }
 
-// newLines reads lines of at most longest octets, newline included.
+// newLines reads lines of at most longest bytes, newline included.
 func newLines(r io.Reader, longest int) *lines {
 	return &lines{r: bufio.NewReaderSize(r, longest)}
 }
 
-// next reads a line; false means that there is none.
+// next reads a line and reports whether there was one.
 func (l *lines) next() bool {
 	line, err := l.r.ReadSlice('\n')
 	l.octets += int64(len(line))
@@ -44,7 +44,7 @@ func (l *lines) next() bool {
 	return true
 }
 
-// skip reads on to the end of the line.
+// skip discards the rest of the line.
 func (l *lines) skip() error {
 	for {
 		rest, err := l.r.ReadSlice('\n')

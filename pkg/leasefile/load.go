@@ -11,16 +11,16 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// namedExpired is how many expired leases the log names; the rest is counted.
+// namedExpired is the number of expired leases that are logged one by one.
 const namedExpired = 10
 
-// Load returns the mappings that were written down, in order of creation; the
-// files stay as they are until the first Save.
+// Load returns the saved mappings in order of creation; the files stay as they are
+// until the first Save.
 //
-// The private file decides as long as the lease file is as this package left
-// it. If not, somebody else wrote it: miniupnpd after a downgrade, or the
-// administrator. Then its lines decide which port mappings there are, and the
-// private file adds to each what six fields cannot hold.
+// The state file decides as long as the lease file is as this package left it. If
+// not, another program wrote it: miniupnpd after a downgrade, or the administrator's
+// editor. Then its lines decide which port mappings exist, and the state file adds
+// what does not fit six fields.
 //
 // With an error Load returns what could be read nevertheless.
 func (s *Store) Load() ([]*portmap.Mapping, error) {
@@ -33,13 +33,13 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	defer s.mu.Unlock()
 	target, err := resolve(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // no directory, so no files; writing will complain
+		return nil, nil // no directory, so no files; writing reports it
 	}
 	if err != nil {
 		return nil, fmt.Errorf("leasefile: load %s: %w", s.path, err)
 	}
 	for _, name := range []string{target, target + stateSuffix} {
-		s.disk.Remove(name + tempSuffix) // left by a crash, if it is there
+		s.disk.Remove(name + tempSuffix) // left behind by a crash, if it exists
 	}
 	js, damage := openJournal(target + stateSuffix)
 	file, unread := openLeases(target, js)
@@ -50,7 +50,7 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	return mappings, nil
 }
 
-// openJournal reads the private file, if there is one.
+// openJournal reads the state file, if there is one.
 func openJournal(path string) (*journalState, error) {
 	f, _, err := openRegular(path, syscall.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -78,13 +78,13 @@ func openLeases(path string, js *journalState) (leaseFile, error) {
 	return file, err
 }
 
-// choose judges which file decides, and makes its records mappings.
+// choose decides which file counts, and returns its mappings.
 func (s *Store) choose(target string, js *journalState, file leaseFile, readable bool) []*portmap.Mapping {
 	if js.damaged != nil {
-		s.log.Warn("private file is damaged, what is missing there is lost", "path", target+stateSuffix, "err", js.damaged)
+		s.log.Warn("state file is damaged; unreadable entries are lost", "path", target+stateSuffix, "err", js.damaged)
 	}
-	// Leases last as long as they would on a clock that never goes back: a
-	// board may start in 1970 and learn the time later.
+	// The time never goes back: a board may start in 1970 and get the time
+	// later.
 	now := s.clock()
 	now.unix = max(now.unix, js.mark.At)
 	records, ours := js.live(), js.describes(file.fingerprint)
@@ -103,30 +103,30 @@ func (s *Store) choose(target string, js *journalState, file leaseFile, readable
 	return mappings
 }
 
-// adopt returns the records of a lease file that somebody else wrote.
+// adopt returns the records for a lease file that another program wrote.
 func (s *Store) adopt(target string, js *journalState, file leaseFile, now clockReading) []*record {
 	records, unknown := js.adopt(file.leases, now)
 	log := s.log.With("path", target, "leases", len(file.leases))
 	switch skipped := file.skipped; {
 	case skipped.lines > 0:
-		log.Warn("lines of the lease file are not leases and are left out", "lines", skipped.lines, "first", skipped.first, "reason", skipped.reason)
+		log.Warn("skipped invalid lines in the lease file", "lines", skipped.lines, "first", skipped.first, "reason", skipped.reason)
 	case js.found:
-		log.Info("another program wrote the lease file, its lines decide")
+		log.Info("another program changed the lease file; using its lines")
 	}
 	if unknown > 0 {
-		log.Warn("leases are left out, because who may use them stood in the private file", "left_out", unknown)
+		log.Warn("skipped leases whose remote-host limits were in the damaged state file", "count", unknown)
 	}
 	return records
 }
 
-// mappings makes records mappings, without the claims that have ended.
+// mappings converts records to mappings, without the claims that have expired.
 func (s *Store) mappings(records []*record, now clockReading) []*portmap.Mapping {
 	var mappings []*portmap.Mapping
 	expired := 0
 	for _, r := range records {
 		m, err := r.mapping(now)
 		if err != nil {
-			s.log.Warn("stored mapping cannot be", "mapping", r.keyRecord, "err", err)
+			s.log.Warn("skipped an invalid stored mapping", "mapping", r.keyRecord, "err", err)
 			continue
 		}
 		m.Claims = slices.DeleteFunc(m.Claims, func(c portmap.Claim) bool {
@@ -147,12 +147,12 @@ func (s *Store) mappings(records []*record, now clockReading) []*portmap.Mapping
 	return mappings
 }
 
-// notice logs what miniupnpd logs at this level.
+// notice logs at miniupnpd's level LOG_NOTICE.
 func (s *Store) notice(text string) {
 	s.log.Log(context.Background(), portmap.LevelNotice, text, "path", s.path)
 }
 
-// resumeJournal goes on with the private file that the ledger was read from.
+// resumeJournal opens the state file that js was read from, to append to it.
 func (s *Store) resumeJournal(path string, js *journalState) error {
 	f, err := s.disk.Append(path)
 	if err != nil {
@@ -162,8 +162,8 @@ func (s *Store) resumeJournal(path string, js *journalState) error {
 	return nil
 }
 
-// setLoaded notes what the private file holds, so that the first Save need write
-// only the difference.
+// setLoaded records the content of the state file, so that the first Save writes only
+// the difference.
 func (s *Store) setLoaded(records []*record, mappings []*portmap.Mapping) {
 	s.loaded = make(map[portmap.Key]*portmap.Mapping, len(records))
 	for _, r := range records {

@@ -126,7 +126,7 @@ func TestLoadChanged(t *testing.T) {
 	s, log := logged(path)
 	got := load(t, s)
 	wantSame(t, got, want)
-	if !strings.Contains(log.String(), "another program wrote the lease file") {
+	if !strings.Contains(log.String(), "another program changed the lease file") {
 		t.Errorf("log says nothing:\n%s", log)
 	}
 	save(t, s, additions(got...)...)

@@ -12,55 +12,54 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// maxText bounds a description in octets. Servers cut theirs at 256; miniupnpd
-// keeps up to 1,024 (MUP-134).
+// maxText bounds a description in bytes. Servers truncate theirs to
+// portmap.MaxDescription; miniupnpd keeps up to 1,024 (MUP-134).
 const maxText = 1024
 
-// entry is one line of the private file; one of its fields is set.
+// entry is one line of the state file; one of its fields is set.
 type entry struct {
 	Mark *mark      `json:"mark,omitempty"`
 	Put  *record    `json:"put,omitempty"`
 	Drop *keyRecord `json:"drop,omitempty"`
 }
 
-// mark is the first line of the private file, and stands there again before
-// and after each change of the lease file.
+// mark identifies the lease file that belongs to the state file. It is the first line
+// of the state file and is appended before and after each change of the lease file.
 type mark struct {
 	Format int   `json:"format"`
 	At     int64 `json:"at"` // Unix milliseconds
-	// Lease is what the lease file holds: the one before a change or the other
-	// after it.
+	// Lease has the fingerprints of the lease file before and after a change: it
+	// is one or the other.
 	Lease [2]fingerprint `json:"lease"`
-	// Behind is set if the lease file may lack some of what stands before.
+	// Behind is set if the lease file may lack some of the entries before the mark.
 	Behind bool `json:"behind,omitzero"`
 }
 
-// format is the version of the private file's grammar.
+// format is the version of the state file's format.
 const format = 1
 
-// newMark returns the entry that says what the lease file holds.
+// newMark returns the entry of a mark.
 func newMark(now clockReading, before, after fingerprint) entry {
 	return entry{Mark: &mark{Format: format, At: now.unix, Lease: [2]fingerprint{before, after}, Behind: before != after}}
 }
 
-// keyRecord is a portmap.Key: what the outside dials.
+// keyRecord is a portmap.Key as JSON.
 type keyRecord struct {
 	Protocol string         `json:"proto"`
 	External uint16         `json:"ext,omitzero"`
 	Pinhole  netip.AddrPort `json:"pinhole,omitzero"`
 }
 
-// record is a mapping with all that six fields cannot hold. Times are Unix
-// milliseconds.
+// record is a portmap.Mapping as JSON. Times are Unix milliseconds.
 type record struct {
 	keyRecord
-	Internal netip.AddrPort `json:"int,omitzero"` // that of a pinhole is the pinhole
+	Internal netip.AddrPort `json:"int,omitzero"` // absent for a pinhole: it is the same
 	Created  int64          `json:"made"`
-	Hardware string         `json:"mac,omitzero"` // of the host; empty: not known
+	Hardware string         `json:"mac,omitzero"` // of the host; absent: not known
 	Claims   []claimRecord  `json:"claims"`
 }
 
-// claimRecord is a portmap.Claim.
+// claimRecord is a portmap.Claim as JSON.
 type claimRecord struct {
 	Origin      string   `json:"by"`
 	Expires     int64    `json:"until,omitzero"` // 0: never
@@ -73,23 +72,23 @@ type claimRecord struct {
 	Remote netip.AddrPort `json:"to,omitzero"`
 }
 
-// inbound reports whether the record is about letting others in.
+// inbound reports whether the record has an inbound claim.
 func (r *record) inbound() bool {
 	return slices.ContainsFunc(r.Claims, func(cr claimRecord) bool { return !cr.Remote.IsValid() })
 }
 
-// filter is a portmap.Filter.
+// filter is a portmap.Filter as JSON.
 type filter struct {
 	Prefix netip.Prefix `json:"net"`
 	Port   uint16       `json:"port,omitzero"`
 }
 
-// keyRecordOf returns k as it is written.
+// keyRecordOf returns the record of k.
 func keyRecordOf(k portmap.Key) keyRecord {
 	return keyRecord{Protocol: k.Protocol.String(), External: k.External, Pinhole: k.Pinhole}
 }
 
-// recordOf returns m as it is written.
+// recordOf returns the record of m.
 func recordOf(m *portmap.Mapping, now clockReading) *record {
 	r := &record{keyRecord: keyRecordOf(m.Key), Created: now.unixAt(m.Created), Hardware: m.Host.Hardware, Claims: make([]claimRecord, len(m.Claims))}
 	if !m.Pinhole.IsValid() {
@@ -101,6 +100,7 @@ func recordOf(m *portmap.Mapping, now clockReading) *record {
 	return r
 }
 
+// claimRecordOf returns the record of c.
 func claimRecordOf(c portmap.Claim, now clockReading) claimRecord {
 	cr := claimRecord{Origin: c.Origin.String(), Description: truncate(c.Description, maxText), Disabled: c.Disabled, ID: c.ID, Remote: c.Remote}
 	if !c.Expires.IsZero() {
@@ -115,19 +115,19 @@ func claimRecordOf(c portmap.Claim, now clockReading) claimRecord {
 	return cr
 }
 
-// portmapKey returns the door as the table knows it.
-func (d keyRecord) portmapKey() (portmap.Key, error) {
-	p, err := parseProtocol(d.Protocol)
+// portmapKey returns the key, or an error if it is invalid.
+func (r keyRecord) portmapKey() (portmap.Key, error) {
+	p, err := parseProtocol(r.Protocol)
 	if err != nil {
 		return portmap.Key{}, err
 	}
-	if (d.External == 0) != d.Pinhole.IsValid() {
+	if (r.External == 0) != r.Pinhole.IsValid() {
 		return portmap.Key{}, errPort
 	}
-	if a := d.Pinhole; a.IsValid() && (!a.Addr().Is6() || !isTarget(a)) {
+	if a := r.Pinhole; a.IsValid() && (!a.Addr().Is6() || !isTarget(a)) {
 		return portmap.Key{}, fmt.Errorf("pinhole %v is not an IPv6 address and port", a)
 	}
-	return portmap.Key{Protocol: p, External: d.External, Pinhole: d.Pinhole}, nil
+	return portmap.Key{Protocol: p, External: r.External, Pinhole: r.Pinhole}, nil
 }
 
 // isTarget reports whether packets can be sent to a.
@@ -135,8 +135,8 @@ func isTarget(a netip.AddrPort) bool {
 	return a.Port() != 0 && a.Addr().Zone() == "" && !a.Addr().Is4In6()
 }
 
-// mapping returns the record as the table knows it, its times reckoned from
-// now. Claims that have ended are part of it.
+// mapping returns the mapping, with times computed from now, or an error if the record
+// is invalid. It includes claims that have expired.
 func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
 	k, err := r.portmapKey()
 	if err != nil {
@@ -153,7 +153,7 @@ func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
 		return nil, errAddress
 	}
 	if len(r.Claims) == 0 {
-		return nil, errors.New("nobody claims the mapping")
+		return nil, errors.New("mapping has no claims")
 	}
 	for _, cr := range r.Claims {
 		c, err := cr.claim(now)
@@ -165,6 +165,7 @@ func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
 	return m, nil
 }
 
+// claim returns the claim, or an error if the record is invalid.
 func (cr claimRecord) claim(now clockReading) (portmap.Claim, error) {
 	c := portmap.Claim{Description: cr.Description, Disabled: cr.Disabled, ID: cr.ID, Remote: cr.Remote}
 	var err error
@@ -196,32 +197,32 @@ func parseOrigin(s string) (portmap.Origin, error) {
 			return o, nil
 		}
 	}
-	return 0, fmt.Errorf("origin %q is not known", s)
+	return 0, fmt.Errorf("unknown origin %q", s)
 }
 
 // encode returns the entry as JSON text without a newline.
 func (e entry) encode() ([]byte, error) {
 	text, err := json.Marshal(e)
 	if err == nil && frameHead+len(text) >= maxEntry {
-		err = fmt.Errorf("its record has %d octets, more than %d", len(text), maxEntry)
+		err = fmt.Errorf("its record has %d bytes, more than %d", len(text), maxEntry)
 	}
 	return text, err
 }
 
-// decodeEntry reads JSON text and checks that the entry says one thing.
+// decodeEntry decodes JSON text and checks that one field is set.
 func decodeEntry(text []byte) (entry, error) {
 	var e entry
 	if err := json.Unmarshal(text, &e); err != nil {
 		return entry{}, err
 	}
-	said := 0
+	fields := 0
 	for _, set := range []bool{e.Mark != nil, e.Put != nil, e.Drop != nil} {
 		if set {
-			said++
+			fields++
 		}
 	}
-	if said != 1 {
-		return entry{}, fmt.Errorf("entry says %d things, not one", said)
+	if fields != 1 {
+		return entry{}, fmt.Errorf("entry has %d fields, not one", fields)
 	}
 	return e, nil
 }

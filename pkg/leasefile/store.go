@@ -1,12 +1,11 @@
-// Package leasefile writes down which mappings there are, in the lease file
-// that miniupnpd, status pages and scripts know, and in a private file beside
-// it for what six fields cannot hold.
+// Package leasefile saves mappings in the lease file that miniupnpd, status pages and
+// scripts know, and in a state file beside it, which has what does not fit six fields.
 //
-// What was saved survives the end of the process, however it ends, from the
-// moment that Save returns. What survives a power cut is all but the last
-// [Options.Delay] plus the time the disk takes, except that a renewal may take
-// [Options.RenewalDelay]: then the mapping itself is still there, with its
-// earlier end. Both files are always whole, the old ones or the new ones.
+// When Save returns, the changes survive the end of the process, however it ends.
+// After a power cut the changes of the last [Options.Delay] plus the time of the
+// write may be lost, and renewals of the last [Options.RenewalDelay]: then the mapping
+// is restored with its earlier end. Both files are always complete, the old ones or
+// the new ones.
 package leasefile
 
 import (
@@ -30,37 +29,35 @@ const (
 
 // The default delays, chosen for flash memory.
 const (
-	// defaultDelay lets a burst, such as a console opening its ports, cost two
-	// writings: at most 15 syncs a second, however many ask.
+	// defaultDelay makes a burst, such as a game console opening its ports, cost
+	// two writes: at most 15 syncs a second, whatever the number of requests.
 	defaultDelay = 200 * time.Millisecond
-	// defaultRenewalDelay is as long as the file may lag behind the table:
-	// 1,000 renewals a minute cost at most 30 writings.
+	// defaultRenewalDelay makes 1,000 renewals a minute cost at most 30 writes.
 	defaultRenewalDelay = 2 * time.Second
 )
 
-// How long the store waits after a writing that failed: the first time, and at
-// most.
+// The pause after a failed write: the first one, then doubling up to a maximum.
 const (
 	firstRetry = time.Second
 	lastRetry  = time.Minute
 )
 
-// Options are what a Store is made of.
+// Options configure a Store.
 type Options struct {
-	// Path is the lease file; its name may be a symbolic link, which is
-	// followed. Empty: nothing is written down.
+	// Path is the lease file, which may be a symbolic link to it. Empty: nothing
+	// is saved.
 	Path string
-	// Delay is how long the disk is left alone between two writings; 0 means
-	// 200 ms. A change after a quiet spell is written at once.
+	// Delay is the shortest pause between two writes; 0 means 200 ms. A change
+	// after a longer pause is written at once.
 	Delay time.Duration
 	// RenewalDelay is how long changes that only move the end of a lease may
-	// wait; 0 means 2 s. They are written earlier if the old end comes first.
+	// wait; 0 means 2 s. They are written earlier if the old end is earlier.
 	RenewalDelay time.Duration
-	// Log hears of trouble with the files; nil: nobody does.
+	// Log receives errors and warnings about the files; nil: they are discarded.
 	Log *slog.Logger
 }
 
-// Store is a portmap.Store made of two files.
+// Store is a portmap.Store that saves to two files.
 type Store struct {
 	path         string        // of the lease file; empty: nothing is saved
 	delay        time.Duration // between two writes
@@ -74,25 +71,25 @@ type Store struct {
 
 	mu              sync.Mutex // guards all below
 	held            map[portmap.Key]*portmap.Mapping
-	loaded          map[portmap.Key]*portmap.Mapping // what the private file holds, until the first Save
-	leaseFileBehind bool                             // the lease file lacks some of that
-	settled         bool                             // the first Save has been
-	journal         *journal                         // nil: there is no private file that can go on
+	loaded          map[portmap.Key]*portmap.Mapping // content of the state file, until the first Save
+	leaseFileBehind bool                             // the lease file lacks some of it
+	settled         bool                             // the first Save is done
+	journal         *journal                         // nil: there is no state file to append to
 	lease           fingerprint                      // of the lease file on disk
-	notBefore       clockReading                     // the present is not before it
-	stale           bool                             // the private file must be written anew
-	copying         bool                             // a snapshot is being written,
-	addedSince      [][]byte                         // and these entries came after it
+	notBefore       clockReading                     // now never returns an earlier time
+	stale           bool                             // the state file must be rewritten
+	copying         bool                             // a snapshot is being written
+	addedSince      [][]byte                         // entries saved since the snapshot was taken
 
-	due      time.Time     // when the files are to be written; zero: they are
-	earliest time.Time     // and not before that
-	retry    time.Duration // the wait after trouble; 0: the last writing went well
-	lastErr  error         // what keeps the files from being written
-	reported bool          // Save has returned it
+	due      time.Time     // when to write the files; zero: they are up to date
+	earliest time.Time     // the next write is not before that
+	retry    time.Duration // the pause after a failed write; 0: the last one succeeded
+	lastErr  error         // why the last write failed
+	reported bool          // Save has returned lastErr
 }
 
-// New returns a store. Load comes first, then Save at any time; Run brings
-// the files up to date behind it.
+// New returns a store. Call Load first, then Save at any time; Run writes the files in
+// the background.
 func New(o Options) *Store {
 	return &Store{
 		path:         o.Path,
@@ -107,8 +104,8 @@ func New(o Options) *Store {
 	}
 }
 
-// now returns the present as files show it. A board whose clock has not been
-// set goes on from the newest time in its files.
+// now returns the present time. While the wall clock has not been set, it continues
+// from the latest time in the files.
 func (s *Store) now() clockReading {
 	c := s.clock()
 	if c.unix < unsetClock {
@@ -117,12 +114,11 @@ func (s *Store) now() clockReading {
 	return c
 }
 
-// Save notes changes in the private file: when it returns they outlive the
-// process. An error means that they are in memory only, until the disk takes
-// them.
+// Save appends changes to the state file: when it returns they outlive the process.
+// With an error they are in memory only, until a later write succeeds.
 //
-// The first Save after Load brings what the table has taken over; what else
-// Load returned is forgotten.
+// The first Save after Load lists the mappings that the table took over; the others
+// that Load returned are dropped.
 func (s *Store) Save(changes []portmap.Change) error {
 	if s.path == "" {
 		return nil
@@ -152,8 +148,8 @@ func (s *Store) Save(changes []portmap.Change) error {
 	return errors.Join(err, tooLong)
 }
 
-// noteChanges puts changes into memory and returns the texts of the entries that the
-// private file lacks.
+// noteChanges applies changes in memory and returns the texts of the entries that the
+// state file lacks.
 func (s *Store) noteChanges(changes []portmap.Change, now clockReading) (texts [][]byte, err error) {
 	for _, c := range changes {
 		if b := c.Before; b != nil && (c.After == nil || c.After.Key != b.Key) {
@@ -164,7 +160,7 @@ func (s *Store) noteChanges(changes []portmap.Change, now clockReading) (texts [
 		}
 		text, tooLong := entry{Put: recordOf(c.After, now)}.encode()
 		if tooLong != nil {
-			text, err = s.drop(c.After.Key), fmt.Errorf("leasefile: mapping %v is not written down: %w", c.After.Key, tooLong)
+			text, err = s.drop(c.After.Key), fmt.Errorf("leasefile: mapping %v is not saved: %w", c.After.Key, tooLong)
 		} else {
 			s.held[c.After.Key] = c.After
 		}
@@ -177,15 +173,15 @@ func (s *Store) noteChanges(changes []portmap.Change, now clockReading) (texts [
 	return texts, err
 }
 
-// drop forgets a mapping and returns the text that says so.
+// drop removes a mapping and returns the text of the entry for that.
 func (s *Store) drop(k portmap.Key) []byte {
 	delete(s.held, k)
 	gone := keyRecordOf(k)
-	text, _ := entry{Drop: &gone}.encode() // short, and made of plain values
+	text, _ := entry{Drop: &gone}.encode() // cannot fail: it is short and has plain values only
 	return text
 }
 
-// confirms reports whether m is taken over as Load returned it.
+// confirms reports whether m is as Load returned it, so that no entry is needed.
 func (s *Store) confirms(m *portmap.Mapping) bool {
 	was := s.loaded[m.Key]
 	delete(s.loaded, m.Key)
@@ -196,7 +192,7 @@ func (s *Store) confirms(m *portmap.Mapping) bool {
 	return true
 }
 
-// appendEntries writes entries where they outlive the process.
+// appendEntries appends entries to the state file, or creates it.
 func (s *Store) appendEntries(texts [][]byte, now clockReading) error {
 	switch {
 	case s.journal != nil:
@@ -211,7 +207,7 @@ func (s *Store) appendEntries(texts [][]byte, now clockReading) error {
 	return s.createJournal(now)
 }
 
-// schedule sets when the files are to be written for the sake of changes.
+// schedule sets when to write the files because of changes.
 func (s *Store) schedule(changes []portmap.Change, now time.Time) {
 	if s.stale || len(changes) == 0 {
 		s.writeBy(now)
@@ -223,16 +219,16 @@ func (s *Store) schedule(changes []portmap.Change, now time.Time) {
 		}
 		by := now.Add(s.renewalDelay)
 		if end := c.Before.Expires(); !end.IsZero() && end.Before(by) {
-			by = end // nobody shall read of a living lease that it has ended
+			by = end // else the file would show an expired lease
 		}
 		s.writeBy(by)
 	}
 }
 
-// writeBy has the files written at t, or when the disk has had its rest.
+// writeBy sets the files to be written at t, or at the earliest time that is allowed.
 func (s *Store) writeBy(t time.Time) {
 	if s.retry > 0 {
-		return // due is when the next attempt is
+		return // due is the time of the next attempt
 	}
 	if t.Before(s.earliest) {
 		t = s.earliest
@@ -242,7 +238,7 @@ func (s *Store) writeBy(t time.Time) {
 	}
 }
 
-// setDue sets when the files are to be written and tells Run.
+// setDue sets when to write the files and wakes Run.
 func (s *Store) setDue(t time.Time) {
 	s.due = t
 	select {
@@ -251,23 +247,23 @@ func (s *Store) setDue(t time.Time) {
 	}
 }
 
-// isRenewal reports whether c moves the ends of claims and changes nothing else.
+// isRenewal reports whether c changes nothing but the ends of claims.
 func isRenewal(c portmap.Change) bool {
 	return c.Before != nil && c.After != nil && c.Before.Key == c.After.Key &&
 		c.Before.Internal == c.After.Internal && slices.EqualFunc(c.Before.Claims, c.After.Claims, sameTerms)
 }
 
-// sameTerms reports whether a and b differ in their end at most.
+// sameTerms reports whether a and b differ at most in their ends.
 func sameTerms(a, b portmap.Claim) bool {
 	return a.Origin == b.Origin && a.Nonce == b.Nonce && a.Bound == b.Bound && slices.Equal(a.Filters, b.Filters) &&
 		a.Description == b.Description && a.Disabled == b.Disabled && a.ID == b.ID && a.Remote == b.Remote
 }
 
-// identical reports whether a and b differ in nothing.
+// identical reports whether a and b are equal, apart from their contacts.
 func identical(a, b portmap.Claim) bool { return sameTerms(a, b) && a.Expires.Equal(b.Expires) }
 
-// Run writes the files whenever that is due, until ctx ends, and then a last
-// time. Both files stay.
+// Run writes the files whenever they are due, until ctx ends, and then once more. Both
+// files are kept.
 func (s *Store) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -279,7 +275,7 @@ func (s *Store) Run(ctx context.Context) error {
 			return nil
 		case <-s.wake:
 		case <-timer.C:
-			s.Checkpoint() // which logs what goes wrong
+			s.Checkpoint() // logs its errors
 		}
 	}
 }
