@@ -8,7 +8,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// filled returns a store that holds so many mappings, and the first of them.
+// filled returns a store with n mappings, and the first of them.
 func filled(b *testing.B, n int) (*Store, *portmap.Mapping) {
 	s := New(Options{Path: leasePath(b)})
 	load(b, s)
@@ -18,7 +18,7 @@ func filled(b *testing.B, n int) (*Store, *portmap.Mapping) {
 	return s, list[0]
 }
 
-// BenchmarkSave is what a request waits for: a change that outlives the process.
+// BenchmarkSave saves one change, for which a request waits.
 func BenchmarkSave(b *testing.B) {
 	s, m := filled(b, 5000)
 	b.ReportAllocs()

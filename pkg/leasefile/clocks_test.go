@@ -8,7 +8,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// fractions are parts of a millisecond, in nanoseconds, from end to end.
+// fractions lists parts of a millisecond.
 var fractions = []time.Duration{0, 1, 100_000, 499_999, 500_000, 500_001, 900_000, 999_999}
 
 // millisecond returns a time that is a whole millisecond on the wall clock.
@@ -17,7 +17,7 @@ func millisecond() time.Time {
 	return now.Add(-time.Duration(now.Nanosecond()) % time.Millisecond)
 }
 
-// TestClockReadingKeepsEnds reads a time at one moment and writes it at another.
+// TestClockReadingKeepsEnds converts a time by one reading and back by another.
 func TestClockReadingKeepsEnds(t *testing.T) {
 	base := millisecond()
 	for _, read := range fractions {
@@ -28,14 +28,14 @@ func TestClockReadingKeepsEnds(t *testing.T) {
 					t.Errorf("read at %v, written at %v: %d becomes %d", read, written, a.unix+away, got)
 				}
 				if !a.agreesWith(b) {
-					t.Errorf("the clock is said to be set between %v and %v", read, written)
+					t.Errorf("the clock seems to have been set between %v and %v", read, written)
 				}
 			}
 		}
 	}
 }
 
-// TestClockReadingBefore1970 cuts a wall clock before 1970 downwards or not at all.
+// TestClockReadingBefore1970 truncates a wall clock before 1970 downwards.
 func TestClockReadingBefore1970(t *testing.T) {
 	for _, fraction := range fractions {
 		c := clockReadingOf(time.Unix(-7, 0).Add(fraction))
@@ -45,8 +45,8 @@ func TestClockReadingBefore1970(t *testing.T) {
 	}
 }
 
-// TestRestartsKeepEnds has ten services, one after another, take over a lease
-// and write both files anew.
+// TestRestartsKeepEnds has ten stores, one after another, take over a lease and write
+// both files.
 func TestRestartsKeepEnds(t *testing.T) {
 	base := millisecond().Add(time.Minute) // after the files' own times
 	line := fmt.Sprintf("TCP:3001:192.168.101.1:80:%d:web\n", base.Unix()+3600)

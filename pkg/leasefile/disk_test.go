@@ -10,12 +10,12 @@ import (
 )
 
 var (
-	errCrashed = errors.New("the process is dead")
-	errFull    = errors.New("no space left on device (made up)")
+	errCrashed = errors.New("the process has crashed")
+	errFull    = errors.New("no space left on device (simulated)")
 )
 
-// testDisk is the system's disk with a record of all that was done to it. It
-// can fail, and it can die.
+// testDisk is the system's disk with a record of its operations. It can fail, and
+// it can crash.
 type testDisk struct {
 	osDisk
 	mu         sync.Mutex
@@ -24,7 +24,7 @@ type testDisk struct {
 	fails      func(op) error // asked before each operation
 }
 
-// op is one call that changes the disk.
+// op is one operation that changes the disk.
 type op struct {
 	what string // create, append, write, sync, truncate, rename, remove, syncdir
 	file int    // number of the open file, from 1
@@ -41,7 +41,7 @@ func (o op) String() string {
 	return fmt.Sprintf("%s %s", o.what, o.name)
 }
 
-// do notes an operation, and says whether it may happen.
+// do records an operation, or returns the error with which it fails.
 func (d *testDisk) do(o op) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -57,14 +57,14 @@ func (d *testDisk) do(o op) error {
 	return nil
 }
 
-// did returns what was done so far.
+// did returns the operations so far.
 func (d *testDisk) did() []op {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append([]op(nil), d.ops...)
 }
 
-// count returns how often something was done.
+// count returns the number of operations of a kind.
 func (d *testDisk) count(what string) int {
 	n := 0
 	for _, o := range d.did() {
@@ -75,7 +75,7 @@ func (d *testDisk) count(what string) int {
 	return n
 }
 
-// fail makes every operation fail that f names, or none for nil.
+// fail makes the operations fail for which f returns an error; nil: none.
 func (d *testDisk) fail(f func(op) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -158,5 +158,5 @@ func (f *testFile) Sync() error {
 	if err := f.disk.do(op{what: "sync", file: f.op.file, name: f.name}); err != nil {
 		return err
 	}
-	return nil // the real one costs time and proves nothing here
+	return nil // the real one takes time and is not needed here
 }

@@ -14,7 +14,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// openOn returns a store whose disk is d, that has taken over what is there.
+// openOn returns a store on disk d that has loaded and taken over all mappings.
 func openOn(t *testing.T, d *testDisk, path string) *Store {
 	t.Helper()
 	s := New(Options{Path: path})
@@ -25,7 +25,7 @@ func openOn(t *testing.T, d *testDisk, path string) *Store {
 	return s
 }
 
-// many returns n mappings that end after an hour.
+// many returns n mappings that expire after an hour.
 func many(n int) (list []*portmap.Mapping) {
 	for i := range n {
 		m := forward(uint64(i+1), portmap.Claim{Origin: portmap.NATPMP})
@@ -34,8 +34,8 @@ func many(n int) (list []*portmap.Mapping) {
 	return list
 }
 
-// TestRenewalsAreWrittenTogether spares the flash: 1,000 renewals in a minute
-// cost no more than the thirty writings that the default delay allows.
+// TestRenewalsAreWrittenTogether counts writes: 1,000 renewals in a minute cost at
+// most the thirty that the default delay allows.
 func TestRenewalsAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &testDisk{}
@@ -54,7 +54,7 @@ func TestRenewalsAreWrittenTogether(t *testing.T) {
 			time.Sleep(time.Minute / 1000)
 		}
 		time.Sleep(5 * time.Second)
-		// The private file may be written anew in between, which renames as well.
+		// A rewrite of the state file renames as well.
 		if n := d.count("rename") - before; n < 2 || n > 2*31 {
 			t.Errorf("%d renames for a minute of renewals, want 2 to 62", n)
 		}
@@ -65,7 +65,7 @@ func TestRenewalsAreWrittenTogether(t *testing.T) {
 	})
 }
 
-// TestFullDisk goes on from memory and writes when it can.
+// TestFullDisk saves to a full disk: the mappings are written when there is space.
 func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := leasePath(t)
@@ -87,7 +87,7 @@ func TestFullDisk(t *testing.T) {
 		})
 		for _, m := range list[5:] {
 			if s.Save(additions(m)) == nil {
-				t.Error("a full disk is said to have taken a mapping")
+				t.Error("saved on a full disk")
 			}
 			time.Sleep(10 * time.Minute)
 		}
@@ -96,19 +96,19 @@ func TestFullDisk(t *testing.T) {
 		time.Sleep(2 * lastRetry)
 		wantSame(t, load(t, New(Options{Path: path})), list)
 		synctest.Wait()
-		// Save told the table of the trouble, which logs it.
+		// Save returned the failure to the table, which logs it.
 		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "saved again") {
 			t.Errorf("log is\n%swant one line, about the end of the failure", got)
 		}
 	})
 }
 
-// scenario is what a store goes through while its disk is watched: mappings come,
-// are renewed and go, and the files are brought up to date in between.
-func scenario(s *Store, told func(savePoint)) {
+// scenario adds, renews and removes mappings in a store, with checkpoints in between,
+// and calls done after each step.
+func scenario(s *Store, done func(savePoint)) {
 	held := make(map[portmap.Key]*portmap.Mapping)
-	save := func(c ...portmap.Change) { told(savePoint{held: maps.Clone(held), err: s.Save(c)}) }
-	checkpoint := func() { told(savePoint{held: maps.Clone(held), err: s.Checkpoint(), durable: true}) }
+	save := func(c ...portmap.Change) { done(savePoint{held: maps.Clone(held), err: s.Save(c)}) }
+	checkpoint := func() { done(savePoint{held: maps.Clone(held), err: s.Checkpoint(), durable: true}) }
 	for i, m := range append(sampleMappings(), many(3)...) {
 		if held[m.Key] != nil {
 			continue
@@ -134,27 +134,27 @@ func scenario(s *Store, told func(savePoint)) {
 	checkpoint()
 }
 
-// savePoint is what is held after a step of the story.
+// savePoint is the state after a step of the scenario.
 type savePoint struct {
 	held    map[portmap.Key]*portmap.Mapping
 	err     error // of the step
 	durable bool  // the step was a Checkpoint
-	ops     int   // done on the disk when it ended
+	ops     int   // operations of the disk until then
 }
 
-// holding returns mappings as a store loads them.
+// holding returns mappings sorted by key.
 func holding(held map[portmap.Key]*portmap.Mapping) []*portmap.Mapping {
 	list := slices.Collect(maps.Values(held))
 	slices.SortFunc(list, func(a, b *portmap.Mapping) int { return strings.Compare(a.Key.String(), b.Key.String()) })
 	return list
 }
 
-// TestProcessKilledAnywhere ends the process before each operation of the story in
-// turn: what Save said yes to is there, and nothing else.
+// TestProcessKilledAnywhere ends the process before each operation of the scenario in
+// turn: what was saved without error is there, and nothing else.
 func TestProcessKilledAnywhere(t *testing.T) {
-	for dies := 1; ; dies++ {
+	for crash := 1; ; crash++ {
 		path := leasePath(t)
-		d := &testDisk{crashAfter: dies}
+		d := &testDisk{crashAfter: crash}
 		s := openOn(t, d, path)
 		var sure, perhaps []*portmap.Mapping
 		var broken bool
@@ -170,28 +170,28 @@ func TestProcessKilledAnywhere(t *testing.T) {
 		got := load(t, New(Options{Path: path}))
 		slices.SortFunc(got, func(a, b *portmap.Mapping) int { return strings.Compare(a.Key.String(), b.Key.String()) })
 		if !alike(got, sure) && !(broken && alike(got, perhaps)) {
-			t.Fatalf("killed before operation %d (of %v): got\n%swant\n%sor\n%s", dies, d.did()[max(0, dies-3):], text(got), text(sure), text(perhaps))
+			t.Fatalf("killed before operation %d (of %v): got\n%swant\n%sor\n%s", crash, d.did()[max(0, crash-3):], text(got), text(sure), text(perhaps))
 		}
 		if !broken {
-			if dies < 40 {
-				t.Errorf("the story has only %d operations", dies)
+			if crash < 40 {
+				t.Errorf("the scenario has only %d operations", crash)
 			}
 			return
 		}
 	}
 }
 
-// inode is a file on a disk that loses power: what was written to it, and what
+// inode is a file on a disk that can lose power: what was written to it, and what
 // of that was synced.
 type inode struct{ written, durable []byte }
 
-// simulatedDisk is what a disk holds after some operations.
+// simulatedDisk is the content of a disk after some operations.
 type simulatedDisk struct {
 	inodes         map[int]*inode // by the number of the open file
 	names, durable map[string]*inode
 }
 
-// replay carries out operations on a platter.
+// replay carries out operations on a simulated disk.
 func replay(ops []op) *simulatedDisk {
 	p := &simulatedDisk{inodes: make(map[int]*inode), names: make(map[string]*inode), durable: make(map[string]*inode)}
 	for _, o := range ops {
@@ -219,19 +219,19 @@ func replay(ops []op) *simulatedDisk {
 	return p
 }
 
-// TestPowerLostAnywhere cuts the power after each operation of the story, with
-// nothing on the disk but what was synced: what the last Checkpoint found is
-// there, unless it was given up since, and nothing is as it never was.
+// TestPowerLostAnywhere cuts the power after each operation of the scenario, so that
+// only synced data is on the disk: the mappings of the last Checkpoint are there,
+// unless they were removed since, and no mapping is in a state that it never had.
 func TestPowerLostAnywhere(t *testing.T) {
 	d := &testDisk{}
 	s := openOn(t, d, leasePath(t))
-	var chapters []savePoint
+	var points []savePoint
 	scenario(s, func(c savePoint) {
 		if c.err != nil {
 			t.Fatal(c.err)
 		}
 		c.ops = len(d.did())
-		chapters = append(chapters, c)
+		points = append(points, c)
 	})
 	for cut := range len(d.did()) + 1 {
 		path := leasePath(t)
@@ -241,31 +241,31 @@ func TestPowerLostAnywhere(t *testing.T) {
 		got := make(map[portmap.Key]*portmap.Mapping)
 		for _, m := range load(t, New(Options{Path: path})) {
 			got[m.Key] = m
-			if !slices.ContainsFunc(chapters, func(c savePoint) bool { return c.held[m.Key] != nil && textOf(m) == textOf(c.held[m.Key]) }) {
-				t.Errorf("power lost after %d operations: never held: %s", cut, textOf(m))
+			if !slices.ContainsFunc(points, func(c savePoint) bool { return c.held[m.Key] != nil && textOf(m) == textOf(c.held[m.Key]) }) {
+				t.Errorf("power lost after %d operations: never saved: %s", cut, textOf(m))
 			}
 		}
-		for k := range survivors(chapters, cut) {
+		for k := range survivors(points, cut) {
 			if got[k] == nil {
-				t.Errorf("power lost after %d operations: %v is gone, which a Checkpoint had found", cut, k)
+				t.Errorf("power lost after %d operations: %v is lost, though it was in a Checkpoint", cut, k)
 			}
 		}
 	}
 }
 
-// textOf shows one mapping without its times.
+// textOf returns one mapping as text, without its times.
 func textOf(m *portmap.Mapping) string { return text([]*portmap.Mapping{m}) }
 
-// survivors returns what the last Checkpoint before the cut found and nobody
-// gave up in the rest of the story.
-func survivors(chapters []savePoint, cut int) map[portmap.Key]*portmap.Mapping {
+// survivors returns the mappings of the last Checkpoint before the cut that are not
+// removed in the rest of the scenario.
+func survivors(points []savePoint, cut int) map[portmap.Key]*portmap.Mapping {
 	var found map[portmap.Key]*portmap.Mapping
-	for _, c := range chapters {
+	for _, c := range points {
 		if c.durable && c.ops <= cut {
 			found = maps.Clone(c.held)
 		}
 	}
-	last := chapters[len(chapters)-1].held
+	last := points[len(points)-1].held
 	maps.DeleteFunc(found, func(k portmap.Key, _ *portmap.Mapping) bool { return last[k] == nil })
 	return found
 }

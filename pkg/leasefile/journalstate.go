@@ -22,13 +22,13 @@ type journalState struct {
 	compactSize     int64 // of a new file with the same records, in bytes
 	leaseFileBehind bool  // the lease file may lack some of it
 
-	byKey  map[portmap.Key]int // where in records
-	octets map[portmap.Key]int // length of its line
+	byKey    map[portmap.Key]int // where in records
+	lineSize map[portmap.Key]int // length of its line
 }
 
 // readJournal reads a state file. The records are in order of creation.
 func readJournal(r io.Reader) *journalState {
-	js := &journalState{found: true, byKey: make(map[portmap.Key]int), octets: make(map[portmap.Key]int)}
+	js := &journalState{found: true, byKey: make(map[portmap.Key]int), lineSize: make(map[portmap.Key]int)}
 	in := newLines(io.LimitReader(r, maxJournal), maxEntry)
 	for in.next() {
 		if in.truncated {
@@ -39,7 +39,7 @@ func readJournal(r io.Reader) *journalState {
 			js.damaged = fmt.Errorf("line %d: %w", in.number, err)
 		}
 	}
-	js.size = in.octets
+	js.size = in.bytesRead
 	switch {
 	case in.err != nil:
 		js.damaged = in.err
@@ -99,7 +99,7 @@ func unframe(line []byte, seed uint32) (entry, uint32, error) {
 }
 
 // put adds a mapping at the end, or updates it in its place.
-func (js *journalState) put(r *record, octets int) error {
+func (js *journalState) put(r *record, size int) error {
 	k, err := r.portmapKey()
 	if err != nil {
 		return err
@@ -110,8 +110,8 @@ func (js *journalState) put(r *record, octets int) error {
 		js.byKey[k] = len(js.records)
 		js.records = append(js.records, r)
 	}
-	js.compactSize += int64(octets - js.octets[k])
-	js.octets[k] = octets
+	js.compactSize += int64(size - js.lineSize[k])
+	js.lineSize[k] = size
 	return nil
 }
 
@@ -123,9 +123,9 @@ func (js *journalState) drop(d *keyRecord) error {
 	}
 	if i, held := js.byKey[k]; held {
 		js.records[i] = nil
-		js.compactSize -= int64(js.octets[k])
+		js.compactSize -= int64(js.lineSize[k])
 		delete(js.byKey, k)
-		delete(js.octets, k)
+		delete(js.lineSize, k)
 	}
 	return nil
 }

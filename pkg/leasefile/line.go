@@ -102,14 +102,14 @@ func printableRune(r rune) rune {
 }
 
 // truncate shortens s to at most so many bytes, at a rune boundary.
-func truncate(s string, octets int) string {
-	if len(s) <= octets {
+func truncate(s string, size int) string {
+	if len(s) <= size {
 		return s
 	}
-	for octets > 0 && !utf8.RuneStart(s[octets]) {
-		octets--
+	for size > 0 && !utf8.RuneStart(s[size]) {
+		size--
 	}
-	return s[:octets]
+	return s[:size]
 }
 
 // parseLease parses a line without its newline. Blanks around it and a carriage

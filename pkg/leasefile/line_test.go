@@ -32,8 +32,7 @@ func TestLeaseBothWays(t *testing.T) {
 	}
 }
 
-// TestParseLease has the lines that miniupnpd reads as something (MUP-138),
-// and what they are here.
+// TestParseLease parses the lines that miniupnpd accepts (MUP-138), and others.
 func TestParseLease(t *testing.T) {
 	good := lease{portmap.TCP, 80, netip.MustParseAddrPort("10.0.0.1:8080"), 1795341352, "web"}
 	with := func(change func(*lease)) lease {
@@ -57,7 +56,7 @@ func TestParseLease(t *testing.T) {
 		{text: "TCP:80:10.0.0.1:8080:1795341352:caf\xe9", want: with(func(l *lease) { l.text = "caf\ufffd" })},
 		{text: "TCP:080:10.0.0.1:8080:1795341352:web", want: good},
 
-		{text: "TCP:80:10.0.0.1:8080:1795341352", err: errFields}, // perhaps cut off
+		{text: "TCP:80:10.0.0.1:8080:1795341352", err: errFields}, // perhaps truncated
 		{text: "TCP:80:10.0.0.1", err: errFields},
 		{text: ":::::", err: errProtocol},
 		{text: "lease", err: errFields},
@@ -98,8 +97,8 @@ func TestParseLease(t *testing.T) {
 	}
 }
 
-// TestLeaseText has descriptions that would forge a line, hide a part of
-// itself or not be shown at all.
+// TestLeaseText writes descriptions that could forge a line, hide a part of their own
+// or not be shown at all.
 func TestLeaseText(t *testing.T) {
 	const head = "TCP:80:10.0.0.1:80:0:"
 	room := maxLine - len(head) - 1

@@ -15,7 +15,7 @@ type lines struct {
 	number    int    // counted from 1
 	tooLong   bool   // line is nil, since it was skipped
 	truncated bool   // the text ends without a newline
-	octets    int64  // bytes read so far
+	bytesRead int64  // bytes read so far
 	err       error  // read error; nil at the end of the text
 }
 
@@ -27,7 +27,7 @@ func newLines(r io.Reader, longest int) *lines {
 // next reads a line and reports whether there was one.
 func (l *lines) next() bool {
 	line, err := l.r.ReadSlice('\n')
-	l.octets += int64(len(line))
+	l.bytesRead += int64(len(line))
 	if l.tooLong = errors.Is(err, bufio.ErrBufferFull); l.tooLong {
 		line, err = nil, l.skip()
 	}
@@ -48,7 +48,7 @@ func (l *lines) next() bool {
 func (l *lines) skip() error {
 	for {
 		rest, err := l.r.ReadSlice('\n')
-		l.octets += int64(len(rest))
+		l.bytesRead += int64(len(rest))
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			return err
 		}

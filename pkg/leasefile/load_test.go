@@ -24,7 +24,7 @@ func logged(path string) (*Store, *bytes.Buffer) {
 	return New(Options{Path: path, Log: slog.New(slog.NewTextHandler(&b, nil))}), &b
 }
 
-// newFiles makes a lease file and its private file, as a clean stop leaves them.
+// newFiles writes a lease file and its state file, as a clean stop leaves them.
 func newFiles(t *testing.T, mappings ...*portmap.Mapping) (path string) {
 	t.Helper()
 	path = leasePath(t)
@@ -34,9 +34,10 @@ func newFiles(t *testing.T, mappings ...*portmap.Mapping) (path string) {
 	return path
 }
 
+// in returns the Unix time after d.
 func in(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 
-// TestLoadMiniupnpd takes over what miniupnpd left.
+// TestLoadMiniupnpd loads a lease file of miniupnpd.
 func TestLoadMiniupnpd(t *testing.T) {
 	path := leasePath(t)
 	minute, hour, later := in(time.Minute), in(time.Hour), in(2*time.Hour)
@@ -49,7 +50,7 @@ func TestLoadMiniupnpd(t *testing.T) {
 		"UDPLITE:9:192.168.101.20:9:0:rare\n"+
 		"junk\n"+
 		"UDP:5001:192.168.101.20:5000:%d:PCP MAP 04030201080706050c0b0a09\n"+
-		"UDP:7777:192.168.101.21:7777:0:somebody else's\n"+
+		"UDP:7777:192.168.101.21:7777:0:another host's\n"+
 		"tcp:6666:192.168.101.20:5555:%d:again", hour, minute, in(-time.Minute), hour, later))
 	s, log := logged(path)
 	claim := func(o portmap.Origin, end int64, text string) portmap.Claim {
@@ -101,15 +102,15 @@ func TestLoadMiniupnpd(t *testing.T) {
 	}
 }
 
-// TestLoadChanged has a lease file that somebody else wrote beside a private
-// file: lines decide what exists, records what restricts it.
+// TestLoadChanged loads a lease file that another program wrote beside a state file:
+// the lines decide which mappings exist, the records what limits them.
 func TestLoadChanged(t *testing.T) {
 	v := sampleMappings()
 	path := newFiles(t, v...)
 	pcp, upnp, pinhole, both := v[1], v[2], v[3], v[4]
 	soon, later := in(30*time.Minute), in(10*time.Hour)
 	write(t, path, fmt.Sprintf(""+
-		"TCP:3005:192.168.101.5:80:%d:both\n"+ // ends earlier than it did
+		"TCP:3005:192.168.101.5:80:%d:both\n"+ // with an earlier end
 		"TCP:3002:192.168.101.2:80:%d:renewed\n"+
 		"TCP:3003:192.168.101.33:80:0:another host\n"+
 		"TCP:4000:192.168.101.40:80:0:new\n", soon, later))
@@ -127,7 +128,7 @@ func TestLoadChanged(t *testing.T) {
 	got := load(t, s)
 	wantSame(t, got, want)
 	if !strings.Contains(log.String(), "another program changed the lease file") {
-		t.Errorf("log says nothing:\n%s", log)
+		t.Errorf("log lacks the change of the lease file:\n%s", log)
 	}
 	save(t, s, additions(got...)...)
 	wantSame(t, load(t, New(Options{Path: path})), want)
@@ -135,8 +136,8 @@ func TestLoadChanged(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: path})), want)
 }
 
-// TestLoadKeepsEarlierEnd does not let a claim that opens a mapping to all live
-// as long as the one that restricts it.
+// TestLoadKeepsEarlierEnd moves the end of a mapping in the lease file: the claim that
+// opens it to every remote host does not get the end of the one with filters.
 func TestLoadKeepsEarlierEnd(t *testing.T) {
 	open := portmap.Claim{Origin: portmap.NATPMP, Expires: time.Now().Add(time.Minute)}
 	narrow := portmap.Claim{
@@ -154,7 +155,7 @@ func TestLoadKeepsEarlierEnd(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: path})), []*portmap.Mapping{&want})
 }
 
-// TestLoadMissing has lost or emptied files.
+// TestLoadMissing loads after files were removed or emptied.
 func TestLoadMissing(t *testing.T) {
 	v := sampleMappings()
 	unlisted := []*portmap.Mapping{v[3], v[6]} // pinhole and PEER
@@ -190,11 +191,11 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
-// TestLoadDamaged spoils the private file. What restricts a mapping is never
-// lost alone.
+// TestLoadDamaged loads a damaged state file. A mapping never loses its filters and
+// stays.
 func TestLoadDamaged(t *testing.T) {
 	v := sampleMappings()
-	cutAt := func(text string, line int) int { // where the line begins, counted from 0
+	cutAt := func(text string, line int) int { // the offset of a line, counted from 0
 		at := 0
 		for range line {
 			at += strings.Index(text[at:], "\n") + 1
@@ -209,16 +210,16 @@ func TestLoadDamaged(t *testing.T) {
 	}{
 		{"half a line at the end", func(s string) string { return s + "0badcafe {\"put\":" }, false, v},
 		{"last line cut", func(s string) string { return s[:len(s)-2] }, false, v},
-		{"blocks of nothing at the end", func(s string) string { return s + strings.Repeat("\x00", 8192) }, false, v},
-		{"a record spoilt", func(s string) string {
+		{"blocks of zeros at the end", func(s string) string { return s + strings.Repeat("\x00", 8192) }, false, v},
+		{"a damaged record", func(s string) string {
 			i := cutAt(s, 2) + 40
 			return s[:i] + "#" + s[i+1:]
 		}, false, slices.Concat(v[:1], v[2:])},
-		{"a record spoilt, lease file changed", func(s string) string {
+		{"a damaged record, lease file changed", func(s string) string {
 			i := cutAt(s, 2) + 40
 			return s[:i] + "#" + s[i+1:]
 		}, true, slices.Concat(v[:1], v[2:3], v[4:6], v[3:4], v[6:])},
-		{"first line spoilt", func(s string) string { return "x" + s }, false, nil},
+		{"first line damaged", func(s string) string { return "x" + s }, false, nil},
 		{"lines of an older file at the end", func(s string) string {
 			return s + "1c291ca3 {\"put\":{\"proto\":\"TCP\",\"ext\":1,\"int\":\"10.0.0.1:1\",\"made\":1,\"claims\":[{\"by\":\"UPnP\"}]}}\n"
 		}, false, v},
@@ -242,7 +243,7 @@ func TestLoadDamaged(t *testing.T) {
 	}
 }
 
-// TestLoadInvalidLines bounds what a lease file full of junk costs.
+// TestLoadInvalidLines bounds the cost of a lease file with arbitrary content.
 func TestLoadInvalidLines(t *testing.T) {
 	last := "\nTCP:80:10.0.0.1:80:0:good\n"
 	for _, c := range []struct {
@@ -259,13 +260,13 @@ func TestLoadInvalidLines(t *testing.T) {
 		{"one long line", func(t *testing.T, path string) {
 			write(t, path, strings.Repeat("x", 4<<20)+last)
 		}, 1},
-		{"a gigabyte of nothing", func(t *testing.T, path string) {
+		{"a gigabyte of zeros", func(t *testing.T, path string) {
 			write(t, path, "TCP:80:10.0.0.1:80:0:good\n")
 			if err := os.Truncate(path, 1<<30); err != nil {
 				t.Fatal(err)
 			}
 		}, 1},
-		{"a gigabyte of nothing, twice", func(t *testing.T, path string) {
+		{"a gigabyte of zeros in both files", func(t *testing.T, path string) {
 			for _, name := range []string{path, path + stateSuffix} {
 				write(t, name, "")
 				if err := os.Truncate(name, 1<<30); err != nil {
@@ -289,7 +290,7 @@ func TestLoadInvalidLines(t *testing.T) {
 				t.Errorf("%d log lines:\n%s", n, log)
 			}
 			if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 32<<20 {
-				t.Errorf("heap grew by %d octets", grown)
+				t.Errorf("heap grew by %d bytes", grown)
 			}
 			save(t, s, additions(got...)...)
 			checkpoint(t, s)
@@ -298,7 +299,7 @@ func TestLoadInvalidLines(t *testing.T) {
 	}
 }
 
-// TestLoadExpired names a few of many and counts the rest.
+// TestLoadExpired logs a few of many expired leases and counts the rest.
 func TestLoadExpired(t *testing.T) {
 	path := leasePath(t)
 	var b strings.Builder
@@ -318,8 +319,7 @@ func TestLoadExpired(t *testing.T) {
 	}
 }
 
-// TestLoadClaims drops the claims that have ended and keeps the mapping while
-// one lives.
+// TestLoadClaims drops the expired claims and keeps a mapping that has another one.
 func TestLoadClaims(t *testing.T) {
 	m := forward(1, portmap.Claim{Origin: portmap.NATPMP, Expires: time.Now().Add(-time.Second)})
 	m.Claims = append(m.Claims, portmap.Claim{Origin: portmap.UPnP, Description: "lives"})
@@ -337,7 +337,7 @@ func TestLoadClaims(t *testing.T) {
 	}
 }
 
-// TestLinks follows symbolic links, and leaves them where they are.
+// TestLinks follows symbolic links and does not replace them.
 func TestLinks(t *testing.T) {
 	v := sampleMappings()
 	for _, c := range []struct {
@@ -377,7 +377,7 @@ func TestLinks(t *testing.T) {
 				t.Errorf("%s has %q", target, read(t, target))
 			}
 			if _, err := os.Stat(target + stateSuffix); err != nil {
-				t.Errorf("the private file is not beside it: %v", err)
+				t.Errorf("the state file is not beside it: %v", err)
 			}
 			if got := load(t, New(Options{Path: link})); len(got) < len(v) {
 				t.Errorf("%d mappings, want %d and more", len(got), len(v))
@@ -386,7 +386,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestMoved goes where the link leads now, with all there is.
+// TestMoved changes the link while the store runs: the new target gets all mappings.
 func TestMoved(t *testing.T) {
 	v := sampleMappings()
 	dir := t.TempDir()
@@ -406,7 +406,7 @@ func TestMoved(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: filepath.Join(dir, "second")})), v)
 }
 
-// TestRemovedWhileRunning writes everything anew.
+// TestRemovedWhileRunning removes both files: the store writes them again in full.
 func TestRemovedWhileRunning(t *testing.T) {
 	v := sampleMappings()
 	path := leasePath(t)
@@ -420,7 +420,8 @@ func TestRemovedWhileRunning(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: path})), v)
 }
 
-// TestNotAFile neither waits for nor replaces what is not a plain file.
+// TestNotAFile has something else than a regular file, which the store neither waits
+// for nor replaces.
 func TestNotAFile(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -490,11 +491,11 @@ func FuzzJournalEntry(f *testing.F) {
 		}
 		again, err := decodeEntry(first)
 		if err != nil {
-			t.Fatalf("%s is not read again: %v", first, err)
+			t.Fatalf("%s cannot be decoded: %v", first, err)
 		}
 		n, err := again.Put.mapping(now)
 		if err != nil {
-			t.Fatalf("%s is no mapping: %v", first, err)
+			t.Fatalf("%s is not a mapping: %v", first, err)
 		}
 		if second, _ := (entry{Put: recordOf(n, now)}).encode(); string(first) != string(second) {
 			t.Fatalf("%s becomes %s", first, second)
@@ -502,8 +503,8 @@ func FuzzJournalEntry(f *testing.F) {
 	})
 }
 
-// TestHardwareAddressMayBeMissing reads records as they were before there was
-// one, or as nobody writes them.
+// TestHardwareAddressMayBeMissing reads records without a hardware address, as older
+// versions wrote them, or with an invalid one.
 func TestHardwareAddressMayBeMissing(t *testing.T) {
 	const record = `{"put":{"proto":"TCP","pinhole":"[2001:db8::20]:8080","made":1%s,"claims":[{"by":"PCP"}]}}`
 	for member, want := range map[string]string{

@@ -12,8 +12,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// TestStatusPage has PHP read the lease file as the router's status page does:
-// a row for each mapping, with its whole description.
+// TestStatusPage has PHP read the lease file as the router's status page does: there
+// is a row for each mapping, with its whole description.
 func TestStatusPage(t *testing.T) {
 	texts := []string{
 		"", "game", "test app:1", "http://host:80/path", "::", "a\nTCP:22:10.0.0.1:22:0:forged",

@@ -65,9 +65,9 @@ type Store struct {
 	log          *slog.Logger
 	disk         disk
 	clock        func() clockReading
-	wake         chan struct{} // tells Run that due has changed
+	wake         chan struct{} // signals Run that due has changed
 
-	writing sync.Mutex // held while files are read or written anew; taken before mu
+	writing sync.Mutex // held while files are read or written; locked before mu
 
 	mu              sync.Mutex // guards all below
 	held            map[portmap.Key]*portmap.Mapping

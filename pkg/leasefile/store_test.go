@@ -88,7 +88,7 @@ func additions(mappings ...*portmap.Mapping) []portmap.Change {
 	return changes
 }
 
-// text shows mappings with all that a store must keep, but for the times.
+// text returns mappings as text, with all that a store must keep except the times.
 func text(mappings []*portmap.Mapping) string {
 	var b strings.Builder
 	for _, m := range mappings {
@@ -113,7 +113,8 @@ func text(mappings []*portmap.Mapping) string {
 	return b.String()
 }
 
-// times returns when mappings were made and when their claims end; zero: never.
+// times returns the times of mappings: when they were made and when their claims
+// expire.
 func times(mappings []*portmap.Mapping) []time.Time {
 	var list []time.Time
 	for _, m := range mappings {
@@ -125,7 +126,7 @@ func times(mappings []*portmap.Mapping) []time.Time {
 	return list
 }
 
-// alike reports whether both lists say the same, of times to the second.
+// alike reports whether both lists are equal, their times to the second.
 func alike(a, b []*portmap.Mapping) bool {
 	return text(a) == text(b) && slices.EqualFunc(times(a), times(b), func(x, y time.Time) bool {
 		return x.IsZero() == y.IsZero() && x.Sub(y).Abs() <= time.Second
@@ -163,7 +164,7 @@ func checkpoint(t testing.TB, s *Store) {
 	}
 }
 
-// opened returns a store on path that has loaded and taken over what is there.
+// opened returns a store on path that has loaded and taken over all mappings.
 func opened(t *testing.T, path string) *Store {
 	t.Helper()
 	s := New(Options{Path: path})
@@ -187,11 +188,11 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// leasePath returns where a lease file can be.
+// leasePath returns a path for a lease file.
 func leasePath(t testing.TB) string { return filepath.Join(t.TempDir(), "upnp.leases") }
 
-// TestStore runs what is true of every Store in both worlds. Each open returns
-// a store on the same medium, as after a crash of the process.
+// TestStore tests the contract of portmap.Store on the in-memory store and on files.
+// Each open returns a store on the same medium, as after a crash of the process.
 func TestStore(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		testStore(t, func(*testing.T) func() portmap.Store {
@@ -213,7 +214,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// eager is a store that leaves nothing for later.
+// eager is a store that writes both files in each Save.
 type eager struct{ *Store }
 
 func (e *eager) Save(changes []portmap.Change) error {
@@ -231,7 +232,7 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 		want  []*portmap.Mapping
 	}{
 		{"nothing", nil, nil},
-		{"nothing, said twice", [][]portmap.Change{nil, {}}, nil},
+		{"nothing, saved twice", [][]portmap.Change{nil, {}}, nil},
 		{"every kind, one by one", [][]portmap.Change{
 			additions(v[0]), additions(v[1]), additions(v[2]), additions(v[3]), additions(v[4]), additions(v[5]), additions(v[6]),
 		}, v},
@@ -307,7 +308,7 @@ func testFirstSave(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 			wantSame(t, load(t, s), v[:5])
 			save(t, s, additions(c.first...)...)
 			wantSame(t, load(t, open()), c.first)
-			save(t, s, additions(c.first...)...) // memory has been loaded once more
+			save(t, s, additions(c.first...)...) // in memory, open is the same store and was loaded again
 			save(t, s, additions(v[5])...)
 			wantSame(t, load(t, open()), append(slices.Clone(c.first), v[5]))
 		})
@@ -326,7 +327,7 @@ func retargeted(m *portmap.Mapping) *portmap.Mapping {
 	return &n
 }
 
-// TestLeaseFile has the lease file as others read it.
+// TestLeaseFile compares the lease file's text.
 func TestLeaseFile(t *testing.T) {
 	path := leasePath(t)
 	s := opened(t, path)
@@ -375,7 +376,8 @@ func TestNoPath(t *testing.T) {
 	wantSame(t, load(t, s), nil)
 }
 
-// TestFirstSaveForgetsWhatItDoesNotList forgets what the table did not take over.
+// TestFirstSaveForgetsWhatItDoesNotList drops the mappings that the table did not take
+// over from both files.
 func TestFirstSaveForgetsWhatItDoesNotList(t *testing.T) {
 	path := leasePath(t)
 	v := sampleMappings()
@@ -385,7 +387,7 @@ func TestFirstSaveForgetsWhatItDoesNotList(t *testing.T) {
 
 	s = New(Options{Path: path})
 	load(t, s)
-	checkpoint(t, s) // nothing may be written before the table has judged
+	checkpoint(t, s) // nothing is written before the first Save
 	wantSame(t, load(t, New(Options{Path: path})), v)
 	save(t, s, additions(v[1:3]...)...)
 	wantSame(t, load(t, New(Options{Path: path})), v[1:3])
@@ -396,7 +398,7 @@ func TestFirstSaveForgetsWhatItDoesNotList(t *testing.T) {
 	}
 }
 
-// TestRestartWritesNothing takes over what is there without touching the disk.
+// TestRestartWritesNothing takes over all mappings without changing the disk.
 func TestRestartWritesNothing(t *testing.T) {
 	path := leasePath(t)
 	s := opened(t, path)
@@ -409,12 +411,12 @@ func TestRestartWritesNothing(t *testing.T) {
 	save(t, s, additions(load(t, s)...)...)
 	checkpoint(t, s)
 	if ops := d.did(); len(ops) != 1 || ops[0].what != "append" {
-		t.Errorf("disk was asked to %v, want the private file opened alone", ops)
+		t.Errorf("disk operations %v, want the state file opened only", ops)
 	}
 }
 
-// TestLeaseFileCatchesUp has the lease file show, after a crash, what only the private
-// file knew, though nobody changes anything.
+// TestLeaseFileCatchesUp checks that after a crash the lease file gets what only the
+// state file had, without further changes.
 func TestLeaseFileCatchesUp(t *testing.T) {
 	claim := portmap.Claim{Origin: portmap.UPnP}
 	first, second := additions(forward(1, claim)), additions(forward(2, claim))
@@ -449,7 +451,7 @@ func TestLeaseFileCatchesUp(t *testing.T) {
 	}
 }
 
-// closing returns the changes that take others back.
+// closing returns the changes that remove the mappings of others.
 func closing(changes ...portmap.Change) (list []portmap.Change) {
 	for _, c := range changes {
 		list = append(list, portmap.Change{Before: c.After})
@@ -457,8 +459,8 @@ func closing(changes ...portmap.Change) (list []portmap.Change) {
 	return list
 }
 
-// TestTooManyFilters keeps a mapping out of both files rather than keep it
-// without what restricts it.
+// TestTooManyFilters checks that a mapping that is too large for a record is in neither
+// file, rather than there without its filters.
 func TestTooManyFilters(t *testing.T) {
 	path := leasePath(t)
 	s := opened(t, path)
@@ -471,7 +473,7 @@ func TestTooManyFilters(t *testing.T) {
 		wide.Claims[0].Filters[i].Prefix = netip.MustParsePrefix("203.0.113.0/24")
 	}
 	if err := s.Save([]portmap.Change{{Before: v[1], After: &wide}}); err == nil {
-		t.Error("a record too long to be read was saved")
+		t.Error("saved a record that is too long to be read")
 	}
 	wantSame(t, load(t, New(Options{Path: path})), v[:1])
 	checkpoint(t, s)
