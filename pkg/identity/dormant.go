@@ -9,8 +9,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// The pauses between lookups of the hosts of dormant mappings: the first one, then
-// doubling up to a maximum.
+// The pauses between lookups of the hosts of dormant mappings: the first one,
+// then doubling up to a maximum.
 const (
 	firstPause = time.Second
 	maxPause   = time.Minute
@@ -48,8 +48,9 @@ func (r *Resolver) followDormant(ctx context.Context) {
 	}
 }
 
-// lookUpDormant passes the hosts of dormant mappings that are known now to the table
-// and probes for the others. It reports whether there are dormant mappings.
+// lookUpDormant passes the hosts of dormant mappings that are known now to the
+// table and probes for the others. It reports whether there are dormant
+// mappings.
 func (r *Resolver) lookUpDormant(ctx context.Context) (more bool) {
 	known := make(map[netip.Addr]portmap.Host)
 	probe := make(map[netip.Addr]int) // index of the interface by address
@@ -68,8 +69,8 @@ func (r *Resolver) lookUpDormant(ctx context.Context) (more bool) {
 	return more
 }
 
-// addDormant adds the host of m to known if it is known, and to probe the addresses
-// to probe if not all of it is.
+// addDormant adds what is known of the host of m to known, and to probe the
+// addresses from which the rest can be learned.
 func (r *Resolver) addDormant(m *portmap.Mapping, known map[netip.Addr]portmap.Host, probe map[netip.Addr]int) {
 	q, ours := r.queryFor(m.Internal)
 	if !ours || !q.decides {
@@ -93,8 +94,8 @@ func (r *Resolver) recognize(ctx context.Context, known map[netip.Addr]portmap.H
 	r.Recognize(ctx, func(a netip.Addr) (portmap.Host, bool) { h, found := known[a]; return h, found })
 }
 
-// SetPolicy is the table's SetPolicy. If the new rules have hardware addresses, it
-// first passes the known ones of hosts with mappings to the table.
+// SetPolicy is the table's SetPolicy. If the new rules have hardware addresses,
+// it first passes the known ones of hosts with mappings to the table.
 func (r *Resolver) SetPolicy(ctx context.Context, p *portmap.Policy) error {
 	known := make(map[netip.Addr]portmap.Host)
 	for _, m := range r.List() {

@@ -34,8 +34,8 @@ func newLabResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	return r
 }
 
-// TestAnotherHostDoesNotRenew has a mapping's address change from one host to another
-// and back; the neighbour table has their hardware addresses.
+// TestAnotherHostDoesNotRenew has a mapping's address change from one host to
+// another and back; the neighbour table has their hardware addresses.
 func TestAnotherHostDoesNotRenew(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r, in := newLabResolver(t, lab), make(answers, 10)
@@ -64,8 +64,8 @@ func TestAnotherHostDoesNotRenew(t *testing.T) {
 	}
 }
 
-// TestHostsByHardware has hosts whose hardware addresses are in the neighbour table
-// ask for themselves and for each other, over both families.
+// TestHostsByHardware has hosts whose hardware addresses are in the neighbour
+// table ask for themselves and for each other, over both families.
 func TestHostsByHardware(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r, in := newLabResolver(t, lab), make(answers, 10)
@@ -97,8 +97,9 @@ func TestHostsByHardware(t *testing.T) {
 	}
 }
 
-// TestNewRulesForHardware loads rules for a hardware address while there are mappings
-// whose hosts did not matter before: the neighbour table has them at once.
+// TestNewRulesForHardware loads rules for a hardware address while there are
+// mappings whose hosts did not matter before: the neighbour table has them at
+// once.
 func TestNewRulesForHardware(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r, in := newLabResolver(t, lab), make(answers, 10)
@@ -122,8 +123,8 @@ func TestNewRulesForHardware(t *testing.T) {
 	}
 }
 
-// TestSameHost asks for a host's other addresses, and for addresses that are not its
-// own.
+// TestSameHost asks for a host's other addresses, and for addresses that are
+// not its own.
 func TestSameHost(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r := newLabResolver(t, lab)
@@ -158,9 +159,9 @@ func TestSameHost(t *testing.T) {
 	}
 }
 
-// TestFloodOfOtherAddresses has as many lookups of one host wait as the limit allows:
-// the router does no more for addresses that the host makes up, serves another host
-// meanwhile, and the host itself again when one lookup ends.
+// TestFloodOfOtherAddresses has as many lookups of one host wait as the limit
+// allows: the router does no more for addresses that the host makes up, serves
+// another host meanwhile, and the host itself again when one lookup ends.
 func TestFloodOfOtherAddresses(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
 	r := newLabResolver(t, lab)

@@ -1,9 +1,9 @@
 package identity
 
 // How many lookups run at once: in total, for one client, for one client that
-// waits for the answers itself (over HTTP it may have as many slow connections),
-// and for all clients with unknown hardware addresses together, so that a client
-// that makes up addresses delays unknown clients only.
+// waits for the answers itself (over HTTP it may have as many slow
+// connections), and for all clients with unknown hardware addresses together,
+// so that a client that makes up addresses delays unknown clients only.
 const (
 	maxLookups         = 32
 	maxPerClient       = 4

@@ -23,8 +23,8 @@ func exactly(client netip.Addr, port uint16) portmap.Request {
 	return req
 }
 
-// newMovingResolver returns the Resolver of a lab in which the first client has a
-// mapping for an additional address.
+// newMovingResolver returns the Resolver of a lab in which the first client has
+// a mapping for an additional address.
 func newMovingResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	t.Helper()
 	r := newLabResolver(t, lab)
@@ -45,8 +45,8 @@ func newMovingResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	return r
 }
 
-// setNeighbour adds a client's address to the router's neighbour table, as a packet
-// from it would.
+// setNeighbour adds a client's address to the router's neighbour table, as a
+// packet from it would.
 func setNeighbour(t *testing.T, lab *netlab.Lab, a netip.Addr, client int) {
 	t.Helper()
 	var own net.HardwareAddr
@@ -69,8 +69,8 @@ func removeAddress(t *testing.T, lab *netlab.Lab) {
 	lab.Clients[0].IP(t, "address", "del", before.String()+"/24", "dev", "eth0")
 }
 
-// ask decides a request in the router's namespace, by Do if waits is set, else by
-// Submit with the lookup that it may need.
+// ask decides a request in the router's namespace, by Do if waits is set, else
+// by Submit with the lookup that it may need.
 func ask(t *testing.T, lab *netlab.Lab, r *Resolver, req portmap.Request, waits bool) (got answer) {
 	t.Helper()
 	in := make(answers, 1)
@@ -98,8 +98,8 @@ func ask(t *testing.T, lab *netlab.Lab, r *Resolver, req portmap.Request, waits 
 	return got
 }
 
-// TestHostThatMoves asks for the port again by Do and by Submit, before the host gives
-// up its old address and after that.
+// TestHostThatMoves asks for the port again by Do and by Submit, before the
+// host gives up its old address and after that.
 func TestHostThatMoves(t *testing.T) {
 	for _, waits := range []bool{false, true} {
 		lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
@@ -133,8 +133,8 @@ func TestHostThatMoves(t *testing.T) {
 	}
 }
 
-// TestFloodOfMoves has as many lookups of one host wait as the limit allows: no more
-// are done for it, and a request of another host needs none.
+// TestFloodOfMoves has as many lookups of one host wait as the limit allows: no
+// more are done for it, and a request of another host needs none.
 func TestFloodOfMoves(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
 	r := newMovingResolver(t, lab)
@@ -171,8 +171,8 @@ func TestFloodOfMoves(t *testing.T) {
 	}
 }
 
-// TestRequestsWaitBehindAMove has a host's later requests wait for the lookup of its
-// first one.
+// TestRequestsWaitBehindAMove has a host's later requests wait for the lookup
+// of its first one.
 func TestRequestsWaitBehindAMove(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
 	r, in := newMovingResolver(t, lab), make(answers, 10)

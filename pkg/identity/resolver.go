@@ -1,5 +1,5 @@
-// Package identity finds out which host a request is for before the table decides
-// it.
+// Package identity finds out which host a request is for before the table
+// decides it.
 package identity
 
 import (
@@ -23,15 +23,17 @@ type Options struct {
 	Finder *hosts.Finder
 	// Policy returns the rules in force.
 	Policy func() *portmap.Policy
-	// LAN returns the LAN that an address belongs to, if it is one of the router's.
+	// LAN returns the LAN that an address belongs to, if it is one of the
+	// router's.
 	LAN func(netip.Addr) (hosts.LAN, bool)
 	// Index returns the kernel's index of an interface, 0 if there is none.
 	Index func(device string) int
 }
 
-// Resolver is a table that finds out the host of a request before it decides it. It
-// embeds the table because servers use it in the table's place: Submit, Do, Explain
-// and SetPolicy look up hosts first, all other methods are the table's own.
+// Resolver is a table that finds out the host of a request before it decides
+// it. It embeds the table because servers use it in the table's place: Submit,
+// Do, Explain and SetPolicy look up hosts first, all other methods are the
+// table's own.
 type Resolver struct {
 	*portmap.Table
 	finder *hosts.Finder
@@ -87,9 +89,9 @@ func (r *Resolver) Run(ctx context.Context) error {
 	}
 }
 
-// Submit is the table's Submit. A request whose host must be looked up waits for
-// the result, and so do later requests for the same host. Submit itself never
-// waits.
+// Submit is the table's Submit. A request whose host must be looked up waits
+// for the result, and so do later requests for the same host. Submit itself
+// never waits.
 func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
 	q, needed := r.query(&req)
 	if !needed {
@@ -125,9 +127,9 @@ func (r *Resolver) Explain(ctx context.Context, req portmap.Request) (portmap.Ex
 	return r.Table.Explain(ctx, req)
 }
 
-// SameHost reports whether an IPv6 address certainly belongs to the host that sent a
-// request from another address on an interface. It may wait for a lookup. If the
-// client has too many lookups under way the answer is no.
+// SameHost reports whether an IPv6 address certainly belongs to the host that
+// sent a request from another address on an interface. It may wait for a
+// lookup. If the client has too many lookups under way the answer is no.
 func (r *Resolver) SameHost(ctx context.Context, device string, client, other netip.Addr) (same bool) {
 	lan, ours := r.lan(other)
 	if !ours || other.IsLinkLocalUnicast() || lan.Index != r.index(device) {
@@ -137,8 +139,8 @@ func (r *Resolver) SameHost(ctx context.Context, device string, client, other ne
 	return same
 }
 
-// withinLimit calls lookUp for a client that waits for the result, unless too many
-// lookups are under way.
+// withinLimit calls lookUp for a client that waits for the result, unless too
+// many lookups are under way.
 func (r *Resolver) withinLimit(lan hosts.LAN, client netip.Addr, lookUp func()) {
 	hardware := r.finder.Hardware(lan.Index, client).String()
 	r.mu.Lock()
@@ -167,8 +169,8 @@ func (r *Resolver) complete(ctx context.Context, req *portmap.Request) {
 	})
 }
 
-// find returns the host that a request is for, and looks it up if the rules depend
-// on it.
+// find returns the host that a request is for, and looks it up if the rules
+// depend on it.
 func (r *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host {
 	q, needed := r.query(req)
 	if !needed {
@@ -181,9 +183,9 @@ func (r *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host 
 	return host(id)
 }
 
-// neighbour returns the host that has the IPv4 target of a request, as far as the
-// neighbour table knows it, so that the mapping can be recognized as that host's
-// when the address changes hands or the host gets another one.
+// neighbour returns the host that has the IPv4 target of a request, as far as
+// the neighbour table knows it, so that the mapping can be recognized as that
+// host's when the address changes hands or the host gets another one.
 func (r *Resolver) neighbour(req *portmap.Request) portmap.Host {
 	to := req.Internal.Addr()
 	if req.Op != portmap.Open || !to.Is4() {
@@ -196,14 +198,16 @@ func (r *Resolver) neighbour(req *portmap.Request) portmap.Host {
 	return portmap.Host{Hardware: r.finder.Hardware(lan.Index, to).String()}
 }
 
-// query is a query for the host of an address, and whether the rules depend on it.
+// query is a query for the host of an address, and whether the rules depend on
+// it.
 type query struct {
 	hosts.Query
 	policy  *portmap.Policy
 	decides bool
 }
 
-// query returns the query for the target of a request, if the rules may need it.
+// query returns the query for the target of a request, if the rules may need
+// it.
 func (r *Resolver) query(req *portmap.Request) (query, bool) {
 	to := req.Internal
 	if m, ok := r.Pinhole(req.ID); ok && req.ID != 0 {
@@ -215,8 +219,8 @@ func (r *Resolver) query(req *portmap.Request) (query, bool) {
 	return r.queryFor(to)
 }
 
-// queryFor returns the query for the host of an address, if the rules may need it.
-// For an IPv4 address only rules for hardware addresses do.
+// queryFor returns the query for the host of an address, if the rules may need
+// it. For an IPv4 address only rules for hardware addresses do.
 func (r *Resolver) queryFor(to netip.AddrPort) (query, bool) {
 	p := r.policy()
 	if !to.Addr().Is6() && !(to.Addr().Is4() && p.NamesHardware()) {
@@ -230,8 +234,8 @@ func (r *Resolver) queryFor(to netip.AddrPort) (query, bool) {
 	return q, ours
 }
 
-// withNamed returns the query with the IPv4 addresses that rules name: the finder
-// probes them.
+// withNamed returns the query with the IPv4 addresses that rules name: the
+// finder probes them.
 func (q query) withNamed() hosts.Query {
 	if q.Addr.Is6() {
 		q.Named = q.policy.Named(q.LAN.Networks)
@@ -264,8 +268,8 @@ func (r *Resolver) moveLookup(req *portmap.Request) *lookup {
 	}
 }
 
-// hasMoved probes whether the host of l no longer has its former address. It waits
-// for the answers.
+// hasMoved probes whether the host of l no longer has its former address. It
+// waits for the answers.
 func (r *Resolver) hasMoved(ctx context.Context, l *lookup) bool {
 	return r.finder.Moved(ctx, l.LAN, l.Hardware, l.former, l.Addr)
 }
@@ -303,7 +307,8 @@ func (r *Resolver) resolve(ctx context.Context, l *lookup) {
 	}
 }
 
-// lookUp returns the host of l, and its former address if it no longer has that.
+// lookUp returns the host of l, and its former address if it no longer has
+// that.
 func (r *Resolver) lookUp(ctx context.Context, l *lookup) (h portmap.Host, former netip.Addr) {
 	switch {
 	case !l.former.IsValid():
@@ -314,8 +319,9 @@ func (r *Resolver) lookUp(ctx context.Context, l *lookup) (h portmap.Host, forme
 	return l.host, netip.Addr{}
 }
 
-// maxAddresses bounds the IPv4 addresses of one host. A host with more, such as a
-// repeater or one that makes up addresses, counts as one without known addresses.
+// maxAddresses bounds the IPv4 addresses of one host. A host with more, such as
+// a repeater or one that makes up addresses, counts as one without known
+// addresses.
 const maxAddresses = 64
 
 // host returns an identity in the table's form.

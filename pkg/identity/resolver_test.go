@@ -27,8 +27,8 @@ var (
 // addr6 returns the i-th host's IPv6 address.
 func addr6(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:50::%x", 0x10+i)) }
 
-// newResolver returns a Resolver whose rules allow one host all ports and the others
-// the ports below 4000.
+// newResolver returns a Resolver whose rules allow one host all ports and the
+// others the ports below 4000.
 func newResolver(t *testing.T) *Resolver {
 	t.Helper()
 	all := portmap.PortRange{Last: 65535}
@@ -103,8 +103,8 @@ func (in answers) next(t *testing.T) answer {
 	}
 }
 
-// three returns the next three answers, sorted by port and refusal, since those that
-// need no new rules come first.
+// three returns the next three answers, sorted by port and refusal, since those
+// that need no new rules come first.
 func (in answers) three(t *testing.T) []answer {
 	t.Helper()
 	list := []answer{in.next(t), in.next(t), in.next(t)}
@@ -114,8 +114,8 @@ func (in answers) three(t *testing.T) []answer {
 	return list
 }
 
-// TestOtherRequestsDoNotWait submits requests that need a lookup before Run does any:
-// requests that need none are answered at once.
+// TestOtherRequestsDoNotWait submits requests that need a lookup before Run
+// does any: requests that need none are answered at once.
 func TestOtherRequestsDoNotWait(t *testing.T) {
 	r, in := newResolver(t), make(answers, 100)
 	closing := open(addr6(0), 4000)
@@ -145,8 +145,8 @@ func TestOtherRequestsDoNotWait(t *testing.T) {
 	}
 }
 
-// TestFloodOfUnknownHosts submits requests for made up hosts: the lookups are bounded,
-// other clients are served, and the limiter is empty in the end.
+// TestFloodOfUnknownHosts submits requests for made up hosts: the lookups are
+// bounded, other clients are served, and the limiter is empty in the end.
 func TestFloodOfUnknownHosts(t *testing.T) {
 	r, in := newResolver(t), make(answers, 2000)
 	accepted := 0
@@ -178,7 +178,8 @@ func TestFloodOfUnknownHosts(t *testing.T) {
 	}
 }
 
-// TestDoAndExplainWait looks up hosts that do not answer through Do and Explain.
+// TestDoAndExplainWait looks up hosts that do not answer through Do and
+// Explain.
 func TestDoAndExplainWait(t *testing.T) {
 	r := newResolver(t)
 	if a, err := r.Do(t.Context(), open(addr6(0), 4000)); err != nil || a.Refusal != portmap.UnknownHost {
@@ -192,9 +193,9 @@ func TestDoAndExplainWait(t *testing.T) {
 	}
 }
 
-// TestIPv4WaitsWhereRulesNameHardware submits IPv4 requests under rules for a hardware
-// address: those that need no lookup do not wait, and later ones for the same host
-// keep their order.
+// TestIPv4WaitsWhereRulesNameHardware submits IPv4 requests under rules for a
+// hardware address: those that need no lookup do not wait, and later ones for
+// the same host keep their order.
 func TestIPv4WaitsWhereRulesNameHardware(t *testing.T) {
 	r, in := newResolver(t), make(answers, 100)
 	r.policy().Rules[0].Network, r.policy().Rules[0].Mask, r.policy().Rules[0].Hardware = netip.Addr{}, 0, "02:00:00:00:00:10"
@@ -221,8 +222,8 @@ func TestIPv4WaitsWhereRulesNameHardware(t *testing.T) {
 	}
 }
 
-// TestHostOfTooManyAddresses checks that none of them are kept, so that no rule for
-// some of them allows the host.
+// TestHostOfTooManyAddresses checks that none of them are kept, so that no rule
+// for some of them allows the host.
 func TestHostOfTooManyAddresses(t *testing.T) {
 	var id hosts.Identity
 	for i := range maxAddresses + 1 {
@@ -236,8 +237,8 @@ func TestHostOfTooManyAddresses(t *testing.T) {
 	}
 }
 
-// TestLookupLimiter acquires and releases at random: the limits per client and in
-// total hold, and the limiter is empty in the end.
+// TestLookupLimiter acquires and releases at random: the limits per client and
+// in total hold, and the limiter is empty in the end.
 func TestLookupLimiter(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	l := lookupLimiter{clients: make(map[string]int), perClient: maxPerClient}

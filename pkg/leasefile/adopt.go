@@ -10,8 +10,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// leaseFile is the content of the lease file. Its lines are parsed only if another
-// program wrote them.
+// leaseFile is the content of the lease file. Its lines are parsed only if
+// another program wrote them.
 type leaseFile struct {
 	fingerprint
 	modified int64 // Unix milliseconds
@@ -32,8 +32,8 @@ func (s *skippedLines) add(number int, reason error) {
 	}
 }
 
-// readLeases reads the lease file, and parses it unless it is as the writer of the
-// state file left it.
+// readLeases reads the lease file, and parses it unless it is as the writer of
+// the state file left it.
 func readLeases(f *os.File, size int64, js *journalState) (leaseFile, error) {
 	found, err := fingerprintOf(f, size)
 	file := leaseFile{fingerprint: found}
@@ -43,8 +43,8 @@ func readLeases(f *os.File, size int64, js *journalState) (leaseFile, error) {
 	return file, err
 }
 
-// parse parses the lines. Of two lines for one port the first one counts, or the
-// second one if both have the same target: it is a renewal.
+// parse parses the lines. Of two lines for one port the first one counts, or
+// the second one if both have the same target: it is a renewal.
 func (f *leaseFile) parse(r io.Reader) error {
 	seen := make(map[portmap.Key]int)
 	in := newLines(io.LimitReader(r, maxLeaseFile), maxLine+1)
@@ -72,11 +72,11 @@ func (f *leaseFile) parse(r io.Reader) error {
 	return in.err
 }
 
-// adopt returns the records for a lease file that another program wrote: its lines
-// decide which port mappings exist, the journal adds what does not fit six fields.
-// Pinholes and outbound mappings are in the journal only. Unknown counts the lines
-// that are skipped because the journal is damaged, so that the limits on their
-// remote hosts may be lost.
+// adopt returns the records for a lease file that another program wrote: its
+// lines decide which port mappings exist, the journal adds what does not fit
+// six fields. Pinholes and outbound mappings are in the journal only. Unknown
+// counts the lines that are skipped because the journal is damaged, so that the
+// limits on their remote hosts may be lost.
 func (js *journalState) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
 	for _, line := range leases {
 		r := js.recordFor(line)
@@ -108,8 +108,8 @@ func (js *journalState) recordFor(line lease) *record {
 	return js.records[i]
 }
 
-// ending returns r with another end. A claim that ends before the others keeps its
-// end: it may be the one that opens the mapping to every remote host.
+// ending returns r with another end. A claim that ends before the others keeps
+// its end: it may be the one that opens the mapping to every remote host.
 func (r *record) ending(expires int64) *record {
 	last := int64(1) // before any end
 	for _, cr := range r.Claims {
@@ -144,7 +144,8 @@ func recordFromLine(line lease, now clockReading) *record {
 	case strings.HasPrefix(line.text, "NAT-PMP "):
 		cr.Origin = portmap.NATPMP.String()
 	case strings.HasPrefix(line.text, "PCP MAP "):
-		// miniupnpd's description contains the nonce (MUP-132), which is secret.
+		// miniupnpd's description contains the nonce (MUP-132), which is
+		// secret.
 		cr.Origin = portmap.PCP.String()
 		cr.Description = fmt.Sprintf("PCP MAP %d %v", line.external, line.protocol)
 	}

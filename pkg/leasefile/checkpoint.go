@@ -23,8 +23,8 @@ type snapshot struct {
 }
 
 // Checkpoint writes both files if they are not up to date: when it returns nil,
-// everything that was saved before survives a power cut. It also updates the times
-// in the files after the wall clock was set.
+// everything that was saved before survives a power cut. It also updates the
+// times in the files after the wall clock was set.
 func (s *Store) Checkpoint() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -68,7 +68,8 @@ func (s *Store) bySerial() []*portmap.Mapping {
 }
 
 // finishWrite records the result of writing a snapshot. The next one starts no
-// earlier than this one took, so that a slow disk is idle at least half the time.
+// earlier than this one took, so that a slow disk is idle at least half the
+// time.
 func (s *Store) finishWrite(snap *snapshot, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,8 +92,8 @@ func (s *Store) finishWrite(snap *snapshot, err error) {
 	}
 }
 
-// backOff plans the next attempt after one that failed. The first failure is logged,
-// unless Save has returned it.
+// backOff plans the next attempt after one that failed. The first failure is
+// logged, unless Save has returned it.
 func (s *Store) backOff(now time.Time) {
 	if s.retry == 0 && !s.reported {
 		s.log.Error("cannot save the leases; mappings work, but a restart would lose the latest. Will retry",
@@ -102,10 +103,10 @@ func (s *Store) backOff(now time.Time) {
 	s.setDue(now.Add(s.retry))
 }
 
-// writeFiles writes a snapshot to both files. First the state file durably gets the
-// fingerprints of the present lease file and of the next one, so that after a crash
-// either is recognized; then the lease file is replaced; at last the state file gets
-// the fingerprint of the new one alone.
+// writeFiles writes a snapshot to both files. First the state file durably gets
+// the fingerprints of the present lease file and of the next one, so that after
+// a crash either is recognized; then the lease file is replaced; at last the
+// state file gets the fingerprint of the new one alone.
 func (s *Store) writeFiles(snap *snapshot) error {
 	target, err := resolve(s.path)
 	if err != nil {
@@ -126,7 +127,8 @@ func (s *Store) writeFiles(snap *snapshot) error {
 	return s.appendMark(snap.now, next.fingerprint, next.fingerprint)
 }
 
-// appendMark appends a mark to the state file: the lease file is one of these two.
+// appendMark appends a mark to the state file: the lease file is one of these
+// two.
 func (s *Store) appendMark(now clockReading, before, after fingerprint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,8 +175,8 @@ func newPendingFile(d disk, target string, snap *snapshot) (*pendingFile, error)
 	return &pendingFile{fingerprint: content.fingerprint(), file: f, path: target + tempSuffix}, nil
 }
 
-// logIntent makes the state file complete and durable, with a mark of the next lease
-// file.
+// logIntent makes the state file complete and durable, with a mark of the next
+// lease file.
 func (s *Store) logIntent(path string, next *pendingFile, snap *snapshot) error {
 	s.mu.Lock()
 	j := s.journal
@@ -204,8 +206,8 @@ func (s *Store) rewriteJournal(path string, next *pendingFile, snap *snapshot) e
 	return s.disk.SyncDir(filepath.Dir(path))
 }
 
-// replaceJournal replaces the state file by j, to which it adds the entries that were
-// saved while j was written.
+// replaceJournal replaces the state file by j, to which it adds the entries
+// that were saved while j was written.
 func (s *Store) replaceJournal(j *journal) error {
 	err := j.append(j.frame(nil, s.addedSince...))
 	if err == nil {
@@ -239,7 +241,8 @@ func (s *Store) createJournal(now clockReading) error {
 	return s.disk.SyncDir(filepath.Dir(j.path))
 }
 
-// replaceLeaseFile replaces the lease file by the next one and makes it durable.
+// replaceLeaseFile replaces the lease file by the next one and makes it
+// durable.
 func (s *Store) replaceLeaseFile(next *pendingFile, target string) error {
 	err := next.file.Sync()
 	if err == nil {

@@ -2,16 +2,17 @@ package leasefile
 
 import "time"
 
-// unsetClock is the start of 2024 in Unix milliseconds. A wall clock before it has
-// not been set since the board was powered on.
+// unsetClock is the start of 2024 in Unix milliseconds. A wall clock before it
+// has not been set since the board was powered on.
 const unsetClock = 1_704_067_200_000
 
-// maxDistance bounds the distance of two times, in milliseconds, so that a year from a
-// damaged file cannot overflow a time.Duration (about 292 years).
+// maxDistance bounds the distance of two times, in milliseconds, so that a year
+// from a damaged file cannot overflow a time.Duration (about 292 years).
 const maxDistance = int64(200 * 365 * 24 * time.Hour / time.Millisecond)
 
-// clockReading is one time on both clocks. Leases run on the monotonic clock; the
-// files have Unix times, since the monotonic clock restarts with the system.
+// clockReading is one time on both clocks. Leases run on the monotonic clock;
+// the files have Unix times, since the monotonic clock restarts with the
+// system.
 type clockReading struct {
 	mono time.Time
 	unix int64 // milliseconds since 1970
@@ -20,9 +21,10 @@ type clockReading struct {
 // readClocks reads both clocks.
 func readClocks() clockReading { return clockReadingOf(time.Now()) }
 
-// clockReadingOf splits a result of time.Now. Both clocks are truncated to the wall
-// clock's last whole millisecond. If only one were, a time that is read from a file
-// and written again later would change by a fraction of a millisecond each time.
+// clockReadingOf splits a result of time.Now. Both clocks are truncated to the
+// wall clock's last whole millisecond. If only one were, a time that is read
+// from a file and written again later would change by a fraction of a
+// millisecond each time.
 func clockReadingOf(now time.Time) clockReading {
 	now = now.Add(-time.Duration(now.Nanosecond()) % time.Millisecond)
 	return clockReading{mono: now, unix: now.UnixMilli()}
@@ -33,14 +35,15 @@ func (c clockReading) unixAt(t time.Time) int64 {
 	return c.unix + t.Sub(c.mono).Round(time.Millisecond).Milliseconds()
 }
 
-// timeAt returns the time on the monotonic clock at which the wall clock is unix.
+// timeAt returns the time on the monotonic clock at which the wall clock is
+// unix.
 func (c clockReading) timeAt(unix int64) time.Time {
 	away := min(max(unix-c.unix, -maxDistance), maxDistance)
 	return c.mono.Add(time.Duration(away) * time.Millisecond)
 }
 
-// agreesWith reports whether the two clocks ran alike between both readings, to the
-// second: false means that the wall clock was set in between.
+// agreesWith reports whether the two clocks ran alike between both readings, to
+// the second: false means that the wall clock was set in between.
 func (c clockReading) agreesWith(o clockReading) bool {
 	off := c.unixAt(o.mono) - o.unix
 	return -1000 < off && off < 1000

@@ -45,8 +45,8 @@ func TestClockReadingBefore1970(t *testing.T) {
 	}
 }
 
-// TestRestartsKeepEnds has ten stores, one after another, take over a lease and write
-// both files.
+// TestRestartsKeepEnds has ten stores, one after another, take over a lease and
+// write both files.
 func TestRestartsKeepEnds(t *testing.T) {
 	base := millisecond().Add(time.Minute) // after the files' own times
 	line := fmt.Sprintf("TCP:3001:192.168.101.1:80:%d:web\n", base.Unix()+3600)

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// disk is the part of the file system that the store changes. The tests have one
-// that is full, stops between two calls, or loses what was not synced.
+// disk is the part of the file system that the store changes. The tests have
+// one that is full, stops between two calls, or loses what was not synced.
 type disk interface {
 	// Create creates a file for writing and replaces an existing one.
 	Create(path string, mode fs.FileMode) (file, error)
@@ -34,8 +34,8 @@ type file interface {
 // osDisk is the disk of the operating system.
 type osDisk struct{}
 
-// Create never writes into an existing file: its name is predictable, so that another
-// program could have made it a link to any file.
+// Create never writes into an existing file: its name is predictable, so that
+// another program could have made it a link to any file.
 func (osDisk) Create(path string, mode fs.FileMode) (file, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -74,8 +74,8 @@ func (osDisk) SyncDir(path string) error {
 // maxLinks is the number of symbolic links in a row that the kernel follows.
 const maxLinks = 40
 
-// resolve returns the file that path leads to through symbolic links, even if the
-// last one points to no file yet (AST-74).
+// resolve returns the file that path leads to through symbolic links, even if
+// the last one points to no file yet (AST-74).
 func resolve(path string) (string, error) {
 	for range maxLinks {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
@@ -95,8 +95,8 @@ func resolve(path string) (string, error) {
 	return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
 }
 
-// openRegular opens a regular file for reading. Anything else is an error; the open
-// never blocks, as it would on a pipe.
+// openRegular opens a regular file for reading. Anything else is an error; the
+// open never blocks, as it would on a pipe.
 func openRegular(path string, flags int) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
 	if err != nil {

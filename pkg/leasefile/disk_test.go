@@ -14,8 +14,8 @@ var (
 	errFull    = errors.New("no space left on device (simulated)")
 )
 
-// testDisk is the system's disk with a record of its operations. It can fail, and
-// it can crash.
+// testDisk is the system's disk with a record of its operations. It can fail,
+// and it can crash.
 type testDisk struct {
 	osDisk
 	mu         sync.Mutex

@@ -34,8 +34,8 @@ func many(n int) (list []*portmap.Mapping) {
 	return list
 }
 
-// TestRenewalsAreWrittenTogether counts writes: 1,000 renewals in a minute cost at
-// most the thirty that the default delay allows.
+// TestRenewalsAreWrittenTogether counts writes: 1,000 renewals in a minute cost
+// at most the thirty that the default delay allows.
 func TestRenewalsAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &testDisk{}
@@ -65,7 +65,8 @@ func TestRenewalsAreWrittenTogether(t *testing.T) {
 	})
 }
 
-// TestFullDisk saves to a full disk: the mappings are written when there is space.
+// TestFullDisk saves to a full disk: the mappings are written when there is
+// space.
 func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := leasePath(t)
@@ -103,8 +104,8 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// scenario adds, renews and removes mappings in a store, with checkpoints in between,
-// and calls done after each step.
+// scenario adds, renews and removes mappings in a store, with checkpoints in
+// between, and calls done after each step.
 func scenario(s *Store, done func(savePoint)) {
 	held := make(map[portmap.Key]*portmap.Mapping)
 	save := func(c ...portmap.Change) { done(savePoint{held: maps.Clone(held), err: s.Save(c)}) }
@@ -149,8 +150,8 @@ func holding(held map[portmap.Key]*portmap.Mapping) []*portmap.Mapping {
 	return list
 }
 
-// TestProcessKilledAnywhere ends the process before each operation of the scenario in
-// turn: what was saved without error is there, and nothing else.
+// TestProcessKilledAnywhere ends the process before each operation of the
+// scenario in turn: what was saved without error is there, and nothing else.
 func TestProcessKilledAnywhere(t *testing.T) {
 	for crash := 1; ; crash++ {
 		path := leasePath(t)
@@ -181,8 +182,8 @@ func TestProcessKilledAnywhere(t *testing.T) {
 	}
 }
 
-// inode is a file on a disk that can lose power: what was written to it, and what
-// of that was synced.
+// inode is a file on a disk that can lose power: what was written to it, and
+// what of that was synced.
 type inode struct{ written, durable []byte }
 
 // simulatedDisk is the content of a disk after some operations.
@@ -219,9 +220,10 @@ func replay(ops []op) *simulatedDisk {
 	return p
 }
 
-// TestPowerLostAnywhere cuts the power after each operation of the scenario, so that
-// only synced data is on the disk: the mappings of the last Checkpoint are there,
-// unless they were removed since, and no mapping is in a state that it never had.
+// TestPowerLostAnywhere cuts the power after each operation of the scenario, so
+// that only synced data is on the disk: the mappings of the last Checkpoint are
+// there, unless they were removed since, and no mapping is in a state that it
+// never had.
 func TestPowerLostAnywhere(t *testing.T) {
 	d := &testDisk{}
 	s := openOn(t, d, leasePath(t))
@@ -256,8 +258,8 @@ func TestPowerLostAnywhere(t *testing.T) {
 // textOf returns one mapping as text, without its times.
 func textOf(m *portmap.Mapping) string { return text([]*portmap.Mapping{m}) }
 
-// survivors returns the mappings of the last Checkpoint before the cut that are not
-// removed in the rest of the scenario.
+// survivors returns the mappings of the last Checkpoint before the cut that are
+// not removed in the rest of the scenario.
 func survivors(points []savePoint, cut int) map[portmap.Key]*portmap.Mapping {
 	var found map[portmap.Key]*portmap.Mapping
 	for _, c := range points {

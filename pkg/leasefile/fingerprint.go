@@ -7,12 +7,13 @@ import (
 	"os"
 )
 
-// maxLeaseFile bounds how much of a lease file is read, in bytes: a line for each of
-// the 131,070 ports, with the usual descriptions.
+// maxLeaseFile bounds how much of a lease file is read, in bytes: a line for
+// each of the 131,070 ports, with the usual descriptions.
 const maxLeaseFile = 16 << 20
 
-// fingerprint identifies the content of the lease file, to find out whether another
-// program has changed it. The zero value stands for an empty file and for none.
+// fingerprint identifies the content of the lease file, to find out whether
+// another program has changed it. The zero value stands for an empty file and
+// for none.
 type fingerprint struct {
 	Size int64  `json:"size"`
 	Sum  uint64 `json:"sum"` // CRC-64 of the first maxLeaseFile bytes
@@ -40,8 +41,8 @@ func (fp *fingerprinter) fingerprint() fingerprint {
 	return fingerprint{Size: fp.size, Sum: fp.sum.Sum64()}
 }
 
-// fingerprintOf computes the fingerprint of a file of the given size, and seeks back
-// to its start.
+// fingerprintOf computes the fingerprint of a file of the given size, and seeks
+// back to its start.
 func fingerprintOf(f *os.File, size int64) (fingerprint, error) {
 	fp := newFingerprinter()
 	if _, err := io.CopyN(fp, f, min(size, maxLeaseFile)); err != nil {

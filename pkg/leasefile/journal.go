@@ -25,8 +25,8 @@ const bufferSize = 64 << 10
 // frameHead is the length of what begins a line: a checksum and a space.
 const frameHead = 9
 
-// journal is the open state file: each line is a checksum and an entry. Lines are
-// only appended; from time to time a new file replaces it.
+// journal is the open state file: each line is a checksum and an entry. Lines
+// are only appended; from time to time a new file replaces it.
 type journal struct {
 	file        file
 	path        string
@@ -37,8 +37,8 @@ type journal struct {
 	clock       clockReading // by which the times in the entries were computed
 }
 
-// newJournal writes a durable state file with the given mappings, under its temporary
-// name.
+// newJournal writes a durable state file with the given mappings, under its
+// temporary name.
 func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now clockReading) (*journal, error) {
 	f, err := d.Create(path+tempSuffix, 0o600)
 	if err != nil {
@@ -97,12 +97,13 @@ func (j *journal) frame(b []byte, texts ...[]byte) []byte {
 	return b
 }
 
-// checksum returns the checksum of a line, which depends on the first line of its
-// file: fragments of an older file, which can appear after a power cut, do not match.
+// checksum returns the checksum of a line, which depends on the first line of
+// its file: fragments of an older file, which can appear after a power cut, do
+// not match.
 func checksum(seed uint32, text []byte) uint32 { return crc32.Update(seed, crc32.IEEETable, text) }
 
-// append appends lines in one write, so that they outlive the process. A write that
-// fails half-way is undone.
+// append appends lines in one write, so that they outlive the process. A write
+// that fails half-way is undone.
 func (j *journal) append(b []byte) error {
 	if j.torn || j.size+int64(len(b)) > maxJournal {
 		return fmt.Errorf("%s is full or damaged until it is rewritten", j.path)

@@ -138,8 +138,8 @@ func (js *journalState) live() []*record {
 // intact reports whether entries can be appended to the file as it is.
 func (js *journalState) intact() bool { return js.found && js.damaged == nil && !js.truncated }
 
-// describes reports whether f is the lease file that the last mark describes: as it
-// was left, or as it was about to be left.
+// describes reports whether f is the lease file that the last mark describes:
+// as it was left, or as it was about to be left.
 func (js *journalState) describes(f fingerprint) bool {
 	return js.mark.Format != 0 && slices.Contains(js.mark.Lease[:], f)
 }

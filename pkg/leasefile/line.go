@@ -12,12 +12,14 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// maxLine is the length of the longest line in bytes, newline included: the status
-// page reads that much at once and takes the rest for another line (AST-118).
+// maxLine is the length of the longest line in bytes, newline included: the
+// status page reads that much at once and takes the rest for another line
+// (AST-118).
 const maxLine = 1023
 
-// colon replaces the colon in descriptions: the status page splits lines at colons
-// and would show only the part before it (AST-118). U+2236 looks the same.
+// colon replaces the colon in descriptions: the status page splits lines at
+// colons and would show only the part before it (AST-118). U+2236 looks the
+// same.
 const colon = '\u2236'
 
 // The reasons why a line of the lease file is skipped.
@@ -58,12 +60,12 @@ func leaseOf(m *portmap.Mapping, now clockReading) lease {
 	return l
 }
 
-// maxExpiry is the latest expiry that readers of the format accept: miniupnpd stores
-// it in 32 bits (the year 2106).
+// maxExpiry is the latest expiry that readers of the format accept: miniupnpd
+// stores it in 32 bits (the year 2106).
 const maxExpiry = 1<<32 - 1
 
-// append appends the line to b. Whatever the description contains, it is one line of
-// six fields, all of which the status page shows.
+// append appends the line to b. Whatever the description contains, it is one
+// line of six fields, all of which the status page shows.
 func (l lease) append(b []byte) []byte {
 	start := len(b)
 	b = append(b, l.protocol.String()...)
@@ -89,8 +91,8 @@ func appendText(b []byte, text string, limit int) []byte {
 	return append(b, text...)
 }
 
-// printableRune returns r as descriptions in the lease file have it: a blank replaces
-// what is not printable, U+2236 a colon.
+// printableRune returns r as descriptions in the lease file have it: a blank
+// replaces what is not printable, U+2236 a colon.
 func printableRune(r rune) rune {
 	switch {
 	case r == ':':
@@ -113,8 +115,8 @@ func truncate(s string, size int) string {
 }
 
 // parseLease parses a line without its newline. Blanks around it and a carriage
-// return are ignored. A line without the colon after the expiry is an error, because
-// it may have been truncated.
+// return are ignored. A line without the colon after the expiry is an error,
+// because it may have been truncated.
 func parseLease(line []byte) (lease, error) {
 	f := bytes.SplitN(bytes.TrimSpace(line), []byte(":"), 6)
 	if len(f) < 6 {

@@ -97,8 +97,8 @@ func TestParseLease(t *testing.T) {
 	}
 }
 
-// TestLeaseText writes descriptions that could forge a line, hide a part of their own
-// or not be shown at all.
+// TestLeaseText writes descriptions that could forge a line, hide a part of
+// their own or not be shown at all.
 func TestLeaseText(t *testing.T) {
 	const head = "TCP:80:10.0.0.1:80:0:"
 	room := maxLine - len(head) - 1

@@ -14,13 +14,13 @@ import (
 // namedExpired is the number of expired leases that are logged one by one.
 const namedExpired = 10
 
-// Load returns the saved mappings in order of creation; the files stay as they are
-// until the first Save.
+// Load returns the saved mappings in order of creation; the files stay as they
+// are until the first Save.
 //
-// The state file decides as long as the lease file is as this package left it. If
-// not, another program wrote it: miniupnpd after a downgrade, or the administrator's
-// editor. Then its lines decide which port mappings exist, and the state file adds
-// what does not fit six fields.
+// The state file decides as long as the lease file is as this package left it.
+// If not, another program wrote it: miniupnpd after a downgrade, or the
+// administrator's editor. Then its lines decide which port mappings exist, and
+// the state file adds what does not fit six fields.
 //
 // With an error Load returns what could be read nevertheless.
 func (s *Store) Load() ([]*portmap.Mapping, error) {
@@ -162,8 +162,8 @@ func (s *Store) resumeJournal(path string, js *journalState) error {
 	return nil
 }
 
-// setLoaded records the content of the state file, so that the first Save writes only
-// the difference.
+// setLoaded records the content of the state file, so that the first Save
+// writes only the difference.
 func (s *Store) setLoaded(records []*record, mappings []*portmap.Mapping) {
 	s.loaded = make(map[portmap.Key]*portmap.Mapping, len(records))
 	for _, r := range records {

@@ -102,8 +102,8 @@ func TestLoadMiniupnpd(t *testing.T) {
 	}
 }
 
-// TestLoadChanged loads a lease file that another program wrote beside a state file:
-// the lines decide which mappings exist, the records what limits them.
+// TestLoadChanged loads a lease file that another program wrote beside a state
+// file: the lines decide which mappings exist, the records what limits them.
 func TestLoadChanged(t *testing.T) {
 	v := sampleMappings()
 	path := newFiles(t, v...)
@@ -136,8 +136,9 @@ func TestLoadChanged(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: path})), want)
 }
 
-// TestLoadKeepsEarlierEnd moves the end of a mapping in the lease file: the claim that
-// opens it to every remote host does not get the end of the one with filters.
+// TestLoadKeepsEarlierEnd moves the end of a mapping in the lease file: the
+// claim that opens it to every remote host does not get the end of the one with
+// filters.
 func TestLoadKeepsEarlierEnd(t *testing.T) {
 	open := portmap.Claim{Origin: portmap.NATPMP, Expires: time.Now().Add(time.Minute)}
 	narrow := portmap.Claim{
@@ -191,8 +192,8 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
-// TestLoadDamaged loads a damaged state file. A mapping never loses its filters and
-// stays.
+// TestLoadDamaged loads a damaged state file. A mapping never loses its filters
+// and stays.
 func TestLoadDamaged(t *testing.T) {
 	v := sampleMappings()
 	cutAt := func(text string, line int) int { // the offset of a line, counted from 0
@@ -319,7 +320,8 @@ func TestLoadExpired(t *testing.T) {
 	}
 }
 
-// TestLoadClaims drops the expired claims and keeps a mapping that has another one.
+// TestLoadClaims drops the expired claims and keeps a mapping that has another
+// one.
 func TestLoadClaims(t *testing.T) {
 	m := forward(1, portmap.Claim{Origin: portmap.NATPMP, Expires: time.Now().Add(-time.Second)})
 	m.Claims = append(m.Claims, portmap.Claim{Origin: portmap.UPnP, Description: "lives"})
@@ -386,7 +388,8 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestMoved changes the link while the store runs: the new target gets all mappings.
+// TestMoved changes the link while the store runs: the new target gets all
+// mappings.
 func TestMoved(t *testing.T) {
 	v := sampleMappings()
 	dir := t.TempDir()
@@ -406,7 +409,8 @@ func TestMoved(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: filepath.Join(dir, "second")})), v)
 }
 
-// TestRemovedWhileRunning removes both files: the store writes them again in full.
+// TestRemovedWhileRunning removes both files: the store writes them again in
+// full.
 func TestRemovedWhileRunning(t *testing.T) {
 	v := sampleMappings()
 	path := leasePath(t)
@@ -420,8 +424,8 @@ func TestRemovedWhileRunning(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: path})), v)
 }
 
-// TestNotAFile has something else than a regular file, which the store neither waits
-// for nor replaces.
+// TestNotAFile has something else than a regular file, which the store neither
+// waits for nor replaces.
 func TestNotAFile(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -503,8 +507,8 @@ func FuzzJournalEntry(f *testing.F) {
 	})
 }
 
-// TestHardwareAddressMayBeMissing reads records without a hardware address, as older
-// versions wrote them, or with an invalid one.
+// TestHardwareAddressMayBeMissing reads records without a hardware address, as
+// older versions wrote them, or with an invalid one.
 func TestHardwareAddressMayBeMissing(t *testing.T) {
 	const record = `{"put":{"proto":"TCP","pinhole":"[2001:db8::20]:8080","made":1%s,"claims":[{"by":"PCP"}]}}`
 	for member, want := range map[string]string{

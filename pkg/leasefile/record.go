@@ -23,15 +23,17 @@ type entry struct {
 	Drop *keyRecord `json:"drop,omitempty"`
 }
 
-// mark identifies the lease file that belongs to the state file. It is the first line
-// of the state file and is appended before and after each change of the lease file.
+// mark identifies the lease file that belongs to the state file. It is the
+// first line of the state file and is appended before and after each change of
+// the lease file.
 type mark struct {
 	Format int   `json:"format"`
 	At     int64 `json:"at"` // Unix milliseconds
-	// Lease has the fingerprints of the lease file before and after a change: it
-	// is one or the other.
+	// Lease has the fingerprints of the lease file before and after a change:
+	// it is one or the other.
 	Lease [2]fingerprint `json:"lease"`
-	// Behind is set if the lease file may lack some of the entries before the mark.
+	// Behind is set if the lease file may lack some of the entries before the
+	// mark.
 	Behind bool `json:"behind,omitzero"`
 }
 
@@ -135,8 +137,8 @@ func isTarget(a netip.AddrPort) bool {
 	return a.Port() != 0 && a.Addr().Zone() == "" && !a.Addr().Is4In6()
 }
 
-// mapping returns the mapping, with times computed from now, or an error if the record
-// is invalid. It includes claims that have expired.
+// mapping returns the mapping, with times computed from now, or an error if the
+// record is invalid. It includes claims that have expired.
 func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
 	k, err := r.portmapKey()
 	if err != nil {

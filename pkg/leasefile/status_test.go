@@ -12,8 +12,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// TestStatusPage has PHP read the lease file as the router's status page does: there
-// is a row for each mapping, with its whole description.
+// TestStatusPage has PHP read the lease file as the router's status page does:
+// there is a row for each mapping, with its whole description.
 func TestStatusPage(t *testing.T) {
 	texts := []string{
 		"", "game", "test app:1", "http://host:80/path", "::", "a\nTCP:22:10.0.0.1:22:0:forged",
@@ -71,8 +71,8 @@ func shows(text string, end time.Time) bool {
 	return err == nil && got.Sub(end).Abs() < 2*time.Second
 }
 
-// asShown returns what the page shows and what it should show, with the look-alike colon
-// read as a colon and only as much as fits the line.
+// asShown returns what the page shows and what it should show, with the
+// look-alike colon read as a colon and only as much as fits the line.
 func asShown(shown, text string) (got, want string) {
 	got = strings.ReplaceAll(shown, string(colon), ":")
 	want = strings.ToValidUTF8(strings.ReplaceAll(text, "\n", " "), "\ufffd")

@@ -1,11 +1,6 @@
-// Package leasefile saves mappings in the lease file that miniupnpd, status pages and
-// scripts know, and in a state file beside it, which has what does not fit six fields.
-//
-// When Save returns, the changes survive the end of the process, however it ends.
-// After a power cut the changes of the last [Options.Delay] plus the time of the
-// write may be lost, and renewals of the last [Options.RenewalDelay]: then the mapping
-// is restored with its earlier end. Both files are always complete, the old ones or
-// the new ones.
+// Package leasefile saves mappings in the lease file that miniupnpd, status
+// pages and scripts know, and in a state file beside it, which has what does
+// not fit six fields.
 package leasefile
 
 import (
@@ -29,8 +24,9 @@ const (
 
 // The default delays, chosen for flash memory.
 const (
-	// defaultDelay makes a burst, such as a game console opening its ports, cost
-	// two writes: at most 15 syncs a second, whatever the number of requests.
+	// defaultDelay makes a burst, such as a game console opening its ports,
+	// cost two writes: at most 15 syncs a second, whatever the number of
+	// requests.
 	defaultDelay = 200 * time.Millisecond
 	// defaultRenewalDelay makes 1,000 renewals a minute cost at most 30 writes.
 	defaultRenewalDelay = 2 * time.Second
@@ -44,8 +40,8 @@ const (
 
 // Options configure a Store.
 type Options struct {
-	// Path is the lease file, which may be a symbolic link to it. Empty: nothing
-	// is saved.
+	// Path is the lease file, which may be a symbolic link to it. Empty:
+	// nothing is saved.
 	Path string
 	// Delay is the shortest pause between two writes; 0 means 200 ms. A change
 	// after a longer pause is written at once.
@@ -53,11 +49,18 @@ type Options struct {
 	// RenewalDelay is how long changes that only move the end of a lease may
 	// wait; 0 means 2 s. They are written earlier if the old end is earlier.
 	RenewalDelay time.Duration
-	// Log receives errors and warnings about the files; nil: they are discarded.
+	// Log receives errors and warnings about the files; nil: they are
+	// discarded.
 	Log *slog.Logger
 }
 
 // Store is a portmap.Store that saves to two files.
+//
+// When Save returns, the changes survive the end of the process, however it
+// ends. After a power cut the changes of the last [Options.Delay] plus the time
+// of the write may be lost, and renewals of the last [Options.RenewalDelay]:
+// then the mapping is restored with its earlier end. Both files are always
+// complete, the old ones or the new ones.
 type Store struct {
 	path         string        // of the lease file; empty: nothing is saved
 	delay        time.Duration // between two writes
@@ -76,7 +79,7 @@ type Store struct {
 	settled         bool                             // the first Save is done
 	journal         *journal                         // nil: there is no state file to append to
 	lease           fingerprint                      // of the lease file on disk
-	notBefore       clockReading                     // now never returns an earlier time
+	notBefore       clockReading                     // the time to continue from while the wall clock is not set
 	stale           bool                             // the state file must be rewritten
 	copying         bool                             // a snapshot is being written
 	addedSince      [][]byte                         // entries saved since the snapshot was taken
@@ -88,8 +91,8 @@ type Store struct {
 	reported bool          // Save has returned lastErr
 }
 
-// New returns a store. Call Load first, then Save at any time; Run writes the files in
-// the background.
+// New returns a store. Call Load first, then Save at any time; Run writes the
+// files in the background.
 func New(o Options) *Store {
 	return &Store{
 		path:         o.Path,
@@ -104,8 +107,8 @@ func New(o Options) *Store {
 	}
 }
 
-// now returns the present time. While the wall clock has not been set, it continues
-// from the latest time in the files.
+// now returns the present time. While the wall clock has not been set, it
+// continues from the latest time in the files.
 func (s *Store) now() clockReading {
 	c := s.clock()
 	if c.unix < unsetClock {
@@ -114,11 +117,11 @@ func (s *Store) now() clockReading {
 	return c
 }
 
-// Save appends changes to the state file: when it returns they outlive the process.
-// With an error they are in memory only, until a later write succeeds.
+// Save appends changes to the state file: when it returns they outlive the
+// process. With an error they are in memory only, until a later write succeeds.
 //
-// The first Save after Load lists the mappings that the table took over; the others
-// that Load returned are dropped.
+// The first Save after Load lists the mappings that the table took over; the
+// others that Load returned are dropped.
 func (s *Store) Save(changes []portmap.Change) error {
 	if s.path == "" {
 		return nil
@@ -148,8 +151,8 @@ func (s *Store) Save(changes []portmap.Change) error {
 	return errors.Join(err, tooLong)
 }
 
-// noteChanges applies changes in memory and returns the texts of the entries that the
-// state file lacks.
+// noteChanges applies changes in memory and returns the texts of the entries
+// that the state file lacks.
 func (s *Store) noteChanges(changes []portmap.Change, now clockReading) (texts [][]byte, err error) {
 	for _, c := range changes {
 		if b := c.Before; b != nil && (c.After == nil || c.After.Key != b.Key) {
@@ -181,7 +184,8 @@ func (s *Store) drop(k portmap.Key) []byte {
 	return text
 }
 
-// confirms reports whether m is as Load returned it, so that no entry is needed.
+// confirms reports whether m is as Load returned it, so that no entry is
+// needed.
 func (s *Store) confirms(m *portmap.Mapping) bool {
 	was := s.loaded[m.Key]
 	delete(s.loaded, m.Key)
@@ -225,7 +229,8 @@ func (s *Store) schedule(changes []portmap.Change, now time.Time) {
 	}
 }
 
-// writeBy sets the files to be written at t, or at the earliest time that is allowed.
+// writeBy sets the files to be written at t, or at the earliest time that is
+// allowed.
 func (s *Store) writeBy(t time.Time) {
 	if s.retry > 0 {
 		return // due is the time of the next attempt
@@ -262,8 +267,8 @@ func sameTerms(a, b portmap.Claim) bool {
 // identical reports whether a and b are equal, apart from their contacts.
 func identical(a, b portmap.Claim) bool { return sameTerms(a, b) && a.Expires.Equal(b.Expires) }
 
-// Run writes the files whenever they are due, until ctx ends, and then once more. Both
-// files are kept.
+// Run writes the files whenever they are due, until ctx ends, and then once
+// more. Both files are kept.
 func (s *Store) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()

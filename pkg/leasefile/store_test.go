@@ -88,7 +88,8 @@ func additions(mappings ...*portmap.Mapping) []portmap.Change {
 	return changes
 }
 
-// text returns mappings as text, with all that a store must keep except the times.
+// text returns mappings as text, with all that a store must keep except the
+// times.
 func text(mappings []*portmap.Mapping) string {
 	var b strings.Builder
 	for _, m := range mappings {
@@ -113,8 +114,8 @@ func text(mappings []*portmap.Mapping) string {
 	return b.String()
 }
 
-// times returns the times of mappings: when they were made and when their claims
-// expire.
+// times returns the times of mappings: when they were made and when their
+// claims expire.
 func times(mappings []*portmap.Mapping) []time.Time {
 	var list []time.Time
 	for _, m := range mappings {
@@ -191,8 +192,9 @@ func write(t *testing.T, path, text string) {
 // leasePath returns a path for a lease file.
 func leasePath(t testing.TB) string { return filepath.Join(t.TempDir(), "upnp.leases") }
 
-// TestStore tests the contract of portmap.Store on the in-memory store and on files.
-// Each open returns a store on the same medium, as after a crash of the process.
+// TestStore tests the contract of portmap.Store on the in-memory store and on
+// files. Each open returns a store on the same medium, as after a crash of the
+// process.
 func TestStore(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		testStore(t, func(*testing.T) func() portmap.Store {
@@ -285,8 +287,8 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 	testFirstSave(t, medium)
 }
 
-// testFirstSave takes over a part of what was loaded, or some of it changed: the
-// first Save replaces all of it, the next one adds to that.
+// testFirstSave takes over a part of what was loaded, or some of it changed:
+// the first Save replaces all of it, the next one adds to that.
 func testFirstSave(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 	v := sampleMappings()
 	for _, c := range []struct {
@@ -376,8 +378,8 @@ func TestNoPath(t *testing.T) {
 	wantSame(t, load(t, s), nil)
 }
 
-// TestFirstSaveForgetsWhatItDoesNotList drops the mappings that the table did not take
-// over from both files.
+// TestFirstSaveForgetsWhatItDoesNotList drops the mappings that the table did
+// not take over from both files.
 func TestFirstSaveForgetsWhatItDoesNotList(t *testing.T) {
 	path := leasePath(t)
 	v := sampleMappings()
@@ -415,8 +417,8 @@ func TestRestartWritesNothing(t *testing.T) {
 	}
 }
 
-// TestLeaseFileCatchesUp checks that after a crash the lease file gets what only the
-// state file had, without further changes.
+// TestLeaseFileCatchesUp checks that after a crash the lease file gets what
+// only the state file had, without further changes.
 func TestLeaseFileCatchesUp(t *testing.T) {
 	claim := portmap.Claim{Origin: portmap.UPnP}
 	first, second := additions(forward(1, claim)), additions(forward(2, claim))
@@ -459,8 +461,8 @@ func closing(changes ...portmap.Change) (list []portmap.Change) {
 	return list
 }
 
-// TestTooManyFilters checks that a mapping that is too large for a record is in neither
-// file, rather than there without its filters.
+// TestTooManyFilters checks that a mapping that is too large for a record is in
+// neither file, rather than there without its filters.
 func TestTooManyFilters(t *testing.T) {
 	path := leasePath(t)
 	s := opened(t, path)

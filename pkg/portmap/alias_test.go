@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// TestAliasGrantsNoMoreThanTheAddress sends random requests from another address of
-// a host, with the host's own address as alias, and from the address itself: answers
-// and mappings are the same. An alias that is not the target's address has no
-// effect.
+// TestAliasGrantsNoMoreThanTheAddress sends random requests from another
+// address of a host, with the host's own address as alias, and from the address
+// itself: answers and mappings are the same. An alias that is not the target's
+// address has no effect.
 func TestAliasGrantsNoMoreThanTheAddress(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	link, neighbour := netip.MustParseAddr("fe80::10"), netip.MustParseAddr("2001:db8:50::11")

@@ -84,7 +84,8 @@ func toward(peer string) func(*Request) {
 func at(a string) func(*Request)       { return func(r *Request) { r.ExternalAddr = netip.MustParseAddr(a) } }
 func until(last uint16) func(*Request) { return func(r *Request) { r.Last = last } }
 
-// outcome is the result of a request; External 0 and Lifetime 0 are not compared.
+// outcome is the result of a request; External 0 and Lifetime 0 are not
+// compared.
 type outcome struct {
 	Refusal  Refusal
 	External uint16
@@ -443,7 +444,8 @@ func TestAllocator(t *testing.T) {
 	}
 }
 
-// check compares every index of the allocator with one rebuilt from its mappings.
+// check compares every index of the allocator with one rebuilt from its
+// mappings.
 func (al *allocator) check(t *testing.T) {
 	t.Helper()
 	ix, fresh := al.index, newIndex()

@@ -45,9 +45,9 @@ func (t *Table) drainQueue(first pending) {
 // lane returns the lane whose rules a request may change.
 func (t *Table) lane(req *Request) *lane { return &t.lanes[req.family()] }
 
-// decideWithoutKernel decides a request if the decision changes no rules and does
-// not depend on changes that the kernel may still refuse. Otherwise it leaves
-// everything as it was.
+// decideWithoutKernel decides a request if the decision changes no rules and
+// does not depend on changes that the kernel may still refuse. Otherwise it
+// leaves everything as it was.
 func (t *Table) decideWithoutKernel(p *pending) (Answer, bool) {
 	l := t.lane(&p.Request)
 	if l.hasEarlier(&p.Request) {
@@ -71,8 +71,8 @@ func (l *lane) hasEarlier(req *Request) bool {
 	return slices.ContainsFunc(l.held, touches) || l.busy != nil && slices.ContainsFunc(l.busy.waiting, touches)
 }
 
-// startBatch decides the held requests of a lane and starts the transaction that
-// results.
+// startBatch decides the held requests of a lane and starts the transaction
+// that results.
 func (t *Table) startBatch(ctx context.Context, l *lane) {
 	n := min(len(l.held), batchLength)
 	if l.held[0].alone {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// fillHosts adds n TCP mappings, 250 for each host, from external port 1024 on, of
-// which one expires every second.
+// fillHosts adds n TCP mappings, 250 for each host, from external port 1024 on,
+// of which one expires every second.
 func fillHosts(al *allocator, n int) {
 	for i := range n {
 		m := &Mapping{

@@ -32,7 +32,8 @@ func (al *allocator) blockFor(p Protocol, external uint16, host netip.Addr) *Blo
 	return nil
 }
 
-// removeBlocked removes from ports those that are blocked for the request's target.
+// removeBlocked removes from ports those that are blocked for the request's
+// target.
 func (al *allocator) removeBlocked(ports *PortSet, req *Request) {
 	for i := range al.blocks {
 		b := al.blocks[i]

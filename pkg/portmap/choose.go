@@ -112,8 +112,8 @@ func (al *allocator) search(req *Request) (Key, Refusal) {
 	return Key{Protocol: req.Protocol, External: port}, Granted
 }
 
-// isReserved reports whether the port belongs to a static port forward or to PCP
-// itself.
+// isReserved reports whether the port belongs to a static port forward or to
+// PCP itself.
 func (al *allocator) isReserved(p Protocol, port uint16) bool {
 	_, forwarded := al.network.forward(p, port)
 	return forwarded || p == UDP && (port == announcePort || port == serverPort)

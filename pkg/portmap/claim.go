@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Claim is one protocol's share in a mapping. The mapping lasts as long as it has
-// a claim, so that a delete by one protocol never removes what another one needs.
+// Claim is one protocol's share in a mapping. The mapping lasts as long as it
+// has a claim, so that a delete by one protocol never removes what another one
+// needs.
 type Claim struct {
 	Origin      Origin
 	Expires     time.Time // carries the monotonic clock; zero: never
@@ -28,9 +29,9 @@ type Claim struct {
 // Outbound reports whether the claim is for packets to one remote peer alone.
 func (c Claim) Outbound() bool { return c.Remote.IsValid() }
 
-// same reports whether c and o are the same claim, perhaps with different terms.
-// A protocol has one claim on a mapping, except that each UPnP pinhole has its
-// own by UniqueID and each outbound claim of PCP by its remote peer.
+// same reports whether c and o are the same claim, perhaps with different
+// terms. A protocol has one claim on a mapping, except that each UPnP pinhole
+// has its own by UniqueID and each outbound claim of PCP by its remote peer.
 func (c Claim) same(o Claim) bool {
 	return c.Origin == o.Origin && c.ID == o.ID && c.Remote == o.Remote
 }
@@ -49,9 +50,10 @@ func (req *Request) claim() Claim {
 	}
 }
 
-// amend copies from held, the existing claim on m, what the request leaves as it
-// was. The end of an outbound claim never moves to an earlier time. A renewal
-// without the nonce changes nothing but the end, and that only to a later one.
+// amend copies from held, the existing claim on m, what the request leaves as
+// it was. The end of an outbound claim never moves to an earlier time. A
+// renewal without the nonce changes nothing but the end, and that only to a
+// later one.
 func (c *Claim) amend(m *Mapping, held Claim, req *Request) {
 	proved := req.provesOwnership(m, held)
 	if (!proved || c.Outbound()) && (held.Expires.IsZero() || held.Expires.After(c.Expires)) {

@@ -2,7 +2,8 @@ package portmap
 
 import "slices"
 
-// close deletes the client's claims on mappings to a target, or by external port.
+// close deletes the client's claims on mappings to a target, or by external
+// port.
 func (al *allocator) close(req *Request) Answer {
 	if req.External != 0 {
 		return al.closeByPort(req)
@@ -29,8 +30,8 @@ func (al *allocator) close(req *Request) Answer {
 // not an outbound one, which stays until it expires (RFC 6887, section 15).
 func (req *Request) releases(c Claim) bool { return c.Origin == req.Origin && !c.Outbound() }
 
-// mappingsTo returns the mappings to the request's target, or to its whole host if
-// the port is 0, static port forwards included.
+// mappingsTo returns the mappings to the request's target, or to its whole host
+// if the port is 0, static port forwards included.
 func (al *allocator) mappingsTo(req *Request) []*Mapping {
 	p, to := req.Protocol, req.Internal
 	if to.Port() != 0 {
@@ -56,8 +57,8 @@ func (al *allocator) mappingsTo(req *Request) []*Mapping {
 	return list
 }
 
-// closeByPort deletes UPnP claims by external port: of one port, if the entry has
-// the request's remote host, or of a range of ports.
+// closeByPort deletes UPnP claims by external port: of one port, if the entry
+// has the request's remote host, or of a range of ports.
 func (al *allocator) closeByPort(req *Request) Answer {
 	a := Answer{Refusal: NotFound}
 	for _, m := range al.index.inRange(req.Protocol, PortRange{req.External, max(req.External, req.Last)}) {

@@ -30,7 +30,8 @@ func (d *deadlines) apply(c Change) {
 	}
 }
 
-// set sets when the first claim on m, the mapping of k, expires; zero means never.
+// set sets when the first claim on m, the mapping of k, expires; zero means
+// never.
 func (d *deadlines) set(k Key, m *Mapping, at time.Time) {
 	e := d.byKey[k]
 	switch {

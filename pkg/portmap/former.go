@@ -6,8 +6,8 @@ import (
 )
 
 // Former returns the address that the host of a request may have had before its
-// present one, if a mapping of that address has the port that the host asks for:
-// one whose host has the same hardware address.
+// present one, if a mapping of that address has the port that the host asks
+// for: one whose host has the same hardware address.
 func (t *Table) Former(req *Request) (netip.Addr, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -20,9 +20,9 @@ func (t *Table) Former(req *Request) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// formerMappings returns the mappings that have the request's port and belong to
-// another address of a host with the same hardware address. There are none unless
-// the client asks for an inbound IPv4 mapping for itself.
+// formerMappings returns the mappings that have the request's port and belong
+// to another address of a host with the same hardware address. There are none
+// unless the client asks for an inbound IPv4 mapping for itself.
 func (ix *index) formerMappings(req *Request) []*Mapping {
 	own := req.Op == Open && req.Client == req.Internal.Addr() && req.Client.Is4() && !req.ThirdParty
 	if !own || req.Remote.IsValid() || req.Host.Hardware == "" {
@@ -47,9 +47,9 @@ func (ix *index) conflicting(req *Request) (list []*Mapping) {
 	return list
 }
 
-// closeFormer closes the mappings to the former address of the request's host that
-// have its port, and returns the number of their claims. There is no hold-down,
-// since the port stays with its host.
+// closeFormer closes the mappings to the former address of the request's host
+// that have its port, and returns the number of their claims. There is no
+// hold-down, since the port stays with its host.
 func (al *allocator) closeFormer(req *Request) (claims int) {
 	if !req.Former.IsValid() {
 		return 0
@@ -63,9 +63,9 @@ func (al *allocator) closeFormer(req *Request) (claims int) {
 	return claims
 }
 
-// mayReplace reports whether the request may replace m, which leads to the former
-// address of its host. A claim of PCP that is bound to its nonce is replaced with
-// that nonce only, unless the policy is lenient about nonces.
+// mayReplace reports whether the request may replace m, which leads to the
+// former address of its host. A claim of PCP that is bound to its nonce is
+// replaced with that nonce only, unless the policy is lenient about nonces.
 func (al *allocator) mayReplace(m *Mapping, req *Request) bool {
 	keeps := func(c Claim) bool {
 		return c.Origin == PCP && c.Bound && !(req.Origin == PCP && req.Nonce == c.Nonce)

@@ -18,8 +18,8 @@ func movedFrom(a netip.Addr) func(*Request) {
 	return func(r *Request) { r.Former, r.Host.Hardware = a, hardwareOfHost }
 }
 
-// TestMovedHostKeepsItsPort has a host with a mapping ask for its port again from
-// another address.
+// TestMovedHostKeepsItsPort has a host with a mapping ask for its port again
+// from another address.
 func TestMovedHostKeepsItsPort(t *testing.T) {
 	known, left := by(hardwareOfHost), movedFrom(host)
 	strict := func(al *allocator) { al.policy.LenientNonce = false }
@@ -122,9 +122,9 @@ func TestMovedHostKeepsBothProtocols(t *testing.T) {
 	}
 }
 
-// TestFormerAtRandom has hosts ask for each other's ports at random: a mapping ends
-// for a request only if it leads to the former address of a host with the same
-// hardware address, which asks for itself and gets the port.
+// TestFormerAtRandom has hosts ask for each other's ports at random: a mapping
+// ends for a request only if it leads to the former address of a host with the
+// same hardware address, which asks for itself and gets the port.
 func TestFormerAtRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(21, 22))
 	addrs := []netip.Addr{host, peer, moved}

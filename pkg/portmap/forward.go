@@ -2,8 +2,8 @@ package portmap
 
 import "net/netip"
 
-// Forward is a static port forward in the administrator's firewall, which RFC 6887
-// calls a static mapping. No client can override or delete it.
+// Forward is a static port forward in the administrator's firewall, which RFC
+// 6887 calls a static mapping. No client can override or delete it.
 type Forward struct {
 	Protocol Protocol
 	External PortRange

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// The hold-down of a port after a PCP mapping: other hosts cannot get it, so that
-// late packets for the old host do not reach a new one. It is as long as the
-// kernel keeps idle flows, and at most 10 minutes (RFC 6887, section 15).
+// The hold-down of a port after a PCP mapping: other hosts cannot get it, so
+// that late packets for the old host do not reach a new one. It is as long as
+// the kernel keeps idle flows, and at most 10 minutes (RFC 6887, section 15).
 const (
 	holdDownUDP = 2 * time.Minute
 	holdDownTCP = 10 * time.Minute

@@ -7,16 +7,16 @@ import (
 
 // Host is what is known of the host that has an address.
 type Host struct {
-	// Hardware is the hardware address as net.HardwareAddr formats it; empty: not
-	// known.
+	// Hardware is the hardware address as net.HardwareAddr formats it; empty:
+	// not known.
 	Hardware string
 	// IPv4 lists the IPv4 addresses of the host that has an IPv6 address. It is
 	// empty if none is known, and for the host of an IPv4 address.
 	IPv4 []netip.Addr
 }
 
-// mayBe reports whether h and o, which have had the same address, can be the same
-// host.
+// mayBe reports whether h and o, which have had the same address, can be the
+// same host.
 func (h Host) mayBe(o Host) bool {
 	return h.Hardware == "" || o.Hardware == "" || h.Hardware == o.Hardware
 }
@@ -52,10 +52,10 @@ func (req *Request) knownHost(m *Mapping) Host {
 	return m.Host
 }
 
-// hostToKeep returns the host of m after the request joins it. While a PCP client
-// has a claim on m, only that client, by its nonce, can change the hardware
-// address. Otherwise the next host with the same address could join m through
-// another protocol and then renew the client's claim with any nonce.
+// hostToKeep returns the host of m after the request joins it. While a PCP
+// client has a claim on m, only that client, by its nonce, can change the
+// hardware address. Otherwise the next host with the same address could join m
+// through another protocol and then renew the client's claim with any nonce.
 func (req *Request) hostToKeep(m *Mapping) Host {
 	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && req.provesOwnership(m, c)) }
 	h := req.knownHost(m)
@@ -65,8 +65,8 @@ func (req *Request) hostToKeep(m *Mapping) Host {
 	return h
 }
 
-// checkRenewal checks a renewal against rules that depend on the host: it may be
-// another host than before, or more of its addresses may be known.
+// checkRenewal checks a renewal against rules that depend on the host: it may
+// be another host than before, or more of its addresses may be known.
 func (al *allocator) checkRenewal(m *Mapping, req *Request) Refusal {
 	text := req.Description
 	if text == "" {
@@ -82,9 +82,9 @@ func (al *allocator) checkRenewal(m *Mapping, req *Request) Refusal {
 	return Granted
 }
 
-// checkStored checks an existing mapping against the present rules and static port
-// forwards. It is dormant, and not refused, if the answer depends on its unknown
-// host, or if it is a pinhole and there is no IPv6 firewall.
+// checkStored checks an existing mapping against the present rules and static
+// port forwards. It is dormant, and not refused, if the answer depends on its
+// unknown host, or if it is a pinhole and there is no IPv6 firewall.
 func (al *allocator) checkStored(m *Mapping) (dormant bool, r Refusal) {
 	r = al.checkRules(m.externalEndpoint().Port(), al.destination(m.Internal, m.Host), m.Description())
 	switch {
@@ -96,12 +96,12 @@ func (al *allocator) checkStored(m *Mapping) (dormant bool, r Refusal) {
 	return al.lacksFirewall(m.Key), r
 }
 
-// lacksFirewall reports whether the key is a pinhole and there is no IPv6 firewall
-// to open it.
+// lacksFirewall reports whether the key is a pinhole and there is no IPv6
+// firewall to open it.
 func (al *allocator) lacksFirewall(k Key) bool { return k.Family() == IPv6 && al.network.NoIPv6 }
 
-// checkRules checks whether the rules let external reach a destination. The answer
-// is UnknownHost if that depends on what is not known of the host.
+// checkRules checks whether the rules let external reach a destination. The
+// answer is UnknownHost if that depends on what is not known of the host.
 func (al *allocator) checkRules(external uint16, to Destination, description string) Refusal {
 	switch {
 	case al.policy.Permits(external, to, description):
@@ -112,8 +112,8 @@ func (al *allocator) checkRules(external uint16, to Destination, description str
 	return NotAuthorized
 }
 
-// recheck closes m, makes it dormant or puts it in force, as the present settings
-// require for a mapping of h.
+// recheck closes m, makes it dormant or puts it in force, as the present
+// settings require for a mapping of h.
 func (al *allocator) recheck(m *Mapping, h Host) {
 	n := *m
 	n.Host = h
@@ -128,7 +128,8 @@ func (al *allocator) recheck(m *Mapping, h Host) {
 }
 
 // recheckDormant rechecks the dormant mappings: known returns the host of an
-// address, if it is known now. Other mappings without a hardware address get it.
+// address, if it is known now. Other mappings without a hardware address get
+// it.
 func (al *allocator) recheckDormant(known func(netip.Addr) (Host, bool)) {
 	for _, m := range slices.Clone(al.index.order) {
 		h, found := known(m.Internal.Addr())

@@ -30,8 +30,8 @@ func addrs(texts ...string) []netip.Addr {
 	return list
 }
 
-// TestRulesOverIPv6 checks hosts of a LAN by one rule, followed by the opposite rule
-// for all hosts.
+// TestRulesOverIPv6 checks hosts of a LAN by one rule, followed by the opposite
+// rule for all hosts.
 func TestRulesOverIPv6(t *testing.T) {
 	const every, all24, half, single = "0.0.0.0", "255.255.255.0", "255.255.255.128", "255.255.255.255"
 	one := prefixes("192.168.50.0/24")
@@ -85,7 +85,8 @@ func TestRulesOverIPv6(t *testing.T) {
 	}
 }
 
-// TestWhatDependsOnTheHost checks which rules depend on the host of an IPv6 address.
+// TestWhatDependsOnTheHost checks which rules depend on the host of an IPv6
+// address.
 func TestWhatDependsOnTheHost(t *testing.T) {
 	one, two := prefixes("192.168.50.0/24"), prefixes("192.168.50.0/24", "192.168.51.0/24")
 	for _, tt := range []struct {
@@ -214,7 +215,8 @@ const (
 	otherHardware = "02:00:00:00:00:11"
 )
 
-// TestPinholesOfNamedHosts opens and renews pinholes where rules allow one host.
+// TestPinholesOfNamedHosts opens and renews pinholes where rules allow one
+// host.
 func TestPinholesOfNamedHosts(t *testing.T) {
 	al := testAllocator()
 	namedOnly(al)
@@ -282,8 +284,8 @@ func stored(port uint16, hardware string) *Mapping {
 	}
 }
 
-// TestDormantUntilTheHostIsKnown restores a pinhole whose host is not known yet, and
-// makes the host known in several ways.
+// TestDormantUntilTheHostIsKnown restores a pinhole whose host is not known
+// yet, and makes the host known in several ways.
 func TestDormantUntilTheHostIsKnown(t *testing.T) {
 	known := func(h Host) func(*allocator) Refusal {
 		return func(al *allocator) Refusal {
@@ -344,8 +346,8 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 	}
 }
 
-// TestReloadRemembersTheHost checks an open pinhole against new rules, with the host
-// that it was granted to.
+// TestReloadRemembersTheHost checks an open pinhole against new rules, with the
+// host that it was granted to.
 func TestReloadRemembersTheHost(t *testing.T) {
 	for name, held := range map[string]bool{host.String(): true, peer.String(): false} {
 		al := testAllocator()

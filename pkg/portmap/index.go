@@ -135,8 +135,8 @@ func (ix *index) inRange(p Protocol, r PortRange) []*Mapping {
 	return list
 }
 
-// otherProtocol returns UDP for TCP and TCP for UDP: a NAT-PMP gateway gives the
-// same port number of both to one host (RFC 6886, section 3.3).
+// otherProtocol returns UDP for TCP and TCP for UDP: a NAT-PMP gateway gives
+// the same port number of both to one host (RFC 6886, section 3.3).
 func otherProtocol(p Protocol) Protocol {
 	if p == TCP {
 		return UDP

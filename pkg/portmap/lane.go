@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// lane is the table's queue to the kernel for one family, so that neither family
-// waits for the other or fails with it. The kernel carries out one transaction of
-// a lane at a time. Meanwhile requests that need the kernel are held for the next
-// transaction, and all others are decided at once.
+// lane is the table's queue to the kernel for one family, so that neither
+// family waits for the other or fails with it. The kernel carries out one
+// transaction of a lane at a time. Meanwhile requests that need the kernel are
+// held for the next transaction, and all others are decided at once.
 type lane struct {
 	family Family
 	resync resyncSchedule
@@ -49,8 +49,8 @@ type result struct {
 	syncErr error // of the resync
 }
 
-// start executes a transaction on a goroutine of its own, which sends the result
-// to t.done.
+// start executes a transaction on a goroutine of its own, which sends the
+// result to t.done.
 func (t *Table) start(ctx context.Context, l *lane, tx *transaction) {
 	l.busy = tx
 	mayResync := l.resync.allows(time.Now())
@@ -77,8 +77,8 @@ func (t *Table) execute(ctx context.Context, l *lane, tx *transaction, mayResync
 	return r
 }
 
-// rulesIntact reports whether changes were refused although the other rules are as
-// they should be.
+// rulesIntact reports whether changes were refused although the other rules are
+// as they should be.
 func rulesIntact(err error) bool { return errors.Is(err, ErrNoRules) || errors.Is(err, ErrLocked) }
 
 // mappingsInForce returns the mappings of a family that are in force.
@@ -88,8 +88,8 @@ func (t *Table) mappingsInForce(f Family) []*Mapping {
 	return t.inForce.ofFamily(f)
 }
 
-// finish ends a lane's transaction: it publishes or reverts the changes and answers
-// the requests.
+// finish ends a lane's transaction: it publishes or reverts the changes and
+// answers the requests.
 func (t *Table) finish(ctx context.Context, r result) {
 	l, tx := r.lane, r.lane.busy
 	l.busy = nil
@@ -141,9 +141,9 @@ func (t *Table) LastError(f Family) error {
 	return t.lanes[f].lastErr
 }
 
-// reject reverts changes that the kernel refused and turns grants into refusals.
-// Held repetitions of a refused request are refused with it: a client that has
-// been refused does not expect a mapping any more.
+// reject reverts changes that the kernel refused and turns grants into
+// refusals. Held repetitions of a refused request are refused with it: a client
+// that has been refused does not expect a mapping any more.
 func (t *Table) reject(l *lane, tx *transaction) {
 	t.alloc.revert(tx.changes)
 	for i := range tx.answers {
@@ -155,8 +155,8 @@ func (t *Table) reject(l *lane, tx *transaction) {
 	t.answer(tx)
 }
 
-// refuseRepeats moves the held requests that repeat the i-th one of a transaction
-// into the transaction, with the same answer.
+// refuseRepeats moves the held requests that repeat the i-th one of a
+// transaction into the transaction, with the same answer.
 func (l *lane) refuseRepeats(tx *transaction, i int) {
 	first := tx.waiting[i].Request
 	l.held = slices.DeleteFunc(l.held, func(p pending) bool {
@@ -169,8 +169,8 @@ func (l *lane) refuseRepeats(tx *transaction, i int) {
 }
 
 // advance starts all work that can start: the tasks, as soon as no change under
-// way can be refused, and each lane's next transaction. Then it calls afterForced
-// if nothing forced is left.
+// way can be refused, and each lane's next transaction. Then it calls
+// afterForced if nothing forced is left.
 func (t *Table) advance(ctx context.Context) {
 	if len(t.tasks) > 0 && !t.hasUndecided() {
 		for _, task := range t.tasks {
@@ -189,13 +189,14 @@ func (t *Table) advance(ctx context.Context) {
 	}
 }
 
-// hasUndecided reports whether changes are under way that the kernel can refuse.
+// hasUndecided reports whether changes are under way that the kernel can
+// refuse.
 func (t *Table) hasUndecided() bool {
 	return slices.ContainsFunc(t.lanes[:], func(l lane) bool { return l.busy != nil && !l.busy.forced() })
 }
 
-// hasForced reports whether forced changes or a resync have not been carried out
-// yet.
+// hasForced reports whether forced changes or a resync have not been carried
+// out yet.
 func (l *lane) hasForced() bool {
 	return len(l.forced) > 0 || l.busy != nil && l.busy.forced() || l.resync.isDue(time.Now())
 }

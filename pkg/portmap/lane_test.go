@@ -26,8 +26,8 @@ type heldRig struct {
 	blocked chan portmap.Answer
 }
 
-// newHeldRig grants client 0 port 40000, then keeps the kernel busy. It must run in
-// a synctest bubble.
+// newHeldRig grants client 0 port 40000, then keeps the kernel busy. It must
+// run in a synctest bubble.
 func newHeldRig(t *testing.T) *heldRig {
 	h := &heldRig{hold: make(chan struct{}), blocked: make(chan portmap.Answer, 1)}
 	f := &portmaptest.Firewall{}
@@ -174,8 +174,9 @@ func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 	})
 }
 
-// TestRenewalOfWhatIsAboutToChange renews a mapping whose nonce is being unbound
-// while the kernel is busy with another change: neither change undoes the other.
+// TestRenewalOfWhatIsAboutToChange renews a mapping whose nonce is being
+// unbound while the kernel is busy with another change: neither change undoes
+// the other.
 func TestRenewalOfWhatIsAboutToChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &portmaptest.Firewall{}
@@ -243,8 +244,8 @@ func TestFailingFamilyDoesNotAffectTheOther(t *testing.T) {
 	})
 }
 
-// TestLockedFirewallIsTriedOnce has a batch fail because another program has the
-// firewall locked: its requests are not tried one by one.
+// TestLockedFirewallIsTriedOnce has a batch fail because another program has
+// the firewall locked: its requests are not tried one by one.
 func TestLockedFirewallIsTriedOnce(t *testing.T) {
 	hold := make(chan struct{})
 	f := &portmaptest.Firewall{Hold: hold}

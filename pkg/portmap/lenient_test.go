@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// lenient returns an allocator with LenientNonce, and a PCP mapping in it with nonce
-// 1, restricted to one peer, for an hour.
+// lenient returns an allocator with LenientNonce, and a PCP mapping in it with
+// nonce 1, restricted to one peer, for an hour.
 func lenient(t *testing.T, client netip.Addr, change ...func(*Request)) (*allocator, *Mapping) {
 	t.Helper()
 	al := testAllocator()
@@ -84,8 +84,8 @@ func TestAnotherNonceOnlyRenews(t *testing.T) {
 	}
 }
 
-// checkOnly checks that the allocator has m as it was, but for its end, and nothing
-// else.
+// checkOnly checks that the allocator has m as it was, but for its end, and
+// nothing else.
 func (al *allocator) checkOnly(t *testing.T, what string, m *Mapping, end time.Time) {
 	t.Helper()
 	now := al.index.byKey[m.Key]
@@ -148,9 +148,9 @@ func TestAnotherNonceOpensNothing(t *testing.T) {
 	}
 }
 
-// TestOtherClaimsDoNotProveOwnership has another host take over the address of a PCP
-// client, join the client's mapping through other protocols, and then try to renew
-// the client's claim with another nonce.
+// TestOtherClaimsDoNotProveOwnership has another host take over the address of
+// a PCP client, join the client's mapping through other protocols, and then try
+// to renew the client's claim with another nonce.
 func TestOtherClaimsDoNotProveOwnership(t *testing.T) {
 	other := by("02:00:00:00:00:11")
 	pinhole := func(r *Request) { r.External = 0 }

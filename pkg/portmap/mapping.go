@@ -1,5 +1,5 @@
-// Package portmap decides which client gets which port for how long: it holds the
-// mapping table that NAT-PMP, PCP, UPnP and miniupnpctl share.
+// Package portmap decides which client gets which port for how long: it holds
+// the mapping table that NAT-PMP, PCP, UPnP and miniupnpctl share.
 package portmap
 
 import (
@@ -20,7 +20,8 @@ const (
 	UDP Protocol = 17
 )
 
-// String returns the name used in lease files and rules: TCP, UDP, or the number.
+// String returns the name used in lease files and rules: TCP, UDP, or the
+// number.
 func (p Protocol) String() string {
 	switch p {
 	case TCP:
@@ -54,7 +55,8 @@ func (o Origin) String() string {
 	return fmt.Sprintf("origin %d", uint8(o))
 }
 
-// Nonce is the PCP mapping nonce, which proves ownership (RFC 6887, section 11.1).
+// Nonce is the PCP mapping nonce, which proves ownership (RFC 6887, section
+// 11.1).
 type Nonce [12]byte
 
 // Filter selects remote peers that may use a mapping: UPnP's RemoteHost and
@@ -64,15 +66,16 @@ type Filter struct {
 	Port   uint16
 }
 
-// Key identifies a mapping: a port mapping by its external port, an IPv6 pinhole
-// (External 0) by its internal address and port.
+// Key identifies a mapping: a port mapping by its external port, an IPv6
+// pinhole (External 0) by its internal address and port.
 type Key struct {
 	Protocol Protocol
 	External uint16
 	Pinhole  netip.AddrPort
 }
 
-// String returns the key as log lines show it: "40000/TCP" or "[2001:db8::1]:80/TCP".
+// String returns the key as log lines show it: "40000/TCP" or
+// "[2001:db8::1]:80/TCP".
 func (k Key) String() string {
 	if k.Pinhole.IsValid() {
 		return fmt.Sprintf("%v/%v", k.Pinhole, k.Protocol)
@@ -80,8 +83,8 @@ func (k Key) String() string {
 	return fmt.Sprintf("%d/%v", k.External, k.Protocol)
 }
 
-// Family is IPv4 or IPv6. Their rules are separate in the kernel: one family can
-// fail while the other works.
+// Family is IPv4 or IPv6. Their rules are separate in the kernel: one family
+// can fail while the other works.
 type Family uint8
 
 // The families, in the order in which they are synced.
@@ -106,8 +109,8 @@ func (k Key) Family() Family {
 	return IPv4
 }
 
-// Mapping is a port mapping or IPv6 pinhole with the claims that keep it. Values
-// are immutable once the Table holds them.
+// Mapping is a port mapping or IPv6 pinhole with the claims that keep it.
+// Values are immutable once the Table holds them.
 type Mapping struct {
 	Key
 	Internal netip.AddrPort
@@ -155,8 +158,8 @@ func (m *Mapping) Claim(o Origin) (Claim, bool) { return m.claim(o, netip.AddrPo
 // Flow returns the outbound claim (PCP's PEER) for packets to remote.
 func (m *Mapping) Flow(remote netip.AddrPort) (Claim, bool) { return m.claim(PCP, remote) }
 
-// claim returns the first claim of o for a remote peer, or the first inbound one
-// if remote is the zero AddrPort.
+// claim returns the first claim of o for a remote peer, or the first inbound
+// one if remote is the zero AddrPort.
 func (m *Mapping) claim(o Origin, remote netip.AddrPort) (Claim, bool) {
 	for _, c := range m.Claims {
 		if c.Origin == o && c.Remote == remote {
@@ -180,8 +183,8 @@ func (m *Mapping) externalEndpoint() netip.AddrPort {
 	return netip.AddrPortFrom(netip.Addr{}, m.External)
 }
 
-// Outbound returns the remote peers of the outbound claims (PCP's PEER): packets
-// from Internal to them leave with the external port.
+// Outbound returns the remote peers of the outbound claims (PCP's PEER):
+// packets from Internal to them leave with the external port.
 func (m *Mapping) Outbound() []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, c := range m.Claims {
@@ -202,7 +205,8 @@ func (m *Mapping) Description() string {
 	return ""
 }
 
-// Enabled reports whether the mapping has an inbound claim that is not disabled.
+// Enabled reports whether the mapping has an inbound claim that is not
+// disabled.
 func (m *Mapping) Enabled() bool {
 	return slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.Disabled && !c.Outbound() })
 }
@@ -227,7 +231,8 @@ func (m *Mapping) Filters() []Filter {
 	return all
 }
 
-// with returns a copy of m that holds c, replacing the same claim if there is one.
+// with returns a copy of m that holds c, replacing the same claim if there is
+// one.
 func (m Mapping) with(c Claim) *Mapping {
 	i := slices.IndexFunc(m.Claims, c.same)
 	if i < 0 {
@@ -239,15 +244,16 @@ func (m Mapping) with(c Claim) *Mapping {
 	return &m
 }
 
-// withEnd returns a copy of m in which the claim for which which is true ends at t.
+// withEnd returns a copy of m in which the claim for which which is true ends
+// at t.
 func (m *Mapping) withEnd(which func(Claim) bool, t time.Time) *Mapping {
 	c := m.Claims[slices.IndexFunc(m.Claims, which)]
 	c.Expires = t
 	return m.with(c)
 }
 
-// without returns a copy of m without the claims for which drop is true, or nil if
-// no claim is left.
+// without returns a copy of m without the claims for which drop is true, or nil
+// if no claim is left.
 func (m *Mapping) without(drop func(Claim) bool) *Mapping {
 	n := *m
 	n.Claims = slices.DeleteFunc(slices.Clone(m.Claims), drop)
@@ -257,8 +263,8 @@ func (m *Mapping) without(drop func(Claim) bool) *Mapping {
 	return &n
 }
 
-// Change is one change of a mapping: Before is nil for a new mapping, After is nil
-// for one that ends. A renewal has both, with the same rules.
+// Change is one change of a mapping: Before is nil for a new mapping, After is
+// nil for one that ends. A renewal has both, with the same rules.
 type Change struct {
 	Before, After *Mapping
 }
@@ -304,16 +310,16 @@ func (c Change) concernsPortMapping() bool {
 	return c.Before != nil && c.Before.isPortMapping() || c.After != nil && c.After.isPortMapping()
 }
 
-// isPortMapping reports whether m is an inbound port mapping: neither a pinhole nor
-// outbound alone.
+// isPortMapping reports whether m is an inbound port mapping: neither a pinhole
+// nor outbound alone.
 func (m *Mapping) isPortMapping() bool { return m.External != 0 && m.Inbound() }
 
 // Firewall installs the rules of mappings in the kernel. It gives up when the
 // context ends; the rules are then undefined until the next Sync.
 type Firewall interface {
-	// Apply carries out all changes or none of them. It returns ErrNoRules if no
-	// rules can express one of them, and ErrLocked if another program has the
-	// firewall locked: neither needs a Sync.
+	// Apply carries out all changes or none of them. It returns ErrNoRules if
+	// no rules can express one of them, and ErrLocked if another program has
+	// the firewall locked: neither needs a Sync.
 	Apply(context.Context, []Change) error
 	// Sync installs the rules of exactly these mappings of a family, whatever
 	// was there before. It skips mappings that no rules can express.
@@ -331,10 +337,10 @@ type Store interface {
 	// Load returns the saved mappings in order of creation, with Expires on the
 	// monotonic clock.
 	Load() ([]*Mapping, error)
-	// Save notes changes that are in force; it returns once they outlive the
-	// process. The first Save after Load brings all mappings that the table has
-	// taken over, and the Store forgets those that Load returned and it does not
-	// bring.
+	// Save saves changes that are in force; it returns once they outlive the
+	// process. The first Save after Load lists, as new mappings, those that the
+	// table took over: they replace all that Load returned, so that what it
+	// does not list is no longer saved.
 	Save([]Change) error
 }
 

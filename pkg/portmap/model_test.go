@@ -129,8 +129,8 @@ func (m *model) mappingsTo(p portmap.Protocol, to netip.AddrPort) []*entry {
 	return list
 }
 
-// isKept reports whether a NAT-PMP mapping in the other protocol or the hold-down
-// keeps the port from a host; from every host for the zero Addr.
+// isKept reports whether a NAT-PMP mapping in the other protocol or the
+// hold-down keeps the port from a host; from every host for the zero Addr.
 func (m *model) isKept(p portmap.Protocol, external uint16, host netip.Addr) bool {
 	twin := m.at(portmap.TCP+portmap.UDP-p, external)
 	if twin != nil && twin.claim(portmap.NATPMP, netip.AddrPort{}) != nil && twin.internal.Addr() != host {
@@ -139,7 +139,8 @@ func (m *model) isKept(p portmap.Protocol, external uint16, host netip.Addr) boo
 	return slices.ContainsFunc(m.held, func(r modelHeldPort) bool { return r.protocol == p && r.external == external && r.host != host })
 }
 
-// freePorts returns the ports that a client can get instead of its preferred one.
+// freePorts returns the ports that a client can get instead of its preferred
+// one.
 func (m *model) freePorts(p portmap.Protocol) []uint16 {
 	var list []uint16
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
@@ -150,8 +151,8 @@ func (m *model) freePorts(p portmap.Protocol) []uint16 {
 	return list
 }
 
-// verdict is the model's decision on a request: a refusal, or the mappings that it
-// may be granted.
+// verdict is the model's decision on a request: a refusal, or the mappings that
+// it may be granted.
 type verdict struct {
 	refusal  portmap.Refusal
 	entry    *entry   // join this one,

@@ -5,21 +5,21 @@ import (
 	"slices"
 )
 
-// NetworkState is the router's addresses, LANs and static port forwards, as far as
-// the table needs them.
+// NetworkState is the router's addresses, LANs and static port forwards, as far
+// as the table needs them.
 type NetworkState struct {
 	// External is the announced IPv4 address; the zero Addr means none now.
 	External netip.Addr
 	// LANs lists the networks of the listening interfaces; each Addr is the
 	// router's own address there.
 	LANs []netip.Prefix
-	// Interfaces lists the same networks grouped by interface; nil: all belong to
-	// one interface.
+	// Interfaces lists the same networks grouped by interface; nil: all belong
+	// to one interface.
 	Interfaces [][]netip.Prefix
 	// Own lists the router's other addresses, which cannot be targets either.
 	Own []netip.Addr
-	// NoIPv6 is set if there is no IPv6 firewall: saved pinholes are dormant, and
-	// new ones are refused.
+	// NoIPv6 is set if there is no IPv6 firewall: saved pinholes are dormant,
+	// and new ones are refused.
 	NoIPv6 bool
 	// Forwards lists the static port forwards.
 	Forwards []Forward
@@ -42,8 +42,8 @@ func (s *NetworkState) lan(a netip.Addr) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// Networks returns the IPv4 networks of the interface that has a's network, without
-// those of a single address.
+// Networks returns the IPv4 networks of the interface that has a's network,
+// without those of a single address.
 func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {
 	interfaces := s.Interfaces
 	if interfaces == nil {
@@ -68,8 +68,8 @@ func (s *NetworkState) hasFamily(a netip.Addr) bool {
 	return slices.ContainsFunc(s.LANs, func(lan netip.Prefix) bool { return lan.Addr().Is4() == a.Is4() })
 }
 
-// isNetworkOrBroadcast reports whether a is the network or broadcast address of an
-// IPv4 network.
+// isNetworkOrBroadcast reports whether a is the network or broadcast address of
+// an IPv4 network.
 func isNetworkOrBroadcast(network netip.Prefix, a netip.Addr) bool {
 	if !a.Is4() || network.Bits() > 30 {
 		return false

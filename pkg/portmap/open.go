@@ -25,8 +25,8 @@ func (al *allocator) open(req *Request) Answer {
 	return al.replace(req)
 }
 
-// replace makes a new mapping in place of those to its host's former address that
-// have its port.
+// replace makes a new mapping in place of those to its host's former address
+// that have its port.
 func (al *allocator) replace(req *Request) Answer {
 	n := len(al.changes)
 	claims := al.closeFormer(req)
@@ -72,8 +72,8 @@ func (al *allocator) checkRequest(req *Request) Refusal {
 	return Granted
 }
 
-// existing returns the mapping that the request can join instead of making a new
-// one, or the one that prevents it together with the reason.
+// existing returns the mapping that the request can join instead of making a
+// new one, or the one that prevents it together with the reason.
 func (al *allocator) existing(req *Request) (*Mapping, Refusal) {
 	if req.Remote.IsValid() {
 		return al.existingOutbound(req)
@@ -129,15 +129,17 @@ func (al *allocator) mayRenew(m *Mapping, c Claim, req *Request) bool {
 }
 
 // provesOwnership reports whether the client may renew or delete a claim of its
-// protocol on m. For PCP it needs the claim's nonce. After the epoch has restarted
-// the claim is not bound: the mapping's own host may use any nonce once.
+// protocol on m. For PCP it needs the claim's nonce. After the epoch has
+// restarted the claim is not bound: the mapping's own host may use any nonce
+// once.
 func (req *Request) provesOwnership(m *Mapping, c Claim) bool {
 	return req.Origin != PCP || c.Nonce == req.Nonce || !c.Bound && req.Client == m.Internal.Addr()
 }
 
-// allowsLenientRenewal reports whether the policy lets the mapping's own host renew
-// a PCP claim on m without its nonce. That changes nothing but the claim's end, so
-// a request with other filters, which must not be ignored, is not allowed.
+// allowsLenientRenewal reports whether the policy lets the mapping's own host
+// renew a PCP claim on m without its nonce. That changes nothing but the
+// claim's end, so a request with other filters, which must not be ignored, is
+// not allowed.
 func (al *allocator) allowsLenientRenewal(m *Mapping, c Claim, req *Request) bool {
 	more := func(f Filter) bool { return !slices.Contains(c.Filters, f) }
 	return al.policy.LenientNonce && req.Client == m.Internal.Addr() && m.Host.mayBe(req.Host) &&
@@ -201,9 +203,9 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 	return Answer{Mapping: after, Lifetime: lifetime, ID: claim.ID}
 }
 
-// pinholeID returns the UniqueID of the UPnP pinhole for these remote peers: the
-// existing one for the same five-tuple, otherwise the next free one, or 0 if there
-// is none.
+// pinholeID returns the UniqueID of the UPnP pinhole for these remote peers:
+// the existing one for the same five-tuple, otherwise the next free one, or 0
+// if there is none.
 func (al *allocator) pinholeID(m *Mapping, filters []Filter) uint16 {
 	for _, c := range m.Claims {
 		if c.Origin == UPnP && slices.Equal(c.Filters, filters) {

@@ -6,8 +6,8 @@ import (
 )
 
 // existingOutbound does for PEER what existing does for others: it returns the
-// mapping that has the flow already, else one to the same target, whose port the
-// flow shares.
+// mapping that has the flow already, else one to the same target, whose port
+// the flow shares.
 func (al *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 	var shared *Mapping
 	for _, m := range al.index.byTarget[target{req.Protocol, req.Internal}] {
@@ -33,7 +33,8 @@ func (al *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 }
 
 // withFlowPort returns a PEER request with the external port that the flow has
-// already, if it has one, instead of the suggested port (RFC 6887, section 12.3).
+// already, if it has one, instead of the suggested port (RFC 6887, section
+// 12.3).
 func (al *allocator) withFlowPort(req *Request) *Request {
 	if al.flowPort == nil || req.Internal.Addr().Is6() {
 		return req
@@ -57,9 +58,9 @@ func (al *allocator) wantsOtherAddress(req *Request) bool {
 	return req.ExternalAddr.IsValid() && req.ExternalAddr != own
 }
 
-// requestedLifetime returns the lifetime that the request asks for. PEER asks with
-// 0 how long the flow's port is kept (RFC 6887, section 15); for others 0 is for
-// ever.
+// requestedLifetime returns the lifetime that the request asks for. PEER asks
+// with 0 how long the flow's port is kept (RFC 6887, section 15); for others 0
+// is for ever.
 func (req *Request) requestedLifetime() time.Duration {
 	if req.Remote.IsValid() {
 		return max(req.Lifetime, time.Second)

@@ -40,15 +40,15 @@ func (r *Rule) matchesPort(to Destination, description string) bool {
 	return r.Internal.Contains(to.Port()) && (r.Description == nil || r.Description.MatchString(description))
 }
 
-// appliesToHost reports whether the rule applies to the host. If that is uncertain,
-// a rule that denies does, and a rule that allows does not.
+// appliesToHost reports whether the rule applies to the host. If that is
+// uncertain, a rule that denies does, and a rule that allows does not.
 func (r *Rule) appliesToHost(to Destination) bool {
 	certain, possible := r.matchesHost(to)
 	return certain || !r.Allow && possible
 }
 
-// matchesHost returns whether the rule certainly applies to the host, and whether
-// it possibly does, given what is known of the host.
+// matchesHost returns whether the rule certainly applies to the host, and
+// whether it possibly does, given what is known of the host.
 func (r *Rule) matchesHost(to Destination) (certain, possible bool) {
 	switch {
 	case r.Hardware != "":
@@ -64,9 +64,10 @@ func (r *Rule) matchesHost(to Destination) (certain, possible bool) {
 }
 
 // matchesHostOverIPv6 is matchesHost for a rule with IPv4 addresses and an IPv6
-// destination. The rule applies to the hosts that have the addresses: to allow, it
-// must contain all IPv4 addresses of the host, to deny, one of them. Of a host
-// without known addresses only the networks are known that they would be in.
+// destination. The rule applies to the hosts that have the addresses: to allow,
+// it must contain all IPv4 addresses of the host, to deny, one of them. Of a
+// host without known addresses only the networks are known that they would be
+// in.
 func (r *Rule) matchesHostOverIPv6(to Destination) (certain, possible bool) {
 	switch {
 	case len(to.IPv4) == 0:
@@ -85,8 +86,8 @@ func (r *Rule) isIPv4() bool { return r.Hardware == "" && !r.Prefix.IsValid() }
 // contains reports whether an IPv4 rule contains an address.
 func (r *Rule) contains(a netip.Addr) bool { return (uint32Of(a)^uint32Of(r.Network))&r.Mask == 0 }
 
-// covers reports whether an IPv4 rule contains all addresses of these networks; of
-// no networks, whether it contains every address there is.
+// covers reports whether an IPv4 rule contains all addresses of these networks;
+// of no networks, whether it contains every address there is.
 func (r *Rule) covers(networks []netip.Prefix) bool {
 	if r.Mask == 0 {
 		return true
@@ -95,8 +96,8 @@ func (r *Rule) covers(networks []netip.Prefix) bool {
 	return len(networks) > 0 && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return !whole(n) })
 }
 
-// overlaps reports whether an IPv4 rule contains an address of these networks, or
-// there are no networks, so that it may.
+// overlaps reports whether an IPv4 rule contains an address of these networks,
+// or there are no networks, so that it may.
 func (r *Rule) overlaps(networks []netip.Prefix) bool {
 	shared := func(n netip.Prefix) bool {
 		return (uint32Of(n.Addr())^uint32Of(r.Network))&r.Mask&^(^uint32(0)>>n.Bits()) == 0
@@ -110,10 +111,11 @@ func uint32Of(a netip.Addr) uint32 {
 	return binary.BigEndian.Uint32(b[:])
 }
 
-// Policy holds the administrator's rules and limits. It is never changed once in
-// use.
+// Policy holds the administrator's rules and limits. It is never changed once
+// in use.
 type Policy struct {
-	// Rules are evaluated in order: the first match decides, and no match allows.
+	// Rules are evaluated in order: the first match decides, and no match
+	// allows.
 	Rules []Rule
 	// Secure lets a client map and delete only for its own address.
 	Secure bool
@@ -124,10 +126,12 @@ type Policy struct {
 	// address, to one network and in total; 0 means no bound. An IPv6 address
 	// may have four times MaxPerHost.
 	MaxPerHost, MaxPerLAN, MaxTotal int
-	// MaxFilters bounds the remote peers that one claim may name; 0 means no bound.
+	// MaxFilters bounds the remote peers that one claim may name; 0 means no
+	// bound.
 	MaxFilters int
 	// LenientNonce lets a PCP client renew its mapping, and change nothing else
-	// of it, with a different nonce: some clients use a new one for each request.
+	// of it, with a different nonce: some clients use a new one for each
+	// request.
 	LenientNonce bool
 }
 
@@ -137,8 +141,8 @@ func (p *Policy) Permits(external uint16, to Destination, description string) bo
 	return !decided || p.Rules[i].Allow
 }
 
-// Decides returns the index of the rule that decides whether external may reach a
-// destination; decided is false if none does. If the host may be in several
+// Decides returns the index of the rule that decides whether external may reach
+// a destination; decided is false if none does. If the host may be in several
 // networks, a rule that denies one of them decides.
 func (p *Policy) Decides(external uint16, to Destination, description string) (i int, decided bool) {
 	if len(to.IPv4) > 0 || len(to.Networks) < 2 {
@@ -178,8 +182,8 @@ func (p *Policy) mayPermit(external uint16, to Destination, description string) 
 	return true
 }
 
-// DependsOnHost reports whether the rules can differ between the hosts of one LAN
-// for an internal port over IPv6. Networks are the LAN's IPv4 networks.
+// DependsOnHost reports whether the rules can differ between the hosts of one
+// LAN for an internal port over IPv6. Networks are the LAN's IPv4 networks.
 func (p *Policy) DependsOnHost(internal uint16, networks []netip.Prefix) bool {
 	differs := func(r Rule) bool {
 		return r.isIPv4() && r.Internal.Contains(internal) && r.overlaps(networks) && !r.covers(networks)
@@ -187,18 +191,20 @@ func (p *Policy) DependsOnHost(internal uint16, networks []netip.Prefix) bool {
 	return p.DependsOnHardware(internal) || slices.ContainsFunc(p.Rules, differs)
 }
 
-// DependsOnHardware reports whether a rule for an internal port selects hosts by
-// hardware address.
+// DependsOnHardware reports whether a rule for an internal port selects hosts
+// by hardware address.
 func (p *Policy) DependsOnHardware(internal uint16) bool {
 	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Hardware != "" && r.Internal.Contains(internal) })
 }
 
-// NamesHardware reports whether any rule selects a host by its hardware address.
+// NamesHardware reports whether any rule selects a host by its hardware
+// address.
 func (p *Policy) NamesHardware() bool {
 	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Hardware != "" })
 }
 
-// Named returns the IPv4 addresses in these networks that rules name individually.
+// Named returns the IPv4 addresses in these networks that rules name
+// individually.
 func (p *Policy) Named(networks []netip.Prefix) []netip.Addr {
 	var list []netip.Addr
 	for i := range p.Rules {
@@ -211,7 +217,8 @@ func (p *Policy) Named(networks []netip.Prefix) []netip.Addr {
 	return list
 }
 
-// Ports returns every external port that the rules let reach an IPv4 destination.
+// Ports returns every external port that the rules let reach an IPv4
+// destination.
 func (p *Policy) Ports(to Destination, description string) *PortSet {
 	var open, decided PortSet
 	for i := range p.Rules {
@@ -234,8 +241,8 @@ func (p *Policy) Ports(to Destination, description string) *PortSet {
 	return &open
 }
 
-// lifetime returns the lifetime that is granted to a client that asks for d; 0 is
-// for ever.
+// lifetime returns the lifetime that is granted to a client that asks for d; 0
+// is for ever.
 func (p *Policy) lifetime(o Origin, d time.Duration) time.Duration {
 	if o == UPnP {
 		return d

@@ -60,7 +60,8 @@ func (s *PortSet) in(r PortRange) (uint16, bool) {
 	return 0, false
 }
 
-// next returns the first port of the set at or after from, wrapping around once.
+// next returns the first port of the set at or after from, wrapping around
+// once.
 func (s *PortSet) next(from uint16) (uint16, bool) {
 	if p, ok := s.in(PortRange{from, 1<<16 - 1}); ok {
 		return p, true

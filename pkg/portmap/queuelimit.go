@@ -5,15 +5,16 @@ import (
 	"sync"
 )
 
-// maxQueuedPerClient bounds the datagrams of one client that wait for a decision,
-// so that a client that floods the queue delays only itself: a quarter of the
-// queue, half a batch. A server keeps further ones and submits them when some are
-// decided.
+// maxQueuedPerClient bounds the datagrams of one client that wait for a
+// decision, so that a client that floods the queue delays only itself: a
+// quarter of the queue, half a batch. A server keeps further ones and submits
+// them when some are decided.
 const maxQueuedPerClient = 256
 
-// When queueLength datagrams wait, only a client with fewer than reservedPerClient
-// may add one, up to maxQueued in total, which take a megabyte: a client that only
-// renews is served even while others flood the queue.
+// When queueLength datagrams wait, only a client with fewer than
+// reservedPerClient may add one, up to maxQueued in total, which take a
+// megabyte: a client that only renews is served even while others flood the
+// queue.
 const (
 	reservedPerClient = 8
 	maxQueued         = 4 * queueLength

@@ -1,11 +1,11 @@
 package portmap
 
-// maxClaims bounds the claims on one mapping: UPnP pinholes to one target and PCP
-// flows from one port.
+// maxClaims bounds the claims on one mapping: UPnP pinholes to one target and
+// PCP flows from one port.
 const maxClaims = 64
 
-// ipv6QuotaFactor multiplies MaxPerHost for an IPv6 address: clients open ports for
-// each of their addresses, and those of old addresses end by expiry only.
+// ipv6QuotaFactor multiplies MaxPerHost for an IPv6 address: clients open ports
+// for each of their addresses, and those of old addresses end by expiry only.
 const ipv6QuotaFactor = 4
 
 // checkQuota checks the limits on the number of mappings for a new one.

@@ -42,8 +42,8 @@ func (t *Table) Pinhole(id uint16) (*Mapping, bool) {
 }
 
 // Count returns the number of port mappings, and the number of changes made to
-// them since the start, which is UPnP's SystemUpdateID (WANIPConnection:2, section
-// 2.3.23). Pinholes do not count.
+// them since the start, which is UPnP's SystemUpdateID (WANIPConnection:2,
+// section 2.3.23). Pinholes do not count.
 func (t *Table) Count() (mappings int, updates uint32) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -58,8 +58,8 @@ func (t *Table) External() netip.Addr {
 }
 
 // Epoch returns the seconds since mappings were last lost or moved to another
-// external address (RFC 6886, section 3.6; RFC 6887, section 8.5). All protocols
-// share it.
+// external address (RFC 6886, section 3.6; RFC 6887, section 8.5). All
+// protocols share it.
 func (t *Table) Epoch() uint32 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

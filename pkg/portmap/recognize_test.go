@@ -78,8 +78,8 @@ func TestRecognizeCloses(t *testing.T) {
 	r.checkAgreement(t, 0)
 }
 
-// TestNewRulesMakeDormant changes the rules under a pinhole whose host did not matter
-// when it was made.
+// TestNewRulesMakeDormant changes the rules under a pinhole whose host did not
+// matter when it was made.
 func TestNewRulesMakeDormant(t *testing.T) {
 	r := newTableRig(t, new(portmaptest.Firewall), new(portmaptest.Store))
 	r.grant(t, open(host6, 4000, time.Hour))

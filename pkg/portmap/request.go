@@ -31,11 +31,12 @@ type Request struct {
 	External uint16
 	Last     uint16
 	Exact    bool
-	// Own restricts a Close to mappings of the client itself, even if the policy
-	// would let it close others.
+	// Own restricts a Close to mappings of the client itself, even if the
+	// policy would let it close others.
 	Own bool
 
-	// ID selects a UPnP pinhole by its UniqueID: Open renews it, Close deletes it.
+	// ID selects a UPnP pinhole by its UniqueID: Open renews it, Close deletes
+	// it.
 	ID uint16
 
 	Lifetime    time.Duration // Open: what the client asks for; 0 means for ever
@@ -93,20 +94,20 @@ func (req *Request) repeats(o *Request) bool {
 // Answer is the decision on a request. The zero Refusal is Granted.
 type Answer struct {
 	Refusal Refusal
-	// Mapping is the mapping that was granted, or the one that prevented it; nil
-	// if there is none. A Close leaves it nil.
+	// Mapping is the mapping that was granted, or the one that prevented it;
+	// nil if there is none. A Close leaves it nil.
 	Mapping *Mapping
 	// Lifetime is what was granted; 0 means for ever.
 	Lifetime time.Duration
 	// ID is the UniqueID of a UPnP pinhole.
 	ID uint16
-	// Closed counts the claims that a Close deleted, or that an Open removed from
-	// the host's former address.
+	// Closed counts the claims that a Close deleted, or that an Open removed
+	// from the host's former address.
 	Closed int
 }
 
-// dependsOnOthers reports whether the answer depends on mappings of other clients
-// that are not yet in force.
+// dependsOnOthers reports whether the answer depends on mappings of other
+// clients that are not yet in force.
 func (a Answer) dependsOnOthers() bool {
 	return a.Refusal == NoPorts || a.Refusal == TableFull || a.Refusal == QuotaExceeded
 }
@@ -131,7 +132,8 @@ const (
 	FirewallFailed
 	NoFirewall
 	Stopping
-	// UnknownHost: the rules depend on an address of the host that is not known.
+	// UnknownHost: the rules depend on an address of the host that is not
+	// known.
 	UnknownHost
 )
 

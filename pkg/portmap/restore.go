@@ -2,8 +2,8 @@ package portmap
 
 import "slices"
 
-// restore takes over a saved mapping if the present settings allow it. Its nonces
-// are unbound: clients that see the new epoch may use another one.
+// restore takes over a saved mapping if the present settings allow it. Its
+// nonces are unbound: clients that see the new epoch may use another one.
 func (al *allocator) restore(m *Mapping) Refusal {
 	if al.index.byKey[m.Key] != nil {
 		return Conflict
@@ -37,8 +37,8 @@ func (al *allocator) evict() {
 	}
 }
 
-// unbindNonces lets every PCP client renew with a new nonce, as some do when they
-// see a new epoch.
+// unbindNonces lets every PCP client renew with a new nonce, as some do when
+// they see a new epoch.
 func (al *allocator) unbindNonces() {
 	bound := func(c Claim) bool { return c.Bound }
 	for _, m := range slices.Clone(al.index.order) {

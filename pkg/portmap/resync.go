@@ -9,7 +9,8 @@ import (
 
 // How often the table resyncs the kernel: whenever it is asked to, since a
 // firewall that restarts changes the rules many times, but after immediateTries
-// with longer and longer pauses, in case another program keeps removing the rules.
+// with longer and longer pauses, in case another program keeps removing the
+// rules.
 const (
 	settleAfter    = time.Minute // without a try, after which they are counted anew
 	immediateTries = 30
@@ -26,8 +27,8 @@ type resyncSchedule struct {
 	err   error     // of the last try
 }
 
-// failing reports whether the last try failed, so that the rules in the kernel may
-// differ from the table.
+// failing reports whether the last try failed, so that the rules in the kernel
+// may differ from the table.
 func (s *resyncSchedule) failing() bool { return s.fails > 0 }
 
 // allows reports whether a try may start now.

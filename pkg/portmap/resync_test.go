@@ -15,7 +15,8 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// refusingFirewall returns a firewall that refuses all changes while down is set.
+// refusingFirewall returns a firewall that refuses all changes while down is
+// set.
 func refusingFirewall(down *bool) *portmaptest.Firewall {
 	return &portmaptest.Firewall{Refuse: func(portmap.Change) bool { return *down }}
 }

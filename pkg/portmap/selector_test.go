@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// byHardware returns a rule for a hardware address, byPrefix one for IPv6 addresses,
-// both for all ports.
+// byHardware returns a rule for a hardware address, byPrefix one for IPv6
+// addresses, both for all ports.
 func byHardware(allow bool, hardware string) Rule {
 	all := PortRange{0, 65535}
 	return Rule{Allow: allow, External: all, Hardware: hardware, Internal: all}
@@ -20,8 +20,8 @@ func byPrefix(allow bool, prefix string) Rule {
 	return Rule{Allow: allow, External: all, Prefix: netip.MustParsePrefix(prefix), Internal: all}
 }
 
-// TestHardwareAndPrefix checks destinations of both families by one rule, followed by
-// the opposite rule for all hosts.
+// TestHardwareAndPrefix checks destinations of both families by one rule,
+// followed by the opposite rule for all hosts.
 func TestHardwareAndPrefix(t *testing.T) {
 	four, six := netip.AddrPortFrom(host, 4000), netip.AddrPortFrom(inside, 4000)
 	lan4 := prefixes("192.168.50.0/24")
@@ -104,8 +104,9 @@ func draw(r *rand.Rand) Rule {
 	return drawn
 }
 
-// TestRulesOfAllKinds compares the decisions of random rules with those of oracle,
-// and decisions on an unknown host with those on every host that it can be.
+// TestRulesOfAllKinds compares the decisions of random rules with those of
+// oracle, and decisions on an unknown host with those on every host that it can
+// be.
 func TestRulesOfAllKinds(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 30000 {
@@ -144,7 +145,8 @@ func TestRulesOfAllKinds(t *testing.T) {
 	}
 }
 
-// TestDependsOnHardware checks for which ports rules depend on hardware addresses.
+// TestDependsOnHardware checks for which ports rules depend on hardware
+// addresses.
 func TestDependsOnHardware(t *testing.T) {
 	lan4 := prefixes("192.168.50.0/24")
 	p := Policy{Rules: []Rule{byHardware(true, named), byPrefix(true, "2001:db8::/32"), rule(false, "0.0.0.0", "0.0.0.0")}}
@@ -168,8 +170,8 @@ func hardwareOnly(al *allocator) {
 	al.policy = &Policy{Secure: true, Rules: []Rule{byHardware(true, named), rule(false, "0.0.0.0", "0.0.0.0")}}
 }
 
-// TestMappingsOfNamedHardware opens and renews IPv4 mappings where rules allow one
-// hardware address.
+// TestMappingsOfNamedHardware opens and renews IPv4 mappings where rules allow
+// one hardware address.
 func TestMappingsOfNamedHardware(t *testing.T) {
 	al := testAllocator()
 	hardwareOnly(al)
@@ -219,8 +221,8 @@ func TestExplainUnknownHardware(t *testing.T) {
 	}
 }
 
-// TestDormantMapping restores an IPv4 mapping whose host is not known, or is saved
-// with it, and then makes the host known.
+// TestDormantMapping restores an IPv4 mapping whose host is not known, or is
+// saved with it, and then makes the host known.
 func TestDormantMapping(t *testing.T) {
 	key := Key{Protocol: TCP, External: 4000}
 	found := func(h Host) func(*allocator) {

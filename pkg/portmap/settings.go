@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// runTask runs f on the table's goroutine, as soon as no change under way can be
-// refused, and waits until the kernel has carried out the changes that f forces.
+// runTask runs f on the table's goroutine, as soon as no change under way can
+// be refused, and waits until the kernel has carried out the changes that f
+// forces.
 func (t *Table) runTask(ctx context.Context, f func()) error {
 	return t.call(ctx, func(done func()) {
 		t.tasks = append(t.tasks, func() {
@@ -67,8 +68,8 @@ func (t *Table) announce(external netip.Addr, moved bool) {
 }
 
 // SetPolicy puts new rules in force: mappings that they forbid are closed, all
-// others stay as they are. If there are any, the epoch restarts, so that clients
-// renew (RFC 6886, section 3.7).
+// others stay as they are. If there are any, the epoch restarts, so that
+// clients renew (RFC 6886, section 3.7).
 func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	return t.runTask(ctx, func() {
 		t.alloc.policy = p
@@ -76,10 +77,10 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	})
 }
 
-// Recognize updates the hosts of mappings: known returns the host of an address,
-// if it is known now. Dormant mappings come into force if the rules allow their
-// hosts and are closed if not; other mappings get a hardware address if they had
-// none. The function is called on the table's goroutine.
+// Recognize updates the hosts of mappings: known returns the host of an
+// address, if it is known now. Dormant mappings come into force if the rules
+// allow their hosts and are closed if not; other mappings get a hardware
+// address if they had none. The function is called on the table's goroutine.
 func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, bool)) error {
 	return t.runTask(ctx, func() { t.recheckDormant(known) })
 }
@@ -99,9 +100,9 @@ func (t *Table) recheckDormant(known func(netip.Addr) (Host, bool)) {
 	t.force(false)
 }
 
-// reevaluate closes the mappings that the present settings forbid, and makes those
-// dormant whose hosts are not known but matter. If there are any, or the external
-// address has moved, clients must renew.
+// reevaluate closes the mappings that the present settings forbid, and makes
+// those dormant whose hosts are not known but matter. If there are any, or the
+// external address has moved, clients must renew.
 func (t *Table) reevaluate(moved bool) {
 	t.alloc.begin()
 	t.alloc.evict()
@@ -133,8 +134,8 @@ func countLost(changes []Change) (closed, dormant int) {
 	return closed, dormant
 }
 
-// Withdraw closes the mappings for which which is true and returns how many they
-// were. The epoch does not restart. The function is called on the table's
+// Withdraw closes the mappings for which which is true and returns how many
+// they were. The epoch does not restart. The function is called on the table's
 // goroutine.
 func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed int, err error) {
 	err = t.runTask(ctx, func() {
@@ -146,8 +147,8 @@ func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed
 	return closed, err
 }
 
-// Block closes the mappings that b covers and refuses new ones until it ends. It
-// returns how many were closed.
+// Block closes the mappings that b covers and refuses new ones until it ends.
+// It returns how many were closed.
 func (t *Table) Block(ctx context.Context, b Block) (closed int, err error) {
 	err = t.runTask(ctx, func() {
 		t.alloc.begin()

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Queue and batch sizes, in requests: a full queue makes a datagram server keep or
-// drop further ones; a bounded batch bounds the time until the first answer.
+// Queue and batch sizes, in requests: a full queue makes a datagram server keep
+// or drop further ones; a bounded batch bounds the time until the first answer.
 const (
 	queueLength = 1024
 	batchLength = 512
@@ -30,22 +30,22 @@ type Options struct {
 	// Listening reports whether one of the router's own programs listens on a
 	// port of the uplink.
 	Listening func(p Protocol, port uint16) bool
-	// FlowPort returns the external port that an IPv4 flow without a mapping has,
-	// if that is known; nil: it never is.
+	// FlowPort returns the external port that an IPv4 flow without a mapping
+	// has, if that is known; nil: it never is.
 	FlowPort func(p Protocol, from, to netip.AddrPort) (uint16, bool)
 	// Committed is called on the table's goroutine after changes are in force;
-	// reset is set if the epoch restarted, so that clients must renew (RFC 6887,
-	// section 8.5). It must not block.
+	// reset is set if the epoch restarted, so that clients must renew (RFC
+	// 6887, section 8.5). It must not block.
 	Committed func(changes []Change, reset bool)
-	// Decided is called on the table's goroutine with each request and its final
-	// answer. It must not block; it may be nil.
+	// Decided is called on the table's goroutine with each request and its
+	// final answer. It must not block; it may be nil.
 	Decided func(Request, Answer)
 	Log     *slog.Logger
 }
 
-// Table owns all mappings. One goroutine, Run, decides all requests. It never waits
-// for the kernel: other goroutines carry out the transactions. Mappings that are in
-// force can be read at any time.
+// Table owns all mappings. One goroutine, Run, decides all requests. It never
+// waits for the kernel: other goroutines carry out the transactions. Mappings
+// that are in force can be read at any time.
 type Table struct {
 	firewall  Firewall
 	store     Store
@@ -99,7 +99,8 @@ func (p *pending) take() bool {
 	return p.state == nil || p.state.CompareAndSwap(queued, taken) || p.state.Load() == taken
 }
 
-// withdraw withdraws the request, unless it was taken, and reports whether it did.
+// withdraw withdraws the request, unless it was taken, and reports whether it
+// did.
 func (p *pending) withdraw() bool { return p.state.CompareAndSwap(queued, withdrawn) }
 
 // errStopped is returned once the table has stopped.
@@ -128,8 +129,9 @@ func NewTable(o Options) *Table {
 	}
 }
 
-// Run restores the saved mappings, then decides requests until ctx ends. It leaves
-// the rules in the kernel as they are; transactions under way are aborted.
+// Run restores the saved mappings, then decides requests until ctx ends. It
+// leaves the rules in the kernel as they are; transactions under way are
+// aborted.
 func (t *Table) Run(ctx context.Context) error {
 	defer close(t.ended)
 	t.timer = time.NewTimer(time.Hour)
@@ -154,11 +156,13 @@ func (t *Table) Run(ctx context.Context) error {
 	}
 }
 
-// Started returns a channel that is closed when the saved mappings are in force.
+// Started returns a channel that is closed when the saved mappings are in
+// force.
 func (t *Table) Started() <-chan struct{} { return t.started }
 
-// close waits for the transactions under way, which are aborted by ctx, and answers
-// all requests that wait. Forced changes are saved: the next Sync carries them out.
+// close waits for the transactions under way, which are aborted by ctx, and
+// answers all requests that wait. Forced changes are saved: the next Sync
+// carries them out.
 func (t *Table) close(ctx context.Context) {
 	for i := range t.lanes {
 		l := &t.lanes[i]
@@ -185,7 +189,8 @@ func rejectPending(list []pending) {
 	}
 }
 
-// resetTimer sets the timer to the next lease that expires or resync that is due.
+// resetTimer sets the timer to the next lease that expires or resync that is
+// due.
 func (t *Table) resetTimer() {
 	var due time.Time
 	for i := range t.lanes {
@@ -201,8 +206,8 @@ func (t *Table) resetTimer() {
 }
 
 // Submit queues a request; answer is called on the table's goroutine once the
-// decision is in force, and must not block. Submit returns false when the queue is
-// full or has too many requests of this client: then answer is never called.
+// decision is in force, and must not block. Submit returns false when the queue
+// is full or has too many requests of this client: then answer is never called.
 func (t *Table) Submit(req Request, answer func(Answer)) bool {
 	client := req.Client
 	if !t.limiter.acquire(client) {
@@ -219,8 +224,8 @@ func (t *Table) Submit(req Request, answer func(Answer)) bool {
 }
 
 // Do submits a request and waits for its answer. When ctx ends it withdraws the
-// request, or waits for the answer if the request is being decided: an error means
-// that there is no mapping.
+// request, or waits for the answer if the request is being decided: an error
+// means that there is no mapping.
 func (t *Table) Do(ctx context.Context, req Request) (Answer, error) {
 	got := make(chan Answer, 1)
 	p := pending{Request: req, answer: func(a Answer) { got <- a }, state: new(atomic.Int32)}

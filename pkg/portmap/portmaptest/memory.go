@@ -14,8 +14,8 @@ import (
 // ErrRefused is returned by a Firewall that was set up to fail.
 var ErrRefused = errors.New("portmaptest: refused")
 
-// Firewall is an in-memory portmap.Firewall. The zero value is an empty firewall
-// with its chains in place.
+// Firewall is an in-memory portmap.Firewall. The zero value is an empty
+// firewall with its chains in place.
 type Firewall struct {
 	// Refuse, if set, is called for each change; true makes the batch fail.
 	Refuse func(portmap.Change) bool
