@@ -55,8 +55,8 @@ func (t *Table) decideWithoutKernel(p *pending) (Answer, bool) {
 	}
 	serial, id, n := t.alloc.serial, t.alloc.lastID, len(t.alloc.changes)
 	a := t.alloc.decide(&p.Request)
-	kernel := func(c Change) bool { return c.Alters() || l.isChanging(c.key()) }
-	if slices.ContainsFunc(t.alloc.changes[n:], kernel) || a.dependsOnOthers() || a.Mapping != nil && l.isChanging(a.Mapping.Key) || !p.take() {
+	needsKernel := func(c Change) bool { return c.Alters() || l.isChanging(c.key()) }
+	if slices.ContainsFunc(t.alloc.changes[n:], needsKernel) || a.dependsOnOthers() || a.Mapping != nil && l.isChanging(a.Mapping.Key) || !p.take() {
 		t.alloc.undo(n)
 		t.alloc.serial, t.alloc.lastID = serial, id
 		return Answer{}, false
@@ -94,7 +94,7 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 	case !slices.ContainsFunc(tx.changes, Change.Alters):
 		t.publish(tx.changes, false)
 		t.answer(tx)
-	case l.resync.failing():
+	case l.resync.isFailing():
 		t.reject(l, tx)
 	default:
 		t.start(ctx, l, tx)

@@ -31,9 +31,9 @@ type transaction struct {
 	sync    bool      // no changes: a resync of all rules of the family
 }
 
-// forced reports whether the transaction's changes are in force even if the
+// isForced reports whether the transaction's changes are in force even if the
 // kernel refuses them, so that they are never reverted.
-func (tx *transaction) forced() bool { return len(tx.waiting) == 0 }
+func (tx *transaction) isForced() bool { return len(tx.waiting) == 0 }
 
 // isChanging reports whether the mapping of a key has a change under way.
 func (l *lane) isChanging(k Key) bool {
@@ -64,7 +64,7 @@ func (t *Table) execute(ctx context.Context, l *lane, tx *transaction, mayResync
 	r := result{lane: l}
 	if !tx.sync {
 		r.err = t.firewall.Apply(ctx, tx.changes)
-		if r.err == nil || tx.forced() || !mayResync || rulesIntact(r.err) || ctx.Err() != nil {
+		if r.err == nil || tx.isForced() || !mayResync || rulesIntact(r.err) || ctx.Err() != nil {
 			return r
 		}
 	}
@@ -98,7 +98,7 @@ func (t *Table) finish(ctx context.Context, r result) {
 	}
 	switch {
 	case tx.sync:
-	case tx.forced():
+	case tx.isForced():
 		t.publish(tx.changes, false)
 		t.logExpired(tx.changes)
 		if r.err != nil {
@@ -108,7 +108,7 @@ func (t *Table) finish(ctx context.Context, r result) {
 		t.publish(tx.changes, false)
 		t.setLastErr(l, nil)
 		t.answer(tx)
-	case len(tx.waiting) > 1 && !l.resync.failing() && !errors.Is(r.err, ErrLocked) && ctx.Err() == nil:
+	case len(tx.waiting) > 1 && !l.resync.isFailing() && !errors.Is(r.err, ErrLocked) && ctx.Err() == nil:
 		t.log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(tx.waiting), "err", r.err)
 		t.alloc.revert(tx.changes)
 		for i := range tx.waiting {
@@ -192,13 +192,13 @@ func (t *Table) advance(ctx context.Context) {
 // hasUndecided reports whether changes are under way that the kernel can
 // refuse.
 func (t *Table) hasUndecided() bool {
-	return slices.ContainsFunc(t.lanes[:], func(l lane) bool { return l.busy != nil && !l.busy.forced() })
+	return slices.ContainsFunc(t.lanes[:], func(l lane) bool { return l.busy != nil && !l.busy.isForced() })
 }
 
 // hasForced reports whether forced changes or a resync have not been carried
 // out yet.
 func (l *lane) hasForced() bool {
-	return len(l.forced) > 0 || l.busy != nil && l.busy.forced() || l.resync.isDue(time.Now())
+	return len(l.forced) > 0 || l.busy != nil && l.busy.isForced() || l.resync.isDue(time.Now())
 }
 
 // startNext starts the lane's next transaction, if none is under way: forced
@@ -227,7 +227,7 @@ func (t *Table) startNext(ctx context.Context, l *lane) {
 func (t *Table) startForced(ctx context.Context, l *lane) {
 	changes := l.forced
 	l.forced = nil
-	if l.resync.failing() || !slices.ContainsFunc(changes, Change.Alters) {
+	if l.resync.isFailing() || !slices.ContainsFunc(changes, Change.Alters) {
 		t.publish(changes, false)
 		t.logExpired(changes)
 		return

@@ -27,9 +27,9 @@ type resyncSchedule struct {
 	err   error     // of the last try
 }
 
-// failing reports whether the last try failed, so that the rules in the kernel
+// isFailing reports whether the last try failed, so that the rules in the kernel
 // may differ from the table.
-func (s *resyncSchedule) failing() bool { return s.fails > 0 }
+func (s *resyncSchedule) isFailing() bool { return s.fails > 0 }
 
 // allows reports whether a try may start now.
 func (s *resyncSchedule) allows(now time.Time) bool { return !s.earliest(now).After(now) }
@@ -98,7 +98,7 @@ func (s *resyncSchedule) status() error {
 
 // noteSync records and logs the result of a resync.
 func (t *Table) noteSync(l *lane, err error) {
-	failed := l.resync.failing()
+	failed := l.resync.isFailing()
 	l.resync.done(time.Now(), err)
 	switch {
 	case err != nil && !failed:
