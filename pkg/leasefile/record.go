@@ -12,8 +12,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// maxText bounds a description in bytes. Servers truncate theirs to
-// portmap.MaxDescription; miniupnpd keeps up to 1,024 (MUP-134).
+// maxText bounds a description in bytes. Those of clients are at most 256 long
+// (portmap.StoredDescription); miniupnpd keeps up to 1,024 (MUP-134).
 const maxText = 1024
 
 // entry is one line of the state file; one of its fields is set.

@@ -378,9 +378,9 @@ func TestNoPath(t *testing.T) {
 	wantSame(t, load(t, s), nil)
 }
 
-// TestFirstSaveForgetsWhatItDoesNotList drops the mappings that the table did
-// not take over from both files.
-func TestFirstSaveForgetsWhatItDoesNotList(t *testing.T) {
+// TestRefusedMappingsAreForgotten checks that the mappings that the table did
+// not take over are dropped from both files.
+func TestRefusedMappingsAreForgotten(t *testing.T) {
 	path := leasePath(t)
 	v := sampleMappings()
 	s := opened(t, path)

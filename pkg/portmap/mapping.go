@@ -332,10 +332,12 @@ var (
 	ErrLocked  = errors.New("another program keeps the firewall locked")
 )
 
-// Store saves what the table holds.
+// Store saves the table's mappings. The table calls Load once, before anything
+// else.
 type Store interface {
 	// Load returns the saved mappings in order of creation, with Expires on the
-	// monotonic clock.
+	// monotonic clock. They stay saved until the first Save. With an error it
+	// returns what could be read nevertheless.
 	Load() ([]*Mapping, error)
 	// Save saves changes that are in force; it returns once they outlive the
 	// process. The first Save after Load lists, as new mappings, those that the

@@ -141,7 +141,7 @@ type Store struct {
 
 	mu     sync.Mutex
 	held   map[portmap.Key]*portmap.Mapping
-	loaded bool // and nothing has been saved since
+	loaded bool // the next Save replaces held
 }
 
 // Saved returns what was saved, in order of creation.
@@ -159,7 +159,7 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	return bySerial(s.held), nil
 }
 
-// Save notes the changes. The first one after Load brings all that is held.
+// Save saves the changes. The first one after Load replaces all mappings.
 func (s *Store) Save(changes []portmap.Change) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
