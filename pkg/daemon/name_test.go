@@ -20,10 +20,10 @@ func TestOwnName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const laptop, desk = "0 02:00:00:00:00:01 192.168.50.10 Laptop.lan *\n", "0 02:00:00:00:00:02 192.168.50.11 desk *\n"
-	write(laptop + desk)
+	const laptop, console = "0 02:00:00:00:00:01 192.168.50.10 Laptop.lan *\n", "0 02:00:00:00:00:02 192.168.50.11 console *\n"
+	write(laptop + console)
 	r.start(t, "enable_upnp=yes", "dhcp_leases="+leases)
-	for _, name := range []string{"desk", "laptop.lan", "printer"} {
+	for _, name := range []string{"console", "laptop.lan", "printer"} {
 		if status, body := r.addPortMapping(t, name); status != 500 || !strings.Contains(body, "<errorCode>402<") {
 			t.Errorf("by %q: %d %s", name, status, body)
 		}
@@ -33,7 +33,7 @@ func TestOwnName(t *testing.T) {
 		t.Fatalf("by its own name: %d %s", status, body)
 	}
 	r.dial("tcp", 4000).Arrives(t)
-	write(laptop + strings.Replace(desk, "desk", "LAPTOP", 1))
+	write(laptop + strings.Replace(console, "console", "LAPTOP", 1))
 	if status, body := r.addPortMapping(t, "laptop"); status != 500 || !strings.Contains(body, "<errorCode>402<") {
 		t.Errorf("by a name that two have: %d %s", status, body)
 	}
