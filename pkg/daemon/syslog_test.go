@@ -16,7 +16,8 @@ import (
 // socket that is the first argument.
 const withSyslogd = `
 mount -t tmpfs dev /mnt && mkdir /mnt/pts && mount --bind /dev/pts /mnt/pts &&
-cp -a /dev/null /dev/zero /dev/random /dev/urandom /dev/ptmx /mnt && ln -s "$1" /mnt/log &&
+for device in null zero random urandom ptmx; do : >/mnt/$device && mount --bind /dev/$device /mnt/$device || exit 1; done &&
+ln -s "$1" /mnt/log &&
 mount --rbind /mnt /dev && shift && exec "$@"`
 
 // listenSyslog is a syslogd at the rig's /dev/log that reads nothing by itself.
