@@ -15,13 +15,13 @@ var (
 	allHosts6 = netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes(), pcp.AnnouncePort)
 )
 
-func (s *Server) news() gatewayState {
+func (s *Server) state() gatewayState {
 	return gatewayState{s.opts.Table.External(), s.opts.Table.Epoch()}
 }
 
 // sendCopy sends the n-th copy of an announcement from every address that clients
-// may use as their gateway: they ignore other sources. It says what is given,
-// even if there is newer already: of that another announcement tells.
+// may use as their gateway: they ignore other sources. The state is the given one, even if it has
+// changed since: a further announcement follows.
 func (l *Listener) sendCopy(n int, said gatewayState) {
 	own := l.lan.Prefixes()
 	for _, s := range l.sockets {
@@ -36,8 +36,8 @@ func (l *Listener) sendCopy(n int, said gatewayState) {
 	}
 }
 
-// announce sends one copy in each protocol, PCP's first. NAT-PMP has nothing to
-// say without an external address.
+// announce sends one copy in each protocol, PCP's first. NAT-PMP needs an external
+// address.
 func (l *Listener) announce(s *lansock.Socket, from netip.Addr, said gatewayState) error {
 	to := allHosts6
 	if from.Is4() {

@@ -241,7 +241,7 @@ func TestMappingUpdate(t *testing.T) {
 	}
 }
 
-func TestMappingUpdateCarriesWhatBinds(t *testing.T) {
+func TestMappingUpdateHasMandatoryOptions(t *testing.T) {
 	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	exact := mapUDP(40001, 40001, nonceA, pcp.PreferFailure{})
@@ -261,7 +261,7 @@ func TestMappingUpdateCarriesWhatBinds(t *testing.T) {
 	}
 }
 
-func TestMappingUpdateStopsWhenTheClientAsks(t *testing.T) {
+func TestMappingUpdateStopsWithARequest(t *testing.T) {
 	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	e := g.mapped(t, mapUDP(40000, 40000, nonceA))

@@ -19,18 +19,18 @@ func copyDelay(n int) time.Duration { return firstGap * (1<<n - 1) }
 // announcer repeats announcements. A new event starts from the first copy again.
 type announcer struct {
 	triggered chan struct{}
-	current   func() gatewayState     // what a copy would say now
-	send      func(int, gatewayState) // sends the n-th copy, which says that
+	current   func() gatewayState     // the current state
+	send      func(int, gatewayState) // sends the n-th copy with this state
 }
 
-// gatewayState is what announcements are about.
+// gatewayState is the content of an announcement.
 type gatewayState struct {
 	external netip.Addr
 	epoch    uint32
 }
 
-// differsFrom reports whether n says more than old, which is no older than the first
-// gap.
+// differsFrom reports whether n must be announced after old, which is no older than
+// the first gap.
 func (n gatewayState) differsFrom(old gatewayState) bool {
 	return n.external != old.external || n.epoch < old.epoch
 }
@@ -39,7 +39,7 @@ func (n gatewayState) differsFrom(old gatewayState) bool {
 func (c *announcer) trigger() {
 	select {
 	case c.triggered <- struct{}{}:
-	default: // one is on its way
+	default: // one is pending
 	}
 }
 
@@ -48,8 +48,8 @@ func (c *announcer) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	began, sent := time.Now(), 0
-	var told gatewayState // by the last copy,
-	var at time.Time      // which was then
+	var told gatewayState // in the last copy,
+	var at time.Time      // which was sent then
 	for {
 		select {
 		case <-ctx.Done():
@@ -67,9 +67,9 @@ func (c *announcer) run(ctx context.Context) {
 	}
 }
 
-// restart returns when the copies for an event begin, and how many of them there
-// have been: the last copy of what went before is the first if it has said all,
-// as when an event is reported twice or a moment after everybody can see it.
+// restart returns when the copies for an event begin, and how many of them have been
+// sent: the last copy of the earlier announcement counts as the first if it had the
+// same state, as when an event is reported twice or late.
 func (c *announcer) restart(told gatewayState, at time.Time, sent int) (time.Time, int) {
 	if 0 < sent && sent <= updateCopies && time.Since(at) < firstGap && !c.current().differsFrom(told) {
 		return at, 1

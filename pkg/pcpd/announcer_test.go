@@ -16,7 +16,7 @@ var schedule = []time.Duration{
 	7750 * time.Millisecond, 15750 * time.Millisecond, 31750 * time.Millisecond, 63750 * time.Millisecond, 127750 * time.Millisecond,
 }
 
-// announcerRig lets a crier run in a synctest bubble and notes when it tells what.
+// announcerRig runs an announcer in a synctest bubble and records what it sends when.
 type announcerRig struct {
 	*announcer
 	began time.Time
@@ -50,7 +50,7 @@ func newStage(t *testing.T) *announcerRig {
 	return s
 }
 
-// event changes the state and wakes the crier.
+// event changes the state and triggers the announcer.
 func (s *announcerRig) event(change func(*gatewayState)) {
 	synctest.Wait()
 	n := *s.state.Load()
@@ -125,9 +125,9 @@ func TestSameEventTwiceIsOne(t *testing.T) {
 	})
 }
 
-// TestEventThatTheLastCopyToldOf lets a copy of the start go out after the
+// TestEventCoveredByTheLastCopy lets a copy of the start go out after the
 // state has changed and before that is reported.
-func TestEventThatTheLastCopyToldOf(t *testing.T) {
+func TestEventCoveredByTheLastCopy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
@@ -140,7 +140,7 @@ func TestEventThatTheLastCopyToldOf(t *testing.T) {
 	})
 }
 
-func TestMoreNewsStartsAgainAtOnce(t *testing.T) {
+func TestFurtherChangeRestartsAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*gatewayState){
 		"other address": func(n *gatewayState) { n.external = netip.MustParseAddr("11.22.33.46") },
@@ -158,7 +158,7 @@ func TestMoreNewsStartsAgainAtOnce(t *testing.T) {
 	}
 }
 
-func TestWakeNeverWaits(t *testing.T) {
+func TestTriggerNeverBlocks(t *testing.T) {
 	t.Parallel()
 	c := announcer{triggered: make(chan struct{}, 1)}
 	for range 3 {
@@ -166,9 +166,9 @@ func TestWakeNeverWaits(t *testing.T) {
 	}
 }
 
-// TestNewsBetweenTwoGlances changes the address right after a copy has looked at
+// TestChangeBetweenTwoReads changes the address right after a copy has looked at
 // it: the copy says what it saw, and the new address has copies of its own.
-func TestNewsBetweenTwoGlances(t *testing.T) {
+func TestChangeBetweenTwoReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)

@@ -8,49 +8,51 @@ import (
 	"time"
 )
 
-// The memory for the requests of one LAN that wait, in octets: each takes its
-// length and what is kept with it. One client may have half of it: with the 256
-// requests of a client that the table takes at once that is 1,000 of the
-// greatest length, 1,100 octets; of usual ones, of 12 to 60 octets, it is over
-// 3,000.
+// The memory for the waiting requests of one LAN, in bytes: each takes its length and
+// a fixed part. One client may use half of it: with the 256 requests that the table
+// accepts of one client, that is 1,000 requests of the maximum length, 1,100 octets,
+// or over 3,000 of the usual 12 to 60 octets.
 const (
 	backlogSize = 2 << 20
 	requestSize = 256
 )
 
-// retryAfter is how long it takes at most until the desk is offered again what
-// it did not take, if nothing from this LAN is answered meanwhile. It is less
-// than the 250 ms after which clients repeat themselves.
+// retryAfter is the time after which rejected requests are submitted again, unless a
+// request of this LAN is answered before. It is less than the 250 ms after which
+// clients repeat their requests.
 const retryAfter = 100 * time.Millisecond
 
-// backlog holds the requests that wait for the desk. Each client has a queue,
-// and the queues are served in turn: who sends many requests delays his own.
+// backlog holds the requests that wait for the table. Each client has a queue, and
+// the queues are served in turn: a client that sends many requests delays only its
+// own.
 type backlog struct {
 	more chan struct{} // wakes serve
 
-	mu      sync.Mutex // guards the rest
-	free    int        // octets
+	mu   sync.Mutex // guards the rest
+	free int        // bytes
+
 	clients map[netip.Addr]*requests
-	turn    []*requests // those in clients, the next first
+	turn    []*requests // the queues in clients, the next first
 }
 
 // requests are those of one client, in the order in which they came.
 type requests struct {
 	queue []exchange // never empty
-	size  int        // octets
+	size  int        // bytes
+
 }
 
 func newBacklog() *backlog {
 	return &backlog{more: make(chan struct{}, 1), free: backlogSize, clients: make(map[netip.Addr]*requests)}
 }
 
-// size returns the octets that a request takes in the backlog.
+// size returns the bytes that a request takes in the backlog.
 func (x exchange) size() int { return requestSize + len(x.packet) }
 
-// add appends a copy of a request to its client's queue. A queue may take no
-// more than it leaves free, so one client gets half of the memory at most, two
-// get a third each, and there is always room for another. Beyond that requests
-// are lost: clients ask again.
+// add appends a copy of a request to its client's queue. A queue may not exceed
+// the free memory, so one client gets at most half of the memory, two get a third
+// each, and there is always room for another. Further requests are dropped: clients
+// repeat them.
 func (b *backlog) add(x exchange) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,7 +88,7 @@ func (b *backlog) has(client netip.Addr) bool {
 	return b.clients[client] != nil
 }
 
-// wake has what waits tried again.
+// wake makes serve try the waiting requests again.
 func (b *backlog) wake() {
 	select {
 	case b.more <- struct{}{}:
@@ -94,8 +96,8 @@ func (b *backlog) wake() {
 	}
 }
 
-// serve hands what waits to try until ctx ends. A request that try does not
-// take stays the first of its client.
+// serve passes the waiting requests to try until ctx ends. A request that try does
+// not accept remains the first of its client.
 func (b *backlog) serve(ctx context.Context, try func(exchange) bool) {
 	for {
 		var later <-chan time.Time
@@ -111,18 +113,18 @@ func (b *backlog) serve(ctx context.Context, try func(exchange) bool) {
 	}
 }
 
-// mostRefused is how many clients are tried in vain before the desk is left
-// alone for a while. Who made up 5,000 clients would else have all of them tried
+// maxRefused is the number of clients whose requests are tried in vain before a
+// pause. Otherwise one host with 5,000 invented addresses would have all of them tried
 // ten times a second.
-const mostRefused = 64
+const maxRefused = 64
 
-// serveAll serves until try takes no client's request, or refuses many. The
-// next round begins with those that were not tried.
+// serveAll serves until try accepts no client's request, or has refused many. The
+// next round begins with the clients that were not tried.
 func (b *backlog) serveAll(ctx context.Context, try func(exchange) bool) {
 	for refused := 0; ctx.Err() == nil; {
 		x, clients := b.next()
 		switch {
-		case refused >= min(clients, mostRefused):
+		case refused >= min(clients, maxRefused):
 			return
 		case try(x):
 			b.remove()
@@ -134,7 +136,7 @@ func (b *backlog) serveAll(ctx context.Context, try func(exchange) bool) {
 	}
 }
 
-// next returns the request whose turn it is, and how many clients wait.
+// next returns the next request and the number of waiting clients.
 func (b *backlog) next() (x exchange, clients int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -151,8 +153,7 @@ func (b *backlog) pass() {
 	b.turn = append(b.turn[1:], b.turn[0])
 }
 
-// remove takes away the request whose turn it is, and gives the turn to the
-// next client.
+// remove removes the next request and gives the turn to the next client.
 func (b *backlog) remove() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

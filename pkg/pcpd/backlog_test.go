@@ -15,7 +15,7 @@ func request(client string, n byte) exchange {
 }
 
 // names returns whom a backlog serves, by the last digit of the address and the
-// number of the request, when somebody is refused.
+// number of the request, when a client is refused.
 func (b *backlog) names(refuse string) (served []string) {
 	b.serveAll(context.Background(), func(x exchange) bool {
 		if x.client.Addr().String() == refuse {

@@ -22,7 +22,7 @@ func (loop) Name() string             { return "lo" }
 func (loop) Index() int               { return 1 }
 func (loop) Prefixes() []netip.Prefix { return nil }
 
-// answered is a desk that returns when it has answered.
+// answered is a table that returns when it has answered.
 type answered struct {
 	*portmap.Table
 	done chan struct{}
@@ -35,7 +35,7 @@ func (d answered) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
 }
 
 // benchmark serves one request again and again and answers it to a socket
-// that nobody reads.
+// that no process reads.
 func benchmark(b *testing.B, packet []byte) {
 	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
 	if err != nil {
@@ -62,8 +62,8 @@ func benchmark(b *testing.B, packet []byte) {
 	go func() { ended <- table.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 	<-table.Started()
-	desk := answered{table, make(chan struct{}, 1)}
-	server := New(Options{NATPMP: true, PCP: true, Table: desk, Log: log})
+	fake := answered{table, make(chan struct{}, 1)}
+	server := New(Options{NATPMP: true, PCP: true, Table: fake, Log: log})
 	x := exchange{
 		Server: server, lan: "lo", socket: sockets[0], client: sink.LocalAddr().(*net.UDPAddr).AddrPort(),
 		asked: lan.Addr(), packet: packet, backlog: newBacklog(),

@@ -14,7 +14,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// stuck is a desk that does not answer before it is released, as when the
+// stuck is a table that does not answer before it is released, as when the
 // kernel takes no rules.
 type stuck struct {
 	*portmap.Table
@@ -35,7 +35,7 @@ func (d *stuck) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
 }
 
 // askMany sends requests of a client, and returns when the server has read them
-// all: that is when it has answered what needs no desk.
+// all: that is when it has answered what needs no table.
 func (g *gateway) askMany(t *testing.T, source netip.Addr, requests [][]byte) *net.UDPConn {
 	t.Helper()
 	host, ping := g.host("lan", source), pcp.Request{Client: source}.Append(nil)
@@ -82,16 +82,16 @@ func (d *stuck) answered(client netip.Addr) (n, before int) {
 	return n, slices.Index(d.order, client)
 }
 
-// serveStuck starts a gateway whose desk is stuck until release is called.
-func serveStuck(t *testing.T) (g *gateway, desk *stuck, release func()) {
+// serveStuck starts a gateway whose table is stuck until release is called.
+func serveStuck(t *testing.T) (g *gateway, table *stuck, release func()) {
 	t.Helper()
-	desk = &stuck{released: make(chan struct{})}
+	table = &stuck{released: make(chan struct{})}
 	s := standard()
-	s.desk = func(t *portmap.Table) pcpd.Table { desk.Table = t; return desk }
+	s.wrapTable = func(t *portmap.Table) pcpd.Table { table.Table = t; return table }
 	g = serve(t, newLab(t), s)
-	release = sync.OnceFunc(func() { close(desk.released) })
+	release = sync.OnceFunc(func() { close(table.released) })
 	t.Cleanup(release)
-	return g, desk, release
+	return g, table, release
 }
 
 // natpmpRequest and pcpRequest ask for a UDP port.
@@ -106,7 +106,7 @@ func pcpRequest(client netip.Addr, port uint16) []byte {
 }
 
 // TestBurstOfOneHost has one host send 1,000 requests, and then another one ask,
-// while the desk is stuck. All are answered, the other one's among the first.
+// while the table is stuck. All are answered, the other one's among the first.
 func TestBurstOfOneHost(t *testing.T) {
 	t.Parallel()
 	const size = 1000
@@ -119,7 +119,7 @@ func TestBurstOfOneHost(t *testing.T) {
 		"PCP over IPv6": {netip.MustParseAddr("2001:db8:50::10"), netip.MustParseAddr("2001:db8:50::11"), pcpRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, desk, release := serveStuck(t)
+			g, table, release := serveStuck(t)
 			var requests [][]byte
 			for i := range uint16(size) {
 				requests = append(requests, test.request(test.one, 10000+i))
@@ -128,11 +128,11 @@ func TestBurstOfOneHost(t *testing.T) {
 			c := g.askMany(t, test.other, [][]byte{test.request(test.other, 10000)})
 			release()
 			read(t, c)
-			if _, before := desk.answered(test.other); before > size/2 {
+			if _, before := table.answered(test.other); before > size/2 {
 				t.Errorf("the other host is answered after %d requests", before)
 			}
 			for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-				n, _ := desk.answered(test.one)
+				n, _ := table.answered(test.one)
 				if n == size {
 					break
 				}

@@ -12,8 +12,8 @@ import (
 	"igdd/pkg/vectors"
 )
 
-// FuzzQuestion words whatever the codec lets through for the desk.
-func FuzzQuestion(f *testing.F) {
+// FuzzMappingRequest words whatever the codec lets through for the table.
+func FuzzMappingRequest(f *testing.F) {
 	for _, v := range vectors.Load(f, "pcp") {
 		f.Add([]byte(v.Request))
 	}
@@ -51,7 +51,7 @@ func FuzzQuestion(f *testing.F) {
 			}
 		}
 		if ask.Op == portmap.Open && server.checkRequest(r, ask) == pcp.Success && (ask.Internal.Port() == 0 || ask.Exact && ask.External == 0) {
-			t.Errorf("the desk is asked %+v", ask)
+			t.Errorf("the table is asked %+v", ask)
 		}
 		if reply := (pcp.Response{Opcode: r.Opcode, Mapping: r.Mapping, Options: options}).Append(nil); len(reply) > len(b) {
 			t.Errorf("%d octets answer %d", len(reply), len(b))

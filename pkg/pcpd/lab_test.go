@@ -58,7 +58,7 @@ type setup struct {
 	around    portmap.NetworkState
 	listening []uint16 // the router's own TCP ports
 	prefixes  []netip.Prefix
-	desk      func(*portmap.Table) pcpd.Table // what the server sees
+	wrapTable func(*portmap.Table) pcpd.Table // what the server sees
 }
 
 // standard is what most tests want.
@@ -71,8 +71,8 @@ func standard() setup {
 			LANs:     []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6},
 			Own:      []netip.Addr{router, netlab.RouterLAN6.Addr(), netlab.RouterWAN.Addr()},
 		},
-		prefixes: []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal},
-		desk:     func(t *portmap.Table) pcpd.Table { return t },
+		prefixes:  []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal},
+		wrapTable: func(t *portmap.Table) pcpd.Table { return t },
 	}
 }
 
@@ -103,7 +103,7 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 	})
 	g.server = pcpd.New(pcpd.Options{
 		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Peer: s.peer, RefuseMap: s.refuseMap,
-		Table: s.desk(g.table), Log: log,
+		Table: s.wrapTable(g.table), Log: log,
 	})
 	l, err := listen(lab.Router.Listen, g.server, "lan0", s.prefixes...)
 	if err != nil {

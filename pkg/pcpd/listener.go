@@ -16,21 +16,22 @@ import (
 type Listener struct {
 	server    *Server
 	lan       lansock.LAN
-	sockets   lansock.Sockets // IPv4, then IPv6 if it is served
+	sockets   lansock.Sockets // IPv4, then IPv6 if it is enabled
 	backlog   *backlog
 	announcer announcer
 }
 
-// What is announced stays on the link.
+// Announcements stay on the link.
 var (
 	ipv4 = lansock.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), pcp.ServerPort), Hops: 1}
 	ipv6 = lansock.Options{At: netip.AddrPortFrom(netip.IPv6Unspecified(), pcp.ServerPort), Hops: 1}
 )
 
-// Listen opens the sockets on one interface. Requests wait in them for Serve.
+// Listen opens the sockets on one interface. They
+// buffer requests until Serve.
 func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	families := []lansock.Options{ipv4}
-	if s.opts.IPv6 && s.opts.PCP { // NAT-PMP has no IPv6 form
+	if s.opts.IPv6 && s.opts.PCP { // NAT-PMP has no IPv6
 		families = append(families, ipv6)
 	}
 	sockets, err := lansock.Listen(lan, families...)
@@ -38,7 +39,7 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{server: s, lan: lan, sockets: sockets, backlog: newBacklog()}
-	l.announcer = announcer{triggered: make(chan struct{}, 1), current: s.news, send: l.sendCopy}
+	l.announcer = announcer{triggered: make(chan struct{}, 1), current: s.state, send: l.sendCopy}
 	return l, nil
 }
 
@@ -53,30 +54,30 @@ func (l *Listener) Serve(ctx context.Context) error {
 	}
 	work.Go(func() error { l.backlog.serve(ctx, exchange.serve); return nil })
 	work.Go(func() error {
-		defer l.sockets.Close() // ends the others
+		defer l.sockets.Close() // ends the receivers
 		l.announcer.run(ctx)
 		return nil
 	})
 	return work.Wait()
 }
 
-// exchange is a datagram and the way back to its sender.
+// exchange is a datagram with the addresses for a response.
 type exchange struct {
 	*Server
 	lan    string // name of the interface
 	socket *lansock.Socket
 	client netip.AddrPort
-	asked  netip.Addr // our address that the client sent to
-	packet []byte     // belongs to the receiver: valid until hear returns
+	asked  netip.Addr // the router's address that the client sent to
+	packet []byte     // belongs to the receiver: valid until handle returns
 
 	backlog *backlog
-	waited  bool // in the backlog; the packet is its own
+	waited  bool // in the backlog; the packet is a copy
 }
 
-// handle answers a datagram of whoever may be heard, or has it wait. It never
-// waits itself: what comes next must be read before the socket's buffer is full.
+// handle answers a datagram of an admitted client, or puts it into the backlog. It
+// never blocks: the next datagrams must be read before the socket's buffer is full.
 func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
-	if !mayAsk(l.lan.Prefixes(), d.From, d.To) {
+	if !isAdmitted(l.lan.Prefixes(), d.From, d.To) {
 		return
 	}
 	x := exchange{
@@ -88,8 +89,7 @@ func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
 	}
 }
 
-// serve answers a request, or has the desk answer it. False: the request must
-// wait.
+// serve answers a request, or submits it to the table. False: the request must wait.
 func (x exchange) serve() bool {
 	isNATPMP := len(x.packet) > 0 && x.packet[0] == natpmp.Version && x.asked.Is4()
 	switch {
@@ -97,14 +97,14 @@ func (x exchange) serve() bool {
 		return x.serveNATPMP()
 	case x.opts.PCP:
 		return x.servePCP()
-	case x.opts.NATPMP: // PCP or no version at all
+	case x.opts.NATPMP: // PCP or an unknown version
 		return x.serveNATPMP()
 	}
 	return true
 }
 
-// submit hands a request to the desk. False: it must wait, because the desk
-// takes no more of this client now or because others of its requests wait.
+// submit submits a request to the table. False: it must wait, because the table
+// accepts no more of this client now or because others of its requests wait.
 func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
 	if !x.waited && x.backlog.has(x.client.Addr()) {
 		return false
@@ -112,17 +112,17 @@ func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
 	return x.opts.Table.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })
 }
 
-// reply sends what word appends to the client, from the address that it asked
-// (RFC 6886, section 3.1; RFC 6887, section 8.3). What cannot be sent at once
-// is lost: the client asks again.
-func (x exchange) reply(word func([]byte) []byte) {
-	if err := x.socket.Send(word, x.asked, x.client); err != nil {
+// reply sends the response that appendTo appends, from the address that the client
+// sent to (RFC 6886, section 3.1; RFC 6887, section 8.3). A response that cannot be
+// sent at once is lost: the client repeats its request.
+func (x exchange) reply(appendTo func([]byte) []byte) {
+	if err := x.socket.Send(appendTo, x.asked, x.client); err != nil {
 		x.opts.Log.Debug("reply is lost", "client", x.client.Addr(), "err", err)
 	}
 }
 
-// mayAsk reports whether a datagram goes from a neighbour to one of the
-// router's own addresses on that interface. Everybody else gets silence.
-func mayAsk(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
+// isAdmitted reports whether a datagram is from a neighbour and for one of the
+// router's own addresses on that interface. Others get no response.
+func isAdmitted(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
 	return lansock.IsNeighbour(own, from) && lansock.IsOwn(own, to)
 }

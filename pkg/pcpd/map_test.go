@@ -32,7 +32,7 @@ func demand(t *testing.T, r pcp.Response, result pcp.Result, lifetime time.Durat
 	}
 }
 
-func TestOwnerAlone(t *testing.T) {
+func TestOnlyTheOwnerRenews(t *testing.T) {
 	t.Parallel()
 	g := serve(t, newLab(t), standard())
 	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
@@ -55,9 +55,9 @@ func TestOwnerAlone(t *testing.T) {
 	}
 }
 
-// TestAnotherNonceProlongs renews with another nonce, as clients do that draw one
+// TestAnotherNonceRenews renews with another nonce, as clients do that draw one
 // for each request, where the settings let them.
-func TestAnotherNonceProlongs(t *testing.T) {
+func TestAnotherNonceRenews(t *testing.T) {
 	t.Parallel()
 	s := standard()
 	s.policy.LenientNonce = true

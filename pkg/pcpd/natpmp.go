@@ -17,9 +17,9 @@ func (x exchange) serveNATPMP() bool {
 	case err == natpmp.ErrOpcode:
 		epoch := x.opts.Table.Epoch()
 		x.reply(func(b []byte) []byte { return natpmp.AppendUnsupportedOpcode(b, x.packet, epoch) })
-	case err != nil: // gets silence
+	case err != nil: // gets no response
 	case r.Opcode == natpmp.Address:
-		x.reply(x.news().addressResponse().Append)
+		x.reply(x.state().addressResponse().Append)
 	case r.Lifetime == 0:
 		return x.close(r)
 	default:
@@ -28,19 +28,20 @@ func (x exchange) serveNATPMP() bool {
 	return true
 }
 
-// open asks the desk for a mapping.
+// open submits a request for a mapping.
 func (x exchange) open(r natpmp.Request) bool {
 	x.packet = nil
 	return x.submit(natpmpOpen(r, x.client.Addr()), func(a portmap.Answer) { x.answerOpen(r, a) })
 }
 
-// close asks the desk to give one up.
+// close submits a request to delete mappings.
 func (x exchange) close(r natpmp.Request) bool {
 	x.packet = nil
 	return x.submit(natpmpClose(r, x.client.Addr()), func(a portmap.Answer) { x.answerClose(r, a) })
 }
 
-// addressResponse tells the external address (RFC 6886, section 3.2).
+// addressResponse returns the response with the external address (RFC 6886, section
+// 3.2).
 func (n gatewayState) addressResponse() natpmp.Response {
 	r := natpmp.Response{Opcode: natpmp.Address, Epoch: n.epoch, External: n.external}
 	if !r.External.IsValid() {
@@ -49,8 +50,7 @@ func (n gatewayState) addressResponse() natpmp.Response {
 	return r
 }
 
-// natpmpOpen words a request for a mapping. The text of the mapping is left to
-// the desk: NAT-PMP has none.
+// natpmpOpen returns the table's request for a mapping. NAT-PMP has no description.
 func natpmpOpen(r natpmp.Request, client netip.Addr) portmap.Request {
 	return portmap.Request{
 		Op: portmap.Open, Origin: portmap.NATPMP, Client: client,
@@ -61,8 +61,8 @@ func natpmpOpen(r natpmp.Request, client netip.Addr) portmap.Request {
 	}
 }
 
-// natpmpClose words a delete, of one mapping or, with internal port 0, of all
-// that the client has in the protocol. The external port does not matter (RFC
+// natpmpClose returns the table's request to delete one mapping or, with internal
+// port 0, all mappings of the client in the protocol. The external port does not matter (RFC
 // 6886, section 3.4).
 func natpmpClose(r natpmp.Request, client netip.Addr) portmap.Request {
 	return portmap.Request{
@@ -87,7 +87,7 @@ func (x exchange) answerOpen(r natpmp.Request, a portmap.Answer) {
 	x.answerNATPMP(reply, a.Refusal)
 }
 
-// answerClose says that a mapping is gone, also if there was none (RFC 6886,
+// answerClose responds that a mapping is deleted, also if there was none (RFC 6886,
 // section 3.4).
 func (x exchange) answerClose(r natpmp.Request, a portmap.Answer) {
 	x.answerNATPMP(natpmp.Response{Opcode: r.Opcode, InternalPort: r.InternalPort}, a.Refusal)
@@ -101,7 +101,7 @@ func (x exchange) answerNATPMP(reply natpmp.Response, refusal portmap.Refusal) {
 	x.reply(reply.Append)
 }
 
-// natpmpResult words a refusal with one of the few codes there are (RFC 6886,
+// natpmpResult returns the result code for a refusal (RFC 6886,
 // section 3.5).
 func natpmpResult(refusal portmap.Refusal) natpmp.Result {
 	switch refusal {

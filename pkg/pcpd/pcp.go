@@ -10,7 +10,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// servePCP answers a PCP request, or one of a version that is not served. False:
+// servePCP answers a PCP request, or one of an unsupported version. False:
 // the request must wait.
 func (x exchange) servePCP() bool {
 	r, err := x.service.Parse(x.packet, x.client.Addr())
@@ -19,7 +19,7 @@ func (x exchange) servePCP() bool {
 		return true
 	}
 	switch {
-	case err != nil: // gets silence
+	case err != nil: // gets no response
 	case r.Opcode == pcp.Announce:
 		x.reply(pcp.Response{Epoch: x.opts.Table.Epoch()}.Append)
 	default:
@@ -28,21 +28,20 @@ func (x exchange) servePCP() bool {
 	return true
 }
 
-// refuse answers with an error, to be expected again for a lifetime.
+// refuse answers with an error that is valid for a lifetime.
 func (x exchange) refuse(result pcp.Result, lifetime time.Duration) {
 	epoch := x.opts.Table.Epoch()
 	x.reply(func(b []byte) []byte { return pcp.AppendError(b, x.packet, result, lifetime, epoch) })
 }
 
-// serveMapping answers what form alone decides about MAP and PEER and asks the
-// desk for the rest (RFC 6887, sections 11.3, 12.3 and 15.1).
+// serveMapping checks the form of a MAP or PEER request and submits it to the table (RFC 6887, sections 11.3, 12.3 and 15.1).
 func (x exchange) serveMapping(r pcp.Request) bool {
 	ask, processed := mappingRequest(r)
 	switch fault := x.checkRequest(r, ask); {
 	case fault != pcp.Success:
 		x.refuse(fault, fault.Lifetime())
 		return true
-	case !singlePort(r): // a delete: none of these was ever made
+	case !singlePort(r): // a delete: such mappings are never made
 		x.answerMapping(r, processed, ask, portmap.Answer{})
 		return true
 	}
@@ -54,8 +53,8 @@ func (x exchange) serveMapping(r pcp.Request) bool {
 	return x.submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
 }
 
-// mappingRequest words a MAP or PEER request for the desk. It returns also the
-// options that a success response carries.
+// mappingRequest returns the table's request for a MAP or PEER request, and the
+// options of a success response.
 func mappingRequest(r pcp.Request) (portmap.Request, []pcp.Option) {
 	q := portmap.Request{
 		Op: portmap.Open, Origin: portmap.PCP, Client: r.Client,
@@ -103,17 +102,17 @@ func addFilter(q *portmap.Request, f pcp.Filter) {
 		q.Filters, q.KeepFilters = nil, false
 		return
 	}
-	if p := peers(f); !slices.Contains(q.Filters, p) {
+	if p := filterFor(f); !slices.Contains(q.Filters, p) {
 		q.Filters = append(q.Filters, p)
 	}
 }
 
-// peers returns whom a filter lets in.
-func peers(f pcp.Filter) portmap.Filter {
+// filterFor returns the table's form of a filter.
+func filterFor(f pcp.Filter) portmap.Filter {
 	return portmap.Filter{Prefix: f.Network(), Port: f.Remote.Port()}
 }
 
-// checkRequest says what is wrong with a request before any table is asked.
+// checkRequest returns the error of a request that the table need not decide.
 func (s *Server) checkRequest(r pcp.Request, ask portmap.Request) pcp.Result {
 	switch {
 	case s.opts.RefuseMap && r.Opcode == pcp.Map:
@@ -137,9 +136,9 @@ func singlePort(r pcp.Request) bool {
 	return (p == portmap.TCP || p == portmap.UDP) && r.InternalPort != 0
 }
 
-// canProvide reports whether a suggested external endpoint can be a mapping's
-// at all. Without translation it is the internal one (RFC 6887, section 11.3);
-// with no external address the desk refuses for that reason.
+// canProvide reports whether a mapping can have a suggested external endpoint.
+// Without translation it is the internal one (RFC 6887, section 11.3); without an
+// external address the table refuses for that reason.
 func canProvide(suggested, internal netip.AddrPort, external netip.Addr) bool {
 	if internal.Addr().Is6() {
 		return suggested.Port() == internal.Port() &&
@@ -148,7 +147,7 @@ func canProvide(suggested, internal netip.AddrPort, external netip.Addr) bool {
 	return suggested.Addr().IsUnspecified() || suggested.Addr() == external || !external.IsValid()
 }
 
-// answerMapping words the desk's answer.
+// answerMapping sends the table's answer.
 func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portmap.Request, a portmap.Answer) {
 	if a.Refusal == portmap.Stopping {
 		return
@@ -161,19 +160,19 @@ func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portm
 	if ask.Op == portmap.Open {
 		reply.External, reply.Lifetime = x.endpoint(a.Mapping), a.Lifetime
 		if !reply.External.IsValid() {
-			return // the address went meanwhile; the client asks again
+			return // the address is gone; the client repeats its request
 		}
-		if static(a.Mapping) {
+		if isStatic(a.Mapping) {
 			reply.Lifetime = pcp.Forever
 		}
-		if _, foreign := foreignClaim(ask, a.Mapping); foreign || static(a.Mapping) {
+		if _, foreign := foreignClaim(ask, a.Mapping); foreign || isStatic(a.Mapping) {
 			reply.Options = slices.DeleteFunc(processed, isDescription)
 		}
 	}
 	x.reply(reply.Append)
 }
 
-// endpoint returns where the outside reaches a mapping.
+// endpoint returns the external endpoint of a mapping.
 func (s *Server) endpoint(m *portmap.Mapping) netip.AddrPort {
 	if m.Pinhole.IsValid() {
 		return m.Pinhole
@@ -181,20 +180,20 @@ func (s *Server) endpoint(m *portmap.Mapping) netip.AddrPort {
 	return netip.AddrPortFrom(s.opts.Table.External(), m.External)
 }
 
-// static reports whether the administrator made the mapping: nobody claims it,
-// and it takes no description and no filter.
-func static(m *portmap.Mapping) bool { return len(m.Claims) == 0 }
+// isStatic reports whether the mapping is a static port forward: it has no claims,
+// and accepts no description and no filter.
+func isStatic(m *portmap.Mapping) bool { return len(m.Claims) == 0 }
 
 func isFilter(o pcp.Option) bool {
 	_, is := o.(pcp.Filter)
 	return is
 }
 
-// letsIn tells the filters for some peers from other options.
-func letsIn(some portmap.Filter) func(pcp.Option) bool {
+// isFilterFor returns a function that reports whether an option is that filter.
+func isFilterFor(some portmap.Filter) func(pcp.Option) bool {
 	return func(o pcp.Option) bool {
 		f, is := o.(pcp.Filter)
-		return is && peers(f) == some
+		return is && filterFor(f) == some
 	}
 }
 

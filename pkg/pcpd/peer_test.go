@@ -97,7 +97,7 @@ func TestPeerUpdate(t *testing.T) {
 	}
 }
 
-func TestMapSwitchedOff(t *testing.T) {
+func TestMapDisabled(t *testing.T) {
 	t.Parallel()
 	s := standard()
 	s.refuseMap = true

@@ -7,20 +7,19 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// How long CANNOT_PROVIDE_EXTERNAL lasts: until the mapping that is in the way
-// has ended and its port has rested (RFC 6887, section 15), within these
-// bounds.
+// How long CANNOT_PROVIDE_EXTERNAL is valid: until the other mapping has ended and the
+// hold-down of its port is over (RFC 6887, section 15), within these bounds.
 const (
-	rest         = 120 * time.Second
-	leastBlocked = 30 * time.Second
-	mostBlocked  = 24*time.Hour + rest
+	holdDown = 120 * time.Second
+	minBusy  = 30 * time.Second
+	maxBusy  = 24*time.Hour + holdDown
 )
 
-// untilKnown is how long a host is refused that is not known: no longer than
-// what RFC 6887, section 7.4, calls a short lifetime.
+// untilKnown is how long the refusal of an unknown host is valid: a short lifetime by
+// RFC 6887, section 7.4.
 const untilKnown = 30 * time.Second
 
-// mapResult words the desk's answer as a result with its lifetime.
+// mapResult returns the result code and lifetime for the table's answer.
 func mapResult(ask portmap.Request, a portmap.Answer) (pcp.Result, time.Duration) {
 	result := pcpResult(ask, a)
 	switch c, foreign := foreignClaim(ask, a.Mapping); {
@@ -34,12 +33,12 @@ func mapResult(ask portmap.Request, a portmap.Answer) (pcp.Result, time.Duration
 	return result, result.Lifetime()
 }
 
-// pcpResult translates a refusal (RFC 6887, section 7.4).
+// pcpResult returns the result code for a refusal (RFC 6887, section 7.4).
 func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 	switch a.Refusal {
 	case portmap.Granted:
-		if ask.Op == portmap.Open && static(a.Mapping) && len(ask.Filters) > 0 {
-			return pcp.NotAuthorized // rather than open to more than was asked
+		if ask.Op == portmap.Open && isStatic(a.Mapping) && len(ask.Filters) > 0 {
+			return pcp.NotAuthorized // rather than open to more peers than requested
 		}
 		return pcp.Success
 	case portmap.NotAuthorized:
@@ -61,8 +60,8 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 	return pcp.NoResources
 }
 
-// foreignClaim returns the claim on m that another nonce protects, if that is
-// the request's own target. Where it is renewed nevertheless its text stays.
+// foreignClaim returns the claim on m with another nonce, if m leads to the request's
+// internal endpoint.
 func foreignClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool) {
 	if m == nil || m.Internal != ask.Internal {
 		return portmap.Claim{}, false
@@ -71,11 +70,12 @@ func foreignClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool)
 	return c, ok && c.Nonce != ask.Nonce
 }
 
-// busyFor returns how long m keeps others from its port.
+// busyFor returns how long the port of m is unavailable to others.
 func busyFor(m *portmap.Mapping) time.Duration {
 	left := m.Remaining(time.Now())
-	if left == 0 { // for ever
-		return mostBlocked
+	if left == 0 { // lasts for ever
+
+		return maxBusy
 	}
-	return min(max(left+rest, leastBlocked), mostBlocked)
+	return min(max(left+holdDown, minBusy), maxBusy)
 }

@@ -57,7 +57,7 @@ func TestSilence(t *testing.T) {
 		"broadcast":             {side: "lan", from: client, to: everybody, octets: "0000"},
 		"network's broadcast":   {side: "lan", from: client, to: netip.MustParseAddr("192.168.50.255"), octets: "0000"},
 		"group":                 {side: "lan", from: client, to: netip.MustParseAddr("224.0.0.1"), octets: "0000"},
-		"stranger":              {side: "lan", from: foreign.Addr(), to: router, octets: "0000"},
+		"foreign host":              {side: "lan", from: foreign.Addr(), to: router, octets: "0000"},
 		"uplink's address":      {side: "lan", from: client, to: netlab.RouterWAN.Addr(), octets: "0000"},
 		"uplink":                {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: netlab.RouterWAN.Addr(), octets: "0000", unheardOf: true},
 		"uplink to LAN address": {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: router, octets: "0000", unheardOf: true},
@@ -75,7 +75,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-func TestSwitchedOffProtocols(t *testing.T) {
+func TestDisabledProtocols(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	announce := "02000000 00000000 00000000 00000000 0000ffff c0a8320a"
@@ -190,7 +190,7 @@ func TestRequestsOfOneHostStayInOrder(t *testing.T) {
 	}
 }
 
-// busy is a desk whose queue is full.
+// busy is a table whose queue is full.
 type busy struct{ *portmap.Table }
 
 func (busy) Submit(portmap.Request, func(portmap.Answer)) bool { return false }
@@ -199,7 +199,7 @@ func TestFullQueueDropsAndStillAnswersTheRest(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	s := standard()
-	s.desk = func(t *portmap.Table) pcpd.Table { return busy{t} }
+	s.wrapTable = func(t *portmap.Table) pcpd.Table { return busy{t} }
 	g := serve(t, lab, s)
 	m := mapUDP(40000, 40000, nonceA)
 	m.Client = client

@@ -1,5 +1,5 @@
-// Package pcpd answers NAT-PMP and PCP, which share UDP port 5351: they asked
-// for the address or a mapping, we answer what the table decides.
+// Package pcpd answers NAT-PMP and PCP, which share UDP port 5351: it decodes
+// requests, lets the table decide, and encodes the answers.
 package pcpd
 
 import (
@@ -14,7 +14,7 @@ import (
 // Table decides requests; portmap.Table is one.
 type Table interface {
 	// Submit queues a request; answer is called once, in the order of the
-	// requests, and must not block. False: the desk takes no more, or no more
+	// requests, and must not block. False: the table accepts no more, or no more
 	// of this client, before it has answered.
 	Submit(r portmap.Request, answer func(portmap.Answer)) bool
 	// List returns all mappings.
@@ -25,14 +25,14 @@ type Table interface {
 	Epoch() uint32
 }
 
-// Options are what a Server is made of.
+// Options configure a Server.
 type Options struct {
 	NATPMP     bool // answer NAT-PMP
 	PCP        bool // answer PCP
 	IPv6       bool // answer PCP over IPv6 too
 	ThirdParty bool // let PCP clients map for other hosts (RFC 6887, section 13.1)
 	Peer       bool // serve PEER (RFC 6887, section 12)
-	RefuseMap  bool // refuse MAP, and answer ANNOUNCE all the same
+	RefuseMap  bool // refuse MAP, but answer ANNOUNCE
 	Table      Table
 	Log        *slog.Logger
 }
@@ -55,9 +55,9 @@ func New(o Options) *Server {
 	}
 }
 
-// Announce tells the clients on all interfaces that mappings may be lost or
-// the external address is another (RFC 6886, section 3.2.1; RFC 6887, section
-// 14.1.3). The desk must know it already.
+// Announce announces to the clients on all interfaces that mappings may be lost or
+// the external address has changed (RFC 6886, section 3.2.1; RFC 6887, section
+// 14.1.3). The table must have the new state already.
 func (s *Server) Announce() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *Server) Announce() {
 	}
 }
 
-// add and leave keep the listeners that Announce reaches.
+// add and remove maintain the listeners for Announce.
 func (s *Server) add(l *Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

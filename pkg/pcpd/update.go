@@ -9,28 +9,28 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// Mapping updates go out with the first copies of an announcement (RFC 6887,
-// section 14.2), many of them in portions.
+// Mapping updates are sent with the first copies of an announcement (RFC 6887, section
+// 14.2), in batches.
 const (
-	updateCopies  = 3
-	portion       = 100
-	portionPause  = 5 * time.Millisecond
-	longestUpdate = 200 * time.Millisecond // less than the first gap
+	updateCopies = 3
+	batchSize    = 100
+	batchPause   = 5 * time.Millisecond
+	maxUpdate    = 200 * time.Millisecond // less than the first gap of announcements
 )
 
-// contact is where the desk finds the client of a PCP mapping again. It is
-// never changed.
+// contact is the address and request of the client of a PCP mapping. It is never
+// changed.
 type contact struct {
 	lan      string // name of the interface
 	client   netip.AddrPort
 	asked    netip.Addr
-	request  pcp.Request // with the options that bind
-	external netip.Addr  // no newer than the address that the client was told
+	request  pcp.Request // with the options that the claim keeps
+	external netip.Addr  // the address in the last response, or an earlier one
 }
 
-// binding returns a request as its claim keeps it: of the options those that
-// had to be processed, without filters that are repeated or removed. There are
-// no more of them than the claim has filters, and three.
+// binding returns a request as its claim keeps it: with the mandatory options, without
+// repeated or removed filters. It has at most three options more than the claim has
+// filters.
 func binding(r pcp.Request) pcp.Request {
 	var kept []pcp.Option
 	for _, o := range r.Options {
@@ -40,7 +40,7 @@ func binding(r pcp.Request) pcp.Request {
 		case pcp.Filter:
 			if o.PrefixLength == 0 {
 				kept = slices.DeleteFunc(kept, isFilter)
-			} else if slices.ContainsFunc(kept, letsIn(peers(o))) {
+			} else if slices.ContainsFunc(kept, isFilterFor(filterFor(o))) {
 				continue
 			}
 		}
@@ -50,9 +50,9 @@ func binding(r pcp.Request) pcp.Request {
 	return r
 }
 
-// update tells the clients on the interface whose mappings have another
-// external address than they know. A client that asks again is known by its
-// new contact.
+// update sends mapping updates to the clients on the interface whose mappings have
+// another external address than in their last response. A client that repeats its
+// request gets a new contact.
 func (l *Listener) update(said gatewayState) {
 	if !said.external.IsValid() {
 		return
@@ -66,15 +66,14 @@ func (l *Listener) update(said gatewayState) {
 			}
 			x := exchange{Server: l.server, lan: c.lan, socket: l.sockets[0], client: c.client, asked: c.asked, packet: c.request.Append(nil)}
 			x.update(m, claim, c.request, said)
-			if sent++; sent%portion == 0 && time.Since(began) < longestUpdate {
-				time.Sleep(portionPause)
+			if sent++; sent%batchSize == 0 && time.Since(began) < maxUpdate {
+				time.Sleep(batchPause)
 			}
 		}
 	}
 }
 
-// update sends what the client would be answered now. Optional options are
-// left out (RFC 6887, section 14.2).
+// update sends the response that the client would get now, without optional options (RFC 6887, section 14.2).
 func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request, said gatewayState) {
 	ask, options := mappingRequest(r)
 	if fault := x.checkRequest(r, ask); fault != pcp.Success {

@@ -27,7 +27,7 @@ func TestVectors(t *testing.T) {
 }
 
 // setupOf returns the settings that the vectors start from with a vector's own.
-// They want the letter of RFC 6887: nobody renews without the nonce.
+// They follow RFC 6887 strictly: renewal requires the nonce.
 func setupOf(v vectors.Vector) setup {
 	s := standard()
 	s.natpmp = vectors.Setting(v, "natpmp", true)
