@@ -7,13 +7,12 @@ import (
 	"igdd/pkg/ssdp"
 )
 
-// groupAddrs are the own addresses by which the gateway is known in each group;
-// the zero Addr where it has none of that scope.
+// groupAddrs are the router's addresses for each multicast group; the zero Addr where
+// it has none of that scope.
 type groupAddrs [ssdp.SiteLocal + 1]netip.Addr
 
-// groupAddrsOf returns the places on an interface with these addresses: the first
-// IPv4 address, the link-local one, and the first that is known beyond the
-// link (UDA 1.1, annex A.2).
+// groupAddrsOf returns the addresses of an interface for the groups: the first IPv4
+// address, the link-local one, and the first with a wider scope (UDA 1.1, annex A.2).
 func groupAddrsOf(own []netip.Prefix) (p groupAddrs) {
 	for _, prefix := range own {
 		if g := groupFor(prefix.Addr()); !p[g].IsValid() {
@@ -34,9 +33,9 @@ func groupFor(a netip.Addr) ssdp.Group {
 	return ssdp.SiteLocal
 }
 
-// addrFor returns the own address that an answer leads to and comes from: the
-// one that was asked, or one of the group's scope, best on the searcher's own
-// network.
+// addrFor returns the router's address for the LOCATION and the source of a response:
+// the one that the search was sent to, or one of the group's scope, preferably on the
+// searcher's own network.
 func addrFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
 	if !to.IsMulticast() {
 		return to
@@ -54,19 +53,17 @@ func addrFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// meant returns where a datagram should have gone. Programs that know no
-// multicast search all hosts of the link, by the address that no router passes
-// on: they mean the group.
-func meant(to netip.Addr) netip.Addr {
+// intended returns the intended destination of a datagram. Some programs search by
+// limited broadcast, and mean the group.
+func intended(to netip.Addr) netip.Addr {
 	if to == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return ssdp.IPv4.Addr()
 	}
 	return to
 }
 
-// mayAsk reports whether a datagram goes from a neighbour to one of the
-// groups, or to one of the router's own addresses on that interface.
-// Everybody else gets silence.
-func mayAsk(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
+// isAdmitted reports whether a datagram is from a neighbour and for one of the groups,
+// or for one of the router's own addresses on that interface. Others get no response.
+func isAdmitted(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
 	return lansock.IsNeighbour(own, from) && (to.IsMulticast() || lansock.IsOwn(own, to))
 }

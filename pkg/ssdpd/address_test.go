@@ -16,7 +16,7 @@ var own = []netip.Prefix{
 	netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix("2001:db8::1/64"), netip.MustParsePrefix("fd00::1/64"),
 }
 
-func TestMayAsk(t *testing.T) {
+func TestIsAdmitted(t *testing.T) {
 	group := ssdp.IPv4.Addr()
 	tests := []struct {
 		from string
@@ -43,13 +43,13 @@ func TestMayAsk(t *testing.T) {
 		{"192.168.50.10:4000", addr("192.168.50.255"), false},
 	}
 	for _, tt := range tests {
-		if got := mayAsk(own, netip.MustParseAddrPort(tt.from), tt.to); got != tt.want {
+		if got := isAdmitted(own, netip.MustParseAddrPort(tt.from), tt.to); got != tt.want {
 			t.Errorf("from %s to %v: %v", tt.from, tt.to, got)
 		}
 	}
 }
 
-func TestPlaceFor(t *testing.T) {
+func TestAddrFor(t *testing.T) {
 	tests := []struct{ from, to, want string }{
 		{"192.168.50.10", "239.255.255.250", "192.168.50.1"},
 		{"10.1.2.3", "239.255.255.250", "10.1.0.1"},
@@ -69,7 +69,7 @@ func TestPlaceFor(t *testing.T) {
 	}
 }
 
-func TestAllowance(t *testing.T) {
+func TestRateLimiter(t *testing.T) {
 	a := rateLimiter{sources: make(map[netip.Addr]source)}
 	now, c1, c2 := time.Now(), addr("192.168.50.10"), addr("192.168.50.11")
 	admitted := func(from netip.Addr, answers, times int) (n int) {
@@ -80,14 +80,14 @@ func TestAllowance(t *testing.T) {
 		}
 		return n
 	}
-	if sets, singles := admitted(c1, 11, 20), admitted(c1, 1, 20); sets != 1 || singles != perSource {
+	if sets, singles := admitted(c1, 11, 20), admitted(c1, 1, 20); sets != 1 || singles != singlesPerSource {
 		t.Errorf("%d sets and %d single answers in the first second", sets, singles)
 	}
 	if sets := admitted(c2, 11, 20); sets != 1 {
 		t.Errorf("another source gets %d sets", sets)
 	}
 	now = now.Add(window)
-	if sets, singles := admitted(c1, 11, 20), admitted(c1, 1, 20); sets != 1 || singles != perSource {
+	if sets, singles := admitted(c1, 11, 20), admitted(c1, 1, 20); sets != 1 || singles != singlesPerSource {
 		t.Errorf("%d sets and %d single answers in the next second", sets, singles)
 	}
 	all, from := 0, addr("10.1.0.0")
@@ -100,7 +100,7 @@ func TestAllowance(t *testing.T) {
 	}
 	now = now.Add(2 * window)
 	if admitted(from.Next(), 1, 1) != 1 {
-		t.Error("nobody is heard after the flood")
+		t.Error("no client is answered after the flood")
 	}
 }
 

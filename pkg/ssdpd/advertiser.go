@@ -9,22 +9,22 @@ import (
 	"igdd/pkg/ssdp"
 )
 
-// The pace of announcements (UDA 1.1, section 1.2.2).
+// The timing of announcements (UDA 1.1, section 1.2.2).
 const (
 	firstPause = 100 * time.Millisecond
-	copies     = 3 // of the first announcement
+	aliveCount = 3 // of the first announcement
 	copyGap    = 300 * time.Millisecond
 )
 
-// event is why the gateway is announced again: somebody asked for it, or it
-// has moved to another address, until when BOOTID was another.
+// event is the reason for another announcement: the operator's request, or another
+// address, which changes BOOTID.
 type event struct {
 	moved     bool
 	oldBootID uint32
 }
 
-// queueEvent hands an event to the herald. One that waits already is replaced,
-// unless it says more.
+// queueEvent passes an event to the advertiser. It replaces a pending one, unless that
+// one has an old BOOTID.
 func (l *Listener) queueEvent(e event) {
 	select {
 	case waiting := <-l.events:
@@ -36,14 +36,14 @@ func (l *Listener) queueEvent(e event) {
 	l.events <- e
 }
 
-// notice is one announcement that is due.
+// notice is a scheduled announcement.
 type notice struct {
 	at        time.Time
 	kind      kind
 	oldBootID uint32 // update: BOOTID until now
 }
 
-// kind is what a notice says of the gateway.
+// kind is the kind of a notice.
 type kind uint8
 
 const (
@@ -52,13 +52,13 @@ const (
 	update
 )
 
-// advertiser is a listener with the plan of its announcements.
+// advertiser is a listener with the schedule of its announcements.
 type advertiser struct {
 	*Listener
 	schedule []notice // the next first, never empty
 }
 
-// announce sends what is due, replies too, until ctx ends and it has taken leave.
+// announce sends what is due, including responses, until ctx ends, and then byebye.
 func (l *Listener) announce(ctx context.Context) {
 	h := advertiser{Listener: l, schedule: l.startSchedule()}
 	timer := time.NewTimer(0)
@@ -92,22 +92,22 @@ func (h *advertiser) advance(now time.Time) time.Time {
 	return h.schedule[0].at
 }
 
-// startSchedule plans the announcements of the start. Byebye comes first, for
-// those who remember an earlier life (WANIPConnection:2, section 1.2).
+// startSchedule returns the announcements of the start. Byebye comes first, for clients
+// that remember an earlier instance (WANIPConnection:2, section 1.2).
 func (l *Listener) startSchedule() []notice {
 	now := time.Now()
 	return append([]notice{{at: now, kind: byebye}}, aliveCopies(now.Add(firstPause+random(firstPause)))...)
 }
 
-// aliveCopies plans some copies of an announcement.
+// aliveCopies returns the copies of an announcement.
 func aliveCopies(first time.Time) (plan []notice) {
-	for i := range copies {
+	for i := range aliveCount {
 		plan = append(plan, notice{at: first.Add(time.Duration(i) * copyGap)})
 	}
 	return plan
 }
 
-// reannouncement plans the announcements after an event.
+// reannouncement returns the announcements after an event.
 func reannouncement(e event) []notice {
 	now := time.Now()
 	if !e.moved {
@@ -116,8 +116,8 @@ func reannouncement(e event) []notice {
 	return append([]notice{{at: now, kind: update, oldBootID: e.oldBootID}}, aliveCopies(now.Add(firstPause))...)
 }
 
-// nextPeriodic plans the next announcement: at a random time, so that devices that
-// were switched on together part.
+// nextPeriodic returns the next announcement: at a random time, so that devices that
+// were switched on at the same time do not stay in step.
 func (l *Listener) nextPeriodic(now time.Time) []notice {
 	return []notice{{at: now.Add(l.server.opts.Interval - random(l.server.opts.Interval/4))}}
 }
@@ -126,7 +126,7 @@ func (l *Listener) nextPeriodic(now time.Time) []notice {
 func random(d time.Duration) time.Duration { return rand.N(d + 1) }
 
 // multicast sends a notice to every group in which the gateway has an address. It
-// makes no pauses: each would wake a machine that is asleep.
+// makes no pauses, each of which would be one more wake-up.
 func (l *Listener) multicast(n notice) {
 	at := groupAddrsOf(l.lan.Prefixes())
 	for _, s := range l.sockets {
@@ -144,18 +144,18 @@ func (l *Listener) multicast(n notice) {
 
 // messages returns the messages of a notice to one group.
 func (l *Listener) messages(n notice, g ssdp.Group, place netip.Addr) (messages [][]byte) {
-	face, sender := l.server.opts.Descriptions[0], l.server.sender(place)
-	for _, i := range face.Items() {
+	description, sender := l.server.opts.Descriptions[0], l.server.sender(place)
+	for _, i := range description.Items() {
 		var b []byte
 		switch n.kind {
 		case alive:
-			b = sender.AppendAlive(nil, g, face, i)
+			b = sender.AppendAlive(nil, g, description, i)
 		case byebye:
-			b = sender.AppendByebye(nil, g, face, i)
+			b = sender.AppendByebye(nil, g, description, i)
 		case update:
 			old := *sender
 			old.BootID = n.oldBootID
-			b = old.AppendUpdate(nil, g, face, i, sender.BootID)
+			b = old.AppendUpdate(nil, g, description, i, sender.BootID)
 		}
 		messages = append(messages, b)
 	}

@@ -23,14 +23,14 @@ const (
 	serviceURN = "urn:schemas-upnp-org:service:"
 )
 
-// The two faces of a gateway with IPv6.
+// The two descriptions of a gateway with IPv6.
 var (
-	face1 = &ssdp.Description{Path: "/rootDesc.xml", ConfigID: 1111, Devices: []ssdp.Device{
+	description1 = &ssdp.Description{Path: "/rootDesc.xml", ConfigID: 1111, Devices: []ssdp.Device{
 		{UUID: uuidRoot, Type: deviceURN + "InternetGatewayDevice:1", Services: []string{serviceURN + "Layer3Forwarding:1"}},
 		{UUID: uuidWAN, Type: deviceURN + "WANDevice:1", Services: []string{serviceURN + "WANCommonInterfaceConfig:1"}},
 		{UUID: uuidConnection, Type: deviceURN + "WANConnectionDevice:1", Services: []string{serviceURN + "WANIPConnection:1"}},
 	}}
-	face2 = &ssdp.Description{Path: "/rootDesc2.xml", ConfigID: 2222, Devices: []ssdp.Device{
+	description2 = &ssdp.Description{Path: "/rootDesc2.xml", ConfigID: 2222, Devices: []ssdp.Device{
 		{UUID: uuidRoot, Type: deviceURN + "InternetGatewayDevice:2", Services: []string{serviceURN + "Layer3Forwarding:1"}},
 		{UUID: uuidWAN, Type: deviceURN + "WANDevice:2", Services: []string{serviceURN + "WANCommonInterfaceConfig:1"}},
 		{UUID: uuidConnection, Type: deviceURN + "WANConnectionDevice:2", Services: []string{
@@ -82,11 +82,11 @@ type gateway struct {
 }
 
 // serve starts a gateway; it is gone when the test ends.
-func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, faces ...*ssdp.Description) *gateway {
+func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, descriptions ...*ssdp.Description) *gateway {
 	t.Helper()
 	g := &gateway{
 		Server: ssdpd.New(ssdpd.Options{
-			Descriptions: faces, Port: 5000, IPv6: true, Interval: interval,
+			Descriptions: descriptions, Port: 5000, IPv6: true, Interval: interval,
 			Product: "Linux/6 UPnP/1.1 igdd/1", Log: slog.New(slog.DiscardHandler),
 		}),
 		first:  &lan{name: "lan0", prefixes: []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal}},

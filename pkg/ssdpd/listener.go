@@ -15,10 +15,10 @@ import (
 type Listener struct {
 	server  *Server
 	lan     lansock.LAN
-	sockets lansock.Sockets // IPv4, then IPv6 if it is served
+	sockets lansock.Sockets // IPv4, then IPv6 if it is enabled
 	limiter rateLimiter
 	waiting queue
-	first   chan struct{} // a reply waits where none did
+	first   chan struct{} // the queue of replies is no longer empty
 	events  chan event
 
 	addrs groupAddrs // guarded by server.mu
@@ -38,7 +38,8 @@ var (
 	}
 )
 
-// Listen opens the sockets on one interface. Searches wait in them for Serve.
+// Listen opens the sockets on one interface. They
+// buffer searches until Serve.
 func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	families := []lansock.Options{ipv4}
 	if s.opts.IPv6 {
@@ -57,7 +58,7 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 }
 
 // Serve announces the gateway on its interface and answers until ctx ends.
-// Then it takes leave and closes the sockets.
+// Then it sends byebye and closes the sockets.
 func (l *Listener) Serve(ctx context.Context) error {
 	l.server.add(l)
 	defer l.server.remove(l)
@@ -66,32 +67,31 @@ func (l *Listener) Serve(ctx context.Context) error {
 		work.Go(func() error { return s.Receive(l.handle) })
 	}
 	work.Go(func() error {
-		defer l.sockets.Close() // ends the others
+		defer l.sockets.Close() // ends the receivers
 		l.announce(ctx)
 		return nil
 	})
 	return work.Wait()
 }
 
-// handle has a search answered, if it comes from whoever may be heard. MX does not
-// count: one gateway on a link makes no storm, and some clients wait a quarter of
-// a second for all.
+// handle queues the responses to a search of an admitted client. MX is ignored: one
+// gateway on a link causes no storm, and some clients wait only a quarter of a second.
 func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
-	own, to := l.lan.Prefixes(), meant(d.To)
-	if !mayAsk(own, d.From, to) {
+	own, to := l.lan.Prefixes(), intended(d.To)
+	if !isAdmitted(own, d.From, to) {
 		return
 	}
 	search, err := ssdp.ParseSearch(d.Payload, to)
 	if err != nil {
 		return
 	}
-	face, items := ssdp.Match(l.server.opts.Descriptions, search.Target)
+	description, items := ssdp.Match(l.server.opts.Descriptions, search.Target)
 	place := addrFor(own, d.From.Addr().WithZone(""), to)
 	now := time.Now()
 	if len(items) == 0 || !place.IsValid() || !l.limiter.admit(d.From.Addr(), len(items), now) {
 		return
 	}
-	if l.waiting.put(reply{socket: s, from: place, to: d.From, face: face, items: items}, now) {
+	if l.waiting.put(reply{socket: s, from: place, to: d.From, description: description, items: items}, now) {
 		select {
 		case l.first <- struct{}{}:
 		default:
@@ -104,14 +104,15 @@ func (l *Listener) reply(now time.Time) {
 	for r, ok := l.waiting.take(now); ok; r, ok = l.waiting.take(now) {
 		sender := l.server.sender(r.from)
 		l.send(r.socket, r.from, r.to, func(b []byte) []byte {
-			return sender.AppendReply(b, r.face, r.items[0], dateOrZero(now))
+			return sender.AppendReply(b, r.description, r.items[0], dateOrZero(now))
 		})
 	}
 }
 
-// send sends what word appends. What cannot be sent at once is lost.
-func (l *Listener) send(s *lansock.Socket, from netip.Addr, to netip.AddrPort, word func([]byte) []byte) {
-	if err := s.Send(word, from, to); err != nil {
+// send sends the message that appendTo appends. A message that cannot be sent at once
+// is lost.
+func (l *Listener) send(s *lansock.Socket, from netip.Addr, to netip.AddrPort, appendTo func([]byte) []byte) {
+	if err := s.Send(appendTo, from, to); err != nil {
 		l.server.opts.Log.Debug("SSDP message is lost", "interface", l.lan.Name(), "to", to, "err", err)
 	}
 }

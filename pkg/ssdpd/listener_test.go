@@ -31,9 +31,9 @@ func deaf() *Listener {
 	}
 }
 
-// TestHear queues what a search is answered: nothing is sent at once. What
+// TestHandle queues what a search is answered: nothing is sent at once. What
 // gateways say themselves is no search, whatever port it comes from.
-func TestHear(t *testing.T) {
+func TestHandle(t *testing.T) {
 	const search = "M-SEARCH * HTTP/1.1\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: upnp:rootdevice\r\n\r\n"
 	sender, item := &ssdp.Sender{HTTP: netip.MustParseAddrPort("192.168.50.2:5000")}, shown.Items()[0]
 	tests := []struct {

@@ -9,35 +9,35 @@ import (
 	"igdd/pkg/ssdp"
 )
 
-// delay passes before each message to a searcher: after its search, and after
-// the message before. Programs that send from one socket and listen on another
-// open the second up to a millisecond later and lose what comes sooner, and a
-// burst of messages overruns a small receive buffer.
+// delay is the time between a search and the first response, and between responses.
+// Programs that send from one socket and listen on another open the second up to a
+// millisecond later and miss what arrives before, and a burst of messages overruns a
+// small receive buffer.
 const delay = 2 * time.Millisecond
 
-// maxWaiting bounds the searches that wait for messages: as many as get any
-// within a second. Further ones are dropped, as by a network under load.
+// maxWaiting limits the waiting searches to those that can be answered within a
+// second. Further ones are dropped, as by a network under load.
 const maxWaiting = perSecond
 
-// reply is what a search has yet to be answered.
+// reply is the outstanding part of the response to a search.
 type reply struct {
 	socket *lansock.Socket
-	from   netip.Addr // own address
+	from   netip.Addr // the router's address
 	to     netip.AddrPort
-	face   *ssdp.Description
-	items  []ssdp.Item // a message each, at least one
+	description   *ssdp.Description
+	items  []ssdp.Item // one message each, at least one
 	due    time.Time   // of the first message
 }
 
-// queue holds the replies in the order in which they are due. As all wait for
-// the same time, that is the order in which they come.
+// queue holds the replies in the order in which they are due. All have
+// the same delay, so this is the order of their arrival.
 type queue struct {
 	mu      sync.Mutex // guards the rest
 	replies []reply
 }
 
-// put appends a reply to what was heard now, if there is room. It reports
-// whether it is the only one, for which nobody waits yet.
+// put appends the reply to a search that has just arrived, if there is room. It reports
+// whether the queue was empty before.
 func (q *queue) put(r reply, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -49,8 +49,8 @@ func (q *queue) put(r reply, now time.Time) bool {
 	return len(q.replies) == 1
 }
 
-// take removes the first message that is due now; the first of the items is
-// meant. The others of that reply go to the end.
+// take removes and returns the first message that is due now, the first of the items.
+// The rest of that reply goes to the end of the queue.
 func (q *queue) take(now time.Time) (reply, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -64,12 +64,12 @@ func (q *queue) take(now time.Time) (reply, bool) {
 		rest.items, rest.due = r.items[1:], now.Add(delay)
 		q.replies = append(q.replies, rest)
 	case len(q.replies) == 0:
-		q.replies = nil // gives the memory of a burst back
+		q.replies = nil // releases the memory of a burst
 	}
 	return r, true
 }
 
-// due returns when the next message is; the zero Time if there is none.
+// due returns when the next message is due; the zero Time if there is none.
 func (q *queue) due() time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -6,31 +6,32 @@ import (
 	"time"
 )
 
-// Bounds of answers, so that the gateway is no amplifier for whoever forges a
-// source. An answer to a search for one thing is about five times as long as
-// the search, one to a search for everything fifty times.
+// Limits of responses, so that the gateway is no amplifier for forged searches. The
+// response to a search for one target is about five times as long as the search, to a
+// search for everything fifty times.
 const (
-	perSource  = 16  // single answers each second
-	perSecond  = 512 // messages to all sources
-	maxSources = 512 // that are remembered
-	window     = time.Second
+	singlesPerSource = 16  // single responses per second
+	perSecond        = 512 // messages to all sources
+	maxSources       = 512 // that are tracked
+	window           = time.Second
 )
 
-// rateLimiter says who gets an answer. It remembers only the last second.
+// rateLimiter limits the responses to each source and to all. It tracks only the last
+// second.
 type rateLimiter struct {
 	mu      sync.Mutex // guards the rest
 	sources map[netip.Addr]source
-	all     time.Time // until when the messages to all last
+	all     time.Time // until when the messages to all sources use up the limit
 }
 
-// source is what one address has got.
+// source is the use of one source's limits.
 type source struct {
-	single time.Time // until when its single answers last
-	set    time.Time // until when its set of answers lasts
+	single time.Time // until when its single responses use up the limit
+	set    time.Time // until when its set of responses uses up the limit
 }
 
-// admit reports whether a source gets that many answers now, and counts them. Its
-// own share is looked at first: who has had it takes nothing from the others.
+// admit reports whether a source gets that many answers now, and counts them. Its own
+// limit is checked first, so that a source beyond it takes nothing from the others.
 func (a *rateLimiter) admit(from netip.Addr, answers int, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -38,7 +39,7 @@ func (a *rateLimiter) admit(from netip.Addr, answers int, now time.Time) bool {
 	if !known && !a.hasRoom(now) {
 		return false
 	}
-	share, parts := &s.single, perSource
+	share, parts := &s.single, singlesPerSource
 	if answers > 1 {
 		share, parts = &s.set, 1
 	}
@@ -47,8 +48,8 @@ func (a *rateLimiter) admit(from netip.Addr, answers int, now time.Time) bool {
 	return ok
 }
 
-// spend prolongs the time that is paid for by n parts of a window; false if
-// it would become longer than a window.
+// spend moves the end of the used time by n parts of a window; false if it would be
+// more than a window ahead.
 func spend(until *time.Time, now time.Time, n, parts int) bool {
 	start := now
 	if until.After(now) {
@@ -62,7 +63,7 @@ func spend(until *time.Time, now time.Time, n, parts int) bool {
 	return true
 }
 
-// hasRoom reports whether one more source can be remembered.
+// hasRoom reports whether one more source can be tracked.
 func (a *rateLimiter) hasRoom(now time.Time) bool {
 	if len(a.sources) < maxSources {
 		return true

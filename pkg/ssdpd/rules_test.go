@@ -17,29 +17,29 @@ import (
 	"igdd/pkg/vectors/discovery"
 )
 
-// TestWhatWasAskedForIsShown has both faces: only who names a version 2 type
+// TestVersionsBySearch has both descriptions: only who names a version 2 type
 // sees it.
-func TestWhatWasAskedForIsShown(t *testing.T) {
+func TestVersionsBySearch(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
-	face1 := beside2(face1)
-	serve(t, lab, time.Hour, face1, face2)
-	for _, m := range e.Next(t, "all announcements", 4*len(face1.Items()), "") {
-		if strings.HasSuffix(m.Fields["NT"], ":2") || m.Fields["NTS"] == "ssdp:alive" && !strings.HasSuffix(m.Fields["LOCATION"], face1.Path) {
+	description1 := beside2(description1)
+	serve(t, lab, time.Hour, description1, description2)
+	for _, m := range e.Next(t, "all announcements", 4*len(description1.Items()), "") {
+		if strings.HasSuffix(m.Fields["NT"], ":2") || m.Fields["NTS"] == "ssdp:alive" && !strings.HasSuffix(m.Fields["LOCATION"], description1.Path) {
 			t.Errorf("announced: %v", m.Fields)
 		}
 	}
 	c := discovery.Open(t, lab.Clients[0], client1)
 	for st, want := range map[string]*ssdp.Description{
-		"upnp:rootdevice":                         face1,
-		"uuid:" + uuidConnection:                  face1,
-		deviceURN + "InternetGatewayDevice:1":     face1,
-		serviceURN + "WANIPConnection:1":          face1,
-		deviceURN + "InternetGatewayDevice:2":     face2,
-		serviceURN + "WANIPConnection:2":          face2,
-		serviceURN + "WANIPv6FirewallControl:1":   face1,
-		serviceURN + "WANCommonInterfaceConfig:1": face1,
+		"upnp:rootdevice":                         description1,
+		"uuid:" + uuidConnection:                  description1,
+		deviceURN + "InternetGatewayDevice:1":     description1,
+		serviceURN + "WANIPConnection:1":          description1,
+		deviceURN + "InternetGatewayDevice:2":     description2,
+		serviceURN + "WANIPConnection:2":          description2,
+		serviceURN + "WANIPv6FirewallControl:1":   description1,
+		serviceURN + "WANCommonInterfaceConfig:1": description1,
 	} {
 		discovery.Send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), discovery.Search(st))
 		if m, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok || m.Fields["ST"] != st || !strings.HasSuffix(m.Fields["LOCATION"], want.Path) {
@@ -48,12 +48,12 @@ func TestWhatWasAskedForIsShown(t *testing.T) {
 	}
 }
 
-// beside2 returns the face of version 1 as it is where version 2 is on show too:
+// beside2 returns the description of version 1 as it is where version 2 is on show too:
 // with the IPv6 firewall control, which is announced, and so found, there. What
 // has one USN has one LOCATION.
-func beside2(face *ssdp.Description) *ssdp.Description {
-	f := *face
-	f.Devices = slices.Clone(face.Devices)
+func beside2(description *ssdp.Description) *ssdp.Description {
+	f := *description
+	f.Devices = slices.Clone(description.Devices)
 	last := &f.Devices[len(f.Devices)-1]
 	last.Services = append(slices.Clone(last.Services), serviceURN+"WANIPv6FirewallControl:1")
 	return &f
@@ -64,7 +64,7 @@ func beside2(face *ssdp.Description) *ssdp.Description {
 func TestNoAmplifier(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	serve(t, lab, time.Hour, face2)
+	serve(t, lab, time.Hour, description2)
 	for _, st := range []string{"ssdp:all", "upnp:rootdevice", "nonsense"} {
 		c := discovery.Open(t, lab.Clients[0], client1)
 		asked, answered := 0, 0
@@ -93,7 +93,7 @@ func TestNoAmplifier(t *testing.T) {
 func TestSearchFromServicePort(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	serve(t, lab, time.Hour, face2)
+	serve(t, lab, time.Hour, description2)
 	var c *net.UDPConn
 	err := lab.Clients[0].Do(func() (err error) {
 		c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(client1, ssdp.Port)))
@@ -123,7 +123,7 @@ func TestSearchFromServicePort(t *testing.T) {
 func TestSearchByBroadcast(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	serve(t, lab, time.Hour, face2)
+	serve(t, lab, time.Hour, description2)
 	c := discovery.Open(t, lab.Clients[0], client1)
 	discovery.Send(t, lab.Clients[0], c, netip.AddrFrom4([4]byte{255, 255, 255, 255}), discovery.Search("upnp:rootdevice"))
 	if m, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok || m.From.Addr() != netlab.RouterLAN.Addr() {
@@ -136,7 +136,7 @@ func TestFamiliesAreIndependent(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	lab.Router.Sysctl(t, "net/ipv6/conf/lan1/disable_ipv6", "1")
-	serve(t, lab, time.Hour, face2)
+	serve(t, lab, time.Hour, description2)
 	c := discovery.Open(t, lab.Client2, client3)
 	discovery.Send(t, lab.Client2, c, ssdp.IPv4.Addr(), discovery.Search("upnp:rootdevice"))
 	if _, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok {
@@ -153,7 +153,7 @@ func TestFamiliesAreIndependent(t *testing.T) {
 func TestOthersShareThePort(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	serve(t, lab, time.Hour, face2)
+	serve(t, lab, time.Hour, description2)
 	var other *net.UDPConn
 	err := lab.Router.Do(func() error {
 		dev, err := net.InterfaceByName("lan0")
@@ -187,7 +187,7 @@ func TestScope(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, lab, time.Hour, face2)
+	serve(t, lab, time.Hour, description2)
 	e.SetReadDeadline(time.Now().Add(discovery.Patience))
 	oob := make([]byte, 64)
 	_, n, _, _, err := e.ReadMsgUDP(make([]byte, 2048), oob)
@@ -206,12 +206,12 @@ func TestScope(t *testing.T) {
 func TestLostInterface(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	gateway := serve(t, lab, 50*time.Millisecond, face2)
+	gateway := serve(t, lab, 50*time.Millisecond, description2)
 	lab.Router.IP(t, "link", "set", "lan1", "down")
 	gateway.second.set()
 	gateway.Changed()
 	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
-	e.Next(t, "announcements on the other LAN", 3*len(face2.Items()), "ssdp:alive")
+	e.Next(t, "announcements on the other LAN", 3*len(description2.Items()), "ssdp:alive")
 	discovery.Await(t, lab.Clients[0], client1)
 }
 
@@ -220,7 +220,7 @@ func TestNothingIsLeft(t *testing.T) {
 	lab := newLab(t)
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
 	for range 5 {
-		gateway := serve(t, lab, time.Hour, face1, face2)
+		gateway := serve(t, lab, time.Hour, description1, description2)
 		gateway.Announce()
 		gateway.stop()
 	}

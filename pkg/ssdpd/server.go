@@ -1,5 +1,5 @@
-// Package ssdpd makes the gateway known on its LANs: they search and we
-// answer, and we announce it unasked (SSDP, UDP port 1900).
+// Package ssdpd announces the gateway on its LANs and answers searches (SSDP, UDP port
+// 1900).
 package ssdpd
 
 import (
@@ -12,19 +12,18 @@ import (
 	"igdd/pkg/ssdp"
 )
 
-// Options are what a Server is made of.
+// Options configure a Server.
 type Options struct {
 	Descriptions []*ssdp.Description // descriptions of the gateway; the first is announced
 	Port         uint16              // TCP port of the descriptions
 	IPv6         bool                // serve the IPv6 groups too
 	Interval     time.Duration       // longest time between two announcements
-	BootID       uint32              // the first BOOTID; 0: the present in Unix seconds
+	BootID       uint32              // the first BOOTID; 0: the current time in Unix seconds
 	Product      string              // the SERVER field: OS/version UPnP/1.1 product/version
 	Log          *slog.Logger
 }
 
-// Server makes the gateway known on any number of interfaces; each has a
-// Listener.
+// Server announces the gateway on any number of interfaces; each has a Listener.
 type Server struct {
 	opts Options
 
@@ -54,9 +53,9 @@ func (s *Server) Announce() {
 	}
 }
 
-// Changed tells that addresses of interfaces may have changed. If one did
-// where the gateway is announced, clients on all of them learn it, in the way
-// of UDA 1.1, section 1.2.4.
+// Changed must be called when addresses of interfaces may have changed. If an address
+// of an announcement has changed, the clients on all interfaces are notified (UDA 1.1,
+// section 1.2.4).
 func (s *Server) Changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,7 +75,7 @@ func (s *Server) Changed() {
 	}
 }
 
-// add and leave keep the listeners that Announce and Changed reach.
+// add and remove maintain the listeners for Announce and Changed.
 func (s *Server) add(l *Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +89,7 @@ func (s *Server) remove(l *Listener) {
 	delete(s.listeners, l)
 }
 
-// sender returns what messages have in common that lead to an own address.
+// sender returns the common part of all messages with a LOCATION at this address.
 func (s *Server) sender(local netip.Addr) *ssdp.Sender {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,6 +97,6 @@ func (s *Server) sender(local netip.Addr) *ssdp.Sender {
 		Server: s.opts.Product,
 		HTTP:   netip.AddrPortFrom(local, s.opts.Port),
 		BootID: s.boot,
-		MaxAge: 2*s.opts.Interval + 10*time.Second, // two announcements may get lost (section 1.2.2)
+		MaxAge: 2*s.opts.Interval + 10*time.Second, // so that two announcements may be lost (section 1.2.2)
 	}
 }

@@ -12,12 +12,12 @@ import (
 	"igdd/pkg/vectors/discovery"
 )
 
-// face returns what a configuration of the vectors shows.
-func face(config string) *ssdp.Description {
+// description returns what a configuration of the vectors shows.
+func descriptionOf(config string) *ssdp.Description {
 	if config == "v1" {
-		return face1
+		return description1
 	}
-	return face2
+	return description2
 }
 
 // standard is the lab as the vectors know it.
@@ -49,7 +49,7 @@ func TestSearches(t *testing.T) {
 		t.Errorf("%d vectors are played", len(searches))
 	}
 	vectors.PlayInParallel(t, labs, searches, id, func(t *testing.T, lab *netlab.Lab, v discovery.Vector) {
-		serve(t, lab, time.Hour, face(v.Config))
+		serve(t, lab, time.Hour, descriptionOf(v.Config))
 		v.PlaySearch(t, standard(lab))
 	})
 }
@@ -66,7 +66,7 @@ func TestSituations(t *testing.T) {
 	vectors.PlayInParallel(t, labs, situations, id, func(t *testing.T, lab *netlab.Lab, v discovery.Vector) {
 		var running *gateway
 		g := standard(lab)
-		g.Start = func() { running = serve(t, lab, 500*time.Millisecond, face(v.Config)) }
+		g.Start = func() { running = serve(t, lab, 500*time.Millisecond, descriptionOf(v.Config)) }
 		g.Stop = func() { running.stop() }
 		g.MoveLAN = func() netip.Addr {
 			running.first.set(second, netlab.RouterLAN6, linkLocal)
