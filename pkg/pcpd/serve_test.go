@@ -57,7 +57,7 @@ func TestSilence(t *testing.T) {
 		"broadcast":             {side: "lan", from: client, to: everybody, octets: "0000"},
 		"network's broadcast":   {side: "lan", from: client, to: netip.MustParseAddr("192.168.50.255"), octets: "0000"},
 		"group":                 {side: "lan", from: client, to: netip.MustParseAddr("224.0.0.1"), octets: "0000"},
-		"foreign host":              {side: "lan", from: foreign.Addr(), to: router, octets: "0000"},
+		"foreign host":          {side: "lan", from: foreign.Addr(), to: router, octets: "0000"},
 		"uplink's address":      {side: "lan", from: client, to: netlab.RouterWAN.Addr(), octets: "0000"},
 		"uplink":                {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: netlab.RouterWAN.Addr(), octets: "0000", unheardOf: true},
 		"uplink to LAN address": {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: router, octets: "0000", unheardOf: true},

@@ -21,12 +21,12 @@ const maxWaiting = perSecond
 
 // reply is the outstanding part of the response to a search.
 type reply struct {
-	socket *lansock.Socket
-	from   netip.Addr // the router's address
-	to     netip.AddrPort
-	description   *ssdp.Description
-	items  []ssdp.Item // one message each, at least one
-	due    time.Time   // of the first message
+	socket      *lansock.Socket
+	from        netip.Addr // the router's address
+	to          netip.AddrPort
+	description *ssdp.Description
+	items       []ssdp.Item // one message each, at least one
+	due         time.Time   // of the first message
 }
 
 // queue holds the replies in the order in which they are due. All have
