@@ -1,5 +1,4 @@
-// Package natpmp speaks NAT-PMP (RFC 6886): octets become requests and
-// responses, and these become octets.
+// Package natpmp encodes and decodes NAT-PMP messages (RFC 6886).
 package natpmp
 
 import (
@@ -28,10 +27,10 @@ const (
 	mapResponseLen     = 16
 )
 
-// response is the opcode's bit that tells responses from requests (section 3.5).
+// response is the opcode's bit that marks responses (section 3.5).
 const response = 0x80
 
-// Opcode says what a request is for; its response has the same.
+// Opcode is the operation of a request; its response has the same.
 type Opcode uint8
 
 // The opcodes that exist (sections 3.2 and 3.3).
@@ -54,20 +53,20 @@ const (
 	UnsupportedOpcode  Result = 5
 )
 
-// Why a packet is none.
+// Errors of invalid packets.
 var (
-	// ErrIgnore marks what a server must not answer: a response, or less than
-	// its opcode needs.
+	// ErrIgnore marks a packet that a server must not answer: a response, or a
+	// packet that is too short for its opcode.
 	ErrIgnore = errors.New("natpmp: not a request")
-	// ErrVersion asks for the answer UnsupportedVersion.
+	// ErrVersion calls for the response UnsupportedVersion.
 	ErrVersion = errors.New("natpmp: unsupported version")
-	// ErrOpcode asks for the answer of AppendUnsupportedOpcode.
+	// ErrOpcode calls for the response of AppendUnsupportedOpcode.
 	ErrOpcode = errors.New("natpmp: unsupported opcode")
-	// ErrMalformed marks what a client must not take for a response.
+	// ErrMalformed marks a packet that is not a valid response.
 	ErrMalformed = errors.New("natpmp: not a response")
 )
 
-// Request asks for the external address (section 3.2) or for a mapping
+// Request is a request for the external address (section 3.2) or for a mapping
 // (section 3.3).
 type Request struct {
 	Opcode Opcode
@@ -114,7 +113,7 @@ func (r Request) Append(b []byte) []byte {
 	return appendSeconds(b, r.Lifetime)
 }
 
-// Response answers a request. An error response leaves External, ExternalPort
+// Response is the response to a request. An error response leaves External, ExternalPort
 // and Lifetime zero.
 type Response struct {
 	Opcode Opcode // of the request
@@ -128,7 +127,7 @@ type Response struct {
 	Lifetime     time.Duration // whole seconds
 }
 
-// bare reports whether the response carries nothing but its result.
+// bare reports whether the response ends with its result.
 func (r Response) bare() bool {
 	return r.Result == UnsupportedVersion || r.Opcode > MapTCP
 }
@@ -173,9 +172,9 @@ func (r Response) Append(b []byte) []byte {
 	return appendSeconds(b, r.Lifetime)
 }
 
-// AppendUnsupportedOpcode appends to b the answer to a request whose opcode is
-// unknown: the request itself, marked as a response, with the result and the
-// epoch filled in, which makes at least 8 octets (section 3.5).
+// AppendUnsupportedOpcode appends to b the response to a request with an unknown
+// opcode: the request itself, marked as a response, with result and epoch, at least 8
+// octets (section 3.5).
 func AppendUnsupportedOpcode(b, request []byte, epoch uint32) []byte {
 	b = append(b, Version, request[1]|response)
 	b = binary.BigEndian.AppendUint16(b, uint16(UnsupportedOpcode))

@@ -78,7 +78,7 @@ func TestMalformedRequests(t *testing.T) {
 		"PEER to the loopback":             {all, "02020000" + head4 + strings.Replace(peer4, "5db8d822", "7f000001", 1), pcp.MalformedRequest},
 		"PEER to a group":                  {all, "02020000" + head4 + strings.Replace(peer4, "5db8d822", "e0000001", 1), pcp.MalformedRequest},
 		"PEER to everybody":                {all, "02020000" + head4 + strings.Replace(peer4, "5db8d822", "ffffffff", 1), pcp.MalformedRequest},
-		"PEER to nobody":                   {all, "02020000" + head4 + strings.Replace(peer4, "5db8d822", "00000000", 1), pcp.MalformedRequest},
+		"PEER to no address":               {all, "02020000" + head4 + strings.Replace(peer4, "5db8d822", "00000000", 1), pcp.MalformedRequest},
 		"PEER of the other family":         {all, "02020000" + head4 + strings.Replace(peer4, "00000000 00000000 0000ffff 5db8d822", "20010db8 00000000 00000000 00000001", 1), pcp.MalformedRequest},
 	} {
 		source := client4

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// optionCode tells options apart (section 19.4).
+// optionCode is the code of an option (section 19.4).
 type optionCode uint8
 
 const (
@@ -34,7 +34,7 @@ func (c optionCode) once() bool { return c == thirdParty || c == preferFailure |
 type Option interface {
 	code() optionCode
 	appendData([]byte) []byte
-	// fits judges the option in its request.
+	// fits checks the option against its request.
 	fits(Request) error
 }
 
@@ -63,7 +63,7 @@ func wellFormed(b []byte) bool {
 // padded rounds a length up to a multiple of 4 (section 7.3).
 func padded(n int) int { return (n + 3) &^ 3 }
 
-// parseOption decodes one option, judging no more than itself. It returns nil
+// parseOption decodes one option without regard to its request. It returns nil
 // for one that may be ignored.
 func parseOption(code optionCode, data []byte) (Option, error) {
 	switch code {

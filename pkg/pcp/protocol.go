@@ -1,6 +1,5 @@
-// Package pcp speaks the Port Control Protocol, version 2 (RFC 6887, with the
-// descriptions of RFC 7220): octets become requests and responses, and these
-// become octets.
+// Package pcp encodes and decodes messages of the Port Control Protocol, version 2 (RFC
+// 6887, with the descriptions of RFC 7220).
 package pcp
 
 import (
@@ -11,7 +10,7 @@ import (
 	"time"
 )
 
-// Version is the only version that is spoken (section 7).
+// Version is the only supported version (section 7).
 const Version = 2
 
 // UDP ports: requests go to the server's, notifications to the clients'
@@ -21,7 +20,7 @@ const (
 	AnnouncePort = 5350
 )
 
-// MaxLen bounds a packet, in octets (section 7).
+// MaxLen is the maximum length of a packet, in octets (section 7).
 const MaxLen = 1100
 
 // Forever is the longest lifetime that the wire can carry; a mapping that the
@@ -39,18 +38,18 @@ const (
 // response is the R bit beside the opcode (section 7.1).
 const response = 0x80
 
-// Why a packet is none.
+// Errors of invalid packets.
 var (
-	// ErrIgnore marks what a server must not answer (section 8.2).
+	// ErrIgnore marks a packet that a server must not answer (section 8.2).
 	ErrIgnore = errors.New("pcp: not a request")
-	// ErrMalformed marks what a client must not take for a response.
+	// ErrMalformed marks a packet that is not a valid response.
 	ErrMalformed = errors.New("pcp: not a response")
 )
 
-// Opcode says what a request is for; its response has the same.
+// Opcode is the operation of a request; its response has the same.
 type Opcode uint8
 
-// The opcodes that are understood (section 19.2).
+// The supported opcodes (section 19.2).
 const (
 	Announce Opcode = 0
 	Map      Opcode = 1
@@ -121,7 +120,7 @@ const (
 )
 
 // Lifetime returns how long a client should expect the same error: the short
-// time for what passes by itself, the long one for the rest.
+// time for temporary errors, the long one for the others.
 func (r Result) Lifetime() time.Duration {
 	switch r {
 	case NetworkFailure, NoResources, UserExQuota:
@@ -130,10 +129,10 @@ func (r Result) Lifetime() time.Duration {
 	return longError
 }
 
-// Nonce is what proves that a mapping is the client's own (section 11.1).
+// Nonce is the proof that a mapping belongs to the client (section 11.1).
 type Nonce [12]byte
 
-// Mapping is what MAP and PEER say about a mapping, in both directions
+// Mapping is the common part of MAP and PEER, in both directions
 // (sections 11.1 and 12.1).
 type Mapping struct {
 	Nonce        Nonce

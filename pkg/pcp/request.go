@@ -11,20 +11,20 @@ type Request struct {
 	Lifetime time.Duration // whole seconds; 0 in MAP: delete
 	Client   netip.Addr    // the client's address as it knows it
 	Mapping                // of MAP and PEER
-	// Options are those that are understood, in the order of the packet.
+	// Options are the supported ones, in the order of the packet.
 	Options []Option
 }
 
-// Service is what a server offers where it has a choice; requests for anything
-// else are refused as the RFC wants.
+// Service has the optional features of a server; requests for others are refused as
+// the RFC specifies.
 type Service struct {
 	Peer       bool // the opcode PEER
 	ThirdParty bool // the option THIRD_PARTY (section 13.1)
 }
 
-// Parse decodes a request that came from source and judges its form in the
-// order of section 8.2. The error is ErrIgnore for what gets no answer, else
-// the Result of the error response; see AppendError.
+// Parse decodes a request from source and checks its form in the order of section 8.2.
+// The error is ErrIgnore for a packet that gets no response, otherwise the Result of
+// the error response; see AppendError.
 func (s Service) Parse(b []byte, source netip.Addr) (Request, error) {
 	if err := s.checkHeader(b, source); err != nil {
 		return Request{}, err
@@ -42,7 +42,7 @@ func (s Service) Parse(b []byte, source netip.Addr) (Request, error) {
 	return r, nil
 }
 
-// checkHeader judges what surrounds the opcode's own fields.
+// checkHeader checks the header and the length.
 func (s Service) checkHeader(b []byte, source netip.Addr) error {
 	if len(b) < minLen || b[1]&response != 0 {
 		return ErrIgnore
@@ -64,8 +64,8 @@ func (s Service) checkHeader(b []byte, source netip.Addr) error {
 	return nil
 }
 
-// parseOptions decodes the options of r. Their structure is judged before any
-// of them is looked at (section 7.3).
+// parseOptions decodes the options of r. Their structure is checked before
+// their content (section 7.3).
 func (s Service) parseOptions(r *Request, b []byte) error {
 	if !wellFormed(b) {
 		return MalformedOption
@@ -100,7 +100,7 @@ func (s Service) parseOptions(r *Request, b []byte) error {
 	return nil
 }
 
-// valid judges the opcode's own fields.
+// valid reports whether the opcode's own fields are valid.
 func (r Request) valid() bool {
 	switch r.Opcode {
 	case Map: // all protocols means all ports (section 11.1)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Response answers a request, or comes unasked as an announcement (section
-// 14.1) or a mapping update (section 14.2).
+// Response is the response to a request, an announcement (section 14.1) or a mapping
+// update (section 14.2).
 type Response struct {
 	Opcode Opcode
 	Result Result
@@ -19,13 +19,13 @@ type Response struct {
 	Options []Option
 }
 
-// bare reports whether nothing that is understood follows the header.
+// bare reports whether the response ends with the header.
 func (r Response) bare() bool {
 	return r.Result == UnsuppVersion || r.Result == UnsuppOpcode || r.Opcode == Announce || r.Opcode > Peer
 }
 
-// ParseResponse decodes a response. The options of an error response are left
-// out: they may be the error.
+// ParseResponse decodes a response. It ignores the options of an error response: they
+// may be the error.
 func ParseResponse(b []byte) (Response, error) {
 	if len(b) < headerLen || len(b) > MaxLen || len(b)%4 != 0 || b[0] != Version || b[1]&response == 0 {
 		return Response{}, ErrMalformed
@@ -87,8 +87,8 @@ func (r Response) Append(b []byte) []byte {
 }
 
 // AppendError appends to b the error response to a request, which need not
-// be one that can be parsed: the request's own octets, so that the client knows
-// it again, below a header that tells the error (sections 7.2 and 8.2).
+// be one that can be parsed: the request's own octets, so that the client recognizes
+// it, after a header with the error (sections 7.2 and 8.2).
 func AppendError(b, request []byte, result Result, lifetime time.Duration, epoch uint32) []byte {
 	start := len(b)
 	b = append(b, request[:min(len(request), MaxLen)]...)

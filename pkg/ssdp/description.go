@@ -2,7 +2,7 @@ package ssdp
 
 import "strings"
 
-// Device is one device of a description, by what discovery knows of it.
+// Device is a device of a description, with the part that discovery uses.
 type Device struct {
 	UUID     string   // as in the description, without "uuid:"
 	Type     string   // urn:schemas-upnp-org:device:WANDevice:2
@@ -10,20 +10,20 @@ type Device struct {
 }
 
 // Description is one description of the gateway. A gateway may have two: one for
-// clients that know version 1 only, and one for those that ask for version 2.
+// clients that know version 1 only, and one for those that search for version 2.
 type Description struct {
 	Path     string   // of the description document on the HTTP server
 	ConfigID uint32   // of the description's content, below 2^24
 	Devices  []Device // the root first
 }
 
-// Item is one thing that is announced and found.
+// Item is a device or service that is announced and found.
 type Item struct {
-	Type string // the NT of notices and the ST of answers
+	Type string // the NT of notices and the ST of responses
 	UUID string // of the device that it is, or belongs to
 }
 
-// appendUSN words the item's unique service name (section 1.2.2, table 1-1).
+// appendUSN appends the item's unique service name (section 1.2.2, table 1-1).
 func (i Item) appendUSN(b []byte) []byte {
 	b = append(b, uuidPrefix...)
 	b = append(b, i.UUID...)
@@ -34,7 +34,7 @@ func (i Item) appendUSN(b []byte) []byte {
 	return append(b, i.Type...)
 }
 
-// Items returns what is announced of a face: three items for the root, two for
+// Items returns the items to announce for a description: three for the root, two for
 // each other device, and one for each service (section 1.2.2).
 func (f *Description) Items() []Item {
 	var list []Item
@@ -50,11 +50,11 @@ func (f *Description) Items() []Item {
 	return list
 }
 
-// Match returns the answers to a search, and the face whose description they
-// point to: the first that has what is searched for. So the face for older
-// clients stands first. No items mean silence.
-func Match(faces []*Description, t Target) (*Description, []Item) {
-	for _, f := range faces {
+// Match returns the items of the response to a search, and the first description that
+// has the target; the description for older clients must come first. Without items
+// there is no response.
+func Match(descriptions []*Description, t Target) (*Description, []Item) {
+	for _, f := range descriptions {
 		if items := f.match(t); len(items) > 0 {
 			return f, items
 		}
@@ -62,9 +62,9 @@ func Match(faces []*Description, t Target) (*Description, []Item) {
 	return nil, nil
 }
 
-// match returns what a face has of a target. The answer to a type carries the
-// version that was asked for, the answer to a UUID the spelling: clients
-// compare it with what they sent (section 1.3.3).
+// match returns the items of a description for a target. The response to a type has
+// the requested version, and to a UUID the requested spelling: clients compare it with
+// their search (section 1.3.3).
 func (f *Description) match(t Target) []Item {
 	items := f.Items()
 	if t.Kind == All {
@@ -79,8 +79,8 @@ func (f *Description) match(t Target) []Item {
 	return list
 }
 
-// answers reports whether a search for asked finds t: a version also serves
-// those that know a lower one.
+// answers reports whether a search for asked finds t: a version is also found by
+// searches for a lower one.
 func (t Target) answers(asked Target) bool {
 	return t.Kind == asked.Kind && t.Version >= asked.Version &&
 		(t.Name == asked.Name || t.Kind == UUID && strings.EqualFold(t.Name, asked.Name))

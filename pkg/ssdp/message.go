@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Sender is what all messages from one address have in common.
+// Sender is the common part of all messages from one address.
 type Sender struct {
 	Server string         // OS/version UPnP/1.1 product/version
 	HTTP   netip.AddrPort // where the descriptions are served on that link
@@ -14,8 +14,8 @@ type Sender struct {
 	MaxAge time.Duration  // how long a notice is valid, at least MinAge
 }
 
-// AppendReply words the answer to a search (section 1.3.3). The date is left
-// out if it is the zero time, for routers whose clock was never set.
+// AppendReply appends the response to a search (section 1.3.3). The zero time omits the
+// date, for routers whose clock was never set.
 func (s *Sender) AppendReply(b []byte, f *Description, i Item, date time.Time) []byte {
 	b = append(b, "HTTP/1.1 200 OK\r\n"...)
 	b = s.appendMaxAge(b)
@@ -31,7 +31,7 @@ func (s *Sender) AppendReply(b []byte, f *Description, i Item, date time.Time) [
 	return s.appendEnd(b, f, i)
 }
 
-// AppendAlive words the notice that an item is here (section 1.2.2).
+// AppendAlive appends the notice that an item is available (section 1.2.2).
 func (s *Sender) AppendAlive(b []byte, g Group, f *Description, i Item) []byte {
 	b = appendNotice(b, g)
 	b = s.appendMaxAge(b)
@@ -42,7 +42,7 @@ func (s *Sender) AppendAlive(b []byte, g Group, f *Description, i Item) []byte {
 	return s.appendEnd(b, f, i)
 }
 
-// AppendByebye words the notice that an item goes away (section 1.2.3).
+// AppendByebye appends the notice that an item is no longer available (section 1.2.3).
 func (s *Sender) AppendByebye(b []byte, g Group, f *Description, i Item) []byte {
 	b = appendNotice(b, g)
 	b = appendField(b, "NT", i.Type)
@@ -50,8 +50,8 @@ func (s *Sender) AppendByebye(b []byte, g Group, f *Description, i Item) []byte 
 	return s.appendEnd(b, f, i)
 }
 
-// AppendUpdate words the notice that the device stays, but will have the BootID
-// next and be announced anew (section 1.2.4).
+// AppendUpdate appends the notice that the device will use the BootID next and be announced
+// again (section 1.2.4).
 func (s *Sender) AppendUpdate(b []byte, g Group, f *Description, i Item, next uint32) []byte {
 	b = appendNotice(b, g)
 	b = s.appendLocation(b, f)
@@ -72,8 +72,7 @@ func (s *Sender) appendMaxAge(b []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
-// appendLocation words the URL of the description. A zone means nothing to
-// others.
+// appendLocation appends the URL of the description, without a zone.
 func (s *Sender) appendLocation(b []byte, f *Description) []byte {
 	b = append(b, "LOCATION: http://"...)
 	b = netip.AddrPortFrom(s.HTTP.Addr().WithZone(""), s.HTTP.Port()).AppendTo(b)
@@ -81,8 +80,8 @@ func (s *Sender) appendLocation(b []byte, f *Description) []byte {
 	return append(b, "\r\n"...)
 }
 
-// appendEnd words what stands in all messages. On IPv6, clients of the first
-// architecture look for 01-NLS instead of BOOTID (annex A of UDA 1.0).
+// appendEnd appends the fields of all messages. On IPv6, clients of UDA 1.0 use 01-NLS
+// instead of BOOTID (annex A of UDA 1.0).
 func (s *Sender) appendEnd(b []byte, f *Description, i Item) []byte {
 	b = append(b, "USN: "...)
 	b = i.appendUSN(b)

@@ -31,36 +31,36 @@ func TestMessages(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{"reply", sender.AppendReply(nil, face1, device, date),
+		{"reply", sender.AppendReply(nil, description1, device, date),
 			"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=1800\r\nDATE: Thu, 29 Feb 2024 12:04:05 GMT\r\nEXT:\r\n" +
 				"LOCATION: http://192.168.50.1:5000/rootDesc.xml\r\nSERVER: AstLinux/5.4 UPnP/1.1 igdd/1.0\r\n" +
 				"ST: urn:schemas-upnp-org:device:WANDevice:1\r\n" +
 				"USN: uuid:11111111-2222-3333-4444-5555555555ab::urn:schemas-upnp-org:device:WANDevice:1\r\n" +
 				"BOOTID.UPNP.ORG: 1700000000\r\nCONFIGID.UPNP.ORG: 1111\r\n\r\n"},
-		{"reply before the clock is set", sender.AppendReply(nil, face2, face2.Items()[0], time.Time{}),
+		{"reply before the clock is set", sender.AppendReply(nil, description2, description2.Items()[0], time.Time{}),
 			"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=1800\r\nEXT:\r\n" +
 				"LOCATION: http://192.168.50.1:5000/rootDesc2.xml\r\nSERVER: AstLinux/5.4 UPnP/1.1 igdd/1.0\r\n" +
 				"ST: upnp:rootdevice\r\nUSN: uuid:11111111-2222-3333-4444-5555555555aa::upnp:rootdevice\r\n" +
 				"BOOTID.UPNP.ORG: 1700000000\r\nCONFIGID.UPNP.ORG: 2222\r\n\r\n"},
-		{"alive", sender.AppendAlive(nil, ssdp.IPv4, face1, face1.Items()[1]),
+		{"alive", sender.AppendAlive(nil, ssdp.IPv4, description1, description1.Items()[1]),
 			"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nCACHE-CONTROL: max-age=1800\r\n" +
 				"LOCATION: http://192.168.50.1:5000/rootDesc.xml\r\nSERVER: AstLinux/5.4 UPnP/1.1 igdd/1.0\r\n" +
 				"NT: uuid:11111111-2222-3333-4444-5555555555aa\r\nNTS: ssdp:alive\r\n" +
 				"USN: uuid:11111111-2222-3333-4444-5555555555aa\r\n" +
 				"BOOTID.UPNP.ORG: 1700000000\r\nCONFIGID.UPNP.ORG: 1111\r\n\r\n"},
-		{"alive on IPv6", sender6.AppendAlive(nil, ssdp.LinkLocal, face1, device),
+		{"alive on IPv6", sender6.AppendAlive(nil, ssdp.LinkLocal, description1, device),
 			"NOTIFY * HTTP/1.1\r\nHOST: [FF02::C]:1900\r\nCACHE-CONTROL: max-age=3600\r\n" +
 				"LOCATION: http://[fe80::1]:5000/rootDesc.xml\r\nSERVER: AstLinux/5.4 UPnP/1.1 igdd/1.0\r\n" +
 				"NT: urn:schemas-upnp-org:device:WANDevice:1\r\nNTS: ssdp:alive\r\n" +
 				"USN: uuid:11111111-2222-3333-4444-5555555555ab::urn:schemas-upnp-org:device:WANDevice:1\r\n" +
 				"OPT: \"http://schemas.upnp.org/upnp/1/0/\"; ns=01\r\n01-NLS: 1700000000\r\n" +
 				"BOOTID.UPNP.ORG: 1700000000\r\nCONFIGID.UPNP.ORG: 1111\r\n\r\n"},
-		{"byebye", sender.AppendByebye(nil, ssdp.IPv4, face1, device),
+		{"byebye", sender.AppendByebye(nil, ssdp.IPv4, description1, device),
 			"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n" +
 				"NT: urn:schemas-upnp-org:device:WANDevice:1\r\nNTS: ssdp:byebye\r\n" +
 				"USN: uuid:11111111-2222-3333-4444-5555555555ab::urn:schemas-upnp-org:device:WANDevice:1\r\n" +
 				"BOOTID.UPNP.ORG: 1700000000\r\nCONFIGID.UPNP.ORG: 1111\r\n\r\n"},
-		{"update", sender.AppendUpdate(nil, ssdp.IPv4, face1, device, 1700000001),
+		{"update", sender.AppendUpdate(nil, ssdp.IPv4, description1, device, 1700000001),
 			"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n" +
 				"LOCATION: http://192.168.50.1:5000/rootDesc.xml\r\n" +
 				"NT: urn:schemas-upnp-org:device:WANDevice:1\r\nNTS: ssdp:update\r\n" +
@@ -86,7 +86,7 @@ func TestMessages(t *testing.T) {
 func TestMaxAge(t *testing.T) {
 	s := *sender
 	s.MaxAge = 120 * time.Second
-	if got, want := string(s.AppendAlive(nil, ssdp.IPv4, face1, device)), string(sender.AppendAlive(nil, ssdp.IPv4, face1, device)); got != want {
+	if got, want := string(s.AppendAlive(nil, ssdp.IPv4, description1, device)), string(sender.AppendAlive(nil, ssdp.IPv4, description1, device)); got != want {
 		t.Errorf("got %q", got)
 	}
 }
@@ -104,7 +104,7 @@ func TestGroups(t *testing.T) {
 // TestAllocations holds that a reply costs its buffer and nothing else.
 func TestAllocations(t *testing.T) {
 	b := make([]byte, 0, 1500)
-	if n := testing.AllocsPerRun(100, func() { sender6.AppendReply(b, face2, device, date) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { sender6.AppendReply(b, description2, device, date) }); n > 0 {
 		t.Errorf("a reply allocates %v times", n)
 	}
 }
@@ -112,16 +112,16 @@ func TestAllocations(t *testing.T) {
 func BenchmarkReply(b *testing.B) {
 	buffer := make([]byte, 0, 1500)
 	for b.Loop() {
-		sender.AppendReply(buffer, face1, device, date)
+		sender.AppendReply(buffer, description1, device, date)
 	}
 }
 
 func BenchmarkSearch(b *testing.B) {
 	datagram := []byte("M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 2\r\nST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\n\r\n")
-	faces := []*ssdp.Description{face1, face2}
+	descriptions := []*ssdp.Description{description1, description2}
 	for b.Loop() {
 		s, err := ssdp.ParseSearch(datagram, group)
-		if _, items := ssdp.Match(faces, s.Target); err != nil || len(items) != 1 {
+		if _, items := ssdp.Match(descriptions, s.Target); err != nil || len(items) != 1 {
 			b.Fatal(err, items)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Search is what an M-SEARCH asks.
+// Search is the content of an M-SEARCH.
 type Search struct {
 	Target Target
 	// MaxWait is the time that the client waits for answers: MX, at most
@@ -16,14 +16,12 @@ type Search struct {
 	MaxWait time.Duration
 }
 
-// ParseSearch reads a datagram that was sent to the address to. It returns
-// ErrIgnore for all that is not a search, notices and answers of others among
-// them, and for a search that could be read in two ways.
-//
-// Programs in the field spell searches in ways that the standard does not know.
-// These are taken: other blanks in the first line, a MAN without quotes or in
-// capitals, lines that end in LF alone, a last line without its end, a missing
-// empty line, and zeros at the end, as of a string in C.
+// ParseSearch parses a datagram that was sent to the address to. It returns ErrIgnore
+// for anything but a search, such as notices and responses of others, and for an
+// ambiguous search.
+// Clients deviate from the standard. These forms are accepted: other blanks in the
+// first line, a MAN without quotes or in capitals, lines that end in LF only, a last
+// line without its end, a missing empty line, and NUL octets at the end.
 func ParseSearch(b []byte, to netip.Addr) (Search, error) {
 	line, rest := cutLine(bytes.TrimRight(b, "\x00"))
 	if len(b) > MaxLen || !isStartLine(line) {
@@ -45,16 +43,16 @@ func ParseSearch(b []byte, to netip.Addr) (Search, error) {
 	return s, nil
 }
 
-// isStartLine reports whether a line is the first of a search. Blanks around the
-// request target and behind the version do not count.
+// isStartLine reports whether a line is the first of a search. Blanks around
+// the request target and after the version are ignored.
 func isStartLine(line []byte) bool {
 	rest, search := bytes.CutPrefix(line, []byte("M-SEARCH"))
 	version, everything := bytes.CutPrefix(trim(rest), []byte("*"))
 	return search && everything && string(trim(version)) == "HTTP/1.1"
 }
 
-// isDiscover reports whether a MAN is that of a search. Quotes, blanks and case
-// do not count.
+// isDiscover reports whether a MAN is that of a search. Quotes, blanks and case are
+// ignored.
 func isDiscover(man []byte) bool {
 	word := strings.Map(func(r rune) rune {
 		if strings.ContainsRune(`"'`+blanks, r) {
@@ -65,18 +63,18 @@ func isDiscover(man []byte) bool {
 	return strings.EqualFold(word, "ssdp:discover")
 }
 
-// fields are the header fields that count in a search; nil is a missing one.
+// fields are the relevant header fields of a search; nil is a missing one.
 type fields struct{ man, mx, st []byte }
 
 // blanks are what may surround a value: white space, and the line end of a folded
 // line (RFC 2616, section 2.2, LWS).
 const blanks = " \t\r\n"
 
-// trim takes the blanks off both ends.
+// trim removes the blanks at both ends.
 func trim(b []byte) []byte { return bytes.Trim(b, blanks) }
 
-// parseFields reads the header up to the empty line or the end. A field that
-// stands twice with different values could be read in two ways: it is not taken.
+// parseFields reads the header up to the empty line or the end. A search that
+// repeats a field with another value is ambiguous and refused.
 func parseFields(b []byte) (f fields, ok bool) {
 	for len(b) > 0 {
 		var line []byte
@@ -94,7 +92,7 @@ func parseFields(b []byte) (f fields, ok bool) {
 	return f, true
 }
 
-// named returns where a field is kept, nil for those that are not.
+// named returns the place of a field, nil for fields that are not relevant.
 func (f *fields) named(name []byte) *[]byte {
 	switch {
 	case bytes.EqualFold(name, []byte("MAN")):
@@ -123,13 +121,13 @@ func cutLine(b []byte) (line, rest []byte) {
 	}
 }
 
-// parseMX reads a number of seconds; one of any size is a number.
+// parseMX parses a number of seconds of any size.
 func parseMX(s string) (time.Duration, bool) {
 	if s == "" || strings.Trim(s, "0123456789") != "" {
 		return 0, false
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil { // too great for an int
+	if err != nil { // too large for an int
 		return MaxWait, true
 	}
 	return time.Duration(min(n, int(MaxWait/time.Second))) * time.Second, true

@@ -246,7 +246,7 @@ func FuzzParseSearch(f *testing.F) {
 		if err != nil || again != s || s.MaxWait > ssdp.MaxWait {
 			t.Errorf("%+v became %+v, %v", s, again, err)
 		}
-		if face, items := ssdp.Match([]*ssdp.Description{face1, face2}, s.Target); (face == nil) != (len(items) == 0) || len(items) > 11 {
+		if description, items := ssdp.Match([]*ssdp.Description{description1, description2}, s.Target); (description == nil) != (len(items) == 0) || len(items) > 11 {
 			t.Errorf("%v finds %v", s.Target, items)
 		}
 	})

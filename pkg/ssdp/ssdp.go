@@ -1,6 +1,5 @@
-// Package ssdp says what a search asks and what a notice tells: the Simple
-// Service Discovery Protocol of the UPnP Device Architecture 1.1, chapter 1
-// and annex A.
+// Package ssdp decodes searches and encodes responses and notices of the Simple Service
+// Discovery Protocol: UPnP Device Architecture 1.1, chapter 1 and annex A.
 package ssdp
 
 import (
@@ -12,18 +11,18 @@ import (
 // Port is the UDP port of searches and notices (section 1.1.1).
 const Port = 1900
 
-// MaxLen bounds a datagram that is listened to, in octets. A search needs a
+// MaxLen is the maximum length of a received datagram, in octets. A search needs a
 // tenth of it.
 const MaxLen = 1100
 
-// MaxWait bounds how long an answer may take, whatever MX says (section 1.3.2).
+// MaxWait is the maximum delay of a response, whatever MX allows (section 1.3.2).
 const MaxWait = 5 * time.Second
 
-// MinAge is the least time for which a notice may be valid (section 1.2.2).
+// MinAge is the minimum validity of a notice (section 1.2.2).
 const MinAge = 1800 * time.Second
 
-// ErrIgnore marks a datagram that must not be answered: SSDP knows no error
-// reply (section 1.1.5).
+// ErrIgnore marks a datagram that must not be answered: SSDP has no error
+// responses (section 1.1.5).
 var ErrIgnore = errors.New("ssdp: not a search")
 
 // Group is a multicast group in which devices are searched and announced.

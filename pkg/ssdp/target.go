@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Kind says what a Target names.
+// Kind is the kind of a Target.
 type Kind uint8
 
-// What can be searched for (section 1.3.2, ST).
+// The kinds of targets (section 1.3.2, ST).
 const (
 	All         Kind = iota + 1 // every device and service
 	RootDevice                  // root devices
@@ -17,10 +17,10 @@ const (
 	ServiceType                 // services of a type and version
 )
 
-// Target is what a search asks for.
+// Target is the target of a search.
 type Target struct {
 	Kind    Kind
-	Name    string // the UUID as it was spelled, or the type without its version
+	Name    string // the UUID in its spelling, or the type without its version
 	Version int    // of a type, 1 or more
 }
 
@@ -31,8 +31,8 @@ const (
 	uuidPrefix = "uuid:"
 )
 
-// ParseTarget reads an ST. Types count only as a whole: with a version, which
-// is a plain decimal number (section 1.3.2).
+// ParseTarget parses an ST. Types must be complete, with a decimal version (section
+// 1.3.2).
 func ParseTarget(st string) (Target, bool) {
 	switch {
 	case st == all:
@@ -67,8 +67,7 @@ func parseType(st string) (Target, bool) {
 	return Target{}, false
 }
 
-// parseVersion reads a version: no sign, no leading zero, and three digits are
-// more than any type has.
+// parseVersion parses a version of up to three digits, without sign or leading zero.
 func parseVersion(s string) (int, bool) {
 	if s == "" || len(s) > 3 || s[0] == '0' || strings.Trim(s, "0123456789") != "" {
 		return 0, false
@@ -77,7 +76,7 @@ func parseVersion(s string) (int, bool) {
 	return version, err == nil
 }
 
-// String returns the target as an ST spells it.
+// String returns the target in the form of an ST.
 func (t Target) String() string {
 	switch t.Kind {
 	case All:

@@ -71,12 +71,12 @@ func load(t testing.TB) []vector {
 	return file.Vectors
 }
 
-// faces returns what a configuration of the vectors shows.
-func (v vector) faces() []*ssdp.Description {
+// descriptions returns what a configuration of the vectors shows.
+func (v vector) descriptions() []*ssdp.Description {
 	if v.Config == "v1" {
-		return []*ssdp.Description{face1}
+		return []*ssdp.Description{description1}
 	}
-	return []*ssdp.Description{face2}
+	return []*ssdp.Description{description2}
 }
 
 // TestVectors answers every search of the vectors as far as the codec can see:
@@ -92,9 +92,9 @@ func TestVectors(t *testing.T) {
 			if s, err := ssdp.ParseSearch(v.octets(), to); err == nil {
 				answer := *sender
 				answer.HTTP = netip.AddrPortFrom(own, 5000)
-				face, items := ssdp.Match(v.faces(), s.Target)
+				description, items := ssdp.Match(v.descriptions(), s.Target)
 				for _, i := range items {
-					replies = append(replies, read(t, answer.AppendReply(nil, face, i, time.Now()), "HTTP/1.1 200 OK"))
+					replies = append(replies, read(t, answer.AppendReply(nil, description, i, time.Now()), "HTTP/1.1 200 OK"))
 				}
 			}
 			v.check(t, replies)
@@ -123,15 +123,15 @@ func (v vector) check(t *testing.T, replies []map[string]string) {
 func TestSets(t *testing.T) {
 	for _, v := range load(t) {
 		for _, s := range v.Expect.Sequence {
-			face := v.faces()[0]
+			description := v.descriptions()[0]
 			var got []map[string]string
-			for _, i := range face.Items() {
+			for _, i := range description.Items() {
 				switch s.NTS {
 				case "ssdp:alive":
-					got = append(got, read(t, sender.AppendAlive(nil, ssdp.IPv4, face, i), "NOTIFY * HTTP/1.1"))
+					got = append(got, read(t, sender.AppendAlive(nil, ssdp.IPv4, description, i), "NOTIFY * HTTP/1.1"))
 					require(t, got[len(got)-1], v.Expect.Alive)
 				case "ssdp:byebye":
-					got = append(got, read(t, sender.AppendByebye(nil, ssdp.IPv4, face, i), "NOTIFY * HTTP/1.1"))
+					got = append(got, read(t, sender.AppendByebye(nil, ssdp.IPv4, description, i), "NOTIFY * HTTP/1.1"))
 					require(t, got[len(got)-1], v.Expect.Byebye)
 				}
 			}

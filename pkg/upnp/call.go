@@ -14,41 +14,40 @@ const (
 	controlNamespace = "urn:schemas-upnp-org:control-1-0"
 )
 
-// Call is an action that a control point wants carried out.
+// Call is a control point's call of an action.
 type Call struct {
 	*Action
-	Version Version // of the service type that was asked: its rules hold
+	Version Version // of the requested service type, whose rules apply
 	asked   string  // the service type
 	values  []value // by Action.In
 }
 
-// value is an argument: its text, and what it says if its type is a number or
-// boolean.
+// value is an argument: its text, and its value if the type is a number or boolean.
 type value struct {
 	text   string
 	number uint32
 }
 
-// What is wrong with a request that gets no Fault for an answer.
+// Errors of requests whose response is not a Fault.
 var (
-	// ErrNoAction is a SOAPACTION field that is missing or names no action. Only
-	// a web page that runs in a client's browser forgets it: nothing may happen.
+	// ErrNoAction is a SOAPACTION field that is missing or names no action. Only a
+	// script in a client's browser omits it: nothing may be done.
 	ErrNoAction = errors.New("upnp: SOAPACTION names no action")
-	// ErrMustUnderstand is a SOAP header entry that must not be passed over.
+	// ErrMustUnderstand is a SOAP header entry that must not be ignored.
 	ErrMustUnderstand = errors.New("upnp: SOAP header entry that must be understood")
 )
 
 // query is UDA 1.0's way to read a variable (section 3.3), which Windows XP
-// uses: an action that every service has, by a type of its own. Some ask for it
-// by the service's.
+// uses: an action of every service, with a service type of its own. Some clients use
+// the type of the service.
 var query = &Action{
 	Name: "QueryStateVariable",
 	In:   []Argument{{"varName", &Variable{Type: String}}},
 	Out:  []Argument{{"return", &Variable{Type: String}}},
 }
 
-// ParseCall reads a request to the service's control URL, on a gateway that
-// shows faces up to version highest: the field SOAPACTION and the body. The
+// ParseCall parses a request to the service's control URL, on a gateway that offers
+// versions up to highest: the field SOAPACTION and the body. The
 // error is a Fault, ErrNoAction or ErrMustUnderstand.
 func (s *Service) ParseCall(soapAction string, body []byte, highest Version) (*Call, error) {
 	field, name, ok := cutAction(soapAction)
@@ -73,21 +72,20 @@ func (s *Service) ParseCall(soapAction string, body []byte, highest Version) (*C
 	return c, c.readArguments(envelope, asked)
 }
 
-// strays reports whether a part of the envelope has an argument anywhere but in
-// the action: readers that do not heed the tree would take it.
+// strays reports whether a part of the envelope has an argument anywhere but in the
+// action: parsers that ignore the structure would accept it.
 func (c *Call) strays(part, asked *element) bool {
 	return slices.ContainsFunc(part.children, func(e *element) bool {
 		return part != asked && slices.ContainsFunc(c.In, e.is) || c.strays(e, asked)
 	})
 }
 
-// is reports whether an element is an argument, whose name clients may write in
-// another case.
+// is reports whether an element is an argument; names are case-insensitive.
 func (e *element) is(a Argument) bool { return strings.EqualFold(e.local, a.Name) }
 
 // cutAction splits a SOAPACTION field into service type and name of the
-// action. Clients forget the quotes, use other ones, or set them around the
-// type alone.
+// action. Clients omit the quotes, use other ones, or put them around the
+// type only.
 func cutAction(field string) (serviceType, name string, ok bool) {
 	serviceType, name, ok = strings.Cut(field, "#")
 	const around = `"'` + blanks
@@ -95,10 +93,10 @@ func cutAction(field string) (serviceType, name string, ok bool) {
 	return strings.Trim(serviceType, around), name, ok && name != ""
 }
 
-// unwrap returns what the body of an envelope holds: one element, since readers
-// would differ about which of several is the action. Clients leave out one that
-// would have no arguments: it has no name then. The namespace of the
-// envelope does not count; clients write those of other SOAPs, or none.
+// unwrap returns the content of an envelope's body: one element, since parsers could
+// differ about which of several is the action. Clients omit an element without
+// arguments: the result has no name then. The namespace of the envelope is ignored:
+// clients use those of other SOAP versions, or none.
 func unwrap(envelope *element) (*element, error) {
 	if !strings.EqualFold(envelope.local, "Envelope") {
 		return nil, InvalidArgs
@@ -116,25 +114,24 @@ func unwrap(envelope *element) (*element, error) {
 		return new(element), nil
 	}
 	asked := body[0].children[0]
-	if asked.space == soapNamespace || asked.space == soap12Namespace { // the envelope's default: the action has none of its own
+	if asked.space == soapNamespace || asked.space == soap12Namespace { // the default of the envelope, not the action's own
 		asked.space = ""
 	}
 	return asked, nil
 }
 
-// mustUnderstand reports whether a SOAP header entry must not be passed over.
+// mustUnderstand reports whether a SOAP header entry must not be ignored.
 func mustUnderstand(entry *element) bool {
 	return slices.ContainsFunc(entry.attributes, func(a attribute) bool {
 		return a.local == "mustUnderstand" && (trimmed(a.value) == "1" || trimmed(a.value) == "true")
 	})
 }
 
-// find returns a call of the action that is asked for, without arguments, by
-// the service types that the field and the body name. They may name different
-// ones of the service's types, and one of them none: the body's counts, if it
-// has one. What version 2 alone has can be asked for by the type of version 1 as
-// well, since clients that found that one call it all the same; it follows the
-// rules of version 2.
+// find returns a call of the requested action, without arguments, by the service types
+// in the field and the body. These may be different types of the service, and one may
+// be missing; that of the body takes precedence. Actions of version 2 only can be
+// called with the type of version 1 as well, since clients that found version 1 do so;
+// they follow the rules of version 2.
 func (s *Service) find(field, body, name string, highest Version) (*Call, bool) {
 	field, body = cmp.Or(field, body), cmp.Or(body, field)
 	a := s.action(name, s.At(highest))
@@ -152,8 +149,8 @@ func (s *Service) find(field, body, name string, highest Version) (*Call, bool) 
 	return &Call{Action: a, Version: max(v, a.Only), asked: asked}, true
 }
 
-// version returns the service type that a text names and its version, 0 if it
-// is none of the service's up to highest.
+// version returns the service type in a text and its version, 0 if it is not one of
+// the service up to highest.
 func (s *Service) version(text string, highest Version) (serviceType string, v Version) {
 	for v = V1; v <= s.At(highest); v++ {
 		if serviceType = s.Type(v); isType(text, serviceType) {
@@ -168,15 +165,15 @@ func (s *Service) version(text string, highest Version) (serviceType string, v V
 	return "", 0
 }
 
-// isType reports whether a text names a service type, in any case. Version 1
-// may be left out.
+// isType reports whether a text is a service type, in any case. Version 1 may be
+// omitted.
 func isType(text, serviceType string) bool {
 	text = trimmed(text)
 	bare, first := strings.CutSuffix(serviceType, ":1")
 	return strings.EqualFold(text, serviceType) || first && strings.EqualFold(strings.TrimSuffix(text, ":"), bare)
 }
 
-// readArguments reads the arguments, in any order. Others are passed over.
+// readArguments reads the arguments, in any order, and ignores others.
 func (c *Call) readArguments(envelope, asked *element) error {
 	if c.strays(envelope, asked) {
 		return InvalidArgs
@@ -191,8 +188,8 @@ func (c *Call) readArguments(envelope, asked *element) error {
 	return nil
 }
 
-// read returns the value of an argument. One that stands there several times
-// counts once if the values are equal.
+// read returns the value of an argument. A repeated argument counts once if the values
+// are equal.
 func (a Argument) read(asked *element) (v value, err error) {
 	found := false
 	for _, e := range asked.children {
@@ -214,7 +211,7 @@ func (a Argument) read(asked *element) (v value, err error) {
 	return value{}, InvalidArgs
 }
 
-// parse reads the value of an argument's element.
+// parse parses the value of an argument's element.
 func (a Argument) parse(e *element) (value, error) {
 	switch {
 	case len(e.children) > 0:
@@ -225,16 +222,16 @@ func (a Argument) parse(e *element) (value, error) {
 	return a.Variable.parse(e.text)
 }
 
-// equal reports whether two values of the variable's type say the same.
+// equal reports whether two values of the variable's type are the same.
 func (v *Variable) equal(a, b value) bool {
 	return a.number == b.number && (v.Type != String || a.text == b.text)
 }
 
-// trimmed returns a value without the blanks and line breaks around it, which
-// indenting writers of XML put there.
+// trimmed returns a value without the blanks and line breaks around it, which indented
+// XML has.
 func trimmed(text string) string { return strings.Trim(text, blanks) }
 
-// parse reads a value of the variable's type.
+// parse parses a value of the variable's type.
 func (v *Variable) parse(text string) (value, error) {
 	text = trimmed(text)
 	if n, ok := v.words[strings.ToUpper(text)]; ok {
@@ -272,7 +269,7 @@ func parseBoolean(text string) (value, error) {
 	return value{}, InvalidArgs
 }
 
-// parseNumber reads digits into so many bits.
+// parseNumber parses a decimal number with so many bits.
 func (v *Variable) parseNumber(text string, bits int) (value, error) {
 	digits, negative := strings.CutPrefix(text, "-")
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {

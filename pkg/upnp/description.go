@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Gateway is what the administrator says of the gateway. The texts may hold
-// anything; too long ones are cut (UDA 1.1, section 2.3).
+// Gateway is the administrator's configuration of the gateway. Its texts may have any
+// characters; too long ones are truncated (UDA 1.1, section 2.3).
 type Gateway struct {
 	UUID             UUID // of the root device
 	FriendlyName     string
@@ -20,15 +20,15 @@ type Gateway struct {
 	ModelNumber      string
 	ModelURL         string
 	SerialNumber     string
-	// PresentationURL is the web page of the gateway; "" is the page of the
-	// router's own address that a client asked.
+	// PresentationURL is the web page of the gateway; "" means the root page
+	// at the router's address that a client uses.
 	PresentationURL string
-	// Pinholes offers the IPv6 firewall control wherever version 2 is on show.
+	// Pinholes offers the IPv6 firewall control wherever version 2 is offered.
 	Pinholes bool
 }
 
-// Lengths that old clients have room for, in octets with none to spare; the
-// standard counts characters (section 2.3, device description).
+// Maximum lengths in bytes, for the buffers of old clients; the standard counts
+// characters (section 2.3, device description).
 const (
 	maxName        = 63 // friendlyName, manufacturer and serialNumber
 	maxModel       = 31 // modelName and modelNumber
@@ -44,7 +44,7 @@ type Description struct {
 	gateway  *Gateway
 }
 
-// Device is one device of a face.
+// Device is a device of a description.
 type Device struct {
 	Name     string // InternetGatewayDevice
 	Version  Version
@@ -52,21 +52,21 @@ type Device struct {
 	Services []*Service
 }
 
-// Faces returns the gateway as each of the versions shows it. Next to version 2,
-// version 1 has the IPv6 firewall control too: many clients take the first
-// description that they find and look at no other.
-func (g *Gateway) Faces(versions ...Version) (faces []*Description) {
+// Descriptions returns the descriptions of the given versions. Beside version 2,
+// version 1 has the IPv6 firewall control too: many clients use only the first
+// description that they find.
+func (g *Gateway) Descriptions(versions ...Version) (descriptions []*Description) {
 	pinholes := g.Pinholes && slices.Contains(versions, V2)
 	for _, v := range versions {
-		faces = append(faces, g.face(v, pinholes))
+		descriptions = append(descriptions, g.description(v, pinholes))
 	}
-	return faces
+	return descriptions
 }
 
-// Description returns the gateway as version v alone shows it.
-func (g *Gateway) Description(v Version) *Description { return g.Faces(v)[0] }
+// Description returns the description of version v alone.
+func (g *Gateway) Description(v Version) *Description { return g.Descriptions(v)[0] }
 
-func (g *Gateway) face(v Version, pinholes bool) *Description {
+func (g *Gateway) description(v Version, pinholes bool) *Description {
 	connection := []*Service{wanIPConnection}
 	if pinholes {
 		connection = append(connection, wanIPv6FirewallControl)
@@ -80,7 +80,7 @@ func (g *Gateway) face(v Version, pinholes bool) *Description {
 	return f
 }
 
-// hash returns a number that stands for the content of all documents.
+// hash returns a checksum of the content of all documents.
 func (f *Description) hash() uint32 {
 	h := fnv.New32a()
 	h.Write(f.Append(nil, netip.IPv4Unspecified()))
@@ -95,8 +95,8 @@ func (f *Description) hash() uint32 {
 // Path returns the path of the description document.
 func (f *Description) Path() string { return versionedPath("/rootDesc", f.Version) }
 
-// Append words the device description for a client that asked the
-// router's address local.
+// Append appends the device description for a client that uses the router's
+// address local.
 func (f *Description) Append(b []byte, local netip.Addr) []byte {
 	b = append(b, `<?xml version="1.0"?>`+"\n"+`<root xmlns="urn:schemas-upnp-org:device-1-0" configId="`...)
 	b = strconv.AppendUint(b, uint64(f.ConfigID), 10)
@@ -105,8 +105,8 @@ func (f *Description) Append(b []byte, local netip.Addr) []byte {
 	return append(b, "</root>\n"...)
 }
 
-// appendDevices words the first of some devices with the others inside it. The
-// order of elements is the standard's: some clients need it.
+// appendDevices appends the first of some devices with the others nested in it. The
+// order of elements is the standard's: some clients require it.
 func (f *Description) appendDevices(b []byte, friendlyName string, devices []Device, presentationURL string) []byte {
 	d, g := devices[0], f.gateway
 	b = appendStart(b, "device")
@@ -134,9 +134,8 @@ func (f *Description) appendDevices(b []byte, friendlyName string, devices []Dev
 	return appendEnd(b, "device")
 }
 
-// appendReference words where a service is found. Paths are absolute, short,
-// and need no escaping: some clients have 128 octets for a URL, and decode no
-// entities.
+// appendReference appends the reference to a service. Paths are absolute, short, and need
+// no escaping: some clients have 128 bytes for a URL, and decode no entities.
 func (s *Service) appendReference(b []byte, v Version) []byte {
 	b = appendStart(b, "service")
 	b = appendElement(b, "serviceType", s.Type(v))
@@ -154,7 +153,7 @@ func appendOptional(b []byte, name, text string) []byte {
 	return appendElement(b, name, text)
 }
 
-// appendURL words a URL, unless it is none or too long: part of one would lead
+// appendURL appends a URL, unless it is invalid or too long: a truncated one would lead
 // elsewhere.
 func appendURL(b []byte, name, url string) []byte {
 	for i := range len(url) {
@@ -168,7 +167,7 @@ func appendURL(b []byte, name, url string) []byte {
 	return appendOptional(b, name, url)
 }
 
-// presentationURL returns the page for clients that ask the address local.
+// presentationURL returns the URL for clients that use the router's address local.
 func (g *Gateway) presentationURL(local netip.Addr) string {
 	if g.PresentationURL != "" {
 		return g.PresentationURL
@@ -213,9 +212,8 @@ func (f *Description) CheckConnectionService(value string) error {
 	return nil
 }
 
-// NeedsVersion1 reports whether a client breaks on any sight of version 2, by
-// the User-Agent of its HTTP requests: Windows, the Xbox and their service
-// discovery.
+// NeedsVersion1 reports whether a client with this User-Agent fails on version 2:
+// Windows, the Xbox and their service discovery.
 func NeedsVersion1(userAgent string) bool {
 	agent := strings.ToLower(userAgent)
 	return strings.Contains(agent, "microsoft") || strings.Contains(agent, "fdssdp")

@@ -51,7 +51,7 @@ func parse(t *testing.T, document []byte) *element {
 // the table says.
 func TestDescription(t *testing.T) {
 	g := testGateway()
-	alone, both := func(v Version) *Description { return g.Description(v) }, func(v Version) *Description { return g.Faces(V1, V2)[v-V1] }
+	alone, both := func(v Version) *Description { return g.Description(v) }, func(v Version) *Description { return g.Descriptions(V1, V2)[v-V1] }
 	for _, tt := range []struct {
 		shown    func(Version) *Description
 		version  Version
@@ -92,19 +92,19 @@ func TestDescription(t *testing.T) {
 	}
 }
 
-// TestURLs wants the URLs that clients of older gateways have kept on the face of
+// TestURLs wants the URLs that clients of older gateways have kept on the description of
 // version 1, and others on that of version 2 where the answers differ.
 func TestURLs(t *testing.T) {
-	faces := testGateway().Faces(V1, V2)
+	descriptions := testGateway().Descriptions(V1, V2)
 	for i, want := range []string{
 		"/ctl/L3F /evt/L3F /ctl/CmnIfCfg /evt/CmnIfCfg /ctl/IPConn /evt/IPConn /ctl/IP6FCtl /evt/IP6FCtl",
 		"/ctl/L3F2 /evt/L3F2 /ctl/CmnIfCfg /evt/CmnIfCfg /ctl/IPConn /evt/IPConn2 /ctl/IP6FCtl /evt/IP6FCtl",
 	} {
-		root := parse(t, faces[i].Append(nil, netip.Addr{}))
+		root := parse(t, descriptions[i].Append(nil, netip.Addr{}))
 		var urls []string
 		root.walk("service", func(e *element) { urls = append(urls, e.texts("controlURL")[0], e.texts("eventSubURL")[0]) })
 		if got := strings.Join(urls, " "); got != want {
-			t.Errorf("version %d: %s, want %s", faces[i].Version, got, want)
+			t.Errorf("version %d: %s, want %s", descriptions[i].Version, got, want)
 		}
 	}
 }
@@ -145,7 +145,7 @@ func TestConfigID(t *testing.T) {
 	if one != g.Description(V1).ConfigID {
 		t.Error("the same documents have different numbers")
 	}
-	if beside := g.Faces(V1, V2); beside[0].ConfigID == one || beside[1].ConfigID != two {
+	if beside := g.Descriptions(V1, V2); beside[0].ConfigID == one || beside[1].ConfigID != two {
 		t.Errorf("numbers %d and %d side by side, %d and %d alone", beside[0].ConfigID, beside[1].ConfigID, one, two)
 	}
 	g.FriendlyName = "other"

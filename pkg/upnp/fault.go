@@ -2,7 +2,7 @@ package upnp
 
 import "strconv"
 
-// Fault is why an action is not carried out: a code with its text, by UDA 1.1,
+// Fault is the error of an action: a code with its text, by UDA 1.1,
 // section 3.2.5, and the tables of the services. Some services use the same
 // number for different things.
 type Fault uint8

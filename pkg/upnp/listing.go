@@ -29,7 +29,7 @@ func (m PortMapping) Value() []string {
 	}
 }
 
-// FormatBoolean words a boolean (UDA 1.1, section 2.5).
+// FormatBoolean formats a boolean (UDA 1.1, section 2.5).
 func FormatBoolean(b bool) string {
 	if b {
 		return "1"
@@ -44,8 +44,8 @@ var listed = [...]string{
 	"NewInternalClient", "NewEnabled", "NewDescription", "NewLeaseTime",
 }
 
-// Listing words the NewPortListing of GetListOfPortMappings (WANIPConnection:2,
-// section 2.3.25), a document of its own. The zero value is without entries.
+// Listing encodes the NewPortListing of GetListOfPortMappings (WANIPConnection:2,
+// section 2.3.25), a document of its own. The zero value has no entries.
 type Listing struct{ entries []byte }
 
 // Add appends an entry.
@@ -57,7 +57,7 @@ func (l *Listing) Add(m PortMapping) {
 	l.entries = appendEnd(b, "p:PortMappingEntry")
 }
 
-// Len returns the octets of all entries.
+// Len returns the length of all entries in bytes.
 func (l *Listing) Len() int { return len(l.entries) }
 
 // String returns the document.

@@ -1,6 +1,6 @@
-// Package upnp says how an Internet Gateway Device describes itself, and how
-// its control and event messages read: UPnP Device Architecture 1.1, chapters
-// 2 to 4, with the services of the InternetGatewayDevice versions 1 and 2.
+// Package upnp encodes the description of an Internet Gateway Device and encodes and
+// decodes its control and event messages: UPnP Device Architecture 1.1, chapters 2 to
+// 4, with the services of InternetGatewayDevice versions 1 and 2.
 package upnp
 
 import "slices"
@@ -14,12 +14,12 @@ const (
 	V2 Version = 2
 )
 
-// has reports whether something that only one version has, or with 0 every
-// version, belongs to v.
+// has reports whether version v has something that only one version has, or with 0
+// every version.
 func (v Version) has(only Version) bool { return only == 0 || only == v }
 
-// Service is a service as the table knows it: all that descriptions, control
-// and events need. Values are shared; nobody may change them.
+// Service has all that descriptions, control and events need of a service. Values are
+// shared and must not be changed.
 type Service struct {
 	Name      string  // WANIPConnection
 	ID        string  // WANIPConn1, unique in the gateway
@@ -31,8 +31,8 @@ type Service struct {
 	control, event string   // paths of the control and the event URL
 	aliases        []string // other types that clients use on the control URL
 
-	// Each face has a URL of its own where the answers or the events differ
-	// between the faces.
+	// Each description has a URL of its own where the answers or the events differ
+	// between the descriptions.
 	controlDiffers, eventDiffers bool
 }
 
@@ -59,13 +59,13 @@ type Variable struct {
 	Min, Max uint32   // allowed range, published; Max 0: that of the type
 	Only     Version  // the service version that alone has it, 0: all
 
-	// Many clients leave an argument of this variable out or leave it empty;
-	// omitted is its value then. Descriptions do not tell.
+	// Many clients omit an argument of this variable or leave it empty; omitted is
+	// its value then. Descriptions do not mention it.
 	optional bool
 	omitted  string
-	wildcard []string // texts that say the same as the empty one
-	beyond   Fault    // what a number out of the type's range gets; 0: ValueOutOfRange
-	// words are names that clients write for numbers, in any case.
+	wildcard []string // texts with the same meaning as the empty one
+	beyond   Fault    // the fault for a number out of the type's range; 0: ValueOutOfRange
+	// words are names that clients use for numbers, in any case.
 	words map[string]uint32
 }
 
@@ -80,21 +80,21 @@ const (
 	UI4     Type = "ui4"
 )
 
-// At returns the version of the service that a face of version v shows.
+// At returns the version of the service in the description of version v.
 func (s *Service) At(v Version) Version { return min(s.Version, v) }
 
-// Type returns the service type that a face of version v shows.
+// Type returns the service type in the description of version v.
 func (s *Service) Type(v Version) string {
 	return "urn:schemas-upnp-org:service:" + s.Name + ":" + string('0'+rune(s.At(v)))
 }
 
-// SCPDPath returns the path of the service description for a face of version v.
+// SCPDPath returns the path of the service description in version v.
 func (s *Service) SCPDPath(v Version) string { return versionedPath(s.scpd, s.At(v)) }
 
-// ControlPath returns the path of the control URL for a face of version v.
+// ControlPath returns the path of the control URL in version v.
 func (s *Service) ControlPath(v Version) string { return ownPath(s.control, s.controlDiffers, v) }
 
-// EventPath returns the path of the event URL for a face of version v.
+// EventPath returns the path of the event URL in version v.
 func (s *Service) EventPath(v Version) string { return ownPath(s.event, s.eventDiffers, v) }
 
 // ownPath returns the path of a URL in a version. That of version 1 is the one

@@ -2,16 +2,15 @@ package upnp
 
 import "strconv"
 
-// What all messages of control begin and end with. Some clients search them
-// for text instead of parsing: no line break stands inside.
+// The beginning and the end of all control messages. They have no line breaks: some
+// clients search for text instead of parsing.
 const (
 	envelopeStart = `<?xml version="1.0"?>` + "\n" + `<s:Envelope xmlns:s="` + soapNamespace +
 		`" s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body>`
 	envelopeEnd = "</s:Body></s:Envelope>\n"
 )
 
-// AppendReply words the answer to a call: its results, in the order of
-// Action.Out.
+// AppendReply appends the response to a call: its results, in the order of Action.Out.
 func (c *Call) AppendReply(b []byte, results ...string) []byte {
 	b = append(b, envelopeStart+"<u:"...)
 	b = append(b, c.Name...)
@@ -26,8 +25,8 @@ func (c *Call) AppendReply(b []byte, results ...string) []byte {
 	return append(b, "Response>"+envelopeEnd...)
 }
 
-// appendResult words a result. A document goes as it is: miniupnpc does not see
-// through escapes there, and Listing leaves nothing that would end the section.
+// appendResult appends a result. A document is a CDATA section: miniupnpc does not decode
+// escapes there, and Listing has nothing that would end the section.
 func (a Argument) appendResult(b []byte, result string) []byte {
 	if a.Variable != portListing {
 		return appendElement(b, a.Name, result)
@@ -37,7 +36,7 @@ func (a Argument) appendResult(b []byte, result string) []byte {
 	return appendEnd(append(b, "]]>"...), a.Name)
 }
 
-// Append words the fault as the answer to a call (UDA 1.1, section 3.2.5).
+// Append appends the fault as the answer to a call (UDA 1.1, section 3.2.5).
 func (f Fault) Append(b []byte) []byte {
 	b = append(b, envelopeStart+"<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring>"+
 		`<detail><UPnPError xmlns="`+controlNamespace+`"><errorCode>`...)
@@ -47,7 +46,7 @@ func (f Fault) Append(b []byte) []byte {
 	return append(b, "</errorDescription></UPnPError></detail></s:Fault>"+envelopeEnd...)
 }
 
-// AppendMustUnderstand words the answer to ErrMustUnderstand (SOAP 1.1,
+// AppendMustUnderstand appends the response to ErrMustUnderstand (SOAP 1.1,
 // section 4.4.1).
 func AppendMustUnderstand(b []byte) []byte {
 	return append(b, envelopeStart+"<s:Fault><faultcode>s:MustUnderstand</faultcode>"+

@@ -2,7 +2,7 @@ package upnp
 
 import "strconv"
 
-// AppendSCPD words the service description for a face of version v: what the
+// AppendSCPD appends the service description in version v: what the
 // control URL executes, and nothing else (UDA 1.1, section 2.5).
 func (s *Service) AppendSCPD(b []byte, v Version) []byte {
 	v = s.At(v)
@@ -61,7 +61,7 @@ func (v *Variable) append(b []byte) []byte {
 	return appendEnd(b, "stateVariable")
 }
 
-// appendAllowed words the list or the range of a variable's values.
+// appendAllowed appends the list or the range of a variable's values.
 func (v *Variable) appendAllowed(b []byte) []byte {
 	if v.Allowed != nil {
 		b = appendStart(b, "allowedValueList")

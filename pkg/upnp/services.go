@@ -5,7 +5,7 @@ package upnp
 var layer3Forwarding = &Service{
 	Name: "Layer3Forwarding", ID: "L3Forwarding1", Version: 1,
 	scpd: "/L3F", control: "/ctl/L3F", event: "/evt/L3F",
-	controlDiffers: true, eventDiffers: true, // DefaultConnectionService names a device by the type that the face shows
+	controlDiffers: true, eventDiffers: true, // DefaultConnectionService names a device by the type in the description
 	Actions: []Action{
 		{Name: "SetDefaultConnectionService", In: []Argument{{"NewDefaultConnectionService", defaultConnectionService}}},
 		{Name: "GetDefaultConnectionService", Out: []Argument{{"NewDefaultConnectionService", defaultConnectionService}}},
@@ -15,8 +15,8 @@ var layer3Forwarding = &Service{
 
 var defaultConnectionService = &Variable{Name: "DefaultConnectionService", Type: String, Evented: true}
 
-// wanCommonInterfaceConfig is WANCommonInterfaceConfig:1. What would let a
-// client cut the uplink off, SetEnabledForInternet, is left out.
+// wanCommonInterfaceConfig is WANCommonInterfaceConfig:1. SetEnabledForInternet,
+// by which a client could disconnect the uplink, is omitted.
 var wanCommonInterfaceConfig = &Service{
 	Name: "WANCommonInterfaceConfig", ID: "WANCommonIFC1", Version: 1,
 	scpd: "/WANCfg", control: "/ctl/CmnIfCfg", event: "/evt/CmnIfCfg",
@@ -51,8 +51,8 @@ var (
 )
 
 // wanIPv6FirewallControl is WANIPv6FirewallControl:1, which came with version 2
-// of the gateway. GetOutboundPinholeTimeout is left out: the firewall keeps
-// no such time for a flow that has not begun.
+// of the gateway. GetOutboundPinholeTimeout is omitted: the firewall has
+// no such timeout for a flow that has not begun.
 var wanIPv6FirewallControl = &Service{
 	Name: "WANIPv6FirewallControl", ID: "WANIPv6Firewall1", Version: 1,
 	scpd: "/WANIP6FC", control: "/ctl/IP6FCtl", event: "/evt/IP6FCtl",

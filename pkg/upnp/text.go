@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// appendElement words an element that has only text in it.
+// appendElement appends an element with text only.
 func appendElement(b []byte, name, text string) []byte {
 	b = appendStart(b, name)
 	b = appendText(b, text)
@@ -24,8 +24,8 @@ func appendEnd(b []byte, name string) []byte {
 	return append(b, '>')
 }
 
-// appendText words text so that any reader gets it back as it was. What XML
-// cannot carry becomes the replacement character.
+// appendText appends text with escapes. Characters that XML does not allow become the
+// replacement character.
 func appendText(b []byte, text string) []byte {
 	for i := 0; i < len(text); {
 		if c := text[i]; c < utf8.RuneSelf {
@@ -43,8 +43,8 @@ func appendText(b []byte, text string) []byte {
 	return b
 }
 
-// appendASCII words one character. Line ends go as references: parsers would
-// change a plain one.
+// appendASCII appends one character. Line ends are escaped: parsers would normalize
+// them.
 func appendASCII(b []byte, c byte) []byte {
 	switch c {
 	case '&':
@@ -72,8 +72,8 @@ func isChar(r rune) bool {
 		r >= 0xe000 && r <= 0xfffd || r >= 0x10000 && r <= utf8.MaxRune
 }
 
-// label returns an operator's text as it goes into a description: one line, no
-// blanks around it, at most so many octets, cut between characters.
+// label returns an administrator's text in the form of a description: one line, no
+// blanks around it, at most so many bytes, truncated between characters.
 func label(text string, most int) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) <= most {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// UUID names a device for good (UDA 1.1, section 1.1.4).
+// UUID identifies a device permanently (UDA 1.1, section 1.1.4).
 type UUID [16]byte
 
 // ParseUUID reads the text form of RFC 4122, with or without "uuid:".
@@ -23,7 +23,7 @@ func ParseUUID(s string) (UUID, error) {
 	return UUID{}, fmt.Errorf("upnp: %q is no UUID", s)
 }
 
-// namespace is what UUIDs of names are hashed with, a random UUID of our own.
+// namespace is the namespace of UUIDs of names, a random UUID.
 var namespace = UUID{0x5a, 0x8d, 0x1e, 0x0b, 0x6c, 0x2f, 0x4e, 0x37, 0x9b, 0x14, 0xd3, 0x70, 0x42, 0xfe, 0xa9, 0x66}
 
 // UUIDOf returns the UUID that belongs to a name, such as the hardware address
@@ -41,7 +41,7 @@ func (u UUID) String() string {
 }
 
 // embedded returns the UUID of the n-th device inside the root: the last octet
-// counts on, and around, so that one stored UUID is enough for all.
+// is incremented modulo 256, so that one stored UUID is enough for all.
 func (u UUID) embedded(n int) UUID {
 	u[15] += byte(n)
 	return u

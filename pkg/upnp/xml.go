@@ -15,8 +15,8 @@ const (
 	maxAttributes = 128 // namespace declarations included
 )
 
-// errMalformed is a document whose elements cannot be told, that has a document
-// type, or that is over the limits.
+// errMalformed is a document that is not XML, has a document type, or exceeds the
+// limits.
 var errMalformed = errors.New("upnp: no well-formed XML document within the limits")
 
 // element is an XML element.
@@ -39,11 +39,10 @@ func (e *element) named(local string) (list []*element) {
 	return list
 }
 
-// parser reads XML 1.0 with namespaces as its writers have it: prefixes may be
-// undeclared, an end tag closes the innermost open element whatever it names,
-// an ampersand that begins no reference is itself, and text may follow the
-// root. It knows no document type, and so no entities but the five of the
-// standard: nothing in a document can make it larger than it is.
+// parser parses XML 1.0 with namespaces, and tolerates what clients send: undeclared
+// prefixes, an end tag with another name, an ampersand that begins no reference, and
+// text after the root. It supports no document types, and so only the five predefined
+// entities: a document cannot expand.
 type parser struct {
 	rest                        string
 	depth, elements, attributes int
@@ -52,7 +51,7 @@ type parser struct {
 
 // parseXML returns the root of a document.
 func parseXML(document []byte) (*element, error) {
-	text, ok := characters(strings.TrimRight(string(document), blanks+"\x00")) // C programs count the NUL behind a text
+	text, ok := characters(strings.TrimRight(string(document), blanks+"\x00")) // C programs include the NUL after a string
 	if !ok {
 		return nil, errMalformed
 	}
@@ -70,8 +69,8 @@ func parseXML(document []byte) (*element, error) {
 	return root, p.remainder()
 }
 
-// remainder passes over text behind the root, where scripts leave a quote of
-// their own. There is no markup in it: readers cannot differ about the root.
+// remainder skips text after the root, where scripts leave a quote of their own. It
+// must not have markup, so that parsers cannot differ about the root.
 func (p *parser) remainder() error {
 	if strings.Contains(p.rest, "<") || strings.Contains(p.rest, "]]>") {
 		return errMalformed
@@ -80,9 +79,8 @@ func (p *parser) remainder() error {
 	return err
 }
 
-// characters returns a text of characters that XML allows. Octets that are no
-// UTF-8 come from clients that mean another encoding: each becomes the
-// replacement character.
+// characters returns the text if XML allows all its characters. Octets that are not
+// UTF-8, from clients with another encoding, become the replacement character.
 func characters(text string) (string, bool) {
 	if !utf8.ValidString(text) {
 		text = strings.ToValidUTF8(text, string(utf8.RuneError))
@@ -97,14 +95,14 @@ func characters(text string) (string, bool) {
 
 const blanks = " \t\r\n"
 
-// skip passes over the prefix, if it is next.
+// skip skips the prefix, if it is next.
 func (p *parser) skip(prefix string) bool {
 	rest, found := strings.CutPrefix(p.rest, prefix)
 	p.rest = rest
 	return found
 }
 
-// until returns what comes before the end mark and passes over both.
+// until returns the text before the end mark and skips both.
 func (p *parser) until(end string) (string, error) {
 	before, after, found := strings.Cut(p.rest, end)
 	if !found {
@@ -114,14 +112,14 @@ func (p *parser) until(end string) (string, error) {
 	return before, nil
 }
 
-// blank passes over white space and reports whether there was any.
+// blank skips white space and reports whether there was any.
 func (p *parser) blank() bool {
 	before := len(p.rest)
 	p.rest = strings.TrimLeft(p.rest, blanks)
 	return len(p.rest) < before
 }
 
-// prolog passes over what may stand around the root element.
+// prolog skips what may surround the root element.
 func (p *parser) prolog() error {
 	for {
 		p.blank()
@@ -131,8 +129,8 @@ func (p *parser) prolog() error {
 	}
 }
 
-// skipMisc passes over a comment or a processing instruction, the XML declaration
-// included; done is false if there is none.
+// skipMisc skips a comment or a processing instruction, including the XML declaration;
+// done is false if there is none.
 func (p *parser) skipMisc() (done bool, err error) {
 	switch {
 	case p.skip("<!--"):
@@ -176,12 +174,12 @@ func (p *parser) element() (*element, error) {
 	return nil, errMalformed
 }
 
-// startTag reads the attributes of a start tag, and brings the namespaces that
-// are declared there into scope.
+// startTag parses the attributes of a start tag, and adds its namespace declarations
+// to the scope.
 func (p *parser) startTag(e *element) error {
 	var seen []string
 	for {
-		p.blank() // scripts that join strings forget it between attributes
+		p.blank() // scripts that join strings omit it between attributes
 		if p.rest == "" || p.rest[0] == '>' || p.rest[0] == '/' {
 			break
 		}
@@ -234,7 +232,7 @@ func (p *parser) attribute() (name, value string, err error) {
 	return name, value, err
 }
 
-// content reads what stands between the tags of an element, and the end tag.
+// content parses the content of an element and its end tag.
 func (p *parser) content(e *element) error {
 	var parts []string
 	for {
@@ -354,14 +352,14 @@ func decode(text string) (string, error) {
 	return out.String(), nil
 }
 
-// entities are those of the standard.
+// entities are the predefined ones (XML 1.0, section 4.6).
 var entities = [...]struct {
 	name string
 	r    rune
 }{{"amp;", '&'}, {"lt;", '<'}, {"gt;", '>'}, {"quot;", '"'}, {"apos;", '\''}}
 
-// referred returns the character that the reference behind an ampersand stands
-// for, and the size of the reference. An ampersand that begins none is itself.
+// referred returns the character of the reference after an ampersand, and the size of
+// the reference. An ampersand that begins no reference is literal.
 func referred(text string) (r rune, size int) {
 	if strings.HasPrefix(text, "#") {
 		return numbered(text)
@@ -374,8 +372,8 @@ func referred(text string) (r rune, size int) {
 	return '&', 0
 }
 
-// numbered is referred for what begins with "#". The character may be one that
-// XML does not allow.
+// numbered is referred for numeric references. The character may be one that XML does
+// not allow.
 func numbered(text string) (r rune, size int) {
 	prefix, base, allowed := "#", 10, "0123456789"
 	if strings.HasPrefix(text, "#x") {

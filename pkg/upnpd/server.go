@@ -80,7 +80,7 @@ type Server struct {
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
 	s := &Server{opts: o, controls: make(map[string]*upnp.Service), events: make(map[string]*upnp.Service)}
-	s.descriptions, s.oldest = o.Gateway.Faces(o.Versions...), o.Gateway.Description(upnp.V1)
+	s.descriptions, s.oldest = o.Gateway.Descriptions(o.Versions...), o.Gateway.Description(upnp.V1)
 	for _, description := range s.descriptions {
 		for _, d := range description.Devices {
 			for _, service := range d.Services {
