@@ -15,40 +15,41 @@ var (
 	allHosts6 = netip.AddrPortFrom(netip.IPv6LinkLocalAllNodes(), pcp.AnnouncePort)
 )
 
+// state returns the content of an announcement sent now.
 func (s *Server) state() gatewayState {
 	return gatewayState{s.opts.Table.External(), s.opts.Table.Epoch()}
 }
 
-// sendCopy sends the n-th copy of an announcement from every address that clients
-// may use as their gateway: they ignore other sources. The state is the given one, even if it has
-// changed since: a further announcement follows.
-func (l *Listener) sendCopy(n int, said gatewayState) {
+// sendCopy sends the n-th copy of an announcement from every address that clients may
+// use as their gateway: they ignore other sources. It sends the given state even if it
+// has changed since: a further announcement follows.
+func (l *Listener) sendCopy(n int, state gatewayState) {
 	own := l.lan.Prefixes()
 	for _, s := range l.sockets {
 		for _, from := range gateways(own, s.Family()) {
-			if err := l.announce(s, from, said); err != nil {
-				l.server.opts.Log.Debug("announcement is lost", "interface", l.lan.Name(), "from", from, "err", err)
+			if err := l.announce(s, from, state); err != nil {
+				l.server.opts.Log.Debug("cannot send announcement", "interface", l.lan.Name(), "from", from, "err", err)
 			}
 		}
 	}
 	if n < updateCopies {
-		l.update(said)
+		l.update(state)
 	}
 }
 
 // announce sends one copy in each protocol, PCP's first. NAT-PMP needs an external
 // address.
-func (l *Listener) announce(s *lansock.Socket, from netip.Addr, said gatewayState) error {
+func (l *Listener) announce(s *lansock.Socket, from netip.Addr, state gatewayState) error {
 	to := allHosts6
 	if from.Is4() {
 		to = allHosts4
 	}
 	if l.server.opts.PCP {
-		if err := s.Send(pcp.Response{Epoch: said.epoch}.Append, from, to); err != nil {
+		if err := s.Send(pcp.Response{Epoch: state.epoch}.Append, from, to); err != nil {
 			return err
 		}
 	}
-	if r := said.addressResponse(); l.server.opts.NATPMP && from.Is4() && r.Result == natpmp.Success {
+	if r := state.addressResponse(); l.server.opts.NATPMP && from.Is4() && r.Result == natpmp.Success {
 		return s.Send(r.Append, from, to)
 	}
 	return nil

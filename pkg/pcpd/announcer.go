@@ -29,36 +29,36 @@ type gatewayState struct {
 	epoch    uint32
 }
 
-// differsFrom reports whether n must be announced after old, which is no older than
+// differsFrom reports whether s must be announced after old, which is no older than
 // the first gap.
-func (n gatewayState) differsFrom(old gatewayState) bool {
-	return n.external != old.external || n.epoch < old.epoch
+func (s gatewayState) differsFrom(old gatewayState) bool {
+	return s.external != old.external || s.epoch < old.epoch
 }
 
 // trigger reports an event.
-func (c *announcer) trigger() {
+func (a *announcer) trigger() {
 	select {
-	case c.triggered <- struct{}{}:
-	default: // one is pending
+	case a.triggered <- struct{}{}:
+	default: // an event is pending
 	}
 }
 
 // run announces the start, then every event, until ctx ends.
-func (c *announcer) run(ctx context.Context) {
+func (a *announcer) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	began, sent := time.Now(), 0
-	var told gatewayState // in the last copy,
-	var at time.Time      // which was sent then
+	var last gatewayState  // state in the last copy
+	var lastSent time.Time // when that copy was sent
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.triggered:
-			began, sent = c.restart(told, at, sent)
+		case <-a.triggered:
+			began, sent = a.restart(last, lastSent, sent)
 		case <-timer.C:
-			told, at = c.current(), time.Now()
-			c.send(sent, told)
+			last, lastSent = a.current(), time.Now()
+			a.send(sent, last)
 			sent++
 		}
 		if sent < copies {
@@ -70,9 +70,9 @@ func (c *announcer) run(ctx context.Context) {
 // restart returns when the copies for an event begin, and how many of them have been
 // sent: the last copy of the earlier announcement counts as the first if it had the
 // same state, as when an event is reported twice or late.
-func (c *announcer) restart(told gatewayState, at time.Time, sent int) (time.Time, int) {
-	if 0 < sent && sent <= updateCopies && time.Since(at) < firstGap && !c.current().differsFrom(told) {
-		return at, 1
+func (a *announcer) restart(last gatewayState, lastSent time.Time, sent int) (time.Time, int) {
+	if 0 < sent && sent <= updateCopies && time.Since(lastSent) < firstGap && !a.current().differsFrom(last) {
+		return lastSent, 1
 	}
 	return time.Now(), 0
 }

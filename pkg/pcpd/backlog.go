@@ -26,24 +26,23 @@ const retryAfter = 100 * time.Millisecond
 // the queues are served in turn: a client that sends many requests delays only its
 // own.
 type backlog struct {
-	more chan struct{} // wakes serve
+	wakeup chan struct{} // wakes serve
 
 	mu   sync.Mutex // guards the rest
-	free int        // bytes
+	free int        // bytes left of backlogSize
 
-	clients map[netip.Addr]*requests
-	turn    []*requests // the queues in clients, the next first
+	clients  map[netip.Addr]*clientQueue
+	rotation []*clientQueue // the queues in clients, the next first
 }
 
-// requests are those of one client, in the order in which they came.
-type requests struct {
-	queue []exchange // never empty
-	size  int        // bytes
-
+// clientQueue holds the requests of one client in the order of arrival.
+type clientQueue struct {
+	requests []exchange // never empty
+	size     int        // bytes
 }
 
 func newBacklog() *backlog {
-	return &backlog{more: make(chan struct{}, 1), free: backlogSize, clients: make(map[netip.Addr]*requests)}
+	return &backlog{wakeup: make(chan struct{}, 1), free: backlogSize, clients: make(map[netip.Addr]*clientQueue)}
 }
 
 // size returns the bytes that a request takes in the backlog.
@@ -56,33 +55,33 @@ func (x exchange) size() int { return requestSize + len(x.packet) }
 func (b *backlog) add(x exchange) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r, known := b.clients[x.client.Addr()]
-	if !known {
-		r = new(requests)
+	q, found := b.clients[x.client.Addr()]
+	if !found {
+		q = new(clientQueue)
 	}
-	if r.size+x.size() > b.free {
+	if q.size+x.size() > b.free {
 		return
 	}
-	if !known {
-		b.clients[x.client.Addr()] = r
-		b.turn = append(b.turn, r)
+	if !found {
+		b.clients[x.client.Addr()] = q
+		b.rotation = append(b.rotation, q)
 		b.wake()
 	}
-	x.packet, x.waited = bytes.Clone(x.packet), true
-	r.queue = append(r.queue, x)
-	r.size += x.size()
+	x.packet, x.queued = bytes.Clone(x.packet), true
+	q.requests = append(q.requests, x)
+	q.size += x.size()
 	b.free -= x.size()
 }
 
-// waiting reports whether any request waits.
-func (b *backlog) waiting() bool {
+// hasRequests reports whether any request is queued.
+func (b *backlog) hasRequests() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.turn) > 0
+	return len(b.rotation) > 0
 }
 
-// has reports whether a request of a client waits.
-func (b *backlog) has(client netip.Addr) bool {
+// hasClient reports whether a request of a client is queued.
+func (b *backlog) hasClient(client netip.Addr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.clients[client] != nil
@@ -91,7 +90,7 @@ func (b *backlog) has(client netip.Addr) bool {
 // wake makes serve try the waiting requests again.
 func (b *backlog) wake() {
 	select {
-	case b.more <- struct{}{}:
+	case b.wakeup <- struct{}{}:
 	default:
 	}
 }
@@ -100,73 +99,74 @@ func (b *backlog) wake() {
 // not accept remains the first of its client.
 func (b *backlog) serve(ctx context.Context, try func(exchange) bool) {
 	for {
-		var later <-chan time.Time
-		if b.serveAll(ctx, try); b.waiting() {
-			later = time.After(retryAfter)
+		var retry <-chan time.Time
+		if b.serveAll(ctx, try); b.hasRequests() {
+			retry = time.After(retryAfter)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-b.more:
-		case <-later:
+		case <-b.wakeup:
+		case <-retry:
 		}
 	}
 }
 
-// maxRefused is the number of clients whose requests are tried in vain before a
-// pause. Otherwise one host with 5,000 invented addresses would have all of them tried
-// ten times a second.
-const maxRefused = 64
+// maxRejected is the number of clients whose requests are rejected in a row before a
+// pause. Otherwise one host with 5,000 forged addresses would have all of them tried ten
+// times a second.
+const maxRejected = 64
 
-// serveAll serves until try accepts no client's request, or has refused many. The
-// next round begins with the clients that were not tried.
+// serveAll passes requests to try until it has rejected one of each client, or
+// maxRejected in a row. The next round begins with the clients that were not tried.
 func (b *backlog) serveAll(ctx context.Context, try func(exchange) bool) {
-	for refused := 0; ctx.Err() == nil; {
+	for rejected := 0; ctx.Err() == nil; {
 		x, clients := b.next()
 		switch {
-		case refused >= min(clients, maxRefused):
+		case rejected >= min(clients, maxRejected):
 			return
 		case try(x):
 			b.remove()
-			refused = 0
+			rejected = 0
 		default:
-			b.pass()
-			refused++
+			b.rotate()
+			rejected++
 		}
 	}
 }
 
-// next returns the next request and the number of waiting clients.
+// next returns the next request and the number of clients with queued requests.
 func (b *backlog) next() (x exchange, clients int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.turn) > 0 {
-		x = b.turn[0].queue[0]
+	if len(b.rotation) > 0 {
+		x = b.rotation[0].requests[0]
 	}
-	return x, len(b.turn)
+	return x, len(b.rotation)
 }
 
-// pass gives the turn to the next client.
-func (b *backlog) pass() {
+// rotate moves the first queue to the end.
+func (b *backlog) rotate() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.turn = append(b.turn[1:], b.turn[0])
+	b.rotation = append(b.rotation[1:], b.rotation[0])
 }
 
-// remove removes the next request and gives the turn to the next client.
+// remove removes the next request and moves its queue to the end, or removes the queue
+// with its last request.
 func (b *backlog) remove() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := b.turn[0]
-	b.turn = b.turn[1:]
-	x := r.queue[0]
-	r.queue[0] = exchange{}
-	r.queue = r.queue[1:]
-	r.size -= x.size()
+	q := b.rotation[0]
+	b.rotation = b.rotation[1:]
+	x := q.requests[0]
+	q.requests[0] = exchange{}
+	q.requests = q.requests[1:]
+	q.size -= x.size()
 	b.free += x.size()
-	if len(r.queue) == 0 {
+	if len(q.requests) == 0 {
 		delete(b.clients, x.client.Addr())
 		return
 	}
-	b.turn = append(b.turn, r)
+	b.rotation = append(b.rotation, q)
 }

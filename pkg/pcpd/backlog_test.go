@@ -40,14 +40,14 @@ func TestBacklogServesInTurn(t *testing.T) {
 	if got, want := b.names("192.168.50.3"), []string{"1.0", "2.0", "1.1", "1.2"}; !slices.Equal(got, want) {
 		t.Errorf("served %v, want %v", got, want)
 	}
-	if !b.waiting() {
+	if !b.hasRequests() {
 		t.Error("who was refused does not wait")
 	}
 	b.add(request("192.168.50.2", 1))
 	if got, want := b.names(""), []string{"3.0", "2.1", "3.1"}; !slices.Equal(got, want) {
 		t.Errorf("then served %v, want %v", got, want)
 	}
-	if b.waiting() || len(b.clients) > 0 || b.free != backlogSize {
+	if b.hasRequests() || len(b.clients) > 0 || b.free != backlogSize {
 		t.Errorf("%d clients and %d octets are left", len(b.clients), backlogSize-b.free)
 	}
 }
@@ -55,7 +55,7 @@ func TestBacklogServesInTurn(t *testing.T) {
 func TestBacklogIsBounded(t *testing.T) {
 	t.Parallel()
 	b := newBacklog()
-	held := func(client string) int { return len(b.clients[netip.MustParseAddr(client)].queue) }
+	held := func(client string) int { return len(b.clients[netip.MustParseAddr(client)].requests) }
 	fill := func(client string) {
 		for range 10000 {
 			b.add(request(client, 0))

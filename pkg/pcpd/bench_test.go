@@ -66,7 +66,7 @@ func benchmark(b *testing.B, packet []byte) {
 	server := New(Options{NATPMP: true, PCP: true, Table: fake, Log: log})
 	x := exchange{
 		Server: server, lan: "lo", socket: sockets[0], client: sink.LocalAddr().(*net.UDPAddr).AddrPort(),
-		asked: lan.Addr(), packet: packet, backlog: newBacklog(),
+		routerAddr: lan.Addr(), packet: packet, backlog: newBacklog(),
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -40,7 +40,7 @@ func FuzzMappingRequest(f *testing.F) {
 				t.Errorf("stored text %q", ask.Description)
 			}
 		}
-		kept := binding(r)
+		kept := storedRequest(r)
 		again, _ := mappingRequest(kept)
 		if again.Description = ask.Description; len(kept.Options) > len(ask.Filters)+3 || !sameTerms(again, ask) {
 			t.Errorf("of %+v is kept %+v", r.Options, kept.Options)
@@ -65,8 +65,9 @@ func sameTerms(a, b portmap.Request) bool {
 		a.Internal == b.Internal && a.ThirdParty == b.ThirdParty
 }
 
-// TestBinding wants a claim to keep what binds, as it came, and no more.
-func TestBinding(t *testing.T) {
+// TestStoredRequest checks that a claim keeps the mandatory options in their order, and
+// no others.
+func TestStoredRequest(t *testing.T) {
 	one := pcp.Filter{PrefixLength: 96 + 32, Remote: netip.MustParseAddrPort("45.67.89.1:0")}
 	wide := pcp.Filter{PrefixLength: 96 + 24, Remote: netip.MustParseAddrPort("45.67.89.1:443")}
 	alike := pcp.Filter{PrefixLength: 96 + 24, Remote: netip.MustParseAddrPort("45.67.89.2:443")}
@@ -82,7 +83,7 @@ func TestBinding(t *testing.T) {
 		{[]pcp.Option{remove, one, third, remove, wide}, []pcp.Option{third, remove, wide}},
 		{[]pcp.Option{remove, one, removeToo}, []pcp.Option{removeToo}},
 	} {
-		if got := binding(pcp.Request{Options: tt.options}).Options; !slices.Equal(got, tt.want) {
+		if got := storedRequest(pcp.Request{Options: tt.options}).Options; !slices.Equal(got, tt.want) {
 			t.Errorf("of %v is kept %v, want %v", tt.options, got, tt.want)
 		}
 	}

@@ -27,8 +27,7 @@ var (
 	ipv6 = lansock.Options{At: netip.AddrPortFrom(netip.IPv6Unspecified(), pcp.ServerPort), Hops: 1}
 )
 
-// Listen opens the sockets on one interface. They
-// buffer requests until Serve.
+// Listen opens the sockets on one interface. They buffer requests until Serve.
 func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	families := []lansock.Options{ipv4}
 	if s.opts.IPv6 && s.opts.PCP { // NAT-PMP has no IPv6
@@ -48,30 +47,30 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 func (l *Listener) Serve(ctx context.Context) error {
 	l.server.add(l)
 	defer l.server.remove(l)
-	work, ctx := errgroup.WithContext(ctx)
+	tasks, ctx := errgroup.WithContext(ctx)
 	for _, s := range l.sockets {
-		work.Go(func() error { return s.Receive(l.handle) })
+		tasks.Go(func() error { return s.Receive(l.handle) })
 	}
-	work.Go(func() error { l.backlog.serve(ctx, exchange.serve); return nil })
-	work.Go(func() error {
+	tasks.Go(func() error { l.backlog.serve(ctx, exchange.serve); return nil })
+	tasks.Go(func() error {
 		defer l.sockets.Close() // ends the receivers
 		l.announcer.run(ctx)
 		return nil
 	})
-	return work.Wait()
+	return tasks.Wait()
 }
 
 // exchange is a datagram with the addresses for a response.
 type exchange struct {
 	*Server
-	lan    string // name of the interface
-	socket *lansock.Socket
-	client netip.AddrPort
-	asked  netip.Addr // the router's address that the client sent to
-	packet []byte     // belongs to the receiver: valid until handle returns
+	lan        string // name of the interface
+	socket     *lansock.Socket
+	client     netip.AddrPort
+	routerAddr netip.Addr // the router's address that the client sent to
+	packet     []byte     // belongs to the receiver: valid until handle returns
 
 	backlog *backlog
-	waited  bool // in the backlog; the packet is a copy
+	queued  bool // from the backlog; the packet is a copy
 }
 
 // handle answers a datagram of an admitted client, or puts it into the backlog. It
@@ -81,7 +80,7 @@ func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
 		return
 	}
 	x := exchange{
-		Server: l.server, lan: l.lan.Name(), socket: s, client: d.From, asked: d.To,
+		Server: l.server, lan: l.lan.Name(), socket: s, client: d.From, routerAddr: d.To,
 		packet: d.Payload, backlog: l.backlog,
 	}
 	if !x.serve() {
@@ -91,7 +90,7 @@ func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
 
 // serve answers a request, or submits it to the table. False: the request must wait.
 func (x exchange) serve() bool {
-	isNATPMP := len(x.packet) > 0 && x.packet[0] == natpmp.Version && x.asked.Is4()
+	isNATPMP := len(x.packet) > 0 && x.packet[0] == natpmp.Version && x.routerAddr.Is4()
 	switch {
 	case isNATPMP && x.opts.NATPMP:
 		return x.serveNATPMP()
@@ -103,10 +102,10 @@ func (x exchange) serve() bool {
 	return true
 }
 
-// submit submits a request to the table. False: it must wait, because the table
-// accepts no more of this client now or because others of its requests wait.
+// submit passes a request to the table. False: it must wait, because the table
+// accepts no more of this client now or because earlier requests of it are queued.
 func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
-	if !x.waited && x.backlog.has(x.client.Addr()) {
+	if !x.queued && x.backlog.hasClient(x.client.Addr()) {
 		return false
 	}
 	return x.opts.Table.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })
@@ -116,8 +115,8 @@ func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
 // sent to (RFC 6886, section 3.1; RFC 6887, section 8.3). A response that cannot be
 // sent at once is lost: the client repeats its request.
 func (x exchange) reply(appendTo func([]byte) []byte) {
-	if err := x.socket.Send(appendTo, x.asked, x.client); err != nil {
-		x.opts.Log.Debug("reply is lost", "client", x.client.Addr(), "err", err)
+	if err := x.socket.Send(appendTo, x.routerAddr, x.client); err != nil {
+		x.opts.Log.Debug("cannot send response", "client", x.client.Addr(), "err", err)
 	}
 }
 

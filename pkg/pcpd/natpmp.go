@@ -8,7 +8,7 @@ import (
 )
 
 // serveNATPMP answers a NAT-PMP request, or one of any version when PCP is
-// off. False: the request must wait.
+// disabled. False: the request must wait.
 func (x exchange) serveNATPMP() bool {
 	r, err := natpmp.ParseRequest(x.packet)
 	switch {
@@ -42,8 +42,8 @@ func (x exchange) close(r natpmp.Request) bool {
 
 // addressResponse returns the response with the external address (RFC 6886, section
 // 3.2).
-func (n gatewayState) addressResponse() natpmp.Response {
-	r := natpmp.Response{Opcode: natpmp.Address, Epoch: n.epoch, External: n.external}
+func (s gatewayState) addressResponse() natpmp.Response {
+	r := natpmp.Response{Opcode: natpmp.Address, Epoch: s.epoch, External: s.external}
 	if !r.External.IsValid() {
 		r.Result = natpmp.NetworkFailure
 	}
@@ -61,9 +61,9 @@ func natpmpOpen(r natpmp.Request, client netip.Addr) portmap.Request {
 	}
 }
 
-// natpmpClose returns the table's request to delete one mapping or, with internal
-// port 0, all mappings of the client in the protocol. The external port does not matter (RFC
-// 6886, section 3.4).
+// natpmpClose returns the table's request to delete one mapping or, with internal port
+// 0, all mappings of the client in the protocol. The external port does not matter
+// (RFC 6886, section 3.4).
 func natpmpClose(r natpmp.Request, client netip.Addr) portmap.Request {
 	return portmap.Request{
 		Op: portmap.Close, Origin: portmap.NATPMP, Client: client,
@@ -101,8 +101,7 @@ func (x exchange) answerNATPMP(reply natpmp.Response, refusal portmap.Refusal) {
 	x.reply(reply.Append)
 }
 
-// natpmpResult returns the result code for a refusal (RFC 6886,
-// section 3.5).
+// natpmpResult returns the result code for a refusal (RFC 6886, section 3.5).
 func natpmpResult(refusal portmap.Refusal) natpmp.Result {
 	switch refusal {
 	case portmap.Granted:

@@ -34,20 +34,21 @@ func (x exchange) refuse(result pcp.Result, lifetime time.Duration) {
 	x.reply(func(b []byte) []byte { return pcp.AppendError(b, x.packet, result, lifetime, epoch) })
 }
 
-// serveMapping checks the form of a MAP or PEER request and submits it to the table (RFC 6887, sections 11.3, 12.3 and 15.1).
+// serveMapping checks the form of a MAP or PEER request and submits it to the table
+// (RFC 6887, sections 11.3, 12.3 and 15.1).
 func (x exchange) serveMapping(r pcp.Request) bool {
 	ask, processed := mappingRequest(r)
 	switch fault := x.checkRequest(r, ask); {
 	case fault != pcp.Success:
 		x.refuse(fault, fault.Lifetime())
 		return true
-	case !singlePort(r): // a delete: such mappings are never made
+	case !isSinglePort(r): // a delete: such mappings are never made
 		x.answerMapping(r, processed, ask, portmap.Answer{})
 		return true
 	}
 	ask.Contact = &contact{
-		lan: x.lan, client: x.client, asked: x.asked,
-		request: binding(r), external: x.opts.Table.External(),
+		lan: x.lan, client: x.client, routerAddr: x.routerAddr,
+		request: storedRequest(r), external: x.opts.Table.External(),
 	}
 	x.packet = bytes.Clone(x.packet)
 	return x.submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
@@ -121,7 +122,7 @@ func (s *Server) checkRequest(r pcp.Request, ask portmap.Request) pcp.Result {
 		return pcp.NotAuthorized
 	case ask.Op == portmap.Close:
 		return pcp.Success
-	case !singlePort(r):
+	case !isSinglePort(r):
 		return pcp.UnsuppProtocol
 	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !canProvide(r.External, ask.Internal, s.opts.Table.External()):
 		return pcp.CannotProvideExternal
@@ -129,9 +130,9 @@ func (s *Server) checkRequest(r pcp.Request, ask portmap.Request) pcp.Result {
 	return pcp.Success
 }
 
-// singlePort reports whether the request is about one port of TCP or UDP:
+// isSinglePort reports whether the request is about one port of TCP or UDP:
 // whole protocols and hosts are not offered.
-func singlePort(r pcp.Request) bool {
+func isSinglePort(r pcp.Request) bool {
 	p := portmap.Protocol(r.Protocol)
 	return (p == portmap.TCP || p == portmap.UDP) && r.InternalPort != 0
 }
@@ -165,7 +166,7 @@ func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portm
 		if isStatic(a.Mapping) {
 			reply.Lifetime = pcp.Forever
 		}
-		if _, foreign := foreignClaim(ask, a.Mapping); foreign || isStatic(a.Mapping) {
+		if _, hasOther := otherNonceClaim(ask, a.Mapping); hasOther || isStatic(a.Mapping) {
 			reply.Options = slices.DeleteFunc(processed, isDescription)
 		}
 	}
@@ -185,19 +186,19 @@ func (s *Server) endpoint(m *portmap.Mapping) netip.AddrPort {
 func isStatic(m *portmap.Mapping) bool { return len(m.Claims) == 0 }
 
 func isFilter(o pcp.Option) bool {
-	_, is := o.(pcp.Filter)
-	return is
+	_, ok := o.(pcp.Filter)
+	return ok
 }
 
 // isFilterFor returns a function that reports whether an option is that filter.
-func isFilterFor(some portmap.Filter) func(pcp.Option) bool {
+func isFilterFor(want portmap.Filter) func(pcp.Option) bool {
 	return func(o pcp.Option) bool {
-		f, is := o.(pcp.Filter)
-		return is && filterFor(f) == some
+		f, ok := o.(pcp.Filter)
+		return ok && filterFor(f) == want
 	}
 }
 
 func isDescription(o pcp.Option) bool {
-	_, is := o.(pcp.Description)
-	return is
+	_, ok := o.(pcp.Description)
+	return ok
 }

@@ -15,18 +15,18 @@ const (
 	maxBusy  = 24*time.Hour + holdDown
 )
 
-// untilKnown is how long the refusal of an unknown host is valid: a short lifetime by
-// RFC 6887, section 7.4.
-const untilKnown = 30 * time.Second
+// unknownHostLifetime is how long the refusal of an unknown host is valid: a short
+// lifetime by RFC 6887, section 7.4.
+const unknownHostLifetime = 30 * time.Second
 
 // mapResult returns the result code and lifetime for the table's answer.
 func mapResult(ask portmap.Request, a portmap.Answer) (pcp.Result, time.Duration) {
 	result := pcpResult(ask, a)
-	switch c, foreign := foreignClaim(ask, a.Mapping); {
-	case result == pcp.NotAuthorized && foreign:
+	switch c, hasOther := otherNonceClaim(ask, a.Mapping); {
+	case result == pcp.NotAuthorized && hasOther:
 		return result, max(time.Second, time.Until(c.Expires))
 	case a.Refusal == portmap.UnknownHost:
-		return result, untilKnown
+		return result, unknownHostLifetime
 	case result == pcp.CannotProvideExternal && a.Mapping != nil:
 		return result, busyFor(a.Mapping)
 	}
@@ -42,7 +42,7 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 		}
 		return pcp.Success
 	case portmap.NotAuthorized:
-		if _, foreign := foreignClaim(ask, a.Mapping); ask.Exact && !foreign {
+		if _, hasOther := otherNonceClaim(ask, a.Mapping); ask.Exact && !hasOther {
 			return pcp.CannotProvideExternal // the rules forbid that port
 		}
 		return pcp.NotAuthorized
@@ -60,9 +60,9 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 	return pcp.NoResources
 }
 
-// foreignClaim returns the claim on m with another nonce, if m leads to the request's
-// internal endpoint.
-func foreignClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool) {
+// otherNonceClaim returns the claim on m with another nonce, if m leads to the
+// request's internal endpoint.
+func otherNonceClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool) {
 	if m == nil || m.Internal != ask.Internal {
 		return portmap.Claim{}, false
 	}
@@ -72,10 +72,9 @@ func foreignClaim(ask portmap.Request, m *portmap.Mapping) (portmap.Claim, bool)
 
 // busyFor returns how long the port of m is unavailable to others.
 func busyFor(m *portmap.Mapping) time.Duration {
-	left := m.Remaining(time.Now())
-	if left == 0 { // lasts for ever
-
+	remaining := m.Remaining(time.Now())
+	if remaining == 0 { // lasts for ever
 		return maxBusy
 	}
-	return min(max(left+holdDown, minBusy), maxBusy)
+	return min(max(remaining+holdDown, minBusy), maxBusy)
 }

@@ -21,17 +21,17 @@ const (
 // contact is the address and request of the client of a PCP mapping. It is never
 // changed.
 type contact struct {
-	lan      string // name of the interface
-	client   netip.AddrPort
-	asked    netip.Addr
-	request  pcp.Request // with the options that the claim keeps
-	external netip.Addr  // the address in the last response, or an earlier one
+	lan        string // name of the interface
+	client     netip.AddrPort
+	routerAddr netip.Addr  // the router's address that the client sent to
+	request    pcp.Request // with the options that the claim keeps
+	external   netip.Addr  // the address in the last response, or an earlier one
 }
 
-// binding returns a request as its claim keeps it: with the mandatory options, without
-// repeated or removed filters. It has at most three options more than the claim has
-// filters.
-func binding(r pcp.Request) pcp.Request {
+// storedRequest returns a request as its claim keeps it: with the mandatory options,
+// without repeated or removed filters. It has at most three options more than the claim
+// has filters.
+func storedRequest(r pcp.Request) pcp.Request {
 	var kept []pcp.Option
 	for _, o := range r.Options {
 		switch o := o.(type) {
@@ -53,19 +53,22 @@ func binding(r pcp.Request) pcp.Request {
 // update sends mapping updates to the clients on the interface whose mappings have
 // another external address than in their last response. A client that repeats its
 // request gets a new contact.
-func (l *Listener) update(said gatewayState) {
-	if !said.external.IsValid() {
+func (l *Listener) update(state gatewayState) {
+	if !state.external.IsValid() {
 		return
 	}
 	began, sent := time.Now(), 0
 	for _, m := range l.server.opts.Table.List() {
 		for _, claim := range m.Claims {
 			c, ok := claim.Contact.(*contact)
-			if !ok || c.lan != l.lan.Name() || c.external == said.external || m.Pinhole.IsValid() {
+			if !ok || c.lan != l.lan.Name() || c.external == state.external || m.Pinhole.IsValid() {
 				continue
 			}
-			x := exchange{Server: l.server, lan: c.lan, socket: l.sockets[0], client: c.client, asked: c.asked, packet: c.request.Append(nil)}
-			x.update(m, claim, c.request, said)
+			x := exchange{
+				Server: l.server, lan: c.lan, socket: l.sockets[0], client: c.client,
+				routerAddr: c.routerAddr, packet: c.request.Append(nil),
+			}
+			x.update(m, claim, c.request, state)
 			if sent++; sent%batchSize == 0 && time.Since(began) < maxUpdate {
 				time.Sleep(batchPause)
 			}
@@ -73,17 +76,18 @@ func (l *Listener) update(said gatewayState) {
 	}
 }
 
-// update sends the response that the client would get now, without optional options (RFC 6887, section 14.2).
-func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request, said gatewayState) {
+// update sends the response that the client would get now, without optional options
+// (RFC 6887, section 14.2).
+func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request, state gatewayState) {
 	ask, options := mappingRequest(r)
 	if fault := x.checkRequest(r, ask); fault != pcp.Success {
 		x.refuse(fault, fault.Lifetime())
 		return
 	}
 	reply := pcp.Response{
-		Opcode: r.Opcode, Lifetime: max(0, time.Until(claim.Expires)), Epoch: said.epoch,
+		Opcode: r.Opcode, Lifetime: max(0, time.Until(claim.Expires)), Epoch: state.epoch,
 		Mapping: r.Mapping, Options: slices.DeleteFunc(options, isDescription),
 	}
-	reply.External = netip.AddrPortFrom(said.external, m.External)
+	reply.External = netip.AddrPortFrom(state.external, m.External)
 	x.reply(reply.Append)
 }
