@@ -24,7 +24,7 @@ var otherWAN = netip.MustParseAddr("11.22.33.45")
 // groupListener is a client's socket for announcements.
 type groupListener struct{ *net.UDPConn }
 
-// announcement is what an ear hears.
+// announcement is a received announcement.
 type announcement struct {
 	at      time.Time
 	from    netip.AddrPort
@@ -35,7 +35,7 @@ type announcement struct {
 // listenFor opens a socket on port 5350 on the second client.
 func listenFor(t *testing.T, lab *netlab.Lab, network, group string) *groupListener {
 	t.Helper()
-	e := new(groupListener)
+	l := new(groupListener)
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
 			// One of the two is for the other family, and fails.
@@ -46,23 +46,23 @@ func listenFor(t *testing.T, lab *netlab.Lab, network, group string) *groupListe
 	err := lab.Clients[1].Do(func() error {
 		c, err := config.ListenPacket(context.Background(), network, group)
 		if err == nil {
-			e.UDPConn = c.(*net.UDPConn)
+			l.UDPConn = c.(*net.UDPConn)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.Close() })
-	return e
+	t.Cleanup(func() { l.Close() })
+	return l
 }
 
 // next waits for the next announcement.
-func (e *groupListener) next(t *testing.T) announcement {
+func (l *groupListener) next(t *testing.T) announcement {
 	t.Helper()
 	payload, control := make([]byte, 2048), make([]byte, 128)
-	e.SetReadDeadline(time.Now().Add(patience))
-	n, controlLen, _, from, err := e.ReadMsgUDPAddrPort(payload, control)
+	l.SetReadDeadline(time.Now().Add(replyTimeout))
+	n, controlLen, _, from, err := l.ReadMsgUDPAddrPort(payload, control)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func (e *groupListener) next(t *testing.T) announcement {
 	return a
 }
 
-// expectation returns what a vector wants to capture.
+// expectation returns the announcements that a vector expects.
 func expectation(t *testing.T, protocol, id string) vectors.Expectation {
 	t.Helper()
 	all := vectors.Load(t, protocol)
@@ -86,12 +86,13 @@ func expectation(t *testing.T, protocol, id string) vectors.Expectation {
 	return e
 }
 
-// hears demands copies of one protocol after another, each pair at its time.
-func (e *groupListener) hears(t *testing.T, began time.Time, copies int, wanted ...vectors.Expectation) {
+// expectCopies checks that every copy comes in all wanted forms, in their order and at
+// its time.
+func (l *groupListener) expectCopies(t *testing.T, began time.Time, copies int, wanted ...vectors.Expectation) {
 	t.Helper()
 	for n := range copies {
 		for _, want := range wanted {
-			a := e.next(t)
+			a := l.next(t)
 			for _, difference := range want.Check(a.payload) {
 				t.Errorf("copy %d: %s", n, difference)
 			}
@@ -99,7 +100,7 @@ func (e *groupListener) hears(t *testing.T, began time.Time, copies int, wanted 
 				t.Errorf("copy %d: from %v with TTL %d", n, a.from, a.hops)
 			}
 			if late := a.at.Sub(began) - want.Times()[n]; late < 0 || late > 2*time.Second {
-				t.Errorf("copy %d comes %v after its time", n, late)
+				t.Errorf("copy %d is %v late", n, late)
 			}
 		}
 	}
@@ -110,21 +111,21 @@ func TestAnnouncements(t *testing.T) {
 	lab := newLab(t)
 	e := listenFor(t, lab, "udp4", "224.0.0.1:5350")
 	began := time.Now()
-	g := serve(t, lab, standard())
-	e.hears(t, began, 3, expectation(t, "pcp", "P150"), expectation(t, "natpmp", "N60"))
+	g := serve(t, lab, defaultSetup())
+	e.expectCopies(t, began, 3, expectation(t, "pcp", "P150"), expectation(t, "natpmp", "N60"))
 
 	began = time.Now()
 	if err := g.SetUplink(otherWAN); err != nil {
 		t.Fatal(err)
 	}
-	e.hears(t, began, 2, expectation(t, "pcp", "P152"), expectation(t, "natpmp", "N61"))
+	e.expectCopies(t, began, 2, expectation(t, "pcp", "P152"), expectation(t, "natpmp", "N61"))
 	a := e.next(t)
 	if r, err := pcp.ParseResponse(a.payload); err != nil || r.Epoch > 3 {
-		t.Errorf("the epoch went on: %+v, %v", r, err)
+		t.Errorf("the epoch was not reset: %+v, %v", r, err)
 	}
 	e.next(t)
 
-	// Without an address NAT-PMP has nothing to announce.
+	// Without an external address only PCP announces.
 	if err := g.SetUplink(netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestAnnouncementsOverIPv6(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	e := listenFor(t, lab, "udp6", "[ff02::1%eth0]:5350")
-	serve(t, lab, standard())
+	serve(t, lab, defaultSetup())
 	want := []string{linkLocal.Addr().String(), netlab.RouterLAN6.Addr().String()}
 	slices.Sort(want)
 	var got []string
@@ -169,51 +170,51 @@ func TestAnnouncementsOfOneProtocol(t *testing.T) {
 		"PCP":     {false, true, pcp.Version},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := standard()
+			s := defaultSetup()
 			s.natpmp, s.pcp = test.natpmp, test.pcp
 			serve(t, lab, s)
 			for range 2 {
 				if a := e.next(t); a.payload[0] != test.version {
-					t.Errorf("heard %x", a.payload)
+					t.Errorf("received %x", a.payload)
 				}
 			}
 		})
 	}
 }
 
-// mapped makes a mapping and returns the client's socket and the answer.
-func (g *gateway) mapped(t *testing.T, r pcp.Request) *groupListener {
+// addMapping makes a mapping and returns the client's socket.
+func (g *gateway) addMapping(t *testing.T, r pcp.Request) *groupListener {
 	t.Helper()
 	c, err := g.open(g.lab.Clients[0], netip.AddrPortFrom(client, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	e := &groupListener{c}
-	g.renew(t, e, r)
-	return e
+	l := &groupListener{c}
+	g.renew(t, l, r)
+	return l
 }
 
-// renew sends a request from the ear's socket. Updates for an earlier nonce may
-// come before the answer.
-func (g *gateway) renew(t *testing.T, e *groupListener, r pcp.Request) {
+// renew sends a request from a client's socket and waits for success. Updates for an
+// earlier nonce may come before the response.
+func (g *gateway) renew(t *testing.T, l *groupListener, r pcp.Request) {
 	t.Helper()
 	r.Client = client
-	if err := send(e.UDPConn, g.lab.Clients[0], router, r.Append(nil)); err != nil {
+	if err := send(l.UDPConn, g.lab.Clients[0], router, r.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
-	got := e.response(t)
+	got := l.response(t)
 	for got.Nonce != r.Nonce {
-		got = e.response(t)
+		got = l.response(t)
 	}
 	if got.Result != pcp.Success {
 		t.Fatalf("%+v", got)
 	}
 }
 
-func (e *groupListener) response(t *testing.T) pcp.Response {
+func (l *groupListener) response(t *testing.T) pcp.Response {
 	t.Helper()
-	a := e.next(t)
+	a := l.next(t)
 	r, err := pcp.ParseResponse(a.payload)
 	if err != nil || a.from != netip.AddrPortFrom(router, 5351) {
 		t.Fatalf("%x from %v, %v", a.payload, a.from, err)
@@ -223,8 +224,8 @@ func (e *groupListener) response(t *testing.T) pcp.Response {
 
 func TestMappingUpdate(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
-	e := g.mapped(t, mapUDP(40000, 40000, nonceA))
+	g := serve(t, newLab(t), defaultSetup())
+	e := g.addMapping(t, mapUDP(40000, 40000, nonceA))
 	began := time.Now()
 	if err := g.SetUplink(otherWAN); err != nil {
 		t.Fatal(err)
@@ -236,35 +237,35 @@ func TestMappingUpdate(t *testing.T) {
 			t.Errorf("copy %d: %s", n, difference)
 		}
 		if late := a.at.Sub(began) - due; late < 0 || late > 2*time.Second {
-			t.Errorf("copy %d comes %v after its time", n, late)
+			t.Errorf("copy %d is %v late", n, late)
 		}
 	}
 }
 
 func TestMappingUpdateHasMandatoryOptions(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
+	g := serve(t, newLab(t), defaultSetup())
 	exact := mapUDP(40001, 40001, nonceA, pcp.PreferFailure{})
 	exact.External = netip.AddrPortFrom(netlab.RouterWAN.Addr(), 40001)
-	filtered := g.mapped(t, mapUDP(40000, 40000, nonceA, pcp.Description{Text: "x"}, filter("11.22.33.1", 128)))
-	failing := g.mapped(t, exact)
+	filtered := g.addMapping(t, mapUDP(40000, 40000, nonceA, pcp.Description{Text: "x"}, filter("11.22.33.1", 128)))
+	failing := g.addMapping(t, exact)
 	if err := g.SetUplink(otherWAN); err != nil {
 		t.Fatal(err)
 	}
 	r := filtered.response(t)
-	demand(t, r, pcp.Success, time.Hour)
+	checkResult(t, r, pcp.Success, time.Hour)
 	if r.External != netip.AddrPortFrom(otherWAN, 40000) || !slices.Equal(r.Options, []pcp.Option{filter("11.22.33.1", 128)}) {
 		t.Errorf("update %+v", r)
 	}
 	if r := failing.response(t); r.Result != pcp.CannotProvideExternal || r.Mapping != exact.Mapping {
-		t.Errorf("update of what cannot be kept: %+v", r)
+		t.Errorf("update of an exact mapping: %+v", r)
 	}
 }
 
 func TestMappingUpdateStopsWithARequest(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
-	e := g.mapped(t, mapUDP(40000, 40000, nonceA))
+	g := serve(t, newLab(t), defaultSetup())
+	e := g.addMapping(t, mapUDP(40000, 40000, nonceA))
 	if err := g.SetUplink(otherWAN); err != nil {
 		t.Fatal(err)
 	}

@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// schedule holds the instants that RFC 6886, section 3.2.1, recommends.
+// schedule holds the times of the copies that RFC 6886, section 3.2.1, recommends.
 var schedule = []time.Duration{
 	0, 250 * time.Millisecond, 750 * time.Millisecond, 1750 * time.Millisecond, 3750 * time.Millisecond,
 	7750 * time.Millisecond, 15750 * time.Millisecond, 31750 * time.Millisecond, 63750 * time.Millisecond, 127750 * time.Millisecond,
 }
 
-// announcerRig runs an announcer in a synctest bubble and records what it sends when.
+// announcerRig runs an announcer in a synctest bubble and records the copies that it sends.
 type announcerRig struct {
 	*announcer
-	began time.Time
-	state atomic.Pointer[gatewayState]
-	next  atomic.Pointer[gatewayState] // becomes the state right after the next look at it
-	at    []time.Duration
-	n     []int
-	said  []gatewayState
+	began   time.Time
+	state   atomic.Pointer[gatewayState]
+	next    atomic.Pointer[gatewayState] // becomes the state right after the next read
+	times   []time.Duration
+	numbers []int
+	states  []gatewayState
 }
 
-func newStage(t *testing.T) *announcerRig {
+func newAnnouncerRig(t *testing.T) *announcerRig {
 	s := &announcerRig{began: time.Now()}
 	s.state.Store(&gatewayState{netip.MustParseAddr("11.22.33.44"), 100})
 	s.announcer = &announcer{
@@ -39,8 +39,8 @@ func newStage(t *testing.T) *announcerRig {
 			}
 			return n
 		},
-		send: func(n int, said gatewayState) {
-			s.at, s.n, s.said = append(s.at, time.Since(s.began)), append(s.n, n), append(s.said, said)
+		send: func(n int, state gatewayState) {
+			s.times, s.numbers, s.states = append(s.times, time.Since(s.began)), append(s.numbers, n), append(s.states, state)
 		},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -60,16 +60,16 @@ func (s *announcerRig) event(change func(*gatewayState)) {
 	synctest.Wait()
 }
 
-// expect compares the instants of all copies so far.
+// expect compares the times of all copies so far.
 func (s *announcerRig) expect(t *testing.T, want []time.Duration) {
 	t.Helper()
 	synctest.Wait()
-	if !slices.Equal(s.at, want) {
-		t.Errorf("told at %v, want %v", s.at, want)
+	if !slices.Equal(s.times, want) {
+		t.Errorf("sent at %v, want %v", s.times, want)
 	}
 }
 
-// shifted returns the first n instants of a schedule that begins at start.
+// shifted returns the first n times of a schedule that begins at start.
 func shifted(start time.Duration, n int) []time.Duration {
 	var list []time.Duration
 	for _, at := range schedule[:n] {
@@ -81,19 +81,19 @@ func shifted(start time.Duration, n int) []time.Duration {
 func TestTenCopies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newAnnouncerRig(t)
 		time.Sleep(time.Hour)
 		s.expect(t, schedule)
-		if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}; !slices.Equal(s.n, want) {
-			t.Errorf("copies %v", s.n)
+		if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}; !slices.Equal(s.numbers, want) {
+			t.Errorf("copies %v", s.numbers)
 		}
 	})
 }
 
-func TestEventStartsAgain(t *testing.T) {
+func TestEventRestartsCopies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newAnnouncerRig(t)
 		time.Sleep(time.Second)
 		s.event(func(n *gatewayState) { n.epoch = 0 })
 		time.Sleep(time.Hour)
@@ -104,7 +104,7 @@ func TestEventStartsAgain(t *testing.T) {
 func TestEventAfterTheLastCopy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newAnnouncerRig(t)
 		time.Sleep(time.Hour)
 		s.event(func(*gatewayState) {})
 		time.Sleep(time.Hour)
@@ -115,7 +115,7 @@ func TestEventAfterTheLastCopy(t *testing.T) {
 func TestSameEventTwiceIsOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newAnnouncerRig(t)
 		time.Sleep(time.Hour)
 		s.event(func(n *gatewayState) { n.external, n.epoch = netip.MustParseAddr("11.22.33.45"), 0 })
 		time.Sleep(100 * time.Millisecond)
@@ -125,12 +125,12 @@ func TestSameEventTwiceIsOne(t *testing.T) {
 	})
 }
 
-// TestEventCoveredByTheLastCopy lets a copy of the start go out after the
-// state has changed and before that is reported.
+// TestEventCoveredByTheLastCopy sends a copy of the start after the state has changed
+// and before the change is reported.
 func TestEventCoveredByTheLastCopy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newAnnouncerRig(t)
 		time.Sleep(240 * time.Millisecond)
 		s.state.Store(&gatewayState{netip.MustParseAddr("11.22.33.45"), 0})
 		time.Sleep(20 * time.Millisecond)
@@ -148,7 +148,7 @@ func TestFurtherChangeRestartsAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newStage(t)
+				s := newAnnouncerRig(t)
 				time.Sleep(100 * time.Millisecond)
 				s.event(change)
 				time.Sleep(time.Hour)
@@ -160,18 +160,18 @@ func TestFurtherChangeRestartsAtOnce(t *testing.T) {
 
 func TestTriggerNeverBlocks(t *testing.T) {
 	t.Parallel()
-	c := announcer{triggered: make(chan struct{}, 1)}
+	a := announcer{triggered: make(chan struct{}, 1)}
 	for range 3 {
-		c.trigger()
+		a.trigger()
 	}
 }
 
-// TestChangeBetweenTwoReads changes the address right after a copy has looked at
-// it: the copy says what it saw, and the new address has copies of its own.
+// TestChangeBetweenTwoReads changes the address right after a copy has read it: the
+// copy has the old address, and the new one is announced by further copies.
 func TestChangeBetweenTwoReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newAnnouncerRig(t)
 		synctest.Wait()
 		old := *s.state.Load()
 		moved := gatewayState{old.external.Next(), 0}
@@ -181,8 +181,8 @@ func TestChangeBetweenTwoReads(t *testing.T) {
 		s.trigger()
 		time.Sleep(schedule[1])
 		synctest.Wait()
-		if want := []gatewayState{old, old, moved, moved}; !slices.Equal(s.said, want) {
-			t.Errorf("told %v, want %v", s.said, want)
+		if want := []gatewayState{old, old, moved, moved}; !slices.Equal(s.states, want) {
+			t.Errorf("sent %v, want %v", s.states, want)
 		}
 	})
 }

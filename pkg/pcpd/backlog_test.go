@@ -14,18 +14,18 @@ func request(client string, n byte) exchange {
 	return exchange{client: netip.AddrPortFrom(netip.MustParseAddr(client), 1024), packet: packet}
 }
 
-// names returns whom a backlog serves, by the last digit of the address and the
-// number of the request, when a client is refused.
-func (b *backlog) names(refuse string) (served []string) {
+// served returns the requests that a backlog serves while one client is rejected: the
+// last digit of the client's address and the number of the request.
+func (b *backlog) served(reject string) (list []string) {
 	b.serveAll(context.Background(), func(x exchange) bool {
-		if x.client.Addr().String() == refuse {
+		if x.client.Addr().String() == reject {
 			return false
 		}
 		a := x.client.Addr().As4()
-		served = append(served, string([]byte{'0' + a[3], '.', '0' + x.packet[0]}))
+		list = append(list, string([]byte{'0' + a[3], '.', '0' + x.packet[0]}))
 		return true
 	})
-	return served
+	return list
 }
 
 func TestBacklogServesInTurn(t *testing.T) {
@@ -37,33 +37,33 @@ func TestBacklogServesInTurn(t *testing.T) {
 	b.add(request("192.168.50.2", 0))
 	b.add(request("192.168.50.3", 0))
 	b.add(request("192.168.50.3", 1))
-	if got, want := b.names("192.168.50.3"), []string{"1.0", "2.0", "1.1", "1.2"}; !slices.Equal(got, want) {
+	if got, want := b.served("192.168.50.3"), []string{"1.0", "2.0", "1.1", "1.2"}; !slices.Equal(got, want) {
 		t.Errorf("served %v, want %v", got, want)
 	}
 	if !b.hasRequests() {
-		t.Error("who was refused does not wait")
+		t.Error("the rejected request is not queued")
 	}
 	b.add(request("192.168.50.2", 1))
-	if got, want := b.names(""), []string{"3.0", "2.1", "3.1"}; !slices.Equal(got, want) {
+	if got, want := b.served(""), []string{"3.0", "2.1", "3.1"}; !slices.Equal(got, want) {
 		t.Errorf("then served %v, want %v", got, want)
 	}
 	if b.hasRequests() || len(b.clients) > 0 || b.free != backlogSize {
-		t.Errorf("%d clients and %d octets are left", len(b.clients), backlogSize-b.free)
+		t.Errorf("%d clients and %d bytes remain", len(b.clients), backlogSize-b.free)
 	}
 }
 
 func TestBacklogIsBounded(t *testing.T) {
 	t.Parallel()
 	b := newBacklog()
-	held := func(client string) int { return len(b.clients[netip.MustParseAddr(client)].requests) }
+	queued := func(client string) int { return len(b.clients[netip.MustParseAddr(client)].requests) }
 	fill := func(client string) {
 		for range 10000 {
 			b.add(request(client, 0))
 		}
 	}
 	fill("192.168.50.1")
-	if n := held("192.168.50.1"); n < 3000 || b.free < backlogSize/2-requestSize {
-		t.Errorf("one client has %d requests in the backlog and leaves %d octets", n, b.free)
+	if n := queued("192.168.50.1"); n < 3000 || b.free < backlogSize/2-requestSize {
+		t.Errorf("one client has %d requests in the backlog and leaves %d bytes", n, b.free)
 	}
 	fill("192.168.50.2")
 	fill("192.168.50.3")
@@ -71,24 +71,25 @@ func TestBacklogIsBounded(t *testing.T) {
 		for range 100 {
 			b.add(request(client, 0))
 		}
-		if n := held(client); n != 100 {
-			t.Errorf("%s has %d requests in the backlog beside three that flood it, want 100", client, n)
+		if n := queued(client); n != 100 {
+			t.Errorf("%s has %d requests in the backlog beside three clients that flood it, want 100", client, n)
 		}
 	}
-	b.names("")
+	b.served("")
 	if b.free != backlogSize {
-		t.Errorf("%d octets are left", backlogSize-b.free)
+		t.Errorf("%d bytes remain in use", backlogSize-b.free)
 	}
 }
 
-// TestBacklogKeepsCopies has the receiver use its buffer again.
+// TestBacklogKeepsCopies changes a packet after it was added, as a receiver does that
+// reuses its buffer.
 func TestBacklogKeepsCopies(t *testing.T) {
 	t.Parallel()
 	b := newBacklog()
 	x := request("192.168.50.1", 1)
 	b.add(x)
 	x.packet[0] = 2
-	if got := b.names(""); !slices.Equal(got, []string{"1.1"}) {
+	if got := b.served(""); !slices.Equal(got, []string{"1.1"}) {
 		t.Errorf("served %v", got)
 	}
 }

@@ -15,34 +15,34 @@ import (
 	"igdd/pkg/portmap/portmaptest"
 )
 
-// loop is the loopback as if clients were behind it.
-type loop struct{}
+// loopback is the loopback interface as a LAN.
+type loopback struct{}
 
-func (loop) Name() string             { return "lo" }
-func (loop) Index() int               { return 1 }
-func (loop) Prefixes() []netip.Prefix { return nil }
+func (loopback) Name() string             { return "lo" }
+func (loopback) Index() int               { return 1 }
+func (loopback) Prefixes() []netip.Prefix { return nil }
 
-// answered is a table that returns when it has answered.
-type answered struct {
+// syncTable is a table whose Submit returns after the answer.
+type syncTable struct {
 	*portmap.Table
 	done chan struct{}
 }
 
-func (d answered) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
-	d.Table.Submit(r, func(a portmap.Answer) { answer(a); d.done <- struct{}{} })
-	<-d.done
+func (s syncTable) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
+	s.Table.Submit(r, func(a portmap.Answer) { answer(a); s.done <- struct{}{} })
+	<-s.done
 	return true
 }
 
-// benchmark serves one request again and again and answers it to a socket
-// that no process reads.
+// benchmark serves one request repeatedly. The responses go to a socket that no process
+// reads.
 func benchmark(b *testing.B, packet []byte) {
 	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer sink.Close()
-	sockets, err := lansock.Listen(loop{}, lansock.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Hops: 1})
+	sockets, err := lansock.Listen(loopback{}, lansock.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Hops: 1})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -62,8 +62,8 @@ func benchmark(b *testing.B, packet []byte) {
 	go func() { ended <- table.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 	<-table.Started()
-	fake := answered{table, make(chan struct{}, 1)}
-	server := New(Options{NATPMP: true, PCP: true, Table: fake, Log: log})
+	synced := syncTable{table, make(chan struct{}, 1)}
+	server := New(Options{NATPMP: true, PCP: true, Table: synced, Log: log})
 	x := exchange{
 		Server: server, lan: "lo", socket: sockets[0], client: sink.LocalAddr().(*net.UDPAddr).AddrPort(),
 		routerAddr: lan.Addr(), packet: packet, backlog: newBacklog(),

@@ -14,28 +14,28 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// stuck is a table that does not answer before it is released, as when the
-// kernel takes no rules.
-type stuck struct {
+// blockedTable is a table that does not answer before it is released, as when iptables
+// hangs.
+type blockedTable struct {
 	*portmap.Table
 	released chan struct{}
 
 	mu    sync.Mutex
-	order []netip.Addr // of the clients that were answered
+	order []netip.Addr // the client of each answer
 }
 
-func (d *stuck) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
-	return d.Table.Submit(r, func(a portmap.Answer) {
-		<-d.released
-		d.mu.Lock()
-		d.order = append(d.order, r.Client)
-		d.mu.Unlock()
+func (b *blockedTable) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
+	return b.Table.Submit(r, func(a portmap.Answer) {
+		<-b.released
+		b.mu.Lock()
+		b.order = append(b.order, r.Client)
+		b.mu.Unlock()
 		answer(a)
 	})
 }
 
-// askMany sends requests of a client, and returns when the server has read them
-// all: that is when it has answered what needs no table.
+// askMany sends requests of a client, and returns when the server has read them all:
+// it has answered a later ANNOUNCE request, which needs no table.
 func (g *gateway) askMany(t *testing.T, source netip.Addr, requests [][]byte) *net.UDPConn {
 	t.Helper()
 	host, ping := g.host("lan", source), pcp.Request{Client: source}.Append(nil)
@@ -44,24 +44,24 @@ func (g *gateway) askMany(t *testing.T, source netip.Addr, requests [][]byte) *n
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	for some := range slices.Chunk(requests, 100) { // fits a socket's buffer
-		for _, r := range append(some, ping) {
+	for chunk := range slices.Chunk(requests, 100) { // fits a socket's buffer
+		for _, r := range append(chunk, ping) {
 			if err := send(c, host, gatewayOf(source), r); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if r := read(t, c); r[1] != 128+byte(pcp.Announce) {
-			t.Fatalf("answer %x while nothing can be answered", r)
+			t.Fatalf("response %x from a blocked table", r)
 		}
 	}
 	return c
 }
 
-// read returns what comes next.
+// read returns the next datagram.
 func read(t *testing.T, c *net.UDPConn) []byte {
 	t.Helper()
 	b := make([]byte, 2048)
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(replyTimeout))
 	n, err := c.Read(b)
 	if err != nil {
 		t.Fatal(err)
@@ -69,24 +69,24 @@ func read(t *testing.T, c *net.UDPConn) []byte {
 	return b[:n]
 }
 
-// answered returns how many requests of a client are answered, and how many of
-// others were before the first of them.
-func (d *stuck) answered(client netip.Addr) (n, before int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, a := range d.order {
+// answered returns how many requests of a client are answered, and how many of other
+// clients were answered before the first of them.
+func (b *blockedTable) answered(client netip.Addr) (n, before int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range b.order {
 		if a == client {
 			n++
 		}
 	}
-	return n, slices.Index(d.order, client)
+	return n, slices.Index(b.order, client)
 }
 
-// serveStuck starts a gateway whose table is stuck until release is called.
-func serveStuck(t *testing.T) (g *gateway, table *stuck, release func()) {
+// serveBlocked starts a gateway whose table is blocked until release is called.
+func serveBlocked(t *testing.T) (g *gateway, table *blockedTable, release func()) {
 	t.Helper()
-	table = &stuck{released: make(chan struct{})}
-	s := standard()
+	table = &blockedTable{released: make(chan struct{})}
+	s := defaultSetup()
 	s.wrapTable = func(t *portmap.Table) pcpd.Table { table.Table = t; return table }
 	g = serve(t, newLab(t), s)
 	release = sync.OnceFunc(func() { close(table.released) })
@@ -105,8 +105,8 @@ func pcpRequest(client netip.Addr, port uint16) []byte {
 	return r.Append(nil)
 }
 
-// TestBurstOfOneHost has one host send 1,000 requests, and then another one ask,
-// while the table is stuck. All are answered, the other one's among the first.
+// TestBurstOfOneHost sends 1,000 requests from one host, and then one from another,
+// while the table is blocked. All are answered, the single one among the first.
 func TestBurstOfOneHost(t *testing.T) {
 	t.Parallel()
 	const size = 1000
@@ -119,7 +119,7 @@ func TestBurstOfOneHost(t *testing.T) {
 		"PCP over IPv6": {netip.MustParseAddr("2001:db8:50::10"), netip.MustParseAddr("2001:db8:50::11"), pcpRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, table, release := serveStuck(t)
+			g, table, release := serveBlocked(t)
 			var requests [][]byte
 			for i := range uint16(size) {
 				requests = append(requests, test.request(test.one, 10000+i))
@@ -131,7 +131,7 @@ func TestBurstOfOneHost(t *testing.T) {
 			if _, before := table.answered(test.other); before > size/2 {
 				t.Errorf("the other host is answered after %d requests", before)
 			}
-			for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(replyTimeout); ; time.Sleep(time.Millisecond) {
 				n, _ := table.answered(test.one)
 				if n == size {
 					break

@@ -10,10 +10,10 @@ import (
 	"igdd/pkg/pcp"
 )
 
-// Waiting times: for a reply that must come, and for one that must not.
+// How long tests wait: for a reply that must come, and for one that must not.
 const (
-	patience = 10 * time.Second
-	silence  = 100 * time.Millisecond
+	replyTimeout   = 10 * time.Second
+	noReplyTimeout = 100 * time.Millisecond
 )
 
 var (
@@ -32,7 +32,7 @@ func gatewayOf(source netip.Addr) netip.Addr {
 // ask sends octets and returns the reply, which must come.
 func (g *gateway) ask(t *testing.T, source netip.Addr, request []byte) []byte {
 	t.Helper()
-	reply, from, err := g.Exchange("lan", source, gatewayOf(source), request, patience)
+	reply, from, err := g.Exchange("lan", source, gatewayOf(source), request, replyTimeout)
 	if err != nil || reply == nil {
 		t.Fatalf("%v gets no reply: %v", source, err)
 	}
@@ -63,8 +63,7 @@ func (g *gateway) askNATPMP(t *testing.T, source netip.Addr, r natpmp.Request) n
 	return reply
 }
 
-// mapUDP returns a MAP request for a UDP port, the same one outside if suggested
-// is not 0.
+// mapUDP returns a MAP request for a UDP port, with a suggested external port or 0.
 func mapUDP(port, suggested uint16, nonce pcp.Nonce, options ...pcp.Option) pcp.Request {
 	return pcp.Request{
 		Opcode: pcp.Map, Lifetime: time.Hour,
@@ -76,7 +75,7 @@ func mapUDP(port, suggested uint16, nonce pcp.Nonce, options ...pcp.Option) pcp.
 	}
 }
 
-// deletion turns a request into the one that takes it back.
+// deletion returns the request that deletes a mapping.
 func deletion(r pcp.Request) pcp.Request {
 	r.Lifetime, r.Options = 0, nil
 	return r

@@ -50,23 +50,23 @@ func (l lan) Name() string             { return l.name }
 func (l lan) Index() int               { return l.index }
 func (l lan) Prefixes() []netip.Prefix { return l.prefixes }
 
-// setup is how a gateway is made.
+// setup configures a gateway.
 type setup struct {
 	natpmp, pcp, thirdParty, peer, refuseMap bool
 
 	policy    portmap.Policy
-	around    portmap.NetworkState
+	network   portmap.NetworkState
 	listening []uint16 // the router's own TCP ports
 	prefixes  []netip.Prefix
-	wrapTable func(*portmap.Table) pcpd.Table // what the server sees
+	wrapTable func(*portmap.Table) pcpd.Table // returns the server's table
 }
 
-// standard is what most tests want.
-func standard() setup {
+// defaultSetup returns the setup of most tests.
+func defaultSetup() setup {
 	return setup{
 		natpmp: true, pcp: true,
 		policy: portmap.Policy{MinLifetime: 2 * time.Minute, MaxLifetime: 24 * time.Hour, MaxFilters: 4, Secure: true},
-		around: portmap.NetworkState{
+		network: portmap.NetworkState{
 			External: netlab.RouterWAN.Addr(),
 			LANs:     []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6},
 			Own:      []netip.Addr{router, netlab.RouterLAN6.Addr(), netlab.RouterWAN.Addr()},
@@ -78,19 +78,19 @@ func standard() setup {
 
 // gateway is a server with a table of its own on the lab's router.
 type gateway struct {
-	lab    *netlab.Lab
-	table  *portmap.Table
-	server *pcpd.Server
-	around portmap.NetworkState
+	lab     *netlab.Lab
+	table   *portmap.Table
+	server  *pcpd.Server
+	network portmap.NetworkState
 }
 
-// serve starts a gateway; it is gone when the test ends.
+// serve starts a gateway and stops it when the test ends.
 func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 	t.Helper()
-	g := &gateway{lab: lab, around: s.around}
+	g := &gateway{lab: lab, network: s.network}
 	log := slog.New(slog.DiscardHandler)
 	g.table = portmap.NewTable(portmap.Options{
-		Policy: &s.policy, Network: s.around, Log: log,
+		Policy: &s.policy, Network: s.network, Log: log,
 		Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
 		Listening: func(p portmap.Protocol, port uint16) bool {
 			return p == portmap.TCP && slices.Contains(s.listening, port)
@@ -109,14 +109,14 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, g.table.Run)
+	runUntilEnd(t, g.table.Run)
 	<-g.table.Started()
-	until(t, l.Serve)
+	runUntilEnd(t, l.Serve)
 	return g
 }
 
-// until runs something until the test ends.
-func until(t *testing.T, run func(context.Context) error) {
+// runUntilEnd calls run in a goroutine and ends it with the test.
+func runUntilEnd(t *testing.T, run func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -131,8 +131,8 @@ func until(t *testing.T, run func(context.Context) error) {
 
 // SetUplink changes the external address.
 func (g *gateway) SetUplink(a netip.Addr) error {
-	g.around.External = a
-	return g.table.SetNetworkState(context.Background(), g.around)
+	g.network.External = a
+	return g.table.SetNetworkState(context.Background(), g.network)
 }
 
 // Exchange sends a request and waits for a reply.

@@ -14,18 +14,18 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// held returns the one mapping that the table has.
-func (g *gateway) held(t *testing.T) *portmap.Mapping {
+// onlyMapping returns the only mapping of the table.
+func (g *gateway) onlyMapping(t *testing.T) *portmap.Mapping {
 	t.Helper()
 	list := g.table.List()
 	if len(list) != 1 {
-		t.Fatalf("the table holds %d mappings", len(list))
+		t.Fatalf("the table has %d mappings", len(list))
 	}
 	return list[0]
 }
 
-// demand checks result and lifetime of a response, the latter within 5 s.
-func demand(t *testing.T, r pcp.Response, result pcp.Result, lifetime time.Duration) {
+// checkResult checks result and lifetime of a response, the latter within 5 s.
+func checkResult(t *testing.T, r pcp.Response, result pcp.Result, lifetime time.Duration) {
 	t.Helper()
 	if r.Result != result || r.Lifetime > lifetime || r.Lifetime < lifetime-5*time.Second {
 		t.Errorf("%v for %v, want %v for %v", r.Result, r.Lifetime, result, lifetime)
@@ -34,52 +34,52 @@ func demand(t *testing.T, r pcp.Response, result pcp.Result, lifetime time.Durat
 
 func TestOnlyTheOwnerRenews(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
-	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
+	g := serve(t, newLab(t), defaultSetup())
+	checkResult(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
 
-	thief := mapUDP(40000, 40000, nonceB)
-	demand(t, g.askPCP(t, client, thief), pcp.NotAuthorized, time.Hour)
-	demand(t, g.askPCP(t, client, deletion(thief)), pcp.NotAuthorized, time.Hour)
+	otherNonce := mapUDP(40000, 40000, nonceB)
+	checkResult(t, g.askPCP(t, client, otherNonce), pcp.NotAuthorized, time.Hour)
+	checkResult(t, g.askPCP(t, client, deletion(otherNonce)), pcp.NotAuthorized, time.Hour)
 	if r := g.askNATPMP(t, client, natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: 40000}); r.Result != natpmp.NotAuthorized || r.Lifetime != 0 || r.ExternalPort != 0 {
-		t.Errorf("NAT-PMP deletes PCP's: %+v", r)
+		t.Errorf("NAT-PMP deletes a PCP mapping: %+v", r)
 	}
 	for _, all := range []pcp.Mapping{{Nonce: nonceA, Protocol: 17}, {Nonce: nonceA}} {
-		demand(t, g.askPCP(t, client, pcp.Request{Opcode: pcp.Map, Mapping: all}), pcp.Success, 0)
+		checkResult(t, g.askPCP(t, client, pcp.Request{Opcode: pcp.Map, Mapping: all}), pcp.Success, 0)
 	}
-	if m := g.held(t); m.External != 40000 || len(m.Claims) != 1 {
-		t.Errorf("left is %+v", m)
+	if m := g.onlyMapping(t); m.External != 40000 || len(m.Claims) != 1 {
+		t.Errorf("remaining: %+v", m)
 	}
-	demand(t, g.askPCP(t, client, deletion(mapUDP(40000, 0, nonceA))), pcp.Success, 0)
+	checkResult(t, g.askPCP(t, client, deletion(mapUDP(40000, 0, nonceA))), pcp.Success, 0)
 	if n := len(g.table.List()); n != 0 {
 		t.Errorf("%d mappings after the delete", n)
 	}
 }
 
-// TestAnotherNonceRenews renews with another nonce, as clients do that draw one
-// for each request, where the settings let them.
+// TestAnotherNonceRenews renews with another nonce, as clients do that choose one for
+// each request, where the policy allows it.
 func TestAnotherNonceRenews(t *testing.T) {
 	t.Parallel()
-	s := standard()
+	s := defaultSetup()
 	s.policy.LenientNonce = true
 	g := serve(t, newLab(t), s)
 	one := filter("11.22.33.1", 128)
-	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA, one, pcp.Description{Text: "first"})), pcp.Success, time.Hour)
-	first := g.held(t)
+	checkResult(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA, one, pcp.Description{Text: "first"})), pcp.Success, time.Hour)
+	first := g.onlyMapping(t)
 
-	demand(t, g.askPCP(t, client, lasting(mapUDP(40000, 40000, nonceB), 2*time.Hour)), pcp.Success, 2*time.Hour)
+	checkResult(t, g.askPCP(t, client, withLifetime(mapUDP(40000, 40000, nonceB), 2*time.Hour)), pcp.Success, 2*time.Hour)
 	for name, test := range map[string]struct {
 		request pcp.Request
 		options []pcp.Option
 	}{
-		"for less":                      {mapUDP(40000, 40000, nonceB), nil},
+		"shorter lifetime":              {mapUDP(40000, 40000, nonceB), nil},
 		"no port suggested":             {mapUDP(40000, 0, nonceB), nil},
 		"another port suggested":        {mapUDP(40000, 41000, nonceB), nil},
-		"its port or none":              {mapUDP(40000, 40000, nonceB, pcp.PreferFailure{}), []pcp.Option{pcp.PreferFailure{}}},
-		"its filter once more":          {mapUDP(40000, 40000, nonceB, one), []pcp.Option{one}},
-		"a text that is not taken over": {mapUDP(40000, 40000, nonceB, pcp.Description{Text: "second"}, one), []pcp.Option{one}},
+		"PREFER_FAILURE":                {mapUDP(40000, 40000, nonceB, pcp.PreferFailure{}), []pcp.Option{pcp.PreferFailure{}}},
+		"same filter":                   {mapUDP(40000, 40000, nonceB, one), []pcp.Option{one}},
+		"description, which is ignored": {mapUDP(40000, 40000, nonceB, pcp.Description{Text: "second"}, one), []pcp.Option{one}},
 	} {
 		r := g.askPCP(t, client, test.request)
-		demand(t, r, pcp.Success, 2*time.Hour)
+		checkResult(t, r, pcp.Success, 2*time.Hour)
 		want := test.request.Mapping
 		want.External = netip.AddrPortFrom(netlab.RouterWAN.Addr(), 40000)
 		if r.Mapping != want || !slices.Equal(r.Options, test.options) {
@@ -95,19 +95,19 @@ func TestAnotherNonceRenews(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	demand(t, g.askPCP(t, client, mapUDP(40000, 40001, nonceB, pcp.PreferFailure{})), pcp.CannotProvideExternal, 2*time.Hour+2*time.Minute)
-	now := g.held(t)
+	checkResult(t, g.askPCP(t, client, mapUDP(40000, 40001, nonceB, pcp.PreferFailure{})), pcp.CannotProvideExternal, 2*time.Hour+2*time.Minute)
+	now := g.onlyMapping(t)
 	want := first.Claims[0]
 	want.Expires = now.Claims[0].Expires
 	if !reflect.DeepEqual(now.Claims, []portmap.Claim{want}) || now.External != 40000 {
-		t.Errorf("left is %+v, want %+v", now, first)
+		t.Errorf("remaining: %+v, want %+v", now, first)
 	}
-	demand(t, g.askPCP(t, client, deletion(mapUDP(40000, 40000, nonceA))), pcp.Success, 0)
+	checkResult(t, g.askPCP(t, client, deletion(mapUDP(40000, 40000, nonceA))), pcp.Success, 0)
 }
 
-func TestNATPMPKeepsItsOwn(t *testing.T) {
+func TestNATPMPRenewsAndDeletes(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
+	g := serve(t, newLab(t), defaultSetup())
 	open := natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: 40000, SuggestedPort: 40000, Lifetime: (1<<32 - 1) * time.Second}
 	if r := g.askNATPMP(t, client, open); r.Lifetime != 24*time.Hour {
 		t.Errorf("granted for %v", r.Lifetime)
@@ -120,7 +120,7 @@ func TestNATPMPKeepsItsOwn(t *testing.T) {
 	if r := g.askNATPMP(t, second, all); r.Result != natpmp.Success {
 		t.Errorf("delete of nothing: %+v", r)
 	}
-	g.held(t)
+	g.onlyMapping(t)
 	if r := g.askNATPMP(t, client, all); r.Result != natpmp.Success || r.ExternalPort != 0 || r.Lifetime != 0 {
 		t.Errorf("delete of all: %+v", r)
 	}
@@ -131,10 +131,10 @@ func TestNATPMPKeepsItsOwn(t *testing.T) {
 
 func TestShortLifetimeIsRaised(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
+	g := serve(t, newLab(t), defaultSetup())
 	r := mapUDP(40000, 40000, nonceA)
 	r.Lifetime = time.Second
-	demand(t, g.askPCP(t, client, r), pcp.Success, 2*time.Minute)
+	checkResult(t, g.askPCP(t, client, r), pcp.Success, 2*time.Minute)
 }
 
 func TestRefusals(t *testing.T) {
@@ -147,11 +147,11 @@ func TestRefusals(t *testing.T) {
 		lifetime time.Duration
 	}{
 		"no external address": {
-			func(s *setup) { s.around.External = netip.Addr{} },
+			func(s *setup) { s.network.External = netip.Addr{} },
 			mapUDP(40000, 40000, nonceA), pcp.NetworkFailure, 30 * time.Second,
 		},
-		"no external address, one port alone": {
-			func(s *setup) { s.around.External = netip.Addr{} },
+		"no external address, PREFER_FAILURE": {
+			func(s *setup) { s.network.External = netip.Addr{} },
 			mapUDP(40000, 40000, nonceA, pcp.PreferFailure{}), pcp.NetworkFailure, 30 * time.Second,
 		},
 		"rules": {
@@ -174,22 +174,22 @@ func TestRefusals(t *testing.T) {
 			mapUDP(40000, 40000, nonceA, pcp.ThirdParty{Internal: client6}), pcp.NotAuthorized, 30 * time.Minute,
 		},
 		"restriction of a static forward": {
-			func(s *setup) { s.around.Forwards = []portmap.Forward{staticForward} },
+			func(s *setup) { s.network.Forwards = []portmap.Forward{staticForward} },
 			mapUDP(8080, 0, nonceA, filter("11.22.33.1", 128)), pcp.NotAuthorized, 30 * time.Minute,
 		},
 		"static forward elsewhere": {
-			func(s *setup) { s.around.Forwards = []portmap.Forward{staticForward} },
+			func(s *setup) { s.network.Forwards = []portmap.Forward{staticForward} },
 			mapUDP(8080, 9999, nonceA, pcp.PreferFailure{}), pcp.CannotProvideExternal, 86520 * time.Second,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := standard()
+			s := defaultSetup()
 			test.change(&s)
 			g := serve(t, lab, s)
 			r := g.askPCP(t, client, test.request)
-			demand(t, r, test.result, test.lifetime)
+			checkResult(t, r, test.result, test.lifetime)
 			if r.Mapping != test.request.Mapping {
-				t.Errorf("the error tells %+v", r.Mapping)
+				t.Errorf("the error response has %+v", r.Mapping)
 			}
 			if n := len(g.table.List()); n != 0 {
 				t.Errorf("%d mappings", n)
@@ -207,7 +207,8 @@ var (
 	}
 )
 
-// foreignSuggestion wants an address that is not the gateway's.
+// foreignSuggestion returns a request for an external address that is not the
+// router's.
 func foreignSuggestion() pcp.Request {
 	r := mapUDP(40000, 40000, nonceA, pcp.PreferFailure{})
 	r.External = netip.MustParseAddrPort("8.8.8.8:40000")
@@ -220,34 +221,34 @@ func filter(network string, bits uint8) pcp.Filter {
 
 func TestStaticForwardLastsForEver(t *testing.T) {
 	t.Parallel()
-	s := standard()
-	s.around.Forwards = []portmap.Forward{staticForward}
+	s := defaultSetup()
+	s.network.Forwards = []portmap.Forward{staticForward}
 	g := serve(t, newLab(t), s)
 	r := g.askPCP(t, client, mapUDP(8080, 0, nonceA, pcp.Description{Text: "web"}))
-	demand(t, r, pcp.Success, pcp.Forever)
+	checkResult(t, r, pcp.Success, pcp.Forever)
 	if r.External != netip.MustParseAddrPort("11.22.33.44:18080") || len(r.Options) != 0 {
 		t.Errorf("%+v", r)
 	}
-	demand(t, g.askPCP(t, client, deletion(mapUDP(8080, 0, nonceA))), pcp.NotAuthorized, 30*time.Minute)
+	checkResult(t, g.askPCP(t, client, deletion(mapUDP(8080, 0, nonceA))), pcp.NotAuthorized, 30*time.Minute)
 }
 
 func TestThirdParty(t *testing.T) {
 	t.Parallel()
-	s := standard()
+	s := defaultSetup()
 	s.thirdParty = true
 	g := serve(t, newLab(t), s)
 	forSecond := mapUDP(40000, 40000, nonceA, pcp.ThirdParty{Internal: second})
 	r := g.askPCP(t, client, forSecond)
-	demand(t, r, pcp.Success, time.Hour)
+	checkResult(t, r, pcp.Success, time.Hour)
 	if !reflect.DeepEqual(r.Options, forSecond.Options) {
 		t.Errorf("options %+v", r.Options)
 	}
-	if m := g.held(t); m.Internal != netip.AddrPortFrom(second, 40000) {
-		t.Errorf("the table leads to %v", m.Internal)
+	if m := g.onlyMapping(t); m.Internal != netip.AddrPortFrom(second, 40000) {
+		t.Errorf("the mapping leads to %v", m.Internal)
 	}
 	forSecond.Lifetime = 0
 	r = g.askPCP(t, client, forSecond)
-	demand(t, r, pcp.Success, 0)
+	checkResult(t, r, pcp.Success, 0)
 	if len(g.table.List()) != 0 || !reflect.DeepEqual(r.Options, forSecond.Options) {
 		t.Errorf("after the delete: %+v", r)
 	}
@@ -255,7 +256,7 @@ func TestThirdParty(t *testing.T) {
 
 func TestFiltersAddUp(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
+	g := serve(t, newLab(t), defaultSetup())
 	for _, step := range []struct {
 		options []pcp.Option
 		result  pcp.Result
@@ -274,7 +275,7 @@ func TestFiltersAddUp(t *testing.T) {
 			t.Errorf("%v: %v, %+v", step.options, r.Result, r.Options)
 		}
 		var got []string
-		for _, f := range g.held(t).Filters() {
+		for _, f := range g.onlyMapping(t).Filters() {
 			got = append(got, f.Prefix.String())
 		}
 		if strings.Join(got, " ") != step.want {
@@ -285,7 +286,7 @@ func TestFiltersAddUp(t *testing.T) {
 
 func TestDescriptionIsStoredAsAnswered(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
+	g := serve(t, newLab(t), defaultSetup())
 	for _, step := range []struct{ sent, stored string }{
 		{"ssh", "ssh"},
 		{"evil\r\nline", "evilline"},
@@ -295,22 +296,22 @@ func TestDescriptionIsStoredAsAnswered(t *testing.T) {
 		if want := []pcp.Option{pcp.Description{Text: step.stored}}; !reflect.DeepEqual(r.Options, want) {
 			t.Errorf("%q: answered %+v", step.sent, r.Options)
 		}
-		if got := g.held(t).Description(); got != step.stored {
+		if got := g.onlyMapping(t).Description(); got != step.stored {
 			t.Errorf("%q: stored %q", step.sent, got)
 		}
 	}
-	if r := g.askPCP(t, client, mapUDP(40000, 40000, nonceA)); len(r.Options) != 0 || g.held(t).Description() != strings.Repeat("ü", 128) {
-		t.Errorf("renewal: %+v, stored %q", r.Options, g.held(t).Description())
+	if r := g.askPCP(t, client, mapUDP(40000, 40000, nonceA)); len(r.Options) != 0 || g.onlyMapping(t).Description() != strings.Repeat("ü", 128) {
+		t.Errorf("renewal: %+v, stored %q", r.Options, g.onlyMapping(t).Description())
 	}
 	r := g.askPCP(t, client, mapUDP(40000, 40000, nonceA, pcp.Description{}))
-	if want := []pcp.Option{pcp.Description{}}; !reflect.DeepEqual(r.Options, want) || strings.Contains(g.held(t).Description(), "ü") {
-		t.Errorf("erased: %+v, stored %q", r.Options, g.held(t).Description())
+	if want := []pcp.Option{pcp.Description{}}; !reflect.DeepEqual(r.Options, want) || strings.Contains(g.onlyMapping(t).Description(), "ü") {
+		t.Errorf("erased: %+v, stored %q", r.Options, g.onlyMapping(t).Description())
 	}
 }
 
 func TestPinholes(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
+	g := serve(t, newLab(t), defaultSetup())
 	request := func(suggested string, nonce pcp.Nonce, options ...pcp.Option) pcp.Request {
 		r := mapUDP(40000, 0, nonce, options...)
 		r.External = netip.MustParseAddrPort(suggested)
@@ -331,17 +332,17 @@ func TestPinholes(t *testing.T) {
 		{request("[::]:0", nonceB), pcp.NotAuthorized, time.Hour},
 	} {
 		r := g.askPCP(t, client6, step.request)
-		demand(t, r, step.result, step.lifetime)
+		checkResult(t, r, step.result, step.lifetime)
 		if r.Result == pcp.Success && r.External != target {
-			t.Errorf("the outside reaches it at %v", r.External)
+			t.Errorf("the external endpoint is %v", r.External)
 		}
 	}
-	if m := g.held(t); m.Pinhole != target {
-		t.Errorf("the table holds %+v", m)
+	if m := g.onlyMapping(t); m.Pinhole != target {
+		t.Errorf("the table has %+v", m)
 	}
 	wildcard := request("[::]:0", nonceA)
 	wildcard.InternalPort = 0
-	demand(t, g.askPCP(t, client6, wildcard), pcp.UnsuppProtocol, 30*time.Minute)
+	checkResult(t, g.askPCP(t, client6, wildcard), pcp.UnsuppProtocol, 30*time.Minute)
 }
 
 func TestNoPinholeToALinkLocalAddress(t *testing.T) {
@@ -349,7 +350,7 @@ func TestNoPinholeToALinkLocalAddress(t *testing.T) {
 	lab := newLab(t)
 	host := netip.MustParsePrefix("fe80::10/64")
 	lab.Clients[0].Address(t, "eth0", host)
-	g := serve(t, lab, standard())
+	g := serve(t, lab, defaultSetup())
 	for _, test := range []struct {
 		request pcp.Request
 		want    pcp.Result
@@ -364,7 +365,7 @@ func TestNoPinholeToALinkLocalAddress(t *testing.T) {
 	}
 }
 
-// askLinkLocal asks the router's link-local address from one of the client's.
+// askLinkLocal sends a request from a link-local address to the router's.
 func (g *gateway) askLinkLocal(t *testing.T, source netip.Addr, r pcp.Request) pcp.Response {
 	t.Helper()
 	c, err := g.open(g.lab.Clients[0], netip.AddrPortFrom(netip.IPv6Unspecified(), 0))
@@ -376,7 +377,7 @@ func (g *gateway) askLinkLocal(t *testing.T, source netip.Addr, r pcp.Request) p
 	if err := send(c, g.lab.Clients[0], linkLocal.Addr(), r.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(replyTimeout))
 	reply := make([]byte, pcp.MaxLen)
 	n, from, err := c.ReadFromUDPAddrPort(reply)
 	if err != nil || from.Addr().WithZone("") != linkLocal.Addr() {
@@ -391,11 +392,11 @@ func (g *gateway) askLinkLocal(t *testing.T, source netip.Addr, r pcp.Request) p
 
 func TestNewNonceAfterAnEpochReset(t *testing.T) {
 	t.Parallel()
-	g := serve(t, newLab(t), standard())
-	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
+	g := serve(t, newLab(t), defaultSetup())
+	checkResult(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.Success, time.Hour)
 	if err := g.SetUplink(netlab.RouterWAN.Addr().Next()); err != nil {
 		t.Fatal(err)
 	}
-	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceB)), pcp.Success, time.Hour)
-	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.NotAuthorized, time.Hour)
+	checkResult(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceB)), pcp.Success, time.Hour)
+	checkResult(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.NotAuthorized, time.Hour)
 }

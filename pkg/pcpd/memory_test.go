@@ -12,21 +12,20 @@ import (
 	"igdd/pkg/pcp"
 )
 
-// liveHeap returns the octets that are in use.
+// liveHeap returns the bytes of the heap that are in use.
 func liveHeap() int {
 	runtime.GC()
-	runtime.GC() // what the first one finalised
+	runtime.GC() // frees what the first one finalised
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc)
 }
 
-// filters returns n filters; of those that are unlike, each is for another
-// network.
-func filters(n int, unlike bool) (list []pcp.Option) {
+// filters returns n filters, all for one network or each for another one.
+func filters(n int, distinct bool) (list []pcp.Option) {
 	for i := range n {
 		host := netip.AddrFrom4([4]byte{45, 67, 0, byte(i)})
-		if unlike {
+		if distinct {
 			host = netip.AddrFrom4([4]byte{45, 67, byte(i), 0})
 		}
 		list = append(list, pcp.Filter{PrefixLength: 96 + 24, Remote: netip.AddrPortFrom(host, 443)})
@@ -34,8 +33,8 @@ func filters(n int, unlike bool) (list []pcp.Option) {
 	return list
 }
 
-// TestMemoryOfMappings wants of the fattest requests that are allowed no more
-// kept than what they ask for needs.
+// TestMemoryOfMappings checks that a mapping takes no more memory than it needs, even
+// after the largest valid requests.
 func TestMemoryOfMappings(t *testing.T) {
 	lab := newLab(t)
 	const n, maxFilters = 200, 16
@@ -43,30 +42,30 @@ func TestMemoryOfMappings(t *testing.T) {
 	remove := pcp.Filter{} // removes the filters before it
 	for _, tt := range []struct {
 		name    string
-		most    int // octets for each mapping
+		most    int // bytes per mapping
 		options []pcp.Option
 	}{
 		{"no options", 2048, nil},
 		{"longest description", 2048, []pcp.Option{description(1016)}},
-		{"the same filter again and again", 2048, filters(43, false)},
-		{"both", 2048, append(filters(22, false), description(500))},
+		{"one filter repeated", 2048, filters(43, false)},
+		{"repeated filter and a description", 2048, append(filters(22, false), description(500))},
 		{"filters that are removed", 2048, append(filters(42, true), remove)},
-		{"all removing", 2048, slices.Repeat([]pcp.Option{remove}, 43)},
+		{"only removals", 2048, slices.Repeat([]pcp.Option{remove}, 43)},
 		{"most filters and a description", 2048 + maxFilters*128, append(filters(maxFilters, true), description(640))},
 	} {
 		t.Run("MAP, "+tt.name, func(t *testing.T) {
-			s := standard()
+			s := defaultSetup()
 			s.policy.MaxFilters = maxFilters
 			g := serve(t, lab, s)
-			measure(t, n, tt.most, func(i int) {
-				demand(t, g.askPCP(t, client, mapUDP(uint16(4000+i), 0, nonceA, tt.options...)), pcp.Success, time.Hour)
+			checkHeapGrowth(t, n, tt.most, func(i int) {
+				checkResult(t, g.askPCP(t, client, mapUDP(uint16(4000+i), 0, nonceA, tt.options...)), pcp.Success, time.Hour)
 			})
 			runtime.KeepAlive(g)
 		})
 	}
 	t.Run("NAT-PMP", func(t *testing.T) {
-		g := serve(t, lab, standard())
-		measure(t, n, 2048, func(i int) {
+		g := serve(t, lab, defaultSetup())
+		checkHeapGrowth(t, n, 2048, func(i int) {
 			r := natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: uint16(4000 + i), Lifetime: time.Hour}
 			if reply := g.askNATPMP(t, client, r); reply.Result != natpmp.Success {
 				t.Fatalf("%+v", reply)
@@ -76,15 +75,15 @@ func TestMemoryOfMappings(t *testing.T) {
 	})
 }
 
-// measure demands that each of n requests makes the heap larger by so many
-// octets at most.
-func measure(t *testing.T, n, most int, ask func(i int)) {
+// checkHeapGrowth checks that n requests make the heap grow by most bytes each, or
+// less.
+func checkHeapGrowth(t *testing.T, n, most int, ask func(i int)) {
 	t.Helper()
 	before := liveHeap()
 	for i := range n {
 		ask(i)
 	}
 	if each := (liveHeap() - before) / n; each > most {
-		t.Errorf("%d octets are kept for each, want %d at most", each, most)
+		t.Errorf("%d bytes per mapping, want %d at most", each, most)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// peerUDP returns a PEER request for a flow from a UDP port to a host outside.
+// peerUDP returns a PEER request for a flow from a UDP port to a remote host.
 func peerUDP(port, suggested uint16, nonce pcp.Nonce, remote string) pcp.Request {
 	r := mapUDP(port, suggested, nonce)
 	r.Opcode, r.Remote = pcp.Peer, netip.MustParseAddrPort(remote)
@@ -19,21 +19,21 @@ func peerUDP(port, suggested uint16, nonce pcp.Nonce, remote string) pcp.Request
 	return r
 }
 
-// lasting changes a request's lifetime.
-func lasting(r pcp.Request, d time.Duration) pcp.Request {
+// withLifetime returns a request with another lifetime.
+func withLifetime(r pcp.Request, d time.Duration) pcp.Request {
 	r.Lifetime = d
 	return r
 }
 
-// from changes a request's suggested external address.
-func from(r pcp.Request, a string) pcp.Request {
+// withExternalAddr returns a request with another suggested external address.
+func withExternalAddr(r pcp.Request, a string) pcp.Request {
 	r.External = netip.AddrPortFrom(netip.MustParseAddr(a), r.External.Port())
 	return r
 }
 
 func TestPeer(t *testing.T) {
 	t.Parallel()
-	s := standard()
+	s := defaultSetup()
 	s.peer = true
 	g := serve(t, newLab(t), s)
 	const web, other = "93.184.216.34:443", "93.184.216.34:80"
@@ -48,19 +48,19 @@ func TestPeer(t *testing.T) {
 		external string
 	}{
 		{"made on a suggested port", client, peerUDP(40000, 41000, nonceA, web), pcp.Success, time.Hour, "11.22.33.44:41000"},
-		{"kept, whatever is suggested", client, from(peerUDP(40000, 42000, nonceA, web), "8.8.8.8"), pcp.Success, time.Hour, "11.22.33.44:41000"},
-		{"asked how long it lasts", client, lasting(peerUDP(40000, 0, nonceA, web), 0), pcp.Success, time.Hour, "11.22.33.44:41000"},
+		{"kept despite another suggestion", client, withExternalAddr(peerUDP(40000, 42000, nonceA, web), "8.8.8.8"), pcp.Success, time.Hour, "11.22.33.44:41000"},
+		{"query of its lifetime", client, withLifetime(peerUDP(40000, 0, nonceA, web), 0), pcp.Success, time.Hour, "11.22.33.44:41000"},
 		{"wrong nonce", client, peerUDP(40000, 0, nonceB, web), pcp.NotAuthorized, time.Hour, ""},
 		{"MAP shares its port", client, mapUDP(40000, 45000, nonceB), pcp.Success, time.Hour, "11.22.33.44:41000"},
 		{"another flow too", client, peerUDP(40000, 0, nonceB, other), pcp.Success, time.Hour, "11.22.33.44:41000"},
 		{"MAP's delete leaves it", client, deletion(mapUDP(40000, 0, nonceB)), pcp.Success, 0, "0.0.0.0:0"},
 		{"MAP does not delete it", client, deletion(mapUDP(40000, 0, nonceA)), pcp.NotAuthorized, 30 * time.Minute, ""},
-		{"another's port", second, peerUDP(40000, 41000, nonceA, web), pcp.CannotProvideExternal, time.Hour + 2*time.Minute, ""},
-		{"another address", second, from(peerUDP(40000, 0, nonceA, web), "8.8.8.8"), pcp.CannotProvideExternal, 30 * time.Minute, ""},
-		{"asked about nothing", second, lasting(peerUDP(40000, 0, nonceA, web), 0), pcp.Success, 2 * time.Minute, "11.22.33.44:40000"},
+		{"port of another client", second, peerUDP(40000, 41000, nonceA, web), pcp.CannotProvideExternal, time.Hour + 2*time.Minute, ""},
+		{"another address", second, withExternalAddr(peerUDP(40000, 0, nonceA, web), "8.8.8.8"), pcp.CannotProvideExternal, 30 * time.Minute, ""},
+		{"query of a new flow", second, withLifetime(peerUDP(40000, 0, nonceA, web), 0), pcp.Success, 2 * time.Minute, "11.22.33.44:40000"},
 		{"neither TCP nor UDP", client, unsupported, pcp.UnsuppProtocol, 30 * time.Minute, ""},
 		{"IPv6", client6, peerUDP(40000, 0, nonceA, "[2001:db8:99::2]:443"), pcp.Success, time.Hour, "[2001:db8:50::10]:40000"},
-		{"IPv6, another address", client6, from(peerUDP(40001, 0, nonceA, "[2001:db8:99::2]:443"), "2001:db8:50::99"), pcp.CannotProvideExternal, 30 * time.Minute, ""},
+		{"IPv6, another address", client6, withExternalAddr(peerUDP(40001, 0, nonceA, "[2001:db8:99::2]:443"), "2001:db8:50::99"), pcp.CannotProvideExternal, 30 * time.Minute, ""},
 	} {
 		r := g.askPCP(t, step.source, step.request)
 		if r.Result != step.result || r.Lifetime > step.lifetime || r.Lifetime < step.lifetime-5*time.Second {
@@ -76,22 +76,22 @@ func TestPeer(t *testing.T) {
 	}
 	m, ok := g.table.Lookup(portmap.Key{Protocol: portmap.UDP, External: 41000})
 	if !ok || m.Enabled() || len(m.Outbound()) != 2 {
-		t.Errorf("the table holds %+v", m)
+		t.Errorf("the table has %+v", m)
 	}
 }
 
 func TestPeerUpdate(t *testing.T) {
 	t.Parallel()
-	s := standard()
+	s := defaultSetup()
 	s.peer = true
 	g := serve(t, newLab(t), s)
-	request := from(peerUDP(40000, 41000, nonceA, "93.184.216.34:443"), "11.22.33.44")
-	e := g.mapped(t, request)
+	request := withExternalAddr(peerUDP(40000, 41000, nonceA, "93.184.216.34:443"), "11.22.33.44")
+	e := g.addMapping(t, request)
 	if err := g.SetUplink(otherWAN); err != nil {
 		t.Fatal(err)
 	}
 	r := e.response(t)
-	demand(t, r, pcp.Success, time.Hour)
+	checkResult(t, r, pcp.Success, time.Hour)
 	if r.Opcode != pcp.Peer || r.Remote != request.Remote || r.External != netip.AddrPortFrom(otherWAN, 41000) {
 		t.Errorf("update %+v", r)
 	}
@@ -99,9 +99,9 @@ func TestPeerUpdate(t *testing.T) {
 
 func TestMapDisabled(t *testing.T) {
 	t.Parallel()
-	s := standard()
+	s := defaultSetup()
 	s.refuseMap = true
 	g := serve(t, newLab(t), s)
-	demand(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.NotAuthorized, 30*time.Minute)
-	demand(t, g.askPCP(t, client, pcp.Request{}), pcp.Success, 0)
+	checkResult(t, g.askPCP(t, client, mapUDP(40000, 40000, nonceA)), pcp.NotAuthorized, 30*time.Minute)
+	checkResult(t, g.askPCP(t, client, pcp.Request{}), pcp.Success, 0)
 }

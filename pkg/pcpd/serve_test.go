@@ -16,19 +16,19 @@ import (
 	"igdd/pkg/vectors"
 )
 
-func TestReplyLeavesFromTheAddressAsked(t *testing.T) {
+func TestResponseComesFromRequestedAddress(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	other := netip.MustParsePrefix("192.168.50.2/24")
 	lab.Router.Address(t, "lan0", other)
-	s := standard()
+	s := defaultSetup()
 	s.prefixes = append(s.prefixes, other)
 	g := serve(t, lab, s)
-	for _, asked := range []netip.Addr{router, other.Addr()} {
+	for _, addr := range []netip.Addr{router, other.Addr()} {
 		for _, request := range []string{"0000", "00010000 9c409c40 00000e10", "0301"} {
-			reply, from, err := g.Exchange("lan", client, asked, octets(t, request), patience)
-			if err != nil || from != asked {
-				t.Errorf("%v asked %q: reply %x from %v, %v", asked, request, reply, from, err)
+			reply, from, err := g.Exchange("lan", client, addr, octets(t, request), replyTimeout)
+			if err != nil || from != addr {
+				t.Errorf("request %[2]q to %[1]v: reply %[3]x from %[4]v, %[5]v", addr, request, reply, from, err)
 			}
 		}
 	}
@@ -43,35 +43,35 @@ func octets(t *testing.T, digits string) []byte {
 	return b
 }
 
-func TestSilence(t *testing.T) {
+func TestNoResponse(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	g := serve(t, lab, standard())
-	everybody := netip.MustParseAddr("255.255.255.255")
+	g := serve(t, lab, defaultSetup())
+	broadcast := netip.MustParseAddr("255.255.255.255")
 	for name, test := range map[string]struct {
-		side      string
-		from, to  netip.Addr
-		octets    string
-		unheardOf bool // the router itself answers with an ICMP error
+		side     string
+		from, to netip.Addr
+		octets   string
+		icmp     bool // the kernel answers with an ICMP error
 	}{
-		"broadcast":             {side: "lan", from: client, to: everybody, octets: "0000"},
+		"broadcast":             {side: "lan", from: client, to: broadcast, octets: "0000"},
 		"network's broadcast":   {side: "lan", from: client, to: netip.MustParseAddr("192.168.50.255"), octets: "0000"},
 		"group":                 {side: "lan", from: client, to: netip.MustParseAddr("224.0.0.1"), octets: "0000"},
 		"foreign host":          {side: "lan", from: foreign.Addr(), to: router, octets: "0000"},
 		"uplink's address":      {side: "lan", from: client, to: netlab.RouterWAN.Addr(), octets: "0000"},
-		"uplink":                {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: netlab.RouterWAN.Addr(), octets: "0000", unheardOf: true},
-		"uplink to LAN address": {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: router, octets: "0000", unheardOf: true},
+		"uplink":                {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: netlab.RouterWAN.Addr(), octets: "0000", icmp: true},
+		"uplink to LAN address": {side: "wan", from: netip.MustParseAddr("11.22.33.1"), to: router, octets: "0000", icmp: true},
 		"empty":                 {side: "lan", from: client, to: router},
 		"PCP response":          {side: "lan", from: client, to: router, octets: "0281"},
 		"23 octets of PCP":      {side: "lan", from: client, to: router, octets: "02000000 00000000 00000000 00000000 0000ffff c0a832"},
 	} {
-		reply, from, err := g.Exchange(test.side, test.from, test.to, octets(t, test.octets), silence)
-		if reply != nil || err != nil && !test.unheardOf {
+		reply, from, err := g.Exchange(test.side, test.from, test.to, octets(t, test.octets), noReplyTimeout)
+		if reply != nil || err != nil && !test.icmp {
 			t.Errorf("%s: %x from %v, %v", name, reply, from, err)
 		}
 	}
 	if r := g.askNATPMP(t, client, natpmp.Request{}); r.External != netlab.RouterWAN.Addr() {
-		t.Errorf("afterwards an honest client gets %+v", r)
+		t.Errorf("a valid request then gets %+v", r)
 	}
 }
 
@@ -83,14 +83,14 @@ func TestDisabledProtocols(t *testing.T) {
 		natpmp, pcp   bool
 		request, want string
 	}{
-		"NAT-PMP alone, asked for PCP":       {true, false, announce, "00800001????????"},
-		"NAT-PMP alone, asked for version 9": {true, false, "0900", "00800001????????"},
-		"NAT-PMP alone":                      {true, false, "0000", "00800000????????0b16212c"},
-		"PCP alone, asked for NAT-PMP":       {false, true, "0000", "0280000100000708????????000000000000000000000000"},
-		"PCP alone":                          {false, true, announce, "0280000000000000????????000000000000000000000000"},
+		"NAT-PMP only, request of PCP":       {true, false, announce, "00800001????????"},
+		"NAT-PMP only, request of version 9": {true, false, "0900", "00800001????????"},
+		"NAT-PMP only":                       {true, false, "0000", "00800000????????0b16212c"},
+		"PCP only, request of NAT-PMP":       {false, true, "0000", "0280000100000708????????000000000000000000000000"},
+		"PCP only":                           {false, true, announce, "0280000000000000????????000000000000000000000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := standard()
+			s := defaultSetup()
 			s.natpmp, s.pcp = test.natpmp, test.pcp
 			want := vectors.Expectation{Hex: test.want, Len: vectors.Constraint{Equal: float64(len(test.want) / 2)}}
 			for _, difference := range want.Check(serve(t, lab, s).ask(t, client, octets(t, test.request))) {
@@ -103,27 +103,27 @@ func TestDisabledProtocols(t *testing.T) {
 func TestOneSocketPerInterface(t *testing.T) {
 	t.Parallel()
 	lab := netlab.NewLab(t, netlab.Layout{SecondLAN: true})
-	s := standard()
-	s.around.LANs = append(s.around.LANs, netlab.RouterLAN2)
+	s := defaultSetup()
+	s.network.LANs = append(s.network.LANs, netlab.RouterLAN2)
 	g := serve(t, lab, s)
 	l, err := listen(lab.Router.Listen, g.server, "lan1", netlab.RouterLAN2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, l.Serve)
+	runUntilEnd(t, l.Serve)
 	other := netip.MustParseAddr("192.168.60.10")
 	c, err := g.open(lab.Client2, netip.AddrPortFrom(other, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	// The address of the first interface is none of the second one's.
-	for _, asked := range []netip.Addr{router, netlab.RouterLAN2.Addr()} {
-		if err := send(c, lab.Client2, asked, []byte{0, 0}); err != nil {
+	// The second interface does not have the address of the first.
+	for _, addr := range []netip.Addr{router, netlab.RouterLAN2.Addr()} {
+		if err := send(c, lab.Client2, addr, []byte{0, 0}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(replyTimeout))
 	if _, from, err := c.ReadFromUDPAddrPort(make([]byte, 64)); err != nil || from.Addr() != netlab.RouterLAN2.Addr() {
 		t.Errorf("reply from %v, %v", from, err)
 	}
@@ -135,12 +135,12 @@ func TestOneSocketPerInterface(t *testing.T) {
 func TestSecondServerCannotListen(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	g := serve(t, lab, standard())
+	g := serve(t, lab, defaultSetup())
 	if _, err := listen(lab.Router.Do, pcpd.New(pcpd.Options{NATPMP: true, Table: g.table}), "lan0"); err == nil {
-		t.Error("two servers have one port")
+		t.Error("two servers share a port")
 	}
 	if _, err := listen(lab.Router.Listen, g.server, "lan7"); err == nil {
-		t.Error("a server listens on nothing")
+		t.Error("a server listens on a missing interface")
 	}
 }
 
@@ -160,7 +160,7 @@ func listen(enter func(func() error) error, s *pcpd.Server, dev string, own ...n
 func TestRequestsOfOneHostStayInOrder(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	g := serve(t, lab, standard())
+	g := serve(t, lab, defaultSetup())
 	c, err := g.open(lab.Clients[0], netip.AddrPortFrom(client, 0))
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func TestRequestsOfOneHostStayInOrder(t *testing.T) {
 	}
 	reply := make([]byte, 64)
 	for i := range uint16(n) {
-		c.SetReadDeadline(time.Now().Add(patience))
+		c.SetReadDeadline(time.Now().Add(replyTimeout))
 		size, _, err := c.ReadFromUDPAddrPort(reply)
 		if err != nil {
 			t.Fatalf("reply %d: %v", i, err)
@@ -190,21 +190,21 @@ func TestRequestsOfOneHostStayInOrder(t *testing.T) {
 	}
 }
 
-// busy is a table whose queue is full.
-type busy struct{ *portmap.Table }
+// fullTable is a table whose queue is full.
+type fullTable struct{ *portmap.Table }
 
-func (busy) Submit(portmap.Request, func(portmap.Answer)) bool { return false }
+func (fullTable) Submit(portmap.Request, func(portmap.Answer)) bool { return false }
 
 func TestFullQueueDropsAndStillAnswersTheRest(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	s := standard()
-	s.wrapTable = func(t *portmap.Table) pcpd.Table { return busy{t} }
+	s := defaultSetup()
+	s.wrapTable = func(t *portmap.Table) pcpd.Table { return fullTable{t} }
 	g := serve(t, lab, s)
 	m := mapUDP(40000, 40000, nonceA)
 	m.Client = client
 	for _, request := range [][]byte{octets(t, "00010000 9c409c40 00000e10"), m.Append(nil)} {
-		if reply, _, err := g.Exchange("lan", client, router, request, silence); reply != nil || err != nil {
+		if reply, _, err := g.Exchange("lan", client, router, request, noReplyTimeout); reply != nil || err != nil {
 			t.Errorf("%x is answered %x, %v", request, reply, err)
 		}
 	}

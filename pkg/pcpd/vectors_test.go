@@ -8,8 +8,8 @@ import (
 	"igdd/pkg/vectors"
 )
 
-// TestVectors plays the vectors over real sockets against a real table whose
-// firewall is made of memory.
+// TestVectors plays the vectors over real sockets against a real table with an
+// in-memory firewall.
 func TestVectors(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
@@ -19,17 +19,17 @@ func TestVectors(t *testing.T) {
 			case v.Expect.Capture:
 				continue // see the tests of announcements
 			case v.Expect.ICMP != "":
-				continue // no server at all
+				continue // no server is running
 			}
 			t.Run(v.ID, func(t *testing.T) { v.Play(t, serve(t, lab, setupOf(v))) })
 		}
 	}
 }
 
-// setupOf returns the settings that the vectors start from with a vector's own.
-// They follow RFC 6887 strictly: renewal requires the nonce.
+// setupOf returns the setup of a vector: the defaults of the vectors with its own
+// settings. They follow RFC 6887 strictly: renewal requires the nonce.
 func setupOf(v vectors.Vector) setup {
-	s := standard()
+	s := defaultSetup()
 	s.natpmp = vectors.Setting(v, "natpmp", true)
 	s.pcp = vectors.Setting(v, "pcp", true)
 	s.peer = vectors.Setting(v, "peer", false)
@@ -39,7 +39,7 @@ func setupOf(v vectors.Vector) setup {
 	s.policy.MaxPerHost = int(vectors.Setting(v, "max_mappings_per_host", 0.0))
 	s.policy.MaxTotal = int(vectors.Setting(v, "max_mappings_total", 0.0))
 	for _, f := range v.Steps("static_forward") {
-		s.around.Forwards = append(s.around.Forwards, forward(f))
+		s.network.Forwards = append(s.network.Forwards, forward(f))
 	}
 	for _, socket := range v.Steps("gateway_socket") {
 		s.listening = append(s.listening, socket.Port)
@@ -47,8 +47,8 @@ func setupOf(v vectors.Vector) setup {
 	return s
 }
 
-// rules are the vectors' permissions: ports from 1024 on, and the Discard port
-// inside.
+// rules returns the vectors' rules: ports from 1024 on, and internal port 9
+// (Discard).
 func rules() []portmap.Rule {
 	high := portmap.PortRange{First: 1024, Last: 65535}
 	network, mask := client, uint32(0xffffff00)
