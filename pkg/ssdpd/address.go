@@ -13,13 +13,13 @@ type groupAddrs [ssdp.SiteLocal + 1]netip.Addr
 
 // groupAddrsOf returns the addresses of an interface for the groups: the first IPv4
 // address, the link-local one, and the first with a wider scope (UDA 1.1, annex A.2).
-func groupAddrsOf(own []netip.Prefix) (p groupAddrs) {
+func groupAddrsOf(own []netip.Prefix) (addrs groupAddrs) {
 	for _, prefix := range own {
-		if g := groupFor(prefix.Addr()); !p[g].IsValid() {
-			p[g] = prefix.Addr()
+		if g := groupFor(prefix.Addr()); !addrs[g].IsValid() {
+			addrs[g] = prefix.Addr()
 		}
 	}
-	return p
+	return addrs
 }
 
 // groupFor returns the group whose members can reach an address.
@@ -45,17 +45,17 @@ func addrFor(own []netip.Prefix, from, to netip.Addr) netip.Addr {
 			return p.Addr()
 		}
 	}
-	for g, place := range groupAddrsOf(own) {
+	for g, local := range groupAddrsOf(own) {
 		if ssdp.Group(g).Addr() == to {
-			return place
+			return local
 		}
 	}
 	return netip.Addr{}
 }
 
-// intended returns the intended destination of a datagram. Some programs search by
-// limited broadcast, and mean the group.
-func intended(to netip.Addr) netip.Addr {
+// groupForBroadcast returns the destination of a datagram, or the IPv4 group instead of
+// the limited broadcast address, to which some programs send their searches.
+func groupForBroadcast(to netip.Addr) netip.Addr {
 	if to == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return ssdp.IPv4.Addr()
 	}

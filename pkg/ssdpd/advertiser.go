@@ -16,20 +16,20 @@ const (
 	copyGap    = 300 * time.Millisecond
 )
 
-// event is the reason for another announcement: the operator's request, or another
+// event is the reason for another announcement: a call of Announce, or a changed
 // address, which changes BOOTID.
 type event struct {
-	moved     bool
-	oldBootID uint32
+	addrChanged bool
+	oldBootID   uint32 // if addrChanged
 }
 
 // queueEvent passes an event to the advertiser. It replaces a pending one, unless that
 // one has an old BOOTID.
 func (l *Listener) queueEvent(e event) {
 	select {
-	case waiting := <-l.events:
-		if waiting.moved {
-			e = waiting
+	case pending := <-l.events:
+		if pending.addrChanged {
+			e = pending
 		}
 	default:
 	}
@@ -40,7 +40,7 @@ func (l *Listener) queueEvent(e event) {
 type notice struct {
 	at        time.Time
 	kind      kind
-	oldBootID uint32 // update: BOOTID until now
+	oldBootID uint32 // update: the previous BOOTID
 }
 
 // kind is the kind of a notice.
@@ -60,7 +60,7 @@ type advertiser struct {
 
 // announce sends what is due, including responses, until ctx ends, and then byebye.
 func (l *Listener) announce(ctx context.Context) {
-	h := advertiser{Listener: l, schedule: l.startSchedule()}
+	a := advertiser{Listener: l, schedule: l.startSchedule()}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -68,28 +68,28 @@ func (l *Listener) announce(ctx context.Context) {
 		case <-ctx.Done():
 			l.multicast(notice{kind: byebye})
 			return
-		case <-l.first:
+		case <-l.wakeup:
 		case e := <-l.events:
-			h.schedule = reannouncement(e)
+			a.schedule = reannouncement(e)
 		case <-timer.C:
 		}
-		timer.Reset(time.Until(h.advance(time.Now())))
+		timer.Reset(time.Until(a.sendDue(time.Now())))
 	}
 }
 
-// advance sends what is due now and returns when the next is.
-func (h *advertiser) advance(now time.Time) time.Time {
-	h.reply(now)
-	if !h.schedule[0].at.After(now) {
-		h.multicast(h.schedule[0])
-		if h.schedule = h.schedule[1:]; len(h.schedule) == 0 {
-			h.schedule = h.nextPeriodic(now)
+// sendDue sends what is due now and returns when the next is.
+func (a *advertiser) sendDue(now time.Time) time.Time {
+	a.sendDueReplies(now)
+	if !a.schedule[0].at.After(now) {
+		a.multicast(a.schedule[0])
+		if a.schedule = a.schedule[1:]; len(a.schedule) == 0 {
+			a.schedule = a.nextPeriodic(now)
 		}
 	}
-	if due := h.waiting.due(); !due.IsZero() && due.Before(h.schedule[0].at) {
+	if due := a.replies.due(); !due.IsZero() && due.Before(a.schedule[0].at) {
 		return due
 	}
-	return h.schedule[0].at
+	return a.schedule[0].at
 }
 
 // startSchedule returns the announcements of the start. Byebye comes first, for clients
@@ -100,17 +100,17 @@ func (l *Listener) startSchedule() []notice {
 }
 
 // aliveCopies returns the copies of an announcement.
-func aliveCopies(first time.Time) (plan []notice) {
+func aliveCopies(first time.Time) (notices []notice) {
 	for i := range aliveCount {
-		plan = append(plan, notice{at: first.Add(time.Duration(i) * copyGap)})
+		notices = append(notices, notice{at: first.Add(time.Duration(i) * copyGap)})
 	}
-	return plan
+	return notices
 }
 
 // reannouncement returns the announcements after an event.
 func reannouncement(e event) []notice {
 	now := time.Now()
-	if !e.moved {
+	if !e.addrChanged {
 		return []notice{{at: now}}
 	}
 	return append([]notice{{at: now, kind: update, oldBootID: e.oldBootID}}, aliveCopies(now.Add(firstPause))...)
@@ -125,12 +125,12 @@ func (l *Listener) nextPeriodic(now time.Time) []notice {
 // random returns a duration up to d.
 func random(d time.Duration) time.Duration { return rand.N(d + 1) }
 
-// multicast sends a notice to every group in which the gateway has an address. It
-// makes no pauses, each of which would be one more wake-up.
+// multicast sends a notice to every group for which the gateway has an address. It does
+// not pause between messages, because each pause would be another wake-up.
 func (l *Listener) multicast(n notice) {
-	at := groupAddrsOf(l.lan.Prefixes())
+	addrs := groupAddrsOf(l.lan.Prefixes())
 	for _, s := range l.sockets {
-		for i, from := range at {
+		for i, from := range addrs {
 			g := ssdp.Group(i)
 			if !from.IsValid() || !s.HasGroup(g.Addr()) {
 				continue
@@ -143,8 +143,8 @@ func (l *Listener) multicast(n notice) {
 }
 
 // messages returns the messages of a notice to one group.
-func (l *Listener) messages(n notice, g ssdp.Group, place netip.Addr) (messages [][]byte) {
-	description, sender := l.server.opts.Descriptions[0], l.server.sender(place)
+func (l *Listener) messages(n notice, g ssdp.Group, local netip.Addr) (messages [][]byte) {
+	description, sender := l.server.opts.Descriptions[0], l.server.sender(local)
 	for _, i := range description.Items() {
 		var b []byte
 		switch n.kind {

@@ -17,8 +17,8 @@ type Listener struct {
 	lan     lansock.LAN
 	sockets lansock.Sockets // IPv4, then IPv6 if it is enabled
 	limiter rateLimiter
-	waiting queue
-	first   chan struct{} // the queue of replies is no longer empty
+	replies replyQueue
+	wakeup  chan struct{} // replies is no longer empty
 	events  chan event
 
 	addrs groupAddrs // guarded by server.mu
@@ -38,8 +38,7 @@ var (
 	}
 )
 
-// Listen opens the sockets on one interface. They
-// buffer searches until Serve.
+// Listen opens the sockets on one interface. They buffer searches until Serve.
 func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	families := []lansock.Options{ipv4}
 	if s.opts.IPv6 {
@@ -51,7 +50,7 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 	}
 	return &Listener{
 		server: s, lan: lan, sockets: sockets,
-		first:   make(chan struct{}, 1),
+		wakeup:  make(chan struct{}, 1),
 		events:  make(chan event, 1),
 		limiter: rateLimiter{sources: make(map[netip.Addr]source)},
 	}, nil
@@ -62,22 +61,22 @@ func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
 func (l *Listener) Serve(ctx context.Context) error {
 	l.server.add(l)
 	defer l.server.remove(l)
-	work, ctx := errgroup.WithContext(ctx)
+	tasks, ctx := errgroup.WithContext(ctx)
 	for _, s := range l.sockets {
-		work.Go(func() error { return s.Receive(l.handle) })
+		tasks.Go(func() error { return s.Receive(l.handle) })
 	}
-	work.Go(func() error {
+	tasks.Go(func() error {
 		defer l.sockets.Close() // ends the receivers
 		l.announce(ctx)
 		return nil
 	})
-	return work.Wait()
+	return tasks.Wait()
 }
 
 // handle queues the responses to a search of an admitted client. MX is ignored: one
 // gateway on a link causes no storm, and some clients wait only a quarter of a second.
 func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
-	own, to := l.lan.Prefixes(), intended(d.To)
+	own, to := l.lan.Prefixes(), groupForBroadcast(d.To)
 	if !isAdmitted(own, d.From, to) {
 		return
 	}
@@ -86,22 +85,22 @@ func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
 		return
 	}
 	description, items := ssdp.Match(l.server.opts.Descriptions, search.Target)
-	place := addrFor(own, d.From.Addr().WithZone(""), to)
+	local := addrFor(own, d.From.Addr().WithZone(""), to)
 	now := time.Now()
-	if len(items) == 0 || !place.IsValid() || !l.limiter.admit(d.From.Addr(), len(items), now) {
+	if len(items) == 0 || !local.IsValid() || !l.limiter.admit(d.From.Addr(), len(items), now) {
 		return
 	}
-	if l.waiting.put(reply{socket: s, from: place, to: d.From, description: description, items: items}, now) {
+	if l.replies.put(reply{socket: s, from: local, to: d.From, description: description, items: items}, now) {
 		select {
-		case l.first <- struct{}{}:
+		case l.wakeup <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// reply sends the messages to searchers that are due now.
-func (l *Listener) reply(now time.Time) {
-	for r, ok := l.waiting.take(now); ok; r, ok = l.waiting.take(now) {
+// sendDueReplies sends the responses that are due now.
+func (l *Listener) sendDueReplies(now time.Time) {
+	for r, ok := l.replies.take(now); ok; r, ok = l.replies.take(now) {
 		sender := l.server.sender(r.from)
 		l.send(r.socket, r.from, r.to, func(b []byte) []byte {
 			return sender.AppendReply(b, r.description, r.items[0], dateOrZero(now))
@@ -113,7 +112,7 @@ func (l *Listener) reply(now time.Time) {
 // is lost.
 func (l *Listener) send(s *lansock.Socket, from netip.Addr, to netip.AddrPort, appendTo func([]byte) []byte) {
 	if err := s.Send(appendTo, from, to); err != nil {
-		l.server.opts.Log.Debug("SSDP message is lost", "interface", l.lan.Name(), "to", to, "err", err)
+		l.server.opts.Log.Debug("cannot send SSDP message", "interface", l.lan.Name(), "to", to, "err", err)
 	}
 }
 

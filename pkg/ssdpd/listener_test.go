@@ -27,7 +27,7 @@ func deaf() *Listener {
 		server:  New(Options{Descriptions: []*ssdp.Description{shown}, Port: 5000, Log: slog.New(slog.DiscardHandler)}),
 		lan:     wire{},
 		limiter: rateLimiter{sources: make(map[netip.Addr]source)},
-		first:   make(chan struct{}, 1),
+		wakeup:  make(chan struct{}, 1),
 	}
 }
 
@@ -66,15 +66,15 @@ func TestHandle(t *testing.T) {
 		from, before := netip.MustParseAddrPort(tt.from), time.Now()
 		l.handle(nil, lansock.Datagram{From: from, To: addr(tt.to), Payload: tt.payload})
 		var got reply
-		if list := l.waiting.replies; len(list) > 0 {
+		if list := l.replies.replies; len(list) > 0 {
 			got = list[0]
 		}
 		switch {
 		case tt.place == "":
-			if got.to.IsValid() || len(l.first) != 0 {
+			if got.to.IsValid() || len(l.wakeup) != 0 {
 				t.Errorf("%s: %+v", tt.name, got)
 			}
-		case got.to != from || got.from != addr(tt.place) || got.due.Before(before.Add(delay)) || len(l.first) != 1:
+		case got.to != from || got.from != addr(tt.place) || got.due.Before(before.Add(replyInterval)) || len(l.wakeup) != 1:
 			t.Errorf("%s: %+v, want it from %s", tt.name, got, tt.place)
 		}
 	}
@@ -89,10 +89,10 @@ func TestFloodIsBounded(t *testing.T) {
 		from = from.Next()
 		l.handle(nil, lansock.Datagram{From: netip.AddrPortFrom(from, ssdp.Port), To: ssdp.IPv4.Addr(), Payload: search})
 	}
-	if n := len(l.waiting.replies); n == 0 || n > maxWaiting {
+	if n := len(l.replies.replies); n == 0 || n > maxReplies {
 		t.Errorf("%d replies wait", n)
 	}
-	if len(l.first) != 1 {
-		t.Errorf("woken %d times", len(l.first))
+	if len(l.wakeup) != 1 {
+		t.Errorf("woken %d times", len(l.wakeup))
 	}
 }

@@ -20,7 +20,7 @@ func asked(client string, things ...string) reply {
 }
 
 // sent takes all that is due and returns to whom it goes and what it is.
-func sent(q *queue, now time.Time) (list []string) {
+func sent(q *replyQueue, now time.Time) (list []string) {
 	for {
 		r, ok := q.take(now)
 		if !ok {
@@ -33,12 +33,12 @@ func sent(q *queue, now time.Time) (list []string) {
 // TestReplyIsDelayed takes the first message no sooner than is allowed, and
 // those that follow at the same pace.
 func TestReplyIsDelayed(t *testing.T) {
-	var q queue
+	var q replyQueue
 	heard := time.Now()
 	if !q.put(asked("192.168.50.10:4000", "a", "b"), heard) {
 		t.Error("the first reply is not seen as such")
 	}
-	if q.put(asked("192.168.50.11:1900", "c"), heard.Add(delay/2)) {
+	if q.put(asked("192.168.50.11:1900", "c"), heard.Add(replyInterval/2)) {
 		t.Error("the second reply is taken for the first")
 	}
 	tests := []struct {
@@ -46,12 +46,12 @@ func TestReplyIsDelayed(t *testing.T) {
 		want []string
 		next time.Duration
 	}{
-		{0, nil, delay},
-		{delay - 1, nil, delay},
-		{delay, []string{"192.168.50.10:4000 a"}, delay * 3 / 2},
-		{delay*3/2 - 1, nil, delay * 3 / 2},
-		{delay * 7 / 4, []string{"192.168.50.11:1900 c"}, 2 * delay},
-		{3 * delay, []string{"192.168.50.10:4000 b"}, 0},
+		{0, nil, replyInterval},
+		{replyInterval - 1, nil, replyInterval},
+		{replyInterval, []string{"192.168.50.10:4000 a"}, replyInterval * 3 / 2},
+		{replyInterval*3/2 - 1, nil, replyInterval * 3 / 2},
+		{replyInterval * 7 / 4, []string{"192.168.50.11:1900 c"}, 2 * replyInterval},
+		{3 * replyInterval, []string{"192.168.50.10:4000 b"}, 0},
 		{time.Hour, nil, 0},
 	}
 	for _, tt := range tests {
@@ -70,7 +70,7 @@ func TestReplyIsDelayed(t *testing.T) {
 // TestLateReplies has the program sleep while replies are due: each search gets
 // one message, and the pace between those to one search stays.
 func TestLateReplies(t *testing.T) {
-	var q queue
+	var q replyQueue
 	heard := time.Now()
 	q.put(asked("192.168.50.10:4000", "a", "b"), heard)
 	q.put(asked("192.168.50.11:4000", "c", "d"), heard)
@@ -78,10 +78,10 @@ func TestLateReplies(t *testing.T) {
 	if got, want := sent(&q, late), []string{"192.168.50.10:4000 a", "192.168.50.11:4000 c"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := sent(&q, late.Add(delay-1)); got != nil {
+	if got := sent(&q, late.Add(replyInterval-1)); got != nil {
 		t.Errorf("too soon after the first: %q", got)
 	}
-	if got, want := sent(&q, late.Add(delay)), []string{"192.168.50.10:4000 b", "192.168.50.11:4000 d"}; !slices.Equal(got, want) {
+	if got, want := sent(&q, late.Add(replyInterval)), []string{"192.168.50.10:4000 b", "192.168.50.11:4000 d"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -89,15 +89,15 @@ func TestLateReplies(t *testing.T) {
 // TestQueueIsBounded has more searches than places: those that found one are
 // answered to their end, and then there is room again.
 func TestQueueIsBounded(t *testing.T) {
-	var q queue
+	var q replyQueue
 	now := time.Now()
-	for range 3 * maxWaiting {
+	for range 3 * maxReplies {
 		q.put(asked("192.168.50.10:4000", "a", "b"), now)
 	}
 	for _, thing := range []string{"a", "b"} {
-		now = now.Add(delay)
+		now = now.Add(replyInterval)
 		got := sent(&q, now)
-		if len(got) != maxWaiting || got[0] != "192.168.50.10:4000 "+thing {
+		if len(got) != maxReplies || got[0] != "192.168.50.10:4000 "+thing {
 			t.Fatalf("%d messages, the first is %q", len(got), got[:1])
 		}
 		if thing == "a" {
@@ -105,7 +105,7 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	}
 	q.put(asked("192.168.50.12:4000", "d"), now)
-	if got, want := sent(&q, now.Add(delay)), []string{"192.168.50.12:4000 d"}; !slices.Equal(got, want) {
+	if got, want := sent(&q, now.Add(replyInterval)), []string{"192.168.50.12:4000 d"}; !slices.Equal(got, want) {
 		t.Errorf("after the flood: got %q, want %q", got, want)
 	}
 }

@@ -12,7 +12,7 @@ import (
 const (
 	singlesPerSource = 16  // single responses per second
 	perSecond        = 512 // messages to all sources
-	maxSources       = 512 // that are tracked
+	maxSources       = 512 // tracked at a time
 	window           = time.Second
 )
 
@@ -30,21 +30,22 @@ type source struct {
 	set    time.Time // until when its set of responses uses up the limit
 }
 
-// admit reports whether a source gets that many answers now, and counts them. Its own
-// limit is checked first, so that a source beyond it takes nothing from the others.
-func (a *rateLimiter) admit(from netip.Addr, answers int, now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s, known := a.sources[from]
-	if !known && !a.hasRoom(now) {
+// admit reports whether that many answers may be sent to a source now, and counts them.
+// The limit of the source is checked first, so that a source that exceeds it does not
+// use up the limit of all.
+func (l *rateLimiter) admit(from netip.Addr, answers int, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, tracked := l.sources[from]
+	if !tracked && !l.hasRoom(now) {
 		return false
 	}
-	share, parts := &s.single, singlesPerSource
+	until, parts := &s.single, singlesPerSource
 	if answers > 1 {
-		share, parts = &s.set, 1
+		until, parts = &s.set, 1
 	}
-	ok := spend(share, now, 1, parts) && spend(&a.all, now, answers, perSecond)
-	a.sources[from] = s
+	ok := spend(until, now, 1, parts) && spend(&l.all, now, answers, perSecond)
+	l.sources[from] = s
 	return ok
 }
 
@@ -64,14 +65,14 @@ func spend(until *time.Time, now time.Time, n, parts int) bool {
 }
 
 // hasRoom reports whether one more source can be tracked.
-func (a *rateLimiter) hasRoom(now time.Time) bool {
-	if len(a.sources) < maxSources {
+func (l *rateLimiter) hasRoom(now time.Time) bool {
+	if len(l.sources) < maxSources {
 		return true
 	}
-	for from, s := range a.sources {
+	for from, s := range l.sources {
 		if !s.single.After(now) && !s.set.After(now) {
-			delete(a.sources, from)
+			delete(l.sources, from)
 		}
 	}
-	return len(a.sources) < maxSources
+	return len(l.sources) < maxSources
 }

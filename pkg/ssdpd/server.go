@@ -17,7 +17,7 @@ type Options struct {
 	Descriptions []*ssdp.Description // descriptions of the gateway; the first is announced
 	Port         uint16              // TCP port of the descriptions
 	IPv6         bool                // serve the IPv6 groups too
-	Interval     time.Duration       // longest time between two announcements
+	Interval     time.Duration       // maximum time between two announcements
 	BootID       uint32              // the first BOOTID; 0: the current time in Unix seconds
 	Product      string              // the SERVER field: OS/version UPnP/1.1 product/version
 	Log          *slog.Logger
@@ -28,18 +28,18 @@ type Server struct {
 	opts Options
 
 	mu        sync.Mutex // guards the rest
-	boot      uint32     // BOOTID of all messages
+	bootID    uint32     // BOOTID of all messages
 	listeners map[*Listener]bool
 }
 
-// maxBoot is the greatest BOOTID (UDA 1.1, section 1.2.2).
-const maxBoot = 1<<31 - 1
+// maxBootID is the greatest BOOTID (UDA 1.1, section 1.2.2).
+const maxBootID = 1<<31 - 1
 
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
 	return &Server{
 		opts:      o,
-		boot:      cmp.Or(o.BootID, uint32(time.Now().Unix()&maxBoot)),
+		bootID:    cmp.Or(o.BootID, uint32(time.Now().Unix()&maxBootID)),
 		listeners: make(map[*Listener]bool),
 	}
 }
@@ -59,19 +59,19 @@ func (s *Server) Announce() {
 func (s *Server) Changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	moved := false
+	changed := false
 	for l := range s.listeners {
-		at := groupAddrsOf(l.lan.Prefixes())
-		moved = moved || at != l.addrs
-		l.addrs = at
+		addrs := groupAddrsOf(l.lan.Prefixes())
+		changed = changed || addrs != l.addrs
+		l.addrs = addrs
 	}
-	if !moved {
+	if !changed {
 		return
 	}
-	before := s.boot
-	s.boot = max(before+1, uint32(time.Now().Unix())) & maxBoot
+	oldBootID := s.bootID
+	s.bootID = max(oldBootID+1, uint32(time.Now().Unix())) & maxBootID
 	for l := range s.listeners {
-		l.queueEvent(event{moved: true, oldBootID: before})
+		l.queueEvent(event{addrChanged: true, oldBootID: oldBootID})
 	}
 }
 
@@ -96,7 +96,7 @@ func (s *Server) sender(local netip.Addr) *ssdp.Sender {
 	return &ssdp.Sender{
 		Server: s.opts.Product,
 		HTTP:   netip.AddrPortFrom(local, s.opts.Port),
-		BootID: s.boot,
+		BootID: s.bootID,
 		MaxAge: 2*s.opts.Interval + 10*time.Second, // so that two announcements may be lost (section 1.2.2)
 	}
 }
