@@ -65,16 +65,16 @@ func TestAddrFor(t *testing.T) {
 		}
 	}
 	if got := addrFor(own[2:3], addr("fe80::2"), addr("ff05::c")); got.IsValid() {
-		t.Errorf("without an address beyond the link: %v", got)
+		t.Errorf("without an address of wider scope: %v", got)
 	}
 }
 
 func TestRateLimiter(t *testing.T) {
-	a := rateLimiter{sources: make(map[netip.Addr]source)}
+	l := rateLimiter{sources: make(map[netip.Addr]source)}
 	now, c1, c2 := time.Now(), addr("192.168.50.10"), addr("192.168.50.11")
 	admitted := func(from netip.Addr, answers, times int) (n int) {
 		for range times {
-			if a.admit(from, answers, now) {
+			if l.admit(from, answers, now) {
 				n++
 			}
 		}
@@ -84,7 +84,7 @@ func TestRateLimiter(t *testing.T) {
 		t.Errorf("%d sets and %d single answers in the first second", sets, singles)
 	}
 	if sets := admitted(c2, 11, 20); sets != 1 {
-		t.Errorf("another source gets %d sets", sets)
+		t.Errorf("%d sets to another source", sets)
 	}
 	now = now.Add(window)
 	if sets, singles := admitted(c1, 11, 20), admitted(c1, 1, 20); sets != 1 || singles != singlesPerSource {
@@ -95,8 +95,8 @@ func TestRateLimiter(t *testing.T) {
 		from = from.Next()
 		all += admitted(from, 11, 1)
 	}
-	if all == 0 || 11*all > perSecond || len(a.sources) > maxSources {
-		t.Errorf("%d sets to all, %d sources", all, len(a.sources))
+	if all == 0 || 11*all > perSecond || len(l.sources) > maxSources {
+		t.Errorf("%d sets to all, %d sources", all, len(l.sources))
 	}
 	now = now.Add(2 * window)
 	if admitted(from.Next(), 1, 1) != 1 {
@@ -104,18 +104,18 @@ func TestRateLimiter(t *testing.T) {
 	}
 }
 
-// TestOneSourceTakesItsShare has one source ask far more often than all together
-// are answered: the others do not notice.
-func TestOneSourceTakesItsShare(t *testing.T) {
+// TestRateLimitIsPerSource sends searches from one source at twice the rate that all
+// sources together are answered: another source is still answered.
+func TestRateLimitIsPerSource(t *testing.T) {
 	for _, answers := range []int{1, 11} {
-		a := rateLimiter{sources: make(map[netip.Addr]source)}
+		l := rateLimiter{sources: make(map[netip.Addr]source)}
 		now := time.Now()
 		for n := range 20 {
 			for range 2 * perSecond {
-				a.admit(addr("192.168.50.10"), answers, now)
+				l.admit(addr("192.168.50.10"), answers, now)
 			}
-			if !a.admit(addr("192.168.50.11"), 1, now) {
-				t.Errorf("search %d of the other source is not answered beside those for %d", n, answers)
+			if !l.admit(addr("192.168.50.11"), 1, now) {
+				t.Errorf("search %d of the other source is not answered while one gets sets of %d", n, answers)
 			}
 			now = now.Add(window / 16)
 		}

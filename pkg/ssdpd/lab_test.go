@@ -81,7 +81,7 @@ type gateway struct {
 	stop          func() // ends it and waits
 }
 
-// serve starts a gateway; it is gone when the test ends.
+// serve starts a gateway and stops it when the test ends.
 func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, descriptions ...*ssdp.Description) *gateway {
 	t.Helper()
 	g := &gateway{

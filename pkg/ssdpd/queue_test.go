@@ -9,18 +9,17 @@ import (
 	"igdd/pkg/ssdp"
 )
 
-// asked returns what is to be answered to a client that searches for some
-// things.
-func asked(client string, things ...string) reply {
+// replyTo returns the reply to a client's search that matches some targets.
+func replyTo(client string, targets ...string) reply {
 	r := reply{to: netip.MustParseAddrPort(client)}
-	for _, thing := range things {
-		r.items = append(r.items, ssdp.Item{Type: thing})
+	for _, target := range targets {
+		r.items = append(r.items, ssdp.Item{Type: target})
 	}
 	return r
 }
 
-// sent takes all that is due and returns to whom it goes and what it is.
-func sent(q *replyQueue, now time.Time) (list []string) {
+// takeDue takes all messages that are due and returns the client and target of each.
+func takeDue(q *replyQueue, now time.Time) (list []string) {
 	for {
 		r, ok := q.take(now)
 		if !ok {
@@ -30,16 +29,16 @@ func sent(q *replyQueue, now time.Time) (list []string) {
 	}
 }
 
-// TestReplyIsDelayed takes the first message no sooner than is allowed, and
-// those that follow at the same pace.
+// TestReplyIsDelayed checks that the first message of a reply is due after
+// replyInterval, and each further one after another replyInterval.
 func TestReplyIsDelayed(t *testing.T) {
 	var q replyQueue
-	heard := time.Now()
-	if !q.put(asked("192.168.50.10:4000", "a", "b"), heard) {
-		t.Error("the first reply is not seen as such")
+	arrived := time.Now()
+	if !q.put(replyTo("192.168.50.10:4000", "a", "b"), arrived) {
+		t.Error("put does not report that the queue was empty")
 	}
-	if q.put(asked("192.168.50.11:1900", "c"), heard.Add(replyInterval/2)) {
-		t.Error("the second reply is taken for the first")
+	if q.put(replyTo("192.168.50.11:1900", "c"), arrived.Add(replyInterval/2)) {
+		t.Error("put reports that the queue was empty, for the second reply")
 	}
 	tests := []struct {
 		at   time.Duration
@@ -55,11 +54,11 @@ func TestReplyIsDelayed(t *testing.T) {
 		{time.Hour, nil, 0},
 	}
 	for _, tt := range tests {
-		if got := sent(&q, heard.Add(tt.at)); !slices.Equal(got, tt.want) {
+		if got := takeDue(&q, arrived.Add(tt.at)); !slices.Equal(got, tt.want) {
 			t.Errorf("after %v: got %q, want %q", tt.at, got, tt.want)
 		}
-		if next := q.due(); next.IsZero() != (tt.next == 0) || tt.next > 0 && next != heard.Add(tt.next) {
-			t.Errorf("after %v: the next is due after %v, want %v", tt.at, next.Sub(heard), tt.next)
+		if next := q.due(); next.IsZero() != (tt.next == 0) || tt.next > 0 && next != arrived.Add(tt.next) {
+			t.Errorf("after %v: the next is due after %v, want %v", tt.at, next.Sub(arrived), tt.next)
 		}
 	}
 	if q.replies != nil {
@@ -67,45 +66,45 @@ func TestReplyIsDelayed(t *testing.T) {
 	}
 }
 
-// TestLateReplies has the program sleep while replies are due: each search gets
-// one message, and the pace between those to one search stays.
+// TestLateReplies takes replies a second late: each search gets one message at once, and
+// the interval between the messages to one search stays.
 func TestLateReplies(t *testing.T) {
 	var q replyQueue
-	heard := time.Now()
-	q.put(asked("192.168.50.10:4000", "a", "b"), heard)
-	q.put(asked("192.168.50.11:4000", "c", "d"), heard)
-	late := heard.Add(time.Second)
-	if got, want := sent(&q, late), []string{"192.168.50.10:4000 a", "192.168.50.11:4000 c"}; !slices.Equal(got, want) {
+	arrived := time.Now()
+	q.put(replyTo("192.168.50.10:4000", "a", "b"), arrived)
+	q.put(replyTo("192.168.50.11:4000", "c", "d"), arrived)
+	late := arrived.Add(time.Second)
+	if got, want := takeDue(&q, late), []string{"192.168.50.10:4000 a", "192.168.50.11:4000 c"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := sent(&q, late.Add(replyInterval-1)); got != nil {
+	if got := takeDue(&q, late.Add(replyInterval-1)); got != nil {
 		t.Errorf("too soon after the first: %q", got)
 	}
-	if got, want := sent(&q, late.Add(replyInterval)), []string{"192.168.50.10:4000 b", "192.168.50.11:4000 d"}; !slices.Equal(got, want) {
+	if got, want := takeDue(&q, late.Add(replyInterval)), []string{"192.168.50.10:4000 b", "192.168.50.11:4000 d"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-// TestQueueIsBounded has more searches than places: those that found one are
-// answered to their end, and then there is room again.
+// TestQueueIsBounded queues more replies than there is room for: those that were
+// accepted are sent completely, and then there is room again.
 func TestQueueIsBounded(t *testing.T) {
 	var q replyQueue
 	now := time.Now()
 	for range 3 * maxReplies {
-		q.put(asked("192.168.50.10:4000", "a", "b"), now)
+		q.put(replyTo("192.168.50.10:4000", "a", "b"), now)
 	}
-	for _, thing := range []string{"a", "b"} {
+	for _, target := range []string{"a", "b"} {
 		now = now.Add(replyInterval)
-		got := sent(&q, now)
-		if len(got) != maxReplies || got[0] != "192.168.50.10:4000 "+thing {
+		got := takeDue(&q, now)
+		if len(got) != maxReplies || got[0] != "192.168.50.10:4000 "+target {
 			t.Fatalf("%d messages, the first is %q", len(got), got[:1])
 		}
-		if thing == "a" {
-			q.put(asked("192.168.50.11:4000", "c"), now)
+		if target == "a" {
+			q.put(replyTo("192.168.50.11:4000", "c"), now)
 		}
 	}
-	q.put(asked("192.168.50.12:4000", "d"), now)
-	if got, want := sent(&q, now.Add(replyInterval)), []string{"192.168.50.12:4000 d"}; !slices.Equal(got, want) {
+	q.put(replyTo("192.168.50.12:4000", "d"), now)
+	if got, want := takeDue(&q, now.Add(replyInterval)), []string{"192.168.50.12:4000 d"}; !slices.Equal(got, want) {
 		t.Errorf("after the flood: got %q, want %q", got, want)
 	}
 }

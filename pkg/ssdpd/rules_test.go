@@ -17,13 +17,13 @@ import (
 	"igdd/pkg/vectors/discovery"
 )
 
-// TestVersionsBySearch has both descriptions: only who names a version 2 type
-// sees it.
+// TestVersionsBySearch serves both descriptions: only a search for a version 2 type is
+// answered with the second.
 func TestVersionsBySearch(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	e := discovery.Listen(t, lab.Clients[0], ssdp.IPv4.Addr())
-	description1 := beside2(description1)
+	description1 := withFirewallControl(description1)
 	serve(t, lab, time.Hour, description1, description2)
 	for _, m := range e.Next(t, "all announcements", 4*len(description1.Items()), "") {
 		if strings.HasSuffix(m.Fields["NT"], ":2") || m.Fields["NTS"] == "ssdp:alive" && !strings.HasSuffix(m.Fields["LOCATION"], description1.Path) {
@@ -48,10 +48,10 @@ func TestVersionsBySearch(t *testing.T) {
 	}
 }
 
-// beside2 returns the description of version 1 as it is where version 2 is on show too:
-// with the IPv6 firewall control, which is announced, and so found, there. What
-// has one USN has one LOCATION.
-func beside2(description *ssdp.Description) *ssdp.Description {
+// withFirewallControl returns the description of version 1 as it is beside version 2:
+// with the IPv6 firewall control, so that it is announced and found there. One USN has
+// one LOCATION.
+func withFirewallControl(description *ssdp.Description) *ssdp.Description {
 	f := *description
 	f.Devices = slices.Clone(description.Devices)
 	last := &f.Devices[len(f.Devices)-1]
@@ -59,18 +59,18 @@ func beside2(description *ssdp.Description) *ssdp.Description {
 	return &f
 }
 
-// TestNoAmplifier floods the gateway from one source, for which the limit
-// holds while others are served.
+// TestNoAmplifier floods the gateway from one source, whose responses are limited while
+// other sources are answered.
 func TestNoAmplifier(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	serve(t, lab, time.Hour, description2)
 	for _, st := range []string{"ssdp:all", "upnp:rootdevice", "nonsense"} {
 		c := discovery.Open(t, lab.Clients[0], client1)
-		asked, answered := 0, 0
+		received, sent := 0, 0
 		for range 200 {
 			discovery.Send(t, lab.Clients[0], c, ssdp.IPv4.Addr(), discovery.Search(st))
-			asked += len(discovery.Search(st))
+			received += len(discovery.Search(st))
 		}
 		discovery.Await(t, lab.Clients[1], client2)
 		b := make([]byte, 2048)
@@ -80,16 +80,16 @@ func TestNoAmplifier(t *testing.T) {
 			if err != nil {
 				break
 			}
-			answered += n
+			sent += n
 		}
-		if answered > 10*asked || (answered > 0) == (st == "nonsense") {
-			t.Errorf("%s: %d octets asked, %d answered", st, asked, answered)
+		if sent > 10*received || (sent > 0) == (st == "nonsense") {
+			t.Errorf("%s: %d octets of searches, %d of responses", st, received, sent)
 		}
 	}
 }
 
-// TestSearchFromServicePort has a client search from port 1900, which answers
-// reach; sent back, they are not answered.
+// TestSearchFromServicePort searches from port 1900: the response reaches it, and is not
+// answered when it is sent back.
 func TestSearchFromServicePort(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
@@ -115,11 +115,11 @@ func TestSearchFromServicePort(t *testing.T) {
 	}
 	discovery.Await(t, lab.Clients[1], client2)
 	if m, ok := discovery.Receive(t, c, time.Now().Add(discovery.Quiet)); ok {
-		t.Errorf("an answer is answered: %v", m)
+		t.Errorf("a response is answered: %v", m)
 	}
 }
 
-// TestSearchByBroadcast has a client search that knows no multicast.
+// TestSearchByBroadcast searches by limited broadcast, as some clients do.
 func TestSearchByBroadcast(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
@@ -131,7 +131,7 @@ func TestSearchByBroadcast(t *testing.T) {
 	}
 }
 
-// TestFamiliesAreIndependent has IPv6 on one LAN and none on the other.
+// TestFamiliesAreIndependent enables IPv6 on one LAN only.
 func TestFamiliesAreIndependent(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
@@ -140,17 +140,17 @@ func TestFamiliesAreIndependent(t *testing.T) {
 	c := discovery.Open(t, lab.Client2, client3)
 	discovery.Send(t, lab.Client2, c, ssdp.IPv4.Addr(), discovery.Search("upnp:rootdevice"))
 	if _, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok {
-		t.Error("the LAN without IPv6 has no IPv4 either")
+		t.Error("no response over IPv4 on the LAN without IPv6")
 	}
 	c = discovery.Open(t, lab.Clients[0], client1v6)
 	discovery.Send(t, lab.Clients[0], c, ssdp.SiteLocal.Addr(), discovery.Search("upnp:rootdevice"))
 	if _, ok := discovery.Receive(t, c, time.Now().Add(discovery.Patience)); !ok {
-		t.Error("the LAN with IPv6 does not have it")
+		t.Error("no response over IPv6 on the LAN with IPv6")
 	}
 }
 
-// TestOthersShareThePort has another SSDP program on the router.
-func TestOthersShareThePort(t *testing.T) {
+// TestPortIsShared runs another SSDP program on the router.
+func TestPortIsShared(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	serve(t, lab, time.Hour, description2)
@@ -170,7 +170,7 @@ func TestOthersShareThePort(t *testing.T) {
 	discovery.Await(t, lab.Clients[0], client1)
 	other.SetReadDeadline(time.Now().Add(discovery.Patience))
 	if n, _, err := other.ReadFromUDP(make([]byte, 2048)); err != nil || n == 0 {
-		t.Errorf("the other program hears %d octets, %v", n, err)
+		t.Errorf("the other program receives %d octets, %v", n, err)
 	}
 }
 
@@ -202,7 +202,7 @@ func TestScope(t *testing.T) {
 	}
 }
 
-// TestLostInterface takes a link away: the other LAN goes on.
+// TestLostInterface sets one LAN down: the server continues on the other.
 func TestLostInterface(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
@@ -215,8 +215,8 @@ func TestLostInterface(t *testing.T) {
 	discovery.Await(t, lab.Clients[0], client1)
 }
 
-// TestNothingIsLeft counts goroutines and descriptors.
-func TestNothingIsLeft(t *testing.T) {
+// TestNoLeaks checks that goroutines and file descriptors end with the server.
+func TestNoLeaks(t *testing.T) {
 	lab := newLab(t)
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
 	for range 5 {

@@ -12,7 +12,7 @@ import (
 	"igdd/pkg/vectors/discovery"
 )
 
-// description returns what a configuration of the vectors shows.
+// descriptionOf returns the description of a configuration of the vectors.
 func descriptionOf(config string) *ssdp.Description {
 	if config == "v1" {
 		return description1
@@ -20,8 +20,8 @@ func descriptionOf(config string) *ssdp.Description {
 	return description2
 }
 
-// standard is the lab as the vectors know it.
-func standard(lab *netlab.Lab) *discovery.Gateway {
+// vectorGateway returns the lab in the terms of the vectors.
+func vectorGateway(lab *netlab.Lab) *discovery.Gateway {
 	return &discovery.Gateway{
 		Port:  5000,
 		Hosts: map[string]*netlab.Namespace{"c1": lab.Clients[0], "c2": lab.Clients[1], "c3": lab.Client2, "wan": lab.WAN},
@@ -50,11 +50,11 @@ func TestSearches(t *testing.T) {
 	}
 	vectors.PlayInParallel(t, labs, searches, id, func(t *testing.T, lab *netlab.Lab, v discovery.Vector) {
 		serve(t, lab, time.Hour, descriptionOf(v.Config))
-		v.PlaySearch(t, standard(lab))
+		v.PlaySearch(t, vectorGateway(lab))
 	})
 }
 
-// TestSituations plays the vectors that are no searches.
+// TestSituations plays the vectors of starts, stops, changes and announcements.
 func TestSituations(t *testing.T) {
 	t.Parallel()
 	labs := []*netlab.Lab{newLab(t), newLab(t), newLab(t)}
@@ -65,7 +65,7 @@ func TestSituations(t *testing.T) {
 	situations := slices.DeleteFunc(discovery.Load(t), func(v discovery.Vector) bool { return v.Trigger == "datagram" })
 	vectors.PlayInParallel(t, labs, situations, id, func(t *testing.T, lab *netlab.Lab, v discovery.Vector) {
 		var running *gateway
-		g := standard(lab)
+		g := vectorGateway(lab)
 		g.Start = func() { running = serve(t, lab, 500*time.Millisecond, descriptionOf(v.Config)) }
 		g.Stop = func() { running.stop() }
 		g.MoveLAN = func() netip.Addr {
