@@ -74,7 +74,7 @@ func (d *draft) finishSTUN() error {
 	case d.stun.host == "":
 		return fmt.Errorf("%sext_perform_stun=yes needs a server: set ext_stun_host", d.Place("ext_perform_stun"))
 	case d.ExternalIP.IsValid():
-		return fmt.Errorf("%sthe announced address is %v, and also set by %sext_perform_stun: remove one of them",
+		return fmt.Errorf("%sthe announced address is %v, but STUN is enabled by %sext_perform_stun: remove one of them",
 			d.Place("ext_ip"), d.ExternalIP, d.Place("ext_perform_stun"))
 	case d.stun.port == 0:
 		d.stun.port = stunPort
