@@ -27,6 +27,7 @@ var layers = map[string]int{
 	"pkg/sandbox": 0,
 	"pkg/syslog":  0,
 	"pkg/netif":   1,
+	"pkg/xtables": 1,
 	"pkg/hosts":   1,
 	"pkg/portmap": 1,
 

@@ -1,0 +1,297 @@
+package xtables
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Packet is the first packet of a connection, or of many: whatever is not set
+// is not known, and each port of a set is looked at by itself.
+type Packet struct {
+	In          string     // the interface that it comes in by, or a pattern of interfaces
+	Out         string     // the interface that it leaves by; "": not known, or not routed yet
+	Source      netip.Addr // the zero Addr: not known
+	Public      bool       // if the source is not known: no private network has it
+	SourcePort  uint16     // 0: any
+	Destination netip.Addr // the zero Addr: not known
+	Local       bool       // the destination is an address of the router
+	Translated  bool       // DNAT has changed its destination
+	Original    netip.Addr // the destination before that; the zero Addr: not known
+
+	marked PortSet // those of packets that may have got a mark
+}
+
+// matchSet is the destination ports for which conditions match a packet.
+type matchSet struct {
+	may        PortSet // match for some sources, marks and the like
+	must       PortSet // match for all
+	namesPorts bool    // the conditions select ports
+}
+
+// The match sets of a condition that has nothing to do with ports.
+var (
+	always  = matchSet{may: everyPort, must: everyPort}
+	never   = matchSet{}
+	perhaps = matchSet{may: everyPort}
+)
+
+// matchIf returns always or never.
+func matchIf(matches bool) matchSet {
+	if matches {
+		return always
+	}
+	return never
+}
+
+// and returns the set of both conditions together.
+func (m matchSet) and(o matchSet) matchSet {
+	return matchSet{may: m.may.And(o.may), must: m.must.And(o.must), namesPorts: m.namesPorts || o.namesPorts}
+}
+
+// not returns the set of the negated condition.
+func (m matchSet) not() matchSet {
+	return matchSet{may: m.must.Not(), must: m.may.Not(), namesPorts: m.namesPorts}
+}
+
+// matchAll returns the set of all conditions of a rule together.
+func (p *Packet) matchAll(conditions []Condition) matchSet {
+	all := always
+	for _, c := range conditions {
+		one := p.matchOne(c)
+		if c.Negated {
+			one = one.not()
+		}
+		all = all.and(one)
+	}
+	return all
+}
+
+// matchOne returns the set of a condition before it is negated. An unknown
+// condition gives perhaps.
+func (p *Packet) matchOne(c Condition) matchSet {
+	switch c.Option {
+	case "-m":
+		return matchModule(c.Value)
+	case "--comment":
+		return always
+	case "-i":
+		return matchDevice(c.Value, p.In)
+	case "-o":
+		return matchDevice(c.Value, p.Out)
+	case "-d":
+		return p.matchDestination(c.Value)
+	case "-s":
+		return p.matchSource(c.Value)
+	case "-p":
+		return matchProtocol(c.Value)
+	case "-f", "--icmp-type", "--icmpv6-type":
+		return never
+	case "--dport", "--dports", "--sport", "--sports", "--ports":
+		return p.matchPorts(c)
+	case "--tcp-flags":
+		return matchFlags(c.Value)
+	case "--mark":
+		return p.matchMark(c.Value)
+	case "--dst-type":
+		return p.matchType(c.Value)
+	case "--src-range":
+		return matchRange(c.Value, p.Source)
+	case "--dst-range":
+		return matchRange(c.Value, p.Destination)
+	}
+	return p.matchConntrack(c)
+}
+
+// matchModule returns the set of "-m NAME" by itself: always, for modules whose
+// options matchOne knows.
+func matchModule(name string) matchSet {
+	switch name {
+	case "tcp", "udp", "icmp", "icmp6", "multiport", "comment", "conntrack", "state", "addrtype", "iprange", "mark":
+		return always
+	}
+	return perhaps
+}
+
+// matchConntrack returns the set of a condition of the modules conntrack and
+// state.
+func (p *Packet) matchConntrack(c Condition) matchSet {
+	switch c.Option {
+	case "--ctstate", "--state":
+		states := strings.Split(c.Value, ",")
+		return matchIf(slices.Contains(states, "NEW") || p.Translated && slices.Contains(states, "DNAT"))
+	case "--ctdir":
+		return matchIf(c.Value == "ORIGINAL")
+	case "--ctorigdst":
+		return matchNetwork(c.Value, p.Original)
+	}
+	return perhaps
+}
+
+// matchDevice returns the set of "-i eth0" and "-o eth0" for packets of a device
+// or of a pattern of devices; "" is not known.
+func matchDevice(pattern, device string) matchSet {
+	switch {
+	case device != "" && Covers(pattern, device), pattern == "+":
+		return always
+	case device == "" || Covers(device, pattern):
+		return perhaps
+	}
+	return never
+}
+
+// matchDestination returns the set of "-d 192.0.2.0/24".
+func (p *Packet) matchDestination(network string) matchSet {
+	return matchNetwork(network, p.Destination)
+}
+
+// matchNetwork returns the set of a network for an address, the zero Addr if
+// that is not known.
+func matchNetwork(network string, a netip.Addr) matchSet {
+	prefix, err := parsePrefix(network)
+	if err != nil || !a.IsValid() {
+		return perhaps
+	}
+	return matchIf(prefix.Contains(a))
+}
+
+// parsePrefix parses a network or a single address.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
+}
+
+// privateNetworks are networks that are not routed in the Internet.
+var privateNetworks = [...]netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+}
+
+// matchSource returns the set of "-s 192.0.2.0/24".
+func (p *Packet) matchSource(network string) matchSet {
+	prefix, err := parsePrefix(network)
+	switch {
+	case err != nil:
+		return perhaps
+	case p.Source.IsValid():
+		return matchIf(prefix.Contains(p.Source))
+	}
+	for _, n := range privateNetworks {
+		if p.Public && n.Bits() <= prefix.Bits() && n.Contains(prefix.Addr()) {
+			return never
+		}
+	}
+	return perhaps
+}
+
+// matchRange returns the set of "--src-range 192.0.2.1-192.0.2.9" for an
+// address, the zero Addr if that is not known.
+func matchRange(addresses string, a netip.Addr) matchSet {
+	first, last, _ := strings.Cut(addresses, "-")
+	low, err := netip.ParseAddr(first)
+	high, err2 := netip.ParseAddr(last)
+	if err != nil || err2 != nil || !a.IsValid() {
+		return perhaps
+	}
+	return matchIf(low.Compare(a) <= 0 && a.Compare(high) <= 0)
+}
+
+// matchType returns the set of "--dst-type LOCAL". What is not the router's own
+// address may be of any other type.
+func (p *Packet) matchType(types string) matchSet {
+	local := slices.Contains(strings.Split(types, ","), "LOCAL")
+	switch {
+	case p.Local:
+		return matchIf(local)
+	case types == "LOCAL" && p.Out != "":
+		return never // it is forwarded
+	}
+	return perhaps
+}
+
+// matchProtocol returns the set of "-p tcp".
+func matchProtocol(name string) matchSet {
+	var set PortSet
+	switch all := (PortRange{Last: numPorts - 1}); name {
+	case "all", "0":
+		set = everyPort
+	case "tcp", "6":
+		set = PortsOf(all, TCP)
+	case "udp", "17":
+		set = PortsOf(all, UDP)
+	}
+	return matchSet{may: set, must: set}
+}
+
+// matchPorts returns the set of "--dports 80,443,1000:2000" and the like.
+func (p *Packet) matchPorts(c Condition) matchSet {
+	set, ok := parsePorts(c.Value)
+	if !ok {
+		return perhaps
+	}
+	fromSource := perhaps
+	if p.SourcePort != 0 {
+		one := PortRange{p.SourcePort, p.SourcePort}
+		fromSource = matchIf(len(set.And(PortsOf(one, TCP))) > 0)
+	}
+	to := matchSet{may: set, must: set, namesPorts: len(EveryPort().Minus(set)) > 0}
+	switch c.Option {
+	case "--sport", "--sports":
+		return fromSource
+	case "--ports": // source or destination
+		return matchSet{may: set.Or(fromSource.may), must: set.Or(fromSource.must), namesPorts: true}
+	}
+	return to
+}
+
+// parsePorts parses "80,443,1000:2000", of both protocols.
+func parsePorts(list string) (set PortSet, ok bool) {
+	for text := range strings.SplitSeq(list, ",") {
+		r, ok := ParsePortRange(text, ":")
+		if !ok {
+			return nil, false
+		}
+		set = set.Or(PortsOf(r, TCP, UDP))
+	}
+	return set, true
+}
+
+// matchFlags returns the set of "--tcp-flags FIN,SYN,RST,ACK SYN" for a packet
+// that has no flag but SYN.
+func matchFlags(value string) matchSet {
+	mask, set, _ := strings.Cut(value, " ")
+	want := "NONE"
+	if mask == "ALL" || slices.Contains(strings.Split(mask, ","), "SYN") {
+		want = "SYN"
+	}
+	return matchIf(set == want)
+}
+
+// matchMark returns the set of "--mark 0x1/0xff": a packet that no rule has
+// marked has the mark 0.
+func (p *Packet) matchMark(value string) matchSet {
+	text, _, _ := strings.Cut(value, "/")
+	want, err := strconv.ParseUint(text, 0, 32)
+	if err != nil {
+		return perhaps
+	}
+	unmarked := matchIf(want == 0)
+	return matchSet{may: unmarked.may.Or(p.marked), must: unmarked.must.Minus(p.marked)}
+}
+
+// ParsePortRange parses "80" and, with the separator ":", "80:90".
+func ParsePortRange(text, separator string) (PortRange, bool) {
+	first, last, isRange := strings.Cut(text, separator)
+	if !isRange {
+		last = first
+	}
+	a, err := strconv.ParseUint(first, 10, 16)
+	b, err2 := strconv.ParseUint(last, 10, 16)
+	if err != nil || err2 != nil || a > b {
+		return PortRange{}, false
+	}
+	return PortRange{First: uint16(a), Last: uint16(b)}, true
+}

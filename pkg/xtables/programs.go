@@ -1,0 +1,165 @@
+// Package xtables runs the iptables programs of one family: it lists their
+// tables, changes them in transactions, notices changes by other programs, and
+// traces packets through the rules. It knows nothing of port mappings.
+package xtables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// How many seconds a program waits for the xtables lock. Other programs hold it
+// for milliseconds.
+const (
+	// lockWait is for iptables-restore, which ends with the daemon. A program
+	// that holds the lock longer than this hangs.
+	lockWait = 10
+	// commandWait is for the commands of go-iptables, which nothing ends early,
+	// not even a stop.
+	commandWait = 2
+)
+
+// sbin are the usual folders of iptables, for a PATH that lacks them, such as
+// cron's.
+var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
+
+// Programs is the iptables programs of IPv4 or IPv6.
+type Programs struct {
+	name      string // "iptables" or "ip6tables"
+	path      string
+	isNFT     bool // the nft variant, not the legacy one
+	committer committer
+
+	mu     sync.Mutex
+	tables *iptables.IPTables // nil: not needed yet
+}
+
+// probeTimeout is for the first call of a program. Loading a table's kernel
+// modules takes a slow board a second or two.
+const probeTimeout = 5 * time.Second
+
+// Find finds the programs by name, "iptables" or "ip6tables", and asks for their
+// version.
+func Find(name string, log *slog.Logger) (*Programs, error) {
+	path, err := findProgram(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range [...]string{"-save", "-restore"} {
+		if _, err := exec.LookPath(path + part); err != nil {
+			return nil, fmt.Errorf("%s is incomplete: %w", path, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	version, err := run(ctx, nil, path, "--version")
+	if err != nil {
+		return nil, err
+	}
+	return &Programs{
+		name:      name,
+		path:      path,
+		isNFT:     strings.Contains(version, "nf_tables"),
+		committer: &resident{fallback: oneShot{path + "-restore"}, log: log},
+	}, nil
+}
+
+// findProgram returns the absolute path of a program.
+func findProgram(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return filepath.Abs(path)
+	}
+	for _, dir := range sbin {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("no program %s in PATH, nor in %s: install iptables", name, strings.Join(sbin[:], ", "))
+}
+
+// Name returns "iptables" or "ip6tables".
+func (p *Programs) Name() string { return p.name }
+
+// IsNFT reports whether the programs are the nft variant, not the legacy one.
+func (p *Programs) IsNFT() bool { return p.isNFT }
+
+// Commit carries out the sections in order up to the first that fails, or until
+// ctx ends, and returns how many were carried out. After ErrInterrupted more of
+// them may have been.
+func (p *Programs) Commit(ctx context.Context, sections []Section) (done int, err error) {
+	return p.committer.commit(ctx, sections)
+}
+
+// Close ends the process that waits for the next transaction.
+func (p *Programs) Close() { p.committer.close() }
+
+// Do carries out one edit by a command of its own, through go-iptables.
+func (p *Programs) Do(ctx context.Context, table string, e Edit) error {
+	ended := make(chan error, 1)
+	go func() { ended <- p.command(table, e) }()
+	select {
+	case err := <-ended:
+		return markLocked(err)
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", p.path, ErrTimeout)
+	}
+}
+
+// command carries out one edit. Nothing ends it early.
+func (p *Programs) command(table string, e Edit) error {
+	tables, err := p.goIPTables()
+	if err != nil {
+		return err
+	}
+	switch rule := splitRule(e.Rule); e.Op {
+	case Create:
+		return tables.NewChain(table, e.Chain)
+	case Insert:
+		return tables.Insert(table, e.Chain, e.Index+1, rule...)
+	case Append:
+		return tables.Append(table, e.Chain, rule...)
+	case Delete:
+		return tables.Delete(table, e.Chain, rule...)
+	}
+	return fmt.Errorf("no command for %q", e)
+}
+
+// goIPTables returns the programs as go-iptables runs them.
+func (p *Programs) goIPTables() (*iptables.IPTables, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tables != nil {
+		return p.tables, nil
+	}
+	protocol := iptables.ProtocolIPv4
+	if p.name == "ip6tables" {
+		protocol = iptables.ProtocolIPv6
+	}
+	tables, err := iptables.New(iptables.Path(p.path), iptables.IPFamily(protocol), iptables.Timeout(commandWait))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.path, err)
+	}
+	p.tables = tables
+	return tables, nil
+}
+
+// ErrLocked is the error of a program that did not get the xtables lock in time.
+var ErrLocked = errors.New("another program keeps the firewall locked")
+
+// markLocked adds ErrLocked to the error of a program that did not get the
+// xtables lock in time.
+func markLocked(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "xtables lock") {
+		return err
+	}
+	return fmt.Errorf("%w: the xtables lock, find its holder with fuser: %w", ErrLocked, err)
+}

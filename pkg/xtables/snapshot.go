@@ -1,0 +1,217 @@
+package xtables
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// snapshotTimeout is for listing all tables: it needs no lock, and 10,000 rules
+// take a slow board two seconds.
+const snapshotTimeout = 10 * time.Second
+
+// Snapshot is the tables of one family at one moment, by name. A table that has
+// not been used is missing. Nothing may change it.
+type Snapshot map[string]Table
+
+// Table is the chains of one table, by name.
+type Table map[string]*Chain
+
+// Chain is a chain with its rules.
+type Chain struct {
+	Policy string   // "ACCEPT" or "DROP"; "-" or "": the chain is not built in
+	Rules  []string // as iptables-save prints them, without "-A CHAIN "
+	parsed []Rule   // of Rules, once they are needed
+}
+
+// Has reports whether the chain exists.
+func (t Table) Has(chain string) bool { return t[chain] != nil }
+
+// Rules returns the rules of a chain; none if it does not exist.
+func (t Table) Rules(chain string) []string {
+	if c := t[chain]; c != nil {
+		return c.Rules
+	}
+	return nil
+}
+
+// parsedRules returns the rules of a chain in their parts.
+func (t Table) parsedRules(chain string) []Rule {
+	c := t[chain]
+	if c == nil {
+		return nil
+	}
+	if c.parsed == nil {
+		for _, text := range c.Rules {
+			c.parsed = append(c.parsed, ParseRule(text))
+		}
+	}
+	return c.parsed
+}
+
+// policy returns the policy of a built-in chain.
+func (t Table) policy(chain string) string {
+	if c := t[chain]; c != nil {
+		return c.Policy
+	}
+	return "ACCEPT" // before the table's first use
+}
+
+// Snapshot lists all tables at one moment, without the xtables lock.
+// go-iptables lists each chain at another moment.
+func (p *Programs) Snapshot(ctx context.Context) (Snapshot, error) { return p.list(ctx) }
+
+// SnapshotTable lists one table.
+func (p *Programs) SnapshotTable(ctx context.Context, table string) (Table, error) {
+	s, err := p.list(ctx, "-t", table)
+	return s[table], err
+}
+
+// Counters lists one table with each rule preceded by its counters,
+// "[PACKETS:BYTES] ".
+func (p *Programs) list(ctx context.Context, args ...string) (Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	path := p.path + "-save"
+	text, err := run(ctx, nil, path, args...)
+	if err != nil {
+		return nil, err
+	}
+	s, err := ParseSnapshot(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// ParseSnapshot parses the output of iptables-save. It ignores unknown lines;
+// they are not rules.
+func ParseSnapshot(text string) (Snapshot, error) {
+	s := make(Snapshot)
+	var t Table
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		word, rest, _ := strings.Cut(line, " ")
+		switch {
+		case strings.HasPrefix(word, "*"):
+			t = make(Table)
+			s[word[1:]] = t
+		case t == nil:
+			if name, ok := incompatible(line); ok {
+				return nil, fmt.Errorf("table %s has rules that only nft can list: move them to another table", name)
+			}
+		case line == "COMMIT":
+			t = nil
+		case strings.HasPrefix(word, ":"):
+			policy, _, _ := strings.Cut(rest, " ")
+			t.chain(word[1:]).Policy = policy
+		case word == "-A":
+			name, rule, _ := strings.Cut(rest, " ")
+			c := t.chain(name)
+			c.Rules = append(c.Rules, rule)
+		}
+	}
+	return s, nil
+}
+
+// chain returns a chain, which it creates if it does not exist.
+func (t Table) chain(name string) *Chain {
+	if t[name] == nil {
+		t[name] = new(Chain)
+	}
+	return t[name]
+}
+
+// incompatible returns the table that iptables-save cannot list, if the daemon
+// uses it.
+func incompatible(line string) (table string, ok bool) {
+	_, rest, ok := strings.Cut(line, "Table `")
+	name, rest, _ := strings.Cut(rest, "'")
+	return name, ok && strings.Contains(rest, "incompatible") && (name == "nat" || name == "filter")
+}
+
+// Count is what a rule has matched.
+type Count struct{ Packets, Bytes uint64 }
+
+// Counters lists the rules of a chain with what they have matched, without the
+// xtables lock.
+func (p *Programs) Counters(ctx context.Context, table, chain string) (map[string]Count, error) {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	text, err := run(ctx, nil, p.path+"-save", "-c", "-t", table)
+	if err != nil {
+		return nil, err
+	}
+	counts := make(map[string]Count)
+	for line := range strings.Lines(text) {
+		numbers, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		rule, found := strings.CutPrefix(rest, "-A "+chain+" ")
+		if n, ok := parseCount(numbers); ok && found {
+			counts[rule] = counts[rule].Plus(n)
+		}
+	}
+	return counts, nil
+}
+
+// Plus returns the sum of both.
+func (c Count) Plus(o Count) Count { return Count{c.Packets + o.Packets, c.Bytes + o.Bytes} }
+
+// parseCount parses "[PACKETS:BYTES]".
+func parseCount(text string) (Count, bool) {
+	inner, ok := strings.CutPrefix(text, "[")
+	packets, bytes, _ := strings.Cut(strings.TrimSuffix(inner, "]"), ":")
+	var c Count
+	var errs [2]error
+	c.Packets, errs[0] = strconv.ParseUint(packets, 10, 64)
+	c.Bytes, errs[1] = strconv.ParseUint(bytes, 10, 64)
+	return c, ok && errs[0] == nil && errs[1] == nil
+}
+
+// Jump is a rule that calls another chain, and the chain that it is in.
+type Jump struct{ Chain, Rule string }
+
+// JumpsTo returns the jumps to a chain.
+func (t Table) JumpsTo(to string) []Jump {
+	var list []Jump
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		for _, rule := range t[name].Rules {
+			if strings.Contains(rule, to) && ParseRule(rule).Target == to {
+				list = append(list, Jump{name, rule})
+			}
+		}
+	}
+	return list
+}
+
+// After returns the table after edits, as the kernel would carry them out.
+func (t Table) After(edits ...Edit) Table {
+	t = maps.Clone(t)
+	if t == nil {
+		t = make(Table)
+	}
+	for _, e := range edits {
+		c := &Chain{}
+		if old := t[e.Chain]; old != nil {
+			c.Policy, c.Rules = old.Policy, slices.Clone(old.Rules)
+		}
+		i := slices.Index(c.Rules, e.Rule)
+		switch {
+		case e.Op == Create, e.Op == Flush:
+			c.Rules = nil
+		case e.Op == Append:
+			c.Rules = append(c.Rules, e.Rule)
+		case e.Op == Insert:
+			c.Rules = slices.Insert(c.Rules, min(e.Index, len(c.Rules)), e.Rule)
+		case e.Op == Delete && i >= 0:
+			c.Rules = slices.Delete(c.Rules, i, i+1)
+		}
+		if t[e.Chain] = c; e.Op == Remove {
+			delete(t, e.Chain)
+		}
+	}
+	return t
+}

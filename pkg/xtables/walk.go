@@ -1,0 +1,133 @@
+package xtables
+
+import (
+	"slices"
+	"strings"
+)
+
+// Step is a rule that a packet may match.
+type Step struct {
+	Rule
+	Table, Chain string
+	Index        int     // of the rule in its chain
+	Text         string  // of the rule
+	Calls        bool    // the target is a chain of the table
+	Ports        PortSet // of packets that may match the rule
+	Must         PortSet // of packets that match it if they get there
+	NamesPorts   bool    // the rule, or one that called its chain, names ports
+	Plain        bool    // the rule, and each that called its chain, selects by interface and state at most
+}
+
+// Walk follows packets through the chains of a table, as the kernel does, for
+// all ports at once.
+type Walk struct {
+	Table  Table
+	Name   string // of the table
+	Packet Packet
+	// Visit is called for each rule that a packet may match, in order. It returns
+	// what becomes of packets that match a rule whose target is no chain of the
+	// table.
+	Visit func(Step) Effect
+}
+
+// Effect is what a rule does with a packet that matches it.
+type Effect int
+
+// The effects of a rule.
+const (
+	Continues Effect = iota // the next rule follows
+	Ends                    // the walk
+	MayEnd                  // either of them
+)
+
+// maxDepth bounds the depth of calls from chain to chain. The kernel allows 16
+// with nft, and any without loops with legacy iptables.
+const maxDepth = 100
+
+// From returns the ports of packets that may reach the end of a built-in chain,
+// of those that enter it.
+func (w *Walk) From(chain string, ports PortSet) PortSet {
+	return w.through(chain, Step{Ports: ports, Plain: true}, 0)
+}
+
+// through returns the ports of packets that may return from a chain that a step
+// has called.
+func (w *Walk) through(chain string, by Step, depth int) (returned PortSet) {
+	here := by.Ports
+	if depth > maxDepth {
+		return here
+	}
+	for i, rule := range w.Table.parsedRules(chain) {
+		m := w.Packet.matchAll(rule.Conditions)
+		s := Step{
+			Rule: rule, Table: w.Name, Chain: chain, Index: i, Text: w.Table[chain].Rules[i], Calls: w.Table.Has(rule.Target),
+			Ports: here.And(m.may), Must: here.And(m.must), NamesPorts: by.NamesPorts || m.namesPorts, Plain: by.Plain && rule.isPlain(),
+		}
+		if len(s.Ports) == 0 {
+			continue
+		}
+		rest := here.Minus(m.must)
+		effect := w.Visit(s)
+		switch {
+		case rule.Target == "RETURN":
+			returned, here = returned.Or(s.Ports), rest
+		case s.Calls && rule.Verb == "-g":
+			returned, here = returned.Or(w.through(rule.Target, s, depth+1)), rest
+		case s.Calls:
+			here = rest.Or(w.through(rule.Target, s, depth+1))
+		case effect == Ends:
+			here = rest
+		case rule.marks():
+			w.Packet.marked = w.Packet.marked.Or(s.Ports)
+		}
+	}
+	return returned.Or(here)
+}
+
+// isPlain reports whether the rule selects packets by interface and the state
+// NEW at most: if it matches a new connection from an uplink it matches all of
+// them.
+func (r Rule) isPlain() bool {
+	return !slices.ContainsFunc(r.Conditions, func(c Condition) bool {
+		switch c.Option {
+		case "-i", "-o", "--comment":
+			return false
+		case "-m":
+			return !slices.Contains([]string{"comment", "conntrack", "state"}, c.Value)
+		case "--ctstate", "--state":
+			return slices.Contains(strings.Split(c.Value, ","), "NEW") == c.Negated
+		}
+		return true
+	})
+}
+
+// marks reports whether the target may change the packet's mark.
+func (r Rule) marks() bool {
+	return slices.Contains([]string{"MARK", "CONNMARK", "HMARK"}, r.Target) || !slices.Contains(passing[:], r.Target) && !isVerdict(r.Target)
+}
+
+// passing are targets after which the next rule follows.
+var passing = [...]string{
+	"", "AUDIT", "CHECKSUM", "CLASSIFY", "CONNMARK", "CONNSECMARK", "CT", "DSCP", "ECN", "FLOWOFFLOAD", "HL", "HMARK", "IDLETIMER", "LED",
+	"LOG", "MARK", "NFLOG", "NOTRACK", "RATEEST", "RETURN", "SECMARK", "SET", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL", "ULOG",
+}
+
+// isVerdict reports whether a target ends the walk through a table.
+func isVerdict(target string) bool {
+	switch target {
+	case "ACCEPT", "DROP", "REJECT", "TARPIT", "DNAT", "REDIRECT", "NETMAP", "SNAT", "MASQUERADE":
+		return true
+	}
+	return false
+}
+
+// EffectOf returns the effect of a target that is no chain.
+func EffectOf(target string) Effect {
+	switch {
+	case isVerdict(target):
+		return Ends
+	case slices.Contains(passing[:], target):
+		return Continues
+	}
+	return MayEnd
+}

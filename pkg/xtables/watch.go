@@ -1,0 +1,127 @@
+package xtables
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// Watch tells when other programs have changed the firewall, of any family. Work
+// of the daemon's own goes between Begin and End, so that it does not count.
+type Watch struct {
+	// Changed has an element when another program has used the firewall.
+	Changed <-chan struct{}
+	// Unsure has an element when another program may have used it during the
+	// daemon's own work.
+	Unsure <-chan struct{}
+
+	changed, unsure chan struct{}
+	isNFT           bool
+
+	mu      sync.Mutex // guards what follows, and reading notices
+	notices *notices   // nil: Run is not running
+	working int        // pieces of own work under way
+}
+
+// NewWatch returns the watch for the programs' variant.
+func (p *Programs) NewWatch() *Watch {
+	w := &Watch{changed: make(chan struct{}, 1), unsure: make(chan struct{}, 1), isNFT: p.isNFT}
+	w.Changed, w.Unsure = w.changed, w.unsure
+	return w
+}
+
+// Run reads notices until ctx ends. It uses no time while nothing happens.
+func (w *Watch) Run(ctx context.Context, p *Programs) error {
+	n, err := p.openNotices()
+	if err != nil {
+		return fmt.Errorf("watch the firewall: %w", err)
+	}
+	w.mu.Lock()
+	w.notices = n
+	w.mu.Unlock()
+	defer context.AfterFunc(ctx, func() { n.file.Close() })()
+	for err == nil {
+		if err = n.waitReadable(); err == nil {
+			w.mu.Lock()
+			w.read()
+			w.mu.Unlock()
+		}
+	}
+	w.mu.Lock()
+	w.notices = nil
+	n.file.Close()
+	w.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("watch the firewall: %w", err)
+}
+
+// read reads the notices up to now. During own work it is not known whom they
+// are about.
+func (w *Watch) read() {
+	switch {
+	case w.notices == nil || !w.notices.drain():
+	case w.working == 0:
+		notify(w.changed)
+	case !w.isNFT: // the generation tells, at the end of the work
+		notify(w.unsure)
+	}
+}
+
+// Work is a piece of the daemon's own work.
+type Work struct {
+	watch      *Watch
+	alone      bool   // no other piece is under way
+	generation uint32 // before it
+	known      bool
+	commits    atomic.Int32
+}
+
+// Begin begins own work on the firewall.
+func (w *Watch) Begin() *Work {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read()
+	k := &Work{watch: w, alone: w.working == 0}
+	w.working++
+	if w.isNFT && w.notices != nil {
+		k.generation, k.known = generation()
+	}
+	return k
+}
+
+// Committed counts changes that the work has made: sections of transactions and
+// single commands.
+func (k *Work) Committed(n int) { k.commits.Add(int32(n)) }
+
+// End ends the work. The notices of it are discarded.
+func (k *Work) End() {
+	w := k.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.working--
+	if w.notices == nil {
+		return
+	}
+	seen := w.notices.drain()
+	if !w.isNFT {
+		if seen || k.commits.Load() > 0 {
+			notify(w.unsure)
+		}
+		return
+	}
+	now, known := generation()
+	if made := int32(now - k.generation); !k.known || !known || !k.alone || w.working > 0 || made > k.commits.Load() {
+		notify(w.unsure)
+	}
+}
+
+// notify puts an element into a channel, unless it has one.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
