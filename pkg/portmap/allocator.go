@@ -70,11 +70,11 @@ func (al *allocator) decideByID(req *Request) Answer {
 		al.drop(m, byID)
 		return Answer{Closed: 1}
 	}
-	if r := al.checkRenewal(m, req); r != Granted {
+	n, r := al.renewed(m, m.Internal, req)
+	if r != Granted {
 		return Answer{Refusal: r, Mapping: m}
 	}
-	after := m.withEnd(byID, al.now.Add(req.Lifetime))
-	after.Host, after.Dormant = req.hostToKeep(m), al.lacksFirewall(m.Key)
+	after := n.withEnd(byID, al.now.Add(req.Lifetime))
 	al.change(Change{Before: m, After: after})
 	return Answer{Mapping: after, Lifetime: req.Lifetime, ID: req.ID}
 }

@@ -44,19 +44,21 @@ func (req *Request) needsExactPort() bool {
 // choosePinhole returns the key of a pinhole: without translation the external
 // address and port are the internal ones (RFC 6887, section 11.3).
 func (al *allocator) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
-	port := req.Internal.Port()
-	if r := al.checkRules(port, al.destinationOf(req), req.Description); r != Granted {
+	port, key := req.Internal.Port(), Key{Protocol: req.Protocol, Pinhole: req.Internal}
+	switch r := al.checkNew(key, req); {
+	case r != Granted:
 		return Key{}, nil, r
-	}
-	switch {
-	case al.network.NoIPv6:
-		return Key{}, nil, NoFirewall
 	case al.blockFor(req.Protocol, port, req.Internal.Addr()) != nil:
 		return Key{}, nil, NotAuthorized
 	case req.needsExactPort() && req.External != port:
 		return Key{}, nil, Conflict
 	}
-	return Key{Protocol: req.Protocol, Pinhole: req.Internal}, nil, Granted
+	return key, nil, Granted
+}
+
+// checkNew is checkMapping for a new mapping.
+func (al *allocator) checkNew(k Key, req *Request) Refusal {
+	return al.checkMapping(&Mapping{Key: k, Internal: req.Internal, Host: req.Host}, req.Description)
 }
 
 // obstacle returns why the request cannot have this external port, and the
@@ -64,7 +66,8 @@ func (al *allocator) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	host := req.Internal.Addr()
 	key := Key{Protocol: req.Protocol, External: port}
-	if !al.policy.Permits(port, al.destinationOf(req), req.Description) || al.blockFor(req.Protocol, port, host) != nil {
+	r := al.checkNew(key, req)
+	if r != Granted && r != PortInUse || al.blockFor(req.Protocol, port, host) != nil {
 		return nil, NotAuthorized
 	}
 	if m := al.index.byKey[key]; m != nil {
@@ -79,10 +82,7 @@ func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	if al.holdDown.blocks(key, host, al.now) && al.holdDown.blocks(key, req.Former, al.now) {
 		return nil, Conflict
 	}
-	if al.isReserved(req.Protocol, port) || al.listening(req.Protocol, port) {
-		return nil, PortInUse
-	}
-	return nil, Granted
+	return nil, r
 }
 
 // search returns the next port that the rules allow and nothing else uses.

@@ -289,7 +289,7 @@ func stored(port uint16, hardware string) *Mapping {
 func TestDormantUntilTheHostIsKnown(t *testing.T) {
 	known := func(h Host) func(*allocator) Refusal {
 		return func(al *allocator) Refusal {
-			al.recheckDormant(func(a netip.Addr) (Host, bool) { return h, a == inside })
+			al.recheck(func(a netip.Addr) (Host, bool) { return h, a == inside })
 			return Granted
 		}
 	}
@@ -297,7 +297,7 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 		return func(al *allocator) Refusal { return al.do(req).Refusal }
 	}
 	rules := func(rules ...Rule) func(*allocator) Refusal {
-		return func(al *allocator) Refusal { al.policy = &Policy{Rules: rules}; al.evict(); return Granted }
+		return func(al *allocator) Refusal { al.policy = &Policy{Rules: rules}; al.recheck(noHost); return Granted }
 	}
 	byID := Request{Origin: UPnP, Client: inside, ID: 4000, Lifetime: time.Hour}
 	type end struct{ held, dormant bool }
@@ -309,7 +309,7 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 	}{
 		{"nothing", func(*allocator) Refusal { return Granted }, Granted, end{true, true}},
 		{"the host is still not known", func(al *allocator) Refusal {
-			al.recheckDormant(func(netip.Addr) (Host, bool) { return Host{}, false })
+			al.recheck(noHost)
 			return Granted
 		}, Granted, end{true, true}},
 		{"the host is found", known(Host{named, addrs("192.168.50.10")}), Granted, end{true, false}},
@@ -354,7 +354,7 @@ func TestReloadRemembersTheHost(t *testing.T) {
 		al.do(ask(PCP, inside, TCP, 4000, 0, of(named, host)))
 		namedOnly(al)
 		al.policy.Rules[0].Network = netip.MustParseAddr(name)
-		al.evict()
+		al.recheck(noHost)
 		if m := al.index.byKey[Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}]; (m != nil) != held || held && m.Dormant {
 			t.Errorf("rules for %s: %+v", name, m)
 		}

@@ -118,11 +118,17 @@ type Mapping struct {
 	Claims   []Claim   // at least one, oldest first
 	Serial   uint64    // order of creation, 1 is the first
 	Created  time.Time // when the mapping was first granted
-	// Dormant is set while the mapping cannot be in force, because there is no
-	// IPv6 firewall or its host is not known: it is listed and saved, keeps its
-	// port and counts for the quota, and has no rules.
+	// Dormant is set while the mapping cannot be in force: it is listed and
+	// saved, keeps its port and counts for the quota, and has no rules.
 	Dormant bool
+	// Reason is why the mapping is dormant: NoNetwork, NoFirewall or
+	// UnknownHost.
+	Reason Refusal
 }
+
+// setState makes m dormant for a reason, or puts it in force if that is
+// Granted.
+func (m *Mapping) setState(r Refusal) { m.Dormant, m.Reason = r != Granted, r }
 
 // Expires returns when the last claim expires; zero means never.
 func (m *Mapping) Expires() time.Time {

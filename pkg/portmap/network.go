@@ -18,18 +18,25 @@ type NetworkState struct {
 	Interfaces [][]netip.Prefix
 	// Own lists the router's other addresses, which cannot be targets either.
 	Own []netip.Addr
-	// NoIPv6 is set if there is no IPv6 firewall: saved pinholes are dormant,
+	// NoIPv6 is set if there is no IPv6 firewall: existing pinholes are dormant,
 	// and new ones are refused.
 	NoIPv6 bool
 	// Forwards lists the static port forwards.
 	Forwards []Forward
 }
 
-// isHost reports whether a can be a host on a LAN: neither an address of the
-// router nor a network or broadcast address.
-func (s *NetworkState) isHost(a netip.Addr) bool {
-	lan, ok := s.lan(a)
-	return ok && a != lan.Addr() && !isNetworkOrBroadcast(lan, a) && !slices.Contains(s.Own, a)
+// checkTarget returns Granted if a can be a host on a LAN, NoNetwork if it could
+// be one on a LAN that is not there now, and BadTarget if not: an address of the
+// router, a network or broadcast address, or none of a host.
+func (s *NetworkState) checkTarget(a netip.Addr) Refusal {
+	lan, found := s.lan(a)
+	switch {
+	case !a.IsGlobalUnicast(), slices.Contains(s.Own, a), found && (a == lan.Addr() || isNetworkOrBroadcast(lan, a)):
+		return BadTarget
+	case !found:
+		return NoNetwork
+	}
+	return Granted
 }
 
 // lan returns the network that a belongs to.
@@ -61,11 +68,6 @@ func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {
 		}
 	}
 	return list
-}
-
-// hasFamily reports whether any LAN has a network of a's family.
-func (s *NetworkState) hasFamily(a netip.Addr) bool {
-	return slices.ContainsFunc(s.LANs, func(lan netip.Prefix) bool { return lan.Addr().Is4() == a.Is4() })
 }
 
 // isNetworkOrBroadcast reports whether a is the network or broadcast address of

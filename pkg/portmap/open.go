@@ -11,9 +11,6 @@ func (al *allocator) open(req *Request) Answer {
 		req = al.withFlowPort(req)
 	}
 	if m, r := al.existing(req); m != nil && m.Internal.Addr() != req.Former {
-		if r == Granted {
-			r = al.checkRenewal(m, req)
-		}
 		if r != Granted {
 			return Answer{Refusal: r, Mapping: m}
 		}
@@ -64,7 +61,7 @@ func (al *allocator) checkRequest(req *Request) Refusal {
 		return BadTarget
 	case al.policy.Secure && !req.ThirdParty && !req.comesFrom(to.Addr()):
 		return NotAuthorized
-	case !al.network.isHost(to.Addr()):
+	case al.network.checkTarget(to.Addr()) != Granted:
 		return BadTarget
 	case to.Addr().Is4() && !al.network.External.IsValid():
 		return NoExternalAddress
@@ -168,8 +165,10 @@ func (al *allocator) join(m *Mapping, req *Request) Answer {
 	if len(m.Claims) == 0 { // a static port forward, which has no claims
 		return Answer{Mapping: m, Lifetime: al.policy.lifetime(req.Origin, req.Lifetime)}
 	}
-	n := *m
-	n.Internal, n.Host, n.Dormant = req.Internal, req.hostToKeep(m), al.lacksFirewall(m.Key)
+	n, r := al.renewed(m, req.Internal, req)
+	if r != Granted {
+		return Answer{Refusal: r, Mapping: m}
+	}
 	return al.grant(m, n, req)
 }
 

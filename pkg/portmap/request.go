@@ -135,6 +135,8 @@ const (
 	// UnknownHost: the rules depend on an address of the host that is not
 	// known.
 	UnknownHost
+	// NoNetwork: no LAN has the network of an existing mapping's target.
+	NoNetwork
 )
 
 var refusals = [...]string{
@@ -153,7 +155,12 @@ var refusals = [...]string{
 	NoFirewall:        "there is no IPv6 firewall",
 	Stopping:          "shutting down",
 	UnknownHost:       "rules depend on an address of the host that is not known",
+	NoNetwork:         "no LAN has the target's network",
 }
+
+// isTemporary reports whether the reason can pass: an existing mapping is
+// dormant meanwhile.
+func (r Refusal) isTemporary() bool { return r == NoNetwork || r == NoFirewall || r == UnknownHost }
 
 // String returns the reason as log lines show it.
 func (r Refusal) String() string { return refusals[r] }

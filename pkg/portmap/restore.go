@@ -1,6 +1,9 @@
 package portmap
 
-import "slices"
+import (
+	"net/netip"
+	"slices"
+)
 
 // restore takes over a saved mapping if the present settings allow it. Its
 // nonces are unbound: clients that see the new epoch may use another one.
@@ -8,33 +11,45 @@ func (al *allocator) restore(m *Mapping) Refusal {
 	if al.index.byKey[m.Key] != nil {
 		return Conflict
 	}
-	if al.network.hasFamily(m.Internal.Addr()) && !al.network.isHost(m.Internal.Addr()) {
-		return BadTarget
-	}
 	if r := al.checkQuota(&Request{Internal: m.Internal}); r != Granted {
 		return r
 	}
-	dormant, r := al.checkStored(m)
-	if r != Granted {
+	r := al.checkMapping(m, m.Description())
+	if r != Granted && !r.isTemporary() {
 		return r
-	}
-	if m.External != 0 && al.listening(m.Protocol, m.External) {
-		return PortInUse
 	}
 	al.serial++
 	n := *m
-	n.Serial, n.Dormant = al.serial, dormant
+	n.Serial = al.serial
+	n.setState(r)
 	n.Claims = unbound(m.Claims)
 	al.change(Change{After: &n})
 	return Granted
 }
 
-// evict closes the mappings that the present settings forbid, and makes those
-// dormant for which that depends on an unknown host.
-func (al *allocator) evict() {
+// recheck checks all mappings again: it closes them, makes them dormant or puts
+// them in force. known returns the host of an address, if it is known now; a
+// mapping in force gets it only if it had no hardware address.
+func (al *allocator) recheck(known func(netip.Addr) (Host, bool)) (d digest) {
 	for _, m := range slices.Clone(al.index.order) {
-		al.recheck(m, m.Host)
+		n := *m
+		if h, found := known(m.Internal.Addr()); found && (m.Dormant || m.Host.Hardware == "" && h.Hardware != "") {
+			n.Host = h
+		}
+		r := al.checkMapping(&n, n.Description())
+		n.setState(r)
+		switch {
+		case r != Granted && !r.isTemporary():
+			d.noteClosed(m, r)
+			al.change(Change{Before: m})
+		case r != m.Reason:
+			d.noteState(m, r)
+			al.change(Change{Before: m, After: &n})
+		case !m.Dormant && n.Host.Hardware != m.Host.Hardware:
+			al.change(Change{Before: m, After: &n})
+		}
 	}
+	return d
 }
 
 // unbindNonces lets every PCP client renew with a new nonce, as some do when

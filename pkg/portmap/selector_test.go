@@ -226,10 +226,10 @@ func TestExplainUnknownHardware(t *testing.T) {
 func TestDormantMapping(t *testing.T) {
 	key := Key{Protocol: TCP, External: 4000}
 	found := func(h Host) func(*allocator) {
-		return func(al *allocator) { al.recheckDormant(func(a netip.Addr) (Host, bool) { return h, a == host }) }
+		return func(al *allocator) { al.recheck(func(a netip.Addr) (Host, bool) { return h, a == host }) }
 	}
 	reload := func(rules ...Rule) func(*allocator) {
-		return func(al *allocator) { al.policy = &Policy{Rules: rules}; al.evict() }
+		return func(al *allocator) { al.policy = &Policy{Rules: rules}; al.recheck(noHost) }
 	}
 	for _, tt := range []struct {
 		what          string

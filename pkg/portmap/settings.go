@@ -3,7 +3,6 @@ package portmap
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -37,19 +36,18 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 	}
 }
 
-// SetNetworkState puts a new network state in force. An external address that
-// differs from the last one restarts the epoch (RFC 6887, section 8.5), and
-// mappings of ports that a new static port forward has are closed.
+// SetNetworkState puts a new network state in force. Mappings whose network or
+// IPv6 firewall is gone are dormant, those for which it is there again are in
+// force again, and mappings of ports that a new static port forward has are
+// closed. The epoch restarts if mappings that were in force are closed or the
+// external address differs from the last one (RFC 6887, section 8.5).
 func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 	return t.runTask(ctx, func() {
-		forwarded := !slices.Equal(s.Forwards, t.alloc.network.Forwards)
 		moved := s.External.IsValid() && t.lastExternal.IsValid() && s.External != t.lastExternal
 		t.alloc.network = s
 		t.announce(s.External, moved)
-		if moved || forwarded {
-			t.reevaluate(moved)
-		}
-		t.recheckDormant(func(netip.Addr) (Host, bool) { return Host{}, false })
+		d := t.recheck(noHost)
+		t.forceRechecked(moved || d.lost > 0)
 	})
 }
 
@@ -67,13 +65,14 @@ func (t *Table) announce(external netip.Addr, moved bool) {
 	}
 }
 
-// SetPolicy puts new rules in force: mappings that they forbid are closed, all
-// others stay as they are. If there are any, the epoch restarts, so that
-// clients renew (RFC 6886, section 3.7).
+// SetPolicy puts new rules in force: mappings that they forbid are closed, and
+// those whose hosts are not known but matter are dormant. If there are any, the
+// epoch restarts, so that clients renew (RFC 6886, section 3.7).
 func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	return t.runTask(ctx, func() {
 		t.alloc.policy = p
-		t.reevaluate(false)
+		d := t.recheck(noHost)
+		t.forceRechecked(d.lost+d.suspended > 0)
 	})
 }
 
@@ -82,56 +81,30 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 // allow their hosts and are closed if not; other mappings get a hardware
 // address if they had none. The function is called on the table's goroutine.
 func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, bool)) error {
-	return t.runTask(ctx, func() { t.recheckDormant(known) })
+	return t.runTask(ctx, func() {
+		t.recheck(known)
+		t.forceRechecked(false)
+	})
 }
 
-// recheckDormant rechecks the dormant mappings and updates the hosts of others.
-func (t *Table) recheckDormant(known func(netip.Addr) (Host, bool)) {
+// noHost knows no hosts.
+func noHost(netip.Addr) (Host, bool) { return Host{}, false }
+
+// recheck checks all mappings under the present settings and network state, and
+// logs what that changes.
+func (t *Table) recheck(known func(netip.Addr) (Host, bool)) digest {
 	t.alloc.begin()
-	t.alloc.recheckDormant(known)
-	for _, c := range t.alloc.changes {
-		switch {
-		case c.After == nil:
-			t.log.Warn("closed a dormant mapping: the settings forbid it for its host", "mapping", c.Before.Key)
-		case c.Before.Dormant:
-			t.log.Info("dormant mapping is in force again", "mapping", c.After.Key)
-		}
-	}
-	t.force(false)
+	d := t.alloc.recheck(known)
+	d.logTo(t.log)
+	return d
 }
 
-// reevaluate closes the mappings that the present settings forbid, and makes
-// those dormant whose hosts are not known but matter. If there are any, or the
-// external address has moved, clients must renew.
-func (t *Table) reevaluate(moved bool) {
-	t.alloc.begin()
-	t.alloc.evict()
-	closed, dormant := countLost(t.alloc.changes)
-	if closed > 0 {
-		t.log.Warn("closed mappings that the new settings forbid", "count", closed)
+// forceRechecked queues the changes of a recheck; reset restarts the epoch.
+func (t *Table) forceRechecked(reset bool) {
+	if reset {
+		t.alloc.unbindNonces()
 	}
-	if dormant > 0 {
-		t.log.Warn("mappings are dormant until it is known whether the new settings allow their hosts", "count", dormant)
-	}
-	if closed+dormant == 0 && !moved {
-		t.force(false)
-		return
-	}
-	t.alloc.unbindNonces()
-	t.force(true)
-}
-
-// countLost counts the mappings that changes close or make dormant.
-func countLost(changes []Change) (closed, dormant int) {
-	for _, c := range changes {
-		switch {
-		case c.After == nil:
-			closed++
-		case c.After.Dormant:
-			dormant++
-		}
-	}
-	return closed, dormant
+	t.force(reset)
 }
 
 // Withdraw closes the mappings for which which is true and returns how many

@@ -271,6 +271,16 @@ func (t *Table) restore(ctx context.Context) {
 	}
 	t.publish(restored, true)
 	if len(restored) > 0 {
-		t.log.Info("mappings restored", "count", len(restored), "of", len(stored))
+		t.log.Info("mappings restored", "count", len(restored), "of", len(stored), "dormant", countDormant(restored))
 	}
+}
+
+// countDormant counts the dormant mappings that changes make.
+func countDormant(changes []Change) (n int) {
+	for _, c := range changes {
+		if c.After.Dormant {
+			n++
+		}
+	}
+	return n
 }

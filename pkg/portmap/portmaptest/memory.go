@@ -58,17 +58,20 @@ func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 	if f.open == nil {
 		f.open = make(map[portmap.Key]*portmap.Mapping)
 	}
-	carryOut(f.open, changes)
+	carryOut(f.open, changes, hasRules)
 	return nil
 }
 
-// carryOut applies changes to a set of mappings.
-func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change) {
+// hasRules reports whether a mapping has rules.
+func hasRules(m *portmap.Mapping) bool { return portmap.Change{After: m}.Alters() }
+
+// carryOut applies changes to a set of the mappings for which keep is true.
+func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change, keep func(*portmap.Mapping) bool) {
 	for _, c := range changes {
 		if c.Before != nil {
 			delete(held, c.Before.Key)
 		}
-		if c.After != nil {
+		if c.After != nil && keep(c.After) {
 			held[c.After.Key] = c.After
 		}
 	}
@@ -86,7 +89,7 @@ func (f *Firewall) Sync(_ context.Context, v portmap.Family, mappings []*portmap
 		if f.Refuse != nil && f.Refuse(portmap.Change{After: m}) {
 			return ErrRefused
 		}
-		if (portmap.Change{After: m}).Alters() { // it has rules
+		if hasRules(m) {
 			open[m.Key] = m
 		}
 	}
@@ -169,7 +172,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 	if s.held == nil || s.loaded {
 		s.held, s.loaded = make(map[portmap.Key]*portmap.Mapping), false
 	}
-	carryOut(s.held, changes)
+	carryOut(s.held, changes, func(*portmap.Mapping) bool { return true })
 	return nil
 }
 
