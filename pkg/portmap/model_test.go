@@ -36,6 +36,7 @@ type model struct {
 	entries []*entry // in order of creation
 	held    []modelHeldPort
 	now     time.Time
+	away    bool // the LAN's network is gone
 }
 
 // entry is a mapping.
@@ -163,6 +164,9 @@ func no(r portmap.Refusal) verdict { return verdict{refusal: r} }
 
 // open decides a request for a mapping.
 func (m *model) open(req portmap.Request) verdict {
+	if m.away {
+		return no(portmap.BadTarget)
+	}
 	targets := m.mappingsTo(req.Protocol, req.Internal)
 	switch {
 	case req.Remote.IsValid():
@@ -408,10 +412,18 @@ func randomRequest(rng *rand.Rand) portmap.Request {
 	return req
 }
 
+// network returns the network state that the model has.
+func (m *model) network() portmap.NetworkState {
+	if m.away {
+		return having(gateway6)
+	}
+	return having(gateway, gateway6)
+}
+
 // TestModel sends random requests of all protocols from several clients, in
-// batches, with time passing, firewalls flushed and the table restarted
-// between them, and compares every answer with the model, and then table,
-// kernel and file.
+// batches, with time passing, firewalls flushed, the LAN gone and back and the
+// table restarted between them, and compares every answer with the model, and
+// then table, kernel and file.
 func TestModel(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -431,13 +443,16 @@ func runModel(t *testing.T, rng *rand.Rand) {
 			r.Resync(context.Background(), portmap.IPv4)
 		case 1:
 			r.stop()
-			r = newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store)
+			r = startTableRig(t, modelPolicy, m.network(), &portmaptest.Firewall{}, store)
 			m.held = nil
 			for _, e := range m.entries {
 				for i := range e.claims {
 					e.claims[i].unbound = true
 				}
 			}
+		case 2, 3:
+			m.away = !m.away && rng.IntN(2) == 0
+			r.set(t, m.network())
 		}
 		time.Sleep(time.Duration(rng.IntN(600)) * time.Second)
 		synctest.Wait()
@@ -472,6 +487,9 @@ func runModel(t *testing.T, rng *rand.Rand) {
 			t.Fatalf("round %d at %v: the table holds\n%q, want\n%q", round, time.Now().Unix(), got, want)
 		}
 		r.checkAgreement(t, len(m.entries))
+		if n := len(r.firewall.Open()); m.away && n > 0 {
+			t.Fatalf("round %d: the kernel has %d mappings without the LAN", round, n)
+		}
 	}
 	if granted < 300 {
 		t.Errorf("only %d requests were granted", granted)
