@@ -9,8 +9,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// The pauses between lookups of the hosts of dormant mappings: the first one,
-// then doubling up to a maximum.
+// The pauses between lookups of the hosts of mappings that are dormant because
+// their hosts are not known: the first one, then doubling up to a maximum.
 const (
 	firstPause = time.Second
 	maxPause   = time.Minute
@@ -19,7 +19,7 @@ const (
 // Committed receives the table's changes that are in force. It never blocks.
 func (r *Resolver) Committed(changes []portmap.Change) {
 	for _, c := range changes {
-		if c.After != nil && c.After.Dormant {
+		if c.After != nil && c.After.Reason == portmap.UnknownHost {
 			select {
 			case r.wake <- struct{}{}:
 			default:
@@ -48,14 +48,14 @@ func (r *Resolver) followDormant(ctx context.Context) {
 	}
 }
 
-// lookUpDormant passes the hosts of dormant mappings that are known now to the
-// table and probes for the others. It reports whether there are dormant
-// mappings.
+// lookUpDormant passes the hosts that dormant mappings wait for to the table, if
+// they are known now, and probes for the others. It reports whether there are
+// such mappings.
 func (r *Resolver) lookUpDormant(ctx context.Context) (more bool) {
 	known := make(map[netip.Addr]portmap.Host)
 	probe := make(map[netip.Addr]int) // index of the interface by address
 	for _, m := range r.List() {
-		if m.Dormant {
+		if m.Reason == portmap.UnknownHost {
 			more = true
 			r.addDormant(m, known, probe)
 		}
@@ -74,7 +74,7 @@ func (r *Resolver) lookUpDormant(ctx context.Context) (more bool) {
 func (r *Resolver) addDormant(m *portmap.Mapping, known map[netip.Addr]portmap.Host, probe map[netip.Addr]int) {
 	q, ours := r.queryFor(m.Internal)
 	if !ours || !q.decides {
-		return // its LAN is down, or it is dormant for another reason
+		return // its LAN is down, or new rules do not depend on the host
 	}
 	q.Hardware = hardware(m.Host)
 	id, _ := r.finder.Known(q.Query)

@@ -42,7 +42,7 @@ type Resolver struct {
 	index  func(string) int
 
 	queue chan *lookup
-	wake  chan struct{} // there may be new dormant mappings
+	wake  chan struct{} // there may be new mappings whose hosts are not known
 
 	mu            sync.Mutex // guards what follows, and the order of requests for one host
 	lookups       map[netip.Addr]*lookup

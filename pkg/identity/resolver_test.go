@@ -145,6 +145,26 @@ func TestOtherRequestsDoNotWait(t *testing.T) {
 	}
 }
 
+// TestOnlyUnknownHostsAreLookedUp makes a mapping dormant for another reason
+// than its host: nothing is looked up, so nothing is looked up again.
+func TestOnlyUnknownHostsAreLookedUp(t *testing.T) {
+	r := newResolver(t)
+	if a, err := r.Table.Do(t.Context(), open(addr6(0), 80)); err != nil || a.Refusal != portmap.Granted {
+		t.Fatalf("a mapping: %v, %v", a.Refusal, err)
+	}
+	if err := r.SetNetworkState(t.Context(), portmap.NetworkState{LANs: []netip.Prefix{lan}}); err != nil {
+		t.Fatal(err)
+	}
+	list := r.List()
+	if len(list) != 1 || !list[0].Dormant {
+		t.Fatalf("without their network, the mappings are %+v", list)
+	}
+	r.Committed([]portmap.Change{{After: list[0]}})
+	if more := r.lookUpDormant(t.Context()); more || len(r.wake) > 0 {
+		t.Error("the host of a mapping without a network is looked up")
+	}
+}
+
 // TestFloodOfUnknownHosts submits requests for made up hosts: the lookups are
 // bounded, other clients are served, and the limiter is empty in the end.
 func TestFloodOfUnknownHosts(t *testing.T) {
