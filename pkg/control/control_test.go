@@ -103,6 +103,21 @@ func TestListAsJSON(t *testing.T) {
 	}
 }
 
+// TestListSaysWhyAMappingIsDormant takes the LAN away.
+func TestListSaysWhyAMappingIsDormant(t *testing.T) {
+	r := newRig(t)
+	r.open(t, portmap.NATPMP, portmap.UDP, laptop, 40000, 4000, time.Hour, "")
+	if err := r.table.SetNetworkState(t.Context(), portmap.NetworkState{External: addr("11.22.33.44")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.tool("list").stdout; !strings.Contains(got, "NAT-PMP(dormant)") || !strings.Contains(got, "NAT-PMP 40000 UDP [no LAN has the target's network]\n") {
+		t.Errorf("list = %s", got)
+	}
+	if got := r.tool("list", "--json").stdout; !strings.Contains(got, `"dormant":true,"dormant_reason":"no LAN has the target's network"`) {
+		t.Errorf("list --json = %s", got)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	r := seedMappings(t)
 	began := time.Now()

@@ -72,6 +72,7 @@ func entry(m *portmap.Mapping, now time.Time) Entry {
 		Description:  m.Description(),
 		Enabled:      m.Enabled(),
 		Dormant:      m.Dormant,
+		Reason:       dormantReason(m),
 	}
 	for _, c := range m.Claims {
 		if name := c.Origin.String(); !slices.Contains(e.Origins, name) {
@@ -85,6 +86,14 @@ func entry(m *portmap.Mapping, now time.Time) Entry {
 		e.Remaining = &left
 	}
 	return e
+}
+
+// dormantReason returns why a mapping is dormant, "" if it is not.
+func dormantReason(m *portmap.Mapping) string {
+	if !m.Dormant {
+		return ""
+	}
+	return m.Reason.String()
 }
 
 // identify adds the name and the hardware address of the client.

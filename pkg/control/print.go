@@ -71,13 +71,9 @@ func row(e *Entry) string {
 	if e.Gone {
 		host += "(gone)"
 	}
-	description := printable(e.Description)
-	if len(e.Remote) > 0 {
-		description += " [from " + strings.Join(e.Remote, ", ") + "]"
-	}
 	cells := []string{
 		e.Protocol, strconv.Itoa(int(e.ExternalPort)), e.Client.String(), strconv.Itoa(int(e.ClientPort)),
-		host, e.MAC, by, left, count(e.Packets), count(e.Bytes), description,
+		host, e.MAC, by, left, count(e.Packets), count(e.Bytes), details(e),
 	}
 	for i, c := range cells {
 		if c == "" {
@@ -85,6 +81,19 @@ func row(e *Entry) string {
 		}
 	}
 	return strings.Join(cells, "\t")
+}
+
+// details returns the description of a mapping, who may use it if not all, and
+// why it is dormant.
+func details(e *Entry) string {
+	text := printable(e.Description)
+	if len(e.Remote) > 0 {
+		text += " [from " + strings.Join(e.Remote, ", ") + "]"
+	}
+	if e.Reason != "" {
+		text += " [" + e.Reason + "]"
+	}
+	return text
 }
 
 func count(n *uint64) string {

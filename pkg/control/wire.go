@@ -53,7 +53,8 @@ type Entry struct {
 	Description  string     `json:"description"`
 	Remote       []string   `json:"remote,omitempty"` // remote hosts that may use it; none: all
 	Enabled      bool       `json:"enabled"`
-	Dormant      bool       `json:"dormant,omitempty"` // without rules until its host is known or ip6tables works
+	Dormant      bool       `json:"dormant,omitempty"` // without rules until its network, its host or ip6tables is there
+	Reason       string     `json:"dormant_reason,omitempty"`
 	Remaining    *int64     `json:"remaining_seconds"` // null: no end
 	Packets      *uint64    `json:"packets"`           // null: not counted, or no rule in the kernel
 	Bytes        *uint64    `json:"bytes"`
