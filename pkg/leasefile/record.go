@@ -58,6 +58,7 @@ type record struct {
 	Internal netip.AddrPort `json:"int,omitzero"` // absent for a pinhole: it is the same
 	Created  int64          `json:"made"`
 	Hardware string         `json:"mac,omitzero"` // of the host; absent: not known
+	Dormant  bool           `json:"dormant,omitzero"`
 	Claims   []claimRecord  `json:"claims"`
 }
 
@@ -92,7 +93,10 @@ func keyRecordOf(k portmap.Key) keyRecord {
 
 // recordOf returns the record of m.
 func recordOf(m *portmap.Mapping, now clockReading) *record {
-	r := &record{keyRecord: keyRecordOf(m.Key), Created: now.unixAt(m.Created), Hardware: m.Host.Hardware, Claims: make([]claimRecord, len(m.Claims))}
+	r := &record{
+		keyRecord: keyRecordOf(m.Key), Created: now.unixAt(m.Created), Hardware: m.Host.Hardware, Dormant: m.Dormant,
+		Claims: make([]claimRecord, len(m.Claims)),
+	}
 	if !m.Pinhole.IsValid() {
 		r.Internal = m.Internal
 	}
@@ -144,7 +148,7 @@ func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &portmap.Mapping{Key: k, Internal: r.Internal, Created: now.timeAt(r.Created)}
+	m := &portmap.Mapping{Key: k, Internal: r.Internal, Created: now.timeAt(r.Created), Dormant: r.Dormant}
 	if _, err := net.ParseMAC(r.Hardware); err == nil {
 		m.Host.Hardware = r.Hardware
 	}

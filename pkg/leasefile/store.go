@@ -189,7 +189,7 @@ func (s *Store) drop(k portmap.Key) []byte {
 func (s *Store) confirms(m *portmap.Mapping) bool {
 	was := s.loaded[m.Key]
 	delete(s.loaded, m.Key)
-	if was == nil || was.Internal != m.Internal || !slices.EqualFunc(was.Claims, m.Claims, identical) {
+	if was == nil || was.Internal != m.Internal || was.Dormant != m.Dormant || !slices.EqualFunc(was.Claims, m.Claims, identical) {
 		return false
 	}
 	s.held[m.Key] = m

@@ -43,6 +43,13 @@ func ending(m *portmap.Mapping, at time.Time) *portmap.Mapping {
 	return &n
 }
 
+// asleep returns m as a dormant mapping.
+func asleep(m *portmap.Mapping) *portmap.Mapping {
+	n := *m
+	n.Dormant, n.Reason = true, portmap.NoNetwork
+	return &n
+}
+
 // sampleMappings returns mappings of every kind.
 func sampleMappings() []*portmap.Mapping {
 	now := time.Now()
@@ -93,7 +100,7 @@ func additions(mappings ...*portmap.Mapping) []portmap.Change {
 func text(mappings []*portmap.Mapping) string {
 	var b strings.Builder
 	for _, m := range mappings {
-		fmt.Fprintf(&b, "%v => %v of %q\n", m.Key, m.Internal, m.Host.Hardware)
+		fmt.Fprintf(&b, "%v => %v of %q dormant %v\n", m.Key, m.Internal, m.Host.Hardware, m.Dormant)
 		for _, c := range m.Claims {
 			fmt.Fprintf(&b, "\t%v %q from %v", c.Origin, c.Description, c.Filters)
 			if c.Bound {
@@ -243,6 +250,14 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 			additions(v[:3]...),
 			{{Before: v[1], After: renewed(v[1], 5*time.Hour)}},
 		}, []*portmap.Mapping{v[0], renewed(v[1], 5*time.Hour), v[2]}},
+		{"made dormant", [][]portmap.Change{
+			additions(v[:3]...),
+			{{Before: v[1], After: asleep(v[1])}},
+		}, []*portmap.Mapping{v[0], asleep(v[1]), v[2]}},
+		{"in force again", [][]portmap.Change{
+			additions(v[0], asleep(v[1])),
+			{{Before: asleep(v[1]), After: v[1]}},
+		}, v[:2]},
 		{"ended", [][]portmap.Change{
 			additions(v...),
 			{{Before: v[0]}, {Before: v[3]}},
@@ -414,6 +429,27 @@ func TestRestartWritesNothing(t *testing.T) {
 	checkpoint(t, s)
 	if ops := d.did(); len(ops) != 1 || ops[0].what != "append" {
 		t.Errorf("disk operations %v, want the state file opened only", ops)
+	}
+}
+
+// TestWokenAtTheStart restores a dormant mapping in force: it has its line
+// before and after that, and only the mark goes.
+func TestWokenAtTheStart(t *testing.T) {
+	path, m := leasePath(t), sampleMappings()[0]
+	s := opened(t, path)
+	save(t, s, additions(asleep(m))...)
+	checkpoint(t, s)
+	lines := read(t, path)
+	if n := strings.Count(lines, "\n"); n != 1 {
+		t.Fatalf("a dormant mapping has %d lines", n)
+	}
+	s = New(Options{Path: path})
+	wantSame(t, load(t, s), []*portmap.Mapping{asleep(m)})
+	save(t, s, additions(m)...)
+	checkpoint(t, s)
+	wantSame(t, load(t, New(Options{Path: path})), []*portmap.Mapping{m})
+	if got := read(t, path); got != lines {
+		t.Errorf("the lease file says %q, said %q", got, lines)
 	}
 }
 
