@@ -44,38 +44,46 @@ func (r *rig) epoch(t testing.TB) uint32 {
 // returns with the address, and the other LAN's stays in force.
 func TestLateLAN(t *testing.T) {
 	t.Parallel()
-	bothVariants(t, func(t *testing.T, variant string) {
-		r := newRig(t, variant, netlab.Layout{Clients: 1, SecondLAN: true})
-		conf := []string{"listening_ip=lan1", "allow 1024-65535 0.0.0.0/0 1024-65535"}
-		r.start(t, conf...)
-		r.Clients[0].Echo(t, "tcp", ":4000")
-		r.Client2.Echo(t, "tcp", ":4000")
-		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
-		r.natpmpMap(t, r.Client2, netip.MustParseAddr("192.168.60.10"), mapping(natpmp.MapTCP, 4000, 5000, time.Hour))
+	bothVariants(t, func(t *testing.T, variant string) { testLateLAN(t, variant, "lan1") })
+}
+
+// TestLateNetwork is TestLateLAN for a LAN that the settings give by network.
+func TestLateNetwork(t *testing.T) {
+	t.Parallel()
+	testLateLAN(t, "legacy", "192.168.60.0/24")
+}
+
+func testLateLAN(t *testing.T, variant, second string) {
+	r := newRig(t, variant, netlab.Layout{Clients: 1, SecondLAN: true})
+	conf := []string{"listening_ip=" + second, "allow 1024-65535 0.0.0.0/0 1024-65535"}
+	r.start(t, conf...)
+	r.Clients[0].Echo(t, "tcp", ":4000")
+	r.Client2.Echo(t, "tcp", ":4000")
+	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	r.natpmpMap(t, r.Client2, netip.MustParseAddr("192.168.60.10"), mapping(natpmp.MapTCP, 4000, 5000, time.Hour))
+	r.dial("tcp", 5000).Arrives(t)
+	leave := func() { r.Router.IP(t, "address", "del", netlab.RouterLAN2.String(), "dev", "lan1") }
+	comeBack := func() {
+		r.Router.Address(t, "lan1", netlab.RouterLAN2)
+		await(t, "the rule of lan1's client", func() bool { return strings.Contains(r.chains(t), "--dport 5000 -j DNAT") })
 		r.dial("tcp", 5000).Arrives(t)
-		leave := func() { r.Router.IP(t, "address", "del", netlab.RouterLAN2.String(), "dev", "lan1") }
-		comeBack := func() {
-			r.Router.Address(t, "lan1", netlab.RouterLAN2)
-			await(t, "the rule of lan1's client", func() bool { return strings.Contains(r.chains(t), "--dport 5000 -j DNAT") })
-			r.dial("tcp", 5000).Arrives(t)
-			r.dial("tcp", 4000).Arrives(t)
-		}
-
-		r.stop(t, syscall.SIGTERM)
-		leave()
-		r.start(t, conf...)
-		r.demandDormant(t)
-		comeBack()
-
-		epoch := r.epoch(t)
-		leave()
-		r.demandDormant(t)
 		r.dial("tcp", 4000).Arrives(t)
-		comeBack()
-		if e := r.epoch(t); e < epoch {
-			t.Errorf("the epoch went from %d to %d", epoch, e)
-		}
-	})
+	}
+
+	r.stop(t, syscall.SIGTERM)
+	leave()
+	r.start(t, conf...)
+	r.demandDormant(t)
+	comeBack()
+
+	epoch := r.epoch(t)
+	leave()
+	r.demandDormant(t)
+	r.dial("tcp", 4000).Arrives(t)
+	comeBack()
+	if e := r.epoch(t); e < epoch {
+		t.Errorf("the epoch went from %d to %d", epoch, e)
+	}
 }
 
 // TestLatePrefix restarts the daemon while the LAN has a local IPv6 network

@@ -36,11 +36,7 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 // interface.
 func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterface [][]netip.Prefix) {
 	for _, l := range d.config.LANs {
-		found := linksOf(l, uplinks(d.config), links)
-		if len(found) == 0 && l.Prefix.IsValid() {
-			found = []netif.Link{{Addrs: []netip.Prefix{l.Prefix}}}
-		}
-		for _, link := range found {
+		for _, link := range linksOf(l, uplinks(d.config), links) {
 			networks := routable(link.Addrs)
 			all = append(all, networks...)
 			byInterface = append(byInterface, networks)
