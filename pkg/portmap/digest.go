@@ -10,7 +10,7 @@ import (
 // maxNamed bounds the mappings that one log line names.
 const maxNamed = 10
 
-// digest summarizes what a recheck of all mappings has changed.
+// digest summarizes what a check of all mappings has changed.
 type digest struct {
 	closed    map[Refusal][]Key // the mappings that were closed, by reason
 	dormant   map[Refusal]int   // the number that became dormant, by reason
@@ -46,11 +46,12 @@ func (d *digest) noteState(m *Mapping, r Refusal) {
 	}
 }
 
-// logTo logs one line for each reason.
-func (d *digest) logTo(log *slog.Logger) {
+// logTo logs one line for each reason; closed says what happened to the
+// mappings that are not allowed.
+func (d *digest) logTo(log *slog.Logger, closed string) {
 	for _, r := range slices.Sorted(maps.Keys(d.closed)) {
 		keys := d.closed[r]
-		log.Warn("closed mappings that are not allowed any more", "reason", r, "count", len(keys), "mappings", keys[:min(len(keys), maxNamed)])
+		log.Warn(closed, "reason", r, "count", len(keys), "mappings", keys[:min(len(keys), maxNamed)])
 	}
 	for _, r := range slices.Sorted(maps.Keys(d.dormant)) {
 		log.Log(context.Background(), LevelNotice, "mappings are dormant", "reason", r, "count", d.dormant[r])

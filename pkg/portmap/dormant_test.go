@@ -92,6 +92,25 @@ func TestLANThatComesLate(t *testing.T) {
 	}
 }
 
+// TestRestartLogsALinePerReason restarts with many mappings that are skipped
+// and many that are dormant.
+func TestRestartLogsALinePerReason(t *testing.T) {
+	store := &portmaptest.Store{}
+	r := newTableRigIn(t, having(gateway, gateway2), &portmaptest.Firewall{}, store)
+	for i := range uint16(50) {
+		r.grant(t, open(client(int(i)), 40000+i, time.Hour))
+		r.grant(t, open(clientOf2(int(i)), 50000+i, time.Hour))
+	}
+	r.stop()
+	s := having(gateway)
+	s.Forwards = []portmap.Forward{{Protocol: portmap.UDP, External: portmap.PortRange{First: 40000, Last: 49999}}}
+	r = newTableRigIn(t, s, &portmaptest.Firewall{}, store)
+	r.checkAgreement(t, 50)
+	if log := r.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "skipped saved mappings") || !strings.Contains(log, "count=50") {
+		t.Errorf("the log says %q", log)
+	}
+}
+
 // TestDelegatedPrefixComesLate restarts with a local IPv6 network alone.
 func TestDelegatedPrefixComesLate(t *testing.T) {
 	store := &portmaptest.Store{}

@@ -5,26 +5,38 @@ import (
 	"slices"
 )
 
-// restore takes over a saved mapping if the present settings allow it. Its
+// restore takes over the saved mappings that the present settings allow. Their
 // nonces are unbound: clients that see the new epoch may use another one.
-func (al *allocator) restore(m *Mapping) Refusal {
+func (al *allocator) restore(saved []*Mapping) (d digest) {
+	for _, m := range saved {
+		r := al.checkSaved(m)
+		if r != Granted && !r.isTemporary() {
+			d.noteClosed(m, r)
+			continue
+		}
+		al.serial++
+		n := *m
+		n.Serial = al.serial
+		n.setState(r)
+		n.Claims = unbound(m.Claims)
+		al.change(Change{After: &n})
+		if n.Dormant {
+			d.noteState(&n, r)
+		}
+	}
+	return d
+}
+
+// checkSaved returns whether a saved mapping may be in force beside those that
+// were taken over before it.
+func (al *allocator) checkSaved(m *Mapping) Refusal {
 	if al.index.byKey[m.Key] != nil {
 		return Conflict
 	}
 	if r := al.checkQuota(&Request{Internal: m.Internal}); r != Granted {
 		return r
 	}
-	r := al.checkMapping(m, m.Description())
-	if r != Granted && !r.isTemporary() {
-		return r
-	}
-	al.serial++
-	n := *m
-	n.Serial = al.serial
-	n.setState(r)
-	n.Claims = unbound(m.Claims)
-	al.change(Change{After: &n})
-	return Granted
+	return al.checkMapping(m, m.Description())
 }
 
 // recheck checks all mappings again: it closes them, makes them dormant or puts

@@ -255,8 +255,8 @@ func TestDormantMapping(t *testing.T) {
 			Key: key, Internal: netip.AddrPortFrom(host, 4000), Host: Host{Hardware: tt.before},
 			Claims: []Claim{{Origin: PCP, Expires: time.Now().Add(time.Hour)}},
 		}
-		if r := al.restore(m); r != Granted {
-			t.Fatalf("%s: a saved mapping is not taken over: %v", tt.what, r)
+		if d := al.restore([]*Mapping{m}); len(d.closed) > 0 {
+			t.Fatalf("%s: a saved mapping is not taken over: %v", tt.what, d.closed)
 		}
 		tt.happen(al)
 		m, held := al.index.byKey[key]

@@ -95,7 +95,7 @@ func noHost(netip.Addr) (Host, bool) { return Host{}, false }
 func (t *Table) recheck(known func(netip.Addr) (Host, bool)) digest {
 	t.alloc.begin()
 	d := t.alloc.recheck(known)
-	d.logTo(t.log)
+	d.logTo(t.log, "closed mappings that are not allowed any more")
 	return d
 }
 

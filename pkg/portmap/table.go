@@ -259,11 +259,8 @@ func (t *Table) restore(ctx context.Context) {
 		t.log.Error("cannot load all saved mappings", "err", err)
 	}
 	t.alloc.begin()
-	for _, m := range stored {
-		if r := t.alloc.restore(m); r != Granted {
-			t.log.Warn("skipped a saved mapping", "mapping", m.Key, "internal", m.Internal, "reason", r)
-		}
-	}
+	d := t.alloc.restore(stored)
+	d.logTo(t.log, "skipped saved mappings")
 	restored := t.alloc.changes
 	for i := range t.lanes {
 		l := &t.lanes[i]
@@ -271,16 +268,6 @@ func (t *Table) restore(ctx context.Context) {
 	}
 	t.publish(restored, true)
 	if len(restored) > 0 {
-		t.log.Info("mappings restored", "count", len(restored), "of", len(stored), "dormant", countDormant(restored))
+		t.log.Info("mappings restored", "count", len(restored), "of", len(stored))
 	}
-}
-
-// countDormant counts the dormant mappings that changes make.
-func countDormant(changes []Change) (n int) {
-	for _, c := range changes {
-		if c.After.Dormant {
-			n++
-		}
-	}
-	return n
 }
