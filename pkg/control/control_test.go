@@ -243,6 +243,20 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestExplainDormantMapping explains the renewal of a pinhole without IPv6.
+func TestExplainDormantMapping(t *testing.T) {
+	r := seedMappings(t)
+	lans := []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("2001:db8:50::1/64")}
+	without := portmap.NetworkState{External: addr("11.22.33.44"), LANs: lans, NoIPv6: true}
+	if err := r.table.SetNetworkState(t.Context(), without); err != nil {
+		t.Fatal(err)
+	}
+	const want = "answer: granted, external port 4430\nreason: the mapping is dormant: there is no IPv6 firewall"
+	if got := r.tool("explain", server.String(), "tcp", "4430", "4430"); !strings.HasPrefix(collapseBlanks(got.stdout), want) {
+		t.Errorf("explain = %+v", got)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	r := newRig(t)
 	for _, line := range []string{

@@ -59,17 +59,24 @@ func (s *Server) verdict(e portmap.Explanation) verdict {
 	if e.Block != nil {
 		v.Reason = "blocked by the operator until " + e.Block.Until.Format(time.DateTime)
 	}
-	m := e.Mapping
-	if m == nil {
-		return v
+	if e.Mapping != nil {
+		s.addMapping(&v, e.Mapping)
 	}
+	return v
+}
+
+// addMapping adds to a verdict the mapping that was granted, or the one that
+// prevents it.
+func (s *Server) addMapping(v *verdict, m *portmap.Mapping) {
 	if v.Granted {
 		v.Port = externalPort(m)
+	}
+	if v.Granted && m.Dormant {
+		v.Reason = "the mapping is dormant: " + m.Reason.String()
 	}
 	if !v.Granted || slices.ContainsFunc(s.opts.Table.List(), func(o *portmap.Mapping) bool { return o.Key == m.Key }) {
 		v.Holder = describe(m)
 	}
-	return v
 }
 
 // describe returns a mapping as text: its key, its host and its protocols.
