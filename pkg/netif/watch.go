@@ -13,10 +13,11 @@ import (
 	"igdd/pkg/netlink"
 )
 
-// Watcher holds the current state of all links and follows the kernel's notices. It
-// runs only when something changes.
+// Watcher holds the current state of all links and follows the kernel's notices, also
+// of routes. It runs only when something changes.
 type Watcher struct {
 	socket *os.File
+	routes chan struct{} // routes or routing rules have changed; capacity 1
 
 	mu      sync.Mutex
 	links   map[string]Link
@@ -26,11 +27,11 @@ type Watcher struct {
 // Watch subscribes to the kernel's notices and reads the first state. Run follows
 // the notices.
 func Watch() (*Watcher, error) {
-	socket, err := netlink.Subscribe(unix.NETLINK_ROUTE, unix.RTMGRP_LINK|unix.RTMGRP_IPV4_IFADDR|unix.RTMGRP_IPV6_IFADDR)
+	socket, err := subscribe()
 	if err != nil {
-		return nil, fmt.Errorf("netif: %w", err)
+		return nil, err
 	}
-	w := &Watcher{socket: socket, changed: make(chan struct{})}
+	w := &Watcher{socket: socket, routes: make(chan struct{}, 1), changed: make(chan struct{})}
 	if w.links, err = Links(); err != nil {
 		w.socket.Close()
 		return nil, err
@@ -38,26 +39,56 @@ func Watch() (*Watcher, error) {
 	return w, nil
 }
 
+// subscribe returns a socket that receives the notices.
+func subscribe() (*os.File, error) {
+	const links = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
+	socket, err := netlink.Subscribe(unix.NETLINK_ROUTE, links|unix.RTMGRP_IPV4_ROUTE|unix.RTMGRP_IPV4_RULE)
+	if err != nil {
+		return nil, fmt.Errorf("netif: %w", err)
+	}
+	if err := dropSpecificRoutes(socket); err != nil {
+		socket.Close()
+		return nil, err
+	}
+	return socket, nil
+}
+
 // Run follows the kernel's notices until ctx ends, then closes the watcher.
 func (w *Watcher) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { w.socket.Close() })
 	defer stop()
-	notice := make([]byte, 1<<16)
-	for {
-		// After every notice the whole state is read, so that it does not matter
-		// what the notice says, or whether some were lost (ENOBUFS).
-		if _, err := w.socket.Read(notice); err != nil && !errors.Is(err, unix.ENOBUFS) {
-			if ctx.Err() != nil {
-				return nil
-			}
+	for notice := make([]byte, 1<<16); ; {
+		n, err := w.socket.Read(notice)
+		lost := errors.Is(err, unix.ENOBUFS)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !lost:
 			return fmt.Errorf("netif: read netlink: %w", err)
 		}
-		links, err := Links()
-		if err != nil {
+		if err := w.handle(notice[:n], lost); err != nil {
 			return err
 		}
-		w.publish(links)
 	}
+}
+
+// handle publishes what has changed according to a notice, or may have changed if some
+// were lost. After every notice of a link or an address the whole state is read, so
+// that it does not matter what the notice says.
+func (w *Watcher) handle(notice []byte, lost bool) error {
+	routing := isRouting(notice)
+	if routing || lost {
+		w.publishRoutes()
+	}
+	if routing {
+		return nil
+	}
+	links, err := Links()
+	if err != nil {
+		return err
+	}
+	w.publish(links)
+	return nil
 }
 
 // publish replaces the state and wakes those that wait for a change.
@@ -70,6 +101,19 @@ func (w *Watcher) publish(links map[string]Link) {
 		w.changed = make(chan struct{})
 	}
 }
+
+// publishRoutes wakes the one that waits for a change to routes.
+func (w *Watcher) publishRoutes() {
+	select {
+	case w.routes <- struct{}{}:
+	default:
+	}
+}
+
+// RouteChanged returns a channel for one reader, which holds a value when routes or
+// routing rules of IPv4 have changed since the last one was taken. Changes to routes
+// whose prefix is 8 bits or longer are not reported.
+func (w *Watcher) RouteChanged() <-chan struct{} { return w.routes }
 
 // Now returns the current state of all links by name, and a channel that is
 // closed at the next change. The map must not be changed.

@@ -1,0 +1,128 @@
+package netif
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
+)
+
+// internetHosts are one address of each half of the Internet: AstLinux's failover
+// and most VPNs leave the default route as it is and add a route to each half. These
+// two are ordinary addresses that no connectivity test is known to use: its targets
+// have routes of their own. Nothing is sent to them.
+var internetHosts = [...]netip.Addr{netip.AddrFrom4([4]byte{64, 0, 0, 1}), netip.AddrFrom4([4]byte{208, 0, 0, 1})}
+
+// InternetLink returns the index of the link by which unmarked packets leave for the
+// Internet over IPv4. It returns 0 if there is no such link: a half of the Internet
+// cannot be reached, or has a route with several next hops, or the halves have
+// different links.
+func InternetLink() int {
+	first, second := linkTo(internetHosts[0]), linkTo(internetHosts[1])
+	if first != second {
+		return 0
+	}
+	return first
+}
+
+// linkTo returns the index of the link of the route to a host, 0 if there is none.
+func linkTo(host netip.Addr) int {
+	reply, err := netlink.Execute(unix.NETLINK_ROUTE, routeRequest(host))
+	if err != nil || len(reply) == 0 {
+		return 0
+	}
+	return parseRoute(reply[0])
+}
+
+// routeRequest returns the request for the entry of the routing table that a host
+// has: struct rtmsg and the host. Kernels before 4.13 do not know RTM_F_FIB_MATCH and
+// return one next hop of several.
+func routeRequest(host netip.Addr) netlink.Message {
+	header := make([]byte, unix.SizeofRtMsg)
+	header[0], header[1] = unix.AF_INET, 32
+	binary.NativeEndian.PutUint32(header[8:], unix.RTM_F_FIB_MATCH)
+	destination := host.As4()
+	return netlink.Message{Type: unix.RTM_GETROUTE, Data: netlink.AppendAttribute(header, unix.RTA_DST, destination[:])}
+}
+
+// parseRoute decodes an RTM_NEWROUTE message: struct rtmsg and attributes. It returns
+// the index of the link, 0 if the route has none or several next hops.
+func parseRoute(m netlink.Message) int {
+	if m.Type != unix.RTM_NEWROUTE || len(m.Data) < unix.SizeofRtMsg || m.Data[7] != unix.RTN_UNICAST {
+		return 0
+	}
+	attrs := m.Data[unix.SizeofRtMsg:]
+	index := netlink.Attribute(attrs, unix.RTA_OIF)
+	if netlink.Attribute(attrs, unix.RTA_MULTIPATH) != nil || len(index) != 4 {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint32(index) & (1<<31 - 1))
+}
+
+// isRouting reports whether a notice is of a route or a routing rule.
+func isRouting(notice []byte) bool {
+	if len(notice) < unix.SizeofNlMsghdr {
+		return false
+	}
+	switch binary.NativeEndian.Uint16(notice[4:]) {
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		return true
+	}
+	return false
+}
+
+// specificRoute is the length from which on the prefix of a route is not a
+// considerable part of the Internet: the largest networks in use are /8.
+const specificRoute = 8
+
+// dropSpecificRoutes has the kernel keep the notices of specific routes from a socket:
+// a router that speaks BGP or OSPF may get thousands of them a second.
+func dropSpecificRoutes(socket *os.File) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("netif: filter notices: %w", err)
+	}
+	filter := routeFilter()
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return fmt.Errorf("netif: filter notices: %w", err)
+	}
+	return nil
+}
+
+// routeFilter returns the program for dropSpecificRoutes. It reads nlmsg_type, at
+// offset 4, and rtm_dst_len, the second octet after struct nlmsghdr.
+func routeFilter() []unix.SockFilter {
+	load := func(size uint16, offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_ABS | size, K: offset}
+	}
+	jump := func(comparison uint16, k uint32, yes, no uint8) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | comparison, K: k, Jt: yes, Jf: no}
+	}
+	ret := func(bytes uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: bytes} }
+	return []unix.SockFilter{
+		load(unix.BPF_H, 4),
+		jump(unix.BPF_JEQ, filterOrder(unix.RTM_NEWROUTE), 1, 0),
+		jump(unix.BPF_JEQ, filterOrder(unix.RTM_DELROUTE), 0, 2),
+		load(unix.BPF_B, unix.SizeofNlMsghdr+1),
+		jump(unix.BPF_JGE, specificRoute, 1, 0),
+		ret(1<<32 - 1), // all of it
+		ret(0),
+	}
+}
+
+// filterOrder returns how a filter, which reads big-endian numbers, sees a type.
+func filterOrder(kind uint16) uint32 {
+	return uint32(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, kind)))
+}
