@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ type Daemon struct {
 	log        *slog.Logger
 	started    time.Time
 	watch      *netif.Watcher
+	uplink     *uplinkChooser
 	ports      *netif.Ports
 	clock      *clock.Watcher
 	firewall   *netfilter.Firewall
@@ -128,6 +130,8 @@ func (d *Daemon) openKernel() (err error) {
 	if d.clock, err = clock.Watch(); err != nil {
 		return err
 	}
+	links, _ := d.watch.Now()
+	d.uplink = newUplinkChooser(d.config.WAN, links, d.log)
 	d.firewall, err = netfilter.New(netfilter.Options{
 		WAN:              d.config.WAN,
 		WAN6:             uplinks6(d.config),
@@ -163,9 +167,7 @@ func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
 	if d.http != nil && p == portmap.TCP && port == d.http.HTTPPort() || d.ssdp != nil && p == portmap.UDP && port == ssdp.Port {
 		return true // the daemon's, although bound to the LAN
 	}
-	links, _ := d.watch.Now()
-	_, own := externalLink(d.config.WAN, links)
-	return d.ports.Taken(strings.ToLower(p.String()), own, port)
+	return d.ports.Taken(strings.ToLower(p.String()), d.uplink.addr(), port)
 }
 
 // flowPort returns the external port that the kernel has assigned to a flow.
@@ -276,6 +278,7 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 	d.noteUplink(announced)
 	for {
 		links, changed := d.watch.Now()
+		d.uplink.update(links)
 		if d.forwards.updateOnMove() {
 			d.reconciler.wake()
 		}
@@ -298,11 +301,8 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 		if d.stun != nil {
 			d.stun.Refresh()
 		}
-		select {
-		case <-ctx.Done():
+		if !d.uplink.await(ctx, changed, d.wake, d.watch.RouteChanged()) {
 			return nil
-		case <-changed:
-		case <-d.wake:
 		}
 	}
 }
@@ -317,7 +317,7 @@ func (d *Daemon) noteUplink(a netip.Addr) {
 		d.connectedAt = time.Now()
 	}
 	d.mu.Unlock()
-	name := strings.Join(d.config.WAN, ", ")
+	name := cmp.Or(d.uplink.link().Name, strings.Join(d.config.WAN, ", "))
 	switch {
 	case !a.IsValid():
 		d.log.Warn(fmt.Sprintf("ext interface %s has no IPv4 address. Network is down", name))

@@ -92,7 +92,7 @@ func (d *Daemon) status() control.Status {
 
 // externalNote returns a note on the announced address, "" if there is none.
 func (d *Daemon) externalNote() string {
-	own, announced := d.uplinkAddr(), d.table.External()
+	own, announced := d.uplink.addr(), d.table.External()
 	switch {
 	case !own.IsValid():
 		return "the uplink has no IPv4 address"

@@ -22,7 +22,7 @@ func (d *Daemon) prepareOptional() (err error) {
 		}
 	}
 	if c.STUN != "" && !c.ExternalIP.IsValid() {
-		d.stun = stun.NewFollower(stun.Options{Server: c.STUN, Uplink: d.uplinkAddr, Seen: d.setSTUNAddr, Log: d.log})
+		d.stun = stun.NewFollower(stun.Options{Server: c.STUN, Uplink: d.uplink.addr, Seen: d.setSTUNAddr, Log: d.log})
 	}
 	d.hosts = hosts.NewWatcher(hosts.Options{
 		Leases:   c.DHCPLeases,

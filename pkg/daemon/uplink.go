@@ -21,7 +21,7 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 	d.mu.Lock()
 	stunAddr := d.stunAddr
 	d.mu.Unlock()
-	s.External, s.NoIPv6 = announcedAddr(d.config, links, stunAddr), !d.firewall.Pinholes()
+	s.External, s.NoIPv6 = announcedAddr(d.config, d.uplink.addr(), stunAddr), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
 	s.LANs, s.Interfaces = d.lans(links)
 	for _, link := range links {
@@ -48,19 +48,6 @@ func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterf
 // routable returns the networks without the link-local ones, which no rule can reach.
 func routable(addrs []netip.Prefix) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(addrs), func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
-}
-
-// externalLink returns the first external interface that is up and has an IPv4
-// address, and that address.
-func externalLink(wan []string, links map[string]netif.Link) (netif.Link, netip.Addr) {
-	for _, pattern := range wan {
-		for _, link := range matchingLinks(pattern, links) {
-			if a, ok := link.IPv4(); ok && link.Up {
-				return link, a.Addr()
-			}
-		}
-	}
-	return netif.Link{}, netip.Addr{}
 }
 
 // uplinks6 returns the external interfaces for IPv6: those for IPv4, unless another
@@ -95,8 +82,7 @@ func matchingLinks(pattern string, links map[string]netif.Link) []netif.Link {
 // announcedAddr returns the address that clients are told: the configured one, the
 // one that a STUN server sees, or the uplink's own. If the uplink has no address it
 // returns the zero Addr.
-func announcedAddr(c *config.Config, links map[string]netif.Link, stunAddr netip.Addr) netip.Addr {
-	_, own := externalLink(c.WAN, links)
+func announcedAddr(c *config.Config, own, stunAddr netip.Addr) netip.Addr {
 	switch {
 	case !own.IsValid():
 		return netip.Addr{}
@@ -108,21 +94,14 @@ func announcedAddr(c *config.Config, links map[string]netif.Link, stunAddr netip
 	return own
 }
 
-// uplinkAddr returns the uplink's own IPv4 address; the zero Addr means none.
-func (d *Daemon) uplinkAddr() netip.Addr {
-	links, _ := d.watch.Now()
-	_, own := externalLink(d.config.WAN, links)
-	return own
-}
-
-// forwardUplink returns where connections from the Internet arrive: the first uplink
-// with an address, and the IPv4 addresses of all uplinks.
+// forwardUplink returns where connections from the Internet arrive: the uplink that is
+// announced, and the IPv4 addresses of all uplinks.
 func (d *Daemon) forwardUplink() netfilter.Uplink {
 	links, _ := d.watch.Now()
-	link, own := externalLink(d.config.WAN, links)
-	u := netfilter.Uplink{Device: link.Name}
-	if own.IsValid() {
-		u.Addrs = []netip.Addr{own}
+	chosen := d.uplink.link()
+	u := netfilter.Uplink{Device: chosen.Name}
+	if own, ok := chosen.IPv4(); ok {
+		u.Addrs = []netip.Addr{own.Addr()}
 	}
 	for _, pattern := range d.config.WAN {
 		for _, link := range matchingLinks(pattern, links) {
@@ -136,12 +115,12 @@ func (d *Daemon) forwardUplink() netfilter.Uplink {
 	return u
 }
 
-// uplinkLink returns the external interface; the zero Link if there is none.
+// uplinkLink returns the uplink that is announced, or the preferred one if none has an
+// address; the zero Link if there is none.
 func (d *Daemon) uplinkLink() netif.Link {
-	links, _ := d.watch.Now()
-	link, _ := externalLink(d.config.WAN, links)
+	link := d.uplink.link()
 	if link.Name == "" && len(d.config.WAN) > 0 {
-		link = links[d.config.WAN[0]]
+		link, _ = d.watch.Link(d.config.WAN[0])
 	}
 	return link
 }

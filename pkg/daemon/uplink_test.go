@@ -302,7 +302,7 @@ func TestUplinksOfOtherKinds(t *testing.T) {
 	}{
 		{"the second takes over", []string{"ext_ifname2=wan1"},
 			"-4 address flush dev wan0", "wan1", "22.33.44.55", "22.33.44.55",
-			"address add 11.22.33.44/24 dev wan0", "11.22.33.44"},
+			"address add 11.22.33.44/24 dev wan0; route replace default via 11.22.33.1", "11.22.33.44"},
 		{"a pattern, dialled anew", []string{"ext_ifname=ppp+"},
 			"link set wan1 down; link set wan1 name ppp7; link set ppp7 up", "wan1", "22.33.44.55", "22.33.44.55",
 			"link set ppp7 down; link set ppp7 name ppp0; link set ppp0 up; address add 22.33.44.56/24 dev ppp0; address del 22.33.44.55/24 dev ppp0", "22.33.44.56"},
