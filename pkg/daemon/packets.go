@@ -8,10 +8,14 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// pauseFactor is the pause between two reads of the counters, as a multiple of the
-// time that the last one took: requests for them keep the firewall busy for at most
-// a tenth of the time.
-const pauseFactor = 9
+// The pause between two reads of the counters, which list all pinholes and keep the
+// firewall from its other work.
+const (
+	// pauseFactor is its length as a multiple of the time that the last read took:
+	// requests for counters keep the firewall busy for at most a tenth of the time.
+	pauseFactor = 9
+	minPause    = time.Second
+)
 
 // packetCounts caches the packet counters of pinholes, which clients may request at
 // any rate.
@@ -31,7 +35,7 @@ func (c *packetCounts) packets(m *portmap.Mapping) (uint64, error) {
 	if start := time.Now(); !start.Before(c.nextRead) {
 		c.last, c.err = c.read()
 		end := time.Now()
-		c.nextRead = end.Add(pauseFactor * end.Sub(start))
+		c.nextRead = end.Add(max(minPause, pauseFactor*end.Sub(start)))
 	}
 	return c.last[m.Key].Packets, c.err
 }
