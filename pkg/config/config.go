@@ -56,7 +56,8 @@ type Config struct {
 	Warnings         []string      // what was skipped: file, line or variable, reason
 	BadRules         int           // number of invalid permission rules
 
-	places map[string]string // where each key was set
+	places   map[string]string // where each key was set
+	borrowed string            // where the second external interface was set, if in another file; "": it was not
 }
 
 // Place returns where a key was set, as the beginning of a message, "" if it was
@@ -138,6 +139,7 @@ func (c *Config) SameChains(o *Config) bool {
 // service returns c without what a running service can change or does not use.
 func (c *Config) service() Config {
 	s := *c
-	s.Policy, s.Verbose, s.Warnings, s.BadRules, s.Check, s.places = portmap.Policy{}, 0, nil, 0, false, nil
+	s.Policy, s.Verbose, s.Warnings, s.BadRules, s.Check = portmap.Policy{}, 0, nil, 0, false
+	s.places, s.borrowed = nil, ""
 	return s
 }

@@ -16,6 +16,7 @@ import (
 type machine struct {
 	rc        string                     // the default file of settings
 	confs     []string                   // paths of miniupnpd's own file, used if there is no rc
+	generated string                     // miniupnpd's own file as AstLinux's init script writes it
 	shell     []string                   // the command that evaluates rc
 	release   string                     // file with the name of the firmware's release
 	blkid     []string                   // lists the file systems
@@ -28,6 +29,7 @@ func thisMachine() machine {
 	return machine{
 		rc:        "/etc/rc.conf",
 		confs:     []string{"/etc/miniupnpd.conf", "/etc/miniupnpd/miniupnpd.conf"},
+		generated: "/tmp/etc/miniupnpd.conf",
 		shell:     []string{"/bin/sh"},
 		release:   "/etc/astlinux-release",
 		blkid:     []string{"/sbin/blkid", "/usr/sbin/blkid"},

@@ -66,7 +66,14 @@ func (d *draft) readFile(flags []flag) error {
 	if flags[i].name == "-c" {
 		return d.readRC(flags[i].words[0])
 	}
-	return d.readConf(flags[i].words[0])
+	path := flags[i].words[0]
+	if err := d.readConf(path); err != nil {
+		return err
+	}
+	if path == d.machine.generated {
+		d.readSecondUplink()
+	}
+	return nil
 }
 
 // readUsual reads the first of the default files that exists. It is not an error

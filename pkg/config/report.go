@@ -6,13 +6,16 @@ import (
 )
 
 // String returns the settings as an equivalent miniupnpd.conf: one key=value per
-// line, the listening interfaces, the rules in order, and the warnings as
-// comments.
+// line, the listening interfaces, the rules in order, and as comments the warnings
+// and where a setting of another file is from.
 func (c *Config) String() string {
 	d := &draft{Config: *c}
 	d.recallSTUN()
 	var b strings.Builder
 	for _, s := range settings {
+		if s.key == "ext_ifname2" && c.borrowed != "" && len(c.WAN) > 1 {
+			fmt.Fprintf(&b, "# from %s\n", c.borrowed)
+		}
 		fmt.Fprintf(&b, "%s=%v\n", s.key, s.place(d))
 	}
 	for _, lan := range c.LANs {
