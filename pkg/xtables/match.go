@@ -20,7 +20,11 @@ type Packet struct {
 	Translated  bool       // DNAT has changed its destination
 	Original    netip.Addr // the destination before that; the zero Addr: not known
 
-	marked PortSet // those of packets that may have got a mark
+	originalPort uint16   // the destination port before translation; 0: not known
+	table        string   // that the packet is in
+	marked       PortSet  // those of packets that may have got a mark
+	untracked    matchSet // those of packets that conntrack leaves alone
+	translated   matchSet // those of packets whose destination DNAT has changed, besides Translated
 }
 
 // matchSet is the destination ports for which conditions match a packet.
@@ -50,6 +54,9 @@ func (m matchSet) and(o matchSet) matchSet {
 	return matchSet{may: m.may.And(o.may), must: m.must.And(o.must), namesPorts: m.namesPorts || o.namesPorts}
 }
 
+// or returns the set of either condition.
+func (m matchSet) or(o matchSet) matchSet { return m.not().and(o.not()).not() }
+
 // not returns the set of the negated condition.
 func (m matchSet) not() matchSet {
 	return matchSet{may: m.must.Not(), must: m.may.Not(), namesPorts: m.namesPorts}
@@ -58,8 +65,12 @@ func (m matchSet) not() matchSet {
 // matchAll returns the set of all conditions of a rule together.
 func (p *Packet) matchAll(conditions []Condition) matchSet {
 	all := always
+	ofDevice := slices.ContainsFunc(conditions, func(c Condition) bool { return strings.HasPrefix(c.Option, "--limit-iface-") })
 	for _, c := range conditions {
 		one := p.matchOne(c)
+		if ofDevice && strings.HasSuffix(c.Option, "-type") {
+			one = perhaps // an address of another device is not LOCAL
+		}
 		if c.Negated {
 			one = one.not()
 		}
@@ -94,8 +105,12 @@ func (p *Packet) matchOne(c Condition) matchSet {
 		return matchFlags(c.Value)
 	case "--mark":
 		return p.matchMark(c.Value)
+	case "--tcp-option":
+		return matchTCPOption(c.Value)
 	case "--dst-type":
 		return p.matchType(c.Value)
+	case "--src-type":
+		return p.matchSourceType(c.Value)
 	case "--src-range":
 		return matchRange(c.Value, p.Source)
 	case "--dst-range":
@@ -117,16 +132,52 @@ func matchModule(name string) matchSet {
 // matchConntrack returns the set of a condition of the modules conntrack and
 // state.
 func (p *Packet) matchConntrack(c Condition) matchSet {
+	switch {
+	case p.table == "raw": // conntrack has not seen the packet
+		return perhaps
+	case c.Option == "--ctstate", c.Option == "--state":
+		return p.matchState(strings.Split(c.Value, ","))
+	case len(p.untracked.may) > 0: // the module matches or does not, whatever is negated
+		return perhaps
+	}
 	switch c.Option {
-	case "--ctstate", "--state":
-		states := strings.Split(c.Value, ",")
-		return matchIf(slices.Contains(states, "NEW") || p.Translated && slices.Contains(states, "DNAT"))
 	case "--ctdir":
 		return matchIf(c.Value == "ORIGINAL")
+	case "--ctproto":
+		return matchProtocol(c.Value)
+	case "--ctorigsrc":
+		return p.matchSource(c.Value)
 	case "--ctorigdst":
 		return matchNetwork(c.Value, p.Original)
+	case "--ctorigsrcport":
+		return matchPort(c.Value, p.SourcePort)
+	case "--ctorigdstport":
+		return matchPort(c.Value, p.originalPort)
 	}
 	return perhaps
+}
+
+// matchState returns the set of "--ctstate NEW,DNAT".
+func (p *Packet) matchState(states []string) matchSet {
+	m := matchIf(slices.Contains(states, "NEW"))
+	if slices.Contains(states, "DNAT") {
+		m = m.or(p.translated).or(matchIf(p.Translated))
+	}
+	m = m.and(p.untracked.not())
+	if slices.Contains(states, "UNTRACKED") {
+		m = m.or(p.untracked)
+	}
+	return m
+}
+
+// matchPort returns the set of ports, such as "80" or "80:90", for one that is not
+// the destination's; 0 is not known.
+func matchPort(ports string, port uint16) matchSet {
+	set, ok := parsePorts(ports)
+	if !ok || port == 0 {
+		return perhaps
+	}
+	return matchIf(len(set.And(PortsOf(PortRange{port, port}, TCP))) > 0)
 }
 
 // matchDevice returns the set of "-i eth0" and "-o eth0" for packets of a device
@@ -149,19 +200,45 @@ func (p *Packet) matchDestination(network string) matchSet {
 // matchNetwork returns the set of a network for an address, the zero Addr if
 // that is not known.
 func matchNetwork(network string, a netip.Addr) matchSet {
-	prefix, err := parsePrefix(network)
-	if err != nil || !a.IsValid() {
+	base, mask, ok := parseNetwork(network)
+	if !ok || !a.IsValid() || a.Is4() != base.Is4() {
 		return perhaps
 	}
-	return matchIf(prefix.Contains(a))
+	return matchIf(splice(base, a, mask) == a)
 }
 
-// parsePrefix parses a network or a single address.
-func parsePrefix(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(a, a.BitLen()), nil
+// parseNetwork parses "192.0.2.0/24", "192.0.2.1" and networks by any mask, such as
+// "::1/::ffff".
+func parseNetwork(text string) (base, mask netip.Addr, ok bool) {
+	address, length, masked := strings.Cut(text, "/")
+	base, err := netip.ParseAddr(address)
+	if err != nil {
+		return base, mask, false
 	}
-	return netip.ParsePrefix(text)
+	if mask, err = netip.ParseAddr(length); err == nil {
+		return base, mask, mask.Is4() == base.Is4()
+	}
+	bits := base.BitLen()
+	if masked {
+		if bits, err = strconv.Atoi(length); err != nil {
+			return base, mask, false
+		}
+	}
+	ones := slices.Repeat([]byte{0xff}, base.BitLen()/8)
+	mask, _ = netip.AddrFromSlice(ones)
+	prefix, err := mask.Prefix(bits)
+	return base, prefix.Addr(), err == nil
+}
+
+// splice returns the bits of a that a mask of the same family keeps, and the
+// others of b.
+func splice(a, b, mask netip.Addr) netip.Addr {
+	bytes, kept := b.AsSlice(), a.AsSlice()
+	for i, m := range mask.AsSlice() {
+		bytes[i] = bytes[i]&^m | kept[i]&m
+	}
+	spliced, _ := netip.AddrFromSlice(bytes)
+	return spliced
 }
 
 // privateNetworks are networks that are not routed in the Internet.
@@ -172,12 +249,12 @@ var privateNetworks = [...]netip.Prefix{
 
 // matchSource returns the set of "-s 192.0.2.0/24".
 func (p *Packet) matchSource(network string) matchSet {
-	prefix, err := parsePrefix(network)
-	switch {
-	case err != nil:
+	if p.Source.IsValid() {
+		return matchNetwork(network, p.Source)
+	}
+	prefix, err := netip.ParsePrefix(network)
+	if err != nil {
 		return perhaps
-	case p.Source.IsValid():
-		return matchIf(prefix.Contains(p.Source))
 	}
 	for _, n := range privateNetworks {
 		if p.Public && n.Bits() <= prefix.Bits() && n.Contains(prefix.Addr()) {
@@ -199,17 +276,34 @@ func matchRange(addresses string, a netip.Addr) matchSet {
 	return matchIf(low.Compare(a) <= 0 && a.Compare(high) <= 0)
 }
 
-// matchType returns the set of "--dst-type LOCAL". What is not the router's own
-// address may be of any other type.
+// matchType returns the set of "--dst-type LOCAL".
 func (p *Packet) matchType(types string) matchSet {
-	local := slices.Contains(strings.Split(types, ","), "LOCAL")
 	switch {
+	case types == "LOCAL" && (p.Local || p.Out != ""):
+		return matchIf(p.Local)
+	case p.Destination.Is6(): // an address can be of two types
+		return perhaps
 	case p.Local:
-		return matchIf(local)
-	case types == "LOCAL" && p.Out != "":
-		return never // it is forwarded
+		return matchIf(slices.Contains(strings.Split(types, ","), "LOCAL"))
+	case p.Out != "":
+		return matchUnicast(types)
 	}
 	return perhaps
+}
+
+// matchSourceType returns the set of "--src-type LOCAL". The kernel routes no
+// packet whose source is of another type than UNICAST.
+func (p *Packet) matchSourceType(types string) matchSet {
+	if p.Source.Is4() {
+		return matchUnicast(types)
+	}
+	return perhaps
+}
+
+// matchUnicast returns the set of a list of types for a unicast address of another
+// host.
+func matchUnicast(types string) matchSet {
+	return matchIf(slices.Contains(strings.Split(types, ","), "UNICAST"))
 }
 
 // matchProtocol returns the set of "-p tcp".
@@ -232,11 +326,7 @@ func (p *Packet) matchPorts(c Condition) matchSet {
 	if !ok {
 		return perhaps
 	}
-	fromSource := perhaps
-	if p.SourcePort != 0 {
-		one := PortRange{p.SourcePort, p.SourcePort}
-		fromSource = matchIf(len(set.And(PortsOf(one, TCP))) > 0)
-	}
+	fromSource := matchPort(c.Value, p.SourcePort)
 	to := matchSet{may: set, must: set, namesPorts: len(EveryPort().Minus(set)) > 0}
 	switch c.Option {
 	case "--sport", "--sports":
@@ -268,6 +358,18 @@ func matchFlags(value string) matchSet {
 		want = "SYN"
 	}
 	return matchIf(set == want)
+}
+
+// synOptions are the TCP options that the first packet of a connection may carry,
+// by their kinds in IANA's registry.
+var synOptions = [...]string{"2", "3", "4", "8", "19", "28", "29", "30", "34", "253", "254"}
+
+// matchTCPOption returns the set of "--tcp-option 64".
+func matchTCPOption(kind string) matchSet {
+	if slices.Contains(synOptions[:], kind) {
+		return perhaps
+	}
+	return never
 }
 
 // matchMark returns the set of "--mark 0x1/0xff": a packet that no rule has

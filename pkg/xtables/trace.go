@@ -68,7 +68,7 @@ type Path struct {
 	Steps []Step // rules that it may match, in order
 	Fate  Fate
 	By    string         // what stops it or may stop it: "filter FORWARD -j DROP" or "filter FORWARD policy DROP"
-	To    netip.AddrPort // where it is forwarded to; the zero AddrPort: not known
+	To    netip.AddrPort // where it goes; the zero AddrPort: not known; the zero Addr: an address of the interface In
 	Local bool           // that is an address of the router
 }
 
@@ -78,20 +78,17 @@ type Path struct {
 // address is the router's.
 func (s Snapshot) Trace(c Connection, route func(netip.Addr) (out string, local bool)) Path {
 	t := tracer{tables: s, port: PortsOf(PortRange{c.Destination.Port(), c.Destination.Port()}, c.Protocol)}
-	t.packet = Packet{In: c.In, Source: c.Source.Addr(), SourcePort: c.Source.Port(), Destination: c.Destination.Addr(), Original: c.Destination.Addr()}
-	_, t.packet.Local = route(c.Destination.Addr())
+	t.packet = Packet{In: c.In, Source: c.Source.Addr(), SourcePort: c.Source.Port(), Destination: c.Destination.Addr(), Original: c.Destination.Addr(), originalPort: c.Destination.Port()}
+	t.packet.Out, t.packet.Local = route(c.Destination.Addr())
 	t.path.To = c.Destination
 	t.filter("raw", "PREROUTING")
 	t.filter("mangle", "PREROUTING")
 	t.translate(c)
-	if !t.path.To.IsValid() {
+	if t.path.To == (netip.AddrPort{}) {
 		t.path.Fate = max(t.path.Fate, Unknown)
 		return t.path
 	}
-	t.port = PortsOf(PortRange{t.path.To.Port(), t.path.To.Port()}, c.Protocol)
-	t.packet.Destination = t.path.To.Addr()
-	t.packet.Out, t.packet.Local = route(t.packet.Destination)
-	t.path.Local = t.packet.Local
+	t.route(c.Protocol, route)
 	chain := "FORWARD"
 	if t.packet.Local {
 		chain = "INPUT"
@@ -110,15 +107,30 @@ type tracer struct {
 	path   Path
 }
 
+// route routes the packet to where table nat has sent it.
+func (t *tracer) route(p Protocol, route func(netip.Addr) (out string, local bool)) {
+	to := t.path.To
+	t.port = PortsOf(PortRange{to.Port(), to.Port()}, p)
+	t.packet.Destination, t.packet.Out, t.packet.Local = to.Addr(), "", true
+	if to.Addr().IsValid() {
+		t.packet.Out, t.packet.Local = route(to.Addr())
+	}
+	t.path.Local = t.packet.Local
+}
+
 // filter follows the connection through a built-in chain of a table, unless it
 // has been stopped.
 func (t *tracer) filter(table, chain string) {
 	if t.path.Fate == Stopped {
 		return
 	}
-	by := ""
+	by, certain := "", true
 	w := Walk{Table: t.tables[table], Name: table, Packet: t.packet, Visit: func(s Step) Effect {
 		t.path.Steps = append(t.path.Steps, s)
+		certain = certain && len(s.Must) > 0
+		if s.untracks() {
+			t.packet.untracked = t.packet.untracked.or(matchSet{may: everyPort, must: matchIf(certain).must})
+		}
 		if by == "" && !s.Calls && (Stops(s.Target) || EffectOf(s.Target) == MayEnd) {
 			by = s.String()
 		}
@@ -142,19 +154,18 @@ func (t *tracer) filter(table, chain string) {
 // String returns the step as "filter FORWARD -i eth0 -j DROP".
 func (s Step) String() string { return s.Table + " " + s.Chain + " " + s.Text }
 
-// outcome is what table nat may do with the connection.
-type outcome struct {
-	to         netip.AddrPort
-	translated bool
+// untracks reports whether the rule hides the packet from conntrack.
+func (r Rule) untracks() bool {
+	return r.Target == "NOTRACK" || r.Target == "CT" && slices.Contains(r.Options, "--notrack")
 }
 
-// translate follows the connection through nat PREROUTING.
+// translate follows the connection through nat PREROUTING, unless it is not
+// tracked.
 func (t *tracer) translate(c Connection) {
-	if t.path.Fate == Stopped {
+	if t.path.Fate == Stopped || len(t.packet.untracked.must) > 0 {
 		return
 	}
-	unchanged := outcome{to: c.Destination}
-	possible := make(map[outcome]bool)
+	possible := make(map[netip.AddrPort]bool) // the zero AddrPort: not known
 	w := Walk{Table: t.tables["nat"], Name: "nat", Packet: t.packet}
 	w.Visit = func(s Step) Effect {
 		t.path.Steps = append(t.path.Steps, s)
@@ -163,40 +174,59 @@ func (t *tracer) translate(c Connection) {
 		case s.Calls || effect == Continues:
 			return Continues
 		case effect == MayEnd:
-			possible[outcome{}] = true
-		case s.Target == "ACCEPT":
-			possible[unchanged] = true
+			possible[netip.AddrPort{}] = true
 		default:
-			possible[outcome{t.destination(s.Rule, c), true}] = true
+			possible[destination(s.Rule, c)] = true
 		}
 		return effect
 	}
-	if len(w.From("PREROUTING", t.port)) > 0 {
-		possible[unchanged] = true
+	if end := w.From("PREROUTING", t.port); len(end) > 0 || len(t.packet.untracked.may) > 0 {
+		possible[c.Destination] = true
 	}
 	t.path.To = netip.AddrPort{}
 	for one := range possible {
 		if len(possible) == 1 {
-			t.path.To, t.packet.Translated = one.to, one.translated
+			t.path.To = one
 		}
 	}
 	t.packet.marked = w.Packet.marked
+	t.packet.translated = matchTranslated(c.Destination, t.path.To)
 }
 
-// destination returns where a rule forwards the connection to; the zero AddrPort
-// if that is not known.
-func (t *tracer) destination(r Rule, c Connection) netip.AddrPort {
-	switch to := r.Option("--to-destination"); {
-	case r.Target == "REDIRECT" && c.Destination.IsValid():
-		text := r.Option("--to-ports")
-		if text == "" {
-			return c.Destination
+// matchTranslated returns the set of packets that have been translated.
+func matchTranslated(from, to netip.AddrPort) matchSet {
+	if to.Port() == from.Port() && !to.Addr().IsValid() {
+		return perhaps
+	}
+	return matchIf(to != from)
+}
+
+// destination returns where a rule of table nat sends the connection; the zero
+// AddrPort if that is not known. REDIRECT sends it to the address of the
+// interface that it came in by: only the port is known.
+func destination(r Rule, c Connection) netip.AddrPort {
+	to := c.Destination
+	switch r.Target {
+	case "ACCEPT":
+		return to
+	case "REDIRECT":
+		p, ok := PortRange{to.Port(), to.Port()}, true
+		if text := r.Option("--to-ports"); text != "" {
+			p, ok = ParsePortRange(text, "-")
 		}
-		if p, ok := ParsePortRange(text, "-"); ok && p.First == p.Last && t.packet.Local {
-			return netip.AddrPortFrom(c.Destination.Addr(), p.First)
+		if ok && p.First == p.Last {
+			return netip.AddrPortFrom(netip.Addr{}, p.First)
 		}
-	case r.Target == "DNAT":
-		return ForwardsTo(r, c.Destination.Port(), to)
+	case "NETMAP":
+		if base, mask, ok := parseNetwork(r.Option("--to")); ok && base.Is4() == to.Addr().Is4() {
+			return netip.AddrPortFrom(splice(base, to.Addr(), mask), to.Port())
+		}
+	case "DNAT":
+		text := r.Option("--to-destination")
+		if strings.HasPrefix(text, ":") {
+			text = to.Addr().String() + text
+		}
+		return ForwardsTo(r, to.Port(), text)
 	}
 	return netip.AddrPort{}
 }
