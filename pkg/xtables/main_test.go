@@ -1,0 +1,10 @@
+package xtables_test
+
+import (
+	"os"
+	"testing"
+
+	"igdd/pkg/netlab"
+)
+
+func TestMain(m *testing.M) { os.Exit(netlab.Main(m.Run)) }
