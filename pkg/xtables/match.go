@@ -1,6 +1,7 @@
 package xtables
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -21,7 +22,7 @@ type Packet struct {
 	Original    netip.Addr // the destination before that; the zero Addr: not known
 
 	originalPort uint16   // the destination port before translation; 0: not known
-	table        string   // that the packet is in
+	table, hook  string   // where it is: a table and a built-in chain of it
 	marked       PortSet  // those of packets that may have got a mark
 	untracked    matchSet // those of packets that conntrack leaves alone
 	translated   matchSet // those of packets whose destination DNAT has changed, besides Translated
@@ -88,9 +89,9 @@ func (p *Packet) matchOne(c Condition) matchSet {
 	case "--comment":
 		return always
 	case "-i":
-		return matchDevice(c.Value, p.In)
+		return p.matchIn(c.Value)
 	case "-o":
-		return matchDevice(c.Value, p.Out)
+		return p.matchOut(c.Value)
 	case "-d":
 		return p.matchDestination(c.Value)
 	case "-s":
@@ -192,6 +193,24 @@ func matchDevice(pattern, device string) matchSet {
 	return never
 }
 
+// matchIn returns the set of "-i eth0". Whether a packet has such a device once it
+// leaves depends on the kernel's version.
+func (p *Packet) matchIn(pattern string) matchSet {
+	if p.hook == "POSTROUTING" && pattern != "+" {
+		return perhaps
+	}
+	return matchDevice(pattern, p.In)
+}
+
+// matchOut returns the set of "-o eth0". A packet has no such device before it
+// is routed, nor if it is for the router.
+func (p *Packet) matchOut(pattern string) matchSet {
+	if p.hook == "PREROUTING" || p.hook == "INPUT" {
+		return matchIf(pattern == "+")
+	}
+	return matchDevice(pattern, p.Out)
+}
+
 // matchDestination returns the set of "-d 192.0.2.0/24".
 func (p *Packet) matchDestination(network string) matchSet {
 	return matchNetwork(network, p.Destination)
@@ -278,32 +297,43 @@ func matchRange(addresses string, a netip.Addr) matchSet {
 
 // matchType returns the set of "--dst-type LOCAL".
 func (p *Packet) matchType(types string) matchSet {
+	known := cmp.Or(p.Destination, p.Original, p.Source)
 	switch {
-	case types == "LOCAL" && (p.Local || p.Out != ""):
-		return matchIf(p.Local)
-	case p.Destination.Is6(): // an address can be of two types
+	case !p.Local && p.Out == "":
 		return perhaps
-	case p.Local:
-		return matchIf(slices.Contains(strings.Split(types, ","), "LOCAL"))
-	case p.Out != "":
-		return matchUnicast(types)
+	case types == "LOCAL":
+		return matchIf(p.Local)
+	case !known.IsValid():
+		return perhaps
 	}
-	return perhaps
+	return matchTypes(types, known.Is6(), p.Local)
 }
 
 // matchSourceType returns the set of "--src-type LOCAL". The kernel routes no
-// packet whose source is of another type than UNICAST.
+// packet with the source of a group or of a whole network, and another host has
+// none of the router's addresses.
 func (p *Packet) matchSourceType(types string) matchSet {
-	if p.Source.Is4() {
-		return matchUnicast(types)
+	if !p.Source.IsValid() {
+		return perhaps
 	}
-	return perhaps
+	return matchTypes(types, p.Source.Is6(), false)
 }
 
-// matchUnicast returns the set of a list of types for a unicast address of another
-// host.
-func matchUnicast(types string) matchSet {
-	return matchIf(slices.Contains(strings.Split(types, ","), "UNICAST"))
+// matchTypes returns the set of a list of types for the address of one host, maybe
+// of the router. In IPv6, UNICAST includes LOCAL, and a list is matched by an
+// address that is of all the types.
+func matchTypes(types string, isIPv6, local bool) matchSet {
+	list := strings.Split(types, ",")
+	has := func(name string) bool { return slices.Contains(list, name) }
+	switch {
+	case !isIPv6 && local:
+		return matchIf(has("LOCAL"))
+	case !isIPv6:
+		return matchIf(has("UNICAST"))
+	case has("ANYCAST"), has("UNREACHABLE"):
+		return perhaps
+	}
+	return matchIf(!has("MULTICAST") && !has("UNSPEC") && (local || !has("LOCAL")))
 }
 
 // matchProtocol returns the set of "-p tcp".

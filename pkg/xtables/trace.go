@@ -72,29 +72,37 @@ type Path struct {
 	Local bool           // that is an address of the router
 }
 
+// The chains that a packet passes once it is routed, by their tables. What table nat
+// has there drops nothing.
+var (
+	toRouter  = [...][2]string{{"mangle", "INPUT"}, {"filter", "INPUT"}, {"security", "INPUT"}}
+	forwarded = [...][2]string{{"mangle", "FORWARD"}, {"filter", "FORWARD"}, {"security", "FORWARD"}, {"mangle", "POSTROUTING"}}
+)
+
 // Trace follows a connection through the tables: raw, mangle and nat PREROUTING,
-// then, as route says, INPUT or FORWARD. The function route
+// then, as route says, INPUT, or FORWARD and POSTROUTING. The function route
 // returns the interface by which packets to an address leave, or that the
 // address is the router's.
 func (s Snapshot) Trace(c Connection, route func(netip.Addr) (out string, local bool)) Path {
-	t := tracer{tables: s, port: PortsOf(PortRange{c.Destination.Port(), c.Destination.Port()}, c.Protocol)}
-	t.packet = Packet{In: c.In, Source: c.Source.Addr(), SourcePort: c.Source.Port(), Destination: c.Destination.Addr(), Original: c.Destination.Addr(), originalPort: c.Destination.Port()}
-	t.packet.Out, t.packet.Local = route(c.Destination.Addr())
-	t.path.To = c.Destination
+	to := c.Destination
+	t := tracer{tables: s, port: PortsOf(PortRange{to.Port(), to.Port()}, c.Protocol), path: Path{To: to}}
+	t.packet = Packet{In: c.In, Source: c.Source.Addr(), SourcePort: c.Source.Port(), Destination: to.Addr(), Original: to.Addr(), originalPort: to.Port()}
+	t.packet.Out, t.packet.Local = route(to.Addr())
 	t.filter("raw", "PREROUTING")
 	t.filter("mangle", "PREROUTING")
 	t.translate(c)
-	if t.path.To == (netip.AddrPort{}) {
+	if t.rewritten || t.path.To == (netip.AddrPort{}) {
+		t.path.To = netip.AddrPort{}
 		t.path.Fate = max(t.path.Fate, Unknown)
 		return t.path
 	}
 	t.route(c.Protocol, route)
-	chain := "FORWARD"
+	chains := forwarded[:]
 	if t.packet.Local {
-		chain = "INPUT"
+		chains = toRouter[:]
 	}
-	for _, table := range [...]string{"mangle", "filter", "security"} {
-		t.filter(table, chain)
+	for _, c := range chains {
+		t.filter(c[0], c[1])
 	}
 	return t.path
 }
@@ -105,6 +113,9 @@ type tracer struct {
 	packet Packet
 	port   PortSet
 	path   Path
+
+	certain   bool // it has matched each step of this table so far
+	rewritten bool // a target that is not known may have changed its destination
 }
 
 // route routes the packet to where table nat has sent it.
@@ -124,13 +135,10 @@ func (t *tracer) filter(table, chain string) {
 	if t.path.Fate == Stopped {
 		return
 	}
-	by, certain := "", true
+	by := ""
+	t.certain = true
 	w := Walk{Table: t.tables[table], Name: table, Packet: t.packet, Visit: func(s Step) Effect {
-		t.path.Steps = append(t.path.Steps, s)
-		certain = certain && len(s.Must) > 0
-		if s.untracks() {
-			t.packet.untracked = t.packet.untracked.or(matchSet{may: everyPort, must: matchIf(certain).must})
-		}
+		t.note(s, chain)
 		if by == "" && !s.Calls && (Stops(s.Target) || EffectOf(s.Target) == MayEnd) {
 			by = s.String()
 		}
@@ -148,6 +156,16 @@ func (t *tracer) filter(table, chain string) {
 		t.path.Fate, t.path.By = Stopped, by
 	} else if t.path.Fate == Arrives {
 		t.path.Fate, t.path.By = Unknown, by
+	}
+}
+
+// note adds a step to the path, and notes what it does to the packet.
+func (t *tracer) note(s Step, hook string) {
+	t.path.Steps = append(t.path.Steps, s)
+	t.certain = t.certain && len(s.Must) > 0
+	t.rewritten = t.rewritten || hook == "PREROUTING" && !s.Calls && EffectOf(s.Target) == MayEnd
+	if s.untracks() {
+		t.packet.untracked = t.packet.untracked.or(matchSet{may: everyPort, must: matchIf(t.certain).must})
 	}
 }
 
@@ -180,7 +198,11 @@ func (t *tracer) translate(c Connection) {
 		}
 		return effect
 	}
-	if end := w.From("PREROUTING", t.port); len(end) > 0 || len(t.packet.untracked.may) > 0 {
+	end := w.From("PREROUTING", t.port)
+	switch {
+	case len(end) > 0 && w.Table.policy("PREROUTING") == "DROP":
+		possible[netip.AddrPort{}] = true
+	case len(end) > 0, len(t.packet.untracked.may) > 0:
 		possible[c.Destination] = true
 	}
 	t.path.To = netip.AddrPort{}

@@ -47,7 +47,7 @@ const maxDepth = 100
 // From returns the ports of packets that may reach the end of a built-in chain,
 // of those that enter it.
 func (w *Walk) From(chain string, ports PortSet) PortSet {
-	w.Packet.table = w.Name
+	w.Packet.table, w.Packet.hook = w.Name, chain
 	return w.through(chain, Step{Ports: ports, Plain: true}, 0)
 }
 
