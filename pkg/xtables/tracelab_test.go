@@ -22,7 +22,7 @@ import (
 var devices = []packetlab.Device{
 	{Name: "wan0", Addresses: prefixes("11.22.33.1/24", "11.22.33.9/24", "2001:db8:33::1/64", "2001:db8:33::9/64")},
 	{Name: "ppp0", Addresses: prefixes("22.33.44.1/24", "2001:db8:44::1/64")},
-	{Name: "lan0", Addresses: prefixes("192.168.77.1/24", "2001:db8:77::1/64")},
+	{Name: "lan0", Addresses: prefixes("192.168.77.1/24", "192.168.50.1/24", "2001:db8:77::1/64")},
 	{Name: "dmz0", Addresses: prefixes("192.168.88.1/24", "10.42.0.1/16", "2001:db8:88::1/64")},
 	{Name: "docker0", Addresses: prefixes("172.17.0.1/16")},
 	{Name: "docker_gwbridge", Addresses: prefixes("172.18.0.1/16")},
@@ -60,7 +60,8 @@ type family struct {
 	gateway   string   // of the default route
 	folder    string   // of the rule sets, below testdata
 	common    []string // packets that every rule set gets
-	leastSets int      // how many rule sets and packets there are at least
+	random    randomWords
+	leastSets int // how many rule sets and packets there are at least
 	leastRows int
 }
 
@@ -105,10 +106,9 @@ COMMIT
 COMMIT
 `
 
-// load replaces all rules and sets, and returns the rules as iptables-save
-// prints them.
-func (l *rulesLab) load(text string, sets ...ipset) (s xtables.Snapshot, saved string, err error) {
-	err = l.Router.Do(func() error {
+// load replaces all rules and sets.
+func (l *rulesLab) load(text string, sets ...ipset) (xtables.Snapshot, error) {
+	err := l.Router.Do(func() error {
 		if l.hasSets {
 			if _, err := l.run("-restore", noRules); err != nil {
 				return err
@@ -123,21 +123,30 @@ func (l *rulesLab) load(text string, sets ...ipset) (s xtables.Snapshot, saved s
 				return err
 			}
 		}
-		if _, err := l.run("-restore", noRules+text); err != nil {
-			return err
-		}
-		saved, err = l.run("-save", "")
+		_, err := l.run("-restore", noRules+text)
 		return err
 	})
-	if err == nil {
-		s, err = xtables.ParseSnapshot(saved)
+	if err != nil {
+		return nil, err
 	}
-	return s, saved, err
+	return l.snapshot()
+}
+
+// snapshot returns the rules as iptables-save prints them.
+func (l *rulesLab) snapshot() (s xtables.Snapshot, err error) {
+	err = l.Router.Do(func() error {
+		saved, err := l.run("-save", "")
+		if err == nil {
+			s, err = xtables.ParseSnapshot(saved)
+		}
+		return err
+	})
+	return s, err
 }
 
 // run runs a program of the family on the thread's namespace.
-func (l *rulesLab) run(part, input string) (string, error) {
-	cmd := exec.Command(filepath.Join(l.tools, l.family.program+part))
+func (l *rulesLab) run(part, input string, args ...string) (string, error) {
+	cmd := exec.Command(filepath.Join(l.tools, l.family.program+part), args...)
 	var errors bytes.Buffer
 	cmd.Env, cmd.Stdin, cmd.Stderr = l.Router.Env(), strings.NewReader(input), &errors
 	out, err := cmd.Output()
@@ -211,7 +220,7 @@ func (l *rulesLab) smallest(text string, sets []ipset, p packetlab.Packet) strin
 				continue
 			}
 			fewer := slices.Delete(slices.Clone(lines), i, i+1)
-			if s, _, err := l.load(strings.Join(fewer, ""), sets...); err == nil {
+			if s, err := l.load(strings.Join(fewer, ""), sets...); err == nil {
 				if rows, err := l.rows(s, []packetlab.Packet{p}); err == nil && !rows[0].agrees() {
 					lines, changed = fewer, true
 				}
@@ -242,14 +251,63 @@ func (l *rulesLab) report(t *testing.T, text string, sets []ipset, rows []row) (
 	return perhaps
 }
 
-// ipv4 and ipv6 are both families.
+// compare loads rules and fails the test for each packet on which the kernel and
+// trace disagree. It returns how many there are on which trace is not sure.
+func (l *rulesLab) compare(t *testing.T, text string, packets []packetlab.Packet, sets ...ipset) (perhaps int) {
+	t.Helper()
+	s, err := l.load(text, sets...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	rows, err := l.rows(s, packets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.report(t, text, sets, rows)
+}
+
+// families are both.
+var families = []*family{&ipv4, &ipv6}
+
 var ipv4 = family{
-	program: "iptables", af: unix.AF_INET, gateway: "11.22.33.254", folder: "trace", leastSets: 60, leastRows: 800,
+	program: "iptables", af: unix.AF_INET, gateway: "11.22.33.254", folder: "trace", leastSets: 90, leastRows: 4000,
 	common: []string{
 		"wan0 tcp,udp 198.51.100.7 11.22.33.1 22,80,443,5000",
 		"wan0 tcp,udp 203.0.113.5 11.22.33.1 80,500",
 		"wan0 tcp,udp 198.51.100.7 192.168.77.10 80,5000",
 		"ppp0 tcp 198.51.100.7 22.33.44.1,192.168.77.10 80,5000",
 		"lan0 tcp,udp 192.168.77.20 203.0.113.9,192.168.77.1 80",
+	},
+	random: randomWords{
+		sources:      []string{"198.51.100.7", "198.51.100.200", "203.0.113.5", "192.168.77.20"},
+		destinations: []string{"11.22.33.1", "11.22.33.1", "11.22.33.1", "11.22.33.9", "22.33.44.1", "192.168.77.1", "192.168.77.10", "192.168.88.5", "203.0.113.9"},
+		networks: []string{"198.51.100.0/24", "198.51.100.7/32", "203.0.113.0/24", "192.168.0.0/16", "192.168.77.10/32", "11.22.33.1/32", "11.22.33.0/24",
+			"0.0.0.0/1", "192.168.77.8/29", "0.0.0.1/0.0.0.1", "11.0.0.9/255.0.0.255", "10.0.0.0/8"},
+		ranges:     []string{"198.51.100.1-198.51.100.100", "11.22.33.1-11.22.33.8", "192.168.77.10-192.168.77.11", "192.168.77.11-203.0.113.5"},
+		targets:    []string{"192.168.77.10", "192.168.77.10", "192.168.77.11", "192.168.88.5", "11.22.33.1", "11.22.33.9", "192.168.77.1", "203.0.113.77"},
+		netmaps:    []string{"192.168.77.0/24", "192.168.88.5/32", "10.42.0.0/16"},
+		rejections: []string{"icmp-port-unreachable", "icmp-host-prohibited", "icmp-admin-prohibited"},
+		icmp:       "-m ttl --ttl-lt 5",
+	},
+}
+
+var ipv6 = family{
+	program: "ip6tables", af: unix.AF_INET6, gateway: "2001:db8:33::fe", folder: "trace6", leastSets: 20, leastRows: 400,
+	common: []string{
+		"wan0 tcp,udp 2001:db8:ffff::7 2001:db8:33::1 22,80,443,5000",
+		"wan0 tcp,udp 2001:db8:ffff::7,2001:db8:eeee::5 2001:db8:77::10 80,5000",
+		"ppp0 tcp 2001:db8:ffff::7 2001:db8:44::1,2001:db8:77::10 80",
+		"lan0 tcp,udp 2001:db8:77::20 2001:db8:eeee::9,2001:db8:77::1 80",
+	},
+	random: randomWords{
+		sources:      []string{"2001:db8:ffff::7", "2001:db8:ffff::200", "2001:db8:eeee::5", "2001:db8:77::20"},
+		destinations: []string{"2001:db8:33::1", "2001:db8:33::1", "2001:db8:33::9", "2001:db8:44::1", "2001:db8:77::1", "2001:db8:77::10", "2001:db8:77::10", "2001:db8:88::5", "2001:db8:eeee::9"},
+		networks: []string{"2001:db8:ffff::/48", "2001:db8:ffff::7/128", "2001:db8:eeee::/64", "2001:db8::/32", "2001:db8:77::10/128", "2001:db8:33::1/128", "2001:db8:33::/64",
+			"::/1", "2001:db8:77::8/125", "::10/::ffff", "::7/::ffff:ffff:ffff:ffff", "fe80::/10"},
+		ranges:     []string{"2001:db8:ffff::1-2001:db8:ffff::100", "2001:db8:33::1-2001:db8:33::8", "2001:db8:77::10-2001:db8:77::11", "2001:db8:77::11-2001:db8:eeee::5"},
+		targets:    []string{"2001:db8:77::10", "2001:db8:77::11", "2001:db8:88::5", "2001:db8:33::1", "2001:db8:33::9", "2001:db8:77::1", "2001:db8:eeee::77"},
+		netmaps:    []string{"2001:db8:77::/64", "2001:db8:88::5/128", "2001:db8:88::/64"},
+		rejections: []string{"icmp6-port-unreachable", "icmp6-adm-prohibited", "icmp6-addr-unreachable"},
+		icmp:       "-m hl --hl-lt 5",
 	},
 }
