@@ -64,7 +64,7 @@ func (g *generator) ruleSet() string {
 	var b strings.Builder
 	for _, h := range randomHooks {
 		g.table = h.table
-		busy := h.table == "filter" || h.table == "nat" || g.oneIn(3)
+		busy := h.table == "filter" || h.table == "nat" || g.oneIn(2)
 		fmt.Fprintf(&b, "*%s\n", h.table)
 		var own []string
 		for i := range g.IntN(5) {
@@ -91,7 +91,7 @@ func (g *generator) ruleSet() string {
 
 // policy returns that of a built-in chain.
 func (g *generator) policy() string {
-	if (g.table != "nat" || !g.certain) && g.oneIn(map[string]int{"filter": 2, "mangle": 10, "raw": 10, "nat": 10}[g.table]) {
+	if (g.table != "nat" || !g.certain) && g.oneIn(map[string]int{"filter": 3, "mangle": 40, "raw": 40, "nat": 40}[g.table]) {
 		return "DROP"
 	}
 	return "ACCEPT"
@@ -116,7 +116,7 @@ func (g *generator) rule() []string {
 		conditions = append(conditions, g.uncertain)
 	}
 	for _, condition := range conditions {
-		if g.oneIn(5) {
+		if g.oneIn(6) {
 			words = append(words, condition())
 		}
 	}
@@ -261,11 +261,11 @@ func (g *generator) target() string {
 	case "nat":
 		return g.translation()
 	case "raw":
-		return g.pick("-j ACCEPT", "-j DROP", "-j CT --notrack", "-j CT --notrack", "-j RETURN")
+		return g.pick("-j ACCEPT", "-j ACCEPT", "-j ACCEPT", "-j DROP", "-j CT --notrack", "-j CT --notrack")
 	case "mangle":
-		return g.pick("-j ACCEPT", "-j ACCEPT", "-j DROP", "-j DSCP --set-dscp 0x0a")
+		return g.pick("-j ACCEPT", "-j ACCEPT", "-j ACCEPT", "-j DROP", "-j DSCP --set-dscp 0x0a", "-j DSCP --set-dscp 0x0a")
 	}
-	return g.pick("-j ACCEPT", "-j ACCEPT", "-j DROP", "-j DROP", "-j REJECT --reject-with "+g.pick(g.words.rejections...))
+	return g.pick("-j ACCEPT", "-j ACCEPT", "-j ACCEPT", "-j DROP", "-j REJECT --reject-with "+g.pick(g.words.rejections...))
 }
 
 // translation returns a target of table nat.

@@ -3,10 +3,13 @@ package xtables_test
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 
 	"igdd/pkg/netlab"
+	"igdd/pkg/netlab/packetlab"
+	"igdd/pkg/xtables"
 )
 
 const (
@@ -62,4 +65,38 @@ func TestTraceAgreesOnRandomRules(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What a walk says of all ports at once is what it says of each alone.
+func TestPortsAreIndependent(t *testing.T) {
+	t.Parallel()
+	const ruleSets = 500
+	for i := range ruleSets {
+		g := generator{Rand: rand.New(rand.NewPCG(1, uint64(i))), words: &ipv4.random, certain: i%2 == 0}
+		text := g.ruleSet()
+		s, err := xtables.ParseSnapshot(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range randomHooks {
+			for _, hook := range h.chains {
+				w := xtables.Walk{Table: s[h.table], Name: h.table, Packet: xtables.Packet{In: g.pick("wan0", "lan0"), Out: g.pick("lan0", "")}}
+				if h.table != "nat" && !portsAreIndependent(w, hook, g.packets(8)) {
+					t.Fatalf("%s %s of rule set %d:\n%s", h.table, hook, i, text)
+				}
+			}
+		}
+	}
+}
+
+// portsAreIndependent reports whether a walk says the same of the packets' ports,
+// alone and among all.
+func portsAreIndependent(w xtables.Walk, hook string, packets []packetlab.Packet) bool {
+	filtered := func(w xtables.Walk, ports xtables.PortSet) xtables.Verdict { return w.Filter(hook, ports) }
+	all := filtered(w, xtables.EveryPort())
+	return !slices.ContainsFunc(packets, func(p packetlab.Packet) bool {
+		port := xtables.PortsOf(xtables.PortRange{First: p.Destination.Port(), Last: p.Destination.Port()}, xtables.Protocol(p.Protocol))
+		alone := filtered(w, port)
+		return !slices.Equal(all.Passes.And(port), alone.Passes) || !slices.Equal(all.Stops.And(port), alone.Stops)
+	})
 }
