@@ -19,10 +19,10 @@ type Packet struct {
 	Local       bool       // the destination is an address of the router
 	Translated  bool       // DNAT has changed its destination
 	Original    netip.Addr // the destination before that; the zero Addr: not known
+	Marked      PortSet    // those of packets that may have a mark
 
 	originalPort uint16   // the destination port before translation; 0: not known
 	table, hook  string   // where it is: a table and a built-in chain of it
-	marked       PortSet  // those of packets that may have got a mark
 	untracked    matchSet // those of packets that conntrack leaves alone
 	translated   matchSet // those of packets whose destination DNAT has changed, besides Translated
 }
@@ -59,7 +59,7 @@ func (m matchSet) or(o matchSet) matchSet { return m.not().and(o.not()).not() }
 
 // not returns the set of the negated condition.
 func (m matchSet) not() matchSet {
-	return matchSet{may: m.must.Not(), must: m.may.Not(), namesPorts: m.namesPorts}
+	return matchSet{may: m.must.Not(), must: m.may.Not()}
 }
 
 // matchAll returns the set of all conditions of a rule together.
@@ -244,7 +244,7 @@ func (p *Packet) matchMark(value string) matchSet {
 		return perhaps
 	}
 	unmarked := matchIf(want == 0)
-	return matchSet{may: unmarked.may.Or(p.marked), must: unmarked.must.Minus(p.marked)}
+	return matchSet{may: unmarked.may.Or(p.Marked), must: unmarked.must.Minus(p.Marked)}
 }
 
 // ParsePortRange parses "80" and, with the separator ":", "80:90".

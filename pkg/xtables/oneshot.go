@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"igdd/pkg/command"
@@ -34,3 +35,23 @@ func (o oneShot) commit(ctx context.Context, sections []Section) (int, error) {
 
 // close does nothing: no process is kept.
 func (oneShot) close() {}
+
+// pollInterval is how often, in microseconds, an iptables older than 1.8.8 tries
+// to take the xtables lock. The default is once in a second, which is longer
+// than a stop may take in all. Newer versions block until they get the lock.
+const pollInterval = 20000
+
+// CommitOnce carries out edits of a table, if there are any, by a process of its
+// own, until ctx ends.
+func (p *Programs) CommitOnce(ctx context.Context, table string, edits ...Edit) error {
+	if len(edits) == 0 {
+		return nil
+	}
+	seconds := lockWait
+	if end, ok := ctx.Deadline(); ok {
+		seconds = 1 + int(time.Until(end)/time.Second)
+	}
+	_, err := run(ctx, render([]Section{{table, edits}}), p.path+"-restore", "--noflush",
+		"--wait", strconv.Itoa(seconds), "--wait-interval="+strconv.Itoa(pollInterval))
+	return err
+}

@@ -47,8 +47,8 @@ type Programs struct {
 // modules takes a slow board a second or two.
 const probeTimeout = 5 * time.Second
 
-// Find finds the programs by name, "iptables" or "ip6tables", and asks for their
-// version.
+// Find finds the programs by name, "iptables" or "ip6tables", without running
+// them.
 func Find(name string, log *slog.Logger) (*Programs, error) {
 	path, err := findProgram(name)
 	if err != nil {
@@ -59,18 +59,28 @@ func Find(name string, log *slog.Logger) (*Programs, error) {
 			return nil, fmt.Errorf("%s is incomplete: %w", path, err)
 		}
 	}
+	return &Programs{name: name, path: path, committer: &resident{fallback: oneShot{path + "-restore"}, log: log}}, nil
+}
+
+// Probe checks that the program runs, and finds out which variant it is.
+func (p *Programs) Probe() error {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
-	version, err := run(ctx, nil, path, "--version")
-	if err != nil {
-		return nil, err
+	version, err := run(ctx, nil, p.path, "--version")
+	p.isNFT = strings.Contains(version, "nf_tables")
+	return err
+}
+
+// ProbeKernel checks that the kernel has the family's tables. It is no failure
+// if the xtables lock cannot be had within a second.
+func (p *Programs) ProbeKernel() error {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	_, err := run(ctx, nil, p.path, "--wait", "1", "-S", "FORWARD")
+	if errors.Is(markLocked(err), ErrLocked) {
+		return nil
 	}
-	return &Programs{
-		name:      name,
-		path:      path,
-		isNFT:     strings.Contains(version, "nf_tables"),
-		committer: &resident{fallback: oneShot{path + "-restore"}, log: log},
-	}, nil
+	return err
 }
 
 // findProgram returns the absolute path of a program.
@@ -86,12 +96,6 @@ func findProgram(name string) (string, error) {
 	return "", fmt.Errorf("no program %s in PATH, nor in %s: install iptables", name, strings.Join(sbin[:], ", "))
 }
 
-// Name returns "iptables" or "ip6tables".
-func (p *Programs) Name() string { return p.name }
-
-// IsNFT reports whether the programs are the nft variant, not the legacy one.
-func (p *Programs) IsNFT() bool { return p.isNFT }
-
 // Commit carries out the sections in order up to the first that fails, or until
 // ctx ends, and returns how many were carried out. After ErrInterrupted more of
 // them may have been.
@@ -102,35 +106,26 @@ func (p *Programs) Commit(ctx context.Context, sections []Section) (done int, er
 // Close ends the process that waits for the next transaction.
 func (p *Programs) Close() { p.committer.close() }
 
-// Do carries out one edit by a command of its own, through go-iptables.
-func (p *Programs) Do(ctx context.Context, table string, e Edit) error {
-	ended := make(chan error, 1)
-	go func() { ended <- p.command(table, e) }()
-	select {
-	case err := <-ended:
-		return markLocked(err)
-	case <-ctx.Done():
-		return fmt.Errorf("%s: %w", p.path, ErrTimeout)
-	}
-}
-
-// command carries out one edit. Nothing ends it early.
-func (p *Programs) command(table string, e Edit) error {
+// Do carries out one edit by a command of its own, through go-iptables. It waits
+// commandWait seconds for the xtables lock; nothing else ends it early.
+func (p *Programs) Do(table string, e Edit) error {
 	tables, err := p.goIPTables()
 	if err != nil {
 		return err
 	}
 	switch rule := splitRule(e.Rule); e.Op {
 	case Create:
-		return tables.NewChain(table, e.Chain)
+		err = tables.NewChain(table, e.Chain)
 	case Insert:
-		return tables.Insert(table, e.Chain, e.Index+1, rule...)
+		err = tables.Insert(table, e.Chain, e.Index+1, rule...)
 	case Append:
-		return tables.Append(table, e.Chain, rule...)
+		err = tables.Append(table, e.Chain, rule...)
 	case Delete:
-		return tables.Delete(table, e.Chain, rule...)
+		err = tables.Delete(table, e.Chain, rule...)
+	default:
+		err = fmt.Errorf("no command for %q", e)
 	}
-	return fmt.Errorf("no command for %q", e)
+	return markLocked(err)
 }
 
 // goIPTables returns the programs as go-iptables runs them.
@@ -143,6 +138,9 @@ func (p *Programs) goIPTables() (*iptables.IPTables, error) {
 	protocol := iptables.ProtocolIPv4
 	if p.name == "ip6tables" {
 		protocol = iptables.ProtocolIPv6
+	}
+	if err := p.Probe(); err != nil { // go-iptables has no deadline
+		return nil, err
 	}
 	tables, err := iptables.New(iptables.Path(p.path), iptables.IPFamily(protocol), iptables.Timeout(commandWait))
 	if err != nil {

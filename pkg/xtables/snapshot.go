@@ -45,7 +45,8 @@ func (t Table) parsedRules(chain string) []Rule {
 	if c == nil {
 		return nil
 	}
-	if c.parsed == nil {
+	if len(c.parsed) != len(c.Rules) {
+		c.parsed = make([]Rule, 0, len(c.Rules))
 		for _, text := range c.Rules {
 			c.parsed = append(c.parsed, ParseRule(text))
 		}
@@ -71,8 +72,7 @@ func (p *Programs) SnapshotTable(ctx context.Context, table string) (Table, erro
 	return s[table], err
 }
 
-// Counters lists one table with each rule preceded by its counters,
-// "[PACKETS:BYTES] ".
+// list lists tables.
 func (p *Programs) list(ctx context.Context, args ...string) (Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
@@ -194,24 +194,39 @@ func (t Table) After(edits ...Edit) Table {
 		t = make(Table)
 	}
 	for _, e := range edits {
-		c := &Chain{}
-		if old := t[e.Chain]; old != nil {
-			c.Policy, c.Rules = old.Policy, slices.Clone(old.Rules)
-		}
-		i := slices.Index(c.Rules, e.Rule)
-		switch {
-		case e.Op == Create, e.Op == Flush:
-			c.Rules = nil
-		case e.Op == Append:
-			c.Rules = append(c.Rules, e.Rule)
-		case e.Op == Insert:
-			c.Rules = slices.Insert(c.Rules, min(e.Index, len(c.Rules)), e.Rule)
-		case e.Op == Delete && i >= 0:
-			c.Rules = slices.Delete(c.Rules, i, i+1)
-		}
-		if t[e.Chain] = c; e.Op == Remove {
+		if e.Op == Remove {
 			delete(t, e.Chain)
+			continue
 		}
+		t[e.Chain] = t[e.Chain].after(e)
 	}
 	return t
+}
+
+// after returns the chain, nil if it does not exist, after an edit.
+func (c *Chain) after(e Edit) *Chain {
+	n := &Chain{Policy: "-"}
+	if c != nil {
+		n.Policy = c.Policy
+	}
+	if c == nil || e.Op == Create || e.Op == Flush {
+		c = &Chain{}
+	}
+	at, removed, rules, parsed := len(c.Rules), 0, []string{e.Rule}, []Rule{ParseRule(e.Rule)}
+	switch e.Op {
+	case Insert:
+		at = min(e.Index, len(c.Rules))
+	case Delete:
+		rules, parsed = nil, nil
+		if i := slices.Index(c.Rules, e.Rule); i >= 0 {
+			at, removed = i, 1
+		}
+	case Create, Flush:
+		return n
+	}
+	n.Rules = slices.Concat(c.Rules[:at], rules, c.Rules[at+removed:])
+	if len(c.parsed) == len(c.Rules) {
+		n.parsed = slices.Concat(c.parsed[:at], parsed, c.parsed[at+removed:])
+	}
+	return n
 }

@@ -145,7 +145,7 @@ func (t *tracer) filter(table, chain string) {
 		return Continues
 	}}
 	v := w.Filter(chain, t.port)
-	t.packet.marked = w.Packet.marked
+	t.packet.Marked = w.Packet.Marked
 	if len(v.Stops) == 0 {
 		return
 	}
@@ -211,7 +211,7 @@ func (t *tracer) translate(c Connection) {
 			t.path.To = one
 		}
 	}
-	t.packet.marked = w.Packet.marked
+	t.packet.Marked = w.Packet.Marked
 	t.packet.translated = matchTranslated(c.Destination, t.path.To)
 }
 

@@ -79,7 +79,7 @@ func (w *Walk) through(chain string, by Step, depth int) (returned PortSet) {
 		case effect == Ends:
 			here = rest
 		case rule.marks():
-			w.Packet.marked = w.Packet.marked.Or(s.Ports)
+			w.Packet.Marked = w.Packet.Marked.Or(s.Ports)
 		}
 	}
 	return returned.Or(here)
