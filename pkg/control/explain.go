@@ -44,10 +44,21 @@ func (s *Server) explain(ctx context.Context, r request, send func(reply) error)
 		v.Reason = fmt.Sprintf("port %d instead of %d: %s", v.Port, r.First, exact.Reason)
 		v.Rule, v.Holder = exact.Rule, exact.Holder
 	}
-	if v.Granted && r.Client.Is4() {
-		v.Firewall = s.opts.Conditional(protocol, v.Port)
+	if r.Client.Is4() {
+		v.Firewall = s.portRules(protocol, v.Port, r.First)
 	}
 	return send(reply{Verdict: &v})
+}
+
+// portRules returns the firewall's rules that take connections to the port that
+// was granted, and to the one that was asked for; 0: none.
+func (s *Server) portRules(p portmap.Protocol, granted, asked uint16) (rules []string) {
+	for _, port := range slices.Compact([]uint16{granted, asked}) {
+		if port != 0 {
+			rules = append(rules, s.opts.PortRules(p, port)...)
+		}
+	}
+	return rules
 }
 
 // verdict returns an explanation as the tool gets it.

@@ -85,7 +85,7 @@ func newRig(t *testing.T) *rig {
 		Table:  r.table,
 		Status: func() Status { return r.status },
 		Rule:   func(i int) string { return [...]string{"allow the LAN", "deny the rest"}[i] },
-		Conditional: func(p portmap.Protocol, external uint16) []string {
+		PortRules: func(p portmap.Protocol, external uint16) []string {
 			if p == portmap.UDP && external == 5060 {
 				return []string{"PREROUTING -s 192.0.2.7/32 -p udp -j DNAT"}
 			}

@@ -54,9 +54,9 @@ type Options struct {
 	Status func() Status
 	// Rule returns the text of the i-th permission rule in force.
 	Rule func(i int) string
-	// Conditional returns the firewall's own rules that forward some
-	// connections to an external port.
-	Conditional func(p portmap.Protocol, external uint16) []string
+	// PortRules returns the firewall's own rules that take connections to an
+	// external port, all of them or some.
+	PortRules func(p portmap.Protocol, external uint16) []string
 	// Traffic returns the counters of the mappings that have rules.
 	Traffic func() (map[portmap.Key]Traffic, error)
 	// Hosts returns the hosts on the LANs.

@@ -107,7 +107,7 @@ type verdict struct {
 	Rule string `json:"rule,omitempty"`
 	// Holder is the mapping that has the port, or that would be renewed.
 	Holder string `json:"holder,omitempty"`
-	// Firewall are rules of the firewall that forward some connections to the
-	// port elsewhere.
+	// Firewall are rules of the firewall that take connections to the port, all
+	// of them or some.
 	Firewall []string `json:"firewall,omitempty"`
 }

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,20 +48,21 @@ type Options struct {
 
 // Daemon is the running service for one configuration.
 type Daemon struct {
-	config     *config.Config
-	version    string
-	log        *slog.Logger
-	started    time.Time
-	watch      *netif.Watcher
-	uplink     *uplinkChooser
-	ports      *netif.Ports
-	clock      *clock.Watcher
-	firewall   *netfilter.Firewall
-	store      *leasefile.Store
-	forwards   *forwards
-	table      *portmap.Table
-	resolver   *identity.Resolver // the table as the servers see it
-	reconciler *reconciler
+	config   *config.Config
+	version  string
+	log      *slog.Logger
+	started  time.Time
+	watch    *netif.Watcher
+	uplink   *uplinkChooser
+	ports    *netif.Ports
+	clock    *clock.Watcher
+	firewall *netfilter.Firewall
+	store    *leasefile.Store
+	forwards *forwards
+	table    *portmap.Table
+	resolver *identity.Resolver // the table as the servers see it
+	ipv6     *ipv6Watch
+	pinholes atomic.Bool // a look at the IPv6 tables has succeeded
 
 	// The servers of the protocols that are enabled; the others are nil.
 	pcp  *pcpd.Server
@@ -89,11 +92,14 @@ func New(o Options) (*Daemon, error) {
 	if err := d.openKernel(); err != nil {
 		return nil, err
 	}
-	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
 	d.forwards = &forwards{
-		read: d.firewall.StaticForwards, uplink: d.forwardUplink, changed: d.wakeUplink,
+		uplink: d.forwardUplink, look: d.firewall.Look, changed: d.wakeUplink,
 		current: forwardList{list: o.Forwards}, log: d.log,
 	}
+	d.ipv6 = &ipv6Watch{
+		config: c, stopped: d.firewall.Stopped, outdated: o.Outdated, log: d.log, looks: make(chan netfilter.Look, 1),
+	}
+	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
 	d.setUpChains()
 	if err := d.prepareOptional(); err != nil {
 		return nil, err
@@ -113,11 +119,6 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.forwards.noteDelivered(known)
 	d.resolver = d.newResolver()
-	ipv6 := &ipv6Watch{config: c, stopped: d.firewall.Stopped, outdated: o.Outdated}
-	d.reconciler = &reconciler{
-		firewall: d.firewall, table: d.table, readForwards: d.forwards.update, checkIPv6: ipv6.check,
-		changed: make(chan struct{}, 1), log: d.log,
-	}
 	return d, d.prepareServers()
 }
 
@@ -140,18 +141,29 @@ func (d *Daemon) openKernel() (err error) {
 		PostroutingChain: d.config.PostroutingChain,
 		IPv6:             d.config.IPv6,
 		OwnershipFile:    ownershipFile(d.config.PIDFile),
+		Network:          d.network,
+		Looked:           d.looked,
 		Log:              d.log,
 	})
 	return err
 }
 
-// setUpChains creates chains and jumps. If that fails the daemon still starts, and
-// refuses requests until it succeeds: the firewall may start later.
+// setupTimeout is how long a start waits for chains and jumps.
+const setupTimeout = 15 * time.Second
+
+// setUpChains creates chains and jumps. If that fails or hangs the daemon still
+// starts, and refuses requests until it succeeds: the firewall may start later.
 func (d *Daemon) setUpChains() {
-	if err := d.firewall.Setup(); err != nil {
+	result := make(chan error, 1)
+	go func() { result <- d.firewall.Setup() }()
+	err := errors.New("a program of iptables hangs")
+	select {
+	case err = <-result:
+	case <-time.After(setupTimeout):
+	}
+	if err != nil {
 		d.log.Error("chains are not in place; requests are refused until they are", "err", err)
 	}
-	d.forwards.update(time.Now())
 }
 
 // wakeUplink makes followUplink read the state again.
@@ -186,6 +198,7 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	if d.notify != nil && !d.restoring() {
 		d.notify.Committed(changes)
 	}
+	d.firewall.Refresh(changes)
 	d.resolver.Committed(changes)
 	d.hosts.Wake()
 }
@@ -242,11 +255,14 @@ func (d *Daemon) tasks(ready func(error)) []task {
 	tasks := []task{
 		{"interfaces", d.watch.Run},
 		{"uplink", d.followUplink},
-		{"firewall", d.reconciler.Run},
+		{"firewall", d.firewall.Run},
 		{"clock", d.followClock},
 		{"hosts", d.hosts.Run},
 		{"host identities", d.resolver.Run},
 		{"servers", servers.Run},
+	}
+	if d.config.IPv6Auto {
+		tasks = append(tasks, task{"IPv6", d.ipv6.Run})
 	}
 	if d.http != nil {
 		tasks = append(tasks, task{"UPnP events", d.http.Run})
@@ -276,11 +292,14 @@ func (d *Daemon) followClock(ctx context.Context) error {
 func (d *Daemon) followUplink(ctx context.Context) error {
 	announced := d.table.External()
 	d.noteUplink(announced)
+	lans := d.network().LANs
 	for {
 		links, changed := d.watch.Now()
 		d.uplink.update(links)
-		if d.forwards.updateOnMove() {
-			d.reconciler.wake()
+		d.forwards.updateOnMove(ctx)
+		if now := d.network().LANs; !slices.Equal(now, lans) {
+			lans = now
+			d.firewall.Wake() // where jumps can stand depends on them
 		}
 		state, known := d.networkState(links)
 		if err := d.table.SetNetworkState(ctx, state); err != nil {
@@ -343,8 +362,7 @@ func (d *Daemon) Reload(ctx context.Context, c *config.Config) bool {
 	for _, w := range c.Warnings {
 		d.log.Warn(w)
 	}
-	d.setUpChains() // last: it may wait for the firewall
-	d.reconciler.wake()
+	d.firewall.Wake()
 	return true
 }
 

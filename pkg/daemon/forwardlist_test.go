@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -93,97 +94,93 @@ func TestForwardList(t *testing.T) {
 	}
 }
 
-// fakeNAT is table nat as forwards read it.
+// fakeNAT is table nat as looks at the firewall find it.
 type fakeNAT struct {
 	found   netfilter.Forwards
-	err     error
+	err     error // of a look
 	uplink  netfilter.Uplink
+	looks   int
 	changes int
 }
 
 func (n *fakeNAT) forwards(t *testing.T) *forwards {
-	return &forwards{
-		read:    func(netfilter.Uplink) (netfilter.Forwards, error) { return n.found, n.err },
+	f := &forwards{
 		uplink:  func() netfilter.Uplink { return n.uplink },
 		changed: func() { n.changes++ },
 		log:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
+	f.look = func(context.Context) {
+		if n.looks++; n.err == nil {
+			f.update(n.found, time.Now())
+		}
+	}
+	return f
 }
 
 func TestForwardsOutlastErrors(t *testing.T) {
 	n := &fakeNAT{err: errors.New("iptables-save: exit status 1")}
 	f := n.forwards(t)
-	want := func(when string, again, got time.Duration, list ...portmap.Forward) {
-		t.Helper()
-		if believed, _ := f.list(); again != got || !slices.Equal(believed, list) {
-			t.Errorf("%s: %v, again after %v; want %v, %v", when, believed, got, list, again)
-		}
-	}
-	want("never read", retryAfter, f.update(time.Now()))
-	if err := f.checkKnown(); !errors.Is(err, errForwardsUnknown) {
+	if err := f.checkKnown(t.Context()); !errors.Is(err, errForwardsUnknown) {
 		t.Errorf("ports may be given away before forwards are known: %v", err)
 	}
 	n.found.Certain, n.err = []portmap.Forward{tcpForward(80, 80)}, nil
 	for range 2 {
-		if err := f.checkKnown(); !errors.Is(err, errForwardsUnknown) {
+		if err := f.checkKnown(t.Context()); !errors.Is(err, errForwardsUnknown) {
 			t.Errorf("ports may be given away before the table knows the forwards: %v", err)
 		}
 	}
-	_, known := f.list()
+	list, known := f.list()
 	f.noteDelivered(known)
-	if err := f.checkKnown(); err != nil || n.changes != 1 {
-		t.Errorf("after a look: %v, %d changes", err, n.changes)
+	if err := f.checkKnown(t.Context()); err != nil || n.changes != 1 || n.looks != 2 || !slices.Equal(list, n.found.Certain) {
+		t.Errorf("after %d looks: %v, %v, %d changes", n.looks, list, err, n.changes)
 	}
-	want("read", 0, f.update(time.Now()), tcpForward(80, 80))
-	for _, err := range []error{errors.New("iptables-save: exit status 1"), netfilter.ErrStopped} {
-		n.found.Certain, n.err = nil, err
-		f.update(time.Now())
-		if list, _ := f.list(); !slices.Equal(list, []portmap.Forward{tcpForward(80, 80)}) || f.checkKnown() != nil {
-			t.Errorf("after %v: %v", err, list)
-		}
-	}
-	if n.changes != 1 {
-		t.Errorf("%d changes", n.changes)
+	n.err = errors.New("iptables-save: exit status 1")
+	f.look(t.Context())
+	if list, _ := f.list(); !slices.Equal(list, []portmap.Forward{tcpForward(80, 80)}) || f.checkKnown(t.Context()) != nil || n.changes != 1 {
+		t.Errorf("after a look that failed: %v, %d changes", list, n.changes)
 	}
 }
 
 func TestForwardsFollowTheUplink(t *testing.T) {
 	n := new(fakeNAT)
 	f := n.forwards(t)
-	f.update(time.Now())
+	f.look(t.Context())
 	first, second := []netip.Addr{netip.MustParseAddr("11.22.33.44")}, []netip.Addr{netip.MustParseAddr("11.22.33.45")}
 	for i, step := range []struct {
 		uplink netfilter.Uplink
-		reads  bool
+		looks  int
 	}{
-		{netfilter.Uplink{Device: "ppp0"}, false},
-		{netfilter.Uplink{Device: "ppp0", Addrs: first}, true},
-		{netfilter.Uplink{Device: "ppp0"}, false}, // it bounces
-		{netfilter.Uplink{Device: "ppp0", Addrs: first}, false},
-		{netfilter.Uplink{Device: "ppp0", Addrs: second}, true},
-		{netfilter.Uplink{Device: "ppp1", Addrs: second}, true},
+		{netfilter.Uplink{Device: "ppp0"}, 0},
+		{netfilter.Uplink{Device: "ppp0", Addrs: first}, 1},
+		{netfilter.Uplink{Device: "ppp0"}, 0}, // it bounces
+		{netfilter.Uplink{Device: "ppp0", Addrs: first}, 0},
+		{netfilter.Uplink{Device: "ppp0", Addrs: second}, 1},
+		{netfilter.Uplink{Device: "ppp1", Addrs: second}, 1},
 	} {
-		n.uplink = step.uplink
-		if f.updateOnMove() != step.reads || f.updateOnMove() {
-			t.Errorf("step %d, %v: read %v", i, step.uplink, !step.reads)
+		n.uplink, n.looks = step.uplink, 0
+		for range 2 {
+			f.updateOnMove(t.Context())
+		}
+		if n.looks != step.looks {
+			t.Errorf("step %d, %v: %d looks", i, step.uplink, n.looks)
 		}
 	}
 }
 
-// TestForwardsAreKnownWhileTheyAreRead has the firewall not answer: what is
-// believed is told meanwhile, which every server waits for.
-func TestForwardsAreKnownWhileTheyAreRead(t *testing.T) {
+// TestForwardsAreKnownDuringALook has the firewall not answer: what is known is
+// told meanwhile, which every server waits for.
+func TestForwardsAreKnownDuringALook(t *testing.T) {
 	n := &fakeNAT{found: netfilter.Forwards{Certain: []portmap.Forward{tcpForward(80, 80)}}}
 	f := n.forwards(t)
-	f.update(time.Now())
+	f.look(t.Context())
 	asked, answer := make(chan struct{}), make(chan struct{})
-	f.read = func(netfilter.Uplink) (netfilter.Forwards, error) {
+	f.look = func(context.Context) {
 		close(asked)
 		<-answer
-		return n.found, nil
 	}
-	learned := make(chan struct{})
-	go func() { f.update(time.Now()); close(learned) }()
+	looked := make(chan struct{})
+	n.uplink = netfilter.Uplink{Device: "ppp0", Addrs: []netip.Addr{netip.MustParseAddr("11.22.33.44")}}
+	go func() { f.updateOnMove(t.Context()); close(looked) }()
 	<-asked
 	told := make(chan []portmap.Forward, 1)
 	go func() {
@@ -199,5 +196,5 @@ func TestForwardsAreKnownWhileTheyAreRead(t *testing.T) {
 		t.Error("a caller that asks for the forwards waits for the firewall")
 	}
 	close(answer)
-	<-learned
+	<-looked
 }

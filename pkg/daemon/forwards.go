@@ -19,8 +19,6 @@ import (
 const (
 	settleTime    = 10 * time.Second // the firewall and the forwards have not changed
 	maxSettleTime = time.Minute      // the forwards have not, though the firewall keeps changing
-	// retryAfter is the pause after the forwards could not be read.
-	retryAfter = 10 * time.Second
 )
 
 // forwardList holds the static port forwards, including those that a restarting
@@ -71,57 +69,41 @@ func isCovered(list []portmap.Forward, f portmap.Forward) bool {
 	return true
 }
 
-// forwards reads the static port forwards from the firewall.
+// forwards holds the static port forwards that looks at the firewall have found.
 type forwards struct {
-	read    func(netfilter.Uplink) (netfilter.Forwards, error)
 	uplink  func() netfilter.Uplink
-	changed func() // called when the list has changed
+	look    func(context.Context) // has the firewall looked at
+	changed func()                // called when the list has changed
 	log     *slog.Logger
 
-	reading sync.Mutex // held from a read until current has its result
-
-	mu           sync.Mutex // guards what follows; never held while the firewall is read
-	current      forwardList
-	lastUplink   netfilter.Uplink // of the last read
-	known        bool             // the forwards have been read
-	delivered    bool             // and the table has them
-	failing      bool             // the last read failed
-	logged       map[string]bool  // rules that have been logged
-	conditionals []netfilter.Conditional
+	mu         sync.Mutex // guards what follows; never held while the firewall is read
+	current    forwardList
+	lastUplink netfilter.Uplink     // of the last look
+	known      bool                 // a look has ended
+	delivered  bool                 // and the table has its result
+	logged     map[string]bool      // rules that have been logged
+	rules      []netfilter.PortRule // that take connections
 }
 
 // maxLogged bounds the memory of the rules that have been logged.
 const maxLogged = 500
 
-// update reads the forwards from a firewall that last changed at the time changed.
-// It returns after what time to read them again; 0: when the firewall changes again.
-// If they cannot be read, those last known stay.
-func (f *forwards) update(changed time.Time) (again time.Duration) {
-	f.reading.Lock()
-	defer f.reading.Unlock()
+// update takes the forwards that a look has found in a firewall that last changed
+// at the time changed. It returns after what time to look again; 0: when the
+// firewall changes again.
+func (f *forwards) update(found netfilter.Forwards, changed time.Time) (again time.Duration) {
 	from := f.uplink()
-	found, err := f.read(from)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lastUplink = from
-	switch {
-	case errors.Is(err, netfilter.ErrStopped):
-		return 0
-	case err != nil:
-		if !f.failing {
-			f.log.Warn("cannot read the static port forwards; the ports of those last known stay reserved", "err", err)
-		}
-		f.failing = true
-		return retryAfter
-	}
 	before := f.current.list
 	again = f.current.update(found.Certain, time.Now(), changed)
-	f.conditionals = found.Perhaps
+	f.rules = found.Rules
 	f.logConditional()
 	if !f.known || !slices.Equal(before, f.current.list) {
 		f.changed()
 	}
-	f.known, f.failing = true, false
+	f.known = true
 	return again
 }
 
@@ -131,26 +113,23 @@ func (f *forwards) logConditional() {
 	if f.logged == nil || len(f.logged) > maxLogged {
 		f.logged = make(map[string]bool)
 	}
-	for _, c := range f.conditionals {
-		if !f.logged[c.Rule] {
+	for _, c := range f.rules {
+		if !c.Certain && !f.logged[c.Rule] {
 			f.log.Info("a firewall rule forwards only some connections, so its ports are not reserved; mappings do not get the connections that it matches", "rule", c.Rule)
 			f.logged[c.Rule] = true
 		}
 	}
 }
 
-// updateOnMove reads the forwards again if the addresses of the uplink have changed,
-// and reports whether it did. An uplink without an address is ignored: it may get
-// the same one again.
-func (f *forwards) updateOnMove() bool {
+// updateOnMove has the firewall looked at again if the addresses of the uplink have
+// changed. An uplink without an address is ignored: it may get the same one again.
+func (f *forwards) updateOnMove(ctx context.Context) {
 	f.mu.Lock()
 	from := f.lastUplink
 	f.mu.Unlock()
-	if u := f.uplink(); len(u.Addrs) == 0 || u.Device == from.Device && slices.Equal(u.Addrs, from.Addrs) {
-		return false
+	if u := f.uplink(); len(u.Addrs) > 0 && (u.Device != from.Device || !slices.Equal(u.Addrs, from.Addrs)) {
+		f.look(ctx)
 	}
-	f.update(time.Now())
-	return true
 }
 
 // list returns the forwards, and whether they have ever been read.
@@ -160,14 +139,15 @@ func (f *forwards) list() (list []portmap.Forward, known bool) {
 	return f.current.list, f.known
 }
 
-// conditional returns the rules that forward some connections to a port.
-func (f *forwards) conditional(p portmap.Protocol, external uint16) []string {
+// rulesFor returns the firewall's rules that take connections to a port, all of them
+// or some.
+func (f *forwards) rulesFor(p portmap.Protocol, external uint16) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var rules []string
-	for _, c := range f.conditionals {
-		if c.Protocol == p && c.External.Contains(external) {
-			rules = append(rules, c.Rule)
+	for _, r := range f.rules {
+		if r.Protocol == p && r.External.Contains(external) {
+			rules = append(rules, r.Rule)
 		}
 	}
 	return rules
@@ -184,7 +164,7 @@ func (f *forwards) noteDelivered(known bool) {
 var errForwardsUnknown = errors.New("the static port forwards have not been read yet: no port can be granted")
 
 // checkKnown returns errForwardsUnknown until the table has the forwards.
-func (f *forwards) checkKnown() error {
+func (f *forwards) checkKnown(ctx context.Context) error {
 	f.mu.Lock()
 	known, delivered := f.known, f.delivered
 	f.mu.Unlock()
@@ -192,7 +172,7 @@ func (f *forwards) checkKnown() error {
 		return nil
 	}
 	if !known {
-		f.update(time.Now())
+		f.look(ctx)
 	}
 	return errForwardsUnknown
 }
@@ -208,7 +188,7 @@ type forwardChecker struct {
 func (c forwardChecker) Apply(ctx context.Context, changes []portmap.Change) error {
 	opens := func(c portmap.Change) bool { return c.Before == nil && c.After.External != 0 }
 	if slices.ContainsFunc(changes, opens) {
-		if err := c.forwards.checkKnown(); err != nil {
+		if err := c.forwards.checkKnown(ctx); err != nil {
 			return fmt.Errorf("daemon: %w", err)
 		}
 	}

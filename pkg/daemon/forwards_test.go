@@ -210,6 +210,19 @@ func TestForwardOfAPattern(t *testing.T) {
 	r.refusedPort(t, 6000)
 }
 
+// TestPortKeptByTheRouter has a rule keep a port from all that would translate it:
+// no client gets it, and the rule is named.
+func TestPortKeptByTheRouter(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{})
+		r.ipt(t, "-t", "nat", "-A", "PREROUTING", "-i", "wan0", "-p", "tcp", "--dport", "6000", "-j", "ACCEPT")
+		r.start(t)
+		r.refusedPort(t, 6000)
+		r.says(t, "explain 192.168.50.10 tcp 6000 6000", 0, "firewall: PREROUTING -i wan0 -p tcp -m tcp --dport 6000 -j ACCEPT")
+	})
+}
+
 // TestConditionalForward has a forward that holds for some connections: its
 // ports are free, and the log names the rule.
 func TestConditionalForward(t *testing.T) {

@@ -20,9 +20,9 @@ func DetectIPv6(c *config.Config, log *slog.Logger) {
 	if !c.IPv6Auto {
 		return
 	}
-	err := netfilter.ProbeIPv6()
+	err := netfilter.ProbeIPv6(log)
 	if err == nil {
-		err = checkIPv6(c)
+		err = checkIPv6(context.Background(), c, log)
 	}
 	c.IPv6 = err == nil
 	if err != nil {
@@ -32,7 +32,7 @@ func DetectIPv6(c *config.Config, log *slog.Logger) {
 
 // checkIPv6 returns an error that says why the system has IPv6 disabled, nil if it
 // is enabled.
-func checkIPv6(c *config.Config) error {
+func checkIPv6(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
 		return errors.New("the kernel does not support it")
 	}
@@ -40,7 +40,7 @@ func checkIPv6(c *config.Config) error {
 	if b, err := os.ReadFile(all); err == nil && strings.TrimSpace(string(b)) != "0" {
 		return fmt.Errorf("%s is set", all)
 	}
-	passes, err := netfilter.PassesIPv6(context.Background(), c.ForwardChain)
+	passes, err := netfilter.PassesIPv6(ctx, c.ForwardChain, log)
 	switch {
 	case err != nil:
 		return fmt.Errorf("ip6tables does not work: %w", err)
@@ -63,28 +63,61 @@ const (
 type ipv6Watch struct {
 	config   *config.Config
 	stopped  func() bool // reports whether the firewall is stopped: then nothing can be told
-	outdated func()      // has a new instance replace this one
+	outdated func()      // has a new instance replace this one; may be nil
+	log      *slog.Logger
 
-	checked   time.Time
-	changedAt time.Time // since when the result differs; zero: it does not
+	looks     chan netfilter.Look // the last look at the firewall that is to be considered; capacity 1
+	changedAt time.Time           // since when the result differs; zero: it does not
 }
 
-// check is called after the firewall has changed. It returns after what time to
-// check again; 0: when the firewall changes again.
-func (w *ipv6Watch) check(now time.Time) time.Duration {
-	if !w.config.IPv6Auto || w.outdated == nil {
-		return 0
+// notify has the watch consider a look at the firewall. Of IPv6 the last look tells
+// whether it passes; while IPv6 is disabled there are none.
+func (w *ipv6Watch) notify(l netfilter.Look) {
+	if !w.config.IPv6Auto || w.outdated == nil || w.config.IPv6 != (l.Family == portmap.IPv6) {
+		return
 	}
-	if wait := ipv6Interval - now.Sub(w.checked); wait > 0 {
-		return wait
+	select {
+	case <-w.looks:
+	default:
 	}
-	w.checked = now
+	w.looks <- l
+}
+
+// Run watches until ctx ends.
+func (w *ipv6Watch) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	timer.Stop()
+	defer timer.Stop()
+	var last netfilter.Look
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case last = <-w.looks:
+		case <-timer.C:
+		}
+		if again := w.check(ctx, last); again > 0 {
+			timer.Reset(again)
+		}
+		select { // no more often than once in ipv6Interval
+		case <-ctx.Done():
+			return nil
+		case <-time.After(ipv6Interval):
+		}
+	}
+}
+
+// check returns after what time to check again; 0: when the firewall changes again.
+func (w *ipv6Watch) check(ctx context.Context, l netfilter.Look) time.Duration {
 	if w.stopped() {
 		w.changedAt = time.Time{}
 		return 0
 	}
-	enabled := checkIPv6(w.config) == nil
-	return w.update(enabled, now)
+	enabled := l.Passes
+	if l.Family == portmap.IPv4 {
+		enabled = checkIPv6(ctx, w.config, w.log) == nil
+	}
+	return w.update(enabled, time.Now())
 }
 
 // update takes the result of a check.

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"igdd/pkg/config"
+	"igdd/pkg/netfilter"
+	"igdd/pkg/portmap"
 )
 
 // TestIPv6IsSwitchedWhenItHasSettled gives answers about the system's IPv6.
@@ -36,11 +38,11 @@ func TestIPv6IsSwitchedWhenItHasSettled(t *testing.T) {
 	}
 	w := &ipv6Watch{config: &config.Config{IPv6Auto: true}, stopped: func() bool { return true }, outdated: func() { t.Error("a stopped firewall says something") }}
 	w.changedAt = time.Now().Add(-ipv6SettleTime)
-	if again := w.check(time.Now()); again != 0 || !w.changedAt.IsZero() {
+	if again := w.check(t.Context(), netfilter.Look{}); again != 0 || !w.changedAt.IsZero() {
 		t.Errorf("asks again after %v though the firewall is stopped", again)
 	}
-	w = &ipv6Watch{config: &config.Config{IPv6: true}, outdated: func() { t.Error("what a setting says is outdated") }}
-	if again := w.check(time.Now()); again != 0 {
-		t.Errorf("asks again after %v though a setting says so", again)
+	w = &ipv6Watch{config: &config.Config{IPv6: true}, outdated: func() {}, looks: make(chan netfilter.Look, 1)}
+	if w.notify(netfilter.Look{Family: portmap.IPv6}); len(w.looks) > 0 {
+		t.Error("what a setting says is checked")
 	}
 }

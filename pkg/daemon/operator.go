@@ -17,14 +17,14 @@ import (
 // fails.
 func (d *Daemon) serveOperator(ctx context.Context) error {
 	server := control.New(control.Options{
-		Socket:      d.config.ControlSocket,
-		Table:       d.resolver,
-		Status:      d.status,
-		Rule:        d.rule,
-		Conditional: d.forwards.conditional,
-		Traffic:     d.traffic,
-		Hosts:       func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
-		Log:         d.log,
+		Socket:    d.config.ControlSocket,
+		Table:     d.resolver,
+		Status:    d.status,
+		Rule:      d.rule,
+		PortRules: d.forwards.rulesFor,
+		Traffic:   d.traffic,
+		Hosts:     func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
+		Log:       d.log,
 	})
 	if err := server.Run(ctx); err != nil {
 		d.log.Error("cannot serve miniupnpctl", "err", err)
@@ -60,7 +60,7 @@ func (d *Daemon) status() control.Status {
 	links, _ := d.watch.Now()
 	s := control.Status{
 		Version: d.version, Started: d.started, External: d.table.External(),
-		Firewall: d.reconciler.status(), Note: d.externalNote(),
+		Firewall: d.firewallStatus(), Note: d.externalNote(),
 	}
 	for name, enabled := range map[string]bool{"NAT-PMP": d.config.NATPMP, "PCP": d.config.PCP, "UPnP": d.config.UPnP} {
 		if enabled {

@@ -8,11 +8,10 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// The pause between two reads of the counters, which list all pinholes and keep the
-// firewall from its other work.
+// The pause between two reads of the counters, which list all pinholes.
 const (
 	// pauseFactor is its length as a multiple of the time that the last read took:
-	// requests for counters keep the firewall busy for at most a tenth of the time.
+	// requests for counters take at most a tenth of the time.
 	pauseFactor = 9
 	minPause    = time.Second
 )

@@ -36,7 +36,7 @@ func TestPinholesOfUPnP(t *testing.T) {
 		demandSaid(t, upnpc("-C", forOne), "failed with code 709")
 		r.dial6("tcp", one, 4000).Arrives(t)
 		r.dial6("udp", one, 4000).Blocked(t)
-		demandSaid(t, upnpc("-C", forOne), "IsWorking = Yes")
+		await(t, "packets to be counted", func() bool { return strings.Contains(upnpc("-C", forOne), "IsWorking = Yes") })
 		demandSaid(t, upnpc("-U", forOne, "700"), "with Lease Time: 700")
 		if n := find(t, `PinholePackets = (\d+)`, upnpc("-K", forOne)); n == "0" {
 			t.Error("no packet is counted")

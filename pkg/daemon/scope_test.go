@@ -76,7 +76,10 @@ func TestStartWithoutIP6Tables(t *testing.T) {
 	r := newClientsRig(t, "legacy")
 	r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
 	r.stop(t, syscall.SIGTERM)
-	restore := r.stub(t, "ip6tables", "exit 3")
+	var restores []func()
+	for _, name := range []string{"ip6tables", "ip6tables-save", "ip6tables-restore"} {
+		restores = append(restores, r.stub(t, name, "exit 3"))
+	}
 	if out, err := r.launch(); err != nil {
 		t.Fatalf("without ip6tables: %v: %s", err, out)
 	}
@@ -88,7 +91,9 @@ func TestStartWithoutIP6Tables(t *testing.T) {
 	r.says(t, "list", 0, "PCP(dormant)")
 	r.says(t, "list --json", 0, `"dormant":true`)
 	r.stop(t, syscall.SIGTERM)
-	restore()
+	for _, restore := range restores {
+		restore()
+	}
 	if out, err := r.launch(); err != nil {
 		t.Fatalf("with ip6tables again: %v: %s", err, out)
 	}

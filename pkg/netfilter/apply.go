@@ -5,180 +5,234 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
 )
 
-// Apply carries out all changes or none of them. Changes that alter no rule do
-// not reach the kernel.
+// Apply carries out all changes, which are of one family, or none of them.
+// Changes that alter no rule do not reach the kernel.
 func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
-	f.begin()
-	defer f.end()
-	d, err := f.difference(changes)
-	if err != nil {
+	family := f.familyOf(changes)
+	if family == nil {
+		return f.applyWithout(changes)
+	}
+	if err := family.mu.LockContext(ctx); err != nil {
 		return fmt.Errorf("netfilter: %w", err)
 	}
-	if err := f.ensurePeerChain(d); err != nil {
-		return fmt.Errorf("netfilter: %w", err)
+	defer family.mu.Unlock()
+	family.hold(changes)
+	err := f.carryOut(ctx, family, changes)
+	if err == nil {
+		return nil
 	}
-	t := f.newTransaction()
-	d.addTo(t)
-	done, err := f.commit(ctx, t)
-	if err != nil {
-		if _, failed := f.commit(ctx, done.inverse()); failed != nil {
-			err = errors.Join(err, fmt.Errorf("roll back: %w", failed))
+	for _, c := range slices.Backward(changes) {
+		family.hold([]portmap.Change{c.Inverse()})
+	}
+	if ctx.Err() != nil || errors.Is(err, portmap.ErrLocked) || f.reconcile(ctx, family) != nil {
+		family.wake()
+	}
+	return fmt.Errorf("netfilter: %w", err)
+}
+
+// Force takes over changes, of one family, that are in force whatever the kernel
+// does: what it refuses now the reconciler carries out as soon as it can.
+func (f *Firewall) Force(ctx context.Context, changes []portmap.Change) {
+	family := f.familyOf(changes)
+	if family == nil || family.mu.LockContext(ctx) != nil {
+		return
+	}
+	defer family.mu.Unlock()
+	family.hold(changes)
+	if f.carryOut(ctx, family, changes) != nil {
+		family.wake()
+	}
+}
+
+// familyOf returns the family of changes, nil if it is disabled.
+func (f *Firewall) familyOf(changes []portmap.Change) *family {
+	if len(changes) == 0 {
+		return f.ipv4
+	}
+	m := changes[0].After
+	if m == nil {
+		m = changes[0].Before
+	}
+	return f.family(m.Family())
+}
+
+// applyWithout refuses what needs rules while the family is disabled.
+func (f *Firewall) applyWithout(changes []portmap.Change) error {
+	for _, c := range changes {
+		if _, err := f.rules(c.After); err != nil {
+			return fmt.Errorf("netfilter: %w", err)
 		}
-		return fmt.Errorf("netfilter: %w", f.explainError(d, err))
-	}
-	for r, n := range d.net {
-		r.chain.applied.add(r.text, n)
 	}
 	return nil
 }
 
-// ensurePeerChain creates the chain for outbound mappings if these changes are
-// the first to need it.
-func (f *Firewall) ensurePeerChain(d difference) error {
-	needs := func(r rule) bool { return r.chain == f.peer && d.net[r] > 0 }
-	if f.peer.present || !slices.ContainsFunc(d.order, needs) {
-		return nil
-	}
-	views, err := f.snapshot(f.ipv4)
-	if err != nil {
-		return err
-	}
-	f.withoutNotices(func() { err = f.setUp(f.peer, views[f.peer], 1) })
-	return err
-}
-
-// explainError adds ErrStopped to the error of a transaction if the firewall is
-// stopped.
-func (f *Firewall) explainError(d difference, err error) error {
-	views, _ := f.snapshot(f.families()...)
-	for _, r := range d.order {
-		if l, seen := views[r.chain]; seen && r.chain.isStopped(l) {
-			return fmt.Errorf("%w: %w", ErrStopped, err)
+// Refresh takes over changes in force that alter no rules.
+func (f *Firewall) Refresh(changes []portmap.Change) {
+	for _, c := range changes {
+		if family := f.familyOf([]portmap.Change{c}); family != nil {
+			family.refresh(c)
 		}
 	}
-	return err
+}
+
+// refresh replaces a mapping by its new version, or forgets it.
+func (f *family) refresh(c portmap.Change) {
+	f.holding.Lock()
+	defer f.holding.Unlock()
+	switch {
+	case c.Before == nil || f.held[c.Before.Key] == nil || f.held[c.Before.Key].Serial != c.Before.Serial:
+	case c.After == nil:
+		delete(f.held, c.Before.Key)
+	case c.After.Key == c.Before.Key:
+		f.held[c.After.Key] = c.After
+	}
+}
+
+// hold takes over changes.
+func (f *family) hold(changes []portmap.Change) {
+	f.holding.Lock()
+	defer f.holding.Unlock()
+	for _, c := range changes {
+		if c.Before != nil {
+			delete(f.held, c.Before.Key)
+			delete(f.refused, c.Before.Key)
+		}
+		if c.After != nil {
+			f.held[c.After.Key] = c.After
+		}
+	}
 }
 
 // Sync makes the kernel agree with these mappings of a family, and with nothing
 // else: chains, jumps and rules, in one transaction for each table. What is in
-// place stays untouched. If there is an error, the rest is done all the same.
+// place stays untouched.
 func (f *Firewall) Sync(ctx context.Context, v portmap.Family, mappings []*portmap.Mapping) error {
-	f.begin()
-	defer f.end()
 	family := f.family(v)
 	if family == nil {
 		return nil // no mapping has rules
 	}
-	views, err := f.snapshot(family)
-	if err != nil {
+	if err := family.mu.LockContext(ctx); err != nil {
 		return fmt.Errorf("netfilter: %w", err)
 	}
-	for c, l := range views {
-		c.present = l.has(c.name)
+	defer family.mu.Unlock()
+	held := make(map[portmap.Key]*portmap.Mapping, len(mappings))
+	for _, m := range mappings {
+		held[m.Key] = m
 	}
-	if err := f.reconcile(ctx, family, views, f.wanted(mappings)); err != nil {
+	family.holding.Lock()
+	family.held = held
+	family.holding.Unlock()
+	err := family.unavailable(time.Now())
+	if !errors.Is(err, xtables.ErrTimeout) { // else the start would wait once more
+		_, err = f.restore(ctx, family)
+	}
+	if err != nil {
 		return fmt.Errorf("netfilter: %w", err)
 	}
 	return nil
 }
 
-// wanted returns the rules of the mappings, by chain. A mapping that cannot be
-// expressed as rules is skipped and does not affect the others.
-func (f *Firewall) wanted(mappings []*portmap.Mapping) map[*chain][]string {
-	wanted := make(map[*chain][]string)
-	for _, m := range mappings {
-		rules, err := f.rules(m)
-		if err != nil {
-			f.log.Warn("skipped a mapping that has no rules", "mapping", m.Key, "err", err)
+// carryOut makes the rules of changes, which the family holds already. If that
+// fails another program may have changed the tables: then all rules are
+// restored with them.
+func (f *Firewall) carryOut(ctx context.Context, family *family, changes []portmap.Change) error {
+	d, err := f.difference(changes)
+	if err != nil || d.isEmpty() {
+		return err
+	}
+	if err := family.unavailable(time.Now()); err != nil {
+		return err
+	}
+	if family.stopped && !d.addsAny() {
+		return nil // the rules have gone with the firewall's
+	}
+	if family.programs == nil || family.stopped || d.needs(f.peer) {
+		return f.reconcile(ctx, family)
+	}
+	t := family.newTransaction()
+	d.addTo(t)
+	if _, err = t.commit(ctx, f.watch); err == nil {
+		for r, n := range d.net {
+			r.chain.rules += n
+		}
+		return nil
+	}
+	if errors.Is(err, portmap.ErrLocked) || ctx.Err() != nil {
+		return err
+	}
+	if failed := f.reconcile(ctx, family); failed != nil {
+		return failed
+	}
+	f.log.Warn("restored rules that were not as expected", "family", family.kind, "because", err)
+	return nil
+}
+
+// difference is how many copies of which rules a list of changes adds.
+type difference struct {
+	order []rule       // in which the rules were first mentioned
+	net   map[rule]int // copies added; negative: deleted
+}
+
+// difference returns the rules that the changes add and delete.
+func (f *Firewall) difference(changes []portmap.Change) (difference, error) {
+	d := difference{net: make(map[rule]int)}
+	for _, c := range changes {
+		if !c.Alters() {
 			continue
 		}
-		for _, r := range rules {
-			wanted[r.chain] = append(wanted[r.chain], r.text)
+		// A mapping that cannot be expressed as rules has none to delete.
+		if deleted, err := f.rules(c.Before); err == nil {
+			d.count(deleted, -1)
 		}
+		added, err := f.rules(c.After)
+		if err != nil {
+			return d, err
+		}
+		d.count(added, +1)
 	}
-	return wanted
+	return d, nil
 }
 
-// reconcile gives the chains of one family the wanted rules.
-func (f *Firewall) reconcile(ctx context.Context, family *family, views map[*chain]listing, wanted map[*chain][]string) error {
-	t := f.newTransaction()
-	var errs []error
-	plans := make(map[*chain][]edit)
-	for _, c := range f.chains() {
-		l, seen := views[c]
-		switch {
-		case !seen || c.family != family:
-		case c.isStopped(l):
-			if len(wanted[c]) > 0 {
-				errs = append(errs, ErrStopped)
-			}
-		case !l.has(c.name) && !c.isNeeded(len(wanted[c])):
-		default:
-			plans[c] = append(c.ruleEdits(l, wanted[c]), c.jumpEdits(l)...)
-			t.add(c, plans[c]...)
+// count adds n copies of each of the rules.
+func (d *difference) count(rules []rule, n int) {
+	for _, r := range rules {
+		if _, known := d.net[r]; !known {
+			d.order = append(d.order, r)
 		}
+		d.net[r] += n
 	}
-	done, err := f.commitPlans(ctx, t, views, plans)
-	if len(done) > 0 && f.notifier != nil {
-		f.notifier.notify()
-	}
-	for c := range plans {
-		if err == nil || done.has(c) {
-			c.applied = digestOf(wanted[c])
-		}
-	}
-	return errors.Join(append(errs, err)...)
 }
 
-// commitPlans commits a transaction of these plans. Before that it saves in the
-// ownership record what the daemon will own afterwards.
-func (f *Firewall) commitPlans(ctx context.Context, t transaction, views map[*chain]listing, plans map[*chain][]edit) (transaction, error) {
-	before := make(map[*chain]owned)
-	for c, edits := range plans {
-		before[c] = c.owned
-		for _, e := range edits {
-			c.noteIntent(views[c], e)
-		}
-	}
-	f.saveOwnership()
-	done, err := f.commit(ctx, t)
-	for c, edits := range plans {
-		switch {
-		case err == nil || done.has(c):
-			c.forgetMissingJumps(views[c], edits)
-		case !errors.Is(err, errInterrupted): // if interrupted, it may have been carried out
-			c.owned = before[c]
-		}
-	}
-	return done, err
+// isEmpty reports whether no rule is added or deleted.
+func (d *difference) isEmpty() bool {
+	return !slices.ContainsFunc(d.order, func(r rule) bool { return d.net[r] != 0 })
 }
 
-// ruleEdits returns the edits after which the chain has exactly the wanted
-// rules. A chain without other rules is not flushed: its rules keep their
-// counters.
-func (c *chain) ruleEdits(l listing, wanted []string) []edit {
-	lacking := make(map[string]int, len(wanted))
-	for _, text := range wanted {
-		lacking[text]++
-	}
-	foreign := false
-	for _, text := range l[c.name] {
-		lacking[text]--
-		foreign = foreign || lacking[text] < 0
-	}
-	var edits []edit
-	if foreign || !l.has(c.name) {
-		edits = append(edits, edit{op: opCreate, chain: c.name})
-	}
-	for _, text := range wanted {
-		if foreign || lacking[text] > 0 {
-			edits = append(edits, edit{opAppend, c.name, text})
-			lacking[text]--
+// addsAny reports whether any rule is added.
+func (d *difference) addsAny() bool {
+	return slices.ContainsFunc(d.order, func(r rule) bool { return d.net[r] > 0 })
+}
+
+// needs reports whether rules are added to a chain that does not exist yet.
+func (d *difference) needs(c *chain) bool {
+	return !c.present && slices.ContainsFunc(d.order, func(r rule) bool { return r.chain == c && d.net[r] > 0 })
+}
+
+// addTo adds the edits of the difference to a transaction.
+func (d *difference) addTo(t *transaction) {
+	for _, r := range d.order {
+		op, n := xtables.Append, d.net[r]
+		if n < 0 {
+			op, n = xtables.Delete, -n
+		}
+		for range n {
+			t.add(r.chain, xtables.Edit{Op: op, Chain: r.chain.name, Rule: r.text})
 		}
 	}
-	return edits
 }

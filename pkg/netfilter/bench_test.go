@@ -23,10 +23,10 @@ func eachCommitter(b *testing.B, run func(b *testing.B, f nsFirewall)) {
 		for _, committer := range []string{"resident", "alone"} {
 			b.Run(variant+"/"+committer, func(b *testing.B) {
 				r := newRouter(b, variant)
-				f := r.firewall(b, ipv4(b))
 				if committer == "alone" {
-					f.UseOneShot()
+					r.alone(b)
 				}
+				f := r.firewall(b, ipv4(b))
 				must(b, f.Setup())
 				run(b, f)
 				must(b, f.Teardown())

@@ -1,51 +1,70 @@
 package netfilter
 
-// UseOneShot runs one iptables-restore for each transaction.
-func (f *Firewall) UseOneShot() {
-	for _, family := range []*family{f.ipv4, f.ipv6} {
-		if family != nil {
-			family.committer = family.committer.(*resident).fallback
-		}
+import (
+	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
+)
+
+// Healthy reports whether a family's tables have all rules and jumps that they
+// should have, and no others in the daemon's chains.
+func (f *Firewall) Healthy(v portmap.Family) (bool, error) {
+	family := f.family(v)
+	if family == nil {
+		return true, nil
 	}
+	family.mu.Lock()
+	defer family.mu.Unlock()
+	s, err := family.snapshot(f.ctx)
+	if err != nil {
+		return false, err
+	}
+	p := family.plan(s, f.wantedRules(family), f.currentNetwork())
+	if p.stopped {
+		return false, ErrStopped
+	}
+	return p.isEmpty(), nil
 }
 
-// Resident returns the process that waits for the next IPv4 transaction, 0 if
-// there is none.
-func (f *Firewall) Resident() (pid int) {
-	r := f.ipv4.committer.(*resident)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.process == nil {
-		return 0
+// StaticForwards returns the static port forwards of an uplink.
+func (f *Firewall) StaticForwards(u Uplink) (Forwards, error) {
+	f.ipv4.mu.Lock()
+	defer f.ipv4.mu.Unlock()
+	s, err := f.ipv4.snapshot(f.ctx)
+	if err != nil {
+		return Forwards{}, err
 	}
-	return r.process.cmd.Process.Pid
+	p := f.ipv4.plan(s, f.wantedRules(f.ipv4), f.currentNetwork())
+	return f.nat.forwards(p.tables[f.nat.table], u), nil
 }
 
-// ExpireIdleTimer closes the resident process as if it had been idle too long.
-func (f *Firewall) ExpireIdleTimer() { f.ipv4.committer.(*resident).idleTimer.Reset(0) }
-
-// Notifier returns a function that reports whether other programs have used the
-// firewall, whose xtables lock is this file, since its last call.
-func (f *Firewall) Notifier(lock string) (touched func() bool, err error) {
-	if f.ipv4.isNFT {
-		f.notifier, err = nftNotifier()
-	} else {
-		f.notifier, err = lockNotifier([]string{lock})
-	}
-	return func() bool {
-		f.begin()
-		f.end()
-		select {
-		case <-f.notifier.notified:
-			return true
-		default:
-			return false
-		}
-	}, err
+// Dead returns why connections do not get to the chains of a family.
+func (f *Firewall) Dead(v portmap.Family) []string {
+	family := f.family(v)
+	family.status.Lock()
+	defer family.status.Unlock()
+	return family.health.dead
 }
 
 // Busy is an operation on the firewall that ends with done.
 func (f *Firewall) Busy() (done func()) {
-	f.begin()
-	return f.end
+	f.ipv4.mu.Lock()
+	return f.ipv4.mu.Unlock
+}
+
+// forwardsOf returns the forwards of table nat.
+func forwardsOf(t xtables.Table, u Uplink, wan ...string) Forwards {
+	f := Firewall{ipv4: newFamily(portmap.IPv4, "iptables", nil)}
+	f.initChains(Options{NATChain: "MINIUPNPD", WAN: wan})
+	plan := f.nat.planJumps(t, Network{Uplink: u})
+	return f.nat.forwards(plan.table, u)
+}
+
+// CloseResident ends the process that waits for the next IPv4 transaction.
+func (f *Firewall) CloseResident() { f.ipv4.programs.Close() }
+
+// Forget forgets the snapshot of Setup, so that the next Sync makes its own.
+func (f *Firewall) Forget() {
+	for _, family := range f.families() {
+		family.fresh = nil
+	}
 }

@@ -5,126 +5,171 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os/exec"
-	"path/filepath"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
-	"github.com/coreos/go-iptables/iptables"
-
 	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
 )
 
-// How many seconds a program waits for the xtables lock. Other programs hold it
-// for milliseconds.
-const (
-	// lockWait is for iptables-restore, which ends with the daemon. A program
-	// that holds the lock longer than this hangs.
-	lockWait = 10
-	// commandWait is for the commands of go-iptables, which nothing ends early,
-	// not even a stop. If they fail the next Sync makes up for them, by
-	// iptables-restore.
-	commandWait = 2
-)
-
-// sbin are the usual folders of iptables, for a PATH that lacks them, such as
-// cron's.
-var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
-
-// family is the iptables programs of IPv4 or IPv6.
+// family is the rules of IPv4 or IPv6, and what was last seen of them.
 type family struct {
-	tables    *iptables.IPTables
-	program   string // "iptables" or "ip6tables"
-	savePath  string // the program that prints a consistent listing of all tables
-	committer committer
-	isNFT     bool // the nft variant, not the legacy one
+	kind   portmap.Family
+	name   string // of the program: "iptables" or "ip6tables"
+	chains []*chain
+	log    *slog.Logger
+
+	mu       lock                  // held during work on the kernel; guards what follows, and the chains' state
+	programs *xtables.Programs     // nil: they have not been found yet
+	refused  map[portmap.Key]error // mappings whose rules the kernel refuses: they are left out for a while
+	fresh    xtables.Snapshot      // of Setup, for the first Sync
+	retry    backoff               // of looks that failed
+	failing  error                 // why the last transaction of a look failed; nil: it did not
+	repairs  tokens
+	stopped  bool          // the router's firewall was stopped at the last look
+	seen     bool          // the tables have been listed
+	known    bool          // a look has ended
+	again    time.Duration // after what time the last look has to be repeated; 0: it has not
+	limited  bool          // it was logged that repairs are limited
+
+	refusedAt time.Time // when refused was last filled
+
+	holding sync.Mutex // guards held
+	held    map[portmap.Key]*portmap.Mapping
+
+	changed chan struct{} // another program has used the firewall; capacity 1
+	unsure  chan struct{} // or may have; capacity 1
+	woken   chan struct{} // a look is due; capacity 1
+
+	status    sync.Mutex // guards what follows
+	health    health
+	changedAt time.Time // when another program last used the firewall
 }
 
-// newFamily finds the programs, "iptables" or "ip6tables", and checks that they
-// work.
-func newFamily(name string, log *slog.Logger) (*family, error) {
-	path, err := findProgram(name)
-	if err != nil {
-		return nil, err
-	}
-	for _, part := range [...]string{"-save", "-restore"} {
-		if _, err := exec.LookPath(path + part); err != nil {
-			return nil, fmt.Errorf("%s is incomplete: %w", path, err)
-		}
-	}
-	version, err := probe(path)
-	if err != nil {
-		return nil, err
-	}
-	protocol := iptables.ProtocolIPv4
-	if name == "ip6tables" {
-		protocol = iptables.ProtocolIPv6
-	}
-	tables, err := iptables.New(iptables.Path(path), iptables.IPFamily(protocol), iptables.Timeout(commandWait))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
+// health is the state of a family for the operator.
+type health struct {
+	works    bool     // the chains have been as they should be
+	stopped  bool     // the router's firewall was stopped at the last look
+	trouble  error    // why the rules may not be as they should be; nil: they are
+	dead     []string // why connections do not get to the daemon's chains
+	repairs  int      // in total
+	repaired time.Time
+}
+
+func newFamily(kind portmap.Family, name string, log *slog.Logger) *family {
 	return &family{
-		tables:    tables,
-		program:   name,
-		savePath:  path + "-save",
-		committer: &resident{fallback: oneShot{path + "-restore"}, log: log},
-		isNFT:     strings.Contains(version, "nf_tables"),
-	}, nil
+		kind: kind, name: name, log: log, mu: make(lock, 1),
+		held: make(map[portmap.Key]*portmap.Mapping), refused: make(map[portmap.Key]error),
+		changed: make(chan struct{}, 1), unsure: make(chan struct{}, 1), woken: make(chan struct{}, 1),
+	}
 }
 
-// probeTimeout is for all commands of a probe. Loading a table's kernel modules
-// takes a slow board a second or two.
-const probeTimeout = 5 * time.Second
-
-// probe checks that programs and kernel work, and returns the version. It is no
-// failure if the xtables lock cannot be had within a second, nor if listing
-// fails, unless it hangs.
-func probe(path string) (version string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
-	defer cancel()
-	if version, err = run(ctx, nil, path, "--version"); err != nil {
-		return "", err
+// find finds the programs, unless they have been found.
+func (f *family) find() (err error) {
+	if f.programs == nil {
+		f.programs, err = xtables.Find(f.name, f.log)
 	}
-	_, err = run(ctx, nil, path, "--wait", "1", "-S", "FORWARD")
-	if err != nil && !errors.Is(markLocked(err), portmap.ErrLocked) {
-		return "", err
-	}
-	if _, err = run(ctx, nil, path+"-save", "-t", "filter"); errors.Is(err, errTimeout) {
-		return "", err
-	}
-	return version, nil
+	return err
 }
 
-// findProgram returns the absolute path of a program.
-func findProgram(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return filepath.Abs(path)
-	}
-	for _, dir := range sbin {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("no program %s in PATH, nor in %s: install iptables", name, strings.Join(sbin[:], ", "))
+// works reports whether the family's chains have ever been as they should be.
+func (f *family) works() bool {
+	f.status.Lock()
+	defer f.status.Unlock()
+	return f.health.works
 }
 
-// snapshotTimeout is for listing all tables: it needs no lock, and 10,000 rules
-// take a slow board two seconds.
-const snapshotTimeout = 10 * time.Second
+// update updates the state that the operator sees.
+func (f *family) update(change func(*health)) {
+	f.status.Lock()
+	defer f.status.Unlock()
+	change(&f.health)
+}
 
-// snapshot returns the family's tables at one moment. go-iptables lists each
-// chain at another one.
-func (f *family) snapshot(ctx context.Context) (map[string]listing, error) {
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
-	defer cancel()
-	text, err := run(ctx, nil, f.savePath)
+// wake has the reconciler look at the family at once.
+func (f *family) wake() { notify(f.woken) }
+
+// notify puts an element into a channel, unless it has one.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// snapshot lists the tables and updates what is known of the chains.
+func (f *family) snapshot(ctx context.Context) (xtables.Snapshot, error) {
+	if err := f.find(); err != nil {
+		return nil, err
+	}
+	s, err := f.programs.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tables, err := parseListing(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.savePath, err)
+	f.seen, f.stopped = true, false
+	for _, c := range f.chains {
+		c.observe(s[c.table])
+		f.stopped = f.stopped || c.hookChainGone
 	}
-	return tables, nil
+	f.update(func(h *health) { h.stopped = f.stopped })
+	return s, nil
+}
+
+// transaction is the edits of a family's tables, in the order in which they are
+// committed.
+type transaction struct {
+	family   *family
+	sections []xtables.Section
+}
+
+// newTransaction returns a transaction with an empty section for each table that
+// has chains of the daemon's.
+func (f *family) newTransaction() *transaction {
+	t := &transaction{family: f}
+	for _, c := range f.chains {
+		isSame := func(s xtables.Section) bool { return s.Table == c.table }
+		if !slices.ContainsFunc(t.sections, isSame) {
+			t.sections = append(t.sections, xtables.Section{Table: c.table})
+		}
+	}
+	return t
+}
+
+// add adds edits to the section of the chain's table.
+func (t *transaction) add(c *chain, edits ...xtables.Edit) {
+	for i := range t.sections {
+		if t.sections[i].Table == c.table {
+			t.sections[i].Edits = append(t.sections[i].Edits, edits...)
+		}
+	}
+}
+
+// commit carries out a transaction and returns the tables whose sections were
+// carried out. The work does not count as a change by another program.
+func (t *transaction) commit(ctx context.Context, w *xtables.Watch) (done []string, err error) {
+	t.sections = slices.DeleteFunc(t.sections, func(s xtables.Section) bool { return len(s.Edits) == 0 })
+	if len(t.sections) == 0 {
+		return nil, nil
+	}
+	t.family.fresh = nil
+	work := w.Begin()
+	n, err := t.family.programs.Commit(ctx, t.sections)
+	work.Committed(n)
+	work.End()
+	for _, s := range t.sections[:n] {
+		done = append(done, s.Table)
+	}
+	if err != nil {
+		return done, fmt.Errorf("commit: %w", markLocked(err))
+	}
+	return done, nil
+}
+
+// markLocked adds portmap.ErrLocked to an error of xtables that says so.
+func markLocked(err error) error {
+	if errors.Is(err, xtables.ErrLocked) {
+		return fmt.Errorf("%w: %w", portmap.ErrLocked, err)
+	}
+	return err
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"igdd/pkg/netfilter"
 	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
 )
 
 // hundred is what the router holds while something goes wrong.
@@ -66,30 +66,49 @@ func TestSyncRestoresWhatOthersBroke(t *testing.T) {
 	})
 }
 
+// TestFailedBatchLeavesNothing has the second table fail, for as long as a file
+// exists.
 func TestFailedBatchLeavesNothing(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
-		for _, resident := range []bool{true, false} {
-			f := r.firewall(t, options(t))
-			if !resident {
-				f.UseOneShot()
-			}
-			must(t, f.Sync(hundred()))
-			batch := append(open(mapping(portmap.TCP, 1, "192.168.50.10:1"), pinhole(portmap.UDP, "[2001:db8::21]:1")), closing(hundred()[50])...)
-			for _, tool := range []string{"iptables", "ip6tables"} { // the second table, the second family
-				r.run(t, tool, "-E", "MINIUPNPD", "AWAY")
-				before := r.rules(t)
-				if err := f.Apply(batch); err == nil {
-					t.Errorf("resident %v: no error without the chain of %s", resident, tool)
-				}
-				wantRules(t, r, before)
-				r.run(t, tool, "-E", "AWAY", "MINIUPNPD")
-			}
-			wantHealthy(t, f)
-			must(t, f.Apply(batch))
-			wantHealthy(t, f)
-			must(t, f.Teardown())
+		failing := filepath.Join(t.TempDir(), "failing")
+		r.stub(t, "iptables-restore", `[ -e `+failing+` ] || exec $real "$@"
+sed '/^\*filter/,$d' | $real "$@"; exit 1
+`)
+		f := r.firewall(t, ipv4(t))
+		held := hundred()[1:]
+		must(t, f.Sync(held))
+		f.CloseResident()
+		before := r.rules(t)
+		must(t, os.WriteFile(failing, nil, 0o644))
+		batch := append(open(mapping(portmap.TCP, 1, "192.168.50.10:1")), closing(held[50])...)
+		if err := f.Apply(batch); err == nil {
+			t.Error("no error though the second table fails")
 		}
+		wantRules(t, r, before)
+		must(t, os.Remove(failing))
+		wantHealthy(t, f)
+		must(t, f.Sync(held))
+		must(t, f.Apply(batch))
+		wantHealthy(t, f)
+		must(t, f.Teardown())
+	})
+}
+
+// A batch finds its chain renamed: it is made again, with all rules.
+func TestBatchMakesMissingChains(t *testing.T) {
+	t.Parallel()
+	eachVariant(t, func(t *testing.T, r *router) {
+		f := r.firewall(t, options(t))
+		must(t, f.Sync(hundred()))
+		for _, tool := range []string{"iptables", "ip6tables"} {
+			r.run(t, tool, "-E", "MINIUPNPD", "AWAY")
+			must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"), pinhole(portmap.UDP, "[2001:db8::21]:1"))))
+			wantHealthy(t, f)
+			must(t, f.Apply(closing(mapping(portmap.TCP, 1, "192.168.50.10:1"), pinhole(portmap.UDP, "[2001:db8::21]:1"))))
+		}
+		wantHealthy(t, f)
+		must(t, f.Teardown())
 	})
 }
 
@@ -131,75 +150,8 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-func TestResidentComesAndGoes(t *testing.T) {
-	t.Parallel()
-	eachVariant(t, func(t *testing.T, r *router) {
-		f := r.firewall(t, options(t))
-		must(t, f.Setup())
-		if f.Resident() != 0 {
-			t.Error("a process waits before the first batch")
-		}
-		apply := func(external uint16) (pid int) {
-			t.Helper()
-			must(t, f.Apply(open(mapping(portmap.TCP, external, "192.168.50.10:1"))))
-			wantHealthy(t, f)
-			return f.Resident()
-		}
-		first := apply(1)
-		if first == 0 || apply(2) != first {
-			t.Error("the process does not stay")
-		}
-		must(t, syscall.Kill(first, syscall.SIGKILL))
-		eventually(t, "the killed process is gone", func() bool { return syscall.Kill(first, 0) != nil })
-		second := apply(3)
-		if second == 0 || second == first {
-			t.Errorf("process %d after %d was killed", second, first)
-		}
-		f.ExpireIdleTimer()
-		eventually(t, "the process has ended", func() bool { return f.Resident() == 0 })
-		apply(4)
-		must(t, f.Teardown())
-		if f.Resident() != 0 {
-			t.Error("a process waits after the end")
-		}
-	})
-}
-
-// TestResidentKeepsItsMemory counts the pages that a commit has to ask the
-// kernel for: the copies of these tables have hundreds.
-func TestResidentKeepsItsMemory(t *testing.T) {
-	t.Parallel()
-	r := newRouter(t, "legacy")
-	f := r.firewall(t, options(t))
-	must(t, f.Setup())
-	var many []*portmap.Mapping
-	for port := range uint16(2000) {
-		many = append(many, mapping(portmap.TCP, 10000+port, "192.168.50.10:1"))
-	}
-	must(t, f.Apply(open(many...)))
-	// The first two make room for a table read, and for one changed.
-	must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
-	must(t, f.Apply(open(mapping(portmap.TCP, 2, "192.168.50.10:1"))))
-	before := pageFaults(t, f.Resident())
-	must(t, f.Apply(open(mapping(portmap.TCP, 3, "192.168.50.10:1"))))
-	if n := pageFaults(t, f.Resident()) - before; n > 100 {
-		t.Errorf("a commit costs %d page faults", n)
-	}
-}
-
-// pageFaults returns how many minor faults a process has had (proc(5), minflt).
-func pageFaults(t *testing.T, pid int) (n int) {
-	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	must(t, err)
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	n, err = strconv.Atoi(strings.Fields(rest)[7])
-	must(t, err)
-	return n
-}
-
 // stub puts a shell script in the place of a program; the real one is $real.
-func (r *router) stub(t *testing.T, name, script string) {
+func (r *router) stub(t testing.TB, name, script string) {
 	t.Helper()
 	path := filepath.Join(r.tools, name)
 	real := filepath.Join(r.tools, "real", name)
@@ -214,7 +166,9 @@ func TestKilledHalfWay(t *testing.T) {
 	one := mapping(portmap.TCP, 1, "192.168.50.10:1")
 	eachVariant(t, func(t *testing.T, r *router) {
 		fates := filepath.Join(r.tools, "fates") // of the next processes, a line each
-		r.stub(t, "iptables-restore", `fate=$(sed -n 1p `+fates+`); sed -i 1d `+fates+`
+		quiet := filepath.Join(r.tools, "quiet")
+		r.stub(t, "iptables-restore", `[ -e `+quiet+` ] && [ -t 1 ] && exit 1 # a process for each transaction
+fate=$(sed -n 1p `+fates+`); sed -i 1d `+fates+`
 case $fate in
 half) sed -u '/^COMMIT/q' | $real "$@"; kill -9 $$ ;;
 none) sed -u 1q | $real "$@"; kill -9 $$ ;;
@@ -222,6 +176,9 @@ esac
 exec $real "$@"
 `)
 		for _, resident := range []bool{true, false} {
+			if !resident {
+				must(t, os.WriteFile(quiet, nil, 0o644))
+			}
 			for _, tt := range []struct {
 				fates string
 				fails bool
@@ -232,15 +189,9 @@ exec $real "$@"
 			} {
 				must(t, os.WriteFile(fates, nil, 0o644))
 				f := r.firewall(t, ipv4(t))
-				if !resident {
-					f.UseOneShot()
-				}
 				must(t, f.Sync(hundred()[1:]))
 				before := f.opened(t)
-				if resident {
-					f.ExpireIdleTimer()
-					eventually(t, "the process has ended", func() bool { return f.Resident() == 0 })
-				}
+				f.CloseResident()
 				must(t, os.WriteFile(fates, []byte(tt.fates), 0o644))
 				err := f.Apply(open(one))
 				if (err != nil) != tt.fails {
@@ -262,9 +213,6 @@ func TestRestoreThatDoesNotRepeatComments(t *testing.T) {
 	r.stub(t, "iptables-restore", `exec $real "$@" >/dev/null`)
 	f := r.firewall(t, options(t))
 	must(t, f.Sync(hundred()))
-	if f.Resident() != 0 {
-		t.Error("a process waits that cannot say when it is done")
-	}
 	must(t, f.Apply(closing(hundred()...)))
 	wantRules(t, r, natHead+filterHead+filter6Head)
 	must(t, f.Teardown())
@@ -273,26 +221,31 @@ func TestRestoreThatDoesNotRepeatComments(t *testing.T) {
 func TestWithoutIPv6(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, "legacy")
-	r.stub(t, "ip6tables", "exit 3")
+	programs := []string{"ip6tables", "ip6tables-save", "ip6tables-restore"}
+	for _, name := range programs {
+		r.stub(t, name, "exit 3")
+	}
 	f := r.firewall(t, options(t))
 	must(t, f.Setup())
 	m, hole := mapping(portmap.TCP, 1, "192.168.50.10:1"), pinhole(portmap.TCP, "[2001:db8::20]:8080")
 	must(t, f.Apply(open(m)))
-	if err := f.Apply(open(hole)); !errors.Is(err, portmap.ErrNoRules) {
+	if err := f.Apply(open(hole)); !errors.Is(err, portmap.ErrUnavailable) {
 		t.Errorf("a pinhole without ip6tables: %v", err)
 	}
-	must(t, f.Sync([]*portmap.Mapping{hole, m})) // fails for IPv6 only
+	if err := f.Sync([]*portmap.Mapping{hole, m}); err == nil || !strings.Contains(err.Error(), "ip6tables") { // for IPv6 only
+		t.Error(err)
+	}
 	if ok, err := f.healthy(portmap.IPv4); !ok || err != nil {
 		t.Errorf("IPv4: %v, %v", ok, err)
 	}
 	if ok, err := f.healthy(portmap.IPv6); ok || err == nil || !strings.Contains(err.Error(), "ip6tables") {
 		t.Errorf("IPv6: %v, %v", ok, err)
 	}
-	if got := f.opened(t); len(got) != 1 {
-		t.Errorf("open is %q", got)
-	}
-	must(t, f.Apply(closing(hole, m)))
+	must(t, f.Apply(closing(m)))
 	must(t, f.Teardown())
+	for _, name := range programs {
+		must(t, os.Rename(filepath.Join(r.tools, "real", name), filepath.Join(r.tools, name)))
+	}
 	wantRules(t, r, nothing)
 }
 
@@ -329,7 +282,10 @@ func TestIPv6ThatHangs(t *testing.T) {
 			f := r.firewall(t, options(t))
 			must(t, f.Setup())
 			must(t, f.Apply(open(mapping(portmap.TCP, 1, "192.168.50.10:1"))))
-			if ok, err := f.healthy(portmap.IPv6); ok || err == nil || !strings.Contains(err.Error(), program) {
+			if f.Pinholes() {
+				t.Error("IPv6 works")
+			}
+			if ok, err := f.healthy(portmap.IPv6); ok || program == "ip6tables-save" && !errors.Is(err, xtables.ErrTimeout) {
 				t.Errorf("IPv6: %v, %v", ok, err)
 			}
 			must(t, f.Teardown())
@@ -350,7 +306,9 @@ func TestIPv6ThatHangsWithPinholesLeft(t *testing.T) {
 		r.stub(t, "ip6tables-save", `echo "$*" >>`+calls+`; sleep 1000`)
 		next := r.firewall(t, o)
 		must(t, next.Setup())
-		must(t, next.Sync(some()))
+		if err := next.Sync(some()); !errors.Is(err, xtables.ErrTimeout) {
+			t.Errorf("sync: %v", err)
+		}
 		if ok, err := next.healthy(portmap.IPv4); !ok || err != nil {
 			t.Errorf("IPv4: %v, %v", ok, err)
 		}

@@ -1,20 +1,18 @@
 package netfilter
 
 import (
-	"context"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
+
+	"igdd/pkg/xtables"
 )
 
 // inventory is what the daemon owns in one table.
 type inventory struct {
-	program, table string   // "ip6tables", "filter"
-	created        []string // chains that the daemon created
-	borrowed       []string // chains of other programs that have the daemon's rules
-	jumps          []jump   // that the daemon added
+	program, table string         // "ip6tables", "filter"
+	created        []string       // chains that the daemon created
+	borrowed       []string       // chains of other programs that have the daemon's rules
+	jumps          []xtables.Jump // that the daemon added
 	// adoptJumps means that the jumps to created chains are not known: all those
 	// in the daemon's hooks count as its own.
 	adoptJumps bool
@@ -51,10 +49,10 @@ func (v inventory) lines() []string {
 		lines = append(lines, table+name)
 	}
 	for _, name := range v.borrowed {
-		lines = append(lines, table+edit{op: opFlush, chain: name}.String())
+		lines = append(lines, table+xtables.Edit{Op: xtables.Flush, Chain: name}.String())
 	}
 	for _, j := range v.jumps {
-		lines = append(lines, table+edit{opDelete, j.hook, j.rule}.String())
+		lines = append(lines, table+xtables.Edit{Op: xtables.Delete, Chain: j.Chain, Rule: j.Rule}.String())
 	}
 	return lines
 }
@@ -70,42 +68,10 @@ func parseInventory(line string) (v inventory, ok bool) {
 	case program != "iptables" && program != "ip6tables" || !validName.MatchString(table):
 	case !isEdit && validName.MatchString(op):
 		v.created = []string{op}
-	case op == opFlush && !isRule && validName.MatchString(name):
+	case op == xtables.Flush && !isRule && validName.MatchString(name):
 		v.borrowed = []string{name}
-	case op == opDelete && isRule && validName.MatchString(name):
-		v.jumps = []jump{{name, rule}}
+	case op == xtables.Delete && isRule && validName.MatchString(name):
+		v.jumps = []xtables.Jump{{Chain: name, Rule: rule}}
 	}
 	return v, !v.isEmpty()
-}
-
-// pollInterval is how often, in microseconds, an iptables older than 1.8.8 tries
-// to take the xtables lock. The default is once in a second, which is longer
-// than a stop may take in all. Newer versions block until they get the lock.
-const pollInterval = 20000
-
-// listTable lists the inventory's table.
-func (v inventory) listTable(ctx context.Context, path string) (listing, error) {
-	text, err := run(ctx, nil, path+"-save", "-t", v.table)
-	if err != nil {
-		return nil, err
-	}
-	tables, err := parseListing(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s-save: %w", path, err)
-	}
-	return tables[v.table], nil
-}
-
-// commit carries out edits, if there are any, by an iptables-restore of its own.
-func (v inventory) commit(ctx context.Context, path string, edits ...edit) error {
-	if len(edits) == 0 {
-		return nil
-	}
-	seconds := lockWait
-	if end, ok := ctx.Deadline(); ok {
-		seconds = 1 + int(time.Until(end)/time.Second)
-	}
-	_, err := run(ctx, render([]section{{table: v.table, edits: edits}}), path+"-restore", "--noflush",
-		"--wait", strconv.Itoa(seconds), "--wait-interval="+strconv.Itoa(pollInterval))
-	return err
 }

@@ -2,19 +2,17 @@ package netfilter
 
 import (
 	"slices"
-	"strings"
+
+	"igdd/pkg/xtables"
 )
 
-// jump is a rule that calls another chain, and the chain that it is in.
-type jump struct{ hook, rule string }
-
 // matchingJumps returns the rules that equal the daemon's jumps, in its hooks.
-func (c *chain) matchingJumps(l listing) []jump {
-	var list []jump
+func (c *chain) matchingJumps(t xtables.Table) []xtables.Jump {
+	var list []xtables.Jump
 	for _, h := range c.hooks {
 		for _, device := range c.wan {
-			if slices.Contains(l[h.chain], c.jumpRule(device)) {
-				list = append(list, jump{h.chain, c.jumpRule(device)})
+			if slices.Contains(t.Rules(h.chain), c.jumpRule(device)) {
+				list = append(list, xtables.Jump{Chain: h.chain, Rule: c.jumpRule(device)})
 			}
 		}
 	}
@@ -23,16 +21,16 @@ func (c *chain) matchingJumps(l listing) []jump {
 
 // noteIntent records what the daemon will own after an edit. A chain that
 // another program maintains is not owned.
-func (c *chain) noteIntent(l listing, e edit) {
-	switch e.op {
-	case opCreate:
-		if !l.has(c.name) {
+func (c *chain) noteIntent(t xtables.Table, e xtables.Edit) {
+	switch e.Op {
+	case xtables.Create:
+		if !t.Has(c.name) {
 			c.created = !c.foreign
 			c.borrowed = c.foreign
 		}
-	case opInsert, opAppend:
-		if j := (jump{e.chain, e.rule}); e.chain != c.name && !slices.Contains(c.jumps, j) {
-			if c.hasOnlyOwnJumps(l, e.chain) {
+	case xtables.Insert, xtables.Append:
+		if j := (xtables.Jump{Chain: e.Chain, Rule: e.Rule}); e.Chain != c.name && !slices.Contains(c.jumps, j) {
+			if c.hasOnlyOwnJumps(t, e.Chain) {
 				c.loneJumps = append(slices.Clip(c.loneJumps), j)
 			}
 			c.jumps = append(slices.Clip(c.jumps), j)
@@ -42,9 +40,9 @@ func (c *chain) noteIntent(l listing, e edit) {
 
 // hasOnlyOwnJumps reports whether a hook is a built-in chain with no rules but
 // the daemon's jumps: the firewall is being loaded, or there is none.
-func (c *chain) hasOnlyOwnJumps(l listing, name string) bool {
-	foreign := func(rule string) bool { return !slices.Contains(c.jumps, jump{name, rule}) }
-	return name == c.builtInHook().chain && !slices.ContainsFunc(l[name], foreign)
+func (c *chain) hasOnlyOwnJumps(t xtables.Table, name string) bool {
+	foreign := func(rule string) bool { return !slices.Contains(c.jumps, xtables.Jump{Chain: name, Rule: rule}) }
+	return name == c.builtInHook().chain && !slices.ContainsFunc(t.Rules(name), foreign)
 }
 
 // disownJumps forgets the jumps that the firewall may have made. Of two copies
@@ -56,16 +54,19 @@ func (c *chain) hasOnlyOwnJumps(l listing, name string) bool {
 // A jump of the daemon's that is left behind calls an empty chain. One of the
 // firewall's that is removed would be added again by the next start, in front
 // of the firewall's rules.
-func (c *chain) disownJumps(l listing) {
-	flushed := c.applied.rules > 0 && len(l[c.name]) == 0
-	isForeign := func(j jump) bool {
-		device, _ := option(splitRule(j.rule), c.side)
-		replaced := slices.Contains(c.loneJumps, j) && (flushed || !c.hasOnlyOwnJumps(l, j.hook)) && !c.isReachedByOthers(l, device)
-		doubled := slices.Index(l[j.hook], j.rule) != lastIndex(l[j.hook], j.rule)
-		return replaced || doubled && !c.hasOnlyOwnJumps(l, j.hook)
+func (c *chain) disownJumps(t xtables.Table) {
+	flushed := c.rules > 0 && len(t.Rules(c.name)) == 0
+	isForeign := func(j xtables.Jump) bool {
+		device := xtables.ParseRule(j.Rule).Condition(c.side).Value
+		replaced := slices.Contains(c.loneJumps, j) && (flushed || !c.hasOnlyOwnJumps(t, j.Chain)) && !c.isCalledByOthers(t, device)
+		rules := t.Rules(j.Chain)
+		doubled := slices.Index(rules, j.Rule) != lastIndex(rules, j.Rule)
+		return replaced || doubled && !c.hasOnlyOwnJumps(t, j.Chain)
 	}
 	own := slices.DeleteFunc(slices.Clone(c.jumps), isForeign)
-	lone := slices.DeleteFunc(slices.Clone(own), func(j jump) bool { return !slices.Contains(c.loneJumps, j) && !c.hasOnlyOwnJumps(l, j.hook) })
+	lone := slices.DeleteFunc(slices.Clone(own), func(j xtables.Jump) bool {
+		return !slices.Contains(c.loneJumps, j) && !c.hasOnlyOwnJumps(t, j.Chain)
+	})
 	c.jumps, c.loneJumps = own, lone
 }
 
@@ -79,98 +80,26 @@ func lastIndex(rules []string, rule string) int {
 	return -1
 }
 
-// forgetMissingJumps forgets the jumps that are not in the listing, changed by
-// the edits.
-func (c *chain) forgetMissingJumps(l listing, edits []edit) {
-	isGone := func(j jump) bool {
-		n := 0
-		for _, rule := range l[j.hook] {
-			if rule == j.rule {
-				n++
-			}
-		}
-		for _, e := range edits {
-			switch {
-			case e.chain != j.hook || e.rule != j.rule:
-			case e.op == opDelete:
-				n--
-			default:
-				n++
-			}
-		}
-		return n <= 0
-	}
-	c.jumps = slices.DeleteFunc(slices.Clone(c.jumps), isGone)
+// forgetMissingJumps forgets the jumps that are not in the listing.
+func (c *chain) forgetMissingJumps(t xtables.Table) {
+	c.jumps = slices.DeleteFunc(slices.Clone(c.jumps), func(j xtables.Jump) bool {
+		return !slices.Contains(t.Rules(j.Chain), j.Rule)
+	})
 }
 
-// jumpEdits returns the edits after which the packets of each uplink reach c:
-// by the rules of other programs, through any chains, or else by one jump of
-// the daemon's. A second jump beside theirs would let in what they drop first.
-func (c *chain) jumpEdits(l listing) []edit {
-	if c.isOptional() {
-		return nil
-	}
-	var edits []edit
-	for _, device := range c.wan {
-		removals, duplicates := c.jumpRemovals(l, device)
-		edits = append(edits, duplicates...)
-		switch {
-		case c.isReachedByOthers(l, device):
-			edits = append(edits, removals...)
-		case len(removals) == 0:
-			h := c.hook(l)
-			edits = append(edits, edit{h.op, h.chain, c.jumpRule(device)})
-		default:
-			edits = append(edits, removals[:len(removals)-1]...)
-		}
-	}
-	return edits
-}
-
-// jumpRemovals returns the edits that delete the daemon's jumps for the device,
-// those in built-in chains first, and those that delete duplicates: copies
-// without effect, because their chain has the same jump or one for a pattern of
-// devices.
-func (c *chain) jumpRemovals(l listing, device string) (removals, duplicates []edit) {
-	text := c.jumpRule(device)
-	for _, h := range slices.Backward(c.hooks) {
-		same, copies := 0, 0
-		for _, rule := range l[h.chain] {
-			if !strings.HasSuffix(rule, c.name) {
-				continue // quickly: a blocklist has thousands
-			}
-			if rule == text {
-				copies++
-			}
-			if pattern, _ := option(splitRule(rule), c.side); covers(pattern, device) && rule == c.jumpRule(pattern) {
-				same++
-			}
-		}
-		removal := edit{opDelete, h.chain, text}
-		for ; copies > 0 && same > 1; copies, same = copies-1, same-1 {
-			duplicates = append(duplicates, removal)
-		}
-		if copies > 0 && slices.Contains(c.jumps, jump{h.chain, text}) {
-			removals = append(removals, removal)
-		}
-	}
-	return removals, duplicates
-}
-
-// isReachedByOthers reports whether rules of other programs send the packets of
-// the device to c, directly or through other chains. Their other conditions do
-// not matter: the administrator has chosen them.
-func (c *chain) isReachedByOthers(l listing, device string) bool {
+// isCalledByOthers reports whether rules of other programs send any packets of
+// the device to c, directly or through other chains.
+func (c *chain) isCalledByOthers(t xtables.Table, device string) bool {
 	visited := map[string]bool{c.name: true}
 	for waiting := []string{c.name}; len(waiting) > 0; waiting = waiting[1:] {
-		for _, call := range l.jumpsTo(waiting[0]) {
+		for _, call := range t.JumpsTo(waiting[0]) {
 			switch {
-			case visited[call.hook] || slices.Contains(c.jumps, call) || !matchesDevice(splitRule(call.rule), c.side, device):
-			case slices.ContainsFunc(c.hooks, func(h hook) bool { return h.chain == call.hook }):
+			case visited[call.Chain] || slices.Contains(c.jumps, call) || !xtables.ParseRule(call.Rule).MatchesDevice(c.side, device):
+			case slices.ContainsFunc(c.hooks, func(h hook) bool { return h.chain == call.Chain }):
 				return true
 			default:
-				visited[call.hook] = true
-				waiting = append(waiting, call.hook)
+				visited[call.Chain] = true
+				waiting = append(waiting, call.Chain)
 			}
 		}
 	}

@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"igdd/pkg/xtables"
 )
 
 // leftoverTimeout is how long a start may take to remove what an earlier process
 // left.
-const leftoverTimeout = lockWait * time.Second
+const leftoverTimeout = 10 * time.Second
 
 // removeLeftover removes what an earlier process left and is not needed with
 // these settings: chains of other names, jumps for other uplinks, pinholes while
@@ -18,20 +20,20 @@ const leftoverTimeout = lockWait * time.Second
 func (f *Firewall) removeLeftover() {
 	ctx, cancel := context.WithTimeout(context.Background(), leftoverTimeout)
 	defer cancel()
+	list := f.ownership.leftover
 	has := func(program string) bool {
-		return slices.ContainsFunc(f.leftover, func(v inventory) bool { return v.program == program })
+		return slices.ContainsFunc(list, func(v inventory) bool { return v.program == program })
 	}
-	if f.ipv6 == nil && f.ipv6Err == nil && !has("ip6tables") {
+	if f.ipv6 == nil && !has("ip6tables") {
 		share, cancel := shareOfTime(ctx, 2)
-		f.leftover = mergeInventories(append(f.leftover, f.leftoverPinholes(share)))
+		list = mergeInventories(append(list, f.leftoverPinholes(share)))
 		cancel()
 	}
-	var err error
-	now, later := f.splitLeftover()
-	f.withoutNotices(func() { now, err = removeAll(ctx, now) })
-	f.leftover = mergeInventories(append(now, later...))
+	now, later := f.splitLeftover(list)
+	left, err := removeAll(ctx, now)
+	f.ownership.update(func(o *ownership) { o.leftover = mergeInventories(append(left, later...)) })
 	if len(later) > 0 {
-		err = joinErrors(err, f.ipv6Err)
+		err = joinErrors(err, f.ipv6.health.trouble)
 	}
 	level := slog.LevelWarn
 	if !has("iptables") {
@@ -42,12 +44,12 @@ func (f *Firewall) removeLeftover() {
 	}
 }
 
-// splitLeftover returns what an earlier process left: what can be removed now,
+// splitLeftover returns what can be removed now of what an earlier process left,
 // and what has to wait because ip6tables hangs. The start has waited for that
 // already.
-func (f *Firewall) splitLeftover() (now, later []inventory) {
-	for _, v := range f.leftover {
-		if v.program == "ip6tables" && errors.Is(f.ipv6Err, errTimeout) {
+func (f *Firewall) splitLeftover(list []inventory) (now, later []inventory) {
+	for _, v := range list {
+		if v.program == "ip6tables" && f.ipv6 != nil && errors.Is(f.ipv6.health.trouble, xtables.ErrTimeout) {
 			later = append(later, v)
 		} else {
 			now = append(now, v)
@@ -61,16 +63,16 @@ func (f *Firewall) splitLeftover() (now, later []inventory) {
 // tables in use, since listing a single one loads its kernel module.
 func (f *Firewall) leftoverPinholes(ctx context.Context) inventory {
 	v := inventory{program: "ip6tables", table: f.forward.table}
-	path, err := findProgram(v.program)
+	programs, err := xtables.Find(v.program, f.log)
 	if err != nil {
 		return v // there are no pinholes
 	}
-	text, err := run(ctx, nil, path+"-save")
+	s, err := programs.Snapshot(ctx)
 	if err != nil {
 		f.log.Debug("cannot look for IPv6 pinholes of an earlier process", "err", err)
 		return v
 	}
-	if tables, err := parseListing(text); err == nil && len(tables[v.table][f.forward.name]) > 0 {
+	if len(s[v.table].Rules(f.forward.name)) > 0 {
 		v.borrowed = []string{f.forward.name}
 	}
 	return v

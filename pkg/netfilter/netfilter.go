@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"regexp"
 	"slices"
+	"time"
 
 	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
 )
 
 // ErrStopped is the error while the router's firewall is stopped: its chains
@@ -29,29 +32,59 @@ type Options struct {
 	// rules and jumps that the daemon created, so that a later process can
 	// remove them if this one ends without doing so. Empty: no record.
 	OwnershipFile string
-	Log           *slog.Logger
+	// Network returns the interfaces as they are now; nil: they are not known.
+	Network func() Network
+	// Looked is called after each look at a family's tables that succeeded. It
+	// returns after what time to look again though nothing changes; 0: never. It
+	// may be nil.
+	Looked func(Look) (again time.Duration)
+	Log    *slog.Logger
 }
 
-// Firewall implements portmap.Firewall by iptables, legacy or nft. Its methods
-// run one at a time.
+// Network is the router's interfaces as far as the rules depend on them.
+type Network struct {
+	Uplink Uplink
+	LANs   []string // the interfaces of the LANs
+}
+
+// Uplink is the way in for the connections that are forwarded.
+type Uplink struct {
+	Device string // the interface whose address is announced to clients; "": not known
+	// Addrs are the IPv4 addresses of the uplinks: first the destination of
+	// packets to the announced address.
+	Addrs []netip.Addr
+}
+
+// Look is what a look at the tables of a family has found.
+type Look struct {
+	Family  portmap.Family
+	Changed time.Time // when another program last used the firewall; zero: not since the start
+	// Forwards are the static port forwards, of IPv4.
+	Forwards Forwards
+	// Passes reports whether the router forwards any new connections but those of
+	// mappings, of IPv6.
+	Passes bool
+}
+
+// Firewall implements portmap.Firewall by iptables, legacy or nft. The families
+// do not wait for each other.
 type Firewall struct {
-	ipv4    *family
-	ipv6    *family // nil: no pinholes
-	ipv6Err error   // why there are none although they are enabled
-	log     *slog.Logger
+	ipv4      *family
+	ipv6      *family // nil: IPv6 is disabled
+	network   func() Network
+	looked    func(Look) time.Duration
+	ownership *ownership
+	watch     *xtables.Watch
+	log       *slog.Logger
 
 	ctx    context.Context // for listing tables; Teardown cancels it
 	cancel context.CancelFunc
 
-	mu          lock      // taken by begin, released by end
-	notifier    *notifier // nil: Watch is not running
-	ownership   ownership
-	leftover    []inventory // of an earlier process with other settings
 	nat         *chain
 	postrouting *chain
 	peer        *chain // for outbound mappings if postrouting does not exist
 	forward     *chain
-	forward6    *chain // nil: no pinholes
+	forward6    *chain
 }
 
 // peerChain is a chain that only the daemon creates, when outbound mappings
@@ -63,34 +96,33 @@ const peerChain = "MINIUPNPD-PEER"
 // that has to be quoted.
 var validName = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]{0,27}$`)
 
-// New finds the iptables programs. If those of IPv6 are missing or fail there
-// are no pinholes, and Healthy returns the reason.
+// New finds the iptables programs. While those of IPv6 are missing or fail there
+// are no pinholes.
 func New(o Options) (*Firewall, error) {
 	for _, name := range slices.Concat([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN, o.WAN6) {
 		if !validName.MatchString(name) {
 			return nil, fmt.Errorf("netfilter: invalid name of a chain or interface %q: use up to 28 letters, digits, - and _", name)
 		}
 	}
-	f := &Firewall{log: o.Log, mu: make(lock, 1), ownership: ownership{path: o.OwnershipFile}}
+	f := &Firewall{log: o.Log, network: o.Network, looked: o.Looked, ownership: newOwnership(o.OwnershipFile, o.Log)}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	var err error
-	if f.ipv4, err = newFamily("iptables", o.Log); err != nil {
+	f.ipv4 = newFamily(portmap.IPv4, "iptables", o.Log)
+	err := f.ipv4.find()
+	if err == nil {
+		err = f.ipv4.programs.Probe()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
-	f.initChains(o)
+	f.watch = f.ipv4.programs.NewWatch()
 	if o.IPv6 {
-		if f.ipv6, err = newFamily("ip6tables", o.Log); err != nil {
-			f.ipv6, f.ipv6Err = nil, fmt.Errorf("no IPv6 pinholes: ip6tables does not work: %w", err)
-			return f, f.loadOwnership()
-		}
-		forward6 := *f.forward
-		forward6.family, forward6.wan = f.ipv6, o.WAN6
-		f.forward6 = &forward6
+		f.ipv6 = newFamily(portmap.IPv6, "ip6tables", o.Log)
 	}
+	f.initChains(o)
 	return f, f.loadOwnership()
 }
 
-// initChains sets the IPv4 chains and the rules that jump to them.
+// initChains sets the chains and the rules that jump to them.
 func (f *Firewall) initChains(o Options) {
 	f.nat = &chain{
 		family: f.ipv4, table: "nat", name: o.NATChain, hooks: natHooks[:], wan: o.WAN, side: "-i",
@@ -105,9 +137,16 @@ func (f *Firewall) initChains(o Options) {
 		family: f.ipv4, table: "filter", name: o.ForwardChain, hooks: filterHooks[:], wan: o.WAN, side: "-i",
 		jumpRule: func(wan string) string { return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain) },
 	}
+	f.ipv4.chains = []*chain{f.nat, f.postrouting, f.peer, f.forward}
+	if f.ipv6 != nil {
+		forward6 := *f.forward
+		forward6.family, forward6.wan = f.ipv6, o.WAN6
+		f.forward6 = &forward6
+		f.ipv6.chains = []*chain{f.forward6}
+	}
 }
 
-// families returns the families that have programs.
+// families returns the families that are enabled.
 func (f *Firewall) families() []*family {
 	if f.ipv6 == nil {
 		return []*family{f.ipv4}
@@ -115,7 +154,7 @@ func (f *Firewall) families() []*family {
 	return []*family{f.ipv4, f.ipv6}
 }
 
-// family returns the programs of a family, nil if there are none.
+// family returns a family, nil if it is disabled.
 func (f *Firewall) family(v portmap.Family) *family {
 	if v == portmap.IPv6 {
 		return f.ipv6
@@ -123,15 +162,21 @@ func (f *Firewall) family(v portmap.Family) *family {
 	return f.ipv4
 }
 
-// Pinholes reports whether ip6tables can be used.
-func (f *Firewall) Pinholes() bool { return f.ipv6 != nil }
-
-// chains returns the daemon's chains, in the order in which transactions list
-// them.
-func (f *Firewall) chains() []*chain {
-	list := []*chain{f.nat, f.postrouting, f.peer, f.forward}
-	if f.forward6 != nil {
-		list = append(list, f.forward6)
+// currentNetwork returns the interfaces as they are now.
+func (f *Firewall) currentNetwork() Network {
+	if f.network == nil {
+		return Network{}
 	}
-	return list
+	return f.network()
+}
+
+// Pinholes reports whether ip6tables can be used: it has worked once.
+func (f *Firewall) Pinholes() bool { return f.ipv6 != nil && f.ipv6.works() }
+
+// Stopped reports whether the router's IPv4 firewall was stopped at the last
+// look. A process that has not seen it running before cannot know.
+func (f *Firewall) Stopped() bool {
+	f.ipv4.status.Lock()
+	defer f.ipv4.status.Unlock()
+	return f.ipv4.health.stopped
 }

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+
+	"igdd/pkg/xtables"
 )
 
 // bootID is the file with the kernel's ID of this boot.
@@ -20,10 +24,19 @@ const recordFormat = "format 2"
 // if this one ends without removing its rules. It is void after a reboot: the
 // rules are gone, and chains of those names are another program's then.
 type ownership struct {
-	path    string // empty: no record
-	boot    []byte // the ID of this boot; nil: not read yet
-	written string // the text in the file; "": there is no file
-	failing bool   // the last write failed
+	path string // empty: no record
+	log  *slog.Logger
+
+	mu       sync.Mutex
+	boot     []byte                 // the ID of this boot; nil: not read yet
+	written  string                 // the text in the file; "": there is no file
+	failing  bool                   // the last write failed
+	leftover []inventory            // of an earlier process with other settings
+	owned    map[string][]inventory // of each family's chains, by the name of its program
+}
+
+func newOwnership(path string, log *slog.Logger) *ownership {
+	return &ownership{path: path, log: log, owned: make(map[string][]inventory)}
 }
 
 // read returns what the record names, if it is of this boot.
@@ -104,15 +117,21 @@ func (f *Firewall) loadOwnership() error {
 	if err != nil {
 		return fmt.Errorf("netfilter: read the ownership record: %w", err)
 	}
+	var leftover []inventory
 	for _, v := range list {
-		for _, c := range f.chains() {
-			if c.family.program == v.program && c.table == v.table {
-				v = c.takeFrom(v)
+		for _, family := range f.families() {
+			for _, c := range family.chains {
+				if family.name == v.program && c.table == v.table {
+					v = c.takeFrom(v)
+				}
 			}
 		}
-		f.leftover = append(f.leftover, v)
+		leftover = append(leftover, v)
 	}
-	f.leftover = mergeInventories(f.leftover)
+	f.ownership.leftover = mergeInventories(leftover)
+	for _, family := range f.families() {
+		f.ownership.owned[family.name] = family.inventories()
+	}
 	return nil
 }
 
@@ -120,10 +139,11 @@ func (f *Firewall) loadOwnership() error {
 // rest.
 func (c *chain) takeFrom(v inventory) inventory {
 	isName := func(name string) bool { return name == c.name }
-	isJump := func(j jump) bool {
-		return slices.ContainsFunc(c.wan, func(device string) bool { return j.rule == c.jumpRule(device) })
+	isJump := func(j xtables.Jump) bool {
+		return slices.ContainsFunc(c.wan, func(device string) bool { return j.Rule == c.jumpRule(device) })
 	}
 	c.created = slices.ContainsFunc(v.created, isName)
+	c.borrowed = slices.ContainsFunc(v.borrowed, isName)
 	c.adoptJumps = c.created && v.adoptJumps
 	for _, j := range v.jumps {
 		if isJump(j) {
@@ -137,7 +157,7 @@ func (c *chain) takeFrom(v inventory) inventory {
 
 // inventory returns what the daemon owns of the chain and the jumps to it.
 func (c *chain) inventory() inventory {
-	v := inventory{program: c.family.program, table: c.table, jumps: c.jumps, adoptJumps: c.adoptJumps}
+	v := inventory{program: c.family.name, table: c.table, jumps: c.jumps, adoptJumps: c.adoptJumps}
 	switch {
 	case c.created:
 		v.created = []string{c.name}
@@ -147,16 +167,31 @@ func (c *chain) inventory() inventory {
 	return v
 }
 
-// saveOwnership writes the record, before the kernel is changed. It logs only
-// the first of several failures.
-func (f *Firewall) saveOwnership() {
-	list := slices.Clone(f.leftover)
-	for _, c := range f.chains() {
+// inventories returns what the daemon owns of a family.
+func (f *family) inventories() (list []inventory) {
+	for _, c := range f.chains {
 		list = append(list, c.inventory())
 	}
-	err := f.ownership.write(mergeInventories(list))
-	if err != nil && !f.ownership.failing {
-		f.log.Warn("cannot record which chains the daemon created; after a crash they will not be removed", "err", err)
+	return list
+}
+
+// saveOwnership writes the record, before the kernel is changed and after.
+func (f *Firewall) saveOwnership(family *family) {
+	list := family.inventories()
+	f.ownership.update(func(o *ownership) { o.owned[family.name] = list })
+}
+
+// update changes what is owned and writes the record. It logs only the first of
+// several failures.
+func (o *ownership) update(change func(*ownership)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	change(o)
+	list := slices.Clone(o.leftover)
+	list = append(append(list, o.owned["iptables"]...), o.owned["ip6tables"]...)
+	err := o.write(mergeInventories(list))
+	if err != nil && !o.failing {
+		o.log.Warn("cannot record which chains the daemon created; after a crash they will not be removed", "err", err)
 	}
-	f.ownership.failing = err != nil
+	o.failing = err != nil
 }

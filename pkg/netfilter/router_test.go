@@ -129,6 +129,15 @@ func options(t testing.TB) netfilter.Options {
 	}
 }
 
+// alone has each transaction carried out by a process of its own: none starts
+// with a terminal.
+func (r *router) alone(t testing.TB) {
+	t.Helper()
+	for _, name := range []string{"iptables-restore", "ip6tables-restore"} {
+		r.stub(t, name, `[ -t 1 ] && exit 1; exec $real "$@"`)
+	}
+}
+
 // nsFirewall is a firewall whose commands run in the router.
 type nsFirewall struct {
 	*netfilter.Firewall
@@ -145,7 +154,11 @@ func (r *router) firewall(t testing.TB, o netfilter.Options) nsFirewall {
 	return g
 }
 
-func (g nsFirewall) Setup() error { return g.router.Do(g.Firewall.Setup) }
+// Setup is followed by changes of other programs.
+func (g nsFirewall) Setup() error {
+	defer g.Forget()
+	return g.router.Do(g.Firewall.Setup)
+}
 
 func (g nsFirewall) Teardown() error { return g.teardown(context.Background()) }
 
@@ -153,8 +166,28 @@ func (g nsFirewall) teardown(ctx context.Context) error {
 	return g.router.Do(func() error { return g.Firewall.Teardown(ctx) })
 }
 
+// Apply carries out the changes of each family.
 func (g nsFirewall) Apply(changes []portmap.Change) error {
-	return g.router.Do(func() error { return g.Firewall.Apply(context.Background(), changes) })
+	return g.router.Do(func() error { return applyBoth(g.Firewall, changes) })
+}
+
+// applyBoth carries out changes, whatever their family.
+func applyBoth(f portmap.Firewall, changes []portmap.Change) error {
+	var of [2][]portmap.Change
+	for _, c := range changes {
+		m := c.After
+		if m == nil {
+			m = c.Before
+		}
+		of[m.Family()] = append(of[m.Family()], c)
+	}
+	var errs []error
+	for _, changes := range of {
+		if len(changes) > 0 {
+			errs = append(errs, f.Apply(context.Background(), changes))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (g nsFirewall) Sync(mappings []*portmap.Mapping) error {

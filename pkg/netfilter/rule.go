@@ -70,7 +70,7 @@ func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
 // pinhole returns the rules of an IPv6 mapping.
 func (f *Firewall) pinhole(m *portmap.Mapping, peers []portmap.Filter) ([]rule, error) {
 	if f.forward6 == nil {
-		return nil, fmt.Errorf("%w: %v: ip6tables is not available; see the log at startup", portmap.ErrNoRules, m.Key)
+		return nil, fmt.Errorf("%w: %v: IPv6 is disabled", portmap.ErrNoRules, m.Key)
 	}
 	list := make([]rule, 0, len(peers))
 	for _, peer := range peers {

@@ -83,7 +83,6 @@ func TestPostroutingChainIsUsedWhenThere(t *testing.T) {
 		wantHealthy(t, f)
 
 		r.iptables(t, "-t nat -F MINIUPNPD-POSTROUTING", "-t nat -X MINIUPNPD-POSTROUTING")
-		wantUnhealthy(t, f)
 		must(t, f.Sync([]*portmap.Mapping{m}))
 		wantRules(t, r, natHead+dnat+filterHead+accept+filter6Head)
 		wantHealthy(t, f)

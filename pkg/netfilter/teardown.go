@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"igdd/pkg/xtables"
 )
 
 // Teardown flushes the chains of the daemon's names, and removes the jumps and
@@ -16,40 +18,55 @@ import (
 // afterwards.
 func (f *Firewall) Teardown(ctx context.Context) error {
 	f.cancel()
-	if err := f.mu.LockContext(ctx); err != nil {
-		return fmt.Errorf("netfilter: ports stay open: another operation on the firewall does not end: %w", err)
-	}
-	defer f.end()
-	f.closeCommitters() // so that no process of the daemon's has the xtables lock
-	list := slices.Clone(f.leftover)
-	for _, c := range f.chains() {
-		v := c.inventory()
-		if !c.created {
-			v.borrowed = []string{c.name}
-		}
-		list = append(list, v)
-		c.present, c.borrowed, c.applied, c.owned = false, false, digest{}, owned{}
-	}
+	var list []inventory
 	var err error
-	f.withoutNotices(func() { f.leftover, err = removeAll(ctx, mergeInventories(list)) })
-	if err != nil {
+	var released []string
+	for i, family := range f.families() {
+		share, cancel := shareOfTime(ctx, len(f.families())-i)
+		if failed := family.mu.LockContext(share); failed != nil {
+			err = joinErrors(err, fmt.Errorf("ports stay open: another operation on %s does not end: %w", family.name, failed))
+		} else {
+			list, released = append(list, family.release()...), append(released, family.name)
+			defer family.mu.Unlock()
+		}
+		cancel()
+	}
+	list = mergeInventories(append(list, f.ownership.leftover...))
+	left, failed := removeAll(ctx, list)
+	f.ownership.update(func(o *ownership) {
+		o.leftover = left
+		for _, name := range released {
+			delete(o.owned, name)
+		}
+	})
+	if err = joinErrors(err, failed); err != nil {
 		return fmt.Errorf("netfilter: remove rules: %w", err)
 	}
 	return nil
 }
 
-// closeCommitters closes the committers of all families.
-func (f *Firewall) closeCommitters() {
-	for _, family := range f.families() {
-		family.committer.close()
+// release ends the resident process, so that no process of the daemon's has the
+// xtables lock, and gives up what the family owns.
+func (f *family) release() (list []inventory) {
+	if f.programs != nil {
+		f.programs.Close()
 	}
+	for _, c := range f.chains {
+		v := c.inventory()
+		if !c.created && f.seen {
+			v.borrowed = []string{c.name}
+		}
+		list = append(list, v)
+		c.present, c.borrowed, c.rules, c.owned = false, false, 0, owned{}
+	}
+	return list
 }
 
 // RemoveRecorded removes what the ownership record at a path names: rules, jumps
 // and chains of an earlier process. Without a record it does nothing. It ends
 // with ctx; afterwards the record names what is left.
 func RemoveRecorded(ctx context.Context, record string, log *slog.Logger) error {
-	o := ownership{path: record}
+	o := newOwnership(record, log)
 	list, err := o.read()
 	if err != nil {
 		return fmt.Errorf("netfilter: read the ownership record: %w", err)
@@ -77,12 +94,17 @@ func removeAll(ctx context.Context, list []inventory) (left []inventory, err err
 		for i, v := range pending {
 			share, cancel := shareOfTime(ctx, len(pending)-i)
 			rest, failed := v.remove(share)
-			if errors.Is(failed, errTimeout) && ctx.Err() == nil {
+			if errors.Is(failed, xtables.ErrTimeout) && ctx.Err() == nil {
 				timedOut = append(timedOut, rest)
 			} else {
 				left, err = append(left, rest), joinErrors(err, failed)
 			}
 			cancel()
+		}
+		if len(timedOut) == len(pending) { // there is no time of others left
+			left = append(left, timedOut...)
+			err = joinErrors(err, xtables.ErrTimeout)
+			break
 		}
 		pending = timedOut
 	}
@@ -112,20 +134,20 @@ func shareOfTime(ctx context.Context, n int) (context.Context, context.CancelFun
 // remove removes what the inventory names, and returns what is left: first rules
 // and jumps, since they keep ports open, then the chains.
 func (v inventory) remove(ctx context.Context) (left inventory, err error) {
-	path, err := findProgram(v.program)
+	programs, err := xtables.Find(v.program, slog.Default())
 	if err != nil {
 		return v, err
 	}
-	l, err := v.removeRules(ctx, path)
+	t, err := v.removeRules(ctx, programs)
 	if err != nil {
 		return v, err
 	}
 	left = inventory{program: v.program, table: v.table}
 	for _, name := range v.created {
-		if !l.has(name) || len(l.jumpsTo(name)) > 0 {
+		if !t.Has(name) || len(t.JumpsTo(name)) > 0 {
 			continue // a rule of another program needs it; it stays, empty
 		}
-		if failed := v.commit(ctx, path, edit{op: opRemove, chain: name}); failed != nil {
+		if failed := programs.CommitOnce(ctx, v.table, xtables.Edit{Op: xtables.Remove, Chain: name}); failed != nil {
 			left.created, err = append(left.created, name), joinErrors(err, failed)
 		}
 	}
@@ -135,30 +157,30 @@ func (v inventory) remove(ctx context.Context) (left inventory, err error) {
 // removeRules removes rules and jumps, and returns the table without them. If
 // that fails another program may have changed the table since it was listed, so
 // it tries once more.
-func (v inventory) removeRules(ctx context.Context, path string) (l listing, err error) {
+func (v inventory) removeRules(ctx context.Context, programs *xtables.Programs) (t xtables.Table, err error) {
 	for range 2 {
-		if l, err = v.listTable(ctx, path); err != nil {
+		if t, err = programs.SnapshotTable(ctx, v.table); err != nil {
 			return nil, err
 		}
-		edits := v.removals(l)
-		if err = v.commit(ctx, path, edits...); err == nil {
-			return l.after(edits), nil
+		edits := v.removals(t)
+		if err = programs.CommitOnce(ctx, v.table, edits...); err == nil {
+			return t.After(edits...), nil
 		}
 	}
 	return nil, err
 }
 
 // removals returns the edits that flush the chains and delete the jumps.
-func (v inventory) removals(l listing) []edit {
-	var edits []edit
+func (v inventory) removals(t xtables.Table) []xtables.Edit {
+	var edits []xtables.Edit
 	for _, name := range slices.Concat(v.created, v.borrowed) {
-		if len(l[name]) > 0 {
-			edits = append(edits, edit{op: opFlush, chain: name})
+		if len(t.Rules(name)) > 0 {
+			edits = append(edits, xtables.Edit{Op: xtables.Flush, Chain: name})
 		}
 	}
-	for _, j := range append(v.adoptedJumps(l), v.jumps...) {
-		removal := edit{opDelete, j.hook, j.rule}
-		if slices.Contains(l[j.hook], j.rule) && !slices.Contains(edits, removal) {
+	for _, j := range append(v.adoptedJumps(t), v.jumps...) {
+		removal := xtables.Edit{Op: xtables.Delete, Chain: j.Chain, Rule: j.Rule}
+		if slices.Contains(t.Rules(j.Chain), j.Rule) && !slices.Contains(edits, removal) {
 			edits = append(edits, removal)
 		}
 	}
@@ -167,14 +189,14 @@ func (v inventory) removals(l listing) []edit {
 
 // adoptedJumps returns the jumps in the daemon's hooks to the chains that it
 // created, if the record does not name its jumps.
-func (v inventory) adoptedJumps(l listing) []jump {
+func (v inventory) adoptedJumps(t xtables.Table) []xtables.Jump {
 	if !v.adoptJumps {
 		return nil
 	}
-	var list []jump
+	var list []xtables.Jump
 	for _, name := range v.created {
-		for _, j := range l.jumpsTo(name) {
-			isIn := func(h hook) bool { return h.chain == j.hook }
+		for _, j := range t.JumpsTo(name) {
+			isIn := func(h hook) bool { return h.chain == j.Chain }
 			if slices.ContainsFunc(slices.Concat(natHooks[:], peerHooks[:], filterHooks[:]), isIn) {
 				list = append(list, j)
 			}

@@ -8,18 +8,12 @@ import (
 	"testing"
 
 	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
 )
-
-// forwardsOf returns the forwards of table nat.
-func forwardsOf(l listing, u Uplink, wan ...string) Forwards {
-	var f Firewall
-	f.initChains(Options{NATChain: "MINIUPNPD", WAN: wan})
-	return f.nat.forwards(l, u)
-}
 
 // nat reads table nat from its rules, "CHAIN RULE" a line. Chains stand where
 // they are first named, or on a line of their own.
-func nat(t *testing.T, rules string) listing {
+func nat(t *testing.T, rules string) xtables.Table {
 	t.Helper()
 	text := "*nat\n:PREROUTING ACCEPT [0:0]\n"
 	for line := range strings.SplitSeq(rules, "\n") {
@@ -31,7 +25,7 @@ func nat(t *testing.T, rules string) listing {
 			}
 		}
 	}
-	tables, err := parseListing(text + "COMMIT\n")
+	tables, err := xtables.ParseSnapshot(text + "COMMIT\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,10 +33,10 @@ func nat(t *testing.T, rules string) listing {
 }
 
 // worded lists ports as "tcp 80 443 udp 5000-5010", in ascending order.
-func worded(set portSet) string {
+func worded(set xtables.PortSet) string {
 	var b strings.Builder
 	for _, p := range []portmap.Protocol{portmap.TCP, portmap.UDP} {
-		for i, r := range set.ranges(p) {
+		for i, r := range set.Ranges(xtables.Protocol(p)) {
 			if i == 0 {
 				fmt.Fprintf(&b, " %s", strings.ToLower(p.String()))
 			}
@@ -57,9 +51,9 @@ func worded(set portSet) string {
 
 // reservedBy returns the ports that forwards take.
 func reservedBy(forwards []portmap.Forward) string {
-	var set portSet
+	var set xtables.PortSet
 	for _, f := range forwards {
-		set = set.or(portsOf(f.External, f.Protocol))
+		set = set.Or(xtables.PortsOf(xtables.PortRange(f.External), xtables.Protocol(f.Protocol)))
 	}
 	return worded(set)
 }
@@ -141,7 +135,7 @@ var forwardRows = []struct{ name, rules, certain, perhaps string }{
 	{"all but a second address", "PREROUTING ! -d 11.22.33.55/32 -i wan0 -p tcp -m tcp --dport 25" + to, "tcp 25", ""},
 	{"local addresses", "PREROUTING -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 1" + to + "PREROUTING -m addrtype ! --dst-type LOCAL -p tcp -m tcp --dport 2" + to +
 		"PREROUTING -m addrtype --dst-type BROADCAST,LOCAL -p tcp -m tcp --dport 3" + to + "PREROUTING -m addrtype --dst-type LOCAL --limit-iface-in -p tcp -m tcp --dport 4" + to, "tcp 1 3", "tcp 4"},
-	{"a mask with holes", "PREROUTING -d 11.0.33.44/255.0.255.255 -p tcp -m tcp --dport 1" + to, "", "tcp 1"},
+	{"a mask with holes", "PREROUTING -d 11.0.33.44/255.0.255.255 -p tcp -m tcp --dport 1" + to, "tcp 1", ""},
 
 	{"one source", "PREROUTING -s 198.51.100.7/32 -i wan0 -p udp -j DNAT --to-destination 192.168.50.9:5060\n" + ours, "", "udp 1-65535"},
 	{"all sources but one", "PREROUTING ! -s 198.51.100.7/32 -p tcp -m tcp --dport 80" + to + ours, "", "tcp 80"},
@@ -151,7 +145,7 @@ var forwardRows = []struct{ name, rules, certain, perhaps string }{
 
 	{"states", "PREROUTING -p tcp -m conntrack --ctstate NEW,RELATED -m tcp --dport 1" + to + "PREROUTING -p tcp -m state --state NEW -m tcp --dport 2" + to +
 		"PREROUTING -p tcp -m conntrack --ctstate RELATED,ESTABLISHED -m tcp --dport 3" + to + "PREROUTING -p tcp -m conntrack ! --ctstate INVALID -m tcp --dport 4" + to +
-		"PREROUTING -p tcp -m conntrack ! --ctstate NEW -m tcp --dport 5" + to + "PREROUTING -p tcp -m conntrack --ctstate NEW --ctproto 6 -m tcp --dport 6" + to, "tcp 1-2 4", "tcp 6"},
+		"PREROUTING -p tcp -m conntrack ! --ctstate NEW -m tcp --dport 5" + to + "PREROUTING -p tcp -m conntrack --ctstate NEW --ctproto 6 -m tcp --dport 6" + to, "tcp 1-2 4 6", ""},
 	{"flags", "PREROUTING -p tcp -m tcp --dport 1 --tcp-flags FIN,SYN,RST,ACK SYN" + to + "PREROUTING -p tcp -m tcp --dport 2 ! --tcp-flags FIN,SYN,RST,ACK SYN" + to +
 		"PREROUTING -p tcp -m tcp --dport 3 --tcp-flags RST RST" + to + "PREROUTING -p tcp -m tcp --dport 4 --tcp-flags ACK NONE" + to, "tcp 1 4", ""},
 	{"comments", `PREROUTING -p tcp -m comment --comment "a -j b" -m tcp --dport 1` + to + `PREROUTING -p tcp -m comment --comment -j -m tcp --dport 2` + to +
@@ -168,8 +162,11 @@ var forwardRows = []struct{ name, rules, certain, perhaps string }{
 	{"RETURN, then taken", "PREROUTING -j A\nA -p tcp -m tcp --dport 80 -j RETURN\nA -p tcp -m tcp --dport 80:81" + to + "PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT\n", "tcp 80-81", ""},
 	{"perhaps RETURN", "PREROUTING -j A\nA -m set --match-set lan src -j RETURN\nA -p tcp -m tcp --dport 80" + to + ours, "", "tcp 80"},
 	{"perhaps RETURN, then taken", "PREROUTING -j A\nA -m set --match-set lan src -j RETURN\nA -p tcp -m tcp --dport 80" + to + "PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT\n", "tcp 80", ""},
-	{"RETURN of PREROUTING", "PREROUTING -p tcp -m tcp --dport 80 -j RETURN\nPREROUTING -p tcp -m tcp --dport 80:81" + to, "tcp 81", ""},
-	{"ACCEPT", "PREROUTING -j A\nA -p tcp -m tcp --dport 80 -j ACCEPT\nA -p tcp -m tcp --dport 80:81" + to + "PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT\n", "tcp 81", ""},
+	{"RETURN of PREROUTING", "PREROUTING -p tcp -m tcp --dport 80 -j RETURN\nPREROUTING -p tcp -m tcp --dport 80:81" + to, "tcp 80-81", ""},
+	{"RETURN of PREROUTING behind ours", ours + "PREROUTING -p tcp -m tcp --dport 80 -j RETURN\nPREROUTING -p tcp -m tcp --dport 80:81" + to, "tcp 81", ""},
+	{"perhaps ACCEPT of a port", "PREROUTING -s 198.51.100.0/24 -p tcp -m tcp --dport 80 -j ACCEPT\n", "", ""},
+	{"ACCEPT", "PREROUTING -j A\nA -p tcp -m tcp --dport 80 -j ACCEPT\nA -p tcp -m tcp --dport 80:81" + to + "PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT\n", "tcp 80-81", ""},
+	{"ACCEPT behind ours", ours + "PREROUTING -j A\nA -p tcp -m tcp --dport 80 -j ACCEPT\nA -p tcp -m tcp --dport 80:81" + to, "tcp 81", ""},
 	{"perhaps ACCEPT", "PREROUTING -s 198.51.100.0/24 -j ACCEPT\nPREROUTING -p tcp -m tcp --dport 80" + to, "", "tcp 80"},
 	{"goto", "PREROUTING -i wan0 -g A\nA -p tcp -m tcp --dport 80" + to + "PREROUTING -p tcp -m tcp --dport 81" + to, "tcp 80", ""},
 	{"goto out of a chain", "PREROUTING -j A\nA -p tcp -m multiport --dports 80,81 -g B\nA -p tcp -m tcp --dport 81:82" + to + "B -p tcp -m tcp --dport 80" + to + "PREROUTING -p tcp -m tcp --dport 81 -j REDIRECT\n", "tcp 80-82", ""},
@@ -220,10 +217,12 @@ func TestForwards(t *testing.T) {
 			if got := reservedBy(found.Certain); got != row.certain {
 				t.Errorf("reserved: %q, want %q", got, row.certain)
 			}
-			var doubtful portSet
-			for _, c := range found.Perhaps {
-				doubtful = doubtful.or(portsOf(c.External, c.Protocol))
-				if chain, text, _ := strings.Cut(c.Rule, " "); !slices.Contains(nat(t, row.rules)[chain], text) {
+			var doubtful xtables.PortSet
+			for _, c := range found.Rules {
+				if !c.Certain {
+					doubtful = doubtful.Or(xtables.PortsOf(xtables.PortRange(c.External), xtables.Protocol(c.Protocol)))
+				}
+				if chain, text, _ := strings.Cut(c.Rule, " "); !slices.Contains(nat(t, row.rules).Rules(chain), text) {
 					t.Errorf("%q is no rule", c.Rule)
 				}
 			}
@@ -246,10 +245,11 @@ func TestForwardsOfUplinks(t *testing.T) {
 		{"a pattern, its link not known", "PREROUTING -i ppp0 -p tcp -m tcp --dport 80" + to, Uplink{}, []string{"ppp+"}, "tcp 80"},
 		{"a pattern, its link known", "PREROUTING -i ppp0 -p tcp -m tcp --dport 80" + to, Uplink{Device: "ppp0", Addrs: []netip.Addr{one}}, []string{"ppp+"}, "tcp 80"},
 		{"a pattern in the rule", "PREROUTING -i ppp+ -p tcp -m tcp --dport 80" + to, Uplink{}, []string{"ppp0"}, "tcp 80"},
-		{"another link of the pattern that ours is in front of", "PREROUTING -i ppp1 -p tcp -m tcp --dport 80" + to, Uplink{Device: "ppp0", Addrs: []netip.Addr{one}}, []string{"ppp+"}, "tcp 80"},
-		{"the rest of a pattern", "PREROUTING ! -i ppp0 -p tcp -m tcp --dport 80" + to, Uplink{}, []string{"ppp+"}, "tcp 80"},
+		{"another link of the pattern that ours is in front of", "PREROUTING -i ppp+ -j MINIUPNPD\nPREROUTING -i ppp1 -p tcp -m tcp --dport 80" + to, Uplink{Device: "ppp0", Addrs: []netip.Addr{one}}, []string{"ppp+"}, "tcp 80"},
+		{"another link of the pattern, before ours", "PREROUTING -i ppp1 -p tcp -m tcp --dport 80" + to, Uplink{Device: "ppp0", Addrs: []netip.Addr{one}}, []string{"ppp+"}, ""},
+		{"the rest of a pattern", "PREROUTING -i ppp+ -j MINIUPNPD\nPREROUTING ! -i ppp0 -p tcp -m tcp --dport 80" + to, Uplink{}, []string{"ppp+"}, "tcp 80"},
 		{"another device", "PREROUTING -i pp -p tcp -m tcp --dport 80" + to, Uplink{}, []string{"ppp+"}, ""},
-		{"a second uplink, behind ours", "PREROUTING -i wan1 -p tcp -m tcp --dport 80" + to, Uplink{Device: "wan0", Addrs: []netip.Addr{one}}, []string{"wan0", "wan1"}, "tcp 80"},
+		{"a second uplink, behind ours", "PREROUTING -i wan0 -j MINIUPNPD\nPREROUTING -i wan1 -j MINIUPNPD\nPREROUTING -i wan1 -p tcp -m tcp --dport 80" + to, Uplink{Device: "wan0", Addrs: []netip.Addr{one}}, []string{"wan0", "wan1"}, "tcp 80"},
 		{"a second uplink, before ours", "PREROUTING -i wan1 -p tcp -m tcp --dport 80" + to + "PREROUTING -i wan0 -j MINIUPNPD\nPREROUTING -i wan1 -j MINIUPNPD\n",
 			Uplink{Device: "wan0", Addrs: []netip.Addr{one}}, []string{"wan0", "wan1"}, ""},
 		{"address not known", "PREROUTING -d 11.22.33.44/32 -p tcp -m tcp --dport 80" + to, Uplink{Device: "wan0"}, []string{"wan0"}, ""},
@@ -287,31 +287,6 @@ func TestForwardTargets(t *testing.T) {
 		}
 		if text := strings.Join(got, ", "); text != row.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", row.rules, text, row.want)
-		}
-	}
-}
-
-func TestPortSet(t *testing.T) {
-	r := func(first, last uint16) portSet {
-		return portsOf(portmap.PortRange{First: first, Last: last}, portmap.TCP)
-	}
-	set := r(10, 20).or(r(30, 40)).or(portsOf(portmap.PortRange{First: 65535, Last: 65535}, portmap.TCP, portmap.UDP))
-	for _, row := range []struct {
-		name string
-		got  portSet
-		want string
-	}{
-		{"or", set, "tcp 10-20 30-40 65535 udp 65535"},
-		{"or that closes a gap", set.or(r(21, 29)), "tcp 10-40 65535 udp 65535"},
-		{"or of nothing", portSet(nil).or(nil), ""},
-		{"and", set.and(r(15, 35)), "tcp 15-20 30-35"},
-		{"minus", set.minus(r(15, 35)), "tcp 10-14 36-40 65535 udp 65535"},
-		{"minus everything", set.minus(everyPort), ""},
-		{"not", set.not().not(), "tcp 10-20 30-40 65535 udp 65535"},
-		{"not of nothing", portSet(nil).not(), "tcp 0-65535 udp 0-65535"},
-	} {
-		if got := worded(row.got); got != row.want {
-			t.Errorf("%s: %q, want %q", row.name, got, row.want)
 		}
 	}
 }

@@ -2,114 +2,150 @@ package netfilter
 
 import (
 	"context"
-	"fmt"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// How long the firewall must be unused before a change is reported, and how
-// long the report may be delayed: a firewall script runs iptables hundreds of
-// times within a second or two.
+// When the reconciler looks at the tables.
 const (
+	// firstLook is for changes that an iptables process of a killed daemon
+	// finishes after the chains were set up and before notices are read.
+	firstLook = time.Second
+	// slowLook is a safety net: notices of changes come at once.
+	slowLook = 15 * time.Minute
+	// unsureDelay is when to look after own work during which another program may
+	// have changed the tables: own work goes on meanwhile.
+	unsureDelay = 1500 * time.Millisecond
+	// A firewall script runs iptables hundreds of times within a second or two:
+	// a look waits until there was no notice for quietTime, or for maxDelay.
 	quietTime = 100 * time.Millisecond
 	maxDelay  = 500 * time.Millisecond
 )
 
-// Watch calls touched after another program has used the firewall, until ctx
-// ends. The daemon's own commands do not count. It uses no time while nothing
-// happens.
-//
-// What other programs do while a transaction is committed, for a millisecond or
-// two, is not noticed: Healthy has to be called now and then all the same.
-// Sync, whose transactions take longer, has touched called after it changed
-// something.
-func (f *Firewall) Watch(ctx context.Context, touched func()) error {
-	n, err := f.ipv4.notifier()
-	if err != nil {
-		return fmt.Errorf("netfilter: watch the firewall: %w", err)
-	}
-	f.mu.Lock()
-	f.notifier = n
-	f.mu.Unlock()
-	listening, end := context.WithCancelCause(ctx)
-	ended := make(chan struct{})
-	go func() {
-		end(f.listen(n))
-		close(ended)
-	}()
-	for n.waitQuiet(listening) {
-		touched()
-	}
-	f.mu.Lock()
-	f.notifier = nil
-	f.mu.Unlock()
-	n.file.Close()
-	<-ended
-	if ctx.Err() == nil {
-		return fmt.Errorf("netfilter: watch the firewall: %w", context.Cause(listening))
-	}
-	return nil
-}
-
-// listen waits for notices until the notifier is closed. It reads them only
-// between the daemon's own operations, which discard their own notices.
-func (f *Firewall) listen(n *notifier) error {
-	for {
-		if err := n.waitReadable(); err != nil {
-			return err
+// Run is the reconciler: it looks at the tables of each family after another
+// program has used the firewall, and restores what is missing, until ctx ends.
+func (f *Firewall) Run(ctx context.Context) error {
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error {
+		if err := f.watch.Run(ctx, f.ipv4.programs); err != nil {
+			f.log.Warn("changes are found by the periodic check only", "check_every", slowLook, "err", err)
 		}
-		f.begin()
-		f.end()
+		return nil
+	})
+	work.Go(func() error { f.spread(ctx); return nil })
+	for _, family := range f.families() {
+		work.Go(func() error { f.run(ctx, family); return nil })
+	}
+	return work.Wait()
+}
+
+// Wake has the reconciler look at all families at once.
+func (f *Firewall) Wake() {
+	for _, family := range f.families() {
+		family.wake()
 	}
 }
 
-// begin starts an operation on the firewall.
-func (f *Firewall) begin() {
-	f.mu.Lock()
-	f.drainNotices()
-}
-
-// end finishes an operation.
-func (f *Firewall) end() {
-	f.saveOwnership()
-	f.mu.Unlock()
-}
-
-// drainNotices reads the notices up to now, which are about other programs, and
-// wakes waitQuiet.
-func (f *Firewall) drainNotices() {
-	if f.notifier != nil && f.notifier.drain() {
-		f.notifier.notify()
-	}
-}
-
-// withoutNotices calls do and discards the notices that it causes. Listings by
-// iptables-save cause none.
-func (f *Firewall) withoutNotices(do func()) {
-	f.drainNotices()
-	do()
-	if f.notifier != nil {
-		f.notifier.drain()
-	}
-}
-
-// waitQuiet waits for a notice, and then until there is none for quietTime, or
-// for maxDelay in all. It returns false when ctx ends.
-func (n *notifier) waitQuiet(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-n.notified:
-	}
-	latest := time.After(maxDelay)
+// spread passes notices on to the families.
+func (f *Firewall) spread(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return false
-		case <-n.notified:
-		case <-time.After(quietTime):
-			return true
-		case <-latest:
-			return true
+			return
+		case <-f.watch.Changed:
+			for _, family := range f.families() {
+				notify(family.changed)
+			}
+		case <-f.watch.Unsure:
+			for _, family := range f.families() {
+				notify(family.unsure)
+			}
 		}
 	}
+}
+
+// run looks at a family whenever that is due.
+func (f *Firewall) run(ctx context.Context, family *family) {
+	timer := time.NewTimer(firstLook)
+	defer timer.Stop()
+	due := time.Now().Add(firstLook)
+	var first time.Time // of the changes that have not been looked at; zero: none
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-family.changed:
+			now := time.Now()
+			if first.IsZero() {
+				first = now
+			}
+			family.noteChange(now)
+			due = earlier(first.Add(maxDelay), now.Add(quietTime))
+		case <-family.unsure:
+			due = earlier(due, time.Now().Add(unsureDelay))
+		case <-family.woken:
+			due = time.Now()
+		case <-timer.C:
+			first = time.Time{}
+			due = time.Now().Add(f.look(ctx, family))
+		}
+		timer.Reset(time.Until(due))
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// noteChange notes that another program has used the firewall.
+func (f *family) noteChange(now time.Time) {
+	f.status.Lock()
+	defer f.status.Unlock()
+	f.changedAt = now
+}
+
+// lastChange returns when another program has last used the firewall; zero: not
+// since the start.
+func (f *family) lastChange() time.Time {
+	f.status.Lock()
+	defer f.status.Unlock()
+	return f.changedAt
+}
+
+// look looks at a family, restores what is missing, and returns after what time
+// to look again.
+func (f *Firewall) look(ctx context.Context, family *family) time.Duration {
+	if family.mu.LockContext(ctx) != nil {
+		return slowLook
+	}
+	defer family.mu.Unlock()
+	now := time.Now()
+	if wait := family.repairs.wait(now); wait > 0 {
+		if !family.limited {
+			f.log.Warn("another program keeps removing the rules; restoring them less often. Find the program that writes these chains", "family", family.kind)
+		}
+		family.limited = true
+		return wait
+	}
+	p, err := f.restore(ctx, family)
+	switch {
+	case err == nil && !p.isEmpty():
+		family.repairs.take(now)
+		family.update(func(h *health) { h.repairs++; h.repaired = now })
+		f.log.Warn("restored missing chains or rules", "family", family.kind)
+	case err == nil && family.repairs.isFull(now):
+		family.limited = false
+	}
+	again := slowLook
+	if err != nil && family.retry.until.After(now) {
+		again = family.retry.until.Sub(now)
+	}
+	if family.again > 0 {
+		again = min(again, family.again)
+	}
+	return again
 }

@@ -94,8 +94,6 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 	case !slices.ContainsFunc(tx.changes, Change.Alters):
 		t.publish(tx.changes, false)
 		t.answer(tx)
-	case l.resync.isFailing():
-		t.reject(l, tx)
 	default:
 		t.start(ctx, l, tx)
 	}

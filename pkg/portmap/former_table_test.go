@@ -71,7 +71,7 @@ func TestMoveIsOneTransaction(t *testing.T) {
 	if m := r.onlyMapping(t); m.Internal != req.Internal {
 		t.Errorf("left is %+v", m)
 	}
-	r.Resync(t.Context(), portmap.IPv4)
+	r.await()
 	batches := firewall.Batches()
 	firewall.Refuse = nil
 	if a := r.grant(t, next); a.Closed != 1 || firewall.Batches() != batches+1 {

@@ -14,7 +14,6 @@ import (
 // held for the next transaction, and all others are decided at once.
 type lane struct {
 	family Family
-	resync resyncSchedule
 	busy   *transaction // being carried out; nil: none
 	held   []pending    // requests for the next transactions, oldest first
 	forced []Change     // changes that the kernel cannot refuse; they go first
@@ -23,12 +22,11 @@ type lane struct {
 }
 
 // transaction is one unit of work for the kernel: changes that are carried out
-// together, or a resync.
+// together.
 type transaction struct {
 	changes []Change
 	waiting []pending // the requests that they come from; none: they are forced
 	answers []Answer  // one for each request
-	sync    bool      // no changes: a resync of all rules of the family
 }
 
 // isForced reports whether the transaction's changes are in force even if the
@@ -43,49 +41,23 @@ func (l *lane) isChanging(k Key) bool {
 
 // result is the outcome of a lane's transaction.
 type result struct {
-	lane    *lane
-	err     error // of the changes
-	synced  bool  // a resync was tried
-	syncErr error // of the resync
+	lane *lane
+	err  error
 }
 
 // start executes a transaction on a goroutine of its own, which sends the
 // result to t.done.
 func (t *Table) start(ctx context.Context, l *lane, tx *transaction) {
 	l.busy = tx
-	mayResync := l.resync.allows(time.Now())
-	go func() { t.done <- t.execute(ctx, l, tx, mayResync) }()
-}
-
-// execute has the firewall carry out a transaction. If it refuses the changes,
-// another program may have flushed the chains: if mayResync is set, all other
-// rules are restored and the changes are tried once more.
-func (t *Table) execute(ctx context.Context, l *lane, tx *transaction, mayResync bool) result {
-	r := result{lane: l}
-	if !tx.sync {
-		r.err = t.firewall.Apply(ctx, tx.changes)
-		if r.err == nil || tx.isForced() || !mayResync || rulesIntact(r.err) || ctx.Err() != nil {
-			return r
+	go func() {
+		r := result{lane: l}
+		if tx.isForced() {
+			t.firewall.Force(ctx, tx.changes)
+		} else {
+			r.err = t.firewall.Apply(ctx, tx.changes)
 		}
-	}
-	r.synced, r.syncErr = true, t.firewall.Sync(ctx, l.family, t.mappingsInForce(l.family))
-	if !tx.sync && r.syncErr == nil {
-		if r.err = t.firewall.Apply(ctx, tx.changes); r.err == nil {
-			t.log.Warn("restored rules that were not as expected", "family", l.family)
-		}
-	}
-	return r
-}
-
-// rulesIntact reports whether changes were refused although the other rules are
-// as they should be.
-func rulesIntact(err error) bool { return errors.Is(err, ErrNoRules) || errors.Is(err, ErrLocked) }
-
-// mappingsInForce returns the mappings of a family that are in force.
-func (t *Table) mappingsInForce(f Family) []*Mapping {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.inForce.ofFamily(f)
+		t.done <- r
+	}()
 }
 
 // finish ends a lane's transaction: it publishes or reverts the changes and
@@ -93,22 +65,16 @@ func (t *Table) mappingsInForce(f Family) []*Mapping {
 func (t *Table) finish(ctx context.Context, r result) {
 	l, tx := r.lane, r.lane.busy
 	l.busy = nil
-	if r.synced {
-		t.noteSync(l, r.syncErr)
-	}
+	isShared := errors.Is(r.err, ErrLocked) || errors.Is(r.err, ErrUnavailable) // by all requests
 	switch {
-	case tx.sync:
 	case tx.isForced():
 		t.publish(tx.changes, false)
 		t.logExpired(tx.changes)
-		if r.err != nil {
-			l.resync.request(time.Now())
-		}
 	case r.err == nil:
 		t.publish(tx.changes, false)
 		t.setLastErr(l, nil)
 		t.answer(tx)
-	case len(tx.waiting) > 1 && !l.resync.isFailing() && !errors.Is(r.err, ErrLocked) && ctx.Err() == nil:
+	case len(tx.waiting) > 1 && !isShared && ctx.Err() == nil:
 		t.log.Warn("firewall refused a batch, trying its requests one by one", "requests", len(tx.waiting), "err", r.err)
 		t.alloc.revert(tx.changes)
 		for i := range tx.waiting {
@@ -119,9 +85,6 @@ func (t *Table) finish(ctx context.Context, r result) {
 		t.reject(l, tx)
 		if !errors.Is(r.err, ErrNoRules) && ctx.Err() == nil {
 			t.setLastErr(l, fmt.Errorf("the last request was refused: %w", r.err))
-		}
-		if !r.synced && !rulesIntact(r.err) && ctx.Err() == nil {
-			l.resync.request(time.Now())
 		}
 	}
 }
@@ -195,23 +158,20 @@ func (t *Table) hasUndecided() bool {
 	return slices.ContainsFunc(t.lanes[:], func(l lane) bool { return l.busy != nil && !l.busy.isForced() })
 }
 
-// hasForced reports whether forced changes or a resync have not been carried
-// out yet.
+// hasForced reports whether forced changes have not been carried out yet.
 func (l *lane) hasForced() bool {
-	return len(l.forced) > 0 || l.busy != nil && l.busy.isForced() || l.resync.isDue(time.Now())
+	return len(l.forced) > 0 || l.busy != nil && l.busy.isForced()
 }
 
 // startNext starts the lane's next transaction, if none is under way: forced
-// changes first, then a resync, expired leases, and held requests unless tasks
-// are waiting.
+// changes first, then expired leases, and held requests unless tasks are
+// waiting.
 func (t *Table) startNext(ctx context.Context, l *lane) {
 	for l.busy == nil {
 		now := time.Now()
 		switch {
 		case len(l.forced) > 0:
 			t.startForced(ctx, l)
-		case l.resync.isDue(now):
-			t.start(ctx, l, &transaction{sync: true})
 		case t.alloc.deadlines[l.family].due(now) != nil:
 			t.expire(l)
 		case len(l.held) > 0 && len(t.tasks) == 0:
@@ -222,12 +182,11 @@ func (t *Table) startNext(ctx context.Context, l *lane) {
 	}
 }
 
-// startForced starts a transaction of the forced changes. While the firewall is
-// failing they are published at once: the next resync carries them out.
+// startForced starts a transaction of the forced changes.
 func (t *Table) startForced(ctx context.Context, l *lane) {
 	changes := l.forced
 	l.forced = nil
-	if l.resync.isFailing() || !slices.ContainsFunc(changes, Change.Alters) {
+	if !slices.ContainsFunc(changes, Change.Alters) {
 		t.publish(changes, false)
 		t.logExpired(changes)
 		return

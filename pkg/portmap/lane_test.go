@@ -351,7 +351,6 @@ func TestRenewalsPassWhileTheKernelFails(t *testing.T) {
 		off.Origin, off.Disabled = portmap.UPnP, true
 		r.grant(t, off)
 		down = true
-		r.Resync(context.Background(), portmap.IPv4) // fails and is retried later
 		r.grant(t, open(client(0), 40000, 2*time.Hour))
 		gone := off
 		gone.Op = portmap.Close

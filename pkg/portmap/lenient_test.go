@@ -191,3 +191,10 @@ func TestOtherClaimsDoNotProveOwnership(t *testing.T) {
 		}
 	}
 }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -320,22 +320,28 @@ func (c Change) concernsPortMapping() bool {
 // nor outbound alone.
 func (m *Mapping) isPortMapping() bool { return m.External != 0 && m.Inbound() }
 
-// Firewall installs the rules of mappings in the kernel. It gives up when the
-// context ends; the rules are then undefined until the next Sync.
+// Firewall installs the rules of mappings in the kernel, and keeps them there:
+// it restores what other programs remove. The families are independent of each
+// other. A method gives up when its context ends.
 type Firewall interface {
-	// Apply carries out all changes or none of them. It returns ErrNoRules if
-	// no rules can express one of them, and ErrLocked if another program has
-	// the firewall locked: neither needs a Sync.
+	// Apply carries out all changes, which are of one family, or none of them. It
+	// returns ErrNoRules if no rules can express one of them, ErrLocked if another
+	// program has the firewall locked, and ErrUnavailable if the family's rules
+	// cannot be changed now, whatever the changes are.
 	Apply(context.Context, []Change) error
-	// Sync installs the rules of exactly these mappings of a family, whatever
-	// was there before. It skips mappings that no rules can express.
+	// Force takes over changes, of one family, that are in force whatever the
+	// kernel does. What cannot be carried out now is as soon as possible.
+	Force(context.Context, []Change)
+	// Sync takes over exactly these mappings of a family, and installs their
+	// rules, whatever was there before. An error is no reason to call it again.
 	Sync(context.Context, Family, []*Mapping) error
 }
 
-// Why a firewall does not carry out changes although its rules are in place.
+// Why a firewall does not carry out changes.
 var (
-	ErrNoRules = errors.New("no rules can be made for the mapping")
-	ErrLocked  = errors.New("another program keeps the firewall locked")
+	ErrNoRules     = errors.New("no rules can be made for the mapping")
+	ErrLocked      = errors.New("another program keeps the firewall locked")
+	ErrUnavailable = errors.New("the firewall cannot be changed now")
 )
 
 // Store saves the table's mappings. The table calls Load once, before anything

@@ -2,7 +2,6 @@ package portmap_test
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -440,7 +439,7 @@ func runModel(t *testing.T, rng *rand.Rand) {
 		switch rng.IntN(20) {
 		case 0:
 			r.firewall.Flush()
-			r.Resync(context.Background(), portmap.IPv4)
+			r.firewall.Restore()
 		case 1:
 			r.stop()
 			r = startTableRig(t, modelPolicy, m.network(), &portmaptest.Firewall{}, store)

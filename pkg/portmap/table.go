@@ -189,13 +189,12 @@ func rejectPending(list []pending) {
 	}
 }
 
-// resetTimer sets the timer to the next lease that expires or resync that is
-// due.
+// resetTimer sets the timer to the next lease that expires.
 func (t *Table) resetTimer() {
 	var due time.Time
 	for i := range t.lanes {
 		if l := &t.lanes[i]; l.busy == nil {
-			due = earlier(due, earlier(t.alloc.deadlines[l.family].next(), l.resync.due))
+			due = earlier(due, t.alloc.deadlines[l.family].next())
 		}
 	}
 	if due.IsZero() {
@@ -264,7 +263,9 @@ func (t *Table) restore(ctx context.Context) {
 	restored := t.alloc.changes
 	for i := range t.lanes {
 		l := &t.lanes[i]
-		t.noteSync(l, t.firewall.Sync(ctx, l.family, t.alloc.index.ofFamily(l.family)))
+		if err := t.firewall.Sync(ctx, l.family, t.alloc.index.ofFamily(l.family)); err != nil {
+			t.setLastErr(l, err)
+		}
 	}
 	t.publish(restored, true)
 	if len(restored) > 0 {

@@ -1,7 +1,6 @@
 package portmap_test
 
 import (
-	"context"
 	"sync"
 	"testing"
 	"time"
@@ -70,15 +69,6 @@ func BenchmarkTableRead(b *testing.B) {
 		}
 		if _, ok := t.At(500); !ok {
 			b.Fatal("no mapping")
-		}
-	}
-}
-
-func BenchmarkTableResync1000(b *testing.B) {
-	t := fullTable(b, 1000)
-	for b.Loop() {
-		if err := t.Resync(context.Background(), portmap.IPv4); err != nil {
-			b.Fatal(err)
 		}
 	}
 }

@@ -37,9 +37,14 @@ type tableRig struct {
 // answers returns the answers that the table has reported so far.
 func (r *tableRig) answers() []portmap.Refusal {
 	var answers []portmap.Refusal
-	r.Resync(context.Background(), portmap.IPv4) // waits for the table's goroutine
+	r.await()
 	answers = append(answers, r.decided...)
 	return answers
+}
+
+// await waits for what the table's goroutine is doing.
+func (r *tableRig) await() {
+	r.Withdraw(context.Background(), func(*portmap.Mapping) bool { return false })
 }
 
 // newTableRig starts a table and stops it when the test ends.
@@ -219,9 +224,7 @@ func TestFlushedRulesAreRestored(t *testing.T) {
 	r.grant(t, open(client(1), 40001, time.Hour))
 	r.checkAgreement(t, 2)
 	r.firewall.Flush()
-	if err := r.Resync(context.Background(), portmap.IPv4); err != nil {
-		t.Fatal(err)
-	}
+	r.firewall.Restore()
 	r.checkAgreement(t, 2)
 }
 
@@ -257,7 +260,7 @@ func TestLeasesEndOnTimeWithOneTimer(t *testing.T) {
 	})
 }
 
-func TestExpiryThatTheKernelRefusesIsTriedAgain(t *testing.T) {
+func TestExpiryThatTheKernelRefusesIsInForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		f := &portmaptest.Firewall{Refuse: func(portmap.Change) bool { return down.Load() }}
@@ -271,8 +274,7 @@ func TestExpiryThatTheKernelRefusesIsTriedAgain(t *testing.T) {
 			t.Fatalf("table has %d mappings, want 1", n)
 		}
 		down.Store(false)
-		time.Sleep(6 * time.Second)
-		synctest.Wait()
+		r.firewall.Restore()
 		r.checkAgreement(t, 1)
 		r.stop()
 	})

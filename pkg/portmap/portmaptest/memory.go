@@ -21,57 +21,95 @@ type Firewall struct {
 	Refuse func(portmap.Change) bool
 	// Locked makes every Apply fail with portmap.ErrLocked while it is set.
 	Locked atomic.Bool
-	// Hold, if set, makes every Apply wait to receive from it, or until its
-	// context ends.
+	// Hold, if set, makes every Apply and Force wait to receive from it, or until
+	// its context ends.
 	Hold chan struct{}
 
 	mu      sync.Mutex
-	open    map[portmap.Key]*portmap.Mapping
-	flushed bool
+	held    map[portmap.Key]*portmap.Mapping // what it should have rules of
+	open    map[portmap.Key]*portmap.Mapping // what it has rules of
 	batches int
 	syncs   int
 }
 
-// Apply carries out all changes or none.
+// Apply carries out all changes or none. What another program has removed is
+// restored with them.
 func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
-	if f.Hold != nil {
-		select {
-		case <-f.Hold:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := f.wait(ctx); err != nil {
+		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.batches++
-	switch {
-	case f.Locked.Load():
+	if f.Locked.Load() {
 		return portmap.ErrLocked
-	case f.flushed:
-		return ErrRefused
 	}
 	for _, c := range changes {
 		if f.Refuse != nil && f.Refuse(c) {
 			return ErrRefused
 		}
 	}
-	if f.open == nil {
-		f.open = make(map[portmap.Key]*portmap.Mapping)
-	}
-	carryOut(f.open, changes, hasRules)
+	f.take(changes)
+	f.restore()
 	return nil
 }
 
-// hasRules reports whether a mapping has rules.
-func hasRules(m *portmap.Mapping) bool { return portmap.Change{After: m}.Alters() }
+// Force takes over the changes. What is refused is carried out by the next
+// Apply or Force that is not.
+func (f *Firewall) Force(ctx context.Context, changes []portmap.Change) {
+	err := f.wait(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.batches++
+	f.take(changes)
+	for _, c := range changes {
+		if err != nil || f.Refuse != nil && f.Refuse(c) {
+			return
+		}
+	}
+	if !f.Locked.Load() {
+		f.restore()
+	}
+}
 
-// carryOut applies changes to a set of the mappings for which keep is true.
-func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change, keep func(*portmap.Mapping) bool) {
+// wait waits while Hold is set.
+func (f *Firewall) wait(ctx context.Context) error {
+	if f.Hold == nil {
+		return nil
+	}
+	select {
+	case <-f.Hold:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// take takes over changes.
+func (f *Firewall) take(changes []portmap.Change) {
+	if f.held == nil {
+		f.held = make(map[portmap.Key]*portmap.Mapping)
+	}
+	carryOut(f.held, changes)
+}
+
+// restore makes the rules of what is held.
+func (f *Firewall) restore() {
+	f.open = make(map[portmap.Key]*portmap.Mapping, len(f.held))
+	for k, m := range f.held {
+		if (portmap.Change{After: m}).Alters() { // it has rules
+			f.open[k] = m
+		}
+	}
+}
+
+// carryOut applies changes to a set of mappings.
+func carryOut(held map[portmap.Key]*portmap.Mapping, changes []portmap.Change) {
 	for _, c := range changes {
 		if c.Before != nil {
 			delete(held, c.Before.Key)
 		}
-		if c.After != nil && keep(c.After) {
+		if c.After != nil {
 			held[c.After.Key] = c.After
 		}
 	}
@@ -84,36 +122,38 @@ func (f *Firewall) Sync(_ context.Context, v portmap.Family, mappings []*portmap
 	if v == portmap.IPv4 {
 		f.syncs++
 	}
-	open := make(map[portmap.Key]*portmap.Mapping, len(mappings))
+	held := make(map[portmap.Key]*portmap.Mapping, len(mappings))
+	for _, m := range mappings {
+		held[m.Key] = m
+	}
+	for k, m := range f.held {
+		if k.Family() != v {
+			held[k] = m
+		}
+	}
+	f.held = held
 	for _, m := range mappings {
 		if f.Refuse != nil && f.Refuse(portmap.Change{After: m}) {
 			return ErrRefused
 		}
-		if hasRules(m) {
-			open[m.Key] = m
-		}
 	}
-	for k, m := range f.open {
-		if k.Family() != v {
-			open[k] = m
-		}
-	}
-	f.open, f.flushed = open, false
+	f.restore()
 	return nil
 }
 
-// Healthy reports whether the firewall has not been flushed.
-func (f *Firewall) Healthy() (bool, error) {
+// Restore makes the rules of what is held, as a reconciler does after another
+// program has changed them.
+func (f *Firewall) Restore() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.flushed, nil
+	f.restore()
 }
 
-// Flush empties the firewall as another program would: the next Apply fails.
+// Flush empties the firewall as another program would.
 func (f *Firewall) Flush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.open, f.flushed = nil, true
+	f.open = nil
 }
 
 // Open returns the mappings that have rules, in order of creation.
@@ -172,7 +212,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 	if s.held == nil || s.loaded {
 		s.held, s.loaded = make(map[portmap.Key]*portmap.Mapping), false
 	}
-	carryOut(s.held, changes, func(*portmap.Mapping) bool { return true })
+	carryOut(s.held, changes)
 	return nil
 }
 

@@ -2,13 +2,11 @@ package portmap_test
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -19,65 +17,6 @@ import (
 // set.
 func refusingFirewall(down *bool) *portmaptest.Firewall {
 	return &portmaptest.Firewall{Refuse: func(portmap.Change) bool { return *down }}
-}
-
-func TestFailingFirewallIsRetriedLessAndLessOften(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		down := false
-		r := newTableRig(t, refusingFirewall(&down), &portmaptest.Store{})
-		r.grant(t, open(client(0), 40000, time.Hour))
-		down = true
-		if err := r.Resync(context.Background(), portmap.IPv4); !errors.Is(err, portmaptest.ErrRefused) {
-			t.Fatal(err)
-		}
-		syncs := r.firewall.Syncs()
-		for i := range 1000 {
-			if a, err := r.Do(context.Background(), open(client(1+i%100), 40000, time.Hour)); err != nil || a.Refusal != portmap.FirewallFailed {
-				t.Fatalf("request %d: %v, %v", i, a.Refusal, err)
-			}
-		}
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
-		if n := r.firewall.Syncs() - syncs; n < 10 || n > 20 {
-			t.Errorf("%d tries in 10 minutes", n)
-		}
-		if n := strings.Count(r.log.String(), "cannot apply rules"); n != 1 {
-			t.Errorf("%d log lines of one failure:\n%s", n, r.log.String())
-		}
-		// After another program's change there is no wait for the next try.
-		down = false
-		if err := r.Resync(context.Background(), portmap.IPv4); err != nil {
-			t.Fatal(err)
-		}
-		r.grant(t, open(client(1), 40000, time.Hour))
-		r.checkAgreement(t, 2)
-		r.stop()
-	})
-}
-
-func TestRulesThatAreRemovedAgainAndAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
-		r.grant(t, open(client(0), 40000, time.Hour))
-		syncs := r.firewall.Syncs()
-		for range 600 { // for a minute
-			r.firewall.Flush()
-			r.Resync(context.Background(), portmap.IPv4)
-			time.Sleep(100 * time.Millisecond)
-		}
-		if n := r.firewall.Syncs() - syncs; n > 50 {
-			t.Errorf("%d tries in a minute", n)
-		}
-		if n := strings.Count(r.log.String(), "keeps removing the rules"); n != 1 {
-			t.Errorf("%d log lines about removed rules:\n%s", n, r.log.String())
-		}
-		time.Sleep(2 * time.Minute)
-		r.checkAgreement(t, 1)
-		r.firewall.Flush() // after a quiet period it is restored at once
-		r.Resync(context.Background(), portmap.IPv4)
-		r.checkAgreement(t, 1)
-		r.stop()
-	})
 }
 
 func TestRefusedRequestDoesNotStopOthers(t *testing.T) {
@@ -91,28 +30,7 @@ func TestRefusedRequestDoesNotStopOthers(t *testing.T) {
 		}
 		r.grant(t, open(client(i%5), uint16(1024+i), time.Hour))
 	}
-	if n := r.firewall.Syncs(); n > 40 {
-		t.Errorf("%d resyncs", n)
-	}
 	r.checkAgreement(t, 100)
-}
-
-func TestFlushAmongBadRequestsIsRestored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bad := client(9)
-		r := newTableRig(t, &portmaptest.Firewall{Refuse: func(c portmap.Change) bool {
-			return c.After != nil && c.After.Internal.Addr() == bad
-		}}, &portmaptest.Store{})
-		r.grant(t, open(client(0), 40000, time.Hour))
-		for range 50 {
-			r.Do(context.Background(), open(bad, 40000, time.Hour))
-		}
-		r.firewall.Flush() // without a notice
-		r.Do(context.Background(), open(bad, 40000, time.Hour))
-		time.Sleep(2 * time.Minute)
-		r.checkAgreement(t, 1)
-		r.stop()
-	})
 }
 
 func TestWithdrawAndBlock(t *testing.T) {

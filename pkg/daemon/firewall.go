@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"igdd/pkg/control"
+	"igdd/pkg/netfilter"
+	"igdd/pkg/portmap"
+)
+
+// statusTimeout is how long status waits for a look at the firewall.
+const statusTimeout = 2 * time.Second
+
+// looked takes what a look at the firewall has found, and returns after what time to
+// look again; 0: when the firewall changes again.
+func (d *Daemon) looked(l netfilter.Look) (again time.Duration) {
+	if l.Family == portmap.IPv4 {
+		again = d.forwards.update(l.Forwards, l.Changed)
+	} else if !d.pinholes.Swap(true) {
+		d.wakeUplink() // they are possible from now on
+	}
+	d.ipv6.notify(l)
+	return again
+}
+
+// network returns the interfaces on which the firewall's rules depend.
+func (d *Daemon) network() netfilter.Network {
+	links, _ := d.watch.Now()
+	n := netfilter.Network{Uplink: d.forwardUplink()}
+	for _, l := range d.config.LANs {
+		for _, link := range linksOf(l, uplinks(d.config), links) {
+			n.LANs = append(n.LANs, link.Name)
+		}
+	}
+	return n
+}
+
+// firewallStatus returns the state of the firewall.
+func (d *Daemon) firewallStatus() control.Firewall {
+	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	defer cancel()
+	f := control.Firewall{Healthy: true}
+	var troubles []string
+	for _, h := range d.firewall.Health(ctx) {
+		f.Healthy = f.Healthy && h.Trouble == nil && len(h.Dead) == 0
+		if err := cmp.Or(h.Trouble, d.table.LastError(h.Family)); err != nil {
+			troubles = append(troubles, fmt.Sprintf("%v: %v", h.Family, err))
+		}
+		for _, reason := range h.Dead {
+			troubles = append(troubles, fmt.Sprintf("%v: mappings do not work: %s", h.Family, reason))
+		}
+		f.Repairs += h.Repairs
+		if h.Repaired.After(f.Repaired) {
+			f.Repaired = h.Repaired
+		}
+	}
+	f.Trouble = strings.Join(troubles, "; ")
+	return f
+}

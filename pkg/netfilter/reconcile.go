@@ -1,0 +1,235 @@
+package netfilter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
+)
+
+// reconcile makes the kernel agree with what a family holds: snapshot, plan,
+// transaction. It is not logged: the caller knows what it means.
+func (f *Firewall) reconcile(ctx context.Context, family *family) error {
+	s, err := f.snapshot(ctx, family)
+	if err != nil {
+		return err
+	}
+	_, err = f.carryOutPlan(ctx, family, s)
+	return err
+}
+
+// snapshot lists the tables of a family: those that Setup has left, once.
+func (f *Firewall) snapshot(ctx context.Context, family *family) (xtables.Snapshot, error) {
+	if s := family.fresh; s != nil {
+		family.fresh = nil
+		return s, nil
+	}
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(f.ctx, cancel)()
+	return family.snapshot(both)
+}
+
+// carryOutPlan plans and carries out what the tables in a snapshot lack. Before
+// that it saves in the ownership record what the daemon will own afterwards.
+func (f *Firewall) carryOutPlan(ctx context.Context, family *family, s xtables.Snapshot) (plan, error) {
+	p := family.plan(s, f.wantedRules(family), f.currentNetwork())
+	before := make(map[*chain]owned)
+	for c, edits := range p.edits {
+		before[c] = c.owned
+		for _, e := range edits {
+			c.noteIntent(s[c.table], e)
+		}
+	}
+	f.saveOwnership(family)
+	done, err := p.transaction(family).commit(ctx, f.watch)
+	for _, c := range family.chains {
+		switch {
+		case err == nil || slices.Contains(done, c.table):
+			c.rules, c.present = len(p.rules[c]), p.tables[c.table].Has(c.name)
+			c.forgetMissingJumps(p.tables[c.table])
+		case !errors.Is(err, xtables.ErrInterrupted): // if interrupted, it may have been carried out
+			if owned, planned := before[c]; planned {
+				c.owned = owned
+			}
+		}
+	}
+	f.saveOwnership(family)
+	if err == nil && p.stopped {
+		err = ErrStopped
+	}
+	return p, err
+}
+
+// restore reconciles a family and notes the result. If the kernel refuses the
+// rules of single mappings, the others are restored nevertheless.
+func (f *Firewall) restore(ctx context.Context, family *family) (p plan, err error) {
+	began := time.Now()
+	if began.Sub(family.refusedAt) > slowLook {
+		clear(family.refused)
+	}
+	s, err := f.snapshot(ctx, family)
+	switch {
+	case err == nil:
+		if p, err = f.carryOutPlan(ctx, family, s); isRefusal(ctx, err) {
+			p, err = f.isolate(ctx, family, err)
+		}
+		family.failing = err
+	case !family.seen || errors.Is(err, xtables.ErrTimeout):
+		family.failing = err
+	}
+	if ctx.Err() != nil {
+		return p, err
+	}
+	if err == nil || errors.Is(err, ErrStopped) {
+		family.retry, family.failing = backoff{}, nil
+	} else {
+		family.retry.fail(began)
+	}
+	f.noteResult(family, p, err)
+	if err == nil {
+		f.report(family, p)
+	}
+	return p, err
+}
+
+// report tells what a look has found, unless the router's firewall is stopped.
+func (f *Firewall) report(family *family, p plan) {
+	if f.looked != nil && !family.stopped {
+		family.again = f.looked(f.lookOf(family, p))
+	}
+}
+
+// isRefusal reports whether the kernel has refused rules, so that it may accept
+// some of them.
+func isRefusal(ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() == nil && !errors.Is(err, ErrStopped) && !errors.Is(err, portmap.ErrLocked) && !errors.Is(err, xtables.ErrTimeout)
+}
+
+// maxIsolation bounds the transactions of isolate.
+const maxIsolation = 100
+
+// isolate finds the mappings whose rules the kernel refuses, after a transaction
+// with all of them has failed, and restores the others.
+func (f *Firewall) isolate(ctx context.Context, family *family, failed error) (p plan, err error) {
+	lacking, err := f.lacking(ctx, family)
+	if err != nil {
+		return p, err
+	}
+	for _, m := range lacking {
+		family.refused[m.Key] = failed
+	}
+	family.refusedAt = time.Now()
+	if err = f.reconcile(ctx, family); err != nil || len(lacking) == 0 {
+		return p, failed // chains or jumps cannot be made either
+	}
+	tries := maxIsolation
+	f.admit(ctx, family, lacking, &tries)
+	s, err := f.snapshot(ctx, family)
+	if err != nil {
+		return p, err
+	}
+	return f.carryOutPlan(ctx, family, s)
+}
+
+// admit restores as many of these mappings as the kernel accepts, by halves.
+func (f *Firewall) admit(ctx context.Context, family *family, list []*portmap.Mapping, tries *int) {
+	if *tries == 0 || len(list) == 0 {
+		return
+	}
+	*tries--
+	errs := make([]error, len(list))
+	for i, m := range list {
+		errs[i] = family.refused[m.Key]
+		delete(family.refused, m.Key)
+	}
+	err := f.reconcile(ctx, family)
+	if err == nil {
+		return
+	}
+	for i, m := range list {
+		family.refused[m.Key] = errs[i]
+	}
+	if len(list) == 1 {
+		family.refused[list[0].Key] = err
+		return
+	}
+	f.admit(ctx, family, list[:len(list)/2], tries)
+	f.admit(ctx, family, list[len(list)/2:], tries)
+}
+
+// lacking returns the mappings that the kernel lacks rules of.
+func (f *Firewall) lacking(ctx context.Context, family *family) (list []*portmap.Mapping, err error) {
+	s, err := f.snapshot(ctx, family)
+	if err != nil {
+		return nil, err
+	}
+	there := make(map[rule]bool)
+	for _, c := range family.chains {
+		for _, text := range s[c.table].Rules(c.name) {
+			there[rule{c, text}] = true
+		}
+	}
+	for _, m := range family.mappings() {
+		rules, _ := f.rules(m)
+		if slices.ContainsFunc(rules, func(r rule) bool { return !there[r] }) {
+			list = append(list, m)
+		}
+	}
+	return list, nil
+}
+
+// lookOf returns what a look has found.
+func (f *Firewall) lookOf(family *family, p plan) Look {
+	l := Look{Family: family.kind, Changed: family.lastChange()}
+	if family == f.ipv4 {
+		l.Forwards = f.nat.forwards(p.tables[f.nat.table], f.currentNetwork().Uplink)
+	} else {
+		l.Passes = p.tables.PassesAny(f.forward6.name)
+	}
+	return l
+}
+
+// noteResult notes what has become of a look, for the operator, and logs what
+// has changed.
+func (f *Firewall) noteResult(family *family, p plan, err error) {
+	trouble := err
+	if err == nil && len(family.refused) > 0 {
+		trouble = refusedError(family.refused)
+	}
+	var before health
+	family.update(func(h *health) {
+		before = *h
+		h.trouble = trouble
+		if err == nil {
+			h.dead, h.works = p.dead, true
+		}
+	})
+	for _, reason := range p.dead {
+		if !slices.Contains(before.dead, reason) {
+			f.log.Warn("mappings do not work: "+reason, "family", family.kind)
+		}
+	}
+	switch {
+	case trouble == nil && before.trouble != nil && family.known:
+		f.log.Log(context.Background(), portmap.LevelNotice, "rules are applied again", "family", family.kind)
+	case trouble == nil || before.trouble != nil && before.trouble.Error() == trouble.Error():
+	case errors.Is(trouble, ErrStopped):
+		f.log.Warn("the firewall is stopped; mappings are restored when it starts", "family", family.kind)
+	default:
+		f.log.Error("cannot apply rules, will retry", "family", family.kind, "err", trouble)
+	}
+	family.known = true
+}
+
+// refusedError returns the error of mappings whose rules the kernel refuses.
+func refusedError(refused map[portmap.Key]error) error {
+	for key, err := range refused {
+		return fmt.Errorf("the kernel refuses the rules of %d mappings, such as %v: %w", len(refused), key, err)
+	}
+	return nil
+}

@@ -1,0 +1,43 @@
+package netfilter
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// Health is the state of a family's rules.
+type Health struct {
+	Family   portmap.Family
+	Trouble  error    // why the rules may not be as they should be; nil: they are
+	Dead     []string // why connections from uplinks do not get to the daemon's chains
+	Repairs  int      // how often rules were restored
+	Repaired time.Time
+}
+
+// Health looks at the tables of all families, and returns what is known of them
+// then, or when ctx ends.
+func (f *Firewall) Health(ctx context.Context) (list []Health) {
+	var looks sync.WaitGroup
+	for _, family := range f.families() {
+		looks.Go(func() { f.look(f.ctx, family) })
+	}
+	ended := make(chan struct{})
+	go func() { looks.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	for _, family := range f.families() {
+		family.status.Lock()
+		h := family.health
+		family.status.Unlock()
+		list = append(list, Health{family.kind, h.trouble, h.dead, h.repairs, h.repaired})
+	}
+	return list
+}
+
+// Look looks at the IPv4 tables at once.
+func (f *Firewall) Look(ctx context.Context) { f.look(ctx, f.ipv4) }
