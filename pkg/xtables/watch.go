@@ -73,7 +73,6 @@ func (w *Watch) read() {
 // Work is a piece of the daemon's own work.
 type Work struct {
 	watch      *Watch
-	alone      bool   // no other piece is under way
 	generation uint32 // before it
 	known      bool
 	commits    atomic.Int32
@@ -84,7 +83,7 @@ func (w *Watch) Begin() *Work {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.read()
-	k := &Work{watch: w, alone: w.working == 0}
+	k := &Work{watch: w}
 	w.working++
 	if w.isNFT && w.notices != nil {
 		k.generation, k.known = generation()
@@ -112,8 +111,9 @@ func (k *Work) End() {
 		}
 		return
 	}
+	// Another piece of own work in the meantime counts as well: one look too many.
 	now, known := generation()
-	if made := int32(now - k.generation); !k.known || !known || !k.alone || w.working > 0 || made > k.commits.Load() {
+	if made := int32(now - k.generation); !k.known || !known || made > k.commits.Load() {
 		notify(w.unsure)
 	}
 }
