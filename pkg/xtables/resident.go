@@ -63,7 +63,7 @@ const (
 func (r *resident) commit(ctx context.Context, sections []Section) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.ensureProcess() {
+	if !r.ensureProcess(ctx) {
 		return r.fallback.commit(ctx, sections)
 	}
 	done, err := r.process.commit(ctx, sections)
@@ -77,7 +77,7 @@ func (r *resident) commit(ctx context.Context, sections []Section) (int, error) 
 
 // ensureProcess starts a process unless there is an idle one. It returns false
 // if there can be none.
-func (r *resident) ensureProcess() bool {
+func (r *resident) ensureProcess(ctx context.Context) bool {
 	if r.process != nil && r.process.isIdle() {
 		return true
 	}
@@ -85,13 +85,11 @@ func (r *resident) ensureProcess() bool {
 	if time.Now().Before(r.retryAt) {
 		return false
 	}
-	p, err := start(r.fallback.path)
+	p, err := start(ctx, r.fallback.path)
 	if err != nil {
-		if r.failures == 0 {
-			r.log.Info("no resident iptables-restore; starting one for each transaction", "program", r.fallback.path, "reason", err)
+		if ctx.Err() == nil { // else the program has not failed
+			r.fail(err)
 		}
-		r.retryAt = time.Now().Add(min(firstRetryPause<<min(r.failures, 16), maxRetryPause))
-		r.failures++
 		return false
 	}
 	r.failures = 0
@@ -100,6 +98,15 @@ func (r *resident) ensureProcess() bool {
 		r.idleTimer = time.AfterFunc(idleTimeout, r.close)
 	}
 	return true
+}
+
+// fail notes that no process could be started.
+func (r *resident) fail(err error) {
+	if r.failures == 0 {
+		r.log.Info("no resident iptables-restore; starting one for each transaction", "program", r.fallback.path, "reason", err)
+	}
+	r.retryAt = time.Now().Add(min(firstRetryPause<<min(r.failures, 16), maxRetryPause))
+	r.failures++
 }
 
 // close ends the process.
@@ -127,7 +134,7 @@ type process struct {
 }
 
 // start starts the program and checks that it prints a comment.
-func start(path string) (*process, error) {
+func start(ctx context.Context, path string) (*process, error) {
 	p := &process{cmd: exec.Command(path, restoreArgs()...), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), keepMemory...)
 	input, err := p.connect()
@@ -146,7 +153,7 @@ func start(path string) (*process, error) {
 		p.cmd.Wait() // failure reads ProcessState
 		close(p.ended)
 	}()
-	if _, err := p.send(context.Background(), []byte(committed+"\n"), 1, handshakeTimeout); err != nil {
+	if _, err := p.send(ctx, []byte(committed+"\n"), 1, handshakeTimeout); err != nil {
 		p.kill()
 		return nil, fmt.Errorf("it does not print comments: %w", err)
 	}
