@@ -34,7 +34,7 @@ var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
 
 // Programs is the iptables programs of IPv4 or IPv6.
 type Programs struct {
-	name      string // "iptables" or "ip6tables"
+	name      string // "iptables" or "ip6tables"; "iptables-legacy" from FindOther
 	path      string
 	isNFT     bool // the nft variant, not the legacy one
 	committer committer
@@ -61,6 +61,25 @@ func Find(name string, log *slog.Logger) (*Programs, error) {
 	}
 	return &Programs{name: name, path: path, committer: &resident{fallback: oneShot{path + "-restore"}, log: log}}, nil
 }
+
+// FindOther finds the program that lists the tables of the variant that p is not,
+// legacy or nft, for the family of name. It is for listing and watching only; nil:
+// it is not installed.
+func (p *Programs) FindOther(name string) *Programs {
+	o := &Programs{name: name + "-nft", isNFT: !p.isNFT}
+	if p.isNFT {
+		o.name = name + "-legacy"
+	}
+	path, err := findProgram(o.name + "-save")
+	if err != nil {
+		return nil
+	}
+	o.path = strings.TrimSuffix(path, "-save")
+	return o
+}
+
+// Name returns the name of the program, such as "ip6tables" or "iptables-legacy".
+func (p *Programs) Name() string { return p.name }
 
 // Probe checks that the program runs, and finds out which variant it is.
 func (p *Programs) Probe() error {
