@@ -1,6 +1,8 @@
 package netfilter
 
 import (
+	"context"
+
 	"igdd/pkg/portmap"
 	"igdd/pkg/xtables"
 )
@@ -67,4 +69,14 @@ func (f *Firewall) Forget() {
 	for _, family := range f.families() {
 		family.fresh = nil
 	}
+}
+
+// LookAtOther looks at the other variant's tables of a family and returns why its
+// rules stop connections.
+func (f *Firewall) LookAtOther(ctx context.Context, v portmap.Family) []string {
+	family := f.family(v)
+	f.lookAtOther(ctx, family)
+	family.status.Lock()
+	defer family.status.Unlock()
+	return family.health.other
 }

@@ -42,6 +42,8 @@ type family struct {
 	unsure  chan struct{} // or may have; capacity 1
 	woken   chan struct{} // a look is due; capacity 1
 
+	other *other // nil: its program is not installed
+
 	status    sync.Mutex // guards what follows
 	health    health
 	changedAt time.Time // when another program last used the firewall
@@ -53,6 +55,7 @@ type health struct {
 	stopped  bool     // the router's firewall was stopped at the last look
 	trouble  error    // why the rules may not be as they should be; nil: they are
 	dead     []string // why connections do not get to the daemon's chains
+	other    []string // why the rules of the other variant stop connections
 	repairs  int      // in total
 	repaired time.Time
 }

@@ -118,6 +118,7 @@ func New(o Options) (*Firewall, error) {
 	if o.IPv6 {
 		f.ipv6 = newFamily(portmap.IPv6, "ip6tables", o.Log)
 	}
+	f.findOthers()
 	f.initChains(o)
 	return f, f.loadOwnership()
 }

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 type Health struct {
 	Family   portmap.Family
 	Trouble  error    // why the rules may not be as they should be; nil: they are
-	Dead     []string // why connections from uplinks do not get to the daemon's chains
+	Dead     []string // why connections from uplinks do not get to the daemon's chains, or not further
 	Repairs  int      // how often rules were restored
 	Repaired time.Time
 }
@@ -23,6 +24,7 @@ func (f *Firewall) Health(ctx context.Context) (list []Health) {
 	var looks sync.WaitGroup
 	for _, family := range f.families() {
 		looks.Go(func() { f.look(f.ctx, family) })
+		looks.Go(func() { f.lookAtOther(f.ctx, family) })
 	}
 	ended := make(chan struct{})
 	go func() { looks.Wait(); close(ended) }()
@@ -34,7 +36,7 @@ func (f *Firewall) Health(ctx context.Context) (list []Health) {
 		family.status.Lock()
 		h := family.health
 		family.status.Unlock()
-		list = append(list, Health{family.kind, h.trouble, h.dead, h.repairs, h.repaired})
+		list = append(list, Health{family.kind, h.trouble, slices.Concat(h.dead, h.other), h.repairs, h.repaired})
 	}
 	return list
 }

@@ -34,6 +34,7 @@ func (f *Firewall) Run(ctx context.Context) error {
 		return nil
 	})
 	work.Go(func() error { f.spread(ctx); return nil })
+	work.Go(func() error { return f.runOthers(ctx) })
 	for _, family := range f.families() {
 		work.Go(func() error { f.run(ctx, family); return nil })
 	}
