@@ -47,19 +47,22 @@ func (n *notices) waitReadable() error {
 	})
 }
 
-// drain reads all notices and reports whether one is about rules.
-func (n *notices) drain() (relevant bool) {
+// drain reads all notices and reports whether one is about rules. It calls each
+// with those of every read, and with nil if some were lost.
+func (n *notices) drain(each func([]byte)) (relevant bool) {
 	n.conn.Control(func(fd uintptr) { // fails once closed
 		for {
 			size, err := unix.Read(int(fd), n.buf[:])
 			switch {
 			case err == unix.ENOBUFS: // notices were lost
 				relevant = true
+				each(nil)
 			case err == unix.EINTR:
 			case err != nil || size <= 0:
 				return
 			default:
 				relevant = n.relevant(n.buf[:size]) || relevant
+				each(n.buf[:size])
 			}
 		}
 	})
@@ -147,6 +150,7 @@ func (l *locks) relevant(notices []byte) bool {
 // Messages and attributes of nftables (linux/netfilter/nf_tables.h).
 const (
 	getGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
+	newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
 	generationID  = 1
 	sizeofNfgen   = 4 // struct nfgenmsg
 )
@@ -158,10 +162,36 @@ func generation() (uint32, bool) {
 	if err != nil || len(replies) == 0 || len(replies[0].Data) < sizeofNfgen {
 		return 0, false
 	}
-	for kind, value := range netlink.Attributes(replies[0].Data[sizeofNfgen:]) {
+	return parseGeneration(replies[0].Data)
+}
+
+// parseGeneration returns the number in a message about a generation, without its
+// header.
+func parseGeneration(data []byte) (uint32, bool) {
+	if len(data) < sizeofNfgen {
+		return 0, false
+	}
+	for kind, value := range netlink.Attributes(data[sizeofNfgen:]) {
 		if kind == generationID && len(value) == 4 {
 			return binary.BigEndian.Uint32(value), true
 		}
 	}
 	return 0, false
+}
+
+// generations calls yield with the number of each change that nft notices are
+// about: the last notice of a change has it.
+func generations(notices []byte, yield func(uint32)) {
+	for len(notices) >= unix.SizeofNlMsghdr {
+		length := int(binary.NativeEndian.Uint32(notices))
+		if length < unix.SizeofNlMsghdr || length > len(notices) {
+			return
+		}
+		if binary.NativeEndian.Uint16(notices[4:]) == newGeneration {
+			if n, ok := parseGeneration(notices[unix.SizeofNlMsghdr:length]); ok {
+				yield(n)
+			}
+		}
+		notices = notices[min(len(notices), (length+3)&^3):]
+	}
 }

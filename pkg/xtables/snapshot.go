@@ -127,11 +127,12 @@ func (t Table) chain(name string) *Chain {
 }
 
 // incompatible returns the table that iptables-save cannot list, if the daemon
-// uses it.
+// uses it. A table that only "contains incompatible base-chains" is listed
+// without them.
 func incompatible(line string) (table string, ok bool) {
 	_, rest, ok := strings.Cut(line, "Table `")
 	name, rest, _ := strings.Cut(rest, "'")
-	return name, ok && strings.Contains(rest, "incompatible") && (name == "nat" || name == "filter")
+	return name, ok && strings.Contains(rest, "is incompatible") && (name == "nat" || name == "filter")
 }
 
 // Count is what a rule has matched.

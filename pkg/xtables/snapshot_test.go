@@ -73,6 +73,9 @@ func TestParseSnapshot(t *testing.T) {
 		t.Errorf("nat %v, filter %v", nat, filter)
 	}
 	for table, bad := range map[string]bool{"nat": true, "filter": true, "mangle": false} {
+		if _, err := ParseSnapshot("# Table `" + table + "' contains incompatible base-chains, use 'nft' tool to list them.\n" + savedLegacy); err != nil {
+			t.Errorf("a foreign base chain in %s: %v", table, err)
+		}
 		_, err := ParseSnapshot(strings.ReplaceAll(savedIncompatible, "%s", table) + savedLegacy)
 		if bad != (err != nil) {
 			t.Errorf("incompatible %s: %v", table, err)

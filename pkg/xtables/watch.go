@@ -22,6 +22,7 @@ type Watch struct {
 	mu      sync.Mutex // guards what follows, and reading notices
 	notices *notices   // nil: Run is not running
 	working int        // pieces of own work under way
+	base    uint32     // nft: the generation when the first of them began
 }
 
 // NewWatch returns the watch for the programs' variant.
@@ -58,14 +59,31 @@ func (w *Watch) Run(ctx context.Context, p *Programs) error {
 	return fmt.Errorf("watch the firewall: %w", err)
 }
 
-// read reads the notices up to now. During own work it is not known whom they
-// are about.
+// read reads the notices up to now. During own work the lock file does not tell whom they are about. Those of nft that are
+// about what was there before the work came late, from another program; how many
+// changes the others made is counted at the end of the work.
 func (w *Watch) read() {
+	if w.notices == nil {
+		return
+	}
+	any := w.notices.drain(func(notices []byte) {
+		if !w.isNFT || w.working == 0 {
+			return
+		}
+		if notices == nil {
+			notify(w.unsure)
+		}
+		generations(notices, func(n uint32) {
+			if int32(n-w.base) <= 0 {
+				notify(w.changed)
+			}
+		})
+	})
 	switch {
-	case w.notices == nil || !w.notices.drain():
+	case !any:
 	case w.working == 0:
 		notify(w.changed)
-	case !w.isNFT: // the generation tells, at the end of the work
+	case !w.isNFT:
 		notify(w.unsure)
 	}
 }
@@ -84,9 +102,11 @@ func (w *Watch) Begin() *Work {
 	defer w.mu.Unlock()
 	w.read()
 	k := &Work{watch: w}
-	w.working++
 	if w.isNFT && w.notices != nil {
 		k.generation, k.known = generation()
+	}
+	if w.working++; w.working == 1 {
+		w.base = k.generation
 	}
 	return k
 }
@@ -100,15 +120,15 @@ func (k *Work) End() {
 	w := k.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.read()
 	w.working--
-	if w.notices == nil {
+	switch {
+	case w.notices == nil:
 		return
-	}
-	seen := w.notices.drain()
-	if !w.isNFT {
-		if seen || k.commits.Load() > 0 {
-			notify(w.unsure)
-		}
+	case !w.isNFT && k.commits.Load() > 0:
+		notify(w.unsure)
+		return
+	case !w.isNFT:
 		return
 	}
 	// Another piece of own work in the meantime counts as well: one look too many.
