@@ -34,6 +34,7 @@ type family struct {
 	limited  bool          // it was logged that repairs are limited
 
 	refusedAt time.Time // when refused was last filled
+	dead      deadReasons
 
 	holding sync.Mutex // guards held
 	held    map[portmap.Key]*portmap.Mapping

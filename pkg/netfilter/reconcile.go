@@ -209,10 +209,8 @@ func (f *Firewall) noteResult(family *family, p plan, err error) {
 			h.dead, h.works = p.dead, true
 		}
 	})
-	for _, reason := range p.dead {
-		if !slices.Contains(before.dead, reason) {
-			f.log.Warn("mappings do not work: "+reason, "family", family.kind)
-		}
+	if err == nil {
+		f.logDead(family, p.dead)
 	}
 	switch {
 	case trouble == nil && before.trouble != nil && family.known:
@@ -224,6 +222,41 @@ func (f *Firewall) noteResult(family *family, p plan, err error) {
 		f.log.Error("cannot apply rules, will retry", "family", family.kind, "err", trouble)
 	}
 	family.known = true
+}
+
+// restTime is for how long connections must not get to the daemon's chains before
+// that is logged: a firewall that restarts adds its rules one by one.
+const restTime = 10 * time.Second
+
+// logDead logs why connections do not get to the daemon's chains, once that has
+// lasted.
+func (f *Firewall) logDead(family *family, reasons []string) {
+	d := &family.dead
+	if !slices.Equal(reasons, d.reasons) {
+		*d = deadReasons{reasons: reasons, since: time.Now()}
+	}
+	if d.logged || len(reasons) == 0 || time.Since(d.since) < restTime {
+		return
+	}
+	d.logged = true
+	for _, reason := range reasons {
+		f.log.Warn("mappings do not work: "+reason, "family", family.kind)
+	}
+}
+
+// deadReasons is why connections do not get to the daemon's chains.
+type deadReasons struct {
+	reasons []string
+	since   time.Time
+	logged  bool
+}
+
+// wait returns after what time the reasons are to be logged; 0: they are not.
+func (d *deadReasons) wait() time.Duration {
+	if len(d.reasons) == 0 || d.logged {
+		return 0
+	}
+	return max(time.Millisecond, restTime-time.Since(d.since))
 }
 
 // refusedError returns the error of mappings whose rules the kernel refuses.

@@ -145,8 +145,10 @@ func (f *Firewall) look(ctx context.Context, family *family) time.Duration {
 	if err != nil && family.retry.until.After(now) {
 		again = family.retry.until.Sub(now)
 	}
-	if family.again > 0 {
-		again = min(again, family.again)
+	for _, wait := range [...]time.Duration{family.again, family.dead.wait()} {
+		if wait > 0 {
+			again = min(again, wait)
+		}
 	}
 	return again
 }

@@ -122,20 +122,19 @@ func (k *Work) End() {
 	defer w.mu.Unlock()
 	w.read()
 	w.working--
-	switch {
-	case w.notices == nil:
-		return
-	case !w.isNFT && k.commits.Load() > 0:
+	if w.notices != nil && k.mayHideChanges() {
 		notify(w.unsure)
-		return
-	case !w.isNFT:
-		return
 	}
-	// Another piece of own work in the meantime counts as well: one look too many.
+}
+
+// mayHideChanges reports whether another program may have changed the tables
+// during the work. Another piece of own work in the meantime looks the same.
+func (k *Work) mayHideChanges() bool {
+	if !k.watch.isNFT {
+		return k.commits.Load() > 0
+	}
 	now, known := generation()
-	if made := int32(now - k.generation); !k.known || !known || made > k.commits.Load() {
-		notify(w.unsure)
-	}
+	return !k.known || !known || int32(now-k.generation) > k.commits.Load()
 }
 
 // notify puts an element into a channel, unless it has one.
