@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"igdd/pkg/netlab"
 )
 
@@ -68,15 +70,21 @@ const quota = 8192
 type lab struct {
 	router, wan *netlab.Namespace
 	folder      string // for the daemon's files
+	lock        string // iptables-legacy's lock file
 	log         *syslog
 }
 
-// newLab opens the lab with a name that bench.sh has made. Its files are below dir.
+// newLab opens the lab with a name that the script has made. Its files are below dir.
+// Daemons that go into the background become children of this process.
 func newLab(name, dir string) (*lab, error) {
 	l := &lab{
 		router: &netlab.Namespace{Name: name + "-router"},
 		wan:    &netlab.Namespace{Name: name + "-wan"},
 		folder: filepath.Join(dir, name),
+		lock:   filepath.Join(dir, name+".lock"),
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, err
 	}
 	var err error
 	l.log, err = newSyslog(l.folder + ".log")
@@ -87,13 +95,28 @@ func (l *lab) leaseFile() string { return filepath.Join(l.folder, "upnp.leases")
 func (l *lab) confFile() string  { return filepath.Join(l.folder, "miniupnpd.conf") }
 func (l *lab) pidFile() string   { return filepath.Join(l.folder, "miniupnpd.pid") }
 
+// onRouter returns a command of the router, whose iptables takes the lab's lock.
+func (l *lab) onRouter(name string, args ...string) *exec.Cmd {
+	cmd := l.router.Command(name, args...)
+	cmd.Env = append(cmd.Env, "XTABLES_LOCKFILE="+l.lock)
+	return cmd
+}
+
+// loadRules replaces the rules of the tables in a text for iptables-restore.
+func (l *lab) loadRules(text string) error {
+	cmd := l.onRouter("iptables-restore")
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("iptables-restore: %w: %s", err, out)
+	}
+	return nil
+}
+
 // clear resets the router to its state after a boot: rules without mappings, and no
 // files of an earlier daemon.
 func (l *lab) clear() error {
-	cmd := l.router.Command("iptables-restore")
-	cmd.Stdin = strings.NewReader(rules)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("iptables-restore: %w: %s", err, out)
+	if err := l.loadRules(rules); err != nil {
+		return err
 	}
 	l.log.clear()
 	if err := os.RemoveAll(l.folder); err != nil {
@@ -105,7 +128,7 @@ func (l *lab) clear() error {
 // countMappings counts the mappings in the firewall: each is one rule in each of the
 // two chains called MINIUPNPD.
 func (l *lab) countMappings() (int, error) {
-	out, err := l.router.Command("iptables-save").Output()
+	out, err := l.onRouter("iptables-save").Output()
 	return bytes.Count(out, []byte("-A MINIUPNPD ")) / 2, err
 }
 
@@ -120,7 +143,7 @@ mount --rbind /run/dev /dev && shift && exec "$@"`
 
 // command returns the command that starts the daemon on the router.
 func (l *lab) command(program string) *exec.Cmd {
-	return l.router.Command("sh", "-c", privateMounts, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
+	return l.onRouter("sh", "-c", privateMounts, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
 }
 
 // lease is the number of a mapping that is present.

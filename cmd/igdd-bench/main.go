@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // daemon is a daemon to measure.
@@ -36,12 +34,17 @@ func main() {
 	flag.StringVar(&b.folder, "folder", "", "`folder` for the daemons' files")
 	flag.StringVar(&b.only, "only", "", "the one `row` to measure")
 	flag.BoolVar(&b.quick, "quick", false, "fewer repetitions")
+	repairs := flag.Int("repairs", 0, "measure repairs of the firewall instead, each at most so many `times`")
 	flag.Parse()
 	if *theirs != "" {
 		b.daemons = append(b.daemons, daemon{"miniupnpd", *theirs, false})
 	}
 	b.daemons = append(b.daemons, daemon{"igdd", *ours, true})
-	if err := b.run(); err != nil {
+	run := b.run
+	if *repairs > 0 {
+		run = func() error { return measureRepairs(b.lab, b.folder, *ours, *repairs) }
+	}
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "igdd-bench:", err)
 		os.Exit(1)
 	}
@@ -57,10 +60,6 @@ func (b *bench) run() error {
 		return err
 	}
 	begin := time.Now()
-	// Daemons that go into the background become children of this process.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return err
-	}
 	waitIdle := b.idle()
 	skipped := 0
 	for _, s := range b.schedule() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,8 +41,13 @@ func (l *lab) launch(program string, found leases) (*process, error) {
 	if err := l.writeFiles(found); err != nil {
 		return nil, err
 	}
+	return l.run(l.command(program))
+}
+
+// run starts a daemon by its command.
+func (l *lab) run(cmd *exec.Cmd) (*process, error) {
 	p := &process{lab: l, begin: time.Now(), exited: make(chan struct{})}
-	if out, err := l.command(program).CombinedOutput(); err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s%s", err, out, l.log.recent())
 	}
 	// Its exit can be awaited only when the process ID is known.
