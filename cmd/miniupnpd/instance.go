@@ -58,8 +58,10 @@ func (i *instance) start() (*daemon.Daemon, error) {
 			return nil, err
 		}
 	}
-	daemon.DetectIPv6(i.config, i.log)
-	d, err := daemon.New(daemon.Options{Config: i.config, Version: programVersion(), Forwards: i.forwards, Outdated: i.signals.reload, Log: i.log})
+	tables := daemon.DetectIPv6(i.config, i.log)
+	d, err := daemon.New(daemon.Options{
+		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Outdated: i.signals.reload, Log: i.log,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -31,12 +31,15 @@ import (
 	"igdd/pkg/ssdpd"
 	"igdd/pkg/stun"
 	"igdd/pkg/upnpd"
+	"igdd/pkg/xtables"
 )
 
 // Options configure a Daemon.
 type Options struct {
 	Config  *config.Config
 	Version string // of the program
+	// IPv6Tables are those of IPv6 if DetectIPv6 has listed them.
+	IPv6Tables xtables.Snapshot
 	// Forwards are the static port forwards that the previous instance knew: a
 	// firewall that is starting may not have restored them yet.
 	Forwards []portmap.Forward
@@ -89,7 +92,7 @@ func New(o Options) (*Daemon, error) {
 		config: c, version: o.Version, log: o.Log, started: time.Now(),
 		policy: &c.Policy, wake: make(chan struct{}, 1),
 	}
-	if err := d.openKernel(); err != nil {
+	if err := d.openKernel(o.IPv6Tables); err != nil {
 		return nil, err
 	}
 	d.forwards = &forwards{
@@ -123,7 +126,7 @@ func New(o Options) (*Daemon, error) {
 }
 
 // openKernel subscribes to the kernel's notices and opens the firewall.
-func (d *Daemon) openKernel() (err error) {
+func (d *Daemon) openKernel(ipv6 xtables.Snapshot) (err error) {
 	d.ports = netif.NewPorts()
 	if d.watch, err = netif.Watch(); err != nil {
 		return err
@@ -140,6 +143,7 @@ func (d *Daemon) openKernel() (err error) {
 		ForwardChain:     d.config.ForwardChain,
 		PostroutingChain: d.config.PostroutingChain,
 		IPv6:             d.config.IPv6,
+		IPv6Tables:       ipv6,
 		OwnershipFile:    ownershipFile(d.config.PIDFile),
 		Network:          d.network,
 		Looked:           d.looked,

@@ -12,42 +12,45 @@ import (
 	"igdd/pkg/config"
 	"igdd/pkg/netfilter"
 	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
 )
 
 // DetectIPv6 enables IPv6, or disables it where the system has it disabled, in
-// settings that leave the choice to the daemon.
-func DetectIPv6(c *config.Config, log *slog.Logger) {
+// settings that leave the choice to the daemon. It returns the tables of IPv6 if it
+// had to list them.
+func DetectIPv6(c *config.Config, log *slog.Logger) (tables xtables.Snapshot) {
 	if !c.IPv6Auto {
-		return
+		return nil
 	}
 	err := netfilter.ProbeIPv6(log)
 	if err == nil {
-		err = checkIPv6(context.Background(), c, log)
+		tables, err = checkIPv6(context.Background(), c, log)
 	}
 	c.IPv6 = err == nil
 	if err != nil {
 		log.Log(context.Background(), portmap.LevelNotice, "IPv6 is disabled: the system has it disabled, and no setting says ipv6=yes", "why", err)
 	}
+	return tables
 }
 
 // checkIPv6 returns an error that says why the system has IPv6 disabled, nil if it
-// is enabled.
-func checkIPv6(ctx context.Context, c *config.Config, log *slog.Logger) error {
+// is enabled, and the tables of IPv6 if it has listed them.
+func checkIPv6(ctx context.Context, c *config.Config, log *slog.Logger) (xtables.Snapshot, error) {
 	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
-		return errors.New("the kernel does not support it")
+		return nil, errors.New("the kernel does not support it")
 	}
 	const all = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
 	if b, err := os.ReadFile(all); err == nil && strings.TrimSpace(string(b)) != "0" {
-		return fmt.Errorf("%s is set", all)
+		return nil, fmt.Errorf("%s is set", all)
 	}
-	passes, err := netfilter.PassesIPv6(ctx, c.ForwardChain, log)
+	tables, err := netfilter.ListIPv6(ctx, log)
 	switch {
 	case err != nil:
-		return fmt.Errorf("ip6tables does not work: %w", err)
-	case !passes:
-		return errors.New("the firewall's rules let no IPv6 through")
+		return nil, fmt.Errorf("ip6tables does not work: %w", err)
+	case !tables.PassesAny(c.ForwardChain):
+		return nil, errors.New("the firewall's rules let no IPv6 through")
 	}
-	return nil
+	return tables, nil
 }
 
 // How often the daemon checks whether the system has IPv6 enabled, and for how long
@@ -115,7 +118,8 @@ func (w *ipv6Watch) check(ctx context.Context, l netfilter.Look) time.Duration {
 	}
 	enabled := l.Passes
 	if l.Family == portmap.IPv4 {
-		enabled = checkIPv6(ctx, w.config, w.log) == nil
+		_, err := checkIPv6(ctx, w.config, w.log)
+		enabled = err == nil
 	}
 	return w.update(enabled, time.Now())
 }

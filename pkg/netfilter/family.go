@@ -102,12 +102,16 @@ func notify(c chan struct{}) {
 	}
 }
 
-// snapshot lists the tables and updates what is known of the chains.
+// snapshot lists the tables, unless there is a fresh snapshot, and updates what is
+// known of the chains.
 func (f *family) snapshot(ctx context.Context) (xtables.Snapshot, error) {
 	if err := f.find(); err != nil {
 		return nil, err
 	}
-	s, err := f.programs.Snapshot(ctx)
+	s, err := f.fresh, error(nil)
+	if f.fresh = nil; s == nil {
+		s, err = f.programs.Snapshot(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

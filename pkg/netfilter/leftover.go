@@ -31,6 +31,9 @@ func (f *Firewall) removeLeftover() {
 	}
 	now, later := f.splitLeftover(list)
 	left, err := removeAll(ctx, now)
+	if f.ipv6 != nil && len(now) > 0 {
+		f.ipv6.fresh = nil
+	}
 	f.ownership.update(func(o *ownership) { o.leftover = mergeInventories(append(left, later...)) })
 	if len(later) > 0 {
 		err = joinErrors(err, f.ipv6.health.trouble)

@@ -28,6 +28,9 @@ type Options struct {
 	ForwardChain     string   // in table filter, of both families
 	PostroutingChain string   // in table nat; used if it exists
 	IPv6             bool     // enable pinholes
+	// IPv6Tables are those of IPv6 as they have just been listed; nil: they have
+	// not been.
+	IPv6Tables xtables.Snapshot
 	// OwnershipFile is the path of the ownership record: it names the chains,
 	// rules and jumps that the daemon created, so that a later process can
 	// remove them if this one ends without doing so. Empty: no record.
@@ -117,6 +120,7 @@ func New(o Options) (*Firewall, error) {
 	f.watch = f.ipv4.programs.NewWatch()
 	if o.IPv6 {
 		f.ipv6 = newFamily(portmap.IPv6, "ip6tables", o.Log)
+		f.ipv6.fresh = o.IPv6Tables
 	}
 	f.findOthers()
 	f.initChains(o)

@@ -7,19 +7,14 @@ import (
 	"igdd/pkg/xtables"
 )
 
-// PassesIPv6 reports whether the router forwards any new IPv6 connection of TCP
-// or UDP, apart from those that the chain ownChain accepts. The error says why
-// ip6tables does not work. It does not need the xtables lock.
-func PassesIPv6(ctx context.Context, ownChain string, log *slog.Logger) (bool, error) {
+// ListIPv6 lists the tables of IPv6. The error says why ip6tables does not work.
+// It does not need the xtables lock.
+func ListIPv6(ctx context.Context, log *slog.Logger) (xtables.Snapshot, error) {
 	programs, err := xtables.Find("ip6tables", log)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	s, err := programs.Snapshot(ctx)
-	if err != nil {
-		return false, err
-	}
-	return s.PassesAny(ownChain), nil
+	return programs.Snapshot(ctx)
 }
 
 // ProbeIPv6 returns why the kernel has no ip6tables, nil if it has.

@@ -22,12 +22,8 @@ func (f *Firewall) reconcile(ctx context.Context, family *family) error {
 	return err
 }
 
-// snapshot lists the tables of a family: those that Setup has left, once.
+// snapshot lists the tables of a family, until ctx or the firewall ends.
 func (f *Firewall) snapshot(ctx context.Context, family *family) (xtables.Snapshot, error) {
-	if s := family.fresh; s != nil {
-		family.fresh = nil
-		return s, nil
-	}
 	both, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(f.ctx, cancel)()

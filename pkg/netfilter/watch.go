@@ -16,7 +16,7 @@ const (
 	slowLook = 15 * time.Minute
 	// unsureDelay is when to look after own work during which another program may
 	// have changed the tables: own work goes on meanwhile.
-	unsureDelay = 1500 * time.Millisecond
+	unsureDelay = 1200 * time.Millisecond
 	// A firewall script runs iptables hundreds of times within a second or two:
 	// a look waits until there was no notice for quietTime, or for maxDelay.
 	quietTime = 100 * time.Millisecond

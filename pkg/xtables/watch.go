@@ -22,6 +22,7 @@ type Watch struct {
 	mu      sync.Mutex // guards what follows, and reading notices
 	notices *notices   // nil: Run is not running
 	working int        // pieces of own work under way
+	begun   int        // those that have begun
 	base    uint32     // nft: the generation when the first of them began
 }
 
@@ -91,6 +92,8 @@ func (w *Watch) read() {
 // Work is a piece of the daemon's own work.
 type Work struct {
 	watch      *Watch
+	alone      bool   // no other piece was under way when it began
+	begun      int    // its number
 	generation uint32 // before it
 	known      bool
 	commits    atomic.Int32
@@ -101,7 +104,8 @@ func (w *Watch) Begin() *Work {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.read()
-	k := &Work{watch: w}
+	w.begun++
+	k := &Work{watch: w, alone: w.working == 0, begun: w.begun}
 	if w.isNFT && w.notices != nil {
 		k.generation, k.known = generation()
 	}
@@ -122,13 +126,17 @@ func (k *Work) End() {
 	defer w.mu.Unlock()
 	w.read()
 	w.working--
-	if w.notices != nil && k.mayHideChanges() {
+	switch alone := k.alone && w.begun == k.begun; {
+	case w.notices == nil || !k.mayHideChanges():
+	case w.isNFT && alone:
+		notify(w.changed)
+	default:
 		notify(w.unsure)
 	}
 }
 
 // mayHideChanges reports whether another program may have changed the tables
-// during the work. Another piece of own work in the meantime looks the same.
+// during the work. With nft it has, unless it was another piece of own work.
 func (k *Work) mayHideChanges() bool {
 	if !k.watch.isNFT {
 		return k.commits.Load() > 0

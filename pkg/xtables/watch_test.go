@@ -119,7 +119,7 @@ func TestWatchTellsWhoseChangesTheyAre(t *testing.T) {
 					}
 					return commit(add("5"))
 				})
-			}, "unsure", "unsure"},
+			}, "unsure", "changed"},
 			{"the same while Run reads", func() error {
 				return w.work(func() (int, error) {
 					if err := w.other("14"); err != nil {
@@ -128,14 +128,14 @@ func TestWatchTellsWhoseChangesTheyAre(t *testing.T) {
 					w.Read()
 					return commit(add("6"))
 				})
-			}, "unsure", "unsure"},
+			}, "unsure", "changed"},
 			{"another program during own work that fails", func() error {
 				return w.work(func() (int, error) { return 0, w.other("15") })
-			}, "unsure", "unsure"},
+			}, "unsure", "changed"},
 			{"own work that changes nothing", func() error { return w.work(func() (int, error) { return 0, nil }) }, "", ""},
 			{"more was done than is known", func() error {
 				return w.work(func() (int, error) { _, err := commit(add("7")); return 0, err })
-			}, "unsure", "unsure"},
+			}, "unsure", "changed"},
 			{"after all of it", func() error { return nil }, "", ""},
 		} {
 			must(t, tt.do())
