@@ -22,6 +22,7 @@ type instance struct {
 	first   bool // an error of listening ends the program; later it is retried
 
 	forwards []portmap.Forward // static ones, as the last instance knew them
+	previous *config.Config    // of the last instance, if that served; nil: there is none to go back to
 }
 
 // run serves until a signal ends it. It returns the configuration of the next
@@ -36,7 +37,10 @@ func (i *instance) run() (next *config.Config, err error) {
 	default:
 		if d, err = i.start(); err == nil {
 			next, err = i.serve(d)
-			i.forwards = d.Forwards()
+			i.forwards, i.previous = d.Forwards(), i.config
+		} else if i.previous != nil {
+			logUnusable(i.log, "cannot start with the new settings; going back to the previous ones", err)
+			next, err, i.previous = i.previous, nil, nil
 		}
 	}
 	if err != nil || next == nil {
@@ -123,6 +127,10 @@ func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daem
 	next.PIDFile = i.config.PIDFile // the one that this process has locked
 	if d.Reload(ctx, next) {
 		i.config = next
+		return nil
+	}
+	if err := daemon.Check(next, i.config, i.log); enabled(next) && err != nil {
+		logUnusable(i.log, "cannot use the new settings now; keeping the current ones", err)
 		return nil
 	}
 	return next

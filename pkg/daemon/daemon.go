@@ -136,20 +136,24 @@ func (d *Daemon) openKernel(ipv6 xtables.Snapshot) (err error) {
 	}
 	links, _ := d.watch.Now()
 	d.uplink = newUplinkChooser(d.config.WAN, links, d.log)
-	d.firewall, err = netfilter.New(netfilter.Options{
-		WAN:              d.config.WAN,
-		WAN6:             uplinks6(d.config),
-		NATChain:         d.config.NATChain,
-		ForwardChain:     d.config.ForwardChain,
-		PostroutingChain: d.config.PostroutingChain,
-		IPv6:             d.config.IPv6,
-		IPv6Tables:       ipv6,
-		OwnershipFile:    ownershipFile(d.config.PIDFile),
-		Network:          d.network,
-		Looked:           d.looked,
-		Log:              d.log,
-	})
+	o := firewallOptions(d.config, d.log)
+	o.IPv6Tables, o.Network, o.Looked = ipv6, d.network, d.looked
+	d.firewall, err = netfilter.New(o)
 	return err
+}
+
+// firewallOptions returns the options of the firewall that the settings give.
+func firewallOptions(c *config.Config, log *slog.Logger) netfilter.Options {
+	return netfilter.Options{
+		WAN:              c.WAN,
+		WAN6:             uplinks6(c),
+		NATChain:         c.NATChain,
+		ForwardChain:     c.ForwardChain,
+		PostroutingChain: c.PostroutingChain,
+		IPv6:             c.IPv6,
+		OwnershipFile:    ownershipFile(c.PIDFile),
+		Log:              log,
+	}
 }
 
 // setupTimeout is how long a start waits for chains and jumps.

@@ -100,10 +100,6 @@ func TestStopClosesPorts(t *testing.T) {
 					r.configure(t, "enable_natpmp=no")
 					syscall.Kill(pid, syscall.SIGHUP)
 				}},
-				{"SIGHUP with an uplink that cannot be", func(pid int) {
-					r.configure(t, "ext_ifname=wan,0")
-					syscall.Kill(pid, syscall.SIGHUP)
-				}},
 				{"SIGUSR2 with nothing enabled", func(pid int) {
 					r.configure(t, "enable_natpmp=no")
 					syscall.Kill(pid, syscall.SIGUSR2)

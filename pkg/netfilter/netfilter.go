@@ -102,10 +102,8 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]{0,27}$`)
 // New finds the iptables programs. While those of IPv6 are missing or fail there
 // are no pinholes.
 func New(o Options) (*Firewall, error) {
-	for _, name := range slices.Concat([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN, o.WAN6) {
-		if !validName.MatchString(name) {
-			return nil, fmt.Errorf("netfilter: invalid name of a chain or interface %q: use up to 28 letters, digits, - and _", name)
-		}
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	f := &Firewall{log: o.Log, network: o.Network, looked: o.Looked, ownership: newOwnership(o.OwnershipFile, o.Log)}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -125,6 +123,35 @@ func New(o Options) (*Firewall, error) {
 	f.findOthers()
 	f.initChains(o)
 	return f, f.loadOwnership()
+}
+
+// check returns an error for names that no rule can have.
+func (o *Options) check() error {
+	for _, name := range slices.Concat([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN, o.WAN6) {
+		if !validName.MatchString(name) {
+			return fmt.Errorf("netfilter: invalid name of a chain or interface %q: use up to 28 letters, digits, - and _", name)
+		}
+	}
+	return nil
+}
+
+// Check returns why a Firewall with these options would not work now, nil if it
+// would. It changes nothing.
+func Check(ctx context.Context, o Options) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	programs, err := xtables.Find("iptables", o.Log)
+	if err == nil {
+		err = programs.Probe()
+	}
+	if err == nil {
+		_, err = programs.Snapshot(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("netfilter: %w", err)
+	}
+	return nil
 }
 
 // initChains sets the chains and the rules that jump to them.

@@ -1,0 +1,72 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+
+	"igdd/pkg/config"
+	"igdd/pkg/netfilter"
+	"igdd/pkg/netif"
+)
+
+// Check returns why a daemon with the settings next could not take the place of the
+// running one, which has the settings current; nil if it could: the firewall can be
+// read, the lease file too, and a new HTTP port is free.
+func Check(next, current *config.Config, log *slog.Logger) error {
+	if err := netfilter.Check(context.Background(), firewallOptions(next, log)); err != nil {
+		return err
+	}
+	if err := checkLeaseFile(next.LeaseFile); err != nil {
+		return err
+	}
+	if !next.UPnP || next.HTTPPort == 0 || current.UPnP && next.HTTPPort == current.HTTPPort {
+		return nil
+	}
+	return checkPort(next)
+}
+
+// checkLeaseFile returns an error if there is a lease file that cannot be read.
+func checkLeaseFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case path == "", errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("lease file: %w", err)
+	case info.IsDir():
+		return fmt.Errorf("lease file %s: it is a folder", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("lease file: %w", err)
+	}
+	return file.Close()
+}
+
+// checkPort returns an error if another program has the HTTP port on a LAN.
+func checkPort(c *config.Config) error {
+	links, err := netif.Links()
+	if err != nil {
+		return err
+	}
+	for _, l := range c.LANs {
+		for _, link := range linksOf(l, uplinks(c), links) {
+			a, ok := link.IPv4()
+			if !ok {
+				continue
+			}
+			listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.Addr(), c.HTTPPort)))
+			if err != nil {
+				return fmt.Errorf("HTTP port: %w", err)
+			}
+			listener.Close()
+		}
+	}
+	return nil
+}
