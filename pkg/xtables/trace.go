@@ -248,15 +248,15 @@ func destination(r Rule, c Connection) netip.AddrPort {
 		if strings.HasPrefix(text, ":") {
 			text = to.Addr().String() + text
 		}
-		return ForwardsTo(r, to.Port(), text)
+		return forwardsTo(r, to.Port(), text)
 	}
 	return netip.AddrPort{}
 }
 
-// ForwardsTo returns where DNAT to "10.0.0.1", "10.0.0.1:80" or
+// forwardsTo returns where DNAT to "10.0.0.1", "10.0.0.1:80" or
 // "[2001:db8::1]:80" forwards connections to a port; the zero AddrPort if that
 // is not one place.
-func ForwardsTo(r Rule, port uint16, to string) netip.AddrPort {
+func forwardsTo(r Rule, port uint16, to string) netip.AddrPort {
 	if slices.ContainsFunc(r.Options, func(o string) bool { return strings.HasPrefix(o, "--random") }) {
 		return netip.AddrPort{}
 	}
