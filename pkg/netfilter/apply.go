@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,19 +23,30 @@ func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 		return fmt.Errorf("netfilter: %w", err)
 	}
 	defer family.mu.Unlock()
+	d, err := f.difference(family, changes)
+	if err == nil && !d.isEmpty() {
+		err = family.unavailable(time.Now())
+	}
+	if err != nil {
+		return fmt.Errorf("netfilter: %w", err)
+	}
+	refused := maps.Clone(family.refused)
 	family.hold(changes)
-	err := f.carryOut(ctx, family, changes)
-	if err == nil {
+	if err = f.carryOut(ctx, family, d); err == nil {
 		return nil
 	}
 	for _, c := range slices.Backward(changes) {
 		family.hold([]portmap.Change{c.Inverse()})
 	}
-	if ctx.Err() != nil || errors.Is(err, portmap.ErrLocked) || f.reconcile(ctx, family) != nil {
+	family.refused = refused
+	if ctx.Err() != nil || errors.Is(err, portmap.ErrLocked) || isFailure(f.reconcile(ctx, family)) {
 		family.wake()
 	}
 	return fmt.Errorf("netfilter: %w", err)
 }
+
+// isFailure reports whether the kernel may lack rules that it can have.
+func isFailure(err error) bool { return err != nil && !errors.Is(err, ErrStopped) }
 
 // Force takes over changes, of one family, that are in force whatever the kernel
 // does: what it refuses now the reconciler carries out as soon as it can.
@@ -44,8 +56,13 @@ func (f *Firewall) Force(ctx context.Context, changes []portmap.Change) {
 		return
 	}
 	defer family.mu.Unlock()
+	d, err := f.difference(family, changes)
 	family.hold(changes)
-	if f.carryOut(ctx, family, changes) != nil {
+	switch {
+	case err == nil && d.isEmpty():
+	case family.unavailable(time.Now()) != nil:
+		notify(family.unsure) // the next try is due by itself
+	case err != nil || isFailure(f.carryOut(ctx, family, d)):
 		family.wake()
 	}
 }
@@ -101,6 +118,8 @@ func (f *family) hold(changes []portmap.Change) {
 	for _, c := range changes {
 		if c.Before != nil {
 			delete(f.held, c.Before.Key)
+		}
+		if c.Before != nil && c.Alters() {
 			delete(f.refused, c.Before.Key)
 		}
 		if c.After != nil {
@@ -138,26 +157,20 @@ func (f *Firewall) Sync(ctx context.Context, v portmap.Family, mappings []*portm
 	return nil
 }
 
-// carryOut makes the rules of changes, which the family holds already. If that
-// fails another program may have changed the tables: then all rules are
-// restored with them.
-func (f *Firewall) carryOut(ctx context.Context, family *family, changes []portmap.Change) error {
-	d, err := f.difference(changes)
-	if err != nil || d.isEmpty() {
-		return err
-	}
-	if err := family.unavailable(time.Now()); err != nil {
-		return err
-	}
-	if family.stopped && !d.addsAny() {
-		return nil // the rules have gone with the firewall's
+// carryOut makes the rules of a difference, which the family holds already. If
+// that fails another program may have changed the tables: then they are listed,
+// and made as they should be.
+func (f *Firewall) carryOut(ctx context.Context, family *family, d difference) error {
+	if d.isEmpty() || family.stopped && !d.addsAny() { // the rules have gone with the firewall's
+		return nil
 	}
 	if family.programs == nil || family.stopped || d.needs(f.peer) {
 		return f.reconcile(ctx, family)
 	}
 	t := family.newTransaction()
 	d.addTo(t)
-	if _, err = t.commit(ctx, f.watch); err == nil {
+	_, err := t.commit(ctx, f.watch)
+	if err == nil {
 		for r, n := range d.net {
 			r.chain.rules += n
 		}
@@ -169,7 +182,7 @@ func (f *Firewall) carryOut(ctx context.Context, family *family, changes []portm
 	if failed := f.reconcile(ctx, family); failed != nil {
 		return failed
 	}
-	f.log.Warn("restored rules that were not as expected", "family", family.kind, "because", err)
+	f.log.Warn("a transaction failed, and succeeded after all rules were checked", "family", family.kind, "err", err)
 	return nil
 }
 
@@ -179,15 +192,18 @@ type difference struct {
 	net   map[rule]int // copies added; negative: deleted
 }
 
-// difference returns the rules that the changes add and delete.
-func (f *Firewall) difference(changes []portmap.Change) (difference, error) {
+// difference returns the rules that the changes add and delete. What the kernel
+// refuses, and what cannot be expressed as rules, is not there to be deleted.
+func (f *Firewall) difference(family *family, changes []portmap.Change) (difference, error) {
 	d := difference{net: make(map[rule]int)}
+	refused := maps.Clone(family.refused)
 	for _, c := range changes {
 		if !c.Alters() {
 			continue
 		}
-		// A mapping that cannot be expressed as rules has none to delete.
-		if deleted, err := f.rules(c.Before); err == nil {
+		if c.Before != nil && refused[c.Before.Key] != nil {
+			delete(refused, c.Before.Key)
+		} else if deleted, err := f.rules(c.Before); err == nil {
 			d.count(deleted, -1)
 		}
 		added, err := f.rules(c.After)

@@ -19,18 +19,20 @@ type backoff struct {
 	until    time.Time
 }
 
-// fail notes the failure of a try that began at a time. The pause is at least as
+// fail notes the failure of a try from began until now. The pause is at least as
 // long as the try took.
-func (b *backoff) fail(began time.Time) {
-	took := time.Since(began)
-	b.until = time.Now().Add(max(took, min(firstPause<<min(b.failures, 16), maxPause)))
+func (b *backoff) fail(began, now time.Time) {
+	b.until = now.Add(max(now.Sub(began), min(firstPause<<min(b.failures, 16), maxPause)))
 	b.failures++
 }
+
+// isOver reports whether the next try may begin.
+func (b *backoff) isOver(now time.Time) bool { return !now.Before(b.until) }
 
 // unavailable returns why the kernel takes no rules of the family now, nil if
 // that is not known.
 func (f *family) unavailable(now time.Time) error {
-	if f.failing == nil || !now.Before(f.retry.until) {
+	if f.failing == nil || f.retry.isOver(now) {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", portmap.ErrUnavailable, f.failing)

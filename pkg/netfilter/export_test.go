@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"context"
+	"time"
 
 	"igdd/pkg/portmap"
 	"igdd/pkg/xtables"
@@ -80,3 +81,21 @@ func (f *Firewall) LookAtOther(ctx context.Context, v portmap.Family) []string {
 	defer family.status.Unlock()
 	return family.health.other
 }
+
+// Trouble returns what Health says of a family, without a look.
+func (f *Firewall) Trouble(v portmap.Family) error {
+	family := f.family(v)
+	family.status.Lock()
+	defer family.status.Unlock()
+	return family.health.trouble
+}
+
+// EndPauses lets the time pass until what has failed is tried again.
+func (f *Firewall) EndPauses() {
+	for _, family := range f.families() {
+		family.retry.until, family.refusals.until = time.Time{}, time.Time{}
+	}
+}
+
+// CloseResident6 ends the process that waits for the next IPv6 transaction.
+func (f *Firewall) CloseResident6() { f.ipv6.programs.Close() }

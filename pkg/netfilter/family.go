@@ -22,7 +22,9 @@ type family struct {
 
 	mu       lock                  // held during work on the kernel; guards what follows, and the chains' state
 	programs *xtables.Programs     // nil: they have not been found yet
-	refused  map[portmap.Key]error // mappings whose rules the kernel refuses: they are left out for a while
+	refused  map[portmap.Key]error // mappings whose rules the kernel refuses
+	refusals backoff               // of tries to have it accept them
+	restored bool                  // since it was last reset, tables have been made as they should be
 	fresh    xtables.Snapshot      // of Setup, for the first Sync
 	retry    backoff               // of looks that failed
 	failing  error                 // why the last transaction of a look failed; nil: it did not
@@ -32,9 +34,7 @@ type family struct {
 	known    bool          // a look has ended
 	again    time.Duration // after what time the last look has to be repeated; 0: it has not
 	limited  bool          // it was logged that repairs are limited
-
-	refusedAt time.Time // when refused was last filled
-	dead      deadReasons
+	dead     deadReasons
 
 	holding sync.Mutex // guards held
 	held    map[portmap.Key]*portmap.Mapping

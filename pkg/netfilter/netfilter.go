@@ -4,7 +4,6 @@ package netfilter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -18,7 +17,16 @@ import (
 
 // ErrStopped is the error while the router's firewall is stopped: its chains
 // that call the daemon's are gone. No ports are opened until it starts again.
-var ErrStopped = errors.New("the firewall is stopped; no ports are opened until it starts again")
+var ErrStopped error = stopped{}
+
+// stopped is the type of ErrStopped. It is a portmap.ErrUnavailable.
+type stopped struct{}
+
+func (stopped) Error() string {
+	return "the firewall is stopped; no ports are opened until it starts again"
+}
+
+func (stopped) Unwrap() error { return portmap.ErrUnavailable }
 
 // Options configure a Firewall. The names are those in the settings.
 type Options struct {

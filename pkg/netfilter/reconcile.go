@@ -1,10 +1,13 @@
 package netfilter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -55,6 +58,7 @@ func (f *Firewall) carryOutPlan(ctx context.Context, family *family, s xtables.S
 		}
 	}
 	f.saveOwnership(family)
+	family.restored = family.restored || err == nil && !p.isEmpty()
 	if err == nil && p.stopped {
 		err = ErrStopped
 	}
@@ -65,14 +69,14 @@ func (f *Firewall) carryOutPlan(ctx context.Context, family *family, s xtables.S
 // rules of single mappings, the others are restored nevertheless.
 func (f *Firewall) restore(ctx context.Context, family *family) (p plan, err error) {
 	began := time.Now()
-	if began.Sub(family.refusedAt) > slowLook {
+	if family.refusals.isOver(began) {
 		clear(family.refused)
 	}
 	s, err := f.snapshot(ctx, family)
 	switch {
 	case err == nil:
 		if p, err = f.carryOutPlan(ctx, family, s); isRefusal(ctx, err) {
-			p, err = f.isolate(ctx, family, err)
+			p, err = f.isolate(ctx, family, began, err)
 		}
 		family.failing = err
 	case !family.seen || errors.Is(err, xtables.ErrTimeout):
@@ -81,16 +85,24 @@ func (f *Firewall) restore(ctx context.Context, family *family) (p plan, err err
 	if ctx.Err() != nil {
 		return p, err
 	}
-	if err == nil || errors.Is(err, ErrStopped) {
-		family.retry, family.failing = backoff{}, nil
-	} else {
-		family.retry.fail(began)
-	}
+	family.setPauses(began, err)
 	f.noteResult(family, p, err)
 	if err == nil {
 		f.report(family, p)
 	}
 	return p, err
+}
+
+// setPauses sets when to try again after a look.
+func (f *family) setPauses(began time.Time, err error) {
+	if err == nil && len(f.refused) == 0 {
+		f.refusals = backoff{}
+	}
+	if isFailure(err) {
+		f.retry.fail(began, time.Now())
+	} else {
+		f.retry, f.failing = backoff{}, nil
+	}
 }
 
 // report tells what a look has found, unless the router's firewall is stopped.
@@ -111,20 +123,22 @@ const maxIsolation = 100
 
 // isolate finds the mappings whose rules the kernel refuses, after a transaction
 // with all of them has failed, and restores the others.
-func (f *Firewall) isolate(ctx context.Context, family *family, failed error) (p plan, err error) {
+func (f *Firewall) isolate(ctx context.Context, family *family, began time.Time, failed error) (p plan, err error) {
 	lacking, err := f.lacking(ctx, family)
 	if err != nil {
 		return p, err
 	}
-	for _, m := range lacking {
-		family.refused[m.Key] = failed
+	family.refuse(lacking, failed)
+	err = f.reconcile(ctx, family)
+	if err == nil {
+		tries := maxIsolation
+		err = f.admit(ctx, family, lacking, &tries)
 	}
-	family.refusedAt = time.Now()
-	if err = f.reconcile(ctx, family); err != nil || len(lacking) == 0 {
-		return p, failed // chains or jumps cannot be made either
+	if err != nil { // it concerns all of them
+		clear(family.refused)
+		return p, err
 	}
-	tries := maxIsolation
-	f.admit(ctx, family, lacking, &tries)
+	family.refusals.fail(began, time.Now())
 	s, err := f.snapshot(ctx, family)
 	if err != nil {
 		return p, err
@@ -132,30 +146,37 @@ func (f *Firewall) isolate(ctx context.Context, family *family, failed error) (p
 	return f.carryOutPlan(ctx, family, s)
 }
 
-// admit restores as many of these mappings as the kernel accepts, by halves.
-func (f *Firewall) admit(ctx context.Context, family *family, list []*portmap.Mapping, tries *int) {
+// refuse notes that the kernel refuses the rules of mappings.
+func (f *family) refuse(list []*portmap.Mapping, why error) {
+	for _, m := range list {
+		f.refused[m.Key] = why
+	}
+}
+
+// admit restores as many of the mappings, which are refused, as the kernel
+// accepts, by halves. An error is none of a single mapping.
+func (f *Firewall) admit(ctx context.Context, family *family, list []*portmap.Mapping, tries *int) error {
 	if *tries == 0 || len(list) == 0 {
-		return
+		return nil
 	}
 	*tries--
-	errs := make([]error, len(list))
-	for i, m := range list {
-		errs[i] = family.refused[m.Key]
+	why := family.refused[list[0].Key]
+	for _, m := range list {
 		delete(family.refused, m.Key)
 	}
 	err := f.reconcile(ctx, family)
-	if err == nil {
-		return
-	}
-	for i, m := range list {
-		family.refused[m.Key] = errs[i]
+	if !isRefusal(ctx, err) {
+		return err
 	}
 	if len(list) == 1 {
-		family.refused[list[0].Key] = err
-		return
+		family.refuse(list, err)
+		return nil
 	}
-	f.admit(ctx, family, list[:len(list)/2], tries)
-	f.admit(ctx, family, list[len(list)/2:], tries)
+	family.refuse(list, why)
+	if err := f.admit(ctx, family, list[:len(list)/2], tries); err != nil {
+		return err
+	}
+	return f.admit(ctx, family, list[len(list)/2:], tries)
 }
 
 // lacking returns the mappings that the kernel lacks rules of.
@@ -195,7 +216,7 @@ func (f *Firewall) lookOf(family *family, p plan) Look {
 func (f *Firewall) noteResult(family *family, p plan, err error) {
 	trouble := err
 	if err == nil && len(family.refused) > 0 {
-		trouble = refusedError(family.refused)
+		trouble = newRefusal(family.refused)
 	}
 	var before health
 	family.update(func(h *health) {
@@ -211,7 +232,7 @@ func (f *Firewall) noteResult(family *family, p plan, err error) {
 	switch {
 	case trouble == nil && before.trouble != nil && family.known:
 		f.log.Log(context.Background(), portmap.LevelNotice, "rules are applied again", "family", family.kind)
-	case trouble == nil || before.trouble != nil && before.trouble.Error() == trouble.Error():
+	case trouble == nil || repeats(trouble, before.trouble):
 	case errors.Is(trouble, ErrStopped):
 		f.log.Warn("the firewall is stopped; mappings are restored when it starts", "family", family.kind)
 	default:
@@ -255,10 +276,44 @@ func (d *deadReasons) wait() time.Duration {
 	return max(time.Millisecond, restTime-time.Since(d.since))
 }
 
-// refusedError returns the error of mappings whose rules the kernel refuses.
-func refusedError(refused map[portmap.Key]error) error {
-	for key, err := range refused {
-		return fmt.Errorf("the kernel refuses the rules of %d mappings, such as %v: %w", len(refused), key, err)
+// repeats reports whether an error says the same as the one before, but for
+// numbers, such as those of lines.
+func repeats(err, before error) bool {
+	now, single := errors.AsType[*refusal](err)
+	if was, wasSingle := errors.AsType[*refusal](before); single && wasSingle {
+		return now.mappings == was.mappings
 	}
-	return nil
+	return before != nil && !single && withoutDigits(err.Error()) == withoutDigits(before.Error())
 }
+
+func withoutDigits(text string) string {
+	return strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// refusal is the error of mappings whose rules the kernel refuses.
+type refusal struct {
+	mappings string
+	cause    error
+}
+
+// newRefusal returns the error of mappings, which names the first of them.
+func newRefusal(refused map[portmap.Key]error) *refusal {
+	byName := func(a, b portmap.Key) int { return cmp.Compare(a.String(), b.String()) }
+	first := slices.MinFunc(slices.Collect(maps.Keys(refused)), byName)
+	r := &refusal{"mapping " + first.String(), refused[first]}
+	if n := len(refused) - 1; n > 0 {
+		r.mappings += fmt.Sprintf(" and %d more", n)
+	}
+	return r
+}
+
+func (r *refusal) Error() string {
+	return "the kernel refuses the rules of " + r.mappings + ": " + r.cause.Error()
+}
+
+func (r *refusal) Unwrap() error { return r.cause }

@@ -18,15 +18,7 @@ import (
 func (f *Firewall) Setup() (err error) {
 	f.removeLeftover()
 	for _, family := range f.families() {
-		began := time.Now()
-		failed := family.unavailable(began)
-		if failed == nil {
-			if failed = f.setUp(family); failed != nil {
-				family.retry.fail(began)
-				family.failing = failed
-			}
-			family.update(func(h *health) { h.trouble, h.works = failed, failed == nil })
-		}
+		failed := f.setUp(family)
 		if family == f.ipv4 && failed != nil {
 			err = fmt.Errorf("netfilter: set up chains: %w", failed)
 		}
@@ -37,10 +29,30 @@ func (f *Firewall) Setup() (err error) {
 	return err
 }
 
-// setUp creates the chains and jumps of a family.
+// setUp creates the chains and jumps of a family, and notes the result.
 func (f *Firewall) setUp(family *family) error {
 	family.mu.Lock()
 	defer family.mu.Unlock()
+	began := time.Now()
+	if err := family.unavailable(began); err != nil {
+		return err
+	}
+	err := f.setUpChains(family)
+	if isFailure(err) {
+		family.retry.fail(began, time.Now())
+		family.failing = err
+	}
+	if family == f.ipv6 {
+		f.noteResult(family, plan{}, err)
+	} else { // the caller logs it
+		family.update(func(h *health) { h.trouble, h.works = err, err == nil })
+		family.known = err != nil
+	}
+	return err
+}
+
+// setUpChains creates the chains and jumps of a family.
+func (f *Firewall) setUpChains(family *family) error {
 	s, err := family.snapshot(f.ctx)
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ type Health struct {
 func (f *Firewall) Health(ctx context.Context) (list []Health) {
 	var looks sync.WaitGroup
 	for _, family := range f.families() {
-		looks.Go(func() { f.look(f.ctx, family) })
+		looks.Go(func() { f.lookNow(f.ctx, family) })
 		looks.Go(func() { f.lookAtOther(f.ctx, family) })
 	}
 	ended := make(chan struct{})
@@ -42,4 +42,12 @@ func (f *Firewall) Health(ctx context.Context) (list []Health) {
 }
 
 // Look looks at the IPv4 tables at once.
-func (f *Firewall) Look(ctx context.Context) { f.look(ctx, f.ipv4) }
+func (f *Firewall) Look(ctx context.Context) { f.lookNow(ctx, f.ipv4) }
+
+// lookNow looks at a family, whenever a look is due. Run looks again after that if
+// that is necessary.
+func (f *Firewall) lookNow(ctx context.Context, family *family) {
+	if again, _ := f.look(ctx, family); again < slowLook {
+		notify(family.unsure)
+	}
+}

@@ -68,33 +68,64 @@ func (f *Firewall) spread(ctx context.Context) {
 
 // run looks at a family whenever that is due.
 func (f *Firewall) run(ctx context.Context, family *family) {
+	s := schedule{due: time.Now().Add(firstLook)}
 	timer := time.NewTimer(firstLook)
 	defer timer.Stop()
-	due := time.Now().Add(firstLook)
-	var first time.Time // of the changes that have not been looked at; zero: none
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-family.changed:
 			now := time.Now()
-			if first.IsZero() {
-				first = now
-			}
 			family.noteChange(now)
-			due = earlier(first.Add(maxDelay), now.Add(quietTime))
+			s.change(now)
 		case <-family.unsure:
-			due = earlier(due, time.Now().Add(unsureDelay))
+			s.doubt(time.Now())
 		case <-family.woken:
-			due = time.Now()
+			s.due = time.Now()
 		case <-timer.C:
-			first = time.Time{}
-			due = time.Now().Add(f.look(ctx, family))
+			again, failed := f.look(ctx, family)
+			s.looked(time.Now(), again, failed)
 		}
-		timer.Reset(time.Until(due))
+		timer.Reset(time.Until(s.due))
 	}
 }
 
+// schedule says when the next look at a family is due.
+type schedule struct {
+	due   time.Time
+	first time.Time // of the changes that have not been looked at; zero: none
+	retry time.Time // of a look that failed; zero: the last one did not
+}
+
+// change has another program's change looked at.
+func (s *schedule) change(now time.Time) {
+	if s.first.IsZero() {
+		s.first = now
+	}
+	s.due = earlier(s.first.Add(maxDelay), now.Add(quietTime))
+}
+
+// doubt has it looked at whether another program has changed something during
+// own work. What a failed look has tried is own work as well, and no reason to
+// try again earlier.
+func (s *schedule) doubt(now time.Time) {
+	at := now.Add(unsureDelay)
+	if s.retry.After(at) {
+		at = s.retry
+	}
+	s.due = earlier(s.due, at)
+}
+
+// looked has the next look come some time after the last one.
+func (s *schedule) looked(now time.Time, again time.Duration, failed bool) {
+	*s = schedule{due: now.Add(again)}
+	if failed {
+		s.retry = s.due
+	}
+}
+
+// earlier returns the earlier of two times.
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return a
@@ -118,34 +149,47 @@ func (f *family) lastChange() time.Time {
 }
 
 // look looks at a family, restores what is missing, and returns after what time
-// to look again.
-func (f *Firewall) look(ctx context.Context, family *family) time.Duration {
+// to look again, and whether that is because it failed.
+func (f *Firewall) look(ctx context.Context, family *family) (again time.Duration, failed bool) {
 	if family.mu.LockContext(ctx) != nil {
-		return slowLook
+		return slowLook, false
 	}
 	defer family.mu.Unlock()
 	now := time.Now()
 	if wait := family.repairs.wait(now); wait > 0 {
-		if !family.limited {
-			f.log.Warn("another program keeps removing the rules; restoring them less often. Find the program that writes these chains", "family", family.kind)
-		}
-		family.limited = true
-		return wait
+		f.noteLimit(family)
+		return wait, false
 	}
-	p, err := f.restore(ctx, family)
+	family.restored = false
+	_, err := f.restore(ctx, family)
 	switch {
-	case err == nil && !p.isEmpty():
+	case err == nil && family.restored:
 		family.repairs.take(now)
 		family.update(func(h *health) { h.repairs++; h.repaired = now })
 		f.log.Warn("restored missing chains or rules", "family", family.kind)
 	case err == nil && family.repairs.isFull(now):
 		family.limited = false
 	}
-	again := slowLook
-	if err != nil && family.retry.until.After(now) {
-		again = family.retry.until.Sub(now)
+	return family.next(time.Now()), isFailure(err)
+}
+
+// noteLimit logs once that repairs are limited.
+func (f *Firewall) noteLimit(family *family) {
+	if !family.limited {
+		f.log.Warn("another program keeps removing the rules; restoring them less often. Find the program that writes these chains", "family", family.kind)
 	}
-	for _, wait := range [...]time.Duration{family.again, family.dead.wait()} {
+	family.limited = true
+}
+
+// next returns after what time to look again after a look.
+func (f *family) next(now time.Time) time.Duration {
+	again := slowLook
+	for _, b := range [...]backoff{f.retry, f.refusals} {
+		if !b.isOver(now) {
+			again = min(again, b.until.Sub(now))
+		}
+	}
+	for _, wait := range [...]time.Duration{f.again, f.dead.wait()} {
 		if wait > 0 {
 			again = min(again, wait)
 		}
