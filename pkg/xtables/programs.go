@@ -36,6 +36,7 @@ var sbin = [...]string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
 type Programs struct {
 	name      string // "iptables" or "ip6tables"; "iptables-legacy" from FindOther
 	path      string
+	probed    bool // the program has run
 	isNFT     bool // the nft variant, not the legacy one
 	committer committer
 
@@ -86,7 +87,7 @@ func (p *Programs) Probe() error {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
 	version, err := run(ctx, nil, p.path, "--version")
-	p.isNFT = strings.Contains(version, "nf_tables")
+	p.probed, p.isNFT = err == nil, strings.Contains(version, "nf_tables")
 	return err
 }
 
@@ -158,8 +159,10 @@ func (p *Programs) goIPTables() (*iptables.IPTables, error) {
 	if p.name == "ip6tables" {
 		protocol = iptables.ProtocolIPv6
 	}
-	if err := p.Probe(); err != nil { // go-iptables has no deadline
-		return nil, err
+	if !p.probed { // go-iptables, which asks again, has no deadline
+		if err := p.Probe(); err != nil {
+			return nil, err
+		}
 	}
 	tables, err := iptables.New(iptables.Path(p.path), iptables.IPFamily(protocol), iptables.Timeout(commandWait))
 	if err != nil {
