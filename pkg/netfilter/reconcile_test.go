@@ -171,6 +171,9 @@ func TestKernelAcceptsAMappingLater(t *testing.T) {
 		refusing, runs := r.refuses(t, fmt.Sprintf("^-A.*--dport %d ", badPort))
 		f := r.firewall(t, ipv4(t))
 		must(t, f.Sync(all))
+		if f.Apply(append(closing(bad), open(mapping(portmap.TCP, badPort, "192.168.50.10:1"))...)) == nil {
+			t.Error("a mapping is granted though the kernel refuses it")
+		}
 		must(t, os.Remove(refusing))
 		must(t, os.Remove(runs))
 		renewed := *bad
