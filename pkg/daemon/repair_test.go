@@ -103,6 +103,48 @@ func TestFirewallRestartsUnderLoad(t *testing.T) {
 	})
 }
 
+// TestStoppedFirewallInTheLog stops the firewall, and has clients and the operator
+// ask: one line says so, and one when it has started again.
+func TestStoppedFirewallInTheLog(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
+		arno := netlab.NewArno(t, r.Router, variant)
+		arno.Do(t, "start")
+		r.foreground(t)
+		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+		const line = "the firewall is stopped; mappings are restored when it starts"
+		for round := range 3 {
+			arno.Do(t, "stop")
+			await(t, "the status to say so", func() bool {
+				out, status := r.ctl(t, "status")
+				return status == 4 && strings.Contains(out, "stopped")
+			})
+			for range 5 {
+				r.says(t, "list", 0, "4000")
+				r.says(t, "status", 4, "the firewall is stopped")
+				if got := r.natpmpMap(t, r.Clients[0], client1, mapping(natpmp.MapTCP, 5000, 5000, time.Hour)); got.Result == natpmp.Success {
+					t.Error("a mapping is granted while the firewall is stopped")
+				}
+			}
+			arno.Do(t, "start")
+			r.awaitState(t, 2, 2)
+			r.says(t, "status", 0, "healthy: chains, jumps and rules in place")
+			log := r.log(t)
+			if stops, starts := strings.Count(log, line), strings.Count(log, "rules are applied again"); stops != round+1 || starts != round+1 {
+				t.Errorf("after %d stops: %d and %d lines", round+1, stops, starts)
+			}
+			if strings.Contains(log, `\n`) {
+				t.Error("a log line has raw text of a program")
+			}
+		}
+		if t.Failed() {
+			t.Log(r.log(t))
+		}
+	})
+}
+
 // TestIP6TablesThatStopsWorking has the programs of IPv6 fail, or hang, while the
 // daemon serves: IPv4 is granted and repaired meanwhile.
 func TestIP6TablesThatStopsWorking(t *testing.T) {

@@ -28,6 +28,8 @@ func TestPinholeThenIPv6Off(t *testing.T) {
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, time.Hour))
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 4001, 2*time.Hour))
 			r.dial("tcp", 4001).Arrives(t)
+			r.atOnce(t, "nat", "-F MINIUPNPD")
+			await(t, "the IPv4 rule to be restored", func() bool { return len(r.rulesOf(t, "nat", "MINIUPNPD")) == 1 })
 			r.says(t, "status", 0, "healthy: chains, jumps and rules in place")
 			r.stop(t, syscall.SIGTERM)
 			r.start(t, "enable_upnp=yes", "ipv6=yes", "system_uptime=no")
