@@ -42,7 +42,7 @@ func (f *family) unavailable(now time.Time) error {
 // that restarts changes them many times. After that many times it is done once
 // in repairInterval.
 const (
-	repairBurst    = 30
+	repairBurst    = 100
 	repairInterval = 2 * time.Second
 )
 

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -156,7 +157,7 @@ func (f *Firewall) look(ctx context.Context, family *family) (again time.Duratio
 	}
 	defer family.mu.Unlock()
 	now := time.Now()
-	if wait := family.repairs.wait(now); wait > 0 {
+	if wait := family.repairs.wait(now); wait > 0 && f.needsRepair(ctx, family) {
 		f.noteLimit(family)
 		return wait, false
 	}
@@ -171,6 +172,23 @@ func (f *Firewall) look(ctx context.Context, family *family) (again time.Duratio
 		family.limited = false
 	}
 	return family.next(time.Now()), isFailure(err)
+}
+
+// errLimited is the trouble of a family that has to wait for its next repair.
+var errLimited = errors.New("rules are missing: another program keeps removing them, so they are restored less often")
+
+// needsRepair reports whether a look would restore anything, and notes what it finds.
+func (f *Firewall) needsRepair(ctx context.Context, family *family) bool {
+	s, err := f.snapshot(ctx, family)
+	if err != nil {
+		return false // the look says why
+	}
+	p := family.plan(s, f.wantedRules(family), f.currentNetwork())
+	if p.isEmpty() {
+		return false
+	}
+	family.update(func(h *health) { h.trouble, h.dead = errLimited, p.dead })
+	return true
 }
 
 // noteLimit logs once that repairs are limited.
