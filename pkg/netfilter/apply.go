@@ -235,9 +235,11 @@ func (d *difference) addsAny() bool {
 	return slices.ContainsFunc(d.order, func(r rule) bool { return d.net[r] > 0 })
 }
 
-// needs reports whether rules are added to a chain that does not exist yet.
+// needs reports whether rules are added to a chain that does not exist yet. It
+// looks at the chain only if there are any: the chain may be one of the other
+// family.
 func (d *difference) needs(c *chain) bool {
-	return !c.present && slices.ContainsFunc(d.order, func(r rule) bool { return r.chain == c && d.net[r] > 0 })
+	return slices.ContainsFunc(d.order, func(r rule) bool { return r.chain == c && d.net[r] > 0 }) && !c.present
 }
 
 // addTo adds the edits of the difference to a transaction.
