@@ -99,3 +99,8 @@ func (f *Firewall) EndPauses() {
 
 // CloseResident6 ends the process that waits for the next IPv6 transaction.
 func (f *Firewall) CloseResident6() { f.ipv6.programs.Close() }
+
+// UseUpRepairs has the next repair wait for an hour, as after too many.
+func (f *Firewall) UseUpRepairs() {
+	f.ipv4.repairs = tokens{used: repairBurst, since: time.Now().Add(time.Hour)}
+}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"igdd/pkg/netfilter"
 	"igdd/pkg/portmap"
@@ -317,6 +318,43 @@ func TestLogSaysWhatIsTrue(t *testing.T) {
 		log.demand(t, "a transaction that failed at first", "after all rules were checked")
 		f.look()
 		log.demand(t, "afterwards")
+		must(t, f.Teardown())
+	})
+}
+
+// While repairs are limited a look still tells what it finds.
+func TestLookWhileRepairsAreLimited(t *testing.T) {
+	t.Parallel()
+	eachVariant(t, func(t *testing.T, r *router) {
+		o, log := logged(t, ipv4(t))
+		looks := 0
+		o.Looked = func(netfilter.Look) time.Duration { looks++; return 0 }
+		f := r.firewall(t, o)
+		must(t, f.Setup())
+		must(t, f.Sync([]*portmap.Mapping{mapping(portmap.TCP, 3001, "192.168.50.10:80")}))
+		log.all, looks = nil, 0
+		f.UseUpRepairs()
+		r.iptables(t, "-t nat -F MINIUPNPD")
+		missing := r.rules(t)
+		for range 3 {
+			f.look()
+		}
+		log.demand(t, "with a rule missing", "another program keeps removing")
+		wantRules(t, r, missing)
+		if err := f.Trouble(portmap.IPv4); err == nil || looks > 0 {
+			t.Errorf("with a rule missing: %d looks found all in place, trouble %v", looks, err)
+		}
+		calls := filepath.Join(r.tools, "calls")
+		r.stub(t, "iptables-save", `echo "$*" >>`+calls+`; exec $real "$@"`)
+		r.iptables(t, "-t nat -A MINIUPNPD -p tcp -m tcp --dport 3001 -j DNAT --to-destination 192.168.50.10:80")
+		f.look()
+		log.demand(t, "with all rules in place", "applied again")
+		if err := f.Trouble(portmap.IPv4); err != nil || looks != 1 {
+			t.Errorf("with all rules in place: %d looks, trouble %v", looks, err)
+		}
+		if text, err := os.ReadFile(calls); err != nil || strings.Count(string(text), "\n") != 1 {
+			t.Errorf("the tables are listed %q, %v; want once", text, err)
+		}
 		must(t, f.Teardown())
 	})
 }

@@ -185,6 +185,7 @@ func (f *Firewall) needsRepair(ctx context.Context, family *family) bool {
 	}
 	p := family.plan(s, f.wantedRules(family), f.currentNetwork())
 	if p.isEmpty() {
+		family.fresh = s // for the look
 		return false
 	}
 	family.update(func(h *health) { h.trouble, h.dead = errLimited, p.dead })
