@@ -22,7 +22,7 @@ import (
 type ruleSet struct {
 	name, text string
 	class      string // "": trace knows all that the rules ask
-	sets       []ipset
+	sets       []packetlab.Set
 	packets    []packetlab.Packet
 }
 
@@ -77,7 +77,7 @@ func (s *ruleSet) directive(words string) error {
 		s.class = strings.Join(fields[1:], " ")
 		return nil
 	case fields[0] == "set" && len(fields) > 2:
-		s.sets = append(s.sets, ipset{fields[1], fields[2], fields[3:]})
+		s.sets = append(s.sets, packetlab.Set{Name: fields[1], Kind: fields[2], Members: fields[3:]})
 		return nil
 	case len(fields) != 5:
 		return fmt.Errorf("%d words", len(fields))

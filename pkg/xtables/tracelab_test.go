@@ -107,19 +107,19 @@ COMMIT
 `
 
 // load replaces all rules and sets.
-func (l *rulesLab) load(text string, sets ...ipset) (xtables.Snapshot, error) {
+func (l *rulesLab) load(text string, sets ...packetlab.Set) (xtables.Snapshot, error) {
 	err := l.Router.Do(func() error {
 		if l.hasSets {
 			if _, err := l.run("-restore", noRules); err != nil {
 				return err
 			}
-			if err := destroySets(); err != nil {
+			if err := packetlab.DestroySets(); err != nil {
 				return err
 			}
 		}
 		l.hasSets = len(sets) > 0
 		for _, set := range sets {
-			if err := set.create(l.family.af); err != nil {
+			if err := set.Create(l.family.af); err != nil {
 				return err
 			}
 		}
@@ -211,7 +211,7 @@ func (r row) String() string {
 
 // smallest returns as few of the rules as still make the kernel and trace
 // disagree about a packet, without comments.
-func (l *rulesLab) smallest(text string, sets []ipset, p packetlab.Packet) string {
+func (l *rulesLab) smallest(text string, sets []packetlab.Set, p packetlab.Packet) string {
 	lines := slices.DeleteFunc(strings.SplitAfter(text, "\n"), func(line string) bool { return strings.HasPrefix(line, "#") })
 	for changed := true; changed; {
 		changed = false
@@ -232,7 +232,7 @@ func (l *rulesLab) smallest(text string, sets []ipset, p packetlab.Packet) strin
 
 // report fails the test for each row on which the kernel and trace disagree, and
 // returns how many there are on which trace is not sure.
-func (l *rulesLab) report(t *testing.T, text string, sets []ipset, rows []row) (perhaps int) {
+func (l *rulesLab) report(t *testing.T, text string, sets []packetlab.Set, rows []row) (perhaps int) {
 	t.Helper()
 	failed := false
 	for _, r := range rows {
@@ -253,7 +253,7 @@ func (l *rulesLab) report(t *testing.T, text string, sets []ipset, rows []row) (
 
 // compare loads rules and fails the test for each packet on which the kernel and
 // trace disagree. It returns how many there are on which trace is not sure.
-func (l *rulesLab) compare(t *testing.T, text string, packets []packetlab.Packet, sets ...ipset) (perhaps int) {
+func (l *rulesLab) compare(t *testing.T, text string, packets []packetlab.Packet, sets ...packetlab.Set) (perhaps int) {
 	t.Helper()
 	s, err := l.load(text, sets...)
 	if err != nil {
