@@ -14,6 +14,7 @@ type Step struct {
 	Calls        bool    // the target is a chain of the table
 	Ports        PortSet // of packets that may match the rule
 	Must         PortSet // of packets that match it if they get there
+	Past         PortSet // those of Ports that may have matched the walk's Mark
 	NamesPorts   bool    // the rule, or one that called its chain, names ports
 	Plain        bool    // the rule, and each that called its chain, selects by interface and state at most
 }
@@ -24,9 +25,11 @@ type Walk struct {
 	Table  Table
 	Name   string // of the table
 	Packet Packet
+	Mark   func(Step) bool // reports whether a rule is the mark; nil: none is
 	// Visit is called for each rule that a packet may match, in order. It returns
 	// what becomes of packets that match a rule whose target is no chain of the
-	// table.
+	// table. For a call Ends means that the chain is not entered, and nothing returns
+	// from it.
 	Visit func(Step) Effect
 }
 
@@ -48,13 +51,25 @@ const maxDepth = 100
 // of those that enter it.
 func (w *Walk) From(chain string, ports PortSet) PortSet {
 	w.Packet.table, w.Packet.hook = w.Name, chain
-	return w.through(chain, Step{Ports: ports, Plain: true}, 0)
+	return w.through(chain, Step{Ports: ports, Plain: true}, 0).all
 }
 
-// through returns the ports of packets that may return from a chain that a step
-// has called.
-func (w *Walk) through(chain string, by Step, depth int) (returned PortSet) {
-	here := by.Ports
+// flow is the ports of packets at one point of a walk.
+type flow struct {
+	all  PortSet
+	past PortSet // may have met the mark
+}
+
+// or returns both flows together.
+func (f flow) or(o flow) flow { return flow{f.all.Or(o.all), f.past.Or(o.past)} }
+
+// minus returns the flow without some ports.
+func (f flow) minus(ports PortSet) flow { return flow{f.all.Minus(ports), f.past.Minus(ports)} }
+
+// through returns the packets that may return from a chain that a step has
+// called.
+func (w *Walk) through(chain string, by Step, depth int) (returned flow) {
+	here := flow{by.Ports, by.Past}
 	if depth > maxDepth {
 		return here
 	}
@@ -62,44 +77,57 @@ func (w *Walk) through(chain string, by Step, depth int) (returned PortSet) {
 		m := w.Packet.matchAll(rule.Conditions)
 		s := Step{
 			Rule: rule, Table: w.Name, Chain: chain, Index: i, Text: w.Table[chain].Rules[i], Calls: w.Table.Has(rule.Target),
-			Ports: here.And(m.may), Must: here.And(m.must), NamesPorts: by.NamesPorts || m.namesPorts, Plain: by.Plain && rule.isPlain(),
+			Ports: here.all.And(m.may), Must: here.all.And(m.must), Past: here.past.And(m.may),
+			NamesPorts: by.NamesPorts || m.namesPorts, Plain: by.Plain && rule.isPlain(),
 		}
 		if len(s.Ports) == 0 {
 			continue
 		}
-		rest := here.Minus(m.must)
+		if w.Mark != nil && w.Mark(s) {
+			s.Past, here.past = s.Ports, here.past.Or(s.Ports)
+		}
+		matched, rest := flow{s.Ports, s.Past}, here.minus(m.must)
 		effect := w.Visit(s)
 		switch {
-		case rule.Target == "RETURN":
-			returned, here = returned.Or(s.Ports), rest
-		case s.Calls && rule.Verb == "-g":
-			returned, here = returned.Or(w.through(rule.Target, s, depth+1)), rest
-		case s.Calls:
-			here = rest.Or(w.through(rule.Target, s, depth+1))
 		case effect == Ends:
 			here = rest
+		case rule.Target == "RETURN":
+			returned, here = returned.or(matched), rest
+		case s.Calls && rule.Verb == "-g":
+			returned, here = returned.or(w.through(rule.Target, s, depth+1)), rest
+		case s.Calls:
+			here = rest.or(w.through(rule.Target, s, depth+1))
 		case rule.marks():
 			w.Packet.Marked = w.Packet.Marked.Or(s.Ports)
 		}
 	}
-	return returned.Or(here)
+	return returned.or(here)
 }
 
 // isPlain reports whether the rule selects packets by interface and the state
 // NEW at most: if it matches a new connection from an uplink it matches all of
 // them.
 func (r Rule) isPlain() bool {
-	return !slices.ContainsFunc(r.Conditions, func(c Condition) bool {
-		switch c.Option {
-		case "-i", "-o", "--comment":
-			return false
-		case "-m":
-			return !slices.Contains([]string{"comment", "conntrack", "state"}, c.Value)
-		case "--ctstate", "--state":
-			return slices.Contains(strings.Split(c.Value, ","), "NEW") == c.Negated
-		}
+	return !slices.ContainsFunc(r.Conditions, func(c Condition) bool { return !c.isPlain() })
+}
+
+// SelectsByProtocol reports whether the rule selects packets by protocol,
+// interface and the state NEW at most.
+func (r Rule) SelectsByProtocol() bool {
+	return !slices.ContainsFunc(r.Conditions, func(c Condition) bool { return c.Option != "-p" && !c.isPlain() })
+}
+
+// isPlain reports whether the condition is about the interface or the state NEW.
+func (c Condition) isPlain() bool {
+	switch c.Option {
+	case "-i", "-o", "--comment":
 		return true
-	})
+	case "-m":
+		return slices.Contains([]string{"comment", "conntrack", "state"}, c.Value)
+	case "--ctstate", "--state":
+		return slices.Contains(strings.Split(c.Value, ","), "NEW") != c.Negated
+	}
+	return false
 }
 
 // marks reports whether the target may change the packet's mark.
