@@ -29,6 +29,7 @@ type Arno struct {
 	router *Namespace
 	script string
 	plugin string // its settings
+	conf   string // the firewall's
 }
 
 //go:embed arno/50miniupnpd.plugin
@@ -49,6 +50,7 @@ func NewArno(t testing.TB, router *Namespace, variant string) *Arno {
 	pkg, dir := Debian(t, "arno-iptables-firewall"), t.TempDir()
 	a := &Arno{router: router, script: filepath.Join(dir, "arno"), plugin: filepath.Join(dir, "etc/arno-iptables-firewall/plugins/miniupnpd.conf")}
 	etc, share := filepath.Join(dir, "etc"), filepath.Join(dir, "share")
+	a.conf = filepath.Join(etc, "arno-iptables-firewall/conf.d/lab.conf")
 	enter := fmt.Sprintf(`set -e
 mount -t overlay -o lowerdir=%[1]s:%[2]s/etc:/etc arno /etc
 mount -t overlay -o lowerdir=%[3]s:%[2]s/usr/share:/usr/share arno /usr/share
@@ -58,7 +60,7 @@ exec sh %[2]s/usr/sbin/arno-iptables-firewall "$@"
 `, etc, pkg, share, filepath.Join(dir, "tmp"), Tools(t, variant))
 	for path, text := range map[string]string{
 		a.script: enter,
-		filepath.Join(etc, "arno-iptables-firewall/conf.d/lab.conf"):              arnoSettings,
+		a.conf:   arnoSettings,
 		filepath.Join(share, "arno-iptables-firewall/plugins/50miniupnpd.plugin"): string(arnoPlugin),
 		filepath.Join(dir, "tmp/made-so-that-the-folder-is-there"):                "",
 		a.plugin: "ENABLED=0\n",
@@ -81,6 +83,14 @@ func (a *Arno) Plugin(t testing.TB, on bool) {
 		text = "ENABLED=1\n"
 	}
 	if err := os.WriteFile(a.plugin, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Configure adds settings, from the firewall's next start on.
+func (a *Arno) Configure(t testing.TB, settings string) {
+	t.Helper()
+	if err := os.WriteFile(a.conf, []byte(arnoSettings+settings), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
