@@ -31,10 +31,10 @@ func (f *family) plan(s xtables.Snapshot, wanted map[*chain][]string, n Network)
 		default:
 			rules := c.planRules(t, wanted[c])
 			jumps := c.planJumps(t.After(rules...), n)
-			p.edits[c], p.dead = append(rules, jumps.edits...), append(p.dead, jumps.dead...)
-			t = t.After(p.edits[c]...)
+			p.edits[c] = append(rules, jumps.edits...)
+			p.tables[c.table] = t.After(p.edits[c]...)
+			p.dead = append(p.dead, c.dead(p.tables, n)...)
 		}
-		p.tables[c.table] = t
 	}
 	return p
 }
