@@ -46,21 +46,20 @@ func (c *chain) hasOnlyOwnJumps(t xtables.Table, name string) bool {
 }
 
 // disownJumps forgets the jumps that the firewall may have made. Of two copies
-// among other rules one is the firewall's, and either of them will do. One that
-// was added to a built-in chain without other rules may have been replaced when
-// the firewall was loaded: if the daemon's chain has been flushed, or there are
-// other rules now, and no other rules call the chain.
+// among other rules that do the same, one is the firewall's, and either of them
+// will do. One that was added to a built-in chain without other rules may have been
+// replaced when the firewall was loaded: if the daemon's chain is empty, and no
+// other rules call it.
 //
 // A jump of the daemon's that is left behind calls an empty chain. One of the
 // firewall's that is removed would be added again by the next start, in front
 // of the firewall's rules.
 func (c *chain) disownJumps(t xtables.Table) {
-	flushed := c.rules > 0 && len(t.Rules(c.name)) == 0
 	isForeign := func(j xtables.Jump) bool {
 		device := xtables.ParseRule(j.Rule).Condition(c.side).Value
-		replaced := slices.Contains(c.loneJumps, j) && (flushed || !c.hasOnlyOwnJumps(t, j.Chain)) && !c.isCalledByOthers(t, device)
+		replaced := slices.Contains(c.loneJumps, j) && c.mayBeReloaded(t, j, device) && !c.isCalledByOthers(t, device)
 		rules := t.Rules(j.Chain)
-		doubled := slices.Index(rules, j.Rule) != lastIndex(rules, j.Rule)
+		doubled := slices.Index(rules, j.Rule) != lastIndex(rules, j.Rule) && !c.isNeededFor(t, j, device, Network{})
 		return replaced || doubled && !c.hasOnlyOwnJumps(t, j.Chain)
 	}
 	own := slices.DeleteFunc(slices.Clone(c.jumps), isForeign)
@@ -68,6 +67,24 @@ func (c *chain) disownJumps(t xtables.Table) {
 		return !slices.Contains(c.loneJumps, j) && !c.hasOnlyOwnJumps(t, j.Chain)
 	})
 	c.jumps, c.loneJumps = own, lone
+}
+
+// mayBeReloaded reports whether the firewall may have been loaded since the daemon
+// added a jump: its chain has been flushed, or it was empty, there are other rules
+// now, and the jump is where the daemon might have added it among them. If it is in
+// front of a rule that stops some connections only, the daemon has to move it.
+func (c *chain) mayBeReloaded(t xtables.Table, j xtables.Jump, device string) bool {
+	switch {
+	case len(t.Rules(c.name)) > 0:
+		return false
+	case c.rules > 0:
+		return true
+	case c.hasOnlyOwnJumps(t, j.Chain):
+		return false
+	}
+	without := t.After(xtables.Edit{Op: xtables.Delete, Chain: j.Chain, Rule: j.Rule})
+	at := place{j.Chain, slices.Index(t.Rules(j.Chain), j.Rule)}
+	return c.side == "-o" || crossing{c, device, "", Network{}}.suits(without, at)
 }
 
 // lastIndex returns the index of the last copy of a rule, -1 if there is none.

@@ -137,6 +137,26 @@ func TestJumpInFrontOfRulesStaysOurs(t *testing.T) {
 	})
 }
 
+// A jump that was made where no rules were is not in front of a blocked host later,
+// although there were no mappings when the rule was added.
+func TestJumpWhereNoRulesWere(t *testing.T) {
+	t.Parallel()
+	eachVariant(t, func(t *testing.T, r *router) {
+		f := r.firewall(t, ipv4(t))
+		must(t, f.Setup())
+		must(t, f.Sync(nil))
+		r.iptables(t, "-A FORWARD -s 203.0.113.5/32 -j DROP")
+		must(t, f.Sync(nil))
+		must(t, f.Sync(some()[:1]))
+		want := []string{"-A FORWARD -s 203.0.113.5/32 -j DROP", "-A FORWARD -i wan0 ! -o wan0 -j MINIUPNPD"}
+		got := slices.DeleteFunc(r.saved(t, "iptables", "filter"), func(line string) bool { return !strings.HasPrefix(line, "-A FORWARD ") })
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		must(t, f.Teardown())
+	})
+}
+
 // Text in a rule is no option of it, whatever it looks like.
 func TestWaysWithTextThatLooksLikeOptions(t *testing.T) {
 	t.Parallel()
