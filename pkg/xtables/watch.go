@@ -60,9 +60,10 @@ func (w *Watch) Run(ctx context.Context, p *Programs) error {
 	return fmt.Errorf("watch the firewall: %w", err)
 }
 
-// read reads the notices up to now. During own work the lock file does not tell whom they are about. Those of nft that are
-// about what was there before the work came late, from another program; how many
-// changes the others made is counted at the end of the work.
+// read reads the notices up to now. During own work the lock file does not tell
+// whom they are about. Those of nft that are about what was there before the work
+// came late, from another program; whether it made others is counted at the end of
+// the work.
 func (w *Watch) read() {
 	if w.notices == nil {
 		return
