@@ -25,7 +25,8 @@ type family struct {
 	refused  map[portmap.Key]error // mappings whose rules the kernel refuses
 	refusals backoff               // of tries to have it accept them
 	restored bool                  // since it was last reset, tables have been made as they should be
-	fresh    xtables.Snapshot      // of Setup, for the first Sync
+	commits  int                   // transactions that have begun
+	fresh    xtables.Snapshot      // what the next step of the start need not list again; nil: there is none
 	retry    backoff               // of looks that failed
 	failing  error                 // why the last transaction of a look failed; nil: it did not
 	repairs  tokens
@@ -115,13 +116,41 @@ func (f *family) snapshot(ctx context.Context) (xtables.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.observe(s)
+	return s, nil
+}
+
+// snapshotAside is snapshot without f.mu during the listing: a program that hangs
+// or is slow delays nobody else. If the tables were changed meanwhile it lists them
+// again.
+func (f *family) snapshotAside(ctx context.Context) (xtables.Snapshot, error) {
+	if f.find() != nil || f.fresh != nil {
+		return f.snapshot(ctx)
+	}
+	commits := f.commits
+	f.mu.Unlock()
+	s, err := f.programs.Snapshot(ctx)
+	f.mu.Lock()
+	switch {
+	case err != nil:
+		return nil, err
+	case ctx.Err() != nil: // the rules may have been removed for good
+		return nil, ctx.Err()
+	case f.commits != commits:
+		return f.snapshot(ctx)
+	}
+	f.observe(s)
+	return s, nil
+}
+
+// observe updates what is known of the chains from a snapshot.
+func (f *family) observe(s xtables.Snapshot) {
 	f.seen, f.stopped = true, false
 	for _, c := range f.chains {
 		c.observe(s[c.table])
 		f.stopped = f.stopped || c.hookChainGone
 	}
 	f.update(func(h *health) { h.stopped = f.stopped })
-	return s, nil
 }
 
 // transaction is the edits of a family's tables, in the order in which they are
@@ -161,6 +190,7 @@ func (t *transaction) commit(ctx context.Context, w *xtables.Watch) (done []stri
 		return nil, nil
 	}
 	t.family.fresh = nil
+	t.family.commits++
 	work := w.Begin()
 	n, err := t.family.programs.Commit(ctx, t.sections)
 	work.Committed(n)

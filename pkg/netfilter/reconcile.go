@@ -27,10 +27,15 @@ func (f *Firewall) reconcile(ctx context.Context, family *family) error {
 
 // snapshot lists the tables of a family, until ctx or the firewall ends.
 func (f *Firewall) snapshot(ctx context.Context, family *family) (xtables.Snapshot, error) {
+	return f.untilEnd(ctx, family.snapshot)
+}
+
+// untilEnd lists tables until ctx or the firewall ends.
+func (f *Firewall) untilEnd(ctx context.Context, list func(context.Context) (xtables.Snapshot, error)) (xtables.Snapshot, error) {
 	both, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(f.ctx, cancel)()
-	return family.snapshot(both)
+	return list(both)
 }
 
 // carryOutPlan plans and carries out what the tables in a snapshot lack. Before
@@ -72,17 +77,17 @@ func (f *Firewall) restore(ctx context.Context, family *family) (p plan, err err
 	if family.refusals.isOver(began) {
 		clear(family.refused)
 	}
-	s, err := f.snapshot(ctx, family)
+	s, err := f.untilEnd(ctx, family.snapshotAside)
 	switch {
 	case err == nil:
 		if p, err = f.carryOutPlan(ctx, family, s); isRefusal(ctx, err) {
 			p, err = f.isolate(ctx, family, began, err)
 		}
 		family.failing = err
-	case !family.seen || errors.Is(err, xtables.ErrTimeout):
+	case !family.seen:
 		family.failing = err
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || f.ctx.Err() != nil {
 		return p, err
 	}
 	family.setPauses(began, err)

@@ -421,3 +421,35 @@ func TestHangingIPv6DoesNotHoldUpIPv4(t *testing.T) {
 		must(t, f.Teardown())
 	})
 }
+
+// A listing that hangs holds up no change of its own family.
+func TestHangingListingHoldsUpNoChange(t *testing.T) {
+	t.Parallel()
+	eachVariant(t, func(t *testing.T, r *router) {
+		hangs, f := filepath.Join(r.tools, "hangs"), r.firewall(t, ipv4(t))
+		must(t, f.Setup())
+		one, two := mapping(portmap.TCP, 1, "192.168.50.10:1"), mapping(portmap.TCP, 2, "192.168.50.10:2")
+		must(t, f.Sync([]*portmap.Mapping{one}))
+		r.stub(t, "iptables-save", `touch `+hangs+`; exec sleep 1000`)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- r.Do(func() error { f.Firewall.Look(ctx); return nil }) }()
+		eventually(t, "iptables-save hangs", func() bool { _, err := os.Stat(hangs); return err == nil })
+		must(t, f.Apply(open(two)))
+		must(t, r.Do(func() error { f.Firewall.Force(t.Context(), closing(one)); return nil }))
+		select {
+		case <-ended:
+			t.Error("the look ended first")
+		default:
+		}
+		cancel()
+		must(t, <-ended)
+		must(t, os.Rename(filepath.Join(r.tools, "real", "iptables-save"), filepath.Join(r.tools, "iptables-save")))
+		if got := f.opened(t); len(got) != 1 || !strings.HasPrefix(got[0], "2/TCP") {
+			t.Errorf("open is %q", got)
+		}
+		wantHealthy(t, f)
+		must(t, f.Teardown())
+	})
+}

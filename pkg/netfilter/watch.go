@@ -179,7 +179,7 @@ var errLimited = errors.New("rules are missing: another program keeps removing t
 
 // needsRepair reports whether a look would restore anything, and notes what it finds.
 func (f *Firewall) needsRepair(ctx context.Context, family *family) bool {
-	s, err := f.snapshot(ctx, family)
+	s, err := f.untilEnd(ctx, family.snapshotAside)
 	if err != nil {
 		return false // the look says why
 	}

@@ -2,6 +2,7 @@ package xtables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -88,8 +89,8 @@ func (p *Programs) list(ctx context.Context, args ...string) (Snapshot, error) {
 	return s, nil
 }
 
-// ParseSnapshot parses the output of iptables-save. It ignores unknown lines;
-// they are not rules.
+// ParseSnapshot parses the output of iptables-save. Inside a table it ignores
+// unknown lines; they are not rules.
 func ParseSnapshot(text string) (Snapshot, error) {
 	s := make(Snapshot)
 	var t Table
@@ -101,8 +102,8 @@ func ParseSnapshot(text string) (Snapshot, error) {
 			t = make(Table)
 			s[word[1:]] = t
 		case t == nil:
-			if name, ok := incompatible(line); ok {
-				return nil, fmt.Errorf("table %s has rules that only nft can list: move them to another table", name)
+			if err := checkOutside(line); err != nil {
+				return nil, err
 			}
 		case line == "COMMIT":
 			t = nil
@@ -115,7 +116,23 @@ func ParseSnapshot(text string) (Snapshot, error) {
 			c.Rules = append(c.Rules, rule)
 		}
 	}
+	if t != nil {
+		return nil, errors.New("its output ends in the middle of a table")
+	}
 	return s, nil
+}
+
+// checkOutside returns an error for a line outside the tables that is not
+// iptables-save's, or that says that it could not list a table which the daemon
+// uses.
+func checkOutside(line string) error {
+	if name, ok := incompatible(line); ok {
+		return fmt.Errorf("table %s has rules that only nft can list: move them to another table", name)
+	}
+	if line != "" && !strings.HasPrefix(line, "#") {
+		return fmt.Errorf("its output has the unknown line %.80q", line)
+	}
+	return nil
 }
 
 // chain returns a chain, which it creates if it does not exist.

@@ -83,6 +83,21 @@ func TestParseSnapshot(t *testing.T) {
 	}
 }
 
+func TestParseSnapshotRefusesOtherOutput(t *testing.T) {
+	for _, text := range []string{
+		"garbage\n", "Segmentation fault\n" + savedLegacy, savedLegacy[:len(savedLegacy)/2], strings.TrimSuffix(savedLegacy, "COMMIT\n"),
+	} {
+		if s, err := ParseSnapshot(text); err == nil {
+			t.Errorf("%q is taken for %v", text, s)
+		}
+	}
+	for _, text := range []string{"", "\n# Generated\n", savedLegacy + "# Completed\n"} {
+		if _, err := ParseSnapshot(text); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestFindSaysWhatIsMissing(t *testing.T) {
 	if _, err := findProgram("no-such-program"); err == nil || !strings.Contains(err.Error(), "install iptables") {
 		t.Error(err)
