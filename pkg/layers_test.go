@@ -20,7 +20,7 @@ var layers = map[string]int{
 	"pkg/netlink": 0,
 	"pkg/ssdp":    0,
 	"pkg/upnp":    0,
-	"pkg/lansock": 0,
+	"pkg/fair":    0,
 	"pkg/clock":   0,
 	"pkg/command": 0,
 	"pkg/stun":    0,
@@ -30,6 +30,7 @@ var layers = map[string]int{
 	"pkg/xtables": 1,
 	"pkg/hosts":   1,
 	"pkg/portmap": 1,
+	"pkg/lan":     1,
 
 	"pkg/pcpd":      2,
 	"pkg/upnpd":     2,

@@ -21,6 +21,7 @@ import (
 	"igdd/pkg/config"
 	"igdd/pkg/hosts"
 	"igdd/pkg/identity"
+	"igdd/pkg/lan"
 	"igdd/pkg/leasefile"
 	"igdd/pkg/netfilter"
 	"igdd/pkg/netif"
@@ -63,6 +64,8 @@ type Daemon struct {
 	store    *leasefile.Store
 	forwards *forwards
 	table    *portmap.Table
+	finder   *hosts.Finder
+	lanHosts *lan.Hosts
 	resolver *identity.Resolver // the table as the servers see it
 	ipv6     *ipv6Watch
 	pinholes atomic.Bool // a look at the IPv6 tables has succeeded
@@ -121,6 +124,8 @@ func New(o Options) (*Daemon, error) {
 		Log:       d.log,
 	})
 	d.forwards.noteDelivered(known)
+	d.finder = &hosts.Finder{Leases: c.DHCPLeases, Log: d.log}
+	d.lanHosts = lan.NewHosts(d.finder, d.log)
 	d.resolver = d.newResolver()
 	return d, d.prepareServers()
 }

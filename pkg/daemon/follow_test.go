@@ -47,9 +47,9 @@ func follow(t *testing.T, servers map[string]server) {
 func TestSupervisorOpensAgain(t *testing.T) {
 	var opened atomic.Int32
 	falls := func(after time.Duration) server {
-		return server{open: func(*lan) (listener, error) { opened.Add(1); return brittle(after), nil }}
+		return server{open: func(*lanInterface) (listener, error) { opened.Add(1); return brittle(after), nil }}
 	}
-	never := server{open: func(*lan) (listener, error) { return nil, errors.New("no socket") }}
+	never := server{open: func(*lanInterface) (listener, error) { return nil, errors.New("no socket") }}
 	for name, c := range map[string]struct {
 		servers map[string]server
 		times   int32

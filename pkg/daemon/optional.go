@@ -40,7 +40,7 @@ func (d *Daemon) prepareOptional() (err error) {
 func (d *Daemon) newResolver() *identity.Resolver {
 	return identity.New(identity.Options{
 		Table:  d.table,
-		Finder: &hosts.Finder{Leases: d.config.DHCPLeases, Log: d.log},
+		Finder: d.finder,
 		Policy: func() *portmap.Policy {
 			d.mu.Lock()
 			defer d.mu.Unlock()

@@ -28,6 +28,7 @@ func (d *Daemon) prepareServers() error {
 			ThirdParty: c.ThirdParty,
 			Peer:       c.Peer,
 			RefuseMap:  !c.Map,
+			Hosts:      d.lanHosts,
 			Table:      d.resolver,
 			Log:        d.log,
 		})
@@ -51,6 +52,7 @@ func (d *Daemon) prepareServers() error {
 		Versions: versions(c.IGDVersion),
 		Port:     port,
 		IPv6:     c.IPv6,
+		Hosts:    d.lanHosts,
 		Product:  product,
 		Table:    d.resolver,
 		Uplink:   d.uplinkState,
@@ -63,6 +65,7 @@ func (d *Daemon) prepareServers() error {
 	d.ssdp = ssdpd.New(ssdpd.Options{
 		Descriptions: discoveryDescriptions(d.http.Descriptions()),
 		Port:         port,
+		Hosts:        d.lanHosts,
 		IPv6:         c.IPv6,
 		Interval:     c.NotifyInterval,
 		BootID:       c.BootID,
@@ -77,17 +80,17 @@ func (d *Daemon) servers() map[string]server {
 	servers := make(map[string]server)
 	if d.pcp != nil {
 		servers["NAT-PMP/PCP"] = server{
-			open:    func(l *lan) (listener, error) { return d.pcp.Listen(l) },
+			open:    func(l *lanInterface) (listener, error) { return d.pcp.Listen(l) },
 			logText: "Listening for NAT-PMP/PCP traffic on port 5351",
 		}
 	}
 	if d.http != nil {
 		servers["HTTP"] = server{
-			open:    func(l *lan) (listener, error) { return d.http.Listen(l) },
+			open:    func(l *lanInterface) (listener, error) { return d.http.Listen(l) },
 			logText: fmt.Sprintf("HTTP listening on port %d", d.http.HTTPPort()),
 		}
 		servers["SSDP"] = server{
-			open:    func(l *lan) (listener, error) { return d.ssdp.Listen(l) },
+			open:    func(l *lanInterface) (listener, error) { return d.ssdp.Listen(l) },
 			logText: "SSDP listening on port 1900",
 		}
 	}

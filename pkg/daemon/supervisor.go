@@ -21,8 +21,8 @@ import (
 // started again.
 const restartDelay = 5 * time.Second
 
-// lan is a listening interface as the servers see it.
-type lan struct {
+// lanInterface is a listening interface as the servers see it.
+type lanInterface struct {
 	name   string
 	index  int
 	config config.LAN
@@ -30,14 +30,14 @@ type lan struct {
 }
 
 // Name returns the name of the interface.
-func (l *lan) Name() string { return l.name }
+func (l *lanInterface) Name() string { return l.name }
 
 // Index returns the kernel's index of the interface.
-func (l *lan) Index() int { return l.index }
+func (l *lanInterface) Index() int { return l.index }
 
 // Prefixes returns the router's current addresses on the interface, each with its
 // network.
-func (l *lan) Prefixes() []netip.Prefix {
+func (l *lanInterface) Prefixes() []netip.Prefix {
 	link, _ := l.watch.Link(l.name)
 	return limitPrefixes(l.config, link).Addrs
 }
@@ -50,8 +50,8 @@ type listener interface {
 
 // server is a server that can listen on interfaces.
 type server struct {
-	open    func(*lan) (listener, error) // opens the sockets on one of them
-	logText string                       // logged when it listens
+	open    func(*lanInterface) (listener, error) // opens the sockets on one of them
+	logText string                                // logged when it listens
 }
 
 // supervisor runs the servers of the LAN interfaces: it starts them on an interface
@@ -168,8 +168,8 @@ func (s *supervisor) update(ctx context.Context, links map[string]netif.Link) er
 
 // wanted returns the interface of each binding that should be served. If two LANs
 // have the same interface the first one counts.
-func (s *supervisor) wanted(links map[string]netif.Link) map[binding]*lan {
-	wanted := make(map[binding]*lan)
+func (s *supervisor) wanted(links map[string]netif.Link) map[binding]*lanInterface {
+	wanted := make(map[binding]*lanInterface)
 	for _, l := range s.lans {
 		for _, link := range linksOf(l, s.uplinks, links) {
 			if !link.Up || len(link.Addrs) == 0 {
@@ -177,7 +177,7 @@ func (s *supervisor) wanted(links map[string]netif.Link) map[binding]*lan {
 			}
 			for server := range s.servers {
 				if at := (binding{server, link.Name}); wanted[at] == nil {
-					wanted[at] = &lan{name: link.Name, index: link.Index, config: l, watch: s.watch}
+					wanted[at] = &lanInterface{name: link.Name, index: link.Index, config: l, watch: s.watch}
 				}
 			}
 		}
@@ -213,7 +213,7 @@ func (s *supervisor) logMissing(links map[string]netif.Link) {
 }
 
 // start starts one server on one interface.
-func (s *supervisor) start(ctx context.Context, at binding, on *lan) error {
+func (s *supervisor) start(ctx context.Context, at binding, on *lanInterface) error {
 	l, err := s.servers[at.server].open(on)
 	if err != nil {
 		return fmt.Errorf("%s on %s: %w", at.server, at.name, err)

@@ -3,7 +3,7 @@ package pcpd
 import (
 	"net/netip"
 
-	"igdd/pkg/lansock"
+	"igdd/pkg/lan"
 	"igdd/pkg/natpmp"
 	"igdd/pkg/pcp"
 )
@@ -24,11 +24,11 @@ func (s *Server) state() gatewayState {
 // use as their gateway: they ignore other sources. It sends the given state even if it
 // has changed since: a further announcement follows.
 func (l *Listener) sendCopy(n int, state gatewayState) {
-	own := l.lan.Prefixes()
+	own := l.on.Prefixes()
 	for _, s := range l.sockets {
 		for _, from := range gateways(own, s.Family()) {
 			if err := l.announce(s, from, state); err != nil {
-				l.server.opts.Log.Debug("cannot send announcement", "interface", l.lan.Name(), "from", from, "err", err)
+				l.server.opts.Log.Debug("cannot send announcement", "interface", l.on.Name(), "from", from, "err", err)
 			}
 		}
 	}
@@ -39,7 +39,7 @@ func (l *Listener) sendCopy(n int, state gatewayState) {
 
 // announce sends one copy in each protocol, PCP's first. NAT-PMP needs an external
 // address.
-func (l *Listener) announce(s *lansock.Socket, from netip.Addr, state gatewayState) error {
+func (l *Listener) announce(s *lan.Socket, from netip.Addr, state gatewayState) error {
 	to := allHosts6
 	if from.Is4() {
 		to = allHosts4

@@ -3,14 +3,15 @@ package pcpd
 import (
 	"bytes"
 	"context"
-	"net/netip"
 	"sync"
 	"time"
+
+	"igdd/pkg/lan"
 )
 
 // The memory for the waiting requests of one LAN, in bytes: each takes its length and
-// a fixed part. One client may use half of it: with the 256 requests that the table
-// accepts of one client, that is 1,000 requests of the maximum length, 1,100 octets,
+// a fixed part. One host may use half of it: with the 256 requests that the table
+// accepts of one host, that is 1,000 requests of the maximum length, 1,100 octets,
 // or over 3,000 of the usual 12 to 60 octets.
 const (
 	backlogSize = 2 << 20
@@ -22,48 +23,47 @@ const (
 // clients repeat their requests.
 const retryAfter = 100 * time.Millisecond
 
-// backlog holds the requests that wait for the table. Each client has a queue, and
-// the queues are served in turn: a client that sends many requests delays only its
-// own.
+// backlog holds the requests that wait for the table. Each host has a queue, and the
+// queues are served in turn: a host that sends many requests delays only its own.
 type backlog struct {
 	wakeup chan struct{} // wakes serve
 
 	mu   sync.Mutex // guards the rest
 	free int        // bytes left of backlogSize
 
-	clients  map[netip.Addr]*clientQueue
-	rotation []*clientQueue // the queues in clients, the next first
+	hosts    map[lan.Host]*hostQueue
+	rotation []*hostQueue // the queues in hosts, the next first
 }
 
-// clientQueue holds the requests of one client in the order of arrival.
-type clientQueue struct {
+// hostQueue holds the requests of one host in the order of arrival.
+type hostQueue struct {
 	requests []exchange // never empty
 	size     int        // bytes
 }
 
 func newBacklog() *backlog {
-	return &backlog{wakeup: make(chan struct{}, 1), free: backlogSize, clients: make(map[netip.Addr]*clientQueue)}
+	return &backlog{wakeup: make(chan struct{}, 1), free: backlogSize, hosts: make(map[lan.Host]*hostQueue)}
 }
 
 // size returns the bytes that a request takes in the backlog.
 func (x exchange) size() int { return requestSize + len(x.packet) }
 
-// add appends a copy of a request to its client's queue. A queue may not exceed
-// the free memory, so one client gets at most half of the memory, two get a third
+// add appends a copy of a request to its host's queue. A queue may not exceed
+// the free memory, so one host gets at most half of the memory, two get a third
 // each, and there is always room for another. Further requests are dropped: clients
 // repeat them.
 func (b *backlog) add(x exchange) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	q, found := b.clients[x.client.Addr()]
+	q, found := b.hosts[x.host]
 	if !found {
-		q = new(clientQueue)
+		q = new(hostQueue)
 	}
 	if q.size+x.size() > b.free {
 		return
 	}
 	if !found {
-		b.clients[x.client.Addr()] = q
+		b.hosts[x.host] = q
 		b.rotation = append(b.rotation, q)
 		b.wake()
 	}
@@ -80,11 +80,11 @@ func (b *backlog) hasRequests() bool {
 	return len(b.rotation) > 0
 }
 
-// hasClient reports whether a request of a client is queued.
-func (b *backlog) hasClient(client netip.Addr) bool {
+// hasHost reports whether a request of a host is queued.
+func (b *backlog) hasHost(host lan.Host) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.clients[client] != nil
+	return b.hosts[host] != nil
 }
 
 // wake makes serve try the waiting requests again.
@@ -96,7 +96,7 @@ func (b *backlog) wake() {
 }
 
 // serve passes the waiting requests to try until ctx ends. A request that try does
-// not accept remains the first of its client.
+// not accept remains the first of its host.
 func (b *backlog) serve(ctx context.Context, try func(exchange) bool) {
 	for {
 		var retry <-chan time.Time
@@ -112,18 +112,18 @@ func (b *backlog) serve(ctx context.Context, try func(exchange) bool) {
 	}
 }
 
-// maxRejected is the number of clients whose requests are rejected in a row before a
-// pause. Otherwise one host with 5,000 forged addresses would have all of them tried ten
-// times a second.
+// maxRejected is the number of hosts whose requests are rejected in a row before a
+// pause. Otherwise the requests of a thousand hosts, or of one that forges as many
+// hardware addresses, would all be tried ten times a second.
 const maxRejected = 64
 
-// serveAll passes requests to try until it has rejected one of each client, or
-// maxRejected in a row. The next round begins with the clients that were not tried.
+// serveAll passes requests to try until it has rejected one of each host, or
+// maxRejected in a row. The next round begins with the hosts that were not tried.
 func (b *backlog) serveAll(ctx context.Context, try func(exchange) bool) {
 	for rejected := 0; ctx.Err() == nil; {
-		x, clients := b.next()
+		x, hosts := b.next()
 		switch {
-		case rejected >= min(clients, maxRejected):
+		case rejected >= min(hosts, maxRejected):
 			return
 		case try(x):
 			b.remove()
@@ -135,8 +135,8 @@ func (b *backlog) serveAll(ctx context.Context, try func(exchange) bool) {
 	}
 }
 
-// next returns the next request and the number of clients with queued requests.
-func (b *backlog) next() (x exchange, clients int) {
+// next returns the next request and the number of hosts with queued requests.
+func (b *backlog) next() (x exchange, hosts int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.rotation) > 0 {
@@ -165,7 +165,7 @@ func (b *backlog) remove() {
 	q.size -= x.size()
 	b.free += x.size()
 	if len(q.requests) == 0 {
-		delete(b.clients, x.client.Addr())
+		delete(b.hosts, x.host)
 		return
 	}
 	b.rotation = append(b.rotation, q)

@@ -5,13 +5,15 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"igdd/pkg/lan"
 )
 
 // request returns the n-th request of a client.
 func request(client string, n byte) exchange {
 	packet := make([]byte, 12)
 	packet[0] = n
-	return exchange{client: netip.AddrPortFrom(netip.MustParseAddr(client), 1024), packet: packet}
+	return exchange{client: netip.AddrPortFrom(netip.MustParseAddr(client), 1024), host: lan.Host(client), packet: packet}
 }
 
 // served returns the requests that a backlog serves while one client is rejected: the
@@ -47,15 +49,15 @@ func TestBacklogServesInTurn(t *testing.T) {
 	if got, want := b.served(""), []string{"3.0", "2.1", "3.1"}; !slices.Equal(got, want) {
 		t.Errorf("then served %v, want %v", got, want)
 	}
-	if b.hasRequests() || len(b.clients) > 0 || b.free != backlogSize {
-		t.Errorf("%d clients and %d bytes remain", len(b.clients), backlogSize-b.free)
+	if b.hasRequests() || len(b.hosts) > 0 || b.free != backlogSize {
+		t.Errorf("%d hosts and %d bytes remain", len(b.hosts), backlogSize-b.free)
 	}
 }
 
 func TestBacklogIsBounded(t *testing.T) {
 	t.Parallel()
 	b := newBacklog()
-	queued := func(client string) int { return len(b.clients[netip.MustParseAddr(client)].requests) }
+	queued := func(client string) int { return len(b.hosts[lan.Host(client)].requests) }
 	fill := func(client string) {
 		for range 10000 {
 			b.add(request(client, 0))

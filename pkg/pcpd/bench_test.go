@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"igdd/pkg/lansock"
+	"igdd/pkg/lan"
 	"igdd/pkg/natpmp"
 	"igdd/pkg/pcp"
 	"igdd/pkg/portmap"
@@ -37,21 +37,21 @@ func (s syncTable) Submit(r portmap.Request, answer func(portmap.Answer)) bool {
 // benchmark serves one request repeatedly. The responses go to a socket that no process
 // reads.
 func benchmark(b *testing.B, packet []byte) {
+	log := slog.New(slog.DiscardHandler)
 	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer sink.Close()
-	sockets, err := lansock.Listen(loopback{}, lansock.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Hops: 1})
+	sockets, err := lan.Listen(loopback{}, lan.NewHosts(nil, log), lan.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Hops: 1})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer sockets.Close()
-	lan := netip.MustParsePrefix("127.0.0.1/8")
-	log := slog.New(slog.DiscardHandler)
+	network := netip.MustParsePrefix("127.0.0.1/8")
 	table := portmap.NewTable(portmap.Options{
 		Policy:   &portmap.Policy{Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: 24 * time.Hour},
-		Network:  portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan}},
+		Network:  portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{network}},
 		Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
 		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func([]portmap.Change, bool) {},
@@ -66,7 +66,7 @@ func benchmark(b *testing.B, packet []byte) {
 	server := New(Options{NATPMP: true, PCP: true, Table: synced, Log: log})
 	x := exchange{
 		Server: server, lan: "lo", socket: sockets[0], client: sink.LocalAddr().(*net.UDPAddr).AddrPort(),
-		routerAddr: lan.Addr(), packet: packet, backlog: newBacklog(),
+		routerAddr: network.Addr(), packet: packet, backlog: newBacklog(),
 	}
 	b.ReportAllocs()
 	for b.Loop() {

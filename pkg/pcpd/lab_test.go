@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/netlab"
 	"igdd/pkg/pcpd"
 	"igdd/pkg/portmap"
@@ -39,16 +40,16 @@ func newLab(t *testing.T) *netlab.Lab {
 	return lab
 }
 
-// lan is an interface of the router.
-type lan struct {
+// lanInterface is an interface of the router.
+type lanInterface struct {
 	name     string
 	index    int
 	prefixes []netip.Prefix
 }
 
-func (l lan) Name() string             { return l.name }
-func (l lan) Index() int               { return l.index }
-func (l lan) Prefixes() []netip.Prefix { return l.prefixes }
+func (l lanInterface) Name() string             { return l.name }
+func (l lanInterface) Index() int               { return l.index }
+func (l lanInterface) Prefixes() []netip.Prefix { return l.prefixes }
 
 // setup configures a gateway.
 type setup struct {
@@ -103,7 +104,7 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 	})
 	g.server = pcpd.New(pcpd.Options{
 		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Peer: s.peer, RefuseMap: s.refuseMap,
-		Table: s.wrapTable(g.table), Log: log,
+		Hosts: lan.NewHosts(nil, log), Table: s.wrapTable(g.table), Log: log,
 	})
 	l, err := listen(lab.Router.Listen, g.server, "lan0", s.prefixes...)
 	if err != nil {

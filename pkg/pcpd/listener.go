@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"igdd/pkg/lansock"
+	"igdd/pkg/lan"
 	"igdd/pkg/natpmp"
 	"igdd/pkg/pcp"
 	"igdd/pkg/portmap"
@@ -15,29 +15,29 @@ import (
 // Listener answers the clients of one interface.
 type Listener struct {
 	server    *Server
-	lan       lansock.LAN
-	sockets   lansock.Sockets // IPv4, then IPv6 if it is enabled
+	on        lan.Interface
+	sockets   lan.Sockets // IPv4, then IPv6 if it is enabled
 	backlog   *backlog
 	announcer announcer
 }
 
 // Announcements stay on the link.
 var (
-	ipv4 = lansock.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), pcp.ServerPort), Hops: 1}
-	ipv6 = lansock.Options{At: netip.AddrPortFrom(netip.IPv6Unspecified(), pcp.ServerPort), Hops: 1}
+	ipv4 = lan.Options{At: netip.AddrPortFrom(netip.IPv4Unspecified(), pcp.ServerPort), Hops: 1}
+	ipv6 = lan.Options{At: netip.AddrPortFrom(netip.IPv6Unspecified(), pcp.ServerPort), Hops: 1}
 )
 
 // Listen opens the sockets on one interface. They buffer requests until Serve.
-func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
-	families := []lansock.Options{ipv4}
+func (s *Server) Listen(on lan.Interface) (*Listener, error) {
+	families := []lan.Options{ipv4}
 	if s.opts.IPv6 && s.opts.PCP { // NAT-PMP has no IPv6
 		families = append(families, ipv6)
 	}
-	sockets, err := lansock.Listen(lan, families...)
+	sockets, err := lan.Listen(on, s.opts.Hosts, families...)
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{server: s, lan: lan, sockets: sockets, backlog: newBacklog()}
+	l := &Listener{server: s, on: on, sockets: sockets, backlog: newBacklog()}
 	l.announcer = announcer{triggered: make(chan struct{}, 1), current: s.state, send: l.sendCopy}
 	return l, nil
 }
@@ -64,8 +64,9 @@ func (l *Listener) Serve(ctx context.Context) error {
 type exchange struct {
 	*Server
 	lan        string // name of the interface
-	socket     *lansock.Socket
+	socket     *lan.Socket
 	client     netip.AddrPort
+	host       lan.Host   // the client
 	routerAddr netip.Addr // the router's address that the client sent to
 	packet     []byte     // belongs to the receiver: valid until handle returns
 
@@ -73,14 +74,11 @@ type exchange struct {
 	queued  bool // from the backlog; the packet is a copy
 }
 
-// handle answers a datagram of an admitted client, or puts it into the backlog. It
-// never blocks: the next datagrams must be read before the socket's buffer is full.
-func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
-	if !isAdmitted(l.lan.Prefixes(), d.From, d.To) {
-		return
-	}
+// handle answers a datagram, or puts it into the backlog. It never blocks: the next
+// datagrams must be read before the socket's buffer is full.
+func (l *Listener) handle(s *lan.Socket, d lan.Datagram) {
 	x := exchange{
-		Server: l.server, lan: l.lan.Name(), socket: s, client: d.From, routerAddr: d.To,
+		Server: l.server, lan: l.on.Name(), socket: s, client: d.From, host: d.Host, routerAddr: d.To,
 		packet: d.Payload, backlog: l.backlog,
 	}
 	if !x.serve() {
@@ -105,9 +103,10 @@ func (x exchange) serve() bool {
 // submit passes a request to the table. False: it must wait, because the table
 // accepts no more of this client now or because earlier requests of it are queued.
 func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
-	if !x.queued && x.backlog.hasClient(x.client.Addr()) {
+	if !x.queued && x.backlog.hasHost(x.host) {
 		return false
 	}
+	r.ClientHost = string(x.host)
 	return x.opts.Table.Submit(r, func(a portmap.Answer) { answer(a); x.backlog.wake() })
 }
 
@@ -118,10 +117,4 @@ func (x exchange) reply(appendTo func([]byte) []byte) {
 	if err := x.socket.Send(appendTo, x.routerAddr, x.client); err != nil {
 		x.opts.Log.Debug("cannot send response", "client", x.client.Addr(), "err", err)
 	}
-}
-
-// isAdmitted reports whether a datagram is from a neighbour and for one of the
-// router's own addresses on that interface. Others get no response.
-func isAdmitted(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
-	return lansock.IsNeighbour(own, from) && lansock.IsOwn(own, to)
 }

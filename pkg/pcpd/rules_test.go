@@ -11,54 +11,6 @@ import (
 	"igdd/pkg/portmap"
 )
 
-func TestIsAdmitted(t *testing.T) {
-	t.Parallel()
-	own := []netip.Prefix{
-		netip.MustParsePrefix("192.168.50.1/24"),
-		netip.MustParsePrefix("192.168.50.2/24"),
-		netip.MustParsePrefix("10.0.0.0/31"),
-		netip.MustParsePrefix("2001:db8:50::1/64"),
-		netip.MustParsePrefix("fe80::1/64"),
-	}
-	for name, test := range map[string]struct {
-		from, to string
-		want     bool
-	}{
-		"neighbour":                         {"192.168.50.10:1024", "192.168.50.1", true},
-		"second address":                    {"192.168.50.10:1024", "192.168.50.2", true},
-		"point to point":                    {"10.0.0.1:1024", "10.0.0.0", true},
-		"IPv6":                              {"[2001:db8:50::10]:1024", "2001:db8:50::1", true},
-		"global to link-local":              {"[2001:db8:50::10]:1024", "fe80::1", true},
-		"link-local with a zone":            {"[fe80::10%lan0]:1024", "fe80::1", true},
-		"sent to the uplink":                {"192.168.50.10:1024", "11.22.33.44", false},
-		"sent to the network":               {"192.168.50.10:1024", "192.168.50.255", false},
-		"sent to all ones":                  {"192.168.50.10:1024", "255.255.255.255", false},
-		"sent to a group":                   {"192.168.50.10:1024", "224.0.0.1", false},
-		"sent to an IPv6 group":             {"[fe80::10%lan0]:1024", "ff02::1", false},
-		"sent to another host":              {"192.168.50.10:1024", "192.168.50.11", false},
-		"foreign host":                      {"10.9.9.9:1024", "192.168.50.1", false},
-		"from the uplink's network":         {"11.22.33.1:1024", "192.168.50.1", false},
-		"IPv6 foreign host":                 {"[2001:db8:51::10]:1024", "2001:db8:50::1", false},
-		"from the router's address":         {"192.168.50.2:1024", "192.168.50.1", false},
-		"from the router's IPv6 address":    {"[fe80::1%lan0]:1024", "fe80::1", false},
-		"from the broadcast address":        {"192.168.50.255:1024", "192.168.50.1", false},
-		"from the network's address":        {"192.168.50.0:1024", "192.168.50.1", false},
-		"from the unspecified address":      {"0.0.0.0:1024", "192.168.50.1", false},
-		"from all ones":                     {"255.255.255.255:1024", "192.168.50.1", false},
-		"from a group":                      {"224.0.0.1:1024", "192.168.50.1", false},
-		"from the loopback":                 {"127.0.0.1:1024", "192.168.50.1", false},
-		"from the unspecified IPv6 address": {"[::]:1024", "2001:db8:50::1", false},
-		"from port 0":                       {"192.168.50.10:0", "192.168.50.1", false},
-	} {
-		if got := isAdmitted(own, netip.MustParseAddrPort(test.from), netip.MustParseAddr(test.to)); got != test.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-	if isAdmitted(nil, netip.MustParseAddrPort("192.168.50.10:1024"), netip.MustParseAddr("192.168.50.1")) {
-		t.Error("an interface without addresses has neighbours")
-	}
-}
-
 func TestGateways(t *testing.T) {
 	t.Parallel()
 	own := []netip.Prefix{

@@ -2,12 +2,14 @@ package pcpd_test
 
 import (
 	"encoding/hex"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/natpmp"
 	"igdd/pkg/netlab"
 	"igdd/pkg/pcp"
@@ -136,7 +138,7 @@ func TestSecondServerCannotListen(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
 	g := serve(t, lab, defaultSetup())
-	if _, err := listen(lab.Router.Do, pcpd.New(pcpd.Options{NATPMP: true, Table: g.table}), "lan0"); err == nil {
+	if _, err := listen(lab.Router.Do, pcpd.New(pcpd.Options{NATPMP: true, Table: g.table, Hosts: lan.NewHosts(nil, slog.Default())}), "lan0"); err == nil {
 		t.Error("two servers share a port")
 	}
 	if _, err := listen(lab.Router.Listen, g.server, "lan7"); err == nil {
@@ -151,7 +153,7 @@ func listen(enter func(func() error) error, s *pcpd.Server, dev string, own ...n
 		if i, err := net.InterfaceByName(dev); err == nil {
 			index = i.Index
 		}
-		l, err = s.Listen(lan{dev, index, own})
+		l, err = s.Listen(lanInterface{dev, index, own})
 		return err
 	})
 	return l, err

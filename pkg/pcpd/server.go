@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/pcp"
 	"igdd/pkg/portmap"
 )
@@ -27,12 +28,13 @@ type Table interface {
 
 // Options configure a Server.
 type Options struct {
-	NATPMP     bool // answer NAT-PMP
-	PCP        bool // answer PCP
-	IPv6       bool // answer PCP over IPv6 too
-	ThirdParty bool // let PCP clients map for other hosts (RFC 6887, section 13.1)
-	Peer       bool // serve PEER (RFC 6887, section 12)
-	RefuseMap  bool // refuse MAP, but answer ANNOUNCE
+	NATPMP     bool       // answer NAT-PMP
+	PCP        bool       // answer PCP
+	IPv6       bool       // answer PCP over IPv6 too
+	ThirdParty bool       // let PCP clients map for other hosts (RFC 6887, section 13.1)
+	Peer       bool       // serve PEER (RFC 6887, section 12)
+	RefuseMap  bool       // refuse MAP, but answer ANNOUNCE
+	Hosts      *lan.Hosts // tells the clients apart
 	Table      Table
 	Log        *slog.Logger
 }

@@ -61,7 +61,7 @@ func (l *Listener) update(state gatewayState) {
 	for _, m := range l.server.opts.Table.List() {
 		for _, claim := range m.Claims {
 			c, ok := claim.Contact.(*contact)
-			if !ok || c.lan != l.lan.Name() || c.external == state.external || m.Pinhole.IsValid() {
+			if !ok || c.lan != l.on.Name() || c.external == state.external || m.Pinhole.IsValid() {
 				continue
 			}
 			x := exchange{

@@ -16,14 +16,17 @@ const (
 
 // Request is a client's request in any protocol.
 type Request struct {
-	Op       Op
-	Origin   Origin
-	Client   netip.Addr     // the source address
-	Alias    netip.Addr     // another address that certainly belongs to the same host; the zero Addr: none
-	Protocol Protocol       // TCP or UDP
-	Internal netip.AddrPort // the target; Close by target: port 0 means every port
-	Host     Host           // Open: the host that has the target's address, as far as it matters
-	Former   netip.Addr     // Open: a former address of the same host, which it no longer has; the zero Addr: none
+	Op     Op
+	Origin Origin
+	Client netip.Addr // the source address
+	// ClientHost names the host that asks, the same for all of its addresses; empty:
+	// not known.
+	ClientHost string
+	Alias      netip.Addr     // another address that certainly belongs to the same host; the zero Addr: none
+	Protocol   Protocol       // TCP or UDP
+	Internal   netip.AddrPort // the target; Close by target: port 0 means every port
+	Host       Host           // Open: the host that has the target's address, as far as it matters
+	Former     netip.Addr     // Open: a former address of the same host, which it no longer has; the zero Addr: none
 
 	// External is the suggested external port, 0 for any. With Exact no other
 	// port is granted. A Close with External set selects by external port, up

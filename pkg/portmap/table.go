@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -8,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"igdd/pkg/fair"
 )
 
 // Queue and batch sizes, in requests: a full queue makes a datagram server keep
@@ -73,8 +76,8 @@ type Table struct {
 	unsaved      bool       // saving the last changes failed
 	timer        *time.Timer
 
-	limiter queueLimiter
-	arrived []pending // buffers of decideArrived
+	limiter *fair.Counts[string] // of the queue, by host
+	arrived []pending            // buffers of decideArrived
 	answers []Answer
 }
 
@@ -121,7 +124,7 @@ func NewTable(o Options) *Table {
 		started:      make(chan struct{}),
 		ended:        make(chan struct{}),
 		lanes:        [2]lane{{family: IPv4}, {family: IPv6}},
-		limiter:      queueLimiter{clients: make(map[netip.Addr]int)},
+		limiter:      newQueueLimiter(),
 		inForce:      newIndex(),
 		external:     o.Network.External,
 		lastExternal: o.Network.External,
@@ -206,18 +209,18 @@ func (t *Table) resetTimer() {
 
 // Submit queues a request; answer is called on the table's goroutine once the
 // decision is in force, and must not block. Submit returns false when the queue
-// is full or has too many requests of this client: then answer is never called.
+// is full or has too many requests of this host: then answer is never called.
 func (t *Table) Submit(req Request, answer func(Answer)) bool {
-	client := req.Client
-	if !t.limiter.acquire(client) {
+	host := cmp.Or(req.ClientHost, req.Client.String())
+	if !t.limiter.Acquire(host) {
 		return false
 	}
-	p := pending{Request: req, answer: func(a Answer) { t.limiter.release(client); answer(a) }}
+	p := pending{Request: req, answer: func(a Answer) { t.limiter.Release(host); answer(a) }}
 	select {
 	case t.queue <- p:
 		return true
 	default:
-		t.limiter.release(client)
+		t.limiter.Release(host)
 		return false
 	}
 }

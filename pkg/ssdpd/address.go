@@ -3,7 +3,6 @@ package ssdpd
 import (
 	"net/netip"
 
-	"igdd/pkg/lansock"
 	"igdd/pkg/ssdp"
 )
 
@@ -60,10 +59,4 @@ func groupForBroadcast(to netip.Addr) netip.Addr {
 		return ssdp.IPv4.Addr()
 	}
 	return to
-}
-
-// isAdmitted reports whether a datagram is from a neighbour and for one of the groups,
-// or for one of the router's own addresses on that interface. Others get no response.
-func isAdmitted(own []netip.Prefix, from netip.AddrPort, to netip.Addr) bool {
-	return lansock.IsNeighbour(own, from) && (to.IsMulticast() || lansock.IsOwn(own, to))
 }

@@ -2,9 +2,11 @@ package ssdpd
 
 import (
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/ssdp"
 )
 
@@ -14,39 +16,6 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 var own = []netip.Prefix{
 	netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("10.1.0.1/16"),
 	netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix("2001:db8::1/64"), netip.MustParsePrefix("fd00::1/64"),
-}
-
-func TestIsAdmitted(t *testing.T) {
-	group := ssdp.IPv4.Addr()
-	tests := []struct {
-		from string
-		to   netip.Addr
-		want bool
-	}{
-		{"192.168.50.10:4000", group, true},
-		{"10.1.2.3:4000", group, true},
-		{"192.168.50.10:4000", addr("192.168.50.1"), true},
-		{"[fe80::2%7]:4000", ssdp.LinkLocal.Addr(), true},
-		{"[2001:db8::2]:4000", ssdp.SiteLocal.Addr(), true},
-		{"192.168.50.10:0", group, false},
-		{"192.168.50.1:4000", group, false},
-		{"[fe80::1%7]:4000", ssdp.LinkLocal.Addr(), false},
-		{"192.168.50.255:4000", group, false},
-		{"192.168.50.0:4000", group, false},
-		{"255.255.255.255:4000", group, false},
-		{"224.0.0.1:4000", group, false},
-		{"127.0.0.1:4000", group, false},
-		{"0.0.0.0:4000", group, false},
-		{"192.168.60.10:4000", group, false},
-		{"[2001:db8:1::2]:4000", ssdp.SiteLocal.Addr(), false},
-		{"192.168.50.10:4000", addr("192.168.60.1"), false},
-		{"192.168.50.10:4000", addr("192.168.50.255"), false},
-	}
-	for _, tt := range tests {
-		if got := isAdmitted(own, netip.MustParseAddrPort(tt.from), tt.to); got != tt.want {
-			t.Errorf("from %s to %v: %v", tt.from, tt.to, got)
-		}
-	}
 }
 
 func TestAddrFor(t *testing.T) {
@@ -69,55 +38,58 @@ func TestAddrFor(t *testing.T) {
 	}
 }
 
+// everything are the items of a set.
+var everything = []ssdp.Item{{Type: "upnp:rootdevice"}, {Type: "uuid:1"}, {Type: "urn:schemas-upnp-org:device:InternetGatewayDevice:1"}, {Type: "urn:schemas-upnp-org:device:WANDevice:1"}}
+
+// TestRateLimiter sends more searches than are answered.
 func TestRateLimiter(t *testing.T) {
-	l := rateLimiter{sources: make(map[netip.Addr]source)}
-	now, c1, c2 := time.Now(), addr("192.168.50.10"), addr("192.168.50.11")
-	admitted := func(from netip.Addr, answers, times int) (n int) {
+	l, now := newRateLimiter(), time.Now()
+	// answered returns how many searches of a host are answered with a number of messages.
+	answered := func(host lan.Host, search []ssdp.Item, times int) map[int]int {
+		counts := make(map[int]int)
 		for range times {
-			if l.admit(from, answers, now) {
-				n++
-			}
+			counts[len(l.limit(host, search, now))]++
 		}
-		return n
+		return counts
 	}
-	if sets, singles := admitted(c1, 11, 20), admitted(c1, 1, 20); sets != 1 || singles != singlesPerSource {
-		t.Errorf("%d sets and %d single answers in the first second", sets, singles)
+	if c := answered("a", everything, 20); c[len(everything)] != setsPerHost || c[1] != 20-setsPerHost {
+		t.Errorf("searches for everything are answered with so many messages: %v", c)
 	}
-	if sets := admitted(c2, 11, 20); sets != 1 {
-		t.Errorf("%d sets to another source", sets)
+	if got := l.limit("a", everything, now); len(got) != 1 || got[0] != everything[2] {
+		t.Errorf("in place of a set a host gets %v, not the gateway", got)
 	}
-	now = now.Add(window)
-	if sets, singles := admitted(c1, 11, 20), admitted(c1, 1, 20); sets != 1 || singles != singlesPerSource {
-		t.Errorf("%d sets and %d single answers in the next second", sets, singles)
+	if c := answered("a", everything[:1], 2*singlesPerHost); c[1] == 0 || c[1] >= singlesPerHost {
+		t.Errorf("%d single answers in a second", c[1])
 	}
-	all, from := 0, addr("10.1.0.0")
-	for range 3 * maxSources {
-		from = from.Next()
-		all += admitted(from, 11, 1)
+	if c := answered("b", everything, 1); c[len(everything)] != 1 {
+		t.Error("another host gets no set")
 	}
-	if all == 0 || 11*all > perSecond || len(l.sources) > maxSources {
-		t.Errorf("%d sets to all, %d sources", all, len(l.sources))
+	if c := answered("b", everything[:1], 100); c[1] != 100 {
+		t.Errorf("another host gets %d of 100 answers", c[1])
 	}
-	now = now.Add(2 * window)
-	if admitted(from.Next(), 1, 1) != 1 {
-		t.Error("no client is answered after the flood")
+	now = now.Add(time.Second)
+	if c := answered("a", everything, 1); c[len(everything)] != 1 {
+		t.Error("no set in the next second")
 	}
 }
 
-// TestRateLimitIsPerSource sends searches from one source at twice the rate that all
-// sources together are answered: another source is still answered.
-func TestRateLimitIsPerSource(t *testing.T) {
-	for _, answers := range []int{1, 11} {
-		l := rateLimiter{sources: make(map[netip.Addr]source)}
-		now := time.Now()
-		for n := range 20 {
-			for range 2 * perSecond {
-				l.admit(addr("192.168.50.10"), answers, now)
-			}
-			if !l.admit(addr("192.168.50.11"), 1, now) {
-				t.Errorf("search %d of the other source is not answered while one gets sets of %d", n, answers)
-			}
-			now = now.Add(window / 16)
+// TestRateLimitOfAll sends searches of many hosts.
+func TestRateLimitOfAll(t *testing.T) {
+	l, now := newRateLimiter(), time.Now()
+	sets, singles := 0, 0
+	for n := range 3 * maxHosts {
+		host := lan.Host(strconv.Itoa(n))
+		if len(l.limit(host, everything, now)) > 1 {
+			sets++
 		}
+		for range 20 {
+			singles += len(l.limit(host, everything[:1], now))
+		}
+	}
+	if sets == 0 || sets > setsInAll || singles == 0 || singles > singlesInAll {
+		t.Errorf("%d sets, %d single answers", sets, singles)
+	}
+	if len(l.limit("another", everything, now.Add(2*time.Second))) != len(everything) {
+		t.Error("no host is answered after the flood")
 	}
 }

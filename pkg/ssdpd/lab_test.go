@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/netlab"
 	"igdd/pkg/ssdp"
 	"igdd/pkg/ssdpd"
@@ -51,8 +52,8 @@ func newLab(t *testing.T) *netlab.Lab {
 	return netlab.NewLab(t, netlab.Layout{Clients: 2, SecondLAN: true, IPv6: true})
 }
 
-// lan is an interface of the router; its addresses can change.
-type lan struct {
+// lanInterface is an interface of the router; its addresses can change.
+type lanInterface struct {
 	name  string
 	index int
 
@@ -60,15 +61,15 @@ type lan struct {
 	prefixes []netip.Prefix
 }
 
-func (l *lan) Name() string { return l.name }
-func (l *lan) Index() int   { return l.index }
-func (l *lan) Prefixes() []netip.Prefix {
+func (l *lanInterface) Name() string { return l.name }
+func (l *lanInterface) Index() int   { return l.index }
+func (l *lanInterface) Prefixes() []netip.Prefix {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.prefixes
 }
 
-func (l *lan) set(prefixes ...netip.Prefix) {
+func (l *lanInterface) set(prefixes ...netip.Prefix) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.prefixes = prefixes
@@ -77,7 +78,7 @@ func (l *lan) set(prefixes ...netip.Prefix) {
 // gateway is a server on both LANs of the lab.
 type gateway struct {
 	*ssdpd.Server
-	first, second *lan
+	first, second *lanInterface
 	stop          func() // ends it and waits
 }
 
@@ -86,15 +87,16 @@ func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, descriptions .
 	t.Helper()
 	g := &gateway{
 		Server: ssdpd.New(ssdpd.Options{
+			Hosts: lan.NewHosts(nil, slog.New(slog.DiscardHandler)),
 			Descriptions: descriptions, Port: 5000, IPv6: true, Interval: interval,
 			Product: "Linux/6 UPnP/1.1 igdd/1", Log: slog.New(slog.DiscardHandler),
 		}),
-		first:  &lan{name: "lan0", prefixes: []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal}},
-		second: &lan{name: "lan1", prefixes: []netip.Prefix{netlab.RouterLAN2}},
+		first:  &lanInterface{name: "lan0", prefixes: []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal}},
+		second: &lanInterface{name: "lan1", prefixes: []netip.Prefix{netlab.RouterLAN2}},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
-	for _, l := range []*lan{g.first, g.second} {
+	for _, l := range []*lanInterface{g.first, g.second} {
 		listener, err := listen(lab, g.Server, l)
 		if err != nil {
 			t.Fatal(err)
@@ -110,7 +112,7 @@ func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, descriptions .
 	return g
 }
 
-func listen(lab *netlab.Lab, s *ssdpd.Server, l *lan) (listener *ssdpd.Listener, err error) {
+func listen(lab *netlab.Lab, s *ssdpd.Server, l *lanInterface) (listener *ssdpd.Listener, err error) {
 	err = lab.Router.Do(func() error {
 		dev, err := net.InterfaceByName(l.name)
 		if err != nil {

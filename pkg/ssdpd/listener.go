@@ -7,16 +7,16 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"igdd/pkg/lansock"
+	"igdd/pkg/lan"
 	"igdd/pkg/ssdp"
 )
 
 // Listener answers and announces on one interface.
 type Listener struct {
 	server  *Server
-	lan     lansock.LAN
-	sockets lansock.Sockets // IPv4, then IPv6 if it is enabled
-	limiter rateLimiter
+	on      lan.Interface
+	sockets lan.Sockets // IPv4, then IPv6 if it is enabled
+	limiter *rateLimiter
 	replies replyQueue
 	wakeup  chan struct{} // replies is no longer empty
 	events  chan event
@@ -26,12 +26,12 @@ type Listener struct {
 
 // The multicast scope is that of UDA 1.1, section 1.1.1, and UDA 2.0, annex A.
 var (
-	ipv4 = lansock.Options{
+	ipv4 = lan.Options{
 		At:     netip.AddrPortFrom(netip.IPv4Unspecified(), ssdp.Port),
 		Groups: []netip.Addr{ssdp.IPv4.Addr()},
 		Hops:   2,
 	}
-	ipv6 = lansock.Options{
+	ipv6 = lan.Options{
 		At:     netip.AddrPortFrom(netip.IPv6Unspecified(), ssdp.Port),
 		Groups: []netip.Addr{ssdp.LinkLocal.Addr(), ssdp.SiteLocal.Addr()},
 		Hops:   10,
@@ -39,20 +39,20 @@ var (
 )
 
 // Listen opens the sockets on one interface. They buffer searches until Serve.
-func (s *Server) Listen(lan lansock.LAN) (*Listener, error) {
-	families := []lansock.Options{ipv4}
+func (s *Server) Listen(on lan.Interface) (*Listener, error) {
+	families := []lan.Options{ipv4}
 	if s.opts.IPv6 {
 		families = append(families, ipv6)
 	}
-	sockets, err := lansock.Listen(lan, families...)
+	sockets, err := lan.Listen(on, s.opts.Hosts, families...)
 	if err != nil {
 		return nil, err
 	}
 	return &Listener{
-		server: s, lan: lan, sockets: sockets,
+		server: s, on: on, sockets: sockets,
 		wakeup:  make(chan struct{}, 1),
 		events:  make(chan event, 1),
-		limiter: rateLimiter{sources: make(map[netip.Addr]source)},
+		limiter: newRateLimiter(),
 	}, nil
 }
 
@@ -73,21 +73,21 @@ func (l *Listener) Serve(ctx context.Context) error {
 	return tasks.Wait()
 }
 
-// handle queues the responses to a search of an admitted client. MX is ignored: one
+// handle queues the responses to a search. MX is ignored: one
 // gateway on a link causes no storm, and some clients wait only a quarter of a second.
-func (l *Listener) handle(s *lansock.Socket, d lansock.Datagram) {
-	own, to := l.lan.Prefixes(), groupForBroadcast(d.To)
-	if !isAdmitted(own, d.From, to) {
-		return
-	}
+func (l *Listener) handle(s *lan.Socket, d lan.Datagram) {
+	own, to := l.on.Prefixes(), groupForBroadcast(d.To)
 	search, err := ssdp.ParseSearch(d.Payload, to)
 	if err != nil {
 		return
 	}
 	description, items := ssdp.Match(l.server.opts.Descriptions, search.Target)
 	local := addrFor(own, d.From.Addr().WithZone(""), to)
+	if len(items) == 0 || !local.IsValid() {
+		return
+	}
 	now := time.Now()
-	if len(items) == 0 || !local.IsValid() || !l.limiter.admit(d.From.Addr(), len(items), now) {
+	if items = l.limiter.limit(d.Host, items, now); len(items) == 0 {
 		return
 	}
 	if l.replies.put(reply{socket: s, from: local, to: d.From, description: description, items: items}, now) {
@@ -110,9 +110,9 @@ func (l *Listener) sendDueReplies(now time.Time) {
 
 // send sends the message that appendTo appends. A message that cannot be sent at once
 // is lost.
-func (l *Listener) send(s *lansock.Socket, from netip.Addr, to netip.AddrPort, appendTo func([]byte) []byte) {
+func (l *Listener) send(s *lan.Socket, from netip.Addr, to netip.AddrPort, appendTo func([]byte) []byte) {
 	if err := s.Send(appendTo, from, to); err != nil {
-		l.server.opts.Log.Debug("cannot send SSDP message", "interface", l.lan.Name(), "to", to, "err", err)
+		l.server.opts.Log.Debug("cannot send SSDP message", "interface", l.on.Name(), "to", to, "err", err)
 	}
 }
 

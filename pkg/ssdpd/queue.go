@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"igdd/pkg/lansock"
+	"igdd/pkg/lan"
 	"igdd/pkg/ssdp"
 )
 
@@ -15,13 +15,13 @@ import (
 // a small receive buffer.
 const replyInterval = 2 * time.Millisecond
 
-// maxReplies limits the queued replies to those that can be sent within a second.
-// Further searches are dropped, as by a network under load.
-const maxReplies = perSecond
+// maxReplies limits the queued replies. Further searches are dropped, as by a network
+// under load.
+const maxReplies = 512
 
 // reply is the outstanding part of the response to a search.
 type reply struct {
-	socket      *lansock.Socket
+	socket      *lan.Socket
 	from        netip.Addr // the router's address
 	to          netip.AddrPort
 	description *ssdp.Description

@@ -1,78 +1,63 @@
 package ssdpd
 
 import (
-	"net/netip"
-	"sync"
+	"strings"
 	"time"
+
+	"igdd/pkg/fair"
+	"igdd/pkg/lan"
+	"igdd/pkg/ssdp"
 )
 
-// Limits of responses, so that the gateway is no amplifier for forged searches. The
-// response to a search for one target is about five times as long as the search, to a
-// search for everything fifty times.
+// Limits of responses, so that the gateway is no amplifier for forged searches and one
+// host takes nothing from others. The response to a search for one target is about five
+// times as long as the search. A host may get as many as would be asked for by a program
+// that searches without pause in its name; a slow router needs a third of its time for
+// those. The response to a search for everything is fifty times as long.
 const (
-	singlesPerSource = 16  // single responses per second
-	perSecond        = 512 // messages to all sources
-	maxSources       = 512 // tracked at a time
-	window           = time.Second
+	singlesPerHost = 2500 // responses with one message per second
+	singlesInAll   = 5000
+	setsPerHost    = 1 // responses with all messages per second
+	setsInAll      = 32
+	maxHosts       = 512 // tracked at a time
 )
 
-// rateLimiter limits the responses to each source and to all. It tracks only the last
-// second.
+// rateLimiter limits the responses to each host and to all.
 type rateLimiter struct {
-	mu      sync.Mutex // guards the rest
-	sources map[netip.Addr]source
-	all     time.Time // until when the messages to all sources use up the limit
+	singles, sets fair.Rates[lan.Host]
 }
 
-// source is the use of one source's limits.
-type source struct {
-	single time.Time // until when its single responses use up the limit
-	set    time.Time // until when its set of responses uses up the limit
-}
-
-// admit reports whether that many answers may be sent to a source now, and counts them.
-// The limit of the source is checked first, so that a source that exceeds it does not
-// use up the limit of all.
-func (l *rateLimiter) admit(from netip.Addr, answers int, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s, tracked := l.sources[from]
-	if !tracked && !l.hasRoom(now) {
-		return false
-	}
-	until, parts := &s.single, singlesPerSource
-	if answers > 1 {
-		until, parts = &s.set, 1
-	}
-	ok := spend(until, now, 1, parts) && spend(&l.all, now, answers, perSecond)
-	l.sources[from] = s
-	return ok
-}
-
-// spend moves the end of the used time by n parts of a window; false if it would be
-// more than a window ahead.
-func spend(until *time.Time, now time.Time, n, parts int) bool {
-	start := now
-	if until.After(now) {
-		start = *until
-	}
-	end := start.Add(window * time.Duration(n) / time.Duration(parts))
-	if end.Sub(now) > window {
-		return false
-	}
-	*until = end
-	return true
-}
-
-// hasRoom reports whether one more source can be tracked.
-func (l *rateLimiter) hasRoom(now time.Time) bool {
-	if len(l.sources) < maxSources {
-		return true
-	}
-	for from, s := range l.sources {
-		if !s.single.After(now) && !s.set.After(now) {
-			delete(l.sources, from)
+func newRateLimiter() *rateLimiter {
+	rates := func(perHost, all int) fair.Rates[lan.Host] {
+		return fair.Rates[lan.Host]{
+			PerHost: fair.Rate{PerSecond: perHost, Burst: perHost}, All: fair.Rate{PerSecond: all, Burst: all}, MaxHosts: maxHosts,
 		}
 	}
-	return len(l.sources) < maxSources
+	return &rateLimiter{singles: rates(singlesPerHost, singlesInAll), sets: rates(setsPerHost, setsInAll)}
+}
+
+// limit returns those of the items that may be sent to a host now, and counts them. A
+// host that may have no further set gets the gateway alone, which is what clients look
+// for in it.
+func (l *rateLimiter) limit(host lan.Host, items []ssdp.Item, now time.Time) []ssdp.Item {
+	if len(items) > 1 {
+		if l.sets.Spend(host, 1, now) {
+			return items
+		}
+		items = gateway(items)
+	}
+	if len(items) == 0 || !l.singles.Spend(host, 1, now) {
+		return nil
+	}
+	return items
+}
+
+// gateway returns the first of the items that is a device by its type: the root device.
+func gateway(items []ssdp.Item) []ssdp.Item {
+	for i := range items {
+		if strings.Contains(items[i].Type, ":device:") {
+			return items[i : i+1]
+		}
+	}
+	return nil
 }

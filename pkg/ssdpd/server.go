@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/ssdp"
 )
 
@@ -16,6 +17,7 @@ import (
 type Options struct {
 	Descriptions []*ssdp.Description // descriptions of the gateway; the first is announced
 	Port         uint16              // TCP port of the descriptions
+	Hosts        *lan.Hosts          // tells the clients apart
 	IPv6         bool                // serve the IPv6 groups too
 	Interval     time.Duration       // maximum time between two announcements
 	BootID       uint32              // the first BOOTID; 0: the current time in Unix seconds
@@ -61,7 +63,7 @@ func (s *Server) Changed() {
 	defer s.mu.Unlock()
 	changed := false
 	for l := range s.listeners {
-		addrs := groupAddrsOf(l.lan.Prefixes())
+		addrs := groupAddrsOf(l.on.Prefixes())
 		changed = changed || addrs != l.addrs
 		l.addrs = addrs
 	}
@@ -79,7 +81,7 @@ func (s *Server) Changed() {
 func (s *Server) add(l *Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.addrs = groupAddrsOf(l.lan.Prefixes())
+	l.addrs = groupAddrsOf(l.on.Prefixes())
 	s.listeners[l] = true
 }
 

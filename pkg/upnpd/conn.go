@@ -94,8 +94,8 @@ func (l *Listener) respond(r *request, err error, c *connection) (reply response
 	var status httpError
 	switch {
 	case err == nil:
-		r.client, r.local, r.device = c.client, c.local, l.lan.Name()
-		return l.server.handle(r, l.lan), true
+		r.client, r.local, r.device = c.client, c.local, l.on.Name()
+		return l.server.handle(r, l.on), true
 	case errors.As(err, &status):
 		return response{status: int(status)}, true
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -35,7 +35,7 @@ func (fakeLAN) Prefixes() []netip.Prefix {
 func newPipeConn(t *testing.T, g *connLimiter) pipeConn {
 	t.Helper()
 	s := New(Options{Versions: []upnp.Version{upnp.V1, upnp.V2}, Product: "x", Log: slog.New(slog.DiscardHandler)})
-	l := &Listener{server: s, lan: fakeLAN{}}
+	l := &Listener{server: s, on: fakeLAN{}}
 	near, far := net.Pipe()
 	c := &connection{Conn: near, client: netip.MustParseAddr("192.168.50.10"), local: netip.MustParseAddr("192.168.50.1")}
 	v := pipeConn{far, make(chan struct{})}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"igdd/pkg/lan"
 )
 
 // Limits of simultaneous connections on one LAN. A client that floods loses its
@@ -20,6 +22,7 @@ type connection struct {
 	net.Conn
 	client netip.Addr // the client, never an IPv4-mapped address
 	local  netip.Addr // the router's address that the client connected to
+	host   lan.Host   // the client
 
 	answering bool // its request is complete, the response is not; guarded by connLimiter.mu
 }
@@ -28,12 +31,12 @@ type connection struct {
 // many.
 type connLimiter struct {
 	mu     sync.Mutex
-	open   map[netip.Addr][]*connection // by client, the oldest first
+	open   map[lan.Host][]*connection // by client, the oldest first
 	total  int
 	closed bool
 }
 
-func newConnLimiter() *connLimiter { return &connLimiter{open: make(map[netip.Addr][]*connection)} }
+func newConnLimiter() *connLimiter { return &connLimiter{open: make(map[lan.Host][]*connection)} }
 
 // add adds a new connection. If there are too many, it closes one of the client
 // that has the most.
@@ -47,7 +50,7 @@ func (l *connLimiter) add(c *connection) {
 	if l.total >= maxConnections {
 		l.evict(leastUseful(l.busiest()))
 	}
-	l.open[c.client] = append(l.open[c.client], c)
+	l.open[c.host] = append(l.open[c.host], c)
 	l.total++
 }
 
@@ -80,7 +83,7 @@ func (l *connLimiter) evict(c *connection) {
 func (l *connLimiter) timeout(c *connection, d time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if slices.Index(l.open[c.client], c) >= unhurriedPerClient {
+	if slices.Index(l.open[c.host], c) >= unhurriedPerClient {
 		return min(d, shortLimit)
 	}
 	return d
@@ -102,15 +105,15 @@ func (l *connLimiter) release(c *connection) {
 
 // remove removes a connection, unless it has been evicted.
 func (l *connLimiter) remove(c *connection) {
-	list := l.open[c.client]
+	list := l.open[c.host]
 	i := slices.Index(list, c)
 	switch {
 	case i < 0:
 		return
 	case len(list) == 1:
-		delete(l.open, c.client)
+		delete(l.open, c.host)
 	default:
-		l.open[c.client] = slices.Delete(list, i, i+1)
+		l.open[c.host] = slices.Delete(list, i, i+1)
 	}
 	l.total--
 }

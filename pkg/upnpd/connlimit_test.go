@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"igdd/pkg/lan"
 )
 
 // patience is how long a test waits for what must come.
@@ -26,7 +28,7 @@ type connFlood struct {
 func (c connFlood) admit(client string) *connection {
 	near, far := net.Pipe()
 	c.t.Cleanup(func() { near.Close(); far.Close() })
-	conn := &connection{Conn: near, client: netip.MustParseAddr(client)}
+	conn := &connection{Conn: near, client: netip.MustParseAddr(client), host: lan.Host(client)}
 	c.connLimiter.add(conn)
 	return conn
 }

@@ -4,11 +4,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"igdd/pkg/lan"
 )
 
 // handle answers a request for a document, an action or a subscription.
-func (s *Server) handle(r *request, lan LAN) response {
-	if !r.hostIsOurs(lan) || r.fromWebPage() {
+func (s *Server) handle(r *request, on lan.Interface) response {
+	if !r.hostIsOurs(on) || r.fromWebPage() {
 		return response{status: 403}
 	}
 	r.path = s.published(r.path)
@@ -53,9 +55,9 @@ var xmlType = []byte("Content-Type: text/xml; charset=\"utf-8\"\r\n")
 // hostIsOurs reports whether every host that the request names is an address of the
 // router on that LAN. A browser always names one, and names a foreign host if it was
 // sent here by DNS rebinding.
-func (r *request) hostIsOurs(lan LAN) bool {
+func (r *request) hostIsOurs(on lan.Interface) bool {
 	for _, authority := range []string{r.host, r.field("host")} {
-		if authority != "" && !slices.ContainsFunc(lan.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == hostAddr(authority) }) {
+		if authority != "" && !slices.ContainsFunc(on.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == hostAddr(authority) }) {
 			return false
 		}
 	}

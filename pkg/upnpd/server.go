@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/portmap"
 	"igdd/pkg/upnp"
 )
@@ -48,6 +49,7 @@ type Options struct {
 	Versions []upnp.Version // of the descriptions to offer, the lower first
 	Port     uint16         // TCP port
 	IPv6     bool           // listen on IPv6 too
+	Hosts    *lan.Hosts     // tells the clients apart
 	Product  string         // the SERVER field: OS/version UPnP/1.1 product/version
 	Table    Table
 	// SameHost reports whether an IPv6 address on an interface belongs to the

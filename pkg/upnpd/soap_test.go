@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/netlab"
 	"igdd/pkg/portmap"
 	"igdd/pkg/portmap/portmaptest"
@@ -175,6 +176,7 @@ func (s testNet) newGateway(t testing.TB, p gatewayConfig) *testGateway {
 	h.server = New(Options{
 		Gateway: upnp.Gateway{UUID: uuid, FriendlyName: "Router", Manufacturer: "igdd", ModelName: "igdd", Pinholes: true},
 		Port:    5555, IPv6: true, Versions: p.versions, Product: "Linux/6 UPnP/1.1 igdd/1", Table: h.table, Log: quiet,
+		Hosts:   lan.NewHosts(nil, quiet),
 		Uplink:  h.Uplink,
 		Traffic: func() Traffic { return p.traffic },
 		Packets: func(m *portmap.Mapping) (uint64, error) { return uint64(m.Internal.Port()) - 5000, nil },

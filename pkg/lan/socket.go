@@ -1,8 +1,9 @@
 // Package lansock provides UDP sockets on one LAN interface that know to which
 // address a datagram was sent and choose the address to respond from.
-package lansock
+package lan
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +21,8 @@ import (
 // service accepts, so that it notices a longer one.
 const bufferLen = 2048
 
-// LAN is a network interface with clients.
-type LAN interface {
+// Interface is a network interface with clients.
+type Interface interface {
 	Name() string
 	Index() int
 	// Prefixes returns the router's current addresses on the interface, each with
@@ -31,10 +33,10 @@ type LAN interface {
 // Socket is a UDP socket of one address family on one interface.
 type Socket struct {
 	options Options
+	on      Interface
+	hosts   *Hosts
 	udp     *net.UDPConn
 	raw     syscall.RawConn
-	name    string // of the interface
-	index   int
 
 	packets sync.Pool // of *packet
 }
@@ -42,25 +44,26 @@ type Socket struct {
 // Sockets are the sockets of a service on an interface, one for each family.
 type Sockets []*Socket
 
-// Datagram is a received datagram. The payload is valid until the next one is
-// received.
+// Datagram is a datagram of a host on the LAN. The payload is valid until the next
+// one is received.
 type Datagram struct {
 	From    netip.AddrPort
-	To      netip.Addr
+	To      netip.Addr // one of the router's own addresses, a group of the socket, or 255.255.255.255 if it has groups
+	Host    Host       // the sender
 	Payload []byte
 }
 
 // Listen opens a socket on the interface for each of the options whose family the
 // kernel supports. Datagrams are buffered until Receive reads them.
-func Listen(lan LAN, options ...Options) (Sockets, error) {
+func Listen(on Interface, hosts *Hosts, options ...Options) (Sockets, error) {
 	var sockets Sockets
 	for _, o := range options {
-		s, err := open(lan, o)
+		s, err := open(on, hosts, o)
 		switch {
 		case errors.Is(err, unix.EAFNOSUPPORT):
 		case err != nil:
 			sockets.Close()
-			return nil, fmt.Errorf("lansock: listen on %s: %w", lan.Name(), err)
+			return nil, fmt.Errorf("lan: listen on %s: %w", on.Name(), err)
 		default:
 			sockets = append(sockets, s)
 		}
@@ -76,9 +79,9 @@ func (all Sockets) Close() {
 }
 
 // open opens a socket on the interface.
-func open(lan LAN, o Options) (*Socket, error) {
+func open(on Interface, hosts *Hosts, o Options) (*Socket, error) {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		controlErr := raw.Control(func(fd uintptr) { err = o.prepare(int(fd), lan) })
+		controlErr := raw.Control(func(fd uintptr) { err = o.prepare(int(fd), on) })
 		return errors.Join(controlErr, err)
 	}}
 	network := "udp6" // IPv6 only
@@ -89,7 +92,7 @@ func open(lan LAN, o Options) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Socket{options: o, udp: c.(*net.UDPConn), name: lan.Name(), index: lan.Index()}
+	s := &Socket{options: o, on: on, hosts: hosts, udp: c.(*net.UDPConn)}
 	if s.raw, err = s.udp.SyscallConn(); err != nil {
 		s.udp.Close()
 		return nil, err
@@ -104,22 +107,45 @@ func (s *Socket) Family() netip.Addr { return s.options.At.Addr() }
 // HasGroup reports whether the socket has joined a multicast group.
 func (s *Socket) HasGroup(group netip.Addr) bool { return slices.Contains(s.options.Groups, group) }
 
-// Receive calls handle for each datagram, one after another, until the socket is
-// closed.
+// Receive calls handle for each datagram of a host on the LAN that is sent to the
+// router, until the socket is closed: one after another, but at any time for those
+// whose senders had to be resolved first.
 func (s *Socket) Receive(handle func(*Socket, Datagram)) error {
 	payload, control := make([]byte, bufferLen), make([]byte, 128)
 	for {
 		n, controlLen, _, from, err := s.udp.ReadMsgUDPAddrPort(payload, control)
-		if errors.Is(err, net.ErrClosed) {
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return nil
+		case isPassing(err):
+			time.Sleep(errorPause)
+			continue
+		case err != nil:
+			return fmt.Errorf("lan: receive on %s: %w", s.on.Name(), err)
 		}
-		if err != nil {
-			return fmt.Errorf("lansock: receive on %s: %w", s.name, err)
-		}
-		if to, ok := destination(control[:controlLen]); ok {
-			handle(s, Datagram{From: from, To: to, Payload: payload[:n]})
+		to, ok := destination(control[:controlLen])
+		if ok && isAdmitted(s.on.Prefixes(), from, to, len(s.options.Groups) > 0) {
+			s.identify(Datagram{From: from, To: to, Payload: payload[:n]}, handle)
 		}
 	}
+}
+
+// identify finds out which host sent a datagram and passes it on.
+func (s *Socket) identify(d Datagram, handle func(*Socket, Datagram)) {
+	n := neighbour{s.on.Index(), d.From.Addr().WithZone("")}
+	if host, known := s.hosts.known(n); known {
+		d.Host = host
+		s.pass(d, handle)
+		return
+	}
+	d.Payload = bytes.Clone(d.Payload)
+	s.hosts.await(n, func(host Host) { d.Host = host; s.pass(d, handle) })
+}
+
+// pass calls handle. A panic ends nothing but the handling of this datagram.
+func (s *Socket) pass(d Datagram, handle func(*Socket, Datagram)) {
+	defer s.hosts.recoverFrom(d.From.Addr())
+	handle(s, d)
 }
 
 // destination returns the address that a datagram was sent to: the last field of

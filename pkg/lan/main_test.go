@@ -1,4 +1,4 @@
-package lansock
+package lan
 
 import (
 	"os"

@@ -1,8 +1,9 @@
-package lansock
+package lan
 
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,9 +18,11 @@ import (
 // testLAN is the router's lan0.
 type testLAN struct{ index int }
 
-func (testLAN) Name() string             { return "lan0" }
-func (l testLAN) Index() int             { return l.index }
-func (testLAN) Prefixes() []netip.Prefix { return []netip.Prefix{netlab.RouterLAN} }
+func (testLAN) Name() string { return "lan0" }
+func (l testLAN) Index() int { return l.index }
+func (testLAN) Prefixes() []netip.Prefix {
+	return []netip.Prefix{netlab.RouterLAN, netip.MustParsePrefix("192.168.50.2/24"), netlab.RouterLAN6, netip.MustParsePrefix("2001:db8:50::2/64")}
+}
 
 // Options of the tests' sockets, without a group and with one in each family.
 var (
@@ -31,11 +34,14 @@ var (
 )
 
 // listen opens sockets on the router's lan0.
+// everyone takes each address for a host.
+var everyone = NewHosts(nil, slog.New(slog.DiscardHandler))
+
 func listen(lab *netlab.Lab, options ...Options) (sockets Sockets, err error) {
 	err = lab.Router.Do(func() error {
 		dev, err := net.InterfaceByName("lan0")
 		if err == nil {
-			sockets, err = Listen(testLAN{dev.Index}, options...)
+			sockets, err = Listen(testLAN{dev.Index}, everyone, options...)
 		}
 		return err
 	})

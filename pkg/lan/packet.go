@@ -1,4 +1,4 @@
-package lansock
+package lan
 
 import (
 	"net/netip"
@@ -24,7 +24,7 @@ func (s *Socket) newPacket() *packet {
 		p.to, p.control = new(unix.SockaddrInet4), unix.PktInfo4(new(unix.Inet4Pktinfo))
 		p.source = p.control[unix.CmsgLen(4):] // behind ipi_ifindex
 	} else {
-		p.to, p.control = new(unix.SockaddrInet6), unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(s.index)})
+		p.to, p.control = new(unix.SockaddrInet6), unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(s.on.Index())})
 		p.source = p.control[unix.CmsgLen(0):]
 	}
 	p.send = func(fd uintptr) bool {
@@ -42,7 +42,7 @@ func (p *packet) setAddrs(s *Socket, from netip.Addr, to netip.AddrPort) {
 		source := from.As4()
 		copy(p.source, source[:])
 	case *unix.SockaddrInet6:
-		*a = unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port()), ZoneId: uint32(s.index)}
+		*a = unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port()), ZoneId: uint32(s.on.Index())}
 		source := from.As16()
 		copy(p.source, source[:])
 	}

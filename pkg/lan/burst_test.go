@@ -1,4 +1,4 @@
-package lansock
+package lan
 
 import (
 	"fmt"
@@ -125,7 +125,7 @@ func TestBuffersWithoutCapability(t *testing.T) {
 		if err := unix.Capset(header, &sets[0]); err != nil {
 			return err
 		}
-		sockets, err = Listen(testLAN{dev.Index}, exclusive[0])
+		sockets, err = Listen(testLAN{dev.Index}, everyone, exclusive[0])
 		return err
 	})
 	if err != nil {

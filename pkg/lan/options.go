@@ -1,4 +1,4 @@
-package lansock
+package lan
 
 import (
 	"errors"
@@ -37,8 +37,8 @@ const (
 
 // prepare configures a socket before it is bound. Two sockets can have the same port
 // only on different devices, or if both share it.
-func (o Options) prepare(fd int, lan LAN) error {
-	if err := unix.BindToDevice(fd, lan.Name()); err != nil {
+func (o Options) prepare(fd int, on Interface) error {
+	if err := unix.BindToDevice(fd, on.Name()); err != nil {
 		return fmt.Errorf("bind to device: %w", err)
 	}
 	for _, n := range o.sockopts() {
@@ -53,7 +53,7 @@ func (o Options) prepare(fd int, lan LAN) error {
 		return fmt.Errorf("buffer: %w", err)
 	}
 	for _, group := range o.Groups {
-		if err := join(fd, group, lan.Index()); err != nil {
+		if err := join(fd, group, on.Index()); err != nil {
 			return fmt.Errorf("join %v: %w", group, err)
 		}
 	}

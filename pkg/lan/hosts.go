@@ -1,0 +1,131 @@
+package lan
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Host names a host on a LAN. It is the same for all addresses of the host.
+type Host string
+
+// Neighbours is the kernel's neighbour table, with the leases of the DHCP server.
+// An index is that of an interface.
+type Neighbours interface {
+	// Lookup returns the hardware address of the host with an address; it is empty
+	// where the link has none. Known is false if the kernel has not resolved it.
+	Lookup(index int, a netip.Addr) (hardware net.HardwareAddr, known bool)
+	// IsShared reports whether the hardware address belongs to several hosts, and
+	// the address to one of them.
+	IsShared(index int, a netip.Addr, hardware net.HardwareAddr) bool
+	// Resolve makes the kernel resolve the address, and does not wait.
+	Resolve(index int, a netip.Addr)
+	// Forget removes the address from the table if it has not been resolved.
+	Forget(index int, a netip.Addr)
+}
+
+// Hosts tells the hosts on all LANs apart. Who a host is says its hardware address,
+// as the kernel's neighbour table knows it: a host can have as many addresses as it
+// likes. Hosts behind a repeater, which have one hardware address, count each for
+// itself if their IPv4 addresses are leased. On a link without hardware addresses a
+// host is its IPv4 address, or its IPv6 network of 64 bits, from which it can choose
+// any address.
+type Hosts struct {
+	neighbours Neighbours
+	log        *slog.Logger
+
+	maxWaiting int // requests of all LANs
+
+	mu        sync.Mutex // guards what follows
+	cache     map[neighbour]entry
+	waiting   []*waiter // the oldest first
+	isServing bool      // serveWaiting runs
+}
+
+// neighbour is an address on the interface with that index.
+type neighbour struct {
+	index int
+	addr  netip.Addr // without zone
+}
+
+// entry is what was found out about a neighbour.
+type entry struct {
+	host  Host
+	until time.Time
+}
+
+// How long and for how many addresses it is believed which host they belong to.
+const (
+	cacheTime = time.Second
+	maxCached = 1024
+)
+
+// NewHosts returns Hosts. If neighbours is nil each address is a host.
+func NewHosts(neighbours Neighbours, log *slog.Logger) *Hosts {
+	return &Hosts{neighbours: neighbours, log: log, maxWaiting: maxWaitingInAll(), cache: make(map[neighbour]entry)}
+}
+
+// Of returns the host that has an address on the interface with that index. All
+// hosts of a LAN that are not known are one.
+func (h *Hosts) Of(index int, a netip.Addr) Host {
+	host, known := h.lookup(neighbour{index, a.WithZone("")})
+	if !known {
+		return Host("unknown on " + strconv.Itoa(index))
+	}
+	return host
+}
+
+// known returns the host of a neighbour whose request can be served at once: not
+// while earlier ones wait.
+func (h *Hosts) known(n neighbour) (host Host, known bool) {
+	h.mu.Lock()
+	awaited := h.isAwaited(n)
+	h.mu.Unlock()
+	if awaited {
+		return "", false
+	}
+	return h.lookup(n)
+}
+
+// lookup returns the host of a neighbour, if it is known.
+func (h *Hosts) lookup(n neighbour) (host Host, known bool) {
+	if h.neighbours == nil {
+		return Host(n.addr.String()), true
+	}
+	now := time.Now()
+	h.mu.Lock()
+	e, cached := h.cache[n]
+	h.mu.Unlock()
+	if cached && now.Before(e.until) {
+		return e.host, true
+	}
+	hardware, known := h.neighbours.Lookup(n.index, n.addr)
+	if !known {
+		return "", false
+	}
+	host = nameOf(n.addr, hardware, len(hardware) > 0 && h.neighbours.IsShared(n.index, n.addr, hardware))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.cache) >= maxCached {
+		clear(h.cache)
+	}
+	h.cache[n] = entry{host, now.Add(cacheTime)}
+	return host, true
+}
+
+// nameOf names the host that has an address.
+func nameOf(a netip.Addr, hardware net.HardwareAddr, shared bool) Host {
+	const prefixBits = 64
+	switch {
+	case shared:
+		return Host(hardware.String() + " " + a.String())
+	case len(hardware) > 0:
+		return Host(hardware.String())
+	case a.Is6():
+		return Host(netip.PrefixFrom(a, prefixBits).Masked().String())
+	}
+	return Host(a.String())
+}
