@@ -7,21 +7,22 @@ import (
 	"strings"
 	"testing"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/netlab"
 	"igdd/pkg/pcpd"
 	"igdd/pkg/portmap"
 )
 
-// lan is the first LAN of a lab as servers see it.
-type lan struct{ index int }
+// lanInterface is the first LAN of a lab as servers see it.
+type lanInterface struct{ index int }
 
-func (l lan) Name() string             { return "lan0" }
-func (l lan) Index() int               { return l.index }
-func (l lan) Prefixes() []netip.Prefix { return []netip.Prefix{netlab.RouterLAN} }
+func (l lanInterface) Name() string             { return "lan0" }
+func (l lanInterface) Index() int               { return l.index }
+func (l lanInterface) Prefixes() []netip.Prefix { return []netip.Prefix{netlab.RouterLAN} }
 
 // newLANRig makes a lab whose router serves NAT-PMP, and returns a way to
 // call the tool there.
-func newLANRig(t *testing.T) (*rig, func(args ...string) called) {
+func newLANRig(t *testing.T) (*rig, *netlab.Lab, func(args ...string) called) {
 	t.Helper()
 	lab := netlab.NewLab(t, netlab.Layout{})
 	r := newRig(t)
@@ -31,21 +32,21 @@ func newLANRig(t *testing.T) (*rig, func(args ...string) called) {
 		if err != nil {
 			return err
 		}
-		l, err = pcpd.New(pcpd.Options{NATPMP: true, Table: r.table, Log: r.server.opts.Log}).Listen(lan{device.Index})
+		l, err = pcpd.New(pcpd.Options{NATPMP: true, Hosts: lan.NewHosts(nil, r.server.opts.Log), Table: r.table, Log: r.server.opts.Log}).Listen(lanInterface{device.Index})
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, l.Serve)
-	return r, func(args ...string) (got called) {
+	return r, lab, func(args ...string) (got called) {
 		lab.Router.Do(func() error { got = r.tool(append([]string{"selftest"}, args...)...); return nil })
 		return got
 	}
 }
 
 func TestSelftestOfAHealthyRouter(t *testing.T) {
-	r, selftest := newLANRig(t)
+	r, _, selftest := newLANRig(t)
 	const want = `ok        the daemon answers
 ok        the uplink has an address
 ok        the firewall's chains, jumps and rules are in place
@@ -73,8 +74,24 @@ ok        the mapping can be deleted
 	}
 }
 
+// TestSelftestTakesNobodysAddress has a host at the last address of the network that
+// the router has never heard of. A host that is named is not entered as a neighbour.
+func TestSelftestTakesNobodysAddress(t *testing.T) {
+	_, lab, selftest := newLANRig(t)
+	lab.Clients[0].Address(t, "eth0", netip.MustParsePrefix("192.168.50.254/24"))
+	if got := selftest(); got.status != exitDone || !strings.Contains(got.stdout, "192.168.50.253 got port") {
+		t.Errorf("selftest = %+v", got)
+	}
+	if got := selftest("192.168.50.10"); got.status != exitDone || !strings.Contains(got.stdout, "192.168.50.10 got port") {
+		t.Errorf("selftest of a client = %+v", got)
+	}
+	if left := lab.Router.Run(t, "ip", "neigh", "show"); strings.Contains(left, "192.168.50.253") || strings.Contains(left, testHardware.String()) {
+		t.Errorf("neighbours of the test are left: %s", left)
+	}
+}
+
 func TestSelftestSaysWhichStepFails(t *testing.T) {
-	r, selftest := newLANRig(t)
+	r, _, selftest := newLANRig(t)
 	socket := r.socket
 	for _, c := range []struct {
 		spoil  func()

@@ -3,6 +3,7 @@ package hosts
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -21,15 +22,25 @@ const sharedAge = time.Second
 // false if the kernel has not resolved it, or not since the host last failed to
 // answer.
 func (f *Finder) Lookup(index int, a netip.Addr) (hardware net.HardwareAddr, known bool) {
-	reply, err := netlink.Execute(unix.NETLINK_ROUTE, message(unix.RTM_GETNEIGH, a, index, 0, unix.NUD_NONE, 0))
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		return nil, false
-	case err != nil || len(reply) == 0: // Linux before 5.0 has only the whole table
+	h, err := getNeighbour(index, a)
+	if err != nil && !errors.Is(err, unix.ENOENT) { // Linux before 5.0 has only the whole table
 		return f.lookupInTable(index, a)
 	}
-	h, ok := parseNeighbour(reply[0])
-	return h.Hardware, ok && h.Answers
+	return h.Hardware, h.Answers
+}
+
+// getNeighbour returns the neighbour with an address on an interface. The error is
+// ENOENT if the kernel knows none.
+func getNeighbour(index int, a netip.Addr) (Host, error) {
+	reply, err := netlink.Execute(unix.NETLINK_ROUTE, message(unix.RTM_GETNEIGH, a, index, 0, unix.NUD_NONE, 0))
+	if err != nil {
+		return Host{}, err
+	}
+	if len(reply) == 0 {
+		return Host{}, unix.ENOENT
+	}
+	h, _ := parseNeighbour(reply[0])
+	return h, nil
 }
 
 // lookupInTable is Lookup by the whole table.
@@ -71,7 +82,39 @@ func (f *Finder) Forget(index int, a netip.Addr) {
 	if _, known := f.Lookup(index, a); known {
 		return
 	}
-	if err := execute(message(unix.RTM_DELNEIGH, a, index, unix.NLM_F_ACK, unix.NUD_NONE, 0)); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := Remove(index, a); err != nil && !errors.Is(err, unix.ENOENT) {
 		f.Log.Debug("cannot remove a neighbour that does not answer", "host", a, "err", err)
 	}
+}
+
+// Ask makes the kernel resolve an address and reports whether a host on the interface
+// has it. It waits for the answer.
+func Ask(index int, a netip.Addr, atMost time.Duration) bool {
+	if Probe(a, index) != nil {
+		return false
+	}
+	for deadline := time.Now().Add(atMost); ; time.Sleep(recheckInterval) {
+		h, err := getNeighbour(index, a)
+		if err == nil && h.Answers {
+			return true
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) || time.Now().After(deadline) {
+			return false
+		}
+	}
+}
+
+// Enter enters a neighbour into the kernel's table as if it had just answered.
+func Enter(index int, a netip.Addr, hardware net.HardwareAddr) error {
+	m := message(unix.RTM_NEWNEIGH, a, index, unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_REPLACE, unix.NUD_REACHABLE, 0)
+	m.Data = netlink.AppendAttribute(m.Data, unix.NDA_LLADDR, hardware)
+	if err := execute(m); err != nil {
+		return fmt.Errorf("hosts: enter the neighbour %v: %w", a, err)
+	}
+	return nil
+}
+
+// Remove removes a neighbour from the kernel's table.
+func Remove(index int, a netip.Addr) error {
+	return execute(message(unix.RTM_DELNEIGH, a, index, unix.NLM_F_ACK, unix.NUD_NONE, 0))
 }

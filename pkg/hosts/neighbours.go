@@ -76,12 +76,8 @@ func Probe(host netip.Addr, index int) error {
 
 // isPermanent reports whether the administrator has entered a neighbour.
 func isPermanent(host netip.Addr, index int) bool {
-	reply, err := netlink.Execute(unix.NETLINK_ROUTE, message(unix.RTM_GETNEIGH, host, index, 0, unix.NUD_NONE, 0))
-	if err != nil || len(reply) == 0 {
-		return false
-	}
-	h, ok := parseNeighbour(reply[0])
-	return ok && h.state&unix.NUD_PERMANENT != 0
+	h, err := getNeighbour(index, host)
+	return err == nil && h.state&unix.NUD_PERMANENT != 0
 }
 
 // execute sends the kernel a request about a neighbour.

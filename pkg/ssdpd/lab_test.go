@@ -87,7 +87,7 @@ func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, descriptions .
 	t.Helper()
 	g := &gateway{
 		Server: ssdpd.New(ssdpd.Options{
-			Hosts: lan.NewHosts(nil, slog.New(slog.DiscardHandler)),
+			Hosts:        lan.NewHosts(nil, slog.New(slog.DiscardHandler)),
 			Descriptions: descriptions, Port: 5000, IPv6: true, Interval: interval,
 			Product: "Linux/6 UPnP/1.1 igdd/1", Log: slog.New(slog.DiscardHandler),
 		}),

@@ -1,0 +1,173 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/hosts"
+	"igdd/pkg/natpmp"
+)
+
+// How long an address is asked for that no host should have, and for how many.
+const (
+	askFor   = time.Second
+	maxAsked = 32
+)
+
+// unusedAddr returns an address of the network that no host has: none that answers on
+// the interface with this index when the kernel asks for it.
+func (t *tool) unusedAddr(router netip.Prefix, index int) (netip.Addr, error) {
+	taken := map[netip.Addr]bool{router.Addr(): true}
+	err := t.call(request{Do: doList}, func(a reply) error {
+		if a.Entry != nil {
+			taken[a.Entry.Client] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	first := router.Masked().Addr()
+	for a, asked := lastHost(router), 0; a.Compare(first) > 0 && asked < maxAsked; a = a.Prev() {
+		if taken[a] {
+			continue
+		}
+		if !hosts.Ask(index, a, askFor) {
+			return a, nil
+		}
+		asked++
+	}
+	return netip.Addr{}, fmt.Errorf("no unused address in %v to test with", router.Masked())
+}
+
+// lastHost returns the address before the network's broadcast address.
+func lastHost(network netip.Prefix) netip.Addr {
+	raw := network.Masked().Addr().As4()
+	for bit := network.Bits(); bit < 32; bit++ {
+		raw[bit/8] |= 1 << (7 - bit%8)
+	}
+	return netip.AddrFrom4(raw).Prev()
+}
+
+// testHardware is the hardware address of a client that does not exist: a locally
+// administered one.
+var testHardware = net.HardwareAddr{0x02, 'i', 'g', 'd', 'd', 0}
+
+// testClient is a NAT-PMP client that does not exist.
+type testClient struct {
+	*tool
+	lan            string
+	index          int
+	router, client netip.Addr
+	entry          Entry
+}
+
+// newTestClient returns a client on a LAN: with the given address, or without one with
+// an address that no host has.
+func (t *tool) newTestClient(lan string, router netip.Prefix, client netip.Addr) (*testClient, error) {
+	link, err := net.InterfaceByName(lan)
+	if err != nil {
+		return nil, err
+	}
+	if !client.IsValid() {
+		if client, err = t.unusedAddr(router, link.Index); err != nil {
+			return nil, err
+		}
+	}
+	return &testClient{tool: t, lan: lan, index: link.Index, router: router.Addr(), client: client}, nil
+}
+
+// enter makes the kernel, and so the daemon, believe that the client answers, unless it
+// is a host that does. The kernel forgets that by itself when it has asked for it in
+// vain; leave makes it forget at once.
+func (p *testClient) enter() (leave func(), err error) {
+	if hosts.Ask(p.index, p.client, askFor) {
+		return func() {}, nil
+	}
+	if err := hosts.Enter(p.index, p.client, testHardware); err != nil {
+		return nil, err
+	}
+	return func() { hosts.Remove(p.index, p.client) }, nil
+}
+
+// send sends a NAT-PMP request to the daemon.
+func (p *testClient) send(lifetime time.Duration) error {
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		controlErr := raw.Control(func(fd uintptr) {
+			err = errors.Join(
+				unix.BindToDevice(int(fd), p.lan),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1))
+		})
+		return errors.Join(controlErr, err)
+	}}
+	c, err := config.ListenPacket(context.Background(), "udp4", netip.AddrPortFrom(p.client, 0).String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	request := natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: testPort, Lifetime: lifetime}
+	to := netip.AddrPortFrom(p.router, natpmp.ServerPort)
+	_, err = c.WriteTo(request.Append(nil), net.UDPAddrFromAddrPort(to))
+	return err
+}
+
+// mapPort asks for a port and waits for the mapping.
+func (p *testClient) mapPort() error {
+	v, err := p.queryVerdict(request{Do: doExplain, Client: p.client, Protocol: "UDP", Internal: testPort})
+	switch {
+	case err != nil:
+		return err
+	case !v.Granted:
+		return fmt.Errorf("%v would be refused: %s; if other hosts may have ports, name one of them: selftest CLIENT", p.client, v.Reason)
+	}
+	return p.waitFor(testLifetime, func(there bool) bool { return there }, "the daemon did not receive the request: does it listen on "+p.lan+"?")
+}
+
+// checkCounters returns an error unless the kernel counts the mapping's packets.
+func (p *testClient) checkCounters() error {
+	if p.entry.Packets == nil {
+		return errors.New("the kernel has no rule of this mapping; see the log")
+	}
+	return nil
+}
+
+// deleteMapping deletes the mapping and waits until it is gone.
+func (p *testClient) deleteMapping() error {
+	return p.waitFor(0, func(there bool) bool { return !there }, "the daemon did not delete the mapping; it expires in about a minute")
+}
+
+// waitFor sends the request, and again if it is lost, until done says that the
+// mapping is there, or gone, as it should be.
+func (p *testClient) waitFor(lifetime time.Duration, done func(there bool) bool, complaint string) error {
+	for poll := range maxPolls {
+		if poll%pollsPerRequest == 0 {
+			if err := p.send(lifetime); err != nil {
+				return err
+			}
+		}
+		there, err := p.lookUp()
+		if err != nil || done(there) {
+			return err
+		}
+		time.Sleep(pollInterval)
+	}
+	return errors.New(complaint)
+}
+
+// lookUp looks for the mapping in the daemon's list.
+func (p *testClient) lookUp() (there bool, err error) {
+	err = p.call(request{Do: doList}, func(a reply) error {
+		if e := a.Entry; e != nil && e.Client == p.client && e.ClientPort == testPort && e.Protocol == "UDP" {
+			p.entry, there = *e, true
+		}
+		return nil
+	})
+	return there, err
+}
