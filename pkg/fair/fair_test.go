@@ -29,17 +29,21 @@ func TestHostWithMostGivesUpFirst(t *testing.T) {
 	take("a", "a1", "", true)
 	take("a", "a2", "", true)
 	take("a", "a3", "", true)
-	held["a1"], held["a2"] = true, true
-	take("a", "a4", "a3", true) // has all that it may have
-	held["a4"] = true
-	take("a", "a3", "", false)
+	take("a", "a4", "", false) // has all that it may have
+	held["a1"] = true
+	if item, ok := p.Weakest("a"); item != "a2" || !ok {
+		t.Errorf("a gives up %q, %v", item, ok)
+	}
 	clear(held)
+	if item, ok := p.Weakest("b"); ok {
+		t.Errorf("b gives up %q", item)
+	}
 	take("b", "b1", "", true)
 	low["a2"] = true
 	take("c", "c1", "a2", true) // the one of lowest rank
 	take("b", "b2", "a1", true) // then the oldest
 	take("a", "a5", "b1", true)
-	take("b", "b3", "a4", true)
+	take("b", "b3", "a3", true)
 	take("b", "b4", "", false) // has most itself
 	held["b2"], held["b3"] = true, true
 	take("d", "d1", "c1", true) // a host whose items are held gives up none, so the oldest of the others

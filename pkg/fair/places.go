@@ -5,9 +5,8 @@ import "slices"
 // Held is the rank of an item that never gives up its place.
 const Held = -1
 
-// Places are a limited number of places that hosts take for items. A host that has all
-// the places that it may have gives one up for each that it takes; when all places are
-// taken, the host that has most gives one up. Callers serialize the calls.
+// Places are a limited number of places that hosts take for items. When all are taken,
+// the host that has most gives one up. Callers serialize the calls.
 type Places[H comparable, T comparable] struct {
 	PerHost int // places that one host may take
 	Total   int
@@ -24,25 +23,27 @@ type place[H comparable, T comparable] struct {
 }
 
 // Take takes a place for an item of a host. The item that loses its place for it, if
-// any, is returned as lost. Take reports false if there is no place: all items that
-// could go are held, or no other host has more places.
+// any, is returned as lost. Take reports false if there is no place: the host has all
+// that it may have, or no other host has more and an item that is not held.
 func (p *Places[H, T]) Take(host H, item T) (lost T, hasLost, ok bool) {
 	own := p.Count(host)
-	if own >= p.PerHost || len(p.taken) >= p.Total {
-		i := p.victim(func(h H, n int) bool {
-			if own >= p.PerHost {
-				return h == host
-			}
-			return n > own
-		})
-		if i < 0 {
+	if own >= p.PerHost {
+		return lost, false, false
+	}
+	if len(p.taken) >= p.Total {
+		if lost, hasLost = p.weakest(func(_ H, n int) bool { return n > own }); !hasLost {
 			return lost, false, false
 		}
-		lost, hasLost = p.taken[i].item, true
-		p.taken = slices.Delete(p.taken, i, i+1)
+		p.Release(lost)
 	}
 	p.taken = append(p.taken, place[H, T]{host, item})
 	return lost, hasLost, true
+}
+
+// Weakest returns the item that a host gives up first; false if it has none, or all are
+// held.
+func (p *Places[H, T]) Weakest(host H) (item T, ok bool) {
+	return p.weakest(func(h H, _ int) bool { return h == host })
 }
 
 // Release gives up the place of an item, if it has one.
@@ -69,23 +70,24 @@ func (p *Places[H, T]) Items() []T {
 	return list
 }
 
-// victim returns the index of the place to give up, or -1: of the hosts that may lose
-// one, by their number of places, and have an item that is not held, the one that has
-// most, and of its items the one with the lowest rank.
-func (p *Places[H, T]) victim(mayLose func(host H, n int) bool) int {
+// weakest returns the item to give up: of the hosts that may lose one, by their number
+// of places, and have an item that is not held, that of the host that has most with the
+// lowest rank.
+func (p *Places[H, T]) weakest(mayLose func(host H, n int) bool) (item T, found bool) {
 	counts := make(map[H]int)
 	for _, o := range p.taken {
 		counts[o.host]++
 	}
-	victim, most, lowest := -1, 0, 0
-	for i, o := range p.taken {
+	var from H
+	most, lowest := 0, 0
+	for _, o := range p.taken {
 		n, rank := counts[o.host], p.rank(o.item)
-		isBetter := n > most || victim >= 0 && o.host == p.taken[victim].host && rank < lowest
-		if rank != Held && isBetter && mayLose(o.host, n) {
-			victim, most, lowest = i, n, rank
+		isWeaker := n > most || o.host == from && rank < lowest
+		if rank != Held && isWeaker && mayLose(o.host, n) {
+			item, found, from, most, lowest = o.item, true, o.host, n, rank
 		}
 	}
-	return victim
+	return item, found
 }
 
 // rank returns the rank of an item.

@@ -3,6 +3,7 @@ package lan
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -27,10 +28,11 @@ func isPassing(err error) bool {
 	return slices.ContainsFunc(passing, func(e unix.Errno) bool { return errors.Is(err, e) })
 }
 
-// recoverFrom ends a panic in the handling of one request, and logs it. It is
-// deferred.
-func (h *Hosts) recoverFrom(client netip.Addr) {
+// Recover ends a panic in the handling of one client's request, logs it and calls
+// cleanUp. It is deferred.
+func Recover(log *slog.Logger, client netip.Addr, cleanUp func()) {
 	if p := recover(); p != nil {
-		h.log.Error("a fault of this program; the request is dropped, please report this", "client", client, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		log.Error("a fault of this program; the request is dropped, please report this", "client", client, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		cleanUp()
 	}
 }

@@ -144,7 +144,7 @@ func (s *Socket) identify(d Datagram, handle func(*Socket, Datagram)) {
 
 // pass calls handle. A panic ends nothing but the handling of this datagram.
 func (s *Socket) pass(d Datagram, handle func(*Socket, Datagram)) {
-	defer s.hosts.recoverFrom(d.From.Addr())
+	defer Recover(s.hosts.log, d.From.Addr(), func() {})
 	handle(s, d)
 }
 

@@ -45,6 +45,17 @@ func ListenTCP(on Interface, hosts *Hosts, network string, port uint16) (*Listen
 	return &Listener{on, hosts, l.(*net.TCPListener)}, nil
 }
 
+// HasUnread reports whether octets have arrived that are not read yet.
+func (c *Conn) HasUnread() bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	unread := 0
+	controlErr := raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
+	return errors.Join(controlErr, err) == nil && unread > 0
+}
+
 // Close closes the socket, which ends Serve. It may be called twice.
 func (l *Listener) Close() { l.tcp.Close() }
 
@@ -72,7 +83,7 @@ func (l *Listener) Serve(handle func(*Conn)) error {
 		}
 		open.Go(func() {
 			defer c.Close()
-			defer l.hosts.recoverFrom(c.Client)
+			defer Recover(l.hosts.log, c.Client, func() {})
 			handle(c)
 		})
 	}

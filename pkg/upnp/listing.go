@@ -1,6 +1,10 @@
 package upnp
 
-import "strconv"
+import (
+	"bytes"
+	"iter"
+	"strconv"
+)
 
 // PortMapping is an entry of WANIPConnection's mapping table.
 type PortMapping struct {
@@ -44,24 +48,41 @@ var listed = [...]string{
 	"NewInternalClient", "NewEnabled", "NewDescription", "NewLeaseTime",
 }
 
-// Listing encodes the NewPortListing of GetListOfPortMappings (WANIPConnection:2,
-// section 2.3.25), a document of its own. The zero value has no entries.
-type Listing struct{ entries []byte }
+// The beginning and the end of NewPortListing, a document of its own
+// (WANIPConnection:2, section 2.3.25).
+const (
+	listingStart = `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">`
+	listingEnd   = "</p:PortMappingList>"
+)
 
-// Add appends an entry.
-func (l *Listing) Add(m PortMapping) {
-	b := appendStart(l.entries, "p:PortMappingEntry")
+// pieceLen is the length of a piece of a listing's reply, in octets.
+const pieceLen = 4 << 10
+
+// Listing returns the response to GetListOfPortMappings in pieces. A piece is valid
+// until the next is asked for.
+func (c *Call) Listing(entries iter.Seq[PortMapping]) iter.Seq[[]byte] {
+	reply := c.AppendReply(nil, listingStart+listingEnd)
+	split := bytes.Index(reply, []byte(listingEnd))
+	return func(yield func([]byte) bool) {
+		piece := append(make([]byte, 0, 2*pieceLen), reply[:split]...)
+		for e := range entries {
+			if piece = e.append(piece); len(piece) < pieceLen {
+				continue
+			}
+			if !yield(piece) {
+				return
+			}
+			piece = piece[:0]
+		}
+		yield(append(piece, reply[split:]...))
+	}
+}
+
+// append appends the entry of a listing.
+func (m PortMapping) append(b []byte) []byte {
+	b = appendStart(b, "p:PortMappingEntry")
 	for i, text := range append(m.Key(), m.Value()...) {
 		b = appendElement(b, "p:"+listed[i], text)
 	}
-	l.entries = appendEnd(b, "p:PortMappingEntry")
-}
-
-// Len returns the length of all entries in bytes.
-func (l *Listing) Len() int { return len(l.entries) }
-
-// String returns the document.
-func (l *Listing) String() string {
-	return `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">` +
-		string(l.entries) + "</p:PortMappingList>"
+	return appendEnd(b, "p:PortMappingEntry")
 }

@@ -26,7 +26,7 @@ func (c *Call) AppendReply(b []byte, results ...string) []byte {
 }
 
 // appendResult appends a result. A document is a CDATA section: miniupnpc does not decode
-// escapes there, and Listing has nothing that would end the section.
+// escapes there, and a listing has nothing that would end the section.
 func (a Argument) appendResult(b []byte, result string) []byte {
 	if a.Variable != portListing {
 		return appendElement(b, a.Name, result)

@@ -1,6 +1,9 @@
 package upnp
 
 import (
+	"bytes"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,10 +27,9 @@ func TestAppendReply(t *testing.T) {
 // TestReplyWithListing wants the listing legible to those who search the reply
 // for it, and to those who parse.
 func TestReplyWithListing(t *testing.T) {
-	var l Listing
-	l.Add(PortMapping{"", 4000, "TCP", 5000, "192.168.1.2", true, "]]>&", 3600})
+	entry := PortMapping{"", 4000, "TCP", 5000, "192.168.1.2", true, "]]>&", 3600}
 	c := Call{Action: wanIPConnection.action("GetListOfPortMappings", V2), asked: wanIPConnection.Type(V2)}
-	reply := c.AppendReply(nil, l.String())
+	reply := joined(c.Listing(slices.Values([]PortMapping{entry})))
 	if !strings.Contains(string(reply), "<NewPortListing><![CDATA[<p:PortMappingList ") {
 		t.Errorf("reply %s", reply)
 	}
@@ -35,8 +37,41 @@ func TestReplyWithListing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := root.children[0].children[0].named("NewPortListing"); len(got) != 1 || got[0].space != "" || got[0].text != l.String() {
+	if got := root.children[0].children[0].named("NewPortListing"); len(got) != 1 || got[0].space != "" || got[0].text != listingStart+string(entry.append(nil))+listingEnd {
 		t.Errorf("reply %s, read as %v", reply, got)
+	}
+}
+
+// joined returns the pieces in one.
+func joined(pieces iter.Seq[[]byte]) (all []byte) {
+	for piece := range pieces {
+		all = append(all, piece...)
+	}
+	return all
+}
+
+// TestLongListingComesInPieces compares the pieces of a long listing with the whole.
+func TestLongListingComesInPieces(t *testing.T) {
+	c := Call{Action: wanIPConnection.action("GetListOfPortMappings", V2), asked: wanIPConnection.Type(V2)}
+	var entries []PortMapping
+	whole := listingStart
+	for i := range 100 {
+		e := PortMapping{"", uint16(4000 + i), "TCP", 5000, "192.168.1.2", true, strings.Repeat("&", 256), 3600}
+		entries = append(entries, e)
+		whole += string(e.append(nil))
+	}
+	longest, n := 0, 0
+	for piece := range c.Listing(slices.Values(entries)) {
+		longest, n = max(longest, len(piece)), n+1
+	}
+	if longest > 2*pieceLen || n < 20 {
+		t.Errorf("%d pieces, the longest has %d octets", n, longest)
+	}
+	if got, want := joined(c.Listing(slices.Values(entries))), c.AppendReply(nil, whole+listingEnd); !bytes.Equal(got, want) {
+		t.Errorf("got %d octets, want %d", len(got), len(want))
+	}
+	for range c.Listing(slices.Values(entries)) {
+		break // a reader may stop
 	}
 }
 
@@ -97,9 +132,11 @@ func TestMustUnderstand(t *testing.T) {
 }
 
 func TestListing(t *testing.T) {
-	var l Listing
-	l.Add(PortMapping{"", 4000, "TCP", 5000, "192.168.1.2", true, "</p:x>&", 3600})
-	l.Add(PortMapping{"192.0.2.1", 4001, "UDP", 4001, "192.168.1.3", false, "", 0})
+	entries := []PortMapping{
+		{"", 4000, "TCP", 5000, "192.168.1.2", true, "</p:x>&", 3600},
+		{"192.0.2.1", 4001, "UDP", 4001, "192.168.1.3", false, "", 0},
+	}
+	c := Call{Action: wanIPConnection.action("GetListOfPortMappings", V2), asked: wanIPConnection.Type(V2)}
 	want := `<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">` +
 		"<p:PortMappingEntry><p:NewRemoteHost></p:NewRemoteHost><p:NewExternalPort>4000</p:NewExternalPort><p:NewProtocol>TCP</p:NewProtocol>" +
 		"<p:NewInternalPort>5000</p:NewInternalPort><p:NewInternalClient>192.168.1.2</p:NewInternalClient><p:NewEnabled>1</p:NewEnabled>" +
@@ -107,7 +144,7 @@ func TestListing(t *testing.T) {
 		"<p:PortMappingEntry><p:NewRemoteHost>192.0.2.1</p:NewRemoteHost><p:NewExternalPort>4001</p:NewExternalPort><p:NewProtocol>UDP</p:NewProtocol>" +
 		"<p:NewInternalPort>4001</p:NewInternalPort><p:NewInternalClient>192.168.1.3</p:NewInternalClient><p:NewEnabled>0</p:NewEnabled>" +
 		"<p:NewDescription></p:NewDescription><p:NewLeaseTime>0</p:NewLeaseTime></p:PortMappingEntry></p:PortMappingList>"
-	if got := l.String(); got != want {
+	if got := string(joined(c.Listing(slices.Values(entries)))); !strings.Contains(got, "<![CDATA["+want+"]]>") {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

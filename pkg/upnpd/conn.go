@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"os"
 	"strconv"
@@ -16,17 +17,19 @@ const (
 	sendWithin   = 10 * time.Second // from the first octet of a request to its last
 	idleFor      = 30 * time.Second // before the first request
 	keepAliveFor = 3 * time.Second  // between requests: some clients ask to keep the connection, and then wait for its end
-	replyWithin  = 10 * time.Second // for the client to read a response
-	shortLimit   = 2 * time.Second  // in place of each of these, where a client has many connections
+	replyWithin  = 10 * time.Second // for the client to read a response, or each piece of one
 	lingerFor    = time.Second      // for the unread rest of a request
+	refuseFor    = time.Second / 10 // the same, of a connection that has no place
 	lingerBytes  = 256 << 10
 )
 
-// response is an HTTP response.
+// response is an HTTP response. Its content is body, or pieces of a total length.
 type response struct {
 	status int
 	fields []byte // complete header lines, each with CRLF
 	body   []byte
+	pieces iter.Seq[[]byte]
+	length int
 	after  func(sent bool) // called when the response has been sent, or is lost
 }
 
@@ -47,13 +50,13 @@ func (l *Listener) serveConn(c *connection, limiter *connLimiter) {
 	b.Reset(c)
 	defer buffers.Put(b)
 	for wait := idleFor; ; wait = keepAliveFor {
-		c.SetReadDeadline(time.Now().Add(limiter.timeout(c, wait)))
+		c.SetReadDeadline(time.Now().Add(wait))
 		if awaitRequest(b) != nil {
 			return
 		}
-		c.SetReadDeadline(time.Now().Add(limiter.timeout(c, sendWithin)))
+		c.SetReadDeadline(time.Now().Add(sendWithin))
 		r, err := readRequest(b, c.sendContinue)
-		limiter.setAnswering(c, true)
+		limiter.setPhase(c, deciding)
 		reply, ok := l.respond(r, err, c)
 		if !ok {
 			return
@@ -61,24 +64,39 @@ func (l *Listener) serveConn(c *connection, limiter *connLimiter) {
 		if err != nil {
 			r = &request{close: true}
 		}
-		c.SetWriteDeadline(time.Now().Add(limiter.timeout(c, replyWithin)))
-		out := net.Buffers{l.server.head(r, reply)}
-		if r.method != "HEAD" {
-			out = append(out, reply.body)
-		}
-		_, err = out.WriteTo(c.Conn) // in one write, without copying a long body
-		if reply.after != nil {
-			reply.after(err == nil)
-		}
-		if err != nil {
+		limiter.setPhase(c, sending)
+		if err := l.send(c, r, reply, limiter); err != nil {
 			return
 		}
-		limiter.setAnswering(c, false)
+		limiter.setPhase(c, waiting)
 		if r.close {
-			c.linger()
+			c.linger(lingerFor)
 			return
 		}
 	}
+}
+
+// send sends a response: in one write, without copying a long body, or in pieces.
+func (l *Listener) send(c *connection, r *request, reply response, limiter *connLimiter) (err error) {
+	if reply.after != nil {
+		defer func() { reply.after(err == nil) }()
+	}
+	out := net.Buffers{l.server.head(r, reply)}
+	if r.method != "HEAD" {
+		out = append(out, reply.body)
+	}
+	c.SetWriteDeadline(time.Now().Add(replyWithin))
+	if _, err := out.WriteTo(c.Conn); err != nil || reply.pieces == nil {
+		return err
+	}
+	for piece := range reply.pieces {
+		limiter.setPhase(c, sending)
+		c.SetWriteDeadline(time.Now().Add(replyWithin))
+		if _, err := c.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sendContinue tells a client to send the body (RFC 9110, section 10.1.1).
@@ -94,7 +112,7 @@ func (l *Listener) respond(r *request, err error, c *connection) (reply response
 	var status httpError
 	switch {
 	case err == nil:
-		r.client, r.local, r.device = c.client, c.local, l.on.Name()
+		r.client, r.local, r.device, r.from = c.client, c.local, l.on.Name(), c.host
 		return l.server.handle(r, l.on), true
 	case errors.As(err, &status):
 		return response{status: int(status)}, true
@@ -118,7 +136,7 @@ func (s *Server) head(r *request, reply response) []byte {
 	out = append(out, "\r\nDate: "...)
 	out = time.Now().UTC().AppendFormat(out, "Mon, 02 Jan 2006 15:04:05 GMT")
 	out = append(out, "\r\nContent-Length: "...)
-	out = strconv.AppendInt(out, int64(len(reply.body)), 10)
+	out = strconv.AppendInt(out, int64(len(reply.body)+reply.length), 10)
 	switch {
 	case r.close:
 		out = append(out, "\r\nConnection: close"...)
@@ -132,9 +150,9 @@ func (s *Server) head(r *request, reply response) []byte {
 
 // linger reads on for a while before the connection is closed: data that arrives
 // later would reset it, and the client would lose the response.
-func (c *connection) linger() {
+func (c *connection) linger(atMost time.Duration) {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		c.SetReadDeadline(time.Now().Add(lingerFor))
+		c.SetReadDeadline(time.Now().Add(atMost))
 		io.CopyN(io.Discard, c, lingerBytes)
 	}
 }

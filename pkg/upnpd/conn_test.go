@@ -110,26 +110,6 @@ func TestTimeLimits(t *testing.T) {
 	}
 }
 
-// TestShortLimits has more connections than a client needs: only the first may be
-// idle for long.
-func TestShortLimits(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := newConnLimiter()
-		var visits []pipeConn
-		for range unhurriedPerClient + 1 {
-			visits = append(visits, newPipeConn(t, g))
-		}
-		began := time.Now()
-		<-visits[unhurriedPerClient].ended
-		last := time.Since(began)
-		<-visits[0].ended
-		if first := time.Since(began); last != shortLimit || first != idleFor {
-			t.Errorf("the first ends after %v, the last after %v", first, last)
-		}
-	})
-}
-
 // TestTrickle never lets a request come to its end.
 func TestTrickle(t *testing.T) {
 	t.Parallel()

@@ -7,14 +7,35 @@ import (
 	"sync"
 	"time"
 
+	"igdd/pkg/fair"
 	"igdd/pkg/lan"
 )
 
-// Limits of simultaneous connections on one LAN. A client that floods loses its
-// own connections, never another client's.
+// Limits of simultaneous connections on one LAN. Further ones wait for a place, which
+// takes a moment when a host has several programs, and are not read meanwhile.
 const (
-	unhurriedPerClient = 8  // with the usual time limits; further ones have shorter limits
-	maxConnections     = 64 // of all clients; for a further one, one of them is closed
+	connectionsPerHost = 8
+	maxConnections     = 64
+	waitingPerHost     = 32
+	maxWaitingConns    = 128
+	placeWithin        = 2 * time.Second
+)
+
+// A connection keeps its place for a while after it was opened or answered, because a
+// request may be on its way, and while its response is read without such a pause.
+const (
+	graceForRequest = 500 * time.Millisecond
+	graceForReader  = 2 * time.Second
+	checkInterval   = 50 * time.Millisecond // for places, while connections wait for one
+)
+
+// phase is what a connection waits for.
+type phase uint8
+
+const (
+	waiting  phase = iota // for a request
+	deciding              // for the decision on its request
+	sending               // for the client to read the response
 )
 
 // connection is a connection that a connLimiter knows.
@@ -24,108 +45,172 @@ type connection struct {
 	local  netip.Addr // the router's address that the client connected to
 	host   lan.Host   // the client
 
-	answering bool // its request is complete, the response is not; guarded by connLimiter.mu
+	// Guarded by connLimiter.mu.
+	phase phase
+	since time.Time // of the phase, or of the last piece that was sent
 }
 
-// connLimiter holds the connections of one LAN and closes some when there are too
-// many.
+// connLimiter holds the connections of one LAN. When there are too many, the host that
+// has most loses the oldest of those that are not being answered.
 type connLimiter struct {
-	mu     sync.Mutex
-	open   map[lan.Host][]*connection // by client, the oldest first
-	total  int
-	closed bool
+	mu      sync.Mutex // guards what follows
+	open    fair.Places[lan.Host, *connection]
+	waiting fair.Places[lan.Host, *candidate]
+	timer   *time.Timer // looks for places while connections wait
+	closed  bool
 }
 
-func newConnLimiter() *connLimiter { return &connLimiter{open: make(map[lan.Host][]*connection)} }
+// candidate is a connection that waits for a place.
+type candidate struct {
+	*connection
+	began    time.Time
+	admitted chan bool // with room for the outcome
+}
 
-// add adds a new connection. If there are too many, it closes one of the client
-// that has the most.
-func (l *connLimiter) add(c *connection) {
+// rank makes connections whose requests have not arrived give way to others.
+func (c *candidate) rank() int {
+	if c.hasRequest() {
+		return 1
+	}
+	return 0
+}
+
+// hasRequest reports whether octets of a request have arrived that are not read yet.
+func (c *connection) hasRequest() bool {
+	socket, ok := c.Conn.(interface{ HasUnread() bool })
+	return ok && socket.HasUnread()
+}
+
+func newConnLimiter() *connLimiter {
+	return &connLimiter{
+		open:    fair.Places[lan.Host, *connection]{PerHost: connectionsPerHost, Total: maxConnections, Rank: (*connection).rank},
+		waiting: fair.Places[lan.Host, *candidate]{PerHost: waitingPerHost, Total: maxWaitingConns, Rank: (*candidate).rank},
+	}
+}
+
+// rank makes a connection keep its place while its request is being served.
+func (c *connection) rank() int {
+	age := time.Since(c.since)
+	if c.phase == deciding || c.phase == sending && age < graceForReader || c.phase == waiting && age < graceForRequest {
+		return fair.Held
+	}
+	return 0
+}
+
+// add adds a new connection, and closes the one that loses its place for it. It waits
+// for a place, and reports false if there is none in time.
+func (l *connLimiter) add(c *connection) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	c.since = time.Now()
 	if l.closed {
-		c.Close()
-		return
+		l.mu.Unlock()
+		return false
 	}
-	if l.total >= maxConnections {
-		l.evict(leastUseful(l.busiest()))
+	if l.takePlace(c) {
+		l.mu.Unlock()
+		return true
 	}
-	l.open[c.host] = append(l.open[c.host], c)
-	l.total++
+	next := &candidate{connection: c, began: c.since, admitted: make(chan bool, 1)}
+	l.enqueue(next)
+	l.mu.Unlock()
+	return <-next.admitted
 }
 
-// busiest returns the connections of the client that has the most.
-func (l *connLimiter) busiest() (most []*connection) {
-	for _, list := range l.open {
-		if len(list) > len(most) {
-			most = list
+// takePlace gives a connection a place, if there is one. A host that has all its places
+// gives up one of its own.
+func (l *connLimiter) takePlace(c *connection) bool {
+	if l.open.Count(c.host) >= connectionsPerHost {
+		if own, ok := l.open.Weakest(c.host); ok {
+			l.open.Release(own)
+			own.Close()
 		}
 	}
-	return most
-}
-
-// leastUseful returns the connection to close first: the oldest that waits for a
-// request.
-func leastUseful(list []*connection) *connection {
-	if i := slices.IndexFunc(list, func(c *connection) bool { return !c.answering }); i >= 0 {
-		return list[i]
+	lost, hasLost, ok := l.open.Take(c.host, c)
+	if hasLost {
+		lost.Close()
 	}
-	return list[0]
+	return ok
 }
 
-// evict closes a connection.
-func (l *connLimiter) evict(c *connection) {
-	c.Close()
-	l.remove(c)
+// enqueue makes a connection wait for a place, perhaps instead of another one.
+func (l *connLimiter) enqueue(c *candidate) {
+	if l.waiting.Count(c.host) >= waitingPerHost {
+		if own, ok := l.waiting.Weakest(c.host); ok {
+			l.waiting.Release(own)
+			own.admitted <- false
+		}
+	}
+	lost, hasLost, ok := l.waiting.Take(c.host, c)
+	if hasLost {
+		lost.admitted <- false
+	}
+	if !ok {
+		c.admitted <- false
+		return
+	}
+	if l.timer == nil {
+		l.timer = time.AfterFunc(checkInterval, l.check)
+	}
 }
 
-// timeout returns the time limit of a connection whose usual limit is d.
-func (l *connLimiter) timeout(c *connection, d time.Duration) time.Duration {
+// check admits those that wait and turns away those that have waited too long. It runs
+// again as long as there are any.
+func (l *connLimiter) check() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if slices.Index(l.open[c.host], c) >= unhurriedPerClient {
-		return min(d, shortLimit)
+	l.timer = nil
+	l.admitWaiting()
+	left := l.waiting.Items()
+	for _, c := range left {
+		if time.Since(c.began) >= placeWithin || l.closed {
+			l.waiting.Release(c)
+			c.admitted <- false
+		}
 	}
-	return d
+	if len(left) > 0 && !l.closed {
+		l.timer = time.AfterFunc(checkInterval, l.check)
+	}
 }
 
-// setAnswering notes that a request has been read, or its response written.
-func (l *connLimiter) setAnswering(c *connection, answering bool) {
+// admitWaiting gives places to those that wait: first to those whose requests have
+// arrived, the oldest first.
+func (l *connLimiter) admitWaiting() {
+	list := l.waiting.Items()
+	slices.SortStableFunc(list, func(a, b *candidate) int { return b.rank() - a.rank() })
+	for _, c := range list {
+		if l.takePlace(c.connection) {
+			c.since = time.Now()
+			l.waiting.Release(c)
+			c.admitted <- true
+		}
+	}
+}
+
+// setPhase notes what a connection waits for, or that a piece of its response was sent.
+func (l *connLimiter) setPhase(c *connection, p phase) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.answering = answering
+	c.phase, c.since = p, time.Now()
 }
 
 // release notes that a connection has ended.
 func (l *connLimiter) release(c *connection) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.remove(c)
+	l.open.Release(c)
+	l.admitWaiting()
 }
 
-// remove removes a connection, unless it has been evicted.
-func (l *connLimiter) remove(c *connection) {
-	list := l.open[c.host]
-	i := slices.Index(list, c)
-	switch {
-	case i < 0:
-		return
-	case len(list) == 1:
-		delete(l.open, c.host)
-	default:
-		l.open[c.host] = slices.Delete(list, i, i+1)
-	}
-	l.total--
-}
-
-// closeAll closes every connection, and each that is added later.
+// closeAll closes every connection, and none is added any more.
 func (l *connLimiter) closeAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	for _, list := range l.open {
-		for _, c := range list {
-			c.Close()
-		}
+	for _, c := range l.open.Items() {
+		c.Close()
+	}
+	for _, c := range l.waiting.Items() {
+		l.waiting.Release(c)
+		c.admitted <- false
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"igdd/pkg/lan"
@@ -19,84 +20,184 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 15 * time.Second
 
-// connFlood is a limiter with connections that are nothing but pipes.
-type connFlood struct {
+// limiterRig is a limiter with connections that are nothing but pipes, in a time that
+// passes at once.
+type limiterRig struct {
 	*connLimiter
 	t *testing.T
 }
 
-func (c connFlood) admit(client string) *connection {
+// pipe is a connection whose request has arrived, or not.
+type pipe struct {
+	net.Conn
+	asks bool
+}
+
+func (p pipe) HasUnread() bool { return p.asks }
+
+// open opens an idle connection of a host.
+func (r limiterRig) open(host lan.Host) *testConn { return r.connect(host, false) }
+
+// connect opens a connection of a host, which may get a place at once, and whose
+// request has arrived if it asks.
+func (r limiterRig) connect(host lan.Host, asks bool) *testConn {
 	near, far := net.Pipe()
-	c.t.Cleanup(func() { near.Close(); far.Close() })
-	conn := &connection{Conn: near, client: netip.MustParseAddr(client), host: lan.Host(client)}
-	c.connLimiter.add(conn)
-	return conn
+	r.t.Cleanup(func() { near.Close(); far.Close() })
+	c := &testConn{connection: &connection{Conn: pipe{near, asks}, host: host}, outcome: make(chan bool, 1)}
+	go func() { c.outcome <- r.add(c.connection) }()
+	synctest.Wait()
+	return c
 }
 
-// gone reports whether the limiter has closed a connection.
-func gone(c *connection) bool { return errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) }
+// testConn is a connection and whether it has got a place.
+type testConn struct {
+	*connection
+	outcome chan bool
+}
 
-func TestLimiterShortensLimits(t *testing.T) {
-	t.Parallel()
-	c := connFlood{newConnLimiter(), t}
-	var mine []*connection
-	for range unhurriedPerClient + 2 {
-		mine = append(mine, c.admit("192.168.50.10"))
-	}
-	hurried := func() (n int) {
-		for _, conn := range mine {
-			if c.timeout(conn, idleFor) == shortLimit {
-				n++
-			}
+// state says whether a connection waits for a place, has one, or none.
+func (c *testConn) state() string {
+	select {
+	case ok := <-c.outcome:
+		c.outcome <- ok
+		if ok && !errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) {
+			return "open"
 		}
-		return n
-	}
-	if n := hurried(); n != 2 || c.timeout(mine[unhurriedPerClient], time.Second) != time.Second {
-		t.Errorf("%d connections must hurry", n)
-	}
-	if c.timeout(c.admit("192.168.50.11"), idleFor) != idleFor {
-		t.Error("another client must hurry")
-	}
-	c.release(mine[3])
-	c.release(mine[3])
-	if n := hurried(); n != 1 {
-		t.Errorf("%d connections must hurry when one has ended", n)
+		return "closed"
+	default:
+		return "waits"
 	}
 }
 
-func TestLimiterClosesThoseOfTheBusiest(t *testing.T) {
-	t.Parallel()
-	c := connFlood{newConnLimiter(), t}
-	honest := c.admit("192.168.50.11")
-	var flood []*connection
-	for i := range 1022 {
-		conn := c.admit("192.168.50.10")
-		c.setAnswering(conn, i == 0)
-		flood = append(flood, conn)
-	}
-	open := 0
-	for _, conn := range flood {
-		if !gone(conn) {
-			open++
+// count returns how many of the connections are in a state.
+func count(list []*testConn, state string) (n int) {
+	for _, c := range list {
+		if c.state() == state {
+			n++
 		}
 	}
-	if open != maxConnections-1 || c.total != maxConnections || gone(flood[0]) {
-		t.Errorf("%d of the flood are open, %d in the books", open, c.total)
-	}
-	if another := c.admit("192.168.50.12"); gone(honest) || gone(another) {
-		t.Error("others are closed")
-	}
-	for _, conn := range flood {
-		c.setAnswering(conn, true)
-	}
-	c.admit("192.168.50.12")
-	if !gone(flood[0]) {
-		t.Error("where all are being answered, the oldest is not closed")
-	}
-	c.closeAll()
-	if late := c.admit("192.168.50.12"); !gone(late) || !gone(honest) {
-		t.Error("somebody is left at the end")
-	}
+	return n
+}
+
+// inBubble runs a test of a limiter.
+func inBubble(t *testing.T, test func(t *testing.T, r limiterRig)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { test(t, limiterRig{newConnLimiter(), t}) })
+}
+
+// TestHostHasEightConnections opens more, some of which are being answered.
+func TestHostHasEightConnections(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		var mine []*testConn
+		for range connectionsPerHost {
+			mine = append(mine, r.open("a"))
+		}
+		ninth := r.open("a")
+		if ninth.state() != "waits" || count(mine, "open") != connectionsPerHost {
+			t.Error("the ninth takes the place of one whose request may be on its way")
+		}
+		r.setPhase(mine[0].connection, deciding)
+		time.Sleep(graceForRequest + checkInterval)
+		synctest.Wait()
+		if ninth.state() != "open" || mine[0].state() != "open" || mine[1].state() != "closed" {
+			t.Errorf("the ninth %s, one that is being answered is %s, the oldest idle one %s", ninth.state(), mine[0].state(), mine[1].state())
+		}
+		for _, c := range append(mine, ninth) {
+			r.setPhase(c.connection, deciding)
+		}
+		tenth := r.open("a")
+		time.Sleep(placeWithin - time.Millisecond)
+		if tenth.state() != "waits" {
+			t.Errorf("while all are being answered the tenth %s", tenth.state())
+		}
+		time.Sleep(2 * checkInterval)
+		synctest.Wait()
+		if tenth.state() != "closed" {
+			t.Error("the tenth waits for ever")
+		}
+	})
+}
+
+// TestReaderThatTakesNothing keeps its place for a while only.
+func TestReaderThatTakesNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		var mine []*testConn
+		for range connectionsPerHost {
+			c := r.open("a")
+			r.setPhase(c.connection, sending)
+			mine = append(mine, c)
+		}
+		time.Sleep(graceForReader / 2)
+		r.setPhase(mine[0].connection, sending) // it has taken a piece
+		another := r.open("a")
+		if another.state() != "waits" {
+			t.Error("a reader is closed at once")
+		}
+		time.Sleep(graceForReader/2 + checkInterval)
+		synctest.Wait()
+		if another.state() != "open" || mine[0].state() != "open" || count(mine, "closed") != 1 {
+			t.Errorf("another one %s, %d readers are closed", another.state(), count(mine, "closed"))
+		}
+	})
+}
+
+// TestFloodOfOneHost opens connections of one host without end, and of others.
+func TestFloodOfOneHost(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		honest := r.open("b")
+		var flood []*testConn
+		for range 1022 {
+			flood = append(flood, r.open("a"))
+		}
+		if o, w := count(flood, "open"), count(flood, "waits"); o != connectionsPerHost || w != waitingPerHost {
+			t.Errorf("%d of the flood are open, %d wait", o, w)
+		}
+		if another := r.open("c"); honest.state() != "open" || another.state() != "open" {
+			t.Error("others have no place")
+		}
+		mine := r.connect("a", true)
+		for range waitingPerHost {
+			r.open("a")
+		}
+		time.Sleep(graceForRequest + checkInterval)
+		synctest.Wait()
+		if mine.state() != "open" {
+			t.Error("the host itself has no place for a new request")
+		}
+		r.closeAll()
+		synctest.Wait()
+		if late := r.open("c"); late.state() != "closed" || honest.state() != "closed" || count(flood, "closed") != len(flood) {
+			t.Error("somebody is left at the end")
+		}
+	})
+}
+
+// TestFullHouse has all places taken by hosts that have eight each.
+func TestFullHouse(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		var all []*testConn
+		for i := range maxConnections {
+			all = append(all, r.open(lan.Host('A'+rune(i%connectionsPerHost))))
+		}
+		time.Sleep(graceForRequest)
+		for _, c := range all[1:] {
+			r.setPhase(c.connection, deciding)
+		}
+		honest := r.open("honest")
+		if honest.state() != "open" || all[0].state() != "closed" {
+			t.Errorf("a host with little %s", honest.state())
+		}
+		another := r.open("another")
+		if another.state() != "waits" {
+			t.Error("one that is being answered loses its place")
+		}
+		r.release(all[1].connection)
+		synctest.Wait()
+		if another.state() != "open" {
+			t.Error("a place that is free is not taken")
+		}
+	})
 }
 
 // ask fetches a document on a new connection and returns its status.
@@ -166,7 +267,7 @@ func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	var asking sync.WaitGroup
-	for range 4 * unhurriedPerClient {
+	for range 4 * connectionsPerHost {
 		asking.Go(func() {
 			for range 5 {
 				if status, err := h.ask("c1"); status != 200 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/portmap"
 	"igdd/pkg/upnp"
 )
@@ -23,6 +24,8 @@ type invocation struct {
 	offered upnp.Version // of the description that the client has
 	client  netip.Addr   // of the request
 	device  string       // the LAN interface of the request
+	host    lan.Host     // the client
+	listing *listing     // set by getListOfPortMappings in place of a result
 }
 
 // action carries out an action and returns its results, by Action.Out. The
@@ -77,8 +80,16 @@ func (s *Server) control(r *request) response {
 	call, err := service.ParseCall(r.soapAction(), r.body, s.highest())
 	if err == nil {
 		var results []string
-		do := invocation{call, s, service, s.versionAt(r.path, service), r.client, r.device}
-		if results, err = s.actions[call.Name](&do); err == nil {
+		do := invocation{
+			Call: call, Server: s, service: service, offered: s.versionAt(r.path, service),
+			client: r.client, device: r.device, host: r.from,
+		}
+		switch results, err = s.actions[call.Name](&do); {
+		case err == nil && do.listing != nil:
+			reply := do.listing.response(call)
+			reply.after = func(bool) { s.lists.leave(do.host) }
+			return reply
+		case err == nil:
 			return response{status: 200, fields: soapFields, body: call.AppendReply(nil, results...)}
 		}
 	}
@@ -109,7 +120,7 @@ func (r *request) soapAction() string {
 func (i *invocation) decide(req portmap.Request) (portmap.Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), decideWithin)
 	defer cancel()
-	req.Origin, req.Client = portmap.UPnP, i.client
+	req.Origin, req.Client, req.ClientHost = portmap.UPnP, i.client, string(i.host)
 	return i.opts.Table.Do(ctx, req)
 }
 

@@ -13,10 +13,6 @@ import (
 // (WANIPConnection:2, section 2.3.16).
 const longestLease = 604800 * time.Second
 
-// maxListing limits the result of GetListOfPortMappings, in bytes: about a thousand
-// entries. Clients read longer lists by index.
-const maxListing = 512 << 10
-
 // addPortMapping maps the requested port, or none.
 func addPortMapping(i *invocation) ([]string, error) {
 	if i.Port("NewExternalPort") == 0 {
@@ -219,7 +215,7 @@ func getGenericPortMappingEntry(i *invocation) ([]string, error) {
 	if !ok {
 		return nil, upnp.NoSuchIndex
 	}
-	e := entry(m)
+	e := entry(m, time.Now())
 	return append(e.Key(), e.Value()...), nil
 }
 
@@ -233,32 +229,41 @@ func getSpecificPortMappingEntry(i *invocation) ([]string, error) {
 	if !ok || !m.Inbound() || !slices.Equal(remoteHosts(m), filters) {
 		return nil, upnp.NoSuchEntry
 	}
-	return entry(m).Value(), nil
+	return entry(m, time.Now()).Value(), nil
 }
 
-// getListOfPortMappings returns the entries in a range: the client's own, or with
+// getListOfPortMappings lists the entries in a range: the client's own, or with
 // NewManage all, which getGenericPortMappingEntry returns as well.
 func getListOfPortMappings(i *invocation) ([]string, error) {
 	first, last, err := i.ports()
 	if err != nil {
 		return nil, err
 	}
-	var list upnp.Listing
+	if !i.lists.take(i.host) {
+		return nil, upnp.ActionFailed
+	}
+	defer func() {
+		if i.listing == nil {
+			i.lists.leave(i.host)
+		}
+	}()
+	list := &listing{at: time.Now()}
 	left := i.Number("NewNumberOfPorts") // 0 counts down from 2^32
 	protocol, all := i.protocol(), i.Flag("NewManage")
 	for _, m := range i.opts.Table.List() {
 		if m.External < first || m.External > last || m.Protocol != protocol || !m.Inbound() || !all && m.Internal.Addr() != i.client {
 			continue
 		}
-		list.Add(entry(m))
-		if left--; left == 0 || list.Len() >= maxListing {
+		list.mappings = append(list.mappings, m)
+		if left--; left == 0 {
 			break
 		}
 	}
-	if list.Len() == 0 {
+	if len(list.mappings) == 0 {
 		return nil, upnp.MappingNotFound
 	}
-	return []string{list.String()}, nil
+	i.listing = list
+	return nil, nil
 }
 
 // remoteHosts returns the remote hosts of an entry: those of UPnP's own claim, even
@@ -270,9 +275,9 @@ func remoteHosts(m *portmap.Mapping) []portmap.Filter {
 	return m.Filters()
 }
 
-// entry returns a mapping in the form of WANIPConnection. An entry has one remote
-// host, the first of several.
-func entry(m *portmap.Mapping) upnp.PortMapping {
+// entry returns a mapping in the form of WANIPConnection, with the lease that is left
+// at that time. An entry has one remote host, the first of several.
+func entry(m *portmap.Mapping, at time.Time) upnp.PortMapping {
 	e := upnp.PortMapping{
 		ExternalPort:  m.External,
 		Protocol:      m.Protocol.String(),
@@ -280,7 +285,7 @@ func entry(m *portmap.Mapping) upnp.PortMapping {
 		Client:        m.Internal.Addr().String(),
 		Enabled:       m.Enabled(),
 		Description:   m.Description(),
-		LeaseDuration: uint32(m.Remaining(time.Now()) / time.Second),
+		LeaseDuration: uint32(m.Remaining(at) / time.Second),
 	}
 	if f := remoteHosts(m); len(f) > 0 {
 		e.RemoteHost = f[0].Prefix.Addr().String()

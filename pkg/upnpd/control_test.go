@@ -64,6 +64,15 @@ func send(t testing.TB, s *Server, client, path, action, body string) reply {
 		method: "POST", path: path, fields: map[string]string{"soapaction": action}, body: []byte(body),
 		client: netip.MustParseAddr(client), local: netip.MustParseAddr(hosts["gw1"]),
 	})
+	if got.pieces != nil {
+		for piece := range got.pieces {
+			got.body = append(got.body, piece...)
+		}
+		if len(got.body) != got.length {
+			t.Errorf("%d octets, announced as %d", len(got.body), got.length)
+		}
+		got.after(true)
+	}
 	var envelope struct {
 		Body struct {
 			Fault *struct {

@@ -14,19 +14,24 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"igdd/pkg/fair"
+	"igdd/pkg/lan"
 	"igdd/pkg/upnp"
 )
 
 // Limits of event subscriptions (UDA 1.1, section 4.1).
 const (
-	subscriptionsPerClient = 8
-	subscriptionsInAll     = 64
-	shortestSubscription   = 1800 * time.Second
-	longestSubscription    = 86400 * time.Second
+	subscriptionsPerHost = 8
+	subscriptionsInAll   = 64
+	shortestSubscription = 1800 * time.Second
+	longestSubscription  = 86400 * time.Second
 	// eventGap is the minimum time between two messages to one subscriber; changes
 	// in between go into the next (section 4.3.1).
 	eventGap       = 200 * time.Millisecond
-	refusalsToDrop = 3 // consecutive deliveries that all callbacks refused
+	failuresToDrop = 3 // consecutive deliveries that all callbacks refused
+	// repeatGap is the time before an initial event is sent again that nobody took:
+	// some programs subscribe before they listen.
+	repeatGap = 2 * time.Second
 )
 
 // subscription is a control point's subscription to the events of one service.
@@ -37,6 +42,7 @@ type subscription struct {
 	callbacks []callback
 	device    string     // the LAN interface of the request
 	client    netip.Addr // the subscriber
+	host      lan.Host   // the same
 	local     netip.Addr // the router's address that it connected to
 
 	// Guarded by subscriptions.mu.
@@ -45,7 +51,8 @@ type subscription struct {
 	delivered map[string]string // the values that were delivered, by variable
 	earliest  time.Time         // when the next message may be sent
 	busy      bool              // it does not have its SID yet, or a message is being delivered
-	refusals  int
+	failures  int               // consecutive deliveries that nobody took
+	isMute    bool              // the last message was not answered
 }
 
 // subscriptions holds all subscriptions.
@@ -56,7 +63,7 @@ type subscriptions struct {
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	list    []*subscription
+	places  fair.Places[lan.Host, *subscription]
 	ctx     context.Context // of the deliveries; nil: the server does not run
 	sending sync.WaitGroup
 }
@@ -86,27 +93,55 @@ func (s *subscriptions) stop() {
 	s.sending.Wait()
 }
 
-// add adds a subscription and returns its duration; false: a limit is reached. No
-// event is sent before sendInitial.
+// newSubscriptions returns subscriptions without any.
+func newSubscriptions(state func() state, dial dialer, log *slog.Logger) *subscriptions {
+	s := &subscriptions{state: state, dial: dial, log: log}
+	s.places = fair.Places[lan.Host, *subscription]{PerHost: subscriptionsPerHost, Total: subscriptionsInAll, Rank: (*subscription).rank}
+	return s
+}
+
+// The ranks of subscriptions: those whose events were not taken, or not answered, give
+// up their places first.
+const (
+	unheard = iota
+	mute
+	heard
+)
+
+// rank returns the rank of a subscription.
+func (sub *subscription) rank() int {
+	switch {
+	case len(sub.delivered) == 0 && sub.failures > 0:
+		return unheard
+	case sub.isMute:
+		return mute
+	}
+	return heard
+}
+
+// add adds a subscription, perhaps in place of another one, and returns its duration;
+// false: there is no place for it. No event is sent before sendInitial.
 func (s *subscriptions) add(sub *subscription, asked time.Duration) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
-	mine := 0
-	for _, other := range s.list {
-		if other.client == sub.client {
-			mine++
+	sub.delivered = make(map[string]string)
+	if s.places.Count(sub.host) >= subscriptionsPerHost {
+		if own, ok := s.places.Weakest(sub.host); ok && own.rank() < heard {
+			s.places.Release(own)
 		}
 	}
-	if mine >= subscriptionsPerClient || len(s.list) >= subscriptionsInAll {
+	lost, hasLost, ok := s.places.Take(sub.host, sub)
+	if hasLost {
+		s.log.Info("event subscription ended to make room for another", "client", lost.client, "service", lost.service.Name)
+	}
+	if !ok {
 		return 0, false
 	}
 	granted := grantedTimeout(asked)
 	sub.sid = newSID()
 	sub.expires = time.Now().Add(granted)
-	sub.delivered = make(map[string]string)
 	sub.busy = true
-	s.list = append(s.list, sub)
 	return granted, true
 }
 
@@ -151,7 +186,7 @@ func (s *subscriptions) cancel(sid string, service *upnp.Service, client netip.A
 	defer s.mu.Unlock()
 	sub := s.find(sid, service, client)
 	if sub != nil {
-		s.drop(sub)
+		s.places.Release(sub)
 	}
 	return sub != nil
 }
@@ -159,7 +194,7 @@ func (s *subscriptions) cancel(sid string, service *upnp.Service, client netip.A
 // find returns a client's subscription to a service, or nil.
 func (s *subscriptions) find(sid string, service *upnp.Service, client netip.Addr) *subscription {
 	s.expire()
-	for _, sub := range s.list {
+	for _, sub := range s.places.Items() {
 		if strings.EqualFold(sub.sid, sid) && sub.service == service && sub.client == client {
 			return sub
 		}
@@ -167,13 +202,14 @@ func (s *subscriptions) find(sid string, service *upnp.Service, client netip.Add
 	return nil
 }
 
-func (s *subscriptions) drop(sub *subscription) {
-	s.list = slices.DeleteFunc(s.list, func(o *subscription) bool { return o == sub })
-}
-
+// expire ends the subscriptions whose time is over.
 func (s *subscriptions) expire() {
 	now := time.Now()
-	s.list = slices.DeleteFunc(s.list, func(o *subscription) bool { return !o.expires.After(now) })
+	for _, sub := range s.places.Items() {
+		if !sub.expires.After(now) {
+			s.places.Release(sub)
+		}
+	}
 }
 
 // changed starts deliveries to the subscribers whose variables have changed. It does
@@ -183,7 +219,7 @@ func (s *subscriptions) changed() {
 	defer s.mu.Unlock()
 	s.expire()
 	now := s.state()
-	for _, sub := range s.list {
+	for _, sub := range s.places.Items() {
 		s.send(sub, now)
 	}
 }
@@ -211,8 +247,14 @@ func (sub *subscription) changedProperties(now state) (list []upnp.Property) {
 	return list
 }
 
-// deliver sends messages until the subscriber has all values.
+// deliver sends messages until the subscriber has all values. A panic ends nothing but
+// the subscription.
 func (s *subscriptions) deliver(ctx context.Context, sub *subscription) {
+	defer lan.Recover(s.log, sub.client, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.places.Release(sub)
+	})
 	for s.waitTurn(ctx, sub) {
 		changes, seq := s.next(sub)
 		if len(changes) == 0 {
@@ -249,7 +291,7 @@ func (s *subscriptions) next(sub *subscription) (changes []upnp.Property, seq ui
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
-	if slices.Contains(s.list, sub) {
+	if slices.Contains(s.places.Items(), sub) {
 		changes = sub.changedProperties(s.state())
 	}
 	if len(changes) == 0 {
@@ -265,25 +307,34 @@ func (s *subscriptions) next(sub *subscription) (changes []upnp.Property, seq ui
 }
 
 // recordDelivery notes the result of a delivery, and reports whether there may be
-// more to send. A lost message is not repeated (section 4.3.2): its values go into the
-// next, when something changes. A subscriber that refuses repeatedly, or answers that
-// it does not know the subscription, is removed.
+// more to send. An initial event that nobody took is repeated; another message is not
+// (section 4.3.2): its values go into the next, when something changes. A subscriber
+// that nobody reaches repeatedly, or that answers that it does not know the
+// subscription, is removed.
 func (s *subscriptions) recordDelivery(sub *subscription, changes []upnp.Property, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil {
-		sub.refusals = 0
+	isInitial, isRefused := len(sub.delivered) == 0, errors.Is(err, unix.ECONNREFUSED)
+	sub.isMute = err != nil
+	if err == nil || isInitial && errors.Is(err, errNoAnswer) {
+		sub.failures = 0
 		for _, p := range changes {
 			sub.delivered[p.Name] = p.Value
 		}
 		return true
 	}
-	if errors.Is(err, unix.ECONNREFUSED) {
-		sub.refusals++
+	if isRefused {
+		sub.failures++
 	}
-	if errors.Is(err, errUnknown) || sub.refusals >= refusalsToDrop {
+	if errors.Is(err, errUnknown) || sub.failures >= failuresToDrop || isInitial && !isRefused {
 		s.log.Info("event subscriber is gone", "client", sub.client, "service", sub.service.Name, "err", err)
-		s.drop(sub)
+		s.places.Release(sub)
+		sub.busy = false
+		return false
+	}
+	if isInitial {
+		sub.seq, sub.earliest = 0, time.Now().Add(repeatGap)
+		return true
 	}
 	sub.busy = !slices.Equal(sub.changedProperties(s.state()), changes)
 	return sub.busy

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/portmap"
 	"igdd/pkg/upnp"
 )
@@ -90,6 +91,9 @@ func (p *subscriberRig) dial(_ *subscription, _ context.Context, to netip.AddrPo
 		p.refused[to.Port()]++
 		return nil, fmt.Errorf("dial: %w", unix.ECONNREFUSED)
 	}
+	if answer == "unreachable" {
+		return nil, fmt.Errorf("dial: %w", unix.EHOSTUNREACH)
+	}
 	if !special {
 		answer = "HTTP/1.1 200 OK\r\n\r\n"
 	}
@@ -140,7 +144,7 @@ func (p *subscriberRig) change() {
 // subscribe subscribes a client whose server has a port; it returns the SID,
 // or the status of a refusal.
 func (p *subscriberRig) subscribe(client string, port uint16) (sid string, status int) {
-	r := &request{method: "SUBSCRIBE", path: "/evt/IPConn", client: netip.MustParseAddr(client), fields: map[string]string{
+	r := &request{method: "SUBSCRIBE", path: "/evt/IPConn", client: netip.MustParseAddr(client), from: lan.Host(client), fields: map[string]string{
 		"nt": "upnp:event", "callback": fmt.Sprintf("<http://%s:%d/>", client, port),
 	}}
 	reply := p.Server.subscribe(r)
@@ -223,66 +227,122 @@ func TestGone(t *testing.T) {
 		}
 		time.Sleep(eventGap)
 		for i := range 10 {
-			if i == refusalsToDrop-2 {
+			if i == failuresToDrop-2 {
 				p.set(4002, "HTTP/1.1 200 OK\r\n\r\n")
 			}
-			time.Sleep(eventGap)
+			time.Sleep(repeatGap + eventGap)
 			p.change()
 		}
-		for port, want := range map[uint16]int{4000: 0, 4001: 1, 4002: 11 - (refusalsToDrop - 1), 4003: 11} {
+		for port, want := range map[uint16]int{4000: 0, 4001: 1, 4002: 10, 4003: 11} {
 			if n := len(p.got(port)); n != want {
 				t.Errorf("port %d heard %d messages, want %d", port, n, want)
 			}
 		}
-		if n := p.refused[4000]; n != refusalsToDrop {
+		if n := p.refused[4000]; n != failuresToDrop {
 			t.Errorf("tried %d times", n)
 		}
-		if n := len(p.subscriptions.list); n != 2 {
+		if n := len(p.subscriptions.places.Items()); n != 2 {
 			t.Errorf("%d subscriptions are left", n)
 		}
 	})
 }
 
-// TestLimits fills the register.
-func TestLimits(t *testing.T) {
+// fill subscribes eight times from each of eight hosts, from 192.168.50.10 on.
+func (p *subscriberRig) fill(t *testing.T) (sids []string) {
+	t.Helper()
+	client := netip.MustParseAddr("192.168.50.10")
+	for range subscriptionsInAll / subscriptionsPerHost {
+		for range subscriptionsPerHost {
+			sid, status := p.subscribe(client.String(), 4000)
+			if status != 200 {
+				t.Fatalf("status %d", status)
+			}
+			sids = append(sids, sid)
+		}
+		client = client.Next()
+	}
+	return sids
+}
+
+// renews returns whether a subscription can be renewed by a client.
+func (p *subscriberRig) renews(client, sid string) bool {
+	r := &request{path: "/evt/IPConn", client: netip.MustParseAddr(client), fields: map[string]string{"sid": sid}}
+	return p.Server.subscribe(r).status == 200
+}
+
+// TestHostWithMostGivesUp has all places taken, and by a host that has all that it may
+// have.
+func TestHostWithMostGivesUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newSubscriberRig(t)
-		granted := map[string]int{}
-		client := netip.MustParseAddr("192.168.50.10")
-		for range 2 * subscriptionsInAll / subscriptionsPerClient {
-			for range subscriptionsPerClient + 1 {
-				sid, status := p.subscribe(client.String(), 4000)
-				switch status {
-				case 200:
-					granted[sid]++
-				case 503:
-				default:
-					t.Fatalf("status %d", status)
-				}
+		sids := p.fill(t)
+		time.Sleep(2 * eventGap)
+		if _, status := p.subscribe("192.168.50.17", 4000); status != 503 || !p.renews("192.168.50.17", sids[56]) {
+			t.Errorf("the ninth of a host: status %d, or its oldest is gone", status)
+		}
+		for i := range subscriptionsPerHost {
+			if _, status := p.subscribe("192.168.50.200", 4000); status != 200 && i < subscriptionsPerHost-1 {
+				t.Errorf("number %d of another host: status %d", i, status)
 			}
-			client = client.Next()
 		}
-		if len(granted) != subscriptionsInAll {
-			t.Errorf("%d subscriptions", len(granted))
-		}
-		if _, status := p.subscribe("192.168.50.200", 4000); status != 503 {
-			t.Errorf("one more: status %d", status)
+		if n := len(p.subscriptions.places.Items()); n != subscriptionsInAll {
+			t.Errorf("%d subscriptions", n)
 		}
 		time.Sleep(shortestSubscription)
-		if _, status := p.subscribe("192.168.50.200", 4000); status != 200 {
+		if _, status := p.subscribe("192.168.50.210", 4000); status != 200 || len(p.subscriptions.places.Items()) != 1 {
 			t.Errorf("after all have expired: status %d", status)
 		}
+	})
+}
+
+// TestUnheardSubscribersGiveUpFirst has subscriptions whose events nobody takes.
+func TestUnheardSubscribersGiveUpFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newSubscriberRig(t)
+		p.set(4001, "refuse")
+		p.set(4002, "")
+		var sids []string
+		for i := range subscriptionsPerHost {
+			port := uint16(4000)
+			switch i {
+			case 3:
+				port = 4002
+			case 5:
+				port = 4001
+			}
+			sid, _ := p.subscribe("192.168.50.10", port)
+			sids = append(sids, sid)
+		}
 		time.Sleep(2 * eventGap)
-		if n := len(p.got(4000)); n != subscriptionsInAll+1 {
-			t.Errorf("%d initial events", n)
+		for _, lost := range []int{5, 3, -1} {
+			_, status := p.subscribe("192.168.50.10", 4000)
+			time.Sleep(2*eventGap + deliverWithin)
+			if lost < 0 && status != 503 || lost >= 0 && (status != 200 || p.renews("192.168.50.10", sids[lost])) {
+				t.Errorf("status %d, or number %d is left", status, lost)
+			}
 		}
-		for range 100 {
-			time.Sleep(eventGap)
-			p.change()
+	})
+}
+
+// TestUnreachableSubscribers are dropped soon: by the first event that nobody takes, or
+// when it has been refused repeatedly.
+func TestUnreachableSubscribers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newSubscriberRig(t)
+		p.set(4000, "refuse")
+		p.set(4001, "unreachable")
+		p.set(4002, "refuse")
+		for port := uint16(4000); port < 4003; port++ {
+			p.subscribe("192.168.50.10", port)
 		}
-		if n := len(p.got(4000)); n != subscriptionsInAll+1+100 {
-			t.Errorf("%d messages, the expired are told too", n)
+		time.Sleep(2 * eventGap)
+		p.set(4002, "HTTP/1.1 200 OK\r\n\r\n")
+		time.Sleep(failuresToDrop * repeatGap)
+		if got := p.got(4002); len(p.subscriptions.places.Items()) != 1 || len(got) != 1 || got[0].seq != "0" {
+			t.Errorf("%d subscriptions are left; one who listens a moment later got %v", len(p.subscriptions.places.Items()), got)
 		}
 	})
 }
@@ -324,7 +384,7 @@ func TestSequenceWraps(t *testing.T) {
 		p.subscribe("192.168.50.10", 4000)
 		time.Sleep(2 * eventGap) // the initial event
 		p.subscriptions.mu.Lock()
-		p.subscriptions.list[0].seq = 1<<32 - 1
+		p.subscriptions.places.Items()[0].seq = 1<<32 - 1
 		p.subscriptions.mu.Unlock()
 		for range 2 {
 			time.Sleep(2 * eventGap)
@@ -346,7 +406,7 @@ func TestReplyIsLost(t *testing.T) {
 			"nt": "upnp:event", "callback": "<http://192.168.50.10:4000/>",
 		}}
 		p.Server.subscribe(r).after(false)
-		if n := len(p.subscriptions.list); n != 0 {
+		if n := len(p.subscriptions.places.Items()); n != 0 {
 			t.Errorf("%d subscriptions are left", n)
 		}
 	})

@@ -66,10 +66,17 @@ func (l *Listener) close() {
 	}
 }
 
-// serve serves a connection.
+// serve serves a connection, or says that there is no place for it.
 func (l *Listener) serve(c *lan.Conn, limiter *connLimiter) {
-	conn := &connection{Conn: c.TCPConn, client: c.Client, local: c.Local, host: c.Host}
-	limiter.add(conn)
+	conn := &connection{Conn: c, client: c.Client, local: c.Local, host: c.Host}
+	if !limiter.add(conn) {
+		l.send(conn, &request{close: true}, response{status: 503, fields: retryAfter}, limiter)
+		conn.linger(refuseFor)
+		return
+	}
 	defer limiter.release(conn)
 	l.serveConn(conn, limiter)
 }
+
+// retryAfter tells a client when to come back, in seconds.
+var retryAfter = []byte("Retry-After: 1\r\n")

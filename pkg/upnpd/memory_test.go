@@ -4,10 +4,15 @@ import (
 	"bufio"
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"igdd/pkg/lan"
 )
 
 // liveHeap returns the octets that are in use.
@@ -41,7 +46,7 @@ func fatMapping(port int, description string) string {
 
 // subscriber returns the address of the client that subscribes for the i-th
 // time: each may have a few subscriptions.
-func subscriber(i int) string { return fmt.Sprintf("192.168.77.%d", 10+i/subscriptionsPerClient) }
+func subscriber(i int) string { return fmt.Sprintf("192.168.77.%d", 10+i/subscriptionsPerHost) }
 
 // TestMemoryOfRequests wants of the fattest requests that are allowed no more
 // kept than what they ask for needs.
@@ -76,6 +81,7 @@ func TestMemoryOfRequests(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.client, r.local, r.device = netip.MustParseAddr(cmp.Or(hosts[tt.client], subscriber(i))), netip.MustParseAddr(hosts["gw1"]), "lo"
+				r.from = lan.Host(r.client.String())
 				if reply := h.server.handle(r, h.testNet); reply.status != 200 {
 					t.Fatalf("request %d: %d %s", i, reply.status, reply.body)
 				}
@@ -86,4 +92,59 @@ func TestMemoryOfRequests(t *testing.T) {
 			runtime.KeepAlive(h)
 		})
 	}
+}
+
+// TestMemoryOfLists has many hosts that ask for the list of a full table and read
+// nothing but the beginning.
+func TestMemoryOfLists(t *testing.T) {
+	const mappings, readers, most = 1000, 64, 32 << 10
+	h := testNet{}.newGateway(t, gatewayConfigOf("open"))
+	for i := range mappings {
+		add(t, h.server, hosts["c1"], v2, fmt.Sprint(4000+i), "0")
+	}
+	body := fatCall("/ctl/IPConn", v2, "GetListOfPortMappings", "<NewStartPort>1</NewStartPort><NewEndPort>65535</NewEndPort>"+
+		"<NewProtocol>TCP</NewProtocol><NewManage>1</NewManage><NewNumberOfPorts>0</NewNumberOfPorts>")
+	before := liveHeap()
+	var nexts []func() ([]byte, bool)
+	for i := range readers {
+		r, err := readRequest(bufio.NewReader(strings.NewReader(body)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.client, r.local, r.from = netip.MustParseAddr(hosts["c1"]), netip.MustParseAddr(hosts["gw1"]), lan.Host(fmt.Sprint(i))
+		reply := h.server.handle(r, h.testNet)
+		if reply.status != 200 || reply.length < mappings*100 {
+			t.Fatalf("reader %d: status %d, %d octets", i, reply.status, reply.length)
+		}
+		next, stop := iter.Pull(reply.pieces)
+		defer stop()
+		if _, ok := next(); !ok {
+			t.Fatal("no pieces")
+		}
+		nexts = append(nexts, next)
+	}
+	if each := (liveHeap() - before) / readers; each > most {
+		t.Errorf("%d octets are kept for each reader, want %d at most", each, most)
+	}
+	runtime.KeepAlive(nexts)
+}
+
+// TestOneListAtATime has a host that asks for a second list before it has read the
+// first.
+func TestOneListAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var lists turns
+		if !lists.take("a") || !lists.take("b") {
+			t.Error("the first list of a host waits")
+		}
+		began := time.Now()
+		if lists.take("a") || time.Since(began) != listWithin {
+			t.Errorf("a second list after %v", time.Since(began))
+		}
+		time.AfterFunc(listWithin/2, func() { lists.leave("a") })
+		if !lists.take("a") {
+			t.Error("no list when the other has ended")
+		}
+	})
 }

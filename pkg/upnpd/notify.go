@@ -20,6 +20,9 @@ const deliverWithin = 30 * time.Second
 // errUnknown is the response of a control point that no longer knows its subscription.
 var errUnknown = errors.New("upnpd: subscriber answers 412")
 
+// errNoAnswer is that a control point has taken a message and does not answer.
+var errNoAnswer = errors.New("upnpd: subscriber does not answer")
+
 // dialer connects to a subscriber.
 type dialer func(sub *subscription, ctx context.Context, to netip.AddrPort) (net.Conn, error)
 
@@ -84,7 +87,7 @@ func readAnswer(c io.Reader) error {
 	b := bufio.NewReader(io.LimitReader(c, maxHead))
 	line, err := b.ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("upnpd: read the subscriber's answer: %w", err)
+		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	var major, minor, status int
 	if _, err := fmt.Sscanf(line, "HTTP/%1d.%1d %3d", &major, &minor, &status); err == nil && status == 412 {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"igdd/pkg/lan"
 )
 
 // Limits of a request, in bytes and header fields; a UPnP request needs a tenth of
@@ -33,6 +35,7 @@ type request struct {
 	client netip.Addr // never an IPv4-mapped address
 	local  netip.Addr // the router's address that the client connected to
 	device string     // the LAN interface of the connection
+	from   lan.Host   // the client
 }
 
 // field returns the value of a header field, named in lower case.

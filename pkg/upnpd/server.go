@@ -76,6 +76,7 @@ type Server struct {
 	paths            map[string]string // of all URLs by their canonical forms
 
 	subscriptions *subscriptions
+	lists         turns
 	changed       chan struct{}
 }
 
@@ -96,7 +97,7 @@ func New(o Options) *Server {
 	s.documents = newDocuments(s.descriptions, s.oldest)
 	s.paths = spellings(maps.Keys(s.controls), maps.Keys(s.events), maps.Keys(s.documents.byPath))
 	s.actions = actions()
-	s.subscriptions = &subscriptions{state: s.state, dial: (*subscription).dial, log: o.Log}
+	s.subscriptions = newSubscriptions(s.state, (*subscription).dial, o.Log)
 	s.changed = make(chan struct{}, 1)
 	return s
 }

@@ -40,7 +40,7 @@ func (s *Server) subscribe(r *request) response {
 	}
 	sub := &subscription{
 		service: s.events[r.path], version: s.eventVersion(r),
-		callbacks: callbacks, device: r.device, client: r.client, local: r.local,
+		callbacks: callbacks, device: r.device, client: r.client, host: r.from, local: r.local,
 	}
 	granted, ok := s.subscriptions.add(sub, asked)
 	if !ok {
