@@ -127,6 +127,7 @@ func New(o Options) (*Daemon, error) {
 	d.finder = &hosts.Finder{Leases: c.DHCPLeases, Log: d.log}
 	d.lanHosts = lan.NewHosts(d.finder, d.log)
 	d.resolver = d.newResolver()
+	d.hideHosts()
 	return d, d.prepareServers()
 }
 

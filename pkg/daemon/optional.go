@@ -41,17 +41,20 @@ func (d *Daemon) newResolver() *identity.Resolver {
 	return identity.New(identity.Options{
 		Table:  d.table,
 		Finder: d.finder,
-		Policy: func() *portmap.Policy {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			return d.policy
-		},
-		LAN: d.lanOf,
+		Policy: d.currentPolicy,
+		LAN:    d.lanOf,
 		Index: func(device string) int {
 			links, _ := d.watch.Now()
 			return links[device].Index
 		},
 	})
+}
+
+// currentPolicy returns the policy in force.
+func (d *Daemon) currentPolicy() *portmap.Policy {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.policy
 }
 
 // lanOf returns the LAN of a host.

@@ -48,6 +48,9 @@ type Resolver struct {
 	lookups       map[netip.Addr]*lookup
 	limiter       lookupLimiter // of the lookups for Submit
 	directLimiter lookupLimiter // of those whose callers wait: Do, Explain, SameHost
+
+	verdictMu sync.Mutex // guards verdicts
+	verdicts  map[netip.Addr]verdict
 }
 
 // lookup is a search for a host, and the requests that wait for the result.
@@ -70,6 +73,7 @@ func New(o Options) *Resolver {
 		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN, index: o.Index,
 		queue: make(chan *lookup, maxLookups), wake: make(chan struct{}, 1),
 		lookups:       make(map[netip.Addr]*lookup),
+		verdicts:      make(map[netip.Addr]verdict),
 		limiter:       lookupLimiter{clients: make(map[string]int), perClient: maxPerClient},
 		directLimiter: lookupLimiter{clients: make(map[string]int), perClient: maxPerClientDirect},
 	}

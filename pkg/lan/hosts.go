@@ -34,6 +34,12 @@ type Neighbours interface {
 // host is its IPv4 address, or its IPv6 network of 64 bits, from which it can choose
 // any address.
 type Hosts struct {
+	// IsHidden reports whether hosts get no answer: the one that has an address on the
+	// interface with that index. AreAllHidden reports it of every host there. nil: none
+	// is hidden. They are set before the first use.
+	IsHidden     func(index int, a netip.Addr) bool
+	AreAllHidden func(index int) bool
+
 	neighbours Neighbours
 	log        *slog.Logger
 
@@ -77,6 +83,15 @@ func (h *Hosts) Of(index int, a netip.Addr) Host {
 	}
 	return host
 }
+
+// hides reports whether the host that has an address gets no answer.
+func (h *Hosts) hides(index int, a netip.Addr) bool {
+	return h.IsHidden != nil && h.IsHidden(index, a.Unmap().WithZone(""))
+}
+
+// Hides reports whether no host on an interface gets an answer, so that it hears no
+// announcements either.
+func (h *Hosts) Hides(on Interface) bool { return h.AreAllHidden != nil && h.AreAllHidden(on.Index()) }
 
 // known returns the host of a neighbour whose request can be served at once: not
 // while earlier ones wait.

@@ -142,10 +142,13 @@ func (s *Socket) identify(d Datagram, handle func(*Socket, Datagram)) {
 	s.hosts.await(n, func(host Host) { d.Host = host; s.pass(d, handle) })
 }
 
-// pass calls handle. A panic ends nothing but the handling of this datagram.
+// pass calls handle, unless the sender gets no answer. A panic ends nothing but the
+// handling of this datagram.
 func (s *Socket) pass(d Datagram, handle func(*Socket, Datagram)) {
 	defer Recover(s.hosts.log, d.From.Addr(), func() {})
-	handle(s, d)
+	if !s.hosts.hides(s.on.Index(), d.From.Addr()) {
+		handle(s, d)
+	}
 }
 
 // destination returns the address that a datagram was sent to: the last field of

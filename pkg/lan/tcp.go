@@ -90,12 +90,15 @@ func (l *Listener) Serve(handle func(*Conn)) error {
 }
 
 // admit returns the connection of a host on the interface's networks to the router's
-// own address there; nil for any other.
+// own address there; nil for any other, and for one that gets no answer.
 func (l *Listener) admit(tcp *net.TCPConn) *Conn {
 	c := &Conn{TCPConn: tcp, Client: address(tcp.RemoteAddr()), Local: address(tcp.LocalAddr())}
 	own := l.on.Prefixes()
 	if !IsOwn(own, c.Local) || !IsNeighbour(own, tcp.RemoteAddr().(*net.TCPAddr).AddrPort()) {
 		l.hosts.log.Warn(fmt.Sprintf("HTTP peer %v is not from a LAN, closing the connection", c.Client), "client", c.Client)
+		return nil
+	}
+	if l.hosts.hides(l.on.Index(), c.Client) {
 		return nil
 	}
 	c.Host = l.hosts.Of(l.on.Index(), c.Client)

@@ -18,10 +18,10 @@ const (
 	defaultTableSize = 1024 // gc_thresh3 (arp(7))
 )
 
-// A request waits at most a second, after which the kernel would ask again, and when
-// others need its place at least as long as a host takes to answer.
+// A request waits at most as long as the kernel asks, three times within three seconds,
+// and when others need its place at least as long as a host takes to answer.
 const (
-	waitAtMost  = time.Second
+	waitAtMost  = 3 * time.Second
 	waitAtLeast = 20 * time.Millisecond
 	pollPause   = 4 * time.Millisecond
 )

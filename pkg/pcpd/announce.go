@@ -25,6 +25,9 @@ func (s *Server) state() gatewayState {
 // has changed since: a further announcement follows.
 func (l *Listener) sendCopy(n int, state gatewayState) {
 	own := l.on.Prefixes()
+	if l.server.opts.Hosts.Hides(l.on) {
+		own = nil
+	}
 	for _, s := range l.sockets {
 		for _, from := range gateways(own, s.Family()) {
 			if err := l.announce(s, from, state); err != nil {

@@ -128,6 +128,9 @@ func random(d time.Duration) time.Duration { return rand.N(d + 1) }
 // multicast sends a notice to every group for which the gateway has an address. It does
 // not pause between messages, because each pause would be another wake-up.
 func (l *Listener) multicast(n notice) {
+	if l.server.opts.Hosts.Hides(l.on) {
+		return
+	}
 	addrs := groupAddrsOf(l.on.Prefixes())
 	for _, s := range l.sockets {
 		for i, from := range addrs {

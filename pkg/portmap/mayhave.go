@@ -1,0 +1,80 @@
+package portmap
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// MayHavePorts reports whether the rules let a host have any port at all, whatever the
+// internal port and the description. The port of to does not matter.
+func (p *Policy) MayHavePorts(to Destination) bool {
+	return p.eachNetwork(to, func(to Destination) bool { return p.permitsAny(to, (*Rule).appliesToHost) })
+}
+
+// AnyMayHavePorts reports whether the rules may let a host of these IPv4 networks have
+// a port.
+func (p *Policy) AnyMayHavePorts(networks []netip.Prefix) bool {
+	anyone := Destination{AddrPort: netip.AddrPortFrom(netip.IPv6Unspecified(), 0), Networks: networks}
+	return p.permitsAny(anyone, func(r *Rule, to Destination) bool {
+		if r.Hardware != "" || r.Prefix.IsValid() {
+			return r.Allow
+		}
+		certain, possible := r.matchesHost(to)
+		return certain || r.Allow && possible
+	})
+}
+
+// eachNetwork reports whether ask is true of a destination: if the host may be in
+// several networks, of all of them.
+func (p *Policy) eachNetwork(to Destination, ask func(Destination) bool) bool {
+	if len(to.IPv4) > 0 || len(to.Networks) < 2 {
+		return ask(to)
+	}
+	return !slices.ContainsFunc(to.Networks, func(n netip.Prefix) bool {
+		to.Networks = []netip.Prefix{n}
+		return !ask(to)
+	})
+}
+
+// permitsAny reports whether the rules that apply to a destination permit it any
+// external port for any internal port. It tries the ports at which the decision can
+// change.
+func (p *Policy) permitsAny(to Destination, applies func(*Rule, Destination) bool) bool {
+	var rules []*Rule
+	for i := range p.Rules {
+		if r := &p.Rules[i]; applies(r, to) {
+			rules = append(rules, r)
+		}
+	}
+	externals := edges(rules, func(r *Rule) PortRange { return r.External })
+	internals := edges(rules, func(r *Rule) PortRange { return r.Internal })
+	for _, external := range externals {
+		for _, internal := range internals {
+			if permitsSome(rules, external, internal) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// edges returns the first port, and those at which ranges of rules begin or have just
+// ended.
+func edges(rules []*Rule, ports func(*Rule) PortRange) []uint16 {
+	list := []uint16{1}
+	for _, r := range rules {
+		list = append(list, max(ports(r).First, 1), max(ports(r).Last+1, 1)) // behind the last port is the first
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// permitsSome reports whether rules permit a pair of ports with some description.
+func permitsSome(rules []*Rule, external, internal uint16) bool {
+	for _, r := range rules {
+		if r.External.Contains(external) && r.Internal.Contains(internal) && (r.Allow || r.Description == nil) {
+			return r.Allow
+		}
+	}
+	return true
+}

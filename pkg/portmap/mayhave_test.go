@@ -1,0 +1,93 @@
+package portmap
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"regexp"
+	"testing"
+)
+
+// TestMayHavePorts asks it of hosts that some rules, or all, refuse everything.
+func TestMayHavePorts(t *testing.T) {
+	all := PortRange{0, 65535}
+	allow := func(external PortRange, network string, internal PortRange) Rule {
+		n := netip.MustParsePrefix(network)
+		return Rule{Allow: true, External: external, Network: n.Addr(), Mask: ^uint32(0) << (32 - n.Bits()), Internal: internal}
+	}
+	deny := func(external PortRange, network string, internal PortRange) Rule {
+		r := allow(external, network, internal)
+		r.Allow = false
+		return r
+	}
+	described := allow(all, "0.0.0.0/0", all)
+	described.Description = regexp.MustCompile("game")
+	undescribed := deny(all, "0.0.0.0/0", all)
+	undescribed.Description = described.Description
+	hardware := Rule{Allow: true, External: PortRange{1024, 65535}, Hardware: "02:00:00:00:00:01", Internal: all}
+	home := []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24")}
+	destination := func(a, mac string, four ...netip.Addr) Destination {
+		return Destination{netip.AddrPortFrom(netip.MustParseAddr(a), 0), Host{Hardware: mac, IPv4: four}, home}
+	}
+	ten, eleven := netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("192.168.50.11")
+	everything := deny(all, "0.0.0.0/0", all)
+	for _, tt := range []struct {
+		what     string
+		rules    []Rule
+		to       Destination
+		may, any bool
+	}{
+		{"no rules", nil, destination("192.168.50.10", ""), true, true},
+		{"all denied", []Rule{everything}, destination("192.168.50.10", ""), false, false},
+		{"the last port", []Rule{deny(PortRange{0, 65534}, "0.0.0.0/0", all)}, destination("192.168.50.10", ""), true, true},
+		{"the last internal port", []Rule{deny(all, "0.0.0.0/0", PortRange{0, 65534})}, destination("192.168.50.10", ""), true, true},
+		{"port 0 alone", []Rule{deny(PortRange{1, 65535}, "0.0.0.0/0", all)}, destination("192.168.50.10", ""), false, false},
+		{"one host", []Rule{allow(PortRange{1024, 65535}, "192.168.50.10/32", all), everything}, destination("192.168.50.10", ""), true, true},
+		{"another host", []Rule{allow(PortRange{1024, 65535}, "192.168.50.10/32", all), everything}, destination("192.168.50.11", ""), false, true},
+		{"of another network", []Rule{allow(PortRange{1024, 65535}, "192.168.60.0/24", all), everything}, destination("192.168.50.11", ""), false, false},
+		{"allowed what is denied before", []Rule{deny(all, "192.168.50.10/32", PortRange{1, 2000}), allow(PortRange{80, 90}, "192.168.50.0/24", PortRange{1, 2000}), everything}, destination("192.168.50.10", ""), false, true},
+		{"allowed more than is denied", []Rule{deny(all, "192.168.50.10/32", PortRange{1, 2000}), allow(PortRange{80, 90}, "192.168.50.0/24", PortRange{1, 2001}), everything}, destination("192.168.50.10", ""), true, true},
+		{"allowed by a description", []Rule{described, everything}, destination("192.168.50.10", ""), true, true},
+		{"denied by a description", []Rule{undescribed}, destination("192.168.50.10", ""), true, true},
+		{"IPv6 of one host", []Rule{allow(all, "192.168.50.10/32", all), everything}, destination("2001:db8::10", "02:00:00:00:00:01", ten), true, true},
+		{"IPv6 of another host", []Rule{allow(all, "192.168.50.10/32", all), everything}, destination("2001:db8::10", "02:00:00:00:00:02", eleven), false, true},
+		{"IPv6 of an unknown host", []Rule{allow(all, "192.168.50.10/32", all), everything}, destination("2001:db8::10", ""), false, true},
+		{"its hardware address", []Rule{hardware, everything}, destination("192.168.50.10", "02:00:00:00:00:01"), true, true},
+		{"another hardware address", []Rule{hardware, everything}, destination("192.168.50.10", "02:00:00:00:00:02"), false, true},
+	} {
+		p := &Policy{Rules: tt.rules}
+		if may, any := p.MayHavePorts(tt.to), p.AnyMayHavePorts(home); may != tt.may || any != tt.any {
+			t.Errorf("%s: it may have ports %v, anyone may %v; want %v, %v", tt.what, may, any, tt.may, tt.any)
+		}
+	}
+}
+
+// TestMayHavePortsAgreesWithRules compares the answer with the decision about every pair
+// of ports, of a policy with few ports.
+func TestMayHavePortsAgreesWithRules(t *testing.T) {
+	const last = 6
+	random := rand.New(rand.NewPCG(1, 2))
+	ports := func() PortRange {
+		a, b := uint16(random.IntN(last+1)), uint16(random.IntN(last+1))
+		return PortRange{min(a, b), max(a, b)}
+	}
+	to := Destination{AddrPort: netip.MustParseAddrPort("192.168.50.10:0")}
+	for range 20000 {
+		p := &Policy{}
+		for range random.IntN(5) {
+			p.Rules = append(p.Rules, Rule{Allow: random.IntN(2) == 0, External: ports(), Network: to.Addr(), Mask: ^uint32(0), Internal: ports()})
+		}
+		p.Rules = append(p.Rules, Rule{External: PortRange{last + 1, 65535}, Network: to.Addr(), Internal: PortRange{0, 65535}},
+			Rule{External: PortRange{0, 65535}, Network: to.Addr(), Internal: PortRange{last + 1, 65535}})
+		want := false
+		for external := uint16(1); external <= last; external++ {
+			for internal := uint16(1); internal <= last; internal++ {
+				pair := to
+				pair.AddrPort = netip.AddrPortFrom(to.Addr(), internal)
+				want = want || p.Permits(external, pair, "")
+			}
+		}
+		if got := p.MayHavePorts(to); got != want {
+			t.Fatalf("%v, want %v, of rules %+v", got, want, p.Rules)
+		}
+	}
+}
