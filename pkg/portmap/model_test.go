@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -419,19 +421,48 @@ func (m *model) network() portmap.NetworkState {
 	return having(gateway, gateway6)
 }
 
+// modelSeeds is the number of runs of TestModel, modelStepsEnv the environment variable
+// for a number of requests instead.
+const (
+	modelSeeds    = 8
+	modelStepsEnv = "PORTMAP_MODEL_STEPS"
+)
+
 // TestModel sends random requests of all protocols from several clients, in
 // batches, with time passing, firewalls flushed, the LAN gone and back and the
 // table restarted between them, and compares every answer with the model, and
 // then table, kernel and file.
 func TestModel(t *testing.T) {
-	for seed := range uint64(8) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { runModel(t, rand.New(rand.NewPCG(seed, 0))) })
+	wanted := modelSteps(t)
+	seed, steps := uint64(0), 0
+	for ; wanted == 0 && seed < modelSeeds || steps < wanted; seed++ {
+		passed := t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { steps += runModel(t, rand.New(rand.NewPCG(seed, 0))) })
 		})
+		if !passed {
+			break
+		}
 	}
+	t.Logf("%d requests from %d seeds", steps, seed)
 }
 
-func runModel(t *testing.T, rng *rand.Rand) {
+// modelSteps returns the number of requests that the environment asks for, 0 if
+// none.
+func modelSteps(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv(modelStepsEnv)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// runModel runs one seed and returns the number of requests.
+func runModel(t *testing.T, rng *rand.Rand) (steps int) {
 	store := &portmaptest.Store{}
 	r, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), new(model)
 	granted := 0
@@ -473,6 +504,7 @@ func runModel(t *testing.T, rng *rand.Rand) {
 		}
 		close(together)
 		answered.Wait()
+		steps += len(requests)
 		for _, i := range order {
 			req := requests[i]
 			if err := m.check(req, answers[i]); err != nil {
@@ -494,4 +526,5 @@ func runModel(t *testing.T, rng *rand.Rand) {
 		t.Errorf("only %d requests were granted", granted)
 	}
 	r.stop()
+	return steps
 }
