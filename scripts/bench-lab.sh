@@ -2,25 +2,47 @@
 # The lab of igdd-bench, to be sourced by the scripts that measure: its namespaces
 # are called $lab-…, its files are in $folder.
 
+# host makes a namespace whose IPv6 addresses can be used at once.
+host() {
+  ip netns add "$1" && ip -n "$1" link set lo up &&
+    ip netns exec "$1" sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'
+}
+
 # links makes a router called $1-router with the LAN on eth1 and the Internet on
 # eth0, and the hosts $1-lan and $1-wan at the other ends. The LAN host is also
 # all clients, 192.168.50.64 to .95, and all owners of mappings, from .128 on.
+# Its network is larger, so that many more hosts can be invented.
 links() {
-  for host in lan router wan; do
-    ip netns add "$1-$host" && ip -n "$1-$host" link set lo up || return 1
-  done
-  ip link add eth1 netns "$1-router" type veth peer name eth0 netns "$1-lan" &&
+  host "$1-lan" && host "$1-router" && host "$1-wan" &&
+    ip link add eth1 netns "$1-router" type veth peer name eth0 netns "$1-lan" &&
     ip link add eth0 netns "$1-router" type veth peer name eth0 netns "$1-wan" &&
-    ip -n "$1-router" address add 192.168.50.1/24 dev eth1 &&
+    ip -n "$1-router" address add 192.168.50.1/16 dev eth1 &&
     ip -n "$1-router" address add 11.22.33.44/24 dev eth0 &&
     ip -n "$1-wan" address add 11.22.33.1/24 dev eth0 &&
-    seq -f 'address add 192.168.50.%g/24 dev eth0' 64 95 | ip -n "$1-lan" -batch - &&
+    seq -f 'address add 192.168.50.%g/16 dev eth0' 64 95 | ip -n "$1-lan" -batch - &&
     ip -n "$1-router" link set eth0 up && ip -n "$1-router" link set eth1 up &&
     ip -n "$1-wan" link set eth0 up && ip -n "$1-lan" link set eth0 up &&
     ip -n "$1-router" route add default via 11.22.33.1 &&
     ip -n "$1-lan" route add default via 192.168.50.1 &&
     ip -n "$1-lan" route add local 192.168.50.128/25 dev lo &&
     ip netns exec "$1-router" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+}
+
+# attacker adds a hostile host, $1-attacker, to the LAN of router $1-router. It has 100
+# addresses of each family. The router and the LAN host get IPv6 addresses.
+attacker() {
+  host "$1-attacker" &&
+    ip -n "$1-lan" link add link eth0 name attacker type macvlan mode bridge &&
+    ip -n "$1-lan" link set attacker netns "$1-attacker" name eth0 &&
+    {
+      seq -f 'address add 192.168.51.%g/16 dev eth0' 1 100
+      for n in $(seq 100); do
+        printf 'address add fd00:50::1:%x/64 dev eth0\n' "$n"
+      done
+    } | ip -n "$1-attacker" -batch - &&
+    ip -n "$1-attacker" link set eth0 up &&
+    ip -n "$1-router" address add fd00:50::1/64 dev eth1 &&
+    ip -n "$1-lan" address add fd00:50::64/64 dev eth0
 }
 
 # tools puts links to the programs of iptables variant $2 into folder $1.

@@ -5,11 +5,17 @@
 # and firewall are not touched.
 #
 #	scripts/bench.sh [--quick] [--nft] [--only ROW]
+#	scripts/bench.sh [--quick] [--nft] --only fairness[:TEXT]
 #
 # Debian's miniupnpd-iptables supports iptables-legacy only: with --nft igdd is
 # measured alone. A whole run takes about twenty minutes, most of it the
 # starts of miniupnpd with many mappings, a quick one four; an unknown
 # row lists them all.
+#
+# fairness measures what an honest client gets while another machine of the LAN floods
+# the router, in fifteen minutes. The neighbour table is the kernel's for all its
+# namespaces, and some floods fill it: nothing else should use the network meanwhile.
+# TEXT chooses the rows that contain it.
 
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/bench-lab.sh"
@@ -18,15 +24,16 @@
 machine() {
   echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores," \
     "Linux $(uname -r), $("$folder/iptables" --version), files on $(stat -f -c %T "$folder")," \
+    "$(cat /proc/sys/net/ipv4/neigh/default/gc_thresh3) neighbours at most," \
     "load $(cut -d ' ' -f 1 /proc/loadavg) before; igdd $(git -C "$repo" describe --tags --always --dirty 2>/dev/null)"
 }
 
-variant=legacy options=
+variant=legacy options='' only=''
 while [ $# -gt 0 ]; do
   case $1 in
   --quick) options="$options -quick" ;;
   --nft) variant=nft ;;
-  --only) [ $# -gt 1 ] && options="$options -only $2" && shift ;;
+  --only) [ $# -gt 1 ] && only=$2 && options="$options -only $2" && shift ;;
   *) die 'usage: scripts/bench.sh [--quick] [--nft] [--only ROW]' ;;
   esac || die '--only needs the name of a row'
   shift
@@ -45,6 +52,9 @@ tools "$folder" $variant || die "no $variant variant of iptables"
 for name in "$lab" "$lab-igdd" "$lab-miniupnpd"; do
   links "$name" || die 'cannot make the lab: this machine must allow network namespaces'
 done
+case $only in
+fairness*) attacker "$lab" || die 'cannot add a hostile host: the kernel must have macvlan' ;;
+esac
 machine
 # In the background, so that a signal need not wait for the end of a row.
 # shellcheck disable=SC2086 # a list of options

@@ -58,7 +58,7 @@ secure_mode=yes
 notify_interval=900
 lease_file=%s
 uuid=5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70
-allow 1024-65535 192.168.50.0/24 1024-65535
+allow 1024-65535 192.168.0.0/16 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 `
 
@@ -66,22 +66,25 @@ deny 0-65535 0.0.0.0/0 0-65535
 // setting.
 const quota = 8192
 
-// lab is a router and the Internet. This process runs in the LAN.
+// lab is a router and the Internet, and where a script made it a hostile host of the
+// LAN. This process runs in the LAN.
 type lab struct {
-	router, wan *netlab.Namespace
-	folder      string // for the daemon's files
-	lock        string // iptables-legacy's lock file
-	log         *syslog
+	router, wan, attacker *netlab.Namespace
+
+	folder string // for the daemon's files
+	lock   string // iptables-legacy's lock file
+	log    *syslog
 }
 
 // newLab opens the lab with a name that the script has made. Its files are below dir.
 // Daemons that go into the background become children of this process.
 func newLab(name, dir string) (*lab, error) {
 	l := &lab{
-		router: &netlab.Namespace{Name: name + "-router"},
-		wan:    &netlab.Namespace{Name: name + "-wan"},
-		folder: filepath.Join(dir, name),
-		lock:   filepath.Join(dir, name+".lock"),
+		router:   &netlab.Namespace{Name: name + "-router"},
+		wan:      &netlab.Namespace{Name: name + "-wan"},
+		attacker: &netlab.Namespace{Name: name + "-attacker"},
+		folder:   filepath.Join(dir, name),
+		lock:     filepath.Join(dir, name+".lock"),
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, err

@@ -17,6 +17,10 @@ type daemon struct {
 	ours          bool
 }
 
+// fairness is the name of the rows beside floods, which are measured only when asked for;
+// after a colon, what is in the text of those to measure.
+const fairness = "fairness"
+
 // bench is a run of the program.
 type bench struct {
 	lab, folder string // names, as bench.sh chose them
@@ -41,8 +45,11 @@ func main() {
 	}
 	b.daemons = append(b.daemons, daemon{"igdd", *ours, true})
 	run := b.run
-	if *repairs > 0 {
+	switch {
+	case *repairs > 0:
 		run = func() error { return measureRepairs(b.lab, b.folder, *ours, *repairs) }
+	case strings.HasPrefix(b.only, fairness):
+		run = b.measureFairness
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "igdd-bench:", err)
@@ -98,7 +105,7 @@ func (b *bench) checkOnly() error {
 	if slices.ContainsFunc(rows, b.wants) {
 		return nil
 	}
-	var names []string
+	names := []string{fairness}
 	for _, r := range rows {
 		names = append(names, r.name)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -83,8 +84,9 @@ func discover(from netip.Addr) (*service, error) {
 type web struct {
 	service *service // nil: there is no UPnP
 	from    netip.Addr
-	keep    bool     // the connection, if the server does as well
-	conn    *os.File // kept, or nil
+	keep    bool          // the connection, if the server does as well
+	wait    time.Duration // for the server; 0: answerTime
+	conn    *os.File      // kept, or nil
 	reader  *bufio.Reader
 }
 
@@ -101,7 +103,7 @@ func (w *web) open() error {
 	}
 	connections.Add(1)
 	var err error
-	w.conn, err = dial(unix.SOCK_STREAM, w.from, w.service.host, answerTime)
+	w.conn, err = dial(unix.SOCK_STREAM, w.from, w.service.host, cmp.Or(w.wait, answerTime))
 	w.reader = bufio.NewReader(w.conn)
 	return err
 }
@@ -144,16 +146,22 @@ func (w *web) call(action string, arguments ...any) error {
 	if w.service == nil {
 		return errors.New("UPnP: no response to a search")
 	}
+	header, body := soap(wanIP, action, arguments...)
+	_, err := w.roundTrip("POST "+w.service.control, header, body)
+	return err
+}
+
+// soap returns the header lines and the body of a request to a type of service;
+// arguments alternate between name and value.
+func soap(kind, action string, arguments ...any) (header, body string) {
 	var list strings.Builder
 	for i := 0; i < len(arguments); i += 2 {
 		fmt.Fprintf(&list, "<%s>%v</%[1]s>", arguments[i], arguments[i+1])
 	}
-	body := fmt.Sprintf(`<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" `+
+	body = fmt.Sprintf(`<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" `+
 		`s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:%s xmlns:u="%s">%s</u:%[1]s></s:Body></s:Envelope>`,
-		action, wanIP, &list)
-	header := fmt.Sprintf("Content-Type: text/xml; charset=\"utf-8\"\r\nSOAPAction: \"%s#%s\"\r\n", wanIP, action)
-	_, err := w.roundTrip("POST "+w.service.control, header, body)
-	return err
+		action, kind, &list)
+	return fmt.Sprintf("Content-Type: text/xml; charset=\"utf-8\"\r\nSOAPAction: \"%s#%s\"\r\n", kind, action), body
 }
 
 // entry returns the mapping to look up for a port: another one for each port, from all
