@@ -52,7 +52,11 @@ func (c *client) close() {
 // dial connects a socket whose calls block: waiting in the kernel adds less to the
 // measured time than Go's poller does.
 func dial(kind int, from netip.Addr, to netip.AddrPort, wait time.Duration) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
+	family := unix.AF_INET
+	if to.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +64,9 @@ func dial(kind int, from netip.Addr, to netip.AddrPort, wait time.Duration) (*os
 	err = errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit),
-		unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}))
+		unix.Bind(fd, socketAddress(netip.AddrPortFrom(from, 0), 0)))
 	if err == nil {
-		err = connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+		err = connect(fd, socketAddress(to, 0))
 	}
 	if err != nil {
 		unix.Close(fd)

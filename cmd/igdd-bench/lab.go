@@ -72,6 +72,7 @@ type lab struct {
 	router, wan, attacker *netlab.Namespace
 
 	folder string // for the daemon's files
+	memory string // folder of the daemon's memory control group, or ""
 	lock   string // iptables-legacy's lock file
 	log    *syslog
 }
@@ -135,10 +136,11 @@ func (l *lab) countMappings() (int, error) {
 	return bytes.Count(out, []byte("-A MINIUPNPD ")) / 2, err
 }
 
-// privateMounts runs a command with its own /run, because several daemons run at once,
+// privateMounts runs a command in a control group, if there is one, and with its own /run, because several daemons run at once,
 // and a /dev with /dev/log: without it, miniupnpd writes every message to the console,
 // which takes milliseconds.
 const privateMounts = `
+[ -z "$MEMORY_GROUP" ] || echo $$ >"$MEMORY_GROUP/cgroup.procs" || exit 1
 mount -t tmpfs run /run && mkdir -p /run/dev/pts &&
 cp -a /dev/null /dev/zero /dev/random /dev/urandom /dev/ptmx /run/dev &&
 mount --bind /dev/pts /run/dev/pts && ln -s "$1" /run/dev/log &&
@@ -146,7 +148,9 @@ mount --rbind /run/dev /dev && shift && exec "$@"`
 
 // command returns the command that starts the daemon on the router.
 func (l *lab) command(program string) *exec.Cmd {
-	return l.onRouter("sh", "-c", privateMounts, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
+	cmd := l.onRouter("sh", "-c", privateMounts, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
+	cmd.Env = append(cmd.Env, "MEMORY_GROUP="+l.memory)
+	return cmd
 }
 
 // lease is the number of a mapping that is present.

@@ -39,6 +39,7 @@ func main() {
 	flag.StringVar(&b.only, "only", "", "the one `row` to measure")
 	flag.BoolVar(&b.quick, "quick", false, "fewer repetitions")
 	repairs := flag.Int("repairs", 0, "measure repairs of the firewall instead, each at most so many `times`")
+	memory := flag.String("attack", "", "attack ours instead, in the memory control group of this `folder`")
 	flag.Parse()
 	if *theirs != "" {
 		b.daemons = append(b.daemons, daemon{"miniupnpd", *theirs, false})
@@ -46,6 +47,8 @@ func main() {
 	b.daemons = append(b.daemons, daemon{"igdd", *ours, true})
 	run := b.run
 	switch {
+	case *memory != "":
+		run = func() error { return measureAttacks(b.lab, b.folder, *ours, *memory) }
 	case *repairs > 0:
 		run = func() error { return measureRepairs(b.lab, b.folder, *ours, *repairs) }
 	case strings.HasPrefix(b.only, fairness):

@@ -29,10 +29,12 @@ const (
 // connections counts the TCP connections of the whole run.
 var connections atomic.Int64
 
-// service is the address and path of a gateway's SOAP service.
+// service is the address of a gateway's SOAP services, and their paths.
 type service struct {
-	host    netip.AddrPort
-	control string // the path
+	host     netip.AddrPort
+	control  string // of wanIP
+	events   string // of wanIP
+	pinholes string // control of firewallControl, if there is one
 }
 
 // search sends one M-SEARCH from a host and returns the LOCATION of the response.
@@ -55,8 +57,15 @@ func search(from netip.Addr) (*url.URL, error) {
 	return answer.Location()
 }
 
-// controlURL finds the control URL of the service wanIP in a description.
-var controlURL = regexp.MustCompile(`(?s)<serviceType>` + wanIP[:len(wanIP)-1] + `.*?<controlURL>([^<]*)</controlURL>`)
+// pathOf returns an element of a service, without its version, in a description; "" if
+// there is none.
+func pathOf(description, kind, element string) string {
+	_, after, _ := strings.Cut(description, "<serviceType>"+kind[:len(kind)-1])
+	after, _, _ = strings.Cut(after, "</service>")
+	_, after, _ = strings.Cut(after, "<"+element+">")
+	path, _, _ := strings.Cut(after, "</"+element+">")
+	return path
+}
 
 // discover finds the gateway's service by a search.
 func discover(from netip.Addr) (*service, error) {
@@ -73,11 +82,14 @@ func discover(from netip.Addr) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := controlURL.FindStringSubmatch(description)
-	if found == nil {
+	found := &service{
+		host: host, control: pathOf(description, wanIP, "controlURL"), events: pathOf(description, wanIP, "eventSubURL"),
+		pinholes: pathOf(description, firewallControl, "controlURL"),
+	}
+	if found.control == "" {
 		return nil, errors.New("no WANIPConnection in the description")
 	}
-	return &service{host: host, control: found[1]}, nil
+	return found, nil
 }
 
 // web is a host's HTTP client.
