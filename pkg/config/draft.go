@@ -45,8 +45,8 @@ func newDraft(m machine) *draft {
 			Secure:      true,
 			MinLifetime: shortest,
 			MaxLifetime: longest,
-			MaxPerHost:  2048, // far more than a well-behaved host needs
-			MaxPerLAN:   8192,
+			MaxPerHost:  2048,  // far more than a well-behaved host needs
+			MaxPerLAN:   8192,  // four hosts that take all that they can over IPv4
 			MaxTotal:    16384, // a quarter of the ports there are
 			MaxFilters:  16,
 

@@ -12,6 +12,7 @@ import (
 type allocator struct {
 	index     *index
 	deadlines [2]deadlines // by family
+	quotas    quotas
 	holdDown  holdDown
 	blocks    []Block
 	policy    *Policy
@@ -28,6 +29,7 @@ func newAllocator(o Options) allocator {
 	return allocator{
 		index:     newIndex(),
 		deadlines: [2]deadlines{newDeadlines(), newDeadlines()},
+		quotas:    newQuotas(),
 		holdDown:  newHoldDown(),
 		policy:    o.Policy,
 		network:   o.Network,
@@ -103,5 +105,6 @@ func (al *allocator) revert(changes []Change) {
 
 func (al *allocator) apply(c Change) {
 	al.index.apply(c)
+	al.count(c)
 	al.deadlines[c.key().Family()].apply(c)
 }

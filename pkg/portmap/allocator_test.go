@@ -48,7 +48,7 @@ func (al *allocator) do(req Request) Answer { return al.decide(&req) }
 // ask returns a request as a protocol's server makes it, with changes.
 func ask(o Origin, client netip.Addr, p Protocol, internal, external uint16, change ...func(*Request)) Request {
 	req := Request{
-		Origin: o, Client: client, Protocol: p, Internal: netip.AddrPortFrom(client, internal),
+		Origin: o, Client: client, ClientHost: client.String(), Protocol: p, Internal: netip.AddrPortFrom(client, internal),
 		External: external, Lifetime: time.Hour, Exact: o == UPnP,
 	}
 	for _, c := range change {
@@ -393,12 +393,20 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, inside, TCP, 8083, 0), outcome{}},
 			{ask(PCP, inside, TCP, 8084, 0), no(QuotaExceeded)},
 		}},
-		{name: "a LAN that is full leaves room for others", set: func(al *allocator) { al.policy.MaxPerLAN = 2 }, steps: []step{
+		{name: "a LAN that is full leaves room for others", set: func(al *allocator) {
+			al.policy.MaxPerLAN, al.policy.Rules = 2, nil
+			al.network.Interfaces = [][]netip.Prefix{al.network.LANs[:1], al.network.LANs[1:]}
+		}, steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(NATPMP, peer, UDP, 40001, 0), ok(40001)},
 			{ask(NATPMP, peer, UDP, 40002, 0), no(TableFull)},
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(PCP, inside, TCP, 8080, 0), outcome{}},
+		}},
+		{name: "a LAN is full for both families", set: func(al *allocator) { al.policy.MaxPerLAN = 2 }, steps: []step{
+			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
+			{ask(NATPMP, peer, UDP, 40001, 0), ok(40001)},
+			{ask(PCP, inside, TCP, 8080, 0), no(TableFull)},
 		}},
 		{name: "too many filters change nothing", set: func(al *allocator) { al.policy.MaxFilters = 2 }, steps: []step{
 			{ask(PCP, host, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8", "3.0.0.0/8")), no(TooManyFilters)},

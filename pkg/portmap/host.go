@@ -1,12 +1,16 @@
 package portmap
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
 
 // Host is what is known of the host that has an address.
 type Host struct {
+	// Name names the host, the same for all of its addresses: its mappings count
+	// together. It is not saved; empty: the hardware address names the host.
+	Name string
 	// Hardware is the hardware address as net.HardwareAddr formats it; empty:
 	// not known.
 	Hardware string
@@ -43,24 +47,35 @@ func (al *allocator) destinationOf(req *Request) Destination {
 	return al.destination(req.Internal, req.Host)
 }
 
+// nameHost names the host of the target as the client's, if the client asks for
+// itself.
+func (req *Request) nameHost() {
+	if req.comesFrom(req.Internal.Addr()) {
+		req.Host.Name = cmp.Or(req.ClientHost, req.Host.Name)
+	}
+}
+
 // knownHost returns the host of m: as a request for it says, or as it was known
 // before if the request knows less.
 func (req *Request) knownHost(m *Mapping) Host {
+	h := m.Host
 	if len(req.Host.IPv4) > 0 || req.Host.Hardware != "" && req.Host.Hardware != m.Host.Hardware {
-		return req.Host
+		h = req.Host
 	}
-	return m.Host
+	h.Name = cmp.Or(req.Host.Name, m.Host.Name)
+	return h
 }
 
 // hostToKeep returns the host of m after the request joins it. While a PCP
 // client has a claim on m, only that client, by its nonce, can change the
-// hardware address. Otherwise the next host with the same address could join m
-// through another protocol and then renew the client's claim with any nonce.
+// hardware address, and the name with it. Otherwise the next host with the same
+// address could join m through another protocol and then renew the client's
+// claim with any nonce.
 func (req *Request) hostToKeep(m *Mapping) Host {
 	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && req.provesOwnership(m, c)) }
 	h := req.knownHost(m)
 	if !m.Host.mayBe(h) && slices.ContainsFunc(m.Claims, foreign) {
-		h.Hardware = m.Host.Hardware
+		h.Hardware, h.Name = m.Host.Hardware, m.Host.Name
 	}
 	return h
 }

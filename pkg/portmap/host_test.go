@@ -207,7 +207,7 @@ func namedOnly(al *allocator) {
 
 // of sets the host of a request's target.
 func of(hardware string, ipv4 ...netip.Addr) func(*Request) {
-	return func(r *Request) { r.Host = Host{hardware, ipv4} }
+	return func(r *Request) { r.Host = Host{Hardware: hardware, IPv4: ipv4} }
 }
 
 const (
@@ -249,7 +249,7 @@ func TestPinholesOfNamedHosts(t *testing.T) {
 		t.Errorf("the pinhole's host is %+v", m.Host)
 	}
 	id := m.Claims[1].ID
-	if a := al.do(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour, Host: Host{otherHardware, addrs("192.168.50.11")}}); a.Refusal != NotAuthorized {
+	if a := al.do(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour, Host: Host{Hardware: otherHardware, IPv4: addrs("192.168.50.11")}}); a.Refusal != NotAuthorized {
 		t.Errorf("renewed by its number, as another host: %v", a.Refusal)
 	}
 	if a := al.do(Request{Origin: UPnP, Client: inside, ID: id, Lifetime: time.Hour}); a.Refusal != Granted {
@@ -312,9 +312,9 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 			al.recheck(noHost)
 			return Granted
 		}, Granted, end{true, true}},
-		{"the host is found", known(Host{named, addrs("192.168.50.10")}), Granted, end{true, false}},
+		{"the host is found", known(Host{Hardware: named, IPv4: addrs("192.168.50.10")}), Granted, end{true, false}},
 		{"the host is found without its address", known(Host{Hardware: named}), Granted, end{true, true}},
-		{"another host is found", known(Host{otherHardware, addrs("192.168.50.11")}), Granted, end{false, false}},
+		{"another host is found", known(Host{Hardware: otherHardware, IPv4: addrs("192.168.50.11")}), Granted, end{false, false}},
 		{"a renewal by the host", asks(ask(PCP, inside, TCP, 4000, 0, of(named, host))), Granted, end{true, false}},
 		{"a renewal by an unknown host", asks(ask(PCP, inside, TCP, 4000, 0)), UnknownHost, end{true, true}},
 		{"a renewal by another host", asks(ask(PCP, inside, TCP, 4000, 0, of(otherHardware, peer))), NotAuthorized, end{true, true}},

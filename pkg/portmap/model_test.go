@@ -26,8 +26,11 @@ var (
 			{External: portmap.PortRange{Last: 65535}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535}},
 		},
 		Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: time.Hour,
-		MaxPerHost: 5, MaxTotal: 14,
+		MaxPerHost: 7, MaxPerLAN: 16, MaxTotal: 20,
 	}
+	// modelHosts are the hosts of the clients: one has two addresses, and one is
+	// not known.
+	modelHosts = [...]string{"a", "a", "b", ""}
 	modelPeers = []netip.AddrPort{netip.MustParseAddrPort("9.9.9.9:443"), netip.MustParseAddrPort("9.9.9.9:80")}
 )
 
@@ -231,19 +234,42 @@ func (m *model) share(targets []*entry, req portmap.Request) verdict {
 	return verdict{entry: targets[0]}
 }
 
-// create decides a request for a new mapping.
-func (m *model) create(req portmap.Request) verdict {
-	owned := 0
+// join decides a request that would get a claim on an entry.
+func (m *model) join(e *entry, req portmap.Request) verdict {
+	if r := m.quota(req); r != portmap.Granted && e.claim(req.Origin, req.Remote) == nil {
+		return no(r)
+	}
+	return verdict{entry: e}
+}
+
+// quota returns whether the client's host may have one more claim. All are on one
+// LAN, whose limit is the lowest but that of a host.
+func (m *model) quota(req portmap.Request) portmap.Refusal {
+	owned, all := 0, 0
 	for _, e := range m.entries {
-		if e.internal.Addr() == req.Client {
-			owned++
+		all += len(e.claims)
+		if modelHost(e.internal.Addr()) == modelHost(req.Client) {
+			owned += len(e.claims)
 		}
 	}
+	left := modelPolicy.MaxPerLAN - all
 	switch {
-	case len(m.entries) >= modelPolicy.MaxTotal:
-		return no(portmap.TableFull)
 	case owned >= modelPolicy.MaxPerHost:
-		return no(portmap.QuotaExceeded)
+		return portmap.QuotaExceeded
+	case left <= modelPolicy.MaxPerLAN/8 && owned >= left:
+		return portmap.TableFull
+	}
+	return portmap.Granted
+}
+
+// modelHost returns the host of a client's address.
+func modelHost(a netip.Addr) string { return modelHosts[a.As4()[3]-client(0).As4()[3]] }
+
+// create decides a request for a new mapping.
+func (m *model) create(req portmap.Request) verdict {
+	switch r := m.quota(req); {
+	case r != portmap.Granted:
+		return no(r)
 	case !rulesAllow(req):
 		return no(portmap.NotAuthorized)
 	}
@@ -330,6 +356,9 @@ func (m *model) check(req portmap.Request, a portmap.Answer) error {
 		return nil
 	}
 	v := m.open(req)
+	if v.entry != nil {
+		v = m.join(v.entry, req)
+	}
 	if a.Refusal != v.refusal {
 		return fmt.Errorf("%v, want %v", a.Refusal, v.refusal)
 	}
@@ -379,7 +408,7 @@ func randomRequest(rng *rand.Rand) portmap.Request {
 	c := client(rng.IntN(4))
 	req := portmap.Request{
 		Origin: []portmap.Origin{portmap.NATPMP, portmap.PCP, portmap.UPnP}[rng.IntN(3)],
-		Client: c, Protocol: []portmap.Protocol{portmap.TCP, portmap.UDP}[rng.IntN(2)],
+		Client: c, ClientHost: modelHost(c), Protocol: []portmap.Protocol{portmap.TCP, portmap.UDP}[rng.IntN(2)],
 		Internal: netip.AddrPortFrom(c, uint16(40000+rng.IntN(6))),
 		Lifetime: time.Duration(rng.IntN(90*60)+1) * time.Second,
 	}
@@ -434,12 +463,12 @@ const (
 // then table, kernel and file.
 func TestModel(t *testing.T) {
 	wanted := modelSteps(t)
-	seed, steps, granted := uint64(0), 0, 0
+	seed, steps := uint64(0), 0
+	answered := make(map[portmap.Refusal]int)
 	for ; wanted == 0 && seed < modelSeeds || steps < wanted; seed++ {
 		passed := t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n, yes := runModel(t, rand.New(rand.NewPCG(seed, 0)))
-				steps, granted = steps+n, granted+yes
+				steps += runModel(t, rand.New(rand.NewPCG(seed, 0)), answered)
 			})
 		})
 		if !passed {
@@ -447,8 +476,9 @@ func TestModel(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests from %d seeds", steps, seed)
-	if !t.Failed() && granted < 300*int(seed) {
-		t.Errorf("only %d requests were granted", granted)
+	few := func(r portmap.Refusal, each int) bool { return answered[r] < each*int(seed) }
+	if !t.Failed() && (few(portmap.Granted, 300) || few(portmap.QuotaExceeded, 30) || few(portmap.TableFull, 10)) {
+		t.Errorf("the requests were answered %v", answered)
 	}
 }
 
@@ -467,9 +497,9 @@ func modelSteps(t *testing.T) int {
 	return n
 }
 
-// runModel runs one seed and returns the number of requests, and how many of them were
-// granted a mapping.
-func runModel(t *testing.T, rng *rand.Rand) (steps, granted int) {
+// runModel runs one seed and returns the number of requests. It counts the answers to
+// those for mappings.
+func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (steps int) {
 	store := &portmaptest.Store{}
 	r, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), new(model)
 	for round := range 300 {
@@ -496,28 +526,28 @@ func runModel(t *testing.T, rng *rand.Rand) (steps, granted int) {
 		requests := make([]portmap.Request, rng.IntN(20))
 		answers := make([]portmap.Answer, len(requests))
 		var order []int // of the decisions: those without new rules come first
-		var answered sync.WaitGroup
+		var pending sync.WaitGroup
 		together := make(chan struct{}) // closed when all requests are queued
 		r.Submit(portmap.Request{Client: client(0)}, func(portmap.Answer) { <-together })
 		synctest.Wait()
 		for i := range requests {
 			requests[i] = randomRequest(rng)
-			answered.Add(1)
+			pending.Add(1)
 			r.Submit(requests[i], func(a portmap.Answer) {
 				answers[i], order = a, append(order, i)
-				answered.Done()
+				pending.Done()
 			})
 		}
 		close(together)
-		answered.Wait()
+		pending.Wait()
 		steps += len(requests)
 		for _, i := range order {
 			req := requests[i]
 			if err := m.check(req, answers[i]); err != nil {
 				t.Fatalf("round %d: %+v: %v", round, req, err)
 			}
-			if req.Op == portmap.Open && answers[i].Refusal == portmap.Granted {
-				granted++
+			if req.Op == portmap.Open {
+				answered[answers[i].Refusal]++
 			}
 		}
 		if got, want := print(r.List()), m.lines(); !slices.Equal(got, want) {
@@ -529,5 +559,5 @@ func runModel(t *testing.T, rng *rand.Rand) (steps, granted int) {
 		}
 	}
 	r.stop()
-	return steps, granted
+	return steps
 }

@@ -49,6 +49,23 @@ func (s *NetworkState) lan(a netip.Addr) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+// noLAN is the number of no LAN.
+const noLAN = -1
+
+// lanNumber returns the number of the LAN that a belongs to, in the order of
+// Interfaces.
+func (s *NetworkState) lanNumber(a netip.Addr) int {
+	if s.Interfaces == nil {
+		if _, found := s.lan(a); found {
+			return 0
+		}
+		return noLAN
+	}
+	return slices.IndexFunc(s.Interfaces, func(lans []netip.Prefix) bool {
+		return slices.ContainsFunc(lans, func(lan netip.Prefix) bool { return lan.Contains(a) })
+	})
+}
+
 // Networks returns the IPv4 networks of the interface that has a's network,
 // without those of a single address.
 func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {

@@ -7,6 +7,7 @@ func (al *allocator) open(req *Request) Answer {
 	if r := al.checkRequest(req); r != Granted {
 		return Answer{Refusal: r}
 	}
+	req.nameHost()
 	if req.Remote.IsValid() {
 		req = al.withFlowPort(req)
 	}
@@ -38,14 +39,15 @@ func (al *allocator) replace(req *Request) Answer {
 
 // create makes a new mapping.
 func (al *allocator) create(req *Request) Answer {
-	if r := al.checkQuota(req); r != Granted {
+	m := Mapping{Internal: req.Internal, Host: req.Host, Serial: al.serial + 1, Created: al.now}
+	if r := al.checkQuota(&m, req.claim().size()); r != Granted {
 		return Answer{Refusal: r}
 	}
 	key, holder, r := al.choose(req)
 	if r != Granted {
 		return Answer{Refusal: r, Mapping: holder}
 	}
-	m := Mapping{Key: key, Internal: req.Internal, Host: req.Host, Serial: al.serial + 1, Created: al.now}
+	m.Key = key
 	a := al.grant(nil, m, req)
 	if a.Refusal == Granted {
 		al.serial++
@@ -198,6 +200,9 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 		claim.Description = claim.defaultDescription(m.externalEndpoint().Port(), m.Protocol)
 	}
 	after := m.with(claim)
+	if r := al.checkQuota(after, after.size()-m.size()); r != Granted {
+		return Answer{Refusal: r, Mapping: before}
+	}
 	al.change(Change{Before: before, After: after})
 	return Answer{Mapping: after, Lifetime: lifetime, ID: claim.ID}
 }

@@ -122,9 +122,12 @@ type Policy struct {
 	// MinLifetime and MaxLifetime bound the lifetimes that PCP clients are
 	// granted. NAT-PMP has only the maximum, UPnP neither. 0 means no bound.
 	MinLifetime, MaxLifetime time.Duration
-	// MaxPerHost, MaxPerLAN and MaxTotal bound the number of mappings to one
-	// address, to one network and in total; 0 means no bound. An IPv6 address
-	// may have four times MaxPerHost.
+	// MaxPerHost, MaxPerLAN and MaxTotal bound the mappings of one host, of the
+	// hosts behind one interface and in total; 0 means no bound. Each claim on a
+	// mapping counts, and one that names several remote peers counts for each of
+	// them. Over IPv4 and IPv6 together a host may have four times MaxPerHost,
+	// but not more than half of MaxPerLAN. The last eighth of MaxPerLAN and of
+	// MaxTotal is kept for hosts with few mappings.
 	MaxPerHost, MaxPerLAN, MaxTotal int
 	// MaxFilters bounds the remote peers that one claim may name; 0 means no
 	// bound.

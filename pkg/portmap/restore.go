@@ -33,9 +33,6 @@ func (al *allocator) checkSaved(m *Mapping) Refusal {
 	if al.index.byKey[m.Key] != nil {
 		return Conflict
 	}
-	if r := al.checkQuota(&Request{Internal: m.Internal}); r != Granted {
-		return r
-	}
 	return al.checkMapping(m, m.Description())
 }
 

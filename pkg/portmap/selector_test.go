@@ -33,7 +33,7 @@ func TestHardwareAndPrefix(t *testing.T) {
 	}{
 		{"the host over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: named}}, true, true},
 		{"the host over IPv6", byHardware(true, named), Destination{six, Host{Hardware: named}, lan4}, true, true},
-		{"the host over IPv6, with its address of IPv4", byHardware(true, named), Destination{six, Host{named, addrs("192.168.50.10")}, lan4}, true, true},
+		{"the host over IPv6, with its address of IPv4", byHardware(true, named), Destination{six, Host{Hardware: named, IPv4: addrs("192.168.50.10")}, lan4}, true, true},
 		{"another over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: otherHardware}}, false, false},
 		{"another over IPv6", byHardware(true, named), Destination{six, Host{Hardware: otherHardware}, lan4}, false, false},
 		{"an unknown host over IPv4", byHardware(true, named), Destination{AddrPort: four}, false, true},

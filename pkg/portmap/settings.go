@@ -44,7 +44,7 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 	return t.runTask(ctx, func() {
 		moved := s.External.IsValid() && t.lastExternal.IsValid() && s.External != t.lastExternal
-		t.alloc.network = s
+		t.alloc.setNetwork(s)
 		t.announce(s.External, moved)
 		d := t.recheck(noHost)
 		t.forceRechecked(moved || d.lost > 0)
