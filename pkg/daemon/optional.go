@@ -41,6 +41,7 @@ func (d *Daemon) newResolver() *identity.Resolver {
 	return identity.New(identity.Options{
 		Table:  d.table,
 		Finder: d.finder,
+		Hosts:  d.lanHosts,
 		Policy: d.currentPolicy,
 		LAN:    d.lanOf,
 		Index: func(device string) int {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"igdd/pkg/hosts"
+	"igdd/pkg/lan"
 	"igdd/pkg/netlab"
 	"igdd/pkg/portmap"
 )
@@ -27,8 +28,9 @@ func newLabResolver(t *testing.T, lab *netlab.Lab) *Resolver {
 	}
 	r := newResolver(t)
 	r.finder = &hosts.Finder{Log: slog.New(slog.DiscardHandler)}
+	r.hosts = lan.NewHosts(r.finder, r.finder.Log)
 	r.lan = func(a netip.Addr) (hosts.LAN, bool) {
-		return hosts.LAN{Index: indices["lan0"], Networks: []netip.Prefix{lan.Masked()}}, lan.Contains(a) || lan6.Contains(a) || a.IsLinkLocalUnicast()
+		return hosts.LAN{Index: indices["lan0"], Networks: []netip.Prefix{lan4.Masked()}}, lan4.Contains(a) || lan6.Contains(a) || a.IsLinkLocalUnicast()
 	}
 	r.index = func(device string) int { return indices[device] }
 	return r
@@ -173,7 +175,7 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 			return r.SameHost(t.Context(), "lan0", netip.MustParseAddr(client), addr6(own))
 		}
 		for range maxPerClientDirect {
-			if !r.directLimiter.acquire("02:00:00:00:00:10") {
+			if !r.directLimiter.Acquire("02:00:00:00:00:10") {
 				t.Error("the first lookups are rejected")
 			}
 		}
@@ -189,7 +191,7 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 		if !same("fe80::11", 1) {
 			t.Error("another host is not served")
 		}
-		r.directLimiter.release("02:00:00:00:00:10")
+		r.directLimiter.Release("02:00:00:00:00:10")
 		for range 2 * maxLookups {
 			if !same("fe80::10", 0) {
 				t.Error("the host is not served again")
@@ -200,7 +202,7 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.directLimiter.total != maxPerClientDirect-1 {
-		t.Errorf("%d lookups are counted", r.directLimiter.total)
+	if n := underWay(r.directLimiter); n != maxPerClientDirect-1 {
+		t.Errorf("%d lookups are counted", n)
 	}
 }

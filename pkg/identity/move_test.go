@@ -127,8 +127,8 @@ func TestHostThatMoves(t *testing.T) {
 		if list := r.List(); got.Refusal != portmap.Granted || len(list) != 1 || list[0].Internal.Addr() != after {
 			t.Errorf("when it has moved: %v, %+v", got.Refusal, list)
 		}
-		if len(r.lookups) > 0 || r.limiter.total > 0 || r.directLimiter.total > 0 {
-			t.Errorf("left: %d lookups, %d and %d in the limiters", len(r.lookups), r.limiter.total, r.directLimiter.total)
+		if under, direct := underWay(r.limiter), underWay(r.directLimiter); len(r.lookups) > 0 || under > 0 || direct > 0 {
+			t.Errorf("left: %d lookups, %d and %d in the limiters", len(r.lookups), under, direct)
 		}
 	}
 }
@@ -144,10 +144,10 @@ func TestFloodOfMoves(t *testing.T) {
 	setNeighbour(t, lab, other, 1)
 	own := r.List()[0].Host.Hardware
 	for range maxPerClient {
-		r.limiter.acquire(own)
+		r.limiter.Acquire(own)
 	}
 	for range maxPerClientDirect {
-		r.directLimiter.acquire(own)
+		r.directLimiter.Acquire(own)
 	}
 	in := make(answers, 10)
 	err := lab.Router.Do(func() error {

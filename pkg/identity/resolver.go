@@ -10,7 +10,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"igdd/pkg/fair"
 	"igdd/pkg/hosts"
+	"igdd/pkg/lan"
 	"igdd/pkg/portmap"
 )
 
@@ -21,6 +23,8 @@ const maxWaiting = 32
 type Options struct {
 	Table  *portmap.Table
 	Finder *hosts.Finder
+	// Hosts names the hosts on the LANs.
+	Hosts *lan.Hosts
 	// Policy returns the rules in force.
 	Policy func() *portmap.Policy
 	// LAN returns the LAN that an address belongs to, if it is one of the
@@ -37,6 +41,7 @@ type Options struct {
 type Resolver struct {
 	*portmap.Table
 	finder *hosts.Finder
+	hosts  *lan.Hosts
 	policy func() *portmap.Policy
 	lan    func(netip.Addr) (hosts.LAN, bool)
 	index  func(string) int
@@ -44,10 +49,11 @@ type Resolver struct {
 	queue chan *lookup
 	wake  chan struct{} // there may be new mappings whose hosts are not known
 
-	mu            sync.Mutex // guards what follows, and the order of requests for one host
-	lookups       map[netip.Addr]*lookup
-	limiter       lookupLimiter // of the lookups for Submit
-	directLimiter lookupLimiter // of those whose callers wait: Do, Explain, SameHost
+	limiter       *fair.Counts[string] // of the lookups for Submit, by host of the client
+	directLimiter *fair.Counts[string] // of those whose callers wait: Do, Explain, SameHost
+
+	mu      sync.Mutex // guards what follows, and the order of requests for one host
+	lookups map[netip.Addr]*lookup
 
 	verdictMu sync.Mutex // guards verdicts
 	verdicts  map[netip.Addr]verdict
@@ -58,7 +64,7 @@ type lookup struct {
 	hosts.Query
 	former  netip.Addr   // if valid, find out whether the host no longer has this address
 	host    portmap.Host // with former: the host
-	client  string       // hardware address of the client that caused it; empty: not known
+	client  string       // host of the client that caused it; empty: not known
 	waiting []pending
 }
 
@@ -70,12 +76,12 @@ type pending struct {
 // New returns a Resolver. Run does its lookups.
 func New(o Options) *Resolver {
 	return &Resolver{
-		Table: o.Table, finder: o.Finder, policy: o.Policy, lan: o.LAN, index: o.Index,
+		Table: o.Table, finder: o.Finder, hosts: o.Hosts, policy: o.Policy, lan: o.LAN, index: o.Index,
 		queue: make(chan *lookup, maxLookups), wake: make(chan struct{}, 1),
 		lookups:       make(map[netip.Addr]*lookup),
 		verdicts:      make(map[netip.Addr]verdict),
-		limiter:       lookupLimiter{clients: make(map[string]int), perClient: maxPerClient},
-		directLimiter: lookupLimiter{clients: make(map[string]int), perClient: maxPerClientDirect},
+		limiter:       newLimiter(maxPerClient),
+		directLimiter: newLimiter(maxPerClientDirect),
 	}
 }
 
@@ -97,9 +103,11 @@ func (r *Resolver) Run(ctx context.Context) error {
 // for the result, and so do later requests for the same host. Submit itself
 // never waits.
 func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
+	req.Host.Name = r.nameOfTarget(&req)
 	q, needed := r.query(&req)
 	if !needed {
-		req.Host, q.Addr = r.neighbour(&req), req.Internal.Addr()
+		setHost(&req, r.neighbour(&req))
+		q.Addr = req.Internal.Addr()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,9 +117,9 @@ func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool
 	if needed {
 		id, final := r.finder.Known(q.Query)
 		if req.Op == portmap.Open && q.decides && !final {
-			return r.startLookup(r.newLookup(q, id, req.Client), req, answer)
+			return r.startLookup(&lookup{Query: q.withNamed(), client: r.hostOfClient(&req, q.LAN)}, req, answer)
 		}
-		req.Host = host(id)
+		setHost(&req, host(id))
 	}
 	if l := r.moveLookup(&req); l != nil {
 		return r.startLookup(l, req, answer)
@@ -139,34 +147,28 @@ func (r *Resolver) SameHost(ctx context.Context, device string, client, other ne
 	if !ours || other.IsLinkLocalUnicast() || lan.Index != r.index(device) {
 		return false
 	}
-	r.withinLimit(lan, client, func() { same = r.finder.Same(ctx, lan, client, other) })
+	r.withinLimit(r.hostOf(lan, client), func() { same = r.finder.Same(ctx, lan, client, other) })
 	return same
 }
 
 // withinLimit calls lookUp for a client that waits for the result, unless too
 // many lookups are under way.
-func (r *Resolver) withinLimit(lan hosts.LAN, client netip.Addr, lookUp func()) {
-	hardware := r.finder.Hardware(lan.Index, client).String()
-	r.mu.Lock()
-	allowed := r.directLimiter.acquire(hardware)
-	r.mu.Unlock()
-	if !allowed {
-		return
+func (r *Resolver) withinLimit(client string, lookUp func()) {
+	if r.directLimiter.Acquire(client) {
+		defer r.directLimiter.Release(client)
+		lookUp()
 	}
-	lookUp()
-	r.mu.Lock()
-	r.directLimiter.release(hardware)
-	r.mu.Unlock()
 }
 
 // complete fills in the host of a request and its former address.
 func (r *Resolver) complete(ctx context.Context, req *portmap.Request) {
-	req.Host = r.find(ctx, req)
+	req.Host.Name = r.nameOfTarget(req)
+	setHost(req, r.find(ctx, req))
 	l := r.moveLookup(req)
 	if l == nil {
 		return
 	}
-	r.withinLimit(l.LAN, req.Client, func() {
+	r.withinLimit(l.client, func() {
 		if r.hasMoved(ctx, l) {
 			req.Former = l.former
 		}
@@ -182,7 +184,7 @@ func (r *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host 
 	}
 	id, final := r.finder.Known(q.Query)
 	if req.Op == portmap.Open && q.decides && !final {
-		r.withinLimit(q.LAN, req.Client, func() { id = r.finder.Find(ctx, q.withNamed()) })
+		r.withinLimit(r.hostOfClient(req, q.LAN), func() { id = r.finder.Find(ctx, q.withNamed()) })
 	}
 	return host(id)
 }
@@ -200,6 +202,37 @@ func (r *Resolver) neighbour(req *portmap.Request) portmap.Host {
 		return req.Host
 	}
 	return portmap.Host{Hardware: r.finder.Hardware(lan.Index, to).String()}
+}
+
+// nameOfTarget returns the name of the host that a request is for; empty if it is
+// not known, or if the table knows it as the client's.
+func (r *Resolver) nameOfTarget(req *portmap.Request) string {
+	to := req.Internal.Addr()
+	lan, ours := r.lan(to)
+	if req.Op != portmap.Open || !ours || req.ClientHost != "" && to == req.Client {
+		return ""
+	}
+	return r.hostOf(lan, to)
+}
+
+// hostOfClient returns the host that sent a request; empty: not known.
+func (r *Resolver) hostOfClient(req *portmap.Request, lan hosts.LAN) string {
+	if req.ClientHost != "" {
+		return req.ClientHost
+	}
+	return r.hostOf(lan, req.Client)
+}
+
+// hostOf returns the host that has an address on a LAN; empty: not known.
+func (r *Resolver) hostOf(lan hosts.LAN, a netip.Addr) string {
+	host, _ := r.hosts.Lookup(lan.Index, a)
+	return string(host)
+}
+
+// setHost completes the host of a request, which may have its name already.
+func setHost(req *portmap.Request, h portmap.Host) {
+	h.Name = req.Host.Name
+	req.Host = h
 }
 
 // query is a query for the host of an address, and whether the rules depend on
@@ -247,14 +280,6 @@ func (q query) withNamed() hosts.Query {
 	return q.Query
 }
 
-// newLookup returns the lookup for a query that a client's request needs.
-func (r *Resolver) newLookup(q query, id hosts.Identity, client netip.Addr) *lookup {
-	if client != q.Addr {
-		id, _ = r.finder.Known(hosts.Query{Addr: client, LAN: q.LAN})
-	}
-	return &lookup{Query: q.withNamed(), client: id.Hardware.String()}
-}
-
 // moveLookup returns the lookup that finds out whether the host of a request no
 // longer has an address that it may have had before; nil if there is none.
 func (r *Resolver) moveLookup(req *portmap.Request) *lookup {
@@ -268,7 +293,7 @@ func (r *Resolver) moveLookup(req *portmap.Request) *lookup {
 	}
 	return &lookup{
 		Query:  hosts.Query{Addr: req.Internal.Addr(), LAN: lan, Hardware: hardware(req.Host)},
-		former: former, host: req.Host, client: req.Host.Hardware,
+		former: former, host: req.Host, client: r.hostOfClient(req, lan),
 	}
 }
 
@@ -280,7 +305,7 @@ func (r *Resolver) hasMoved(ctx context.Context, l *lookup) bool {
 
 // startLookup starts a lookup for a request, unless too many are under way.
 func (r *Resolver) startLookup(l *lookup, req portmap.Request, answer func(portmap.Answer)) bool {
-	if !r.limiter.acquire(l.client) {
+	if !r.limiter.Acquire(l.client) {
 		return false
 	}
 	r.lookups[l.Addr] = l
@@ -304,9 +329,10 @@ func (r *Resolver) resolve(ctx context.Context, l *lookup) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.lookups, l.Addr)
-	r.limiter.release(l.client)
+	r.limiter.Release(l.client)
 	for _, p := range l.waiting {
-		p.Host, p.Former = found, former
+		setHost(&p.Request, found)
+		p.Former = former
 		r.Table.Submit(p.Request, p.answer) // if the queue is full they are lost, as datagrams can be
 	}
 }

@@ -5,13 +5,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
+	"igdd/pkg/fair"
 	"igdd/pkg/hosts"
+	"igdd/pkg/lan"
 	"igdd/pkg/portmap"
 	"igdd/pkg/portmap/portmaptest"
 )
@@ -20,7 +21,7 @@ import (
 const noInterface = 1 << 30
 
 var (
-	lan  = netip.MustParsePrefix("192.168.50.1/24")
+	lan4 = netip.MustParsePrefix("192.168.50.1/24")
 	lan6 = netip.MustParsePrefix("2001:db8:50::1/64")
 )
 
@@ -39,18 +40,19 @@ func newResolver(t *testing.T) *Resolver {
 	log := slog.New(slog.DiscardHandler)
 	table := portmap.NewTable(portmap.Options{
 		Policy: policy, Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
-		Network:   portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan, lan6}},
+		Network:   portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan4, lan6}},
 		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func([]portmap.Change, bool) {},
 		Log:       log,
 	})
 	run(t, table.Run)
 	<-table.Started()
+	finder := &hosts.Finder{Log: log}
 	return New(Options{
-		Table: table, Finder: &hosts.Finder{Log: log},
+		Table: table, Finder: finder, Hosts: lan.NewHosts(finder, log),
 		Policy: func() *portmap.Policy { return policy },
 		LAN: func(a netip.Addr) (hosts.LAN, bool) {
-			return hosts.LAN{Index: noInterface, Networks: []netip.Prefix{lan.Masked()}}, lan.Contains(a) || lan6.Contains(a)
+			return hosts.LAN{Index: noInterface, Networks: []netip.Prefix{lan4.Masked()}}, lan4.Contains(a) || lan6.Contains(a)
 		},
 	})
 }
@@ -152,7 +154,7 @@ func TestOnlyUnknownHostsAreLookedUp(t *testing.T) {
 	if a, err := r.Table.Do(t.Context(), open(addr6(0), 80)); err != nil || a.Refusal != portmap.Granted {
 		t.Fatalf("a mapping: %v, %v", a.Refusal, err)
 	}
-	if err := r.SetNetworkState(t.Context(), portmap.NetworkState{LANs: []netip.Prefix{lan}}); err != nil {
+	if err := r.SetNetworkState(t.Context(), portmap.NetworkState{LANs: []netip.Prefix{lan4}}); err != nil {
 		t.Fatal(err)
 	}
 	list := r.List()
@@ -165,8 +167,21 @@ func TestOnlyUnknownHostsAreLookedUp(t *testing.T) {
 	}
 }
 
+// underWay returns how many lookups a limiter counts.
+func underWay(l *fair.Counts[string]) int {
+	free := 0
+	for l.Acquire(fmt.Sprint("other ", free)) {
+		free++
+	}
+	for i := range free {
+		l.Release(fmt.Sprint("other ", i))
+	}
+	return maxLookups - free
+}
+
 // TestFloodOfUnknownHosts submits requests for made up hosts: the lookups are
-// bounded, other clients are served, and the limiter is empty in the end.
+// bounded, other clients are served, also those that need a lookup, and the limiter
+// is empty in the end.
 func TestFloodOfUnknownHosts(t *testing.T) {
 	r, in := newResolver(t), make(answers, 2000)
 	accepted := 0
@@ -179,22 +194,27 @@ func TestFloodOfUnknownHosts(t *testing.T) {
 	for in.submit(r, open(addr6(0), 4000)) {
 		waits++
 	}
-	if accepted != maxUnknown || waits != maxWaiting {
+	if accepted != maxPerClient || waits != maxWaiting {
 		t.Errorf("%d hosts are looked up, %d requests wait for one", accepted, waits)
 	}
 	if !in.submit(r, open(netip.MustParseAddr("192.168.50.10"), 4000)) || in.next(t).Refusal != portmap.Granted {
 		t.Error("a client that is known is not served")
 	}
+	known := open(addr6(999), 4000)
+	known.ClientHost = "02:00:00:00:00:10"
+	if !in.submit(r, known) {
+		t.Error("no lookup for a client that is known")
+	}
 	run(t, r.Run)
-	for range maxUnknown + maxWaiting - 1 {
+	for range maxPerClient + maxWaiting {
 		if got := in.next(t); got.Refusal != portmap.UnknownHost {
 			t.Errorf("a made up host is answered %v", got)
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.lookups) > 0 || len(r.limiter.clients) > 0 || r.limiter.total > 0 {
-		t.Errorf("left: %d lookups, %d clients and %d in total in the limiter", len(r.lookups), len(r.limiter.clients), r.limiter.total)
+	if n := underWay(r.limiter); len(r.lookups) > 0 || n > 0 {
+		t.Errorf("left: %d lookups, %d in the limiter", len(r.lookups), n)
 	}
 }
 
@@ -254,45 +274,5 @@ func TestHostOfTooManyAddresses(t *testing.T) {
 	}
 	if got := host(id).IPv4; len(got) != 0 {
 		t.Errorf("of too many addresses %d are kept", len(got))
-	}
-}
-
-// TestLookupLimiter acquires and releases at random: the limits per client and
-// in total hold, and the limiter is empty in the end.
-func TestLookupLimiter(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(7, 8))
-	l := lookupLimiter{clients: make(map[string]int), perClient: maxPerClient}
-	var held []string
-	for range 20000 {
-		if rnd.IntN(5) < 2 && len(held) > 0 {
-			i := rnd.IntN(len(held))
-			l.release(held[i])
-			held = slices.Delete(held, i, i+1)
-			continue
-		}
-		client := ""
-		if n := rnd.IntN(12); n > 0 {
-			client = fmt.Sprintf("02:00:00:00:00:%02x", n)
-		}
-		most, has := maxPerClient, 0
-		if client == "" {
-			most = maxUnknown
-		}
-		for _, h := range held {
-			if h == client {
-				has++
-			}
-		}
-		if got, want := l.acquire(client), has < most && len(held) < maxLookups; got != want {
-			t.Fatalf("%q has %d of %d lookups: %v", client, has, len(held), got)
-		} else if got {
-			held = append(held, client)
-		}
-	}
-	for _, h := range held {
-		l.release(h)
-	}
-	if l.total != 0 || len(l.clients) != 0 {
-		t.Errorf("left: %+v", l)
 	}
 }

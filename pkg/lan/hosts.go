@@ -74,10 +74,15 @@ func NewHosts(neighbours Neighbours, log *slog.Logger) *Hosts {
 	return &Hosts{neighbours: neighbours, log: log, maxWaiting: maxWaitingInAll(), cache: make(map[neighbour]entry)}
 }
 
-// Of returns the host that has an address on the interface with that index. All
-// hosts of a LAN that are not known are one.
+// Lookup returns the host that has an address on the interface with that index, if
+// it is known.
+func (h *Hosts) Lookup(index int, a netip.Addr) (host Host, known bool) {
+	return h.lookup(neighbour{index, a.WithZone("")})
+}
+
+// Of is Lookup, but all hosts of a LAN that are not known are one.
 func (h *Hosts) Of(index int, a netip.Addr) Host {
-	host, known := h.lookup(neighbour{index, a.WithZone("")})
+	host, known := h.Lookup(index, a)
 	if !known {
 		return Host("unknown on " + strconv.Itoa(index))
 	}
