@@ -25,7 +25,7 @@ var layers = map[string]int{
 	"pkg/command": 0,
 	"pkg/stun":    0,
 	"pkg/sandbox": 0,
-	"pkg/syslog":  0,
+	"pkg/syslog":  1,
 	"pkg/netif":   1,
 	"pkg/xtables": 1,
 	"pkg/hosts":   1,

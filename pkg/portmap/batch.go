@@ -141,7 +141,7 @@ func (t *Table) logDecision(req *Request, a *Answer) {
 	if !t.log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
-	log := t.log.With("client", req.Client, "by", req.Origin)
+	log := t.log.With("host", req.ClientHost, "client", req.Client, "by", req.Origin)
 	switch {
 	case a.Refusal != Granted:
 		log.Info("refused", "reason", a.Refusal, "protocol", req.Protocol, "external", req.External, "internal", req.Internal)

@@ -1,49 +1,77 @@
 package syslog
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
+
+	"igdd/pkg/fair"
 )
 
-// How often a line may be written in a window before it is only counted. Lines
-// are the same if they have the level, the message but for its numbers, and the
-// client in common.
+// How often lines of one kind may be written in a window before they are only
+// counted: for one host, in all before only hosts without any may write one, and in
+// all. Lines are of one kind if they have the level and the message in common, but
+// for numbers and addresses in it.
 const (
-	burst  = 10
-	window = time.Minute
-	// maxKinds bounds the memory: when so many different lines are known, counting
-	// begins anew.
+	burst       = 10
+	sharedBurst = 80
+	totalBurst  = 100
+	window      = time.Minute
+	// maxKinds bounds the memory: when so many kinds are known, counting begins
+	// anew.
 	maxKinds = 512
+)
+
+// The attributes of a logger that say which host its lines are about: the name of
+// the host, which is not written, or else the address of the client.
+const (
+	hostKey   = "host"
+	clientKey = "client"
 )
 
 // limiter passes on a burst of each kind of line, and says later how many were
 // skipped.
 type limiter struct {
-	next   slog.Handler
-	client string
-	counts *counts
+	next         slog.Handler
+	host, client string
+	counts       *counts
 }
 
-// Limit returns a handler that passes records on to next, but of each message,
-// for each attribute "client" of the logger, only so many in a time.
+// Limit returns a handler that passes records on to next, but of each kind only so
+// many in a time: for each host that the attribute "host" of the logger names, or
+// its attribute "client" if there is none, and for all together. The attribute
+// "host" of the logger is not passed on.
 func Limit(next slog.Handler) slog.Handler {
 	return &limiter{next: next, counts: &counts{seen: make(map[kind]*count)}}
 }
 
 // kind is what the same lines have in common.
 type kind struct {
-	level           slog.Level
-	client, message string
+	level   slog.Level
+	message string
 }
 
-// kindOf returns the kind of a record. Numbers do not count: a client can name
-// any port, and each of them would be another message.
-func kindOf(client string, r slog.Record) kind {
+// kindOf returns the kind of a record. Numbers and addresses do not count: a client
+// can name any port, and each of them would be another message.
+func kindOf(r slog.Record) kind {
+	words := strings.Fields(r.Message)
+	for i, word := range words {
+		if colon := strings.IndexByte(word, ':'); colon >= 0 && colon < len(word)-1 {
+			words[i] = ":" // an IPv6 address, perhaps with a port
+		} else {
+			words[i] = withoutNumbers(word)
+		}
+	}
+	return kind{r.Level, strings.Join(words, " ")}
+}
+
+// withoutNumbers returns a word in which each number is 0.
+func withoutNumbers(word string) string {
 	var previous rune
-	message := strings.Map(func(c rune) rune {
+	return strings.Map(func(c rune) rune {
 		inNumber := isDigit(c) && isDigit(previous)
 		previous = c
 		switch {
@@ -53,8 +81,7 @@ func kindOf(client string, r slog.Record) kind {
 			return '0'
 		}
 		return c
-	}, r.Message)
-	return kind{r.Level, client, message}
+	}, word)
 }
 
 func isDigit(c rune) bool { return '0' <= c && c <= '9' }
@@ -64,29 +91,34 @@ type counts struct {
 	seen map[kind]*count
 }
 
+// count counts the lines of a kind in a window, and how many were skipped.
 type count struct {
-	since      time.Time
-	n, skipped int
+	since   time.Time
+	hosts   *fair.Counts[string]
+	skipped int
 }
 
-// add counts one line. It reports whether the line is to be written, and how
-// many were skipped before it.
-func (c *counts) add(k kind, now time.Time) (skipped int, ok bool) {
+func newCount(now time.Time) *count {
+	return &count{since: now, hosts: &fair.Counts[string]{PerHost: burst, Shared: sharedBurst, Reserved: 1, Total: totalBurst}}
+}
+
+// add counts one line about a host. It reports whether the line is to be written,
+// and at the beginning of a window how many were skipped before it.
+func (c *counts) add(k kind, host string, now time.Time) (skipped int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.seen[k]
-	if n == nil {
-		if len(c.seen) >= maxKinds {
-			clear(c.seen)
+	if n == nil && len(c.seen) >= maxKinds {
+		clear(c.seen)
+	}
+	if n == nil || now.Sub(n.since) >= window {
+		if n != nil {
+			skipped = n.skipped
 		}
-		n = &count{since: now}
+		n = newCount(now)
 		c.seen[k] = n
 	}
-	if now.Sub(n.since) >= window {
-		skipped = n.skipped
-		*n = count{since: now}
-	}
-	if n.n++; n.n > burst {
+	if !n.hosts.Acquire(host) {
 		n.skipped++
 		return 0, false
 	}
@@ -98,7 +130,7 @@ func (l *limiter) Enabled(ctx context.Context, v slog.Level) bool { return l.nex
 
 // Handle passes the record on unless lines of its kind have come too often.
 func (l *limiter) Handle(ctx context.Context, r slog.Record) error {
-	skipped, ok := l.counts.add(kindOf(l.client, r), r.Time)
+	skipped, ok := l.counts.add(kindOf(r), cmp.Or(l.host, l.client), r.Time)
 	if !ok {
 		return nil
 	}
@@ -109,15 +141,21 @@ func (l *limiter) Handle(ctx context.Context, r slog.Record) error {
 	return l.next.Handle(ctx, r)
 }
 
-// WithAttrs notes the client that the lines are about.
+// WithAttrs notes the host that the lines are about.
 func (l *limiter) WithAttrs(attrs []slog.Attr) slog.Handler {
 	n := *l
-	n.next = l.next.WithAttrs(attrs)
+	passed := make([]slog.Attr, 0, len(attrs))
 	for _, a := range attrs {
-		if a.Key == "client" {
+		switch a.Key {
+		case hostKey:
+			n.host = a.Value.String()
+			continue
+		case clientKey:
 			n.client = a.Value.String()
 		}
+		passed = append(passed, a)
 	}
+	n.next = l.next.WithAttrs(passed)
 	return &n
 }
 

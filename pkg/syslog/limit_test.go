@@ -54,6 +54,11 @@ func TestLinesAreLimitedByMessageLevelAndClient(t *testing.T) {
 		{"192.0.2.2", slog.LevelInfo, "redirecting port 80 UDP", burst},
 		{"192.0.2.2", slog.LevelInfo, "redirecting port 40000 UDP", 0}, // it names another port alone
 		{"192.0.2.2", slog.LevelInfo, "redirecting port 40000 TCP", burst},
+		{"2001:db8::2", slog.LevelInfo, "redirecting port [2001:db8::2]:80 TCP", burst},
+		{"2001:db8::2", slog.LevelInfo, "redirecting port [2001:db8::a]:81 TCP", 0},
+		{"2001:db8::2", slog.LevelInfo, "redirecting port [dead::beef]:81 UDP", burst},
+		{"2001:db8::2", slog.LevelInfo, "HTTP peer dead::beef is not from a LAN, closing the connection", burst},
+		{"2001:db8::2", slog.LevelInfo, "HTTP peer dead::bee is not from a LAN, closing the connection", 0},
 	} {
 		if got, last := l.at(now, c.client, c.level, c.message, 2*burst); got != c.want {
 			t.Errorf("client %q: %v %q: %d lines, want %d, the last %q", c.client, c.level, c.message, got, c.want, last)
@@ -77,10 +82,61 @@ func TestSkippedLinesAreCounted(t *testing.T) {
 	}
 }
 
+// TestLinesAreLimitedByHost writes lines about clients with many addresses: those of
+// one host count together, and the name of the host is not written.
+func TestLinesAreLimitedByHost(t *testing.T) {
+	l, now := newLimited(), time.Now()
+	log := slog.New(l.Handler)
+	for i := range 100 {
+		log.With("host", "02:00:00:00:00:10", "client", fmt.Sprint("2001:db8::", i)).Info("refused")
+	}
+	lines := strings.Split(strings.TrimSpace(l.out.String()), "\n")
+	if len(lines) != burst || !strings.HasSuffix(lines[burst-1], fmt.Sprint("msg=refused client=2001:db8::", burst-1)) {
+		t.Errorf("%d lines, the last is %q", len(lines), lines[len(lines)-1])
+	}
+	if got, last := l.at(now, "192.0.2.1", slog.LevelInfo, "refused", 1); got != 1 {
+		t.Errorf("another client: %d lines, %q", got, last)
+	}
+	l.out.Reset()
+	log.With("host", "").With("client", "192.0.2.2").Info("refused")
+	if got := l.out.String(); !strings.HasSuffix(got, "msg=refused client=192.0.2.2\n") {
+		t.Errorf("a host without a name: %q", got)
+	}
+}
+
+// TestLinesOfAllHostsAreLimited writes lines about more hosts than there are, as one
+// that makes up hardware addresses: they have a limit together, hosts that have
+// written none have a share of it, and the skipped lines are counted.
+func TestLinesOfAllHostsAreLimited(t *testing.T) {
+	l, now := newLimited(), time.Now()
+	write := func(first, hosts, each int) (passed int) {
+		for i := range hosts {
+			n, _ := l.at(now, fmt.Sprint("host ", first+i), slog.LevelInfo, "refused", each)
+			passed += n
+		}
+		return passed
+	}
+	if n := write(0, sharedBurst/burst, 1000); n != sharedBurst {
+		t.Errorf("the first hosts write %d lines", n)
+	}
+	if n := write(1000, 1000, 2); n != totalBurst-sharedBurst {
+		t.Errorf("%d other hosts write a line", n)
+	}
+	if n, _ := l.at(now, "", slog.LevelInfo, "another message", 1); n != 1 {
+		t.Error("another message is not written")
+	}
+	now = now.Add(window)
+	skipped := sharedBurst/burst*1000 + 2000 - totalBurst
+	if _, line := l.at(now, "host 0", slog.LevelInfo, "refused", 1); !strings.HasSuffix(line, fmt.Sprint("similar_lines_skipped=", skipped)) {
+		t.Errorf("%q, want %d skipped", line, skipped)
+	}
+}
+
 func TestMemoryOfTheLimitIsBounded(t *testing.T) {
 	l, now := newLimited(), time.Now()
 	for i := range 10 * maxKinds {
 		l.at(now, fmt.Sprint("client ", i), slog.LevelInfo, "hello", 1)
+		l.at(now, fmt.Sprint("client ", i), slog.LevelInfo, "hello "+strings.Repeat("x", i%1000), 1)
 	}
 	if n := len(l.Handler.(*limiter).counts.seen); n > maxKinds {
 		t.Errorf("%d kinds are remembered", n)
