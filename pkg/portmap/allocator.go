@@ -96,7 +96,7 @@ func (al *allocator) undo(n int) {
 // revert undoes changes on which no later change depends.
 func (al *allocator) revert(changes []Change) {
 	for _, c := range slices.Backward(changes) {
-		if c.After == nil {
+		if c.After == nil && c.Before.needsHoldDown() { // an earlier one stays
 			al.holdDown.forget(c.Before.Key)
 		}
 		al.apply(c.Inverse())

@@ -81,7 +81,7 @@ func (al *allocator) closeByPort(req *Request) Answer {
 // drop removes claims from m, and with the last one the mapping itself.
 func (al *allocator) drop(m *Mapping, which func(Claim) bool) {
 	after := m.without(which)
-	if after == nil && m.External != 0 && slices.ContainsFunc(m.Claims, func(c Claim) bool { return c.Origin == PCP }) {
+	if after == nil && m.needsHoldDown() {
 		al.holdDown.add(m, al.now)
 	}
 	al.change(Change{Before: m, After: after})

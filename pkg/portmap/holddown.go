@@ -2,6 +2,7 @@ package portmap
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -35,6 +36,11 @@ type heldPort struct {
 
 func newHoldDown() holdDown {
 	return holdDown{ports: make(map[Key]heldPort), perHost: make(map[netip.Addr]int)}
+}
+
+// needsHoldDown reports whether the port is held down when m ends.
+func (m *Mapping) needsHoldDown() bool {
+	return m.External != 0 && slices.ContainsFunc(m.Claims, func(c Claim) bool { return c.Origin == PCP })
 }
 
 // add starts the hold-down of m's port, unless its host has too many already.

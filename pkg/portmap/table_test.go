@@ -438,3 +438,19 @@ func TestReadersDoNotWaitForTheKernel(t *testing.T) {
 		t.Errorf("count = %d, updates = %d, want 1 and 1", n, updates)
 	}
 }
+
+// TestHoldDownOutlivesAnotherProtocol has a host delete a mapping by PCP, and then
+// map the same port and delete it by NAT-PMP: it is still held down for others.
+func TestHoldDownOutlivesAnotherProtocol(t *testing.T) {
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	for _, origin := range []portmap.Origin{portmap.PCP, portmap.NATPMP} {
+		req := open(client(0), 40000, time.Hour)
+		req.Origin = origin
+		r.grant(t, req)
+		req.Op, req.External = portmap.Close, 0
+		r.grant(t, req)
+	}
+	if a := r.grant(t, open(client(1), 40000, time.Hour)); a.Mapping.External == 40000 {
+		t.Error("another host has the port")
+	}
+}
