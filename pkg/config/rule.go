@@ -41,14 +41,28 @@ func isRule(line string) bool {
 	return looksLikeRule(line)
 }
 
-// looksLikeRule reports whether a line has ports and hosts in the places of a
-// rule, whatever its action: "reject 80 192.168.1.5/32 80".
+// looksLikeRule reports whether a line has two of external ports, hosts and internal
+// ports in the places of a rule, whatever its action: "reject 80 192.168.1.5/33 80".
 func looksLikeRule(line string) bool {
 	action, rest := cutField(line)
 	external, rest := cutField(rest)
-	hosts, _ := cutField(rest)
-	_, err := parsePorts(external)
-	return err == nil && nameHosts(new(portmap.Rule), hosts) == nil && !strings.Contains(action, "=")
+	hosts, rest := cutField(rest)
+	internal, _ := cutField(rest)
+	internal, _, _ = strings.Cut(internal, "#")
+	_, badExternal := parsePorts(external)
+	_, badInternal := parsePorts(internal)
+	badHosts := nameHosts(new(portmap.Rule), hosts)
+	return !strings.Contains(action, "=") && countErrors(badExternal, badHosts, badInternal) < 2
+}
+
+// countErrors returns how many of the errors are not nil.
+func countErrors(errs ...error) (n int) {
+	for _, err := range errs {
+		if err != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // hasPrefixFold reports whether s begins with a prefix in any case.
@@ -99,14 +113,8 @@ func parseRule(line string) (portmap.Rule, error) {
 // than one is invalid, or words are left over, there may be a blank in the wrong
 // place, and the whole rule matches everything.
 func widened(r portmap.Rule, errs [4]error, rest string) portmap.Rule {
-	bad := 0
-	for _, err := range errs {
-		if err != nil {
-			bad++
-		}
-	}
 	switch {
-	case bad > 1 || errs[3] == nil && rest != "" && rest[0] != '#':
+	case countErrors(errs[:]...) > 1 || errs[3] == nil && rest != "" && rest[0] != '#':
 		return unreadable(r.Allow)
 	case errs[0] != nil:
 		r.External = everyPort

@@ -370,6 +370,7 @@ func TestRulesWithAnotherAction(t *testing.T) {
 	for _, line := range []string{
 		"reject 0-65535 0.0.0.0/0 0-65535", "permit 1024-65535 192.168.1.0/24 1024-65535", "dney 80 192.168.1.5/32 80",
 		"\"deny 0-65535 0.0.0.0/0 0-65535\"", "alow 1024-65535 192.168.1.0/24 1024-65535 # a", "- 80 aa:bb:cc:dd:ee:ff 80", "block 22 2001:db8::/64 22 \"a=b\"",
+		"dany 0-65535 192.168.1.5/33 0-65535", "reject 80-70 192.168.1.5/32 80", "reject 80 host.lan 80", "drop 0-65536 192.168.1.5 80", "drop 80 192.168.1.5",
 	} {
 		c, err := parseConf(t, minimal+line+"\nallow 1024-65535 0.0.0.0/0 1024-65535\n")
 		if err != nil || len(c.Policy.Rules) != 2 || c.BadRules != 1 || !reflect.DeepEqual(c.Policy.Rules[0], denyAll) {
@@ -380,6 +381,7 @@ func TestRulesWithAnotherAction(t *testing.T) {
 	}
 	for _, line := range []string{
 		"model_name=WRT 1900 10.0.0.1 2", "friendly_name=a 80 192.168.1.5 80", "; see 80 192.168.1.5 80", "// allow 80 192.168.1.5 80", "include 80 files", "[rules]",
+		"listen on 192.168.1.5", "port 80 to 192.168.1.5", "log 192.168.1.5 80",
 	} {
 		c, err := parseConf(t, minimal+line+"\n")
 		if err != nil || len(c.Policy.Rules) > 0 || c.BadRules > 0 {
