@@ -166,6 +166,12 @@ func TestKeepAlive(t *testing.T) {
 		{"1.0", "1.0", "", false},
 		{"1.0 keep-alive", "1.0", "Keep-Alive", true},
 		{"1.0 close", "1.0", "close", false},
+		{"close in the second field", "1.1", "keep-alive\r\nConnection: close", false},
+		{"close in the first field", "1.1", "close\r\nConnection: keep-alive", false},
+		{"close between others", "1.1", "keep-alive\r\nConnection: TE, Close\r\nconnection: keep-alive", false},
+		{"close twice", "1.1", "close\r\nConnection: close", false},
+		{"keep-alive in the second field", "1.1", "TE\r\nCONNECTION: , Keep-Alive", true},
+		{"keep-alive behind an empty field", "1.0", "\r\nConnection: keep-alive", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
