@@ -13,10 +13,10 @@ func (d *Daemon) hideHosts() {
 		return
 	}
 	d.lanHosts.IsHidden = func(index int, a netip.Addr) bool {
-		return d.currentPolicy().Secure && !d.resolver.MayHavePorts(d.lanAt(index), a)
+		return d.currentPolicy().Secure && !d.resolver.MayHavePorts(index, a)
 	}
 	d.lanHosts.AreAllHidden = func(index int) bool {
-		return d.currentPolicy().Secure && !d.resolver.AnyMayHavePorts(d.lanAt(index))
+		return d.currentPolicy().Secure && !d.resolver.AnyMayHavePorts(index)
 	}
 }
 

@@ -96,6 +96,10 @@ func TestHiddenGateway(t *testing.T) {
 	if got := r.heard(t, 1, hush); len(got) > 0 {
 		t.Errorf("a host that may have no port hears %v", got)
 	}
+	r.says(t, "block 10m 192.168.50.10", 0, "")
+	if reply, _ := exchange(t, r.Clients[0], client1, netlab.RouterLAN.Addr(), []byte{0, 0}, patience); reply == nil {
+		t.Error("the gateway hides from a host that the operator has blocked")
+	}
 	r.configure(t, conf("yes", ruleFor("allow", "192.168.50.11/32"))...)
 	r.kill(syscall.SIGHUP)
 	await(t, "the second host to be answered", func() bool {
@@ -104,5 +108,48 @@ func TestHiddenGateway(t *testing.T) {
 	})
 	if got := r.heard(t, 0, hush); len(got) > 0 {
 		t.Errorf("under new rules a host that may have no port any more hears %v", got)
+	}
+}
+
+// TestHiddenGatewayLearnsWhoAsks has two hosts ask over IPv6 of which the router knows
+// nothing: the one that may have ports is answered soon.
+func TestHiddenGatewayLearnsWhoAsks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "nft", netlab.Layout{Clients: 2, IPv6: true})
+	r.start(t, "ipv6=yes", "hidden=yes", ruleFor("allow", "192.168.50.10/32"), denyAll)
+	r.flush(t)
+	isAnswered := func(i int) bool {
+		announce := pcp.Request{Opcode: pcp.Announce, Client: sixes[i]}.Append(nil)
+		reply, _ := exchange(t, r.Clients[i], sixes[i], netlab.RouterLAN6.Addr(), announce, hush)
+		return reply != nil
+	}
+	await(t, "the host that may have ports to be answered", func() bool { return isAnswered(0) })
+	if isAnswered(1) {
+		t.Error("the other host is answered")
+	}
+}
+
+// TestHiddenGatewayAnnouncesNothing has two LANs: one whose host may have ports, and
+// one where nobody may.
+func TestHiddenGatewayAnnouncesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "nft", netlab.Layout{SecondLAN: true})
+	conf := func(hidden string) []string {
+		return []string{"listening_ip=lan1", "enable_upnp=yes", "notify_interval=1", "hidden=" + hidden, ruleFor("allow", "192.168.50.10/32"), denyAll}
+	}
+	first, second := discovery.Listen(t, r.Clients[0], ssdp.IPv4.Addr()), discovery.Listen(t, r.Client2, ssdp.IPv4.Addr())
+	const rounds = 3 * 10 // an announcement has 10 messages
+	r.start(t, conf("no")...)
+	second.Next(t, "announcements", rounds, "ssdp:alive")
+	r.configure(t, conf("yes")...)
+	r.kill(syscall.SIGHUP)
+	second.Next(t, "the end", 1, "ssdp:byebye")
+	first.Next(t, "announcements where hosts may have ports", rounds, "ssdp:alive")
+	for more := true; more; {
+		_, more = discovery.Receive(t, second.UDPConn, time.Now().Add(discovery.Quiet)) // from before
+	}
+	first.Next(t, "announcements where hosts may have ports", rounds, "ssdp:alive")
+	if m, heard := discovery.Receive(t, second.UDPConn, time.Now().Add(discovery.Quiet)); heard {
+		t.Errorf("where nobody may have ports is announced %v", m)
 	}
 }

@@ -44,6 +44,7 @@ func (d *Daemon) newResolver() *identity.Resolver {
 		Hosts:  d.lanHosts,
 		Policy: d.currentPolicy,
 		LAN:    d.lanOf,
+		At:     d.lanAt,
 		Index: func(device string) int {
 			links, _ := d.watch.Now()
 			return links[device].Index

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,6 +31,8 @@ type Options struct {
 	// LAN returns the LAN that an address belongs to, if it is one of the
 	// router's.
 	LAN func(netip.Addr) (hosts.LAN, bool)
+	// At returns the LAN of the interface with an index.
+	At func(index int) hosts.LAN
 	// Index returns the kernel's index of an interface, 0 if there is none.
 	Index func(device string) int
 }
@@ -44,6 +47,7 @@ type Resolver struct {
 	hosts  *lan.Hosts
 	policy func() *portmap.Policy
 	lan    func(netip.Addr) (hosts.LAN, bool)
+	at     func(int) hosts.LAN
 	index  func(string) int
 
 	queue chan *lookup
@@ -55,8 +59,7 @@ type Resolver struct {
 	mu      sync.Mutex // guards what follows, and the order of requests for one host
 	lookups map[netip.Addr]*lookup
 
-	verdictMu sync.Mutex // guards verdicts
-	verdicts  map[netip.Addr]verdict
+	verdicts verdicts
 }
 
 // lookup is a search for a host, and the requests that wait for the result.
@@ -76,10 +79,10 @@ type pending struct {
 // New returns a Resolver. Run does its lookups.
 func New(o Options) *Resolver {
 	return &Resolver{
-		Table: o.Table, finder: o.Finder, hosts: o.Hosts, policy: o.Policy, lan: o.LAN, index: o.Index,
+		Table: o.Table, finder: o.Finder, hosts: o.Hosts, policy: o.Policy, lan: o.LAN, at: o.At, index: o.Index,
 		queue: make(chan *lookup, maxLookups), wake: make(chan struct{}, 1),
 		lookups:       make(map[netip.Addr]*lookup),
-		verdicts:      make(map[netip.Addr]verdict),
+		verdicts:      verdicts{of: make(map[neighbour]verdict), probeAt: make(map[int]time.Time)},
 		limiter:       newLimiter(maxPerClient),
 		directLimiter: newLimiter(maxPerClientDirect),
 	}
