@@ -1,11 +1,15 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -53,7 +57,9 @@ func (t *tool) selftest(args []string) (exitStatus, error) {
 	if err := noArgs(args); err != nil {
 		return 0, err
 	}
-	steps := t.runSteps(client)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	steps := t.runSteps(ctx, client)
 	failed := slices.ContainsFunc(steps, func(s step) bool { return s.Result == stepFailed })
 	status := exitUnless(!failed, exitNo)
 	if t.json {
@@ -84,7 +90,7 @@ func newStep(name string, err error) step {
 }
 
 // runSteps goes through all steps. The client may be the zero Addr.
-func (t *tool) runSteps(client netip.Addr) []step {
+func (t *tool) runSteps(ctx context.Context, client netip.Addr) []step {
 	s, err := t.queryStatus()
 	steps := []step{newStep("the daemon answers", err)}
 	if err != nil {
@@ -99,8 +105,11 @@ func (t *tool) runSteps(client netip.Addr) []step {
 	tested := false
 	for _, lan := range s.LANs {
 		if on := lan.network(client); on.IsValid() || !client.IsValid() {
-			steps = append(steps, t.runOn(lan, on, client)...)
+			steps = append(steps, t.runOn(ctx, lan, on, client)...)
 			tested = true
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	if !tested {
@@ -135,7 +144,7 @@ func (l Link) network(client netip.Addr) netip.Prefix {
 }
 
 // runOn goes through the steps on one LAN.
-func (t *tool) runOn(lan Link, router netip.Prefix, client netip.Addr) []step {
+func (t *tool) runOn(ctx context.Context, lan Link, router netip.Prefix, client netip.Addr) []step {
 	name := "a NAT-PMP client on " + lan.Name + " gets a port"
 	if !lan.Up || !router.IsValid() {
 		return []step{{name, stepFailed, "the interface is " + lan.String()}}
@@ -149,12 +158,13 @@ func (t *tool) runOn(lan Link, router netip.Prefix, client netip.Addr) []step {
 		return []step{newStep(name, err)}
 	}
 	defer leave()
-	steps := []step{newStep(name, p.mapPort())}
+	steps := []step{newStep(name, p.mapPort(ctx))}
 	if steps[0].Result == stepFailed {
+		p.send(0) // in case a request arrives late
 		return steps
 	}
 	steps[0].Detail = fmt.Sprintf("%v got port %d", p.client, p.entry.ExternalPort)
 	return append(steps,
 		newStep("its rules are in the kernel", p.checkCounters()),
-		newStep("the mapping can be deleted", p.deleteMapping()))
+		newStep("the mapping can be deleted", p.deleteMapping(ctx)))
 }

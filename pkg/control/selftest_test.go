@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"igdd/pkg/lan"
 	"igdd/pkg/netlab"
@@ -86,6 +89,28 @@ func TestSelftestTakesNobodysAddress(t *testing.T) {
 		t.Errorf("selftest of a client = %+v", got)
 	}
 	if left := lab.Router.Run(t, "ip", "neigh", "show"); strings.Contains(left, "192.168.50.253") || strings.Contains(left, testHardware.String()) {
+		t.Errorf("neighbours of the test are left: %s", left)
+	}
+}
+
+// TestInterruptedSelftest ends the test while it waits for a daemon that does not
+// answer.
+func TestInterruptedSelftest(t *testing.T) {
+	r, lab, selftest := newLANRig(t)
+	r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")}
+	done := make(chan called, 1)
+	go func() { done <- selftest() }()
+	neighbours := func() string { return lab.Router.Run(t, "ip", "neigh", "show") }
+	for end := time.Now().Add(15 * time.Second); !strings.Contains(neighbours(), testHardware.String()); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the test has entered no neighbour after 15 seconds")
+		}
+	}
+	syscall.Kill(os.Getpid(), syscall.SIGINT)
+	if got := <-done; got.status != exitNo || !strings.Contains(got.stdout, "gets a port: interrupted") {
+		t.Errorf("selftest = %+v", got)
+	}
+	if left := neighbours(); strings.Contains(left, testHardware.String()) {
 		t.Errorf("neighbours of the test are left: %s", left)
 	}
 }

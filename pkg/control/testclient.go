@@ -15,9 +15,10 @@ import (
 	"igdd/pkg/natpmp"
 )
 
-// How long an address is asked for that no host should have, and for how many.
+// How long an address is asked for that no host should have, three times by the
+// kernel, once a second; and how many hosts may turn out to have theirs.
 const (
-	askFor   = time.Second
+	askFor   = 2500 * time.Millisecond
 	maxAsked = 32
 )
 
@@ -66,6 +67,7 @@ type testClient struct {
 	lan            string
 	index          int
 	router, client netip.Addr
+	isInvented     bool // no host has the address
 	entry          Entry
 }
 
@@ -76,19 +78,20 @@ func (t *tool) newTestClient(lan string, router netip.Prefix, client netip.Addr)
 	if err != nil {
 		return nil, err
 	}
-	if !client.IsValid() {
+	isInvented := !client.IsValid()
+	if isInvented {
 		if client, err = t.unusedAddr(router, link.Index); err != nil {
 			return nil, err
 		}
 	}
-	return &testClient{tool: t, lan: lan, index: link.Index, router: router.Addr(), client: client}, nil
+	return &testClient{tool: t, lan: lan, index: link.Index, router: router.Addr(), client: client, isInvented: isInvented}, nil
 }
 
 // enter makes the kernel, and so the daemon, believe that the client answers, unless it
 // is a host that does. The kernel forgets that by itself when it has asked for it in
 // vain; leave makes it forget at once.
 func (p *testClient) enter() (leave func(), err error) {
-	if hosts.Ask(p.index, p.client, askFor) {
+	if !p.isInvented && hosts.Ask(p.index, p.client, askFor) {
 		return func() {}, nil
 	}
 	if err := hosts.Enter(p.index, p.client, testHardware); err != nil {
@@ -119,7 +122,7 @@ func (p *testClient) send(lifetime time.Duration) error {
 }
 
 // mapPort asks for a port and waits for the mapping.
-func (p *testClient) mapPort() error {
+func (p *testClient) mapPort(ctx context.Context) error {
 	v, err := p.queryVerdict(request{Do: doExplain, Client: p.client, Protocol: "UDP", Internal: testPort})
 	switch {
 	case err != nil:
@@ -127,7 +130,7 @@ func (p *testClient) mapPort() error {
 	case !v.Granted:
 		return fmt.Errorf("%v would be refused: %s; if other hosts may have ports, name one of them: selftest CLIENT", p.client, v.Reason)
 	}
-	return p.waitFor(testLifetime, func(there bool) bool { return there }, "the daemon did not receive the request: does it listen on "+p.lan+"?")
+	return p.waitFor(ctx, testLifetime, func(there bool) bool { return there }, "the daemon did not receive the request: does it listen on "+p.lan+"?")
 }
 
 // checkCounters returns an error unless the kernel counts the mapping's packets.
@@ -139,13 +142,13 @@ func (p *testClient) checkCounters() error {
 }
 
 // deleteMapping deletes the mapping and waits until it is gone.
-func (p *testClient) deleteMapping() error {
-	return p.waitFor(0, func(there bool) bool { return !there }, "the daemon did not delete the mapping; it expires in about a minute")
+func (p *testClient) deleteMapping(ctx context.Context) error {
+	return p.waitFor(ctx, 0, func(there bool) bool { return !there }, "the daemon did not delete the mapping; it expires in about a minute")
 }
 
 // waitFor sends the request, and again if it is lost, until done says that the
 // mapping is there, or gone, as it should be.
-func (p *testClient) waitFor(lifetime time.Duration, done func(there bool) bool, complaint string) error {
+func (p *testClient) waitFor(ctx context.Context, lifetime time.Duration, done func(there bool) bool, complaint string) error {
 	for poll := range maxPolls {
 		if poll%pollsPerRequest == 0 {
 			if err := p.send(lifetime); err != nil {
@@ -156,7 +159,11 @@ func (p *testClient) waitFor(lifetime time.Duration, done func(there bool) bool,
 		if err != nil || done(there) {
 			return err
 		}
-		time.Sleep(pollInterval)
+		select {
+		case <-ctx.Done():
+			return errors.New("interrupted")
+		case <-time.After(pollInterval):
+		}
 	}
 	return errors.New(complaint)
 }
