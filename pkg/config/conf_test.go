@@ -166,6 +166,24 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestHiddenWithoutEffect hides the gateway from hosts that may open ports for others.
+func TestHiddenWithoutEffect(t *testing.T) {
+	for lines, want := range map[string]string{
+		"hidden=yes\n":                           "",
+		"hidden=no\nsecure_mode=no\n":            "",
+		"secure_mode=no\nhidden=yes\n":           "miniupnpd.conf:5: hidden: it has no effect with secure_mode=no: ",
+		"hidden=yes\npcp_allow_thirdparty=yes\n": "miniupnpd.conf:4: hidden: it has no effect with pcp_allow_thirdparty=yes: ",
+	} {
+		c, err := parseConf(t, minimal+lines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(c.Warnings, "\n"); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%q: warnings %q", lines, got)
+		}
+	}
+}
+
 // TestKeysTakeTheirDefaults guards the table against keys that are there twice,
 // or do not take what they report.
 func TestKeysTakeTheirDefaults(t *testing.T) {

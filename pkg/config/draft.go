@@ -112,6 +112,7 @@ func (d *draft) finish() error {
 	d.finishLifetimes()
 	d.finishChains()
 	d.finishRules()
+	d.finishHidden()
 	if d.Device.UUID == "" {
 		d.Device.UUID = d.machine.uuid(d.LANs).String()
 	}
@@ -161,6 +162,17 @@ func (d *draft) finishRules() {
 	if d.BadRules > 0 && len(d.Policy.Rules) == 0 {
 		d.warn("permission rules", errors.New("all are invalid, so no mapping is allowed"))
 		d.Policy.Rules = append(d.Policy.Rules, denyAll)
+	}
+}
+
+// finishHidden warns that hosts which may open ports for others are not hidden from.
+func (d *draft) finishHidden() {
+	cause := "secure_mode=no"
+	if d.ThirdParty {
+		cause = "pcp_allow_thirdparty=yes"
+	}
+	if d.Hidden && (d.ThirdParty || !d.Policy.Secure) {
+		d.warn(cmp.Or(d.places["hidden"], "hidden"), fmt.Errorf("hidden: it has no effect with %s: every host may open ports for others", cause))
 	}
 }
 
