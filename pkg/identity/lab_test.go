@@ -206,3 +206,35 @@ func TestFloodOfOtherAddresses(t *testing.T) {
 		t.Errorf("%d lookups are counted", n)
 	}
 }
+
+// TestDeleteFromAnotherHost deletes a mapping after a reset, when its own host
+// may use another nonce, from another host that has its address.
+func TestDeleteFromAnotherHost(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{})
+	r, in := newLabResolver(t, lab), make(answers, 10)
+	client := netip.MustParseAddr("192.168.50.10")
+	ask := func(op portmap.Op, hardware string, nonce byte) portmap.Refusal {
+		lab.Router.IP(t, "neigh", "replace", client.String(), "dev", "lan0", "lladdr", hardware, "nud", "permanent")
+		req := open(client, 2000)
+		if req.Op, req.Nonce = op, (portmap.Nonce{nonce}); op == portmap.Close {
+			req.External = 0
+		}
+		if err := lab.Router.Do(func() error { in.submit(r, req); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return in.next(t).Refusal
+	}
+	if got := ask(portmap.Open, "02:00:00:00:00:10", 1); got != portmap.Granted {
+		t.Fatal(got)
+	}
+	moved := portmap.NetworkState{External: netip.MustParseAddr("11.22.33.45"), LANs: []netip.Prefix{lan, lan6}}
+	if err := r.SetNetworkState(t.Context(), moved); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(portmap.Close, "02:00:00:00:00:11", 2); got != portmap.NotAuthorized {
+		t.Errorf("from another host: %v", got)
+	}
+	if got := ask(portmap.Close, "02:00:00:00:00:10", 2); got != portmap.Granted {
+		t.Errorf("from its own host: %v", got)
+	}
+}

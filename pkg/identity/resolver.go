@@ -197,7 +197,7 @@ func (r *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host 
 // host's when the address changes hands or the host gets another one.
 func (r *Resolver) neighbour(req *portmap.Request) portmap.Host {
 	to := req.Internal.Addr()
-	if req.Op != portmap.Open || !to.Is4() {
+	if !to.Is4() {
 		return req.Host
 	}
 	lan, ours := r.lan(to)

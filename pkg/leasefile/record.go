@@ -66,7 +66,8 @@ type record struct {
 type claimRecord struct {
 	Origin      string   `json:"by"`
 	Expires     int64    `json:"until,omitzero"` // 0: never
-	Nonce       string   `json:"nonce,omitzero"` // hexadecimal; absent: not bound
+	Nonce       string   `json:"nonce,omitzero"` // hexadecimal; absent: none, or all zero
+	Rebind      int64    `json:"rebind,omitzero"`
 	Filters     []filter `json:"from,omitempty"`
 	Description string   `json:"text,omitzero"`
 	Disabled    bool     `json:"off,omitzero"`
@@ -112,8 +113,11 @@ func claimRecordOf(c portmap.Claim, now clockReading) claimRecord {
 	if !c.Expires.IsZero() {
 		cr.Expires = max(now.unixAt(c.Expires), 1)
 	}
-	if c.Bound {
+	if c.Nonce != (portmap.Nonce{}) {
 		cr.Nonce = hex.EncodeToString(c.Nonce[:])
+	}
+	if c.Rebind.After(now.mono) {
+		cr.Rebind = now.unixAt(c.Rebind)
 	}
 	for _, f := range c.Filters {
 		cr.Filters = append(cr.Filters, filter(f))
@@ -186,7 +190,10 @@ func (cr claimRecord) claim(now clockReading) (portmap.Claim, error) {
 		if err != nil || len(n) != len(c.Nonce) {
 			return c, errors.New("nonce is not 12 octets")
 		}
-		c.Nonce, c.Bound = portmap.Nonce(n), true
+		c.Nonce = portmap.Nonce(n)
+	}
+	if cr.Rebind != 0 {
+		c.Rebind = now.timeAt(cr.Rebind)
 	}
 	for _, f := range cr.Filters {
 		if !f.Prefix.IsValid() {

@@ -260,7 +260,7 @@ func isRenewal(c portmap.Change) bool {
 
 // sameTerms reports whether a and b differ at most in their ends.
 func sameTerms(a, b portmap.Claim) bool {
-	return a.Origin == b.Origin && a.Nonce == b.Nonce && a.Bound == b.Bound && slices.Equal(a.Filters, b.Filters) &&
+	return a.Origin == b.Origin && a.Nonce == b.Nonce && a.Rebind.Equal(b.Rebind) && slices.Equal(a.Filters, b.Filters) &&
 		a.Description == b.Description && a.Disabled == b.Disabled && a.ID == b.ID && a.Remote == b.Remote
 }
 

@@ -55,7 +55,7 @@ func sampleMappings() []*portmap.Mapping {
 	now := time.Now()
 	pmp := portmap.Claim{Origin: portmap.NATPMP, Expires: now.Add(time.Hour), Description: "NAT-PMP 3001 TCP"}
 	pcp := portmap.Claim{
-		Origin: portmap.PCP, Expires: now.Add(2 * time.Hour), Bound: true,
+		Origin: portmap.PCP, Expires: now.Add(2 * time.Hour), Rebind: now.Add(time.Minute),
 		Nonce:       portmap.Nonce{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
 		Description: "PCP MAP 3002 TCP",
 		Filters: []portmap.Filter{
@@ -80,7 +80,7 @@ func sampleMappings() []*portmap.Mapping {
 	both := forward(5, pmp)
 	both.Claims = append(both.Claims, upnp)
 	flow := portmap.Claim{
-		Origin: portmap.PCP, Expires: now.Add(time.Hour), Bound: true, Nonce: portmap.Nonce{9},
+		Origin: portmap.PCP, Expires: now.Add(time.Hour), Nonce: portmap.Nonce{9},
 		Description: "PCP PEER 3007 TCP", Remote: netip.MustParseAddrPort("203.0.113.9:443"),
 	}
 	return []*portmap.Mapping{forward(1, pmp), forward(2, pcp), forward(3, upnp), pinhole, both, forward(6, off), forward(7, flow)}
@@ -103,7 +103,7 @@ func text(mappings []*portmap.Mapping) string {
 		fmt.Fprintf(&b, "%v => %v of %q dormant %v\n", m.Key, m.Internal, m.Host.Hardware, m.Dormant)
 		for _, c := range m.Claims {
 			fmt.Fprintf(&b, "\t%v %q from %v", c.Origin, c.Description, c.Filters)
-			if c.Bound {
+			if c.Origin == portmap.PCP {
 				fmt.Fprintf(&b, " nonce %x", c.Nonce)
 			}
 			if c.Disabled {
@@ -121,14 +121,14 @@ func text(mappings []*portmap.Mapping) string {
 	return b.String()
 }
 
-// times returns the times of mappings: when they were made and when their
-// claims expire.
+// times returns the times of mappings: when they were made, when their claims
+// expire, and until when other nonces are accepted.
 func times(mappings []*portmap.Mapping) []time.Time {
 	var list []time.Time
 	for _, m := range mappings {
 		list = append(list, m.Created)
 		for _, c := range m.Claims {
-			list = append(list, c.Expires)
+			list = append(list, c.Expires, c.Rebind)
 		}
 	}
 	return list

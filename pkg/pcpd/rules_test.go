@@ -59,7 +59,7 @@ func TestPCPResults(t *testing.T) {
 	owned := func(nonce byte, lifetime time.Duration) *portmap.Mapping {
 		return &portmap.Mapping{Internal: target, Claims: []portmap.Claim{
 			{Origin: portmap.NATPMP, Expires: time.Now().Add(2 * time.Hour)},
-			{Origin: portmap.PCP, Bound: true, Nonce: portmap.Nonce{nonce}, Expires: time.Now().Add(lifetime)},
+			{Origin: portmap.PCP, Nonce: portmap.Nonce{nonce}, Expires: time.Now().Add(lifetime)},
 		}}
 	}
 	other := &portmap.Mapping{

@@ -541,7 +541,53 @@ func TestExpireDropsClaimByClaim(t *testing.T) {
 	}
 }
 
-func TestNewEpochForgetsNonces(t *testing.T) {
+// TestAnotherNonceAfterReset renews with another nonce after a reset.
+func TestAnotherNonceAfterReset(t *testing.T) {
+	own, other := by("02:00:00:00:00:10"), by("02:00:00:00:00:11")
+	asPeer := func(r *Request) { r.Client, r.ThirdParty = peer, true }
+	for _, tt := range []struct {
+		what   string
+		made   func(*Request)
+		passed time.Duration
+		before []Request // between the reset and the request
+		by     []func(*Request)
+		want   Refusal
+	}{
+		{what: "at once", made: own, by: []func(*Request){own}},
+		{what: "just in time", made: own, passed: 10*time.Minute - time.Second, by: []func(*Request){own}},
+		{what: "too late", made: own, passed: 10 * time.Minute, by: []func(*Request){own}, want: NotAuthorized},
+		{what: "from another host with the address", made: own, by: []func(*Request){other}, want: NotAuthorized},
+		{what: "from a host that is not known", made: own, by: []func(*Request){by("")}},
+		{what: "of a host that was not known", made: by(""), by: []func(*Request){other}},
+		{what: "from another address", made: own, by: []func(*Request){own, asPeer}, want: NotAuthorized},
+		{what: "to delete it", made: own, by: []func(*Request){own, closing}},
+		{what: "to delete it from another host", made: own, by: []func(*Request){other, closing}, want: NotAuthorized},
+		{what: "after a renewal", made: own, before: []Request{ask(PCP, host, TCP, 8080, 8080, nonce(1), own)}, by: []func(*Request){own}, want: NotAuthorized},
+		{what: "a second time", made: own, before: []Request{ask(PCP, host, TCP, 8080, 8080, nonce(3), own)}, by: []func(*Request){own}, want: NotAuthorized},
+		{what: "after UPnP has joined", made: own, before: []Request{ask(UPnP, host, TCP, 8080, 8080, own)}, by: []func(*Request){own}},
+	} {
+		al := testAllocator()
+		al.do(ask(PCP, host, TCP, 8080, 8080, nonce(1), tt.made))
+		al.unbindNonces()
+		al.now = al.now.Add(tt.passed)
+		for _, req := range tt.before {
+			if a := al.do(req); a.Refusal != Granted {
+				t.Fatalf("%s: %v before", tt.what, a.Refusal)
+			}
+		}
+		req := ask(PCP, host, TCP, 8080, 8080, append(tt.by, nonce(2))...)
+		if req.Op == Close {
+			req.External = 0
+		}
+		if a := al.do(req); a.Refusal != tt.want {
+			t.Errorf("%s: %v, want %v", tt.what, a.Refusal, tt.want)
+		}
+	}
+}
+
+// TestResetBindsOthersToTheNonce has another host ask for a mapping after a
+// reset.
+func TestResetBindsOthersToTheNonce(t *testing.T) {
 	al := testAllocator()
 	al.do(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
 	al.unbindNonces()

@@ -13,7 +13,7 @@ func fillHosts(al *allocator, n int) {
 		m := &Mapping{
 			Key:      Key{Protocol: TCP, External: uint16(1024 + i)},
 			Internal: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i / 250), byte(i % 250)}), uint16(1024+i)),
-			Claims:   []Claim{{Origin: PCP, Bound: true, Expires: al.now.Add(time.Hour + time.Duration(i)*time.Second)}},
+			Claims:   []Claim{{Origin: PCP, Expires: al.now.Add(time.Hour + time.Duration(i)*time.Second)}},
 			Serial:   uint64(i + 1),
 		}
 		al.change(Change{After: m})

@@ -65,7 +65,7 @@ func (al *allocator) renewed(m *Mapping, to netip.AddrPort, req *Request) (Mappi
 	case r == UnknownHost || r != Granted && !r.isTemporary():
 		return n, r
 	}
-	n.Host = req.hostToKeep(m)
+	n.Host = al.hostToKeep(req, m)
 	n.setState(r)
 	return n, Granted
 }

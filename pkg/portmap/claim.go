@@ -14,7 +14,7 @@ type Claim struct {
 	Origin      Origin
 	Expires     time.Time // carries the monotonic clock; zero: never
 	Nonce       Nonce     // PCP's
-	Bound       bool      // only Nonce renews and deletes it; false: any nonce does, from its own host
+	Rebind      time.Time // until then the mapping's own host may use another nonce, which replaces Nonce; zero: never
 	Filters     []Filter  // empty: every remote peer
 	Description string
 	Disabled    bool   // UPnP NewEnabled=0: the claim exists, but nothing is forwarded for it
@@ -42,7 +42,6 @@ func (req *Request) claim() Claim {
 		Origin:      req.Origin,
 		Remote:      req.Remote,
 		Nonce:       req.Nonce,
-		Bound:       req.Origin == PCP,
 		Filters:     req.Filters,
 		Description: req.Description,
 		Disabled:    req.Disabled,
@@ -52,10 +51,9 @@ func (req *Request) claim() Claim {
 
 // amend copies from held, the existing claim on m, what the request leaves as
 // it was. The end of an outbound claim never moves to an earlier time. A
-// renewal without the nonce changes nothing but the end, and that only to a
-// later one.
-func (c *Claim) amend(m *Mapping, held Claim, req *Request) {
-	proved := req.provesOwnership(m, held)
+// renewal that does not prove ownership changes nothing but the end, and that
+// only to a later one.
+func (c *Claim) amend(held Claim, req *Request, proved bool) {
 	if (!proved || c.Outbound()) && (held.Expires.IsZero() || held.Expires.After(c.Expires)) {
 		c.Expires = held.Expires
 	}

@@ -13,7 +13,7 @@ func (al *allocator) close(req *Request) Answer {
 	}
 	var a Answer
 	for _, m := range al.mappingsTo(req) {
-		if c, ok := m.Claim(req.Origin); !ok || !req.provesOwnership(m, c) {
+		if c, ok := m.Claim(req.Origin); !ok || !al.provesOwnership(req, m, c) {
 			a.Refusal, a.Mapping = NotAuthorized, m
 			continue
 		}

@@ -64,11 +64,11 @@ func (al *allocator) closeFormer(req *Request) (claims int) {
 }
 
 // mayReplace reports whether the request may replace m, which leads to the
-// former address of its host. A claim of PCP that is bound to its nonce is
-// replaced with that nonce only, unless the policy is lenient about nonces.
+// former address of its host. A claim of PCP is replaced with its nonce only,
+// except for a while after a reset, unless the policy is lenient about nonces.
 func (al *allocator) mayReplace(m *Mapping, req *Request) bool {
 	keeps := func(c Claim) bool {
-		return c.Origin == PCP && c.Bound && !(req.Origin == PCP && req.Nonce == c.Nonce)
+		return c.Origin == PCP && !c.Rebind.After(al.now) && !(req.Origin == PCP && req.Nonce == c.Nonce)
 	}
 	return al.policy.LenientNonce || !slices.ContainsFunc(m.Claims, keeps)
 }

@@ -71,8 +71,8 @@ func (req *Request) knownHost(m *Mapping) Host {
 // hardware address, and the name with it. Otherwise the next host with the same
 // address could join m through another protocol and then renew the client's
 // claim with any nonce.
-func (req *Request) hostToKeep(m *Mapping) Host {
-	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && req.provesOwnership(m, c)) }
+func (al *allocator) hostToKeep(req *Request, m *Mapping) Host {
+	foreign := func(c Claim) bool { return c.Origin == PCP && !(req.Origin == PCP && al.provesOwnership(req, m, c)) }
 	h := req.knownHost(m)
 	if !m.Host.mayBe(h) && slices.ContainsFunc(m.Claims, foreign) {
 		h.Hardware, h.Name = m.Host.Hardware, m.Host.Name

@@ -53,11 +53,11 @@ type entry struct {
 
 // modelClaim is a claim.
 type modelClaim struct {
-	origin  portmap.Origin
-	remote  netip.AddrPort
-	ends    time.Time
-	nonce   portmap.Nonce
-	unbound bool // any nonce is accepted
+	origin portmap.Origin
+	remote netip.AddrPort
+	ends   time.Time
+	nonce  portmap.Nonce
+	rebind time.Time // until then any nonce is accepted
 }
 
 // modelHeldPort is a port in hold-down after a PCP mapping.
@@ -176,7 +176,7 @@ func (m *model) open(req portmap.Request) verdict {
 	case req.Remote.IsValid():
 		for _, e := range targets {
 			if c := e.claim(portmap.PCP, req.Remote); c != nil {
-				return withProof(e, c, req)
+				return m.withProof(e, c, req)
 			}
 		}
 		if len(targets) > 0 {
@@ -204,7 +204,7 @@ func (m *model) open(req portmap.Request) verdict {
 			return no(portmap.Conflict)
 		}
 		if c := e.claim(portmap.PCP, netip.AddrPort{}); c != nil && req.Origin == portmap.PCP {
-			return withProof(e, c, req)
+			return m.withProof(e, c, req)
 		}
 		return verdict{entry: e}
 	}
@@ -214,11 +214,26 @@ func (m *model) open(req portmap.Request) verdict {
 // rulesAllow reports whether the rules allow the internal port.
 func rulesAllow(req portmap.Request) bool { return req.Internal.Port() <= 40004 }
 
-func withProof(e *entry, c *modelClaim, req portmap.Request) verdict {
-	if !c.unbound && c.nonce != req.Nonce {
+func (m *model) withProof(e *entry, c *modelClaim, req portmap.Request) verdict {
+	if !m.isProof(c, req) {
 		return no(portmap.NotAuthorized)
 	}
 	return verdict{entry: e}
+}
+
+// isProof reports whether a request, which is from the claim's host, may renew
+// or delete the claim.
+func (m *model) isProof(c *modelClaim, req portmap.Request) bool {
+	return c.origin != portmap.PCP || c.nonce == req.Nonce || m.now.Before(c.rebind)
+}
+
+// reset has all claims accept other nonces for a while.
+func (m *model) reset(now time.Time) {
+	for _, e := range m.entries {
+		for i := range e.claims {
+			e.claims[i].rebind = now.Add(10 * time.Minute)
+		}
+	}
 }
 
 // share gives a flow the port of a mapping to its source.
@@ -311,7 +326,7 @@ func (m *model) grant(req portmap.Request, v verdict, external uint16) time.Dura
 	} else if req.Remote.IsValid() {
 		lifetime = max(lifetime, c.ends.Sub(m.now))
 	}
-	c.nonce, c.unbound, c.ends = req.Nonce, req.Origin != portmap.PCP, time.Time{}
+	c.nonce, c.rebind, c.ends = req.Nonce, time.Time{}, time.Time{}
 	if lifetime > 0 {
 		c.ends = m.now.Add(lifetime)
 	}
@@ -334,7 +349,7 @@ func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
 	}
 	for _, e := range m.mappingsTo(req.Protocol, req.Internal) {
 		c := e.claim(req.Origin, netip.AddrPort{})
-		if c == nil || !c.unbound && c.nonce != req.Nonce {
+		if c == nil || !m.isProof(c, req) {
 			r = portmap.NotAuthorized
 			continue
 		}
@@ -511,11 +526,7 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 			r.stop()
 			r = startTableRig(t, modelPolicy, m.network(), &portmaptest.Firewall{}, store)
 			m.held = nil
-			for _, e := range m.entries {
-				for i := range e.claims {
-					e.claims[i].unbound = true
-				}
-			}
+			m.reset(time.Now())
 		case 2, 3:
 			m.away = !m.away && rng.IntN(2) == 0
 			r.set(t, m.network())

@@ -124,15 +124,15 @@ func (al *allocator) checkJoin(m *Mapping, req *Request) Refusal {
 
 // mayRenew reports whether a PCP request may renew a claim on m.
 func (al *allocator) mayRenew(m *Mapping, c Claim, req *Request) bool {
-	return req.provesOwnership(m, c) || al.allowsLenientRenewal(m, c, req)
+	return al.provesOwnership(req, m, c) || al.allowsLenientRenewal(m, c, req)
 }
 
 // provesOwnership reports whether the client may renew or delete a claim of its
-// protocol on m. For PCP it needs the claim's nonce. After the epoch has
-// restarted the claim is not bound: the mapping's own host may use any nonce
-// once.
-func (req *Request) provesOwnership(m *Mapping, c Claim) bool {
-	return req.Origin != PCP || c.Nonce == req.Nonce || !c.Bound && req.Client == m.Internal.Addr()
+// protocol on m. For PCP it needs the claim's nonce or, for a while after a
+// reset, to come from the mapping's own host.
+func (al *allocator) provesOwnership(req *Request, m *Mapping, c Claim) bool {
+	return req.Origin != PCP || c.Nonce == req.Nonce ||
+		c.Rebind.After(al.now) && req.Client == m.Internal.Addr() && m.Host.mayBe(req.Host)
 }
 
 // allowsLenientRenewal reports whether the policy lets the mapping's own host
@@ -188,7 +188,7 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 			return Answer{Refusal: QuotaExceeded, Mapping: before}
 		}
 	case ok:
-		claim.amend(&m, held, req)
+		claim.amend(held, req, al.provesOwnership(req, &m, held))
 		lifetime = remaining(claim.Expires, al.now)
 	case len(m.Claims) >= maxClaims:
 		return Answer{Refusal: QuotaExceeded, Mapping: before}

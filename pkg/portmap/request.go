@@ -25,7 +25,7 @@ type Request struct {
 	Alias      netip.Addr     // another address that certainly belongs to the same host; the zero Addr: none
 	Protocol   Protocol       // TCP or UDP
 	Internal   netip.AddrPort // the target; Close by target: port 0 means every port
-	Host       Host           // Open: the host that has the target's address, as far as it matters
+	Host       Host           // the host that has the target's address, as far as it matters
 	Former     netip.Addr     // Open: a former address of the same host, which it no longer has; the zero Addr: none
 
 	// External is the suggested external port, 0 for any. With Exact no other

@@ -3,10 +3,10 @@ package portmap
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
-// restore takes over the saved mappings that the present settings allow. Their
-// nonces are unbound: clients that see the new epoch may use another one.
+// restore takes over the saved mappings that the present settings allow.
 func (al *allocator) restore(saved []*Mapping) (d digest) {
 	for _, m := range saved {
 		r := al.checkSaved(m)
@@ -18,7 +18,7 @@ func (al *allocator) restore(saved []*Mapping) (d digest) {
 		n := *m
 		n.Serial = al.serial
 		n.setState(r)
-		n.Claims = unbound(m.Claims)
+		n.Claims = unbound(m.Claims, al.now.Add(rebindPeriod))
 		al.change(Change{After: &n})
 		if n.Dormant {
 			d.noteState(&n, r)
@@ -61,24 +61,31 @@ func (al *allocator) recheck(known func(netip.Addr) (Host, bool)) (d digest) {
 	return d
 }
 
-// unbindNonces lets every PCP client renew with a new nonce, as some do when
-// they see a new epoch.
+// rebindPeriod is how long after a reset a PCP client may use another nonce.
+// Some draw a new one when they see a new epoch and renew within seconds of the
+// announcement; its last copy comes after 128 s, and a client may be asleep.
+const rebindPeriod = 10 * time.Minute
+
+// unbindNonces lets every PCP client use another nonce, once, for a while. It is
+// called at a reset.
 func (al *allocator) unbindNonces() {
-	bound := func(c Claim) bool { return c.Bound }
+	isPCP := func(c Claim) bool { return c.Origin == PCP }
 	for _, m := range slices.Clone(al.index.order) {
-		if slices.ContainsFunc(m.Claims, bound) {
+		if slices.ContainsFunc(m.Claims, isPCP) {
 			n := *m
-			n.Claims = unbound(m.Claims)
+			n.Claims = unbound(m.Claims, al.now.Add(rebindPeriod))
 			al.change(Change{Before: m, After: &n})
 		}
 	}
 }
 
-// unbound returns a copy of claims that are not bound to their nonces.
-func unbound(claims []Claim) []Claim {
+// unbound returns a copy of claims whose hosts may use other nonces until then.
+func unbound(claims []Claim, until time.Time) []Claim {
 	claims = slices.Clone(claims)
 	for i := range claims {
-		claims[i].Bound = false
+		if claims[i].Origin == PCP {
+			claims[i].Rebind = until
+		}
 	}
 	return claims
 }
