@@ -117,6 +117,7 @@ func New(o Options) (*Daemon, error) {
 		Firewall:  forwardChecker{d.firewall, d.forwards},
 		Store:     d.store,
 		Network:   state,
+		Uptime:    clock.Uptime,
 		Listening: d.listening,
 		FlowPort:  flowPort,
 		Committed: d.onCommit,

@@ -18,6 +18,7 @@ import (
 type snapshot struct {
 	now     clockReading
 	held    []*portmap.Mapping
+	epoch   []entry     // the entry of the epoch; none if there is none
 	rewrite bool        // write a new state file
 	lease   fingerprint // of the lease file on disk
 }
@@ -51,7 +52,7 @@ func (s *Store) takeSnapshot() *snapshot {
 	if !s.settled || s.due.IsZero() && !s.stale {
 		return nil
 	}
-	snap := &snapshot{now: now, held: s.bySerial(), lease: s.lease}
+	snap := &snapshot{now: now, held: s.bySerial(), epoch: s.epochEntry(), lease: s.lease}
 	snap.rewrite = s.stale || s.journal == nil || s.journal.needsCompaction()
 	s.due, s.stale, s.copying, s.addedSince = time.Time{}, false, true, nil
 	return snap
@@ -193,7 +194,7 @@ func (s *Store) logIntent(path string, next *pendingFile, snap *snapshot) error 
 // rewriteJournal writes a new state file and makes it durable.
 func (s *Store) rewriteJournal(path string, next *pendingFile, snap *snapshot) error {
 	first := newMark(snap.now, snap.lease, next.fingerprint)
-	j, err := newJournal(s.disk, path, first, snap.held, snap.now)
+	j, err := newJournal(s.disk, path, append([]entry{first}, snap.epoch...), snap.held, snap.now)
 	if err != nil {
 		return err
 	}
@@ -230,7 +231,8 @@ func (s *Store) createJournal(now clockReading) error {
 	if err != nil {
 		return err
 	}
-	j, err := newJournal(s.disk, target+stateSuffix, newMark(now, s.lease, s.lease), s.bySerial(), now)
+	first := append([]entry{newMark(now, s.lease, s.lease)}, s.epochEntry()...)
+	j, err := newJournal(s.disk, target+stateSuffix, first, s.bySerial(), now)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 
 	"igdd/pkg/portmap"
@@ -37,9 +38,9 @@ type journal struct {
 	clock       clockReading // by which the times in the entries were computed
 }
 
-// newJournal writes a durable state file with the given mappings, under its
-// temporary name.
-func newJournal(d disk, path string, first entry, held []*portmap.Mapping, now clockReading) (*journal, error) {
+// newJournal writes a durable state file with the given first entries and
+// mappings, under its temporary name.
+func newJournal(d disk, path string, first []entry, held []*portmap.Mapping, now clockReading) (*journal, error) {
 	f, err := d.Create(path+tempSuffix, 0o600)
 	if err != nil {
 		return nil, err
@@ -58,34 +59,39 @@ func (j *journal) discard(d disk) {
 	d.Remove(j.path + tempSuffix)
 }
 
-// fill writes the first line and one for each mapping.
-func (j *journal) fill(first entry, held []*portmap.Mapping) error {
+// fill writes a line for each of the first entries and each mapping.
+func (j *journal) fill(first []entry, held []*portmap.Mapping) error {
 	w := bufio.NewWriterSize(j.file, bufferSize)
-	head, err := first.encode()
-	if err != nil {
-		return err
+	for _, e := range first {
+		if err := j.write(w, e); err != nil {
+			return err
+		}
 	}
-	line := j.frame(nil, head)
-	j.seed = checksum(0, head)
-	for i := 0; ; i++ {
-		j.size += int64(len(line))
-		if _, err := w.Write(line); err != nil {
+	for _, m := range held {
+		if err := j.write(w, entry{Put: recordOf(m, j.clock)}); err != nil {
 			return err
 		}
-		if i == len(held) {
-			break
-		}
-		text, err := entry{Put: recordOf(held[i], j.clock)}.encode()
-		if err != nil {
-			return err
-		}
-		line = j.frame(line[:0], text)
 	}
 	j.compactSize = j.size
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	return j.file.Sync()
+}
+
+// write writes the line of an entry. The first line is the seed of the others.
+func (j *journal) write(w io.Writer, e entry) error {
+	text, err := e.encode()
+	if err != nil {
+		return err
+	}
+	line := j.frame(nil, text)
+	if j.size == 0 {
+		j.seed = checksum(0, text)
+	}
+	j.size += int64(len(line))
+	_, err = w.Write(line)
+	return err
 }
 
 // frame appends to b the lines of entries, which are given as JSON texts.

@@ -13,7 +13,8 @@ import (
 // journalState is the content of a state file.
 type journalState struct {
 	found           bool
-	mark            mark      // the last one
+	mark            mark // the last one
+	epoch           epochRecord
 	records         []*record // nil where one was dropped
 	damaged         error     // why not every line could be read; records are missing
 	truncated       bool      // the last line is incomplete, as after a crash
@@ -24,6 +25,8 @@ type journalState struct {
 
 	byKey    map[portmap.Key]int // where in records
 	lineSize map[portmap.Key]int // length of its line
+
+	epochSize int // length of the line with the epoch
 }
 
 // readJournal reads a state file. The records are in order of creation.
@@ -71,6 +74,9 @@ func (js *journalState) read(in *lines) error {
 			js.seed, js.compactSize = sum, int64(len(in.line))
 		}
 		js.leaseFileBehind = e.Mark.Behind
+	case e.Epoch != nil:
+		js.compactSize += int64(len(in.line) + 1 - js.epochSize)
+		js.epoch, js.epochSize = *e.Epoch, len(in.line)+1
 	case e.Put != nil:
 		js.leaseFileBehind = true
 		return js.put(e.Put, len(in.line)+1)

@@ -93,10 +93,12 @@ func (s *Store) choose(target string, js *journalState, file leaseFile, readable
 		records = s.adopt(target, js, file, now)
 	}
 	s.notBefore, s.lease = now, file.fingerprint
+	s.complete = ours && readable && js.damaged == nil
+	s.epoch = js.epoch
 	mappings := s.mappings(records, now)
 	if ours && js.intact() && now.agreesWith(s.now()) && s.resumeJournal(target+stateSuffix, js) == nil {
 		s.setLoaded(records, mappings)
-		s.leaseFileBehind = js.leaseFileBehind
+		s.leaseFileBehind, s.savedEpoch = js.leaseFileBehind, js.epoch
 	} else {
 		s.stale = js.found || file.Size > 0
 	}
@@ -120,6 +122,7 @@ func (s *Store) adopt(target string, js *journalState, file leaseFile, now clock
 }
 
 // mappings converts records to mappings, without the claims that have expired.
+// It clears complete if one is invalid.
 func (s *Store) mappings(records []*record, now clockReading) []*portmap.Mapping {
 	var mappings []*portmap.Mapping
 	expired := 0
@@ -127,6 +130,7 @@ func (s *Store) mappings(records []*record, now clockReading) []*portmap.Mapping
 		m, err := r.mapping(now)
 		if err != nil {
 			s.log.Warn("skipped an invalid stored mapping", "mapping", r.keyRecord, "err", err)
+			s.complete = false
 			continue
 		}
 		m.Claims = slices.DeleteFunc(m.Claims, func(c portmap.Claim) bool {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"igdd/pkg/portmap"
 )
@@ -18,9 +19,10 @@ const maxText = 1024
 
 // entry is one line of the state file; one of its fields is set.
 type entry struct {
-	Mark *mark      `json:"mark,omitempty"`
-	Put  *record    `json:"put,omitempty"`
-	Drop *keyRecord `json:"drop,omitempty"`
+	Mark  *mark        `json:"mark,omitempty"`
+	Epoch *epochRecord `json:"epoch,omitempty"`
+	Put   *record      `json:"put,omitempty"`
+	Drop  *keyRecord   `json:"drop,omitempty"`
 }
 
 // mark identifies the lease file that belongs to the state file. It is the
@@ -43,6 +45,18 @@ const format = 1
 // newMark returns the entry of a mark.
 func newMark(now clockReading, before, after fingerprint) entry {
 	return entry{Mark: &mark{Format: format, At: now.unix, Lease: [2]fingerprint{before, after}, Behind: before != after}}
+}
+
+// epochRecord is a portmap.Epoch as JSON.
+type epochRecord struct {
+	Boot     string     `json:"boot"`  // the kernel's ID of the boot
+	Start    int64      `json:"start"` // milliseconds since that boot
+	External netip.Addr `json:"wan,omitzero"`
+}
+
+// portmapEpoch returns the epoch.
+func (r epochRecord) portmapEpoch() portmap.Epoch {
+	return portmap.Epoch{Start: time.Duration(r.Start) * time.Millisecond, External: r.External}
 }
 
 // keyRecord is a portmap.Key as JSON.
@@ -229,7 +243,7 @@ func decodeEntry(text []byte) (entry, error) {
 		return entry{}, err
 	}
 	fields := 0
-	for _, set := range []bool{e.Mark != nil, e.Put != nil, e.Drop != nil} {
+	for _, set := range []bool{e.Mark != nil, e.Epoch != nil, e.Put != nil, e.Drop != nil} {
 		if set {
 			fields++
 		}

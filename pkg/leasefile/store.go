@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"igdd/pkg/clock"
 	"igdd/pkg/portmap"
 )
 
@@ -68,12 +69,16 @@ type Store struct {
 	log          *slog.Logger
 	disk         disk
 	clock        func() clockReading
+	boot         string        // the kernel's ID of this boot; empty: not known
 	wake         chan struct{} // signals Run that due has changed
 
 	writing sync.Mutex // held while files are read or written; locked before mu
 
 	mu              sync.Mutex // guards all below
 	held            map[portmap.Key]*portmap.Mapping
+	epoch           epochRecord                      // as set by SetEpoch or, until then, as loaded
+	savedEpoch      epochRecord                      // in the state file
+	complete        bool                             // Load returned all mappings that were saved
 	loaded          map[portmap.Key]*portmap.Mapping // content of the state file, until the first Save
 	leaseFileBehind bool                             // the lease file lacks some of it
 	settled         bool                             // the first Save is done
@@ -101,6 +106,7 @@ func New(o Options) *Store {
 		log:          cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		disk:         osDisk{},
 		clock:        readClocks,
+		boot:         clock.BootID(),
 		wake:         make(chan struct{}, 1),
 		held:         make(map[portmap.Key]*portmap.Mapping),
 		notBefore:    readClocks(),
@@ -130,6 +136,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 	defer s.mu.Unlock()
 	now := s.now()
 	texts, tooLong := s.noteChanges(changes, now)
+	texts = append(texts, s.noteEpoch()...)
 	changed := len(texts) > 0 || s.stale && !s.settled
 	if s.leaseFileBehind && !s.settled {
 		s.writeBy(now.mono)
@@ -174,6 +181,40 @@ func (s *Store) noteChanges(changes []portmap.Change, now clockReading) (texts [
 	}
 	s.loaded = nil
 	return texts, err
+}
+
+// noteEpoch returns the text of the epoch's entry if the state file lacks it.
+func (s *Store) noteEpoch() (texts [][]byte) {
+	if s.epoch == s.savedEpoch {
+		return nil
+	}
+	s.savedEpoch = s.epoch
+	text, _ := s.epochEntry()[0].encode() // cannot fail: it is short and has plain values only
+	return [][]byte{text}
+}
+
+// epochEntry returns the entry of the epoch; none if there is none.
+func (s *Store) epochEntry() []entry {
+	if s.epoch == (epochRecord{}) {
+		return nil
+	}
+	e := s.epoch
+	return []entry{{Epoch: &e}}
+}
+
+// Epoch returns the epoch that Load has found, if it is of this boot and if Load
+// has returned all mappings that were saved.
+func (s *Store) Epoch() (portmap.Epoch, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch.portmapEpoch(), s.complete && s.boot != "" && s.epoch.Boot == s.boot
+}
+
+// SetEpoch sets the epoch that the next Save saves.
+func (s *Store) SetEpoch(e portmap.Epoch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch = epochRecord{Boot: s.boot, Start: e.Start.Milliseconds(), External: e.External}
 }
 
 // drop removes a mapping and returns the text of the entry for that.

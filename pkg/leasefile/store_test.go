@@ -300,6 +300,30 @@ func testStore(t *testing.T, medium func(*testing.T) func() portmap.Store) {
 		})
 	}
 	testFirstSave(t, medium)
+	testEpoch(t, medium)
+}
+
+// testEpoch saves epochs with changes and without.
+func testEpoch(t *testing.T, medium func(*testing.T) func() portmap.Store) {
+	t.Run("epoch", func(t *testing.T) {
+		open, v := medium(t), sampleMappings()
+		s := open()
+		load(t, s)
+		if e, found := s.Epoch(); found {
+			t.Errorf("a new store has the epoch %+v", e)
+		}
+		for i, changes := range [][]portmap.Change{additions(v[0]), nil, additions(v[1]), nil} {
+			want := portmap.Epoch{Start: time.Duration(i+1) * time.Minute, External: netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})}
+			s.SetEpoch(want)
+			save(t, s, changes...)
+			s = open()
+			mappings := load(t, s)
+			if got, found := s.Epoch(); !found || got != want {
+				t.Errorf("step %d: the epoch is %+v, %v, want %+v", i, got, found, want)
+			}
+			save(t, s, additions(mappings...)...)
+		}
+	})
 }
 
 // testFirstSave takes over a part of what was loaded, or some of it changed:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"time"
 )
 
 // decideArrived decides, as one batch, the queued requests that need no kernel;
@@ -111,17 +110,18 @@ func (t *Table) answer(tx *transaction) {
 	}
 }
 
-// publish saves changes and makes them visible to readers; reset restarts the
-// epoch.
+// publish commits changes, or the new epoch if reset is set, unless there are
+// none.
 func (t *Table) publish(changes []Change, reset bool) {
-	if len(changes) == 0 && !reset {
-		return
+	if len(changes) > 0 || reset {
+		t.commit(changes, reset)
 	}
-	err := t.store.Save(changes)
-	if err != nil && !t.unsaved {
-		t.log.Error("cannot save mappings; they are in force, but a restart would lose them", "err", err)
-	}
-	t.unsaved = err != nil
+}
+
+// commit saves changes and makes them visible to readers; reset is set if the
+// epoch has restarted.
+func (t *Table) commit(changes []Change, reset bool) {
+	t.save(changes)
 	t.mu.Lock()
 	for _, c := range changes {
 		t.inForce.apply(c)
@@ -129,11 +129,17 @@ func (t *Table) publish(changes []Change, reset bool) {
 			t.updates++
 		}
 	}
-	if reset {
-		t.epoch = time.Now()
-	}
 	t.mu.Unlock()
 	t.committed(changes, reset)
+}
+
+// save saves changes, and the epoch if it has changed.
+func (t *Table) save(changes []Change) {
+	err := t.store.Save(changes)
+	if err != nil && !t.unsaved {
+		t.log.Error("cannot save mappings; they are in force, but a restart would lose them", "err", err)
+	}
+	t.unsaved = err != nil
 }
 
 // logDecision logs what was decided about a request.

@@ -328,7 +328,7 @@ func TestDormantUntilTheHostIsKnown(t *testing.T) {
 	} {
 		al := testAllocator()
 		namedOnly(al)
-		if d := al.restore([]*Mapping{stored(4000, named)}); len(d.closed) > 0 {
+		if d := al.restore([]*Mapping{stored(4000, named)}, true); len(d.closed) > 0 {
 			t.Fatalf("a saved pinhole is not taken over: %v", d.closed)
 		}
 		key := Key{Protocol: TCP, Pinhole: netip.AddrPortFrom(inside, 4000)}

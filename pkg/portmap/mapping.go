@@ -351,6 +351,11 @@ type Store interface {
 	// monotonic clock. They stay saved until the first Save. With an error it
 	// returns what could be read nevertheless.
 	Load() ([]*Mapping, error)
+	// Epoch returns the saved epoch, after Load. It returns false if there is
+	// none of this boot, or if saved mappings may be missing.
+	Epoch() (Epoch, bool)
+	// SetEpoch sets the epoch that the next Save saves.
+	SetEpoch(Epoch)
 	// Save saves changes that are in force; it returns once they outlive the
 	// process. The first Save after Load lists, as new mappings, those that the
 	// table took over: they replace all that Load returned, so that what it

@@ -40,7 +40,9 @@ type model struct {
 	entries []*entry // in order of creation
 	held    []modelHeldPort
 	now     time.Time
-	away    bool // the LAN's network is gone
+	away    bool       // the LAN's network is gone
+	wan     netip.Addr // the external address
+	epoch   time.Time  // when the epoch began
 }
 
 // entry is a mapping.
@@ -227,8 +229,9 @@ func (m *model) isProof(c *modelClaim, req portmap.Request) bool {
 	return c.origin != portmap.PCP || c.nonce == req.Nonce || m.now.Before(c.rebind)
 }
 
-// reset has all claims accept other nonces for a while.
+// reset begins a new epoch: all claims accept other nonces for a while.
 func (m *model) reset(now time.Time) {
+	m.epoch = now
 	for _, e := range m.entries {
 		for i := range e.claims {
 			e.claims[i].rebind = now.Add(10 * time.Minute)
@@ -459,10 +462,12 @@ func randomRequest(rng *rand.Rand) portmap.Request {
 
 // network returns the network state that the model has.
 func (m *model) network() portmap.NetworkState {
+	s := having(gateway, gateway6)
 	if m.away {
-		return having(gateway6)
+		s = having(gateway6)
 	}
-	return having(gateway, gateway6)
+	s.External = m.wan
+	return s
 }
 
 // modelSeeds is the number of runs of TestModel, modelStepsEnv the environment variable
@@ -473,9 +478,10 @@ const (
 )
 
 // TestModel sends random requests of all protocols from several clients, in
-// batches, with time passing, firewalls flushed, the LAN gone and back and the
-// table restarted between them, and compares every answer with the model, and
-// then table, kernel and file.
+// batches, with time passing, firewalls flushed, the LAN gone and back, another
+// external address and the table restarted between them, also after a reboot,
+// and compares every answer and the epoch with the model, and then table, kernel
+// and file.
 func TestModel(t *testing.T) {
 	wanted := modelSteps(t)
 	seed, steps := uint64(0), 0
@@ -516,7 +522,7 @@ func modelSteps(t *testing.T) int {
 // those for mappings.
 func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (steps int) {
 	store := &portmaptest.Store{}
-	r, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), new(model)
+	r, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), &model{wan: wan, epoch: time.Now()}
 	for round := range 300 {
 		switch rng.IntN(20) {
 		case 0:
@@ -524,11 +530,18 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 			r.firewall.Restore()
 		case 1:
 			r.stop()
+			if rng.IntN(2) == 0 {
+				store.Reboot()
+				m.reset(time.Now())
+			}
 			r = startTableRig(t, modelPolicy, m.network(), &portmaptest.Firewall{}, store)
 			m.held = nil
-			m.reset(time.Now())
 		case 2, 3:
 			m.away = !m.away && rng.IntN(2) == 0
+			r.set(t, m.network())
+		case 4:
+			m.wan = m.wan.Next()
+			m.reset(time.Now())
 			r.set(t, m.network())
 		}
 		time.Sleep(time.Duration(rng.IntN(600)) * time.Second)
@@ -565,6 +578,9 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 			t.Fatalf("round %d at %v: the table holds\n%q, want\n%q", round, time.Now().Unix(), got, want)
 		}
 		r.checkAgreement(t, len(m.entries))
+		if got, want := r.Epoch(), uint32(time.Since(m.epoch)/time.Second); got != want {
+			t.Fatalf("round %d: the epoch is %d, want %d", round, got, want)
+		}
 		if n := len(r.firewall.Open()); m.away && n > 0 {
 			t.Fatalf("round %d: the kernel has %d mappings without the LAN", round, n)
 		}

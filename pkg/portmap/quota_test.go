@@ -200,7 +200,7 @@ func TestRestartKeepsWhatExceedsTheQuota(t *testing.T) {
 	}
 	al = quotaAllocator(2, 100, 100)
 	al.policy.Rules = nil
-	if d := al.restore(saved); len(d.closed) > 0 || len(al.index.order) != len(saved) {
+	if d := al.restore(saved, true); len(d.closed) > 0 || len(al.index.order) != len(saved) {
 		t.Fatalf("%d of %d are restored, closed are %v", len(al.index.order), len(saved), d.closed)
 	}
 	for name, want := range map[string]Refusal{"02:00:00:00:00:10": QuotaExceeded, "02:00:00:00:00:11": Granted, "": QuotaExceeded} {

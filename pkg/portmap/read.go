@@ -3,7 +3,6 @@ package portmap
 import (
 	"net/netip"
 	"slices"
-	"time"
 )
 
 // List returns all mappings in order of creation. The mappings are shared and
@@ -55,13 +54,4 @@ func (t *Table) External() netip.Addr {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.external
-}
-
-// Epoch returns the seconds since mappings were last lost or moved to another
-// external address (RFC 6886, section 3.6; RFC 6887, section 8.5). All
-// protocols share it.
-func (t *Table) Epoch() uint32 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return uint32(time.Since(t.epoch) / time.Second)
 }

@@ -7,7 +7,8 @@ import (
 )
 
 // restore takes over the saved mappings that the present settings allow.
-func (al *allocator) restore(saved []*Mapping) (d digest) {
+// With reset, clients may use other nonces for a while.
+func (al *allocator) restore(saved []*Mapping, reset bool) (d digest) {
 	for _, m := range saved {
 		r := al.checkSaved(m)
 		if r != Granted && !r.isTemporary() {
@@ -18,7 +19,9 @@ func (al *allocator) restore(saved []*Mapping) (d digest) {
 		n := *m
 		n.Serial = al.serial
 		n.setState(r)
-		n.Claims = unbound(m.Claims, al.now.Add(rebindPeriod))
+		if reset {
+			n.Claims = unbound(m.Claims, al.now.Add(rebindPeriod))
+		}
 		al.change(Change{After: &n})
 		if n.Dormant {
 			d.noteState(&n, r)

@@ -255,7 +255,7 @@ func TestDormantMapping(t *testing.T) {
 			Key: key, Internal: netip.AddrPortFrom(host, 4000), Host: Host{Hardware: tt.before},
 			Claims: []Claim{{Origin: PCP, Expires: time.Now().Add(time.Hour)}},
 		}
-		if d := al.restore([]*Mapping{m}); len(d.closed) > 0 {
+		if d := al.restore([]*Mapping{m}, true); len(d.closed) > 0 {
 			t.Fatalf("%s: a saved mapping is not taken over: %v", tt.what, d.closed)
 		}
 		tt.happen(al)

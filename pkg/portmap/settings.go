@@ -1,9 +1,9 @@
 package portmap
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
-	"time"
 )
 
 // runTask runs f on the table's goroutine, as soon as no change under way can
@@ -43,7 +43,7 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 // external address differs from the last one (RFC 6887, section 8.5).
 func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 	return t.runTask(ctx, func() {
-		moved := s.External.IsValid() && t.lastExternal.IsValid() && s.External != t.lastExternal
+		moved := t.epoch.isMoved(s.External)
 		t.alloc.setNetwork(s)
 		t.announce(s.External, moved)
 		d := t.recheck(noHost)
@@ -54,14 +54,14 @@ func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 // announce publishes the external address to readers; moved restarts the epoch
 // with it.
 func (t *Table) announce(external netip.Addr, moved bool) {
-	if external.IsValid() {
-		t.lastExternal = external
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.external = external
+	before := t.epoch
+	e := Epoch{before.Start, cmp.Or(external, before.External)}
 	if moved {
-		t.epoch = time.Now()
+		e.Start = t.uptime()
+	}
+	t.setEpoch(e, external)
+	if e != before {
+		t.save(nil)
 	}
 }
 
@@ -102,6 +102,7 @@ func (t *Table) recheck(known func(netip.Addr) (Host, bool)) digest {
 // forceRechecked queues the changes of a recheck; reset restarts the epoch.
 func (t *Table) forceRechecked(reset bool) {
 	if reset {
+		t.restartEpoch()
 		t.alloc.unbindNonces()
 	}
 	t.force(reset)

@@ -30,6 +30,9 @@ type Options struct {
 	Store    Store
 	// Network is the network state at the start.
 	Network NetworkState
+	// Uptime returns the time since the system was started, by which the epoch
+	// is measured; nil: since NewTable.
+	Uptime func() time.Duration
 	// Listening reports whether one of the router's own programs listens on a
 	// port of the uplink.
 	Listening func(p Protocol, port uint16) bool
@@ -52,6 +55,7 @@ type Options struct {
 type Table struct {
 	firewall  Firewall
 	store     Store
+	uptime    func() time.Duration
 	committed func([]Change, bool)
 	decided   func(Request, Answer)
 	log       *slog.Logger
@@ -66,15 +70,14 @@ type Table struct {
 	mu       sync.RWMutex // guards what readers see
 	inForce  *index
 	external netip.Addr
-	epoch    time.Time
+	epoch    Epoch
 	updates  uint32
 
-	lastExternal netip.Addr // the last external address that was valid
-	lanes        [2]lane    // by family
-	tasks        []func()   // of runTask, not yet started
-	afterForced  []func()   // called when all forced changes have been carried out
-	unsaved      bool       // saving the last changes failed
-	timer        *time.Timer
+	lanes       [2]lane  // by family
+	tasks       []func() // of runTask, not yet started
+	afterForced []func() // called when all forced changes have been carried out
+	unsaved     bool     // saving the last changes failed
+	timer       *time.Timer
 
 	limiter *fair.Counts[string] // of the queue, by host
 	arrived []pending            // buffers of decideArrived
@@ -111,24 +114,28 @@ var errStopped = errors.New("portmap: the table has stopped")
 
 // NewTable returns an empty table. Run restores the saved mappings.
 func NewTable(o Options) *Table {
+	if o.Uptime == nil {
+		made := time.Now()
+		o.Uptime = func() time.Duration { return time.Since(made) }
+	}
 	return &Table{
-		firewall:     o.Firewall,
-		store:        o.Store,
-		committed:    o.Committed,
-		decided:      o.Decided,
-		log:          o.Log,
-		alloc:        newAllocator(o),
-		queue:        make(chan pending, queueLength),
-		control:      make(chan func()),
-		done:         make(chan result),
-		started:      make(chan struct{}),
-		ended:        make(chan struct{}),
-		lanes:        [2]lane{{family: IPv4}, {family: IPv6}},
-		limiter:      newQueueLimiter(),
-		inForce:      newIndex(),
-		external:     o.Network.External,
-		lastExternal: o.Network.External,
-		epoch:        time.Now(),
+		firewall:  o.Firewall,
+		store:     o.Store,
+		uptime:    o.Uptime,
+		committed: o.Committed,
+		decided:   o.Decided,
+		log:       o.Log,
+		alloc:     newAllocator(o),
+		queue:     make(chan pending, queueLength),
+		control:   make(chan func()),
+		done:      make(chan result),
+		started:   make(chan struct{}),
+		ended:     make(chan struct{}),
+		lanes:     [2]lane{{family: IPv4}, {family: IPv6}},
+		limiter:   newQueueLimiter(),
+		inForce:   newIndex(),
+		external:  o.Network.External,
+		epoch:     Epoch{o.Uptime(), o.Network.External},
 	}
 }
 
@@ -254,14 +261,17 @@ func (t *Table) Do(ctx context.Context, req Request) (Answer, error) {
 	}
 }
 
-// restore takes over the saved mappings that the present settings allow.
+// restore takes over the saved mappings that the present settings allow. The
+// epoch goes on if they are all there; if it does not, clients may use other
+// nonces for a while.
 func (t *Table) restore(ctx context.Context) {
 	stored, err := t.store.Load()
 	if err != nil {
 		t.log.Error("cannot load all saved mappings", "err", err)
 	}
+	resumed := t.resumeEpoch()
 	t.alloc.begin()
-	d := t.alloc.restore(stored)
+	d := t.alloc.restore(stored, !resumed)
 	d.logTo(t.log, "skipped saved mappings")
 	restored := t.alloc.changes
 	for i := range t.lanes {
@@ -270,7 +280,11 @@ func (t *Table) restore(ctx context.Context) {
 			t.setLastErr(l, err)
 		}
 	}
-	t.publish(restored, true)
+	reset := !resumed || d.lost > 0
+	if reset {
+		t.restartEpoch()
+	}
+	t.commit(restored, reset)
 	if len(restored) > 0 {
 		t.log.Info("mappings restored", "count", len(restored), "of", len(stored))
 	}

@@ -69,6 +69,7 @@ func startTableRig(t testing.TB, policy portmap.Policy, network portmap.NetworkS
 		Firewall:  firewall,
 		Store:     store,
 		Network:   network,
+		Uptime:    uptime,
 		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func(_ []portmap.Change, reset bool) {
 			if reset {
@@ -86,6 +87,9 @@ func startTableRig(t testing.TB, policy portmap.Policy, network portmap.NetworkS
 	<-r.Started()
 	return r
 }
+
+// uptime is the uptime of the tests' router.
+func uptime() time.Duration { return time.Since(time.Unix(0, 0)) }
 
 func client(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + n)}) }
 
@@ -294,6 +298,7 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 	r.grant(t, pinhole)
 	r.stop()
 
+	store.Reboot()
 	again := newTableRig(t, &portmaptest.Firewall{}, store)
 	if n := len(again.List()); n != 5 {
 		t.Fatalf("restored %d mappings, want 5", n)

@@ -185,6 +185,29 @@ type Store struct {
 	mu     sync.Mutex
 	held   map[portmap.Key]*portmap.Mapping
 	loaded bool // the next Save replaces held
+	epoch  portmap.Epoch
+	set    bool // there is an epoch
+}
+
+// Reboot makes the store forget the epoch, as a reboot of the router does.
+func (s *Store) Reboot() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set = false
+}
+
+// Epoch returns the epoch of the last SetEpoch.
+func (s *Store) Epoch() (portmap.Epoch, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch, s.set
+}
+
+// SetEpoch saves an epoch.
+func (s *Store) SetEpoch(e portmap.Epoch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch, s.set = e, true
 }
 
 // Saved returns what was saved, in order of creation.
