@@ -121,6 +121,7 @@ func New(o Options) (*Daemon, error) {
 		Listening: d.listening,
 		FlowPort:  flowPort,
 		Committed: d.onCommit,
+		Lost:      d.onLoss,
 		Decided:   d.onDecision,
 		Log:       d.log,
 	})
@@ -216,6 +217,14 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	d.firewall.Refresh(changes)
 	d.resolver.Committed(changes)
 	d.hosts.Wake()
+}
+
+// onLoss is called for mappings that new settings or another network state have
+// closed.
+func (d *Daemon) onLoss(losses []portmap.Loss) {
+	if d.pcp != nil {
+		d.pcp.Lost(losses)
+	}
 }
 
 // restoring reports whether the table is restoring stored mappings, of which the

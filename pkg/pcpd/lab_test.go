@@ -101,6 +101,7 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 				g.server.Announce()
 			}
 		},
+		Lost: func(list []portmap.Loss) { g.server.Lost(list) },
 	})
 	g.server = pcpd.New(pcpd.Options{
 		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Peer: s.peer, RefuseMap: s.refuseMap,

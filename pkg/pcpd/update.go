@@ -57,22 +57,43 @@ func (l *Listener) update(state gatewayState) {
 	if !state.external.IsValid() {
 		return
 	}
-	began, sent := time.Now(), 0
+	pace := newPace()
 	for _, m := range l.server.opts.Table.List() {
 		for _, claim := range m.Claims {
 			c, ok := claim.Contact.(*contact)
 			if !ok || c.lan != l.on.Name() || c.external == state.external || m.Pinhole.IsValid() {
 				continue
 			}
-			x := exchange{
-				Server: l.server, lan: c.lan, socket: l.sockets[0], client: c.client,
-				routerAddr: c.routerAddr, packet: c.request.Append(nil),
-			}
-			x.update(m, claim, c.request, state)
-			if sent++; sent%batchSize == 0 && time.Since(began) < maxUpdate {
-				time.Sleep(batchPause)
-			}
+			l.exchange(c).update(m, claim, c.request, state)
+			pace.wait()
 		}
+	}
+}
+
+// exchange returns an exchange with the client of a mapping, as if it repeated
+// its last request now.
+func (l *Listener) exchange(c *contact) exchange {
+	x := exchange{Server: l.server, lan: c.lan, client: c.client, routerAddr: c.routerAddr, packet: c.request.Append(nil)}
+	for _, s := range l.sockets {
+		if s.Family().Is4() == c.client.Addr().Is4() {
+			x.socket = s
+		}
+	}
+	return x
+}
+
+// pace pauses between batches of updates.
+type pace struct {
+	began time.Time
+	sent  int
+}
+
+func newPace() *pace { return &pace{began: time.Now()} }
+
+// wait is called after each update.
+func (p *pace) wait() {
+	if p.sent++; p.sent%batchSize == 0 && time.Since(p.began) < maxUpdate {
+		time.Sleep(batchPause)
 	}
 }
 

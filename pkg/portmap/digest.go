@@ -15,8 +15,8 @@ type digest struct {
 	closed    map[Refusal][]Key // the mappings that were closed, by reason
 	dormant   map[Refusal]int   // the number that became dormant, by reason
 	woken     int               // the number that came into force again
-	lost      int               // the number of those closed that had been in force
-	suspended int               // the number of those dormant that had been in force
+	lost      []Loss            // those closed that had been in force
+	suspended []Loss            // those dormant that had been in force
 }
 
 // noteClosed notes that m is closed for a reason.
@@ -26,7 +26,7 @@ func (d *digest) noteClosed(m *Mapping, r Refusal) {
 	}
 	d.closed[r] = append(d.closed[r], m.Key)
 	if !m.Dormant {
-		d.lost++
+		d.lost = append(d.lost, Loss{m, r})
 	}
 }
 
@@ -42,7 +42,7 @@ func (d *digest) noteState(m *Mapping, r Refusal) {
 	}
 	d.dormant[r]++
 	if !m.Dormant {
-		d.suspended++
+		d.suspended = append(d.suspended, Loss{m, r})
 	}
 }
 

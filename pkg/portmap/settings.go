@@ -39,15 +39,15 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 // SetNetworkState puts a new network state in force. Mappings whose network or
 // IPv6 firewall is gone are dormant, those for which it is there again are in
 // force again, and mappings of ports that a new static port forward has are
-// closed. The epoch restarts if mappings that were in force are closed or the
-// external address differs from the last one (RFC 6887, section 8.5).
+// closed. If the external address differs from the last one, the epoch restarts
+// (RFC 6887, section 8.5), and clients may use other nonces for a while.
 func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 	return t.runTask(ctx, func() {
 		moved := t.epoch.isMoved(s.External)
 		t.alloc.setNetwork(s)
 		t.announce(s.External, moved)
 		d := t.recheck(noHost)
-		t.forceRechecked(moved || d.lost > 0)
+		t.forceRechecked(d.lost, moved)
 	})
 }
 
@@ -66,13 +66,12 @@ func (t *Table) announce(external netip.Addr, moved bool) {
 }
 
 // SetPolicy puts new rules in force: mappings that they forbid are closed, and
-// those whose hosts are not known but matter are dormant. If there are any, the
-// epoch restarts, so that clients renew (RFC 6886, section 3.7).
+// those whose hosts are not known but matter are dormant.
 func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 	return t.runTask(ctx, func() {
 		t.alloc.policy = p
 		d := t.recheck(noHost)
-		t.forceRechecked(d.lost+d.suspended > 0)
+		t.forceRechecked(append(d.lost, d.suspended...), false)
 	})
 }
 
@@ -83,7 +82,7 @@ func (t *Table) SetPolicy(ctx context.Context, p *Policy) error {
 func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, bool)) error {
 	return t.runTask(ctx, func() {
 		t.recheck(known)
-		t.forceRechecked(false)
+		t.force(false)
 	})
 }
 
@@ -99,13 +98,23 @@ func (t *Table) recheck(known func(netip.Addr) (Host, bool)) digest {
 	return d
 }
 
-// forceRechecked queues the changes of a recheck; reset restarts the epoch.
-func (t *Table) forceRechecked(reset bool) {
-	if reset {
-		t.restartEpoch()
+// forceRechecked queues the changes of a recheck, and reports the losses once
+// they are in force; moved is set if the epoch has restarted with the external
+// address. Otherwise it restarts if a client learns of its loss from that alone
+// (RFC 6886, section 3.7). The nonces of others bind even then: they have lost
+// nothing, and most clients keep their nonces.
+func (t *Table) forceRechecked(losses []Loss, moved bool) {
+	reset := moved || needEpoch(losses)
+	switch {
+	case moved:
 		t.alloc.unbindNonces()
+	case reset:
+		t.restartEpoch()
 	}
 	t.force(reset)
+	if len(losses) > 0 && t.lost != nil {
+		t.afterForced = append(t.afterForced, func() { t.lost(losses) })
+	}
 }
 
 // Withdraw closes the mappings for which which is true and returns how many

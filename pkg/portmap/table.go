@@ -43,6 +43,10 @@ type Options struct {
 	// reset is set if the epoch restarted, so that clients must renew (RFC
 	// 6887, section 8.5). It must not block.
 	Committed func(changes []Change, reset bool)
+	// Lost is called on the table's goroutine when new settings or another network
+	// state have closed mappings or made them dormant, so that their clients can
+	// be told. It must not block; it may be nil.
+	Lost func([]Loss)
 	// Decided is called on the table's goroutine with each request and its
 	// final answer. It must not block; it may be nil.
 	Decided func(Request, Answer)
@@ -57,6 +61,7 @@ type Table struct {
 	store     Store
 	uptime    func() time.Duration
 	committed func([]Change, bool)
+	lost      func([]Loss)
 	decided   func(Request, Answer)
 	log       *slog.Logger
 
@@ -123,6 +128,7 @@ func NewTable(o Options) *Table {
 		store:     o.Store,
 		uptime:    o.Uptime,
 		committed: o.Committed,
+		lost:      o.Lost,
 		decided:   o.Decided,
 		log:       o.Log,
 		alloc:     newAllocator(o),
@@ -280,7 +286,7 @@ func (t *Table) restore(ctx context.Context) {
 			t.setLastErr(l, err)
 		}
 	}
-	reset := !resumed || d.lost > 0
+	reset := !resumed || needEpoch(d.lost)
 	if reset {
 		t.restartEpoch()
 	}

@@ -30,6 +30,7 @@ type tableRig struct {
 	store    *portmaptest.Store
 	log      logged // warnings and errors
 	resets   int
+	lost     []portmap.Loss
 	decided  []portmap.Refusal
 	stop     func()
 }
@@ -76,6 +77,7 @@ func startTableRig(t testing.TB, policy portmap.Policy, network portmap.NetworkS
 				r.resets++
 			}
 		},
+		Lost:    func(list []portmap.Loss) { r.lost = append(r.lost, list...) },
 		Decided: func(_ portmap.Request, a portmap.Answer) { r.decided = append(r.decided, a.Refusal) },
 		Log:     newLog(&r.log),
 	})
