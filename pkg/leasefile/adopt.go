@@ -75,15 +75,15 @@ func (f *leaseFile) parse(r io.Reader) error {
 // adopt returns the records for a lease file that another program wrote: its
 // lines decide which port mappings exist, the journal adds what does not fit
 // six fields. Pinholes and outbound mappings are in the journal only. Unknown
-// counts the lines that are skipped because the journal is damaged, so that the
-// limits on their remote hosts may be lost.
+// counts the lines that are skipped because their remote hosts are restricted,
+// or may be since the journal is damaged, and the journal does not have how.
 func (js *journalState) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
 	for _, line := range leases {
 		r := js.recordFor(line)
 		switch {
 		case r != nil:
 			r = r.ending(line.expires * 1000)
-		case js.damaged != nil:
+		case js.damaged != nil || line.restricted:
 			unknown++
 			continue
 		default:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -21,6 +22,12 @@ const maxLine = 1023
 // colons and would show only the part before it (AST-118). U+2236 looks the
 // same.
 const colon = '\u2236'
+
+// restrictedMark ends the description of a mapping that lets fewer remote hosts
+// in than its line says: the state file has which. Without that the mapping is
+// dropped, so that it is never open to more. A client's own text may look alike:
+// then its mapping is dropped too.
+const restrictedMark = "[restricted]"
 
 // The reasons why a line of the lease file is skipped.
 var (
@@ -42,6 +49,8 @@ type lease struct {
 	internal netip.AddrPort
 	expires  int64 // Unix seconds; 0: never
 	text     string
+	// restricted is set if some remote hosts may not use the mapping.
+	restricted bool
 }
 
 // key returns the key of the mapping.
@@ -52,12 +61,20 @@ func (l lease) key() portmap.Key {
 // leaseOf returns the line of m in the lease file.
 func leaseOf(m *portmap.Mapping, now clockReading) lease {
 	l := lease{protocol: m.Protocol, external: m.External, internal: m.Internal, text: m.Description()}
+	l.restricted = slices.ContainsFunc(m.Claims, isRestricted)
 	if end := m.Expires(); !end.IsZero() {
 		// Rounded up, so that a lease never looks expired before it is, and
 		// at least 1, since 0 means for ever.
 		l.expires = min(max((now.unixAt(end)+999)/1000, 1), maxExpiry)
 	}
 	return l
+}
+
+// isRestricted reports whether some remote hosts, or all, may not use the
+// mapping by an inbound claim. While a mapping has another claim they may, but
+// the line does not say until when.
+func isRestricted(c portmap.Claim) bool {
+	return !c.Outbound() && (c.Disabled || len(c.Filters) > 0)
 }
 
 // maxExpiry is the latest expiry that readers of the format accept: miniupnpd
@@ -78,8 +95,12 @@ func (l lease) append(b []byte) []byte {
 	b = append(b, ':')
 	b = strconv.AppendInt(b, l.expires, 10)
 	b = append(b, ':')
-	b = appendText(b, l.text, start+maxLine-1)
-	return append(b, '\n')
+	end := "\n"
+	if l.restricted {
+		end = " " + restrictedMark + "\n"
+	}
+	b = appendText(b, l.text, start+maxLine-len(end))
+	return append(b, end...)
 }
 
 // appendText appends to b as much of text as fits into a length of limit.
@@ -145,6 +166,8 @@ func parseLease(line []byte) (lease, error) {
 	}
 	l.expires = int64(expires)
 	l.text = strings.TrimSpace(strings.Map(blankControl, string(f[5])))
+	l.text, l.restricted = strings.CutSuffix(l.text, restrictedMark)
+	l.text = strings.TrimSpace(l.text)
 	return l, nil
 }
 

@@ -15,12 +15,14 @@ func TestLeaseBothWays(t *testing.T) {
 		text string
 		want lease
 	}{
-		{"TCP:6666:192.168.101.20:5555:1795341352:test app", lease{portmap.TCP, 6666, netip.MustParseAddrPort("192.168.101.20:5555"), 1795341352, "test app"}},
-		{"UDP:7777:192.168.101.20:7777:0:game", lease{portmap.UDP, 7777, netip.MustParseAddrPort("192.168.101.20:7777"), 0, "game"}},
-		{"UDP:4001:192.168.101.20:4000:1795338444:NAT-PMP 4001 UDP", lease{portmap.UDP, 4001, netip.MustParseAddrPort("192.168.101.20:4000"), 1795338444, "NAT-PMP 4001 UDP"}},
-		{"TCP:1:10.0.0.1:65535:4294967295:", lease{portmap.TCP, 1, netip.MustParseAddrPort("10.0.0.1:65535"), 4294967295, ""}},
-		{"TCP:65535:10.0.0.1:1:1:Spiel für Zoë 🎮", lease{portmap.TCP, 65535, netip.MustParseAddrPort("10.0.0.1:1"), 1, "Spiel für Zoë 🎮"}},
-		{"UDP:80:10.0.0.1:80:0:<b>&amp;\"'\\", lease{portmap.UDP, 80, netip.MustParseAddrPort("10.0.0.1:80"), 0, "<b>&amp;\"'\\"}},
+		{"TCP:6666:192.168.101.20:5555:1795341352:test app", lease{portmap.TCP, 6666, netip.MustParseAddrPort("192.168.101.20:5555"), 1795341352, "test app", false}},
+		{"UDP:7777:192.168.101.20:7777:0:game", lease{portmap.UDP, 7777, netip.MustParseAddrPort("192.168.101.20:7777"), 0, "game", false}},
+		{"UDP:4001:192.168.101.20:4000:1795338444:NAT-PMP 4001 UDP", lease{portmap.UDP, 4001, netip.MustParseAddrPort("192.168.101.20:4000"), 1795338444, "NAT-PMP 4001 UDP", false}},
+		{"TCP:1:10.0.0.1:65535:4294967295:", lease{portmap.TCP, 1, netip.MustParseAddrPort("10.0.0.1:65535"), 4294967295, "", false}},
+		{"TCP:65535:10.0.0.1:1:1:Spiel für Zoë 🎮", lease{portmap.TCP, 65535, netip.MustParseAddrPort("10.0.0.1:1"), 1, "Spiel für Zoë 🎮", false}},
+		{"UDP:80:10.0.0.1:80:0:game [restricted]", lease{portmap.UDP, 80, netip.MustParseAddrPort("10.0.0.1:80"), 0, "game", true}},
+		{"UDP:80:10.0.0.1:80:0: [restricted]", lease{portmap.UDP, 80, netip.MustParseAddrPort("10.0.0.1:80"), 0, "", true}},
+		{"UDP:80:10.0.0.1:80:0:<b>&amp;\"'\\", lease{portmap.UDP, 80, netip.MustParseAddrPort("10.0.0.1:80"), 0, "<b>&amp;\"'\\", false}},
 	} {
 		if got := string(c.want.append(nil)); got != c.text+"\n" {
 			t.Errorf("written %q, want %q", got, c.text+"\n")
@@ -34,7 +36,7 @@ func TestLeaseBothWays(t *testing.T) {
 
 // TestParseLease parses the lines that miniupnpd accepts (MUP-138), and others.
 func TestParseLease(t *testing.T) {
-	good := lease{portmap.TCP, 80, netip.MustParseAddrPort("10.0.0.1:8080"), 1795341352, "web"}
+	good := lease{portmap.TCP, 80, netip.MustParseAddrPort("10.0.0.1:8080"), 1795341352, "web", false}
 	with := func(change func(*lease)) lease {
 		l := good
 		change(&l)

@@ -116,7 +116,7 @@ func (s *Store) adopt(target string, js *journalState, file leaseFile, now clock
 		log.Info("another program changed the lease file; using its lines")
 	}
 	if unknown > 0 {
-		log.Warn("skipped leases whose remote-host limits were in the damaged state file", "count", unknown)
+		log.Warn("skipped leases whose restrictions are not in the state file", "count", unknown)
 	}
 	return records
 }

@@ -378,10 +378,10 @@ func TestLeaseFile(t *testing.T) {
 	at := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	want := fmt.Sprintf(""+
 		"TCP:3001:192.168.101.1:80:%d:NAT-PMP 3001 TCP\n"+
-		"TCP:3002:192.168.101.2:80:%d:PCP MAP 3002 TCP\n"+
-		"TCP:3003:192.168.101.3:80:0:a∶b \"c\" <d> é 🎮\n"+
-		"TCP:3005:192.168.101.5:80:0:NAT-PMP 3001 TCP\n"+
-		"TCP:3006:192.168.101.6:80:%d:off\n", at(time.Hour), at(2*time.Hour), at(time.Minute))
+		"TCP:3002:192.168.101.2:80:%d:PCP MAP 3002 TCP [restricted]\n"+
+		"TCP:3003:192.168.101.3:80:0:a∶b \"c\" <d> é 🎮 [restricted]\n"+
+		"TCP:3005:192.168.101.5:80:0:NAT-PMP 3001 TCP [restricted]\n"+
+		"TCP:3006:192.168.101.6:80:%d:off [restricted]\n", at(time.Hour), at(2*time.Hour), at(time.Minute))
 	if got := read(t, path); !sameLeases(got, want) {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
