@@ -22,7 +22,7 @@ func newHiddenRig(t *testing.T, rules ...portmap.Rule) (*netlab.Lab, func(device
 		if index == r.index("lan1") {
 			return hosts.LAN{Index: index, Networks: []netip.Prefix{netlab.RouterLAN2.Masked()}}
 		}
-		return hosts.LAN{Index: index, Networks: []netip.Prefix{lan.Masked()}}
+		return hosts.LAN{Index: index, Networks: []netip.Prefix{lan4.Masked()}}
 	}
 	all := portmap.PortRange{Last: 65535}
 	r.policy().Rules = append(rules, portmap.Rule{External: all, Network: netip.IPv4Unspecified(), Internal: all})

@@ -227,7 +227,7 @@ func TestDeleteFromAnotherHost(t *testing.T) {
 	if got := ask(portmap.Open, "02:00:00:00:00:10", 1); got != portmap.Granted {
 		t.Fatal(got)
 	}
-	moved := portmap.NetworkState{External: netip.MustParseAddr("11.22.33.45"), LANs: []netip.Prefix{lan, lan6}}
+	moved := portmap.NetworkState{External: netip.MustParseAddr("11.22.33.45"), LANs: []netip.Prefix{lan4, lan6}}
 	if err := r.SetNetworkState(t.Context(), moved); err != nil {
 		t.Fatal(err)
 	}

@@ -203,8 +203,10 @@ func TestRestartKeepsWhatExceedsTheQuota(t *testing.T) {
 	if d := al.restore(saved, true); len(d.closed) > 0 || len(al.index.order) != len(saved) {
 		t.Fatalf("%d of %d are restored, closed are %v", len(al.index.order), len(saved), d.closed)
 	}
+	next := 1000
 	for name, want := range map[string]Refusal{"02:00:00:00:00:10": QuotaExceeded, "02:00:00:00:00:11": Granted, "": QuotaExceeded} {
-		if a := al.do(ask(PCP, addr6(1000+len(name)), TCP, 2000, 0, owned(name))); a.Refusal != want {
+		next++
+		if a := al.do(ask(PCP, addr6(next), TCP, 2000, 0, owned(name))); a.Refusal != want {
 			t.Errorf("a new mapping of %q: %v, want %v", name, a.Refusal, want)
 		}
 	}
