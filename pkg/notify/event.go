@@ -2,6 +2,7 @@ package notify
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -66,9 +67,28 @@ func extends(change portmap.Change) bool {
 	return false
 }
 
-// environ returns the environment of the program for the event.
-func (e event) environ() []string {
-	list := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+// valueNames are the variables that an event can have.
+var valueNames = []string{
+	"UPNP_EVENT", "UPNP_CLIENT", "UPNP_ORIGIN", "UPNP_PROTOCOL", "UPNP_EXTERNAL_PORT", "UPNP_INTERNAL_ADDRESS",
+	"UPNP_INTERNAL_PORT", "UPNP_DESCRIPTION", "UPNP_REASON", "UPNP_REMOTE", "UPNP_LIFETIME",
+}
+
+// checkValues returns an error if values returns no such list.
+func checkValues(list []string) error {
+	seen := make(map[string]bool)
+	for _, v := range list {
+		name, value, _ := strings.Cut(v, "=")
+		if seen[name] || !slices.Contains(valueNames, name) || sanitize(value) != value {
+			return fmt.Errorf("notify: invalid value of %.32q", name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// values returns the variables of the event: NAME=value.
+func (e event) values() []string {
+	var list []string
 	add := func(name string, value any) {
 		list = append(list, "UPNP_"+name+"="+sanitize(fmt.Sprint(value)))
 	}

@@ -4,12 +4,8 @@ package notify
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"path/filepath"
-	"strings"
 	"sync/atomic"
-	"time"
 
 	"igdd/pkg/portmap"
 )
@@ -26,25 +22,33 @@ type Options struct {
 	// Command is the absolute path of the program and its arguments, separated
 	// by blanks.
 	Command string
-	Log     *slog.Logger
+	// Run runs the program of a command with the values of an event; nil: the
+	// function of that name.
+	Run func(ctx context.Context, command string, values []string) error
+	Log *slog.Logger
 }
 
 // Runner runs the program, once for each event, one at a time.
 type Runner struct {
-	argv  []string
-	limit time.Duration // for each run of the program
-	log   *slog.Logger
-	queue chan event
-	lost  atomic.Int64 // events that were dropped
+	command string
+	program string // the first word of the command
+	execute func(ctx context.Context, command string, values []string) error
+	log     *slog.Logger
+	queue   chan event
+	lost    atomic.Int64 // events that were dropped
 }
 
 // New returns a Runner for a command.
 func New(o Options) (*Runner, error) {
-	argv := strings.Fields(o.Command)
-	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
-		return nil, fmt.Errorf("notify: %q is not an absolute path", o.Command)
+	argv, err := split(o.Command)
+	if err != nil {
+		return nil, err
 	}
-	return &Runner{argv: argv, limit: timeLimit, log: o.Log, queue: make(chan event, queueLength)}, nil
+	execute := o.Run
+	if execute == nil {
+		execute = Run
+	}
+	return &Runner{command: o.Command, program: argv[0], execute: execute, log: o.Log, queue: make(chan event, queueLength)}, nil
 }
 
 // Committed queues events of changes that have been applied. It never blocks.
@@ -86,14 +90,14 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-r.queue:
-			err := r.execute(ctx, e.environ())
+			err := r.execute(ctx, r.command, e.values())
 			if ctx.Err() != nil {
 				return nil
 			}
 			if err != nil && !failing {
-				r.log.Warn("UPNP_NOTIFY_CMD failed; the next message comes when it works again", "command", r.argv[0], "err", err)
+				r.log.Warn("UPNP_NOTIFY_CMD failed; the next message comes when it works again", "command", r.program, "err", err)
 			} else if err == nil && failing {
-				r.log.Info("UPNP_NOTIFY_CMD works again", "command", r.argv[0])
+				r.log.Info("UPNP_NOTIFY_CMD works again", "command", r.program)
 			}
 			failing = err != nil
 		}
@@ -106,6 +110,6 @@ func (r *Runner) Run(ctx context.Context) error {
 // reportLost logs how many events were dropped.
 func (r *Runner) reportLost() {
 	if n := r.lost.Swap(0); n > 0 {
-		r.log.Warn("UPNP_NOTIFY_CMD is too slow, events were dropped", "command", r.argv[0], "lost", n)
+		r.log.Warn("UPNP_NOTIFY_CMD is too slow, events were dropped", "command", r.program, "lost", n)
 	}
 }

@@ -213,7 +213,9 @@ func TestSlowProgramLosesEventsNotMemory(t *testing.T) {
 
 func TestProgramThatHangsIsKilledWithItsChildren(t *testing.T) {
 	r := newRig(t, `[ $UPNP_EVENT = closed ] && exit; sleep 1000 & echo $! > child; sleep 1000`)
-	r.limit = 300 * time.Millisecond
+	r.execute = func(ctx context.Context, command string, values []string) error {
+		return runFor(ctx, 300*time.Millisecond, command, values)
+	}
 	r.serve(t)
 	var child int
 	await(t, "a program that got as far as its child", func() bool {
@@ -303,5 +305,27 @@ func TestClean(t *testing.T) {
 		if got := sanitize(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
+	}
+}
+
+// TestOnlyValuesOfEvents demands that a program is run with nothing else.
+func TestOnlyValuesOfEvents(t *testing.T) {
+	r := newRig(t, "echo run >> told")
+	for _, values := range [][]string{
+		{"LD_PRELOAD=/tmp/evil.so"}, {"PATH=/tmp"}, {"UPNP_EVENT=opened", "UPNP_EVENT=closed"}, {"UPNP_X=1"},
+		{"UPNP_DESCRIPTION=$(reboot)"}, {"UPNP_DESCRIPTION=a\x00PATH=/tmp"}, {"UPNP_DESCRIPTION=" + strings.Repeat("x", maxValue+1)},
+	} {
+		if err := Run(t.Context(), r.command, values); err == nil {
+			t.Errorf("%q are accepted", values)
+		}
+	}
+	if err := Run(t.Context(), "hook", nil); err == nil {
+		t.Error("a relative path is accepted")
+	}
+	if got := r.lines("told")[0]; got != "" {
+		t.Errorf("the program has run: %q", got)
+	}
+	if err := Run(t.Context(), r.command, []string{"UPNP_EVENT=opened"}); err != nil || r.lines("told")[0] != "run" {
+		t.Errorf("values of an event: %v", err)
 	}
 }
