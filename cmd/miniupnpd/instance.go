@@ -14,11 +14,11 @@ import (
 // instance is the service with one configuration.
 type instance struct {
 	config  *config.Config
-	args    []string
 	log     *slog.Logger
 	signals *signals
 	pid     *daemon.PIDFile
 	parent  *parent
+	rights  *rights
 	first   bool // an error of listening ends the program; later it is retried
 
 	forwards []portmap.Forward // static ones, as the last instance knew them
@@ -61,16 +61,20 @@ func (i *instance) start() (*daemon.Daemon, error) {
 		if err := daemon.CheckInterfaces(i.config); err != nil {
 			return nil, err
 		}
+		if err := i.rights.prepare(i.config); err != nil {
+			return nil, err
+		}
 	}
 	tables := daemon.DetectIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{
-		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Outdated: i.signals.reload, Log: i.log,
+		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Outdated: i.signals.reload,
+		Notify: i.rights.notify(), Log: i.log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	if i.first {
-		err = enterSandbox(i.config, i.log)
+		err = i.rights.drop(i.config)
 	}
 	return d, err
 }
@@ -118,7 +122,7 @@ func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daem
 		d.Announce()
 		return nil
 	}
-	next, err := config.Parse(i.args)
+	next, err := i.rights.parse()
 	if err != nil {
 		logUnusable(i.log, "invalid settings; keeping the current ones", err)
 		return nil
@@ -151,7 +155,7 @@ func (i *instance) successor() *config.Config {
 	if !i.signals.handsOver() {
 		return nil
 	}
-	c, err := config.Parse(i.args)
+	c, err := i.rights.parse()
 	if err != nil || !i.signals.handsOver() {
 		return nil
 	}

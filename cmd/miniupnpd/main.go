@@ -17,11 +17,13 @@ import (
 	"igdd/pkg/control"
 	"igdd/pkg/daemon"
 	"igdd/pkg/portmap"
-	"igdd/pkg/sandbox"
 	"igdd/pkg/syslog"
 )
 
 func main() {
+	if isHelper(os.Args) {
+		os.Exit(runHelper(os.Args[1], os.Args[2:]))
+	}
 	if args, is := ctlArgs(os.Args); is {
 		os.Exit(control.Main(args, os.Stdout, os.Stderr))
 	}
@@ -93,7 +95,7 @@ func serve(c *config.Config, args []string, parent *parent) error {
 	}
 	defer pid.Remove()
 	context.AfterFunc(signals.stopping, pid.MarkStopping)
-	i := instance{args: args, log: log, signals: signals, pid: pid, parent: parent, first: true}
+	i := instance{log: log, signals: signals, pid: pid, parent: parent, rights: &rights{args: args, log: log}, first: true}
 	for ; c != nil && err == nil; i.first = false {
 		for _, w := range c.Warnings {
 			log.Warn(w)
@@ -134,20 +136,6 @@ func removeLeftovers(pidFile string, log *slog.Logger) {
 	defer pid.Remove()
 	pid.MarkStopping()
 	pid.RemoveChains(log)
-}
-
-// enterSandbox drops the privileges that the daemon does not need. The firewall must
-// have been read before: that may load kernel modules.
-func enterSandbox(c *config.Config, log *slog.Logger) error {
-	if !c.Sandbox {
-		return nil
-	}
-	filtered, err := sandbox.Enter()
-	if err != nil {
-		return fmt.Errorf("%w; set UPNP_SANDBOX=no (sandbox=no) to run without the sandbox", err)
-	}
-	log.Debug("dropped privileges", "seccomp", filtered)
-	return nil
 }
 
 // openLog returns the log of the settings, and a function that closes it.

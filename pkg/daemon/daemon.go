@@ -47,7 +47,9 @@ type Options struct {
 	// Outdated is called when the settings should be read again, because the system
 	// has enabled or disabled IPv6. It may be nil.
 	Outdated func()
-	Log      *slog.Logger
+	// Notify runs the notification program; nil: notify.Run.
+	Notify func(ctx context.Context, command string, values []string) error
+	Log    *slog.Logger
 }
 
 // Daemon is the running service for one configuration.
@@ -107,7 +109,7 @@ func New(o Options) (*Daemon, error) {
 	}
 	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
 	d.setUpChains()
-	if err := d.prepareOptional(); err != nil {
+	if err := d.prepareOptional(o); err != nil {
 		return nil, err
 	}
 	links, _ := d.watch.Now()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,8 +59,9 @@ func value(line, name string) string {
 	return strings.Trim(v, "'")
 }
 
-// TestPrivilegesOfPrograms demands that the resident iptables-restore and the
-// notification program have no more privileges than the daemon.
+// TestPrivilegesOfPrograms demands that the resident iptables-restore has no more
+// privileges than the daemon, and that the notification program, which is the
+// administrator's, has all of root's and does not run as a child of the daemon.
 func TestPrivilegesOfPrograms(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
@@ -72,12 +74,23 @@ func TestPrivilegesOfPrograms(t *testing.T) {
 		r.grant(t, mapping(natpmp.MapTCP, 4000, 40000, time.Hour))
 		r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
 		r.dial("tcp", 40000).Arrives(t)
+		helper := children(r.pid())["igdd-helper"]
+		if helper == "" {
+			t.Fatalf("the daemon's children are %q", names(children(r.pid())))
+		}
 		var programs map[string]string
 		await(t, "both programs", func() bool {
 			programs = children(r.pid())
-			return programs["sleep"] != "" && slices.ContainsFunc(names(programs), func(n string) bool { return strings.Contains(n, "tables") })
+			delete(programs, "igdd-helper")
+			return children(pidOf(t, helper))["sleep"] != "" && len(programs) > 0
 		})
+		if hook := children(pidOf(t, helper))["sleep"]; capabilities(hook) != capabilities(ownStatus(t)) {
+			t.Errorf("the notification program has other capabilities than root:\n%s", hook)
+		}
 		for name, status := range programs {
+			if !strings.Contains(name, "tables") {
+				t.Errorf("the daemon has a child %s", name)
+			}
 			for _, want := range []string{
 				"CapPrm:\t0000000000003000", "CapEff:\t0000000000003000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2",
 			} {
@@ -87,6 +100,35 @@ func TestPrivilegesOfPrograms(t *testing.T) {
 			}
 		}
 	})
+}
+
+// pidOf returns the process ID in a status.
+func pidOf(t testing.TB, status string) int {
+	t.Helper()
+	_, rest, _ := strings.Cut(status, "\nPid:\t")
+	text, _, _ := strings.Cut(rest, "\n")
+	pid, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// ownStatus returns the status of the tests themselves.
+func ownStatus(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// capabilities returns the effective capabilities in a status.
+func capabilities(status string) string {
+	_, rest, _ := strings.Cut(status, "\nCapEff:\t")
+	caps, _, _ := strings.Cut(rest, "\n")
+	return caps
 }
 
 func names(programs map[string]string) (list []string) {

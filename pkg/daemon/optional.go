@@ -14,10 +14,10 @@ import (
 )
 
 // prepareOptional makes the optional parts that are configured.
-func (d *Daemon) prepareOptional() (err error) {
+func (d *Daemon) prepareOptional(o Options) (err error) {
 	c := d.config
 	if c.NotifyCmd != "" {
-		if d.notify, err = notify.New(notify.Options{Command: c.NotifyCmd, Log: d.log}); err != nil {
+		if d.notify, err = notify.New(notify.Options{Command: c.NotifyCmd, Run: o.Notify, Log: d.log}); err != nil {
 			return fmt.Errorf("UPNP_NOTIFY_CMD: %w", err)
 		}
 	}
