@@ -133,7 +133,11 @@ func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daem
 		i.config = next
 		return nil
 	}
-	if err := daemon.Check(next, i.config, i.log); enabled(next) && err != nil {
+	err = i.rights.check(next, i.config)
+	if err == nil && enabled(next) {
+		err = daemon.Check(next, i.config, i.log)
+	}
+	if err != nil {
 		logUnusable(i.log, "cannot use the new settings now; keeping the current ones", err)
 		return nil
 	}

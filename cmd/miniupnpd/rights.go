@@ -4,17 +4,21 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"igdd/pkg/config"
+	"igdd/pkg/daemon"
 	"igdd/pkg/sandbox"
+	"igdd/pkg/xtables"
 )
 
 // rights are root's privileges: the process drops those that it does not need, and
 // its helper keeps them.
 type rights struct {
-	args   []string // of the daemon
-	log    *slog.Logger
-	helper *privileged // nil: the process keeps its privileges
+	args     []string // of the daemon
+	log      *slog.Logger
+	helper   *privileged // nil: the process keeps its privileges
+	confined bool        // it sees only the files of the settings at the start
 }
 
 // prepare starts the helper, if the settings demand the sandbox.
@@ -32,12 +36,25 @@ func (r *rights) drop(c *config.Config) error {
 	if !c.Sandbox {
 		return nil
 	}
-	filtered, err := sandbox.Enter()
+	report, err := sandbox.Enter(sandbox.Options{Programs: xtables.Installed(), Files: daemon.OwnFiles(c), Readable: readable(c)})
 	if err != nil {
 		return fmt.Errorf("%w; set UPNP_SANDBOX=no (sandbox=no) to run without the sandbox", err)
 	}
-	r.log.Debug("dropped privileges", "seccomp", filtered)
+	r.confined = report.Namespace == nil || report.Landlock == nil
+	if report.Namespace != nil {
+		r.log.Warn("the daemon sees files that it does not need", "err", report.Namespace)
+	}
+	r.log.Debug("dropped privileges", "seccomp", report.Filtered, "landlock", report.Landlock == nil)
 	return nil
+}
+
+// readable returns the files of other programs that the daemon uses.
+func readable(c *config.Config) []string {
+	list := []string{"/dev/log", "/var/run/syslog", "/var/run/log"}
+	if c.DHCPLeases != "" {
+		list = append(list, c.DHCPLeases)
+	}
+	return list
 }
 
 // parse returns the present settings.
@@ -55,3 +72,13 @@ func (r *rights) notify() func(context.Context, string, []string) error {
 	}
 	return r.helper.notify
 }
+
+// check returns an error if new settings have files that the process cannot reach.
+func (r *rights) check(next, current *config.Config) error {
+	if !r.confined || slices.Equal(filesOf(next), filesOf(current)) {
+		return nil
+	}
+	return fmt.Errorf("other files (%v) need a restart", filesOf(next))
+}
+
+func filesOf(c *config.Config) []string { return append(daemon.OwnFiles(c), readable(c)...) }

@@ -13,6 +13,7 @@ import (
 	"igdd/pkg/config"
 	"igdd/pkg/netfilter"
 	"igdd/pkg/netif"
+	"igdd/pkg/xtables"
 )
 
 // Check returns why a daemon with the settings next could not take the place of the
@@ -69,4 +70,16 @@ func checkPort(c *config.Config) error {
 		}
 	}
 	return nil
+}
+
+// OwnFiles returns the paths of the files that a daemon with these settings and the
+// iptables programs write. Names of further files begin with these paths.
+func OwnFiles(c *config.Config) []string {
+	list := []string{c.PIDFile, ownershipFile(c.PIDFile)}
+	for _, path := range []string{c.LeaseFile, c.ControlSocket} {
+		if path != "" {
+			list = append(list, path)
+		}
+	}
+	return append(list, xtables.LockFiles()...)
 }

@@ -90,6 +90,7 @@ func TestForwardsOutlastAFailedRead(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
+		r.replacing()
 		r.forwarded(t, 6000)
 		r.start(t)
 		failures, restore := r.stubFailing(t, "iptables-save")

@@ -19,6 +19,7 @@ func TestReloadThatCannotBe(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
+		r.replacing()
 		r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
 		r.foreground(t)
 		pid := r.pid()

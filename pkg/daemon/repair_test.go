@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -154,6 +155,9 @@ func TestIP6TablesThatStopsWorking(t *testing.T) {
 			t.Parallel()
 			bothVariants(t, func(t *testing.T, variant string) {
 				r := newClientsRig(t, variant)
+				r.stop(t, syscall.SIGTERM)
+				r.replacing()
+				r.start(t, clientsConf()...)
 				r.demandMapped(t, pcpMap(addr6, 6, 4000, 4000), 4000)
 				asked := r.path("asked")
 				var restores []func()

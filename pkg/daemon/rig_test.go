@@ -62,6 +62,7 @@ type rig struct {
 	variant string // of iptables
 	dir     string // settings, pid file, leases
 	env     []string
+	stubs   bool // programs of iptables are replaced while the daemon runs
 }
 
 // rules allow clients of the first LAN what the vectors presuppose.
@@ -107,10 +108,14 @@ func demandNoRace(t testing.TB, prefix string) {
 // does with the few privileges that it leaves.
 func (r *rig) installed() { r.program = program }
 
+// replacing has the rig's daemon run stubs that replace programs of iptables while it
+// runs: in the sandbox it runs no scripts, and no files that were not there before.
+func (r *rig) replacing() { r.stubs = true }
+
 // sandbox is the setting for the rig's daemon: one with the race detector is
 // linked with C, and such a program cannot drop privileges on all its threads.
 func (r *rig) sandbox() string {
-	if r.program == raced {
+	if r.program == raced || r.stubs {
 		return "no"
 	}
 	return "yes"

@@ -4,20 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
 // denied are system calls that need no privileges, and that neither this program nor
-// iptables nor a shell makes: they give access to parts of the kernel, or to other
-// processes, that is not needed. Calls that take a capability are denied already. The
-// list says what is denied, not what is allowed, because the administrator's
-// notification program runs under the filter.
+// iptables makes: they give access to parts of the kernel, or to other processes, that
+// is not needed, or run programs that are not in a file, or make links that a later
+// process of root could follow. Calls that take a capability
+// are denied already. The list says what is denied, not what is allowed, because
+// libraries differ in what they call.
 var denied = []uint32{
 	unix.SYS_UNSHARE, unix.SYS_SETNS,
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV,
 	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
 	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
+	unix.SYS_MEMFD_CREATE, unix.SYS_SYMLINKAT,
 	unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL,
 }
 
@@ -88,7 +91,7 @@ func buildFilter(abi uint32) []unix.SockFilter {
 	}
 	code = append(code, onlyIf(unix.BPF_JGE, x32, deny)...)
 	code = append(code, onlyIf(unix.BPF_JEQ, unix.SYS_CLONE3, notImplemented)...)
-	for _, number := range denied {
+	for _, number := range slices.Concat(denied, oldDenied) {
 		code = append(code, onlyIf(unix.BPF_JEQ, number, deny)...)
 	}
 	code = append(code,

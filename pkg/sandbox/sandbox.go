@@ -15,6 +15,17 @@ import (
 // 5.7, need NET_RAW.
 const keptCaps = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
 
+// Report is what the kernel contributes to the sandbox beyond what is demanded.
+type Report struct {
+	Filtered bool // it has seccomp
+	// Namespace is why the process still sees the whole file system; nil: it sees
+	// what the options name.
+	Namespace error
+	// Landlock is why access to files is not restricted by Landlock as well; nil: it
+	// is.
+	Landlock error
+}
+
 // Enter confines the process, on all of its threads, for good:
 //
 //   - Only keptCaps remain, also in the inheritable set, and the bounding set is
@@ -23,21 +34,33 @@ const keptCaps = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
 //   - A program never gets more privileges than its caller (no_new_privs).
 //   - The process writes no core dump, and other processes with the same privileges
 //     cannot read its memory.
-//   - A seccomp filter is set if the kernel has seccomp; filtered reports that.
+//   - A seccomp filter is set if the kernel has seccomp.
+//   - The process sees of the file system only what the options name and what every
+//     program needs, in a mount namespace of its own, without a shell; it can write
+//     only to the folders of its own files. Landlock enforces the same, where the
+//     kernel has it.
 //
-// The process is still the owner of root's files and can write them; for files of
-// other users it depends on their modes.
+// The last point is not demanded: a container may lack the rights, the kernel the
+// features. If one of the programs is a script, which needs others, it is left out.
 //
 // It works only in a program that is built without cgo.
-func Enter() (filtered bool, err error) {
+func Enter(o Options) (r Report, err error) {
+	places, script := placesOf(o)
+	r.Namespace, r.Landlock = script, script
+	if script == nil {
+		r.Namespace = enterNamespace(places)
+	}
 	err = errors.Join(disableCoreDumps(), dropCapabilities(), noNewPrivileges())
+	if err == nil && script == nil {
+		r.Landlock = restrictFiles(places)
+	}
 	if err == nil {
-		filtered, err = setFilter()
+		r.Filtered, err = setFilter()
 	}
 	if err != nil {
-		return false, fmt.Errorf("sandbox: %w", err)
+		return r, fmt.Errorf("sandbox: %w", err)
 	}
-	return filtered, nil
+	return r, nil
 }
 
 // disableCoreDumps limits the size of core dumps to 0, and makes the process not

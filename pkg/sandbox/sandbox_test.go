@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -46,8 +47,42 @@ func TestMain(m *testing.M) {
 
 var roles = map[string]func(args []string) int{
 	"status": showStatus,
+	"child":  showChild,
 	"run":    runCommands,
 	"try":    tryCalls,
+	"attack": attack,
+	"pty":    openTerminal,
+
+	"attack namespace": attackNamespace,
+	"attack Landlock":  attackLandlock,
+}
+
+// optionsEnv has the options of the sandbox as JSON. The program itself can always be
+// run.
+const optionsEnv = "SANDBOX_OPTIONS"
+
+func options() (o Options) {
+	if text := os.Getenv(optionsEnv); text != "" {
+		if err := json.Unmarshal([]byte(text), &o); err != nil {
+			panic(err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	o.Programs = append(o.Programs, self)
+	return o
+}
+
+// with sets the options of a command's sandbox.
+func with(cmd *exec.Cmd, o Options) *exec.Cmd {
+	text, err := json.Marshal(o)
+	if err != nil {
+		panic(err)
+	}
+	cmd.Env = append(cmd.Environ(), optionsEnv+"="+string(text))
+	return cmd
 }
 
 // enter confines a process that has several threads. Every role begins with it.
@@ -63,12 +98,14 @@ func enter() {
 		}()
 	}
 	ready.Wait()
-	filtered, err := Enter()
+	report, err := Enter(options())
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	fmt.Println("filtered:", filtered)
+	fmt.Println("filtered:", report.Filtered)
+	fmt.Println("namespace:", report.Namespace)
+	fmt.Println("landlock:", report.Landlock)
 }
 
 // showStatus prints the status of every thread and of a child process.
@@ -87,7 +124,7 @@ func showStatus([]string) int {
 		}
 		fmt.Print("thread\n", string(text))
 	}
-	child, err := exec.Command("/bin/sh", "-c", "cat /proc/self/status; ulimit -c").Output()
+	child, err := again("child").Output()
 	fmt.Print("child\n", string(child))
 	dumpable, dumpErr := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	fmt.Println("dumpable:", dumpable)
@@ -98,12 +135,43 @@ func showStatus([]string) int {
 	return 0
 }
 
-// runCommands runs shell commands until one fails.
+// again is this program in another role.
+func again(role string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), roleEnv+"="+role)
+	return cmd
+}
+
+// showChild prints the status of this process, which is not confined by itself, and
+// the limit of its core dumps.
+func showChild([]string) int {
+	text, err := os.ReadFile("/proc/self/status")
+	var limit unix.Rlimit
+	if err := errors.Join(err, unix.Getrlimit(unix.RLIMIT_CORE, &limit)); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Print(string(text), limit.Cur, "\n")
+	return 0
+}
+
+// runCommands runs programs until one fails. What follows "<" in a command is its
+// input.
 func runCommands(commands []string) int {
 	enter()
 	for _, command := range commands {
-		if out, err := exec.Command("/bin/sh", "-c", command).CombinedOutput(); err != nil {
-			fmt.Printf("%s: %v: %s", command, err, out)
+		line, input, _ := strings.Cut(command, "<")
+		words := strings.Fields(line)
+		cmd := exec.Command(words[0], words[1:]...)
+		cmd.Stdin = strings.NewReader(input)
+		out, err := cmd.CombinedOutput()
+		fmt.Print(string(out))
+		if err != nil {
+			fmt.Printf("%s: %v\n", command, err)
 			return 1
 		}
 	}
@@ -114,7 +182,7 @@ func runCommands(commands []string) int {
 func tryCalls([]string) int {
 	enter()
 	process := func(flags uintptr) error {
-		cmd := exec.Command("/bin/true")
+		cmd := again("child")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 		return cmd.Run()
 	}
@@ -184,25 +252,40 @@ func TestDeniedCalls(t *testing.T) {
 	}
 }
 
-// TestChildrenStillWork runs the commands that the daemon runs, with both iptables.
-func TestChildrenStillWork(t *testing.T) {
+// iptables returns the absolute paths of the programs of both families.
+func iptables(variant string) (list []string) {
+	for _, family := range []string{"iptables", "ip6tables"} {
+		for _, part := range []string{"", "-save", "-restore"} {
+			list = append(list, "/usr/sbin/"+family+"-"+variant+part)
+		}
+	}
+	return list
+}
+
+// TestProgramsStillWork runs the programs that the daemon runs, with both iptables.
+func TestProgramsStillWork(t *testing.T) {
 	for _, variant := range netlab.Variants {
 		t.Run(variant, func(t *testing.T) {
 			ns := netlab.New(t, "sandbox")
-			dir := t.TempDir()
-			cmd := ns.Command(confined,
-				"iptables -w -t nat -N MINIUPNPD",
-				"iptables -w -N MINIUPNPD",
-				"iptables -w -t nat -A PREROUTING -i lo -j MINIUPNPD",
-				"printf '*nat\\n-A MINIUPNPD -p tcp --dport 8080 -j DNAT --to-destination 192.168.50.10:80\\nCOMMIT\\n' | iptables-restore --noflush -w",
-				"ip6tables -w -N MINIUPNPD && ip6tables -w -I FORWARD -j MINIUPNPD",
-				"iptables-save | grep -q 192.168.50.10:80",
-				"iptables -w -t nat -F MINIUPNPD",
-				"echo lease > "+dir+"/leases && mv "+dir+"/leases "+dir+"/leases.new",
-				"ip link add dummy0 type bridge && ip link del dummy0",
-			)
-			cmd.Env = append(os.Environ(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"), "XTABLES_LOCKFILE="+dir+"/lock")
-			runRole(t, cmd, "run")
+			lock := filepath.Join(t.TempDir(), "lock")
+			p := iptables(variant)
+			cmd := with(ns.Command(confined,
+				p[0]+" -w -t nat -N MINIUPNPD",
+				p[0]+" -w -N MINIUPNPD",
+				p[0]+" -w -t nat -A PREROUTING -i lo -j MINIUPNPD",
+				p[2]+" --noflush -w<*nat\n-A MINIUPNPD -p tcp --dport 8080 -j DNAT --to-destination 192.168.50.10:80\nCOMMIT\n",
+				p[3]+" -w -N MINIUPNPD",
+				p[3]+" -w -I FORWARD -j MINIUPNPD",
+				p[1],
+				p[0]+" -w -t nat -F MINIUPNPD",
+			), Options{Programs: p, Files: []string{lock}})
+			cmd.Env = append(cmd.Env, "XTABLES_LOCKFILE="+lock)
+			out := runRole(t, cmd, "run")
+			for _, want := range []string{"namespace: <nil>", "landlock: <nil>", "--to-destination 192.168.50.10:80"} {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is missing in\n%s", want, out)
+				}
+			}
 		})
 	}
 }

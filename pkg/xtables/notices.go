@@ -25,7 +25,7 @@ func (p *Programs) openNotices() (*notices, error) {
 	if p.isNFT {
 		return nftNotices()
 	}
-	return lockNotices(lockFiles())
+	return lockNotices(LockFiles())
 }
 
 // newNotices returns the notices of a descriptor in non-blocking mode.
@@ -82,9 +82,9 @@ func nftNotices() (*notices, error) {
 	return newNotices(fd, func([]byte) bool { return true })
 }
 
-// lockFiles returns the paths where the xtables lock can be. iptables opens it
+// LockFiles returns the paths where the xtables lock can be. iptables opens it
 // at every call. On AstLinux it is in /var/lock.
-func lockFiles() []string {
+func LockFiles() []string {
 	if path := os.Getenv("XTABLES_LOCKFILE"); path != "" {
 		return []string{path}
 	}

@@ -183,3 +183,18 @@ func markLocked(err error) error {
 	}
 	return fmt.Errorf("%w: the xtables lock, find its holder with fuser: %w", ErrLocked, err)
 }
+
+// Installed returns the absolute paths of the programs of both families and variants
+// that are installed.
+func Installed() (list []string) {
+	for _, family := range [...]string{"iptables", "ip6tables"} {
+		for _, variant := range [...]string{"", "-legacy", "-nft"} {
+			for _, part := range [...]string{"", "-save", "-restore"} {
+				if path, err := findProgram(family + variant + part); err == nil {
+					list = append(list, path)
+				}
+			}
+		}
+	}
+	return list
+}
