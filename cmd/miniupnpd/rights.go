@@ -8,6 +8,7 @@ import (
 
 	"igdd/pkg/config"
 	"igdd/pkg/daemon"
+	"igdd/pkg/leasefile"
 	"igdd/pkg/sandbox"
 	"igdd/pkg/xtables"
 )
@@ -21,10 +22,14 @@ type rights struct {
 	confined bool        // it sees only the files of the settings at the start
 }
 
-// prepare starts the helper, if the settings demand the sandbox.
+// prepare does what needs root's privileges, if the settings demand the sandbox: it
+// gives the leases a folder of their own, and starts the helper.
 func (r *rights) prepare(c *config.Config) (err error) {
 	if !c.Sandbox {
 		return nil
+	}
+	if err := leasefile.MoveToFolder(c.LeaseFile); err != nil {
+		r.log.Warn("the leases have no folder of their own; the daemon can create other files beside them", "err", err)
 	}
 	r.helper, err = startHelper(c.NotifyCmd, r.args)
 	return err

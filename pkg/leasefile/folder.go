@@ -1,0 +1,131 @@
+package leasefile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// MoveToFolder gives the files a folder of their own, for a process that may write to
+// no other: the lease file moves there, the state file too, and a symbolic link takes
+// the lease file's place. Of /mnt/kd/upnp.leases the folder is /mnt/kd/upnp.
+//
+// A lease file that is a link already stays. If it was one, and another program has
+// replaced it by a file, as miniupnpd does, that file is moved again. An interrupted
+// move, even by a power cut, is repeated at the next call. With an error the files are
+// where they were.
+func MoveToFolder(path string) error {
+	if path == "" {
+		return nil
+	}
+	target := inFolder(path)
+	if err := move(path, target); err != nil {
+		return fmt.Errorf("leasefile: move %s to %s: %w", path, target, err)
+	}
+	return nil
+}
+
+// inFolder returns the path of a lease file in the folder of its own.
+func inFolder(path string) string {
+	name := filepath.Base(path)
+	folder := strings.TrimSuffix(name, filepath.Ext(name))
+	if folder == "" || folder == name {
+		folder = name + ".d"
+	}
+	return filepath.Join(filepath.Dir(path), folder, name)
+}
+
+// move moves the files at path to target, and leaves a link. Each step leaves complete
+// files at path or at target.
+func move(path, target string) error {
+	folder, link := filepath.Dir(target), filepath.Join(filepath.Base(filepath.Dir(target)), filepath.Base(target))
+	info, err := os.Lstat(path)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err != nil && !isNew:
+		return err
+	case !isNew && info.Mode().Type() == fs.ModeSymlink:
+		return finishMove(path, link)
+	case !isNew && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	if err := makeFolder(folder); err != nil {
+		return err
+	}
+	for _, suffix := range []string{stateSuffix, ""} {
+		if err := linkFile(path+suffix, target+suffix); err != nil {
+			return err
+		}
+	}
+	if isNew {
+		os.Remove(target) // of a lease file that was removed
+	}
+	disk := osDisk{}
+	if err := disk.SyncDir(folder); err != nil {
+		return err
+	}
+	if err := replaceByLink(path, link); err != nil {
+		return err
+	}
+	return finishMove(path, link)
+}
+
+// makeFolder makes the folder if it does not exist. Others may see its names, since
+// status pages read the lease file.
+func makeFolder(path string) error {
+	if err := os.Mkdir(path, 0o755); err == nil || !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(path)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is not a folder", path)
+	}
+	return err
+}
+
+// linkFile gives a file a second name, which replaces another file. If there is no
+// file the other one stays.
+func linkFile(from, to string) error {
+	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Link(from, to)
+}
+
+// replaceByLink replaces the file at path by a link.
+func replaceByLink(path, link string) error {
+	name := path + tempSuffix
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(link, name); err != nil {
+		return err
+	}
+	if err := os.Rename(name, path); err != nil {
+		os.Remove(name)
+		return err
+	}
+	return osDisk{}.SyncDir(filepath.Dir(path))
+}
+
+// finishMove removes the state file at the old place, if path is the link to the new
+// one, and makes the folder if it was removed.
+func finishMove(path, link string) error {
+	to, err := os.Readlink(path)
+	if err != nil || to != link {
+		return err // the administrator's link
+	}
+	if err := makeFolder(filepath.Dir(filepath.Join(filepath.Dir(path), link))); err != nil {
+		return err
+	}
+	if err := os.Remove(path + stateSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
