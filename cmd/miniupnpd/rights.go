@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -83,7 +84,7 @@ func (r *rights) check(next, current *config.Config) error {
 	if !r.confined || slices.Equal(filesOf(next), filesOf(current)) {
 		return nil
 	}
-	return fmt.Errorf("other files (%v) need a restart", filesOf(next))
+	return errors.New("restart the daemon to use other files: it can reach only those of the settings at its start")
 }
 
 func filesOf(c *config.Config) []string { return append(daemon.OwnFiles(c), readable(c)...) }

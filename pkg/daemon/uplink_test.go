@@ -20,12 +20,18 @@ import (
 func (r *rig) foreground(t testing.TB, more ...string) {
 	t.Helper()
 	r.configure(t, more...)
+	r.serve(t, "-f", r.path("miniupnpd.conf"))
+}
+
+// serve is foreground with arguments of its own.
+func (r *rig) serve(t testing.TB, args ...string) {
+	t.Helper()
 	log, err := os.Create(r.path("log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := r.Router.Command(r.program, "-d", "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	cmd := r.Router.Command(r.program, append(args, "-d", "-P", r.path("pid"))...)
 	cmd.Env, cmd.Stderr = r.env, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
