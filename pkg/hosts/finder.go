@@ -79,6 +79,8 @@ type Finder struct {
 	queries      int                        // in that second
 	probed       map[netip.Addr]time.Time   // until when a host is not probed again
 	verified     map[neighbourKey]time.Time // until when a neighbour is not verified again
+	links        map[int]bool               // indexes of the links without hardware addresses
+	linksReadAt  time.Time
 }
 
 // snapshot holds the neighbours and leases at one time.

@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -14,7 +15,8 @@ import (
 	"igdd/pkg/netlink"
 )
 
-// sharedAge is how long it is believed which hardware addresses several hosts share.
+// sharedAge is how long it is believed which hardware addresses several hosts share,
+// and which links have hardware addresses.
 const sharedAge = time.Second
 
 // Lookup returns the hardware address of the host with an address on an interface,
@@ -24,9 +26,43 @@ const sharedAge = time.Second
 func (f *Finder) Lookup(index int, a netip.Addr) (hardware net.HardwareAddr, known bool) {
 	h, err := getNeighbour(index, a)
 	if err != nil && !errors.Is(err, unix.ENOENT) { // Linux before 5.0 has only the whole table
-		return f.lookupInTable(index, a)
+		h = f.findInTable(index, a)
+	}
+	if h.state&unix.NUD_NOARP != 0 || !h.Answers && f.isUnaddressed(index) {
+		return nil, true
 	}
 	return h.Hardware, h.Answers
+}
+
+// unaddressed are the flags of links without hardware addresses: where the kernel
+// enters one neighbour 0.0.0.0 for all of IPv4, or one for each address, and resolves
+// none.
+const unaddressed = unix.IFF_NOARP | unix.IFF_LOOPBACK | unix.IFF_POINTOPOINT
+
+// isUnaddressed reports whether an interface is a link without hardware addresses, as
+// those of tunnels are.
+func (f *Finder) isUnaddressed(index int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := time.Now(); now.Sub(f.linksReadAt) >= sharedAge {
+		f.links, f.linksReadAt = readUnaddressed(), now
+	}
+	return f.links[index]
+}
+
+// readUnaddressed returns the indexes of the links without hardware addresses.
+func readUnaddressed() map[int]bool {
+	list := make(map[int]bool)
+	messages, _ := netlink.Dump(unix.RTM_GETLINK) // on errors none is known to be one
+	for _, m := range messages {
+		if m.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
+			continue
+		}
+		if flags := binary.NativeEndian.Uint32(m.Data[8:]); flags&unaddressed != 0 { // struct ifinfomsg
+			list[int(int32(binary.NativeEndian.Uint32(m.Data[4:])))] = true
+		}
+	}
+	return list
 }
 
 // getNeighbour returns the neighbour with an address on an interface. The error is
@@ -43,16 +79,16 @@ func getNeighbour(index int, a netip.Addr) (Host, error) {
 	return h, nil
 }
 
-// lookupInTable is Lookup by the whole table.
-func (f *Finder) lookupInTable(index int, a netip.Addr) (net.HardwareAddr, bool) {
+// findInTable returns the neighbour as getNeighbour does, from the whole table.
+func (f *Finder) findInTable(index int, a netip.Addr) Host {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, h := range f.current().neighbours {
 		if h.Addr == a && h.Index == index {
-			return h.Hardware, h.Answers
+			return h
 		}
 	}
-	return nil, false
+	return Host{}
 }
 
 // IsShared reports whether a leased IPv4 address is one of several on the interface
@@ -72,9 +108,13 @@ func (f *Finder) IsShared(index int, a netip.Addr, hardware net.HardwareAddr) bo
 	})
 }
 
-// Resolve makes the kernel resolve the hardware address of a host, as if a packet
-// were to be sent to it. It does not wait.
-func (f *Finder) Resolve(index int, a netip.Addr) { f.Probe(index, a) }
+// Resolve makes the kernel resolve the hardware address of a host that Lookup does not
+// know, as if a packet were to be sent to it. It does not wait.
+func (f *Finder) Resolve(index int, a netip.Addr) {
+	if err := execute(useMessage(a, index)); err != nil {
+		f.Log.Debug("cannot resolve a neighbour", "host", a, "err", err)
+	}
+}
 
 // Forget removes a host that has not answered from the kernel's neighbour table,
 // which the whole machine shares and which has room for 1,024 of each family.
