@@ -23,6 +23,10 @@ type Neighbours interface {
 	IsShared(index int, a netip.Addr, hardware net.HardwareAddr) bool
 	// Resolve makes the kernel resolve the address, and does not wait.
 	Resolve(index int, a netip.Addr)
+	// Watch calls resolved for each neighbour that the kernel resolves, and with the zero
+	// Addr when it may have resolved any, until stop is called. stop does not wait for
+	// resolved to return.
+	Watch(resolved func(index int, a netip.Addr)) (stop func(), err error)
 	// Forget removes the address from the table if it has not been resolved.
 	Forget(index int, a netip.Addr)
 }
@@ -43,12 +47,13 @@ type Hosts struct {
 	neighbours Neighbours
 	log        *slog.Logger
 
-	maxWaiting int // requests of all LANs
+	maxWaiting int // neighbours on all LANs
 
-	mu        sync.Mutex // guards what follows
-	cache     map[neighbour]entry
-	waiting   []*waiter // the oldest first
-	isServing bool      // serveWaiting runs
+	mu      sync.Mutex // guards what follows
+	cache   map[neighbour]entry
+	queues  []*queue    // the oldest first
+	unwatch func()      // ends watch; nil: nothing waits
+	timer   *time.Timer // until the oldest is given up
 }
 
 // neighbour is an address on the interface with that index.
@@ -63,9 +68,11 @@ type entry struct {
 	until time.Time
 }
 
-// How long and for how many addresses it is believed which host they belong to.
+// How long and for how many addresses it is believed which host they belong to. Asking
+// the kernel takes some microseconds. For a host that has left the replies to that many
+// requests fill a part of the send buffer.
 const (
-	cacheTime = time.Second
+	cacheTime = 100 * time.Millisecond
 	maxCached = 1024
 )
 
@@ -101,10 +108,7 @@ func (h *Hosts) Hides(on Interface) bool { return h.AreAllHidden != nil && h.Are
 // known returns the host of a neighbour whose request can be served at once: not
 // while earlier ones wait.
 func (h *Hosts) known(n neighbour) (host Host, known bool) {
-	h.mu.Lock()
-	awaited := h.isAwaited(n)
-	h.mu.Unlock()
-	if awaited {
+	if h.isAwaited(n) {
 		return "", false
 	}
 	return h.lookup(n)

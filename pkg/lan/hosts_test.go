@@ -20,6 +20,8 @@ type fakeNeighbours struct {
 	lookups   int
 	resolving []netip.Addr // neither resolved nor forgotten
 	most      int          // the greatest number of these
+	watch     func(int, netip.Addr)
+	watches   int // not stopped
 }
 
 func newFakeNeighbours() *fakeNeighbours {
@@ -52,6 +54,19 @@ func (f *fakeNeighbours) Forget(_ int, a netip.Addr) {
 	f.resolving = slices.DeleteFunc(f.resolving, func(o netip.Addr) bool { return o == a })
 }
 
+func (f *fakeNeighbours) Watch(resolved func(int, netip.Addr)) (func(), error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watch = resolved
+	f.watches++
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.watch = nil
+		f.watches--
+	}, nil
+}
+
 // unresolved returns the neighbours that are being resolved, and the greatest number of
 // these so far.
 func (f *fakeNeighbours) unresolved() ([]netip.Addr, int) {
@@ -60,8 +75,19 @@ func (f *fakeNeighbours) unresolved() ([]netip.Addr, int) {
 	return slices.Clone(f.resolving), f.most
 }
 
-// enter enters a neighbour.
+// enter enters a neighbour on interface 3, and gives notice of it.
 func (f *fakeNeighbours) enter(a string, n byte) {
+	f.enterSilently(a, n)
+	f.mu.Lock()
+	watch := f.watch
+	f.mu.Unlock()
+	if watch != nil {
+		watch(3, netip.MustParseAddr(a))
+	}
+}
+
+// enterSilently enters a neighbour without a notice.
+func (f *fakeNeighbours) enterSilently(a string, n byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.known[netip.MustParseAddr(a)] = net.HardwareAddr{2, 0, 0, 0, 0, n}
@@ -118,9 +144,9 @@ func inBubble(t *testing.T, test func(*testing.T, *waitingRig)) {
 		r := &waitingRig{fakeNeighbours: f, Hosts: f.hosts()}
 		test(t, r)
 		time.Sleep(2 * waitAtMost)
-		synctest.Wait() // serveWaiting has ended, or the bubble would not
-		if list, _ := f.unresolved(); len(r.awaited()) > 0 || len(list) > 0 {
-			t.Errorf("at the end %d neighbours are waited for, and %d resolved", len(r.awaited()), len(list))
+		synctest.Wait()
+		if list, _ := f.unresolved(); len(r.queues) > 0 || len(list) > 0 || f.watches > 0 || r.timer != nil && r.timer.Stop() {
+			t.Errorf("at the end %d neighbours are waited for, %d resolved, and %d watches left", len(r.queues), len(list), f.watches)
 		}
 	})
 }
@@ -140,40 +166,98 @@ func (r *waitingRig) arrive(index int, a, name string) {
 	r.Hosts.await(n, deliver)
 }
 
-// log returns what has been delivered.
-func (r *waitingRig) log() []string {
+// demand compares what has been delivered.
+func (r *waitingRig) demand(t *testing.T, when string, want ...string) {
+	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.delivered)
+	if !slices.Equal(r.delivered, want) {
+		t.Errorf("%s %v, want %v", when, r.delivered, want)
+	}
 }
+
+// count returns how many requests have been delivered.
+func (r *waitingRig) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.delivered)
+}
+
+const (
+	first  = "first of 02:00:00:00:00:01"
+	second = "second of 02:00:00:00:00:01"
+	third  = "third of 02:00:00:00:00:01"
+)
 
 // TestRequestWaitsForItsSender resolves one sender and not the other.
 func TestRequestWaitsForItsSender(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *waitingRig) {
+		const known = "known of 02:00:00:00:00:02"
 		r.arrive(3, "192.168.50.10", "first")
 		r.arrive(3, "192.168.50.99", "lost")
 		r.arrive(3, "192.168.50.10", "second")
 		r.enter("192.168.50.20", 2)
 		r.arrive(3, "192.168.50.20", "known")
-		if got, want := r.log(), []string{"known of 02:00:00:00:00:02"}; !slices.Equal(got, want) {
-			t.Errorf("at once %v, want %v", got, want)
-		}
+		r.demand(t, "at once", known)
 		r.enter("192.168.50.10", 1)
+		r.demand(t, "when the sender is resolved", known, first, second)
 		r.arrive(3, "192.168.50.10", "third")
-		time.Sleep(waitAtMost / 2)
-		want := []string{"known of 02:00:00:00:00:02", "first of 02:00:00:00:00:01", "second of 02:00:00:00:00:01", "third of 02:00:00:00:00:01"}
-		if got := r.log(); !slices.Equal(got, want) {
-			t.Errorf("then %v, want %v", got, want)
-		}
-		if list, most := r.unresolved(); most != 2 || !slices.Equal(list, []netip.Addr{netip.MustParseAddr("192.168.50.99")}) {
+		r.demand(t, "then", known, first, second, third)
+		absent := netip.MustParseAddr("192.168.50.99")
+		if list, most := r.unresolved(); most != 2 || !slices.Equal(list, []netip.Addr{absent}) {
 			t.Errorf("%v are being resolved, at most %d at a time", list, most)
 		}
-		time.Sleep(waitAtMost)
-		r.enter("192.168.50.99", 9)
-		time.Sleep(waitAtMost)
-		if got := r.log(); !slices.Equal(got, want) {
-			t.Errorf("in the end %v, want %v", got, want)
+		time.Sleep(waitAtMost + time.Millisecond)
+		if list, _ := r.unresolved(); len(list) > 0 {
+			t.Errorf("after %v %v are being resolved", waitAtMost, list)
 		}
+		r.enter("192.168.50.99", 9)
+		r.demand(t, "in the end", known, first, second, third)
+	})
+}
+
+// TestEachWaitsItsTime has two senders that do not answer, one later than the other.
+func TestEachWaitsItsTime(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *waitingRig) {
+		r.arrive(3, "192.168.50.98", "early")
+		time.Sleep(waitAtMost / 2)
+		r.arrive(3, "192.168.50.99", "late")
+		for i, want := range []int{1, 0} {
+			time.Sleep(waitAtMost/2 + time.Millisecond)
+			if list, _ := r.unresolved(); len(list) != want {
+				t.Errorf("in round %d %v are being resolved", i, list)
+			}
+		}
+	})
+}
+
+// TestNoticeIsMissed has the kernel resolve senders without a notice, or with one that
+// says that notices were lost.
+func TestNoticeIsMissed(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *waitingRig) {
+		r.arrive(3, "192.168.50.10", "first")
+		r.enterSilently("192.168.50.10", 1)
+		r.demand(t, "without a notice")
+		r.arrive(3, "192.168.50.10", "second") // repeated by the client
+		r.demand(t, "when it repeats the request", first, second)
+		r.arrive(3, "192.168.50.11", "third")
+		r.enterSilently("192.168.50.11", 1)
+		r.fakeNeighbours.watch(0, netip.Addr{})
+		r.demand(t, "after notices were lost", first, second, third)
+	})
+}
+
+// TestOrderIsKept has requests arrive while earlier ones of the same sender are served.
+func TestOrderIsKept(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *waitingRig) {
+		n := neighbour{3, netip.MustParseAddr("192.168.50.10")}
+		r.Hosts.await(n, func(Host) {
+			r.arrive(3, "192.168.50.10", "second")
+			r.demand(t, "while the first is served")
+			r.arrive(3, "192.168.50.10", "third")
+		})
+		r.enter("192.168.50.10", 1)
+		r.demand(t, "then", second, third)
 	})
 }
 
@@ -185,6 +269,7 @@ func invented(n int) string { return fmt.Sprintf("10.%d.%d.%d", n>>16, n>>8&255,
 func TestFloodOfInventedSenders(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *waitingRig) {
 		const honest = 50
+		r.enter("192.168.50.200", 2)
 		for n := range 2000 {
 			r.arrive(3, invented(n), "forged")
 			if n%(2000/honest) == 0 {
@@ -192,10 +277,13 @@ func TestFloodOfInventedSenders(t *testing.T) {
 				r.arrive(3, a, "honest")
 				time.AfterFunc(10*time.Millisecond, func() { r.enter(a, 1) })
 			}
+			before := r.count()
+			if r.arrive(3, "192.168.50.200", "known"); r.count() != before+1 {
+				t.Fatal("a known host is not served at once")
+			}
 			time.Sleep(time.Second / 2000)
 		}
-		time.Sleep(waitAtMost)
-		if n := len(r.log()); n != honest {
+		if n := r.count() - 2000; n != honest {
 			t.Errorf("%d of %d are served", n, honest)
 		}
 		if _, most := r.unresolved(); most > maxWaiting {
@@ -204,39 +292,66 @@ func TestFloodOfInventedSenders(t *testing.T) {
 	})
 }
 
-// TestFloodOfOneSender has one sender that does not answer use all places.
+// TestFloodOfOneSender has one sender that does not answer send as much as it can.
 func TestFloodOfOneSender(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *waitingRig) {
 		for range 1000 {
 			r.arrive(3, "192.168.50.99", "forged")
 		}
-		time.Sleep(waitAtLeast)
-		r.arrive(3, "192.168.50.10", "honest")
+		r.arrive(3, "192.168.50.10", "first")
 		r.enter("192.168.50.10", 1)
-		time.Sleep(waitAtMost)
-		if got := r.log(); len(got) != 1 {
-			t.Errorf("served %v", got)
+		r.demand(t, "beside it", first)
+		r.enter("192.168.50.99", 9)
+		if n := r.count() - 1; n != maxRequests {
+			t.Errorf("%d requests waited for one neighbour", n)
 		}
+	})
+}
+
+// TestOldestGivesWay fills the places of a LAN, and shows that none gives way before it
+// has had its time.
+func TestOldestGivesWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *waitingRig) {
+		r.arrive(3, "192.168.50.10", "first")
+		time.Sleep(waitAtLeast - time.Millisecond)
+		for n := range 2 * maxWaiting {
+			r.arrive(3, invented(n), "forged")
+		}
+		r.arrive(3, "192.168.50.11", "refused")
+		if list, _ := r.unresolved(); len(list) != maxWaiting || list[0].String() != "192.168.50.10" {
+			t.Fatalf("%v are being resolved", list)
+		}
+		time.Sleep(time.Millisecond)
+		r.arrive(3, "192.168.50.12", "second")
+		if list, _ := r.unresolved(); len(list) != maxWaiting || list[0].String() != invented(0) {
+			t.Errorf("then %v are being resolved", list)
+		}
+		for _, a := range []string{"192.168.50.10", "192.168.50.11", "192.168.50.12"} {
+			r.enter(a, 1)
+		}
+		r.demand(t, "served", second)
 	})
 }
 
 // TestLANsShareTheTable floods many LANs at a time.
 func TestLANsShareTheTable(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *waitingRig) {
-		for n := range 1000 {
-			for lan := range 3 {
-				r.arrive(lan, invented(n), "forged")
-			}
-		}
-		if _, most := r.unresolved(); most != r.Hosts.maxWaiting {
-			t.Errorf("%d neighbours at a time, want %d", most, r.Hosts.maxWaiting)
-		}
-		time.Sleep(waitAtLeast)
-		r.arrive(7, "192.168.50.10", "honest")
-		r.enter("192.168.50.10", 1)
-		time.Sleep(waitAtMost)
-		if got := r.log(); len(got) != 1 {
-			t.Errorf("served %v", got)
-		}
-	})
+	for _, limit := range []int{1, 2, 128} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *waitingRig) {
+				r.Hosts.maxWaiting = limit
+				for n := range 1000 {
+					for _, lan := range []int{4, 5, 6} {
+						r.arrive(lan, invented(n), "forged")
+					}
+				}
+				if _, most := r.unresolved(); most != limit {
+					t.Errorf("%d neighbours at a time, want %d", most, limit)
+				}
+				time.Sleep(waitAtLeast)
+				r.arrive(3, "192.168.50.10", "first")
+				r.enter("192.168.50.10", 1)
+				r.demand(t, "beside them", first)
+			})
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package lan
 
 import (
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -8,183 +9,230 @@ import (
 	"time"
 )
 
-// Requests from addresses that the kernel has not resolved wait until it has: the
-// reply would wait in the socket's send buffer, of which invented addresses would
-// leave nothing for others. The kernel's table has room for gc_thresh3 neighbours of
-// the whole machine, of which an eighth may be waited for at a time.
+// What is sent to addresses that the kernel has not resolved waits until it has: in the
+// socket's send buffer invented addresses would leave no room for others. The kernel's
+// table has room for gc_thresh3 neighbours of the whole machine, of which an eighth may
+// be waited for at a time.
 const (
-	maxWaiting       = 64 // of one LAN
+	maxWaiting       = 64 // neighbours on one LAN
+	maxRequests      = 16 // of one neighbour, whose answer takes milliseconds
 	tableShare       = 8
 	defaultTableSize = 1024 // gc_thresh3 (arp(7))
 )
 
-// A request waits at most as long as the kernel asks, three times within three seconds,
-// and when others need its place at least as long as a host takes to answer.
+// A neighbour is waited for as long as the kernel asks for it, three times within three
+// seconds. When others need its place it has had at least as long as most hosts take to
+// answer.
 const (
 	waitAtMost  = 3 * time.Second
 	waitAtLeast = 20 * time.Millisecond
-	pollPause   = 4 * time.Millisecond
 )
 
-// waiter is a request whose sender is being resolved.
-type waiter struct {
+// queue holds what waits for a neighbour.
+type queue struct {
 	neighbour
-	since   time.Time
-	deliver func(Host)
+	since    time.Time
+	requests []func(Host)
+	isServed bool // the neighbour is known: serve calls the requests
 }
 
-// maxWaitingInAll returns how many requests of all LANs together may wait.
+// maxWaitingInAll returns how many neighbours on all LANs together may be waited for.
 func maxWaitingInAll() int {
-	size := defaultTableSize
-	if text, err := os.ReadFile("/proc/sys/net/ipv4/neigh/default/gc_thresh3"); err == nil {
-		size, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-	}
+	size := min(tableSize("ipv4"), tableSize("ipv6"))
 	return max(1, size/tableShare)
 }
 
-// await calls deliver when the kernel has resolved a neighbour. If it cannot, or too
-// many wait, deliver is never called. It does not wait itself.
-func (h *Hosts) await(n neighbour, deliver func(Host)) {
+// tableSize returns for how many neighbours of a family the kernel has room.
+func tableSize(family string) int {
+	text, err := os.ReadFile("/proc/sys/net/" + family + "/neigh/default/gc_thresh3")
+	if err != nil { // no IPv6, or a network namespace
+		return defaultTableSize
+	}
+	size, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return size
+}
+
+// await calls request when the kernel has resolved a neighbour: at any time, in the order
+// of the calls of await for that neighbour. It is never called if the kernel cannot, or
+// if too much waits. await does not wait itself.
+func (h *Hosts) await(n neighbour, request func(Host)) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	w := &waiter{n, time.Now(), deliver}
-	if !h.makeRoom(w) {
+	q := h.queueOf(n)
+	isNew := q == nil
+	if isNew {
+		q = h.open(n)
+	}
+	if q == nil || len(q.requests) >= maxRequests {
+		h.mu.Unlock()
 		return
 	}
-	if !h.isAwaited(n) {
-		h.neighbours.Resolve(n.index, n.addr)
-	}
-	h.waiting = append(h.waiting, w)
-	if !h.isServing {
-		h.isServing = true
-		go h.serveWaiting()
+	q.requests = append(q.requests, request)
+	h.mu.Unlock()
+	if !isNew { // the notice may have come before the first request
+		h.serve(n)
 	}
 }
 
-// isAwaited reports whether requests of a neighbour wait.
-func (h *Hosts) isAwaited(n neighbour) bool {
-	return slices.ContainsFunc(h.waiting, func(w *waiter) bool { return w.neighbour == n })
-}
-
-// makeRoom makes room for one more request. If the LAN has all the places that it
-// may have, one of its own gives way; if all places are taken, one of the LAN that
-// has most.
-func (h *Hosts) makeRoom(w *waiter) bool {
-	perLAN := make(map[int]int)
-	for _, o := range h.waiting {
-		perLAN[o.index]++
-	}
-	from := w.index
-	switch {
-	case perLAN[from] >= maxWaiting:
-	case len(h.waiting) < h.maxWaiting:
-		return true
-	default:
-		for index, n := range perLAN {
-			if n > perLAN[from] {
-				from = index
-			}
-		}
-	}
-	i := h.victim(from, w)
-	if i >= 0 {
-		h.giveUp(i)
-	}
-	return i >= 0
-}
-
-// victim returns the index of the request of a LAN that gives way to w, -1 if none
-// does: of those that have waited long enough the oldest of the address that has
-// most.
-func (h *Hosts) victim(lan int, w *waiter) int {
-	counts := make(map[neighbour]int)
-	for _, o := range h.waiting {
-		counts[o.neighbour]++
-	}
-	victim, most := -1, counts[w.neighbour]
-	for i, o := range h.waiting {
-		if n := counts[o.neighbour]; o.index == lan && n > most && w.since.Sub(o.since) >= waitAtLeast {
-			victim, most = i, n
-		}
-	}
-	return victim
-}
-
-// giveUp drops the i-th request, and the neighbour that nobody waits for any more.
-func (h *Hosts) giveUp(i int) {
-	n := h.waiting[i].neighbour
-	h.waiting = slices.Delete(h.waiting, i, i+1)
-	if !h.isAwaited(n) {
-		h.neighbours.Forget(n.index, n.addr)
-	}
-}
-
-// serveWaiting delivers the requests whose senders are resolved, and drops those
-// that have waited too long, until none is left.
-func (h *Hosts) serveWaiting() {
-	for {
-		awaited := h.awaited()
-		if len(awaited) == 0 {
-			return
-		}
-		for _, n := range awaited {
-			if host, known := h.lookup(n); known {
-				h.deliver(n, host)
-			}
-		}
-		h.dropOld(time.Now())
-		time.Sleep(pollPause)
-	}
-}
-
-// awaited returns the neighbours whose requests wait, each once. If there are none,
-// serveWaiting ends.
-func (h *Hosts) awaited() (list []neighbour) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	seen := make(map[neighbour]bool)
-	for _, w := range h.waiting {
-		if !seen[w.neighbour] {
-			seen[w.neighbour] = true
-			list = append(list, w.neighbour)
-		}
-	}
-	h.isServing = len(list) > 0
-	return list
-}
-
-// deliver delivers the requests of a neighbour, also those that arrive meanwhile.
-func (h *Hosts) deliver(n neighbour, host Host) {
-	for w := h.first(n); w != nil; w = h.first(n) {
-		w.deliver(host)
-		h.remove(w)
-	}
-}
-
-// first returns the oldest request of a neighbour, nil if there is none.
-func (h *Hosts) first(n neighbour) *waiter {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if i := slices.IndexFunc(h.waiting, func(w *waiter) bool { return w.neighbour == n }); i >= 0 {
-		return h.waiting[i]
+// queueOf returns the queue of a neighbour, nil if nothing waits for it.
+func (h *Hosts) queueOf(n neighbour) *queue {
+	if i := slices.IndexFunc(h.queues, func(q *queue) bool { return q.neighbour == n }); i >= 0 {
+		return h.queues[i]
 	}
 	return nil
 }
 
-// remove removes a request that has been delivered.
-func (h *Hosts) remove(w *waiter) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.waiting = slices.DeleteFunc(h.waiting, func(o *waiter) bool { return o == w })
+// open opens a queue for a neighbour and has the kernel resolve it. It returns nil if
+// there is no place.
+func (h *Hosts) open(n neighbour) *queue {
+	now := time.Now()
+	if !h.makeRoom(n.index, now) || !h.watch() {
+		return nil
+	}
+	q := &queue{neighbour: n, since: now}
+	h.queues = append(h.queues, q)
+	h.neighbours.Resolve(n.index, n.addr)
+	return q
 }
 
-// dropOld drops the requests that have waited too long.
-func (h *Hosts) dropOld(now time.Time) {
+// watch has serve called for the neighbours that the kernel resolves, and expire for
+// those that it does not, until closeIfIdle ends that.
+func (h *Hosts) watch() bool {
+	if h.unwatch != nil {
+		return true
+	}
+	stop, err := h.neighbours.Watch(func(index int, a netip.Addr) { h.notice(neighbour{index, a}) })
+	if err != nil {
+		h.log.Debug("cannot wait for a neighbour", "err", err)
+		return false
+	}
+	h.timer, h.unwatch = time.AfterFunc(waitAtMost, h.expire), stop
+	return true
+}
+
+// notice serves a neighbour that the kernel has resolved, or if its address is zero any
+// that it may have resolved.
+func (h *Hosts) notice(n neighbour) {
+	if n.addr.IsValid() {
+		h.serve(n)
+		return
+	}
+	h.mu.Lock()
+	queues := slices.Clone(h.queues)
+	h.mu.Unlock()
+	for _, q := range queues {
+		h.serve(q.neighbour)
+	}
+}
+
+// makeRoom makes room for one more neighbour, if the oldest has waited long enough: if
+// the LAN has all the places that it may have, the oldest there; if all places are taken,
+// that of the LAN that has most.
+func (h *Hosts) makeRoom(index int, now time.Time) bool {
+	perLAN := make(map[int]int)
+	for _, q := range h.queues {
+		perLAN[q.index]++
+	}
+	switch {
+	case perLAN[index] >= maxWaiting:
+	case len(h.queues) < h.maxWaiting:
+		return true
+	default:
+		for other, n := range perLAN {
+			if n > perLAN[index] {
+				index = other
+			}
+		}
+	}
+	i := slices.IndexFunc(h.queues, func(q *queue) bool { return q.index == index && !q.isServed })
+	if i < 0 || now.Sub(h.queues[i].since) < waitAtLeast {
+		return false
+	}
+	h.giveUp(i)
+	return true
+}
+
+// giveUp drops the i-th queue and the neighbour.
+func (h *Hosts) giveUp(i int) {
+	n := h.queues[i].neighbour
+	h.queues = slices.Delete(h.queues, i, i+1)
+	h.neighbours.Forget(n.index, n.addr)
+}
+
+// serve calls the requests that wait for a neighbour, if it is known now.
+func (h *Hosts) serve(n neighbour) {
+	if !h.isAwaited(n) {
+		return
+	}
+	host, known := h.lookup(n)
+	if !known {
+		return
+	}
+	for request := h.first(n); request != nil; request = h.next(n) {
+		request(host)
+	}
+}
+
+// isAwaited reports whether requests wait for a neighbour.
+func (h *Hosts) isAwaited(n neighbour) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i := len(h.waiting) - 1; i >= 0; i-- {
-		if now.Sub(h.waiting[i].since) >= waitAtMost {
+	return h.queueOf(n) != nil
+}
+
+// first removes the first request that waits for a neighbour and returns it; nil if none
+// waits, or the neighbour is being served.
+func (h *Hosts) first(n neighbour) func(Host) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	q := h.queueOf(n)
+	if q == nil || q.isServed {
+		return nil
+	}
+	q.isServed = true
+	return h.pop(q)
+}
+
+// next removes the next request and returns it; nil if none is left.
+func (h *Hosts) next(n neighbour) func(Host) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pop(h.queueOf(n))
+}
+
+// pop removes the first request of a queue and returns it, or removes the queue if it has
+// none.
+func (h *Hosts) pop(q *queue) func(Host) {
+	if len(q.requests) == 0 {
+		h.queues = slices.DeleteFunc(h.queues, func(o *queue) bool { return o == q })
+		h.closeIfIdle()
+		return nil
+	}
+	request := q.requests[0]
+	q.requests = q.requests[1:]
+	return request
+}
+
+// expire gives up the neighbours that the kernel has not resolved in time.
+func (h *Hosts) expire() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	for i := len(h.queues) - 1; i >= 0; i-- {
+		if q := h.queues[i]; !q.isServed && now.Sub(q.since) >= waitAtMost {
 			h.giveUp(i)
 		}
+	}
+	if len(h.queues) > 0 {
+		h.timer.Reset(max(waitAtLeast, waitAtMost-now.Sub(h.queues[0].since))) // the first may be being served
+	}
+	h.closeIfIdle()
+}
+
+// closeIfIdle ends what watch began when nothing waits.
+func (h *Hosts) closeIfIdle() {
+	if len(h.queues) == 0 && h.unwatch != nil {
+		h.timer.Stop()
+		h.unwatch()
+		h.unwatch = nil
 	}
 }
