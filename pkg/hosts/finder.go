@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"igdd/pkg/netlink"
 )
 
 // maxAge is how long a snapshot is used while queries are many. A host is probed
@@ -72,6 +74,8 @@ func (q Query) isAnsweredBy(id Identity) bool {
 type Finder struct {
 	Leases string // path of dnsmasq's leases file; it may be empty
 	Log    *slog.Logger
+
+	netlink netlink.Socket // for single neighbours
 
 	mu           sync.Mutex // guards what follows
 	last         snapshot

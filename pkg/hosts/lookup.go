@@ -24,7 +24,7 @@ const sharedAge = time.Second
 // false if the kernel has not resolved it, or not since the host last failed to
 // answer.
 func (f *Finder) Lookup(index int, a netip.Addr) (hardware net.HardwareAddr, known bool) {
-	h, err := getNeighbour(index, a)
+	h, err := getNeighbour(&f.netlink, index, a)
 	if err != nil && !errors.Is(err, unix.ENOENT) { // Linux before 5.0 has only the whole table
 		h = f.findInTable(index, a)
 	}
@@ -67,8 +67,8 @@ func readUnaddressed() map[int]bool {
 
 // getNeighbour returns the neighbour with an address on an interface. The error is
 // ENOENT if the kernel knows none.
-func getNeighbour(index int, a netip.Addr) (Host, error) {
-	reply, err := netlink.Execute(unix.NETLINK_ROUTE, message(unix.RTM_GETNEIGH, a, index, 0, unix.NUD_NONE, 0))
+func getNeighbour(s *netlink.Socket, index int, a netip.Addr) (Host, error) {
+	reply, err := s.Execute(message(unix.RTM_GETNEIGH, a, index, 0, unix.NUD_NONE, 0))
 	if err != nil {
 		return Host{}, err
 	}
@@ -111,7 +111,7 @@ func (f *Finder) IsShared(index int, a netip.Addr, hardware net.HardwareAddr) bo
 // Resolve makes the kernel resolve the hardware address of a host that Lookup does not
 // know, as if a packet were to be sent to it. It does not wait.
 func (f *Finder) Resolve(index int, a netip.Addr) {
-	if err := execute(useMessage(a, index)); err != nil {
+	if _, err := f.netlink.Execute(useMessage(a, index)); err != nil {
 		f.Log.Debug("cannot resolve a neighbour", "host", a, "err", err)
 	}
 }
@@ -122,7 +122,7 @@ func (f *Finder) Forget(index int, a netip.Addr) {
 	if _, known := f.Lookup(index, a); known {
 		return
 	}
-	if err := Remove(index, a); err != nil && !errors.Is(err, unix.ENOENT) {
+	if _, err := f.netlink.Execute(removeMessage(a, index)); err != nil && !errors.Is(err, unix.ENOENT) {
 		f.Log.Debug("cannot remove a neighbour that does not answer", "host", a, "err", err)
 	}
 }
@@ -133,8 +133,10 @@ func Ask(index int, a netip.Addr, atMost time.Duration) bool {
 	if Probe(a, index) != nil {
 		return false
 	}
+	var socket netlink.Socket
+	defer socket.Close()
 	for deadline := time.Now().Add(atMost); ; time.Sleep(recheckInterval) {
-		h, err := getNeighbour(index, a)
+		h, err := getNeighbour(&socket, index, a)
 		if err == nil && h.Answers {
 			return true
 		}
@@ -156,5 +158,5 @@ func Enter(index int, a netip.Addr, hardware net.HardwareAddr) error {
 
 // Remove removes a neighbour from the kernel's table.
 func Remove(index int, a netip.Addr) error {
-	return execute(message(unix.RTM_DELNEIGH, a, index, unix.NLM_F_ACK, unix.NUD_NONE, 0))
+	return execute(removeMessage(a, index))
 }

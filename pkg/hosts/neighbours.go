@@ -76,7 +76,9 @@ func Probe(host netip.Addr, index int) error {
 
 // isPermanent reports whether the administrator has entered a neighbour.
 func isPermanent(host netip.Addr, index int) bool {
-	h, err := getNeighbour(index, host)
+	var socket netlink.Socket
+	defer socket.Close()
+	h, err := getNeighbour(&socket, index, host)
 	return err == nil && h.state&unix.NUD_PERMANENT != 0
 }
 
@@ -90,6 +92,11 @@ func execute(m netlink.Message) error {
 // sent to it (NTF_USE).
 func useMessage(host netip.Addr, index int) netlink.Message {
 	return message(unix.RTM_NEWNEIGH, host, index, unix.NLM_F_ACK|unix.NLM_F_CREATE, unix.NUD_NONE, unix.NTF_USE)
+}
+
+// removeMessage returns the request to remove a neighbour.
+func removeMessage(host netip.Addr, index int) netlink.Message {
+	return message(unix.RTM_DELNEIGH, host, index, unix.NLM_F_ACK, unix.NUD_NONE, 0)
 }
 
 // probeMessage returns the request to verify at once that a neighbour still has its

@@ -2,7 +2,6 @@
 package netlink
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sequence is the sequence number of every request: each has a socket of its own.
+// sequence is the sequence number of every request: a socket has one at a time.
 const sequence = 1
 
 // Buffer sizes for a datagram of a reply, in bytes. A single message takes up to some
@@ -55,7 +54,9 @@ func Dump(request uint16) ([]Message, error) {
 // the kernel is a unix.Errno. It never waits for a reply. A table that changed
 // while the kernel listed it is read again, a few times.
 func Execute(protocol int, request Message) ([]Message, error) {
-	return untilConsistent(func() (*reply, error) { return exchange(protocol, request) })
+	s := Socket{Protocol: protocol}
+	defer s.Close()
+	return s.Execute(request)
 }
 
 // untilConsistent returns the first reply that no change interrupted, or the last
@@ -70,30 +71,6 @@ func untilConsistent(read func() (*reply, error)) ([]Message, error) {
 			return r.messages, nil
 		}
 	}
-}
-
-// exchange sends a request once and reads its reply.
-func exchange(protocol int, request Message) (*reply, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
-	if err != nil {
-		return nil, fmt.Errorf("netlink: open protocol %d: %w", protocol, err)
-	}
-	defer unix.Close(fd)
-	if err := send(fd, request); err != nil {
-		return nil, fmt.Errorf("netlink: send: %w", err)
-	}
-	r := newReply(request.Flags)
-	buf := make([]byte, r.bufferLen())
-	for !r.complete {
-		n, err := receive(fd, buf)
-		if err != nil {
-			return nil, fmt.Errorf("netlink: receive: %w", err)
-		}
-		if err := r.read(bytes.Clone(buf[:n])); err != nil {
-			return nil, err
-		}
-	}
-	return r, nil
 }
 
 // send hands the kernel a request.

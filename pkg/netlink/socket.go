@@ -1,0 +1,85 @@
+package netlink
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a socket for many requests, one at a time. It is opened with the first and
+// again after an error that may leave parts of a reply unread.
+type Socket struct {
+	Protocol int // NETLINK_*; the zero one is NETLINK_ROUTE
+
+	mu     sync.Mutex // guards what follows
+	fd     int
+	isOpen bool
+}
+
+// Execute does what the function of that name does.
+func (s *Socket) Execute(request Message) ([]Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return untilConsistent(func() (*reply, error) { return s.exchange(request) })
+}
+
+// Close closes the socket, which the next request opens again.
+func (s *Socket) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close()
+}
+
+func (s *Socket) close() {
+	if s.isOpen {
+		unix.Close(s.fd)
+		s.isOpen = false
+	}
+}
+
+// open opens the socket, if it is closed.
+func (s *Socket) open() (err error) {
+	if s.isOpen {
+		return nil
+	}
+	if s.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, s.Protocol); err != nil {
+		return fmt.Errorf("netlink: open protocol %d: %w", s.Protocol, err)
+	}
+	s.isOpen = true
+	return nil
+}
+
+// exchange sends a request once and reads its reply.
+func (s *Socket) exchange(request Message) (*reply, error) {
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	r := newReply(request.Flags)
+	if err := r.receiveFor(request, s.fd); err != nil {
+		if !r.complete {
+			s.close()
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// receiveFor sends the request and reads the reply to it.
+func (r *reply) receiveFor(request Message, fd int) error {
+	if err := send(fd, request); err != nil {
+		return fmt.Errorf("netlink: send: %w", err)
+	}
+	buf := make([]byte, r.bufferLen())
+	for !r.complete {
+		n, err := receive(fd, buf)
+		if err != nil {
+			return fmt.Errorf("netlink: receive: %w", err)
+		}
+		if err := r.read(bytes.Clone(buf[:n])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
