@@ -16,6 +16,7 @@ type Socket struct {
 	mu     sync.Mutex // guards what follows
 	fd     int
 	isOpen bool
+	buffer []byte // for a single message
 }
 
 // Execute does what the function of that name does.
@@ -57,7 +58,14 @@ func (s *Socket) exchange(request Message) (*reply, error) {
 		return nil, err
 	}
 	r := newReply(request.Flags)
-	if err := r.receiveFor(request, s.fd); err != nil {
+	buf := s.buffer
+	if len(buf) != r.bufferLen() {
+		buf = make([]byte, r.bufferLen())
+	}
+	if r.single {
+		s.buffer = buf
+	}
+	if err := r.receiveFor(request, s.fd, buf); err != nil {
 		if !r.complete {
 			s.close()
 		}
@@ -66,12 +74,11 @@ func (s *Socket) exchange(request Message) (*reply, error) {
 	return r, nil
 }
 
-// receiveFor sends the request and reads the reply to it.
-func (r *reply) receiveFor(request Message, fd int) error {
+// receiveFor sends the request and reads the reply to it, each datagram into buf.
+func (r *reply) receiveFor(request Message, fd int, buf []byte) error {
 	if err := send(fd, request); err != nil {
 		return fmt.Errorf("netlink: send: %w", err)
 	}
-	buf := make([]byte, r.bufferLen())
 	for !r.complete {
 		n, err := receive(fd, buf)
 		if err != nil {
