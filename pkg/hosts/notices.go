@@ -20,8 +20,24 @@ func (f *Finder) Watch(resolved func(index int, a netip.Addr)) (stop func(), err
 	if err != nil {
 		return nil, fmt.Errorf("hosts: watch the neighbour table: %w", err)
 	}
+	if err := netlink.Filter(socket, noticeFilter()); err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("hosts: watch the neighbour table: %w", err)
+	}
 	go readNotices(socket, resolved)
 	return func() { socket.Close() }, nil
+}
+
+// noticeFilter returns the program that passes on the notices of neighbours that answer:
+// those of others are many while invented addresses are resolved. ndm_state is at offset
+// 8 of struct ndmsg.
+func noticeFilter() []unix.SockFilter {
+	return []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_ABS | unix.BPF_H, K: unix.SizeofNlMsghdr + 8},
+		{Code: unix.BPF_JMP | unix.BPF_K | unix.BPF_JSET, K: netlink.FilterOrder(answeringStates), Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1}, // all of it
+		{Code: unix.BPF_RET | unix.BPF_K},
+	}
 }
 
 // noticeLen is the number of octets that are read of a notice: it takes some 100.

@@ -82,21 +82,8 @@ const specificRoute = 8
 // dropSpecificRoutes has the kernel keep the notices of specific routes from a socket:
 // a router that speaks BGP or OSPF may get thousands of them a second.
 func dropSpecificRoutes(socket *os.File) error {
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("netif: filter notices: %w", err)
-	}
-	filter := routeFilter()
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		failed = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
-	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		return fmt.Errorf("netif: filter notices: %w", err)
+	if err := netlink.Filter(socket, routeFilter()); err != nil {
+		return fmt.Errorf("netif: %w", err)
 	}
 	return nil
 }
@@ -113,16 +100,11 @@ func routeFilter() []unix.SockFilter {
 	ret := func(bytes uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: bytes} }
 	return []unix.SockFilter{
 		load(unix.BPF_H, 4),
-		jump(unix.BPF_JEQ, filterOrder(unix.RTM_NEWROUTE), 1, 0),
-		jump(unix.BPF_JEQ, filterOrder(unix.RTM_DELROUTE), 0, 2),
+		jump(unix.BPF_JEQ, netlink.FilterOrder(unix.RTM_NEWROUTE), 1, 0),
+		jump(unix.BPF_JEQ, netlink.FilterOrder(unix.RTM_DELROUTE), 0, 2),
 		load(unix.BPF_B, unix.SizeofNlMsghdr+1),
 		jump(unix.BPF_JGE, specificRoute, 1, 0),
 		ret(1<<32 - 1), // all of it
 		ret(0),
 	}
-}
-
-// filterOrder returns how a filter, which reads big-endian numbers, sees a type.
-func filterOrder(kind uint16) uint32 {
-	return uint32(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, kind)))
 }
