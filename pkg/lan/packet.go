@@ -61,3 +61,15 @@ func (s *Socket) Send(encode func([]byte) []byte, from netip.Addr, to netip.Addr
 	}
 	return p.err
 }
+
+// WhenResolved calls send, which sends to a host that may have left: at once if the kernel
+// knows its hardware address, else when it has found it out. send is never called if the
+// kernel cannot, or if too many wait.
+func (s *Socket) WhenResolved(to netip.Addr, send func()) {
+	n := neighbour{s.on.Index(), to.WithZone("")}
+	if _, known := s.hosts.known(n); known {
+		send()
+		return
+	}
+	s.hosts.await(n, func(Host) { send() })
+}

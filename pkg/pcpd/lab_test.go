@@ -60,6 +60,8 @@ type setup struct {
 	listening []uint16 // the router's own TCP ports
 	prefixes  []netip.Prefix
 	wrapTable func(*portmap.Table) pcpd.Table // returns the server's table
+
+	neighbours lan.Neighbours // nil: each address is a host
 }
 
 // defaultSetup returns the setup of most tests.
@@ -105,7 +107,7 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 	})
 	g.server = pcpd.New(pcpd.Options{
 		NATPMP: s.natpmp, PCP: s.pcp, IPv6: true, ThirdParty: s.thirdParty, Peer: s.peer, RefuseMap: s.refuseMap,
-		Hosts: lan.NewHosts(nil, log), Table: s.wrapTable(g.table), Log: log,
+		Hosts: lan.NewHosts(s.neighbours, log), Table: s.wrapTable(g.table), Log: log,
 	})
 	l, err := listen(lab.Router.Listen, g.server, "lan0", s.prefixes...)
 	if err != nil {

@@ -28,7 +28,8 @@ func (s *Server) sendLost(losses []portmap.Loss) {
 				continue
 			}
 			if l := listeners[c.lan]; l != nil {
-				l.exchange(c).refuse(lossResult(c.request, loss.Reason))
+				x := l.exchange(c)
+				x.socket.WhenResolved(c.client.Addr(), func() { x.refuse(lossResult(c.request, loss.Reason)) })
 				pace.wait()
 			}
 		}

@@ -64,7 +64,8 @@ func (l *Listener) update(state gatewayState) {
 			if !ok || c.lan != l.on.Name() || c.external == state.external || m.Pinhole.IsValid() {
 				continue
 			}
-			l.exchange(c).update(m, claim, c.request, state)
+			x := l.exchange(c)
+			x.socket.WhenResolved(c.client.Addr(), func() { x.update(m, claim, c.request, state) })
 			pace.wait()
 		}
 	}
