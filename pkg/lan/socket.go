@@ -1,5 +1,5 @@
-// Package lansock provides UDP sockets on one LAN interface that know to which
-// address a datagram was sent and choose the address to respond from.
+// Package lan is a LAN as servers see it: sockets bound to its interface, and which
+// host a client is.
 package lan
 
 import (
