@@ -43,7 +43,9 @@ func (a *announcer) trigger() {
 	}
 }
 
-// run announces the start, then every event, until ctx ends.
+// run announces the start, then every event, until ctx ends. It announces a start
+// also if the epoch goes on (RFC 6886, section 3.2.1): clients that see that do
+// nothing.
 func (a *announcer) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -2,6 +2,7 @@ package portmap_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -43,6 +44,7 @@ type model struct {
 	away    bool       // the LAN's network is gone
 	wan     netip.Addr // the external address
 	epoch   time.Time  // when the epoch began
+	last    uint16     // the last internal port that the rules allow
 }
 
 // entry is a mapping.
@@ -189,7 +191,7 @@ func (m *model) open(req portmap.Request) verdict {
 			alone := len(e.claims) == 1 && e.claim(portmap.UPnP, netip.AddrPort{}) != nil
 			fits := e.internal.Addr() == req.Client && (e.internal == req.Internal || alone)
 			switch {
-			case fits && rulesAllow(req):
+			case fits && m.rulesAllow(req):
 				return verdict{entry: e}
 			case fits && req.Exact:
 				return no(portmap.NotAuthorized)
@@ -214,7 +216,32 @@ func (m *model) open(req portmap.Request) verdict {
 }
 
 // rulesAllow reports whether the rules allow the internal port.
-func rulesAllow(req portmap.Request) bool { return req.Internal.Port() <= 40004 }
+func (m *model) rulesAllow(req portmap.Request) bool { return req.Internal.Port() <= m.last }
+
+// policy returns the settings that the model has.
+func (m *model) policy() portmap.Policy {
+	p := modelPolicy
+	p.Rules = slices.Clone(p.Rules)
+	p.Rules[0].Internal.Last = m.last
+	return p
+}
+
+// setRules has the rules allow other internal ports. If mappings are closed
+// that their clients learn of from a new epoch alone, it begins one; the nonces
+// of others bind.
+func (m *model) setRules(last uint16, now time.Time) {
+	m.last = last
+	m.entries = slices.DeleteFunc(m.entries, func(e *entry) bool {
+		if e.internal.Port() <= last {
+			return false
+		}
+		needsEpoch := func(c modelClaim) bool { return c.origin != portmap.UPnP }
+		if !m.away && slices.ContainsFunc(e.claims, needsEpoch) {
+			m.epoch = now
+		}
+		return true
+	})
+}
 
 func (m *model) withProof(e *entry, c *modelClaim, req portmap.Request) verdict {
 	if !m.isProof(c, req) {
@@ -288,7 +315,7 @@ func (m *model) create(req portmap.Request) verdict {
 	switch r := m.quota(req); {
 	case r != portmap.Granted:
 		return no(r)
-	case !rulesAllow(req):
+	case !m.rulesAllow(req):
 		return no(portmap.NotAuthorized)
 	}
 	wish := cmp.Or(req.External, req.Internal.Port())
@@ -479,9 +506,9 @@ const (
 
 // TestModel sends random requests of all protocols from several clients, in
 // batches, with time passing, firewalls flushed, the LAN gone and back, another
-// external address and the table restarted between them, also after a reboot,
-// and compares every answer and the epoch with the model, and then table, kernel
-// and file.
+// external address, other rules and the table restarted between them, also
+// after a reboot, and compares every answer and the epoch with the model, and
+// then table, kernel and file.
 func TestModel(t *testing.T) {
 	wanted := modelSteps(t)
 	seed, steps := uint64(0), 0
@@ -522,7 +549,7 @@ func modelSteps(t *testing.T) int {
 // those for mappings.
 func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (steps int) {
 	store := &portmaptest.Store{}
-	r, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), &model{wan: wan, epoch: time.Now()}
+	r, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), &model{wan: wan, epoch: time.Now(), last: 40004}
 	for round := range 300 {
 		switch rng.IntN(20) {
 		case 0:
@@ -534,7 +561,8 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 				store.Reboot()
 				m.reset(time.Now())
 			}
-			r = startTableRig(t, modelPolicy, m.network(), &portmaptest.Firewall{}, store)
+			m.setRules(uint16(40003+rng.IntN(2)), time.Now())
+			r = startTableRig(t, m.policy(), m.network(), &portmaptest.Firewall{}, store)
 			m.held = nil
 		case 2, 3:
 			m.away = !m.away && rng.IntN(2) == 0
@@ -543,6 +571,12 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 			m.wan = m.wan.Next()
 			m.reset(time.Now())
 			r.set(t, m.network())
+		case 5:
+			m.setRules(uint16(40003+rng.IntN(2)), time.Now())
+			p := m.policy()
+			if err := r.SetPolicy(context.Background(), &p); err != nil {
+				t.Fatal(err)
+			}
 		}
 		time.Sleep(time.Duration(rng.IntN(600)) * time.Second)
 		synctest.Wait()
