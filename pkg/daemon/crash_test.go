@@ -267,8 +267,8 @@ func TestNoRoomForLeases(t *testing.T) {
 			func(disk string) error { return os.Remove(disk + "/other") },
 		},
 		{"read-only",
-			func(disk string) error { return os.Chmod(disk, 0o555) }, // root has no rights beyond that
-			func(disk string) error { return os.Chmod(disk, 0o755) },
+			func(disk string) error { return os.Mkdir(disk+"/upnp", 0o555) }, // the leases' own folder; root has no rights beyond that
+			func(disk string) error { return os.Chmod(disk+"/upnp", 0o755) },
 		},
 	} {
 		t.Run(tt.what, func(t *testing.T) {

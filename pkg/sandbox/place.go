@@ -105,6 +105,7 @@ func placesOf(o Options) ([]place, error) {
 	for _, path := range o.Readable {
 		v.addFolderOf(path, false)
 	}
+	v.addMounts()
 	slices.SortStableFunc(v.places, func(a, b place) int { return strings.Compare(a.path, b.path) })
 	return v.places, nil
 }
@@ -140,6 +141,24 @@ func (v *view) addFolderOf(path string, writable bool) {
 	if _, err := os.Stat(p.path); err == nil {
 		v.places = append(v.places, p)
 	}
+}
+
+// addMounts adds the file systems that are mounted in a folder of the list on the way to
+// another place: the folder itself is shown without them.
+func (v *view) addMounts() {
+	for _, p := range slices.Clone(v.places) {
+		for folder := filepath.Dir(p.path); folder != "/"; folder = filepath.Dir(folder) {
+			if mounted := (place{path: folder, own: []string{}}); v.isShown(folder) && !v.has(mounted) && isMountPoint(folder) {
+				v.places = append(v.places, mounted)
+			}
+		}
+	}
+}
+
+// isMountPoint reports whether a folder is of another file system than its parent.
+func isMountPoint(folder string) bool {
+	var own, parent unix.Stat_t
+	return unix.Lstat(folder, &own) == nil && unix.Lstat(filepath.Dir(folder), &parent) == nil && own.Dev != parent.Dev
 }
 
 // has reports whether the place is in the list.
