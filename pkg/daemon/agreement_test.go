@@ -320,10 +320,18 @@ func linesFor(list []control.Entry) (lines []string) {
 		if e.Remaining != nil {
 			ends = time.Now().Unix() + *e.Remaining
 		}
-		lines = append(lines, fmt.Sprintf("%s:%d:%v:%d:%d:%s", e.Protocol, e.ExternalPort, e.Client, e.ClientPort, ends, e.Description))
+		line := fmt.Sprintf("%s:%d:%v:%d:%d:%s", e.Protocol, e.ExternalPort, e.Client, e.ClientPort, ends, e.Description)
+		if len(e.Remote) > 0 || !e.Enabled {
+			line += restrictedMark
+		}
+		lines = append(lines, line)
 	}
 	return lines
 }
+
+// restrictedMark ends the line of a mapping that some remote hosts may not use by one
+// of its claims, also if others let them.
+const restrictedMark = " [restricted]"
 
 // differ names the lines that only one side has. Expiry times may differ by the
 // time that passes while they are read.
@@ -336,6 +344,9 @@ func differ(where string, got, want []string) string {
 		i, _ := strconv.Atoi(x[4])
 		j, _ := strconv.Atoi(y[4])
 		x[4], y[4] = "", ""
+		if strings.HasSuffix(x[5], restrictedMark) != strings.HasSuffix(y[5], restrictedMark) {
+			x[5], y[5] = strings.TrimSuffix(x[5], restrictedMark), strings.TrimSuffix(y[5], restrictedMark)
+		}
 		return slices.Equal(x, y) && max(i-j, j-i) <= 3
 	}
 	lacks := func(list []string, line string) bool {
