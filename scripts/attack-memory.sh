@@ -4,8 +4,9 @@
 # for it and its child processes: fat requests beyond every quota, connections and
 # subscriptions that nobody reads, and floods. Prints a table: the requests of each attack
 # (of those by HTTP, what was granted) on a daemon that has just started; after it, whether
-# the daemon lives and serves honest clients, and its memory; the peak of all. Ends with 1
-# if it died or did not serve. This machine's own network and firewall are not touched.
+# the daemon lives and serves honest clients, and its memory; the peak of all; how often
+# the neighbour table had no room, whoever filled it. Ends with 1 if it died or did not
+# serve. This machine's own network and firewall are not touched.
 #
 #	scripts/attack-memory.sh [legacy|nft]
 #

@@ -15,7 +15,7 @@
 # fairness measures what an honest client gets while another machine of the LAN floods
 # the router, in fifteen minutes. The neighbour table is the kernel's for all its
 # namespaces, and some floods fill it: nothing else should use the network meanwhile.
-# TEXT chooses the rows that contain it.
+# TEXT, a word, chooses the rows that contain it.
 
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/bench-lab.sh"

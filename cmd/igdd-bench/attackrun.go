@@ -29,7 +29,7 @@ func measureAttacks(name, folder, program, memory string) error {
 	}
 	l.memory = memory
 	r := attackRun{lab: l, program: program}
-	fmt.Print("\n| attack | requests | daemon | honest clients | RSS kB | peak kB |\n| --- | ---: | --- | --- | ---: | ---: |\n")
+	fmt.Print("\n| attack | requests | daemon | honest clients | RSS kB | peak kB | table full |\n| --- | ---: | --- | --- | ---: | ---: | ---: |\n")
 	for _, a := range attacks {
 		if err := r.attack(a); err != nil {
 			return fmt.Errorf("%s: %w: %s", a.what, err, l.log.recent())
@@ -58,10 +58,12 @@ func (r *attackRun) attack(a attack) error {
 	}
 	// Version 1 of the memory controller can forget the peak of the start.
 	os.WriteFile(filepath.Join(r.lab.memory, "memory.max_usage_in_bytes"), []byte("0"), 0)
+	before := tableFulls()
 	n, err := a.run(r.lab, s)
 	missing := r.lab.unserved(s)
 	alive, served := r.judge(a, p, missing)
-	fmt.Printf("| %s | %d | %s | %s | %.0f | %d |\n", a.what, n, alive, served, resident(p.pids()[:1]), r.lab.peak()/1024)
+	fmt.Printf("| %s | %d | %s | %s | %.0f | %d | %d |\n",
+		a.what, n, alive, served, resident(p.pids()[:1]), r.lab.peak()/1024, tableFulls()-before)
 	if alive == died {
 		return nil // which may be why the attack failed
 	}

@@ -157,10 +157,11 @@ const fairLegend = `
 Floods are of %d requests per second, each on a daemon that has just started, and an honest client sends up to %d requests
 of the same kind (beside HTTP: GetExternalIPAddress), repeats one after 250 ms and gives up after 1 s. Answered are those
 with a success; times are of these. Neighbours: the most that the router's kernel looked for at once. Lost: datagrams for
-want of room in the router's receive and send buffers.
+want of room in the router's receive and send buffers. Full: how often the neighbour table of all namespaces had no room,
+whoever filled it.
 
-| beside | daemon | sent /s | p50 ms | p99 ms | at once | within 1 s | of | neighbours | lost, received | lost, sent |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| beside | daemon | sent /s | p50 ms | p99 ms | at once | within 1 s | of | neighbours | lost, received | lost, sent | full |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 `
 
 func (b *bench) fairRequests() int {
@@ -246,8 +247,8 @@ func (r fairResult) String() string {
 			atOnce++
 		}
 	}
-	return fmt.Sprintf("%.0f | %s | %s | %s | %s | %d | %d | %d | %d", r.sent, r.percentile(50), r.percentile(99),
-		r.share(atOnce), r.share(len(r.took)), r.asked, r.kernel.incomplete, r.kernel.receive, r.kernel.write)
+	return fmt.Sprintf("%.0f | %s | %s | %s | %s | %d | %d | %d | %d | %d", r.sent, r.percentile(50), r.percentile(99),
+		r.share(atOnce), r.share(len(r.took)), r.asked, r.kernel.incomplete, r.kernel.receive, r.kernel.write, r.kernel.full)
 }
 
 // share returns a share of the requests.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 type kernelStats struct {
 	incomplete     int // neighbours that it asked for, the most at once
 	receive, write int // datagrams lost for want of buffers
+	full           int // how often the neighbour table of all namespaces had no room
 }
 
 // kernelWatch watches the router's kernel.
@@ -33,6 +35,7 @@ func (l *lab) watchKernel() (*kernelWatch, error) {
 	if err := l.router.Do(w.before.readErrors); err != nil {
 		return nil, err
 	}
+	w.before.full = tableFulls()
 	go func() { w.done <- l.router.Do(w.countNeighbours) }()
 	return w, nil
 }
@@ -59,7 +62,7 @@ func (w *kernelWatch) end() (kernelStats, error) {
 	close(w.stop)
 	var after kernelStats
 	err := errors.Join(<-w.done, w.lab.router.Do(after.readErrors))
-	return kernelStats{w.most, after.receive - w.before.receive, after.write - w.before.write}, err
+	return kernelStats{w.most, after.receive - w.before.receive, after.write - w.before.write, tableFulls() - w.before.full}, err
 }
 
 // incompleteNeighbours counts the neighbours of this thread's namespace that have been
@@ -76,6 +79,25 @@ func incompleteNeighbours() (n int, err error) {
 		}
 	}
 	return n, err
+}
+
+// tableFulls returns how often there was no room in the kernel's neighbour tables, which
+// only the first namespace tells.
+func tableFulls() (sum int) {
+	for _, name := range []string{"arp_cache", "ndisc_cache"} {
+		text, _ := os.ReadFile("/proc/1/net/stat/" + name)
+		at := -1
+		for line := range strings.Lines(string(text)) {
+			fields := strings.Fields(line)
+			if at < 0 { // the head, one field a column
+				at = slices.Index(fields, "table_fulls")
+			} else {
+				n, _ := strconv.ParseInt(fields[at], 16, 64)
+				sum += int(n)
+			}
+		}
+	}
+	return sum
 }
 
 // readErrors reads the errors of UDP of both families, in this thread's namespace.
