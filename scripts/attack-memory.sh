@@ -8,11 +8,11 @@
 # the neighbour table had no room, whoever filled it. Ends with 1 if it died or did not
 # serve. This machine's own network and firewall are not touched.
 #
-#	scripts/attack-memory.sh [legacy|nft]
+#	scripts/attack-memory.sh [legacy|nft] [TEXT]
 #
-# IGDD=FILE attacks that program instead of this tree's. Some floods fill the neighbour
-# table, which is the kernel's for all its namespaces: nothing else should use the
-# network meanwhile.
+# TEXT chooses the attacks that contain it. IGDD=FILE attacks that program instead of
+# this tree's. Some floods fill the neighbour table, which is the kernel's for all its
+# namespaces: nothing else should use the network meanwhile.
 
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/bench-lab.sh"
@@ -43,8 +43,8 @@ leave() {
 
 variant=${1:-legacy} memory=''
 case $#:$variant in
-[01]:legacy | [01]:nft) ;;
-*) die 'usage: scripts/attack-memory.sh [legacy|nft]' ;;
+[012]:legacy | [012]:nft) ;;
+*) die 'usage: scripts/attack-memory.sh [legacy|nft] [TEXT]' ;;
 esac
 need_root
 need_go
@@ -66,5 +66,5 @@ title "# $("$folder/iptables" --version), $("$IGDD" --version | head -n 1), $lim
 # ip netns exec hides /sys/fs/cgroup, but not this process's. In the background, so that a
 # signal need not wait for the end.
 PATH=$folder:$PATH ip netns exec "$lab-lan" \
-  "$folder/igdd-bench" -lab "$lab" -folder "$folder" -ours "$IGDD" -attack "/proc/$$/root$memory" &
+  "$folder/igdd-bench" -lab "$lab" -folder "$folder" -ours "$IGDD" -attack "/proc/$$/root$memory" -only "$2" &
 wait $!

@@ -21,8 +21,8 @@ type attackRun struct {
 }
 
 // measureAttacks attacks a daemon that has a limit of memory, and prints a table and a
-// verdict.
-func measureAttacks(name, folder, program, memory string) error {
+// verdict. It tries the attacks whose names contain only.
+func measureAttacks(name, folder, program, memory, only string) error {
 	l, err := newLab(name, folder)
 	if err != nil {
 		return err
@@ -31,6 +31,9 @@ func measureAttacks(name, folder, program, memory string) error {
 	r := attackRun{lab: l, program: program}
 	fmt.Print("\n| attack | requests | daemon | honest clients | RSS kB | peak kB | table full |\n| --- | ---: | --- | --- | ---: | ---: | ---: |\n")
 	for _, a := range attacks {
+		if !strings.Contains(a.what, only) {
+			continue
+		}
 		if err := r.attack(a); err != nil {
 			return fmt.Errorf("%s: %w: %s", a.what, err, l.log.recent())
 		}
@@ -89,7 +92,8 @@ func (r *attackRun) judge(a attack, p *process, missing []string) (alive, served
 	return alive, served
 }
 
-// unserved returns which services do not serve an honest client, and why.
+// unserved returns which services do not serve an honest client, which asks twice, and
+// why.
 func (l *lab) unserved(s *service) (missing []string) {
 	c, err := newClient(0, 0, s, servedWait)
 	if err != nil {
@@ -106,14 +110,21 @@ func (l *lab) unserved(s *service) (missing []string) {
 		{"UPnP", []func(uint16) error{c.getExternal, c.upnpAdd, c.upnpDelete}},
 		{"SSDP", []func(uint16) error{c.search}},
 	} {
-		for _, ask := range service.ask {
-			if err := ask(firstPort); err != nil {
-				missing = append(missing, fmt.Sprintf("%s (%v)", service.name, err))
-				break
-			}
+		if err := askAll(service.ask); err != nil && askAll(service.ask) != nil {
+			missing = append(missing, fmt.Sprintf("%s (%v)", service.name, err))
 		}
 	}
 	return missing
+}
+
+// askAll asks one after the other, until one is refused or not answered.
+func askAll(requests []func(uint16) error) error {
+	for _, ask := range requests {
+		if err := ask(firstPort); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // peak returns the most memory that the daemon's group had, in bytes.

@@ -36,7 +36,7 @@ func main() {
 	theirs := flag.String("theirs", "", "the other `program`; without it ours is measured alone")
 	flag.StringVar(&b.lab, "lab", "", "`name` of the lab's namespaces")
 	flag.StringVar(&b.folder, "folder", "", "`folder` for the daemons' files")
-	flag.StringVar(&b.only, "only", "", "the one `row` to measure")
+	flag.StringVar(&b.only, "only", "", "the one `row` to measure, or what is in the name of the attacks to try")
 	flag.BoolVar(&b.quick, "quick", false, "fewer repetitions")
 	repairs := flag.Int("repairs", 0, "measure repairs of the firewall instead, each at most so many `times`")
 	memory := flag.String("attack", "", "attack ours instead, in the memory control group of this `folder`")
@@ -48,7 +48,7 @@ func main() {
 	run := b.run
 	switch {
 	case *memory != "":
-		run = func() error { return measureAttacks(b.lab, b.folder, *ours, *memory) }
+		run = func() error { return measureAttacks(b.lab, b.folder, *ours, *memory, b.only) }
 	case *repairs > 0:
 		run = func() error { return measureRepairs(b.lab, b.folder, *ours, *repairs) }
 	case strings.HasPrefix(b.only, fairness):
