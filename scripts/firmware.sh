@@ -138,6 +138,13 @@ memory() {
   guest 'sed -n "s/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p" /proc/$(cat /var/run/miniupnpd.pid)/status'
 }
 
+# confined fails if a shell or a file with secrets is in the daemon's root folder.
+confined() {
+  # shellcheck disable=SC2016 # the guest expands it
+  guest 'root=/proc/$(cat /var/run/miniupnpd.pid)/root
+    [ -d $root/usr ] && [ ! -e $root/bin/sh ] && [ ! -e $root/bin/busybox ] && [ ! -e $root/etc/shadow ] && [ ! -e $root/etc/rc.conf ]'
+}
+
 # expiry prints the time at which the lease of TCP 40080 ends.
 expiry() {
   guest 'sed -n "s/^TCP:40080:[^:]*:[^:]*:\([0-9]*\):.*/\1/p" /mnt/kd/upnp.leases'
@@ -171,6 +178,7 @@ play() {
   boot
   check 'the service runs' guest 'service miniupnpd status'
   check 'the status page of AstLinux would see the process' guest 'ps -o comm | grep -qx miniupnpd'
+  check 'the daemon sees neither a shell nor passwords' confined
   figure "the daemon's memory, idle" "$(memory)" kB
   check 'a LAN client offers TCP 8080 and UDP 9000' serve
   check 'from the Internet, TCP 40080 is closed' silent tcp 40080

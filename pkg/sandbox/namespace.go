@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,10 +25,14 @@ func enterNamespace(places []place) error {
 	result := make(chan error)
 	root := -1
 	go func() {
-		runtime.LockOSThread() // the thread ends with this goroutine
+		runtime.LockOSThread() // the thread ends with this goroutine, unless it is the first one of the process
 		err := buildNamespace(places)
 		if err == nil {
 			root, err = keepNamespace()
+		}
+		if err == nil {
+			detachOthers()
+			err = changeRoot(root) // of this thread: others find it in /proc
 		}
 		result <- err
 	}()
@@ -35,20 +40,26 @@ func enterNamespace(places []place) error {
 		return err
 	}
 	defer unix.Close(root)
+	return changeRoot(root)
+}
+
+// changeRoot makes an open folder the root and the working directory of this thread
+// and those that share them.
+func changeRoot(root int) error {
 	if err := errors.Join(unix.Fchdir(root), unix.Chroot(".")); err != nil {
-		return fmt.Errorf("enter the mount namespace: %w", err)
+		return fmt.Errorf("change the root: %w", err)
 	}
 	return nil
 }
 
-// keepNamespace opens the root of this thread's mount namespace, and keeps the
-// namespace when the thread has ended: its descriptor stays open.
+// keepNamespace opens the new root, and keeps this thread's mount namespace when the
+// thread has ended: its descriptor stays open.
 func keepNamespace() (root int, err error) {
 	namespace, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open the mount namespace: %w", err)
 	}
-	if root, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+	if root, err = unix.Open(newRoot, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		unix.Close(namespace)
 		return -1, fmt.Errorf("open the new root: %w", err)
 	}
@@ -85,10 +96,7 @@ func buildNamespace(places []place) error {
 			return err
 		}
 	}
-	if err := errors.Join(mountTerminals(), mask(places)); err != nil {
-		return err
-	}
-	return replaceRoot()
+	return errors.Join(mountTerminals(), mask(places), restrict(newRoot, unix.MS_RDONLY|restricted))
 }
 
 // openSources opens what the places show, before the new root covers any of it.
@@ -130,21 +138,29 @@ func mountTerminals() error {
 	return mount(terminals+"/ptmx", multiplexer, "", unix.MS_BIND)
 }
 
-// replaceRoot makes newRoot the root and drops the old one.
-func replaceRoot() error {
-	err := errors.Join(
-		restrict(newRoot, unix.MS_RDONLY|restricted),
-		unix.Chdir(newRoot))
+// detachOthers removes the other mounts from the namespace of this thread, so that
+// the system can unmount them. It leaves the root, which an initramfs does not allow
+// to remove. What cannot be removed does no harm: no process can reach it.
+func detachOthers() {
+	text, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
-		return err
+		return
 	}
-	if err := unix.PivotRoot(".", "."); err != nil { // the old root is on top of the new one
-		return fmt.Errorf("pivot_root: %w", err)
+	for _, line := range slices.Backward(strings.Split(string(text), "\n")) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			continue
+		}
+		path := mountPath(fields[4])
+		if path != "/" && !isBelow(path, newRoot) && !isBelow(newRoot, path) {
+			unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		}
 	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("unmount the old root: %w", err)
-	}
-	return unix.Chdir("/")
+}
+
+// mountPath decodes a path of mountinfo, which has some characters in octal (proc(5)).
+func mountPath(encoded string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(encoded)
 }
 
 func mount(source, target, kind string, flags uintptr) error {
