@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"igdd/pkg/netlink"
 )
 
@@ -75,7 +77,8 @@ type Finder struct {
 	Leases string // path of dnsmasq's leases file; it may be empty
 	Log    *slog.Logger
 
-	netlink netlink.Socket // for single neighbours
+	netlink   netlink.Socket // for single neighbours
+	additions additions      // by Probe
 
 	mu           sync.Mutex // guards what follows
 	last         snapshot
@@ -142,13 +145,45 @@ func (f *Finder) Find(ctx context.Context, q Query) Identity {
 }
 
 // Probe makes the kernel probe addresses on an interface and does not wait; Known
-// returns the result later.
-func (f *Finder) Probe(index int, addrs ...netip.Addr) {
+// returns the result later. It reports false if they are too many: the kernel's table has
+// room for 1,024 neighbours of the whole machine.
+func (f *Finder) Probe(index int, addrs ...netip.Addr) (all bool) {
 	for _, a := range addrs {
-		if err := Probe(a, index); err != nil {
-			f.Log.Debug("cannot probe a host", "host", a, "err", err)
+		h, err := getNeighbour(&f.netlink, index, a)
+		switch {
+		case h.state&unix.NUD_PERMANENT != 0: // as with the function Probe
+			continue
+		case errors.Is(err, unix.ENOENT) && !f.additions.take(time.Now()):
+			return false
 		}
+		f.Resolve(index, a)
 	}
+	return true
+}
+
+// The kernel takes resolveTime to give up a neighbour. A Finder and a Watcher add as many
+// in that time as may wait on a LAN.
+const (
+	resolveTime  = 3 * time.Second
+	maxAdditions = 64
+)
+
+// additions counts the neighbours that are added to the kernel's table.
+type additions struct {
+	mu    sync.Mutex // guards what follows
+	since time.Time
+	n     int // since then
+}
+
+// take counts one more, and reports whether it may be added.
+func (a *additions) take(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now.Sub(a.since) >= resolveTime {
+		a.since, a.n = now, 0
+	}
+	a.n++
+	return a.n <= maxAdditions
 }
 
 // await reads snapshots until one fulfils a condition, for up to probeTimeout.

@@ -108,8 +108,8 @@ func (f *Finder) IsShared(index int, a netip.Addr, hardware net.HardwareAddr) bo
 	})
 }
 
-// Resolve makes the kernel resolve the hardware address of a host that Lookup does not
-// know, as if a packet were to be sent to it. It does not wait.
+// Resolve makes the kernel resolve the hardware address of a host, as if a packet were to
+// be sent to it, unless the administrator has entered it. It does not wait.
 func (f *Finder) Resolve(index int, a netip.Addr) {
 	if _, err := f.netlink.Execute(useMessage(a, index)); err != nil {
 		f.Log.Debug("cannot resolve a neighbour", "host", a, "err", err)

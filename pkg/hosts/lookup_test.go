@@ -248,3 +248,29 @@ func BenchmarkLookup(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// TestProbeAddsFewAtATime probes addresses that no host has.
+func TestProbeAddsFewAtATime(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{IPv6: true})
+	f := Finder{Log: slog.New(slog.DiscardHandler)}
+	var absent []netip.Addr
+	for a := addr("2001:db8:50::1000"); len(absent) < 8*maxAdditions; a = a.Next() {
+		absent = append(absent, a)
+	}
+	if err := lab.Router.Do(func() error {
+		lan, err := index("lan0")
+		if !f.Probe(lan, absent[:maxAdditions]...) || !f.Probe(lan, absent[:maxAdditions]...) {
+			t.Error("these are not too many")
+		}
+		if f.Probe(lan, absent...) {
+			t.Error("these are not too many either")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	table := lab.Router.Run(t, "ip", "neigh", "show", "dev", "lan0", "nud", "all")
+	if n := strings.Count(table, "2001:db8:50::1"); n < maxAdditions || n > 4*maxAdditions {
+		t.Errorf("%d neighbours, want some %d", n, maxAdditions)
+	}
+}

@@ -79,7 +79,9 @@ func (f *Finder) probeLeased(ctx context.Context, lan LAN) bool {
 		return false
 	}
 	if len(addrs) > 0 {
-		f.Probe(lan.Index, addrs...)
+		if !f.Probe(lan.Index, addrs...) {
+			return false
+		}
 		f.await(ctx, func(s *snapshot) bool { return s.allAnswer(lan.Index, addrs) })
 	}
 	return true

@@ -10,8 +10,12 @@ import (
 )
 
 // pollInterval is how often hosts with mappings are checked: longer than the kernel
-// takes to give up on a neighbour that does not answer.
-const pollInterval = 5 * time.Minute
+// takes to give up on a neighbour that does not answer. If more hosts than maxAdditions
+// are not in its table, the check goes on after stepPause.
+const (
+	pollInterval = 5 * time.Minute
+	stepPause    = 2 * resolveTime
+)
 
 // Options configure a Watcher.
 type Options struct {
@@ -39,6 +43,7 @@ type Watcher struct {
 	wake    chan struct{}
 
 	missing map[netip.Addr]absence
+	rest    []netip.Addr // the clients that are still to be checked in this round
 }
 
 // absence says since when a client has not answered.
@@ -74,25 +79,40 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-next:
 			w.poll(time.Now())
 		}
-		if next = nil; len(w.options.Clients()) > 0 {
-			next = time.After(pollInterval)
-		}
+		next = w.next()
 	}
 }
 
-// poll does one round: it updates the absences and makes the kernel probe the
-// clients, for the next round.
+// next returns when to poll next; nil: not before Wake.
+func (w *Watcher) next() <-chan time.Time {
+	switch {
+	case len(w.rest) > 0:
+		return time.After(stepPause)
+	case len(w.options.Clients()) > 0:
+		return time.After(pollInterval)
+	}
+	return nil
+}
+
+// poll does one round, or a part of it: it updates the absences and makes the kernel
+// probe the clients, for the next round.
 func (w *Watcher) poll(now time.Time) {
 	known, err := w.read(w.options.Leases)
 	if err != nil {
 		w.options.Log.Warn("cannot find out which clients have left", "err", err)
 		return
 	}
-	clients := w.options.Clients()
-	maps.DeleteFunc(w.missing, func(host netip.Addr, _ absence) bool {
-		return known[host].Present() || !slices.Contains(clients, host)
-	})
-	for _, host := range clients {
+	if len(w.rest) == 0 {
+		w.rest = w.options.Clients()
+		maps.DeleteFunc(w.missing, func(host netip.Addr, _ absence) bool {
+			return known[host].Present() || !slices.Contains(w.rest, host)
+		})
+	}
+	for added := 0; len(w.rest) > 0 && added < maxAdditions; w.rest = w.rest[1:] {
+		host := w.rest[0]
+		if known[host].Index == 0 { // it is no neighbour yet
+			added++
+		}
 		w.update(host, known[host], now)
 	}
 }

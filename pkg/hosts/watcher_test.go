@@ -87,3 +87,60 @@ func TestWatcher(t *testing.T) {
 		}
 	})
 }
+
+// TestWatcherProbesFewAtATime has more clients leave than the kernel's table may be asked
+// for at a time: all are noticed in the end.
+func TestWatcherProbesFewAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 5*maxAdditions + 1
+		var clients []netip.Addr
+		for a := addr("2001:db8:50::1000"); len(clients) < n; a = a.Next() {
+			clients = append(clients, a)
+		}
+		withdrawn := make(map[netip.Addr]bool)
+		w := NewWatcher(Options{
+			Grace:    time.Minute,
+			Clients:  func() []netip.Addr { return clients },
+			Index:    func(netip.Addr) int { return 7 },
+			Withdraw: func(a netip.Addr) { withdrawn[a] = true },
+			Log:      slog.New(slog.DiscardHandler),
+		})
+		w.read = func(string) (map[netip.Addr]Host, error) { return nil, nil }
+		probes := make(map[time.Time]int)
+		w.probe = func(netip.Addr, int) error { probes[time.Now()]++; return nil }
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		w.Wake()
+		time.Sleep(3 * pollInterval)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		for at, n := range probes {
+			if n > maxAdditions {
+				t.Errorf("%d clients are probed at %v", n, at)
+			}
+		}
+		if len(withdrawn) != n {
+			t.Errorf("%d of %d clients are withdrawn", len(withdrawn), n)
+		}
+	})
+}
+
+func TestAdditions(t *testing.T) {
+	var a additions
+	now := time.Unix(1000, 0)
+	for _, want := range []int{maxAdditions, 0, maxAdditions} {
+		taken := 0
+		for range 2 * maxAdditions {
+			if a.take(now) {
+				taken++
+			}
+		}
+		if taken != want {
+			t.Errorf("%d may be added, want %d", taken, want)
+		}
+		now = now.Add(resolveTime / 2)
+	}
+}
