@@ -73,12 +73,16 @@ func (l *Listener) Serve(ctx context.Context) error {
 	return tasks.Wait()
 }
 
+// minSearchLen is the length of the shortest search that is answered, in octets: a tenth of
+// a long response. Those of real programs have 90 or more.
+const minSearchLen = 60
+
 // handle queues the responses to a search. MX is ignored: one
 // gateway on a link causes no storm, and some clients wait only a quarter of a second.
 func (l *Listener) handle(s *lan.Socket, d lan.Datagram) {
 	own, to := l.on.Prefixes(), groupForBroadcast(d.To)
 	search, err := ssdp.ParseSearch(d.Payload, to)
-	if err != nil {
+	if err != nil || len(d.Payload) < minSearchLen {
 		return
 	}
 	description, items := ssdp.Match(l.server.opts.Descriptions, search.Target)
