@@ -94,7 +94,7 @@ func (l *Listener) handle(s *lan.Socket, d lan.Datagram) {
 	if items = l.limiter.limit(d.Host, items, now); len(items) == 0 {
 		return
 	}
-	if l.replies.put(reply{socket: s, from: local, to: d.From, description: description, items: items}, now) {
+	if l.replies.put(reply{host: d.Host, socket: s, from: local, to: d.From, description: description, items: items}, now) {
 		select {
 		case l.wakeup <- struct{}{}:
 		default:

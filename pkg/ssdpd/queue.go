@@ -15,12 +15,17 @@ import (
 // a small receive buffer.
 const replyInterval = 2 * time.Millisecond
 
-// maxReplies limits the queued replies. Further searches are dropped, as by a network
-// under load.
-const maxReplies = 512
+// Limits of the queued replies, of which more wait only while the processor is busy.
+// Further searches are dropped, as by a network under load; one host does not use up the
+// queue for others.
+const (
+	maxReplies        = 512
+	maxRepliesPerHost = maxReplies / 2
+)
 
 // reply is the outstanding part of the response to a search.
 type reply struct {
+	host        lan.Host // the searcher
 	socket      *lan.Socket
 	from        netip.Addr // the router's address
 	to          netip.AddrPort
@@ -41,12 +46,22 @@ type replyQueue struct {
 func (q *replyQueue) put(r reply, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.replies) >= maxReplies {
+	if len(q.replies) >= maxReplies || q.count(r.host) >= maxRepliesPerHost {
 		return false
 	}
 	r.due = now.Add(replyInterval)
 	q.replies = append(q.replies, r)
 	return len(q.replies) == 1
+}
+
+// count returns the number of replies to a host.
+func (q *replyQueue) count(host lan.Host) (n int) {
+	for _, r := range q.replies {
+		if r.host == host {
+			n++
+		}
+	}
+	return n
 }
 
 // take returns the first reply if it is due now; its first item is the message to send.

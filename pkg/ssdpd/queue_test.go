@@ -6,12 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/lan"
 	"igdd/pkg/ssdp"
 )
 
 // replyTo returns the reply to a client's search that matches some targets.
 func replyTo(client string, targets ...string) reply {
-	r := reply{to: netip.MustParseAddrPort(client)}
+	r := reply{host: lan.Host(client), to: netip.MustParseAddrPort(client)}
 	for _, target := range targets {
 		r.items = append(r.items, ssdp.Item{Type: target})
 	}
@@ -91,7 +92,9 @@ func TestQueueIsBounded(t *testing.T) {
 	var q replyQueue
 	now := time.Now()
 	for range 3 * maxReplies {
-		q.put(replyTo("192.168.50.10:4000", "a", "b"), now)
+		for _, client := range []string{"192.168.50.10:4000", "192.168.50.10:4001", "192.168.50.10:4002"} {
+			q.put(replyTo(client, "a", "b"), now)
+		}
 	}
 	for _, target := range []string{"a", "b"} {
 		now = now.Add(replyInterval)
@@ -106,5 +109,19 @@ func TestQueueIsBounded(t *testing.T) {
 	q.put(replyTo("192.168.50.12:4000", "d"), now)
 	if got, want := takeDue(&q, now.Add(replyInterval)), []string{"192.168.50.12:4000 d"}; !slices.Equal(got, want) {
 		t.Errorf("after the flood: got %q, want %q", got, want)
+	}
+}
+
+// TestQueueIsShared has one host search more than there is room for, and then another one.
+func TestQueueIsShared(t *testing.T) {
+	var q replyQueue
+	now := time.Now()
+	for range 3 * maxReplies {
+		q.put(replyTo("192.168.50.10:4000", "a"), now)
+	}
+	q.put(replyTo("192.168.50.11:4000", "b"), now)
+	got := takeDue(&q, now.Add(replyInterval))
+	if len(got) != maxRepliesPerHost+1 || got[maxRepliesPerHost] != "192.168.50.11:4000 b" {
+		t.Errorf("%d messages, the last is %q", len(got), got[len(got)-1])
 	}
 }
