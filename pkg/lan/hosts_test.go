@@ -76,13 +76,16 @@ func (f *fakeNeighbours) unresolved() ([]netip.Addr, int) {
 }
 
 // enter enters a neighbour on interface 3, and gives notice of it.
-func (f *fakeNeighbours) enter(a string, n byte) {
+func (f *fakeNeighbours) enter(a string, n byte) { f.enterOn(3, a, n) }
+
+// enterOn does so on any interface.
+func (f *fakeNeighbours) enterOn(index int, a string, n byte) {
 	f.enterSilently(a, n)
 	f.mu.Lock()
 	watch := f.watch
 	f.mu.Unlock()
 	if watch != nil {
-		watch(3, netip.MustParseAddr(a))
+		watch(index, netip.MustParseAddr(a))
 	}
 }
 

@@ -33,15 +33,20 @@ var (
 	}
 )
 
-// listen opens sockets on the router's lan0.
 // everyone takes each address for a host.
 var everyone = NewHosts(nil, slog.New(slog.DiscardHandler))
 
+// listen opens sockets on the router's lan0.
 func listen(lab *netlab.Lab, options ...Options) (sockets Sockets, err error) {
+	return listenFor(lab, everyone, options...)
+}
+
+// listenFor opens sockets that know these hosts.
+func listenFor(lab *netlab.Lab, hosts *Hosts, options ...Options) (sockets Sockets, err error) {
 	err = lab.Router.Do(func() error {
 		dev, err := net.InterfaceByName("lan0")
 		if err == nil {
-			sockets, err = Listen(testLAN{dev.Index}, everyone, options...)
+			sockets, err = Listen(testLAN{dev.Index}, hosts, options...)
 		}
 		return err
 	})
