@@ -24,14 +24,21 @@ const sharedAge = time.Second
 // false if the kernel has not resolved it, or not since the host last failed to
 // answer.
 func (f *Finder) Lookup(index int, a netip.Addr) (hardware net.HardwareAddr, known bool) {
-	h, err := getNeighbour(&f.netlink, index, a)
-	if err != nil && !errors.Is(err, unix.ENOENT) { // Linux before 5.0 has only the whole table
-		h = f.findInTable(index, a)
-	}
+	h := f.find(index, a)
 	if h.state&unix.NUD_NOARP != 0 || !h.Answers && f.isUnaddressed(index) {
 		return nil, true
 	}
 	return h.Hardware, h.Answers
+}
+
+// find returns the neighbour with an address on an interface; the zero Host if the kernel
+// knows none.
+func (f *Finder) find(index int, a netip.Addr) Host {
+	h, err := getNeighbour(&f.netlink, index, a)
+	if err != nil && !errors.Is(err, unix.ENOENT) { // Linux before 5.0 has only the whole table
+		return f.findInTable(index, a)
+	}
+	return h
 }
 
 // unaddressed are the flags of links without hardware addresses: where the kernel
@@ -119,7 +126,7 @@ func (f *Finder) Resolve(index int, a netip.Addr) {
 // Forget removes a host that has not answered from the kernel's neighbour table,
 // which the whole machine shares and which has room for 1,024 of each family.
 func (f *Finder) Forget(index int, a netip.Addr) {
-	if _, known := f.Lookup(index, a); known {
+	if h := f.find(index, a); h.Answers || !h.Addr.IsValid() {
 		return
 	}
 	if _, err := f.netlink.Execute(removeMessage(a, index)); err != nil && !errors.Is(err, unix.ENOENT) {

@@ -259,8 +259,10 @@ func TestProbeAddsFewAtATime(t *testing.T) {
 	}
 	if err := lab.Router.Do(func() error {
 		lan, err := index("lan0")
-		if !f.Probe(lan, absent[:maxAdditions]...) || !f.Probe(lan, absent[:maxAdditions]...) {
-			t.Error("these are not too many")
+		for range 2 {
+			if !f.Probe(lan, absent[:maxAdditions]...) {
+				t.Error("these are not too many")
+			}
 		}
 		if f.Probe(lan, absent...) {
 			t.Error("these are not too many either")
