@@ -109,8 +109,8 @@ func floods() map[string]flood {
 }
 
 // TestHonestClientBesideFlood has one host send 2,000 forged datagrams a second of each
-// kind, and another one ask for the address, for an announcement over IPv6 and search for
-// the gateway, each time as if it were new to the neighbour table.
+// kind, and another one ask for the address, for a mapping and for an announcement over
+// IPv6, and search for the gateway, each time as if it were new to the neighbour table.
 func TestHonestClientBesideFlood(t *testing.T) {
 	r := newRig(t, "legacy", netlab.Layout{Clients: 2, SecondLAN: true, IPv6: true})
 	r.installed()
@@ -147,6 +147,7 @@ func (r *rig) beside(t *testing.T, f flood) {
 var honestRequests = map[string]honestRequest{
 	"address":  {client1, router4, []byte{0, 0}, "\x00\x80"},
 	"announce": {honest6, router6, announce(0, honest6), "\x02\x80"},
+	"mapping":  {client1, router4, mapping(natpmp.MapTCP, 1900, 19000, time.Hour).Append(nil), "\x00\x82"},
 	"search":   {client1, netip.AddrPortFrom(ssdp.IPv4.Addr(), ssdp.Port), discovery.Search("upnp:rootdevice"), "HTTP/1.1 200"},
 }
 
