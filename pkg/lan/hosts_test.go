@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -278,7 +279,7 @@ func TestFloodOfInventedSenders(t *testing.T) {
 			if n%(2000/honest) == 0 {
 				a := fmt.Sprintf("192.168.50.%d", 10+n/(2000/honest))
 				r.arrive(3, a, "honest")
-				time.AfterFunc(10*time.Millisecond, func() { r.enter(a, 1) })
+				time.AfterFunc(waitAtLeast-time.Millisecond, func() { r.enter(a, 1) })
 			}
 			before := r.count()
 			if r.arrive(3, "192.168.50.200", "known"); r.count() != before+1 {
@@ -291,6 +292,30 @@ func TestFloodOfInventedSenders(t *testing.T) {
 		}
 		if _, most := r.unresolved(); most > maxWaiting {
 			t.Errorf("%d neighbours at a time", most)
+		}
+	})
+}
+
+// TestFloodOfSleepySenders has 2,000 requests a second from senders that answer late, and in
+// between a few whose senders answer soon.
+func TestFloodOfSleepySenders(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *waitingRig) {
+		const honest = 50
+		for n := range 2000 {
+			a := invented(n)
+			r.arrive(3, a, "late")
+			time.AfterFunc(150*time.Millisecond, func() { r.enter(a, 9) })
+			if n%(2000/honest) == 0 {
+				a := fmt.Sprintf("192.168.50.%d", 10+n/(2000/honest))
+				r.arrive(3, a, "honest")
+				time.AfterFunc(waitAtLeast-time.Millisecond, func() { r.enter(a, 1) })
+			}
+			time.Sleep(time.Second / 2000)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n := len(slices.DeleteFunc(slices.Clone(r.delivered), func(s string) bool { return !strings.HasPrefix(s, "honest") })); n != honest {
+			t.Errorf("%d of %d are served", n, honest)
 		}
 	})
 }

@@ -25,7 +25,7 @@ const (
 // answer.
 const (
 	waitAtMost  = 3 * time.Second
-	waitAtLeast = 20 * time.Millisecond
+	waitAtLeast = 10 * time.Millisecond
 )
 
 // queue holds what waits for a neighbour.
