@@ -12,8 +12,10 @@ import (
 // Limits of responses, so that the gateway is no amplifier for forged searches and one
 // host takes nothing from others. The response to a search for one target is about five
 // times as long as the search. A host may get as many as would be asked for by a program
-// that searches without pause in its name; a slow router needs a third of its time for
-// those. The response to a search for everything is fifty times as long.
+// that searches without pause, and by one that forges 2,000 searches a second in its name;
+// all get twice that, of which one host leaves half to others. A response takes some 25
+// microseconds on a fast processor: a slow router has no time for more. The response to a
+// search for everything is fifty times as long.
 const (
 	singlesPerHost = 2500 // responses with one message per second
 	singlesInAll   = 5000
