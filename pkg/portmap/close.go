@@ -82,7 +82,8 @@ func (al *allocator) closeByPort(req *Request) Answer {
 func (al *allocator) drop(m *Mapping, which func(Claim) bool) {
 	after := m.without(which)
 	if after == nil && m.needsHoldDown() {
-		al.holdDown.add(m, al.now)
+		host, _ := al.quotaOf(m)
+		al.holdDown.add(m, host, al.now)
 	}
 	al.change(Change{Before: m, After: after})
 }

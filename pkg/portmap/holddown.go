@@ -24,18 +24,20 @@ const sweepEvery = time.Second
 // holdDown holds the ports that only their last host may have.
 type holdDown struct {
 	ports     map[Key]heldPort
-	perHost   map[netip.Addr]int
+	perHost   map[hostKey]int
 	lastSweep time.Time
 }
 
-// heldPort is the last host of a port, and when the hold-down ends.
+// heldPort is the last host of a port, whose address it may have again, and when
+// the hold-down ends.
 type heldPort struct {
-	host  netip.Addr
+	addr  netip.Addr
+	host  hostKey
 	until time.Time
 }
 
 func newHoldDown() holdDown {
-	return holdDown{ports: make(map[Key]heldPort), perHost: make(map[netip.Addr]int)}
+	return holdDown{ports: make(map[Key]heldPort), perHost: make(map[hostKey]int)}
 }
 
 // needsHoldDown reports whether the port is held down when m ends.
@@ -44,8 +46,7 @@ func (m *Mapping) needsHoldDown() bool {
 }
 
 // add starts the hold-down of m's port, unless its host has too many already.
-func (h *holdDown) add(m *Mapping, now time.Time) {
-	host := m.Internal.Addr()
+func (h *holdDown) add(m *Mapping, host hostKey, now time.Time) {
 	h.forget(m.Key)
 	if h.perHost[host] >= maxHeldPerHost {
 		return
@@ -55,7 +56,7 @@ func (h *holdDown) add(m *Mapping, now time.Time) {
 	if m.Protocol == TCP {
 		period = holdDownTCP
 	}
-	h.ports[m.Key] = heldPort{host, now.Add(period)}
+	h.ports[m.Key] = heldPort{m.Internal.Addr(), host, now.Add(period)}
 }
 
 // forget ends the hold-down of a port.
@@ -86,5 +87,5 @@ func (h *holdDown) sweep(now time.Time) {
 // blocks reports whether the port is held for another host than this one.
 func (h *holdDown) blocks(k Key, host netip.Addr, now time.Time) bool {
 	p, known := h.ports[k]
-	return known && p.host != host && p.until.After(now)
+	return known && p.addr != host && p.until.After(now)
 }

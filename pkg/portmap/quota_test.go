@@ -235,3 +235,22 @@ func TestLANsAreCountedAnew(t *testing.T) {
 		t.Errorf("left in the counts: %+v", q)
 	}
 }
+
+// TestHoldDownIsBoundedByHost has a host open and close PCP mappings from many
+// addresses.
+func TestHoldDownIsBoundedByHost(t *testing.T) {
+	al := quotaAllocator(0, 0, 0)
+	for i := range 4 {
+		client := netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + i)})
+		for port := uint16(2000); port < 2000+maxHeldPerHost; port++ {
+			a := al.do(ask(PCP, client, TCP, port, uint16(i)*1000+port, owned("02:00:00:00:00:10")))
+			if a.Refusal != Granted {
+				t.Fatal(a.Refusal)
+			}
+			al.drop(a.Mapping, func(Claim) bool { return true })
+		}
+	}
+	if n := len(al.holdDown.ports); n != maxHeldPerHost {
+		t.Errorf("%d ports are held, want %d", n, maxHeldPerHost)
+	}
+}
