@@ -73,20 +73,12 @@ func (l *lane) hasEarlier(req *Request) bool {
 // startBatch decides the held requests of a lane and starts the transaction
 // that results.
 func (t *Table) startBatch(ctx context.Context, l *lane) {
-	n := min(len(l.held), batchLength)
-	if l.held[0].alone {
-		n = 1
-	}
-	tx := &transaction{waiting: make([]pending, 0, n), answers: make([]Answer, 0, n)}
+	tx := new(transaction)
 	t.alloc.begin()
-	for _, p := range l.held[:n] {
+	for _, p := range l.takeBatch() {
 		if p.take() {
 			tx.waiting, tx.answers = append(tx.waiting, p), append(tx.answers, t.alloc.decide(&p.Request))
 		}
-	}
-	clear(l.held[:n]) // so that their callbacks can be freed
-	if l.held = l.held[n:]; len(l.held) == 0 {
-		l.held = nil
 	}
 	tx.changes = t.alloc.changes
 	switch {
@@ -96,6 +88,28 @@ func (t *Table) startBatch(ctx context.Context, l *lane) {
 	default:
 		t.start(ctx, l, tx)
 	}
+}
+
+// takeBatch takes the requests for the next transaction from those that are held: of
+// each host only the oldest ones, so that others wait no longer than for these.
+func (l *lane) takeBatch() (batch []pending) {
+	if l.held[0].alone {
+		batch, l.held = l.held[:1], l.held[1:]
+		return batch
+	}
+	counts := make(map[string]int)
+	var left []pending
+	for _, p := range l.held {
+		host := p.clientHost()
+		if len(batch) == batchLength || counts[host] == batchPerHost {
+			left = append(left, p)
+			continue
+		}
+		counts[host]++
+		batch = append(batch, p)
+	}
+	l.held = left
+	return batch
 }
 
 // answer logs the decisions of a transaction and gives each client its answer.

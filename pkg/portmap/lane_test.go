@@ -440,3 +440,25 @@ func TestAlters(t *testing.T) {
 		}
 	}
 }
+
+// TestHostWaitsForNoOthersQueue has one host ask for many ports while the kernel is
+// busy, and another then for one: that is in the next transaction.
+func TestHostWaitsForNoOthersQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeldRig(t)
+		var order []string
+		for port := uint16(41000); port < 41200; port++ {
+			h.Submit(open(client(1), port, time.Hour), func(portmap.Answer) { order = append(order, "much") })
+		}
+		h.Submit(open(client(2), 42000, time.Hour), func(portmap.Answer) { order = append(order, "little") })
+		synctest.Wait()
+		close(h.hold)
+		<-h.blocked
+		synctest.Wait()
+		if i := slices.Index(order, "little"); len(order) != 201 || i > 64 {
+			t.Errorf("%d answers, the other host's after %d", len(order), i)
+		}
+		h.checkAgreement(t, 203)
+		h.stop()
+	})
+}

@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 )
@@ -61,6 +62,9 @@ type Request struct {
 	// KeepDescription leaves the claim's description as it is.
 	KeepFilters, KeepDescription bool
 }
+
+// clientHost names the host that asks, by its address if that is all that is known.
+func (req *Request) clientHost() string { return cmp.Or(req.ClientHost, req.Client.String()) }
 
 // comesFrom reports whether the client is the host that has an address.
 func (req *Request) comesFrom(a netip.Addr) bool { return a == req.Client || a == req.Alias }

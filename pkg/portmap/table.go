@@ -1,7 +1,6 @@
 package portmap
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -14,10 +13,12 @@ import (
 )
 
 // Queue and batch sizes, in requests: a full queue makes a datagram server keep
-// or drop further ones; a bounded batch bounds the time until the first answer.
+// or drop further ones; a bounded batch bounds the time until the first answer,
+// and the share of one host in it the time that others wait for that host.
 const (
-	queueLength = 1024
-	batchLength = 512
+	queueLength  = 1024
+	batchLength  = 512
+	batchPerHost = 64
 )
 
 // LevelNotice lies between slog's Info and Warn, as in syslog.
@@ -224,7 +225,7 @@ func (t *Table) resetTimer() {
 // decision is in force, and must not block. Submit returns false when the queue
 // is full or has too many requests of this host: then answer is never called.
 func (t *Table) Submit(req Request, answer func(Answer)) bool {
-	host := cmp.Or(req.ClientHost, req.Client.String())
+	host := req.clientHost()
 	if !t.limiter.Acquire(host) {
 		return false
 	}
