@@ -40,6 +40,7 @@ type Watcher struct {
 	options Options
 	read    func(leases string) (map[netip.Addr]Host, error)
 	probe   func(host netip.Addr, index int) error
+	links   func() map[int]bool // indexes of the links without hardware addresses
 	wake    chan struct{}
 
 	missing map[netip.Addr]absence
@@ -54,7 +55,10 @@ type absence struct {
 
 // NewWatcher returns a Watcher; Run starts it.
 func NewWatcher(o Options) *Watcher {
-	return &Watcher{options: o, read: Read, probe: Probe, wake: make(chan struct{}, 1), missing: make(map[netip.Addr]absence)}
+	return &Watcher{
+		options: o, read: Read, probe: Probe, links: readUnaddressed,
+		wake: make(chan struct{}, 1), missing: make(map[netip.Addr]absence),
+	}
 }
 
 // Wake makes Run check for mappings. It never blocks.
@@ -108,8 +112,19 @@ func (w *Watcher) poll(now time.Time) {
 			return known[host].Present() || !slices.Contains(w.rest, host)
 		})
 	}
+	w.check(known, now)
+}
+
+// check updates the clients that are still to be checked, until it has added as many
+// neighbours to the kernel's table as it may at a time.
+func (w *Watcher) check(known map[netip.Addr]Host, now time.Time) {
+	unaddressed := w.links()
 	for added := 0; len(w.rest) > 0 && added < maxAdditions; w.rest = w.rest[1:] {
 		host := w.rest[0]
+		if unaddressed[w.options.Index(host)] { // the kernel never knows whether it answers
+			delete(w.missing, host)
+			continue
+		}
 		if known[host].Index == 0 { // it is no neighbour yet
 			added++
 		}

@@ -30,6 +30,7 @@ func TestWatcher(t *testing.T) {
 		})
 		w.read = func(string) (map[netip.Addr]Host, error) { polls++; return here, fails }
 		w.probe = func(netip.Addr, int) error { probes++; return nil }
+		w.links = func() map[int]bool { return map[int]bool{8: true} }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
@@ -51,6 +52,7 @@ func TestWatcher(t *testing.T) {
 			{"and is back", []netip.Addr{laptop, phone}, answers, leased, 7, 2 * pollInterval, 0, nil, false},
 			{"one is gone, which is logged once", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * pollInterval, 1, nil, false},
 			{"its network is down", []netip.Addr{laptop, phone}, gone, gone, 0, 24 * time.Hour, 0, nil, false},
+			{"it is behind a tunnel", []netip.Addr{laptop, phone}, gone, gone, 8, 24 * time.Hour, 0, nil, false},
 			{"the grace time starts anew", []netip.Addr{laptop, phone}, gone, leased, 7, 2 * pollInterval, 1, nil, false},
 			{"and is over", []netip.Addr{laptop, phone}, gone, leased, 7, pollInterval, 0, []netip.Addr{laptop}, false},
 			{"its mappings are gone too", []netip.Addr{phone}, gone, leased, 7, 24 * time.Hour, 0, nil, false},
@@ -106,6 +108,7 @@ func TestWatcherProbesFewAtATime(t *testing.T) {
 			Log:      slog.New(slog.DiscardHandler),
 		})
 		w.read = func(string) (map[netip.Addr]Host, error) { return nil, nil }
+		w.links = func() map[int]bool { return nil }
 		probes := make(map[time.Time]int)
 		w.probe = func(netip.Addr, int) error { probes[time.Now()]++; return nil }
 		ctx, cancel := context.WithCancel(t.Context())
