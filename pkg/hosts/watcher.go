@@ -104,6 +104,7 @@ func (w *Watcher) poll(now time.Time) {
 	known, err := w.read(w.options.Leases)
 	if err != nil {
 		w.options.Log.Warn("cannot find out which clients have left", "err", err)
+		w.rest = nil // until the next round
 		return
 	}
 	if len(w.rest) == 0 {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +108,13 @@ func TestWatcherProbesFewAtATime(t *testing.T) {
 			Withdraw: func(a netip.Addr) { withdrawn[a] = true },
 			Log:      slog.New(slog.DiscardHandler),
 		})
-		w.read = func(string) (map[netip.Addr]Host, error) { return nil, nil }
+		var polls atomic.Int32
+		w.read = func(string) (map[netip.Addr]Host, error) {
+			if polls.Add(1) == 2 {
+				return nil, errors.New("no netlink")
+			}
+			return nil, nil
+		}
 		w.links = func() map[int]bool { return nil }
 		probes := make(map[time.Time]int)
 		w.probe = func(netip.Addr, int) error { probes[time.Now()]++; return nil }
@@ -115,7 +122,12 @@ func TestWatcherProbesFewAtATime(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
 		w.Wake()
-		time.Sleep(3 * pollInterval)
+		time.Sleep(pollInterval + 3*stepPause)
+		synctest.Wait()
+		if n := polls.Load(); n != 2 {
+			t.Errorf("polled %d times, want 2: the second one fails", n)
+		}
+		time.Sleep(4 * pollInterval)
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
