@@ -83,7 +83,9 @@ func checkHeapGrowth(t *testing.T, n, most int, ask func(i int)) {
 	for i := range n {
 		ask(i)
 	}
-	if each := (liveHeap() - before) / n; each > most {
+	each := (liveHeap() - before) / n
+	t.Logf("%d bytes per mapping", each)
+	if each > most {
 		t.Errorf("%d bytes per mapping, want %d at most", each, most)
 	}
 }

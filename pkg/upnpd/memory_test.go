@@ -86,7 +86,9 @@ func TestMemoryOfRequests(t *testing.T) {
 					t.Fatalf("request %d: %d %s", i, reply.status, reply.body)
 				}
 			}
-			if each := (liveHeap() - before) / tt.n; each > tt.most {
+			each := (liveHeap() - before) / tt.n
+			t.Logf("%d octets are kept for each", each)
+			if each > tt.most {
 				t.Errorf("%d octets are kept for each, want %d at most", each, tt.most)
 			}
 			runtime.KeepAlive(h)
@@ -123,7 +125,9 @@ func TestMemoryOfLists(t *testing.T) {
 		}
 		nexts = append(nexts, next)
 	}
-	if each := (liveHeap() - before) / readers; each > most {
+	each := (liveHeap() - before) / readers
+	t.Logf("%d octets are kept for each reader", each)
+	if each > most {
 		t.Errorf("%d octets are kept for each reader, want %d at most", each, most)
 	}
 	runtime.KeepAlive(nexts)
