@@ -291,3 +291,34 @@ func TestTerminals(t *testing.T) {
 	defer other.Close()
 	runRole(t, exec.Command(confined), "pty")
 }
+
+// TestMountInAFolder demands that the process finds its file where another file system
+// is mounted in the folder of another one.
+func TestMountInAFolder(t *testing.T) {
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk")
+	if err := firstError(
+		func() error { return os.Mkdir(disk, 0o755) },
+		func() error { return unix.Mount("tmpfs", disk, "tmpfs", 0, "") }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
+	leases := filepath.Join(disk, "upnp.leases")
+	if err := firstError(
+		func() error { return os.Mkdir(filepath.Join(disk, "upnp"), 0o755) },
+		func() error { return os.Symlink("upnp/upnp.leases", leases) }); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Files: []string{filepath.Join(dir, "pid"), leases}}
+	out := runRole(t, with(exec.Command(confined, dir, filepath.Join(disk, "upnp", "upnp.leases")), o), "attack")
+	text, err := os.ReadFile(leases)
+	if err != nil || string(text) != "mine" || !strings.Contains(out, "namespace: <nil>") {
+		t.Errorf("the file has %q: %v\n%s", text, err, out)
+	}
+	if err := unix.Unmount(disk, 0); err != nil {
+		t.Fatalf("the disk cannot be unmounted: %v", err)
+	}
+	if list, err := os.ReadDir(disk); err != nil || len(list) > 0 {
+		t.Errorf("below the disk there is %v: %v", list, err)
+	}
+}

@@ -61,7 +61,7 @@ func restrictFiles(places []place) error {
 // allowPlaces adds the rules for all places.
 func allowPlaces(set uintptr, places []place, handled uint64) error {
 	for _, p := range places {
-		if p.link != "" || p.sockets {
+		if p.link != "" || p.unopened {
 			continue
 		}
 		if err := allowPath(set, p.path, p.rights()&handled); err != nil {

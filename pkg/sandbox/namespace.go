@@ -142,20 +142,22 @@ func mountTerminals() error {
 // the system can unmount them. It leaves the root, which an initramfs does not allow
 // to remove. What cannot be removed does no harm: no process can reach it.
 func detachOthers() {
-	text, err := os.ReadFile("/proc/thread-self/mountinfo")
-	if err != nil {
-		return
-	}
-	for _, line := range slices.Backward(strings.Split(string(text), "\n")) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 {
-			continue
-		}
-		path := mountPath(fields[4])
+	for _, path := range slices.Backward(mountPoints()) {
 		if path != "/" && !isBelow(path, newRoot) && !isBelow(newRoot, path) {
 			unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		}
 	}
+}
+
+// mountPoints returns where something is mounted in this thread's namespace.
+func mountPoints() (list []string) {
+	text, _ := os.ReadFile("/proc/thread-self/mountinfo")
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 4 {
+			list = append(list, mountPath(fields[4]))
+		}
+	}
+	return list
 }
 
 // mountPath decodes a path of mountinfo, which has some characters in octal (proc(5)).

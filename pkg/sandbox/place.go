@@ -33,7 +33,7 @@ type place struct {
 	writable bool     // files can be created and written
 	runnable bool     // programs can be run, libraries loaded
 	device   bool     // device files work
-	sockets  bool     // it is shown for its sockets, and nothing there is opened
+	unopened bool     // it is shown for sockets, or for what is mounted there: no file is opened
 	own      []string // of a shared folder: how the names begin that are not covered; nil: all is visible
 }
 
@@ -83,7 +83,7 @@ type view struct {
 // needs, each folder before what is in it.
 func placesOf(o Options) ([]place, error) {
 	v := view{}
-	v.add(place{path: "/dev", sockets: true}) // of the system log
+	v.add(place{path: "/dev", unopened: true}) // of the system log
 	for _, path := range devices {
 		v.add(place{path: path, device: true, writable: true})
 	}
@@ -105,7 +105,7 @@ func placesOf(o Options) ([]place, error) {
 	for _, path := range o.Readable {
 		v.addFolderOf(path, false)
 	}
-	v.addMounts()
+	v.addMountPoints()
 	slices.SortStableFunc(v.places, func(a, b place) int { return strings.Compare(a.path, b.path) })
 	return v.places, nil
 }
@@ -143,24 +143,6 @@ func (v *view) addFolderOf(path string, writable bool) {
 	}
 }
 
-// addMounts adds the file systems that are mounted in a folder of the list on the way to
-// another place: the folder itself is shown without them.
-func (v *view) addMounts() {
-	for _, p := range slices.Clone(v.places) {
-		for folder := filepath.Dir(p.path); folder != "/"; folder = filepath.Dir(folder) {
-			if mounted := (place{path: folder, own: []string{}}); v.isShown(folder) && !v.has(mounted) && isMountPoint(folder) {
-				v.places = append(v.places, mounted)
-			}
-		}
-	}
-}
-
-// isMountPoint reports whether a folder is of another file system than its parent.
-func isMountPoint(folder string) bool {
-	var own, parent unix.Stat_t
-	return unix.Lstat(folder, &own) == nil && unix.Lstat(filepath.Dir(folder), &parent) == nil && own.Dev != parent.Dev
-}
-
 // has reports whether the place is in the list.
 func (v *view) has(p place) bool {
 	return slices.ContainsFunc(v.places, func(o place) bool { return o.path == p.path })
@@ -185,7 +167,7 @@ func (v *view) addLinks(path string) (real string, err error) {
 		if links++; links > maxLinks {
 			return "", fmt.Errorf("%s: %w", path, unix.ELOOP)
 		}
-		if link := (place{path: next, link: to}); !v.has(link) && !v.isShown(next) {
+		if link := (place{path: next, link: to}); !v.has(link) {
 			v.places = append(v.places, link)
 		}
 		if filepath.IsAbs(to) {
@@ -196,9 +178,17 @@ func (v *view) addLinks(path string) (real string, err error) {
 	return real, nil
 }
 
-// isShown reports whether a folder in the list has the path.
-func (v *view) isShown(path string) bool {
-	return slices.ContainsFunc(v.places, func(p place) bool { return p.link == "" && isBelow(path, p.path) })
+// addMountPoints adds what is mounted between a folder in the list and a place in it:
+// the folder is shown without.
+func (v *view) addMountPoints() {
+	for _, path := range mountPoints() {
+		isWithin := func(p place) bool { return p.link == "" && p.path != path && isBelow(path, p.path) }
+		leadsOn := func(p place) bool { return p.path != path && isBelow(p.path, path) }
+		p := place{path: path, unopened: true, own: []string{}}
+		if !v.has(p) && slices.ContainsFunc(v.places, isWithin) && slices.ContainsFunc(v.places, leadsOn) {
+			v.places = append(v.places, p)
+		}
+	}
 }
 
 // isBelow reports whether path is the folder or in it.
