@@ -32,6 +32,9 @@ const (
 	// repeatGap is the time before an initial event is sent again that nobody took:
 	// some programs subscribe before they listen.
 	repeatGap = 2 * time.Second
+	// newFor is how long a subscription counts as new after it was made or renewed: a
+	// host that has all its places loses none of them to further ones of its own.
+	newFor = 2 * time.Minute
 )
 
 // subscription is a control point's subscription to the events of one service.
@@ -46,6 +49,7 @@ type subscription struct {
 	local     netip.Addr // the router's address that it connected to
 
 	// Guarded by subscriptions.mu.
+	since     time.Time // it was made or renewed
 	expires   time.Time
 	seq       uint32
 	delivered map[string]string // the values that were delivered, by variable
@@ -53,6 +57,7 @@ type subscription struct {
 	busy      bool              // it does not have its SID yet, or a message is being delivered
 	failures  int               // consecutive deliveries that nobody took
 	isMute    bool              // the last message was not answered
+	stop      func()            // ends the delivery in progress; nil: there was none yet
 }
 
 // subscriptions holds all subscriptions.
@@ -101,11 +106,13 @@ func newSubscriptions(state func() state, dial dialer, log *slog.Logger) *subscr
 }
 
 // The ranks of subscriptions: those whose events were not taken, or not answered, give
-// up their places first.
+// up their places first, then those that were not renewed for the longest time: a host
+// that was restarted leaves such behind.
 const (
 	unheard = iota
 	mute
 	heard
+	recent
 )
 
 // rank returns the rank of a subscription.
@@ -115,6 +122,8 @@ func (sub *subscription) rank() int {
 		return unheard
 	case sub.isMute:
 		return mute
+	case time.Since(sub.since) < newFor:
+		return recent
 	}
 	return heard
 }
@@ -125,24 +134,44 @@ func (s *subscriptions) add(sub *subscription, asked time.Duration) (time.Durati
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
-	sub.delivered = make(map[string]string)
 	if s.places.Count(sub.host) >= subscriptionsPerHost {
-		if own, ok := s.places.Weakest(sub.host); ok && own.rank() < heard {
-			s.places.Release(own)
+		if own, ok := s.places.Weakest(sub.host); ok && own.rank() < recent {
+			s.displace(own)
 		}
 	}
 	lost, hasLost, ok := s.places.Take(sub.host, sub)
 	if hasLost {
-		s.log.Info("event subscription ended to make room for another", "client", lost.client, "service", lost.service.Name)
+		s.displace(lost)
 	}
 	if !ok {
 		return 0, false
 	}
-	granted := grantedTimeout(asked)
 	sub.sid = newSID()
-	sub.expires = time.Now().Add(granted)
+	sub.delivered = make(map[string]string)
 	sub.busy = true
-	return granted, true
+	return sub.extend(asked), true
+}
+
+// displace ends a subscription that has to make room for another.
+func (s *subscriptions) displace(sub *subscription) {
+	s.log.Info("event subscription ended to make room for another", "client", sub.client, "service", sub.service.Name)
+	s.end(sub)
+}
+
+// end ends a subscription, and the delivery in progress.
+func (s *subscriptions) end(sub *subscription) {
+	s.places.Release(sub)
+	if sub.stop != nil {
+		sub.stop()
+	}
+}
+
+// extend sets the end of a subscription, and returns how long it lasts from now.
+func (sub *subscription) extend(asked time.Duration) time.Duration {
+	granted := grantedTimeout(asked)
+	sub.since = time.Now()
+	sub.expires = sub.since.Add(granted)
+	return granted
 }
 
 // grantedTimeout returns the duration that is granted to a subscriber.
@@ -167,7 +196,7 @@ func (s *subscriptions) sendInitial(sub *subscription) {
 	s.send(sub, s.state())
 }
 
-// renew renews a subscription.
+// renew renews a subscription, which is then the newest of its host.
 func (s *subscriptions) renew(sid string, service *upnp.Service, client netip.Addr, asked time.Duration) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,9 +204,9 @@ func (s *subscriptions) renew(sid string, service *upnp.Service, client netip.Ad
 	if sub == nil {
 		return 0, false
 	}
-	granted := grantedTimeout(asked)
-	sub.expires = time.Now().Add(granted)
-	return granted, true
+	s.places.Release(sub)
+	s.places.Take(sub.host, sub)
+	return sub.extend(asked), true
 }
 
 // cancel ends a subscription.
@@ -186,7 +215,7 @@ func (s *subscriptions) cancel(sid string, service *upnp.Service, client netip.A
 	defer s.mu.Unlock()
 	sub := s.find(sid, service, client)
 	if sub != nil {
-		s.places.Release(sub)
+		s.end(sub)
 	}
 	return sub != nil
 }
@@ -207,7 +236,7 @@ func (s *subscriptions) expire() {
 	now := time.Now()
 	for _, sub := range s.places.Items() {
 		if !sub.expires.After(now) {
-			s.places.Release(sub)
+			s.end(sub)
 		}
 	}
 }
@@ -230,9 +259,12 @@ func (s *subscriptions) send(sub *subscription, now state) {
 	if sub.busy || s.ctx == nil || s.ctx.Err() != nil || len(sub.changedProperties(now)) == 0 {
 		return
 	}
-	sub.busy = true
-	ctx := s.ctx
-	s.sending.Go(func() { s.deliver(ctx, sub) })
+	ctx, stop := context.WithCancel(s.ctx)
+	sub.busy, sub.stop = true, stop
+	s.sending.Go(func() {
+		defer stop()
+		s.deliver(ctx, sub)
+	})
 }
 
 // changedProperties returns the variables whose values have not been delivered, all
@@ -253,7 +285,7 @@ func (s *subscriptions) deliver(ctx context.Context, sub *subscription) {
 	defer lan.Recover(s.log, sub.client, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.places.Release(sub)
+		s.end(sub)
 	})
 	for s.waitTurn(ctx, sub) {
 		changes, seq := s.next(sub)
@@ -261,7 +293,7 @@ func (s *subscriptions) deliver(ctx context.Context, sub *subscription) {
 			return
 		}
 		err := sub.notify(ctx, s.dial, seq, upnp.AppendEvent(nil, changes))
-		if !s.recordDelivery(sub, changes, err) {
+		if ctx.Err() != nil || !s.recordDelivery(sub, changes, err) {
 			return
 		}
 	}
@@ -328,8 +360,7 @@ func (s *subscriptions) recordDelivery(sub *subscription, changes []upnp.Propert
 	}
 	if errors.Is(err, errUnknown) || sub.failures >= failuresToDrop || isInitial && !isRefused {
 		s.log.Info("event subscriber is gone", "client", sub.client, "service", sub.service.Name, "err", err)
-		s.places.Release(sub)
-		sub.busy = false
+		s.end(sub)
 		return false
 	}
 	if isInitial {

@@ -53,6 +53,7 @@ type subscriberRig struct {
 	mu      sync.Mutex // guards the rest
 	heard   map[uint16][]notice
 	refused map[uint16]int
+	open    int // connections
 }
 
 // notice is a message that came to a subscriber.
@@ -98,13 +99,19 @@ func (p *subscriberRig) dial(_ *subscription, _ context.Context, to netip.AddrPo
 		answer = "HTTP/1.1 200 OK\r\n\r\n"
 	}
 	near, far := net.Pipe()
+	p.open++
 	go p.hear(far, to.Port(), answer)
 	return near, nil
 }
 
 // hear is a subscriber's end of a connection.
 func (p *subscriberRig) hear(c net.Conn, port uint16, answer string) {
-	defer c.Close()
+	defer func() {
+		c.Close()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.open--
+	}()
 	r, err := http.ReadRequest(bufio.NewReader(c))
 	if err != nil {
 		return
@@ -345,6 +352,72 @@ func TestUnreachableSubscribers(t *testing.T) {
 			t.Errorf("%d subscriptions are left; one who listens a moment later got %v", len(p.subscriptions.places.Items()), got)
 		}
 	})
+}
+
+// TestRestartedHost subscribes again and again without ending what it had: it gets a
+// subscription in place of the one that it has not renewed for the longest time.
+func TestRestartedHost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const host = "192.168.50.10"
+		p := newSubscriberRig(t)
+		var sids []string
+		for range subscriptionsPerHost {
+			sid, _ := p.subscribe(host, 4000)
+			sids = append(sids, sid)
+		}
+		time.Sleep(newFor - time.Second)
+		if !p.renews(host, sids[0]) {
+			t.Fatal("not renewed")
+		}
+		if _, status := p.subscribe(host, 4000); status != 503 {
+			t.Errorf("one more of new ones: status %d", status)
+		}
+		time.Sleep(time.Second)
+		for _, lost := range []int{1, 2} {
+			if _, status := p.subscribe(host, 4000); status != 200 || p.renews(host, sids[lost]) {
+				t.Errorf("status %d, or number %d is left", status, lost)
+			}
+		}
+		if !p.renews(host, sids[0]) || !p.renews(host, sids[3]) {
+			t.Error("another one is lost")
+		}
+	})
+}
+
+// TestNothingIsSentAfterTheEnd has a delivery in progress when its subscription ends.
+func TestNothingIsSentAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	const host = "192.168.50.10"
+	for name, end := range map[string]func(p *subscriberRig, sid string){
+		"cancelled": func(p *subscriberRig, sid string) {
+			p.unsubscribe(&request{path: "/evt/IPConn", client: netip.MustParseAddr(host), fields: map[string]string{"sid": sid}})
+		},
+		"displaced": func(p *subscriberRig, _ string) {
+			for i := range subscriptionsPerHost * subscriptionsPerHost {
+				p.subscribe(fmt.Sprintf("192.168.50.%d", 11+i/subscriptionsPerHost), 4001)
+			}
+			time.Sleep(2 * eventGap)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newSubscriberRig(t)
+				p.set(4000, "")
+				var sid string
+				for range subscriptionsPerHost {
+					sid, _ = p.subscribe(host, 4000)
+				}
+				time.Sleep(2 * eventGap)
+				before := len(p.got(4000))
+				end(p, sid)
+				synctest.Wait()
+				if before != subscriptionsPerHost || p.open >= before {
+					t.Errorf("%d messages were on their way, %d are", before, p.open)
+				}
+			})
+		})
+	}
 }
 
 // TestForeignSID is renewed and ended by nobody but who got it, where it was got.
