@@ -14,7 +14,8 @@ import (
 // the lease file's place. Of /mnt/kd/upnp.leases the folder is /mnt/kd/upnp.
 //
 // A lease file that is a link already stays. If it was one, and another program has
-// replaced it by a file, as miniupnpd does, that file is moved again. An interrupted
+// replaced it by a file, as miniupnpd does, that file is moved again; if it was removed
+// or is empty, nothing stays of what was in the folder. An interrupted
 // move, even by a power cut, is repeated at the next call. With an error the files are
 // where they were.
 func MoveToFolder(path string) error {
@@ -33,7 +34,7 @@ func inFolder(path string) string {
 	name := filepath.Base(path)
 	folder := strings.TrimSuffix(name, filepath.Ext(name))
 	if folder == "" || folder == name {
-		folder = name + ".d"
+		folder = "igdd-" + name
 	}
 	return filepath.Join(filepath.Dir(path), folder, name)
 }
@@ -55,13 +56,14 @@ func move(path, target string) error {
 	if err := makeFolder(folder); err != nil {
 		return err
 	}
+	if isNew || info.Size() == 0 { // somebody has removed the leases, or emptied their file
+		os.Remove(target)
+		os.Remove(target + stateSuffix)
+	}
 	for _, suffix := range []string{stateSuffix, ""} {
 		if err := linkFile(path+suffix, target+suffix); err != nil {
 			return err
 		}
-	}
-	if isNew {
-		os.Remove(target) // of a lease file that was removed
 	}
 	disk := osDisk{}
 	if err := disk.SyncDir(folder); err != nil {

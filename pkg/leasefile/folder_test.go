@@ -68,7 +68,9 @@ func TestMoveToFolder(t *testing.T) {
 		"stopped before a link": {files{"upnp.leases": "a", "upnp.leases.state": "b", "upnp/upnp.leases.state": "b", "upnp.leases.new": ownLink}, files{"upnp.leases": ownLink, "upnp/upnp.leases": "a", "upnp/upnp.leases.state": "b"}},
 		"stopped after it":      {files{"upnp.leases": ownLink, "upnp.leases.state": "b", "upnp/upnp.leases": "a", "upnp/upnp.leases.state": "b"}, files{"upnp.leases": ownLink, "upnp/upnp.leases": "a", "upnp/upnp.leases.state": "b"}},
 		"the folder is removed": {files{"upnp.leases": ownLink}, files{"upnp.leases": ownLink}},
-		"leases are removed":    {files{"upnp/upnp.leases": "a", "upnp/upnp.leases.state": "b"}, files{"upnp.leases": ownLink, "upnp/upnp.leases.state": "b"}},
+		"leases are removed":    {files{"upnp/upnp.leases": "a", "upnp/upnp.leases.state": "b"}, files{"upnp.leases": ownLink}},
+		"leases are emptied":    {files{"upnp.leases": "", "upnp/upnp.leases": "a", "upnp/upnp.leases.state": "b"}, files{"upnp.leases": ownLink, "upnp/upnp.leases": ""}},
+		"emptied before":        {files{"upnp.leases": "", "upnp.leases.state": "d"}, files{"upnp.leases": ownLink, "upnp/upnp.leases": "", "upnp/upnp.leases.state": "d"}},
 		"a link of another":     {files{"upnp.leases": "-> disk/leases", "upnp.leases.state": "x"}, files{"upnp.leases": "-> disk/leases", "upnp.leases.state": "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
