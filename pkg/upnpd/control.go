@@ -78,6 +78,7 @@ var soapFields = append([]byte("EXT:\r\n"), xmlType...)
 func (s *Server) control(r *request) response {
 	service := s.controls[r.path]
 	call, err := service.ParseCall(r.soapAction(), r.body, s.highest())
+	r.body = nil // free its memory while the table decides
 	if err == nil {
 		var results []string
 		do := invocation{

@@ -62,6 +62,9 @@ func TestMemoryOfRequests(t *testing.T) {
 		{"AddPortMapping with line breaks", "c1", 50, 2048, func(i int) string { return fatMapping(4000+i, "a\n"+strings.Repeat("d", 60000)) }},
 		{"AddPortMapping with references", "c1", 50, 2048, func(i int) string { return fatMapping(4000+i, strings.Repeat("&amp;", 12000)) }},
 		{"AddPortMapping with a short description", "c1", 200, 2048, func(i int) string { return fatMapping(4000+i, "d") }},
+		{"AddAnyPortMapping", "c1", 200, 2048, func(i int) string {
+			return strings.ReplaceAll(fatMapping(4000+i, strings.Repeat("d", 60000)), "AddPortMapping", "AddAnyPortMapping")
+		}},
 		{"AddPinhole", "c1v6", 200, 2048, func(i int) string {
 			return fatCall("/ctl/IP6FCtl", fw, "AddPinhole", fmt.Sprintf("<RemoteHost>2a0a:77:ff::1</RemoteHost><RemotePort>443</RemotePort>"+
 				"<InternalClient>%s</InternalClient><InternalPort>%d</InternalPort><Protocol>6</Protocol><LeaseTime>3600</LeaseTime>", hosts["c1v6"], 4000+i))
@@ -104,8 +107,7 @@ func TestMemoryOfLists(t *testing.T) {
 	for i := range mappings {
 		add(t, h.server, hosts["c1"], v2, fmt.Sprint(4000+i), "0")
 	}
-	body := fatCall("/ctl/IPConn", v2, "GetListOfPortMappings", "<NewStartPort>1</NewStartPort><NewEndPort>65535</NewEndPort>"+
-		"<NewProtocol>TCP</NewProtocol><NewManage>1</NewManage><NewNumberOfPorts>0</NewNumberOfPorts>")
+	body := fatCall("/ctl/IPConn", v2, "GetListOfPortMappings", listOfAll)
 	before := liveHeap()
 	var nexts []func() ([]byte, bool)
 	for i := range readers {

@@ -339,11 +339,19 @@ func bodyLength(digits string) (int, error) {
 	return 0, httpError(413)
 }
 
-// readLength reads a body of n octets.
+// readLength appends n octets to the body. What has not arrived takes up to as much
+// memory as what has, however long the body is said to be.
 func (r *request) readLength(b *bufio.Reader, n int) error {
-	r.body = make([]byte, n)
-	_, err := io.ReadFull(b, r.body)
-	return err
+	const begin = 1 << 10
+	for n > 0 {
+		start, part := len(r.body), min(n, max(len(r.body), begin))
+		r.body = slices.Grow(r.body, part)[:start+part]
+		if _, err := io.ReadFull(b, r.body[start:]); err != nil {
+			return err
+		}
+		n -= part
+	}
+	return nil
 }
 
 // readToEnd reads the body of an HTTP/1.0 request without a length.
@@ -375,9 +383,7 @@ func (r *request) readChunks(b *bufio.Reader) error {
 		if len(r.body)+int(n) > maxBody {
 			return httpError(413)
 		}
-		start := len(r.body)
-		r.body = append(r.body, make([]byte, n)...)
-		if _, err := io.ReadFull(b, r.body[start:]); err != nil {
+		if err := r.readLength(b, int(n)); err != nil {
 			return err
 		}
 		if end, err := h.line(2, 400); err != nil || end != "" {
