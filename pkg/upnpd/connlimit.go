@@ -1,6 +1,7 @@
 package upnpd
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"slices"
@@ -35,6 +36,7 @@ type phase uint8
 const (
 	waiting  phase = iota // for a request
 	deciding              // for the decision on its request
+	queued                // for the end of another list of its host
 	sending               // for the client to read the response
 )
 
@@ -53,6 +55,8 @@ type connection struct {
 // connLimiter holds the connections of one LAN. When there are too many, the host that
 // has most loses the oldest of those that are not being answered.
 type connLimiter struct {
+	refused fair.Counts[lan.Host] // connections without a place that are not closed yet
+
 	mu      sync.Mutex // guards what follows
 	open    fair.Places[lan.Host, *connection]
 	waiting fair.Places[lan.Host, *candidate]
@@ -64,12 +68,13 @@ type connLimiter struct {
 type candidate struct {
 	*connection
 	began    time.Time
+	asks     bool      // its request has arrived
 	admitted chan bool // with room for the outcome
 }
 
 // rank makes connections whose requests have not arrived give way to others.
 func (c *candidate) rank() int {
-	if c.hasRequest() {
+	if c.asks = c.asks || c.hasRequest(); c.asks {
 		return 1
 	}
 	return 0
@@ -82,19 +87,31 @@ func (c *connection) hasRequest() bool {
 }
 
 func newConnLimiter() *connLimiter {
-	return &connLimiter{
-		open:    fair.Places[lan.Host, *connection]{PerHost: connectionsPerHost, Total: maxConnections, Rank: (*connection).rank},
-		waiting: fair.Places[lan.Host, *candidate]{PerHost: waitingPerHost, Total: maxWaitingConns, Rank: (*candidate).rank},
-	}
+	l := new(connLimiter)
+	l.refused = fair.Counts[lan.Host]{PerHost: connectionsPerHost, Shared: maxConnections, Total: maxConnections}
+	l.open = fair.Places[lan.Host, *connection]{PerHost: connectionsPerHost, Total: maxConnections, Rank: l.rank}
+	l.waiting = fair.Places[lan.Host, *candidate]{PerHost: waitingPerHost, Total: maxWaitingConns, Rank: (*candidate).rank}
+	return l
 }
 
-// rank makes a connection keep its place while its request is being served.
-func (c *connection) rank() int {
+// The ranks of connections. A young one gives way only to hosts that have fewer.
+const (
+	spare = iota
+	young
+)
+
+// rank makes a connection keep its place while its request is being served, and while
+// one may be on its way if its host has no other.
+func (l *connLimiter) rank(c *connection) int {
 	age := time.Since(c.since)
-	if c.phase == deciding || c.phase == sending && age < graceForReader || c.phase == waiting && age < graceForRequest {
+	isYoung := c.phase == queued || c.phase == waiting && age < graceForRequest
+	switch {
+	case c.phase == deciding, c.phase == sending && age < graceForReader, isYoung && l.open.Count(c.host) == 1:
 		return fair.Held
+	case isYoung:
+		return young
 	}
-	return 0
+	return spare
 }
 
 // add adds a new connection, and closes the one that loses its place for it. It waits
@@ -116,16 +133,17 @@ func (l *connLimiter) add(c *connection) bool {
 	return <-next.admitted
 }
 
-// takePlace gives a connection a place, if there is one. A host that has all its places
-// gives up one of its own.
+// takePlace gives a connection a place, if there is one, perhaps that of another one of
+// its host.
 func (l *connLimiter) takePlace(c *connection) bool {
-	if l.open.Count(c.host) >= connectionsPerHost {
-		if own, ok := l.open.Weakest(c.host); ok {
-			l.open.Release(own)
-			own.Close()
-		}
-	}
 	lost, hasLost, ok := l.open.Take(c.host, c)
+	if !ok {
+		if lost, hasLost = l.open.Weakest(c.host); !hasLost || l.rank(lost) != spare {
+			return false
+		}
+		l.open.Release(lost)
+		_, _, ok = l.open.Take(c.host, c)
+	}
 	if hasLost {
 		lost.Close()
 	}
@@ -172,11 +190,13 @@ func (l *connLimiter) check() {
 	}
 }
 
-// admitWaiting gives places to those that wait: first to those whose requests have
-// arrived, the oldest first.
+// admitWaiting gives places to those that wait: first to hosts that have few, then to
+// those whose requests have arrived, the oldest first.
 func (l *connLimiter) admitWaiting() {
 	list := l.waiting.Items()
-	slices.SortStableFunc(list, func(a, b *candidate) int { return b.rank() - a.rank() })
+	slices.SortStableFunc(list, func(a, b *candidate) int {
+		return cmp.Or(l.open.Count(a.host)-l.open.Count(b.host), b.rank()-a.rank())
+	})
 	for _, c := range list {
 		if l.takePlace(c.connection) {
 			c.since = time.Now()

@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"igdd/pkg/lan"
+	"igdd/pkg/upnp"
 )
 
 // patience is how long a test waits for what must come.
@@ -34,6 +36,8 @@ type pipe struct {
 }
 
 func (p pipe) HasUnread() bool { return p.asks }
+
+func (pipe) CloseWrite() error { return nil }
 
 // open opens an idle connection of a host.
 func (r limiterRig) open(host lan.Host) *testConn { return r.connect(host, false) }
@@ -83,7 +87,11 @@ func count(list []*testConn, state string) (n int) {
 func inBubble(t *testing.T, test func(t *testing.T, r limiterRig)) {
 	t.Helper()
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { test(t, limiterRig{newConnLimiter(), t}) })
+	synctest.Test(t, func(t *testing.T) {
+		r := limiterRig{newConnLimiter(), t}
+		test(t, r)
+		r.closeAll() // ends those that wait
+	})
 }
 
 // TestHostHasEightConnections opens more, some of which are being answered.
@@ -196,6 +204,90 @@ func TestFullHouse(t *testing.T) {
 		synctest.Wait()
 		if another.state() != "open" {
 			t.Error("a place that is free is not taken")
+		}
+	})
+}
+
+// TestManyRequestsOfFewHosts has all places taken by hosts that have eight each, whose
+// requests may be on their way: a host with fewer connections has one at once.
+func TestManyRequestsOfFewHosts(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		var all []*testConn
+		for i := range maxConnections {
+			all = append(all, r.open(lan.Host('A'+rune(i%connectionsPerHost))))
+		}
+		for _, c := range all[:maxConnections-1] {
+			r.setPhase(c.connection, deciding)
+		}
+		last := all[maxConnections-1]
+		if own := r.open(last.host); own.state() != "waits" || last.state() != "open" {
+			t.Errorf("another one of the same host %s, its only one whose request is on its way is %s", own.state(), last.state())
+		}
+		if honest := r.open("honest"); honest.state() != "open" || last.state() != "closed" {
+			t.Errorf("a host with little %s", honest.state())
+		}
+		if another := r.open("another"); another.state() != "waits" {
+			t.Errorf("a second one %s", another.state())
+		}
+		r.setPhase(all[0].connection, queued)
+		time.Sleep(checkInterval)
+		synctest.Wait()
+		if all[0].state() != "closed" || count(all, "closed") != 2 {
+			t.Errorf("one that waits for the other list of its host is %s", all[0].state())
+		}
+	})
+}
+
+// TestHostsWithFewComeFirst has connections of hosts with many wait longer for a place
+// than that of a host with none.
+func TestHostsWithFewComeFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		var all, more []*testConn
+		for i := range maxConnections {
+			c := r.open(lan.Host('A' + rune(i%connectionsPerHost)))
+			r.setPhase(c.connection, deciding)
+			all = append(all, c)
+		}
+		for i := range connectionsPerHost {
+			more = append(more, r.connect(lan.Host('A'+rune(i)), true))
+		}
+		honest := r.open("honest")
+		r.release(all[0].connection)
+		synctest.Wait()
+		if honest.state() != "open" || count(more, "waits") != len(more) {
+			t.Errorf("the honest one %s, %d others wait", honest.state(), count(more, "waits"))
+		}
+		r.release(all[1].connection)
+		synctest.Wait()
+		if more[0].state() != "open" && more[1].state() != "open" {
+			t.Error("a free place is not taken")
+		}
+	})
+}
+
+// TestFewRefusedConnectionsStay has connections refused whose clients do not close them: few are waited
+// for.
+func TestFewRefusedConnectionsStay(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		l := &Listener{server: New(Options{Versions: []upnp.Version{upnp.V1}})}
+		var refused atomic.Int32
+		for range 100 {
+			near, far := net.Pipe()
+			go io.Copy(io.Discard, far)
+			go func() {
+				defer near.Close()
+				l.refuse(&connection{Conn: pipe{Conn: near}, host: "a"}, r.connLimiter)
+				refused.Add(1)
+			}()
+		}
+		synctest.Wait()
+		if n := refused.Load(); n != 100-connectionsPerHost {
+			t.Errorf("%d of 100 are closed at once", n)
+		}
+		time.Sleep(refuseFor)
+		synctest.Wait()
+		if n := refused.Load(); n != 100 {
+			t.Errorf("%d of 100 are closed", n)
 		}
 	})
 }

@@ -70,12 +70,21 @@ func (l *Listener) close() {
 func (l *Listener) serve(c *lan.Conn, limiter *connLimiter) {
 	conn := &connection{Conn: c, client: c.Client, local: c.Local, host: c.Host}
 	if !limiter.add(conn) {
-		l.send(conn, &request{close: true}, response{status: 503, fields: retryAfter}, limiter)
-		conn.linger(refuseFor)
+		l.refuse(conn, limiter)
 		return
 	}
 	defer limiter.release(conn)
 	l.serveConn(conn, limiter)
+}
+
+// refuse says that there is no place for a connection. A few of them are not closed at
+// once.
+func (l *Listener) refuse(c *connection, limiter *connLimiter) {
+	l.send(c, &request{close: true}, response{status: 503, fields: retryAfter}, limiter)
+	if limiter.refused.Acquire(c.host) {
+		defer limiter.refused.Release(c.host)
+		c.linger(refuseFor)
+	}
 }
 
 // retryAfter tells a client when to come back, in seconds.
