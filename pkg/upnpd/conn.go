@@ -23,13 +23,15 @@ const (
 	lingerBytes  = 256 << 10
 )
 
-// response is an HTTP response. Its content is body, or pieces of a total length.
+// response is an HTTP response. Its content is body, or pieces of a total length. If it
+// has a list, that is all of it.
 type response struct {
 	status int
 	fields []byte // complete header lines, each with CRLF
 	body   []byte
 	pieces iter.Seq[[]byte]
 	length int
+	list   *listing
 	after  func(sent bool) // called when the response has been sent, or is lost
 }
 
@@ -64,8 +66,7 @@ func (l *Listener) serveConn(c *connection, limiter *connLimiter) {
 		if err != nil {
 			r = &request{close: true}
 		}
-		limiter.setPhase(c, sending)
-		if err := l.send(c, r, reply, limiter); err != nil {
+		if err := l.reply(c, r, reply, limiter); err != nil {
 			return
 		}
 		limiter.setPhase(c, waiting)
@@ -74,6 +75,15 @@ func (l *Listener) serveConn(c *connection, limiter *connLimiter) {
 			return
 		}
 	}
+}
+
+// reply sends a response, or a list.
+func (l *Listener) reply(c *connection, r *request, reply response, limiter *connLimiter) error {
+	if reply.list != nil {
+		return l.sendList(c, r, reply.list, limiter)
+	}
+	limiter.setPhase(c, sending)
+	return l.send(c, r, reply, limiter)
 }
 
 // send sends a response: in one write, without copying a long body, or in pieces.

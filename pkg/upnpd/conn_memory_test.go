@@ -68,6 +68,7 @@ func TestMemoryOfConnections(t *testing.T) {
 		{"the size of a chunk", post + "Transfer-Encoding: chunked\r\n\r\nffff\r\n" + strings.Repeat("x", 100), 24 << 10, nil},
 		{"all of a body but the end", fat[:len(fat)-1], 112 << 10, nil},
 		{"waits for the decision", fat, 128 << 10, func(_ *testing.T, _ net.Conn, table *slowTable) { <-table.asked }},
+		{"does not read a list", fatCall("/ctl/IPConn", v2, "GetListOfPortMappings", listOfAll), 32 << 10, readOne},
 		{"does not read", getRoot, 16 << 10, readOne},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -25,7 +25,7 @@ type invocation struct {
 	client  netip.Addr   // of the request
 	device  string       // the LAN interface of the request
 	host    lan.Host     // the client
-	listing *listing     // set by getListOfPortMappings in place of a result
+	list    *listing     // set by getListOfPortMappings in place of a result
 }
 
 // action carries out an action and returns its results, by Action.Out. The
@@ -86,10 +86,8 @@ func (s *Server) control(r *request) response {
 			client: r.client, device: r.device, host: r.from,
 		}
 		switch results, err = s.actions[call.Name](&do); {
-		case err == nil && do.listing != nil:
-			reply := do.listing.response(call)
-			reply.after = func(bool) { s.lists.leave(do.host) }
-			return reply
+		case err == nil && do.list != nil:
+			return response{list: do.list}
 		case err == nil:
 			return response{status: 200, fields: soapFields, body: call.AppendReply(nil, results...)}
 		}
@@ -104,7 +102,12 @@ func (s *Server) control(r *request) response {
 	default:
 		s.opts.Log.Warn("action failed", "action", call.Name, "client", r.client, "err", err)
 	}
-	return response{status: 500, fields: soapFields, body: fault.Append(nil)}
+	return faultResponse(fault)
+}
+
+// faultResponse returns the response with a fault.
+func faultResponse(f upnp.Fault) response {
+	return response{status: 500, fields: soapFields, body: f.Append(nil)}
 }
 
 // soapAction returns the field SOAPACTION, which in an M-POST has a numeric prefix

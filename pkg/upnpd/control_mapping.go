@@ -239,30 +239,15 @@ func getListOfPortMappings(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !i.lists.take(i.host) {
-		return nil, upnp.ActionFailed
+	list := &listing{protocol: i.protocol(), first: first, last: last, most: maxListed}
+	if n := i.Number("NewNumberOfPorts"); n != 0 {
+		list.most = int(min(n, maxListed))
 	}
-	defer func() {
-		if i.listing == nil {
-			i.lists.leave(i.host)
-		}
-	}()
-	list := &listing{at: time.Now()}
-	left := i.Number("NewNumberOfPorts") // 0 counts down from 2^32
-	protocol, all := i.protocol(), i.Flag("NewManage")
-	for _, m := range i.opts.Table.List() {
-		if m.External < first || m.External > last || m.Protocol != protocol || !m.Inbound() || !all && m.Internal.Addr() != i.client {
-			continue
-		}
-		list.mappings = append(list.mappings, m)
-		if left--; left == 0 {
-			break
-		}
+	if !i.Flag("NewManage") {
+		list.client = i.client
 	}
-	if len(list.mappings) == 0 {
-		return nil, upnp.MappingNotFound
-	}
-	i.listing = list
+	list.pieces = i.Listing(list.entries)
+	i.list = list
 	return nil, nil
 }
 

@@ -64,6 +64,9 @@ func send(t testing.TB, s *Server, client, path, action, body string) reply {
 		method: "POST", path: path, fields: map[string]string{"soapaction": action}, body: []byte(body),
 		client: netip.MustParseAddr(client), local: netip.MustParseAddr(hosts["gw1"]),
 	})
+	if got.list != nil {
+		got = got.list.response(s.opts.Table)
+	}
 	if got.pieces != nil {
 		for piece := range got.pieces {
 			got.body = append(got.body, piece...)
@@ -71,7 +74,6 @@ func send(t testing.TB, s *Server, client, path, action, body string) reply {
 		if len(got.body) != got.length {
 			t.Errorf("%d octets, announced as %d", len(got.body), got.length)
 		}
-		got.after(true)
 	}
 	var envelope struct {
 		Body struct {

@@ -116,7 +116,7 @@ func TestMemoryOfLists(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.client, r.local, r.from = netip.MustParseAddr(hosts["c1"]), netip.MustParseAddr(hosts["gw1"]), lan.Host(fmt.Sprint(i))
-		reply := h.server.handle(r, h.testNet)
+		reply := h.server.handle(r, h.testNet).list.response(h.table)
 		if reply.status != 200 || reply.length < mappings*100 {
 			t.Fatalf("reader %d: status %d, %d octets", i, reply.status, reply.length)
 		}
@@ -140,7 +140,7 @@ func TestMemoryOfLists(t *testing.T) {
 func TestOneListAtATime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var lists turns
+		lists := newTurns()
 		if !lists.take("a") || !lists.take("b") {
 			t.Error("the first list of a host waits")
 		}
@@ -151,6 +151,18 @@ func TestOneListAtATime(t *testing.T) {
 		time.AfterFunc(listWithin/2, func() { lists.leave("a") })
 		if !lists.take("a") {
 			t.Error("no list when the other has ended")
+		}
+		for range connectionsPerHost - 1 {
+			go lists.take("a")
+		}
+		synctest.Wait()
+		began = time.Now()
+		if lists.take("a") || !time.Now().Equal(began) {
+			t.Error("more wait than there may be connections")
+		}
+		time.Sleep(listWithin)
+		if lists.leave("a"); !lists.take("a") {
+			t.Error("those that gave up waiting still count")
 		}
 	})
 }

@@ -76,7 +76,7 @@ type Server struct {
 	paths            map[string]string // of all URLs by their canonical forms
 
 	subscriptions *subscriptions
-	lists         turns
+	lists         *turns
 	changed       chan struct{}
 }
 
@@ -98,6 +98,7 @@ func New(o Options) *Server {
 	s.paths = spellings(maps.Keys(s.controls), maps.Keys(s.events), maps.Keys(s.documents.byPath))
 	s.actions = actions()
 	s.subscriptions = newSubscriptions(s.state, (*subscription).dial, o.Log)
+	s.lists = newTurns()
 	s.changed = make(chan struct{}, 1)
 	return s
 }
