@@ -144,12 +144,18 @@ func gatewayConfigOf(config string) gatewayConfig {
 func (s testNet) startGateway(t testing.TB, p gatewayConfig) *testGateway {
 	t.Helper()
 	h := s.newGateway(t, p)
+	h.listen(t)
+	return h
+}
+
+// listen makes a gateway listen until the test ends.
+func (h *testGateway) listen(t testing.TB) {
+	t.Helper()
 	var l *Listener
-	if err := s.Listen(func() (err error) { l, err = h.server.Listen(s); return err }); err != nil {
+	if err := h.Listen(func() (err error) { l, err = h.server.Listen(h.testNet); return err }); err != nil {
 		t.Fatal(err)
 	}
 	h.run(t, l.Serve)
-	return h
 }
 
 // newGateway starts a gateway that listens nowhere.
