@@ -15,9 +15,10 @@ import (
 
 // Listener is a TCP socket of one address family on one interface.
 type Listener struct {
-	on    Interface
-	hosts *Hosts
-	tcp   *net.TCPListener
+	on     Interface
+	hosts  *Hosts
+	tcp    *net.TCPListener
+	accept func() (*net.TCPConn, error) // of tcp
 }
 
 // Conn is a connection of a host on the LAN.
@@ -42,7 +43,8 @@ func ListenTCP(on Interface, hosts *Hosts, network string, port uint16) (*Listen
 	if err != nil {
 		return nil, fmt.Errorf("lan: listen on TCP port %d of %s: %w", port, on.Name(), err)
 	}
-	return &Listener{on, hosts, l.(*net.TCPListener)}, nil
+	tcp := l.(*net.TCPListener)
+	return &Listener{on, hosts, tcp, tcp.AcceptTCP}, nil
 }
 
 // HasUnread reports whether octets have arrived that are not read yet.
@@ -61,14 +63,14 @@ func (l *Listener) Close() { l.tcp.Close() }
 
 // Serve calls handle for each connection of a host on the LAN, on a goroutine of its
 // own, and then closes the connection. It returns when the socket is closed and the
-// last connection has ended.
+// last connection has ended, but at once with an error: the caller closes what is open.
 func (l *Listener) Serve(handle func(*Conn)) error {
 	var open sync.WaitGroup
-	defer open.Wait()
 	for {
-		tcp, err := l.tcp.AcceptTCP()
+		tcp, err := l.accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
+			open.Wait()
 			return nil
 		case isPassing(err):
 			time.Sleep(errorPause)

@@ -2,13 +2,18 @@ package lan
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"igdd/pkg/netlab"
 )
@@ -46,17 +51,7 @@ func echo(c *Conn) {
 func TestPanicEndsOneConnection(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
 	log := new(logBuffer)
-	var l *Listener
-	err := lab.Router.Do(func() error {
-		dev, err := net.InterfaceByName("lan0")
-		if err == nil {
-			l, err = ListenTCP(testLAN{dev.Index}, NewHosts(nil, slog.New(slog.NewTextHandler(log, nil))), "tcp4", 7001)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenTCP(t, lab, slog.New(slog.NewTextHandler(log, nil)))
 	ended := make(chan error, 1)
 	go func() { ended <- l.Serve(echo) }()
 	other := dialRouter(t, lab)
@@ -75,6 +70,58 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestAcceptFails has errors of accept(2) before each connection is accepted, and then
+// one that does not pass.
+func TestAcceptFails(t *testing.T) {
+	t.Parallel()
+	lab := netlab.NewLab(t, netlab.Layout{})
+	l := listenTCP(t, lab, slog.New(slog.DiscardHandler))
+	accept, left := l.accept, slices.Clone(passing)
+	l.accept = func() (*net.TCPConn, error) {
+		switch len(left) {
+		case 0:
+			return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", unix.EINVAL)}
+		case 1:
+			left = nil
+			return accept()
+		}
+		err := left[0]
+		left = left[1:]
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", err)}
+	}
+	c := dialRouter(t, lab)
+	ended := make(chan error, 1)
+	go func() { ended <- l.Serve(echo) }()
+	select {
+	case err := <-ended: // the connection is still open
+		if !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "lan0") {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("an error that does not pass does not end Serve")
+	}
+	if got := ask(t, c, "hello"); got != "192.168.50.10 192.168.50.10" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// listenTCP opens a port on the router's lan0.
+func listenTCP(t *testing.T, lab *netlab.Lab, log *slog.Logger) (l *Listener) {
+	t.Helper()
+	err := lab.Router.Do(func() error {
+		dev, err := net.InterfaceByName("lan0")
+		if err == nil {
+			l, err = ListenTCP(testLAN{dev.Index}, NewHosts(nil, log), "tcp4", 7001)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
 }
 
 // dialRouter connects a client with the router.
