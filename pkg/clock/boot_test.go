@@ -13,7 +13,7 @@ func TestBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := Uptime()
-	if s := info.Uptime; int64(before.Seconds()) > s || int64(after.Seconds())+1 < s {
+	if s := info.Uptime; int64(before.Seconds()) > int64(s) || int64(after.Seconds())+1 < int64(s) {
 		t.Errorf("up for %v to %v, the kernel says %d s", before, after, s)
 	}
 	if id := BootID(); len(id) != 36 || id != BootID() {
