@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +26,7 @@ func (f *Finder) Moved(ctx context.Context, lan LAN, hardware net.HardwareAddr, 
 	if !lan.contains(former) || !lan.contains(present) || !f.confirm(ctx, lan.Index, present, true) {
 		return false
 	}
-	f.confirm(ctx, lan.Index, former, true)
+	f.askAll(ctx, lan.Index, former)
 	f.mu.Lock()
 	left := f.current().hasLeft(lan.Index, hardware, former)
 	f.mu.Unlock()
@@ -38,6 +39,22 @@ func (f *Finder) Moved(ctx context.Context, lan LAN, hardware net.HardwareAddr, 
 	moved := s.hasMoved(lan, hardware, former, present)
 	f.verify(s, lan.Index, s.otherAddrs(lan, hardware, former, present)...) // they may be out of date
 	return moved
+}
+
+// askAll makes the kernel ask all hosts on the LAN for an address, and waits for an
+// answer. The kernel asks the host that had it last first, and with a hardware address
+// that two hosts have, that is perhaps the wrong one.
+func (f *Finder) askAll(ctx context.Context, index int, a netip.Addr) {
+	f.mu.Lock()
+	if !isPermanent(a, index) && f.startVerification(neighbourKey{index, a}) {
+		if err := Remove(index, a); err != nil {
+			f.Log.Debug("cannot have a host asked for again", "host", a, "err", err)
+		}
+		f.Resolve(index, a)
+		f.last.readAt = time.Time{} // the snapshot is out of date
+	}
+	f.mu.Unlock()
+	f.await(ctx, func(s *snapshot) bool { return len(s.confirmed(index, a)) > 0 })
 }
 
 // hasMoved reports whether a host has replaced its former address by the present

@@ -164,6 +164,47 @@ func TestMoved(t *testing.T) {
 	}
 }
 
+// TestClonedHardwareAddress has another host take the hardware address of one that is
+// there: it has not moved, though the switch delivers to the other one.
+func TestClonedHardwareAddress(t *testing.T) {
+	lab := netlab.NewLab(t, netlab.Layout{Clients: 2})
+	host, thief := lab.Clients[0], lab.Clients[1]
+	own := hardware(t, host).String()
+	host.Address(t, "eth0", netip.PrefixFrom(formerAddr, 24))
+	thief.IP(t, "link", "set", "eth0", "address", own)
+	lab.Router.IP(t, "neigh", "replace", formerAddr.String(), "lladdr", own, "dev", "lan0", "nud", "stale")
+	err := thief.Do(func() error {
+		c, err := net.Dial("udp", "192.168.50.1:9")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("I am here"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hw, _ := net.ParseMAC(own)
+	err = lab.Router.Do(func() error {
+		lan, err := net.InterfaceByName("lan0")
+		if err != nil {
+			return err
+		}
+		l := LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}
+		for range 5 {
+			f := Finder{Log: slog.New(slog.DiscardHandler)}
+			if f.Moved(context.Background(), l, hw, formerAddr, addr("192.168.50.11")) {
+				t.Error("the address of a host that is there is taken over")
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // retryMoved calls Moved until the result is as wanted: on a busy machine hosts answer
 // late.
 func retryMoved(t *testing.T, lab *netlab.Lab, leases, own string, now netip.Addr, want bool) (got bool) {
