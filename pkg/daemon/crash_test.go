@@ -270,6 +270,10 @@ func TestNoRoomForLeases(t *testing.T) {
 			func(disk string) error { return os.Mkdir(disk+"/upnp", 0o555) }, // the leases' own folder; root has no rights beyond that
 			func(disk string) error { return os.Chmod(disk+"/upnp", 0o755) },
 		},
+		{"mounted read-only",
+			func(disk string) error { return syscall.Mount("", disk, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "") },
+			func(disk string) error { return syscall.Mount("", disk, "", syscall.MS_REMOUNT, "") },
+		},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package hosts
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxLeases bounds what is read of a leases file, in octets: some 10,000 lines.
@@ -36,7 +39,7 @@ func addLeases(known map[netip.Addr]Host, path string, now time.Time) error {
 // readLeases returns the leases in dnsmasq's file that have not expired. A missing
 // file has none.
 func readLeases(path string, now time.Time) ([]lease, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a named pipe would make it wait
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -44,6 +47,9 @@ func readLeases(path string, now time.Time) ([]lease, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
 	var list []lease
 	lines := bufio.NewScanner(io.LimitReader(f, maxLeases))
 	for lines.Scan() {

@@ -276,3 +276,14 @@ func TestProbeAddsFewAtATime(t *testing.T) {
 		t.Errorf("%d neighbours, want some %d", n, maxAdditions)
 	}
 }
+
+// TestLeasesFromAPipe reads leases where there is a named pipe that nobody writes to.
+func TestLeasesFromAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leases")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := readLeases(path, time.Now()); err == nil || len(list) > 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}

@@ -209,18 +209,24 @@ func bindTree(from, target string, flags uintptr) error {
 	return nil
 }
 
-// restrict adds flags to those that a mount has: the kernel may refuse to clear one.
+// restrict adds flags to those that a mount has: the kernel may refuse to clear one. A
+// place that is to be writable is made so, in case its file system is read-only now and
+// not later.
 func restrict(target string, flags uintptr) error {
 	var s unix.Statfs_t
 	if err := unix.Statfs(target, &s); err != nil {
 		return fmt.Errorf("statfs %s: %w", target, err)
 	}
-	const kept = unix.ST_RDONLY | unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC | unix.ST_NOATIME | unix.ST_NODIRATIME
+	const kept = unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC | unix.ST_NOATIME | unix.ST_NODIRATIME
 	flags |= uintptr(s.Flags) & kept // the values of ST_ and MS_ are the same
 	if s.Flags&(unix.ST_NOATIME|unix.ST_RELATIME) == 0 {
 		flags |= unix.MS_STRICTATIME
 	}
-	return mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|flags)
+	err := mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|flags)
+	if errors.Is(err, unix.EPERM) && s.Flags&unix.ST_RDONLY != 0 {
+		return mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags)
+	}
+	return err
 }
 
 // makeTarget makes what the source can be mounted on, if it is not there. A file has
