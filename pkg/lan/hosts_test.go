@@ -19,6 +19,7 @@ type fakeNeighbours struct {
 	known     map[netip.Addr]net.HardwareAddr
 	shared    bool
 	lookups   int
+	late      netip.Addr   // known from when it is to be resolved, without a notice
 	resolving []netip.Addr // neither resolved nor forgotten
 	most      int          // the greatest number of these
 	watch     func(int, netip.Addr)
@@ -47,6 +48,9 @@ func (f *fakeNeighbours) Resolve(_ int, a netip.Addr) {
 	defer f.mu.Unlock()
 	f.resolving = append(f.resolving, a)
 	f.most = max(f.most, len(f.resolving))
+	if a == f.late {
+		f.known[a] = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	}
 }
 
 func (f *fakeNeighbours) Forget(_ int, a netip.Addr) {
@@ -232,6 +236,17 @@ func TestEachWaitsItsTime(t *testing.T) {
 				t.Errorf("in round %d %v are being resolved", i, list)
 			}
 		}
+	})
+}
+
+// TestResolvedMeanwhile has the kernel learn of a sender after it was looked up and
+// before it is watched, so that no notice follows.
+func TestResolvedMeanwhile(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *waitingRig) {
+		r.late = netip.MustParseAddr("192.168.50.10")
+		r.arrive(3, "192.168.50.10", "first")
+		r.demand(t, "at once", first)
+		r.Forget(3, r.late) // the fake has it as unresolved
 	})
 }
 

@@ -58,8 +58,7 @@ func tableSize(family string) int {
 func (h *Hosts) await(n neighbour, request func(Host)) {
 	h.mu.Lock()
 	q := h.queueOf(n)
-	isNew := q == nil
-	if isNew {
+	if q == nil {
 		q = h.open(n)
 	}
 	if q == nil || len(q.requests) >= maxRequests {
@@ -68,9 +67,7 @@ func (h *Hosts) await(n neighbour, request func(Host)) {
 	}
 	q.requests = append(q.requests, request)
 	h.mu.Unlock()
-	if !isNew { // the notice may have come before the first request
-		h.serve(n)
-	}
+	h.serve(n) // the kernel may have resolved it before it was watched, or before the request
 }
 
 // queueOf returns the queue of a neighbour, nil if nothing waits for it.
