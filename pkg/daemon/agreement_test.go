@@ -336,30 +336,33 @@ const restrictedMark = " [restricted]"
 // differ names the lines that only one side has. Expiry times may differ by the
 // time that passes while they are read.
 func differ(where string, got, want []string) string {
-	same := func(a, b string) bool {
-		x, y := strings.SplitN(a, ":", 6), strings.SplitN(b, ":", 6)
+	matches := func(got, want string) bool {
+		x, y := strings.SplitN(got, ":", 6), strings.SplitN(want, ":", 6)
 		if len(x) != 6 || len(y) != 6 {
-			return a == b
+			return got == want
 		}
 		i, _ := strconv.Atoi(x[4])
 		j, _ := strconv.Atoi(y[4])
 		x[4], y[4] = "", ""
-		if strings.HasSuffix(x[5], restrictedMark) != strings.HasSuffix(y[5], restrictedMark) {
-			x[5], y[5] = strings.TrimSuffix(x[5], restrictedMark), strings.TrimSuffix(y[5], restrictedMark)
+		if !strings.HasSuffix(y[5], restrictedMark) {
+			x[5] = strings.TrimSuffix(x[5], restrictedMark)
 		}
 		return slices.Equal(x, y) && max(i-j, j-i) <= 3
 	}
-	lacks := func(list []string, line string) bool {
-		return line != "" && !slices.ContainsFunc(list, func(other string) bool { return same(line, other) })
+	isWanted := func(line string) bool {
+		return slices.ContainsFunc(want, func(w string) bool { return matches(line, w) })
+	}
+	isThere := func(line string) bool {
+		return slices.ContainsFunc(got, func(g string) bool { return matches(g, line) })
 	}
 	var problem strings.Builder
 	for _, line := range got {
-		if lacks(want, line) {
+		if line != "" && !isWanted(line) {
 			fmt.Fprintf(&problem, "the %s alone: %s\n", where, line)
 		}
 	}
 	for _, line := range want {
-		if lacks(got, line) {
+		if line != "" && !isThere(line) {
 			fmt.Fprintf(&problem, "not in the %s: %s\n", where, line)
 		}
 	}

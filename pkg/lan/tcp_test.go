@@ -1,7 +1,6 @@
 package lan
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,24 +15,6 @@ import (
 
 	"igdd/pkg/netlab"
 )
-
-// logBuffer collects log lines.
-type logBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *logBuffer) text() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.String()
-}
 
 // echo answers a connection with its client, and panics if it is asked to.
 func echo(c *Conn) {
@@ -50,7 +30,7 @@ func echo(c *Conn) {
 // another is open.
 func TestPanicEndsOneConnection(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
-	log := new(logBuffer)
+	log := new(lockedBuffer)
 	l := listenTCP(t, lab, slog.New(slog.NewTextHandler(log, nil)))
 	ended := make(chan error, 1)
 	go func() { ended <- l.Serve(echo) }()
@@ -63,7 +43,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 			t.Errorf("another connection says %q", got)
 		}
 	}
-	if text := log.text(); !strings.Contains(text, "on request") || !strings.Contains(text, "echo") {
+	if text := log.String(); !strings.Contains(text, "on request") || !strings.Contains(text, "echo") {
 		t.Errorf("log %s", text)
 	}
 	l.Close()
