@@ -209,9 +209,14 @@ func suspend(t testing.TB, pid int) {
 	})
 }
 
+// alive reports whether a thread of the process runs: its first one may be gone before
+// the others, which keep its sockets open.
 func alive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !strings.Contains(string(stat), ") Z ")
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid)) // the pattern is well-formed
+	return slices.ContainsFunc(threads, func(name string) bool {
+		stat, err := os.ReadFile(name)
+		return err == nil && !strings.Contains(string(stat), ") Z ")
+	})
 }
 
 // await waits until something holds. It asks less and less often, since asking
