@@ -21,6 +21,7 @@ var layers = map[string]int{
 	"pkg/ssdp":    0,
 	"pkg/upnp":    0,
 	"pkg/fair":    0,
+	"pkg/journal": 0,
 	"pkg/clock":   0,
 	"pkg/command": 0,
 	"pkg/stun":    0,
@@ -47,7 +48,7 @@ var layers = map[string]int{
 }
 
 // support are packages for tests and tools, which the program must not import.
-var support = []string{"pkg/netlab", "pkg/netlab/packetlab", "pkg/vectors", "pkg/vectors/discovery", "pkg/vectors/gena", "pkg/vectors/soap", "pkg/portmap/portmaptest", "cmd/igdd-bench"}
+var support = []string{"pkg/netlab", "pkg/netlab/packetlab", "pkg/vectors", "pkg/vectors/discovery", "pkg/vectors/gena", "pkg/vectors/soap", "pkg/portmap/portmaptest", "pkg/journal/journaltest", "cmd/igdd-bench"}
 
 // codecs turn bytes into values and back, and do nothing else.
 var codecs = []string{"pkg/pcp", "pkg/natpmp", "pkg/ssdp", "pkg/upnp"}

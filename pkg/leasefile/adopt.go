@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"igdd/pkg/journal"
 	"igdd/pkg/portmap"
 )
 
@@ -34,10 +35,10 @@ func (s *skippedLines) add(number int, reason error) {
 
 // readLeases reads the lease file, and parses it unless it is as the writer of
 // the state file left it.
-func readLeases(f *os.File, size int64, js *journalState) (leaseFile, error) {
+func readLeases(f *os.File, size int64, st *state) (leaseFile, error) {
 	found, err := fingerprintOf(f, size)
 	file := leaseFile{fingerprint: found}
-	if err == nil && !js.describes(found) {
+	if err == nil && !st.describes(found) {
 		err = file.parse(f)
 	}
 	return file, err
@@ -47,43 +48,43 @@ func readLeases(f *os.File, size int64, js *journalState) (leaseFile, error) {
 // the second one if both have the same target: it is a renewal.
 func (f *leaseFile) parse(r io.Reader) error {
 	seen := make(map[portmap.Key]int)
-	in := newLines(io.LimitReader(r, maxLeaseFile), maxLine+1)
-	for in.next() {
-		line := bytes.TrimSpace(in.line)
-		if !in.tooLong && (len(line) == 0 || line[0] == '#') {
+	in := journal.NewLines(io.LimitReader(r, maxLeaseFile), maxLine+1)
+	for in.Next() {
+		line := bytes.TrimSpace(in.Line)
+		if !in.TooLong && (len(line) == 0 || line[0] == '#') {
 			continue
 		}
 		l, err := parseLease(line)
 		i, known := seen[l.key()]
 		switch {
-		case in.tooLong:
-			f.skipped.add(in.number, errTooLong)
+		case in.TooLong:
+			f.skipped.add(in.Number, errTooLong)
 		case err != nil:
-			f.skipped.add(in.number, err)
+			f.skipped.add(in.Number, err)
 		case !known:
 			seen[l.key()] = len(f.leases)
 			f.leases = append(f.leases, l)
 		case f.leases[i].internal == l.internal:
 			f.leases[i] = l
 		default:
-			f.skipped.add(in.number, errTaken)
+			f.skipped.add(in.Number, errTaken)
 		}
 	}
-	return in.err
+	return in.Err
 }
 
 // adopt returns the records for a lease file that another program wrote: its
-// lines decide which port mappings exist, the journal adds what does not fit
-// six fields. Pinholes and outbound mappings are in the journal only. Unknown
+// lines decide which port mappings exist, the state file adds what does not fit
+// six fields. Pinholes and outbound mappings are in the state file only. Unknown
 // counts the lines that are skipped because their remote hosts are restricted,
-// or may be since the journal is damaged, and the journal does not have how.
-func (js *journalState) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
+// or may be since the state file is damaged, and the state file does not have how.
+func (st *state) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
 	for _, line := range leases {
-		r := js.recordFor(line)
+		r := st.recordFor(line)
 		switch {
 		case r != nil:
 			r = r.ending(line.expires * 1000)
-		case js.damaged != nil || line.restricted:
+		case st.Damage != nil || line.restricted:
 			unknown++
 			continue
 		default:
@@ -91,7 +92,7 @@ func (js *journalState) adopt(leases []lease, now clockReading) (adopted []*reco
 		}
 		adopted = append(adopted, r)
 	}
-	for _, r := range js.live() {
+	for _, r := range st.live() {
 		if r.Pinhole.IsValid() || !r.inbound() {
 			adopted = append(adopted, r)
 		}
@@ -100,12 +101,12 @@ func (js *journalState) adopt(leases []lease, now clockReading) (adopted []*reco
 }
 
 // recordFor returns the record of the mapping in a line, or nil.
-func (js *journalState) recordFor(line lease) *record {
-	i, held := js.byKey[line.key()]
-	if !held || js.records[i].Internal != line.internal || !js.records[i].inbound() {
+func (st *state) recordFor(line lease) *record {
+	i, held := st.byKey[line.key()]
+	if !held || st.records[i].Internal != line.internal || !st.records[i].inbound() {
 		return nil
 	}
-	return js.records[i]
+	return st.records[i]
 }
 
 // ending returns r with another end. A claim that ends before the others keeps
@@ -137,7 +138,7 @@ func later(a, b int64) int64 {
 	return max(a, b)
 }
 
-// recordFromLine returns the record of a line that is not in the journal.
+// recordFromLine returns the record of a line that is not in the state file.
 func recordFromLine(line lease, now clockReading) *record {
 	cr := claimRecord{Origin: portmap.UPnP.String(), Expires: line.expires * 1000, Description: line.text}
 	switch {

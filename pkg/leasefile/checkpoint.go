@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -16,24 +19,31 @@ import (
 
 // snapshot is the state of the store at one time, to be written to the files.
 type snapshot struct {
-	now     clockReading
-	held    []*portmap.Mapping
-	epoch   []entry     // the entry of the epoch; none if there is none
-	rewrite bool        // write a new state file
-	lease   fingerprint // of the lease file on disk
+	start      time.Time
+	base       clockReading
+	held       []*portmap.Mapping // in order of creation
+	service    serviceRecord
+	leaseFiles []fingerprint // the lease file on disk is one of these
+	rewrite    bool          // write a new state file
 }
 
 // Checkpoint writes both files if they are not up to date: when it returns nil,
 // everything that was saved before survives a power cut. It also updates the
 // times in the files after the wall clock was set.
 func (s *Store) Checkpoint() error {
+	if s.path == "" {
+		return nil
+	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	snap := s.takeSnapshot()
+	path, err := s.statePath()
+	snap := s.takeSnapshot(path)
 	if snap == nil {
 		return nil
 	}
-	err := s.writeFiles(snap)
+	if err == nil {
+		err = s.writeFiles(path, snap)
+	}
 	s.finishWrite(snap, err)
 	if err != nil {
 		return fmt.Errorf("leasefile: save %s: %w", s.path, err)
@@ -41,243 +51,204 @@ func (s *Store) Checkpoint() error {
 	return nil
 }
 
-// takeSnapshot takes a snapshot, or returns nil if the files are up to date.
-func (s *Store) takeSnapshot() *snapshot {
+// statePath returns the path of the state file: beside the lease file that the path
+// leads to. With an error it is empty.
+func (s *Store) statePath() (string, error) {
+	target, err := resolve(s.path)
+	if err != nil {
+		return "", err
+	}
+	return target + stateSuffix, nil
+}
+
+// takeSnapshot takes a snapshot to be written, or returns nil if the files are up to
+// date. The path is that of the state file, empty if none can be written.
+func (s *Store) takeSnapshot(path string) *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	if s.journal != nil && !s.journal.clock.agreesWith(now) {
-		s.stale = true
-	}
-	if !s.settled || s.due.IsZero() && !s.stale {
+	s.checkClock()
+	if !s.takenOver || s.schedule.due.IsZero() {
 		return nil
 	}
-	snap := &snapshot{now: now, held: s.bySerial(), epoch: s.epochEntry(), lease: s.lease}
-	snap.rewrite = s.stale || s.journal == nil || s.journal.needsCompaction()
-	s.due, s.stale, s.copying, s.addedSince = time.Time{}, false, true, nil
+	s.schedule.begin()
+	if path != "" && s.journal.NeedsRewrite(path, s.size) {
+		return s.beginRewrite()
+	}
+	return s.snapshot()
+}
+
+// beginRewrite takes a snapshot to rewrite the state file with.
+func (s *Store) beginRewrite() *snapshot {
+	s.journal.Begin()
+	s.saved = s.service
+	snap := s.snapshot()
+	snap.rewrite = true
 	return snap
 }
 
-// bySerial returns the mappings in order of creation.
-func (s *Store) bySerial() []*portmap.Mapping {
-	held := make([]*portmap.Mapping, 0, len(s.held))
-	for _, m := range s.held {
-		held = append(held, m)
+// snapshot returns the state of the store.
+func (s *Store) snapshot() *snapshot {
+	snap := &snapshot{start: time.Now(), base: s.base, service: s.service, leaseFiles: slices.Clone(s.leaseFiles)}
+	snap.held = make([]*portmap.Mapping, 0, len(s.held))
+	for _, h := range s.held {
+		snap.held = append(snap.held, h.mapping)
 	}
-	slices.SortFunc(held, func(a, b *portmap.Mapping) int { return cmp.Compare(a.Serial, b.Serial) })
-	return held
+	slices.SortFunc(snap.held, func(a, b *portmap.Mapping) int { return cmp.Compare(a.Serial, b.Serial) })
+	return snap
 }
 
-// finishWrite records the result of writing a snapshot. The next one starts no
-// earlier than this one took, so that a slow disk is idle at least half the
-// time.
+// finishWrite records the result of writing a snapshot. The first failure is logged,
+// unless Save has returned one.
 func (s *Store) finishWrite(snap *snapshot, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.copying, s.addedSince = false, nil
-	now := time.Now()
-	s.earliest = now.Add(max(s.delay, now.Sub(snap.now.mono)))
-	if err != nil {
-		s.stale = s.stale || snap.rewrite
-		s.lastErr = err
-		s.backOff(now)
-		return
-	}
-	if s.retry > 0 {
+	switch {
+	case err != nil && s.lastErr == nil:
+		s.log.Error("cannot save the leases; mappings work, but a restart would lose the latest. Will retry",
+			"path", s.path, "err", err)
+	case err == nil && s.lastErr != nil:
 		s.notice("leases are saved again")
 	}
-	s.lastErr, s.retry, s.reported = nil, 0, false
-	if due := s.due; !due.IsZero() {
-		s.due = time.Time{}
-		s.writeBy(due)
-	}
-}
-
-// backOff plans the next attempt after one that failed. The first failure is
-// logged, unless Save has returned it.
-func (s *Store) backOff(now time.Time) {
-	if s.retry == 0 && !s.reported {
-		s.log.Error("cannot save the leases; mappings work, but a restart would lose the latest. Will retry",
-			"path", s.path, "err", s.lastErr)
-	}
-	s.retry = min(max(2*s.retry, firstRetry), lastRetry)
-	s.setDue(now.Add(s.retry))
+	s.lastErr = err
+	s.schedule.end(snap.start, s.delay, err != nil)
 }
 
 // writeFiles writes a snapshot to both files. First the state file durably gets
 // the fingerprints of the present lease file and of the next one, so that after
 // a crash either is recognized; then the lease file is replaced; at last the
 // state file gets the fingerprint of the new one alone.
-func (s *Store) writeFiles(snap *snapshot) error {
-	target, err := resolve(s.path)
-	if err != nil {
+func (s *Store) writeFiles(path string, snap *snapshot) error {
+	target, content := strings.TrimSuffix(path, stateSuffix), newFingerprinter()
+	snap.writeLeases(content) // never fails
+	next := content.fingerprint()
+	isCurrent := snap.hasLeaseFile(target, next)
+	if !isCurrent {
+		snap.leaseFiles = append(snap.leaseFiles, next)
+	}
+	if err := s.writeState(path, snap, isCurrent); err != nil || isCurrent {
 		return err
 	}
-	next, err := newPendingFile(s.disk, target, snap)
-	if err != nil {
-		return errors.Join(err, s.syncJournal())
-	}
-	defer next.file.Close()
-	if err := s.logIntent(target+stateSuffix, next, snap); err != nil {
-		s.disk.Remove(next.path)
-		return err
-	}
-	if err := s.replaceLeaseFile(next, target); err != nil {
-		return err
-	}
-	return s.appendMark(snap.now, next.fingerprint, next.fingerprint)
+	return s.replaceLeaseFile(target, snap, next)
 }
 
-// appendMark appends a mark to the state file: the lease file is one of these
-// two.
-func (s *Store) appendMark(now clockReading, before, after fingerprint) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := newMark(now, before, after)
-	e.Mark.Behind = e.Mark.Behind || len(s.addedSince) > 0
-	text, err := e.encode()
-	if err != nil {
-		return err
+// hasLeaseFile reports whether the lease file on disk has this content, as far as its
+// size tells if another program has changed it.
+func (snap *snapshot) hasLeaseFile(path string, content fingerprint) bool {
+	size := int64(0)
+	if info, err := os.Lstat(path); err == nil {
+		size = info.Size()
 	}
-	return s.journal.append(s.journal.frame(nil, text))
+	return size == content.Size && !slices.ContainsFunc(snap.leaseFiles, func(f fingerprint) bool { return f != content })
 }
 
-// pendingFile is the next lease file under its temporary name.
-type pendingFile struct {
-	fingerprint
-	file file
-	path string
+// writeState makes the state file complete and durable, with a mark of the next
+// lease file unless the present one is to stay.
+func (s *Store) writeState(path string, snap *snapshot, leaseFileStays bool) error {
+	if snap.rewrite {
+		return s.rewriteState(path, snap)
+	}
+	if !leaseFileStays {
+		if err := s.journal.Append(snap.mark()); err != nil {
+			return err
+		}
+	}
+	return s.journal.Sync()
 }
 
-// newPendingFile writes the next lease file, without syncing it.
-func newPendingFile(d disk, target string, snap *snapshot) (*pendingFile, error) {
-	if info, err := os.Lstat(target); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file: name another lease file", target)
+// rewriteState writes a new state file and makes it durable.
+func (s *Store) rewriteState(path string, snap *snapshot) error {
+	return s.journal.Rewrite(path, snap.entries())
+}
+
+// mark returns the text of a mark.
+func (snap *snapshot) mark() []byte {
+	files := snap.leaseFiles
+	if len(files) == 1 {
+		files = []fingerprint{files[0], files[0]} // older versions read two
 	}
-	f, err := d.Create(target+tempSuffix, 0o644)
-	if err != nil {
-		return nil, err
+	m := mark{Format: format, At: snap.base.unixAt(snap.start), Lease: files}
+	text, _ := entry{Mark: &m}.encode() // cannot fail: it is short and has plain values only
+	return text
+}
+
+// entries returns the texts of the entries of a new state file.
+func (snap *snapshot) entries() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if !yield(snap.mark()) || snap.service != (serviceRecord{}) && !yield(snap.service.text()) {
+			return
+		}
+		for _, m := range snap.held {
+			text, err := entry{Put: recordOf(m, snap.base)}.encode()
+			if err == nil && !yield(text) {
+				return
+			}
+		}
 	}
-	content := newFingerprinter()
-	w := bufio.NewWriterSize(io.MultiWriter(f, content), bufferSize)
+}
+
+// bufferSize is the size of the buffer between the store and the lease file, in bytes.
+const bufferSize = 64 << 10
+
+// writeLeases writes the lines of the lease file.
+func (snap *snapshot) writeLeases(w io.Writer) error {
+	b := bufio.NewWriterSize(w, bufferSize)
 	var line []byte
 	for _, m := range snap.held {
 		if m.External == 0 || !m.Inbound() {
 			continue // the format has no pinholes and no outbound mappings
 		}
-		line = leaseOf(m, snap.now).append(line[:0])
-		w.Write(line) // Flush reports the first error
+		line = leaseOf(m, snap.base).append(line[:0])
+		b.Write(line) // Flush reports the first error
 	}
-	if err := w.Flush(); err != nil {
-		f.Close()
-		d.Remove(target + tempSuffix)
-		return nil, err
-	}
-	return &pendingFile{fingerprint: content.fingerprint(), file: f, path: target + tempSuffix}, nil
-}
-
-// logIntent makes the state file complete and durable, with a mark of the next
-// lease file.
-func (s *Store) logIntent(path string, next *pendingFile, snap *snapshot) error {
-	s.mu.Lock()
-	j := s.journal
-	s.mu.Unlock()
-	if snap.rewrite || j.path != path || !j.inPlace() {
-		return s.rewriteJournal(path, next, snap)
-	}
-	if err := s.appendMark(snap.now, snap.lease, next.fingerprint); err != nil {
-		return err
-	}
-	return j.file.Sync()
-}
-
-// rewriteJournal writes a new state file and makes it durable.
-func (s *Store) rewriteJournal(path string, next *pendingFile, snap *snapshot) error {
-	first := newMark(snap.now, snap.lease, next.fingerprint)
-	j, err := newJournal(s.disk, path, append([]entry{first}, snap.epoch...), snap.held, snap.now)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	err = s.replaceJournal(j)
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return s.disk.SyncDir(filepath.Dir(path))
-}
-
-// replaceJournal replaces the state file by j, to which it adds the entries
-// that were saved while j was written.
-func (s *Store) replaceJournal(j *journal) error {
-	err := j.append(j.frame(nil, s.addedSince...))
-	if err == nil {
-		err = s.disk.Rename(j.path+tempSuffix, j.path)
-	}
-	if err != nil {
-		j.discard(s.disk)
-		return err
-	}
-	if s.journal != nil {
-		s.journal.file.Close()
-	}
-	s.journal = j
-	return nil
-}
-
-// createJournal writes the first state file; Save waits for it.
-func (s *Store) createJournal(now clockReading) error {
-	target, err := resolve(s.path)
-	if err != nil {
-		return err
-	}
-	first := append([]entry{newMark(now, s.lease, s.lease)}, s.epochEntry()...)
-	j, err := newJournal(s.disk, target+stateSuffix, first, s.bySerial(), now)
-	if err != nil {
-		return err
-	}
-	if err := s.replaceJournal(j); err != nil {
-		return err
-	}
-	s.stale = false
-	return s.disk.SyncDir(filepath.Dir(j.path))
+	return b.Flush()
 }
 
 // replaceLeaseFile replaces the lease file by the next one and makes it
-// durable.
-func (s *Store) replaceLeaseFile(next *pendingFile, target string) error {
-	err := next.file.Sync()
-	if err == nil {
-		err = s.disk.Rename(next.path, target)
-	}
-	if err != nil {
-		s.disk.Remove(next.path)
+// durable. Until that has succeeded the file on disk may be any of those before.
+func (s *Store) replaceLeaseFile(target string, snap *snapshot, next fingerprint) error {
+	if err := s.createLeaseFile(target, snap); err != nil {
+		s.disk.Remove(target + tempSuffix)
 		return err
 	}
-	s.mu.Lock()
-	s.lease = next.fingerprint
-	s.mu.Unlock()
-	return s.disk.SyncDir(filepath.Dir(target))
-}
-
-// syncJournal makes the entries in the state file durable.
-func (s *Store) syncJournal() error {
-	s.mu.Lock()
-	j := s.journal
-	s.mu.Unlock()
-	if j == nil {
-		return nil
+	s.setLeaseFiles(snap.leaseFiles)
+	if err := s.disk.SyncDir(filepath.Dir(target)); err != nil {
+		return err
 	}
-	return j.file.Sync()
+	snap.leaseFiles = []fingerprint{next}
+	s.setLeaseFiles(snap.leaseFiles)
+	return s.journal.Append(snap.mark())
 }
 
-// finish writes the files for the last time and closes the state file.
-func (s *Store) finish() {
-	s.Checkpoint() // logs its errors
+// createLeaseFile writes a new lease file and gives it its name.
+func (s *Store) createLeaseFile(target string, snap *snapshot) error {
+	if info, err := os.Lstat(target); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file: name another lease file", target)
+	}
+	f, err := s.disk.Create(target+tempSuffix, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = snap.writeLeases(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = s.disk.Rename(target+tempSuffix, target)
+	}
+	if errors.Is(err, syscall.EBUSY) {
+		err = fmt.Errorf("%w: the file is mounted by itself, so that it cannot be replaced; mount its folder instead", err)
+	}
+	return err
+}
+
+// maxLeaseFiles bounds how many lease files a mark names, while none can be made
+// durable.
+const maxLeaseFiles = 8
+
+// setLeaseFiles sets which files the lease file on disk may be.
+func (s *Store) setLeaseFiles(files []fingerprint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.journal != nil {
-		s.journal.file.Close()
-		s.journal = nil
-	}
+	s.leaseFiles = files[max(0, len(files)-maxLeaseFiles):]
 }

@@ -63,7 +63,7 @@ func TestRestartsKeepEnds(t *testing.T) {
 					return clockReadingOf(now)
 				}
 				save(t, s, additions(load(t, s)...)...)
-				s.stale = true
+				s.journal.Outdate(errClockSet)
 				checkpoint(t, s)
 				if got := read(t, path); got != line {
 					t.Fatalf("after restart %d: %q, want %q", i+1, got, line)

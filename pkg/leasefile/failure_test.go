@@ -11,15 +11,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"igdd/pkg/journal/journaltest"
 	"igdd/pkg/portmap"
 )
 
 // openOn returns a store on disk d that has loaded and taken over all mappings.
-func openOn(t *testing.T, d *testDisk, path string) *Store {
+func openOn(t *testing.T, d *journaltest.Disk, path string) *Store {
 	t.Helper()
 	s := New(Options{Path: path})
-	s.disk = d
-	if err := s.Save(additions(load(t, s)...)); err != nil && !errors.Is(err, errCrashed) {
+	s.useDisk(d)
+	if err := s.Save(additions(load(t, s)...)); err != nil && !errors.Is(err, journaltest.ErrCrashed) {
 		t.Fatal(err)
 	}
 	return s
@@ -38,7 +39,7 @@ func many(n int) (list []*portmap.Mapping) {
 // at most the thirty that the default delay allows.
 func TestRenewalsAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &testDisk{}
+		d := &journaltest.Disk{}
 		s := openOn(t, d, leasePath(t))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -46,7 +47,7 @@ func TestRenewalsAreWrittenTogether(t *testing.T) {
 		list := many(1000)
 		save(t, s, additions(list...)...)
 		time.Sleep(5 * time.Second)
-		before, syncs := d.count("rename"), d.count("sync")
+		before, syncs := d.Count("rename"), d.Count("sync")
 		for i, m := range list {
 			after := renewed(m, 2*time.Hour)
 			save(t, s, portmap.Change{Before: m, After: after})
@@ -55,10 +56,10 @@ func TestRenewalsAreWrittenTogether(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		// A rewrite of the state file renames as well.
-		if n := d.count("rename") - before; n < 2 || n > 2*31 {
+		if n := d.Count("rename") - before; n < 2 || n > 2*31 {
 			t.Errorf("%d renames for a minute of renewals, want 2 to 62", n)
 		}
-		if n := d.count("sync") - syncs; n > 3*31 {
+		if n := d.Count("sync") - syncs; n > 3*31 {
 			t.Errorf("%d syncs for a minute of renewals, want at most 93", n)
 		}
 		wantSame(t, load(t, New(Options{Path: s.path})), list)
@@ -71,8 +72,8 @@ func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := leasePath(t)
 		s, log := logged(path)
-		d := &testDisk{}
-		s.disk = d
+		d := &journaltest.Disk{}
+		s.useDisk(d)
 		load(t, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -80,9 +81,9 @@ func TestFullDisk(t *testing.T) {
 		list := many(10)
 		save(t, s, additions(list[:5]...)...)
 		time.Sleep(time.Minute)
-		d.fail(func(o op) error {
-			if o.what == "write" || o.what == "create" {
-				return errFull
+		d.Fail(func(o journaltest.Op) error {
+			if o.What == "write" || o.What == "create" {
+				return journaltest.ErrFull
 			}
 			return nil
 		})
@@ -93,7 +94,7 @@ func TestFullDisk(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 		}
 		wantSame(t, load(t, New(Options{Path: path})), list[:5])
-		d.fail(nil)
+		d.Fail(nil)
 		time.Sleep(2 * lastRetry)
 		wantSame(t, load(t, New(Options{Path: path})), list)
 		synctest.Wait()
@@ -155,7 +156,7 @@ func holding(held map[portmap.Key]*portmap.Mapping) []*portmap.Mapping {
 func TestProcessKilledAnywhere(t *testing.T) {
 	for crash := 1; ; crash++ {
 		path := leasePath(t)
-		d := &testDisk{crashAfter: crash}
+		d := &journaltest.Disk{CrashAfter: crash}
 		s := openOn(t, d, path)
 		var sure, perhaps []*portmap.Mapping
 		var broken bool
@@ -171,7 +172,7 @@ func TestProcessKilledAnywhere(t *testing.T) {
 		got := load(t, New(Options{Path: path}))
 		slices.SortFunc(got, func(a, b *portmap.Mapping) int { return strings.Compare(a.Key.String(), b.Key.String()) })
 		if !alike(got, sure) && !(broken && alike(got, perhaps)) {
-			t.Fatalf("killed before operation %d (of %v): got\n%swant\n%sor\n%s", crash, d.did()[max(0, crash-3):], text(got), text(sure), text(perhaps))
+			t.Fatalf("killed before operation %d (of %v): got\n%swant\n%sor\n%s", crash, d.Did()[max(0, crash-3):], text(got), text(sure), text(perhaps))
 		}
 		if !broken {
 			if crash < 40 {
@@ -182,63 +183,25 @@ func TestProcessKilledAnywhere(t *testing.T) {
 	}
 }
 
-// inode is a file on a disk that can lose power: what was written to it, and
-// what of that was synced.
-type inode struct{ written, durable []byte }
-
-// simulatedDisk is the content of a disk after some operations.
-type simulatedDisk struct {
-	inodes         map[int]*inode // by the number of the open file
-	names, durable map[string]*inode
-}
-
-// replay carries out operations on a simulated disk.
-func replay(ops []op) *simulatedDisk {
-	p := &simulatedDisk{inodes: make(map[int]*inode), names: make(map[string]*inode), durable: make(map[string]*inode)}
-	for _, o := range ops {
-		switch o.what {
-		case "create":
-			p.inodes[o.file] = new(inode)
-			p.names[o.name] = p.inodes[o.file]
-		case "append":
-			p.inodes[o.file] = p.names[o.name]
-		case "write":
-			p.inodes[o.file].written = append(p.inodes[o.file].written, o.data...)
-		case "truncate":
-			p.inodes[o.file].written = p.inodes[o.file].written[:o.size]
-		case "sync":
-			p.inodes[o.file].durable = slices.Clone(p.inodes[o.file].written)
-		case "rename":
-			p.names[o.to] = p.names[o.name]
-			delete(p.names, o.name)
-		case "remove":
-			delete(p.names, o.name)
-		case "syncdir":
-			p.durable = maps.Clone(p.names)
-		}
-	}
-	return p
-}
-
 // TestPowerLostAnywhere cuts the power after each operation of the scenario, so
 // that only synced data is on the disk: the mappings of the last Checkpoint are
 // there, unless they were removed since, and no mapping is in a state that it
 // never had.
 func TestPowerLostAnywhere(t *testing.T) {
-	d := &testDisk{}
+	d := &journaltest.Disk{}
 	s := openOn(t, d, leasePath(t))
 	var points []savePoint
 	scenario(s, func(c savePoint) {
 		if c.err != nil {
 			t.Fatal(c.err)
 		}
-		c.ops = len(d.did())
+		c.ops = len(d.Did())
 		points = append(points, c)
 	})
-	for cut := range len(d.did()) + 1 {
+	for cut := range len(d.Did()) + 1 {
 		path := leasePath(t)
-		for name, file := range replay(d.did()[:cut]).durable {
-			write(t, filepath.Join(filepath.Dir(path), name), string(file.durable))
+		for name, content := range journaltest.AfterPowerCut(d.Did()[:cut], false) {
+			write(t, filepath.Join(filepath.Dir(path), name), content)
 		}
 		got := make(map[portmap.Key]*portmap.Mapping)
 		for _, m := range load(t, New(Options{Path: path})) {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"igdd/pkg/journal"
 )
 
 // MoveToFolder gives the files a folder of their own, for a process that may write to
@@ -65,7 +67,7 @@ func move(path, target string) error {
 			return err
 		}
 	}
-	disk := osDisk{}
+	disk := journal.OS{}
 	if err := disk.SyncDir(folder); err != nil {
 		return err
 	}
@@ -113,7 +115,7 @@ func replaceByLink(path, link string) error {
 		os.Remove(name)
 		return err
 	}
-	return osDisk{}.SyncDir(filepath.Dir(path))
+	return journal.OS{}.SyncDir(filepath.Dir(path))
 }
 
 // finishMove removes the state file at the old place, if path is the link to the new

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"syscall"
 
+	"igdd/pkg/journal"
 	"igdd/pkg/portmap"
 )
 
@@ -41,31 +41,18 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	for _, name := range []string{target, target + stateSuffix} {
 		s.disk.Remove(name + tempSuffix) // left behind by a crash, if it exists
 	}
-	js, damage := openJournal(target + stateSuffix)
-	file, unread := openLeases(target, js)
-	mappings := s.choose(target, js, file, unread == nil)
-	if err := errors.Join(damage, unread); err != nil {
+	st := readState(target + stateSuffix)
+	file, err := openLeases(target, st)
+	mappings := s.choose(target, st, file, err == nil)
+	if err != nil {
 		return mappings, fmt.Errorf("leasefile: load %s: %w", s.path, err)
 	}
 	return mappings, nil
 }
 
-// openJournal reads the state file, if there is one.
-func openJournal(path string) (*journalState, error) {
-	f, _, err := openRegular(path, syscall.O_NOFOLLOW)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &journalState{}, nil
-	}
-	if err != nil {
-		return &journalState{found: true, damaged: err}, err
-	}
-	defer f.Close()
-	return readJournal(f), nil
-}
-
 // openLeases reads the lease file, if there is one.
-func openLeases(path string, js *journalState) (leaseFile, error) {
-	f, info, err := openRegular(path, 0)
+func openLeases(path string, st *state) (leaseFile, error) {
+	f, info, err := journal.OpenRegular(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return leaseFile{}, nil
 	}
@@ -73,46 +60,43 @@ func openLeases(path string, js *journalState) (leaseFile, error) {
 		return leaseFile{}, err
 	}
 	defer f.Close()
-	file, err := readLeases(f, info.Size(), js)
+	file, err := readLeases(f, info.Size(), st)
 	file.modified = info.ModTime().UnixMilli()
 	return file, err
 }
 
 // choose decides which file counts, and returns its mappings.
-func (s *Store) choose(target string, js *journalState, file leaseFile, readable bool) []*portmap.Mapping {
-	if js.damaged != nil {
-		s.log.Warn("state file is damaged; unreadable entries are lost", "path", target+stateSuffix, "err", js.damaged)
+func (s *Store) choose(target string, st *state, file leaseFile, readable bool) []*portmap.Mapping {
+	if st.Damage != nil {
+		s.log.Warn("state file is damaged; unreadable entries are lost", "path", target+stateSuffix, "err", st.Damage)
 	}
 	// The time never goes back: a board may start in 1970 and get the time
 	// later.
-	now := s.clock()
-	now.unix = max(now.unix, js.mark.At)
-	records, ours := js.live(), js.describes(file.fingerprint)
+	s.base = s.clock()
+	s.base.unix = max(s.base.unix, st.mark.At)
+	records, ours := st.live(), st.describes(file.fingerprint)
 	if !ours && readable {
-		now.unix = max(now.unix, file.modified)
-		records = s.adopt(target, js, file, now)
+		s.base.unix = max(s.base.unix, file.modified)
+		records = s.adopt(target, st, file)
 	}
-	s.notBefore, s.lease = now, file.fingerprint
-	s.complete = ours && readable && js.damaged == nil
-	s.epoch = js.epoch
-	mappings := s.mappings(records, now)
-	if ours && js.intact() && now.agreesWith(s.now()) && s.resumeJournal(target+stateSuffix, js) == nil {
-		s.setLoaded(records, mappings)
-		s.leaseFileBehind, s.savedEpoch = js.leaseFileBehind, js.epoch
-	} else {
-		s.stale = js.found || file.Size > 0
+	s.leaseFiles = []fingerprint{file.fingerprint}
+	s.complete = ours && readable && st.Damage == nil
+	s.service = st.service
+	mappings := s.mappings(records)
+	if ours && s.journal.Resume(target+stateSuffix, st.Content) == nil {
+		s.setHeld(st, mappings)
 	}
 	return mappings
 }
 
 // adopt returns the records for a lease file that another program wrote.
-func (s *Store) adopt(target string, js *journalState, file leaseFile, now clockReading) []*record {
-	records, unknown := js.adopt(file.leases, now)
+func (s *Store) adopt(target string, st *state, file leaseFile) []*record {
+	records, unknown := st.adopt(file.leases, s.base)
 	log := s.log.With("path", target, "leases", len(file.leases))
 	switch skipped := file.skipped; {
 	case skipped.lines > 0:
 		log.Warn("skipped invalid lines in the lease file", "lines", skipped.lines, "first", skipped.first, "reason", skipped.reason)
-	case js.found:
+	case st.Found:
 		log.Info("another program changed the lease file; using its lines")
 	}
 	if unknown > 0 {
@@ -123,18 +107,18 @@ func (s *Store) adopt(target string, js *journalState, file leaseFile, now clock
 
 // mappings converts records to mappings, without the claims that have expired.
 // It clears complete if one is invalid.
-func (s *Store) mappings(records []*record, now clockReading) []*portmap.Mapping {
+func (s *Store) mappings(records []*record) []*portmap.Mapping {
 	var mappings []*portmap.Mapping
 	expired := 0
 	for _, r := range records {
-		m, err := r.mapping(now)
+		m, err := r.mapping(s.base)
 		if err != nil {
 			s.log.Warn("skipped an invalid stored mapping", "mapping", r.keyRecord, "err", err)
 			s.complete = false
 			continue
 		}
 		m.Claims = slices.DeleteFunc(m.Claims, func(c portmap.Claim) bool {
-			return !c.Expires.IsZero() && !c.Expires.After(now.mono)
+			return !c.Expires.IsZero() && !c.Expires.After(s.base.mono)
 		})
 		if len(m.Claims) == 0 {
 			if expired++; expired <= namedExpired {
@@ -156,26 +140,15 @@ func (s *Store) notice(text string) {
 	s.log.Log(context.Background(), portmap.LevelNotice, text, "path", s.path)
 }
 
-// resumeJournal opens the state file that js was read from, to append to it.
-func (s *Store) resumeJournal(path string, js *journalState) error {
-	f, err := s.disk.Append(path)
-	if err != nil {
-		return err
-	}
-	s.journal = &journal{file: f, path: path, seed: js.seed, size: js.size, compactSize: js.compactSize, clock: s.notBefore}
-	return nil
-}
-
-// setLoaded records the content of the state file, so that the first Save
-// writes only the difference.
-func (s *Store) setLoaded(records []*record, mappings []*portmap.Mapping) {
-	s.loaded = make(map[portmap.Key]*portmap.Mapping, len(records))
-	for _, r := range records {
-		if k, err := r.portmapKey(); err == nil {
-			s.loaded[k] = nil
-		}
+// setHeld records the content of the state file, so that the first Save writes only
+// the difference.
+func (s *Store) setHeld(st *state, mappings []*portmap.Mapping) {
+	s.saved = st.service
+	for k, size := range st.sizes {
+		s.held[k] = heldMapping{size: size}
+		s.size += size
 	}
 	for _, m := range mappings {
-		s.loaded[m.Key] = m
+		s.hold(m, s.held[m.Key].size)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
+	"igdd/pkg/journal"
 	"igdd/pkg/portmap"
 )
 
@@ -19,45 +19,24 @@ const maxText = 1024
 
 // entry is one line of the state file; one of its fields is set.
 type entry struct {
-	Mark  *mark        `json:"mark,omitempty"`
-	Epoch *epochRecord `json:"epoch,omitempty"`
-	Put   *record      `json:"put,omitempty"`
-	Drop  *keyRecord   `json:"drop,omitempty"`
+	Mark    *mark          `json:"mark,omitempty"`
+	Service *serviceRecord `json:"epoch,omitempty"`
+	Put     *record        `json:"put,omitempty"`
+	Drop    *keyRecord     `json:"drop,omitempty"`
 }
 
 // mark identifies the lease file that belongs to the state file. It is the
-// first line of the state file and is appended before and after each change of
-// the lease file.
+// first line of the state file and is appended before each change of the lease file.
 type mark struct {
 	Format int   `json:"format"`
 	At     int64 `json:"at"` // Unix milliseconds
-	// Lease has the fingerprints of the lease file before and after a change:
-	// it is one or the other.
-	Lease [2]fingerprint `json:"lease"`
-	// Behind is set if the lease file may lack some of the entries before the
-	// mark.
-	Behind bool `json:"behind,omitzero"`
+	// Lease has the fingerprints of the lease files before and after a change: it is
+	// one of them.
+	Lease []fingerprint `json:"lease"`
 }
 
 // format is the version of the state file's format.
 const format = 1
-
-// newMark returns the entry of a mark.
-func newMark(now clockReading, before, after fingerprint) entry {
-	return entry{Mark: &mark{Format: format, At: now.unix, Lease: [2]fingerprint{before, after}, Behind: before != after}}
-}
-
-// epochRecord is a portmap.Epoch as JSON.
-type epochRecord struct {
-	Boot     string     `json:"boot"`  // the kernel's ID of the boot
-	Start    int64      `json:"start"` // milliseconds since that boot
-	External netip.Addr `json:"wan,omitzero"`
-}
-
-// portmapEpoch returns the epoch.
-func (r epochRecord) portmapEpoch() portmap.Epoch {
-	return portmap.Epoch{Start: time.Duration(r.Start) * time.Millisecond, External: r.External}
-}
 
 // keyRecord is a portmap.Key as JSON.
 type keyRecord struct {
@@ -230,8 +209,8 @@ func parseOrigin(s string) (portmap.Origin, error) {
 // encode returns the entry as JSON text without a newline.
 func (e entry) encode() ([]byte, error) {
 	text, err := json.Marshal(e)
-	if err == nil && frameHead+len(text) >= maxEntry {
-		err = fmt.Errorf("its record has %d bytes, more than %d", len(text), maxEntry)
+	if err == nil && len(text) > journal.MaxText {
+		err = fmt.Errorf("its record has %d bytes, more than %d", len(text), journal.MaxText)
 	}
 	return text, err
 }
@@ -243,7 +222,7 @@ func decodeEntry(text []byte) (entry, error) {
 		return entry{}, err
 	}
 	fields := 0
-	for _, set := range []bool{e.Mark != nil, e.Epoch != nil, e.Put != nil, e.Drop != nil} {
+	for _, set := range []bool{e.Mark != nil, e.Service != nil, e.Put != nil, e.Drop != nil} {
 		if set {
 			fields++
 		}

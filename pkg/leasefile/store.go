@@ -14,13 +14,14 @@ import (
 	"time"
 
 	"igdd/pkg/clock"
+	"igdd/pkg/journal"
 	"igdd/pkg/portmap"
 )
 
 // Suffixes of the names of the files beside the lease file.
 const (
 	stateSuffix = ".state"
-	tempSuffix  = ".new"
+	tempSuffix  = journal.TempSuffix
 )
 
 // The default delays, chosen for flash memory.
@@ -31,12 +32,6 @@ const (
 	defaultDelay = 200 * time.Millisecond
 	// defaultRenewalDelay makes 1,000 renewals a minute cost at most 30 writes.
 	defaultRenewalDelay = 2 * time.Second
-)
-
-// The pause after a failed write: the first one, then doubling up to a maximum.
-const (
-	firstRetry = time.Second
-	lastRetry  = time.Minute
 )
 
 // Options configure a Store.
@@ -67,61 +62,53 @@ type Store struct {
 	delay        time.Duration // between two writes
 	renewalDelay time.Duration // of changes that only move the end of a lease
 	log          *slog.Logger
-	disk         disk
+	disk         journal.Disk
 	clock        func() clockReading
-	boot         string        // the kernel's ID of this boot; empty: not known
-	wake         chan struct{} // signals Run that due has changed
+	boot         string // the kernel's ID of this boot; empty: not known
+	journal      *journal.Journal
 
 	writing sync.Mutex // held while files are read or written; locked before mu
 
-	mu              sync.Mutex // guards all below
-	held            map[portmap.Key]*portmap.Mapping
-	epoch           epochRecord                      // as set by SetEpoch or, until then, as loaded
-	savedEpoch      epochRecord                      // in the state file
-	complete        bool                             // Load returned all mappings that were saved
-	loaded          map[portmap.Key]*portmap.Mapping // content of the state file, until the first Save
-	leaseFileBehind bool                             // the lease file lacks some of it
-	settled         bool                             // the first Save is done
-	journal         *journal                         // nil: there is no state file to append to
-	lease           fingerprint                      // of the lease file on disk
-	notBefore       clockReading                     // the time to continue from while the wall clock is not set
-	stale           bool                             // the state file must be rewritten
-	copying         bool                             // a snapshot is being written
-	addedSince      [][]byte                         // entries saved since the snapshot was taken
+	mu         sync.Mutex // guards all below
+	held       map[portmap.Key]heldMapping
+	size       int64         // of the lines of held, in bytes
+	service    serviceRecord // as set or, until then, as loaded
+	saved      serviceRecord // in the state file
+	complete   bool          // Load returned all mappings that were saved
+	takenOver  bool          // the first Save is done
+	base       clockReading  // by which the times in the files were computed
+	leaseFiles []fingerprint // the lease file on disk is one of these
+	schedule   schedule
+	lastErr    error // of the last Save or write that failed; nil: all is written since
+}
 
-	due      time.Time     // when to write the files; zero: they are up to date
-	earliest time.Time     // the next write is not before that
-	retry    time.Duration // the pause after a failed write; 0: the last one succeeded
-	lastErr  error         // why the last write failed
-	reported bool          // Save has returned lastErr
+// heldMapping is a mapping in the state file.
+type heldMapping struct {
+	mapping *portmap.Mapping // nil: it has expired or is invalid
+	size    int64            // of its line, in bytes
 }
 
 // New returns a store. Call Load first, then Save at any time; Run writes the
 // files in the background.
 func New(o Options) *Store {
-	return &Store{
+	s := &Store{
 		path:         o.Path,
 		delay:        cmp.Or(o.Delay, defaultDelay),
 		renewalDelay: cmp.Or(o.RenewalDelay, defaultRenewalDelay),
 		log:          cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-		disk:         osDisk{},
 		clock:        readClocks,
 		boot:         clock.BootID(),
-		wake:         make(chan struct{}, 1),
-		held:         make(map[portmap.Key]*portmap.Mapping),
-		notBefore:    readClocks(),
+		held:         make(map[portmap.Key]heldMapping),
+		base:         readClocks(),
+		leaseFiles:   []fingerprint{{}},
+		schedule:     schedule{wake: make(chan struct{}, 1)},
 	}
+	s.useDisk(journal.OS{})
+	return s
 }
 
-// now returns the present time. While the wall clock has not been set, it
-// continues from the latest time in the files.
-func (s *Store) now() clockReading {
-	c := s.clock()
-	if c.unix < unsetClock {
-		c.unix = max(c.unix, s.notBefore.unixAt(c.mono))
-	}
-	return c
-}
+// useDisk sets the disk before anything is read.
+func (s *Store) useDisk(d journal.Disk) { s.disk, s.journal = d, journal.New(d) }
 
 // Save appends changes to the state file: when it returns they outlive the
 // process. With an error they are in memory only, until a later write succeeds.
@@ -134,163 +121,131 @@ func (s *Store) Save(changes []portmap.Change) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	texts, tooLong := s.noteChanges(changes, now)
-	texts = append(texts, s.noteEpoch()...)
-	changed := len(texts) > 0 || s.stale && !s.settled
-	if s.leaseFileBehind && !s.settled {
-		s.writeBy(now.mono)
+	now := s.checkClock()
+	isFirst := !s.takenOver
+	texts, tooLong := s.noteChanges(changes)
+	texts = append(texts, s.noteService()...)
+	for _, c := range changes {
+		s.writeBecause(c, now)
 	}
-	s.settled = true
-	if !changed {
-		return tooLong
+	if isFirst {
+		s.schedule.by(now)
 	}
-	if s.copying {
-		s.addedSince = append(s.addedSince, texts...)
-	}
-	s.schedule(changes, now.mono)
-	err := s.appendEntries(texts, now)
-	if err != nil {
-		s.stale, s.lastErr, s.reported = true, err, true
-		s.writeBy(now.mono)
-		err = fmt.Errorf("leasefile: save %s: %w", s.path, err)
-	}
-	return errors.Join(err, tooLong)
+	return errors.Join(s.keep(texts, isFirst), tooLong)
 }
 
 // noteChanges applies changes in memory and returns the texts of the entries
 // that the state file lacks.
-func (s *Store) noteChanges(changes []portmap.Change, now clockReading) (texts [][]byte, err error) {
+func (s *Store) noteChanges(changes []portmap.Change) (texts [][]byte, err error) {
+	var loaded map[portmap.Key]heldMapping
+	if !s.takenOver {
+		loaded, s.held, s.size, s.takenOver = s.held, make(map[portmap.Key]heldMapping, len(s.held)), 0, true
+	}
 	for _, c := range changes {
 		if b := c.Before; b != nil && (c.After == nil || c.After.Key != b.Key) {
 			texts = append(texts, s.drop(b.Key))
 		}
-		if c.After == nil || s.confirms(c.After) {
+		if c.After == nil {
 			continue
 		}
-		text, tooLong := entry{Put: recordOf(c.After, now)}.encode()
-		if tooLong != nil {
-			text, err = s.drop(c.After.Key), fmt.Errorf("leasefile: mapping %v is not saved: %w", c.After.Key, tooLong)
-		} else {
-			s.held[c.After.Key] = c.After
+		was := loaded[c.After.Key]
+		delete(loaded, c.After.Key)
+		if was.is(c.After) {
+			s.hold(c.After, was.size)
+			continue
 		}
-		texts = append(texts, text)
+		text, tooLong := s.put(c.After)
+		texts, err = append(texts, text), cmp.Or(tooLong, err)
 	}
-	for k := range s.loaded {
+	for k := range loaded {
 		texts = append(texts, s.drop(k))
 	}
-	s.loaded = nil
 	return texts, err
 }
 
-// noteEpoch returns the text of the epoch's entry if the state file lacks it.
-func (s *Store) noteEpoch() (texts [][]byte) {
-	if s.epoch == s.savedEpoch {
-		return nil
+// put adds or updates a mapping and returns the text of the entry for that. With an
+// error it drops the mapping.
+func (s *Store) put(m *portmap.Mapping) ([]byte, error) {
+	text, err := entry{Put: recordOf(m, s.base)}.encode()
+	if err != nil {
+		return s.drop(m.Key), fmt.Errorf("leasefile: mapping %v is not saved: %w", m.Key, err)
 	}
-	s.savedEpoch = s.epoch
-	text, _ := s.epochEntry()[0].encode() // cannot fail: it is short and has plain values only
-	return [][]byte{text}
+	s.hold(m, journal.LineSize(text))
+	return text, nil
 }
 
-// epochEntry returns the entry of the epoch; none if there is none.
-func (s *Store) epochEntry() []entry {
-	if s.epoch == (epochRecord{}) {
-		return nil
-	}
-	e := s.epoch
-	return []entry{{Epoch: &e}}
-}
-
-// Epoch returns the epoch that Load has found, if it is of this boot and if Load
-// has returned all mappings that were saved.
-func (s *Store) Epoch() (portmap.Epoch, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.epoch.portmapEpoch(), s.complete && s.boot != "" && s.epoch.Boot == s.boot
-}
-
-// SetEpoch sets the epoch that the next Save saves.
-func (s *Store) SetEpoch(e portmap.Epoch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.epoch = epochRecord{Boot: s.boot, Start: e.Start.Milliseconds(), External: e.External}
+// hold adds or updates a mapping with a line of that size.
+func (s *Store) hold(m *portmap.Mapping, size int64) {
+	s.size += size - s.held[m.Key].size
+	s.held[m.Key] = heldMapping{m, size}
 }
 
 // drop removes a mapping and returns the text of the entry for that.
 func (s *Store) drop(k portmap.Key) []byte {
+	s.size -= s.held[k].size
 	delete(s.held, k)
 	gone := keyRecordOf(k)
 	text, _ := entry{Drop: &gone}.encode() // cannot fail: it is short and has plain values only
 	return text
 }
 
-// confirms reports whether m is as Load returned it, so that no entry is
-// needed.
-func (s *Store) confirms(m *portmap.Mapping) bool {
-	was := s.loaded[m.Key]
-	delete(s.loaded, m.Key)
-	if was == nil || was.Internal != m.Internal || was.Dormant != m.Dormant || !slices.EqualFunc(was.Claims, m.Claims, identical) {
-		return false
-	}
-	s.held[m.Key] = m
-	return true
+// is reports whether m is the mapping as it is in the state file.
+func (h heldMapping) is(m *portmap.Mapping) bool {
+	was := h.mapping
+	return was != nil && was.Internal == m.Internal && was.Host.Hardware == m.Host.Hardware && was.Dormant == m.Dormant &&
+		slices.EqualFunc(was.Claims, m.Claims, identical)
 }
 
-// appendEntries appends entries to the state file, or creates it.
-func (s *Store) appendEntries(texts [][]byte, now clockReading) error {
+// keep makes entries outlive the process. The state file is written anew if it was
+// removed or, by the first Save, if it cannot be appended to.
+func (s *Store) keep(texts [][]byte, isFirst bool) error {
+	path, err := s.statePath()
+	isLost := s.journal.IsLost()
 	switch {
-	case s.journal != nil:
-		if !s.journal.clock.agreesWith(now) {
-			s.stale = true
-			s.writeBy(now.mono)
-		}
-		return s.journal.append(s.journal.frame(nil, texts...))
-	case s.lastErr != nil:
-		return s.lastErr
+	case err == nil && (isLost || isFirst && s.journal.NeedsRewrite(path, s.size)):
+		err = s.rewriteState(path, s.beginRewrite())
+	case err == nil || !isFirst:
+		err = s.journal.Append(texts...)
 	}
-	return s.createJournal(now)
+	if isLost {
+		s.log.Warn("another program removed or replaced the state file; it was written anew. A second daemon needs a lease file of its own", "path", path)
+	}
+	if err == nil {
+		return nil
+	}
+	s.lastErr = err
+	s.schedule.by(s.checkClock())
+	return fmt.Errorf("leasefile: save %s: %w", s.path, err)
 }
 
-// schedule sets when to write the files because of changes.
-func (s *Store) schedule(changes []portmap.Change, now time.Time) {
-	if s.stale || len(changes) == 0 {
-		s.writeBy(now)
+// errClockSet is why the state file is rewritten after the wall clock was set.
+var errClockSet = errors.New("the clock was set")
+
+// checkClock returns the present time. If the wall clock was set, the files get their
+// times anew.
+func (s *Store) checkClock() time.Time {
+	c := s.clock()
+	if c.unix < unsetClock {
+		c.unix = max(c.unix, s.base.unixAt(c.mono)) // goes on from the latest time in the files
 	}
-	for _, c := range changes {
-		if !isRenewal(c) {
-			s.writeBy(now)
-			return
-		}
-		by := now.Add(s.renewalDelay)
+	if !s.base.agreesWith(c) {
+		s.base = c
+		s.journal.Outdate(errClockSet)
+		s.schedule.by(c.mono)
+	}
+	return c.mono
+}
+
+// writeBecause sets when to write the files because of a change.
+func (s *Store) writeBecause(c portmap.Change, now time.Time) {
+	by := now
+	if isRenewal(c) {
+		by = now.Add(s.renewalDelay)
 		if end := c.Before.Expires(); !end.IsZero() && end.Before(by) {
 			by = end // else the file would show an expired lease
 		}
-		s.writeBy(by)
 	}
-}
-
-// writeBy sets the files to be written at t, or at the earliest time that is
-// allowed.
-func (s *Store) writeBy(t time.Time) {
-	if s.retry > 0 {
-		return // due is the time of the next attempt
-	}
-	if t.Before(s.earliest) {
-		t = s.earliest
-	}
-	if s.due.IsZero() || t.Before(s.due) {
-		s.setDue(t)
-	}
-}
-
-// setDue sets when to write the files and wakes Run.
-func (s *Store) setDue(t time.Time) {
-	s.due = t
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.schedule.by(by)
 }
 
 // isRenewal reports whether c changes nothing but the ends of claims.
@@ -319,7 +274,7 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			s.finish()
 			return nil
-		case <-s.wake:
+		case <-s.schedule.wake:
 		case <-timer.C:
 			s.Checkpoint() // logs its errors
 		}
@@ -330,9 +285,15 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) resetTimer(timer *time.Timer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.due.IsZero() {
+	if due := s.schedule.due; due.IsZero() {
 		timer.Stop()
 	} else {
-		timer.Reset(max(0, time.Until(s.due)))
+		timer.Reset(max(0, time.Until(due)))
 	}
+}
+
+// finish writes the files for the last time and closes the state file.
+func (s *Store) finish() {
+	s.Checkpoint() // logs its errors
+	s.journal.Close()
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/journal/journaltest"
 	"igdd/pkg/portmap"
 	"igdd/pkg/portmap/portmaptest"
 )
@@ -447,12 +448,12 @@ func TestRestartWritesNothing(t *testing.T) {
 	checkpoint(t, s)
 
 	s = New(Options{Path: path})
-	d := &testDisk{}
-	s.disk = d
+	d := &journaltest.Disk{}
+	s.useDisk(d)
 	save(t, s, additions(load(t, s)...)...)
 	checkpoint(t, s)
-	if ops := d.did(); len(ops) != 1 || ops[0].what != "append" {
-		t.Errorf("disk operations %v, want the state file opened only", ops)
+	if ops := fmt.Sprint(d.Did()); ops != "[append upnp.leases.state sync upnp.leases.state]" {
+		t.Errorf("disk operations %v, want the state file opened and synced only", ops)
 	}
 }
 
@@ -493,10 +494,10 @@ func TestLeaseFileCatchesUp(t *testing.T) {
 			save(t, s, first...)
 			checkpoint(t, s)
 			save(t, s, closing(first...)...)
-			snap := s.takeSnapshot()
+			snap := s.takeSnapshot(s.path + stateSuffix)
 			save(t, s, first...)
 			save(t, s, second...)
-			if err := s.writeFiles(snap); err != nil {
+			if err := s.writeFiles(s.path+stateSuffix, snap); err != nil {
 				t.Fatal(err)
 			}
 			s.finishWrite(snap, nil)

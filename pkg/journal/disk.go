@@ -1,0 +1,92 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// Disk is the part of a file system that writing files safely needs.
+type Disk interface {
+	// Create creates a file for writing and replaces an existing one.
+	Create(path string, mode fs.FileMode) (File, error)
+	// Append opens a file to write at its end.
+	Append(path string) (File, error)
+	Rename(from, to string) error
+	Remove(path string) error
+	// SyncDir makes the renames in a directory durable.
+	SyncDir(path string) error
+}
+
+// File is an open file of a Disk.
+type File interface {
+	io.WriteCloser
+	Stat() (fs.FileInfo, error)
+	Truncate(size int64) error
+	Sync() error
+}
+
+// OS is the Disk of the operating system.
+type OS struct{}
+
+// Create never writes into an existing file: its name is predictable, so that
+// another program could have made it a link to any file.
+func (OS) Create(path string, mode fs.FileMode) (File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(mode); err != nil { // whatever the umask
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Append does not follow a symbolic link at path.
+func (OS) Append(path string) (File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Rename renames a file and replaces another one.
+func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+
+// Remove removes a file.
+func (OS) Remove(path string) error { return os.Remove(path) }
+
+// SyncDir makes the renames in a directory durable.
+func (OS) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// OpenRegular opens a regular file for reading, with further flags of open(2).
+// Anything else is an error; the open never blocks, as it would on a pipe.
+func OpenRegular(path string, flags int) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
