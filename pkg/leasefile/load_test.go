@@ -97,7 +97,7 @@ func TestLoadMiniupnpd(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: path})), want) // as after kill -9
 	checkpoint(t, s)
 	wantSame(t, load(t, New(Options{Path: path})), want)
-	if text := read(t, path); strings.Count(text, "\n") != 4 || strings.Contains(text, "0403") {
+	if text := read(t, path); strings.Count(text, "\n") != 4 || strings.Contains(text, "04030201") {
 		t.Errorf("lease file is now\n%s", text)
 	}
 }
