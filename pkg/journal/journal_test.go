@@ -273,6 +273,20 @@ func TestAppendWhileRewriting(t *testing.T) {
 	}
 }
 
+// TestOutdatedWhileRewriting has a reason for another rewrite come up during one.
+func TestOutdatedWhileRewriting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	u := newUser(t, journal.OS{}, path)
+	u.journal.Begin()
+	err := u.journal.Rewrite(path, func(yield func([]byte) bool) {
+		u.journal.Outdate(errIO)
+		u.lines()(yield)
+	})
+	if err != nil || !u.journal.NeedsRewrite(path, u.size()) {
+		t.Errorf("the second rewrite is forgotten, %v", err)
+	}
+}
+
 // TestLost removes and replaces the file: nothing is appended to one that nobody can
 // read, and the next rewrite is right.
 func TestLost(t *testing.T) {

@@ -3,10 +3,12 @@ package leasefile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,9 +148,7 @@ type savePoint struct {
 
 // holding returns mappings sorted by key.
 func holding(held map[portmap.Key]*portmap.Mapping) []*portmap.Mapping {
-	list := slices.Collect(maps.Values(held))
-	slices.SortFunc(list, func(a, b *portmap.Mapping) int { return strings.Compare(a.Key.String(), b.Key.String()) })
-	return list
+	return byKey(slices.Collect(maps.Values(held)))
 }
 
 // TestProcessKilledAnywhere ends the process before each operation of the
@@ -169,8 +169,7 @@ func TestProcessKilledAnywhere(t *testing.T) {
 				sure = holding(c.held)
 			}
 		})
-		got := load(t, New(Options{Path: path}))
-		slices.SortFunc(got, func(a, b *portmap.Mapping) int { return strings.Compare(a.Key.String(), b.Key.String()) })
+		got := byKey(load(t, New(Options{Path: path})))
 		if !alike(got, sure) && !(broken && alike(got, perhaps)) {
 			t.Fatalf("killed before operation %d (of %v): got\n%swant\n%sor\n%s", crash, d.Did()[max(0, crash-3):], text(got), text(sure), text(perhaps))
 		}
@@ -199,23 +198,129 @@ func TestPowerLostAnywhere(t *testing.T) {
 		points = append(points, c)
 	})
 	for cut := range len(d.Did()) + 1 {
-		path := leasePath(t)
-		for name, content := range journaltest.AfterPowerCut(d.Did()[:cut], false) {
-			write(t, filepath.Join(filepath.Dir(path), name), content)
-		}
-		got := make(map[portmap.Key]*portmap.Mapping)
-		for _, m := range load(t, New(Options{Path: path})) {
-			got[m.Key] = m
-			if !slices.ContainsFunc(points, func(c savePoint) bool { return c.held[m.Key] != nil && textOf(m) == textOf(c.held[m.Key]) }) {
-				t.Errorf("power lost after %d operations: never saved: %s", cut, textOf(m))
-			}
-		}
-		for k := range survivors(points, cut) {
-			if got[k] == nil {
-				t.Errorf("power lost after %d operations: %v is lost, though it was in a Checkpoint", cut, k)
-			}
+		for _, keepsNames := range []bool{false, true} {
+			wantDurable(t, points, cut, afterPowerCut(t, d.Did()[:cut], keepsNames))
 		}
 	}
+}
+
+// faults are the ways in which a disk fails.
+var faults = map[string]func(journaltest.Op) error{
+	"full": func(o journaltest.Op) error {
+		return when(o.What == "write" || o.What == "create", journaltest.ErrFull)
+	},
+	"input/output error": func(o journaltest.Op) error { return when(o.What != "remove", syscall.EIO) },
+	"read-only":          func(journaltest.Op) error { return syscall.EROFS },
+	"no sync": func(o journaltest.Op) error {
+		return when(strings.HasPrefix(o.What, "sync"), syscall.EIO)
+	},
+	"no rename": func(o journaltest.Op) error { return when(o.What == "rename", syscall.EBUSY) },
+}
+
+// when returns err if it applies.
+func when(applies bool, err error) error {
+	if applies {
+		return err
+	}
+	return nil
+}
+
+// TestDiskFailsAnywhere has the disk fail for some operations of the scenario, from
+// each one in turn: what a Checkpoint confirmed survives a power cut at any time, what a
+// Save confirmed survives the process, and when the disk works again all is saved.
+func TestDiskFailsAnywhere(t *testing.T) {
+	for what, fault := range faults {
+		for _, length := range []int{1, 6} {
+			t.Run(fmt.Sprintf("%s for %d operations", what, length), func(t *testing.T) {
+				t.Parallel()
+				for first := 1; failsFrom(t, first, length, fault); first++ {
+				}
+			})
+		}
+	}
+}
+
+// failsFrom is the test for failures from one operation on. It reports whether there
+// were any operations left to fail.
+func failsFrom(t *testing.T, first, length int, fault func(journaltest.Op) error) bool {
+	t.Helper()
+	d, asked := &journaltest.Disk{}, 0
+	d.Fail(func(o journaltest.Op) error {
+		if asked++; asked >= first && asked < first+length {
+			return fault(o)
+		}
+		return nil
+	})
+	s := New(Options{Path: leasePath(t)})
+	s.useDisk(d)
+	s.Save(additions(load(t, s)...)) // may fail
+	var points []savePoint
+	scenario(s, func(c savePoint) {
+		c.ops = len(d.Did())
+		points = append(points, c)
+		wantConfirmed(t, s, points)
+	})
+	d.Fail(nil)
+	checkpoint(t, s)
+	last := points[len(points)-1].held
+	wantSame(t, byKey(load(t, New(Options{Path: s.path}))), holding(last))
+	for _, keepsNames := range []bool{false, true} {
+		wantSame(t, byKey(afterPowerCut(t, d.Did(), keepsNames)), holding(last))
+	}
+	for cut := first; cut < len(d.Did()); cut += 2 {
+		wantDurable(t, points, cut, afterPowerCut(t, d.Did()[:cut], cut%4 < 2))
+	}
+	return asked >= first && !t.Failed()
+}
+
+// wantConfirmed loads what the process would leave: all that was confirmed since the
+// last failure, and nothing that was never so.
+func wantConfirmed(t *testing.T, s *Store, points []savePoint) {
+	t.Helper()
+	now := points[len(points)-1]
+	if slices.ContainsFunc(points, func(c savePoint) bool { return c.err != nil }) {
+		wantKnown(t, points, load(t, New(Options{Path: s.path})))
+		return
+	}
+	wantSame(t, byKey(load(t, New(Options{Path: s.path}))), holding(now.held))
+}
+
+// wantKnown demands that every mapping was held in this way at some time.
+func wantKnown(t *testing.T, points []savePoint, got []*portmap.Mapping) {
+	t.Helper()
+	for _, m := range got {
+		if !slices.ContainsFunc(points, func(c savePoint) bool { return c.held[m.Key] != nil && textOf(m) == textOf(c.held[m.Key]) }) {
+			t.Errorf("never saved: %s", textOf(m))
+		}
+	}
+}
+
+// wantDurable demands of a disk after a power cut that it has the mappings of the last
+// Checkpoint, and none that was never so.
+func wantDurable(t *testing.T, points []savePoint, cut int, got []*portmap.Mapping) {
+	t.Helper()
+	wantKnown(t, points, got)
+	for k := range survivors(points, cut) {
+		if !slices.ContainsFunc(got, func(m *portmap.Mapping) bool { return m.Key == k }) {
+			t.Errorf("power cut after %d operations: %v is lost, though it was in a Checkpoint", cut, k)
+		}
+	}
+}
+
+// afterPowerCut loads what a power cut leaves of these operations.
+func afterPowerCut(t *testing.T, ops []journaltest.Op, keepsNames bool) []*portmap.Mapping {
+	t.Helper()
+	path := leasePath(t)
+	for name, content := range journaltest.AfterPowerCut(ops, keepsNames) {
+		write(t, filepath.Join(filepath.Dir(path), name), content)
+	}
+	return load(t, New(Options{Path: path}))
+}
+
+// byKey returns mappings sorted by key.
+func byKey(list []*portmap.Mapping) []*portmap.Mapping {
+	slices.SortFunc(list, func(a, b *portmap.Mapping) int { return strings.Compare(a.Key.String(), b.Key.String()) })
+	return list
 }
 
 // textOf returns one mapping as text, without its times.
@@ -226,7 +331,7 @@ func textOf(m *portmap.Mapping) string { return text([]*portmap.Mapping{m}) }
 func survivors(points []savePoint, cut int) map[portmap.Key]*portmap.Mapping {
 	var found map[portmap.Key]*portmap.Mapping
 	for _, c := range points {
-		if c.durable && c.ops <= cut {
+		if c.durable && c.err == nil && c.ops <= cut {
 			found = maps.Clone(c.held)
 		}
 	}
