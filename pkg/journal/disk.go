@@ -7,13 +7,16 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Disk is the part of a file system that writing files safely needs.
 type Disk interface {
 	// Create creates a file for writing and replaces an existing one.
 	Create(path string, mode fs.FileMode) (File, error)
-	// Append opens a file to write at its end.
+	// Append opens a file to write at its end. Both lock the file until it is closed;
+	// Append fails for one that another process has locked.
 	Append(path string) (File, error)
 	Rename(from, to string) error
 	Remove(path string) error
@@ -46,7 +49,7 @@ func (OS) Create(path string, mode fs.FileMode) (File, error) {
 		f.Close()
 		return nil, err
 	}
-	return f, nil
+	return locked(f)
 }
 
 // Append does not follow a symbolic link at path.
@@ -54,6 +57,16 @@ func (OS) Append(path string) (File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
+	}
+	return locked(f)
+}
+
+// locked locks a file until it is closed. A file system without locks is as good.
+func locked(f *os.File) (File, error) {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		f.Close()
+		return nil, fmt.Errorf("another process writes to %s", f.Name())
 	}
 	return f, nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -201,14 +202,14 @@ func (h heldMapping) is(m *portmap.Mapping) bool {
 func (s *Store) keep(texts [][]byte, isFirst bool) error {
 	path, err := s.statePath()
 	isLost := s.journal.IsLost()
+	if isLost {
+		s.noteForeignFiles(path)
+	}
 	switch {
 	case err == nil && (isLost || isFirst && s.journal.NeedsRewrite(path, s.size)):
 		err = s.rewriteState(path, s.beginRewrite())
 	case err == nil || !isFirst:
 		err = s.journal.Append(texts...)
-	}
-	if isLost {
-		s.log.Warn("another program removed or replaced the state file; it was written anew. A second daemon needs a lease file of its own", "path", path)
 	}
 	if err == nil {
 		return nil
@@ -216,6 +217,20 @@ func (s *Store) keep(texts [][]byte, isFirst bool) error {
 	s.lastErr = err
 	s.schedule.by(s.checkClock())
 	return fmt.Errorf("leasefile: save %s: %w", s.path, err)
+}
+
+// noteForeignFiles notes that another program has removed or replaced the state file,
+// and perhaps the lease file.
+func (s *Store) noteForeignFiles(path string) {
+	s.log.Warn("another program removed or replaced the state file; writing it anew. A second daemon needs a lease file of its own", "path", path)
+	f, info, err := journal.OpenRegular(strings.TrimSuffix(path, stateSuffix), 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if found, err := fingerprintOf(f, info.Size()); err == nil {
+		s.leaseFiles = append(s.leaseFiles, found)
+	}
 }
 
 // errClockSet is why the state file is rewritten after the wall clock was set.

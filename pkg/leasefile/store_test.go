@@ -446,6 +446,7 @@ func TestRestartWritesNothing(t *testing.T) {
 	s := opened(t, path)
 	save(t, s, additions(sampleMappings()...)...)
 	checkpoint(t, s)
+	s.journal.Close()
 
 	s = New(Options{Path: path})
 	d := &journaltest.Disk{}
