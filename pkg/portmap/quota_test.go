@@ -2,6 +2,8 @@ package portmap
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -252,5 +254,40 @@ func TestHoldDownIsBoundedByHost(t *testing.T) {
 	}
 	if n := len(al.holdDown.ports); n != maxHeldPerHost {
 		t.Errorf("%d ports are held, want %d", n, maxHeldPerHost)
+	}
+}
+
+// TestHoldDownCountsItsPorts starts, ends and restarts hold-downs of few ports for more
+// hosts than may hold them all: the counts are those of the entries at any time, and a
+// host at its limit starts the hold-down of a port anew.
+func TestHoldDownCountsItsPorts(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	h, now, full := newHoldDown(), time.Now(), 0
+	hosts := []hostKey{{name: "a"}, {name: "b"}, {name: "c"}}
+	for range 20000 {
+		m := &Mapping{Key: Key{Protocol: []Protocol{TCP, UDP}[rnd.IntN(2)], External: uint16(1 + rnd.IntN(150))}, Internal: netip.AddrPortFrom(host, 1)}
+		by := hosts[min(rnd.IntN(20), 2)]
+		now = now.Add(time.Duration(rnd.IntN(2000)) * time.Millisecond)
+		switch old, held := h.ports[m.Key]; {
+		case rnd.IntN(50) == 0:
+			h.forget(m.Key)
+		case rnd.IntN(50) == 0:
+			h.sweep(now)
+		default:
+			if held && old.host == by && h.perHost[by] == maxHeldPerHost {
+				full++
+			}
+			h.add(m, by, now)
+		}
+		counts := make(map[hostKey]int)
+		for _, p := range h.ports {
+			counts[p.host]++
+		}
+		if !maps.Equal(counts, h.perHost) {
+			t.Fatalf("%v ports are held, the counts are %v", counts, h.perHost)
+		}
+	}
+	if full == 0 {
+		t.Error("no host at its limit has started a hold-down anew")
 	}
 }
