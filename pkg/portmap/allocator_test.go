@@ -136,6 +136,43 @@ func TestAllocator(t *testing.T) {
 			{ask(NATPMP, peer, UDP, 40000, 40000), ok(40001)},
 			{ask(NATPMP, host, UDP, 40000, 40000), ok(40000)},
 		}},
+		{name: "NAT-PMP gets no port whose companion another host has", steps: []step{
+			{ask(UPnP, host, UDP, 40000, 40000), ok(40000)},
+			{ask(PCP, host, UDP, 40001, 40001), ok(40001)},
+			{ask(PCP, host, UDP, 40002, 40002, toward("9.9.9.9:443")), ok(40002)},
+			{ask(NATPMP, host, UDP, 40003, 40003), ok(40003)},
+			{ask(NATPMP, peer, TCP, 40000, 40000), ok(40004)},
+			{ask(NATPMP, peer, UDP, 40004, 0), ok(40004)},
+			{ask(NATPMP, host, TCP, 40000, 40000), ok(40000)},
+		}},
+		{name: "no protocol gets the companion of a NAT-PMP port", steps: []step{
+			{ask(NATPMP, host, TCP, 40000, 40000), ok(40000)},
+			{ask(UPnP, peer, UDP, 40000, 40000), no(Conflict)},
+			{ask(UPnP, peer, UDP, 40000, 40000, anyPort), ok(40001)},
+			{ask(PCP, peer, UDP, 40002, 40000, exactly), no(Conflict)},
+			{ask(PCP, peer, UDP, 40002, 40000), ok(40002)},
+			{ask(PCP, peer, UDP, 40003, 40000, toward("9.9.9.9:443")), no(Conflict)},
+			{ask(NATPMP, host, TCP, 40000, 0, closing), closed(1)},
+			{ask(UPnP, peer, UDP, 40000, 40000), ok(40000)},
+		}},
+		{name: "a search leaves the companions of its own ports to the host's other requests", set: func(al *allocator) {
+			for i := range al.policy.Rules[:2] {
+				al.policy.Rules[i].External = PortRange{2000, 2001}
+			}
+		}, steps: []step{
+			{ask(NATPMP, host, TCP, 5000, 2000), ok(2000)},
+			{ask(NATPMP, peer, TCP, 5000, 2001), ok(2001)},
+			{ask(NATPMP, host, UDP, 5001, 2001), no(NoPorts)},
+			{ask(UPnP, host, UDP, 5001, 2001, anyPort), no(NoPorts)},
+			{ask(NATPMP, host, UDP, 5000, 2000), ok(2000)},
+		}},
+		{name: "a companion in hold-down is kept from NAT-PMP", steps: []step{
+			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
+			{ask(PCP, host, UDP, 40000, 0, closing), closed(1)},
+			{ask(NATPMP, peer, TCP, 40000, 40000), ok(40001)},
+			{ask(UPnP, peer, TCP, 40000, 40000), ok(40000)},
+			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
+		}},
 		{name: "UPnP keeps protocols apart", steps: []step{
 			{ask(UPnP, host, TCP, 3074, 3074), ok(3074)},
 			{ask(UPnP, peer, UDP, 3074, 3074), ok(3074)},
@@ -297,6 +334,7 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 0, closing), closed(1)},
 			{ask(UPnP, peer, UDP, 40000, 40000), no(Conflict)},
+			{ask(PCP, peer, UDP, 40000, 40000, exactly), no(Conflict)},
 			{ask(PCP, peer, UDP, 40000, 40000), ok(40001)},
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 		}},
@@ -697,4 +735,32 @@ func TestPortSetNextWraps(t *testing.T) {
 			t.Errorf("next(%d) = %d, %v, want %d", from, got, ok, want)
 		}
 	}
+}
+
+// TestRestoredMappingsReserveTheirCompanions restores NAT-PMP mappings of two hosts with
+// one port number, which a lease file of the C daemon may have, and one that is dormant:
+// all of them stay, and nobody else gets the other protocol.
+func TestRestoredMappingsReserveTheirCompanions(t *testing.T) {
+	saved := func(client netip.Addr, p Protocol, port uint16) *Mapping {
+		return &Mapping{Key: Key{Protocol: p, External: port}, Internal: netip.AddrPortFrom(client, port), Claims: []Claim{{Origin: NATPMP}}}
+	}
+	away := netip.MustParseAddr("192.168.51.10")
+	al := testAllocator()
+	al.network.LANs, al.policy.Rules = []netip.Prefix{lan}, nil
+	if d := al.restore([]*Mapping{saved(host, UDP, 40000), saved(peer, TCP, 40000), saved(away, UDP, 40001)}, true); len(d.closed) > 0 {
+		t.Fatalf("closed: %v", d.closed)
+	}
+	if m := al.index.byKey[Key{Protocol: UDP, External: 40001}]; m == nil || !m.Dormant {
+		t.Fatalf("the mapping of an absent LAN is %+v", m)
+	}
+	if a := al.do(ask(UPnP, peer, TCP, 40001, 40001)); a.Refusal != Conflict || a.Mapping.Internal.Addr() != away {
+		t.Errorf("the companion of the dormant one: %v", a.Refusal)
+	}
+	for _, p := range []Protocol{TCP, UDP} {
+		a := al.do(ask(NATPMP, al.index.byKey[Key{Protocol: p, External: 40000}].Internal.Addr(), p, 40000, 0))
+		if a.Refusal != Granted || a.Mapping.External != 40000 {
+			t.Errorf("renewal of 40000 %v: %+v", p, a)
+		}
+	}
+	al.check(t)
 }

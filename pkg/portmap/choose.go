@@ -73,17 +73,29 @@ func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	if m := al.index.byKey[key]; m != nil {
 		return m, Conflict
 	}
-	if al.index.companion[req.Protocol].Has(port) {
-		m := al.index.byKey[Key{Protocol: otherProtocol(req.Protocol), External: port}]
-		if m.Internal.Addr() != host {
-			return m, Conflict
-		}
+	if m := al.index.foreignCompanion(req, port); m != nil {
+		return m, Conflict
 	}
-	if al.holdDown.blocks(key, host, al.now) && al.holdDown.blocks(key, req.Former, al.now) {
+	if al.isHeldDown(req, port) {
 		return nil, Conflict
 	}
 	return nil, r
 }
+
+// isHeldDown reports whether the hold-down keeps the port from the request's host.
+// A port that has a mapping is not held down.
+func (al *allocator) isHeldDown(req *Request, port uint16) bool {
+	isHeld := func(p Protocol) bool {
+		k := Key{Protocol: p, External: port}
+		return req.reservesIn(p) && al.index.byKey[k] == nil &&
+			al.holdDown.blocks(k, req.Internal.Addr(), al.now) && al.holdDown.blocks(k, req.Former, al.now)
+	}
+	return isHeld(TCP) || isHeld(UDP)
+}
+
+// reservesIn reports whether a granted port is the client's in a protocol: NAT-PMP
+// reserves it in both (RFC 6886, section 3.3).
+func (req *Request) reservesIn(p Protocol) bool { return p == req.Protocol || req.Origin == NATPMP }
 
 // search returns the next port that the rules allow and nothing else uses.
 func (al *allocator) search(req *Request) (Key, Refusal) {
@@ -93,10 +105,10 @@ func (al *allocator) search(req *Request) (Key, Refusal) {
 		return Key{}, NotAuthorized
 	}
 	candidates.subtract(al.index.taken[req.Protocol])
-	candidates.subtract(al.index.companion[req.Protocol])
+	candidates.subtract(al.index.companions(req))
 	al.removeReserved(candidates, req.Protocol)
 	for k, p := range al.holdDown.ports {
-		if k.Protocol == req.Protocol && p.until.After(al.now) {
+		if req.reservesIn(k.Protocol) && p.until.After(al.now) {
 			candidates.Remove(k.External)
 		}
 	}

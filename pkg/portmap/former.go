@@ -34,15 +34,12 @@ func (ix *index) formerMappings(req *Request) []*Mapping {
 // conflicting returns the mappings of other addresses that keep the request's
 // preferred port from it.
 func (ix *index) conflicting(req *Request) (list []*Mapping) {
-	foreign := func(m *Mapping) bool { return m != nil && m.Internal.Addr() != req.Internal.Addr() }
 	port := req.preferredPort()
-	if m := ix.byKey[Key{Protocol: req.Protocol, External: port}]; foreign(m) {
+	if m := ix.byKey[Key{Protocol: req.Protocol, External: port}]; m != nil && m.Internal.Addr() != req.Internal.Addr() {
 		list = append(list, m)
 	}
-	if ix.companion[req.Protocol].Has(port) {
-		if m := ix.byKey[Key{Protocol: otherProtocol(req.Protocol), External: port}]; foreign(m) {
-			list = append(list, m)
-		}
+	if m := ix.foreignCompanion(req, port); m != nil {
+		list = append(list, m)
 	}
 	return list
 }

@@ -45,6 +45,8 @@ func TestMovedHostKeepsItsPort(t *testing.T) {
 		{what: "by PCP", before: upnp(), now: ask(PCP, moved, TCP, 32400, 32400, nonce(1), left)},
 		{what: "by PCP, that port or none", before: upnp(), now: ask(PCP, moved, TCP, 32400, 32400, nonce(1), left, exactly)},
 		{what: "in the other protocol, which a NAT-PMP mapping reserves", before: ask(NATPMP, host, UDP, 32400, 32400, known), now: ask(UPnP, moved, TCP, 32400, 32400, left)},
+		{what: "by NAT-PMP, with the other protocol of its port", before: ask(UPnP, host, UDP, 32400, 32400, known), now: ask(NATPMP, moved, TCP, 32400, 32400, left)},
+		{what: "by UPnP, beside the other protocol of its port", before: ask(UPnP, host, UDP, 32400, 32400, known), now: ask(UPnP, moved, TCP, 32400, 32400, left), port: 32400, stays: true},
 		{what: "from PCP with its nonce", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(1), left), set: strict},
 		{what: "from PCP with another nonce", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(PCP, moved, TCP, 32400, 32400, nonce(2), left)},
 		{what: "from PCP by UPnP", before: ask(PCP, host, TCP, 32400, 32400, nonce(1), known), now: ask(UPnP, moved, TCP, 32400, 32400, left)},

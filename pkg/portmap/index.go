@@ -135,8 +135,31 @@ func (ix *index) inRange(p Protocol, r PortRange) []*Mapping {
 	return list
 }
 
-// otherProtocol returns UDP for TCP and TCP for UDP: a NAT-PMP gateway gives
-// the same port number of both to one host (RFC 6886, section 3.3).
+// companions returns the ports in use in the other protocol that a request can have
+// only from the same host: those that NAT-PMP reserves, or all if the request reserves
+// its port in both protocols (RFC 6886, section 3.3).
+func (ix *index) companions(req *Request) *PortSet {
+	other := otherProtocol(req.Protocol)
+	if req.reservesIn(other) {
+		return ix.taken[other]
+	}
+	return ix.companion[req.Protocol]
+}
+
+// foreignCompanion returns the mapping of another address that keeps a port from a
+// request, although it has that port in the other protocol.
+func (ix *index) foreignCompanion(req *Request, port uint16) *Mapping {
+	if !ix.companions(req).Has(port) {
+		return nil
+	}
+	m := ix.byKey[Key{Protocol: otherProtocol(req.Protocol), External: port}]
+	if m.Internal.Addr() == req.Internal.Addr() {
+		return nil
+	}
+	return m
+}
+
+// otherProtocol returns UDP for TCP and TCP for UDP.
 func otherProtocol(p Protocol) Protocol {
 	if p == TCP {
 		return UDP

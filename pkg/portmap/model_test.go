@@ -138,22 +138,30 @@ func (m *model) mappingsTo(p portmap.Protocol, to netip.AddrPort) []*entry {
 	return list
 }
 
-// isKept reports whether a NAT-PMP mapping in the other protocol or the
-// hold-down keeps the port from a host; from every host for the zero Addr.
-func (m *model) isKept(p portmap.Protocol, external uint16, host netip.Addr) bool {
-	twin := m.at(portmap.TCP+portmap.UDP-p, external)
-	if twin != nil && twin.claim(portmap.NATPMP, netip.AddrPort{}) != nil && twin.internal.Addr() != host {
-		return true
-	}
-	return slices.ContainsFunc(m.held, func(r modelHeldPort) bool { return r.protocol == p && r.external == external && r.host != host })
+// isTwinOfOther reports whether the mapping of another host in the other protocol
+// keeps the port from a request: NAT-PMP gives no two hosts the same port number.
+func (m *model) isTwinOfOther(req portmap.Request, external uint16) bool {
+	twin := m.at(portmap.TCP+portmap.UDP-req.Protocol, external)
+	byNATPMP := req.Origin == portmap.NATPMP || twin != nil && twin.claim(portmap.NATPMP, netip.AddrPort{}) != nil
+	return twin != nil && twin.internal.Addr() != req.Client && byNATPMP
+}
+
+// isHeld reports whether the port is in hold-down after a mapping of another host: for
+// NAT-PMP, in either protocol.
+func (m *model) isHeld(req portmap.Request, external uint16) bool {
+	return slices.ContainsFunc(m.held, func(r modelHeldPort) bool {
+		concerned := r.protocol == req.Protocol || req.Origin == portmap.NATPMP
+		return concerned && r.external == external && r.host != req.Client && m.at(r.protocol, external) == nil
+	})
 }
 
 // freePorts returns the ports that a client can get instead of its preferred
-// one.
-func (m *model) freePorts(p portmap.Protocol) []uint16 {
+// one: those that any host can get.
+func (m *model) freePorts(req portmap.Request) []uint16 {
+	req.Client = netip.Addr{}
 	var list []uint16
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
-		if m.at(p, port) == nil && !m.isKept(p, port, netip.Addr{}) {
+		if m.at(req.Protocol, port) == nil && !m.isTwinOfOther(req, port) && !m.isHeld(req, port) {
 			list = append(list, port)
 		}
 	}
@@ -320,15 +328,16 @@ func (m *model) create(req portmap.Request) verdict {
 	}
 	wish := cmp.Or(req.External, req.Internal.Port())
 	exact := req.External != 0 && (req.Exact || req.Remote.IsValid())
+	taken := m.at(req.Protocol, wish) != nil || m.isTwinOfOther(req, wish)
 	switch {
-	case modelPorts.Contains(wish) && m.at(req.Protocol, wish) == nil && !m.isKept(req.Protocol, wish, req.Client):
+	case modelPorts.Contains(wish) && !taken && !m.isHeld(req, wish):
 		return verdict{external: []uint16{wish}}
 	case exact && !modelPorts.Contains(wish):
 		return no(portmap.NotAuthorized)
 	case exact:
 		return no(portmap.Conflict)
 	}
-	if list := m.freePorts(req.Protocol); len(list) > 0 {
+	if list := m.freePorts(req); len(list) > 0 {
 		return verdict{external: list}
 	}
 	return no(portmap.NoPorts)
