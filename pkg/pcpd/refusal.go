@@ -48,7 +48,7 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 		return pcp.NotAuthorized
 	case portmap.UnknownHost, portmap.BadTarget:
 		return pcp.NotAuthorized
-	case portmap.Conflict, portmap.PortInUse:
+	case portmap.Conflict, portmap.HeldDown, portmap.PortInUse:
 		return pcp.CannotProvideExternal
 	case portmap.QuotaExceeded:
 		return pcp.UserExQuota

@@ -91,6 +91,7 @@ func TestPCPResults(t *testing.T) {
 		"port is another's":          {exact, portmap.Answer{Refusal: portmap.Conflict, Mapping: other}, pcp.CannotProvideExternal, 3720},
 		"port is another's for ever": {exact, portmap.Answer{Refusal: portmap.Conflict, Mapping: forEver}, pcp.CannotProvideExternal, 86520},
 		"mapped elsewhere":           {exact, portmap.Answer{Refusal: portmap.Conflict, Mapping: owned(1, 24*time.Hour)}, pcp.CannotProvideExternal, 86520},
+		"port is held down":          {exact, portmap.Answer{Refusal: portmap.HeldDown}, pcp.CannotProvideExternal, 1800},
 		"port is the router's":       {exact, portmap.Answer{Refusal: portmap.PortInUse}, pcp.CannotProvideExternal, 1800},
 		"target is no host":          {ask, portmap.Answer{Refusal: portmap.BadTarget}, pcp.NotAuthorized, 1800},
 		"quota":                      {ask, portmap.Answer{Refusal: portmap.QuotaExceeded}, pcp.UserExQuota, 30},

@@ -333,8 +333,8 @@ func TestAllocator(t *testing.T) {
 		{name: "a port is held down for others after PCP", steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 0, closing), closed(1)},
-			{ask(UPnP, peer, UDP, 40000, 40000), no(Conflict)},
-			{ask(PCP, peer, UDP, 40000, 40000, exactly), no(Conflict)},
+			{ask(UPnP, peer, UDP, 40000, 40000), no(HeldDown)},
+			{ask(PCP, peer, UDP, 40000, 40000, exactly), no(HeldDown)},
 			{ask(PCP, peer, UDP, 40000, 40000), ok(40001)},
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 		}},
@@ -346,7 +346,7 @@ func TestAllocator(t *testing.T) {
 					step{ask(PCP, host, UDP, 2000+port, 0, closing), closed(1)})
 			}
 			return append(steps,
-				step{ask(UPnP, peer, UDP, 2000, 2000), no(Conflict)},
+				step{ask(UPnP, peer, UDP, 2000, 2000), no(HeldDown)},
 				step{ask(UPnP, peer, UDP, 2000+maxHeldPerHost, 2000+maxHeldPerHost), ok(2000 + maxHeldPerHost)})
 		}()},
 		{name: "an outbound mapping shares its port with inbound ones", steps: []step{

@@ -77,7 +77,7 @@ func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 		return m, Conflict
 	}
 	if al.isHeldDown(req, port) {
-		return nil, Conflict
+		return nil, HeldDown
 	}
 	return nil, r
 }

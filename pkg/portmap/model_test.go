@@ -334,6 +334,8 @@ func (m *model) create(req portmap.Request) verdict {
 		return verdict{external: []uint16{wish}}
 	case exact && !modelPorts.Contains(wish):
 		return no(portmap.NotAuthorized)
+	case exact && !taken:
+		return no(portmap.HeldDown)
 	case exact:
 		return no(portmap.Conflict)
 	}

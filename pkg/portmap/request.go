@@ -144,6 +144,8 @@ const (
 	UnknownHost
 	// NoNetwork: no LAN has the network of an existing mapping's target.
 	NoNetwork
+	// HeldDown: the port is in the hold-down after a mapping of another host.
+	HeldDown
 )
 
 var refusals = [...]string{
@@ -163,6 +165,7 @@ var refusals = [...]string{
 	Stopping:          "shutting down",
 	UnknownHost:       "rules depend on an address of the host that is not known",
 	NoNetwork:         "no LAN has the target's network",
+	HeldDown:          "port is held down for the host that had it",
 }
 
 // isTemporary reports whether the reason can pass: an existing mapping is

@@ -40,7 +40,7 @@ func addAnyPortMapping(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.Refusal == portmap.Conflict {
+	if a.Refusal == portmap.Conflict || a.Refusal == portmap.HeldDown {
 		return nil, upnp.NoPortsLeft
 	}
 	if err := i.faultFor(a.Refusal); err != nil {
@@ -134,7 +134,7 @@ func (i *invocation) faultFor(r portmap.Refusal) error {
 	switch r {
 	case portmap.Granted:
 		return nil
-	case portmap.Conflict:
+	case portmap.Conflict, portmap.HeldDown:
 		return upnp.ConflictInMapping
 	case portmap.NotAuthorized:
 		return byVersion(v1, upnp.ConflictInMapping, upnp.NotAuthorized)
