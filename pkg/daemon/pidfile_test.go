@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -46,6 +47,36 @@ func TestPIDFileIsSeen(t *testing.T) {
 	old.Remove()
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the last one leaves its pid file")
+	}
+}
+
+// TestPIDFileHasOneHolder has several daemons pass a pid file round: there is never more
+// than one that has it, and the file that it has locked is the one at the path. The
+// locks belong to open files, so that one process is as good as several.
+func TestPIDFileHasOneHolder(t *testing.T) {
+	const daemons, turns = 4, 500
+	path := filepath.Join(t.TempDir(), "pid")
+	var holders, unlinked atomic.Int32
+	var all sync.WaitGroup
+	for range daemons {
+		all.Go(func() {
+			for turn := 0; turn < turns; {
+				p, err := writePIDFile(path)
+				if err != nil {
+					continue // another one has it
+				}
+				if holders.Add(1) > 1 || !isFileAt(p.file, path) {
+					unlinked.Add(1)
+				}
+				holders.Add(-1)
+				p.Remove()
+				turn++
+			}
+		})
+	}
+	all.Wait()
+	if n := unlinked.Load(); n > 0 {
+		t.Errorf("in %d of %d turns the daemon had a file that others do not see", n, daemons*turns)
 	}
 }
 
