@@ -1,10 +1,13 @@
 package leasefile
 
-import "time"
+import (
+	"time"
 
-// unsetClock is the start of 2024 in Unix milliseconds. A wall clock before it
-// has not been set since the board was powered on.
-const unsetClock = 1_704_067_200_000
+	"igdd/pkg/clock"
+)
+
+// unsetClock is clock.Earliest in Unix milliseconds.
+const unsetClock = clock.Earliest * 1000
 
 // maxDistance bounds the distance of two times, in milliseconds, so that a year
 // from a damaged file cannot overflow a time.Duration (about 292 years).

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"igdd/pkg/clock"
 	"igdd/pkg/lan"
 	"igdd/pkg/ssdp"
 )
@@ -120,9 +121,9 @@ func (l *Listener) send(s *lan.Socket, from netip.Addr, to netip.AddrPort, appen
 	}
 }
 
-// dateOrZero returns the time, or the zero Time if the clock was never set.
+// dateOrZero returns the time, or the zero Time if the clock has not been set.
 func dateOrZero(now time.Time) time.Time {
-	if now.Year() < 2020 {
+	if !clock.IsSet(now) {
 		return time.Time{}
 	}
 	return now

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/clock"
 	"igdd/pkg/lan"
 	"igdd/pkg/ssdp"
 )
@@ -90,5 +91,17 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 	if len(l.wakeup) != 1 {
 		t.Errorf("%d wakeups", len(l.wakeup))
+	}
+}
+
+// TestDateOfAResponse demands a date from the moment on from which the clock counts as
+// set, and none before.
+func TestDateOfAResponse(t *testing.T) {
+	set := time.Unix(clock.Earliest, 0)
+	if got := dateOrZero(set.Add(-time.Second)); !got.IsZero() {
+		t.Errorf("before %v: %v", set, got)
+	}
+	if got := dateOrZero(set); !got.Equal(set) {
+		t.Errorf("at %v: %v", set, got)
 	}
 }
