@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"igdd/pkg/clock"
 )
 
 // Time limits of a connection.
@@ -143,8 +145,10 @@ func (s *Server) head(r *request, reply response) []byte {
 	out = append(out, reasons[reply.status]...)
 	out = append(out, "\r\nServer: "...)
 	out = append(out, s.opts.Product...)
-	out = append(out, "\r\nDate: "...)
-	out = time.Now().UTC().AppendFormat(out, "Mon, 02 Jan 2006 15:04:05 GMT")
+	if now := time.Now(); clock.IsSet(now) { // RFC 9110, section 6.6.1
+		out = append(out, "\r\nDate: "...)
+		out = now.UTC().AppendFormat(out, "Mon, 02 Jan 2006 15:04:05 GMT")
+	}
 	out = append(out, "\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(reply.body)+reply.length), 10)
 	switch {

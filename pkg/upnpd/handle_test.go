@@ -9,6 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"igdd/pkg/clock"
 )
 
 // answer has a gateway answer a request that comes from c1, or 400 if it cannot
@@ -188,6 +192,22 @@ func TestUnreadBodies(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNoDateWithoutClock demands that a response has no date while the clock is not set:
+// in the bubble it is the year 2000.
+func TestNoDateWithoutClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := fieldNames(new(Server).head(new(request), response{status: 200}))
+		if want := []string{"Server", "Content-Length"}; !slices.Equal(got, want) {
+			t.Errorf("fields %v, want %v", got, want)
+		}
+		time.Sleep(time.Until(time.Unix(clock.Earliest, 0)))
+		got = fieldNames(new(Server).head(new(request), response{status: 200}))
+		if want := []string{"Server", "Date", "Content-Length"}; !slices.Equal(got, want) {
+			t.Errorf("from 2024 on: fields %v, want %v", got, want)
+		}
+	})
 }
 
 // fieldNames returns the names of the fields in a message, as they are spelled.
