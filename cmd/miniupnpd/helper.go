@@ -38,7 +38,7 @@ const maxRequest = 64 << 10
 // the settings, and with which values to run the notification program. It ends with
 // the daemon.
 type helper struct {
-	args []string // of the daemon
+	source source // of the daemon's settings
 
 	mu       sync.Mutex
 	commands []string // notification programs that the settings have named
@@ -64,15 +64,14 @@ type notifyReply struct {
 }
 
 // isHelper reports whether the daemon has started this process as its helper.
-func isHelper(args []string) bool { return args[0] == helperName && len(args) > 1 }
+func isHelper(args []string) bool { return args[0] == helperName && len(args) > 2 }
 
-// runHelper serves the daemon until it ends, and returns the exit status. The
-// arguments are the present notification program, which may be empty, and those of
-// the daemon.
-func runHelper(command string, args []string) int {
+// runHelper serves the daemon until it ends, and returns the exit status. It gets the
+// present notification program, which may be empty, and the source of the settings.
+func runHelper(command string, from source) int {
 	os.WriteFile("/proc/self/comm", []byte(helperName), 0) // else the process is called exe
 	debug.SetGCPercent(activeGCPercent)
-	h := helper{args: args, commands: []string{command}}
+	h := helper{source: from, commands: []string{command}}
 	var serving sync.WaitGroup
 	serving.Go(func() { h.serveSettings(openDescriptor(settingsFD)) })
 	serving.Go(func() { h.serveEvents(openDescriptor(notifyFD)) })
@@ -107,7 +106,7 @@ func newRequests(conn io.Reader) *bufio.Scanner {
 
 // readSettings reads the settings as at the start of the daemon.
 func (h *helper) readSettings() settingsReply {
-	c, err := config.Parse(h.args)
+	c, err := h.source.parse()
 	if u, is := errors.AsType[*config.Unusable](err); is {
 		return settingsReply{Warnings: u.Warnings, Reason: u.Reason.Error()}
 	}

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if isHelper(os.Args) {
-		os.Exit(runHelper(os.Args[1], os.Args[2:]))
+		os.Exit(runHelper(os.Args[1], source{args: os.Args[3:], dir: os.Args[2]}))
 	}
 	os.Exit(m.Run())
 }
@@ -44,7 +44,7 @@ func help(t *testing.T, script string) *helped {
 	h.program(t, "hook", script)
 	h.configure(t, "notify_cmd="+h.path("hook"))
 	var err error
-	if h.privileged, err = startHelper(h.path("hook"), []string{"-f", h.path("conf")}); err != nil {
+	if h.privileged, err = startHelper(h.path("hook"), source{args: []string{"-f", "conf"}, dir: h.dir}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.settings.file.Close(); h.events.file.Close() })

@@ -22,7 +22,7 @@ import (
 
 func main() {
 	if isHelper(os.Args) {
-		os.Exit(runHelper(os.Args[1], os.Args[2:]))
+		os.Exit(runHelper(os.Args[1], source{args: os.Args[3:], dir: os.Args[2]}))
 	}
 	if args, is := ctlArgs(os.Args); is {
 		os.Exit(control.Main(args, os.Stdout, os.Stderr))
@@ -44,7 +44,8 @@ func ctlArgs(args []string) ([]string, bool) {
 
 // run runs the program and returns its exit status.
 func run(args []string, stdout, stderr io.Writer) int {
-	c, err := config.Parse(args)
+	from := sourceOf(args)
+	c, err := from.parse()
 	var info config.Info
 	switch {
 	case errors.As(err, &info):
@@ -52,7 +53,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case err != nil:
 		fmt.Fprintln(stderr, err)
-		if pidFile := config.PIDFile(args); pidFile != "" { // it is not a check of the settings
+		if pidFile := from.pidFile(); pidFile != "" { // it is not a check of the settings
 			log, closeLog := systemLog(portmap.LevelNotice)
 			logUnusable(log, "cannot start", err)
 			removeLeftovers(pidFile, log)
@@ -72,7 +73,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			closeLog()
 		}
 	} else {
-		err = serve(c, args, parent)
+		err = serve(c, from, parent)
 		parent.report(err)
 	}
 	if err != nil {
@@ -83,8 +84,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 // serve runs the daemon: one instance after another, each with the settings of the
-// last reload.
-func serve(c *config.Config, args []string, parent *parent) error {
+// last reload. The working directory is the root, so that no other file system is kept
+// mounted by the process and the programs that it starts.
+func serve(c *config.Config, from source, parent *parent) error {
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
 	log, closeLog := openLog(c)
 	defer closeLog() // after the pid file is removed: a stuck syslogd does not delay the next start
 	signals := listenForSignals()
@@ -95,7 +100,7 @@ func serve(c *config.Config, args []string, parent *parent) error {
 	}
 	defer pid.Remove()
 	context.AfterFunc(signals.stopping, pid.MarkStopping)
-	i := instance{log: log, signals: signals, pid: pid, parent: parent, rights: &rights{args: args, log: log}, first: true}
+	i := instance{log: log, signals: signals, pid: pid, parent: parent, rights: &rights{source: from, log: log}, first: true}
 	for ; c != nil && err == nil; i.first = false {
 		for _, w := range c.Warnings {
 			log.Warn(w)

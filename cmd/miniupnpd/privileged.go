@@ -33,9 +33,9 @@ var errHelper = errors.New("the helper process has ended; restart the daemon")
 
 // startHelper starts this program as the daemon's helper. It is in a process group of
 // its own: the terminal interrupts the daemon alone.
-func startHelper(command string, args []string) (*privileged, error) {
+func startHelper(command string, from source) (*privileged, error) {
 	p := new(privileged)
-	cmd := exec.Command("/proc/self/exe", append([]string{command}, args...)...)
+	cmd := exec.Command("/proc/self/exe", append([]string{command, from.dir}, from.args...)...)
 	cmd.Args[0] = helperName
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

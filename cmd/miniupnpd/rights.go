@@ -17,7 +17,7 @@ import (
 // rights are root's privileges: the process drops those that it does not need, and
 // its helper keeps them.
 type rights struct {
-	args     []string // of the daemon
+	source   source
 	log      *slog.Logger
 	helper   *privileged // nil: the process keeps its privileges
 	confined bool        // it sees only the files of the settings at the start
@@ -32,7 +32,7 @@ func (r *rights) prepare(c *config.Config) (err error) {
 	if err := leasefile.MoveToFolder(c.LeaseFile); err != nil {
 		r.log.Warn("the leases have no folder of their own; the daemon can create other files beside them", "err", err)
 	}
-	r.helper, err = startHelper(c.NotifyCmd, r.args)
+	r.helper, err = startHelper(c.NotifyCmd, r.source)
 	return err
 }
 
@@ -66,7 +66,7 @@ func readable(c *config.Config) []string {
 // parse returns the present settings.
 func (r *rights) parse() (*config.Config, error) {
 	if r.helper == nil {
-		return config.Parse(r.args)
+		return r.source.parse()
 	}
 	return r.helper.parse()
 }

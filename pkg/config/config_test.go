@@ -172,7 +172,7 @@ func TestInfo(t *testing.T) {
 		"-h": "usage: miniupnpd ", "--help": "usage: miniupnpd ", "-d -p --help": "usage: miniupnpd ",
 		"--version": "miniupnpd 1.2\n", "version": "miniupnpd 1.2\n", "-d --version": "miniupnpd 1.2\n",
 	} {
-		_, err := Parse(strings.Fields(args))
+		_, err := Parse(strings.Fields(args), "/")
 		var info Info
 		if !errors.As(err, &info) || !strings.HasPrefix(info.Text("1.2"), start) {
 			t.Errorf("%q: %v", args, err)

@@ -128,7 +128,7 @@ func TestSourceOfSecondUplink(t *testing.T) {
 // TestPathsOfAstLinux pins the paths of the file that the init script writes, and of
 // the router's settings.
 func TestPathsOfAstLinux(t *testing.T) {
-	if m := thisMachine(); m.generated != "/tmp/etc/miniupnpd.conf" || m.rc != "/etc/rc.conf" {
+	if m := thisMachine("/"); m.generated != "/tmp/etc/miniupnpd.conf" || m.rc != "/etc/rc.conf" {
 		t.Errorf("%q and %q", m.generated, m.rc)
 	}
 }

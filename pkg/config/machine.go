@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 // machine is what the settings use of the system, apart from their own file.
 type machine struct {
+	dir       string                     // where relative paths start; absolute
 	rc        string                     // the default file of settings
 	confs     []string                   // paths of miniupnpd's own file, used if there is no rc
 	generated string                     // miniupnpd's own file as AstLinux's init script writes it
@@ -24,9 +26,11 @@ type machine struct {
 	hardware  func(device string) string // address of an interface, "": unknown
 }
 
-// thisMachine returns the system with the paths of AstLinux.
-func thisMachine() machine {
+// thisMachine returns the system with the paths of AstLinux, and the directory in which
+// relative paths start.
+func thisMachine(dir string) machine {
 	return machine{
+		dir:       dir,
 		rc:        "/etc/rc.conf",
 		confs:     []string{"/etc/miniupnpd.conf", "/etc/miniupnpd/miniupnpd.conf"},
 		generated: "/tmp/etc/miniupnpd.conf",
@@ -36,6 +40,14 @@ func thisMachine() machine {
 		machineID: "/etc/machine-id",
 		hardware:  hardwareAddress,
 	}
+}
+
+// absolute returns the absolute path of a file in the settings, "" for "".
+func (m machine) absolute(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(m.dir, path)
 }
 
 func hardwareAddress(device string) string {

@@ -9,10 +9,11 @@ import (
 )
 
 // Parse returns the configuration of the arguments and of the file that they
-// name, by default /etc/rc.conf, or without that miniupnpd.conf. The error is an
-// Info for -h and --version; any other names what the operator has to correct.
-func Parse(args []string) (*Config, error) {
-	return thisMachine().parse(args)
+// name, by default /etc/rc.conf, or without that miniupnpd.conf. Relative paths in
+// them start from dir, which is absolute. The error is an Info for -h and --version;
+// any other names what the operator has to correct.
+func Parse(args []string, dir string) (*Config, error) {
+	return thisMachine(dir).parse(args)
 }
 
 func (m machine) parse(args []string) (*Config, error) {
@@ -64,9 +65,9 @@ func (d *draft) readFile(flags []flag) error {
 		return errors.New("options -c and -f cannot be used together")
 	}
 	if flags[i].name == "-c" {
-		return d.readRC(flags[i].words[0])
+		return d.readRC(d.machine.absolute(flags[i].words[0]))
 	}
-	path := flags[i].words[0]
+	path := d.machine.absolute(flags[i].words[0])
 	if err := d.readConf(path); err != nil {
 		return err
 	}

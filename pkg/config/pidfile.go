@@ -5,8 +5,8 @@ import "slices"
 // PIDFile returns the path of the pid file when Parse fails, from what is valid
 // in the arguments and in the file that they name. It is empty if they only
 // check the settings.
-func PIDFile(args []string) string {
-	d := newDraft(thisMachine())
+func PIDFile(args []string, dir string) string {
+	d := newDraft(thisMachine(dir))
 	flags, err := split(args)
 	if err != nil {
 		for i := range args {
@@ -20,7 +20,7 @@ func PIDFile(args []string) string {
 	}
 	for _, f := range flags {
 		if f.name == "-f" {
-			d.readConf(f.words[0]) // an rc.conf cannot set the pid file
+			d.readConf(d.machine.absolute(f.words[0])) // an rc.conf cannot set the pid file
 		}
 	}
 	for _, f := range flags {

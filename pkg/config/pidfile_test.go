@@ -18,6 +18,8 @@ func TestPIDFileOfSettingsThatCannotBeUsed(t *testing.T) {
 		{"-c /nowhere", usual},
 		{"-f /nowhere -P /run/other.pid", "/run/other.pid"},
 		{"-f " + conf, "/run/file.pid"},
+		{"-f conf", "/run/file.pid"},
+		{"-f conf -P other.pid", filepath.Join(filepath.Dir(conf), "other.pid")},
 		{"-f " + conf + " -P /run/other.pid", "/run/other.pid"},
 		{"-a eth1/99 -P /run/other.pid -f " + conf, "/run/other.pid"},
 		{"-x -P /run/other.pid", "/run/other.pid"},
@@ -26,10 +28,10 @@ func TestPIDFileOfSettingsThatCannotBeUsed(t *testing.T) {
 		{"-t -x", ""},
 	} {
 		args := strings.Fields(tt.args)
-		if c, err := Parse(args); err == nil {
+		if c, err := Parse(args, "/"); err == nil {
 			t.Errorf("%s: can be used: %v", tt.args, c)
 		}
-		if got := PIDFile(args); got != tt.want {
+		if got := PIDFile(args, filepath.Dir(conf)); got != tt.want {
 			t.Errorf("%s: pid file %q, want %q", tt.args, got, tt.want)
 		}
 	}

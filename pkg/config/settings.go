@@ -53,17 +53,17 @@ var settings = []setting{
 	{"model_number", "UPNP_MODEL_NUMBER", func(d *draft) value { return (*text)(&d.Device.ModelNumber) }},
 	{"serial", "UPNP_SERIAL", func(d *draft) value { return (*text)(&d.Device.Serial) }},
 	{"presentation_url", "UPNP_PRESENTATION_URL", func(d *draft) value { return (*text)(&d.Device.PresentationURL) }},
-	{"lease_file", "UPNP_LEASE_FILE", func(d *draft) value { return (*text)(&d.LeaseFile) }},
+	{"lease_file", "UPNP_LEASE_FILE", func(d *draft) value { return &path{&d.LeaseFile, d.machine} }},
 	{"save_delay", "UPNP_SAVE_DELAY", func(d *draft) value { return &span{&d.SaveDelay, time.Millisecond, time.Millisecond, time.Minute} }},
 	{"upnp_nat_chain", "", func(d *draft) value { return (*chain)(&d.NATChain) }},
 	{"upnp_forward_chain", "", func(d *draft) value { return (*chain)(&d.ForwardChain) }},
 	{"upnp_nat_postrouting_chain", "", func(d *draft) value { return (*chain)(&d.PostroutingChain) }},
 	{"notify_cmd", "UPNP_NOTIFY_CMD", func(d *draft) value { return (*commandLine)(&d.NotifyCmd) }},
 	{"withdraw_after", "UPNP_WITHDRAW_AFTER", func(d *draft) value { return seconds(&d.Withdraw, 0) }},
-	{"dhcp_leases", "UPNP_DHCP_LEASES", func(d *draft) value { return (*text)(&d.DHCPLeases) }},
-	{"control_socket", "UPNP_CONTROL_SOCKET", func(d *draft) value { return (*text)(&d.ControlSocket) }},
+	{"dhcp_leases", "UPNP_DHCP_LEASES", func(d *draft) value { return &path{&d.DHCPLeases, d.machine} }},
+	{"control_socket", "UPNP_CONTROL_SOCKET", func(d *draft) value { return &path{&d.ControlSocket, d.machine} }},
 	{"sandbox", "UPNP_SANDBOX", func(d *draft) value { return (*unlessNo)(&d.Sandbox) }},
-	{"pid_file", "", func(d *draft) value { return (*text)(&d.PIDFile) }},
+	{"pid_file", "", func(d *draft) value { return &path{&d.PIDFile, d.machine} }},
 	{"bootid", "", func(d *draft) value { return &number[uint32]{&d.BootID, 0, 1<<31 - 1} }}, // UDA 1.1, section 1.2.2
 }
 

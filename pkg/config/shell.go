@@ -21,6 +21,7 @@ import (
 type shell struct {
 	command []string
 	limit   time.Duration // how long the file may take
+	dir     string        // where relative paths in the file start; "": the working directory
 }
 
 // The environment of the shell, the same as for scripts at boot.
@@ -98,6 +99,7 @@ func (s shell) run(script, input string) (stdout, stderr []byte, err error) {
 		Path:      s.command[0],
 		Args:      append(slices.Clone(s.command[1:]), "-c", script, scriptName),
 		Env:       []string{"PATH=" + shellPath, "HOME=" + shellHome},
+		Dir:       existing(s.dir),
 		Stdin:     []byte(input),
 		MaxStdout: maxFile,
 		MaxStderr: maxFile,
@@ -112,6 +114,14 @@ func (s shell) run(script, input string) (stdout, stderr []byte, err error) {
 		return nil, nil, fmt.Errorf("its variables hold more than %d bytes", maxFile)
 	}
 	return out.Stdout, out.Stderr, nil
+}
+
+// existing returns a directory, or the root if it has been removed.
+func existing(dir string) string {
+	if _, err := os.Stat(dir); dir != "" && err != nil {
+		return "/"
+	}
+	return dir
 }
 
 // scriptName is the $0 of the script.

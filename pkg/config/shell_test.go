@@ -33,7 +33,7 @@ func inEachShell(t *testing.T, test func(*testing.T, shell)) {
 	defer work.Wait()
 	for name, command := range shells {
 		work.Go(func() {
-			t.Run(name, func(t *testing.T) { test(t, shell{command, time.Minute}) })
+			t.Run(name, func(t *testing.T) { test(t, shell{command, time.Minute, ""}) })
 		})
 	}
 }
@@ -282,24 +282,24 @@ func TestMuchOutput(t *testing.T) {
 			t.Errorf("a value of 2 MiB: error %v", err)
 		}
 	})
-	echo(t, shell{shells["dash"], 10 * time.Second}, tooMuch)
+	echo(t, shell{shells["dash"], 10 * time.Second, ""}, tooMuch)
 }
 
 func TestNoFileNoShell(t *testing.T) {
-	if _, _, err := (shell{shells["dash"], time.Second}).read("/nowhere/rc.conf", nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := (shell{shells["dash"], time.Second, ""}).read("/nowhere/rc.conf", nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if _, _, err := (shell{[]string{"/nowhere/sh"}, time.Second}).read(write(t, "rc.conf", ""), nil); err == nil || !strings.Contains(err.Error(), "/nowhere/sh") {
+	if _, _, err := (shell{[]string{"/nowhere/sh"}, time.Second, ""}).read(write(t, "rc.conf", ""), nil); err == nil || !strings.Contains(err.Error(), "/nowhere/sh") {
 		t.Errorf("no shell: %v", err)
 	}
-	if _, _, err := (shell{shells["dash"], time.Second}).read(t.TempDir(), []string{"V"}); err == nil {
+	if _, _, err := (shell{shells["dash"], time.Second, ""}).read(t.TempDir(), []string{"V"}); err == nil {
 		t.Error("a folder was read")
 	}
 	odd := filepath.Join(t.TempDir(), "it's $HOME \"here\"")
 	if err := os.WriteFile(odd, []byte("V=1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := (shell{shells["dash"], 10 * time.Second}).read(odd, []string{"V"}); err != nil || got["V"] != "1" {
+	if got, _, err := (shell{shells["dash"], 10 * time.Second, ""}).read(odd, []string{"V"}); err != nil || got["V"] != "1" {
 		t.Errorf("a file with an odd name: %q, %v", got, err)
 	}
 }

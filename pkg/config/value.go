@@ -67,6 +67,23 @@ func (v *text) Set(s string) error {
 
 func (v *text) String() string { return string(*v) }
 
+// path is the path of a file, or none if empty.
+type path struct {
+	p       *string
+	machine machine
+}
+
+func (v *path) Set(s string) error {
+	var t text
+	if err := t.Set(s); err != nil {
+		return err
+	}
+	*v.p = v.machine.absolute(s)
+	return nil
+}
+
+func (v *path) String() string { return *v.p }
+
 // isControl reports whether r is an ASCII control character.
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 

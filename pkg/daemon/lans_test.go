@@ -31,7 +31,7 @@ func links(texts ...string) map[string]netif.Link {
 // lanOfConf returns the LAN that a miniupnpd.conf means.
 func lanOfConf(t *testing.T, text string) config.LAN {
 	t.Helper()
-	c, err := config.Parse([]string{"-f", "/dev/null", "-i", "wan0", "-u", "3d3cec3a-8cf0-11e0-98ee-001a6bd2d07b", "-a", text})
+	c, err := config.Parse([]string{"-f", "/dev/null", "-i", "wan0", "-u", "3d3cec3a-8cf0-11e0-98ee-001a6bd2d07b", "-a", text}, "/")
 	if err != nil || len(c.LANs) != 1 {
 		t.Fatalf("%q: %v", text, err)
 	}
@@ -152,7 +152,7 @@ func TestCheckInterfacesNamesPlaces(t *testing.T) {
 	if err := os.WriteFile(path, []byte("ext_ifname=wan7\nlistening_ip=lan7\nuuid=3d3cec3a-8cf0-11e0-98ee-001a6bd2d07b\next_ifname2=wan8\next_ifname6=sit7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Parse([]string{"-f", path, "-a", "192.168.7.1"})
+	c, err := config.Parse([]string{"-f", path, "-a", "192.168.7.1"}, "/")
 	if err != nil {
 		t.Fatal(err)
 	}
