@@ -69,6 +69,7 @@ func (d *Daemon) prepareServers() error {
 		IPv6:         c.IPv6,
 		Interval:     c.NotifyInterval,
 		BootID:       c.BootID,
+		Saved:        d.store,
 		Product:      product,
 		Log:          d.log,
 	})

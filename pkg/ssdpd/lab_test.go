@@ -75,6 +75,12 @@ func (l *lanInterface) set(prefixes ...netip.Prefix) {
 	l.prefixes = prefixes
 }
 
+// unsavedBootID is a BOOTID that does not outlive the test.
+type unsavedBootID uint32
+
+func (u *unsavedBootID) BootID() uint32            { return uint32(*u) }
+func (u *unsavedBootID) SetBootID(id uint32) error { *u = unsavedBootID(id); return nil }
+
 // gateway is a server on both LANs of the lab.
 type gateway struct {
 	*ssdpd.Server
@@ -89,7 +95,7 @@ func serve(t *testing.T, lab *netlab.Lab, interval time.Duration, descriptions .
 		Server: ssdpd.New(ssdpd.Options{
 			Hosts:        lan.NewHosts(nil, slog.New(slog.DiscardHandler)),
 			Descriptions: descriptions, Port: 5000, IPv6: true, Interval: interval,
-			Product: "Linux/6 UPnP/1.1 igdd/1", Log: slog.New(slog.DiscardHandler),
+			Saved: new(unsavedBootID), Product: "Linux/6 UPnP/1.1 igdd/1", Log: slog.New(slog.DiscardHandler),
 		}),
 		first:  &lanInterface{name: "lan0", prefixes: []netip.Prefix{netlab.RouterLAN, netlab.RouterLAN6, linkLocal}},
 		second: &lanInterface{name: "lan1", prefixes: []netip.Prefix{netlab.RouterLAN2}},
