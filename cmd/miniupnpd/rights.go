@@ -42,7 +42,9 @@ func (r *rights) drop(c *config.Config) error {
 	if !c.Sandbox {
 		return nil
 	}
-	report, err := sandbox.Enter(sandbox.Options{Programs: xtables.Installed(), Files: daemon.OwnFiles(c), Readable: readable(c)})
+	report, err := sandbox.Enter(sandbox.Options{
+		Programs: xtables.Installed(), Files: daemon.OwnFiles(c), Readable: readable(c), LowPorts: daemon.NeedsLowPort(c),
+	})
 	if err != nil {
 		return fmt.Errorf("%w; set UPNP_SANDBOX=no (sandbox=no) to run without the sandbox", err)
 	}

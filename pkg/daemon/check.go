@@ -63,6 +63,9 @@ func checkPort(c *config.Config) error {
 				continue
 			}
 			listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.Addr(), c.HTTPPort)))
+			if errors.Is(err, fs.ErrPermission) && NeedsLowPort(c) {
+				return fmt.Errorf("HTTP port %d: restart the daemon to listen below port %d: it has dropped that privilege", c.HTTPPort, firstUnprivileged)
+			}
 			if err != nil {
 				return fmt.Errorf("HTTP port: %w", err)
 			}
@@ -71,6 +74,13 @@ func checkPort(c *config.Config) error {
 	}
 	return nil
 }
+
+// firstUnprivileged is the lowest port for which no privilege is needed, unless the
+// administrator has changed net.ipv4.ip_unprivileged_port_start.
+const firstUnprivileged = 1024
+
+// NeedsLowPort reports whether the settings name a port that needs a privilege.
+func NeedsLowPort(c *config.Config) bool { return 0 < c.HTTPPort && c.HTTPPort < firstUnprivileged }
 
 // OwnFiles returns the paths of the files that a daemon with these settings and the
 // iptables programs write. Names of further files begin with these paths.

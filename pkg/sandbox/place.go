@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options are what the process may use of the file system. All paths are absolute;
-// what does not exist is left out.
+// Options are what the process may use. All paths are absolute; what does not exist is
+// left out.
 type Options struct {
 	// Programs are the programs that the process may run.
 	Programs []string
@@ -24,6 +24,8 @@ type Options struct {
 	Files []string
 	// Readable are files of others, which may be replaced at any time.
 	Readable []string
+	// LowPorts lets the process listen on ports below 1024, but not its programs.
+	LowPorts bool
 }
 
 // place is a file, folder or symbolic link that the process sees.

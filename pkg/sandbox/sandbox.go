@@ -30,7 +30,8 @@ type Report struct {
 //
 //   - Only keptCaps remain, also in the inheritable set, and the bounding set is
 //     empty: so programs that the process starts get these capabilities and no
-//     others, whatever their files grant.
+//     others, whatever their files grant. NET_BIND_SERVICE remains for the process
+//     itself if the options demand it.
 //   - A program never gets more privileges than its caller (no_new_privs).
 //   - The process writes no core dump, and other processes with the same privileges
 //     cannot read its memory.
@@ -50,7 +51,7 @@ func Enter(o Options) (r Report, err error) {
 	if script == nil {
 		r.Namespace = enterNamespace(places)
 	}
-	err = errors.Join(disableCoreDumps(), dropCapabilities(), noNewPrivileges())
+	err = errors.Join(disableCoreDumps(), dropCapabilities(o.capabilities()), noNewPrivileges())
 	if err == nil && script == nil {
 		r.Landlock = restrictFiles(places)
 	}
@@ -71,12 +72,20 @@ func disableCoreDumps() error {
 		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 }
 
-// dropCapabilities drops all capabilities but keptCaps. It keeps SETPCAP until the
+// capabilities returns those that the process keeps for itself.
+func (o Options) capabilities() uint32 {
+	if o.LowPorts {
+		return keptCaps | 1<<unix.CAP_NET_BIND_SERVICE
+	}
+	return keptCaps
+}
+
+// dropCapabilities drops all capabilities but own. It keeps SETPCAP until the
 // bounding set is empty, and sets the inheritable set first, because a capability that
 // is not in the bounding set cannot be added to it.
-func dropCapabilities() error {
+func dropCapabilities(own uint32) error {
 	const setpcap = 1 << unix.CAP_SETPCAP
-	if err := setCapabilities(keptCaps | setpcap); err != nil {
+	if err := setCapabilities(own | setpcap); err != nil {
 		return err
 	}
 	for c := uintptr(0); ; c++ {
@@ -87,7 +96,7 @@ func dropCapabilities() error {
 			return fmt.Errorf("drop capability %d from the bounding set: %w", c, err)
 		}
 	}
-	return setCapabilities(keptCaps)
+	return setCapabilities(own)
 }
 
 // setCapabilities sets the capabilities of the process, and keptCaps as the

@@ -217,15 +217,26 @@ func runRole(t *testing.T, cmd *exec.Cmd, role string) string {
 }
 
 func TestEveryThreadIsConfined(t *testing.T) {
-	out := runRole(t, exec.Command(confined), "status")
+	const netAdminRaw, andBindService = "0000000000003000", "0000000000003400"
+	demandConfined(t, exec.Command(confined), netAdminRaw, netAdminRaw)
+	demandConfined(t, with(exec.Command(confined), Options{LowPorts: true}), andBindService, netAdminRaw)
+}
+
+// demandConfined demands that all threads of a process, and a child, are confined and have
+// capabilities: the process those of its own, the child those that are inherited.
+func demandConfined(t *testing.T, process *exec.Cmd, own, inherited string) {
+	t.Helper()
+	out := runRole(t, process, "status")
 	parts := strings.Split(strings.ReplaceAll(out, "child\n", "thread\n"), "thread\n")[1:]
 	if len(parts) < 6 {
 		t.Fatalf("only %d threads", len(parts))
 	}
-	const netAdminRaw = "0000000000003000"
 	for i, part := range parts {
+		if i == len(parts)-1 {
+			own = inherited
+		}
 		for _, want := range []string{
-			"CapInh:\t" + netAdminRaw, "CapPrm:\t" + netAdminRaw, "CapEff:\t" + netAdminRaw,
+			"CapInh:\t" + inherited, "CapPrm:\t" + own, "CapEff:\t" + own,
 			"CapBnd:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2",
 		} {
 			if !strings.Contains(part, want+"\n") {
