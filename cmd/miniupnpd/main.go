@@ -62,7 +62,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 1
 	case c.Check:
 		fmt.Fprint(stdout, c)
-		return min(c.BadRules, 1)
+		return min(c.BadRules+c.BadSwitches, 1)
 	}
 	tuneRuntime()
 	parent := newParent()

@@ -17,6 +17,11 @@ func TestCheck(t *testing.T) {
 		out, complaint string
 	}{
 		usable:                                   {0, "listening_ip=lan0\n", ""},
+		usable + "hidden=true\n":                 {1, "hidden=no\n", ""},
+		usable + "secure_mode=NO\n":              {1, "# warning: " + path + ":4: secure_mode: \"NO\" is taken as yes; write yes or no\n", ""},
+		usable + "ipv6_disable=1\n":              {1, "ipv6=auto\n", ""},
+		usable + "ipv6=auto\nsandbox=no\n":       {0, "sandbox=no\n", ""},
+		usable + "enable_natpmp=1\n":             {0, "enable_natpmp=yes\n", ""}, // of older versions
 		usable + "unknown=1\n":                   {0, "# warning: " + path + ":4: unknown setting", ""},
 		usable + "deny 0-65535 10.0.0.1/33 1\n":  {1, "deny 0-65535 0.0.0.0/0 1\n# warning: " + path + ":4: rule", ""},
 		usable + "allow 1024-65535 host 1\n":     {1, "deny 0-65535 0.0.0.0/0 0-65535\n# warning: " + path + ":4: rule", ""},

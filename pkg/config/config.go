@@ -56,6 +56,7 @@ type Config struct {
 	DHCPLeases       string        // dnsmasq's file, for the names of hosts; "": none
 	Warnings         []string      // what was skipped: file, line or variable, reason
 	BadRules         int           // number of invalid permission rules
+	BadSwitches      int           // number of switches with another value than yes and no
 
 	places   map[string]string // where each key was set
 	borrowed string            // where the second external interface was set, if in another file; "": it was not
@@ -140,7 +141,8 @@ func (c *Config) SameChains(o *Config) bool {
 // service returns c without what a running service can change or does not use.
 func (c *Config) service() Config {
 	s := *c
-	s.Policy, s.Verbose, s.Warnings, s.BadRules, s.Check = portmap.Policy{}, 0, nil, 0, false
+	s.Policy, s.Verbose, s.Warnings, s.Check = portmap.Policy{}, 0, nil, false
+	s.BadRules, s.BadSwitches = 0, 0
 	s.places, s.borrowed = nil, ""
 	return s
 }

@@ -77,8 +77,11 @@ const (
 	tooMany        = "there are more warnings than are shown here"
 )
 
-// warn adds a warning.
+// warn adds a warning, and counts switches that are neither on nor off.
 func (d *draft) warn(where string, err error) {
+	if _, is := errors.AsType[notYesNo](err); is {
+		d.BadSwitches++
+	}
 	w := where + ": " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	if len(w) > longestWarning {
 		w = strings.ToValidUTF8(w[:longestWarning], "") + "…"

@@ -39,10 +39,14 @@ func (v *unlessNo) Set(s string) error {
 
 func (v *unlessNo) String() string { return yesNo(bool(*v)) }
 
-// checkYesNo returns an error for a value other than yes and no.
+// notYesNo is the error of a switch that is neither on nor off: it is counted, because
+// it may mean the opposite of what it was meant to.
+type notYesNo struct{ error }
+
+// checkYesNo returns a notYesNo for a value other than yes and no.
 func checkYesNo(s, taken string) error {
 	if s != "yes" && s != "no" {
-		return fmt.Errorf("%q is taken as %s; write yes or no", s, taken)
+		return notYesNo{fmt.Errorf("%q is taken as %s; write yes or no", s, taken)}
 	}
 	return nil
 }
