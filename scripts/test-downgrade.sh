@@ -48,7 +48,8 @@ upnp_is() {
   upnp "$@" 2>&1 | grep -e "$wanted"
 }
 
-# chains makes (make) or removes (remove) the chains that the other program needs.
+# chains makes (make) or removes (remove) the chains that the other program needs, as the
+# administrator's firewall does.
 chains() {
   # shellcheck disable=SC2016 # the router's shell expands it
   router sh -c '
@@ -56,11 +57,19 @@ chains() {
     remove() { iptables -t "$1" -F "$2"; iptables -t "$1" -D "$3" $4 -j "$2"; iptables -t "$1" -X "$2"; }
     "$0" nat MINIUPNPD PREROUTING "-i eth0"
     "$0" nat MINIUPNPD-POSTROUTING POSTROUTING "-o eth0"
-    "$0" filter MINIUPNPD FORWARD "-i eth0 ! -o eth0"' "$1" 2>/dev/null
+    "$0" filter MINIUPNPD FORWARD "-i eth0 ! -o eth0"; true' "$1" 2>/dev/null
+}
+
+# legacy gives the router, in its own root, the iptables that the other program is built
+# for.
+legacy() {
+  for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+    router ln -sf xtables-legacy-multi /usr/sbin/$name || return 1
+  done
 }
 
 theirs_start() {
-  chains make && router /opt/miniupnpd -f /etc/theirs.conf -P /run/theirs.pid && until_true answers
+  chains remove && chains make && router /opt/miniupnpd -f /etc/theirs.conf -P /run/theirs.pid && until_true answers
 }
 
 theirs_stop() {
@@ -99,10 +108,11 @@ there_and_back() {
   title "There and back, from a daemon that was $1:"
   check 'start' router /etc/init.d/miniupnpd init
   check 'a mapping by NAT-PMP' ask "${2}080" 8080 tcp 3600
-  check 'one by NAT-PMP, which the other program is to delete' ask "${2}081" 8080 tcp 3600
+  check 'one by NAT-PMP, which the other program is to delete' ask "${2}081" 8081 tcp 3600
   check 'one by UPnP' upnp_is 'is redirected to' -e web -a 192.168.50.10 8080 "${2}082" tcp 3600
   check 'one by UPnP, for one remote host' upnp_is 'is redirected to' -e narrow -a 192.168.50.10 8080 "${2}083" tcp 3600 203.0.113.9
-  check 'the lease file has them' until_true has "${2}083"
+  check 'the lease file has the first' until_true has "${2}081"
+  check 'the lease file has the last' until_true has "${2}083"
   check "the daemon is $1" "$1"
   check 'miniupnpd starts with these files' theirs_start
   check 'it forwards what was mapped by NAT-PMP' call tcp "${2}080"
@@ -117,6 +127,7 @@ there_and_back() {
   check 'what that deleted is closed' silent tcp "${2}081"
   check 'and not in the lease file' lacks "${2}081"
   check 'the mapping for one remote host is not open to others' silent tcp "${2}083"
+  check 'the client deletes the NAT-PMP mapping' ask "${2}080" 8080 tcp 0
   check 'stop' stopped
 }
 
@@ -129,7 +140,10 @@ built=$("$repo/scripts/build.sh" native) || exit 1
 checks=0 failed=0
 trap lab_down EXIT
 trap 'exit 1' INT TERM
-lab_up "$repo/${built##* }" || die 'cannot make the lab: this machine must allow network namespaces, mounts and iptables'
+lab_down
+if ! lab_links || ! router_boot "$repo/${built##* }" || ! legacy || ! router_firewall; then
+  die 'cannot make the lab: this machine must allow network namespaces, mounts and iptables'
+fi
 rc_conf | router tee /etc/rc.conf >/dev/null
 their_conf | router tee /etc/theirs.conf >/dev/null
 # shellcheck disable=SC2154 # router_boot sets router_pid
