@@ -103,11 +103,12 @@ lacks() {
   ! has "$1"
 }
 
-# there_and_back ends the daemon in the way $1; its ports begin with $2.
+# there_and_back ends the daemon in the way $1; its ports begin with $2. NAT-PMP maps one
+# by protocol $3 to the client's port $4.
 there_and_back() {
   title "There and back, from a daemon that was $1:"
   check 'start' router /etc/init.d/miniupnpd init
-  check 'a mapping by NAT-PMP' ask "${2}080" 8080 tcp 3600
+  check 'a mapping by NAT-PMP' ask "${2}080" "$4" "$3" 3600
   check 'one by NAT-PMP, which the other program is to delete' ask "${2}081" 8081 tcp 3600
   check 'one by UPnP' upnp_is 'is redirected to' -e web -a 192.168.50.10 8080 "${2}082" tcp 3600
   check 'one by UPnP, for one remote host' upnp_is 'is redirected to' -e narrow -a 192.168.50.10 8080 "${2}083" tcp 3600 203.0.113.9
@@ -115,19 +116,18 @@ there_and_back() {
   check 'the lease file has the last' until_true has "${2}083"
   check "the daemon is $1" "$1"
   check 'miniupnpd starts with these files' theirs_start
-  check 'it forwards what was mapped by NAT-PMP' call tcp "${2}080"
+  check 'it forwards what was mapped by NAT-PMP' call "$3" "${2}080"
   check 'it forwards what was mapped by UPnP' call tcp "${2}082"
   check 'it deletes one' upnp_is 'returned : 0' -d "${2}081" tcp
   check 'it maps another' upnp_is 'is redirected to' -e more -a 192.168.50.10 8080 "${2}084" tcp 3600
   check 'it stops' theirs_stop
   check 'start again' router /etc/init.d/miniupnpd init
-  check 'the NAT-PMP mapping is forwarded' call tcp "${2}080"
+  check 'the NAT-PMP mapping is forwarded' call "$3" "${2}080"
   check 'the UPnP mapping is forwarded' call tcp "${2}082"
   check 'so is the one of the other program' call tcp "${2}084"
   check 'what that deleted is closed' silent tcp "${2}081"
   check 'and not in the lease file' lacks "${2}081"
   check 'the mapping for one remote host is not open to others' silent tcp "${2}083"
-  check 'the client deletes the NAT-PMP mapping' ask "${2}080" 8080 tcp 0
   check 'stop' stopped
 }
 
@@ -148,9 +148,9 @@ rc_conf | router tee /etc/rc.conf >/dev/null
 their_conf | router tee /etc/theirs.conf >/dev/null
 # shellcheck disable=SC2154 # router_boot sets router_pid
 mkdir -p "/proc/$router_pid/root/opt" && cp "$theirs"/usr/sbin/miniupnpd* "/proc/$router_pid/root/opt/miniupnpd"
-check 'a LAN client offers TCP 8080' serve
-there_and_back stopped 41
-there_and_back killed 42
+check 'a LAN client offers TCP 8080 and UDP 9000' serve
+there_and_back stopped 41 tcp 8080
+there_and_back killed 42 udp 9000
 echo
 if [ $failed -gt 0 ]; then
   show router cat /var/log/messages
