@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,16 +50,6 @@ func (s *Store) Checkpoint() error {
 	return nil
 }
 
-// statePath returns the path of the state file: beside the lease file that the path
-// leads to. With an error it is empty.
-func (s *Store) statePath() (string, error) {
-	target, err := resolve(s.path)
-	if err != nil {
-		return "", err
-	}
-	return target + stateSuffix, nil
-}
-
 // takeSnapshot takes a snapshot to be written, or returns nil if the files are up to
 // date. The path is that of the state file, empty if none can be written.
 func (s *Store) takeSnapshot(path string) *snapshot {
@@ -75,15 +64,6 @@ func (s *Store) takeSnapshot(path string) *snapshot {
 		return s.beginRewrite()
 	}
 	return s.snapshot()
-}
-
-// beginRewrite takes a snapshot to rewrite the state file with.
-func (s *Store) beginRewrite() *snapshot {
-	s.journal.Begin()
-	s.saved = s.service
-	snap := s.snapshot()
-	snap.rewrite = true
-	return snap
 }
 
 // snapshot returns the state of the store.
@@ -139,51 +119,6 @@ func (snap *snapshot) hasLeaseFile(path string, content fingerprint) bool {
 		size = info.Size()
 	}
 	return size == content.Size && !slices.ContainsFunc(snap.leaseFiles, func(f fingerprint) bool { return f != content })
-}
-
-// writeState makes the state file complete and durable, with a mark of the next
-// lease file unless the present one is to stay.
-func (s *Store) writeState(path string, snap *snapshot, leaseFileStays bool) error {
-	if snap.rewrite {
-		return s.rewriteState(path, snap)
-	}
-	if !leaseFileStays {
-		if err := s.journal.Append(snap.mark()); err != nil {
-			return err
-		}
-	}
-	return s.journal.Sync()
-}
-
-// rewriteState writes a new state file and makes it durable.
-func (s *Store) rewriteState(path string, snap *snapshot) error {
-	return s.journal.Rewrite(path, snap.entries())
-}
-
-// mark returns the text of a mark.
-func (snap *snapshot) mark() []byte {
-	files := snap.leaseFiles
-	if len(files) == 1 {
-		files = []fingerprint{files[0], files[0]} // older versions read two
-	}
-	m := mark{Format: format, At: snap.base.unixAt(snap.start), Lease: files}
-	text, _ := entry{Mark: &m}.encode() // cannot fail: it is short and has plain values only
-	return text
-}
-
-// entries returns the texts of the entries of a new state file.
-func (snap *snapshot) entries() iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		if !yield(snap.mark()) || snap.service != (serviceRecord{}) && !yield(snap.service.text()) {
-			return
-		}
-		for _, m := range snap.held {
-			text, err := entry{Put: recordOf(m, snap.base)}.encode()
-			if err == nil && !yield(text) {
-				return
-			}
-		}
-	}
 }
 
 // bufferSize is the size of the buffer between the store and the lease file, in bytes.

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -195,42 +194,6 @@ func (h heldMapping) is(m *portmap.Mapping) bool {
 	was := h.mapping
 	return was != nil && was.Internal == m.Internal && was.Host.Hardware == m.Host.Hardware && was.Dormant == m.Dormant &&
 		slices.EqualFunc(was.Claims, m.Claims, identical)
-}
-
-// keep makes entries outlive the process. The state file is written anew if it was
-// removed or, by the first Save, if it cannot be appended to.
-func (s *Store) keep(texts [][]byte, isFirst bool) error {
-	path, err := s.statePath()
-	isLost := s.journal.IsLost()
-	if isLost {
-		s.noteForeignFiles(path)
-	}
-	switch {
-	case err == nil && (isLost || isFirst && s.journal.NeedsRewrite(path, s.size)):
-		err = s.rewriteState(path, s.beginRewrite())
-	case err == nil || !isFirst:
-		err = s.journal.Append(texts...)
-	}
-	if err == nil {
-		return nil
-	}
-	s.lastErr = err
-	s.schedule.by(s.checkClock())
-	return fmt.Errorf("leasefile: save %s: %w", s.path, err)
-}
-
-// noteForeignFiles notes that another program has removed or replaced the state file,
-// and perhaps the lease file.
-func (s *Store) noteForeignFiles(path string) {
-	s.log.Warn("another program removed or replaced the state file; writing it anew. A second daemon needs a lease file of its own", "path", path)
-	f, info, err := journal.OpenRegular(strings.TrimSuffix(path, stateSuffix), 0)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	if found, err := fingerprintOf(f, info.Size()); err == nil {
-		s.leaseFiles = append(s.leaseFiles, found)
-	}
 }
 
 // errClockSet is why the state file is rewritten after the wall clock was set.
