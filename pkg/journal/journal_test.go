@@ -155,7 +155,7 @@ func TestFailsAnywhere(t *testing.T) {
 	for what, err := range map[string]error{"full": journaltest.ErrFull, "input/output error": errIO} {
 		for _, length := range []int{1, 7} {
 			t.Run(fmt.Sprintf("%s for %d operations", what, length), func(t *testing.T) {
-				for first := 1; failsFrom(t, first, length, err); first++ {
+				for first := 1; failsFrom(t, first, length, err); first += length {
 				}
 			})
 		}

@@ -225,15 +225,15 @@ func when(applies bool, err error) error {
 	return nil
 }
 
-// TestDiskFailsAnywhere has the disk fail for some operations of the scenario, from
-// each one in turn: what a Checkpoint confirmed survives a power cut at any time, what a
+// TestDiskFailsAnywhere has the disk fail for some operations of the scenario after
+// others: what a Checkpoint confirmed survives a power cut at any time, what a
 // Save confirmed survives the process, and when the disk works again all is saved.
 func TestDiskFailsAnywhere(t *testing.T) {
 	for what, fault := range faults {
 		for _, length := range []int{1, 6} {
 			t.Run(fmt.Sprintf("%s for %d operations", what, length), func(t *testing.T) {
 				t.Parallel()
-				for first := 1; failsFrom(t, first, length, fault); first++ {
+				for first := 1; failsFrom(t, first, length, fault); first += length {
 				}
 			})
 		}
