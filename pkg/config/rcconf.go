@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -121,7 +122,12 @@ func served(vars map[string]string) []network {
 func (d *draft) listen(vars map[string]string) error {
 	var errs []error
 	configured := served(vars)
+	announced := make(map[network]string) // the router's address, where one is given
 	for _, word := range fields(vars["UPNP_LISTEN"]) {
+		if a, err := netip.ParseAddr(word); err == nil {
+			errs = append(errs, setAnnounced(announced, configured, vars, a))
+			continue
+		}
 		named := func(n network) bool { return n.device == word }
 		switch i := slices.IndexFunc(networks, named); {
 		case i < 0:
@@ -132,12 +138,29 @@ func (d *draft) listen(vars map[string]string) error {
 		}
 	}
 	for _, n := range configured {
-		errs = append(errs, d.addLAN(vars[n.device]))
+		errs = append(errs, d.addLAN(cmp.Or(announced[n], vars[n.device])))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return essential{err}
 	}
 	return nil
+}
+
+// setAnnounced notes that a is the router's address to announce in one of the networks,
+// such as a virtual one, in the form that addLAN accepts.
+func setAnnounced(announced map[network]string, configured []network, vars map[string]string, a netip.Addr) error {
+	for _, n := range configured {
+		of, _ := networkOf(vars[n.address], vars[n.mask]) // an invalid one contains no address
+		switch {
+		case !of.Contains(a):
+		case announced[n] != "":
+			return fmt.Errorf("%v, ignored: %s announces %s", a, n.device, announced[n])
+		default:
+			announced[n] = netip.PrefixFrom(a, of.Bits()).String()
+			return nil
+		}
+	}
+	return fmt.Errorf("%v, ignored: it is in none of the networks that are served", a)
 }
 
 // allowNetwork allows a network all ports from 1024 on.

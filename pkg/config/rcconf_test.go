@@ -127,20 +127,23 @@ func TestOddVariables(t *testing.T) {
 		warning string
 		holds   func(*Config) bool
 	}{
-		`UPNP_ENABLE_NATPMP=Yes`:     {`UPNP_ENABLE_NATPMP: "Yes" is taken as no`, func(c *Config) bool { return !c.NATPMP && !c.PCP }},
-		`UPNP_ENABLE_NATPMP=1`:       {`UPNP_ENABLE_NATPMP: "1" is taken as no`, func(c *Config) bool { return !c.NATPMP }},
-		"UPNP_ENABLE_NATPMP='yes\r'": {`UPNP_ENABLE_NATPMP: "yes\r" is taken as no`, func(c *Config) bool { return !c.NATPMP }},
-		`UPNP_SECURE_MODE=NO`:        {`UPNP_SECURE_MODE: "NO" is taken as yes`, func(c *Config) bool { return c.Policy.Secure }},
-		`UPNP_SECURE_MODE=0`:         {`"0" is taken as yes`, func(c *Config) bool { return c.Policy.Secure }},
-		`UPNP_BITRATE_UP=1M`:         {`UPNP_BITRATE_UP: invalid bit rate "1M"`, func(c *Config) bool { return c.BitrateUp == 0 }},
-		`UPNP_MIN_LIFETIME=5`:        {"2m0s is used", func(c *Config) bool { return c.Policy.MinLifetime == 2*time.Minute }},
-		`UPNP_STUN_HOST=:9`:          {`UPNP_STUN_HOST: missing STUN server in ":9"`, func(c *Config) bool { return c.STUN == "" }},
-		`UPNP_STUN_HOST=s:x`:         {"port of the STUN server", func(c *Config) bool { return c.STUN == "" }},
-		`UPNP_EXT_IP=stun.example`:   {"UPNP_EXT_IP", func(c *Config) bool { return !c.ExternalIP.IsValid() }},
-		`UPNP_LISTEN="INTIF eth1"`:   {`UPNP_LISTEN: invalid word "eth1"`, func(c *Config) bool { return len(c.LANs) == 1 }},
-		`UPNP_LISTEN="x INTIF y"`:    {`invalid word "x", ignored: use INTIF, INT2IF, INT3IF, INT4IF or DMZIF; invalid word "y"`, func(*Config) bool { return true }},
-		`UUID=12AB-34CD`:             {`rc.conf: UUID: "12AB-34CD" is not a valid UUID`, func(c *Config) bool { return len(c.Device.UUID) == 36 }},
-		`nonsense`:                   {"rc.conf:8: the shell objects to this line", func(*Config) bool { return true }},
+		`UPNP_ENABLE_NATPMP=Yes`:                          {`UPNP_ENABLE_NATPMP: "Yes" is taken as no`, func(c *Config) bool { return !c.NATPMP && !c.PCP }},
+		`UPNP_ENABLE_NATPMP=1`:                            {`UPNP_ENABLE_NATPMP: "1" is taken as no`, func(c *Config) bool { return !c.NATPMP }},
+		"UPNP_ENABLE_NATPMP='yes\r'":                      {`UPNP_ENABLE_NATPMP: "yes\r" is taken as no`, func(c *Config) bool { return !c.NATPMP }},
+		`UPNP_SECURE_MODE=NO`:                             {`UPNP_SECURE_MODE: "NO" is taken as yes`, func(c *Config) bool { return c.Policy.Secure }},
+		`UPNP_SECURE_MODE=0`:                              {`"0" is taken as yes`, func(c *Config) bool { return c.Policy.Secure }},
+		`UPNP_BITRATE_UP=1M`:                              {`UPNP_BITRATE_UP: invalid bit rate "1M"`, func(c *Config) bool { return c.BitrateUp == 0 }},
+		`UPNP_MIN_LIFETIME=5`:                             {"2m0s is used", func(c *Config) bool { return c.Policy.MinLifetime == 2*time.Minute }},
+		`UPNP_STUN_HOST=:9`:                               {`UPNP_STUN_HOST: missing STUN server in ":9"`, func(c *Config) bool { return c.STUN == "" }},
+		`UPNP_STUN_HOST=s:x`:                              {"port of the STUN server", func(c *Config) bool { return c.STUN == "" }},
+		`UPNP_EXT_IP=stun.example`:                        {"UPNP_EXT_IP", func(c *Config) bool { return !c.ExternalIP.IsValid() }},
+		`UPNP_LISTEN="INTIF eth1"`:                        {`UPNP_LISTEN: invalid word "eth1"`, func(c *Config) bool { return len(c.LANs) == 1 }},
+		`UPNP_LISTEN="x INTIF y"`:                         {`invalid word "x", ignored: use INTIF, INT2IF, INT3IF, INT4IF or DMZIF; invalid word "y"`, func(*Config) bool { return true }},
+		`UPNP_LISTEN="INTIF 10.9.9.1"`:                    {`UPNP_LISTEN: 10.9.9.1, ignored: it is in none of the networks`, func(c *Config) bool { return c.LANs[0].Interface == "eth1" }},
+		`UPNP_LISTEN="INTIF fe80::1"`:                     {`fe80::1, ignored: it is in none of the networks`, func(c *Config) bool { return c.LANs[0].Interface == "eth1" }},
+		`UPNP_LISTEN="INTIF 192.168.101.8 192.168.101.9"`: {`192.168.101.9, ignored: INTIF announces 192.168.101.8/24`, func(c *Config) bool { return len(c.LANs) == 1 }},
+		`UUID=12AB-34CD`:                                  {`rc.conf: UUID: "12AB-34CD" is not a valid UUID`, func(c *Config) bool { return len(c.Device.UUID) == 36 }},
+		`nonsense`:                                        {"rc.conf:8: the shell objects to this line", func(*Config) bool { return true }},
 	} {
 		c, err := parseRC(t, someService+line+"\n")
 		if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], want.warning) || !strings.Contains(c.Warnings[0], "/rc.conf:") || !want.holds(c) {
@@ -158,19 +161,23 @@ UPNP_ENABLE_NATPMP=yes
 `
 	const int1, int2, dmz = "allow 1024-65535 192.168.101.0/24 1024-65535\n", "allow 1024-65535 192.168.102.0/24 1024-65535\n", "allow 1024-65535 10.5.5.0/30 1024-65535\n"
 	for listen, want := range map[string]struct{ lans, rules string }{
-		"INTIF":                            {"[eth1]", int1},
-		"DMZIF INTIF":                      {"[eth1 eth3]", int1 + dmz},
-		" INT2IF\tINTIF\n INTIF ":          {"[eth1 eth2]", int1 + int2},
-		"INTIF INT3IF INT4IF nothing":      {"[eth1]", int1},
-		"INTIF intif EXTIF * [A-Z]*":       {"[eth1]", int1},
-		"DMZIF INT4IF INT3IF INT2IF INTIF": {"[eth1 eth2 eth3]", int1 + int2 + dmz},
+		"INTIF":                             {"[eth1]", int1},
+		"DMZIF INTIF":                       {"[eth1 eth3]", int1 + dmz},
+		" INT2IF\tINTIF\n INTIF ":           {"[eth1 eth2]", int1 + int2},
+		"INTIF INT3IF INT4IF nothing":       {"[eth1]", int1},
+		"INTIF intif EXTIF * [A-Z]*":        {"[eth1]", int1},
+		"DMZIF INT4IF INT3IF INT2IF INTIF":  {"[eth1 eth2 eth3]", int1 + int2 + dmz},
+		"INTIF 192.168.101.254":             {"[192.168.101.254/24]", int1},
+		"10.5.5.2 INT2IF DMZIF":             {"[eth2 10.5.5.2/30]", int2 + dmz},
+		"INTIF INTIF 192.168.102.9":         {"[eth1]", int1},
+		"INTIF 192.168.101.9 192.168.101.8": {"[192.168.101.9/24]", int1},
 	} {
 		c, err := parseRC(t, more+"UPNP_LISTEN='"+listen+"'\n")
 		if err != nil || fmt.Sprint(c.LANs) != want.lans || rulesOf(c) != want.rules+denyLine {
 			t.Errorf("%q: %v, %v, rules\n%s", listen, err, c.LANs, rulesOf(c))
 		}
 	}
-	for _, listen := range []string{"", "INT3IF", "INT4IF", "eth1", "INTIF,DMZIF"} {
+	for _, listen := range []string{"", "192.168.101.1", "INT3IF", "INT4IF", "eth1", "INTIF,DMZIF"} {
 		if c, err := parseRC(t, more+"UPNP_LISTEN='"+listen+"'\n"); err == nil || !strings.Contains(err.Error(), "set UPNP_LISTEN") {
 			t.Errorf("%q: %v, %v", listen, c, err)
 		}
