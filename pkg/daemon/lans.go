@@ -102,6 +102,41 @@ func limitPrefixes(l config.LAN, link netif.Link) netif.Link {
 	return link
 }
 
+// ownPrefixes returns the link's addresses with their networks as clients of a LAN use
+// them. If the settings give the router's address it comes first, and without it there
+// are none: a virtual address and its clients are another router's by then.
+func ownPrefixes(l config.LAN, link netif.Link) []netip.Prefix {
+	list := limitPrefixes(l, link).Addrs
+	if l.Interface != "" || l.IsNetwork() {
+		return list
+	}
+	i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Addr() == l.Prefix.Addr() })
+	if i < 0 {
+		return nil
+	}
+	own := inNetwork(list[i], list)
+	return slices.Insert(slices.Delete(list, i, i+1), 0, own)
+}
+
+// inNetwork returns an address with the network that its neighbours are in: that of
+// another address, the smallest one, if it was added as a single address, as keepalived
+// does.
+func inNetwork(p netip.Prefix, others []netip.Prefix) netip.Prefix {
+	if !p.IsSingleIP() {
+		return p
+	}
+	bits := 0
+	for _, o := range others {
+		if !o.IsSingleIP() && o.Contains(p.Addr()) {
+			bits = max(bits, o.Bits())
+		}
+	}
+	if bits == 0 {
+		return p
+	}
+	return netip.PrefixFrom(p.Addr(), bits)
+}
+
 // uplinks returns the names and patterns of all external interfaces.
 func uplinks(c *config.Config) []string {
 	if c.WAN6 == "" || slices.Contains(c.WAN, c.WAN6) {

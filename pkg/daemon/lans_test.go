@@ -72,6 +72,32 @@ func TestLocate(t *testing.T) {
 	}
 }
 
+// TestOwnPrefixes has a virtual address beside the router's own ones.
+func TestOwnPrefixes(t *testing.T) {
+	for _, tt := range []struct{ lan, link, want string }{
+		{"lan0", "lan0 10.0.0.2/24 10.0.0.1/24", "10.0.0.2/24 10.0.0.1/24"},
+		{"10.0.0.0/24", "lan0 10.0.0.2/24 10.0.0.1/24", "10.0.0.2/24 10.0.0.1/24"},
+		{"10.0.0.1", "lan0 10.0.0.2/24 10.0.0.1/24 fe80::1/64", "10.0.0.1/24 10.0.0.2/24 fe80::1/64"},
+		{"10.0.0.1", "lan0 10.0.0.2/24 10.0.0.1/32", "10.0.0.1/24 10.0.0.2/24"},
+		{"10.0.0.1/25", "lan0 10.0.0.2/24 10.0.0.1/32", "10.0.0.1/25 10.0.0.2/25"},
+		{"10.0.0.1", "lan0 10.0.0.2/8 10.0.0.3/16 10.0.0.4/32 10.0.0.1/32", "10.0.0.1/24 10.0.0.2/24 10.0.0.3/24 10.0.0.4/32"},
+		{"10.0.0.1/8", "lan0 10.0.0.2/8 10.0.0.3/16 10.0.0.1/32", "10.0.0.1/16 10.0.0.2/8 10.0.0.3/16"},
+		{"10.0.0.1", "lan0 10.0.0.1/32 10.9.0.2/24", "10.0.0.1/32 10.9.0.2/24"},
+		{"10.0.0.1", "lan0 10.0.0.1/24", "10.0.0.1/24"},
+		{"fd00::1", "lan0 10.0.0.2/24 fd00::2/64 fd00::1/128", "fd00::1/64 10.0.0.2/24 fd00::2/64"},
+		{"10.0.0.1", "lan0 10.0.0.2/24 fe80::1/64", ""},
+	} {
+		link := links(tt.link)["lan0"]
+		got := strings.Trim(fmt.Sprint(ownPrefixes(lanOfConf(t, tt.lan), link)), "[]")
+		if got != tt.want {
+			t.Errorf("%s on %q: %s, want %s", tt.lan, tt.link, got, tt.want)
+		}
+		if after := links(tt.link)["lan0"]; !after.Equal(link) {
+			t.Errorf("%s on %q changes the link to %v", tt.lan, tt.link, link)
+		}
+	}
+}
+
 // absentOr returns the interfaces of a LAN with their networks, or why there are none.
 func absentOr(l config.LAN, uplinks []string, around map[string]netif.Link) string {
 	var list []string

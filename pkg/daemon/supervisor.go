@@ -35,11 +35,11 @@ func (l *lanInterface) Name() string { return l.name }
 // Index returns the kernel's index of the interface.
 func (l *lanInterface) Index() int { return l.index }
 
-// Prefixes returns the router's current addresses on the interface, each with its
-// network.
+// Prefixes returns the router's current addresses on the interface, the announced one
+// first, each with its network.
 func (l *lanInterface) Prefixes() []netip.Prefix {
 	link, _ := l.watch.Link(l.name)
-	return limitPrefixes(l.config, link).Addrs
+	return ownPrefixes(l.config, link)
 }
 
 // listener is a server with its sockets on one interface.

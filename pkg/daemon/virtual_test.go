@@ -1,0 +1,85 @@
+package daemon_test
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/netlab"
+	"igdd/pkg/ssdp"
+	"igdd/pkg/vectors/discovery"
+)
+
+// newVirtualRig starts a daemon that announces a virtual address, which the router has
+// on its LAN behind one of its own and with a network of the given length.
+func newVirtualRig(t *testing.T, bits string) *rig {
+	t.Helper()
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.ipBatch(t, "address flush dev lan0 scope global\naddress add 192.168.50.2/24 dev lan0\naddress add 192.168.50.1/"+bits+" dev lan0\n")
+	r.serve(t, "-c", r.rcConf(t, "UPNP_ENABLE_UPNP=yes UPNP_NOTIFY_INTERVAL=1 UPNP_LISTEN='INTIF 192.168.50.1'"))
+	return r
+}
+
+// TestVirtualAddress announces a virtual address, as the settings demand: it is the
+// source of announcements and responses, and where they lead to. What clients ask at
+// the router's own address is answered from there.
+func TestVirtualAddress(t *testing.T) {
+	t.Parallel()
+	for _, bits := range []string{"24", "32"} {
+		t.Run(bits, func(t *testing.T) {
+			t.Parallel()
+			r := newVirtualRig(t, bits)
+			pcp := r.listen(t, "224.0.0.1:5350")
+			ssdp := discovery.Listen(t, r.Clients[0], ssdp.IPv4.Addr())
+			r.kill(syscall.SIGUSR1)
+			for range 2 { // in both protocols
+				if p := <-pcp; p.from.Addr() != netlab.RouterLAN.Addr() {
+					t.Errorf("announcement from %v: %x", p.from, p.octets)
+				}
+			}
+			demandVirtual(t, ssdp.Next(t, "announcement", 1, "ssdp:alive")[0])
+			demandVirtual(t, discovery.Await(t, r.Clients[0], client1))
+			for _, router := range []string{"192.168.50.1", "192.168.50.2"} {
+				if reply, from := exchange(t, r.Clients[0], client1, at(router), []byte{0, 0}, patience); len(reply) != 12 || from.Addr() != at(router) {
+					t.Errorf("%v answers %x from %v", router, reply, from)
+				}
+			}
+			r.stop(t, syscall.SIGTERM)
+			demandVirtual(t, ssdp.Next(t, "byebye", 1, "ssdp:byebye")[0])
+		})
+	}
+}
+
+// demandVirtual demands that a message is from the virtual address, and leads there.
+func demandVirtual(t *testing.T, m discovery.Message) {
+	t.Helper()
+	location, has := m.Fields["LOCATION"]
+	if m.From.Addr() != netlab.RouterLAN.Addr() || has && !strings.HasPrefix(location, "http://192.168.50.1:5000/") {
+		t.Errorf("message from %v leads to %q", m.From, location)
+	}
+}
+
+// TestVirtualAddressLeaves takes the virtual address away, as keepalived does when
+// another router serves: nothing takes leave for that router's device, and no mapping is
+// lost when the address is back.
+func TestVirtualAddressLeaves(t *testing.T) {
+	t.Parallel()
+	r := newVirtualRig(t, "32")
+	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	group := discovery.Listen(t, r.Clients[0], ssdp.IPv4.Addr())
+	group.Next(t, "announcement", 1, "ssdp:alive")
+	r.ipBatch(t, "address del 192.168.50.1/32 dev lan0\n")
+	r.awaitListed(t, "NAT-PMP(dormant)")
+	r.stop(t, syscall.SIGTERM)
+	for m, ok := discovery.Receive(t, group.UDPConn, time.Now().Add(hush)); ok; m, ok = discovery.Receive(t, group.UDPConn, time.Now().Add(hush)) {
+		if m.Fields["NTS"] != "ssdp:alive" {
+			t.Errorf("heard %q", m.Fields)
+		}
+	}
+	r.ipBatch(t, "address add 192.168.50.1/32 dev lan0\n")
+	r.serve(t, "-c", r.path("rc.conf"))
+	r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
+	r.dial("tcp", 4000).Arrives(t)
+}
