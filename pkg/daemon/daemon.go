@@ -192,12 +192,17 @@ func (d *Daemon) wakeUplink() {
 	}
 }
 
-// listening reports whether one of the router's own programs listens on the port.
+// listening reports whether one of the router's own programs listens on the port, at
+// any address of the uplinks: the rules of a mapping are for all of them.
 func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
 	if d.http != nil && p == portmap.TCP && port == d.http.HTTPPort() || d.ssdp != nil && p == portmap.UDP && port == ssdp.Port {
 		return true // the daemon's, although bound to the LAN
 	}
-	return d.ports.Taken(strings.ToLower(p.String()), d.uplink.addr(), port)
+	taken := func(a netip.Addr) bool { return d.ports.Taken(strings.ToLower(p.String()), a, port) }
+	if addrs := d.forwardUplink().Addrs; len(addrs) > 0 {
+		return slices.ContainsFunc(addrs, taken)
+	}
+	return taken(netip.Addr{})
 }
 
 // flowPort returns the external port that the kernel has assigned to a flow.

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,4 +83,26 @@ func TestVirtualAddressLeaves(t *testing.T) {
 	r.serve(t, "-c", r.path("rc.conf"))
 	r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
 	r.dial("tcp", 4000).Arrives(t)
+}
+
+// TestPortAtAnotherAddress has a program of the router listen at one address of the
+// uplink, which is not the first: no client gets its port, at any address.
+func TestPortAtAnotherAddress(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "nft", netlab.Layout{})
+	r.Router.IP(t, "address", "add", "11.22.33.46/32", "dev", "wan0")
+	err := r.Router.Listen(func() error {
+		l, err := net.Listen("tcp", "11.22.33.46:6000")
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.start(t, "ext_ip=11.22.33.46")
+	r.refusedPort(t, 6000)
+	r.freed(t, 6001)
+	r.awaitExternalAddr(t, at("11.22.33.46"))
 }
