@@ -100,13 +100,19 @@ func (st *state) adopt(leases []lease, now clockReading) (adopted []*record, unk
 	return adopted, unknown
 }
 
-// recordFor returns the record of the mapping in a line, or nil.
+// recordFor returns the record of the mapping in a line, or nil. One that lets every
+// remote host in while the line does not is older than the line: a client has restricted
+// the mapping since.
 func (st *state) recordFor(line lease) *record {
 	i, held := st.byKey[line.key()]
-	if !held || st.records[i].Internal != line.internal || !st.records[i].inbound() {
+	if !held {
 		return nil
 	}
-	return st.records[i]
+	r := st.records[i]
+	if r.Internal != line.internal || !r.inbound() || line.restricted && !r.restricted() {
+		return nil
+	}
+	return r
 }
 
 // ending returns r with another end. A claim that ends before the others keeps

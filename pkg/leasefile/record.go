@@ -74,6 +74,13 @@ func (r *record) inbound() bool {
 	return slices.ContainsFunc(r.Claims, func(cr claimRecord) bool { return !cr.Remote.IsValid() })
 }
 
+// restricted reports whether the record's line is marked as restricted.
+func (r *record) restricted() bool {
+	return slices.ContainsFunc(r.Claims, func(cr claimRecord) bool {
+		return !cr.Remote.IsValid() && (cr.Disabled || len(cr.Filters) > 0)
+	})
+}
+
 // filter is a portmap.Filter as JSON.
 type filter struct {
 	Prefix netip.Prefix `json:"net"`
