@@ -1,7 +1,9 @@
 package daemon_test
 
 import (
+	"errors"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,4 +107,26 @@ func TestPortAtAnotherAddress(t *testing.T) {
 	r.refusedPort(t, 6000)
 	r.freed(t, 6001)
 	r.awaitExternalAddr(t, at("11.22.33.46"))
+}
+
+// TestCopiedFilesOfAnotherOwner starts the daemon on files that were copied with another
+// owner, and a mode that lets nobody else read them: every mapping is restored.
+func TestCopiedFilesOfAnotherOwner(t *testing.T) {
+	t.Parallel()
+	netlab.NeedRoot(t, "giving files to another user")
+	r := newRig(t, "nft", netlab.Layout{})
+	r.installed()
+	r.start(t)
+	r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
+	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	r.stop(t, syscall.SIGTERM)
+	for name, mode := range map[string]os.FileMode{"upnp": 0o700, "upnp/upnp.leases": 0o600, "upnp/upnp.leases.state": 0o600} {
+		if err := errors.Join(os.Chown(r.path(name), 1000, 1000), os.Chmod(r.path(name), mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.start(t)
+	r.dial("tcp", 4000).Arrives(t)
+	r.grant(t, mapping(natpmp.MapTCP, 4001, 4001, time.Hour))
+	await(t, "both mappings in the lease file", func() bool { return len(r.leases(t)) == 2 })
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"igdd/pkg/journal"
 )
@@ -20,6 +21,9 @@ import (
 // or is empty, nothing stays of what was in the folder. An interrupted
 // move, even by a power cut, is repeated at the next call. With an error the files are
 // where they were.
+//
+// Folder and files become this process's own, with the usual modes: a program that
+// copied them may have given them others.
 func MoveToFolder(path string) error {
 	if path == "" {
 		return nil
@@ -125,11 +129,32 @@ func finishMove(path, link string) error {
 	if err != nil || to != link {
 		return err // the administrator's link
 	}
-	if err := makeFolder(filepath.Dir(filepath.Join(filepath.Dir(path), link))); err != nil {
+	target := filepath.Join(filepath.Dir(path), link)
+	if err := makeFolder(filepath.Dir(target)); err != nil {
 		return err
 	}
 	if err := os.Remove(path + stateSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return nil
+	// The folder comes first: then nobody else can replace the files in it.
+	return errors.Join(takeOver(filepath.Dir(target), 0o755), takeOver(target, 0o644), takeOver(target+stateSuffix, 0o600))
+}
+
+// takeOver gives a file or folder to this process's user, with a mode, if it is another
+// user's or lets others do more than that. What cannot be opened is left to Load.
+func takeOver(path string, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	user := os.Geteuid()
+	if int(info.Sys().(*syscall.Stat_t).Uid) == user && info.Mode().Perm()&^mode == 0 {
+		return nil
+	}
+	return errors.Join(f.Chown(user, os.Getegid()), f.Chmod(mode))
 }

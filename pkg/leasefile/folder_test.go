@@ -131,3 +131,26 @@ func TestMappingsAfterAMove(t *testing.T) {
 		}
 	}
 }
+
+// TestCopiedModes demands that what another program has copied has the usual modes
+// afterwards, and that an administrator's stricter one stays.
+func TestCopiedModes(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "upnp.leases")
+	plant(t, dir, files{"upnp.leases": ownLink, "upnp/upnp.leases": "a", "upnp/upnp.leases.state": "b"})
+	for _, tt := range []struct{ folder, lease, state, wantFolder, wantLease, wantState os.FileMode }{
+		{0o777, 0o666, 0o666, 0o755, 0o644, 0o600},
+		{0o755, 0o644, 0o644, 0o755, 0o644, 0o600},
+		{0o700, 0o600, 0o600, 0o700, 0o600, 0o600},
+	} {
+		folder, state := filepath.Join(dir, "upnp"), filepath.Join(dir, "upnp/upnp.leases.state")
+		if err := errors.Join(os.Chmod(folder, tt.folder), os.Chmod(path, tt.lease), os.Chmod(state, tt.state), MoveToFolder(path)); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]os.FileMode{folder: tt.wantFolder, path: tt.wantLease, state: tt.wantState} {
+			if info, err := os.Stat(name); err != nil || info.Mode().Perm() != want {
+				t.Errorf("%s: mode %v, %v, want %v", name, info.Mode(), err, want)
+			}
+		}
+	}
+}
