@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"igdd/pkg/config"
@@ -65,6 +66,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return min(c.BadRules+c.BadSwitches, 1)
 	}
 	tuneRuntime()
+	syscall.Umask(0o022) // keepalived's, 0177, would close the daemon's own folders to it
 	parent := newParent()
 	if !c.Foreground && !parent.exists() {
 		if err = background(); err != nil {

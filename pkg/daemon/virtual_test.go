@@ -130,3 +130,24 @@ func TestCopiedFilesOfAnotherOwner(t *testing.T) {
 	r.grant(t, mapping(natpmp.MapTCP, 4001, 4001, time.Hour))
 	await(t, "both mappings in the lease file", func() bool { return len(r.leases(t)) == 2 })
 }
+
+// TestUmask starts the daemon with the umask that keepalived gives to its scripts: it
+// works, and saves leases for everyone to read and their state for root alone.
+func TestUmask(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.installed()
+	r.configure(t)
+	cmd := r.Router.Command("/bin/sh", "-c", `umask 0177; exec "$@"`, "sh", r.program, "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	cmd.Env = r.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	await(t, "the lease", func() bool { return strings.HasPrefix(r.leases(t)[0], "TCP:4000:") })
+	for name, want := range map[string]os.FileMode{"upnp": 0o755, "upnp/upnp.leases": 0o644, "upnp/upnp.leases.state": 0o600} {
+		if info, err := os.Stat(r.path(name)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: mode %v, %v, want %v", name, info.Mode(), err, want)
+		}
+	}
+}
