@@ -47,12 +47,18 @@ func (t Table) parsedRules(chain string) []Rule {
 		return nil
 	}
 	if len(c.parsed) != len(c.Rules) {
-		c.parsed = make([]Rule, 0, len(c.Rules))
-		for _, text := range c.Rules {
-			c.parsed = append(c.parsed, ParseRule(text))
-		}
+		c.parsed = parseRules(c.Rules)
 	}
 	return c.parsed
+}
+
+// parseRules returns rules in their parts.
+func parseRules(texts []string) []Rule {
+	list := make([]Rule, 0, len(texts))
+	for _, text := range texts {
+		list = append(list, ParseRule(text))
+	}
+	return list
 }
 
 // policy returns the policy of a built-in chain.
@@ -205,46 +211,60 @@ func (t Table) JumpsTo(to string) []Jump {
 	return list
 }
 
-// After returns the table after edits, as the kernel would carry them out.
+// After returns the table after edits, as the kernel would carry them out. Each chain
+// is copied once, however many edits it has.
 func (t Table) After(edits ...Edit) Table {
 	t = maps.Clone(t)
 	if t == nil {
 		t = make(Table)
 	}
+	copied := make(map[string]bool)
 	for _, e := range edits {
 		if e.Op == Remove {
 			delete(t, e.Chain)
 			continue
 		}
-		t[e.Chain] = t[e.Chain].after(e)
+		if !copied[e.Chain] || !t.Has(e.Chain) {
+			t[e.Chain], copied[e.Chain] = t[e.Chain].clone(), true
+		}
+		t[e.Chain].carryOut(e)
 	}
 	return t
 }
 
-// after returns the chain, nil if it does not exist, after an edit.
-func (c *Chain) after(e Edit) *Chain {
-	n := &Chain{Policy: "-"}
-	if c != nil {
-		n.Policy = c.Policy
+// clone returns a copy of the chain; of one that does not exist, nil, an empty one.
+func (c *Chain) clone() *Chain {
+	if c == nil {
+		return &Chain{Policy: "-"}
 	}
-	if c == nil || e.Op == Create || e.Op == Flush {
-		c = &Chain{}
-	}
-	at, removed, rules, parsed := len(c.Rules), 0, []string{e.Rule}, []Rule{ParseRule(e.Rule)}
-	switch e.Op {
-	case Insert:
-		at = min(e.Index, len(c.Rules))
-	case Delete:
-		rules, parsed = nil, nil
-		if i := slices.Index(c.Rules, e.Rule); i >= 0 {
-			at, removed = i, 1
-		}
-	case Create, Flush:
-		return n
-	}
-	n.Rules = slices.Concat(c.Rules[:at], rules, c.Rules[at+removed:])
+	n := &Chain{Policy: c.Policy, Rules: slices.Clone(c.Rules)}
 	if len(c.parsed) == len(c.Rules) {
-		n.parsed = slices.Concat(c.parsed[:at], parsed, c.parsed[at+removed:])
+		n.parsed = slices.Clone(c.parsed)
 	}
 	return n
+}
+
+// carryOut carries out an edit.
+func (c *Chain) carryOut(e Edit) {
+	switch e.Op {
+	case Append:
+		c.replace(len(c.Rules), len(c.Rules), e.Rule)
+	case Insert:
+		at := min(e.Index, len(c.Rules))
+		c.replace(at, at, e.Rule)
+	case Delete:
+		if i := slices.Index(c.Rules, e.Rule); i >= 0 {
+			c.replace(i, i+1)
+		}
+	case Create, Flush:
+		c.Rules, c.parsed = nil, nil
+	}
+}
+
+// replace replaces the rules from one index up to another by new ones.
+func (c *Chain) replace(from, to int, rules ...string) {
+	if len(c.parsed) == len(c.Rules) {
+		c.parsed = slices.Replace(c.parsed, from, to, parseRules(rules)...)
+	}
+	c.Rules = slices.Replace(c.Rules, from, to, rules...)
 }
