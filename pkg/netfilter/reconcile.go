@@ -83,6 +83,9 @@ func (f *Firewall) restore(ctx context.Context, family *family) (p plan, err err
 		if p, err = f.carryOutPlan(ctx, family, s); isRefusal(ctx, err) {
 			p, err = f.isolate(ctx, family, began, err)
 		}
+		if err == nil {
+			err = f.ipv4.programs.CheckLock() // if there was nothing to do, no program has tried
+		}
 		family.failing = err
 	case !family.seen:
 		family.failing = err
