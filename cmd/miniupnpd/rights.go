@@ -52,6 +52,12 @@ func (r *rights) drop(c *config.Config) error {
 	if report.Namespace != nil {
 		r.log.Warn("the daemon sees files that it does not need", "err", report.Namespace)
 	}
+	if report.Bounding != nil {
+		r.log.Warn("some capabilities cannot be given up for good", "err", report.Bounding)
+	}
+	if len(report.Lacking) > 0 {
+		r.log.Warn("the daemon lacks capabilities, without which rules and sockets may fail: give them to its container", "lacking", report.Lacking)
+	}
 	r.log.Debug("dropped privileges", "seccomp", report.Filtered, "landlock", report.Landlock == nil)
 	return nil
 }

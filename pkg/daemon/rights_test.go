@@ -94,3 +94,22 @@ func (r *rig) demandTold(t testing.TB, want string) {
 		return strings.TrimSpace(string(text)) == want
 	})
 }
+
+// TestCapabilitiesOfAContainer starts the daemon with no other capabilities than those
+// that it keeps anyway: it maps ports.
+func TestCapabilitiesOfAContainer(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
+		r.configure(t)
+		cmd := r.Router.Command("setpriv", "--inh-caps=-all", "--bounding-set=-all,+net_admin,+net_raw",
+			r.program, "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+		cmd.Env = r.env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("the daemon does not start: %v: %s", err, out)
+		}
+		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+		await(t, "the lease", func() bool { return strings.HasPrefix(r.leases(t)[0], "TCP:4000:") })
+	})
+}

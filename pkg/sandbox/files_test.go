@@ -123,7 +123,7 @@ func attack(args []string) int {
 // attackNamespace is attack where the kernel has no Landlock.
 func attackNamespace(args []string) int {
 	places, err := placesOf(options())
-	if err = errors.Join(err, enterNamespace(places), dropCapabilities(keptCaps), noNewPrivileges()); err != nil {
+	if err = errors.Join(err, enterNamespace(places), new(Report).dropCapabilities(keptCaps), noNewPrivileges()); err != nil {
 		fmt.Println("cannot enter:", err)
 	}
 	return tryAttempts(args)
@@ -132,7 +132,7 @@ func attackNamespace(args []string) int {
 // attackLandlock is attack where the process may not have a mount namespace.
 func attackLandlock(args []string) int {
 	places, err := placesOf(options())
-	if err = errors.Join(err, dropCapabilities(keptCaps), noNewPrivileges(), restrictFiles(places)); err != nil {
+	if err = errors.Join(err, new(Report).dropCapabilities(keptCaps), noNewPrivileges(), restrictFiles(places)); err != nil {
 		fmt.Println("cannot enter:", err)
 	}
 	return tryAttempts(args)

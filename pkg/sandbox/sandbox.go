@@ -13,7 +13,13 @@ import (
 // keptCaps are the capabilities that are kept. Rules, neighbours and IP_TRANSPARENT
 // need NET_ADMIN; the raw socket of iptables-legacy, and SO_BINDTODEVICE before Linux
 // 5.7, need NET_RAW.
-const keptCaps = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
+const keptCaps uint64 = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
+
+// kept has the names of keptCaps.
+var kept = [...]struct {
+	number int
+	name   string
+}{{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"}, {unix.CAP_NET_RAW, "CAP_NET_RAW"}}
 
 // Report is what the kernel contributes to the sandbox beyond what is demanded.
 type Report struct {
@@ -24,14 +30,21 @@ type Report struct {
 	// Landlock is why access to files is not restricted by Landlock as well; nil: it
 	// is.
 	Landlock error
+	// Bounding is why the bounding set still has capabilities that are not kept; nil:
+	// it has none.
+	Bounding error
+	// Lacking are the names of the capabilities that should be kept, and that the
+	// process did not have.
+	Lacking []string
 }
 
 // Enter confines the process, on all of its threads, for good:
 //
-//   - Only keptCaps remain, also in the inheritable set, and the bounding set is
-//     empty: so programs that the process starts get these capabilities and no
-//     others, whatever their files grant. NET_BIND_SERVICE remains for the process
-//     itself if the options demand it.
+//   - Only keptCaps remain, as far as the process has them, also in the inheritable
+//     set, and the bounding set is empty: so programs that the process starts get
+//     these capabilities and no others, whatever their files grant. Without
+//     CAP_SETPCAP, as in a container, the bounding set stays as it is.
+//     NET_BIND_SERVICE remains for the process itself if the options demand it.
 //   - A program never gets more privileges than its caller (no_new_privs).
 //   - The process writes no core dump, and other processes with the same privileges
 //     cannot read its memory.
@@ -51,7 +64,7 @@ func Enter(o Options) (r Report, err error) {
 	if script == nil {
 		r.Namespace = enterNamespace(places)
 	}
-	err = errors.Join(disableCoreDumps(), dropCapabilities(o.capabilities()), noNewPrivileges())
+	err = errors.Join(disableCoreDumps(), r.dropCapabilities(o.capabilities()), noNewPrivileges())
 	if err == nil && script == nil {
 		r.Landlock = restrictFiles(places)
 	}
@@ -73,37 +86,78 @@ func disableCoreDumps() error {
 }
 
 // capabilities returns those that the process keeps for itself.
-func (o Options) capabilities() uint32 {
+func (o Options) capabilities() uint64 {
 	if o.LowPorts {
 		return keptCaps | 1<<unix.CAP_NET_BIND_SERVICE
 	}
 	return keptCaps
 }
 
-// dropCapabilities drops all capabilities but own. It keeps SETPCAP until the
+// dropCapabilities drops all capabilities but these. It keeps SETPCAP until the
 // bounding set is empty, and sets the inheritable set first, because a capability that
 // is not in the bounding set cannot be added to it.
-func dropCapabilities(own uint32) error {
-	const setpcap = 1 << unix.CAP_SETPCAP
-	if err := setCapabilities(own | setpcap); err != nil {
+func (r *Report) dropCapabilities(own uint64) error {
+	had, err := permittedCaps()
+	if err != nil {
 		return err
 	}
+	for _, c := range kept {
+		if had&(1<<c.number) == 0 {
+			r.Lacking = append(r.Lacking, c.name)
+		}
+	}
+	const setpcap = 1 << unix.CAP_SETPCAP
+	if err := setCapabilities(had&(own|setpcap), had&keptCaps); err != nil {
+		return err
+	}
+	if had&setpcap != 0 {
+		if err := emptyBoundingSet(); err != nil {
+			return err
+		}
+	} else if left := boundingCaps() &^ keptCaps; left != 0 {
+		r.Bounding = fmt.Errorf("empty the bounding set, which has %#x: the process lacks CAP_SETPCAP", left)
+	}
+	return setCapabilities(had&own, had&keptCaps)
+}
+
+// permittedCaps returns the capabilities that the process has. Those that are kept are
+// among the first 32.
+func permittedCaps() (uint64, error) {
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(header, &sets[0]); err != nil {
+		return 0, fmt.Errorf("read capabilities: %w", err)
+	}
+	return uint64(sets[1].Permitted)<<32 | uint64(sets[0].Permitted), nil
+}
+
+// boundingCaps returns the bounding set.
+func boundingCaps() (set uint64) {
+	for c := uintptr(0); ; c++ {
+		is, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
+		if err != nil {
+			return set // there are no more capabilities
+		}
+		set |= uint64(is) << c
+	}
+}
+
+// emptyBoundingSet drops all capabilities from the bounding set.
+func emptyBoundingSet() error {
 	for c := uintptr(0); ; c++ {
 		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
-			break // there are no more capabilities
+			return nil // there are no more capabilities
 		}
 		if err := onAllThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); err != nil {
 			return fmt.Errorf("drop capability %d from the bounding set: %w", c, err)
 		}
 	}
-	return setCapabilities(own)
 }
 
-// setCapabilities sets the capabilities of the process, and keptCaps as the
-// inheritable ones.
-func setCapabilities(own uint32) error {
+// setCapabilities sets the capabilities of the process, and the inheritable ones.
+func setCapabilities(own, inheritable uint64) error {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // of the calling thread
-	sets := &[2]unix.CapUserData{{Effective: own, Permitted: own, Inheritable: keptCaps}}
+	sets := &[2]unix.CapUserData{{Effective: uint32(own), Permitted: uint32(own), Inheritable: uint32(inheritable)}}
 	err := onAllThreads(unix.SYS_CAPSET, pointer(header), pointer(sets), 0)
 	runtime.KeepAlive(header)
 	runtime.KeepAlive(sets)

@@ -106,6 +106,8 @@ func enter() {
 	fmt.Println("filtered:", report.Filtered)
 	fmt.Println("namespace:", report.Namespace)
 	fmt.Println("landlock:", report.Landlock)
+	fmt.Println("bounding:", report.Bounding)
+	fmt.Println("lacking:", report.Lacking)
 }
 
 // showStatus prints the status of every thread and of a child process.
@@ -248,6 +250,33 @@ func demandConfined(t *testing.T, process *exec.Cmd, own, inherited string) {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in %s", want, out)
 		}
+	}
+}
+
+// TestFewCapabilities enters with the capabilities that a container may have: the
+// process keeps of them what it needs, gets no others, and tells what it lacks.
+func TestFewCapabilities(t *testing.T) {
+	for _, c := range []struct{ has, keeps, bounding, lacking, left string }{
+		{"+net_admin,+net_raw", "0000000000003000", "0000000000003000", "[]", "<nil>"},
+		{"+net_admin", "0000000000001000", "0000000000001000", "[CAP_NET_RAW]", "<nil>"},
+		{"+net_admin,+net_raw,+setpcap", "0000000000003000", "0000000000000000", "[]", "<nil>"},
+		{"+net_admin,+net_raw,+chown", "0000000000003000", "0000000000003001", "[]", "empty the bounding set, which has 0x1: the process lacks CAP_SETPCAP"},
+	} {
+		t.Run(c.has, func(t *testing.T) {
+			out := runRole(t, exec.Command("setpriv", "--inh-caps=-all", "--bounding-set=-all,"+c.has, confined), "status")
+			for _, want := range []string{
+				"\nCapInh:\t" + c.keeps, "\nCapPrm:\t" + c.keeps, "\nCapEff:\t" + c.keeps, "\nCapBnd:\t" + c.bounding,
+				"\nNoNewPrivs:\t1", "\nSeccomp:\t2", "\nbounding: " + c.left, "\nlacking: " + c.lacking,
+			} {
+				if !strings.Contains(out, want+"\n") {
+					t.Errorf("%q is missing in\n%s", want, out)
+				}
+			}
+			_, child, _ := strings.Cut(out, "child\n")
+			if !strings.Contains(child, "CapPrm:\t"+c.keeps+"\n") {
+				t.Errorf("a child has other capabilities than %s:\n%s", c.keeps, child)
+			}
+		})
 	}
 }
 
