@@ -45,6 +45,8 @@ var layers = map[string]int{
 
 	"pkg/daemon":    3,
 	"cmd/miniupnpd": 4,
+
+	"pkg/safepath": 0,
 }
 
 // support are packages for tests and tools, which the program must not import.
