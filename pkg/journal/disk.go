@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 
+	"igdd/pkg/safepath"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -52,9 +54,9 @@ func (OS) Create(path string, mode fs.FileMode) (File, error) {
 	return locked(f)
 }
 
-// Append does not follow a symbolic link at path.
+// Append refuses what another user may have planted.
 func (OS) Append(path string) (File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
+	f, err := safepath.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +73,15 @@ func locked(f *os.File) (File, error) {
 	return f, nil
 }
 
-// Rename renames a file and replaces another one.
-func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+// Rename renames a file and replaces another one. It explains the error of a file that
+// is a mount of its own, as in containers: no file can take its place.
+func (OS) Rename(from, to string) error {
+	err := os.Rename(from, to)
+	if errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV) {
+		err = fmt.Errorf("%w: the file is mounted by itself; mount its folder instead", err)
+	}
+	return err
+}
 
 // Remove removes a file.
 func (OS) Remove(path string) error { return os.Remove(path) }
@@ -86,17 +95,14 @@ func (OS) SyncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// OpenRegular opens a regular file for reading, with further flags of open(2).
-// Anything else is an error; the open never blocks, as it would on a pipe.
-func OpenRegular(path string, flags int) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
+// OpenRegular opens a regular file for reading. Anything else is an error, also a link
+// and what another user may have planted; the open never blocks, as it would on a pipe.
+func OpenRegular(path string) (*os.File, fs.FileInfo, error) {
+	f, err := safepath.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, nil, err
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
 	if err != nil {
 		f.Close()
 		return nil, nil, err

@@ -90,7 +90,7 @@ func (u *user) save() bool {
 func contents(t *testing.T, path string) (map[string]string, journal.Content) {
 	t.Helper()
 	found := make(map[string]string)
-	c := journal.Read(path, func(text []byte) error {
+	c, _ := journal.Read(path, func(text []byte) error {
 		if name, value, ok := strings.Cut(string(text), " "); ok && name != "first" {
 			found[name] = value
 		}
@@ -378,12 +378,12 @@ func TestNothingToRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, found := range map[string]bool{filepath.Join(dir, "none"): false, dir: true, link: true, "/dev/null": true} {
-		c := journal.Read(path, func([]byte) error {
+		c, err := journal.Read(path, func([]byte) error {
 			t.Errorf("%s has a line", path)
 			return nil
 		})
-		if c.Found != found || (c.Damage != nil) != found {
-			t.Errorf("%s: %+v", path, c)
+		if c.Found != found || (c.Damage != nil) != found || (err != nil) != found {
+			t.Errorf("%s: %+v, %v", path, c, err)
 		}
 	}
 }

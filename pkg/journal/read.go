@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
-	"syscall"
 )
 
 // Content describes what Read found.
@@ -23,19 +22,20 @@ type Content struct {
 // isWhole reports whether lines can be appended to the file as it is.
 func (c *Content) isWhole() bool { return c.Found && c.Damage == nil && !c.truncated }
 
-// Read reads the journal at path and calls each with the texts of its valid lines in
-// turn. An error of each counts as damage of that line. Reading goes on after
-// damaged lines.
-func Read(path string, each func(text []byte) error) Content {
-	f, _, err := OpenRegular(path, syscall.O_NOFOLLOW)
+// Read reads the journal at path, if there is one, and calls each with the texts of its
+// valid lines in turn. An error of each counts as damage of that line. Reading goes on
+// after damaged lines. The error says why the file cannot be opened, and is its damage,
+// too.
+func Read(path string, each func(text []byte) error) (Content, error) {
+	f, _, err := OpenRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Content{}
+		return Content{}, nil
 	}
 	if err != nil {
-		return Content{Found: true, Damage: err}
+		return Content{Found: true, Damage: err}, err
 	}
 	defer f.Close()
-	return readFrom(f, each)
+	return readFrom(f, each), nil
 }
 
 // readFrom is Read for an open file.

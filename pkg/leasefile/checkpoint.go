@@ -3,14 +3,12 @@ package leasefile
 import (
 	"bufio"
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -170,9 +168,6 @@ func (s *Store) createLeaseFile(target string, snap *snapshot) error {
 	}
 	if err == nil {
 		err = s.disk.Rename(target+tempSuffix, target)
-	}
-	if errors.Is(err, syscall.EBUSY) {
-		err = fmt.Errorf("%w: the file is mounted by itself, so that it cannot be replaced; mount its folder instead", err)
 	}
 	return err
 }

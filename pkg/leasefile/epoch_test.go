@@ -62,7 +62,7 @@ func TestEpochIsInEveryStateFile(t *testing.T) {
 	save(t, s, additions(sampleMappings()...)...)
 	s.journal.Outdate(errClockSet)
 	checkpoint(t, s)
-	if st := readState(path + stateSuffix); st.Damage != nil || st.service.Start != 60_000 {
-		t.Errorf("epoch %+v, %v", st.service, st.Damage)
+	if st, err := readState(path + stateSuffix); err != nil || st.Damage != nil || st.service.Start != 60_000 {
+		t.Errorf("epoch %+v, %v, %v", st.service, st.Damage, err)
 	}
 }

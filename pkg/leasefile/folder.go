@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"igdd/pkg/journal"
+	"igdd/pkg/safepath"
 )
 
 // MoveToFolder gives the files a folder of their own, for a process that may write to
@@ -20,7 +21,7 @@ import (
 // replaced it by a file, as miniupnpd does, that file is moved again; if it was removed
 // or is empty, nothing stays of what was in the folder. An interrupted
 // move, even by a power cut, is repeated at the next call. With an error the files are
-// where they were.
+// where they were; they are not moved if another user may have planted some of them.
 //
 // Folder and files become this process's own, with the usual modes: a program that
 // copied them may have given them others.
@@ -29,8 +30,23 @@ func MoveToFolder(path string) error {
 		return nil
 	}
 	target := inFolder(path)
-	if err := move(path, target); err != nil {
+	err := checkPlanted(path, path+stateSuffix, target, target+stateSuffix)
+	if err == nil {
+		err = move(path, target)
+	}
+	if err != nil {
 		return fmt.Errorf("leasefile: move %s to %s: %w", path, target, err)
+	}
+	return nil
+}
+
+// checkPlanted returns an error if another user may have planted one of the files, or
+// what leads to it.
+func checkPlanted(paths ...string) error {
+	for _, path := range paths {
+		if _, err := safepath.Resolve(path); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -41,10 +41,10 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 	for _, name := range []string{target, target + stateSuffix} {
 		s.disk.Remove(name + tempSuffix) // left behind by a crash, if it exists
 	}
-	st := readState(target + stateSuffix)
-	file, err := openLeases(target, st)
-	mappings := s.choose(target, st, file, err == nil)
-	if err != nil {
+	st, unopened := readState(target + stateSuffix)
+	file, unread := openLeases(target, st)
+	mappings := s.choose(target, st, file, unread == nil)
+	if err := errors.Join(unopened, unread); err != nil {
 		return mappings, fmt.Errorf("leasefile: load %s: %w", s.path, err)
 	}
 	return mappings, nil
@@ -52,7 +52,7 @@ func (s *Store) Load() ([]*portmap.Mapping, error) {
 
 // openLeases reads the lease file, if there is one.
 func openLeases(path string, st *state) (leaseFile, error) {
-	f, info, err := journal.OpenRegular(path, 0)
+	f, info, err := journal.OpenRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return leaseFile{}, nil
 	}

@@ -21,14 +21,14 @@ type state struct {
 }
 
 // readState reads the state file, if there is one. The records are in order of
-// creation. Its Damage says that some are missing.
-func readState(path string) *state {
-	st := &state{byKey: make(map[portmap.Key]int), sizes: make(map[portmap.Key]int64)}
-	st.Content = journal.Read(path, st.read)
+// creation. Its Damage says that some are missing; the error, why it cannot be opened.
+func readState(path string) (st *state, err error) {
+	st = &state{byKey: make(map[portmap.Key]int), sizes: make(map[portmap.Key]int64)}
+	st.Content, err = journal.Read(path, st.read)
 	if st.Found && st.Damage == nil && st.mark.Format == 0 {
 		st.Damage = errors.New("no valid mark")
 	}
-	return st
+	return st, err
 }
 
 // read reads one entry.

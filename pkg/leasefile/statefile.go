@@ -54,7 +54,7 @@ func (s *Store) renewState(texts [][]byte) error {
 // and perhaps the lease file.
 func (s *Store) noteForeignFiles(path string) {
 	s.log.Warn("another program removed or replaced the state file; writing it anew. A second daemon needs a lease file of its own", "path", path)
-	f, info, err := journal.OpenRegular(strings.TrimSuffix(path, stateSuffix), 0)
+	f, info, err := journal.OpenRegular(strings.TrimSuffix(path, stateSuffix))
 	if err != nil {
 		return
 	}
