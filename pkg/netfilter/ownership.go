@@ -3,6 +3,7 @@ package netfilter
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"igdd/pkg/safepath"
 	"igdd/pkg/xtables"
 )
 
@@ -44,7 +46,7 @@ func (o *ownership) read() ([]inventory, error) {
 	if o.path == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(o.path)
+	text, err := readRecord(o.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -69,6 +71,34 @@ func (o *ownership) read() ([]inventory, error) {
 	return mergeInventories(list), nil
 }
 
+// readRecord reads the file of the record, which names chains to be removed: not one
+// that another user may have planted.
+func readRecord(path string) ([]byte, error) {
+	f, err := safepath.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// writeRecord replaces the file of the record.
+func writeRecord(path, text string) error {
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(next, path)
+}
+
 // write writes the record, and removes the file if there is nothing to record.
 func (o *ownership) write(list []inventory) error {
 	text, err := o.text(list)
@@ -78,9 +108,7 @@ func (o *ownership) write(list []inventory) error {
 	case text == "":
 		err = os.Remove(o.path)
 	default:
-		if err = os.WriteFile(o.path+".new", []byte(text), 0o644); err == nil {
-			err = os.Rename(o.path+".new", o.path)
-		}
+		err = writeRecord(o.path, text)
 	}
 	if err != nil && (text != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return err
