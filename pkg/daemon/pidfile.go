@@ -10,9 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/safepath"
 )
 
 // errRunning is returned when another daemon has the pid file.
@@ -69,10 +72,11 @@ func AwaitPIDFile(ctx context.Context, path string) (*PIDFile, error) {
 
 // writePIDFile locks the pid file at path and writes it. A file that an ended process
 // has left is overwritten, whatever its content; one of a running miniupnpd, igdd or
-// the C daemon, gives errRunning.
+// the C daemon, gives errRunning. A link, and what another user may have planted, is
+// refused.
 func writePIDFile(path string) (*PIDFile, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		f, err := safepath.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 		if err != nil {
 			return nil, fmt.Errorf("pid file: %w", err)
 		}
@@ -96,6 +100,9 @@ func lockAndWrite(f *os.File) error {
 	if !isFileAt(f, f.Name()) {
 		return errReplaced // a process that has locked it is stopping, or will try again
 	}
+	if err := checkName(f); err != nil {
+		return err
+	}
 	switch other := readPID(f); {
 	case errors.Is(locked, unix.EAGAIN) || errors.Is(locked, unix.EACCES):
 		return checkHolder(f)
@@ -106,6 +113,19 @@ func lockAndWrite(f *os.File) error {
 	}
 	text := strconv.Itoa(os.Getpid()) + "\n"
 	if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
+		return fmt.Errorf("pid file: %w", err)
+	}
+	return nil
+}
+
+// checkName returns an error if the file has a second name: it is another file then,
+// which a hard link would have overwritten.
+func checkName(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Sys().(*syscall.Stat_t).Nlink > 1 {
+		err = fmt.Errorf("%s is a hard link to another file: remove it", f.Name())
+	}
+	if err != nil {
 		return fmt.Errorf("pid file: %w", err)
 	}
 	return nil

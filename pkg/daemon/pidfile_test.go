@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -133,5 +134,42 @@ func TestPIDFileOfOneThatEnds(t *testing.T) {
 	all.Wait()
 	if len(serve) != 1 {
 		t.Errorf("%d newcomers serve, want one", len(serve))
+	}
+}
+
+// TestPlantedPIDFile demands that nothing is written through what another user may have
+// left in the pid file's place, in a folder like /tmp, and that nothing waits.
+func TestPlantedPIDFile(t *testing.T) {
+	const stranger = 12345
+	for name, planted := range map[string]func(path, target string) error{
+		"a link":         func(path, target string) error { return os.Symlink(target, path) },
+		"a link to none": func(path, target string) error { return os.Symlink(target+".none", path) },
+		"a hard link":    func(path, target string) error { return os.Link(target, path) },
+		"a pipe":         func(path, _ string) error { return syscall.Mkfifo(path, 0o666) },
+		"a device":       func(path, _ string) error { return syscall.Mknod(path, syscall.S_IFCHR|0o666, 1<<8|3) },
+		"a folder":       func(path, _ string) error { return os.Mkdir(path, 0o755) },
+		"a stranger's": func(path, _ string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o666), os.Chown(path, stranger, stranger))
+		},
+		"a stranger's link": func(path, target string) error {
+			return errors.Join(os.Symlink(target, path), os.Lchown(path, stranger, stranger))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, target := t.TempDir(), filepath.Join(t.TempDir(), "precious")
+			path := filepath.Join(dir, "pid")
+			if err := errors.Join(os.Chmod(dir, os.ModeSticky|0o777), os.WriteFile(target, []byte("root's"), 0o644), planted(path, target)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := AwaitPIDFile(t.Context(), path); err == nil || errors.Is(err, errRunning) {
+				t.Errorf("it is taken: %v", err)
+			}
+			if text, err := os.ReadFile(target); err != nil || string(text) != "root's" {
+				t.Errorf("the target reads %q, %v", text, err)
+			}
+			if _, err := os.Lstat(target + ".none"); err == nil {
+				t.Error("a file is made elsewhere")
+			}
+		})
 	}
 }
