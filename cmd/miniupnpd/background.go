@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,20 +59,30 @@ func invokedPath() (string, error) {
 	return os.Executable()
 }
 
-// parent is the process that waits for the daemon to be ready.
+// parent is what waits for the daemon to be ready: the process that has started it in
+// the background, or systemd.
 type parent struct {
-	pipe *os.File // nil in the foreground
+	pipe    *os.File // nil in the foreground
+	systemd net.Conn // nil unless systemd waits
 }
 
-// newParent returns the parent if background has started this process.
-func newParent() *parent {
+// newParent returns the parent: the process that has run background, or for a daemon
+// in the foreground systemd, if that waits for a message (sd_notify(3)).
+func newParent(isForeground bool) *parent {
 	name, fd, _ := strings.Cut(readyEnv, "=")
-	if os.Getenv(name) != fd {
-		return &parent{}
+	if os.Getenv(name) == fd {
+		os.Unsetenv(name)
+		syscall.CloseOnExec(3)
+		return &parent{pipe: os.NewFile(3, "parent")}
 	}
-	os.Unsetenv(name)
-	syscall.CloseOnExec(3)
-	return &parent{pipe: os.NewFile(3, "parent")}
+	p := &parent{}
+	if socket := os.Getenv("NOTIFY_SOCKET"); isForeground && socket != "" {
+		os.Unsetenv("NOTIFY_SOCKET") // programs that the daemon runs have nothing to tell
+		if conn, err := net.Dial("unixgram", socket); err == nil {
+			p.systemd = conn
+		}
+	}
+	return p
 }
 
 // exists reports whether a parent waits: this is the process in the background.
@@ -79,6 +90,11 @@ func (p *parent) exists() bool { return p.pipe != nil }
 
 // report tells the parent that the daemon is ready, or why it is not.
 func (p *parent) report(err error) {
+	if p.systemd != nil && err == nil {
+		io.WriteString(p.systemd, "READY=1")
+		p.systemd.Close()
+		p.systemd = nil
+	}
 	if p.pipe == nil {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -60,14 +61,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 			removeLeftovers(pidFile, log)
 			closeLog()
 		}
-		return 1
+		return unusableStatus(args)
 	case c.Check:
 		fmt.Fprint(stdout, c)
 		return min(c.BadRules+c.BadSwitches, 1)
 	}
 	tuneRuntime()
 	syscall.Umask(0o022) // keepalived's, 0177, would close the daemon's own folders to it
-	parent := newParent()
+	parent := newParent(c.Foreground)
 	if !c.Foreground && !parent.exists() {
 		if err = background(); err != nil {
 			log, closeLog := systemLog(portmap.LevelNotice)
@@ -83,6 +84,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// exitUnusable is EX_CONFIG of sysexits.h, which systemd calls CONFIG.
+const exitUnusable = 78
+
+// unusableStatus returns the exit status for invalid settings. A supervisor can tell
+// it from other errors: another start would not help.
+func unusableStatus(args []string) int {
+	if slices.Contains(args, "-D") {
+		return exitUnusable
+	}
+	return 1
 }
 
 // serve runs the daemon: one instance after another, each with the settings of the
@@ -147,7 +160,7 @@ func removeLeftovers(pidFile string, log *slog.Logger) {
 
 // openLog returns the log of the settings, and a function that closes it.
 func openLog(c *config.Config) (log *slog.Logger, closeLog func()) {
-	if c.Foreground {
+	if c.Foreground && !c.Supervised {
 		return slog.New(syslog.Limit(syslog.NewText(os.Stderr, slog.LevelDebug))), func() {}
 	}
 	levels := []slog.Level{portmap.LevelNotice, slog.LevelInfo, slog.LevelDebug}

@@ -16,7 +16,8 @@ import (
 // values checked and all defaults set.
 type Config struct {
 	Check      bool // -t: print the settings and exit
-	Foreground bool // -d
+	Foreground bool // -d or -D
+	Supervised bool // -D: a supervisor starts the process again when it ends
 	Verbose    int  // -v: 1 informational, 2 everything
 	PIDFile    string
 

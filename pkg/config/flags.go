@@ -42,7 +42,8 @@ Options override what the file says.
               /etc/miniupnpd.conf or /etc/miniupnpd/miniupnpd.conf)
   -t          check the settings, print them, and exit
   -t SECONDS  interval of the UPnP announcements
-  -d, -D      stay in the foreground and log everything to standard error
+  -d          stay in the foreground and log everything to standard error
+  -D          stay in the foreground for a supervisor, such as systemd or init
   -v, -vv     log informational messages too, or everything
   -P FILE     keep the process ID here (default /var/run/miniupnpd.pid)
 
@@ -87,7 +88,7 @@ var options = map[string]option{
 	"-f":  {words: 1, do: nothing},
 	"-t":  set("notify_interval"),
 	"-d":  {do: stayInForeground},
-	"-D":  {do: stayInForeground},
+	"-D":  {do: serveSupervisor},
 	"-v":  {do: func(d *draft, f flag) error { d.Verbose = min(d.Verbose+1+len(f.rest), 2); return nil }},
 	"-P":  set("pid_file"),
 	"-i":  setStrict("ext_ifname"),
@@ -132,6 +133,12 @@ func useless(*draft, flag) error { return errors.New("has no effect with iptable
 func stayInForeground(d *draft, f flag) error {
 	d.Foreground = d.Foreground || f.rest == ""
 	return nil
+}
+
+// serveSupervisor is stayInForeground for a process that a supervisor has started.
+func serveSupervisor(d *draft, f flag) error {
+	d.Supervised = d.Supervised || f.rest == ""
+	return stayInForeground(d, f)
 }
 
 // set returns an option that sets a key to its argument.
