@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"syscall"
@@ -68,7 +69,7 @@ func (i *instance) start() (*daemon.Daemon, error) {
 	tables := daemon.DetectIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{
 		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Outdated: i.signals.reload,
-		Notify: i.rights.notify(), Log: i.log,
+		Notify: i.rights.notify(), HelperErr: i.rights.helperErr, Log: i.log,
 	})
 	if err != nil {
 		return nil, err
@@ -96,8 +97,14 @@ func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
 			i.parent.report(nil)
 		})
 	}()
-	for {
+	for helperEnded := i.rights.helperEnded(); ; {
 		select {
+		case <-helperEnded:
+			helperEnded = nil // logged once
+			if err := i.withoutHelper(); err != nil {
+				cancel()
+				return nil, errors.Join(err, <-ended)
+			}
 		case s := <-i.signals.requests:
 			if next := i.handleSignal(ctx, s, d); next != nil {
 				cancel()
@@ -110,6 +117,18 @@ func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
 			return nil, err
 		}
 	}
+}
+
+// withoutHelper decides what to do when the helper has ended. With a supervisor the
+// daemon ends, too, by the error returned: both are started again then. Else it goes
+// on, so that clients are served and leases end.
+func (i *instance) withoutHelper() error {
+	err := i.rights.helperErr()
+	if i.config.Supervised {
+		return err
+	}
+	i.log.Error("the daemon goes on without reading new settings or running the notification program", "err", err)
+	return nil
 }
 
 // handleSignal handles a signal. It returns the configuration of the next instance,

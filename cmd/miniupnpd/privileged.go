@@ -19,6 +19,9 @@ import (
 type privileged struct {
 	settings connection
 	events   connection
+
+	ended chan struct{} // closed when the helper has ended
+	state string        // how it ended; set before ended is closed
 }
 
 // connection is a connection to the helper, for one request at a time.
@@ -34,7 +37,7 @@ var errHelper = errors.New("the helper process has ended; restart the daemon")
 // startHelper starts this program as the daemon's helper. It is in a process group of
 // its own: the terminal interrupts the daemon alone.
 func startHelper(command string, from source) (*privileged, error) {
-	p := new(privileged)
+	p := &privileged{ended: make(chan struct{})}
 	cmd := exec.Command("/proc/self/exe", append([]string{command, from.dir}, from.args...)...)
 	cmd.Args[0] = helperName
 	cmd.Dir = "/"
@@ -50,7 +53,23 @@ func startHelper(command string, from source) (*privileged, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("helper: %w", err)
 	}
-	return p, cmd.Process.Release()
+	go func() {
+		cmd.Wait() // its state says more than the error
+		p.state = cmd.ProcessState.String()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// err returns an error if the helper has ended. It ends before the daemon only if it
+// is killed, or by a fault, and the daemon cannot start another one.
+func (p *privileged) err() error {
+	select {
+	case <-p.ended:
+		return fmt.Errorf("the helper process has ended (%s); restart the daemon", p.state)
+	default:
+		return nil
+	}
 }
 
 // open opens the connection and returns the helper's end.

@@ -71,6 +71,22 @@ func readable(c *config.Config) []string {
 	return list
 }
 
+// helperEnded returns what is closed when the helper has ended; nil: there is none.
+func (r *rights) helperEnded() <-chan struct{} {
+	if r.helper == nil {
+		return nil
+	}
+	return r.helper.ended
+}
+
+// helperErr returns an error if there was a helper and it has ended.
+func (r *rights) helperErr() error {
+	if r.helper == nil {
+		return nil
+	}
+	return r.helper.err()
+}
+
 // parse returns the present settings.
 func (r *rights) parse() (*config.Config, error) {
 	if r.helper == nil {

@@ -141,6 +141,7 @@ mappings: 3 of 3 clients`
 		"external address: none":                                  func(s *Status) { s.External = netip.Addr{} },
 		"firewall: unhealthy: chains, jumps or rules are missing": func(s *Status) { s.Firewall.Healthy = false },
 		"firewall: unhealthy: it is stopped":                      func(s *Status) { s.Firewall = Firewall{Trouble: "it is stopped"} },
+		"helper: unhealthy: it has ended":                         func(s *Status) { s.Helper = "it has ended" },
 	} {
 		kept := r.status
 		spoil(&r.status)

@@ -123,7 +123,7 @@ func (t *tool) status(args []string) (exitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := exitUnless(s.External.IsValid() && s.Firewall.Healthy, exitNo)
+	status := exitUnless(s.External.IsValid() && s.Firewall.Healthy && s.Helper == "", exitNo)
 	if t.json {
 		return status, t.encode(s)
 	}
@@ -163,6 +163,9 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 		line("lan "+l.Name, l)
 	}
 	line("firewall", s.Firewall)
+	if s.Helper != "" {
+		line("helper", "unhealthy:", s.Helper)
+	}
 	if s.Firewall.Repairs > 0 {
 		line("repairs", s.Firewall.Repairs, "last", s.Firewall.Repaired.Format(time.DateTime))
 	}

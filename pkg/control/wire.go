@@ -71,8 +71,10 @@ type Status struct {
 	Uplinks  []Link   `json:"uplinks"`
 	LANs     []Link   `json:"lans"`
 	Firewall Firewall `json:"firewall"`
-	Mappings int      `json:"mappings"` // counted by the server
-	Clients  int      `json:"clients"`  // counted by the server
+	// Helper says what is wrong with the helper process.
+	Helper   string `json:"helper,omitempty"`
+	Mappings int    `json:"mappings"` // counted by the server
+	Clients  int    `json:"clients"`  // counted by the server
 }
 
 // Link is a configured interface, whether it exists or not.

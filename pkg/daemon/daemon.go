@@ -49,13 +49,16 @@ type Options struct {
 	Outdated func()
 	// Notify runs the notification program; nil: notify.Run.
 	Notify func(ctx context.Context, command string, values []string) error
-	Log    *slog.Logger
+	// HelperErr returns an error if the process has lost its helper.
+	HelperErr func() error
+	Log       *slog.Logger
 }
 
 // Daemon is the running service for one configuration.
 type Daemon struct {
 	config   *config.Config
 	version  string
+	helper   func() error // Options.HelperErr
 	log      *slog.Logger
 	started  time.Time
 	watch    *netif.Watcher
@@ -94,7 +97,7 @@ type Daemon struct {
 func New(o Options) (*Daemon, error) {
 	c := o.Config
 	d := &Daemon{
-		config: c, version: o.Version, log: o.Log, started: time.Now(),
+		config: c, version: o.Version, helper: o.HelperErr, log: o.Log, started: time.Now(),
 		policy: &c.Policy, wake: make(chan struct{}, 1),
 	}
 	if err := d.openKernel(o.IPv6Tables); err != nil {

@@ -62,6 +62,9 @@ func (d *Daemon) status() control.Status {
 		Version: d.version, Started: d.started, External: d.table.External(),
 		Firewall: d.firewallStatus(), Note: d.externalNote(),
 	}
+	if err := d.helper(); err != nil {
+		s.Helper = err.Error()
+	}
 	for name, enabled := range map[string]bool{"NAT-PMP": d.config.NATPMP, "PCP": d.config.PCP, "UPnP": d.config.UPnP} {
 		if enabled {
 			s.Protocols = append(s.Protocols, name)

@@ -87,3 +87,66 @@ func TestSupervisedWithoutSettings(t *testing.T) {
 		}
 	}
 }
+
+// endHelper kills the helper of the daemon.
+func (r *rig) endHelper(t testing.TB) {
+	t.Helper()
+	syscall.Kill(pidOf(t, children(r.pid())["igdd-helper"]), syscall.SIGKILL)
+}
+
+// TestHelperEnds kills the helper of a daemon in the background: the daemon goes on,
+// says at once what is missing, and ends leases.
+func TestHelperEnds(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
+		r.foreground(t, "min_lifetime=1")
+		r.externalAddr(t)
+		if out, status := r.ctl(t, "status"); status != 0 || strings.Contains(out, "helper") {
+			t.Errorf("exit status %d:\n%s", status, out)
+		}
+		r.endHelper(t)
+		await(t, "word of it in the log", func() bool {
+			return strings.Contains(r.log(t), "the helper process has ended (signal: killed); restart the daemon")
+		})
+		r.says(t, "status", 4, "helper: unhealthy: the helper process has ended (signal: killed); restart the daemon")
+		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+		r.grant(t, mapping(natpmp.MapTCP, 4001, 4001, time.Second))
+		await(t, "the end of the short lease", func() bool { return !strings.Contains(r.chains(t), "--dport 4001 ") })
+		r.kill(syscall.SIGHUP)
+		await(t, "word of the settings", func() bool { return strings.Contains(r.log(t), "keeping the current ones") })
+		if chains := r.chains(t); !strings.Contains(chains, "--dport 4000 ") {
+			t.Errorf("the mapping has no rules:\n%s", chains)
+		}
+		if n := strings.Count(r.log(t), "the notification program"); n != 1 {
+			t.Errorf("the log says %d times what is missing", n)
+		}
+	})
+}
+
+// TestHelperEndsUnderSupervisor kills the helper of a daemon that a supervisor starts
+// again: the daemon removes its rules and ends with an error, and the next one has the
+// mappings.
+func TestHelperEndsUnderSupervisor(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.installed()
+	r.configure(t)
+	syslogd := r.listenSyslog(t)
+	for range 2 {
+		cmd := r.supervise(t)
+		awaitDatagram(t, syslogd, "Listening for NAT-PMP/PCP")
+		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+		r.endHelper(t)
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("the daemon ends with %v", err)
+		}
+		if chains := r.chains(t); strings.Contains(chains, "--dport 4000 ") {
+			t.Errorf("rules are left:\n%s", chains)
+		}
+		if leases := r.leases(t); !strings.HasPrefix(leases[0], "TCP:4000:") {
+			t.Errorf("the leases are %q", leases)
+		}
+	}
+}
