@@ -71,7 +71,7 @@ pcp_map() {
     octets 2 "$2" "$1"
     mapped_address 0.0.0.0
   } >"$box/request"
-  answer=$(on lan socat -t 10 - UDP4:192.168.50.1:5351 <"$box/request" | od -A n -v -t x1 -w60 | tr -d ' ')
+  answer=$(on lan socat -t 10 - UDP4:192.168.50.1:5351,readbytes=60 <"$box/request" | od -A n -v -t x1 -w60 | tr -d ' ')
   echo "$answer"
   [ "$(echo "$answer" | cut -c 1-8,85-88)" = "02810000$(printf %04x "$1")" ]
 }
@@ -234,7 +234,7 @@ machine "$arch"
 need_root
 need_go
 need update-ca-certificates:ca-certificates ip:iproute2 busybox:busybox natpmpc:natpmpc upnpc:miniupnpc socat:socat \
-  "${qemu%% *}:$qemu_package" modprobe:kmod cpio:cpio mke2fs:e2fsprogs mksquashfs:squashfs-tools
+  "${qemu%% *}:$qemu_package" nbdkit:nbdkit modprobe:kmod cpio:cpio mke2fs:e2fsprogs mksquashfs:squashfs-tools
 built=$("$repo/scripts/build.sh" "$arch") || exit 1
 program=$repo/${built##* }
 lab=igdd-fw-$arch checks=0 failed=0

@@ -39,18 +39,29 @@ plug() {
     on wan ip link set eth0 up
 }
 
+# disk_on starts the disk, in the machine's namespace, which ends with qemu. What
+# was written stays in its cache until the machine flushes it, as in a real disk.
+disk_on() {
+  rm -f "$box/disk.socket"
+  ip netns exec "$lab-box" nbdkit --foreground --unix "$box/disk.socket" --filter=exitlast --filter=cache file "$box/disk" \
+    cache=writeback cache-min-block-size=4K >"$box/disk.log" 2>&1 &
+  disk_pid=$!
+  until_true [ -S "$box/disk.socket" ]
+}
+
 # power_on starts the machine, with further arguments for qemu, and waits until
 # it has booted. The kernel must not judge the timer by how fast it ticks: that
 # depends on what else this machine does.
 power_on() {
   rm -f "$box/console" "$box/in" "$box/out"
+  disk_on || return 1
   # shellcheck disable=SC2086 # $qemu is a command with arguments
   ip netns exec "$lab-box" $qemu -accel tcg -m 128 -nographic -nodefaults -no-user-config \
     -kernel "$box/kernel" -initrd "$box/initrd" -append "console=$console quiet panic=-1 no_timer_check" \
     -serial "file:$box/boot.log" \
     -netdev tap,id=wan,ifname=wan,script=no,downscript=no -device virtio-net-pci,romfile=,netdev=wan \
     -netdev tap,id=lan,ifname=lan,script=no,downscript=no -device virtio-net-pci,romfile=,netdev=lan,mac=52:54:00:00:00:02 \
-    -drive "file=$box/disk,if=none,id=kd,format=raw,cache=unsafe" -device virtio-blk-pci,drive=kd \
+    -drive "file=nbd:unix:$box/disk.socket,if=none,id=kd,format=raw,cache=writeback" -device virtio-blk-pci,drive=kd \
     -device virtio-rng-pci -device virtio-serial-pci -device virtconsole,chardev=console \
     -chardev "socket,id=console,path=$box/console,server=on,wait=off" "$@" >"$box/qemu.log" 2>&1 &
   machine_pid=$!
@@ -92,9 +103,10 @@ off() {
   done
 }
 
-# cut_power ends the machine without warning.
+# cut_power ends the machine and its disk without warning. What the machine had
+# not written is lost, and so is what it had not flushed to the disk.
 cut_power() {
-  kill -9 "$machine_pid"
-  wait "$machine_pid" 2>/dev/null
+  kill -9 "$disk_pid" "$machine_pid"
+  wait "$disk_pid" "$machine_pid" 2>/dev/null
   exec 7>&- 8<&-
 }
