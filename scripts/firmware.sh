@@ -5,11 +5,15 @@
 # are network namespaces with real clients and packets in them. The processor is
 # emulated, this machine's network and files are not touched.
 #
-#	scripts/firmware.sh [amd64 | arm64 | armv7]
+#	scripts/firmware.sh [--cuts N] [amd64 | arm64 | armv7]
+#
+# With --cuts it only cuts the power N times while clients ask for ports. SEED
+# draws when, and what they ask; without it, the time does.
 
 . "$(dirname "$0")/lab.sh"
 . "$repo/scripts/firmware/image.sh"
 . "$repo/scripts/firmware/machine.sh"
+. "$repo/scripts/firmware/load.sh"
 
 # make_image makes what the machine boots, and measures it.
 make_image() {
@@ -96,9 +100,14 @@ page_shows() {
   done
 }
 
+# settles succeeds when a command does, sooner or later.
+settles() {
+  until_true "$@" >/dev/null 2>&1 || "$@"
+}
+
 # answers succeeds when a call ends with the client's greeting, sooner or later.
 answers() {
-  until_true call "$@" >/dev/null 2>&1 || call "$@"
+  settles call "$@"
 }
 
 # reached succeeds when all three mappings let packets through.
@@ -145,17 +154,86 @@ confined() {
     [ -d $root/usr ] && [ ! -e $root/bin/sh ] && [ ! -e $root/bin/busybox ] && [ ! -e $root/etc/shadow ] && [ ! -e $root/etc/rc.conf ]'
 }
 
-# expiry prints the time at which the lease of TCP 40080 ends.
-expiry() {
-  guest 'sed -n "s/^TCP:40080:[^:]*:[^:]*:\([0-9]*\):.*/\1/p" /mnt/kd/upnp.leases'
+# clock prints the time of the clock $1, in seconds: right, 1970, or the distance
+# from the right one in words of date.
+clock() {
+  case $1 in
+  right) date +%s ;;
+  1970) echo 0 ;;
+  *) date -d "$1" +%s ;;
+  esac
 }
 
-# kept succeeds when the lease of TCP 40080 ends no sooner than it should, and
-# within its hour: a machine without a clock cannot know how long it was off.
-kept() {
-  now=$(expiry)
-  echo "it ends at $now, should at $ends"
-  [ "$now" -ge $((ends - 60)) ] && [ "$now" -le $(($(date +%s) + 3600)) ]
+# boot_at starts the machine with the clock $1.
+boot_at() {
+  boot -rtc "base=$(date -u -d "@$(clock "$1")" +%Y-%m-%dT%H:%M:%S)"
+}
+
+# set_clock sets the machine's clock as a time server would.
+set_clock() {
+  guest "date -s @$(clock "$1")"
+}
+
+# is_clock succeeds when the machine has the clock $1, to a minute.
+is_clock() {
+  away=$(($(guest date +%s) - $(clock "$1")))
+  echo "it is $away s ahead"
+  [ "$away" -gt -60 ] && [ "$away" -lt 60 ]
+}
+
+# left prints for how many seconds TCP 40080 will be mapped: by the table and,
+# if the machine's clock has been set, by the lease file. A clock before 2024 has
+# not.
+left() {
+  # shellcheck disable=SC2016 # the guest expands it
+  guest 'miniupnpctl --json list | sed -n "s/.*\"external_port\":40080,.*\"remaining_seconds\":\([0-9]*\).*/\1/p"
+    now=$(date +%s)
+    [ "$now" -lt 1704067200 ] || awk -F : -v "now=$now" "/^TCP:40080:/ { print \$5 - now }" /mnt/kd/upnp.leases'
+}
+
+# epochs prints the epochs that NAT-PMP and PCP tell.
+epochs() {
+  printf '\0\0' | on lan socat -t 10 - UDP4:192.168.50.1:5351,readbytes=12 | od -A n -t u4 --endian=big -j 4 -N 4
+  {
+    octets 1 2 0 0 0
+    octets 4 0
+    mapped_address 192.168.50.10
+  } >"$box/request"
+  on lan socat -t 10 - UDP4:192.168.50.1:5351,readbytes=24 <"$box/request" | od -A n -t u4 --endian=big -j 8 -N 4
+}
+
+# near succeeds when two numbers of seconds differ by up to 5.
+near() {
+  [ $(($1 - $2)) -ge -5 ] && [ $(($1 - $2)) -le 5 ]
+}
+
+# all_near fails unless each line of the text $2, and there is one, is a number
+# that differs from $1 by up to 5.
+all_near() {
+  [ -n "$2" ] || return 1
+  for number in $2; do
+    [ $((number - $1)) -ge -5 ] && [ $((number - $1)) -le 5 ] || return 1
+  done
+}
+
+# note_times notes what steady compares.
+note_times() {
+  noted=$(date +%s) lease=$(left | head -n 1) epoch=$(epochs | head -n 1)
+}
+
+# steady fails unless the lease of TCP 40080 and both epochs go on as they should
+# after the time of note_times, whatever the clock shows.
+steady() {
+  passed=$(($(date +%s) - noted)) leases=$(left) epochs=$(epochs)
+  echo "after $passed s the lease of $lease s has: $leases; the epoch, then $epoch, is: $epochs"
+  all_near $((lease - passed)) "$leases" && all_near $((epoch + passed)) "$epochs"
+}
+
+# young fails unless both epochs have begun since the boot.
+young() {
+  up=$(guest 'cut -d . -f 1 /proc/uptime') epochs=$(epochs)
+  echo "the machine runs for $up s, the epoch is: $epochs"
+  all_near $((up / 2)) "$epochs"
 }
 
 # restarted runs a service's script anew, which must end well.
@@ -163,17 +241,52 @@ restarted() {
   guest "service $1 restart"
 }
 
-# rebooted restarts the machine by its own means.
-rebooted() {
-  guest reboot
-  await
-}
-
-play() {
+# measure prints how large the image is.
+measure() {
   title "An image for $arch:"
   figure "read-only image, without miniupnpd" "$bare" octets
   figure "Debian's miniupnpd adds" $((debians - bare)) octets
   figure "ours adds, with page and documentation" $((ours - bare)) octets
+}
+
+# cut_and_boot cuts the power $1 seconds after clients have begun to ask, with
+# the seed $2, and starts the machine with the clock $3.
+cut_and_boot() {
+  title "A power cut after $1 s of requests, then a boot with the clock: $3"
+  load_up "$2"
+  sleep "$1"
+  cut=$(date +%s%3N)
+  cut_power
+  load_down
+  check 'clients of all protocols were granted ports' granted
+  boot_at "$3"
+  check "the clock: $3" is_clock "$3"
+  [ "$3" = right ] || check 'the time comes from the Internet' set_clock right
+  check 'the lease file is whole' whole
+  check 'it has what was granted until then' settles survived "$cut" "$(date +%s)"
+  check 'kernel, table and lease file agree' settles agreed
+  check 'a new epoch has begun' young
+  check 'there is no error in the log' quiet
+  figure 'requests granted' "$(granted)" ''
+  figure 'the oldest change that was lost, before the cut' "$(cat "$box/missing")" ms
+}
+
+# cuts prints for $1 power cuts the seconds until then, a seed and a clock.
+cuts() {
+  figure 'the seed of requests and power cuts' "$seed" ''
+  awk -v count="$1" -v seed="$seed" 'BEGIN {
+    split("1970 -10years right", clock, " ")
+    srand(seed)
+    for (i = 0; i < count; i++)
+      printf "%.3f %d %s\n", 4 + 4 * rand(), 1e6 * rand(), clock[i % 3 + 1]
+  }' >"$box/cuts"
+  while read -r seconds draw time <&9; do
+    cut_and_boot "$seconds" "$draw" "$time"
+  done 9<"$box/cuts"
+}
+
+play() {
+  measure
   title 'It boots:'
   boot
   check 'the service runs' guest 'service miniupnpd status'
@@ -195,29 +308,31 @@ play() {
   check 'from the Internet, all three reach the client' reached
   check 'service iptables restart' restarted iptables
   check 'from the Internet, all three reach the client' reached
+
+  cuts 2
+  check 'from the Internet, all three reach the client' reached
+
+  title 'The clock is set while it serves:'
+  note_times
+  for step in +10years right -10years right; do
+    check "the clock: $step" set_clock "$step"
+    check 'leases and epochs go on' settles steady
+  done
+  check 'from the Internet, all three reach the client' reached
+
+  title 'The machine restarts, with a clock ten years back:'
   check '1000 more mappings' crowd
   figure "the daemon's memory, with them" "$(memory)" kB
   check 'the page of leases shows the last of them' page_shows 40080 21000
-
-  title 'The machine restarts:'
-  start=$(date +%s)
-  check 'reboot' rebooted
-  figure 'by the clock on the wall' $(($(date +%s) - start)) s
+  note_saved
+  check 'poweroff' guest poweroff
+  check 'the machine is off' off
+  off_at=$(date +%s%3N)
+  boot_at -10years
   check 'the service runs' guest 'service miniupnpd status'
   check 'from the Internet, all three reach the client' reached
-  check 'UPnP: a mapping two seconds before a power cut' upnp_map 40082 8080
-  ends=$(expiry)
-  # A lease is on the disk UPNP_SAVE_DELAY after the answer.
-  guest sleep 2
-  cut_power
-  title 'After a power cut, without a clock:'
-  boot -rtc base=1970-01-01T00:00:00
-  check 'it is 1970' guest "date | grep 1970"
-  check 'from the Internet, all three reach the client' reached
-  check 'and so does the newest one' answers tcp 40082
-  check 'the time comes from the Internet' guest "date -s @$(date +%s)"
-  check 'from the Internet, all three reach the client' reached
-  check 'the lease ends when it would have' kept
+  check 'the time comes from the Internet' set_clock right
+  check 'it has what was granted' settles survived "$off_at" "$(date +%s)"
 
   title 'It shuts down:'
   check 'poweroff' guest poweroff
@@ -225,11 +340,22 @@ play() {
   check 'the disk is clean' e2fsck -f -n "$box/disk"
 }
 
-case $#:$1 in
-0:) arch=amd64 ;;
-1:*) arch=$1 ;;
-*) die 'usage: scripts/firmware.sh [amd64 | arm64 | armv7]' ;;
-esac
+# play_cuts cuts the power $1 times.
+play_cuts() {
+  title 'It boots:'
+  boot
+  cuts "$1"
+}
+
+usage='usage: scripts/firmware.sh [--cuts N] [amd64 | arm64 | armv7]'
+plan=play
+if [ "$1" = --cuts ]; then
+  [ "$2" -gt 0 ] 2>/dev/null || die "$usage"
+  plan="play_cuts $2"
+  shift 2
+fi
+[ $# -le 1 ] || die "$usage"
+arch=${1:-amd64}
 machine "$arch"
 need_root
 need_go
@@ -237,13 +363,13 @@ need update-ca-certificates:ca-certificates ip:iproute2 busybox:busybox natpmpc:
   "${qemu%% *}:$qemu_package" nbdkit:nbdkit modprobe:kmod cpio:cpio mke2fs:e2fsprogs mksquashfs:squashfs-tools
 built=$("$repo/scripts/build.sh" "$arch") || exit 1
 program=$repo/${built##* }
-lab=igdd-fw-$arch checks=0 failed=0
+lab=igdd-fw-$arch checks=0 failed=0 seed=${SEED:-$(date +%s)}
 box=$(mktemp -d) || exit 1
 trap 'unwire; rm -rf "$box"' EXIT
 trap 'exit 1' INT TERM
 make_image || die 'cannot make the image'
 wire || die 'this machine must allow network namespaces'
-play
+$plan
 echo
 if [ $failed -gt 0 ]; then
   title "What the machine's console said:"
