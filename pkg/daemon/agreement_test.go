@@ -261,20 +261,20 @@ func (run *randomRun) checkAgreement(t *testing.T) {
 }
 
 // entries returns the table's mappings.
-func (run *randomRun) entries(t *testing.T) (list []control.Entry) {
+func (r *rig) entries(t testing.TB) (list []control.Entry) {
 	t.Helper()
-	text, status := run.ctl(t, "list", "--json")
+	text, status := r.ctl(t, "list", "--json")
 	if err := json.Unmarshal([]byte(text), &list); err != nil || status != 0 {
 		t.Fatalf("%v, exit status %d: %s", err, status, text)
 	}
 	return list
 }
 
-// mappingRules returns the daemon's rules of both families.
-func (run *randomRun) mappingRules(t *testing.T) (list []string) {
+// mappingRules returns the daemon's rules of both families for inbound connections.
+func (r *rig) mappingRules(t testing.TB) (list []string) {
 	t.Helper()
 	for _, family := range []string{"iptables", "ip6tables"} {
-		for line := range strings.Lines(run.Router.Run(t, "/usr/sbin/"+family+"-"+run.variant+"-save")) {
+		for line := range strings.Lines(r.Router.Run(t, "/usr/sbin/"+family+"-"+r.variant+"-save")) {
 			if strings.HasPrefix(line, "-A MINIUPNPD ") {
 				list = append(list, strings.TrimSpace(line))
 			}
@@ -286,7 +286,7 @@ func (run *randomRun) mappingRules(t *testing.T) (list []string) {
 // rulesFor returns the rules that entries need.
 func rulesFor(list []control.Entry) (rules []string) {
 	for _, e := range list {
-		if !e.Enabled {
+		if !e.Enabled || e.Dormant {
 			continue
 		}
 		remotes := e.Remote
