@@ -104,7 +104,7 @@ func (r *rig) soak(t *testing.T) {
 		}
 		faults = keeping(faults)
 	}
-	demandFlat(t, thirds[1], thirds[2])
+	s.demandFlat(t, thirds[1], thirds[2])
 }
 
 // newSoakRun makes a run that has not begun.

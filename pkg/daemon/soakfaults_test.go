@@ -272,9 +272,17 @@ func (s *soakRun) killAtStart() {
 // disk returns the path of a file on the disk of the leases.
 func (s *soakRun) disk(name string) string { return s.path("disk") + "/" + name }
 
-// mount mounts that disk, in memory.
+// mount mounts that disk, in memory. A child of the daemon that has just ended may use it
+// for a moment.
 func (s *soakRun) mount(flags uintptr) {
-	s.demand(syscall.Mount("tmpfs", s.path("disk"), "tmpfs", flags, "size=1m"))
+	s.t.Helper()
+	await(s.t, "the disk to be mounted", func() bool {
+		err := syscall.Mount("tmpfs", s.path("disk"), "tmpfs", flags, "size=1m")
+		if err != syscall.EBUSY {
+			s.demand(err)
+		}
+		return err == nil
+	})
 }
 
 // fillDisk leaves no room on the disk.
