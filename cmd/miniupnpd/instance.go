@@ -22,8 +22,9 @@ type instance struct {
 	rights  *rights
 	first   bool // an error of listening ends the program; later it is retried
 
-	forwards []portmap.Forward // static ones, as the last instance knew them
-	previous *config.Config    // of the last instance, if that served; nil: there is none to go back to
+	forwards []portmap.Forward  // static ones, as the last instance knew them
+	unsaved  []*portmap.Mapping // those of the last instance if it could not save them; else nil
+	previous *config.Config     // of the last instance, if that served; nil: there is none to go back to
 }
 
 // run serves until a signal ends it. It returns the configuration of the next
@@ -38,7 +39,7 @@ func (i *instance) run() (next *config.Config, err error) {
 	default:
 		if d, err = i.start(); err == nil {
 			next, err = i.serve(d)
-			i.forwards, i.previous = d.Forwards(), i.config
+			i.forwards, i.unsaved, i.previous = d.Forwards(), d.Unsaved(), i.config
 		} else if i.previous != nil {
 			logUnusable(i.log, "cannot start with the new settings; going back to the previous ones", err)
 			next, err, i.previous = i.previous, nil, nil
@@ -68,7 +69,7 @@ func (i *instance) start() (*daemon.Daemon, error) {
 	}
 	tables := daemon.DetectIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{
-		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Outdated: i.signals.reload,
+		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Unsaved: i.unsaved, Outdated: i.signals.reload,
 		Notify: i.rights.notify(), HelperErr: i.rights.helperErr, Log: i.log,
 	})
 	if err != nil {

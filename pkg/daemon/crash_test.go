@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -306,5 +307,51 @@ func TestNoRoomForLeases(t *testing.T) {
 				t.Errorf("%d lines about it, want one:\n%s", n, r.log(t))
 			}
 		})
+	}
+}
+
+// TestReloadKeepsUnsavedMappings has settings change that need a new instance while the
+// disk is full: what clients were answered holds, also after a restart once the disk has
+// room.
+func TestReloadKeepsUnsavedMappings(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.installed()
+	disk := r.path("disk")
+	if err := errors.Join(os.Mkdir(disk, 0o755), syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=256k")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	settings := []string{"enable_upnp=yes", "lease_file=" + disk + "/upnp.leases"}
+	r.start(t, settings...)
+	r.grant(t, mapping(natpmp.MapTCP, 4999, 4999, time.Hour))
+	if err := os.WriteFile(disk+"/other", make([]byte, 1<<20), 0o644); err == nil {
+		t.Fatal("the disk is too large to fill")
+	}
+	for port := uint16(4000); port < 4100; port++ {
+		r.grant(t, mapping(natpmp.MapTCP, port, port, time.Hour))
+	}
+	r.grant(t, mapping(natpmp.MapTCP, 4999, 0, 0))
+	for _, port := range []uint16{5001, 5000} {
+		r.configure(t, append(settings, fmt.Sprintf("http_port=%d", port))...)
+		r.kill(syscall.SIGHUP)
+		if err := r.awaitHTTP(port); err != nil {
+			t.Fatal(err)
+		}
+		if list := r.entries(t); len(list) != 100 {
+			t.Errorf("%d mappings after a reload, want 100", len(list))
+		}
+	}
+	if err := os.Remove(disk + "/other"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "all leases to be written", func() bool {
+		text, _ := os.ReadFile(disk + "/upnp.leases")
+		return strings.Count(string(text), "\n") == 100
+	})
+	r.stop(t, syscall.SIGKILL)
+	r.start(t, settings...)
+	if list := r.entries(t); len(list) != 100 {
+		t.Errorf("%d mappings after a restart, want 100", len(list))
 	}
 }

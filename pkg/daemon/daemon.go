@@ -44,6 +44,9 @@ type Options struct {
 	// Forwards are the static port forwards that the previous instance knew: a
 	// firewall that is starting may not have restored them yet.
 	Forwards []portmap.Forward
+	// Unsaved are the mappings of the previous instance if it could not save them all;
+	// nil: the lease file has them.
+	Unsaved []*portmap.Mapping
 	// Outdated is called when the settings should be read again, because the system
 	// has enabled or disabled IPv6. It may be nil.
 	Outdated func()
@@ -67,6 +70,7 @@ type Daemon struct {
 	clock    *clock.Watcher
 	firewall *netfilter.Firewall
 	store    *leasefile.Store
+	unsaved  []*portmap.Mapping // all, if Run could not save them
 	forwards *forwards
 	table    *portmap.Table
 	finder   *hosts.Finder
@@ -120,7 +124,7 @@ func New(o Options) (*Daemon, error) {
 	d.table = portmap.NewTable(portmap.Options{
 		Policy:    &c.Policy,
 		Firewall:  forwardChecker{d.firewall, d.forwards},
-		Store:     d.store,
+		Store:     inheritingStore{d.store, o.Unsaved},
 		Network:   state,
 		Uptime:    clock.Uptime,
 		Listening: d.listening,
@@ -279,6 +283,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 
 	d.log.Log(ctx, portmap.LevelNotice, "shutting down MiniUPnPd")
 	<-tableDone
+	if d.store.Checkpoint() != nil { // logged
+		d.unsaved = inheritable(d.table.List())
+	}
 	closeStore()
 	return errors.Join(err, state.Wait())
 }
