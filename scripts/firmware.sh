@@ -241,6 +241,24 @@ restarted() {
   guest "service $1 restart"
 }
 
+# boot_id prints the BOOTID that a search by SSDP finds.
+boot_id() {
+  printf '%s\r\n' 'M-SEARCH * HTTP/1.1' 'HOST: 192.168.50.1:1900' 'MAN: "ssdp:discover"' 'ST: upnp:rootdevice' '' |
+    on lan socat -t 0.5 - UDP4:192.168.50.1:1900 | tr -d '\r' | sed -n '/^BOOTID/{s/.*: *//p;q}'
+}
+
+# found succeeds when a search by SSDP finds the machine.
+found() {
+  boot_id | grep -q .
+}
+
+# grown fails unless the BOOTID is greater than $1.
+grown() {
+  id=$(boot_id)
+  echo "BOOTID $id, before $1"
+  [ "$id" -gt "$1" ]
+}
+
 # measure prints how large the image is.
 measure() {
   title "An image for $arch:"
@@ -253,6 +271,8 @@ measure() {
 # the seed $2, and starts the machine with the clock $3.
 cut_and_boot() {
   title "A power cut after $1 s of requests, then a boot with the clock: $3"
+  check 'a search by SSDP finds the machine' settles found
+  id=$(boot_id)
   load_up "$2"
   sleep "$1"
   cut=$(date +%s%3N)
@@ -266,6 +286,7 @@ cut_and_boot() {
   check 'it has what was granted until then' settles survived "$cut" "$(date +%s)"
   check 'kernel, table and lease file agree' settles agreed
   check 'a new epoch has begun' young
+  check 'the BOOTID of SSDP has grown' settles grown "$id"
   check 'there is no error in the log' quiet
   figure 'requests granted' "$(granted)" ''
   figure 'the oldest change that was lost, before the cut' "$(cat "$box/missing")" ms
