@@ -116,7 +116,8 @@ func (st *state) recordFor(line lease) *record {
 }
 
 // ending returns r with another end. A claim that ends before the others keeps
-// its end: it may be the one that opens the mapping to every remote host.
+// its end, and one that lets every remote host in beside restricted ones gets no later
+// one: the line does not say which of them was renewed.
 func (r *record) ending(expires int64) *record {
 	last := int64(1) // before any end
 	for _, cr := range r.Claims {
@@ -128,7 +129,8 @@ func (r *record) ending(expires int64) *record {
 	n := *r
 	n.Claims = make([]claimRecord, 0, len(r.Claims))
 	for _, cr := range r.Claims {
-		if cr.Expires == last || later(cr.Expires, expires) == cr.Expires {
+		isLater := later(cr.Expires, expires) == expires
+		if !isLater || cr.Expires == last && (!r.restricted() || cr.restricted()) {
 			cr.Expires = expires
 		}
 		n.Claims = append(n.Claims, cr)

@@ -90,6 +90,8 @@ func routerVersions(t *testing.T) []version {
 		v.set(changing)
 		v.set(withClaims(changing, open, narrow))
 		v.set(withClaims(changing, narrow))
+		v.set(renewed(withClaims(changing, open, narrow), 90*time.Minute))
+		v.set(renewed(withClaims(changing, narrow), 3*time.Hour))
 		v.set(withClaims(changing, open))
 		v.set(moving)
 		v.set(retargeted(moving))
@@ -120,6 +122,23 @@ func (v *versions) rewrite() {
 // isOpen reports whether every remote host may use the mapping.
 func isOpen(m *portmap.Mapping) bool {
 	return slices.ContainsFunc(m.Claims, func(c portmap.Claim) bool { return !c.Outbound() && !isRestricted(c) })
+}
+
+// never is later than any end.
+var never = time.Unix(1<<40, 0)
+
+// openUntil returns until when every remote host may use a mapping that is open.
+func openUntil(m *portmap.Mapping) (last time.Time) {
+	for _, c := range m.Claims {
+		switch {
+		case c.Outbound() || isRestricted(c):
+		case c.Expires.IsZero():
+			return never
+		case c.Expires.After(last):
+			last = c.Expires
+		}
+	}
+	return last
 }
 
 // demandCopied loads copies of both files that were made at any time in between, and
@@ -170,6 +189,12 @@ func demandNotWidened(t *testing.T, what string, got map[portmap.Key]*portmap.Ma
 		last := between[len(between)-1]
 		if !was || same(last) && !isOpen(last.held[k]) && !both {
 			t.Errorf("%s: open to everyone:\n%s", what, textOf(m))
+		}
+		longer := func(v version) bool {
+			return same(v) && isOpen(v.held[k]) && !openUntil(m).After(openUntil(v.held[k]).Add(time.Second))
+		}
+		if !slices.ContainsFunc(between, longer) {
+			t.Errorf("%s: open to everyone until %v:\n%s", what, openUntil(m), textOf(m))
 		}
 	}
 }

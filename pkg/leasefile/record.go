@@ -76,9 +76,12 @@ func (r *record) inbound() bool {
 
 // restricted reports whether the record's line is marked as restricted.
 func (r *record) restricted() bool {
-	return slices.ContainsFunc(r.Claims, func(cr claimRecord) bool {
-		return !cr.Remote.IsValid() && (cr.Disabled || len(cr.Filters) > 0)
-	})
+	return slices.ContainsFunc(r.Claims, claimRecord.restricted)
+}
+
+// restricted reports whether isRestricted holds for the claim.
+func (cr claimRecord) restricted() bool {
+	return !cr.Remote.IsValid() && (cr.Disabled || len(cr.Filters) > 0)
 }
 
 // filter is a portmap.Filter as JSON.
