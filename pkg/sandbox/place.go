@@ -130,6 +130,9 @@ func (v *view) addFolderOf(path string, writable bool) {
 	if err != nil {
 		return
 	}
+	if writable && slices.Contains(mountPoints(), real) { // else the folder would show what the mount covers
+		v.add(place{path: real, writable: true})
+	}
 	folder, name := filepath.Split(real)
 	p := place{path: filepath.Clean(folder), writable: writable, own: []string{name}}
 	if i := slices.IndexFunc(v.places, func(o place) bool { return o.path == p.path && o.link == "" }); i >= 0 {
