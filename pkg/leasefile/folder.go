@@ -17,20 +17,27 @@ import (
 // no other: the lease file moves there, the state file too, and a symbolic link takes
 // the lease file's place. Of /mnt/kd/upnp.leases the folder is /mnt/kd/upnp.
 //
+// A folder of the files that is missing is made, if its own folder exists: later the
+// process could neither make nor reach it.
+//
 // A lease file that is a link already stays. If it was one, and another program has
 // replaced it by a file, as miniupnpd does, that file is moved again; if it was removed
 // or is empty, nothing stays of what was in the folder. An interrupted
 // move, even by a power cut, is repeated at the next call. With an error the files are
 // where they were; they are not moved if another user may have planted some of them.
 //
-// Folder and files become this process's own, with the usual modes: a program that
-// copied them may have given them others.
+// The folder of their own and the files in it become this process's, with the usual
+// modes: a program that copied them may have given them others, and without its
+// privileges the process could not write there.
 func MoveToFolder(path string) error {
 	if path == "" {
 		return nil
 	}
 	target := inFolder(path)
 	err := checkPlanted(path, path+stateSuffix, target, target+stateSuffix)
+	if err == nil {
+		err = makeMissing(path)
+	}
 	if err == nil {
 		err = move(path, target)
 	}
@@ -49,6 +56,19 @@ func checkPlanted(paths ...string) error {
 		}
 	}
 	return nil
+}
+
+// makeMissing makes the folder of the lease file, or of the file that it leads to.
+func makeMissing(path string) error {
+	real, err := safepath.Resolve(path)
+	if err != nil {
+		return err
+	}
+	err = os.Mkdir(filepath.Dir(real), 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // inFolder returns the path of a lease file in the folder of its own.
@@ -157,7 +177,8 @@ func finishMove(path, link string) error {
 }
 
 // takeOver gives a file or folder to this process's user, with a mode, if it is another
-// user's or lets others do more than that. What cannot be opened is left to Load.
+// user's or lets others do more than that. A file with a second name, which may be
+// another one's, is left. What cannot be opened is left to Load.
 func takeOver(path string, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -168,8 +189,9 @@ func takeOver(path string, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	user := os.Geteuid()
-	if int(info.Sys().(*syscall.Stat_t).Uid) == user && info.Mode().Perm()&^mode == 0 {
+	user, stat := os.Geteuid(), info.Sys().(*syscall.Stat_t) // always, on Linux
+	isRight := int(stat.Uid) == user && info.Mode().Perm()&^mode == 0
+	if isRight || info.Mode().IsRegular() && stat.Nlink > 1 {
 		return nil
 	}
 	return errors.Join(f.Chown(user, os.Getegid()), f.Chmod(mode))

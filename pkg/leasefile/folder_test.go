@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -151,6 +152,34 @@ func TestCopiedModes(t *testing.T) {
 			if info, err := os.Stat(name); err != nil || info.Mode().Perm() != want {
 				t.Errorf("%s: mode %v, %v, want %v", name, info.Mode(), err, want)
 			}
+		}
+	}
+}
+
+// TestFolderOfAnother demands that the folder of their own and the files in it become
+// root's, but for a file that has another name as well.
+func TestFolderOfAnother(t *testing.T) {
+	dir := t.TempDir()
+	plant(t, dir, files{"upnp.leases": ownLink, "upnp/upnp.leases": "a", "elsewhere": "b"})
+	owned := []string{"upnp", "upnp/upnp.leases", "upnp/upnp.leases.state"}
+	if err := os.Link(filepath.Join(dir, "elsewhere"), filepath.Join(dir, owned[2])); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range owned {
+		if err := os.Chown(filepath.Join(dir, name), stranger, stranger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := MoveToFolder(filepath.Join(dir, "upnp.leases")); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range owned {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is := info.Sys().(*syscall.Stat_t).Uid; is != []uint32{0, 0, stranger}[i] {
+			t.Errorf("%s belongs to user %d", name, is)
 		}
 	}
 }
