@@ -10,6 +10,7 @@ import (
 	"igdd/pkg/config"
 	"igdd/pkg/daemon"
 	"igdd/pkg/leasefile"
+	"igdd/pkg/safepath"
 	"igdd/pkg/sandbox"
 	"igdd/pkg/xtables"
 )
@@ -42,8 +43,10 @@ func (r *rights) drop(c *config.Config) error {
 	if !c.Sandbox {
 		return nil
 	}
+	isPlanted := func(path string) bool { _, err := safepath.Resolve(path); return err != nil }
+	files := slices.DeleteFunc(daemon.OwnFiles(c), isPlanted) // a link must not open another folder
 	report, err := sandbox.Enter(sandbox.Options{
-		Programs: xtables.Installed(), Files: daemon.OwnFiles(c), Readable: readable(c), LowPorts: daemon.NeedsLowPort(c),
+		Programs: xtables.Installed(), Files: files, Readable: readable(c), LowPorts: daemon.NeedsLowPort(c),
 	})
 	if err != nil {
 		return fmt.Errorf("%w; set UPNP_SANDBOX=no (sandbox=no) to run without the sandbox", err)

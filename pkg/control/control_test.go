@@ -142,6 +142,7 @@ mappings: 3 of 3 clients`
 		"firewall: unhealthy: chains, jumps or rules are missing": func(s *Status) { s.Firewall.Healthy = false },
 		"firewall: unhealthy: it is stopped":                      func(s *Status) { s.Firewall = Firewall{Trouble: "it is stopped"} },
 		"helper: unhealthy: it has ended":                         func(s *Status) { s.Helper = "it has ended" },
+		"leases: not saved: the disk is full":                     func(s *Status) { s.Leases = "the disk is full" },
 	} {
 		kept := r.status
 		spoil(&r.status)

@@ -123,7 +123,7 @@ func (t *tool) status(args []string) (exitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := exitUnless(s.External.IsValid() && s.Firewall.Healthy && s.Helper == "", exitNo)
+	status := exitUnless(s.External.IsValid() && s.Firewall.Healthy && s.Helper == "" && s.Leases == "", exitNo)
 	if t.json {
 		return status, t.encode(s)
 	}
@@ -170,6 +170,9 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 		line("repairs", s.Firewall.Repairs, "last", s.Firewall.Repaired.Format(time.DateTime))
 	}
 	line("mappings", s.Mappings, "of", s.Clients, "clients")
+	if s.Leases != "" {
+		line("leases", "not saved:", printable(s.Leases))
+	}
 	return w.Flush()
 }
 

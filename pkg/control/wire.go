@@ -75,6 +75,8 @@ type Status struct {
 	Helper   string `json:"helper,omitempty"`
 	Mappings int    `json:"mappings"` // counted by the server
 	Clients  int    `json:"clients"`  // counted by the server
+	// Leases is why the leases are not saved; "": they are.
+	Leases string `json:"leases,omitempty"`
 }
 
 // Link is a configured interface, whether it exists or not.

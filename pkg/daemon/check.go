@@ -42,6 +42,8 @@ func checkLeaseFile(path string) error {
 		return fmt.Errorf("lease file: %w", err)
 	case info.IsDir():
 		return fmt.Errorf("lease file %s: it is a folder", path)
+	case !info.Mode().IsRegular(): // opening a pipe would wait
+		return fmt.Errorf("lease file %s: it is not a regular file", path)
 	}
 	file, err := os.Open(path)
 	if err != nil {

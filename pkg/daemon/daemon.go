@@ -71,6 +71,7 @@ type Daemon struct {
 	firewall *netfilter.Firewall
 	store    *leasefile.Store
 	unsaved  []*portmap.Mapping // all, if Run could not save them
+	barred   error              // why the leases could not be saved before privileges were dropped; nil: they could
 	forwards *forwards
 	table    *portmap.Table
 	finder   *hosts.Finder
@@ -115,6 +116,7 @@ func New(o Options) (*Daemon, error) {
 		config: c, stopped: d.firewall.Stopped, outdated: o.Outdated, log: d.log, looks: make(chan netfilter.Look, 1),
 	}
 	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
+	d.barred = d.store.Trouble()
 	d.setUpChains()
 	if err := d.prepareOptional(o); err != nil {
 		return nil, err
@@ -274,6 +276,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	tableDone := make(chan struct{})
 	state.Go(func() error { defer close(tableDone); return task{"table", d.table.Run}.Run(serving) })
 	<-d.table.Started()
+	if err := d.leaseTrouble(); err != nil {
+		d.log.Error("leases are not saved; mappings work, but a restart loses them", "path", d.config.LeaseFile, "err", err)
+	}
 	d.log.Info(fmt.Sprintf("version %s starting ext if %s", d.version, strings.Join(d.config.WAN, ", ")))
 
 	for _, task := range d.tasks(ready) {

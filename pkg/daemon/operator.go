@@ -65,6 +65,9 @@ func (d *Daemon) status() control.Status {
 	if err := d.helper(); err != nil {
 		s.Helper = err.Error()
 	}
+	if err := d.leaseTrouble(); err != nil {
+		s.Leases = err.Error()
+	}
 	for name, enabled := range map[string]bool{"NAT-PMP": d.config.NATPMP, "PCP": d.config.PCP, "UPnP": d.config.UPnP} {
 		if enabled {
 			s.Protocols = append(s.Protocols, name)
@@ -105,4 +108,14 @@ func (d *Daemon) externalNote() string {
 		return "this address is not routed on the Internet: a router upstream must forward the ports too"
 	}
 	return ""
+}
+
+// leaseTrouble returns why the leases are not saved, nil if they are. In the sandbox the
+// cause that was found before may not be visible any more.
+func (d *Daemon) leaseTrouble() error {
+	err := d.store.Trouble()
+	if err != nil && d.barred != nil {
+		return d.barred
+	}
+	return err
 }

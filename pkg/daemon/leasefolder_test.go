@@ -1,0 +1,95 @@
+package daemon_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"igdd/pkg/natpmp"
+	"igdd/pkg/netlab"
+)
+
+// stranger is a user without privileges.
+const stranger = 12345
+
+// TestLeaseFolders starts the daemon, in the sandbox, with its lease file in odd places:
+// it serves in each, and either saves the leases or says what to do.
+func TestLeaseFolders(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		prepare func(dir string) error
+		file    string // in the folder
+		trouble string // ""; the leases are saved
+	}{
+		"missing folder":      {func(string) error { return nil }, "kd/upnp.leases", ""},
+		"missing parent":      {func(string) error { return nil }, "mnt/kd/upnp.leases", "there is no folder %s/mnt/kd: make or mount it, then restart the daemon"},
+		"link to a missing":   {func(dir string) error { return os.Symlink(dir+"/disk/file", dir+"/upnp.leases") }, "upnp.leases", ""},
+		"own folder of other": {ownFolder(stranger), "upnp.leases", ""},
+		"another's folder": {func(dir string) error {
+			return errors.Join(os.Mkdir(dir+"/home", 0o755), os.Chown(dir+"/home", stranger, stranger), os.Symlink(dir+"/home/file", dir+"/upnp.leases"))
+		}, "upnp.leases", "folder %s/home belongs to user 12345, and the daemon has given up the right to write there: run chown root %[1]s/home"},
+		"a planted link": {func(dir string) error {
+			return errors.Join(os.Mkdir(dir+"/tmp", 0o755), os.Chmod(dir+"/tmp", os.ModeSticky|0o777), os.Symlink(dir+"/file", dir+"/tmp/upnp.leases"),
+				os.Lchown(dir+"/tmp/upnp.leases", stranger, stranger))
+		}, "tmp/upnp.leases", "%s/tmp/upnp.leases belongs to user 12345"},
+		"a folder for the file": {func(dir string) error { return os.Mkdir(dir+"/upnp.leases", 0o755) }, "upnp.leases", "%s/upnp.leases is not a regular file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "nft", netlab.Layout{})
+			r.installed()
+			if err := c.prepare(r.dir); err != nil {
+				t.Fatal(err)
+			}
+			r.start(t, "lease_file="+r.path(c.file))
+			r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+			if c.trouble != "" {
+				r.says(t, "status", 4, "leases: not saved: "+strings.Split(fmt.Sprintf(c.trouble, r.dir), "%!")[0])
+				return
+			}
+			await(t, "the lease", func() bool {
+				text, err := os.ReadFile(r.path(c.file))
+				return err == nil && strings.HasPrefix(string(text), "TCP:4000:")
+			})
+			r.says(t, "status", 0, "mappings: 1 of 1 clients")
+		})
+	}
+}
+
+// ownFolder makes the folder of the files' own, with files, as another user's.
+func ownFolder(user int) func(dir string) error {
+	return func(dir string) error {
+		files := filepath.Join(dir, "upnp", "upnp.leases")
+		return errors.Join(os.Mkdir(filepath.Dir(files), 0o755), os.WriteFile(files, nil, 0o600), os.Symlink("upnp/upnp.leases", dir+"/upnp.leases"),
+			os.Chown(files, user, user), os.Chown(filepath.Dir(files), user, user))
+	}
+}
+
+// TestMountedLeaseFile mounts the lease file alone, as containers do: no file can take
+// its place, and the daemon says what to do.
+func TestMountedLeaseFile(t *testing.T) {
+	t.Parallel()
+	for _, sandbox := range []string{"yes", "no"} {
+		t.Run("sandbox "+sandbox, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "nft", netlab.Layout{})
+			r.installed()
+			r.configure(t, "sandbox="+sandbox)
+			if err := errors.Join(os.WriteFile(r.path("upnp.leases"), nil, 0o644), os.WriteFile(r.path("volume"), nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			cmd := r.Router.Command("unshare", "-m", "sh", "-c", `mount --bind "$1" "$2" && shift 2 && exec "$@"`, "sh",
+				r.path("volume"), r.path("upnp.leases"), r.program, "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+			cmd.Env = r.env
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("the daemon does not start: %v: %s", err, out)
+			}
+			r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+			r.says(t, "status", 4, "leases: not saved: lease file "+r.path("upnp.leases")+" is mounted by itself and cannot be replaced: mount its folder instead")
+		})
+	}
+}
