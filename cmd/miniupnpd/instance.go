@@ -70,7 +70,7 @@ func (i *instance) start() (*daemon.Daemon, error) {
 	tables := daemon.DetectIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{
 		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Unsaved: i.unsaved, Outdated: i.signals.reload,
-		Notify: i.rights.notify(), HelperErr: i.rights.helperErr, Log: i.log,
+		Notify: i.rights.notify(), HelperErr: i.rights.helperErr, Covered: i.rights.covered, Log: i.log,
 	})
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 
 // privileged is the daemon's side of its helper.
 type privileged struct {
+	pid      int // of the helper
 	settings connection
 	events   connection
 
@@ -53,6 +54,7 @@ func startHelper(command string, from source) (*privileged, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("helper: %w", err)
 	}
+	p.pid = cmd.Process.Pid
 	go func() {
 		cmd.Wait() // its state says more than the error
 		p.state = cmd.ProcessState.String()

@@ -22,6 +22,7 @@ type rights struct {
 	log      *slog.Logger
 	helper   *privileged // nil: the process keeps its privileges
 	confined bool        // it sees only the files of the settings at the start
+	folder   leaseFolder // of the settings at the start
 }
 
 // prepare does what needs root's privileges, if the settings demand the sandbox: it
@@ -33,8 +34,11 @@ func (r *rights) prepare(c *config.Config) (err error) {
 	if err := leasefile.MoveToFolder(c.LeaseFile); err != nil {
 		r.log.Warn("the leases have no folder of their own; the daemon can create other files beside them", "err", err)
 	}
-	r.helper, err = startHelper(c.NotifyCmd, r.source)
-	return err
+	if r.helper, err = startHelper(c.NotifyCmd, r.source); err != nil {
+		return err
+	}
+	r.noteFolder(c.LeaseFile)
+	return nil
 }
 
 // drop drops the privileges that the daemon does not need. The firewall must have been

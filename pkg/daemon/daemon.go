@@ -54,7 +54,10 @@ type Options struct {
 	Notify func(ctx context.Context, command string, values []string) error
 	// HelperErr returns an error if the process has lost its helper.
 	HelperErr func() error
-	Log       *slog.Logger
+	// Covered returns why the daemon does not write to the lease file that other
+	// programs see, nil if it does. It may be nil.
+	Covered func() error
+	Log     *slog.Logger
 }
 
 // Daemon is the running service for one configuration.
@@ -71,6 +74,7 @@ type Daemon struct {
 	firewall *netfilter.Firewall
 	store    *leasefile.Store
 	unsaved  []*portmap.Mapping // all, if Run could not save them
+	covered  func() error       // Options.Covered
 	barred   error              // why the leases could not be saved before privileges were dropped; nil: they could
 	forwards *forwards
 	table    *portmap.Table
@@ -116,7 +120,7 @@ func New(o Options) (*Daemon, error) {
 		config: c, stopped: d.firewall.Stopped, outdated: o.Outdated, log: d.log, looks: make(chan netfilter.Look, 1),
 	}
 	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
-	d.barred = d.store.Trouble()
+	d.barred, d.covered = d.store.Trouble(), o.Covered
 	d.setUpChains()
 	if err := d.prepareOptional(o); err != nil {
 		return nil, err

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -92,4 +94,35 @@ func TestMountedLeaseFile(t *testing.T) {
 			r.says(t, "status", 4, "leases: not saved: lease file "+r.path("upnp.leases")+" is mounted by itself and cannot be replaced: mount its folder instead")
 		})
 	}
+}
+
+// TestLateMount mounts a file system on the folder of the leases after the start, which
+// the daemon does not see in the sandbox: the status says so until it is restarted.
+func TestLateMount(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "nft", netlab.Layout{})
+	r.installed()
+	if err := os.Mkdir(r.path("kd"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.configure(t, "lease_file="+r.path("kd/upnp.leases"))
+	cmd := r.Router.Command("unshare", "-m", r.program, "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+	cmd.Env = r.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("the daemon does not start: %v: %s", err, out)
+	}
+	r.says(t, "status", 0, "mappings: 0 of 0 clients")
+	var helper string
+	await(t, "the helper", func() bool { helper = children(r.pid())["igdd-helper"]; return helper != "" })
+	mount := exec.Command("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", pidOf(t, helper)), "mount", "-t", "tmpfs", "none", r.path("kd"))
+	if out, err := mount.CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v: %s", err, out)
+	}
+	r.says(t, "status", 4, "leases: not saved: the file system that has folder "+r.path("kd/upnp")+" was mounted after the start: restart the daemon")
+	r.configure(t, "lease_file="+r.path("kd/upnp.leases"), "min_lifetime=240", "enable_upnp=yes")
+	r.kill(syscall.SIGHUP)
+	await(t, "a new instance, which says so as well", func() bool {
+		out, status := r.ctl(t, "status")
+		return status == 4 && strings.Contains(out, "UPnP") && strings.Contains(out, "was mounted after the start")
+	})
 }

@@ -114,8 +114,11 @@ func (d *Daemon) externalNote() string {
 // cause that was found before may not be visible any more.
 func (d *Daemon) leaseTrouble() error {
 	err := d.store.Trouble()
-	if err != nil && d.barred != nil {
+	switch {
+	case err != nil && d.barred != nil:
 		return d.barred
+	case err == nil && d.covered != nil:
+		return d.covered()
 	}
 	return err
 }

@@ -322,3 +322,14 @@ func TestMountInAFolder(t *testing.T) {
 		t.Errorf("below the disk there is %v: %v", list, err)
 	}
 }
+
+func TestMountOf(t *testing.T) {
+	for path, at := range map[string]string{"/proc": " /proc", "/proc/self/fd": " /proc", "/": " /"} {
+		if got := MountOf(os.Getpid(), path); !strings.HasSuffix(got, at) {
+			t.Errorf("%s is on %q", path, got)
+		}
+	}
+	if got := MountOf(0, "/"); got != "" {
+		t.Errorf("of no process: %q", got)
+	}
+}

@@ -160,6 +160,23 @@ func mountPoints() (list []string) {
 	return list
 }
 
+// MountOf returns which mount a path is on for a process outside of the sandbox: its
+// number and its place; "": that cannot be known. It works in the sandbox too.
+func MountOf(pid int, path string) (mount string) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	longest := ""
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			continue
+		}
+		if at := mountPath(fields[4]); isBelow(path, at) && len(at) >= len(longest) { // of several at one place the last one counts
+			longest, mount = at, fields[0]+" "+at
+		}
+	}
+	return mount
+}
+
 // mountPath decodes a path of mountinfo, which has some characters in octal (proc(5)).
 func mountPath(encoded string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(encoded)
