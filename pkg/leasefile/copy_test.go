@@ -234,11 +234,19 @@ func testHalfALine(t *testing.T, list []version, path string) {
 }
 
 // testBeginning loads a state file of which only the beginning was copied: what is
-// missing there opens nothing.
+// missing there opens nothing, and what is open to everyone is in the lease file. Without
+// a whole line nothing is known of the file.
 func testBeginning(t *testing.T, list []version, path string) {
 	last := list[len(list)-1]
-	for cut := 0; cut < len(last.state); cut += 13 {
+	first := strings.Index(last.state, "\n") + 1
+	for cut := 0; cut <= len(last.state); cut += 13 {
+		what := fmt.Sprintf("%d of %d bytes", cut, len(last.state))
 		got := loadCopies(t, path, last.lease, last.state[:cut])
-		demandNotWidened(t, fmt.Sprintf("%d of %d bytes", cut, len(last.state)), got, list[len(list)-1:])
+		demandNotWidened(t, what, got, list[len(list)-1:])
+		for k, m := range last.held {
+			if cut >= first && isOpen(m) && !slices.ContainsFunc(m.Claims, isRestricted) && !k.Pinhole.IsValid() && got[k] == nil {
+				t.Errorf("%s: lacks\n%s", what, textOf(m))
+			}
+		}
 	}
 }

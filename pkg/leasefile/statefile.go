@@ -98,15 +98,21 @@ func (snap *snapshot) mark() []byte {
 	if len(files) == 1 {
 		files = []fingerprint{files[0], files[0]} // older versions read two
 	}
+	return snap.markOf(files)
+}
+
+// markOf returns the text of a mark of these lease files.
+func (snap *snapshot) markOf(files []fingerprint) []byte {
 	m := mark{Format: format, At: snap.base.unixAt(snap.start), Lease: files}
 	text, _ := entry{Mark: &m}.encode() // cannot fail: it is short and has plain values only
 	return text
 }
 
-// entries returns the texts of the entries of a new state file.
+// entries returns the texts of the entries of a new state file. The mark of the lease
+// files comes last: a copy of the beginning alone belongs to none, whose lines count then.
 func (snap *snapshot) entries() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		if !yield(snap.mark()) || snap.service != (serviceRecord{}) && !yield(snap.service.text()) {
+		if !yield(snap.markOf(nil)) || snap.service != (serviceRecord{}) && !yield(snap.service.text()) {
 			return
 		}
 		for _, m := range snap.held {
@@ -115,5 +121,6 @@ func (snap *snapshot) entries() iter.Seq[[]byte] {
 				return
 			}
 		}
+		yield(snap.mark())
 	}
 }
