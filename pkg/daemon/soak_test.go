@@ -208,6 +208,7 @@ func (s *soakRun) mix(d time.Duration, faults []fault) (usages []usage) {
 	due := time.Now().Add(each)
 	for i := 0; i < len(faults) || time.Now().Before(end); i++ {
 		s.cause(next())
+		s.calmSome()
 		s.pause(min(2*faultPause, d/10))
 		if time.Now().After(due) || i == len(faults)-1 {
 			usages = append(usages, s.report())

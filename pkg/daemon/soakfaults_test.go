@@ -27,7 +27,7 @@ type state struct {
 	isOn       bool
 }
 
-// faults returns all faults. Those that last begin and end in turns.
+// faults returns all faults.
 func (s *soakRun) faults() (list []fault) {
 	list = []fault{
 		{what: "restart the firewall", do: func() { s.stopFirewall(); s.pause(500 * time.Millisecond); s.startFirewall() }},
@@ -47,7 +47,7 @@ func (s *soakRun) faults() (list []fault) {
 		{what: "restart the firewall while no daemon runs", do: func() { s.end(syscall.SIGKILL); s.stopFirewall(); s.startFirewall(); s.serve() }, ends: true},
 	}
 	for _, st := range s.states {
-		list = append(list, fault{what: st.what, do: func() { s.toggle(st) }, ends: st == s.readOnly})
+		list = append(list, fault{what: st.what, do: func() { s.begin(st) }, ends: st == s.readOnly})
 	}
 	return list
 }
@@ -74,22 +74,30 @@ func (s *soakRun) cause(f fault) {
 	s.caused++
 }
 
-// toggle begins or ends a fault that lasts.
-func (s *soakRun) toggle(st *state) {
-	act := st.begin
-	if st.isOn {
-		s.log("end of that: " + st.what)
-		act = st.end
+// begin begins a fault that lasts.
+func (s *soakRun) begin(st *state) {
+	if !st.isOn {
+		st.isOn = true
+		st.begin()
 	}
-	act()
-	st.isOn = !st.isOn
 }
 
 // calm ends faults that last.
 func (s *soakRun) calm(states ...*state) {
 	for _, st := range states {
 		if st.isOn {
-			s.toggle(st)
+			s.log("end of that: " + st.what)
+			st.isOn = false
+			st.end()
+		}
+	}
+}
+
+// calmSome ends some faults that last: they last for three others on average.
+func (s *soakRun) calmSome() {
+	for _, st := range s.states {
+		if s.rng.IntN(3) == 0 {
+			s.calm(st)
 		}
 	}
 }

@@ -57,17 +57,20 @@ func (l *soakSyslogd) keep(line string) {
 func (l *soakSyslogd) stop()   { l.stuck.Lock() }
 func (l *soakSyslogd) resume() { l.stuck.Unlock() }
 
-// about returns the lines about a claim, and the last ones of all.
+// about returns the last lines about a claim, warnings and errors, and lines of all kinds.
 func (l *soakSyslogd) about(c claim) (text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var of []string
+	var of, warnings []string
 	for _, line := range l.lines {
 		if strings.Contains(line, c.client.String()) && strings.Contains(line, fmt.Sprint(c.port)) {
 			of = append(of, line)
 		}
+		if strings.HasPrefix(line, "<27>") || strings.HasPrefix(line, "<28>") {
+			warnings = append(warnings, line)
+		}
 	}
-	return "\nthe log about that:" + last(of) + "\nthe log:" + last(l.lines)
+	return "\nthe log about that:" + last(of) + "\nwarnings and errors:" + last(warnings) + "\nthe log:" + last(l.lines)
 }
 
 // last returns the last of some lines.

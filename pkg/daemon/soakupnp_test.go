@@ -185,10 +185,10 @@ func (h *soakHost) askPinhole() {
 	was, lifetime := h.book.ask(c), h.lifetime()
 	action, arguments := "AddPinhole", []any{"RemoteHost", map[bool]string{true: "2001:db8:33::1"}[c.port%4 == 0], "RemotePort", 0,
 		"InternalClient", c.client, "InternalPort", c.port, "Protocol", c.pcpNumber(), "LeaseTime", int(lifetime.Seconds())}
-	switch {
-	case was.state == isGranted && h.isDeletion(was):
+	switch present, _ := was.mustBe(time.Now()); { // the ID of one that has expired may be another's now
+	case present && h.isDeletion(was):
 		action, arguments, lifetime = "DeletePinhole", []any{"UniqueID", was.id}, 0
-	case was.state == isGranted && h.rng.IntN(2) == 0:
+	case present && h.rng.IntN(2) == 0:
 		action, arguments = "UpdatePinhole", []any{"UniqueID", was.id, "NewLeaseTime", int(lifetime.Seconds())}
 	}
 	r := h.invoke(h.router6, pinholes, 1, action, arguments...)
