@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -35,6 +36,9 @@ func newAllocator(o Options) allocator {
 		network:   o.Network,
 		listening: o.Listening,
 		flowPort:  o.FlowPort,
+		// A client that does not know yet that its pinhole has ended, before this table or
+		// since, must not name another one.
+		lastID: uint16(rand.Uint32()),
 	}
 }
 

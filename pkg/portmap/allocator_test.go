@@ -34,13 +34,18 @@ func testPolicy() *Policy {
 }
 
 func testAllocator() *allocator {
-	al := newAllocator(Options{
+	al := newAllocator(testOptions())
+	al.lastID = 0 // the first pinhole has UniqueID 1
+	al.begin()
+	return &al
+}
+
+func testOptions() Options {
+	return Options{
 		Policy:    testPolicy(),
 		Network:   NetworkState{External: wan4, LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
 		Listening: func(_ Protocol, port uint16) bool { return port == 8443 },
-	})
-	al.begin()
-	return &al
+	}
 }
 
 func (al *allocator) do(req Request) Answer { return al.decide(&req) }
@@ -643,6 +648,20 @@ func TestResetBindsOthersToTheNonce(t *testing.T) {
 	}
 	if a := al.do(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotAuthorized {
 		t.Fatalf("the new nonce does not bind: %v", a.Refusal)
+	}
+}
+
+// TestIDsOfEndedPinholesAreNotSoonReused starts several tables, one after another: their
+// first pinholes have different UniqueIDs.
+func TestIDsOfEndedPinholesAreNotSoonReused(t *testing.T) {
+	ids := make(map[uint16]bool)
+	for range 4 {
+		al := newAllocator(testOptions())
+		al.begin()
+		ids[al.do(ask(UPnP, inside, TCP, 8080, 0, anyPort)).ID] = true
+	}
+	if len(ids) < 2 || ids[0] {
+		t.Errorf("the UniqueIDs are %v", ids)
 	}
 }
 
