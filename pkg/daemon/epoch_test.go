@@ -135,6 +135,7 @@ func TestEpochGoesOn(t *testing.T) {
 			if err := r.awaitHTTP(5001); err != nil {
 				t.Fatal(err)
 			}
+			r.awaitServed(t)
 		}},
 	} {
 		t.Run(change.what, func(t *testing.T) {

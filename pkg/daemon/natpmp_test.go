@@ -45,6 +45,15 @@ func (r *rig) grant(t testing.TB, req natpmp.Request) natpmp.Response {
 	return resp
 }
 
+// awaitServed waits until the daemon answers the first client.
+func (r *rig) awaitServed(t testing.TB) {
+	t.Helper()
+	await(t, "the daemon to serve", func() bool {
+		reply, _ := exchange(t, r.Clients[0], client1, netlab.RouterLAN.Addr(), []byte{0, 0}, hush)
+		return reply != nil
+	})
+}
+
 // dial is a probe from the WAN to an external port.
 func (r *rig) dial(network string, port uint16) netlab.Probe {
 	return netlab.Probe{Network: network, From: r.WAN, To: netip.AddrPortFrom(netlab.RouterWAN.Addr(), port)}

@@ -75,7 +75,7 @@ func TestRightsOfADaemon(t *testing.T) {
 		r.rcConf(t, "UPNP_NOTIFY_CMD="+r.path("new"))
 		r.kill(syscall.SIGHUP)
 		await(t, "the new settings", func() bool { return strings.Count(r.log(t), "version ") == 2 })
-		r.externalAddr(t)
+		r.awaitServed(t)
 		r.grant(t, mapping(natpmp.MapTCP, 4001, 4001, time.Hour))
 		r.demandTold(t, "opened\nnew opened")
 

@@ -56,10 +56,7 @@ func TestTornRules(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "the daemon to serve", func() bool {
-			reply, _ := exchange(t, r.Clients[0], client1, netlab.RouterLAN.Addr(), []byte{0, 0}, hush)
-			return reply != nil
-		})
+		r.awaitServed(t)
 		for i, source := range []netip.Addr{client1, client2} {
 			if resp := r.natpmpMap(t, r.Clients[i], source, mapping(natpmp.MapTCP, 4000, 0, time.Hour)); resp.Result != tt.want[i] {
 				t.Errorf("%s: client %d: %v, want %v", tt.says, i, resp.Result, tt.want[i])
