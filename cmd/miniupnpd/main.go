@@ -83,14 +83,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, &config.Unusable{Warnings: c.Warnings, Reason: err})
 		return 1
 	}
+	if c.Supervised && !enabled(c) {
+		return exitUnusable
+	}
 	return 0
 }
 
-// exitUnusable is EX_CONFIG of sysexits.h, which systemd calls CONFIG.
+// exitUnusable is the exit status for a supervisor if a start can succeed only with
+// other settings: EX_CONFIG of sysexits.h, which systemd calls CONFIG.
 const exitUnusable = 78
 
-// unusableStatus returns the exit status for invalid settings. A supervisor can tell
-// it from other errors: another start would not help.
+// unusableStatus returns the exit status for invalid settings.
 func unusableStatus(args []string) int {
 	if slices.Contains(args, "-D") {
 		return exitUnusable

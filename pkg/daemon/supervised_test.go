@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -74,16 +73,23 @@ func TestSupervised(t *testing.T) {
 	}
 }
 
-// TestSupervisedWithoutSettings demands that a supervisor can tell invalid settings,
-// which another start does not change, from other failures.
+// TestSupervisedWithoutSettings demands that a supervisor can tell settings that
+// another start does not change from other failures: invalid ones, and those that
+// enable nothing.
 func TestSupervisedWithoutSettings(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "legacy", netlab.Layout{})
-	r.configure(t, "ext_ifname=")
-	for flag, want := range map[string]int{"-D": 78, "-d": 1, "-v": 1} {
-		_, err := r.run(flag, "-f", r.path("miniupnpd.conf"))
-		if failed, is := errors.AsType[*exec.ExitError](err); !is || failed.ExitCode() != want {
-			t.Errorf("%s: %v, want exit status %d", flag, err, want)
+	for setting, statuses := range map[string]map[string]int{
+		"ext_ifname=":      {"-D": 78, "-d": 1, "-v": 1},
+		"enable_natpmp=no": {"-D": 78, "-d": 0, "-v": 0},
+	} {
+		r.configure(t, setting)
+		for flag, want := range statuses {
+			cmd := r.Router.Command(r.program, flag, "-f", r.path("miniupnpd.conf"), "-P", r.path("pid"))
+			cmd.Env = r.env
+			if cmd.Run(); cmd.ProcessState.ExitCode() != want {
+				t.Errorf("%s, %s: %v, want exit status %d", setting, flag, cmd.ProcessState, want)
+			}
 		}
 	}
 }
@@ -101,7 +107,7 @@ func TestHelperEnds(t *testing.T) {
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.installed()
-		r.foreground(t, "min_lifetime=1")
+		r.foreground(t)
 		r.externalAddr(t)
 		if out, status := r.ctl(t, "status"); status != 0 || strings.Contains(out, "helper") {
 			t.Errorf("exit status %d:\n%s", status, out)
