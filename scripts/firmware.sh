@@ -43,43 +43,6 @@ boot() {
   figure 'by the clock on the wall' $(($(date +%s) - start)) s
 }
 
-# octets prints numbers as that many octets each: octets 2 5351 prints two.
-octets() {
-  size=$1
-  shift
-  for number; do
-    bits=$((size * 8))
-    while [ $((bits -= 8)) -ge 0 ]; do
-      # shellcheck disable=SC2059 # the format is the octet
-      printf "\\$(printf %03o $((number >> bits & 255)))"
-    done
-  done
-}
-
-# mapped_address prints an IPv4 address as PCP writes it.
-mapped_address() {
-  octets 4 0 0 65535
-  # shellcheck disable=SC2046 # four numbers
-  octets 1 $(echo "$1" | tr . ' ')
-}
-
-# pcp_map asks, as the LAN client, by PCP for UDP port $1 to its port $2 for an
-# hour, and fails unless that very port is granted.
-pcp_map() {
-  {
-    octets 1 2 1 0 0
-    octets 4 3600
-    mapped_address 192.168.50.10
-    octets 4 1 2 3
-    octets 1 17 0 0 0
-    octets 2 "$2" "$1"
-    mapped_address 0.0.0.0
-  } >"$box/request"
-  answer=$(on lan socat -t 10 - UDP4:192.168.50.1:5351,readbytes=60 <"$box/request" | od -A n -v -t x1 -w60 | tr -d ' ')
-  echo "$answer"
-  [ "$(echo "$answer" | cut -c 1-8,85-88)" = "02810000$(printf %04x "$1")" ]
-}
-
 # upnp_map asks, as the LAN client, by UPnP for TCP port $1 to its port $2.
 upnp_map() {
   on lan timeout "$patience" upnpc -e firmware -a 192.168.50.10 "$2" "$1" tcp 3600 | grep 'is redirected to'

@@ -111,7 +111,7 @@ on() {
 # router runs a command on the router, in its scratch root, with the PATH that
 # AstLinux boots with.
 router() {
-  nsenter --target "$router_pid" --net --mount --root --wd \
+  nsenter --target "$router_pid" --net --mount --pid --root --wd \
     env -i PATH=/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin "$@"
 }
 
@@ -140,6 +140,44 @@ serving() {
 # ask asks the router for a port, as the LAN client, and prints what it grants.
 ask() {
   on lan timeout 10 natpmpc -a "$@" | grep '^Mapped'
+}
+
+# octets prints numbers as that many octets each: octets 2 5351 prints two.
+octets() {
+  size=$1
+  shift
+  for number; do
+    bits=$((size * 8))
+    while [ $((bits -= 8)) -ge 0 ]; do
+      # shellcheck disable=SC2059 # the format is the octet
+      printf "\\$(printf %03o $((number >> bits & 255)))"
+    done
+  done
+}
+
+# mapped_address prints an IPv4 address as PCP writes it.
+mapped_address() {
+  octets 4 0 0 65535
+  # shellcheck disable=SC2046 # four numbers
+  octets 1 $(echo "$1" | tr . ' ')
+}
+
+# pcp_map asks, as the LAN client, by PCP for UDP port $1 to its port $2 for an
+# hour, and fails unless that very port is granted.
+# shellcheck disable=SC2154 # $box is the folder of the script
+pcp_map() {
+  {
+    octets 1 2 1 0 0
+    octets 4 3600
+    mapped_address 192.168.50.10
+    octets 4 1 2 3
+    octets 1 17 0 0 0
+    octets 2 "$2" "$1"
+    mapped_address 0.0.0.0
+  } >"$box/request"
+  answer=$(on lan socat -t 10 - UDP4:192.168.50.1:5351 <"$box/request" | od -A n -v -t x1 -w60 | tr -d ' ')
+  echo "$answer"
+  [ "$(echo "$answer" | cut -c 1-8,85-88)" = "02810000$(printf %04x "$1")" ]
 }
 
 # call connects to the router's external port $2 ($1: tcp or udp) from the
