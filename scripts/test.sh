@@ -69,6 +69,7 @@ scripted() {
   step 'init script' scripts/test-init.sh || failed=1
   step 'status page' scripts/test-status.sh || failed=1
   step 'package recipes' scripts/test-recipes.sh || failed=1
+  step "to Debian's miniupnpd and back" scripts/test-downgrade.sh || failed=1
   return $failed
 }
 
@@ -77,7 +78,7 @@ scripted() {
 full() {
   need_root
   need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox dash:dash bash:bash 'gcc:gcc libc6-dev' \
-    natpmpc:natpmpc upnpc:miniupnpc php:php-cli xmllint:libxml2-utils gawk:gawk modprobe:kmod flock:util-linux ps:procps \
+    natpmpc:natpmpc upnpc:miniupnpc socat:socat php:php-cli xmllint:libxml2-utils gawk:gawk modprobe:kmod flock:util-linux ps:procps \
     gssdp-discover:gupnp-tools shellcheck:shellcheck
   # A module is no program, so need finds none of its name.
   /usr/bin/python3 -c 'import miniupnpc' 2>/dev/null || need python3-miniupnpc:python3-miniupnpc
