@@ -39,6 +39,10 @@ const TempSuffix = ".new"
 // LineSize returns the size in the file of a line with this text, in bytes.
 func LineSize(text []byte) int64 { return int64(frameHead + len(text) + 1) }
 
+// ErrLost is returned by Append when another program has removed or replaced the file,
+// and no rewrite is under way.
+var ErrLost = errors.New("another program removed or replaced the file")
+
 // errNoFile is returned while there is no file to which lines can be appended.
 var errNoFile = errors.New("the file has not been written yet")
 
@@ -102,10 +106,12 @@ func (j *Journal) checkFile() error {
 	switch {
 	case j.file == nil:
 		return j.outdated
-	case !isFileAt(j.file, j.path):
-		return fmt.Errorf("another program removed or replaced %s", j.path)
+	case isFileAt(j.file, j.path):
+		return nil
+	case j.keeping:
+		return errors.New("the file is being rewritten, and another program has removed or replaced the former one")
 	}
-	return nil
+	return ErrLost
 }
 
 // append writes lines at the end of the file. A write that fails half-way is undone.
@@ -153,14 +159,6 @@ func (j *Journal) NeedsRewrite(path string, size int64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.outdated != nil || j.path != path || j.size > 2*size+slack || !isFileAt(j.file, path)
-}
-
-// IsLost reports whether another program has removed or replaced the file, and no
-// rewrite is under way.
-func (j *Journal) IsLost() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.file != nil && !j.keeping && !isFileAt(j.file, j.path)
 }
 
 // Begin begins a rewrite: what is appended from now on will be in the new file, too.

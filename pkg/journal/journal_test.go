@@ -303,18 +303,16 @@ func TestLost(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "j")
 			u := newUser(t, journal.OS{}, path)
 			u.put("a", "1")
-			if u.journal.IsLost() || u.journal.NeedsRewrite(path, u.size()) {
+			if u.journal.NeedsRewrite(path, u.size()) {
 				t.Error("the file is lost from the beginning")
 			}
 			if err := change(path); err != nil {
 				t.Fatal(err)
 			}
-			if !u.journal.IsLost() {
-				t.Error("the file is not lost")
+			if err := u.journal.Append([]byte("b 1")); !errors.Is(err, journal.ErrLost) {
+				t.Errorf("appended to a file that is gone: %v", err)
 			}
-			if u.put("b", "2"); !u.unsure["b"] {
-				t.Error("appended to a file that is gone")
-			}
+			u.put("b", "2")
 			u.save()
 			if got, c := contents(t, path); c.Damage != nil || got["a"] != "1" || got["b"] != "2" {
 				t.Errorf("the file has %v, %v", got, c.Damage)

@@ -119,22 +119,23 @@ func (snap *snapshot) hasLeaseFile(path string, content fingerprint) bool {
 	return size == content.Size && !slices.ContainsFunc(snap.leaseFiles, func(f fingerprint) bool { return f != content })
 }
 
-// bufferSize is the size of the buffer between the store and the lease file, in bytes.
-const bufferSize = 64 << 10
-
 // writeLeases writes the lines of the lease file.
 func (snap *snapshot) writeLeases(w io.Writer) error {
-	b := bufio.NewWriterSize(w, bufferSize)
 	var line []byte
 	for _, m := range snap.held {
 		if m.External == 0 || !m.Inbound() {
 			continue // the format has no pinholes and no outbound mappings
 		}
 		line = leaseOf(m, snap.base).append(line[:0])
-		b.Write(line) // Flush reports the first error
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
 	}
-	return b.Flush()
+	return nil
 }
+
+// bufferSize is the size of the buffer between the store and the lease file, in bytes.
+const bufferSize = 64 << 10
 
 // replaceLeaseFile replaces the lease file by the next one and makes it
 // durable. Until that has succeeded the file on disk may be any of those before.
@@ -162,7 +163,11 @@ func (s *Store) createLeaseFile(target string, snap *snapshot) error {
 		return err
 	}
 	defer f.Close()
-	err = snap.writeLeases(f)
+	w := bufio.NewWriterSize(f, bufferSize)
+	err = snap.writeLeases(w)
+	if err == nil {
+		err = w.Flush()
+	}
 	if err == nil {
 		err = f.Sync()
 	}

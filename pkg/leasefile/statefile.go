@@ -1,6 +1,7 @@
 package leasefile
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -22,10 +23,11 @@ func (s *Store) statePath() (string, error) {
 // removed, may have to write it anew.
 func (s *Store) keep(texts [][]byte, isFirst bool) error {
 	var err error
-	if isFirst || s.journal.IsLost() {
-		err = s.renewState(texts)
-	} else {
+	if !isFirst {
 		err = s.journal.Append(texts...)
+	}
+	if isFirst || errors.Is(err, journal.ErrLost) {
+		err = s.renewState(texts, isFirst)
 	}
 	if err == nil {
 		return nil
@@ -36,15 +38,14 @@ func (s *Store) keep(texts [][]byte, isFirst bool) error {
 }
 
 // renewState writes the state file anew, unless the entries can be appended to it.
-func (s *Store) renewState(texts [][]byte) error {
+func (s *Store) renewState(texts [][]byte, isFirst bool) error {
 	path, err := s.statePath()
 	if err != nil {
 		return err
 	}
-	if s.journal.IsLost() {
+	if !isFirst {
 		s.noteForeignFiles(path)
-	}
-	if !s.journal.NeedsRewrite(path, s.size) {
+	} else if !s.journal.NeedsRewrite(path, s.size) {
 		return s.journal.Append(texts...)
 	}
 	return s.rewriteState(path, s.beginRewrite())
