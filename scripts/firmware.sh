@@ -262,10 +262,10 @@ cut_and_boot() {
 cuts() {
   figure 'the seed of requests and power cuts' "$seed" ''
   awk -v count="$1" -v seed="$seed" 'BEGIN {
-    split("1970 -10years right", clock, " ")
+    split("1970 +10years -10years right", clock, " ")
     srand(seed)
     for (i = 0; i < count; i++)
-      printf "%.3f %d %s\n", 4 + 4 * rand(), 1e6 * rand(), clock[i % 3 + 1]
+      printf "%.3f %d %s\n", 4 + 4 * rand(), 1e6 * rand(), clock[i % 4 + 1]
   }' >"$box/cuts"
   while read -r seconds draw time <&9; do
     cut_and_boot "$seconds" "$draw" "$time"

@@ -13,6 +13,11 @@ const unsetClock = clock.Earliest * 1000
 // from a damaged file cannot overflow a time.Duration (about 292 years).
 const maxDistance = int64(200 * 365 * 24 * time.Hour / time.Millisecond)
 
+// longestOff bounds, in milliseconds, for how long a wall clock can make a router
+// look switched off: a year. Such a clock is wrong more often than right, and
+// believing it would drop every lease.
+const longestOff = int64(365 * 24 * time.Hour / time.Millisecond)
+
 // clockReading is one time on both clocks. Leases run on the monotonic clock;
 // the files have Unix times, since the monotonic clock restarts with the
 // system.
@@ -43,6 +48,17 @@ func (c clockReading) unixAt(t time.Time) int64 {
 func (c clockReading) timeAt(unix int64) time.Time {
 	away := min(max(unix-c.unix, -maxDistance), maxDistance)
 	return c.mono.Add(time.Duration(away) * time.Millisecond)
+}
+
+// resumed returns the reading by which the leases in a file go on that was written
+// at a time, in Unix milliseconds; 0: there is none. It is c, unless c is earlier or
+// too much later: then one of the clocks was wrong, and the router counts as not
+// having been off.
+func (c clockReading) resumed(written int64) clockReading {
+	if off := c.unix - written; written != 0 && (off < 0 || off > longestOff) {
+		c.unix = written
+	}
+	return c
 }
 
 // agreesWith reports whether the two clocks ran alike between both readings, to

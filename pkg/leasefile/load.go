@@ -70,13 +70,11 @@ func (s *Store) choose(target string, st *state, file leaseFile, readable bool) 
 	if st.Damage != nil {
 		s.log.Warn("state file is damaged; unreadable entries are lost", "path", target+stateSuffix, "err", st.Damage)
 	}
-	// The time never goes back: a board may start in 1970 and get the time
-	// later.
-	s.base = s.clock()
-	s.base.unix = max(s.base.unix, st.mark.At)
+	now := s.clock()
+	s.base = now.resumed(st.mark.At)
 	records, ours := st.live(), st.describes(file.fingerprint)
 	if !ours && readable {
-		s.base.unix = max(s.base.unix, file.modified)
+		s.base = now.resumed(max(st.mark.At, file.modified))
 		records = s.adopt(target, st, file)
 	}
 	s.leaseFiles = []fingerprint{file.fingerprint}
