@@ -296,6 +296,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 		d.unsaved = inheritable(d.table.List())
 	}
 	closeStore()
+	d.finder.Close()
 	return errors.Join(err, state.Wait())
 }
 

@@ -1,9 +1,11 @@
 package daemon_test
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -73,4 +75,44 @@ func (r *rig) listenOnLAN(t testing.TB, port uint16) (l net.Listener) {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// TestReloadsLeaveNoSockets has one instance follow another, and demands that the last
+// one's sockets are all there are.
+func TestReloadsLeaveNoSockets(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.installed()
+	r.start(t, "enable_upnp=yes")
+	reload := func(port uint16) {
+		t.Helper()
+		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour)) // has it look up the host
+		r.configure(t, "enable_upnp=yes", fmt.Sprintf("http_port=%d", port))
+		r.kill(syscall.SIGHUP)
+		if err := r.awaitHTTP(port); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload(5001)
+	before := r.sockets(t)
+	for range 4 {
+		reload(5000)
+		reload(5001)
+	}
+	await(t, fmt.Sprintf("no more than %d sockets", before), func() bool { return r.sockets(t) <= before })
+}
+
+// sockets returns how many sockets the daemon has.
+func (r *rig) sockets(t *testing.T) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", r.pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if to, _ := os.Readlink(file); strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
 }

@@ -98,6 +98,9 @@ type snapshot struct {
 	leasesChanged time.Time // modification time of the leases file
 }
 
+// Close releases what the finder has open. Nothing may be asked of it any more.
+func (f *Finder) Close() { f.netlink.Close() }
+
 // Known returns what is known without probing. Settled is false if probing may
 // find more.
 func (f *Finder) Known(q Query) (id Identity, settled bool) {
