@@ -10,20 +10,6 @@
 
 . "$(dirname "$0")/lab.sh"
 
-# rc_conf prints the settings of the demo's router.
-rc_conf() {
-  cat <<'END'
-EXTIF="eth0"
-INTIF="eth1"
-INTIP="192.168.50.1"
-INTNM="255.255.255.0"
-UPNP_ENABLE_NATPMP="yes"
-UPNP_ENABLE_UPNP="yes"
-UPNP_LISTEN="INTIF"
-UUID="5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70"
-END
-}
-
 # upnp runs miniupnpc's client on the LAN client with the options after $1,
 # and prints the lines that match $1; it fails if there are none.
 upnp() {

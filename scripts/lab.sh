@@ -124,6 +124,20 @@ until_true() {
   done
 }
 
+# rc_conf prints the settings of the router.
+rc_conf() {
+  cat <<'END'
+EXTIF="eth0"
+INTIF="eth1"
+INTIP="192.168.50.1"
+INTNM="255.255.255.0"
+UPNP_ENABLE_NATPMP="yes"
+UPNP_ENABLE_UPNP="yes"
+UPNP_LISTEN="INTIF"
+UUID="5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70"
+END
+}
+
 # serve starts what the LAN client offers: services that greet each caller.
 serve() {
   # shellcheck disable=SC2016 # socat tells the shell below who asked

@@ -8,19 +8,6 @@
 
 leases=/mnt/kd/upnp.leases
 
-rc_conf() {
-  cat <<'END'
-EXTIF="eth0"
-INTIF="eth1"
-INTIP="192.168.50.1"
-INTNM="255.255.255.0"
-UPNP_ENABLE_NATPMP="yes"
-UPNP_ENABLE_UPNP="yes"
-UPNP_LISTEN="INTIF"
-UUID="5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70"
-END
-}
-
 # their_conf prints the settings of the other program.
 their_conf() {
   cat <<END
