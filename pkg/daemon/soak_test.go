@@ -163,7 +163,7 @@ func (s *soakRun) addHost(seed uint64, n *netlab.Namespace, lan, lan6 netip.Pref
 func (s *soakRun) prepare() {
 	s.t.Helper()
 	s.demand(os.Mkdir(s.path("disk"), 0o755))
-	s.mount(0)
+	s.demand(syscall.Mount("tmpfs", s.path("disk"), "tmpfs", 0, "size=1m"))
 	s.t.Cleanup(func() { syscall.Unmount(s.path("disk"), syscall.MNT_DETACH) })
 	s.stopFirewall()
 	s.startFirewall()

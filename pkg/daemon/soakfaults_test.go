@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"igdd/pkg/netlab"
 )
 
@@ -280,17 +282,30 @@ func (s *soakRun) killAtStart() {
 // disk returns the path of a file on the disk of the leases.
 func (s *soakRun) disk(name string) string { return s.path("disk") + "/" + name }
 
-// mount mounts that disk, in memory. A child of the daemon that has just ended may use it
-// for a moment.
-func (s *soakRun) mount(flags uintptr) {
+// setDisk sets a flag of the disk's file system, "ro" or "rw", wherever it is mounted. A
+// child of the daemon that has just ended may use it for a moment.
+func (s *soakRun) setDisk(flag string) {
 	s.t.Helper()
-	await(s.t, "the disk to be mounted", func() bool {
-		err := syscall.Mount("tmpfs", s.path("disk"), "tmpfs", flags, "size=1m")
-		if err != syscall.EBUSY {
+	await(s.t, "the disk to be "+flag, func() bool {
+		err := reconfigure(s.path("disk"), flag)
+		if err != unix.EBUSY {
 			s.demand(err)
 		}
 		return err == nil
 	})
+}
+
+// reconfigure sets a flag of a file system.
+func reconfigure(path, flag string) error {
+	fs, err := unix.Fspick(unix.AT_FDCWD, path, unix.FSPICK_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetFlag(fs, flag); err != nil {
+		return err
+	}
+	return unix.FsconfigReconfigure(fs)
 }
 
 // fillDisk leaves no room on the disk.
@@ -308,7 +323,7 @@ func (s *soakRun) mountReadOnly() {
 	s.calm(s.full)
 	s.end(syscall.SIGKILL)
 	s.beginUnsaved()
-	s.mount(syscall.MS_REMOUNT | syscall.MS_RDONLY)
+	s.setDisk("ro")
 	s.serve()
 }
 
@@ -320,7 +335,7 @@ func (s *soakRun) emptyDisk() {
 
 // mountWritable ends what mountReadOnly began.
 func (s *soakRun) mountWritable() {
-	s.mount(syscall.MS_REMOUNT)
+	s.setDisk("rw")
 	s.writable = time.Now()
 }
 
@@ -331,11 +346,18 @@ func (s *soakRun) awaitSaved() {
 	if s.unsaved.IsZero() {
 		return
 	}
-	await(s.t, "the leases to be written", func() bool {
-		info, err := os.Stat(s.disk("upnp.leases"))
-		return err == nil && info.ModTime().After(s.writable) || s.failed.Load()
-	})
+	for deadline := time.Now().Add(agreeWithin); !s.isSaved() && !s.failed.Load(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.fail(claim{}, fmt.Sprintf("the leases are not written within %v", agreeWithin))
+		}
+	}
 	s.unsaved = time.Time{}
+}
+
+// isSaved reports whether the lease file has been written since the disk can be written.
+func (s *soakRun) isSaved() bool {
+	info, err := os.Stat(s.disk("upnp.leases"))
+	return err == nil && info.ModTime().After(s.writable)
 }
 
 // beginUnsaved notes that from now on changes may not reach the disk.

@@ -152,13 +152,28 @@ func (h *soakHost) askAny() {
 	default:
 		external, lifetime := was.other, h.lifetime()
 		if absent {
-			external = h.pick(firstExternal, externalPorts)
+			external = h.unusedExternal()
 		}
 		r := h.invoke(h.router, wanIP, 2, "AddAnyPortMapping", h.mappingArguments(c, external, c.port, lifetime)...)
 		o := r.outcome("AddAnyPortMapping", lifetime)
 		reserved, _ := strconv.ParseUint(r.value("NewReservedPort"), 10, 16)
 		o.other = uint16(reserved)
 		h.finish(c, was, o)
+	}
+}
+
+// unusedExternal returns an external port that the host has not been given by
+// AddAnyPortMapping: a request for that one would replace the mapping.
+func (h *soakHost) unusedExternal() uint16 {
+	own := h.book.of(func(c claim, _ promise) bool {
+		return c.origin == "UPnP" && c.client == h.addr && c.port < firstExternal
+	})
+	all := h.book.copy()
+	for {
+		port := h.pick(firstExternal, externalPorts)
+		if !slices.ContainsFunc(own, func(c claim) bool { return all[c].other == port }) {
+			return port
+		}
 	}
 }
 

@@ -94,5 +94,5 @@ func (r *rig) demandFlat(t testing.TB, before, after []usage) {
 // and 4 MB are garbage that is collected later.
 func (u usage) isLike(before usage) bool {
 	return u.memory <= before.memory*5/4+4096 && u.children <= before.children*5/4+4096 &&
-		u.threads <= before.threads+8 && u.descriptors <= before.descriptors+8
+		u.threads <= before.threads+8 && u.descriptors <= before.descriptors+4
 }
