@@ -136,7 +136,7 @@ func linkFile(from, to string) error {
 	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeFile(to); err != nil {
 		return err
 	}
 	return os.Link(from, to)
@@ -145,7 +145,7 @@ func linkFile(from, to string) error {
 // replaceByLink replaces the file at path by a link.
 func replaceByLink(path, link string) error {
 	name := path + tempSuffix
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeFile(name); err != nil {
 		return err
 	}
 	if err := os.Symlink(link, name); err != nil {
@@ -169,11 +169,20 @@ func finishMove(path, link string) error {
 	if err := makeFolder(filepath.Dir(target)); err != nil {
 		return err
 	}
-	if err := os.Remove(path + stateSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeFile(path + stateSuffix); err != nil {
 		return err
 	}
 	// The folder comes first: then nobody else can replace the files in it.
 	return errors.Join(takeOver(filepath.Dir(target), 0o755), takeOver(target, 0o644), takeOver(target+stateSuffix, 0o600))
+}
+
+// removeFile removes a file if it exists. On a read-only disk removing one that does not
+// exist would be an error.
+func removeFile(path string) error {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return os.Remove(path)
 }
 
 // takeOver gives a file or folder to this process's user, with a mode, if it is another

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"igdd/pkg/netlab"
 )
 
 // tree returns the files below a folder with their contents, and where links lead to.
@@ -109,6 +111,28 @@ func TestNoFolder(t *testing.T) {
 				t.Errorf("%v becomes %v", was, is)
 			}
 		})
+	}
+}
+
+// TestFinishedMoveOnReadOnlyDisk demands no error where there is nothing left to move, also
+// if nothing could be removed.
+func TestFinishedMoveOnReadOnlyDisk(t *testing.T) {
+	netlab.NeedLab(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	plant(t, dir, files{"upnp.leases": "a", "upnp.leases.state": "b"})
+	path := filepath.Join(dir, "upnp.leases")
+	if err := MoveToFolder(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := MoveToFolder(path); err != nil {
+		t.Error(err)
 	}
 }
 
