@@ -35,7 +35,7 @@ need ip:iproute2 iptables:iptables unshare:util-linux
 
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-trap 'kill $! 2>/dev/null; wait; exit 1' INT TERM HUP
+trap 'kill -9 $! 2>/dev/null; wait; exit 1' INT TERM HUP # unshare blocks other signals
 cd "$repo/pkg/daemon" && go test -c -o "$folder/soak" . || exit 1
 title '| time | faults | granted | deleted | refused | unanswered | read | events | mappings | agreed after | kB | kB of helpers | threads | files | state file, kB |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
