@@ -26,9 +26,9 @@ type soakHost struct {
 	subscription string // its SID
 }
 
-// hostPause is the mean pause between two requests of a host: 12 hosts send fewer than 40 a
-// second, of which a third opens a TCP connection. That takes less than half a core.
-const hostPause = 300 * time.Millisecond
+// hostPause is the mean pause between two requests of a host: 12 hosts send fewer than 50 a
+// second, of which a quarter opens a TCP connection. A run takes less than half a core.
+const hostPause = 200 * time.Millisecond
 
 // The first external port that clients ask for, and how many there are.
 const (
