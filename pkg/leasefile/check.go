@@ -23,6 +23,21 @@ func (s *Store) Trouble() error {
 	return cmp.Or(checkPlace(s.path), failed)
 }
 
+// Failed reports whether the last attempt to save failed; the log says why.
+func (s *Store) Failed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastErr != nil
+}
+
+// explained returns an error that says what to do, if there is one for it.
+func (s *Store) explained(err error) error {
+	if err == nil {
+		return nil
+	}
+	return cmp.Or(checkPlace(s.path), err)
+}
+
 // checkPlace returns why no lease file can be written at a path, as far as that can be
 // known without writing; nil if nothing prevents it.
 func checkPlace(path string) error {

@@ -41,6 +41,7 @@ func (s *Store) Checkpoint() error {
 	if err == nil {
 		err = s.writeFiles(path, snap)
 	}
+	err = s.explained(err)
 	s.finishWrite(snap, err)
 	if err != nil {
 		return fmt.Errorf("leasefile: save %s: %w", s.path, err)

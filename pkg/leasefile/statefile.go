@@ -32,9 +32,9 @@ func (s *Store) keep(texts [][]byte, isFirst bool) error {
 	if err == nil {
 		return nil
 	}
-	s.lastErr = err
+	s.lastErr = s.explained(err)
 	s.schedule.by(s.checkClock())
-	return fmt.Errorf("leasefile: save %s: %w", s.path, err)
+	return fmt.Errorf("leasefile: save %s: %w", s.path, s.lastErr)
 }
 
 // renewState writes the state file anew, unless the entries can be appended to it.
