@@ -99,7 +99,8 @@ func TestReloadsLeaveNoSockets(t *testing.T) {
 		reload(5000)
 		reload(5001)
 	}
-	await(t, fmt.Sprintf("no more than %d sockets", before), func() bool { return r.sockets(t) <= before })
+	most := before + 4 // some of the first ones may not have been open yet; a leak would be of eight
+	await(t, fmt.Sprintf("no more than %d sockets", most), func() bool { return r.sockets(t) <= most })
 }
 
 // sockets returns how many sockets the daemon has.
