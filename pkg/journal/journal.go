@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"iter"
 	"os"
@@ -39,9 +38,9 @@ const TempSuffix = ".new"
 // LineSize returns the size in the file of a line with this text, in bytes.
 func LineSize(text []byte) int64 { return int64(frameHead + len(text) + 1) }
 
-// ErrLost is returned by Append when another program has removed or replaced the file,
-// and no rewrite is under way.
-var ErrLost = errors.New("another program removed or replaced the file")
+// ErrLost is returned by Append when another program has removed, replaced or cut the
+// file, and no rewrite is under way.
+var ErrLost = errors.New("another program removed or changed the file")
 
 // errNoFile is returned while there is no file to which lines can be appended.
 var errNoFile = errors.New("the file has not been written yet")
@@ -56,7 +55,7 @@ type Journal struct {
 	mu       sync.Mutex // guards all below
 	file     File       // nil: none that can be appended to
 	path     string
-	seed     uint32   // checksum of the first line
+	chain    chain
 	size     int64    // of the whole lines, in bytes
 	outdated error    // why the file must be rewritten; nil: it need not be
 	keeping  bool     // since Begin
@@ -78,7 +77,7 @@ func (j *Journal) Resume(path string, c Content) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.file, j.path, j.seed, j.size, j.outdated = f, path, c.seed, c.size, nil
+	j.file, j.path, j.chain, j.size, j.outdated = f, path, c.chain, c.size, nil
 	return nil
 }
 
@@ -106,23 +105,23 @@ func (j *Journal) checkFile() error {
 	switch {
 	case j.file == nil:
 		return j.outdated
-	case isFileAt(j.file, j.path):
+	case j.isInPlace():
 		return nil
 	case j.keeping:
-		return errors.New("the file is being rewritten, and another program has removed or replaced the former one")
+		return errors.New("the file is being rewritten, and another program has removed or changed the former one")
 	}
 	return ErrLost
 }
 
 // append writes lines at the end of the file. A write that fails half-way is undone.
 func (j *Journal) append(texts [][]byte) error {
-	lines := frame(j.seed, texts)
+	lines, next := j.chain.frame(texts...)
 	if j.size+int64(len(lines)) > maxSize {
 		return fmt.Errorf("%s has %d bytes, and must be rewritten first", j.path, j.size)
 	}
 	n, err := j.file.Write(lines)
 	if err == nil {
-		j.size += int64(n)
+		j.size, j.chain = j.size+int64(n), next
 	} else if n > 0 && j.file.Truncate(j.size) != nil {
 		j.closeFile() // it ends in half a line
 	}
@@ -158,7 +157,7 @@ func (j *Journal) Outdate(reason error) {
 func (j *Journal) NeedsRewrite(path string, size int64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.outdated != nil || j.path != path || j.size > 2*size+slack || !isFileAt(j.file, path)
+	return j.outdated != nil || j.path != path || j.size > 2*size+slack || !j.isInPlace()
 }
 
 // Begin begins a rewrite: what is appended from now on will be in the new file, too.
@@ -209,13 +208,11 @@ func (j *Journal) create(texts iter.Seq[[]byte]) error {
 	return err
 }
 
-// write writes one line; the checksum of the first one is the seed of the others.
+// write writes one line.
 func (j *Journal) write(w io.Writer, text []byte) {
-	n, _ := w.Write(frame(j.seed, [][]byte{text}))
-	if j.size == 0 {
-		j.seed = checksum(0, text)
-	}
-	j.size += int64(n)
+	line, next := j.chain.frame(text)
+	n, _ := w.Write(line)
+	j.size, j.chain = j.size+int64(n), next
 }
 
 // replaceBy replaces the file by that of another journal, after it got what was
@@ -235,7 +232,7 @@ func (j *Journal) replaceBy(next *Journal) error {
 		return err
 	}
 	j.closeFile()
-	j.file, j.path, j.seed, j.size = next.file, next.path, next.seed, next.size
+	j.file, j.path, j.chain, j.size = next.file, next.path, next.chain, next.size
 	return nil
 }
 
@@ -259,26 +256,12 @@ func (j *Journal) closeFile() {
 	}
 }
 
-// frame returns the lines of texts.
-func frame(seed uint32, texts [][]byte) (lines []byte) {
-	for _, text := range texts {
-		lines = fmt.Appendf(lines, "%08x ", checksum(seed, text))
-		lines = append(append(lines, text...), '\n')
-	}
-	return lines
-}
-
-// checksum returns the checksum of a line, which depends on the first line of
-// its file: fragments of an older file, which can appear after a power cut, do
-// not match.
-func checksum(seed uint32, text []byte) uint32 { return crc32.Update(seed, crc32.IEEETable, text) }
-
-// isFileAt reports whether the open file is the one at path.
-func isFileAt(f File, path string) bool {
-	open, err := f.Stat()
-	if err != nil {
+// isInPlace reports whether the open file is the one at its path, as this process left it.
+func (j *Journal) isInPlace() bool {
+	open, err := j.file.Stat()
+	if err != nil || open.Size() != j.size {
 		return false
 	}
-	named, err := os.Lstat(path)
+	named, err := os.Lstat(j.path)
 	return err == nil && os.SameFile(open, named)
 }

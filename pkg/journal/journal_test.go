@@ -292,6 +292,8 @@ func TestOutdatedWhileRewriting(t *testing.T) {
 func TestLost(t *testing.T) {
 	for what, change := range map[string]func(path string) error{
 		"removed": os.Remove,
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
+		"cut":     func(path string) error { return os.Truncate(path, 20) },
 		"replaced": func(path string) error {
 			if err := os.WriteFile(path+".other", []byte("another program's"), 0o600); err != nil {
 				return err
@@ -383,5 +385,70 @@ func TestNothingToRead(t *testing.T) {
 		if c.Found != found || (c.Damage != nil) != found || (err != nil) != found {
 			t.Errorf("%s: %+v, %v", path, c, err)
 		}
+	}
+}
+
+// TestOrderOfLines removes, doubles and moves whole lines: the file is damaged, and the
+// lines that follow are read.
+func TestOrderOfLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	u := newUser(t, journal.OS{}, path)
+	for i := range 8 {
+		u.put(string(rune('a'+i)), fmt.Sprint(i+1))
+	}
+	u.journal.Close()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(lines []string) []string{
+		"one is missing":     func(l []string) []string { return slices.Delete(l, 4, 5) },
+		"two are missing":    func(l []string) []string { return slices.Delete(l, 3, 5) },
+		"one is doubled":     func(l []string) []string { return slices.Insert(l, 3, l[2]) },
+		"one is at the end":  func(l []string) []string { return append(l, l[2]) },
+		"two have swapped":   func(l []string) []string { l[3], l[4] = l[4], l[3]; return l },
+		"the second is gone": func(l []string) []string { return slices.Delete(l, 1, 2) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			lines := strings.SplitAfter(strings.TrimSuffix(string(text), "\n"), "\n")
+			lines[len(lines)-1] += "\n"
+			if err := os.WriteFile(path, []byte(strings.Join(change(lines), "")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, c := contents(t, path)
+			if c.Damage == nil {
+				t.Error("it is not noticed")
+			}
+			if len(got) < 4 || got["h"] != "8" {
+				t.Errorf("the other lines are %v", got)
+			}
+		})
+	}
+}
+
+// TestFragmentsOfOlderFiles appends lines of another file.
+func TestFragmentsOfOlderFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, first string) string {
+		j := journal.New(journal.OS{})
+		path := filepath.Join(dir, name)
+		j.Begin()
+		err := j.Rewrite(path, func(yield func([]byte) bool) { yield([]byte(first)) })
+		if err := errors.Join(err, j.Append([]byte(name+" 1"), []byte(name+" 2"), []byte(name+" 3"))); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	older, path := write("older", "the first line of the older file"), filepath.Join(dir, "j")
+	_, fragment, _ := strings.Cut(older, "\n")
+	if err := os.WriteFile(path, []byte(write("newer", "first line")+fragment), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, c := contents(t, path); c.Damage == nil || got["older"] != "" || got["newer"] != "3" {
+		t.Errorf("the file has %v, %v", got, c.Damage)
 	}
 }

@@ -15,12 +15,15 @@ type Content struct {
 	Damage error
 
 	size      int64
-	seed      uint32
+	chain     chain
+	isEarlier bool // an earlier version wrote it
 	truncated bool // the last line is incomplete, as after a crash
 }
 
 // isWhole reports whether lines can be appended to the file as it is.
-func (c *Content) isWhole() bool { return c.Found && c.Damage == nil && !c.truncated }
+func (c *Content) isWhole() bool {
+	return c.Found && c.Damage == nil && !c.truncated && !c.isEarlier
+}
 
 // Read reads the journal at path, if there is one, and calls each with the texts of its
 // valid lines in turn. An error of each counts as damage of that line. Reading goes on
@@ -63,8 +66,7 @@ func readFrom(r io.Reader, each func(text []byte) error) Content {
 	return c
 }
 
-// unframe checks a line and returns its text. The checksum of the first line is
-// the seed of the others.
+// unframe checks a line and returns its text.
 func (c *Content) unframe(in *Lines) ([]byte, error) {
 	if in.TooLong {
 		return nil, fmt.Errorf("longer than %d bytes", maxLine)
@@ -72,17 +74,29 @@ func (c *Content) unframe(in *Lines) ([]byte, error) {
 	if len(in.Line) < frameHead || in.Line[frameHead-1] != ' ' {
 		return nil, errors.New("no checksum")
 	}
-	want, err := strconv.ParseUint(string(in.Line[:frameHead-1]), 16, 32)
+	parsed, err := strconv.ParseUint(string(in.Line[:frameHead-1]), 16, 32)
 	if err != nil {
 		return nil, errors.New("no checksum")
 	}
-	text := in.Line[frameHead:]
-	sum := checksum(c.seed, text)
-	if sum != uint32(want) {
+	text, sum := in.Line[frameHead:], uint32(parsed)
+	if want := c.expect(in.Number, sum, text); sum != want {
 		return nil, fmt.Errorf("checksum is %08x, not %08x", sum, want)
 	}
-	if in.Number == 1 {
-		c.seed = sum
-	}
 	return text, nil
+}
+
+// expect returns the checksum that a line must have, and counts the one that it has: so one
+// damaged line does not spoil the others.
+func (c *Content) expect(number int, sum uint32, text []byte) uint32 {
+	want := c.chain.next(text)
+	switch {
+	case number == 1 && sum == checksum(0, text):
+		c.isEarlier, want = true, sum
+	case number == 1 && sum != want:
+		return want // without the first line no other can be checked
+	case c.isEarlier:
+		return checksum(c.chain.first, text)
+	}
+	c.chain = c.chain.with(sum)
+	return want
 }
