@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"igdd/pkg/journal"
@@ -17,6 +18,7 @@ type leaseFile struct {
 	fingerprint
 	modified int64 // Unix milliseconds
 	leases   []lease
+	torn     portmap.Key // of the last line if it has no end, which may lack the mark of a restricted mapping
 	skipped  skippedLines
 }
 
@@ -34,11 +36,11 @@ func (s *skippedLines) add(number int, reason error) {
 }
 
 // readLeases reads the lease file, and parses it unless it is as the writer of
-// the state file left it.
+// a whole state file left it.
 func readLeases(f *os.File, size int64, st *state) (leaseFile, error) {
 	found, err := fingerprintOf(f, size)
 	file := leaseFile{fingerprint: found}
-	if err == nil && !st.describes(found) {
+	if err == nil && (!st.describes(found) || st.Damage != nil) {
 		err = file.parse(f)
 	}
 	return file, err
@@ -55,6 +57,9 @@ func (f *leaseFile) parse(r io.Reader) error {
 			continue
 		}
 		l, err := parseLease(line)
+		if in.Truncated {
+			f.torn = l.key()
+		}
 		i, known := seen[l.key()]
 		switch {
 		case in.TooLong:
@@ -78,13 +83,13 @@ func (f *leaseFile) parse(r io.Reader) error {
 // six fields. Pinholes and outbound mappings are in the state file only. Unknown
 // counts the lines that are skipped because their remote hosts are restricted,
 // or may be since the state file is damaged, and the state file does not have how.
-func (st *state) adopt(leases []lease, now clockReading) (adopted []*record, unknown int) {
-	for _, line := range leases {
+func (st *state) adopt(file leaseFile, now clockReading) (adopted []*record, unknown int) {
+	for _, line := range file.leases {
 		r := st.recordFor(line)
 		switch {
 		case r != nil:
 			r = r.ending(line.expires * 1000)
-		case st.Damage != nil || line.restricted:
+		case st.Damage != nil || line.restricted || st.Found && line.key() == file.torn:
 			unknown++
 			continue
 		default:
@@ -98,6 +103,18 @@ func (st *state) adopt(leases []lease, now clockReading) (adopted []*record, unk
 		}
 	}
 	return adopted, unknown
+}
+
+// listed returns the records of a damaged state file without those that the lines of its
+// lease file contradict: a later entry about them is lost.
+func (st *state) listed(leases []lease) []*record {
+	isListed := make(map[*record]bool, len(leases))
+	for _, line := range leases {
+		isListed[st.recordFor(line)] = true
+	}
+	return slices.DeleteFunc(st.live(), func(r *record) bool {
+		return r.inbound() && !r.Pinhole.IsValid() && !isListed[r]
+	})
 }
 
 // recordFor returns the record of the mapping in a line, or nil. One that lets every

@@ -186,7 +186,7 @@ func removeFile(path string) error {
 }
 
 // takeOver gives a file or folder to this process's user, with a mode, if it is another
-// user's or lets others do more than that. A file with a second name, which may be
+// user's, lets others do more than that, or its user less. A file with a second name, which may be
 // another one's, is left. What cannot be opened is left to Load.
 func takeOver(path string, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
@@ -199,7 +199,8 @@ func takeOver(path string, mode fs.FileMode) error {
 		return err
 	}
 	user, stat := os.Geteuid(), info.Sys().(*syscall.Stat_t) // always, on Linux
-	isRight := int(stat.Uid) == user && info.Mode().Perm()&^mode == 0
+	const needed = 0o600                                     // without its privileges the process cannot do without
+	isRight := int(stat.Uid) == user && info.Mode().Perm()&^mode == 0 && info.Mode().Perm()&needed == needed
 	if isRight || info.Mode().IsRegular() && stat.Nlink > 1 {
 		return nil
 	}

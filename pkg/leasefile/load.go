@@ -73,9 +73,12 @@ func (s *Store) choose(target string, st *state, file leaseFile, readable bool) 
 	now := s.clock()
 	s.base = now.resumed(st.mark.At)
 	records, ours := st.live(), st.describes(file.fingerprint)
-	if !ours && readable {
+	switch {
+	case !ours && readable:
 		s.base = now.resumed(max(st.mark.At, file.modified))
 		records = s.adopt(target, st, file)
+	case st.Damage != nil:
+		records = st.listed(file.leases)
 	}
 	s.leaseFiles = []fingerprint{file.fingerprint}
 	s.complete = ours && readable && st.Damage == nil
@@ -89,7 +92,7 @@ func (s *Store) choose(target string, st *state, file leaseFile, readable bool) 
 
 // adopt returns the records for a lease file that another program wrote.
 func (s *Store) adopt(target string, st *state, file leaseFile) []*record {
-	records, unknown := st.adopt(file.leases, s.base)
+	records, unknown := st.adopt(file, s.base)
 	log := s.log.With("path", target, "leases", len(file.leases))
 	switch skipped := file.skipped; {
 	case skipped.lines > 0:
@@ -97,7 +100,10 @@ func (s *Store) adopt(target string, st *state, file leaseFile) []*record {
 	case st.Found:
 		log.Info("another program changed the lease file; using its lines")
 	}
-	if unknown > 0 {
+	switch {
+	case unknown > 0 && st.Damage != nil:
+		log.Warn("skipped leases that clients may have restricted, which the damaged state file does not tell", "count", unknown)
+	case unknown > 0:
 		log.Warn("skipped leases whose restrictions are not in the state file", "count", unknown)
 	}
 	return records
