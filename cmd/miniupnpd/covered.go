@@ -28,7 +28,7 @@ func (r *rights) noteFolder(leaseFile string) {
 // covered returns an error if a file system was mounted on the folder of the lease file
 // after the process had dropped its privileges. The helper sees it.
 func (r *rights) covered() error {
-	if !r.confined || r.folder.mount == "" || r.helper.err() != nil { // its number may be another process's by now
+	if !r.confined || r.folder.mount == "" || r.helper.hasEnded() { // its number may be another process's by now
 		return nil
 	}
 	now := sandbox.MountOf(r.helper.pid, r.folder.path)

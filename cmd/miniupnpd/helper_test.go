@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,15 +79,15 @@ func (h *helped) read(name string) string {
 func TestHelperReadsSettings(t *testing.T) {
 	h := help(t, "")
 	h.configure(t, "model_name=first")
-	if c, err := h.parse(); err != nil || c.Device.ModelName != "first" {
+	if c, err := h.parse(t.Context()); err != nil || c.Device.ModelName != "first" {
 		t.Errorf("%v, %v", c, err)
 	}
 	h.configure(t, "model_name=second")
-	if c, err := h.parse(); err != nil || c.Device.ModelName != "second" {
+	if c, err := h.parse(t.Context()); err != nil || c.Device.ModelName != "second" {
 		t.Errorf("%v, %v", c, err)
 	}
 	h.configure(t, "nonsense\next_ifname=")
-	_, err := h.parse()
+	_, err := h.parse(t.Context())
 	u, is := errors.AsType[*config.Unusable](err)
 	if !is || len(u.Warnings) != 1 || !strings.Contains(u.Reason.Error(), "external interface") {
 		t.Errorf("%v", err)
@@ -111,7 +112,7 @@ func TestHelperRunsConfiguredPrograms(t *testing.T) {
 		t.Errorf("told %q: %v", h.read("told"), err)
 	}
 	h.configure(t, "notify_cmd="+h.path("new"))
-	if _, err := h.parse(); err != nil {
+	if _, err := h.parse(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	err := h.notify(t.Context(), h.path("new"), values)
@@ -151,8 +152,48 @@ func TestHelperEndsPrograms(t *testing.T) {
 	if err := h.notify(ctx, h.path("hook"), nil); !errors.Is(err, errHelper) {
 		t.Errorf("without a helper: %v", err)
 	}
-	if _, err := h.parse(); !errors.Is(err, errHelper) {
+	if _, err := h.parse(t.Context()); !errors.Is(err, errHelper) {
 		t.Errorf("without a helper: %v", err)
+	}
+}
+
+// TestHelperStuck demands that nothing waits for a helper that does not reply, and that
+// a late reply is not taken for the next one.
+func TestHelperStuck(t *testing.T) {
+	h := help(t, "")
+	syscall.Kill(h.pid, syscall.SIGSTOP)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	h.configure(t, "model_name=first")
+	if _, err := h.parse(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("settings that are not wanted any more: %v", err)
+	}
+	if err := h.notify(ended, h.path("hook"), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("an event that is not wanted any more: %v", err)
+	}
+	h.settings.limit, h.events.limit = time.Millisecond, time.Millisecond
+	const want = "the helper process has not replied for 1ms; restart the daemon"
+	if _, err := h.parse(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("settings: %v", err)
+	}
+	if err := h.notify(t.Context(), h.path("hook"), nil); err == nil || err.Error() != want {
+		t.Errorf("an event: %v", err)
+	}
+	if err := h.err(); err == nil || err.Error() != want {
+		t.Errorf("state of the helper: %v", err)
+	}
+	h.settings.limit, h.events.limit = time.Minute, time.Minute
+	syscall.Kill(h.pid, syscall.SIGCONT)
+	await(t, "the late reply", func() bool { return h.settings.asked.Load() == nil })
+	h.configure(t, "model_name=second")
+	if c, err := h.parse(t.Context()); err != nil || c.Device.ModelName != "second" {
+		t.Errorf("%v, %v", c, err)
+	}
+	if err := h.notify(t.Context(), h.path("hook"), nil); err != nil {
+		t.Error(err)
+	}
+	if err := h.err(); err != nil {
+		t.Error(err)
 	}
 }
 

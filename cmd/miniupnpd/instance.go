@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"syscall"
+	"time"
 
 	"igdd/pkg/config"
 	"igdd/pkg/daemon"
@@ -25,6 +27,8 @@ type instance struct {
 	forwards []portmap.Forward  // static ones, as the last instance knew them
 	unsaved  []*portmap.Mapping // those of the last instance if it could not save them; else nil
 	previous *config.Config     // of the last instance, if that served; nil: there is none to go back to
+
+	successor *config.Config // of the process that is started next; nil: there is none, or it cannot start
 }
 
 // run serves until a signal ends it. It returns the configuration of the next
@@ -34,6 +38,7 @@ func (i *instance) run() (next *config.Config, err error) {
 	var d *daemon.Daemon
 	switch {
 	case i.signals.stopping.Err() != nil: // before the start
+		i.successor = i.readSuccessor()
 	case !enabled(i.config):
 		i.log.Error("Why did you run me anyway? Neither NAT-PMP, PCP nor UPnP is enabled")
 	default:
@@ -82,9 +87,9 @@ func (i *instance) start() (*daemon.Daemon, error) {
 }
 
 // serve runs the daemon until a signal ends it. It returns the configuration of the
-// next instance, if there is one.
+// next instance, if there is one. The daemon serves while settings are read.
 func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
-	ctx, cancel := context.WithCancel(i.signals.stopping)
+	ctx, cancel := context.WithCancel(i.signals.closing)
 	defer cancel()
 	var startErr error
 	ended := make(chan error, 1)
@@ -98,8 +103,12 @@ func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
 			i.parent.report(nil)
 		})
 	}()
-	for helperEnded := i.rights.helperEnded(); ; {
+	for helperEnded, stopping := i.rights.helperEnded(), i.signals.stopping.Done(); ; {
 		select {
+		case <-stopping:
+			stopping = nil
+			i.successor = i.readSuccessor()
+			cancel()
 		case <-helperEnded:
 			helperEnded = nil // logged once
 			if err := i.withoutHelper(); err != nil {
@@ -107,7 +116,7 @@ func (i *instance) serve(d *daemon.Daemon) (*config.Config, error) {
 				return nil, errors.Join(err, <-ended)
 			}
 		case s := <-i.signals.requests:
-			if next := i.handleSignal(ctx, s, d); next != nil {
+			if next := i.handleSignal(s, d); next != nil {
 				cancel()
 				return next, <-ended
 			}
@@ -133,29 +142,32 @@ func (i *instance) withoutHelper() error {
 }
 
 // handleSignal handles a signal. It returns the configuration of the next instance,
-// if the new settings need one.
-func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daemon) (next *config.Config) {
+// if the new settings need one. A signal to stop takes effect at once.
+func (i *instance) handleSignal(s os.Signal, d *daemon.Daemon) (next *config.Config) {
+	ctx := i.signals.stopping
 	switch {
 	case ctx.Err() != nil:
-		return nil // it is stopping
+		return nil
 	case s == syscall.SIGUSR1:
 		d.Announce()
 		return nil
 	}
-	next, err := i.rights.parse()
-	if err != nil {
-		logUnusable(i.log, "invalid settings; keeping the current ones", err)
+	next, err := i.read(ctx)
+	if ctx.Err() != nil {
 		return nil
 	}
-	daemon.DetectIPv6(next, i.log)
+	if err != nil {
+		logUnusable(i.log, notRead(err)+"; keeping the current ones", err)
+		return nil
+	}
 	next.PIDFile = i.config.PIDFile // the one that this process has locked
 	if d.Reload(ctx, next) {
 		i.config = next
 		return nil
 	}
-	err = i.rights.check(next, i.config)
-	if err == nil && enabled(next) {
-		err = daemon.Check(next, i.config, i.log)
+	err = i.check(ctx, next)
+	if ctx.Err() != nil {
+		return nil
 	}
 	if err != nil {
 		logUnusable(i.log, "cannot use the new settings now; keeping the current ones", err)
@@ -164,26 +176,62 @@ func (i *instance) handleSignal(ctx context.Context, s os.Signal, d *daemon.Daem
 	return next
 }
 
+// notRead says what is wrong if reading the settings failed.
+func notRead(err error) string {
+	if _, is := errors.AsType[*config.Unusable](err); is {
+		return "invalid settings"
+	}
+	return "cannot read the settings"
+}
+
+// read returns the present settings, or an error at the latest when ctx ends.
+func (i *instance) read(ctx context.Context) (*config.Config, error) {
+	return within(ctx, func() (*config.Config, error) {
+		c, err := i.rights.parse(ctx)
+		if err == nil {
+			daemon.DetectIPv6(c, i.log)
+		}
+		return c, err
+	})
+}
+
+// check returns why an instance with the settings next cannot take this one's place,
+// or an error at the latest when ctx ends.
+func (i *instance) check(ctx context.Context, next *config.Config) error {
+	if err := i.rights.check(next, i.config); err != nil || !enabled(next) {
+		return err
+	}
+	current := i.config
+	_, err := within(ctx, func() (struct{}, error) { return struct{}{}, daemon.Check(next, current, i.log) })
+	return err
+}
+
 // keepsRules reports whether the rules stay in the firewall for a successor: the next
 // instance, or after SIGUSR2 the next process.
 func (i *instance) keepsRules(next *config.Config) bool {
-	if next == nil {
-		next = i.successor()
+	if next == nil && i.signals.handsOver() {
+		next = i.successor
 	}
 	return next != nil && enabled(next) && next.PIDFile == i.config.PIDFile && i.config.SameChains(next)
 }
 
-// successor returns the settings that the next process will have if it is started
-// now; nil if there is none, or if it cannot start.
-func (i *instance) successor() *config.Config {
+// readLimit is how long the next process's settings may take to be read. The init
+// script waits 5 s for the end of the process.
+const readLimit = 2 * time.Second
+
+// readSuccessor returns the settings that the next process will have if it is started
+// now; nil if there is none, if it cannot start, or if they cannot be read in time.
+func (i *instance) readSuccessor() *config.Config {
 	if !i.signals.handsOver() {
 		return nil
 	}
-	c, err := i.rights.parse()
-	if err != nil || !i.signals.handsOver() {
-		return nil
+	tooLong := fmt.Errorf("it took longer than %v: a command in the file blocks, or the helper process does not reply", readLimit)
+	ctx, cancel := context.WithTimeoutCause(i.signals.closing, readLimit, tooLong)
+	defer cancel()
+	c, err := i.read(ctx)
+	if err != nil && i.signals.handsOver() {
+		logUnusable(i.log, notRead(err)+"; the ports are closed until the next start", err)
 	}
-	daemon.DetectIPv6(c, i.log)
 	return c
 }
 

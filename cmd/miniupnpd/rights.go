@@ -86,7 +86,7 @@ func (r *rights) helperEnded() <-chan struct{} {
 	return r.helper.ended
 }
 
-// helperErr returns an error if there was a helper and it has ended.
+// helperErr returns an error if there was a helper and it has ended, or does not reply.
 func (r *rights) helperErr() error {
 	if r.helper == nil {
 		return nil
@@ -95,11 +95,11 @@ func (r *rights) helperErr() error {
 }
 
 // parse returns the present settings.
-func (r *rights) parse() (*config.Config, error) {
+func (r *rights) parse(ctx context.Context) (*config.Config, error) {
 	if r.helper == nil {
 		return r.source.parse()
 	}
-	return r.helper.parse()
+	return r.helper.parse(ctx)
 }
 
 // notify returns the function that runs the notification program; nil: the usual one.

@@ -44,6 +44,6 @@ func readGenerated(command []string, rc, variable string) (string, error) {
 	case !strings.HasPrefix(string(b), generatedLine):
 		return "", nil
 	}
-	vars, _, err := shell{command, rcLimit, "/"}.readPlain(rc, []string{variable})
+	vars, _, err := shell{command, ReadLimit, "/"}.readPlain(rc, []string{variable})
 	return vars[variable], err
 }

@@ -39,13 +39,13 @@ func variables() []string {
 	return names
 }
 
-// rcLimit is how long an rc.conf may take.
-const rcLimit = 5 * time.Second
+// ReadLimit is how long an rc.conf may take.
+const ReadLimit = 5 * time.Second
 
 // readRC reads the settings of an rc.conf. An empty variable counts as unset,
 // and an invalid one is skipped with a warning.
 func (d *draft) readRC(path string) error {
-	vars, complaints, err := shell{d.machine.shell, rcLimit, d.machine.dir}.readPlain(path, variables())
+	vars, complaints, err := shell{d.machine.shell, ReadLimit, d.machine.dir}.readPlain(path, variables())
 	if err != nil {
 		return err
 	}

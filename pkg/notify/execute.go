@@ -12,10 +12,10 @@ import (
 	"igdd/pkg/command"
 )
 
-const (
-	timeLimit = 10 * time.Second
-	maxStderr = 256 // bytes that are kept for the log
-)
+// TimeLimit is how long the program may run.
+const TimeLimit = 10 * time.Second
+
+const maxStderr = 256 // bytes that are kept for the log
 
 // errTimeLimit is the error of a program that did not end by itself.
 var errTimeLimit = errors.New("it took too long and was killed")
@@ -25,13 +25,13 @@ const path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Run runs the program of a command with the values, and PATH, as its environment and
 // nothing else: no standard input, no standard output. It kills the program when ctx
-// ends, or after timeLimit. The error has what it printed to standard error. A process
+// ends, or after TimeLimit. The error has what it printed to standard error. A process
 // that it leaves in the background is no error.
 //
 // The values may come from a process that is not trusted: Run accepts only what the
 // events have.
 func Run(ctx context.Context, command string, values []string) error {
-	return runFor(ctx, timeLimit, command, values)
+	return runFor(ctx, TimeLimit, command, values)
 }
 
 func runFor(ctx context.Context, limit time.Duration, of string, values []string) error {
