@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,10 @@ func (i *instance) run() (next *config.Config, err error) {
 		i.pid.MarkStopping()
 	}
 	if err != nil || !i.keepsRules(next) {
-		i.removeChains(d)
+		failed := i.removeChains(d)
+		if next == nil {
+			err = cmp.Or(err, failed)
+		}
 	}
 	return next, err
 }
@@ -237,10 +241,9 @@ func (i *instance) readSuccessor() *config.Config {
 
 // removeChains removes the rules of this instance's daemon, or of a process before
 // this one if there is no daemon.
-func (i *instance) removeChains(d *daemon.Daemon) {
-	if d != nil {
-		d.RemoveChains()
-		return
+func (i *instance) removeChains(d *daemon.Daemon) error {
+	if d == nil {
+		return i.pid.RemoveChains(i.config, i.log)
 	}
-	i.pid.RemoveChains(i.log)
+	return d.RemoveChains()
 }

@@ -58,7 +58,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if pidFile := from.pidFile(); pidFile != "" { // it is not a check of the settings
 			log, closeLog := systemLog(portmap.LevelNotice)
 			logUnusable(log, "cannot start", err)
-			removeLeftovers(pidFile, log)
+			removeLeftovers(nil, pidFile, log)
 			closeLog()
 		}
 		return unusableStatus(args)
@@ -72,7 +72,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if !c.Foreground && !parent.exists() {
 		if err = background(); err != nil {
 			log, closeLog := systemLog(portmap.LevelNotice)
-			removeLeftovers(c.PIDFile, log) // of a process that was killed
+			removeLeftovers(c, c.PIDFile, log) // of a process that was killed
 			closeLog()
 		}
 	} else {
@@ -147,8 +147,9 @@ func logUnusable(log *slog.Logger, what string, err error) {
 }
 
 // removeLeftovers removes the rules and chains that an earlier process has left in the
-// firewall, for a process that cannot start. It does nothing while a daemon runs.
-func removeLeftovers(pidFile string, log *slog.Logger) {
+// firewall, for a process that cannot start. It does nothing while a daemon runs. The
+// settings are nil if they are invalid.
+func removeLeftovers(c *config.Config, pidFile string, log *slog.Logger) {
 	if !daemon.HasLeftovers(pidFile) {
 		return
 	}
@@ -158,7 +159,7 @@ func removeLeftovers(pidFile string, log *slog.Logger) {
 	}
 	defer pid.Remove()
 	pid.MarkStopping()
-	pid.RemoveChains(log)
+	pid.RemoveChains(c, log)
 }
 
 // openLog returns the log of the settings, and a function that closes it.

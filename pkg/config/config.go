@@ -132,6 +132,15 @@ func (c *Config) SameService(o *Config) bool {
 	return reflect.DeepEqual(c.service(), o.service())
 }
 
+// Chains returns the names of the chains in the settings. Without settings, for nil,
+// they are the default names.
+func (c *Config) Chains() (nat, forward, postrouting string) {
+	if c == nil {
+		return natChain, natChain, postroutingChain
+	}
+	return c.NATChain, c.ForwardChain, c.PostroutingChain
+}
+
 // SameChains reports whether a service with the settings o uses the same chains
 // and jumps as one with c.
 func (c *Config) SameChains(o *Config) bool {

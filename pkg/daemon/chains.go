@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"igdd/pkg/config"
 	"igdd/pkg/netfilter"
 )
 
@@ -16,31 +17,33 @@ import (
 const removeTimeout = 800 * time.Millisecond
 
 // RemoveChains removes the daemon's rules and jumps from all chains, and the chains
-// that the daemon created. It is for a daemon that ends without a successor.
-func (d *Daemon) RemoveChains() {
-	removeRules(d.log, d.firewall.Teardown)
-}
+// that the daemon created. It is for a daemon that ends without a successor. An error
+// is logged, too.
+func (d *Daemon) RemoveChains() error { return removeRules(d.log, d.firewall.Teardown) }
 
 // RemoveChains removes the rules and chains that an earlier process with the same
-// pid file has left in the firewall.
-func (p *PIDFile) RemoveChains(log *slog.Logger) {
-	removeRules(log, func(ctx context.Context) error {
-		return netfilter.RemoveRecorded(ctx, ownershipFile(p.file.Name()), log)
-	})
+// pid file has left in the firewall. The settings, which may be nil, name the chains
+// if the record of them is damaged. An error is logged, too.
+func (p *PIDFile) RemoveChains(c *config.Config, log *slog.Logger) error {
+	o := netfilter.Options{OwnershipFile: ownershipFile(p.file.Name()), Log: log}
+	o.NATChain, o.ForwardChain, o.PostroutingChain = c.Chains()
+	return removeRules(log, func(ctx context.Context) error { return netfilter.RemoveRecorded(ctx, o) })
 }
 
-func removeRules(log *slog.Logger, remove func(context.Context) error) {
+func removeRules(log *slog.Logger, remove func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
-	if err := remove(ctx); err != nil {
+	err := remove(ctx)
+	if err != nil {
 		log.Error("cannot remove all rules: ports may stay open until the daemon is started or stopped again", "err", err)
 	}
+	return err
 }
 
 // HasLeftovers reports whether a process with the pid file has rules or chains in
 // the firewall, or has left some there.
 func HasLeftovers(pidFile string) bool {
-	_, err := os.Stat(ownershipFile(pidFile))
+	_, err := os.Lstat(ownershipFile(pidFile))
 	return err == nil
 }
 

@@ -3,10 +3,12 @@ package netfilter
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +23,16 @@ const bootID = "/proc/sys/kernel/random/boot_id"
 // recordFormat follows the boot ID in a record that names jumps. Older versions
 // wrote records without it that name chains alone.
 const recordFormat = "format 2"
+
+// sumPrefix begins the line with the checksum (CRC-32, IEEE) of the lines after it.
+// Older versions wrote records without it, and ignore it.
+const sumPrefix = "crc32 "
+
+// errDamaged is the error of a record that is not as it was written.
+var errDamaged = errors.New("the ownership record is damaged")
+
+// validBootID matches the kernel's IDs of a boot.
+var validBootID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // ownership is the record of what the daemon owns: a file for the next process,
 // if this one ends without removing its rules. It is void after a reboot: the
@@ -41,7 +53,8 @@ func newOwnership(path string, log *slog.Logger) *ownership {
 	return &ownership{path: path, log: log, owned: make(map[string][]inventory)}
 }
 
-// read returns what the record names, if it is of this boot.
+// read returns what the record names, if it is of this boot. The error is an
+// errDamaged if that cannot be known.
 func (o *ownership) read() ([]inventory, error) {
 	if o.path == "" {
 		return nil, nil
@@ -56,24 +69,51 @@ func (o *ownership) read() ([]inventory, error) {
 		return nil, err
 	}
 	o.written = string(text)
-	body, isThisBoot := strings.CutPrefix(o.written, string(o.boot))
-	if !isThisBoot {
-		return nil, nil
-	}
-	names, hasJumps := strings.CutPrefix(body, recordFormat+"\n")
-	var list []inventory
-	for line := range strings.Lines(names) {
-		if v, ok := parseInventory(strings.TrimSuffix(line, "\n")); ok {
-			v.adoptJumps = !hasJumps
-			list = append(list, v)
-		}
+	list, ok := parseRecord(o.written, string(o.boot))
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", errDamaged, o.path)
 	}
 	return mergeInventories(list), nil
+}
+
+// parseRecord returns what a record names: nothing if it is of another boot. It fails
+// for a text that is not a whole record.
+func parseRecord(text, boot string) (list []inventory, ok bool) {
+	body, isThisBoot := strings.CutPrefix(text, boot)
+	if !isThisBoot {
+		first, _, isLine := strings.Cut(text, "\n")
+		return nil, isLine && validBootID.MatchString(first)
+	}
+	names, hasJumps := strings.CutPrefix(body, recordFormat+"\n")
+	if sum, rest, _ := strings.Cut(names, "\n"); strings.HasPrefix(sum, sumPrefix) {
+		if sum != checksum(rest) {
+			return nil, false
+		}
+		names = rest
+	}
+	for line := range strings.Lines(names) {
+		line, isLine := strings.CutSuffix(line, "\n")
+		v, ok := parseInventory(line)
+		if !ok || !isLine {
+			return nil, false
+		}
+		v.adoptJumps = !hasJumps
+		list = append(list, v)
+	}
+	return list, len(list) > 0 // there is no record of nothing
+}
+
+// checksum returns the line with the checksum of a record's lines.
+func checksum(lines string) string {
+	return fmt.Sprintf("%s%08x", sumPrefix, crc32.ChecksumIEEE([]byte(lines)))
 }
 
 // readRecord reads the file of the record, which names chains to be removed: not one
 // that another user may have planted.
 func readRecord(path string) ([]byte, error) {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file: remove it", path)
+	}
 	f, err := safepath.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -82,7 +122,8 @@ func readRecord(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// writeRecord replaces the file of the record.
+// writeRecord replaces the file of the record: at any time, also after a power cut,
+// there is a whole one.
 func writeRecord(path, text string) error {
 	next := path + ".new"
 	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -93,7 +134,7 @@ func writeRecord(path, text string) error {
 		return err
 	}
 	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(next, path)
@@ -128,21 +169,22 @@ func (o *ownership) text(list []inventory) (text string, err error) {
 		}
 	}
 	var b strings.Builder
-	b.Write(o.boot)
-	b.WriteString(recordFormat + "\n")
 	for _, v := range list {
 		for _, line := range v.lines() {
 			b.WriteString(line + "\n")
 		}
 	}
-	return b.String(), nil
+	return string(o.boot) + recordFormat + "\n" + checksum(b.String()) + "\n" + b.String(), nil
 }
 
 // loadOwnership reads the record: what concerns the daemon's chains goes there,
-// the rest is leftover.
+// the rest is leftover. After a damaged one the daemon owns nothing of what is there.
 func (f *Firewall) loadOwnership() error {
 	list, err := f.ownership.read()
-	if err != nil {
+	if errors.Is(err, errDamaged) {
+		f.log.Error("chains and jumps that an earlier process created will stay when the daemon ends, without rules; "+
+			"remove them by hand then, unless the firewall made them", "err", err)
+	} else if err != nil {
 		return fmt.Errorf("netfilter: read the ownership record: %w", err)
 	}
 	var leftover []inventory

@@ -21,7 +21,7 @@ func (g nsFirewall) takeDown(ctx context.Context, o netfilter.Options) error {
 }
 
 func (r *router) takeDown(ctx context.Context, o netfilter.Options) error {
-	return r.Do(func() error { return netfilter.RemoveRecorded(ctx, o.OwnershipFile, o.Log) })
+	return r.Do(func() error { return netfilter.RemoveRecorded(ctx, o) })
 }
 
 func wantNoRecord(t *testing.T, path string) {
@@ -209,10 +209,10 @@ func TestTeardownDoesNotWaitForOthers(t *testing.T) {
 func TestTakeDownWithoutRecord(t *testing.T) {
 	t.Setenv("PATH", t.TempDir()) // there is nothing to run
 	o := recorded(t)
-	must(t, netfilter.RemoveRecorded(t.Context(), o.OwnershipFile, o.Log))
-	must(t, netfilter.RemoveRecorded(t.Context(), "", o.Log))
+	must(t, netfilter.RemoveRecorded(t.Context(), o))
+	must(t, netfilter.RemoveRecorded(t.Context(), options(t)))
 	must(t, os.WriteFile(o.OwnershipFile, []byte("c0ffee00-1d1d-4b1d-8000-000000000000\nformat 2\niptables nat MINIUPNPD\n"), 0o644))
-	must(t, netfilter.RemoveRecorded(t.Context(), o.OwnershipFile, o.Log))
+	must(t, netfilter.RemoveRecorded(t.Context(), o))
 }
 
 // A stopped firewall has taken everything with it.

@@ -62,14 +62,17 @@ func (f *family) release() (list []inventory) {
 	return list
 }
 
-// RemoveRecorded removes what the ownership record at a path names: rules, jumps
-// and chains of an earlier process. Without a record it does nothing. It ends
-// with ctx; afterwards the record names what is left.
-func RemoveRecorded(ctx context.Context, record string, log *slog.Logger) error {
-	o := newOwnership(record, log)
+// RemoveRecorded removes what the ownership record names: rules, jumps and chains
+// of an earlier process. Without a record it does nothing. It ends with ctx;
+// afterwards the record names what is left. If the record cannot be read, the
+// chains that the options name are emptied as far as it is safe, and the error
+// says what is left.
+func RemoveRecorded(ctx context.Context, options Options) error {
+	log := options.Log
+	o := newOwnership(options.OwnershipFile, log)
 	list, err := o.read()
 	if err != nil {
-		return fmt.Errorf("netfilter: read the ownership record: %w", err)
+		return fmt.Errorf("netfilter: read the ownership record: %w", options.closeWithout(ctx, err))
 	}
 	if len(list) == 0 {
 		return nil
