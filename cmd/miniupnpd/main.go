@@ -69,7 +69,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	tuneRuntime()
 	syscall.Umask(0o022) // keepalived's, 0177, would close the daemon's own folders to it
 	parent := newParent(c.Foreground)
-	if !c.Foreground && !parent.exists() {
+	if !c.Foreground && !parent.exists() && enabled(c) { // else it ends at once
 		if err = background(); err != nil {
 			log, closeLog := systemLog(portmap.LevelNotice)
 			removeLeftovers(c, c.PIDFile, log) // of a process that was killed
