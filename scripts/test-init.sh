@@ -306,6 +306,9 @@ ours() { chroot "$root" iptables-save | sed -n 's/ \[.*//; /MINIUPNPD/p'; }
 # is_open succeeds while the rules of one mapping are in the firewall.
 is_open() { [ "$(ours | grep -c '^-A MINIUPNPD ')" = 2 ]; }
 
+# is_empty succeeds while no rules are in the daemon's chains.
+is_empty() { ! ours | grep -q '^-A MINIUPNPD'; }
+
 # is_closed fails while anything is in the firewall that was not there before
 # miniupnpd.
 is_closed() { [ "$(ours)" = "$before" ]; }
@@ -399,6 +402,25 @@ test_rules_after_crash() {
   done
 }
 
+# With a damaged record the daemon cannot know which chains are its own: it
+# empties all of its names.
+test_rules_after_damaged_record() {
+  opened 'killed, the record is empty, then stop'
+  crash
+  : >"$root/run/miniupnpd.chains"
+  verb 1 stop
+  holds 'stop says that chains may be left' grep -q 'may be left' "$root/tmp/said"
+  holds 'no rules are left' is_empty
+  verb 0 stop
+  opened 'killed, the record is a folder, then stop'
+  crash
+  rm "$root/run/miniupnpd.chains" && mkdir "$root/run/miniupnpd.chains"
+  verb 1 stop
+  holds 'no rules are left' is_empty
+  rmdir "$root/run/miniupnpd.chains"
+  verb 0 stop
+}
+
 # The web page stops, waits a second, and starts.
 test_rules_after_restart() {
   opened 'restart'
@@ -422,6 +444,7 @@ test_rules() {
     test_rules_when_switched_off
     test_rules_when_it_cannot_start
     test_rules_after_crash
+    test_rules_after_damaged_record
     test_rules_after_restart
   done
 }
