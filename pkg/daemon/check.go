@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"igdd/pkg/config"
 	"igdd/pkg/netfilter"
 	"igdd/pkg/netif"
@@ -30,6 +32,24 @@ func Check(next, current *config.Config, log *slog.Logger) error {
 		return nil
 	}
 	return checkPort(next)
+}
+
+// neededFiles is how many open files a daemon may need: each LAN can have 256
+// connections for UPnP and 12 sockets while a reload replaces them, and all else, with
+// the programs that are running, is below 64. For three LANs that is 868. Linux allows
+// 1024 by default.
+const neededFiles = 1024
+
+// CheckOpenFiles returns an error if the process may not open enough files: clients'
+// connections could keep it from opening ports and saving leases.
+func CheckOpenFiles() error {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	if err == nil && limit.Cur < neededFiles { // Go has raised it to the hard limit
+		err = fmt.Errorf("the limit of open files is %d, and the daemon may need %d: raise it where the daemon is started, "+
+			"by ulimit -n %[2]d or systemd's LimitNOFILE=%[2]d", limit.Cur, neededFiles)
+	}
+	return err
 }
 
 // checkLeaseFile returns an error if there is a lease file that cannot be read.
