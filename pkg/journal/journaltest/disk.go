@@ -29,9 +29,10 @@ type Disk struct {
 	// no crash.
 	CrashAfter int
 
-	mu    sync.Mutex
-	ops   []Op
-	fails func(Op) error // asked before each operation
+	mu      sync.Mutex
+	ops     []Op
+	fails   func(Op) error // asked before each operation
+	blocked chan struct{}  // closed when operations go on; nil: they do not wait
 }
 
 // failedSync is a sync that failed: what it should have written stays lost, although
@@ -58,6 +59,7 @@ func (o Op) String() string {
 
 // do records an operation, or returns the error with which it fails.
 func (d *Disk) do(o Op) error {
+	d.wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.CrashAfter > 0 && len(d.ops) >= d.CrashAfter {
@@ -70,6 +72,36 @@ func (d *Disk) do(o Op) error {
 	}
 	d.ops = append(d.ops, o)
 	return nil
+}
+
+// wait waits while operations are blocked.
+func (d *Disk) wait() {
+	d.mu.Lock()
+	blocked := d.blocked
+	d.mu.Unlock()
+	if blocked != nil {
+		<-blocked
+	}
+}
+
+// Block has all operations that begin from now on wait until Unblock is called, as on a
+// disk that does not answer.
+func (d *Disk) Block() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.blocked == nil {
+		d.blocked = make(chan struct{})
+	}
+}
+
+// Unblock has all operations go on.
+func (d *Disk) Unblock() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.blocked != nil {
+		close(d.blocked)
+		d.blocked = nil
+	}
 }
 
 // record records an operation.
