@@ -244,14 +244,20 @@ func identical(a, b portmap.Claim) bool { return sameTerms(a, b) && a.Expires.Eq
 // Run writes the files whenever they are due, until ctx ends, and then once
 // more. Both files are kept.
 func (s *Store) Run(ctx context.Context) error {
+	s.writeWhenDue(ctx)
+	s.finish()
+	return nil
+}
+
+// writeWhenDue writes the files whenever they are due, until ctx ends.
+func (s *Store) writeWhenDue(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		s.resetTimer(timer)
 		select {
 		case <-ctx.Done():
-			s.finish()
-			return nil
+			return
 		case <-s.schedule.wake:
 		case <-timer.C:
 			s.Checkpoint() // logs its errors
