@@ -72,7 +72,7 @@ type Daemon struct {
 	ports    *netif.Ports
 	clock    *clock.Watcher
 	firewall *netfilter.Firewall
-	store    *leasefile.Store
+	store    *leasefile.TimedStore
 	unsaved  []*portmap.Mapping // all, if Run could not save them
 	covered  func() error       // Options.Covered
 	barred   error              // why the leases could not be saved before privileges were dropped; nil: they could
@@ -119,7 +119,7 @@ func New(o Options) (*Daemon, error) {
 	d.ipv6 = &ipv6Watch{
 		config: c, stopped: d.firewall.Stopped, outdated: o.Outdated, log: d.log, looks: make(chan netfilter.Look, 1),
 	}
-	d.store = leasefile.New(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
+	d.store = leasefile.NewTimed(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
 	d.barred, d.covered = d.store.Trouble(), o.Covered
 	d.setUpChains()
 	if err := d.prepareOptional(o); err != nil {

@@ -10,18 +10,17 @@ import (
 // inheritingStore is the store of an instance whose predecessor in the same process
 // could not save its mappings.
 type inheritingStore struct {
-	*leasefile.Store
+	*leasefile.TimedStore
 	mappings []*portmap.Mapping // nil: they were saved
 }
 
 // Load returns the predecessor's mappings, if they were not saved, instead of those in
 // the files. With an error of the files, these are all there are.
 func (s inheritingStore) Load() ([]*portmap.Mapping, error) {
-	saved, err := s.Store.Load()
 	if s.mappings != nil {
-		return s.mappings, err
+		return s.mappings, s.LoadUnused()
 	}
-	return saved, err
+	return s.TimedStore.Load()
 }
 
 // inheritable returns copies of mappings, not nil, without the contacts of this instance's
