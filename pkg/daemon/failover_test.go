@@ -106,6 +106,7 @@ func (r *rig) changeRoutes(t *testing.T, changes []routeChange) {
 					t.Errorf("epoch %d with a new address, want a new one", epoch)
 				}
 			}
+			await(t, "the log to say so", func() bool { return r.announced(t) >= announced })
 			if n := r.announced(t); n != announced {
 				t.Errorf("the address has changed %d times, want %d", n, announced)
 			}

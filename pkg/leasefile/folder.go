@@ -186,8 +186,9 @@ func removeFile(path string) error {
 }
 
 // takeOver gives a file or folder to this process's user, with a mode, if it is another
-// user's, lets others do more than that, or its user less. A file with a second name, which may be
-// another one's, is left. What cannot be opened is left to Load.
+// user's or lets others do more than that, or if a file's own user may not read and write
+// it. A file with a second name, which may be another one's, is left. What cannot be
+// opened is left to Load.
 func takeOver(path string, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -198,10 +199,12 @@ func takeOver(path string, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	user, stat := os.Geteuid(), info.Sys().(*syscall.Stat_t) // always, on Linux
-	const needed = 0o600                                     // without its privileges the process cannot do without
-	isRight := int(stat.Uid) == user && info.Mode().Perm()&^mode == 0 && info.Mode().Perm()&needed == needed
-	if isRight || info.Mode().IsRegular() && stat.Nlink > 1 {
+	user, stat, is := os.Geteuid(), info.Sys().(*syscall.Stat_t), info.Mode().Perm() // always, on Linux
+	isRight := int(stat.Uid) == user && is&^mode == 0
+	if info.Mode().IsRegular() {
+		isRight = isRight && is&0o600 == 0o600 || stat.Nlink > 1
+	}
+	if isRight {
 		return nil
 	}
 	return errors.Join(f.Chown(user, os.Getegid()), f.Chmod(mode))
