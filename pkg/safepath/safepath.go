@@ -43,7 +43,7 @@ func Resolve(path string) (real string, err error) {
 			continue
 		}
 		if links++; links > maxLinks {
-			return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
+			return "", fmt.Errorf("%s is a link that leads back to itself, or through too many others: remove it", path)
 		}
 		to, err := os.Readlink(next)
 		if err != nil {
