@@ -38,6 +38,17 @@ func TestLeaseFolders(t *testing.T) {
 			return errors.Join(os.Mkdir(dir+"/tmp", 0o755), os.Chmod(dir+"/tmp", os.ModeSticky|0o777), os.Symlink(dir+"/file", dir+"/tmp/upnp.leases"),
 				os.Lchown(dir+"/tmp/upnp.leases", stranger, stranger))
 		}, "tmp/upnp.leases", "%s/tmp/upnp.leases belongs to user 12345"},
+		"a link to itself": {func(dir string) error {
+			return errors.Join(os.Mkdir(dir+"/kd", 0o755), os.Symlink("upnp.leases", dir+"/kd/upnp.leases"))
+		}, "kd/upnp.leases", "%s/kd/upnp.leases is a link that leads back to itself, or through too many others: remove it"},
+		"a folder for the new file": {func(dir string) error { return os.MkdirAll(dir+"/upnp/upnp.leases.new/x", 0o755) }, "upnp.leases",
+			"folder %s/upnp/upnp.leases.new is in the place of a file of the daemon's: remove it"},
+		"a folder for the new state": {func(dir string) error { return os.MkdirAll(dir+"/upnp/upnp.leases.state.new/x", 0o755) }, "upnp.leases",
+			"folder %s/upnp/upnp.leases.state.new is in the place of a file of the daemon's: remove it"},
+		"a folder for the link": {func(dir string) error { return os.MkdirAll(dir+"/upnp.leases.new/x", 0o755) }, "upnp.leases",
+			"folder %s/upnp.leases.new is in the place of a file of the daemon's: remove it"},
+		"a folder for the state": {func(dir string) error { return os.MkdirAll(dir+"/upnp/upnp.leases.state/x", 0o755) }, "upnp.leases",
+			"folder %s/upnp/upnp.leases.state is in the place of a file of the daemon's: remove it"},
 		"a folder for the file": {func(dir string) error { return os.Mkdir(dir+"/upnp.leases", 0o755) }, "upnp.leases", "%s/upnp.leases is not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +61,8 @@ func TestLeaseFolders(t *testing.T) {
 			r.start(t, "lease_file="+r.path(c.file))
 			r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 			if c.trouble != "" {
-				r.says(t, "status", 4, "leases: not saved: "+strings.Split(fmt.Sprintf(c.trouble, r.dir), "%!")[0])
+				want := "not saved: " + strings.Split(fmt.Sprintf(c.trouble, r.dir), "%!")[0]
+				await(t, want, func() bool { out, status := r.ctl(t, "status"); return status == 4 && strings.Contains(out, want) })
 				return
 			}
 			await(t, "the lease", func() bool {
@@ -58,6 +70,40 @@ func TestLeaseFolders(t *testing.T) {
 				return err == nil && strings.HasPrefix(string(text), "TCP:4000:")
 			})
 			r.says(t, "status", 0, "mappings: 1 of 1 clients")
+		})
+	}
+}
+
+// TestLeaseFolderIsRemoved removes the folder of the leases while the daemon runs: it
+// says what to do, and that helps.
+func TestLeaseFolderIsRemoved(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ sandbox, folder string }{
+		"in the sandbox":             {"yes", "kd/upnp"},
+		"its parent, in the sandbox": {"yes", "kd"},
+		"without the sandbox":        {"no", "kd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "nft", netlab.Layout{})
+			r.installed()
+			if err := os.Mkdir(r.path("kd"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			settings := []string{"sandbox=" + c.sandbox, "lease_file=" + r.path("kd/upnp.leases")}
+			r.start(t, settings...)
+			if err := os.RemoveAll(r.path(c.folder)); err != nil {
+				t.Fatal(err)
+			}
+			r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+			want := "folder " + r.path(c.folder) + ": make or mount it, then restart the daemon"
+			await(t, want, func() bool { out, status := r.ctl(t, "status"); return status == 4 && strings.Contains(out, want) })
+			r.stop(t, syscall.SIGTERM)
+			if err := os.MkdirAll(r.path(c.folder), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			r.start(t, settings...)
+			r.says(t, "status", 0, "mappings: ")
 		})
 	}
 }

@@ -35,7 +35,22 @@ func (s *Store) explained(err error) error {
 	if err == nil {
 		return nil
 	}
-	return cmp.Or(checkPlace(s.path), err)
+	return cmp.Or(checkPlace(s.path), checkFolders(s.path), err)
+}
+
+// checkFolders returns an error that names a folder in the place of a file that the store
+// writes beside the lease file, which the daemon cannot remove.
+func checkFolders(path string) error {
+	target, err := safepath.Resolve(path)
+	if err != nil {
+		return err
+	}
+	for _, suffix := range []string{tempSuffix, stateSuffix, stateSuffix + tempSuffix} {
+		if info, err := os.Lstat(target + suffix); err == nil && info.IsDir() {
+			return fmt.Errorf("folder %s is in the place of a file of the daemon's: remove it", target+suffix)
+		}
+	}
+	return nil
 }
 
 // checkPlace returns why no lease file can be written at a path, as far as that can be
