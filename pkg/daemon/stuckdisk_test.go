@@ -23,7 +23,7 @@ import (
 // way, which holds the lock of the file until a page fault of its buffer is handled.
 func (r *rig) blockStateFile(t *testing.T) (release func()) {
 	t.Helper()
-	leases, err := filepath.EvalSymlinks(r.path("upnp.leases"))
+	leases, err := filepath.EvalSymlinks(r.path("disk/upnp.leases"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,13 +86,22 @@ func newStuckRig(t *testing.T) (r *rig, release func()) {
 	t.Helper()
 	netlab.NeedRoot(t, "userfaultfd")
 	r = newRig(t, "nft", netlab.Layout{})
-	r.foreground(t)
+	if err := os.Mkdir(r.path("disk"), 0o755); err != nil { // a rename there may block the folder, too
+		t.Fatal(err)
+	}
+	r.onDisk(t)
 	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 	await(t, "the lease", func() bool {
-		text, err := os.ReadFile(r.path("upnp.leases"))
+		text, err := os.ReadFile(r.path("disk/upnp.leases"))
 		return err == nil && strings.HasPrefix(string(text), "TCP:4000:")
 	})
 	return r, r.blockStateFile(t)
+}
+
+// onDisk starts the daemon with its lease file in a folder of its own.
+func (r *rig) onDisk(t *testing.T, more ...string) {
+	t.Helper()
+	r.foreground(t, append(more, "lease_file="+r.path("disk/upnp.leases"))...)
 }
 
 // demandPorts demands that ports are mapped, and no others.
@@ -125,7 +134,7 @@ func TestStuckDisk(t *testing.T) {
 	await(t, "saving again", func() bool { return strings.Contains(r.log(t), "leases are saved again") })
 	r.says(t, "status", 0, "mappings: 2 of 1 clients")
 	r.stop(t, syscall.SIGKILL)
-	r.foreground(t)
+	r.onDisk(t)
 	r.demandPorts(t, 4001, 4002)
 }
 
@@ -147,7 +156,7 @@ func TestStopWithStuckDisk(t *testing.T) {
 	}
 	release()
 	await(t, "the end of the daemon", func() bool { return !alive(pid) })
-	r.foreground(t)
+	r.onDisk(t)
 	r.grant(t, mapping(natpmp.MapTCP, 4002, 4002, time.Hour))
 }
 
@@ -157,7 +166,7 @@ func TestReloadWithStuckDisk(t *testing.T) {
 	t.Parallel()
 	r, release := newStuckRig(t)
 	r.grant(t, mapping(natpmp.MapTCP, 4001, 4001, time.Hour))
-	r.configure(t, "enable_upnp=yes", "http_port=5001")
+	r.configure(t, "enable_upnp=yes", "http_port=5001", "lease_file="+r.path("disk/upnp.leases"))
 	r.kill(syscall.SIGHUP)
 	if err := r.awaitHTTP(5001); err != nil {
 		t.Fatal(err)
@@ -167,7 +176,7 @@ func TestReloadWithStuckDisk(t *testing.T) {
 	release()
 	r.awaitStatus(t)
 	r.stop(t, syscall.SIGKILL)
-	r.foreground(t, "enable_upnp=yes", "http_port=5001")
+	r.onDisk(t, "enable_upnp=yes", "http_port=5001")
 	r.demandPorts(t, 4000, 4001, 4002)
 }
 

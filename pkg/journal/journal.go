@@ -157,7 +157,7 @@ func (j *Journal) Outdate(reason error) {
 func (j *Journal) NeedsRewrite(path string, size int64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.outdated != nil || j.path != path || j.size > 2*size+slack || !j.isInPlace()
+	return j.file == nil || j.outdated != nil || j.path != path || j.size > 2*size+slack || !j.isInPlace()
 }
 
 // Begin begins a rewrite: what is appended from now on will be in the new file, too.
