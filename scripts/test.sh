@@ -28,9 +28,10 @@ formatted() {
   ! gofmt -l cmd pkg scripts 2>&1 | grep .
 }
 
-# shell_files lists the project's shell scripts, whatever their names.
+# shell_files lists the project's shell scripts, whatever their names; a document may
+# quote one.
 shell_files() {
-  find . -path ./.git -prune -o -path ./dist -prune -o -type f \
+  find . -path ./.git -prune -o -path ./dist -prune -o -type f ! -name '*.md' \
     -exec grep -lE '^#!/bin/sh$|^# shellcheck shell=sh$' {} +
 }
 
