@@ -280,7 +280,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	tableDone := make(chan struct{})
 	state.Go(func() error { defer close(tableDone); return task{"table", d.table.Run}.Run(serving) })
 	<-d.table.Started()
-	if err := d.leaseTrouble(); err != nil && (d.barred != nil || !d.store.Failed()) { // the store does not see in the sandbox what barred it
+	if err := d.leaseTrouble(); err != nil && !d.isLogged(err) {
 		d.log.Error("leases are not saved; mappings work, but a restart loses them", "path", d.config.LeaseFile, "err", err)
 	}
 	d.log.Info(fmt.Sprintf("version %s starting ext if %s", d.version, strings.Join(d.config.WAN, ", ")))

@@ -122,3 +122,10 @@ func (d *Daemon) leaseTrouble() error {
 	}
 	return err
 }
+
+// isLogged reports whether the table has logged this trouble already, since a Save has
+// failed and the store sees the cause itself.
+func (d *Daemon) isLogged(trouble error) bool {
+	seen := d.store.Trouble()
+	return d.store.Failed() && seen != nil && seen.Error() == trouble.Error()
+}
