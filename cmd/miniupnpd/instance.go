@@ -69,7 +69,7 @@ func enabled(c *config.Config) bool { return c.NATPMP || c.PCP || c.UPnP }
 // start prepares the service.
 func (i *instance) start() (*daemon.Daemon, error) {
 	if i.first {
-		if err := cmp.Or(daemon.CheckOpenFiles(), daemon.CheckInterfaces(i.config)); err != nil {
+		if err := cmp.Or(daemon.CheckOpenFiles(i.log), daemon.CheckInterfaces(i.config)); err != nil {
 			return nil, err
 		}
 		if err := i.rights.prepare(i.config); err != nil {

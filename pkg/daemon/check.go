@@ -34,22 +34,31 @@ func Check(next, current *config.Config, log *slog.Logger) error {
 	return checkPort(next)
 }
 
-// neededFiles is how many open files a daemon may need: each LAN can have 256
-// connections for UPnP and 12 sockets while a reload replaces them, and all else, with
-// the programs that are running, is below 64. For three LANs that is 868. Linux allows
-// 1024 by default.
-const neededFiles = 1024
+// How many files the process must be able to open.
+const (
+	// leastFiles is for two LANs, which take 35, 8 more while settings change, and some
+	// connections. With fewer, rules cannot be made or leases not be saved.
+	leastFiles = 64
+	// ampleFiles is for three LANs whose hosts have all the connections that they may
+	// have. Linux allows as many by default.
+	ampleFiles = 1024
+)
 
-// CheckOpenFiles returns an error if the process may not open enough files: clients'
-// connections could keep it from opening ports and saving leases.
-func CheckOpenFiles() error {
+// CheckOpenFiles returns an error if the process may open too few files to work, and
+// logs a warning if clients' connections could use them up.
+func CheckOpenFiles(log *slog.Logger) error {
 	var limit unix.Rlimit
-	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
-	if err == nil && limit.Cur < neededFiles { // Go has raised it to the hard limit
-		err = fmt.Errorf("the limit of open files is %d, and the daemon may need %d: raise it where the daemon is started, "+
-			"by ulimit -n %[2]d or systemd's LimitNOFILE=%[2]d", limit.Cur, neededFiles)
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
 	}
-	return err
+	const advice = "raise it where the daemon is started, by ulimit -n 1024 or systemd's LimitNOFILE=1024"
+	switch files := limit.Cur; { // Go has raised it to the hard limit
+	case files < leastFiles:
+		return fmt.Errorf("the limit of open files is %d, and the daemon needs %d: %s", files, leastFiles, advice)
+	case files < ampleFiles:
+		log.Warn("many clients could use up the open files that the daemon may have: "+advice, "limit", files)
+	}
+	return nil
 }
 
 // checkLeaseFile returns an error if there is a lease file that cannot be read.
