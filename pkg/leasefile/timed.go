@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"igdd/pkg/journal"
 	"igdd/pkg/portmap"
 )
 
@@ -30,6 +33,7 @@ var errNoAnswer = errors.New("the disk does not answer; will save when it does")
 // be called concurrently.
 type TimedStore struct {
 	store    *Store
+	disk     *leftDisk
 	limit    time.Duration // answerTime
 	lastTime time.Duration
 	asking   chan struct{} // capacity 1: full while ask waits for the store
@@ -49,10 +53,35 @@ type TimedStore struct {
 
 // NewTimed returns a store. Call Load first, then Save at any time while Run runs.
 func NewTimed(o Options) *TimedStore {
-	return &TimedStore{
-		store: New(o), limit: answerTime, lastTime: lastTime, next: newBatch(),
+	s := &TimedStore{
+		store: New(o), disk: &leftDisk{Disk: journal.OS{}}, limit: answerTime, lastTime: lastTime, next: newBatch(),
 		asking: make(chan struct{}, 1), wake: make(chan struct{}, 1), loaded: make(chan struct{}),
 	}
+	s.store.useDisk(s.disk)
+	return s
+}
+
+// leftDisk is a disk on which nothing is replaced any more once it was left: a write that
+// ends late must not undo what a successor has written.
+type leftDisk struct {
+	journal.Disk
+	left atomic.Bool
+}
+
+// Create is [journal.Disk]'s.
+func (d *leftDisk) Create(path string, mode fs.FileMode) (journal.File, error) {
+	if d.left.Load() {
+		return nil, errNoAnswer
+	}
+	return d.Disk.Create(path, mode)
+}
+
+// Rename is [journal.Disk]'s.
+func (d *leftDisk) Rename(from, to string) error {
+	if d.left.Load() {
+		return errNoAnswer
+	}
+	return d.Disk.Rename(from, to)
 }
 
 // Load is [Store.Load], and waits for the disk as long as that takes: the first Save
@@ -185,6 +214,7 @@ func (s *TimedStore) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = true
+	s.disk.left.Store(true)
 	s.store.log.Error("the disk does not answer; ending without saving the latest leases", "path", s.store.path)
 }
 
