@@ -259,6 +259,15 @@ func TestExplainDormantMapping(t *testing.T) {
 	}
 }
 
+func TestFlagsMayStandAnywhere(t *testing.T) {
+	r := seedMappings(t)
+	for _, line := range []string{"--json delete udp 7000", "delete --json udp 7000", "delete udp --json 7000", "delete udp 7000 --json"} {
+		if got := r.tool(strings.Fields(line)...); got.status != exitNothing || collapseBlanks(got.stdout) != "{\n\"closed\": 0\n}" {
+			t.Errorf("%s = %+v", line, got)
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	r := newRig(t)
 	for _, line := range []string{
@@ -273,7 +282,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	for _, line := range []string{"-h", "list -h", "--help"} {
-		if got := r.tool(strings.Fields(line)...); got != (called{exitDone, usage, ""}) {
+		if got := r.tool(strings.Fields(line)...); got != (called{exitDone, usage(), ""}) {
 			t.Errorf("%q = %+v", line, got)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,16 +35,45 @@ func exitUnless(ok bool, other exitStatus) exitStatus {
 	return other
 }
 
-const usage = `Usage: miniupnpctl [-s socket] [--json] COMMAND
-  list                      show the mappings
-  status                    show the service, the uplink, the LANs and the firewall
-  delete WHICH...           delete mappings
-  block TIME WHICH...       delete mappings and refuse new ones for a time: 600, 10m, 2h
-  explain CLIENT PROTOCOL EXTERNAL INTERNAL
-                            say whether a request would be granted, and which rule decides
-  selftest [CLIENT]         act as a client and report the step that fails
-WHICH is any of: a client's address, tcp or udp, an external port or a range a-b
-`
+// command is one of the tool's.
+type command struct {
+	name  string
+	other string // another name
+	words string // its arguments, as the usage shows them
+	text  string // what it does
+	run   func(t *tool, args []string) (exitStatus, error)
+}
+
+// commands returns the tool's commands, in the order of the usage.
+func commands() []command {
+	return []command{
+		{name: "list", text: "show the mappings", run: (*tool).list},
+		{name: "status", text: "show the service, the uplink, the LANs and the firewall", run: (*tool).status},
+		{name: "delete", words: "WHICH...", text: "delete mappings", run: (*tool).delete},
+		{name: "block", other: "veto", words: "TIME WHICH...", text: "delete mappings and refuse new ones for a time: 600, 10m, 2h", run: (*tool).block},
+		{name: "explain", words: "CLIENT PROTOCOL EXTERNAL INTERNAL", text: "say whether a request would be granted, and which rule decides", run: (*tool).explain},
+		{name: "selftest", words: "[CLIENT]", text: "act as a client and report the step that fails", run: (*tool).selftest},
+	}
+}
+
+// usageColumn is where the usage says what commands do.
+const usageColumn = 28
+
+// usage returns how the tool is called.
+func usage() string {
+	var text strings.Builder
+	text.WriteString("Usage: miniupnpctl [-s socket] [--json] COMMAND\n")
+	for _, c := range commands() {
+		call := "  " + strings.TrimSpace(c.name+" "+c.words)
+		if len(call) > usageColumn-2 {
+			text.WriteString(call + "\n")
+			call = ""
+		}
+		fmt.Fprintf(&text, "%-*s%s\n", usageColumn, call, c.text)
+	}
+	text.WriteString("WHICH is any of: a client's address, tcp or udp, an external port or a range a-b\n")
+	return text.String()
+}
 
 // tool is one call of miniupnpctl.
 type tool struct {
@@ -59,9 +89,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	status, err := t.run(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(stdout, usage)
+		io.WriteString(stdout, usage())
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "miniupnpctl: %v\n%s", err, usage)
+		fmt.Fprintf(stderr, "miniupnpctl: %v\n%s", err, usage())
 		status = exitUsage
 	case err != nil:
 		fmt.Fprintln(stderr, "miniupnpctl:", err)
@@ -72,36 +102,36 @@ func Main(args []string, stdout, stderr io.Writer) int {
 
 // run parses the arguments and runs the command.
 func (t *tool) run(args []string) (exitStatus, error) {
+	words, err := t.parse(args)
+	if err != nil {
+		return 0, usageError(err)
+	}
+	if len(words) == 0 {
+		return 0, fmt.Errorf("%w: missing command", errUsage)
+	}
+	for _, c := range commands() {
+		if words[0] == c.name || words[0] == c.other {
+			return c.run(t, words[1:])
+		}
+	}
+	return 0, fmt.Errorf("%w: unknown command %q", errUsage, words[0])
+}
+
+// parse reads the flags, which may come anywhere, and returns the other arguments.
+func (t *tool) parse(args []string) (words []string, err error) {
 	flags := flag.NewFlagSet("miniupnpctl", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&t.socket, "s", defaultSocket, "")
 	flags.BoolVar(&t.json, "json", false, "")
-	command := ""
-	for range 2 { // flags may come before the command and after it
+	for {
 		if err := flags.Parse(args); err != nil {
-			return 0, usageError(err)
+			return nil, err
 		}
-		if args = flags.Args(); command == "" && len(args) > 0 {
-			command, args = args[0], args[1:]
+		if args = flags.Args(); len(args) == 0 {
+			return words, nil
 		}
+		words, args = append(words, args[0]), args[1:]
 	}
-	switch command {
-	case doList:
-		return t.list(args)
-	case doStatus:
-		return t.status(args)
-	case doDelete:
-		return t.remove(request{Do: doDelete}, args)
-	case doBlock, doVeto:
-		return t.block(args)
-	case doExplain:
-		return t.explain(args)
-	case "selftest":
-		return t.selftest(args)
-	case "":
-		return 0, fmt.Errorf("%w: missing command", errUsage)
-	}
-	return 0, fmt.Errorf("%w: unknown command %q", errUsage, command)
 }
 
 // usageError wraps an error of the arguments, but for a request for help.
@@ -155,6 +185,11 @@ func (t *tool) block(args []string) (exitStatus, error) {
 		return 0, err
 	}
 	return t.remove(request{Do: doBlock, Seconds: seconds}, args[1:])
+}
+
+// delete deletes mappings.
+func (t *tool) delete(args []string) (exitStatus, error) {
+	return t.remove(request{Do: doDelete}, args)
 }
 
 // remove deletes the mappings that the words in which name.
