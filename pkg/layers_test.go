@@ -21,6 +21,7 @@ var layers = map[string]int{
 	"pkg/ssdp":    0,
 	"pkg/upnp":    0,
 	"pkg/fair":    0,
+	"pkg/event":   0,
 	"pkg/journal": 1,
 	"pkg/clock":   0,
 	"pkg/command": 0,

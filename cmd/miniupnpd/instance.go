@@ -12,6 +12,7 @@ import (
 
 	"igdd/pkg/config"
 	"igdd/pkg/daemon"
+	"igdd/pkg/event"
 	"igdd/pkg/portmap"
 )
 
@@ -23,7 +24,8 @@ type instance struct {
 	pid     *daemon.PIDFile
 	parent  *parent
 	rights  *rights
-	first   bool // an error of listening ends the program; later it is retried
+	events  *event.Feed // of all instances
+	first   bool        // an error of listening ends the program; later it is retried
 
 	forwards []portmap.Forward  // static ones, as the last instance knew them
 	unsaved  []*portmap.Mapping // those of the last instance if it could not save them; else nil
@@ -78,7 +80,7 @@ func (i *instance) start() (*daemon.Daemon, error) {
 	}
 	tables := daemon.DetectIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{
-		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Unsaved: i.unsaved, Outdated: i.signals.reload,
+		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Unsaved: i.unsaved, Outdated: i.signals.reload, Events: i.events,
 		Notify: i.rights.notify(), HelperErr: i.rights.helperErr, Covered: i.rights.covered, Log: i.log,
 	})
 	if err != nil {

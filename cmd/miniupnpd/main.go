@@ -18,6 +18,7 @@ import (
 	"igdd/pkg/config"
 	"igdd/pkg/control"
 	"igdd/pkg/daemon"
+	"igdd/pkg/event"
 	"igdd/pkg/portmap"
 	"igdd/pkg/syslog"
 )
@@ -118,7 +119,7 @@ func serve(c *config.Config, from source, parent *parent) error {
 	}
 	defer pid.Remove()
 	context.AfterFunc(signals.stopping, pid.MarkStopping)
-	i := instance{log: log, signals: signals, pid: pid, parent: parent, rights: &rights{source: from, log: log}, first: true}
+	i := instance{log: log, signals: signals, pid: pid, parent: parent, rights: &rights{source: from, log: log}, events: event.NewFeed(), first: true}
 	for ; c != nil && err == nil; i.first = false {
 		for _, w := range c.Warnings {
 			log.Warn(w)

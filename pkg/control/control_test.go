@@ -224,7 +224,7 @@ func TestExplain(t *testing.T) {
 		{"192.168.50.10 tcp 0 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
 		{"192.168.50.10 udp 40000 4000", exitDone, "answer: granted, external port 40000\nreason: granted\nrule: allow the LAN\nmapping: 40000/UDP -> 192.168.50.10:4000 (NAT-PMP)"},
 		{"192.168.50.10 tcp 8080 5555", exitDone, "answer: granted, external port 8081\nreason: port 8081 instead of 8080: port is taken by another mapping\nrule: allow the LAN\nmapping: 8080/TCP -> 192.168.50.11:8080 (UPnP)"},
-		{"192.168.50.10 tcp 5000 5555", exitDone, "answer: granted, external port 5555\nreason: port 5555 instead of 5000: port is used by the router or by a static forward\nrule: allow the LAN"},
+		{"192.168.50.10 tcp 5000 5555", exitDone, "answer: granted, external port 5555\nreason: port 5555 instead of 5000: port is used by the router\nrule: allow the LAN"},
 		{"192.168.50.10 tcp 22 22", exitNo, "answer: refused\nreason: not authorized\nrule: deny the rest"},
 		{"192.168.50.11 tcp 0 8443", exitDone, "answer: granted, external port 8443\nreason: granted\nrule: allow the LAN"},
 		{"192.168.50.11 udp 5060 5060", exitDone, "answer: granted, external port 5060\nreason: granted\nrule: allow the LAN\nfirewall: PREROUTING -s 192.0.2.7/32 -p udp -j DNAT takes matching connections first"},

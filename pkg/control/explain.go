@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -64,8 +63,8 @@ func (s *Server) portRules(p portmap.Protocol, granted, asked uint16) (rules []s
 // verdict returns an explanation as the tool gets it.
 func (s *Server) verdict(e portmap.Explanation) verdict {
 	v := verdict{Granted: e.Refusal == portmap.Granted, Reason: e.Refusal.String()}
-	if e.Rule >= 0 {
-		v.Rule = s.opts.Rule(e.Rule)
+	if e.Rule != nil {
+		v.Rule = s.opts.RuleText(*e.Rule)
 	}
 	if e.Block != nil {
 		v.Reason = "blocked by the operator until " + e.Block.Until.Format(time.DateTime)
@@ -80,24 +79,12 @@ func (s *Server) verdict(e portmap.Explanation) verdict {
 // prevents it.
 func (s *Server) addMapping(v *verdict, m *portmap.Mapping) {
 	if v.Granted {
-		v.Port = externalPort(m)
+		v.Port = m.ExternalPort()
 	}
 	if v.Granted && m.Dormant {
 		v.Reason = "the mapping is dormant: " + m.Reason.String()
 	}
 	if !v.Granted || slices.ContainsFunc(s.opts.Table.List(), func(o *portmap.Mapping) bool { return o.Key == m.Key }) {
-		v.Holder = describe(m)
+		v.Holder = m.String()
 	}
-}
-
-// describe returns a mapping as text: its key, its host and its protocols.
-func describe(m *portmap.Mapping) string {
-	var origins []string
-	for _, c := range m.Claims {
-		origins = append(origins, c.Origin.String())
-	}
-	if len(origins) == 0 {
-		origins = []string{"the firewall's own"}
-	}
-	return fmt.Sprintf("%v -> %v (%s)", m.Key, m.Internal, strings.Join(origins, ", "))
 }

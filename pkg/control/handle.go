@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"igdd/pkg/hosts"
@@ -65,22 +64,18 @@ func (s *Server) list(send func(reply) error) error {
 func entry(m *portmap.Mapping, now time.Time) Entry {
 	e := Entry{
 		Protocol:     m.Protocol.String(),
-		ExternalPort: externalPort(m),
+		ExternalPort: m.ExternalPort(),
 		Pinhole:      m.Pinhole.IsValid(),
 		Client:       m.Internal.Addr(),
 		ClientPort:   m.Internal.Port(),
+		Origins:      m.Origins(),
 		Description:  m.Description(),
 		Enabled:      m.Enabled(),
 		Dormant:      m.Dormant,
 		Reason:       dormantReason(m),
 	}
-	for _, c := range m.Claims {
-		if name := c.Origin.String(); !slices.Contains(e.Origins, name) {
-			e.Origins = append(e.Origins, name)
-		}
-	}
 	for _, f := range m.Filters() {
-		e.Remote = append(e.Remote, remote(f))
+		e.Remote = append(e.Remote, f.String())
 	}
 	if left := int64(m.Remaining(now) / time.Second); left > 0 {
 		e.Remaining = &left
@@ -99,22 +94,6 @@ func dormantReason(m *portmap.Mapping) string {
 // identify adds the name and the hardware address of the client.
 func (e *Entry) identify(h hosts.Host) {
 	e.MAC, e.HostName, e.Gone = h.Hardware.String(), h.Name, !h.Present()
-}
-
-// remote returns a filter as text: a network, with a port if it has one.
-func remote(f portmap.Filter) string {
-	if f.Port == 0 {
-		return f.Prefix.String()
-	}
-	return fmt.Sprintf("%v port %d", f.Prefix, f.Port)
-}
-
-// externalPort returns the port that remote hosts connect to.
-func externalPort(m *portmap.Mapping) uint16 {
-	if m.Pinhole.IsValid() {
-		return m.Pinhole.Port()
-	}
-	return m.External
 }
 
 // status returns the state of the daemon, with its mappings counted.

@@ -84,7 +84,12 @@ func newRig(t *testing.T) *rig {
 		Socket: r.socket,
 		Table:  r.table,
 		Status: func() Status { return r.status },
-		Rule:   func(i int) string { return [...]string{"allow the LAN", "deny the rest"}[i] },
+		RuleText: func(r portmap.Rule) string {
+			if r.Allow {
+				return "allow the LAN"
+			}
+			return "deny the rest"
+		},
 		PortRules: func(p portmap.Protocol, external uint16) []string {
 			if p == portmap.UDP && external == 5060 {
 				return []string{"PREROUTING -s 192.0.2.7/32 -p udp -j DNAT"}

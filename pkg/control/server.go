@@ -52,8 +52,8 @@ type Options struct {
 	Table  Table
 	// Status returns the state of the daemon; the server counts the mappings.
 	Status func() Status
-	// Rule returns the text of the i-th permission rule in force.
-	Rule func(i int) string
+	// RuleText returns the text of a permission rule.
+	RuleText func(portmap.Rule) string
 	// PortRules returns the firewall's own rules that take connections to an
 	// external port, all of them or some.
 	PortRules func(p portmap.Protocol, external uint16) []string

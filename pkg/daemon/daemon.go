@@ -19,6 +19,7 @@ import (
 
 	"igdd/pkg/clock"
 	"igdd/pkg/config"
+	"igdd/pkg/event"
 	"igdd/pkg/hosts"
 	"igdd/pkg/identity"
 	"igdd/pkg/lan"
@@ -47,6 +48,8 @@ type Options struct {
 	// Unsaved are the mappings of the previous instance if it could not save them all;
 	// nil: the lease file has them.
 	Unsaved []*portmap.Mapping
+	// Events takes all events, and has those of previous instances; nil: a new feed.
+	Events *event.Feed
 	// Outdated is called when the settings should be read again, because the system
 	// has enabled or disabled IPv6. It may be nil.
 	Outdated func()
@@ -65,6 +68,7 @@ type Daemon struct {
 	config   *config.Config
 	version  string
 	helper   func() error // Options.HelperErr
+	events   *event.Feed
 	log      *slog.Logger
 	started  time.Time
 	watch    *netif.Watcher
@@ -106,7 +110,7 @@ type Daemon struct {
 func New(o Options) (*Daemon, error) {
 	c := o.Config
 	d := &Daemon{
-		config: c, version: o.Version, helper: o.HelperErr, log: o.Log, started: time.Now(),
+		config: c, version: o.Version, helper: o.HelperErr, events: cmp.Or(o.Events, event.NewFeed()), log: o.Log, started: time.Now(),
 		policy: &c.Policy, wake: make(chan struct{}, 1),
 	}
 	if err := d.openKernel(o.IPv6Tables); err != nil {
@@ -137,6 +141,7 @@ func New(o Options) (*Daemon, error) {
 		FlowPort:  flowPort,
 		Committed: d.onCommit,
 		Lost:      d.onLoss,
+		Skipped:   d.emitSkipped,
 		Decided:   d.onDecision,
 		Log:       d.log,
 	})
@@ -160,7 +165,7 @@ func (d *Daemon) openKernel(ipv6 xtables.Snapshot) (err error) {
 	links, _ := d.watch.Now()
 	d.uplink = newUplinkChooser(d.config.WAN, links, d.log)
 	o := firewallOptions(d.config, d.log)
-	o.IPv6Tables, o.Network, o.Looked = ipv6, d.network, d.looked
+	o.IPv6Tables, o.Network, o.Looked, o.Repaired = ipv6, d.network, d.looked, d.onRepair
 	d.firewall, err = netfilter.New(o)
 	return err
 }
@@ -231,12 +236,17 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	if d.http != nil {
 		d.http.Changed()
 	}
-	if d.notify != nil && !d.restoring() {
-		d.notify.Committed(changes)
+	if !d.restoring() {
+		d.emitChanges(changes)
 	}
 	d.firewall.Refresh(changes)
 	d.resolver.Committed(changes)
 	d.hosts.Wake()
+}
+
+// onRepair is called when missing rules of a family were restored.
+func (d *Daemon) onRepair(f portmap.Family) {
+	d.emit(event.Event{Kind: event.Repaired, Family: f.String()})
 }
 
 // onLoss is called for mappings that new settings or another network state have
@@ -247,8 +257,8 @@ func (d *Daemon) onLoss(losses []portmap.Loss) {
 	}
 }
 
-// restoring reports whether the table is restoring stored mappings, of which the
-// notification program is not told.
+// restoring reports whether the table is restoring stored mappings, which is no
+// event.
 func (d *Daemon) restoring() bool {
 	select {
 	case <-d.table.Started():
@@ -260,8 +270,8 @@ func (d *Daemon) restoring() bool {
 
 // onDecision is called for every answer.
 func (d *Daemon) onDecision(r portmap.Request, a portmap.Answer) {
-	if d.notify != nil {
-		d.notify.Decided(r, a)
+	if a.Refusal != portmap.Granted && a.Refusal != portmap.Stopping {
+		d.emit(refusalEvent(&r, &a))
 	}
 }
 
@@ -377,8 +387,8 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 	}
 }
 
-// noteUplink notes since when there is an address, and logs the address that
-// clients are told, in the wording of miniupnpd.
+// noteUplink notes since when there is an address, and tells the address that clients
+// are told.
 func (d *Daemon) noteUplink(a netip.Addr) {
 	d.mu.Lock()
 	if !a.IsValid() {
@@ -388,14 +398,7 @@ func (d *Daemon) noteUplink(a netip.Addr) {
 	}
 	d.mu.Unlock()
 	name := cmp.Or(d.uplink.link().Name, strings.Join(d.config.WAN, ", "))
-	switch {
-	case !a.IsValid():
-		d.log.Warn(fmt.Sprintf("ext interface %s has no IPv4 address. Network is down", name))
-	case config.Reserved(a):
-		d.log.Warn(fmt.Sprintf("Reserved / private IP address %v on ext interface %s: ports are forwarded, but a router upstream must forward them too", a, name))
-	default:
-		d.log.Info(fmt.Sprintf("Public IP address %v on ext interface %s: Port forwarding is enabled", a, name))
-	}
+	d.emit(uplinkEvent(name, a))
 }
 
 // Reload applies new settings if they differ in the policy alone. It reports false

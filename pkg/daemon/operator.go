@@ -20,7 +20,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Socket:    d.config.ControlSocket,
 		Table:     d.resolver,
 		Status:    d.status,
-		Rule:      d.rule,
+		RuleText:  config.RuleText,
 		PortRules: d.forwards.rulesFor,
 		Traffic:   d.traffic,
 		Hosts:     func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
@@ -30,16 +30,6 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		d.log.Error("cannot serve miniupnpctl", "err", err)
 	}
 	return nil
-}
-
-// rule returns the text of the i-th permission rule.
-func (d *Daemon) rule(i int) string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if i < 0 || i >= len(d.policy.Rules) {
-		return ""
-	}
-	return config.RuleText(d.policy.Rules[i])
 }
 
 // traffic returns the counters of the mappings that have rules.

@@ -50,7 +50,7 @@ func TestAnotherHostDoesNotRenew(t *testing.T) {
 			{[]string{"lladdr", "02:00:00:00:00:10", "nud", "stale"}, portmap.Granted},
 			{[]string{"lladdr", "02:00:00:00:00:10", "nud", "permanent"}, portmap.Granted},
 			{[]string{"nud", "failed"}, portmap.Granted},
-			{[]string{"lladdr", "02:00:00:00:00:11", "nud", "permanent"}, portmap.NotAuthorized},
+			{[]string{"lladdr", "02:00:00:00:00:11", "nud", "permanent"}, portmap.NotOwner},
 			{[]string{"lladdr", "02:00:00:00:00:10", "nud", "permanent"}, portmap.Granted},
 		} {
 			lab.Router.IP(t, append([]string{"neigh", "replace", client.String(), "dev", "lan0"}, step.state...)...)
@@ -231,7 +231,7 @@ func TestDeleteFromAnotherHost(t *testing.T) {
 	if err := r.SetNetworkState(t.Context(), moved); err != nil {
 		t.Fatal(err)
 	}
-	if got := ask(portmap.Close, "02:00:00:00:00:11", 2); got != portmap.NotAuthorized {
+	if got := ask(portmap.Close, "02:00:00:00:00:11", 2); got != portmap.NotOwner {
 		t.Errorf("from another host: %v", got)
 	}
 	if got := ask(portmap.Close, "02:00:00:00:00:10", 2); got != portmap.Granted {

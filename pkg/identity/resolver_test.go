@@ -225,8 +225,8 @@ func TestDoAndExplainWait(t *testing.T) {
 	if a, err := r.Do(t.Context(), open(addr6(0), 4000)); err != nil || a.Refusal != portmap.UnknownHost {
 		t.Errorf("%v, %v", a.Refusal, err)
 	}
-	if e, err := r.Explain(t.Context(), open(addr6(1), 4000)); err != nil || e.Refusal != portmap.UnknownHost || e.Rule != 1 {
-		t.Errorf("%v by rule %d, %v", e.Refusal, e.Rule, err)
+	if e, err := r.Explain(t.Context(), open(addr6(1), 4000)); err != nil || e.Refusal != portmap.UnknownHost || e.Rule != &r.policy().Rules[1] {
+		t.Errorf("%v by rule %+v, %v", e.Refusal, e.Rule, err)
 	}
 	if a, err := r.Do(t.Context(), open(addr6(2), 80)); err != nil || a.Refusal != portmap.Granted {
 		t.Errorf("%v, %v", a.Refusal, err)

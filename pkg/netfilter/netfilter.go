@@ -49,7 +49,10 @@ type Options struct {
 	// returns after what time to look again though nothing changes; 0: never. It
 	// may be nil.
 	Looked func(Look) (again time.Duration)
-	Log    *slog.Logger
+	// Repaired is called when missing chains or rules of a family have been restored.
+	// It must not wait; it may be nil.
+	Repaired func(portmap.Family)
+	Log      *slog.Logger
 }
 
 // Network is the router's interfaces as far as the rules depend on them.
@@ -84,6 +87,7 @@ type Firewall struct {
 	ipv6      *family // nil: IPv6 is disabled
 	network   func() Network
 	looked    func(Look) time.Duration
+	repaired  func(portmap.Family)
 	ownership *ownership
 	watch     *xtables.Watch
 	log       *slog.Logger
@@ -113,7 +117,7 @@ func New(o Options) (*Firewall, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	f := &Firewall{log: o.Log, network: o.Network, looked: o.Looked, ownership: newOwnership(o.OwnershipFile, o.Log)}
+	f := &Firewall{log: o.Log, network: o.Network, looked: o.Looked, repaired: o.Repaired, ownership: newOwnership(o.OwnershipFile, o.Log)}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.ipv4 = newFamily(portmap.IPv4, "iptables", o.Log)
 	err := f.ipv4.find()

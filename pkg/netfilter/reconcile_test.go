@@ -27,6 +27,7 @@ func logged(t testing.TB, o netfilter.Options) (netfilter.Options, *lines) {
 		}
 		return a
 	}}))
+	o.Repaired = func(f portmap.Family) { o.Log.Warn("restored missing chains or rules", "family", f) }
 	return o, kept
 }
 

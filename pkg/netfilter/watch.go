@@ -167,7 +167,9 @@ func (f *Firewall) look(ctx context.Context, family *family) (again time.Duratio
 	case err == nil && family.restored:
 		family.repairs.take(now)
 		family.update(func(h *health) { h.repairs++; h.repaired = now })
-		f.log.Warn("restored missing chains or rules", "family", family.kind)
+		if f.repaired != nil {
+			f.repaired(family.kind)
+		}
 	case err == nil && family.repairs.isFull(now):
 		family.limited = false
 	}

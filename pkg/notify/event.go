@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,69 +9,17 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"igdd/pkg/portmap"
-)
-
-// The events, as the program gets them in UPNP_EVENT.
-const (
-	opened  = "opened"
-	renewed = "renewed"
-	closed  = "closed"
-	refused = "refused"
+	"igdd/pkg/event"
 )
 
 // maxValue is the maximum length of each value, in bytes.
 const maxValue = 256
 
-// event is a decision about a mapping or a request.
-type event struct {
-	kind    string
-	mapping *portmap.Mapping // unless refused
-	request portmap.Request  // if refused
-	refusal portmap.Refusal
-}
-
-// isMinor reports whether clients can cause the event as often as they like.
-func (e event) isMinor() bool { return e.kind == renewed || e.kind == refused }
-
-// eventOf returns the event of a change, if the program has to know of it.
-func eventOf(c portmap.Change) (event, bool) {
-	switch {
-	case c.Before == nil:
-		return event{kind: opened, mapping: c.After}, true
-	case c.After == nil:
-		return event{kind: closed, mapping: c.Before}, true
-	case c.Before.Internal != c.After.Internal || extends(c):
-		return event{kind: renewed, mapping: c.After}, true
-	}
-	return event{}, false
-}
-
-// extends reports whether a claim is new or expires at another time.
-func extends(change portmap.Change) bool {
-	type claim struct {
-		portmap.Origin
-		id      uint16
-		remote  string
-		expires time.Time
-	}
-	before := make(map[claim]bool)
-	key := func(c portmap.Claim) claim { return claim{c.Origin, c.ID, c.Remote.String(), c.Expires} }
-	for _, c := range change.Before.Claims {
-		before[key(c)] = true
-	}
-	for _, c := range change.After.Claims {
-		if !before[key(c)] {
-			return true
-		}
-	}
-	return false
-}
-
 // valueNames are the variables that an event can have.
 var valueNames = []string{
 	"UPNP_EVENT", "UPNP_CLIENT", "UPNP_ORIGIN", "UPNP_PROTOCOL", "UPNP_EXTERNAL_PORT", "UPNP_INTERNAL_ADDRESS",
-	"UPNP_INTERNAL_PORT", "UPNP_DESCRIPTION", "UPNP_REASON", "UPNP_REMOTE", "UPNP_LIFETIME",
+	"UPNP_INTERNAL_PORT", "UPNP_DESCRIPTION", "UPNP_REASON", "UPNP_REMOTE", "UPNP_LIFETIME", "UPNP_MAC", "UPNP_RULE",
+	"UPNP_HOLDER", "UPNP_BLOCK", "UPNP_SUBJECT", "UPNP_UNTIL", "UPNP_CLOSED", "UPNP_FAMILY", "UPNP_INTERFACE", "UPNP_ADDRESS",
 }
 
 // checkValues returns an error if values returns no such list.
@@ -86,56 +35,70 @@ func checkValues(list []string) error {
 	return nil
 }
 
-// values returns the variables of the event: NAME=value.
-func (e event) values() []string {
-	var list []string
-	add := func(name string, value any) {
-		list = append(list, "UPNP_"+name+"="+sanitize(fmt.Sprint(value)))
+// values returns the variables of an event: NAME=value.
+func values(e *event.Event) []string {
+	v := variables{}
+	v.add("EVENT", e.Kind)
+	switch e.Kind {
+	case event.Deleted, event.Blocked, event.Unblocked:
+		v.addAct(e)
+	case event.Repaired:
+		v.add("FAMILY", e.Family)
+	case event.Uplink:
+		v.add("INTERFACE", e.Interface)
+		v.addIf(e.Address.IsValid(), "ADDRESS", e.Address)
+	default:
+		v.addMapping(e)
 	}
-	add("EVENT", e.kind)
-	if e.kind == refused {
-		req := &e.request
-		add("CLIENT", req.Client)
-		add("ORIGIN", req.Origin)
-		add("PROTOCOL", req.Protocol)
-		add("EXTERNAL_PORT", req.External)
-		add("INTERNAL_ADDRESS", req.Internal.Addr())
-		add("INTERNAL_PORT", req.Internal.Port())
-		add("DESCRIPTION", req.Description)
-		add("REASON", e.refusal)
-		return list
-	}
-	m := e.mapping
-	add("CLIENT", m.Internal.Addr())
-	add("ORIGIN", origins(m))
-	add("PROTOCOL", m.Protocol)
-	add("EXTERNAL_PORT", max(m.External, m.Pinhole.Port()))
-	add("INTERNAL_ADDRESS", m.Internal.Addr())
-	add("INTERNAL_PORT", m.Internal.Port())
-	add("DESCRIPTION", m.Description())
-	add("REMOTE", remotes(m))
-	if e.kind != closed {
-		add("LIFETIME", int64(m.Remaining(time.Now())/time.Second))
-	}
-	return list
+	v.addIf(e.Reason != "", "REASON", e.Reason)
+	v.addIf(e.Block != 0, "BLOCK", e.Block)
+	return v.list
 }
 
-// origins lists the protocols that requested the mapping.
-func origins(m *portmap.Mapping) string {
-	var names []string
-	for _, c := range m.Claims {
-		names = append(names, c.Origin.String())
-	}
-	return strings.Join(names, ",")
+// variables is a list under construction.
+type variables struct{ list []string }
+
+func (v *variables) add(name string, value any) {
+	v.list = append(v.list, "UPNP_"+name+"="+sanitize(fmt.Sprint(value)))
 }
 
-// remotes lists the remote hosts that may use the mapping; empty: all.
-func remotes(m *portmap.Mapping) string {
-	var list []string
-	for _, f := range m.Filters() {
-		list = append(list, f.Prefix.String())
+func (v *variables) addIf(known bool, name string, value any) {
+	if known {
+		v.add(name, value)
 	}
-	return strings.Join(list, ",")
+}
+
+// addMapping adds what is known of a mapping, or of a request for one.
+func (v *variables) addMapping(e *event.Event) {
+	client := e.Client
+	if !client.IsValid() {
+		client = e.Internal
+	}
+	v.add("CLIENT", client)
+	v.add("ORIGIN", strings.Join(e.Origins, ","))
+	v.add("PROTOCOL", e.Protocol)
+	v.add("EXTERNAL_PORT", e.ExternalPort)
+	v.add("INTERNAL_ADDRESS", e.Internal)
+	v.add("INTERNAL_PORT", e.InternalPort)
+	v.addIf(e.MAC != "", "MAC", e.MAC)
+	v.add("DESCRIPTION", e.Description)
+	if e.Kind == event.Refused {
+		v.addIf(e.Rule != "", "RULE", e.Rule)
+		v.addIf(e.Holder != "", "HOLDER", e.Holder)
+		return
+	}
+	v.add("REMOTE", strings.Join(e.Remote, ","))
+	if e.Kind != event.Closed {
+		var forever int64
+		v.add("LIFETIME", *cmp.Or(e.Lifetime, &forever))
+	}
+}
+
+// addAct adds what the operator did.
+func (v *variables) addAct(e *event.Event) {
+	v.add("SUBJECT", e.Subject)
+	v.add("CLOSED", e.Closed)
+	v.addIf(!e.Until.IsZero(), "UNTIL", e.Until.Format(time.RFC3339))
 }
 
 // sanitize makes a value from a client safe for scripts: characters that are not

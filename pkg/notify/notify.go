@@ -1,5 +1,5 @@
-// Package notify runs the administrator's program for every decision about a
-// mapping, without a shell and with the values in its environment.
+// Package notify runs the administrator's program for every event, without a shell
+// and with the values in its environment.
 package notify
 
 import (
@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
-	"igdd/pkg/portmap"
+	"igdd/pkg/event"
 )
 
 // Limits of the events that wait while the program runs; further ones are
@@ -34,7 +34,7 @@ type Runner struct {
 	program string // the first word of the command
 	execute func(ctx context.Context, command string, values []string) error
 	log     *slog.Logger
-	queue   chan event
+	queue   chan event.Event
 	lost    atomic.Int64 // events that were dropped
 }
 
@@ -48,29 +48,12 @@ func New(o Options) (*Runner, error) {
 	if execute == nil {
 		execute = Run
 	}
-	return &Runner{command: o.Command, program: argv[0], execute: execute, log: o.Log, queue: make(chan event, queueLength)}, nil
+	return &Runner{command: o.Command, program: argv[0], execute: execute, log: o.Log, queue: make(chan event.Event, queueLength)}, nil
 }
 
-// Committed queues events of changes that have been applied. It never blocks.
-func (r *Runner) Committed(changes []portmap.Change) {
-	for _, c := range changes {
-		if e, ok := eventOf(c); ok {
-			r.push(e)
-		}
-	}
-}
-
-// Decided queues an event for a request that was refused; those for granted ones
-// come from Committed. It never blocks.
-func (r *Runner) Decided(req portmap.Request, a portmap.Answer) {
-	if a.Refusal != portmap.Granted {
-		r.push(event{kind: refused, request: req, refusal: a.Refusal})
-	}
-}
-
-// push queues an event if there is room.
-func (r *Runner) push(e event) {
-	if e.isMinor() && len(r.queue) >= minorLength {
+// Push queues an event if there is room. It never blocks.
+func (r *Runner) Push(e event.Event) {
+	if e.Kind.IsMinor() && len(r.queue) >= minorLength {
 		r.lost.Add(1)
 		return
 	}
@@ -90,7 +73,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-r.queue:
-			err := r.execute(ctx, r.command, e.values())
+			err := r.execute(ctx, r.command, values(&e))
 			if ctx.Err() != nil {
 				return nil
 			}

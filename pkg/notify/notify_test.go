@@ -15,15 +15,14 @@ import (
 	"testing"
 	"time"
 
-	"igdd/pkg/portmap"
+	"igdd/pkg/event"
 )
 
-// portMapping is a mapping to 192.168.50.10 that was opened by NAT-PMP.
-func portMapping(external uint16, lifetime time.Duration) *portmap.Mapping {
-	return &portmap.Mapping{
-		Key:      portmap.Key{Protocol: portmap.TCP, External: external},
-		Internal: netip.MustParseAddrPort("192.168.50.10:80"),
-		Claims:   []portmap.Claim{{Origin: portmap.NATPMP, Expires: time.Now().Add(lifetime), Description: "web"}},
+// of returns an event of a mapping to 192.168.50.10 that NAT-PMP opened.
+func of(kind event.Kind, external uint16, seconds int64) event.Event {
+	return event.Event{
+		Kind: kind, Origins: []string{"NAT-PMP"}, Protocol: "TCP", ExternalPort: external,
+		Internal: netip.MustParseAddr("192.168.50.10"), InternalPort: 80, Description: "web", Lifetime: &seconds,
 	}
 }
 
@@ -111,22 +110,25 @@ func (r *rig) lines(name string) []string {
 func TestProgramIsToldInItsEnvironment(t *testing.T) {
 	r := newRig(t, `{ echo "$@"; env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | sort; cat; } >> told; echo done >> told`, "-x", "$HOME")
 	r.serve(t)
-	web, longer := portMapping(8080, time.Hour), portMapping(8080, 2*time.Hour)
-	pinhole := &portmap.Mapping{
-		Key:      portmap.Key{Protocol: portmap.UDP, Pinhole: netip.MustParseAddrPort("[2001:db8::10]:443")},
-		Internal: netip.MustParseAddrPort("[2001:db8::10]:443"),
-		Claims: []portmap.Claim{
-			{Origin: portmap.PCP, Filters: []portmap.Filter{{Prefix: netip.MustParsePrefix("2001:db8:9::/48")}}, Description: "quic"},
-			{Origin: portmap.UPnP, Filters: []portmap.Filter{{Prefix: netip.MustParsePrefix("2001:db8:8::1/128")}}},
+	forever := of(event.Opened, 443, 0)
+	forever.Origins, forever.Protocol, forever.Pinhole, forever.Description = []string{"PCP", "UPnP"}, "UDP", true, "quic"
+	forever.Internal, forever.InternalPort, forever.Lifetime = netip.MustParseAddr("2001:db8::10"), 443, nil
+	forever.Remote = []string{"2001:db8:9::/48", "2001:db8:8::1/128"}
+	ended := of(event.Closed, 8080, 0)
+	ended.Reason = "it has expired"
+	for _, e := range []event.Event{
+		of(event.Opened, 8080, 3600), of(event.Renewed, 8080, 7200), ended, forever,
+		{
+			Kind: event.Refused, Origins: []string{"UPnP"}, Client: netip.MustParseAddr("192.168.50.11"), Protocol: "TCP", ExternalPort: 22,
+			Internal: netip.MustParseAddr("192.168.50.11"), InternalPort: 22, Description: "`reboot`\n$(reboot)",
+			Reason: "not authorized", Rule: "deny 0-65535 0.0.0.0/0 0-65535", MAC: "02:00:00:00:00:11",
 		},
+		{Kind: event.Blocked, Subject: "192.168.50.11 tcp", Block: 3, Closed: 2, Until: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)},
+		{Kind: event.Repaired, Family: "IPv4"},
+		{Kind: event.Uplink, Interface: "eth0", Address: netip.MustParseAddr("11.22.33.44")},
+	} {
+		r.Push(e)
 	}
-	r.Committed([]portmap.Change{{After: web}, {Before: web, After: longer}, {Before: longer, After: longer}})
-	r.Committed([]portmap.Change{{Before: longer}, {After: pinhole}})
-	r.Decided(portmap.Request{
-		Origin: portmap.UPnP, Client: netip.MustParseAddr("192.168.50.11"), Protocol: portmap.TCP,
-		External: 22, Internal: netip.MustParseAddrPort("192.168.50.11:22"), Description: "`reboot`\n$(reboot)",
-	}, portmap.Answer{Refusal: portmap.NotAuthorized})
-	r.Decided(portmap.Request{}, portmap.Answer{})
 	const common = `UPNP_INTERNAL_ADDRESS=192.168.50.10
 UPNP_INTERNAL_PORT=80
 `
@@ -137,7 +139,11 @@ UPNP_INTERNAL_PORT=80
 		if e.lifetime != "" {
 			want += "UPNP_LIFETIME=" + e.lifetime + "\n"
 		}
-		want += "UPNP_ORIGIN=NAT-PMP\nUPNP_PROTOCOL=TCP\nUPNP_REMOTE=\ndone\n"
+		want += "UPNP_ORIGIN=NAT-PMP\nUPNP_PROTOCOL=TCP\n"
+		if e.kind == "closed" {
+			want += "UPNP_REASON=it has expired\n"
+		}
+		want += "UPNP_REMOTE=\ndone\n"
 	}
 	want += `-x $HOME
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -160,13 +166,34 @@ UPNP_EVENT=refused
 UPNP_EXTERNAL_PORT=22
 UPNP_INTERNAL_ADDRESS=192.168.50.11
 UPNP_INTERNAL_PORT=22
+UPNP_MAC=02:00:00:00:00:11
 UPNP_ORIGIN=UPnP
 UPNP_PROTOCOL=TCP
 UPNP_REASON=not authorized
+UPNP_RULE=deny 0-65535 0.0.0.0/0 0-65535
+done
+-x $HOME
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+UPNP_BLOCK=3
+UPNP_CLOSED=2
+UPNP_EVENT=blocked
+UPNP_SUBJECT=192.168.50.11 tcp
+UPNP_UNTIL=2026-11-27T12:00:00Z
+done
+-x $HOME
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+UPNP_EVENT=repaired
+UPNP_FAMILY=IPv4
+done
+-x $HOME
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+UPNP_ADDRESS=11.22.33.44
+UPNP_EVENT=uplink
+UPNP_INTERFACE=eth0
 done
 `
 	wanted := strings.Split(strings.TrimSuffix(want, "\n"), "\n")
-	await(t, "five runs", func() bool { return strings.Count(strings.Join(r.lines("told"), "\n"), "done") == 5 })
+	await(t, "eight runs", func() bool { return strings.Count(strings.Join(r.lines("told"), "\n"), "done") == 8 })
 	for i, line := range r.lines("told") {
 		if i >= len(wanted) || line != wanted[i] {
 			t.Fatalf("line %d is %q, want %q", i+1, line, wanted[min(i, len(wanted)-1)])
@@ -179,7 +206,7 @@ func TestOneProcessAtATime(t *testing.T) {
 	r.serve(t)
 	var want []string
 	for port := range uint16(30) {
-		r.Committed([]portmap.Change{{After: portMapping(port+1, time.Hour)}})
+		r.Push(of(event.Opened, port+1, 3600))
 		want = append(want, strconv.Itoa(int(port)+1))
 	}
 	await(t, "30 runs", func() bool { return len(r.lines("told")) >= 30 })
@@ -190,12 +217,11 @@ func TestOneProcessAtATime(t *testing.T) {
 
 func TestSlowProgramLosesEventsNotMemory(t *testing.T) {
 	r := newRig(t, `echo $UPNP_EVENT >> told`)
-	asked := portmap.Request{Client: netip.MustParseAddr("192.168.50.11"), Internal: netip.MustParseAddrPort("192.168.50.11:22")}
 	for range 10 * queueLength { // nobody takes any yet
-		r.Decided(asked, portmap.Answer{Refusal: portmap.NotAuthorized})
+		r.Push(of(event.Refused, 22, 0))
 	}
 	for i := range queueLength {
-		r.Committed([]portmap.Change{{After: portMapping(uint16(i+1), time.Hour)}})
+		r.Push(of(event.Opened, uint16(i+1), 3600))
 	}
 	r.serve(t)
 	await(t, "the end of the burst", func() bool { return r.log.count("events were dropped") > 0 })
@@ -203,7 +229,7 @@ func TestSlowProgramLosesEventsNotMemory(t *testing.T) {
 	for _, kind := range r.lines("told") {
 		kinds[kind]++
 	}
-	if kinds[refused] != minorLength || kinds[opened] != queueLength-minorLength {
+	if kinds["refused"] != minorLength || kinds["opened"] != queueLength-minorLength {
 		t.Errorf("told %v", kinds)
 	}
 	if lost := 10*queueLength + queueLength - queueLength; r.log.count(fmt.Sprintf("lost=%d", lost)) != 1 {
@@ -220,7 +246,7 @@ func TestProgramThatHangsIsKilledWithItsChildren(t *testing.T) {
 	var child int
 	await(t, "a program that got as far as its child", func() bool {
 		if len(r.queue) == 0 { // a busy machine may need another try
-			r.Committed([]portmap.Change{{After: portMapping(1, time.Hour)}})
+			r.Push(of(event.Opened, 1, 3600))
 		}
 		var err error
 		child, err = strconv.Atoi(r.lines("child")[0])
@@ -231,7 +257,7 @@ func TestProgramThatHangsIsKilledWithItsChildren(t *testing.T) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
 		return err != nil || strings.Contains(string(stat), ") Z ")
 	})
-	r.Committed([]portmap.Change{{Before: portMapping(1, time.Hour)}})
+	r.Push(of(event.Closed, 1, 0))
 	await(t, "the next run", func() bool { return r.log.count(recovered) == 1 })
 }
 
@@ -240,7 +266,7 @@ func TestEndOfRunEndsTheProgram(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- r.Run(ctx) }()
-	r.Committed([]portmap.Change{{After: portMapping(1, time.Hour)}})
+	r.Push(of(event.Opened, 1, 3600))
 	await(t, "the program", func() bool { return len(r.lines("self")[0]) > 0 })
 	cancel()
 	if err := <-done; err != nil {
@@ -267,9 +293,9 @@ func TestFailureIsToldOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, "[ $UPNP_EVENT = closed ] && exit\n"+c.script)
 			for range 5 {
-				r.Committed([]portmap.Change{{After: portMapping(1, time.Hour)}})
+				r.Push(of(event.Opened, 1, 3600))
 			}
-			r.Committed([]portmap.Change{{Before: portMapping(1, time.Hour)}})
+			r.Push(of(event.Closed, 1, 0))
 			r.serve(t)
 			await(t, "the end of trouble", func() bool { return r.log.count(recovered) == 1 })
 			if r.log.count("UPNP_NOTIFY_CMD failed") != 1 || r.log.count(c.says) != 1 || len(r.log.String()) > 2000 {
@@ -283,7 +309,7 @@ func TestMissingProgram(t *testing.T) {
 	r := newRig(t, "")
 	os.Remove(r.path("hook"))
 	r.serve(t)
-	r.Committed([]portmap.Change{{After: portMapping(1, time.Hour)}})
+	r.Push(of(event.Opened, 1, 3600))
 	await(t, "word of it", func() bool { return r.log.count("no such file") == 1 })
 	for _, command := range []string{"", "  ", "hook", "./hook -x", "sh -c hook"} {
 		if _, err := New(Options{Command: command}); err == nil || !strings.Contains(err.Error(), "absolute path") {

@@ -41,14 +41,14 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 			return pcp.NotAuthorized // rather than open to more peers than requested
 		}
 		return pcp.Success
-	case portmap.NotAuthorized:
+	case portmap.NotAuthorized, portmap.NotOwner:
 		if _, hasOther := otherNonceClaim(ask, a.Mapping); ask.Exact && !hasOther {
 			return pcp.CannotProvideExternal // the rules forbid that port
 		}
 		return pcp.NotAuthorized
 	case portmap.UnknownHost, portmap.BadTarget:
 		return pcp.NotAuthorized
-	case portmap.Conflict, portmap.HeldDown, portmap.PortInUse:
+	case portmap.Conflict, portmap.HeldDown, portmap.PortInUse, portmap.Forwarded:
 		return pcp.CannotProvideExternal
 	case portmap.QuotaExceeded:
 		return pcp.UserExQuota

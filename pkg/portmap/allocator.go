@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -52,14 +53,43 @@ func (al *allocator) begin() {
 
 // decide answers one request.
 func (al *allocator) decide(req *Request) Answer {
+	n := len(al.changes)
+	var a Answer
 	switch {
 	case req.ID != 0:
-		return al.decideByID(req)
+		a = al.decideByID(req)
 	case req.Op == Close:
-		return al.close(req)
+		a = al.close(req)
+	default:
+		a = al.open(req)
 	}
-	return al.open(req)
+	for i := n; i < len(al.changes); i++ {
+		al.changes[i].Client, al.changes[i].ClientHost = req.Client, req.ClientHost
+	}
+	if a.Refusal.isByRules() {
+		a.Rule = al.denyingRule(req, a.Mapping)
+	}
+	return a
 }
+
+// denyingRule returns the rule that denies a request, which m prevents unless it is
+// nil.
+func (al *allocator) denyingRule(req *Request, m *Mapping) *Rule {
+	port, to := req.externalPort(), al.destinationOf(req)
+	if m != nil {
+		port = m.externalEndpoint().Port()
+	}
+	if req.ID != 0 {
+		to = al.destination(m.Internal, req.knownHost(m))
+	}
+	if r := al.policy.rule(port, to, req.Description); r != nil && !r.Allow {
+		return r
+	}
+	return nil
+}
+
+// externalPort returns the external port that the rules are asked about first.
+func (req *Request) externalPort() uint16 { return cmp.Or(req.External, req.Internal.Port()) }
 
 // decideByID renews or deletes one pinhole that UPnP opened
 // (WANIPv6FirewallControl:1, sections 2.6.4 and 2.6.5).
@@ -69,11 +99,11 @@ func (al *allocator) decideByID(req *Request) Answer {
 		return Answer{Refusal: NotFound}
 	}
 	if al.policy.Secure && !req.comesFrom(m.Internal.Addr()) {
-		return Answer{Refusal: NotAuthorized, Mapping: m}
+		return Answer{Refusal: NotOwner, Mapping: m}
 	}
 	byID := func(c Claim) bool { return c.ID == req.ID }
 	if req.Op == Close {
-		al.drop(m, byID)
+		al.drop(m, byID, Deleted)
 		return Answer{Closed: 1}
 	}
 	n, r := al.renewed(m, m.Internal, req)

@@ -202,9 +202,9 @@ func TestAllocator(t *testing.T) {
 		}},
 		{name: "the nonce proves ownership", steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000, nonce(1)), ok(40000)},
-			{ask(PCP, host, UDP, 40000, 40000, nonce(2)), no(NotAuthorized)},
-			{ask(PCP, host, UDP, 40000, 0, closing, nonce(2)), no(NotAuthorized)},
-			{ask(NATPMP, host, UDP, 40000, 0, closing), no(NotAuthorized)},
+			{ask(PCP, host, UDP, 40000, 40000, nonce(2)), no(NotOwner)},
+			{ask(PCP, host, UDP, 40000, 0, closing, nonce(2)), no(NotOwner)},
+			{ask(NATPMP, host, UDP, 40000, 0, closing), no(NotOwner)},
 			{ask(PCP, host, UDP, 40000, 0, closing, nonce(1)), closed(1)},
 			{ask(PCP, host, UDP, 40000, 0, closing, nonce(1)), closed(0)},
 		}},
@@ -222,16 +222,16 @@ func TestAllocator(t *testing.T) {
 			{ask(NATPMP, host, TCP, 8000, 0), ok(8000)},
 			{ask(UPnP, host, TCP, 8000, 8001), ok(8001)},
 			{ask(NATPMP, host, TCP, 8000, 0, closing), closed(1)},
-			{ask(NATPMP, host, TCP, 8000, 0, closing), no(NotAuthorized)},
+			{ask(NATPMP, host, TCP, 8000, 0, closing), no(NotOwner)},
 		}},
 		{name: "delete all that meets another protocol's claim deletes the rest", steps: []step{
 			{ask(NATPMP, host, UDP, 40000, 0), ok(40000)},
 			{ask(PCP, host, UDP, 40001, 0), ok(40001)},
-			{ask(NATPMP, host, UDP, 0, 0, closing), outcome{Refusal: NotAuthorized, Closed: 1}},
+			{ask(NATPMP, host, UDP, 0, 0, closing), outcome{Refusal: NotOwner, Closed: 1}},
 		}},
 		{name: "UPnP deletes by port its own entries only", steps: []step{
 			{ask(UPnP, host, TCP, 8080, 8080), ok(8080)},
-			{ask(UPnP, peer, TCP, 0, 8080, closing), no(NotAuthorized)},
+			{ask(UPnP, peer, TCP, 0, 8080, closing), no(NotOwner)},
 			{ask(UPnP, host, TCP, 0, 8081, closing), no(NotFound)},
 			{ask(UPnP, host, TCP, 0, 8080, closing, from("9.9.9.9/32")), no(NotFound)},
 			{ask(UPnP, host, TCP, 0, 8080, closing), closed(1)},
@@ -242,10 +242,10 @@ func TestAllocator(t *testing.T) {
 			{ask(UPnP, peer, TCP, 9001, 9001), ok(9001)},
 			{ask(UPnP, host, TCP, 9002, 9002, from("9.9.9.9/32")), ok(9002)},
 			{ask(UPnP, host, TCP, 0, 8999, closing, until(65535)), closed(2)},
-			{ask(UPnP, host, TCP, 0, 8999, closing, until(9010)), no(NotAuthorized)},
+			{ask(UPnP, host, TCP, 0, 8999, closing, until(9010)), no(NotOwner)},
 		}},
 		{name: "secure mode keeps clients to themselves", steps: []step{
-			{ask(UPnP, host, TCP, 8080, 8080, to(peer, 8080)), no(NotAuthorized)},
+			{ask(UPnP, host, TCP, 8080, 8080, to(peer, 8080)), no(NotOwner)},
 			{ask(PCP, host, TCP, 8080, 8080, to(peer, 8080), func(r *Request) { r.ThirdParty = true }), ok(8080)},
 		}},
 		{name: "without secure mode a target must still be a host", set: func(al *allocator) { al.policy.Secure = false }, steps: []step{
@@ -286,11 +286,11 @@ func TestAllocator(t *testing.T) {
 			al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 9999), ok(18080)},
-			{ask(NATPMP, host, TCP, 8080, 0, closing), no(NotAuthorized)},
-			{ask(NATPMP, host, TCP, 0, 0, closing), no(NotAuthorized)},
+			{ask(NATPMP, host, TCP, 8080, 0, closing), no(NotOwner)},
+			{ask(NATPMP, host, TCP, 0, 0, closing), no(NotOwner)},
 			{ask(PCP, host, TCP, 8080, 9999, exactly), no(Conflict)},
 			{ask(NATPMP, peer, TCP, 18080, 18080), ok(18081)},
-			{ask(UPnP, host, TCP, 18080, 18080), no(PortInUse)},
+			{ask(UPnP, host, TCP, 18080, 18080), no(Forwarded)},
 		}},
 		{name: "a forward by many ports is no answer", set: func(al *allocator) {
 			al.network.Forwards = []Forward{{Protocol: UDP, External: PortRange{18080, 18090}, Target: netip.AddrPortFrom(host, 8080)}}
@@ -314,7 +314,7 @@ func TestAllocator(t *testing.T) {
 			{ask(NATPMP, host, TCP, 8080, 8080), ok(8080)},
 			{ask(NATPMP, host, TCP, 1000, 2000), no(NotAuthorized)},
 			{ask(NATPMP, host, TCP, 1050, 2000), ok(1050)},
-			{ask(NATPMP, host, TCP, 1050, 0, closing), no(NotAuthorized)},
+			{ask(NATPMP, host, TCP, 1050, 0, closing), no(NotOwner)},
 		}},
 		{name: "of two forwards the one that the rules permit answers", set: func(al *allocator) {
 			al.network.Forwards = []Forward{
@@ -363,13 +363,13 @@ func TestAllocator(t *testing.T) {
 			{ask(UPnP, host, TCP, 40000, 41000), ok(41000)},
 			{ask(PCP, peer, TCP, 40000, 41000, toward("9.9.9.9:443")), no(Conflict)},
 			{ask(PCP, host, TCP, 40000, 0, closing), closed(1)},
-			{ask(PCP, host, TCP, 40000, 0, closing), no(NotAuthorized)},
+			{ask(PCP, host, TCP, 40000, 0, closing), no(NotOwner)},
 			{ask(UPnP, host, TCP, 0, 41000, closing), closed(1)},
 			{ask(UPnP, peer, TCP, 41000, 41000), no(Conflict)},
 		}},
 		{name: "an outbound mapping is its owner's", steps: []step{
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), nonce(1)), ok(40000)},
-			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), nonce(2)), no(NotAuthorized)},
+			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:443"), nonce(2)), no(NotOwner)},
 			{ask(PCP, host, TCP, 40000, 0, toward("9.9.9.9:80"), nonce(2)), ok(40000)},
 			{ask(PCP, host, TCP, 40000, 0, nonce(3)), ok(40000)},
 		}},
@@ -416,10 +416,10 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(2*time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, lasting(time.Hour)), outcome{External: 40000, Lifetime: 2 * time.Hour}},
 			{ask(PCP, host, UDP, 40000, 45000, nonce(2), keeping, exactly), no(Conflict)},
-			{ask(PCP, host, UDP, 40000, 40000, nonce(2), keeping, from("9.9.9.9/32")), no(NotAuthorized)},
-			{ask(PCP, host, UDP, 40000, 40000, nonce(2)), no(NotAuthorized)},
-			{ask(PCP, peer, UDP, 40000, 40000, nonce(2), keeping, to(host, 40000), func(r *Request) { r.ThirdParty = true }), no(NotAuthorized)},
-			{ask(PCP, host, UDP, 40000, 0, nonce(2), closing), no(NotAuthorized)},
+			{ask(PCP, host, UDP, 40000, 40000, nonce(2), keeping, from("9.9.9.9/32")), no(NotOwner)},
+			{ask(PCP, host, UDP, 40000, 40000, nonce(2)), no(NotOwner)},
+			{ask(PCP, peer, UDP, 40000, 40000, nonce(2), keeping, to(host, 40000), func(r *Request) { r.ThirdParty = true }), no(NotOwner)},
+			{ask(PCP, host, UDP, 40000, 0, nonce(2), closing), no(NotOwner)},
 			{ask(PCP, host, UDP, 40000, 0, nonce(1), closing), closed(1)},
 		}},
 		{name: "a description that the rules forbid cannot be added later", set: func(al *allocator) {
@@ -598,15 +598,15 @@ func TestAnotherNonceAfterReset(t *testing.T) {
 	}{
 		{what: "at once", made: own, by: []func(*Request){own}},
 		{what: "just in time", made: own, passed: 10*time.Minute - time.Second, by: []func(*Request){own}},
-		{what: "too late", made: own, passed: 10 * time.Minute, by: []func(*Request){own}, want: NotAuthorized},
-		{what: "from another host with the address", made: own, by: []func(*Request){other}, want: NotAuthorized},
+		{what: "too late", made: own, passed: 10 * time.Minute, by: []func(*Request){own}, want: NotOwner},
+		{what: "from another host with the address", made: own, by: []func(*Request){other}, want: NotOwner},
 		{what: "from a host that is not known", made: own, by: []func(*Request){by("")}},
 		{what: "of a host that was not known", made: by(""), by: []func(*Request){other}},
-		{what: "from another address", made: own, by: []func(*Request){own, asPeer}, want: NotAuthorized},
+		{what: "from another address", made: own, by: []func(*Request){own, asPeer}, want: NotOwner},
 		{what: "to delete it", made: own, by: []func(*Request){own, closing}},
-		{what: "to delete it from another host", made: own, by: []func(*Request){other, closing}, want: NotAuthorized},
-		{what: "after a renewal", made: own, before: []Request{ask(PCP, host, TCP, 8080, 8080, nonce(1), own)}, by: []func(*Request){own}, want: NotAuthorized},
-		{what: "a second time", made: own, before: []Request{ask(PCP, host, TCP, 8080, 8080, nonce(3), own)}, by: []func(*Request){own}, want: NotAuthorized},
+		{what: "to delete it from another host", made: own, by: []func(*Request){other, closing}, want: NotOwner},
+		{what: "after a renewal", made: own, before: []Request{ask(PCP, host, TCP, 8080, 8080, nonce(1), own)}, by: []func(*Request){own}, want: NotOwner},
+		{what: "a second time", made: own, before: []Request{ask(PCP, host, TCP, 8080, 8080, nonce(3), own)}, by: []func(*Request){own}, want: NotOwner},
 		{what: "after UPnP has joined", made: own, before: []Request{ask(UPnP, host, TCP, 8080, 8080, own)}, by: []func(*Request){own}},
 	} {
 		al := testAllocator()
@@ -635,7 +635,7 @@ func TestResetBindsOthersToTheNonce(t *testing.T) {
 	al.do(ask(PCP, host, TCP, 8080, 8080, nonce(1)))
 	al.unbindNonces()
 	another := ask(PCP, peer, TCP, 8080, 8080, nonce(3), to(host, 8080), func(r *Request) { r.ThirdParty = true })
-	if a := al.do(another); a.Refusal != NotAuthorized {
+	if a := al.do(another); a.Refusal != NotOwner {
 		t.Fatalf("another client after the reset: %v", a.Refusal)
 	}
 	another.Nonce = Nonce{1}
@@ -646,7 +646,7 @@ func TestResetBindsOthersToTheNonce(t *testing.T) {
 	if a := al.do(ask(PCP, host, TCP, 8080, 8080, nonce(2))); a.Refusal != Granted {
 		t.Fatalf("first renewal after the reset: %v", a.Refusal)
 	}
-	if a := al.do(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotAuthorized {
+	if a := al.do(ask(PCP, host, TCP, 8080, 8080, nonce(1))); a.Refusal != NotOwner {
 		t.Fatalf("the new nonce does not bind: %v", a.Refusal)
 	}
 }
@@ -694,8 +694,8 @@ func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
 		want Refusal
 	}{
 		{"renew", byID(Open, inside, other.ID), Granted},
-		{"renew foreign", byID(Open, foreign, other.ID), NotAuthorized},
-		{"close foreign", byID(Close, foreign, other.ID), NotAuthorized},
+		{"renew foreign", byID(Open, foreign, other.ID), NotOwner},
+		{"close foreign", byID(Close, foreign, other.ID), NotOwner},
 		{"close", byID(Close, inside, other.ID), Granted},
 		{"close again", byID(Close, inside, other.ID), NotFound},
 	} {

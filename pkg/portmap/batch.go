@@ -2,7 +2,6 @@ package portmap
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 )
 
@@ -112,11 +111,10 @@ func (l *lane) takeBatch() (batch []pending) {
 	return batch
 }
 
-// answer logs the decisions of a transaction and gives each client its answer.
+// answer gives each client of a transaction its answer.
 func (t *Table) answer(tx *transaction) {
 	for i := range tx.waiting {
 		p, a := &tx.waiting[i], tx.answers[i]
-		t.logDecision(&p.Request, &a)
 		p.answer(a)
 		if t.decided != nil {
 			t.decided(p.Request, a)
@@ -154,23 +152,4 @@ func (t *Table) save(changes []Change) {
 		t.log.Error("cannot save mappings; they are in force, but a restart would lose them", "err", err)
 	}
 	t.unsaved = err != nil
-}
-
-// logDecision logs what was decided about a request.
-func (t *Table) logDecision(req *Request, a *Answer) {
-	if !t.log.Enabled(context.Background(), slog.LevelInfo) {
-		return
-	}
-	log := t.log.With("host", req.ClientHost, "client", req.Client, "by", req.Origin)
-	switch {
-	case a.Refusal != Granted:
-		log.Info("refused", "reason", a.Refusal, "protocol", req.Protocol, "external", req.External, "internal", req.Internal)
-	case req.Op == Close && a.Closed > 0:
-		log.Info("removing redirect rule", "protocol", req.Protocol, "external", req.External, "internal", req.Internal, "count", a.Closed)
-	case req.Op == Open && len(a.Mapping.Claims) > 0:
-		if a.Closed > 0 {
-			log.Log(context.Background(), LevelNotice, "remove port mapping "+a.Mapping.logName()+" because its host has another address now", "internal", req.Former, "count", a.Closed)
-		}
-		log.Info("redirecting port "+a.Mapping.logName(), "to", a.Mapping.Internal, "for", a.Mapping.Description(), "lifetime", a.Lifetime)
-	}
 }

@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -50,14 +51,14 @@ func (al *allocator) removeBlocked(ports *PortSet, req *Request) {
 func (al *allocator) block(b Block) {
 	al.blocks = slices.DeleteFunc(al.blocks, func(b Block) bool { return !b.Until.After(al.now) })
 	al.blocks = append(al.blocks, b)
-	al.withdraw(func(m *Mapping) bool { return b.covers(m.Protocol, m.externalEndpoint().Port(), m.Internal.Addr()) })
+	al.withdraw(func(m *Mapping) bool { return b.covers(m.Protocol, m.externalEndpoint().Port(), m.Internal.Addr()) }, ByOperator)
 }
 
 // withdraw closes the mappings for which which is true.
-func (al *allocator) withdraw(which func(*Mapping) bool) {
+func (al *allocator) withdraw(which func(*Mapping) bool, cause Cause) {
 	for _, m := range slices.Clone(al.index.order) {
 		if which(m) {
-			al.drop(m, func(Claim) bool { return true })
+			al.drop(m, func(Claim) bool { return true }, cause)
 		}
 	}
 }
@@ -65,19 +66,14 @@ func (al *allocator) withdraw(which func(*Mapping) bool) {
 // explain decides a request and reverts the result.
 func (al *allocator) explain(req *Request) Explanation {
 	serial, id, n := al.serial, al.lastID, len(al.changes)
-	e := Explanation{Answer: al.decide(req), Rule: -1}
+	e := Explanation{Answer: al.decide(req)}
 	al.undo(n)
 	al.serial, al.lastID = serial, id
-	external := req.External
+	external, to := req.externalPort(), al.destinationOf(req)
 	if e.Refusal == Granted {
 		external = e.Mapping.externalEndpoint().Port()
-	} else if external == 0 {
-		external = req.Internal.Port()
 	}
-	to := al.destinationOf(req)
-	if i, decided := al.policy.Decides(external, to, req.Description); decided {
-		e.Rule = i
-	}
+	e.Rule = cmp.Or(e.Rule, al.policy.rule(external, to, req.Description))
 	if e.Refusal == NotAuthorized && al.checkRules(external, to, req.Description) == UnknownHost {
 		e.Refusal = UnknownHost
 	}

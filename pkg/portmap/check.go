@@ -18,7 +18,9 @@ func (al *allocator) checkMapping(m *Mapping, description string) Refusal {
 		return BadTarget
 	case rules == NotAuthorized:
 		return NotAuthorized
-	case m.External != 0 && al.isReserved(m.Protocol, m.External):
+	case m.External != 0 && al.isForwarded(m.Protocol, m.External):
+		return Forwarded
+	case m.External != 0 && isServers(m.Protocol, m.External):
 		return PortInUse
 	case target == NoNetwork:
 		return NoNetwork

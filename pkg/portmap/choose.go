@@ -67,7 +67,7 @@ func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	host := req.Internal.Addr()
 	key := Key{Protocol: req.Protocol, External: port}
 	r := al.checkNew(key, req)
-	if r != Granted && r != PortInUse || al.blockFor(req.Protocol, port, host) != nil {
+	if r != Granted && !r.isPortTaken() || al.blockFor(req.Protocol, port, host) != nil {
 		return nil, NotAuthorized
 	}
 	if m := al.index.byKey[key]; m != nil {
@@ -124,14 +124,19 @@ func (al *allocator) search(req *Request) (Key, Refusal) {
 	return Key{Protocol: req.Protocol, External: port}, Granted
 }
 
-// isReserved reports whether the port belongs to a static port forward or to
-// PCP itself.
-func (al *allocator) isReserved(p Protocol, port uint16) bool {
+// isForwarded reports whether a static port forward has the port.
+func (al *allocator) isForwarded(p Protocol, port uint16) bool {
 	_, forwarded := al.network.forward(p, port)
-	return forwarded || p == UDP && (port == announcePort || port == serverPort)
+	return forwarded
 }
 
-// removeReserved removes the reserved ports of a protocol from a set.
+// isServers reports whether the port is the PCP server's own.
+func isServers(p Protocol, port uint16) bool {
+	return p == UDP && (port == announcePort || port == serverPort)
+}
+
+// removeReserved removes from a set of ports those that static port forwards or the
+// PCP server have.
 func (al *allocator) removeReserved(ports *PortSet, p Protocol) {
 	for _, f := range al.network.Forwards {
 		if f.Protocol == p {

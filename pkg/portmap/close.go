@@ -9,15 +9,15 @@ func (al *allocator) close(req *Request) Answer {
 		return al.closeByPort(req)
 	}
 	if al.policy.Secure && !req.ThirdParty && req.Client != req.Internal.Addr() {
-		return Answer{Refusal: NotAuthorized}
+		return Answer{Refusal: NotOwner}
 	}
 	var a Answer
 	for _, m := range al.mappingsTo(req) {
 		if c, ok := m.Claim(req.Origin); !ok || !al.provesOwnership(req, m, c) {
-			a.Refusal, a.Mapping = NotAuthorized, m
+			a.Refusal, a.Mapping = NotOwner, m
 			continue
 		}
-		al.drop(m, req.releases)
+		al.drop(m, req.releases, Deleted)
 		a.Closed++
 	}
 	if a.Closed > 0 && req.Internal.Port() != 0 {
@@ -66,11 +66,11 @@ func (al *allocator) closeByPort(req *Request) Answer {
 		case !m.Inbound(): // PCP's outbound mappings are no entries for UPnP
 		case (al.policy.Secure || req.Own) && m.Internal.Addr() != req.Client, !held:
 			if a.Closed == 0 {
-				a.Refusal, a.Mapping = NotAuthorized, m
+				a.Refusal, a.Mapping = NotOwner, m
 			}
 		case req.Last == 0 && !slices.Equal(c.Filters, req.Filters):
 		default:
-			al.drop(m, req.releases)
+			al.drop(m, req.releases, Deleted)
 			a.Refusal, a.Mapping = Granted, nil
 			a.Closed++
 		}
@@ -79,19 +79,19 @@ func (al *allocator) closeByPort(req *Request) Answer {
 }
 
 // drop removes claims from m, and with the last one the mapping itself.
-func (al *allocator) drop(m *Mapping, which func(Claim) bool) {
+func (al *allocator) drop(m *Mapping, which func(Claim) bool, cause Cause) {
 	after := m.without(which)
 	if after == nil && m.needsHoldDown() {
 		host, _ := al.quotaOf(m)
 		al.holdDown.add(m, host, al.now)
 	}
-	al.change(Change{Before: m, After: after})
+	al.change(Change{Before: m, After: after, Cause: cause})
 }
 
 // expire drops the claims of a family whose leases have ended.
 func (al *allocator) expire(f Family) {
 	due := func(c Claim) bool { return !c.Expires.IsZero() && !c.Expires.After(al.now) }
 	for m := al.deadlines[f].due(al.now); m != nil; m = al.deadlines[f].due(al.now) {
-		al.drop(m, due)
+		al.drop(m, due, Expired)
 	}
 }

@@ -55,7 +55,7 @@ func TestRestartResumesTheEpoch(t *testing.T) {
 					t.Errorf("the epoch is %d after %d resets, want %d", got, r.resets, want)
 				}
 				bound.Nonce = portmap.Nonce{2}
-				if a, err := r.Do(t.Context(), bound); err != nil || (a.Refusal == portmap.NotAuthorized) != tt.binds {
+				if a, err := r.Do(t.Context(), bound); err != nil || (a.Refusal == portmap.NotOwner) != tt.binds {
 					t.Errorf("a renewal with another nonce: %v, %v", a.Refusal, err)
 				}
 				r.stop()
@@ -87,7 +87,7 @@ func TestRestartLosesAMapping(t *testing.T) {
 		}
 		r.checkAgreement(t, 1)
 		bound.Nonce = portmap.Nonce{2}
-		if a, err := r.Do(t.Context(), bound); err != nil || a.Refusal != portmap.NotAuthorized {
+		if a, err := r.Do(t.Context(), bound); err != nil || a.Refusal != portmap.NotOwner {
 			t.Errorf("a renewal with another nonce: %v, %v", a.Refusal, err)
 		}
 		r.stop()

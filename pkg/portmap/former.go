@@ -54,7 +54,7 @@ func (al *allocator) closeFormer(req *Request) (claims int) {
 	for _, m := range al.index.formerMappings(req) {
 		if m.Internal.Addr() == req.Former && al.mayReplace(m, req) {
 			claims += len(m.Claims)
-			al.change(Change{Before: m})
+			al.change(Change{Before: m, Cause: HostMoved})
 		}
 	}
 	return claims

@@ -69,7 +69,6 @@ func (t *Table) finish(ctx context.Context, r result) {
 	switch {
 	case tx.isForced():
 		t.publish(tx.changes, false)
-		t.logExpired(tx.changes)
 	case r.err == nil:
 		t.publish(tx.changes, false)
 		t.setLastErr(l, nil)
@@ -188,7 +187,6 @@ func (t *Table) startForced(ctx context.Context, l *lane) {
 	l.forced = nil
 	if !slices.ContainsFunc(changes, Change.Alters) {
 		t.publish(changes, false)
-		t.logExpired(changes)
 		return
 	}
 	t.start(ctx, l, &transaction{changes: changes})
@@ -211,15 +209,4 @@ func (t *Table) expire(l *lane) {
 	t.alloc.begin()
 	t.alloc.expire(l.family)
 	t.force(false)
-}
-
-// logExpired logs the mappings that changes remove because they have expired.
-func (t *Table) logExpired(changes []Change) {
-	now := time.Now()
-	for _, c := range changes {
-		if c.After == nil && !c.Before.Expires().IsZero() && !c.Before.Expires().After(now) {
-			t.log.Log(context.Background(), LevelNotice, "remove port mapping "+c.Before.logName()+" because it has expired",
-				"internal", c.Before.Internal)
-		}
-	}
 }

@@ -52,17 +52,17 @@ func TestAnotherNonceOnlyRenews(t *testing.T) {
 		{"of a flow", host, []func(*Request){toward("9.9.9.9:443")}, []func(*Request){keeping, toward("9.9.9.9:443")}, Granted},
 		{"from a host that is not known", host, nil, []func(*Request){keeping, by("")}, Granted},
 		{"of a host that was not known", host, []func(*Request){by("")}, []func(*Request){keeping}, Granted},
-		{"from another host that has the address now", host, nil, []func(*Request){keeping, by("02:00:00:00:00:11")}, NotAuthorized},
-		{"from another host over IPv6", inside, nil, []func(*Request){keeping, by("02:00:00:00:00:11")}, NotAuthorized},
-		{"with one filter more", host, []func(*Request){one}, []func(*Request){keeping, from("9.9.9.9/32", "8.8.8.8/32")}, NotAuthorized},
-		{"with a wider filter", host, []func(*Request){one}, []func(*Request){keeping, from("9.9.9.0/24")}, NotAuthorized},
-		{"with a first filter", host, nil, []func(*Request){keeping, one}, NotAuthorized},
-		{"with that filter at one port", host, []func(*Request){one}, []func(*Request){keeping, one, func(r *Request) { r.Filters[0].Port = 80 }}, NotAuthorized},
-		{"without filters", host, []func(*Request){one}, nil, NotAuthorized},
-		{"with the same filters instead", host, []func(*Request){one}, []func(*Request){one}, NotAuthorized},
-		{"for another host", host, nil, []func(*Request){keeping, func(r *Request) { r.Client, r.ThirdParty = peer, true }}, NotAuthorized},
+		{"from another host that has the address now", host, nil, []func(*Request){keeping, by("02:00:00:00:00:11")}, NotOwner},
+		{"from another host over IPv6", inside, nil, []func(*Request){keeping, by("02:00:00:00:00:11")}, NotOwner},
+		{"with one filter more", host, []func(*Request){one}, []func(*Request){keeping, from("9.9.9.9/32", "8.8.8.8/32")}, NotOwner},
+		{"with a wider filter", host, []func(*Request){one}, []func(*Request){keeping, from("9.9.9.0/24")}, NotOwner},
+		{"with a first filter", host, nil, []func(*Request){keeping, one}, NotOwner},
+		{"with that filter at one port", host, []func(*Request){one}, []func(*Request){keeping, one, func(r *Request) { r.Filters[0].Port = 80 }}, NotOwner},
+		{"without filters", host, []func(*Request){one}, nil, NotOwner},
+		{"with the same filters instead", host, []func(*Request){one}, []func(*Request){one}, NotOwner},
+		{"for another host", host, nil, []func(*Request){keeping, func(r *Request) { r.Client, r.ThirdParty = peer, true }}, NotOwner},
 		{"another port or none", host, nil, []func(*Request){keeping, exactly, func(r *Request) { r.External = 40001 }}, Conflict},
-		{"a delete", host, nil, []func(*Request){keeping, closing, func(r *Request) { r.External = 0 }}, NotAuthorized},
+		{"a delete", host, nil, []func(*Request){keeping, closing, func(r *Request) { r.External = 0 }}, NotOwner},
 	} {
 		for _, lifetime := range []time.Duration{time.Minute, 2 * time.Hour, 48 * time.Hour} {
 			al, m := lenient(t, tt.client, tt.made...)
@@ -164,17 +164,17 @@ func TestOtherClaimsDoNotProveOwnership(t *testing.T) {
 		first  []Request
 		want   Refusal
 	}{
-		{"by a flow", host, []Request{flow(2)}, NotAuthorized},
-		{"by a flow, twice", host, []Request{flow(2), flow(2)}, NotAuthorized},
+		{"by a flow", host, []Request{flow(2)}, NotOwner},
+		{"by a flow, twice", host, []Request{flow(2), flow(2)}, NotOwner},
 		{"by a flow and the client's nonce", host, []Request{flow(1)}, Granted},
-		{"by a flow over IPv6", inside, []Request{flow6}, NotAuthorized},
-		{"by a pinhole", inside, []Request{ask(UPnP, inside, TCP, 40000, 0, pinhole, other, lasting(time.Hour))}, NotAuthorized},
+		{"by a flow over IPv6", inside, []Request{flow6}, NotOwner},
+		{"by a pinhole", inside, []Request{ask(UPnP, inside, TCP, 40000, 0, pinhole, other, lasting(time.Hour))}, NotOwner},
 		{"by a pinhole that is renewed", inside, []Request{
 			ask(UPnP, inside, TCP, 40000, 0, pinhole, lasting(time.Hour)),
 			{Op: Open, Origin: UPnP, Client: inside, ID: 1, Lifetime: time.Hour, Host: Host{Hardware: "02:00:00:00:00:11"}},
-		}, NotAuthorized},
-		{"by NAT-PMP", host, []Request{ask(NATPMP, host, TCP, 40000, 40000, other)}, NotAuthorized},
-		{"by UPnP", host, []Request{ask(UPnP, host, TCP, 40000, 40000, other, exactly)}, NotAuthorized},
+		}, NotOwner},
+		{"by NAT-PMP", host, []Request{ask(NATPMP, host, TCP, 40000, 40000, other)}, NotOwner},
+		{"by UPnP", host, []Request{ask(UPnP, host, TCP, 40000, 40000, other, exactly)}, NotOwner},
 	} {
 		al, m := lenient(t, tt.client)
 		for _, req := range tt.first {

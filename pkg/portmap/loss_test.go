@@ -45,10 +45,10 @@ func TestLossTellsOwnersOnly(t *testing.T) {
 		resets  int
 	}{
 		{"NAT-PMP, forbidden", portmap.NATPMP, nil, forbid, portmap.NotAuthorized, 1},
-		{"NAT-PMP, forwarded", portmap.NATPMP, nil, forward, portmap.PortInUse, 1},
+		{"NAT-PMP, forwarded", portmap.NATPMP, nil, forward, portmap.Forwarded, 1},
 		{"NAT-PMP, of an unknown host", portmap.NATPMP, nil, suspend, portmap.UnknownHost, 1},
 		{"PCP, forbidden", portmap.PCP, "address", forbid, portmap.NotAuthorized, 0},
-		{"PCP, forwarded", portmap.PCP, "address", forward, portmap.PortInUse, 0},
+		{"PCP, forwarded", portmap.PCP, "address", forward, portmap.Forwarded, 0},
 		{"PCP, of an unknown host", portmap.PCP, "address", suspend, portmap.UnknownHost, 0},
 		{"PCP, requested from an earlier process", portmap.PCP, nil, forbid, portmap.NotAuthorized, 1},
 		{"UPnP, forbidden", portmap.UPnP, nil, forbid, portmap.NotAuthorized, 0},
@@ -81,7 +81,7 @@ func TestLossTellsOwnersOnly(t *testing.T) {
 					t.Fatal(err)
 				}
 				other.Nonce = portmap.Nonce{2}
-				if a, err := r.Do(t.Context(), other); err != nil || a.Refusal != portmap.NotAuthorized {
+				if a, err := r.Do(t.Context(), other); err != nil || a.Refusal != portmap.NotOwner {
 					t.Errorf("a renewal of another mapping with another nonce: %v, %v", a.Refusal, err)
 				}
 				r.stop()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -64,6 +65,14 @@ type Nonce [12]byte
 type Filter struct {
 	Prefix netip.Prefix
 	Port   uint16
+}
+
+// String returns the filter as text: a network, with a port if it has one.
+func (f Filter) String() string {
+	if f.Port == 0 {
+		return f.Prefix.String()
+	}
+	return fmt.Sprintf("%v port %d", f.Prefix, f.Port)
 }
 
 // Key identifies a mapping: a port mapping by its external port, an IPv6
@@ -269,53 +278,6 @@ func (m *Mapping) without(drop func(Claim) bool) *Mapping {
 	return &n
 }
 
-// Change is one change of a mapping: Before is nil for a new mapping, After is
-// nil for one that ends. A renewal has both, with the same rules.
-type Change struct {
-	Before, After *Mapping
-}
-
-// Inverse returns the change that undoes c.
-func (c Change) Inverse() Change { return Change{Before: c.After, After: c.Before} }
-
-// key returns the key of the mapping that changes.
-func (c Change) key() Key {
-	if c.After != nil {
-		return c.After.Key
-	}
-	return c.Before.Key
-}
-
-// isRenewal reports whether c changes nothing but the mapping's claims.
-func (c Change) isRenewal() bool {
-	return c.Before != nil && c.After != nil && c.Before.Key == c.After.Key &&
-		c.Before.Internal == c.After.Internal && c.Before.Serial == c.After.Serial &&
-		c.Before.Inbound() == c.After.Inbound()
-}
-
-// Alters reports whether c changes rules in the kernel: a renewal does not, nor
-// does a change of a mapping that has no rules.
-func (c Change) Alters() bool {
-	a, b := c.Before, c.After
-	switch {
-	case !a.hasRules() || !b.hasRules():
-		return a.hasRules() || b.hasRules()
-	case a.Key != b.Key, a.Internal != b.Internal, a.Enabled() != b.Enabled():
-		return true
-	}
-	return !slices.Equal(a.Filters(), b.Filters()) || !slices.Equal(a.Outbound(), b.Outbound())
-}
-
-// hasRules reports whether the kernel has rules for m, which may be nil.
-func (m *Mapping) hasRules() bool {
-	return m != nil && !m.Dormant && (m.Enabled() || len(m.Outbound()) > 0 && m.External != 0)
-}
-
-// concernsPortMapping reports whether c changes an inbound port mapping.
-func (c Change) concernsPortMapping() bool {
-	return c.Before != nil && c.Before.isPortMapping() || c.After != nil && c.After.isPortMapping()
-}
-
 // isPortMapping reports whether m is an inbound port mapping: neither a pinhole
 // nor outbound alone.
 func (m *Mapping) isPortMapping() bool { return m.External != 0 && m.Inbound() }
@@ -363,10 +325,25 @@ type Store interface {
 	Save([]Change) error
 }
 
-// logName returns the mapping's name in miniupnpd's log lines: "3001 TCP".
-func (m *Mapping) logName() string {
-	if m.Pinhole.IsValid() {
-		return m.Pinhole.String() + " " + m.Protocol.String()
+// ExternalPort returns the port that remote hosts connect to.
+func (m *Mapping) ExternalPort() uint16 { return m.externalEndpoint().Port() }
+
+// String returns the mapping as text: its key, its target and who asked for it, as in
+// "3001/TCP -> 192.168.1.10:3001 (UPnP)".
+func (m *Mapping) String() string {
+	by := strings.Join(m.Origins(), ", ")
+	if by == "" {
+		by = "the firewall's own"
 	}
-	return fmt.Sprintf("%d %v", m.External, m.Protocol)
+	return fmt.Sprintf("%v -> %v (%s)", m.Key, m.Internal, by)
+}
+
+// Origins returns the names of the protocols that asked for the mapping.
+func (m *Mapping) Origins() (names []string) {
+	for _, c := range m.Claims {
+		if name := c.Origin.String(); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -253,7 +253,7 @@ func (m *model) setRules(last uint16, now time.Time) {
 
 func (m *model) withProof(e *entry, c *modelClaim, req portmap.Request) verdict {
 	if !m.isProof(c, req) {
-		return no(portmap.NotAuthorized)
+		return no(portmap.NotOwner)
 	}
 	return verdict{entry: e}
 }
@@ -383,7 +383,7 @@ func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
 		case e == nil || !slices.ContainsFunc(e.claims, func(c modelClaim) bool { return !c.remote.IsValid() }):
 			return portmap.NotFound, 0
 		case e.internal.Addr() != req.Client || !slices.ContainsFunc(e.claims, releases):
-			return portmap.NotAuthorized, 0
+			return portmap.NotOwner, 0
 		}
 		m.release(e, releases)
 		return portmap.Granted, 1
@@ -391,7 +391,7 @@ func (m *model) close(req portmap.Request) (r portmap.Refusal, closed int) {
 	for _, e := range m.mappingsTo(req.Protocol, req.Internal) {
 		c := e.claim(req.Origin, netip.AddrPort{})
 		if c == nil || !m.isProof(c, req) {
-			r = portmap.NotAuthorized
+			r = portmap.NotOwner
 			continue
 		}
 		m.release(e, releases)
@@ -417,6 +417,9 @@ func (m *model) check(req portmap.Request, a portmap.Answer) error {
 	}
 	if a.Refusal != v.refusal {
 		return fmt.Errorf("%v, want %v", a.Refusal, v.refusal)
+	}
+	if denied := a.Refusal == portmap.NotAuthorized; denied != (a.Rule != nil) || denied && a.Rule.Allow {
+		return fmt.Errorf("%v by rule %+v", a.Refusal, a.Rule)
 	}
 	if a.Refusal != portmap.Granted {
 		return nil

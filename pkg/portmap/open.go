@@ -62,7 +62,7 @@ func (al *allocator) checkRequest(req *Request) Refusal {
 	case to.Port() == 0:
 		return BadTarget
 	case al.policy.Secure && !req.ThirdParty && !req.comesFrom(to.Addr()):
-		return NotAuthorized
+		return NotOwner
 	case al.network.checkTarget(to.Addr()) != Granted:
 		return BadTarget
 	case to.Addr().Is4() && !al.network.External.IsValid():
@@ -117,7 +117,7 @@ func (al *allocator) checkJoin(m *Mapping, req *Request) Refusal {
 	}
 	c, held := m.Claim(PCP)
 	if req.Origin == PCP && held && !al.mayRenew(m, c, req) {
-		return NotAuthorized
+		return NotOwner
 	}
 	return Granted
 }

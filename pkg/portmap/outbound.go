@@ -13,7 +13,7 @@ func (al *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 	for _, m := range al.index.byTarget[target{req.Protocol, req.Internal}] {
 		if c, ok := m.claim(PCP, req.Remote); ok {
 			if !al.mayRenew(m, c, req) {
-				return m, NotAuthorized
+				return m, NotOwner
 			}
 			return m, Granted
 		}

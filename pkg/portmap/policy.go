@@ -160,6 +160,14 @@ func (p *Policy) Decides(external uint16, to Destination, description string) (i
 	return i, decided
 }
 
+// rule returns the rule that decides; nil: none does, which allows it.
+func (p *Policy) rule(external uint16, to Destination, description string) *Rule {
+	if i, decided := p.Decides(external, to, description); decided {
+		return &p.Rules[i]
+	}
+	return nil
+}
+
 // firstMatch returns the index of the first rule that applies to a mapping.
 func (p *Policy) firstMatch(external uint16, to Destination, description string) (int, bool) {
 	for i := range p.Rules {

@@ -249,7 +249,7 @@ func TestHoldDownIsBoundedByHost(t *testing.T) {
 			if a.Refusal != Granted {
 				t.Fatal(a.Refusal)
 			}
-			al.drop(a.Mapping, func(Claim) bool { return true })
+			al.drop(a.Mapping, func(Claim) bool { return true }, Deleted)
 		}
 	}
 	if n := len(al.holdDown.ports); n != maxHeldPerHost {

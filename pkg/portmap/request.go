@@ -108,6 +108,8 @@ type Answer struct {
 	Lifetime time.Duration
 	// ID is the UniqueID of a UPnP pinhole.
 	ID uint16
+	// Rule is the permission rule that denies the request; nil if none does.
+	Rule *Rule
 	// Closed counts the claims that a Close deleted, or that an Open removed
 	// from the host's former address.
 	Closed int
@@ -125,8 +127,8 @@ type Refusal uint8
 
 // The reasons for a refusal.
 const (
-	Granted Refusal = iota
-	NotAuthorized
+	Granted       Refusal = iota
+	NotAuthorized         // by the permission rules
 	Conflict
 	PortInUse
 	NoPorts
@@ -146,13 +148,17 @@ const (
 	NoNetwork
 	// HeldDown: the port is in the hold-down after a mapping of another host.
 	HeldDown
+	// NotOwner: the mapping, or the internal address, is another client's.
+	NotOwner
+	// Forwarded: a static port forward has the port.
+	Forwarded
 )
 
 var refusals = [...]string{
 	Granted:           "granted",
 	NotAuthorized:     "not authorized",
 	Conflict:          "port is taken by another mapping",
-	PortInUse:         "port is used by the router or by a static forward",
+	PortInUse:         "port is used by the router",
 	NoPorts:           "no port left",
 	QuotaExceeded:     "client has too many mappings",
 	TableFull:         "too many mappings",
@@ -166,7 +172,15 @@ var refusals = [...]string{
 	UnknownHost:       "rules depend on an address of the host that is not known",
 	NoNetwork:         "no LAN has the target's network",
 	HeldDown:          "port is held down for the host that had it",
+	NotOwner:          "it belongs to another client",
+	Forwarded:         "port is taken by a static forward",
 }
+
+// isPortTaken reports whether something other than a mapping has the port.
+func (r Refusal) isPortTaken() bool { return r == PortInUse || r == Forwarded }
+
+// isByRules reports whether the permission rules are the reason.
+func (r Refusal) isByRules() bool { return r == NotAuthorized || r == UnknownHost }
 
 // isTemporary reports whether the reason can pass: an existing mapping is
 // dormant meanwhile.

@@ -22,7 +22,7 @@ func (al *allocator) restore(saved []*Mapping, reset bool) (d digest) {
 		if reset {
 			n.Claims = unbound(m.Claims, al.now.Add(rebindPeriod))
 		}
-		al.change(Change{After: &n})
+		al.change(Change{After: &n, Cause: Restarted})
 		if n.Dormant {
 			d.noteState(&n, r)
 		}
@@ -53,12 +53,12 @@ func (al *allocator) recheck(known func(netip.Addr) (Host, bool)) (d digest) {
 		switch {
 		case r != Granted && !r.isTemporary():
 			d.noteClosed(m, r)
-			al.change(Change{Before: m})
+			al.change(Change{Before: m, Cause: Rechecked, Reason: r})
 		case r != m.Reason:
 			d.noteState(m, r)
-			al.change(Change{Before: m, After: &n})
+			al.change(Change{Before: m, After: &n, Cause: Rechecked, Reason: r})
 		case !m.Dormant && n.Host.Hardware != m.Host.Hardware:
-			al.change(Change{Before: m, After: &n})
+			al.change(Change{Before: m, After: &n, Cause: Rechecked})
 		}
 	}
 	return d
@@ -77,7 +77,7 @@ func (al *allocator) unbindNonces() {
 		if slices.ContainsFunc(m.Claims, isPCP) {
 			n := *m
 			n.Claims = unbound(m.Claims, al.now.Add(rebindPeriod))
-			al.change(Change{Before: m, After: &n})
+			al.change(Change{Before: m, After: &n, Cause: Restarted})
 		}
 	}
 }

@@ -89,12 +89,11 @@ func (t *Table) Recognize(ctx context.Context, known func(netip.Addr) (Host, boo
 // noHost knows no hosts.
 func noHost(netip.Addr) (Host, bool) { return Host{}, false }
 
-// recheck checks all mappings under the present settings and network state, and
-// logs what that changes.
+// recheck checks all mappings under the present settings and network state.
 func (t *Table) recheck(known func(netip.Addr) (Host, bool)) digest {
 	t.alloc.begin()
 	d := t.alloc.recheck(known)
-	d.logTo(t.log, "closed mappings that are not allowed any more")
+	d.logTo(t.log)
 	return d
 }
 
@@ -123,7 +122,7 @@ func (t *Table) forceRechecked(losses []Loss, moved bool) {
 func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed int, err error) {
 	err = t.runTask(ctx, func() {
 		t.alloc.begin()
-		t.alloc.withdraw(which)
+		t.alloc.withdraw(which, HostLeft)
 		closed = len(t.alloc.changes)
 		t.force(false)
 	})
@@ -142,12 +141,11 @@ func (t *Table) Block(ctx context.Context, b Block) (closed int, err error) {
 	return closed, err
 }
 
-// Explanation is the answer that a request would get, and the reason.
+// Explanation is the answer that a request would get, and the reason: Rule is the
+// rule that decides about the external port, also if it allows it; nil: none does, which
+// allows it.
 type Explanation struct {
 	Answer
-	// Rule is the index in Policy.Rules of the rule that decides about the
-	// external port, -1 when none does, which allows it.
-	Rule int
 	// Block is the operator's block that covers it; nil if none does.
 	Block *Block
 }

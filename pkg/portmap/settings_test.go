@@ -50,7 +50,7 @@ func TestWithdrawAndBlock(t *testing.T) {
 	}
 	r.checkAgreement(t, 1)
 	again := open(client(1), 40001, time.Hour)
-	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.Granted || e.Mapping.External != 40002 || e.Rule != -1 || e.Block != nil {
+	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.Granted || e.Mapping.External != 40002 || e.Rule != nil || e.Block != nil {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	again.Exact = true

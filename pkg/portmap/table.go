@@ -48,6 +48,9 @@ type Options struct {
 	// state have closed mappings or made them dormant, so that their clients can
 	// be told. It must not block; it may be nil.
 	Lost func([]Loss)
+	// Skipped is called by Run with the saved mappings that are not allowed any more.
+	// It may be nil.
+	Skipped func([]Loss)
 	// Decided is called on the table's goroutine with each request and its
 	// final answer. It must not block; it may be nil.
 	Decided func(Request, Answer)
@@ -63,6 +66,7 @@ type Table struct {
 	uptime    func() time.Duration
 	committed func([]Change, bool)
 	lost      func([]Loss)
+	skipped   func([]Loss)
 	decided   func(Request, Answer)
 	log       *slog.Logger
 
@@ -130,6 +134,7 @@ func NewTable(o Options) *Table {
 		uptime:    o.Uptime,
 		committed: o.Committed,
 		lost:      o.Lost,
+		skipped:   o.Skipped,
 		decided:   o.Decided,
 		log:       o.Log,
 		alloc:     newAllocator(o),
@@ -279,7 +284,10 @@ func (t *Table) restore(ctx context.Context) {
 	resumed := t.resumeEpoch()
 	t.alloc.begin()
 	d := t.alloc.restore(stored, !resumed)
-	d.logTo(t.log, "skipped saved mappings")
+	d.logTo(t.log)
+	if len(d.closed) > 0 && t.skipped != nil {
+		t.skipped(d.closed)
+	}
 	restored := t.alloc.changes
 	for i := range t.lanes {
 		l := &t.lanes[i]

@@ -33,6 +33,8 @@ type tableRig struct {
 	lost     []portmap.Loss
 	decided  []portmap.Refusal
 	stop     func()
+	changes  []portmap.Change
+	skipped  []portmap.Loss
 }
 
 // answers returns the answers that the table has reported so far.
@@ -72,11 +74,13 @@ func startTableRig(t testing.TB, policy portmap.Policy, network portmap.NetworkS
 		Network:   network,
 		Uptime:    uptime,
 		Listening: func(portmap.Protocol, uint16) bool { return false },
-		Committed: func(_ []portmap.Change, reset bool) {
+		Committed: func(changes []portmap.Change, reset bool) {
 			if reset {
 				r.resets++
 			}
+			r.changes = append(r.changes, changes...)
 		},
+		Skipped: func(list []portmap.Loss) { r.skipped = append(r.skipped, list...) },
 		Lost:    func(list []portmap.Loss) { r.lost = append(r.lost, list...) },
 		Decided: func(_ portmap.Request, a portmap.Answer) { r.decided = append(r.decided, a.Refusal) },
 		Log:     newLog(&r.log),

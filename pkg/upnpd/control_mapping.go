@@ -136,9 +136,9 @@ func (i *invocation) faultFor(r portmap.Refusal) error {
 		return nil
 	case portmap.Conflict, portmap.HeldDown:
 		return upnp.ConflictInMapping
-	case portmap.NotAuthorized:
+	case portmap.NotAuthorized, portmap.NotOwner:
 		return byVersion(v1, upnp.ConflictInMapping, upnp.NotAuthorized)
-	case portmap.PortInUse:
+	case portmap.PortInUse, portmap.Forwarded:
 		return byVersion(v1, upnp.ConflictInMapping, upnp.ConflictWithOther)
 	case portmap.BadTarget:
 		return byVersion(v1, upnp.InvalidArgs, upnp.NotAuthorized)
@@ -146,6 +146,11 @@ func (i *invocation) faultFor(r portmap.Refusal) error {
 		return byVersion(v1, upnp.ActionFailed, upnp.NoPortsLeft)
 	}
 	return upnp.ActionFailed
+}
+
+// isForbidden reports whether a refusal is about what the client may do.
+func isForbidden(r portmap.Refusal) bool {
+	return r == portmap.NotAuthorized || r == portmap.NotOwner
 }
 
 func byVersion(v1 bool, one, two upnp.Fault) upnp.Fault {
@@ -172,7 +177,7 @@ func deletePortMapping(i *invocation) ([]string, error) {
 	switch {
 	case a.Refusal == portmap.Granted:
 		return nil, nil
-	case a.Refusal == portmap.NotFound, a.Refusal == portmap.NotAuthorized && i.Version == upnp.V1:
+	case a.Refusal == portmap.NotFound, isForbidden(a.Refusal) && i.Version == upnp.V1:
 		return nil, upnp.NoSuchEntry
 	}
 	return nil, i.faultFor(a.Refusal)
@@ -191,7 +196,7 @@ func deletePortMappingRange(i *invocation) ([]string, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case a.Refusal == portmap.NotFound, a.Refusal == portmap.NotAuthorized:
+	case a.Refusal == portmap.NotFound, isForbidden(a.Refusal):
 		return nil, upnp.MappingNotFound
 	}
 	return nil, i.faultFor(a.Refusal)

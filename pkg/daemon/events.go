@@ -1,0 +1,144 @@
+package daemon
+
+import (
+	"net/netip"
+	"time"
+
+	"igdd/pkg/config"
+	"igdd/pkg/event"
+	"igdd/pkg/portmap"
+)
+
+// emit tells all who want to know what has happened. It never waits.
+func (d *Daemon) emit(e event.Event) {
+	e = d.events.Add(e)
+	e.Log(d.log)
+	if d.notify != nil {
+		d.notify.Push(e)
+	}
+}
+
+// emitChanges emits the events of changes that are in force.
+func (d *Daemon) emitChanges(changes []portmap.Change) {
+	for i := range changes {
+		if e, isEvent := changeEvent(&changes[i]); isEvent {
+			d.emit(e)
+		}
+	}
+}
+
+// emitSkipped emits the events of saved mappings that are not allowed any more.
+func (d *Daemon) emitSkipped(skipped []portmap.Loss) {
+	for _, l := range skipped {
+		d.emitChanges([]portmap.Change{{Before: l.Mapping, Cause: portmap.Rechecked, Reason: l.Reason}})
+	}
+}
+
+// changeEvent returns the event of a change, if it is one: the loss of one claim of
+// several is not.
+func changeEvent(c *portmap.Change) (e event.Event, isEvent bool) {
+	switch {
+	case c.Before == nil:
+		e = mappingEvent(event.Opened, c.After)
+	case c.After == nil:
+		e = mappingEvent(event.Closed, c.Before)
+		e.Lifetime, e.Reason = nil, closingReason(c)
+	case c.Cause == portmap.Requested:
+		e = mappingEvent(event.Renewed, c.After)
+	case c.Before.Dormant && !c.After.Dormant:
+		e = mappingEvent(event.Active, c.After)
+	case c.After.Dormant && c.After.Reason != c.Before.Reason:
+		e = mappingEvent(event.Dormant, c.After)
+		e.Reason = c.Reason.String()
+	default:
+		return e, false
+	}
+	if c.Client.IsValid() {
+		e.Client = c.Client
+		e.Host = c.ClientHost
+	}
+	return e, true
+}
+
+// mappingEvent returns an event about a mapping.
+func mappingEvent(kind event.Kind, m *portmap.Mapping) event.Event {
+	e := event.Event{
+		Kind:         kind,
+		Origins:      m.Origins(),
+		Host:         m.Host.Name,
+		Protocol:     m.Protocol.String(),
+		ExternalPort: m.ExternalPort(),
+		Pinhole:      m.Pinhole.IsValid(),
+		Internal:     m.Internal.Addr(),
+		InternalPort: m.Internal.Port(),
+		MAC:          m.Host.Hardware,
+		Description:  m.Description(),
+	}
+	for _, f := range m.Filters() {
+		e.Remote = append(e.Remote, f.String())
+	}
+	if left := int64(m.Remaining(time.Now()) / time.Second); left > 0 {
+		e.Lifetime = &left
+	}
+	return e
+}
+
+// closingReason says why a mapping has ended.
+func closingReason(c *portmap.Change) string {
+	switch c.Cause {
+	case portmap.Deleted:
+		return "a client deleted it"
+	case portmap.Expired:
+		return "it has expired"
+	case portmap.ByOperator:
+		return "the operator closed it"
+	case portmap.HostLeft:
+		return "its host has left"
+	case portmap.HostMoved:
+		return "its host has another address now"
+	}
+	return "it is not allowed any more: " + c.Reason.String()
+}
+
+// refusalEvent returns the event of a request that was refused.
+func refusalEvent(r *portmap.Request, a *portmap.Answer) event.Event {
+	e := event.Event{
+		Kind:         event.Refused,
+		Origins:      []string{r.Origin.String()},
+		Client:       r.Client,
+		Host:         r.ClientHost,
+		Protocol:     protocolName(r.Protocol),
+		ExternalPort: r.External,
+		Pinhole:      r.Internal.Addr().Is6(),
+		Internal:     r.Internal.Addr(),
+		InternalPort: r.Internal.Port(),
+		MAC:          r.Host.Hardware,
+		Description:  r.Description,
+		Delete:       r.Op == portmap.Close,
+		Reason:       a.Refusal.String(),
+	}
+	if a.Rule != nil {
+		e.Rule = config.RuleText(*a.Rule)
+	}
+	if a.Mapping != nil {
+		e.Holder = a.Mapping.String()
+	}
+	return e
+}
+
+// protocolName returns the name of a protocol, "" for none.
+func protocolName(p portmap.Protocol) string {
+	if p == 0 {
+		return ""
+	}
+	return p.String()
+}
+
+// uplinkEvent returns the event of the external address that clients are told.
+func uplinkEvent(name string, a netip.Addr) event.Event {
+	e := event.Event{Kind: event.Uplink, Interface: name, Address: a}
+	if a.IsValid() && config.Reserved(a) {
+		e.Reason = event.PrivateUplink
+	}
+	return e
+}

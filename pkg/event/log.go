@@ -1,0 +1,110 @@
+package event
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// levelNotice lies between slog's Info and Warn, as in syslog.
+const levelNotice = slog.LevelInfo + 2
+
+// PrivateUplink is the reason of an Uplink event whose address is private or shared.
+const PrivateUplink = "a router upstream must forward the ports too"
+
+// Log writes the line of an event. The attributes "host" and "client" of the logger
+// say which host it is about, so that lines can be limited for each.
+func (e *Event) Log(log *slog.Logger) {
+	level, message := e.headline()
+	if !log.Enabled(context.Background(), level) {
+		return
+	}
+	if e.Host != "" {
+		log = log.With("host", e.Host)
+	}
+	if e.Client.IsValid() {
+		log = log.With("client", e.Client)
+	}
+	log.Log(context.Background(), level, message, e.attributes()...)
+}
+
+// headline returns the level of an event's line, and its text. Lines that miniupnpd
+// has too have its wording.
+func (e *Event) headline() (slog.Level, string) {
+	switch e.Kind {
+	case Opened:
+		return levelNotice, "redirecting port " + e.port()
+	case Renewed:
+		return slog.LevelInfo, "renewing port " + e.port()
+	case Closed:
+		return levelNotice, "remove port mapping " + e.port() + " because " + e.Reason
+	case Dormant:
+		return slog.LevelInfo, "suspending port mapping " + e.port() + " because " + e.Reason
+	case Active:
+		return slog.LevelInfo, "resuming port mapping " + e.port()
+	case Refused:
+		return e.refusalHeadline()
+	case Repaired:
+		return slog.LevelWarn, "restored missing chains or rules"
+	case Uplink:
+		return e.uplinkHeadline()
+	}
+	return levelNotice, "operator: " + string(e.Kind) + " " + e.Subject
+}
+
+// refusalHeadline is the headline of a refusal. Some clients delete what they have not
+// got before they ask for it.
+func (e *Event) refusalHeadline() (slog.Level, string) {
+	if e.Delete {
+		return slog.LevelInfo, "refusing to delete port " + e.port() + " because " + e.Reason
+	}
+	return levelNotice, "refusing port " + e.port() + " because " + e.Reason
+}
+
+func (e *Event) uplinkHeadline() (slog.Level, string) {
+	switch {
+	case !e.Address.IsValid():
+		return slog.LevelWarn, fmt.Sprintf("ext interface %s has no IPv4 address. Network is down", e.Interface)
+	case e.Reason != "":
+		return slog.LevelWarn, fmt.Sprintf("Reserved / private IP address %v on ext interface %s: ports are forwarded, but a router upstream must forward them too", e.Address, e.Interface)
+	}
+	return slog.LevelInfo, fmt.Sprintf("Public IP address %v on ext interface %s: Port forwarding is enabled", e.Address, e.Interface)
+}
+
+// port returns the external port and the protocol, as "3001 TCP"; of a pinhole the
+// address too.
+func (e *Event) port() string {
+	if e.Pinhole {
+		return netip.AddrPortFrom(e.Internal, e.InternalPort).String() + " " + e.Protocol
+	}
+	return fmt.Sprint(e.ExternalPort, " ", e.Protocol)
+}
+
+// attributes returns what a line says beside its text, in this order for all kinds.
+func (e *Event) attributes() (list []any) {
+	add := func(name string, value any, known bool) {
+		if known {
+			list = append(list, name, value)
+		}
+	}
+	if e.Kind.isOfMapping() {
+		add("to", netip.AddrPortFrom(e.Internal, e.InternalPort), e.Internal.IsValid())
+		add("by", strings.Join(e.Origins, ","), len(e.Origins) > 0)
+		add("mac", e.MAC, e.MAC != "")
+		add("for", e.Description, e.Description != "")
+		add("from", strings.Join(e.Remote, ","), len(e.Remote) > 0)
+	}
+	if e.Lifetime != nil {
+		add("lifetime", time.Duration(*e.Lifetime)*time.Second, true)
+	}
+	add("rule", e.Rule, e.Rule != "")
+	add("holder", e.Holder, e.Holder != "")
+	add("block", e.Block, e.Block != 0)
+	add("until", e.Until.Format(time.DateTime), !e.Until.IsZero())
+	add("closed", e.Closed, e.Kind == Deleted || e.Kind == Blocked)
+	add("family", e.Family, e.Family != "")
+	return list
+}
