@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,18 +19,31 @@ import (
 func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
+	release := sync.OnceFunc(func() { <-s.clients })
+	defer release()
 	if err := checkRoot(c); err != nil {
 		s.opts.Log.Warn("control socket: rejected a request that is not from root", "err", err)
 		return
 	}
 	c.SetDeadline(time.Now().Add(requestTimeout))
 	req, err := readRequest(c)
+	if err == nil && req.Do == doWatch {
+		release()
+		if err = s.watch(ctx, c, req.After); err == nil {
+			return
+		}
+	}
+	s.answer(ctx, c, req, err)
+}
+
+// answer answers a request, unless it has failed already.
+func (s *Server) answer(ctx context.Context, c *net.UnixConn, req request, err error) {
+	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
+	defer cancel()
+	c.SetDeadline(time.Now().Add(replyTimeout))
 	out := bufio.NewWriter(c)
 	encoder := json.NewEncoder(out)
 	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, replyTimeout)
-		defer cancel()
-		c.SetDeadline(time.Now().Add(replyTimeout))
 		err = s.handle(ctx, req, func(a reply) error { return encoder.Encode(a) })
 	}
 	last := reply{End: true}

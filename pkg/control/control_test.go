@@ -76,9 +76,9 @@ func TestListAsJSON(t *testing.T) {
 	r = seedMappings(t)
 	left, minute, one, hundred := int64(5400), int64(60), uint64(1), uint64(100)
 	want := []Entry{
-		{Protocol: "UDP", ExternalPort: 40000, Client: laptop, ClientPort: 4000, MAC: "02:00:00:00:00:01", HostName: "laptop", Origins: []string{"NAT-PMP"}, Description: "NAT-PMP 40000 UDP", Enabled: true, Remaining: &left, Packets: &one, Bytes: &hundred},
-		{Protocol: "TCP", ExternalPort: 8080, Client: phone, ClientPort: 8080, HostName: "phone", Gone: true, Origins: []string{"UPnP"}, Description: "Bob's <game>\x1b[2J", Enabled: true, Packets: &one, Bytes: &hundred},
-		{Protocol: "TCP", ExternalPort: 4430, Pinhole: true, Client: server, ClientPort: 4430, Origins: []string{"PCP"}, Description: "web", Enabled: true, Remaining: &minute, Packets: &one, Bytes: &hundred},
+		{Schema: 1, Protocol: "UDP", ExternalPort: 40000, Client: laptop, ClientPort: 4000, MAC: "02:00:00:00:00:01", HostName: "laptop", Origins: []string{"NAT-PMP"}, Description: "NAT-PMP 40000 UDP", Enabled: true, Remaining: &left, Packets: &one, Bytes: &hundred},
+		{Schema: 1, Protocol: "TCP", ExternalPort: 8080, Client: phone, ClientPort: 8080, HostName: "phone", Gone: true, Origins: []string{"UPnP"}, Description: "Bob's <game>\x1b[2J", Enabled: true, Packets: &one, Bytes: &hundred},
+		{Schema: 1, Protocol: "TCP", ExternalPort: 4430, Pinhole: true, Client: server, ClientPort: 4430, Origins: []string{"PCP"}, Description: "web", Enabled: true, Remaining: &minute, Packets: &one, Bytes: &hundred},
 	}
 	var got []Entry
 	text := r.tool("--json", "list").stdout
@@ -190,7 +190,7 @@ func TestDelete(t *testing.T) {
 
 func TestDeleteRefusesNothing(t *testing.T) {
 	r := seedMappings(t)
-	if got := r.tool("delete", "--json", "8080"); got.status != exitDone || collapseBlanks(got.stdout) != "{\n\"closed\": 1\n}" {
+	if got := r.tool("delete", "--json", "8080"); got.status != exitDone || collapseBlanks(got.stdout) != "{\n\"schema\": 1,\n\"closed\": 1\n}" {
 		t.Errorf("delete = %+v", got)
 	}
 	r.open(t, portmap.UPnP, portmap.TCP, phone, 8080, 8080, 0, "again")
@@ -262,7 +262,7 @@ func TestExplainDormantMapping(t *testing.T) {
 func TestFlagsMayStandAnywhere(t *testing.T) {
 	r := seedMappings(t)
 	for _, line := range []string{"--json delete udp 7000", "delete --json udp 7000", "delete udp --json 7000", "delete udp 7000 --json"} {
-		if got := r.tool(strings.Fields(line)...); got.status != exitNothing || collapseBlanks(got.stdout) != "{\n\"closed\": 0\n}" {
+		if got := r.tool(strings.Fields(line)...); got.status != exitNothing || collapseBlanks(got.stdout) != "{\n\"schema\": 1,\n\"closed\": 0\n}" {
 			t.Errorf("%s = %+v", line, got)
 		}
 	}
@@ -274,7 +274,7 @@ func TestUsage(t *testing.T) {
 		"", "dance", "list 1", "status 1", "delete", "delete tcp", "delete 0", "delete 70000", "delete -1", "delete 9-8", "delete 80 81",
 		"delete 192.168.50.10 192.168.50.11", "delete tcp udp 80", "delete sctp 80", "delete 80-", "block", "block 60", "block 0 80", "block soon 80", "block -5m 80", "block 1ms 80", "veto", "veto 0 80",
 		"explain", "explain host tcp 1 1", "explain 192.168.50.10 icmp 1 1", "explain 192.168.50.10 tcp 1 0", "explain 192.168.50.10 tcp x 1",
-		"explain 192.168.50.10 tcp 1 65536", "selftest router", "selftest ::1", "selftest 192.168.50.9 x", "--yaml list", "list --yaml",
+		"explain 192.168.50.10 tcp 1 65536", "watch 1", "history 0", "history x", "history 1 2", "selftest router", "selftest ::1", "selftest 192.168.50.9 x", "--yaml list", "list --yaml",
 	} {
 		got := r.tool(strings.Fields(line)...)
 		if got.status != exitUsage || got.stdout != "" || !strings.Contains(got.stderr, "Usage: miniupnpctl") {

@@ -62,7 +62,7 @@ func (s *Server) portRules(p portmap.Protocol, granted, asked uint16) (rules []s
 
 // verdict returns an explanation as the tool gets it.
 func (s *Server) verdict(e portmap.Explanation) verdict {
-	v := verdict{Granted: e.Refusal == portmap.Granted, Reason: e.Refusal.String()}
+	v := verdict{Schema: schemaVersion, Granted: e.Refusal == portmap.Granted, Reason: e.Refusal.String()}
 	if e.Rule != nil {
 		v.Rule = s.opts.RuleText(*e.Rule)
 	}

@@ -30,6 +30,8 @@ func (s *Server) handle(ctx context.Context, r request, send func(reply) error) 
 		return s.remove(ctx, r, send)
 	case doExplain:
 		return s.explain(ctx, r, send)
+	case doHistory:
+		return s.history(r, send)
 	}
 	return fmt.Errorf("unknown command %q: miniupnpctl and the daemon are different versions", r.Do)
 }
@@ -63,6 +65,7 @@ func (s *Server) list(send func(reply) error) error {
 // entry returns a mapping as list shows it.
 func entry(m *portmap.Mapping, now time.Time) Entry {
 	e := Entry{
+		Schema:       schemaVersion,
 		Protocol:     m.Protocol.String(),
 		ExternalPort: m.ExternalPort(),
 		Pinhole:      m.Pinhole.IsValid(),
@@ -99,6 +102,7 @@ func (e *Entry) identify(h hosts.Host) {
 // status returns the state of the daemon, with its mappings counted.
 func (s *Server) status() Status {
 	status := s.opts.Status()
+	status.Schema = schemaVersion
 	clients := make(map[netip.Addr]bool)
 	list := s.opts.Table.List()
 	for _, m := range list {

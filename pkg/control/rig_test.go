@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/event"
 	"igdd/pkg/hosts"
 	"igdd/pkg/portmap"
 	"igdd/pkg/portmap/portmaptest"
@@ -33,6 +34,7 @@ type rig struct {
 	server   *Server
 	socket   string
 	log      *transcript
+	events   *event.Feed
 	status   Status
 }
 
@@ -63,7 +65,7 @@ var rules = []portmap.Rule{
 // newRig starts table and server; both end with the test.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{firewall: new(portmaptest.Firewall), socket: filepath.Join(t.TempDir(), "ctl"), log: new(transcript)}
+	r := &rig{firewall: new(portmaptest.Firewall), socket: filepath.Join(t.TempDir(), "ctl"), log: new(transcript), events: event.NewFeed()}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	r.table = portmap.NewTable(portmap.Options{
 		Policy:   &portmap.Policy{Rules: rules, Secure: true},
@@ -97,6 +99,7 @@ func newRig(t *testing.T) *rig {
 			return nil
 		},
 		Traffic: r.traffic,
+		Events:  r.events,
 		Hosts: func() (map[netip.Addr]hosts.Host, error) {
 			return map[netip.Addr]hosts.Host{
 				laptop: {Addr: laptop, Hardware: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Name: "laptop", Answers: true},
@@ -186,3 +189,9 @@ func (r *rig) tool(args ...string) called {
 	status := Main(append([]string{"-s", r.socket}, args...), &stdout, &stderr)
 	return called{exitStatus(status), stdout.String(), stderr.String()}
 }
+
+// noHosts knows no hosts.
+func noHosts() (map[netip.Addr]hosts.Host, error) { return nil, nil }
+
+// testLog is the log of a server in a test.
+func testLog(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }

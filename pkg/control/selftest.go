@@ -25,6 +25,7 @@ const (
 
 // step is one step of the self-test and how it went.
 type step struct {
+	Schema int    `json:"schema"`
 	Name   string `json:"step"`
 	Result string `json:"result"` // "ok", "failed" or "skipped"
 	Detail string `json:"detail,omitempty"`
@@ -84,9 +85,9 @@ func printSteps(out io.Writer, steps []step) error {
 // newStep returns a step that failed if err is not nil.
 func newStep(name string, err error) step {
 	if err != nil {
-		return step{name, stepFailed, err.Error()}
+		return step{schemaVersion, name, stepFailed, err.Error()}
 	}
-	return step{Name: name, Result: stepOK}
+	return step{Schema: schemaVersion, Name: name, Result: stepOK}
 }
 
 // runSteps goes through all steps. The client may be the zero Addr.
@@ -100,7 +101,7 @@ func (t *tool) runSteps(ctx context.Context, client netip.Addr) []step {
 		newStep("the uplink has an address", checkUplink(s)),
 		newStep("the firewall's chains, jumps and rules are in place", checkFirewall(s.Firewall)))
 	if !slices.Contains(s.Protocols, "NAT-PMP") {
-		return append(steps, step{"a NAT-PMP client gets a port", stepSkipped, "NAT-PMP is disabled"})
+		return append(steps, step{schemaVersion, "a NAT-PMP client gets a port", stepSkipped, "NAT-PMP is disabled"})
 	}
 	tested := false
 	for _, lan := range s.LANs {
@@ -147,7 +148,7 @@ func (l Link) network(client netip.Addr) netip.Prefix {
 func (t *tool) runOn(ctx context.Context, lan Link, router netip.Prefix, client netip.Addr) []step {
 	name := "a NAT-PMP client on " + lan.Name + " gets a port"
 	if !lan.Up || !router.IsValid() {
-		return []step{{name, stepFailed, "the interface is " + lan.String()}}
+		return []step{{schemaVersion, name, stepFailed, "the interface is " + lan.String()}}
 	}
 	p, err := t.newTestClient(lan.Name, router, client)
 	if err != nil {

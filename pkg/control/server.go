@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"igdd/pkg/event"
 	"igdd/pkg/hosts"
 	"igdd/pkg/portmap"
 )
@@ -59,16 +60,24 @@ type Options struct {
 	PortRules func(p portmap.Protocol, external uint16) []string
 	// Traffic returns the counters of the mappings that have rules.
 	Traffic func() (map[portmap.Key]Traffic, error)
+	// Events has what happens.
+	Events *event.Feed
 	// Hosts returns the hosts on the LANs.
 	Hosts func() (map[netip.Addr]hosts.Host, error)
 	Log   *slog.Logger
 }
 
 // Server answers the requests of miniupnpctl.
-type Server struct{ opts Options }
+type Server struct {
+	opts     Options
+	clients  chan struct{} // one entry for each connection but those of watchers
+	watchers chan struct{} // one entry for each watcher
+}
 
 // New returns a server that listens nowhere yet.
-func New(o Options) *Server { return &Server{o} }
+func New(o Options) *Server {
+	return &Server{opts: o, clients: make(chan struct{}, maxClients), watchers: make(chan struct{}, maxWatchers)}
+}
 
 // Run answers requests until ctx ends. It returns an error if it cannot listen,
 // for instance because another process answers there.
@@ -79,7 +88,6 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	var clients errgroup.Group
-	clients.SetLimit(maxClients)
 	for {
 		c, err := l.AcceptUnix()
 		switch {
@@ -89,6 +97,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.opts.Log.Warn("cannot accept a miniupnpctl connection", "err", err)
 			pause(ctx, acceptPause)
 		default:
+			s.clients <- struct{}{}
 			clients.Go(func() error { s.serve(ctx, c); return nil })
 		}
 	}

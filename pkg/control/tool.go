@@ -52,6 +52,8 @@ func commands() []command {
 		{name: "delete", words: "WHICH...", text: "delete mappings", run: (*tool).delete},
 		{name: "block", other: "veto", words: "TIME WHICH...", text: "delete mappings and refuse new ones for a time: 600, 10m, 2h", run: (*tool).block},
 		{name: "explain", words: "CLIENT PROTOCOL EXTERNAL INTERNAL", text: "say whether a request would be granted, and which rule decides", run: (*tool).explain},
+		{name: "watch", text: "show what happens, until it is interrupted", run: (*tool).watch},
+		{name: "history", words: "[N]", text: "show the last N events, at most 500", run: (*tool).history},
 		{name: "selftest", words: "[CLIENT]", text: "act as a client and report the step that fails", run: (*tool).selftest},
 	}
 }
@@ -142,19 +144,39 @@ func usageError(err error) error {
 	return fmt.Errorf("%w: %w", errUsage, err)
 }
 
-// call sends a request to the daemon and calls handle with each reply.
+// What goes wrong between the tool and the daemon.
+var (
+	errNoDaemon   = errors.New("cannot connect to the daemon")
+	errIncomplete = errors.New("the daemon's reply is incomplete")
+)
+
+// call sends a request to the daemon and calls handle with each reply. It waits for
+// them for a limited time.
 func (t *tool) call(r request, handle func(reply) error) error {
+	c, err := t.dial()
+	if err != nil {
+		return err
+	}
+	c.SetDeadline(time.Now().Add(requestTimeout + replyTimeout))
+	return exchange(c, r, handle)
+}
+
+// dial connects to the daemon.
+func (t *tool) dial() (net.Conn, error) {
 	c, err := net.DialTimeout("unix", t.socket, requestTimeout)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: must be run as root", err)
+		return nil, fmt.Errorf("%w: must be run as root", err)
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("cannot connect to the daemon at %s: is it running?", t.socket)
-	case err != nil:
-		return err
+		return nil, fmt.Errorf("%w at %s: is it running?", errNoDaemon, t.socket)
 	}
+	return c, err
+}
+
+// exchange sends a request and calls handle with each reply until the last. It closes
+// the connection.
+func exchange(c net.Conn, r request, handle func(reply) error) error {
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(requestTimeout + replyTimeout))
 	if err := json.NewEncoder(c).Encode(r); err != nil {
 		return fmt.Errorf("cannot send the request to the daemon: %w", err)
 	}
@@ -163,7 +185,7 @@ func (t *tool) call(r request, handle func(reply) error) error {
 		var a reply
 		switch err := lines.Decode(&a); {
 		case err != nil:
-			return fmt.Errorf("the daemon's reply is incomplete: %w", err)
+			return fmt.Errorf("%w: %w", errIncomplete, err)
 		case a.Error != "":
 			return errors.New(a.Error)
 		case a.End:
@@ -208,7 +230,10 @@ func (t *tool) remove(r request, which []string) (exitStatus, error) {
 	}
 	status := exitUnless(closed > 0 || r.Do == doBlock, exitNothing)
 	if t.json {
-		return status, t.encode(map[string]int{"closed": closed})
+		return status, t.encode(struct {
+			Schema int `json:"schema"`
+			Closed int `json:"closed"`
+		}{schemaVersion, closed})
 	}
 	_, err := fmt.Fprintf(t.stdout, "%d mappings closed\n", closed)
 	return status, err

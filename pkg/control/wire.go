@@ -3,10 +3,16 @@ package control
 import (
 	"net/netip"
 	"time"
+
+	"igdd/pkg/event"
 )
 
 // One connection carries one request, a line of JSON, and the replies to it,
 // lines of JSON of which the last one has End.
+
+// schemaVersion is the version of what the tool prints as JSON. It grows when a field
+// changes its meaning or goes.
+const schemaVersion = 1
 
 // The commands of requests.
 const (
@@ -16,6 +22,8 @@ const (
 	doBlock   = "block"
 	doVeto    = "veto" // another name of block
 	doExplain = "explain"
+	doWatch   = "watch"
+	doHistory = "history"
 )
 
 // request is what the tool asks.
@@ -27,20 +35,25 @@ type request struct {
 	Last     uint16     `json:"last,omitempty"`
 	Internal uint16     `json:"internal,omitempty"`
 	Seconds  int64      `json:"seconds,omitempty"` // how long a block lasts
+	After    uint64     `json:"after,omitempty"`   // watch: the serial of the last event that is known; 0: those from now on
+	Count    int        `json:"count,omitempty"`   // history: how many events
 }
 
 // reply is one line of the daemon's.
 type reply struct {
-	Entry   *Entry   `json:"entry,omitempty"`
-	Status  *Status  `json:"status,omitempty"`
-	Verdict *verdict `json:"verdict,omitempty"`
-	Closed  int      `json:"closed,omitempty"` // mappings that a delete or block deleted
-	Error   string   `json:"error,omitempty"`
-	End     bool     `json:"end,omitempty"`
+	Entry   *Entry       `json:"entry,omitempty"`
+	Status  *Status      `json:"status,omitempty"`
+	Verdict *verdict     `json:"verdict,omitempty"`
+	Closed  int          `json:"closed,omitempty"` // mappings that a delete or block deleted
+	Event   *event.Event `json:"event,omitempty"`
+	Lost    uint64       `json:"lost,omitempty"` // events that were lost before the next one
+	Error   string       `json:"error,omitempty"`
+	End     bool         `json:"end,omitempty"`
 }
 
 // Entry is one mapping as list shows it.
 type Entry struct {
+	Schema       int        `json:"schema"`
 	Protocol     string     `json:"protocol"`
 	ExternalPort uint16     `json:"external_port"` // of a pinhole: the client's port
 	Pinhole      bool       `json:"pinhole,omitempty"`
@@ -62,6 +75,7 @@ type Entry struct {
 
 // Status is the state of the daemon.
 type Status struct {
+	Schema    int        `json:"schema"`
 	Version   string     `json:"version"`
 	Started   time.Time  `json:"started"`
 	Protocols []string   `json:"protocols"` // that are enabled: "NAT-PMP", "PCP", "UPnP"
@@ -103,6 +117,7 @@ type Firewall struct {
 
 // verdict says whether a request would be granted, and why.
 type verdict struct {
+	Schema  int    `json:"schema"`
 	Granted bool   `json:"granted"`
 	Reason  string `json:"reason"`
 	// Port is the external port that the client would get.

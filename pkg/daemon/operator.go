@@ -23,6 +23,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		RuleText:  config.RuleText,
 		PortRules: d.forwards.rulesFor,
 		Traffic:   d.traffic,
+		Events:    d.events,
 		Hosts:     func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
 		Log:       d.log,
 	})

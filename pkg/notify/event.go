@@ -70,9 +70,9 @@ func (v *variables) addIf(known bool, name string, value any) {
 
 // addMapping adds what is known of a mapping, or of a request for one.
 func (v *variables) addMapping(e *event.Event) {
-	client := e.Client
-	if !client.IsValid() {
-		client = e.Internal
+	client := e.Internal
+	if e.Kind == event.Refused {
+		client = e.Client
 	}
 	v.add("CLIENT", client)
 	v.add("ORIGIN", strings.Join(e.Origins, ","))
