@@ -353,6 +353,8 @@ func (d *Daemon) followClock(ctx context.Context) error {
 func (d *Daemon) followUplink(ctx context.Context) error {
 	announced := d.table.External()
 	d.noteUplink(announced)
+	first := d.uplinkEvent(announced)
+	first.Log(d.log) // nothing has changed yet
 	lans := d.network().LANs
 	for {
 		links, changed := d.watch.Now()
@@ -370,6 +372,7 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 		if state.External != announced {
 			announced = state.External
 			d.noteUplink(announced)
+			d.emit(d.uplinkEvent(announced))
 			if d.pcp != nil {
 				d.pcp.Announce()
 			}
@@ -387,18 +390,24 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 	}
 }
 
-// noteUplink notes since when there is an address, and tells the address that clients
-// are told.
+// noteUplink notes since when there is an address that clients are told.
 func (d *Daemon) noteUplink(a netip.Addr) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if !a.IsValid() {
 		d.connectedAt = time.Time{}
 	} else if d.connectedAt.IsZero() {
 		d.connectedAt = time.Now()
 	}
-	d.mu.Unlock()
-	name := cmp.Or(d.uplink.link().Name, strings.Join(d.config.WAN, ", "))
-	d.emit(uplinkEvent(name, a))
+}
+
+// uplinkEvent returns the event of the external address that clients are told.
+func (d *Daemon) uplinkEvent(a netip.Addr) event.Event {
+	e := event.Event{Kind: event.Uplink, Interface: cmp.Or(d.uplink.link().Name, strings.Join(d.config.WAN, ", ")), Address: a}
+	if a.IsValid() && config.Reserved(a) {
+		e.Reason = event.PrivateUplink
+	}
+	return e
 }
 
 // Reload applies new settings if they differ in the policy alone. It reports false

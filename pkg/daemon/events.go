@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"net/netip"
 	"time"
 
 	"igdd/pkg/config"
@@ -132,13 +131,4 @@ func protocolName(p portmap.Protocol) string {
 		return ""
 	}
 	return p.String()
-}
-
-// uplinkEvent returns the event of the external address that clients are told.
-func uplinkEvent(name string, a netip.Addr) event.Event {
-	e := event.Event{Kind: event.Uplink, Interface: name, Address: a}
-	if a.IsValid() && config.Reserved(a) {
-		e.Reason = event.PrivateUplink
-	}
-	return e
 }
