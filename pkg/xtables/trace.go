@@ -1,6 +1,8 @@
 package xtables
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -9,7 +11,10 @@ import (
 // Verdict is the ports of new connections by what becomes of them in a chain of
 // a table that filters. A port can be in both sets: that depends on what is not
 // known.
-type Verdict struct{ Passes, Stops PortSet }
+type Verdict struct {
+	Passes, Stops PortSet
+	Policy        PortSet // those of Stops that the chain's policy stops
+}
 
 // Filter follows packets through a built-in chain of the walk's table, and calls
 // Visit, if that is set, for each rule that they may match.
@@ -36,7 +41,7 @@ func (w *Walk) Filter(chain string, ports PortSet) Verdict {
 	}
 	switch end := w.From(chain, ports); w.Table.policy(chain) {
 	case "DROP":
-		v.Stops = v.Stops.Or(end)
+		v.Policy, v.Stops = end, v.Stops.Or(end)
 	default:
 		v.Passes = v.Passes.Or(end)
 	}
@@ -67,7 +72,8 @@ const (
 type Path struct {
 	Steps []Step // rules that it may match, in order
 	Fate  Fate
-	By    string         // what stops it or may stop it: "filter FORWARD -j DROP" or "filter FORWARD policy DROP"
+	By    string         // what stops it or may stop it: "filter FORWARD -j DROP", "filter FORWARD policy DROP" or why it cannot be routed
+	Doubt string         // if the fate is Unknown, the first rule on which that depends; "": none does alone
 	To    netip.AddrPort // where it goes; the zero AddrPort: not known; the zero Addr: an address of the interface In
 	Local bool           // that is an address of the router
 }
@@ -79,15 +85,22 @@ var (
 	forwarded = [...][2]string{{"mangle", "FORWARD"}, {"filter", "FORWARD"}, {"security", "FORWARD"}, {"mangle", "POSTROUTING"}}
 )
 
-// Trace follows a connection through the tables: raw, mangle and nat PREROUTING,
-// then, as route says, INPUT, or FORWARD and POSTROUTING. The function route
-// returns the interface by which packets to an address leave, or that the
-// address is the router's.
-func (s Snapshot) Trace(c Connection, route func(netip.Addr) (out string, local bool)) Path {
+// Variant is the tables of one variant of iptables, legacy or nft.
+type Variant struct {
+	Program string // the name for steps; "": none is needed
+	Tables  Snapshot
+}
+
+// Trace follows a connection through the tables of variants whose rules packets
+// pass one after the other: raw, mangle and nat PREROUTING, then, as route says,
+// INPUT, or FORWARD and POSTROUTING. The function route returns the interface by
+// which packets to an address leave, or that the address is the router's, or why
+// there is no route.
+func Trace(c Connection, route func(netip.Addr) (out string, local bool, err error), variants ...Variant) Path {
 	to := c.Destination
-	t := tracer{tables: s, port: PortsOf(PortRange{to.Port(), to.Port()}, c.Protocol), path: Path{To: to}}
+	t := tracer{variants: variants, port: PortsOf(PortRange{to.Port(), to.Port()}, c.Protocol), path: Path{To: to}}
 	t.packet = Packet{In: c.In, Source: c.Source.Addr(), SourcePort: c.Source.Port(), Destination: to.Addr(), Original: to.Addr(), originalPort: to.Port()}
-	t.packet.Out, t.packet.Local = route(to.Addr())
+	t.packet.Out, t.packet.Local, _ = route(to.Addr())
 	t.filter("raw", "PREROUTING")
 	t.filter("mangle", "PREROUTING")
 	t.translate(c)
@@ -109,54 +122,93 @@ func (s Snapshot) Trace(c Connection, route func(netip.Addr) (out string, local 
 
 // tracer follows one connection.
 type tracer struct {
-	tables Snapshot
-	packet Packet
-	port   PortSet
-	path   Path
+	variants []Variant
+	packet   Packet
+	port     PortSet
+	path     Path
 
 	certain   bool // it has matched each step of this table so far
 	rewritten bool // a target that is not known may have changed its destination
 }
 
 // route routes the packet to where table nat has sent it.
-func (t *tracer) route(p Protocol, route func(netip.Addr) (out string, local bool)) {
+func (t *tracer) route(p Protocol, route func(netip.Addr) (out string, local bool, err error)) {
+	if t.path.Fate == Stopped {
+		return
+	}
 	to := t.path.To
 	t.port = PortsOf(PortRange{to.Port(), to.Port()}, p)
 	t.packet.Destination, t.packet.Out, t.packet.Local = to.Addr(), "", true
 	if to.Addr().IsValid() {
-		t.packet.Out, t.packet.Local = route(to.Addr())
+		var err error
+		if t.packet.Out, t.packet.Local, err = route(to.Addr()); err != nil {
+			t.path.Fate, t.path.By, t.path.Doubt = Stopped, err.Error(), ""
+		}
 	}
 	t.path.Local = t.packet.Local
 }
 
-// filter follows the connection through a built-in chain of a table, unless it
-// has been stopped.
+// filter follows the connection through a built-in chain of a table of each variant,
+// unless it has been stopped.
 func (t *tracer) filter(table, chain string) {
-	if t.path.Fate == Stopped {
-		return
-	}
-	by := ""
-	t.certain = true
-	w := Walk{Table: t.tables[table], Name: table, Packet: t.packet, Visit: func(s Step) Effect {
-		t.note(s, chain)
-		if by == "" && !s.Calls && (Stops(s.Target) || EffectOf(s.Target) == MayEnd) {
-			by = s.String()
+	for _, v := range t.variants {
+		if t.path.Fate != Stopped {
+			t.filterIn(v, table, chain)
 		}
+	}
+}
+
+// filterIn follows the connection through a built-in chain of a variant's table.
+func (t *tracer) filterIn(v Variant, table, chain string) {
+	var f filtering
+	t.certain = true
+	w := Walk{Table: v.Tables[table], Program: v.Program, Name: table, Packet: t.packet, Visit: func(s Step) Effect {
+		t.note(s, chain)
+		f.note(s)
 		return Continues
 	}}
-	v := w.Filter(chain, t.port)
+	verdict := w.Filter(chain, t.port)
 	t.packet.Marked = w.Packet.Marked
-	if len(v.Stops) == 0 {
-		return
+	policy := Step{Program: v.Program, Table: table, Chain: chain, Text: "policy DROP"}.String()
+	switch {
+	case len(verdict.Stops) == 0:
+	case len(verdict.Passes) == 0 && len(verdict.Policy) > 0:
+		t.path.Fate, t.path.By, t.path.Doubt = Stopped, policy, ""
+	case len(verdict.Passes) == 0:
+		t.path.Fate, t.path.By, t.path.Doubt = Stopped, f.last, ""
+	case t.path.Fate == Arrives:
+		t.path.Fate, t.path.By, t.path.Doubt = Unknown, cmp.Or(f.first, policy), f.doubt
 	}
-	if by == "" {
-		by = table + " " + chain + " policy DROP"
+}
+
+// filtering is the rules of a built-in chain that matter for a connection.
+type filtering struct {
+	first, last string // that stop it or may do so
+	doubt       string // the first whose effect is not known
+}
+
+// note notes a step.
+func (f *filtering) note(s Step) {
+	effect := EffectOf(s.Target)
+	if !s.Calls && (Stops(s.Target) || effect == MayEnd) {
+		f.first, f.last = cmp.Or(f.first, s.String()), s.String()
 	}
-	if len(v.Passes) == 0 {
-		t.path.Fate, t.path.By = Stopped, by
-	} else if t.path.Fate == Arrives {
-		t.path.Fate, t.path.By = Unknown, by
+	if f.doubt == "" && s.isDoubtful() {
+		f.doubt = s.String()
 	}
+}
+
+// IsCertain reports whether packets match the rule if they get there.
+func (s Step) IsCertain() bool { return len(s.Ports.Minus(s.Must)) == 0 }
+
+// isDoubtful reports whether it is not known what the rule does with packets that get
+// there.
+func (s Step) isDoubtful() bool {
+	effect := EffectOf(s.Target)
+	if s.Calls || s.Target == "RETURN" || effect == Ends {
+		return !s.IsCertain()
+	}
+	return effect == MayEnd
 }
 
 // note adds a step to the path, and notes what it does to the packet.
@@ -169,8 +221,11 @@ func (t *tracer) note(s Step, hook string) {
 	}
 }
 
-// String returns the step as "filter FORWARD -i eth0 -j DROP".
-func (s Step) String() string { return s.Table + " " + s.Chain + " " + s.Text }
+// String returns the step as "filter FORWARD -i eth0 -j DROP", after the name of
+// the program if that is needed.
+func (s Step) String() string {
+	return strings.TrimPrefix(s.Program+" "+s.Table+" "+s.Chain+" "+s.Text, " ")
+}
 
 // untracks reports whether the rule hides the packet from conntrack.
 func (r Rule) untracks() bool {
@@ -183,19 +238,59 @@ func (t *tracer) translate(c Connection) {
 	if t.path.Fate == Stopped || len(t.packet.untracked.must) > 0 {
 		return
 	}
-	possible := make(map[netip.AddrPort]bool) // the zero AddrPort: not known
-	w := Walk{Table: t.tables["nat"], Name: "nat", Packet: t.packet}
+	possible := destinations{c.Destination: true}
+	doubt := ""
+	for _, v := range t.variants {
+		var here destinations
+		here, doubt = t.translateIn(v, c, doubt)
+		possible = possible.or(here, c.Destination)
+	}
+	t.path.To = netip.AddrPort{}
+	for one := range possible {
+		if len(possible) == 1 {
+			t.path.To = one
+		}
+	}
+	if t.path.To == (netip.AddrPort{}) && t.path.Fate == Arrives {
+		t.path.Doubt = doubt
+	}
+	t.packet.translated = matchTranslated(c.Destination, t.path.To)
+}
+
+// destinations are where a connection may go to; the zero AddrPort: it is not known.
+type destinations map[netip.AddrPort]bool
+
+// or returns where a connection may go to after two variants' tables nat. It keeps its
+// destination if both may leave it: which of them comes first is not known, and the
+// first that translates it decides.
+func (d destinations) or(o destinations, unchanged netip.AddrPort) destinations {
+	all := maps.Clone(d)
+	maps.Copy(all, o)
+	if !d[unchanged] || !o[unchanged] {
+		delete(all, unchanged)
+	}
+	return all
+}
+
+// translateIn follows the connection through nat PREROUTING of a variant. It returns
+// where it may go to, and the first rule on which that depends.
+func (t *tracer) translateIn(v Variant, c Connection, doubt string) (destinations, string) {
+	possible := make(destinations)
+	w := Walk{Table: v.Tables["nat"], Program: v.Program, Name: "nat", Packet: t.packet}
 	w.Visit = func(s Step) Effect {
 		t.path.Steps = append(t.path.Steps, s)
 		effect := EffectOf(s.Target)
-		switch {
-		case s.Calls || effect == Continues:
-			return Continues
-		case effect == MayEnd:
-			possible[netip.AddrPort{}] = true
-		default:
-			possible[destination(s.Rule, c)] = true
+		to := netip.AddrPort{}
+		if effect == Ends && !s.Calls {
+			to = destination(s.Rule, c)
 		}
+		if s.isDoubtful() || effect == Ends && !s.Calls && to == (netip.AddrPort{}) {
+			doubt = cmp.Or(doubt, s.String())
+		}
+		if s.Calls || effect == Continues {
+			return Continues
+		}
+		possible[to] = true
 		return effect
 	}
 	end := w.From("PREROUTING", t.port)
@@ -205,14 +300,8 @@ func (t *tracer) translate(c Connection) {
 	case len(end) > 0, len(t.packet.untracked.may) > 0:
 		possible[c.Destination] = true
 	}
-	t.path.To = netip.AddrPort{}
-	for one := range possible {
-		if len(possible) == 1 {
-			t.path.To = one
-		}
-	}
 	t.packet.Marked = w.Packet.Marked
-	t.packet.translated = matchTranslated(c.Destination, t.path.To)
+	return possible, doubt
 }
 
 // matchTranslated returns the set of packets that have been translated.

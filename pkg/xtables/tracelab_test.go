@@ -36,11 +36,11 @@ func prefixes(texts ...string) (list []netip.Prefix) {
 }
 
 // route is the router's routing.
-func route(to netip.Addr) (out string, local bool) {
+func route(to netip.Addr) (out string, local bool, err error) {
 	for _, d := range devices {
 		for _, p := range d.Addresses {
 			if p.Addr() == to {
-				return d.Name, true
+				return d.Name, true, nil
 			}
 			if p.Contains(to) {
 				out = d.Name
@@ -50,7 +50,7 @@ func route(to netip.Addr) (out string, local bool) {
 	if out == "" {
 		out = devices[0].Name
 	}
-	return out, false
+	return out, false, nil
 }
 
 // family is what differs between both.
@@ -172,7 +172,7 @@ func (l *rulesLab) rows(s xtables.Snapshot, packets []packetlab.Packet) ([]row, 
 	var list []row
 	for i, p := range packets {
 		c := xtables.Connection{In: p.In, Source: p.Source, Destination: p.Destination, Protocol: xtables.Protocol(p.Protocol)}
-		list = append(list, row{p, arrivals[i], s.Trace(c, route)})
+		list = append(list, row{p, arrivals[i], xtables.Trace(c, route, xtables.Variant{Tables: s})})
 	}
 	return list, nil
 }
@@ -193,7 +193,7 @@ func (r row) agrees() bool {
 	case !r.path.To.Addr().IsValid():
 		return r.path.Local && r.arrival.Local && r.path.To.Port() == r.arrival.To.Port()
 	}
-	out, local := route(r.path.To.Addr())
+	out, local, _ := route(r.path.To.Addr())
 	return r.path.To == r.arrival.To && r.path.Local == r.arrival.Local && local == r.arrival.Local && (local || out == r.arrival.Out)
 }
 

@@ -8,8 +8,10 @@ import (
 // Step is a rule that a packet may match.
 type Step struct {
 	Rule
+	Program      string // of the walk
 	Table, Chain string
 	Index        int     // of the rule in its chain
+	Depth        int     // of calls from the built-in chain
 	Text         string  // of the rule
 	Calls        bool    // the target is a chain of the table
 	Ports        PortSet // of packets that may match the rule
@@ -22,10 +24,11 @@ type Step struct {
 // Walk follows packets through the chains of a table, as the kernel does, for
 // all ports at once.
 type Walk struct {
-	Table  Table
-	Name   string // of the table
-	Packet Packet
-	Mark   func(Step) bool // reports whether a rule is the mark; nil: none is
+	Table   Table
+	Program string // the name that steps get
+	Name    string // of the table
+	Packet  Packet
+	Mark    func(Step) bool // reports whether a rule is the mark; nil: none is
 	// Visit is called for each rule that a packet may match, in order. It returns
 	// what becomes of packets that match a rule whose target is no chain of the
 	// table. For a call Ends means that the chain is not entered, and nothing returns
@@ -76,7 +79,7 @@ func (w *Walk) through(chain string, by Step, depth int) (returned flow) {
 	for i, rule := range w.Table.parsedRules(chain) {
 		m := w.Packet.matchAll(rule.Conditions)
 		s := Step{
-			Rule: rule, Table: w.Name, Chain: chain, Index: i, Text: w.Table[chain].Rules[i], Calls: w.Table.Has(rule.Target),
+			Rule: rule, Program: w.Program, Table: w.Name, Chain: chain, Index: i, Depth: depth, Text: w.Table[chain].Rules[i], Calls: w.Table.Has(rule.Target),
 			Ports: here.all.And(m.may), Must: here.all.And(m.must), Past: here.past.And(m.may),
 			NamesPorts: by.NamesPorts || m.namesPorts, Plain: by.Plain && rule.isPlain(),
 		}
