@@ -1,0 +1,74 @@
+package netif
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
+)
+
+// RouteIn returns where the kernel routes an unmarked packet that comes in by a link: it
+// leaves by the link out, or it is local, for the router itself. The error says why the
+// kernel drops it: for instance because there is no route, or because the reverse path
+// filter (RFC 3704, section 2.2) expects its source behind another link.
+func RouteIn(in Link, source, to netip.Addr) (out string, local bool, err error) {
+	reply, err := netlink.Execute(unix.NETLINK_ROUTE, incomingRequest(in.Index, source, to))
+	if err == nil && len(reply) == 0 {
+		err = errors.New("no reply")
+	}
+	if err != nil {
+		return "", false, incomingError(err, in, source, to)
+	}
+	index, local := parseIncoming(reply[0])
+	if local {
+		return "", true, nil
+	}
+	link, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return "", false, fmt.Errorf("no route to %v", to)
+	}
+	return link.Name, false, nil
+}
+
+// incomingRequest returns the request for the route of a packet that comes in by a link:
+// struct rtmsg, the addresses and the link.
+func incomingRequest(in int, source, to netip.Addr) netlink.Message {
+	header := make([]byte, unix.SizeofRtMsg)
+	header[0], header[1], header[2] = unix.AF_INET, byte(to.BitLen()), byte(source.BitLen())
+	if to.Is6() {
+		header[0] = unix.AF_INET6
+	}
+	data := netlink.AppendAttribute(header, unix.RTA_DST, to.AsSlice())
+	data = netlink.AppendAttribute(data, unix.RTA_SRC, source.AsSlice())
+	data = netlink.AppendAttribute(data, unix.RTA_IIF, binary.NativeEndian.AppendUint32(nil, uint32(in)))
+	return netlink.Message{Type: unix.RTM_GETROUTE, Data: data}
+}
+
+// parseIncoming decodes an RTM_NEWROUTE message, as parseRoute does; the packet may also
+// be for the router.
+func parseIncoming(m netlink.Message) (out int, local bool) {
+	if m.Type != unix.RTM_NEWROUTE || len(m.Data) < unix.SizeofRtMsg {
+		return 0, false
+	}
+	return parseRoute(m), m.Data[7] == unix.RTN_LOCAL
+}
+
+// incomingError returns why the kernel drops a packet, by its error for the route. For
+// the reverse path filter that is EXDEV, and since Linux 6.13 EINVAL as for others.
+func incomingError(err error, in Link, source, to netip.Addr) error {
+	isFilter := errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL)
+	switch {
+	case isFilter && source.Is4() && linkTo(source) != in.Index:
+		return fmt.Errorf("reverse path filter (rp_filter): the route to %v does not leave by %s", source, in.Name)
+	case errors.Is(err, unix.ENETUNREACH):
+		return fmt.Errorf("no route to %v", to)
+	case errors.Is(err, unix.EHOSTUNREACH):
+		return fmt.Errorf("no route to %v, or forwarding is disabled for %s", to, in.Name)
+	}
+	return fmt.Errorf("no route from %v to %v: %w", source, to, err)
+}

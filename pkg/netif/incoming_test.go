@@ -1,0 +1,97 @@
+package netif
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlab"
+	"igdd/pkg/netlink"
+)
+
+// newRouter is a router with two uplinks, of which wan0 has the default route, and a
+// strict reverse path filter.
+func newRouter(t *testing.T) *netlab.Namespace {
+	ns := twoUplinks(t)
+	for name, value := range map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/rp_filter": "1"} {
+		ns.Sysctl(t, "net/"+name, value)
+	}
+	ns.Address(t, "wan0", netip.MustParsePrefix("2001:db8:33::44/64"))
+	ns.Address(t, "tun0", netip.MustParsePrefix("2001:db8:50::1/64"))
+	for _, route := range []string{
+		"default via 11.22.33.1", "unreachable 192.0.2.1", "prohibit 192.0.2.2", "blackhole 192.0.2.3", "192.0.2.128/25 via 22.33.44.1",
+		"2001:db8:ffff::/48 via 2001:db8:33::1", "unreachable 2001:db8:dead::1",
+	} {
+		ns.IP(t, append([]string{"route", "add"}, strings.Fields(route)...)...)
+	}
+	return ns
+}
+
+// TestRouteIn asks the kernel of a router for routes of packets that come in.
+func TestRouteIn(t *testing.T) {
+	ns := newRouter(t)
+	const spoofed = "reverse path filter (rp_filter): the route to 198.51.100.7 does not leave by wan1"
+	for _, tt := range []struct{ in, source, to, want string }{
+		{"wan0", "198.51.100.7", "11.22.33.44", "local"},
+		{"wan0", "198.51.100.7", "22.33.44.55", "local"},
+		{"wan0", "198.51.100.7", "10.8.0.9", "tun0"},
+		{"wan0", "198.51.100.7", "203.0.113.9", "wan0"},
+		{"wan1", "192.0.2.200", "10.8.0.9", "tun0"},
+		{"wan1", "198.51.100.7", "10.8.0.9", spoofed},
+		{"wan1", "198.51.100.7", "22.33.44.55", spoofed},
+		{"wan0", "198.51.100.7", "192.0.2.1", "no route to 192.0.2.1, or forwarding is disabled for wan0"},
+		{"wan0", "198.51.100.7", "192.0.2.2", "no route from 198.51.100.7 to 192.0.2.2: permission denied"},
+		{"wan0", "198.51.100.7", "192.0.2.3", "no route from 198.51.100.7 to 192.0.2.3: invalid argument"},
+		{"wan0", "11.22.33.44", "10.8.0.9", "reverse path filter (rp_filter): the route to 11.22.33.44 does not leave by wan0"},
+		{"wan0", "2001:db8:ffff::7", "2001:db8:33::44", "local"},
+		{"wan0", "2001:db8:ffff::7", "2001:db8:50::9", "tun0"},
+		{"wan0", "2001:db8:ffff::7", "2001:db8:eeee::1", "no route to 2001:db8:eeee::1"},
+		{"wan0", "2001:db8:ffff::7", "2001:db8:dead::1", "no route to 2001:db8:dead::1, or forwarding is disabled for wan0"},
+	} {
+		ns.Do(func() error {
+			if got := routeIn(tt.in, tt.source, tt.to); got != tt.want {
+				t.Errorf("from %s by %s to %s: %s, want %s", tt.source, tt.in, tt.to, got, tt.want)
+			}
+			return nil
+		})
+	}
+	ns.Sysctl(t, "net/ipv4/conf/wan0/forwarding", "0")
+	ns.Do(func() error {
+		const want = "no route to 10.8.0.9, or forwarding is disabled for wan0"
+		if got := routeIn("wan0", "198.51.100.7", "10.8.0.9"); got != want {
+			t.Errorf("without forwarding: %s, want %s", got, want)
+		}
+		return nil
+	})
+}
+
+// routeIn returns the route of a packet as text.
+func routeIn(in, source, to string) string {
+	links, err := Links()
+	if err != nil {
+		return err.Error()
+	}
+	out, local, err := RouteIn(links[in], netip.MustParseAddr(source), netip.MustParseAddr(to))
+	switch {
+	case err != nil:
+		return strings.ReplaceAll(err.Error(), "netlink: ", "")
+	case local:
+		return "local" + out
+	}
+	return out
+}
+
+// FuzzIncoming decodes any message as the kernel's.
+func FuzzIncoming(f *testing.F) {
+	route := make([]byte, unix.SizeofRtMsg)
+	route[7] = unix.RTN_LOCAL
+	f.Add(uint16(unix.RTM_NEWROUTE), netlink.AppendAttribute(route, unix.RTA_OIF, []byte{1, 0, 0, 0}))
+	f.Add(uint16(unix.RTM_NEWROUTE), route[:5])
+	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
+		if index, local := parseIncoming(netlink.Message{Type: kind, Data: data}); index < 0 || local && index != 0 {
+			t.Errorf("link %d, local %v", index, local)
+		}
+	})
+}
