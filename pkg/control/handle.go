@@ -32,6 +32,8 @@ func (s *Server) handle(ctx context.Context, r request, send func(reply) error) 
 		return s.explain(ctx, r, send)
 	case doHistory:
 		return s.history(r, send)
+	case doTrace:
+		return s.trace(ctx, r, send)
 	}
 	return fmt.Errorf("unknown command %q: miniupnpctl and the daemon are different versions", r.Do)
 }

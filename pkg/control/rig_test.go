@@ -36,6 +36,7 @@ type rig struct {
 	log      *transcript
 	events   *event.Feed
 	status   Status
+	traces   traces
 }
 
 // transcript is a log to look into while others write.
@@ -98,6 +99,7 @@ func newRig(t *testing.T) *rig {
 			}
 			return nil
 		},
+		Trace:   r.trace,
 		Traffic: r.traffic,
 		Events:  r.events,
 		Hosts: func() (map[netip.Addr]hosts.Host, error) {

@@ -52,6 +52,7 @@ func commands() []command {
 		{name: "delete", words: "WHICH...", text: "delete mappings", run: (*tool).delete},
 		{name: "block", other: "veto", words: "TIME WHICH...", text: "delete mappings and refuse new ones for a time: 600, 10m, 2h", run: (*tool).block},
 		{name: "explain", words: "CLIENT PROTOCOL EXTERNAL INTERNAL", text: "say whether a request would be granted, and which rule decides", run: (*tool).explain},
+		{name: "trace", words: "SOURCE PROTOCOL PORT [--probe]", text: "show which firewall rules a connection from outside passes", run: (*tool).trace},
 		{name: "watch", text: "show what happens, until it is interrupted", run: (*tool).watch},
 		{name: "history", words: "[N]", text: "show the last N events, at most 500", run: (*tool).history},
 		{name: "selftest", words: "[CLIENT]", text: "act as a client and report the step that fails", run: (*tool).selftest},
@@ -73,6 +74,7 @@ func usage() string {
 		}
 		fmt.Fprintf(&text, "%-*s%s\n", usageColumn, call, c.text)
 	}
+	text.WriteString("PORT of trace is a port of the router, or [ADDRESS]:PORT of a host with IPv6\n")
 	text.WriteString("WHICH is any of: a client's address, tcp or udp, an external port or a range a-b\n")
 	return text.String()
 }
@@ -81,6 +83,7 @@ func usage() string {
 type tool struct {
 	socket string
 	json   bool
+	probe  bool // of trace
 	stdout io.Writer
 }
 
@@ -111,6 +114,9 @@ func (t *tool) run(args []string) (exitStatus, error) {
 	if len(words) == 0 {
 		return 0, fmt.Errorf("%w: missing command", errUsage)
 	}
+	if t.probe && words[0] != "trace" {
+		return 0, fmt.Errorf("%w: --probe is an option of trace", errUsage)
+	}
 	for _, c := range commands() {
 		if words[0] == c.name || words[0] == c.other {
 			return c.run(t, words[1:])
@@ -125,6 +131,7 @@ func (t *tool) parse(args []string) (words []string, err error) {
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&t.socket, "s", defaultSocket, "")
 	flags.BoolVar(&t.json, "json", false, "")
+	flags.BoolVar(&t.probe, "probe", false, "")
 	for {
 		if err := flags.Parse(args); err != nil {
 			return nil, err

@@ -24,6 +24,7 @@ const (
 	doExplain = "explain"
 	doWatch   = "watch"
 	doHistory = "history"
+	doTrace   = "trace"
 )
 
 // request is what the tool asks.
@@ -37,6 +38,10 @@ type request struct {
 	Seconds  int64      `json:"seconds,omitempty"` // how long a block lasts
 	After    uint64     `json:"after,omitempty"`   // watch: the serial of the last event that is known; 0: those from now on
 	Count    int        `json:"count,omitempty"`   // history: how many events
+
+	// The connection of trace, with First as its port.
+	Source      netip.AddrPort `json:"source,omitzero"`      // port 0: any
+	Destination netip.Addr     `json:"destination,omitzero"` // the zero Addr: that of the uplink
 }
 
 // reply is one line of the daemon's.
@@ -44,6 +49,7 @@ type reply struct {
 	Entry   *Entry       `json:"entry,omitempty"`
 	Status  *Status      `json:"status,omitempty"`
 	Verdict *verdict     `json:"verdict,omitempty"`
+	Path    *path        `json:"path,omitempty"`
 	Closed  int          `json:"closed,omitempty"` // mappings that a delete or block deleted
 	Event   *event.Event `json:"event,omitempty"`
 	Lost    uint64       `json:"lost,omitempty"` // events that were lost before the next one

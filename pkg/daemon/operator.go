@@ -22,6 +22,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Status:    d.status,
 		RuleText:  config.RuleText,
 		PortRules: d.forwards.rulesFor,
+		Trace:     d.trace,
 		Traffic:   d.traffic,
 		Events:    d.events,
 		Hosts:     func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
