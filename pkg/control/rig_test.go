@@ -37,6 +37,7 @@ type rig struct {
 	events   *event.Feed
 	status   Status
 	traces   traces
+	state    portmap.NetworkState
 }
 
 // transcript is a log to look into while others write.
@@ -68,16 +69,17 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{firewall: new(portmaptest.Firewall), socket: filepath.Join(t.TempDir(), "ctl"), log: new(transcript), events: event.NewFeed()}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
+	r.state = portmap.NetworkState{
+		External: addr("11.22.33.44"),
+		LANs:     []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("2001:db8:50::1/64")},
+		Own:      []netip.Addr{addr("192.168.50.1")},
+		Forwards: []portmap.Forward{{Protocol: portmap.TCP, External: portmap.PortRange{First: 8443, Last: 8443}, Target: netip.AddrPortFrom(phone, 8443)}},
+	}
 	r.table = portmap.NewTable(portmap.Options{
-		Policy:   &portmap.Policy{Rules: rules, Secure: true},
-		Firewall: r.firewall,
-		Store:    &portmaptest.Store{},
-		Network: portmap.NetworkState{
-			External: addr("11.22.33.44"),
-			LANs:     []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("2001:db8:50::1/64")},
-			Own:      []netip.Addr{addr("192.168.50.1")},
-			Forwards: []portmap.Forward{{Protocol: portmap.TCP, External: portmap.PortRange{First: 8443, Last: 8443}, Target: netip.AddrPortFrom(phone, 8443)}},
-		},
+		Policy:    &portmap.Policy{Rules: rules, Secure: true},
+		Firewall:  r.firewall,
+		Store:     &portmaptest.Store{},
+		Network:   r.state,
 		Listening: func(_ portmap.Protocol, port uint16) bool { return port == 5000 },
 		Committed: func([]portmap.Change, bool) {},
 		Log:       slog.New(slog.DiscardHandler),

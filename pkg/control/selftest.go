@@ -11,6 +11,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"igdd/pkg/portmap"
 )
 
 // The test maps a port that permission rules usually allow, and for a time that
@@ -37,7 +39,8 @@ const (
 	stepSkipped = "skipped"
 )
 
-// selftest acts as a NAT-PMP client on each LAN and reports the step that fails.
+// selftest acts as a NAT-PMP client on each LAN, for both protocols, and reports the step
+// that fails.
 //
 // The daemon ignores requests from the router's own addresses, and no mapping may
 // lead to them. So the client is a host that does not exist: its datagrams leave
@@ -159,7 +162,18 @@ func (t *tool) runOn(ctx context.Context, lan Link, router netip.Prefix, client 
 		return []step{newStep(name, err)}
 	}
 	defer leave()
-	steps := []step{newStep(name, p.mapPort(ctx))}
+	var steps []step
+	for _, p.protocol = range [...]portmap.Protocol{portmap.TCP, portmap.UDP} {
+		if ctx.Err() == nil {
+			steps = append(steps, p.steps(ctx)...)
+		}
+	}
+	return steps
+}
+
+// steps goes through the steps of one protocol.
+func (p *testClient) steps(ctx context.Context) []step {
+	steps := []step{newStep(fmt.Sprintf("a NAT-PMP client on %s gets a %v port", p.lan, p.protocol), p.mapPort(ctx))}
 	if steps[0].Result == stepFailed {
 		p.send(0) // in case a request arrives late
 		return steps
@@ -167,5 +181,6 @@ func (t *tool) runOn(ctx context.Context, lan Link, router netip.Prefix, client 
 	steps[0].Detail = fmt.Sprintf("%v got port %d", p.client, p.entry.ExternalPort)
 	return append(steps,
 		newStep("its rules are in the kernel", p.checkCounters()),
+		p.checkPath(),
 		newStep("the mapping can be deleted", p.deleteMapping(ctx)))
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"igdd/pkg/netlab"
 	"igdd/pkg/pcpd"
 	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
 )
 
 // lanInterface is the first LAN of a lab as servers see it.
@@ -53,8 +55,13 @@ func TestSelftestOfAHealthyRouter(t *testing.T) {
 	const want = `ok        the daemon answers
 ok        the uplink has an address
 ok        the firewall's chains, jumps and rules are in place
-ok        a NAT-PMP client on lan0 gets a port: 192.168.50.254 got port 49351
+ok        a NAT-PMP client on lan0 gets a TCP port: 192.168.50.254 got port 49351
 ok        its rules are in the kernel
+ok        a connection from the Internet arrives
+ok        the mapping can be deleted
+ok        a NAT-PMP client on lan0 gets a UDP port: 192.168.50.254 got port 49351
+ok        its rules are in the kernel
+ok        a connection from the Internet arrives
 ok        the mapping can be deleted
 `
 	if got := selftest(); got != (called{exitDone, want, ""}) {
@@ -65,7 +72,7 @@ ok        the mapping can be deleted
 	}
 	var steps []step
 	text := selftest("--json").stdout
-	if err := json.Unmarshal([]byte(text), &steps); err != nil || len(steps) != 6 || steps[5].Result != stepOK {
+	if err := json.Unmarshal([]byte(text), &steps); err != nil || len(steps) != 11 || steps[10].Result != stepOK {
 		t.Errorf("as JSON: %v: %s", err, text)
 	}
 	r.status.Protocols = []string{"UPnP"}
@@ -107,7 +114,7 @@ func TestInterruptedSelftest(t *testing.T) {
 		}
 	}
 	syscall.Kill(os.Getpid(), syscall.SIGINT)
-	if got := <-done; got.status != exitNo || !strings.Contains(got.stdout, "gets a port: interrupted") {
+	if got := <-done; got.status != exitNo || !strings.HasSuffix(got.stdout, "gets a TCP port: interrupted\n") {
 		t.Errorf("selftest = %+v", got)
 	}
 	if left := neighbours(); strings.Contains(left, testHardware.String()) {
@@ -126,20 +133,76 @@ func TestSelftestSaysWhichStepFails(t *testing.T) {
 		{func() { r.socket += "x" }, "", "failed    the daemon answers: cannot connect to the daemon"},
 		{func() { r.status.External = netip.Addr{} }, "", "failed    the uplink has an address"},
 		{func() { r.status.Firewall = Firewall{Trouble: "stopped"} }, "", "failed    the firewall's chains, jumps and rules are in place: unhealthy: stopped"},
-		{func() { r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")} }, "192.168.50.77", "failed    a NAT-PMP client on lan0 gets a port: the daemon did not receive the request"},
+		{func() { r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")} }, "192.168.50.77", "failed    a NAT-PMP client on lan0 gets a TCP port: the daemon did not receive the request"},
 		{func() { r.status.LANs[0].Up = false }, "", "failed    a NAT-PMP client on lan0 gets a port: the interface is down"},
 		{func() {}, "10.0.0.1", "failed    a NAT-PMP client gets a port: 10.0.0.1 is not on a LAN"},
 		{func() {
 			r.server.opts.Traffic = func() (map[portmap.Key]Traffic, error) { return nil, nil }
 		}, "", "failed    its rules are in the kernel"},
-		{func() { r.tool("block", "60", "udp", "1-65535") }, "", "failed    a NAT-PMP client on lan0 gets a port: 192.168.50.254 would be refused: blocked by the operator"},
+		{func() { r.tool("block", "60", "udp", "1-65535") }, "", "failed    a NAT-PMP client on lan0 gets a UDP port: 192.168.50.254 would be refused: blocked by the operator"},
+		{func() { r.traces.find = r.ends(xtables.Path{Fate: xtables.Stopped, By: "filter FORWARD -j DROP"}) }, "192.168.50.77",
+			"failed    a connection from the Internet arrives: stopped: filter FORWARD -j DROP\n"},
+		{func() { r.traces.find = r.ends(xtables.Path{To: netip.MustParseAddrPort("192.168.50.9:80")}) }, "192.168.50.77",
+			"failed    a connection from the Internet arrives: it arrives at 192.168.50.9:80 instead\n"},
+		{func() {
+			r.traces.find = func(xtables.Connection) ([]Traced, error) { return nil, errors.New("iptables fails") }
+		}, "192.168.50.77", "failed    a connection from the Internet arrives: iptables fails\n"},
 	} {
 		c.spoil()
 		args := strings.Fields(c.client)
 		if got := selftest(args...); got.status != exitNo || !strings.Contains(got.stdout, c.says) {
 			t.Errorf("selftest = %+v, want %q", got, c.says)
 		}
-		r.status, r.socket, r.server.opts.Traffic = healthy(), socket, r.traffic
+		r.status, r.socket, r.server.opts.Traffic, r.traces.find = healthy(), socket, r.traffic, nil
+	}
+}
+
+// ends has the connections of a uplink end so.
+func (r *rig) ends(p xtables.Path) func(xtables.Connection) ([]Traced, error) {
+	return func(c xtables.Connection) ([]Traced, error) {
+		c.In = "wan0"
+		return []Traced{{Connection: c, Path: p}}, nil
+	}
+}
+
+// TestSelftestNotes has a firewall rule that may stop connections, and one that takes
+// each TCP port: the first is a note, the second is named although UDP works.
+func TestSelftestNotes(t *testing.T) {
+	r, _, selftest := newLANRig(t)
+	r.traces.find = func(c xtables.Connection) ([]Traced, error) {
+		list := r.arrives(c)
+		list[0].Fate, list[0].By, list[0].Doubt = xtables.Unknown, "filter FORWARD -m a -j DROP", "filter FORWARD -m a -j DROP"
+		return list, nil
+	}
+	const note = "ok        a connection from the Internet arrives: perhaps arrives at 192.168.50.77:49351; that depends on a rule which cannot be judged: filter FORWARD -m a -j DROP\n"
+	if got := selftest("192.168.50.77"); got.status != exitDone || strings.Count(got.stdout, note) != 2 {
+		t.Errorf("selftest = %+v, want twice %q", got, note)
+	}
+	for _, c := range r.traces.asked {
+		if a := c.Source.Addr(); a.IsPrivate() || c.Destination.Addr().IsValid() || c.Destination.Port() != 49351 {
+			t.Errorf("it traces %+v", c)
+		}
+	}
+	r.takeTCP(t)
+	got := selftest("192.168.50.77")
+	const refused = "failed    a NAT-PMP client on lan0 gets a TCP port: 192.168.50.77 would be refused: no port left: PREROUTING -p tcp -j DNAT takes connections first\n"
+	if got.status != exitNo || !strings.Contains(got.stdout, refused) || !strings.Contains(got.stdout, "ok        a NAT-PMP client on lan0 gets a UDP port") {
+		t.Errorf("selftest = %+v, want %q", got, refused)
+	}
+}
+
+// takeTCP has the firewall forward each TCP port.
+func (r *rig) takeTCP(t *testing.T) {
+	state := r.state
+	state.Forwards = []portmap.Forward{{Protocol: portmap.TCP, External: portmap.PortRange{First: 0, Last: 65535}, Target: netip.AddrPortFrom(phone, 0)}}
+	if err := r.table.SetNetworkState(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+	r.server.opts.PortRules = func(p portmap.Protocol, _ uint16) []string {
+		if p == portmap.TCP {
+			return []string{"PREROUTING -p tcp -j DNAT"}
+		}
+		return nil
 	}
 }
 

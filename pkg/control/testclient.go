@@ -13,6 +13,7 @@ import (
 
 	"igdd/pkg/hosts"
 	"igdd/pkg/natpmp"
+	"igdd/pkg/portmap"
 )
 
 // How long an address is asked for that no host should have, three times by the
@@ -57,6 +58,11 @@ func lastHost(network netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(raw).Prev()
 }
 
+// outside is where the connection from the Internet comes from that the test traces: an
+// ordinary public address. Firewalls often stop the networks that are reserved for
+// examples (RFC 5737), with all others that are not in use. Nothing is sent to it.
+var outside = netip.AddrPortFrom(netip.AddrFrom4([4]byte{64, 0, 0, 1}), 0)
+
 // testHardware is the hardware address of a client that does not exist: a locally
 // administered one.
 var testHardware = net.HardwareAddr{0x02, 'i', 'g', 'd', 'd', 0}
@@ -68,6 +74,7 @@ type testClient struct {
 	index          int
 	router, client netip.Addr
 	isInvented     bool // no host has the address
+	protocol       portmap.Protocol
 	entry          Entry
 }
 
@@ -100,6 +107,9 @@ func (p *testClient) enter() (leave func(), err error) {
 	return func() { hosts.Remove(p.index, p.client) }, nil
 }
 
+// opcodes are those of NAT-PMP that map a port.
+var opcodes = map[portmap.Protocol]natpmp.Opcode{portmap.TCP: natpmp.MapTCP, portmap.UDP: natpmp.MapUDP}
+
 // send sends a NAT-PMP request to the daemon.
 func (p *testClient) send(lifetime time.Duration) error {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
@@ -115,7 +125,7 @@ func (p *testClient) send(lifetime time.Duration) error {
 		return err
 	}
 	defer c.Close()
-	request := natpmp.Request{Opcode: natpmp.MapUDP, InternalPort: testPort, Lifetime: lifetime}
+	request := natpmp.Request{Opcode: opcodes[p.protocol], InternalPort: testPort, Lifetime: lifetime}
 	to := netip.AddrPortFrom(p.router, natpmp.ServerPort)
 	_, err = c.WriteTo(request.Append(nil), net.UDPAddrFromAddrPort(to))
 	return err
@@ -123,14 +133,45 @@ func (p *testClient) send(lifetime time.Duration) error {
 
 // mapPort asks for a port and waits for the mapping.
 func (p *testClient) mapPort(ctx context.Context) error {
-	v, err := p.queryVerdict(request{Do: doExplain, Client: p.client, Protocol: "UDP", Internal: testPort})
-	switch {
-	case err != nil:
+	if err := p.checkGranted(); err != nil {
 		return err
-	case !v.Granted:
-		return fmt.Errorf("%v would be refused: %s; if other hosts may have ports, name one of them: selftest CLIENT", p.client, v.Reason)
 	}
 	return p.waitFor(ctx, testLifetime, func(there bool) bool { return there }, "the daemon did not receive the request: does it listen on "+p.lan+"?")
+}
+
+// checkGranted returns an error if a request for a port would be refused: with the
+// firewall's rules that take the port, if there are any.
+func (p *testClient) checkGranted() error {
+	r := request{Do: doExplain, Client: p.client, Protocol: p.protocol.String(), Internal: testPort}
+	v, err := p.queryVerdict(r)
+	if err != nil || v.Granted {
+		return err
+	}
+	r.First = testPort
+	exact, err := p.queryVerdict(r)
+	if err == nil && len(exact.Firewall) > 0 {
+		return fmt.Errorf("%v would be refused: %s: %s takes connections first", p.client, v.Reason, exact.Firewall[0])
+	}
+	return fmt.Errorf("%v would be refused: %s; if other hosts may have ports, name one of them: selftest CLIENT", p.client, v.Reason)
+}
+
+// checkPath follows a connection from the Internet to the port, and returns the step. A
+// rule that may stop it does not fail the step.
+func (p *testClient) checkPath() step {
+	const name = "a connection from the Internet arrives"
+	paths, err := p.queryPaths(request{Do: doTrace, Source: outside, Protocol: p.protocol.String(), First: p.entry.ExternalPort})
+	if err != nil {
+		return newStep(name, err)
+	}
+	switch way := paths[0]; { // by the uplink whose address is announced
+	case way.Fate == fateStopped:
+		return step{name, stepFailed, way.verdict()}
+	case way.Destination.IsValid() && way.Destination != netip.AddrPortFrom(p.client, testPort):
+		return step{name, stepFailed, fmt.Sprintf("it arrives at %v instead", way.Destination)}
+	case way.Fate == fateUnknown:
+		return step{name, stepOK, way.verdict()}
+	}
+	return newStep(name, nil)
 }
 
 // checkCounters returns an error unless the kernel counts the mapping's packets.
@@ -171,7 +212,7 @@ func (p *testClient) waitFor(ctx context.Context, lifetime time.Duration, done f
 // lookUp looks for the mapping in the daemon's list.
 func (p *testClient) lookUp() (there bool, err error) {
 	err = p.call(request{Do: doList}, func(a reply) error {
-		if e := a.Entry; e != nil && e.Client == p.client && e.ClientPort == testPort && e.Protocol == "UDP" {
+		if e := a.Entry; e != nil && e.Client == p.client && e.ClientPort == testPort && e.Protocol == p.protocol.String() {
 			p.entry, there = *e, true
 		}
 		return nil

@@ -180,3 +180,29 @@ func TestTrace(t *testing.T) {
 		r.says(t, "trace 11.22.33.1 tcp 40000 --probe", 0, "listener: listens verdict: arrives at 192.168.50.10:4000")
 	})
 }
+
+// TestSelftestNamesTheFirewall has rules that keep connections from some or all mappings,
+// which the daemon does not move its own in front of: the selftest names them.
+func TestSelftestNamesTheFirewall(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
+		r.start(t)
+		for _, c := range []struct{ command, want string }{
+			{"-t mangle -A FORWARD -d 192.168.50.128/25 -p tcp -j DROP",
+				"failed a connection from the Internet arrives: stopped: mangle FORWARD -d 192.168.50.128/25 -p tcp -j DROP"},
+			{"-t nat -I PREROUTING -i wan0 -p tcp -j DNAT --to-destination 192.168.50.11",
+				"would be refused: no port left: PREROUTING -i wan0 -p tcp -j DNAT --to-destination 192.168.50.11 takes connections first"},
+		} {
+			r.ipt(t, strings.Fields(c.command)...)
+			await(t, "the selftest to fail", func() bool {
+				out, status := r.ctl(t, "selftest", "192.168.50.200")
+				text := strings.Join(strings.Fields(out), " ")
+				return status == 4 && strings.Contains(text, c.want) && strings.Contains(text, "ok a NAT-PMP client on lan0 gets a UDP port")
+			})
+			r.ipt(t, strings.Fields(undo.Replace(c.command))...)
+		}
+		await(t, "the selftest to succeed", func() bool { _, status := r.ctl(t, "selftest", "192.168.50.200"); return status == 0 })
+	})
+}
