@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -204,5 +205,108 @@ func TestSelftestNamesTheFirewall(t *testing.T) {
 			r.ipt(t, strings.Fields(undo.Replace(c.command))...)
 		}
 		await(t, "the selftest to succeed", func() bool { _, status := r.ctl(t, "selftest", "192.168.50.200"); return status == 0 })
+	})
+}
+
+// datagrams listens at a port of UDP until the test ends, and returns what comes in.
+func datagrams(t testing.TB, on *netlab.Namespace, port string) <-chan string {
+	t.Helper()
+	var c net.PacketConn
+	if err := on.Listen(func() (err error) { c, err = net.ListenPacket("udp", port); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	received := make(chan string, 64)
+	go func() {
+		for buf := make([]byte, 64); ; {
+			n, _, err := c.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			received <- string(buf[:n])
+		}
+	}()
+	return received
+}
+
+// TestTraceTwoUplinks traces by both uplinks. By the second one, to which no route
+// leads back, nothing arrives while the kernel checks that.
+func TestTraceTwoUplinks(t *testing.T) {
+	t.Parallel()
+	const source = "198.51.100.7"
+	r := newRig(t, "nft", netlab.Layout{SecondWAN: true})
+	r.installed()
+	r.Router.Sysctl(t, "net/ipv4/conf/all/rp_filter", "0")
+	r.WAN2.IP(t, "address", "add", source, "dev", "lo")
+	hardware := strings.TrimSpace(r.Router.Run(t, "cat", "/sys/class/net/wan1/address")) // the kernel checks sources of ARP, too
+	r.WAN2.IP(t, "neighbour", "replace", netlab.RouterWAN2.Addr().String(), "lladdr", hardware, "dev", "eth0", "nud", "permanent")
+	received := datagrams(t, r.Clients[0], ":4001")
+	r.start(t, "ext_ifname2=wan1")
+	r.grant(t, mapping(natpmp.MapUDP, 4001, 40001, time.Hour))
+	const arrives = "arrives at 192.168.50.10:4001, mapped by [NAT-PMP]"
+	for _, c := range []struct {
+		filter, want string
+		status       int
+	}{
+		{"1", "stopped at 192.168.50.10:4001 by reverse path filter (rp_filter): the route to 198.51.100.7 does not leave by wan1, mapped by [NAT-PMP]", 4},
+		{"0", arrives, 0},
+	} {
+		r.Router.Sysctl(t, "net/ipv4/conf/wan1/rp_filter", c.filter)
+		text, status := r.ctl(t, "trace", "--json", source, "udp", "40001")
+		var paths []tracedPath
+		if err := json.Unmarshal([]byte(text), &paths); err != nil || len(paths) != 2 {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if first := paths[0]; first.Uplink != "wan0" || first.String() != arrives {
+			t.Errorf("by %s: %v", first.Uplink, first)
+		}
+		if second := paths[1]; status != c.status || second.Uplink != "wan1" || second.String() != c.want {
+			t.Errorf("status %d by %s: %v; want %d, %s", status, second.Uplink, second, c.status, c.want)
+		}
+		r.sendBySecond(t, source, "with rp_filter "+c.filter)
+	}
+	if got := <-received; got != "with rp_filter 0" {
+		t.Errorf("what arrives first was sent %s", got)
+	}
+}
+
+// sendBySecond sends a datagram to port 40001 of the second uplink.
+func (r *rig) sendBySecond(t testing.TB, source, text string) {
+	t.Helper()
+	err := r.WAN2.Do(func() error {
+		d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(source), 0))}
+		c, err := d.Dial("udp", netip.AddrPortFrom(netlab.RouterWAN2.Addr(), 40001).String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTraceBesideArno traces through Arno's firewall, which blocks a host.
+func TestTraceBesideArno(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{})
+		r.installed()
+		arno := netlab.NewArno(t, r.Router, variant)
+		arno.Plugin(t, true)
+		arno.Configure(t, "BLOCK_HOSTS=\"11.22.33.2\"\n")
+		arno.Do(t, "start")
+		r.start(t)
+		r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
+		r.grant(t, mapping(natpmp.MapTCP, 4000, 40000, time.Hour))
+		for _, c := range []ruleCase{
+			{"a host", nil, "11.22.33.1", "40000", mapped, true},
+			{"a host that is blocked", nil, "11.22.33.2", "40000", "stopped at 192.168.50.10:4000 by filter HOST_BLOCK_SRC_DROP -j DROP, mapped by [NAT-PMP]", false},
+			{"a port without a mapping", nil, "11.22.33.1", "40001", "stopped at 11.22.33.44:40001 by filter POST_INPUT_DROP_CHAIN -j DROP", false},
+		} {
+			t.Run(c.what, func(t *testing.T) { c.run(t, r, "") })
+		}
 	})
 }
