@@ -119,7 +119,7 @@ var protocols = map[string]portmap.Protocol{"": 0, "TCP": portmap.TCP, "UDP": po
 
 // remove deletes mappings, and with a block refuses new ones like them.
 func (s *Server) remove(ctx context.Context, r request, send func(reply) error) error {
-	b := portmap.Block{Host: r.Client}
+	b := portmap.Block{Selector: portmap.Selector{Host: portmap.HostSelector{Addr: r.Client}}}
 	protocol, known := protocols[r.Protocol]
 	b.Protocol = protocol
 	switch {
@@ -132,12 +132,20 @@ func (s *Server) remove(ctx context.Context, r request, send func(reply) error) 
 	case r.First > 0:
 		b.External = portmap.PortRange{First: r.First, Last: r.Last}
 	}
-	// A block that ends at once deletes mappings and refuses none.
-	b.Until = time.Now().Add(time.Duration(r.Seconds) * time.Second)
-	closed, err := s.opts.Table.Block(ctx, b)
+	closed, err := s.withdraw(ctx, b, time.Duration(r.Seconds)*time.Second)
 	if err != nil {
 		return err
 	}
 	s.opts.Log.Info("operator: "+r.Do, "client", r.Client, "protocol", r.Protocol, "ports", b.External, "seconds", r.Seconds, "closed", closed)
 	return send(reply{Closed: closed})
+}
+
+// withdraw deletes mappings, and refuses new ones like them for a time that is not 0.
+func (s *Server) withdraw(ctx context.Context, b portmap.Block, d time.Duration) (closed int, err error) {
+	if d == 0 {
+		return s.opts.Table.Delete(ctx, b.Selector)
+	}
+	b.Until = time.Now().Add(d)
+	set, err := s.opts.Table.Block(ctx, b)
+	return set.Closed, err
 }

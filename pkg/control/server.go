@@ -39,8 +39,10 @@ const (
 type Table interface {
 	// List returns all mappings.
 	List() []*portmap.Mapping
-	// Block deletes the mappings that b matches, and refuses new ones until it ends.
-	Block(ctx context.Context, b portmap.Block) (closed int, err error)
+	// Delete deletes the mappings that s selects.
+	Delete(ctx context.Context, s portmap.Selector) (closed int, err error)
+	// Block deletes the mappings that b selects, and refuses new ones until it ends.
+	Block(ctx context.Context, b portmap.Block) (portmap.BlockResult, error)
 	// Explain decides a request without granting it.
 	Explain(ctx context.Context, r portmap.Request) (portmap.Explanation, error)
 }

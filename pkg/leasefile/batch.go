@@ -11,6 +11,7 @@ import (
 // batch is what is saved together.
 type batch struct {
 	changes map[portmap.Key]portmap.Change // from the mapping in the store to the latest one
+	blocks  map[int]*portmap.BlockRecord   // nil: dropped
 	epoch   *portmap.Epoch                 // nil: as before
 	bootID  uint32                         // of SSDP; 0: as before
 	due     bool                           // it is to be saved
@@ -20,7 +21,7 @@ type batch struct {
 }
 
 func newBatch() *batch {
-	return &batch{changes: make(map[portmap.Key]portmap.Change), done: make(chan struct{})}
+	return &batch{changes: make(map[portmap.Key]portmap.Change), blocks: make(map[int]*portmap.BlockRecord), done: make(chan struct{})}
 }
 
 // add adds a change after the others. The order of different mappings is not kept.
@@ -72,6 +73,13 @@ func (b *batch) saveTo(s *Store) error {
 	}
 	if b.bootID != 0 {
 		err = s.SetBootID(b.bootID)
+	}
+	for id, block := range b.blocks {
+		if block != nil {
+			s.SetBlock(*block)
+		} else {
+			s.DropBlock(id)
+		}
 	}
 	return errors.Join(err, s.Save(b.list()))
 }

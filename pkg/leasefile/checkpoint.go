@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ type snapshot struct {
 	start      time.Time
 	base       clockReading
 	held       []*portmap.Mapping // in order of creation
+	blocks     []portmap.BlockRecord
 	service    serviceRecord
 	leaseFiles []fingerprint // the lease file on disk is one of these
 	rewrite    bool          // write a new state file
@@ -71,6 +73,9 @@ func (s *Store) snapshot() *snapshot {
 	snap.held = make([]*portmap.Mapping, 0, len(s.held))
 	for _, h := range s.held {
 		snap.held = append(snap.held, h.mapping)
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.blocks)) {
+		snap.blocks = append(snap.blocks, s.blocks[id].BlockRecord)
 	}
 	slices.SortFunc(snap.held, func(a, b *portmap.Mapping) int { return cmp.Compare(a.Serial, b.Serial) })
 	return snap

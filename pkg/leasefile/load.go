@@ -83,6 +83,7 @@ func (s *Store) choose(target string, st *state, file leaseFile, readable bool) 
 	s.leaseFiles = []fingerprint{file.fingerprint}
 	s.complete = ours && readable && st.Damage == nil
 	s.service = st.service
+	s.takeBlocks(st)
 	mappings := s.mappings(records)
 	if ours && s.journal.Resume(target+stateSuffix, st.Content) == nil {
 		s.setHeld(st, mappings)

@@ -23,6 +23,8 @@ type entry struct {
 	Service *serviceRecord `json:"epoch,omitempty"`
 	Put     *record        `json:"put,omitempty"`
 	Drop    *keyRecord     `json:"drop,omitempty"`
+	Block   *blockRecord   `json:"block,omitempty"`
+	Unblock int            `json:"unblock,omitzero"`
 }
 
 // mark identifies the lease file that belongs to the state file. It is the
@@ -232,7 +234,7 @@ func decodeEntry(text []byte) (entry, error) {
 		return entry{}, err
 	}
 	fields := 0
-	for _, set := range []bool{e.Mark != nil, e.Service != nil, e.Put != nil, e.Drop != nil} {
+	for _, set := range []bool{e.Mark != nil, e.Service != nil, e.Put != nil, e.Drop != nil, e.Block != nil, e.Unblock != 0} {
 		if set {
 			fields++
 		}

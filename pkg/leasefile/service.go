@@ -7,13 +7,15 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// serviceRecord is what a service continues from the one before: a portmap.Epoch and
-// SSDP's BOOTID, as JSON.
+// serviceRecord is what a service continues from the one before: a portmap.Epoch,
+// SSDP's BOOTID and the numbers of blocks, as JSON.
 type serviceRecord struct {
 	Boot     string     `json:"boot"`  // the kernel's ID of the boot
 	Start    int64      `json:"start"` // of the epoch, milliseconds since that boot
 	External netip.Addr `json:"wan,omitzero"`
 	BootID   uint32     `json:"bootid,omitzero"` // of SSDP
+	// LastBlock is the highest number that a block has had.
+	LastBlock int `json:"block,omitzero"`
 }
 
 // Epoch returns the epoch that Load has found, if it is of this boot and if Load

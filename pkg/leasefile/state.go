@@ -16,6 +16,8 @@ type state struct {
 	service serviceRecord
 	records []*record // nil where one was dropped
 
+	blocks map[int]storedBlock
+
 	byKey map[portmap.Key]int   // where in records
 	sizes map[portmap.Key]int64 // of their lines, in bytes
 }
@@ -23,7 +25,7 @@ type state struct {
 // readState reads the state file, if there is one. The records are in order of
 // creation. Its Damage says that some are missing; the error, why it cannot be opened.
 func readState(path string) (st *state, err error) {
-	st = &state{byKey: make(map[portmap.Key]int), sizes: make(map[portmap.Key]int64)}
+	st = &state{byKey: make(map[portmap.Key]int), sizes: make(map[portmap.Key]int64), blocks: make(map[int]storedBlock)}
 	st.Content, err = journal.Read(path, st.read)
 	if st.Found && st.Damage == nil && st.mark.Format == 0 {
 		st.Damage = errors.New("no valid mark")
@@ -47,6 +49,10 @@ func (st *state) read(text []byte) error {
 		return st.put(e.Put, journal.LineSize(text))
 	case e.Drop != nil:
 		return st.drop(e.Drop)
+	case e.Block != nil:
+		st.blocks[e.Block.ID] = storedBlock{e.Block, journal.LineSize(text)}
+	default:
+		delete(st.blocks, e.Unblock)
 	}
 	return nil
 }

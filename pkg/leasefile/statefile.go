@@ -116,6 +116,11 @@ func (snap *snapshot) entries() iter.Seq[[]byte] {
 		if !yield(snap.markOf(nil)) || snap.service != (serviceRecord{}) && !yield(snap.service.text()) {
 			return
 		}
+		for _, b := range snap.blocks {
+			if !yield(blockText(b, snap.base)) {
+				return
+			}
+		}
 		for _, m := range snap.held {
 			text, err := entry{Put: recordOf(m, snap.base)}.encode()
 			if err == nil && !yield(text) {

@@ -71,7 +71,8 @@ type Store struct {
 
 	mu         sync.Mutex // guards all below
 	held       map[portmap.Key]heldMapping
-	size       int64         // of the lines of held, in bytes
+	blocks     map[int]heldBlock
+	size       int64         // of the lines of held and blocks, in bytes
 	service    serviceRecord // as set or, until then, as loaded
 	saved      serviceRecord // in the state file
 	complete   bool          // Load returned all mappings that were saved
@@ -79,7 +80,11 @@ type Store struct {
 	base       clockReading  // by which the times in the files were computed
 	leaseFiles []fingerprint // the lease file on disk is one of these
 	schedule   schedule
-	lastErr    error // of the last Save or write that failed; nil: all is written since
+
+	changedBlocks map[int]bool // those that the state file has otherwise
+	staleBlocks   map[int]bool // those that were not set since Load
+
+	lastErr error // of the last Save or write that failed; nil: all is written since
 }
 
 // heldMapping is a mapping in the state file.
@@ -99,9 +104,10 @@ func New(o Options) *Store {
 		clock:        readClocks,
 		boot:         clock.BootID(),
 		held:         make(map[portmap.Key]heldMapping),
-		base:         readClocks(),
-		leaseFiles:   []fingerprint{{}},
-		schedule:     schedule{wake: make(chan struct{}, 1)},
+		blocks:       make(map[int]heldBlock), changedBlocks: make(map[int]bool), staleBlocks: make(map[int]bool),
+		base:       readClocks(),
+		leaseFiles: []fingerprint{{}},
+		schedule:   schedule{wake: make(chan struct{}, 1)},
 	}
 	s.useDisk(journal.OS{})
 	return s
@@ -124,7 +130,7 @@ func (s *Store) Save(changes []portmap.Change) error {
 	now := s.checkClock()
 	isFirst := !s.takenOver
 	texts, tooLong := s.noteChanges(changes)
-	texts = append(texts, s.noteService()...)
+	texts = slices.Concat(s.noteBlocks(), texts, s.noteService())
 	for _, c := range changes {
 		s.writeBecause(c, now)
 	}
@@ -139,7 +145,10 @@ func (s *Store) Save(changes []portmap.Change) error {
 func (s *Store) noteChanges(changes []portmap.Change) (texts [][]byte, err error) {
 	var loaded map[portmap.Key]heldMapping
 	if !s.takenOver {
-		loaded, s.held, s.size, s.takenOver = s.held, make(map[portmap.Key]heldMapping, len(s.held)), 0, true
+		loaded, s.held, s.takenOver = s.held, make(map[portmap.Key]heldMapping, len(s.held)), true
+		for _, h := range loaded {
+			s.size -= h.size
+		}
 	}
 	for _, c := range changes {
 		if b := c.Before; b != nil && (c.After == nil || c.After.Key != b.Key) {

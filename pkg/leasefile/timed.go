@@ -47,7 +47,9 @@ type TimedStore struct {
 	unwritten bool       // the last Checkpoint has given up
 	left      bool       // Run has ended without the store
 	epoch     portmap.Epoch
-	hasEpoch  bool   // epoch is valid
+	hasEpoch  bool // epoch is valid
+	blocks    []portmap.BlockRecord
+	lastBlock int    // the highest number of a block
 	bootID    uint32 // the last one; 0: none
 }
 
@@ -90,8 +92,10 @@ func (s *TimedStore) Load() ([]*portmap.Mapping, error) {
 	mappings, err := s.store.Load()
 	epoch, hasEpoch := s.store.Epoch()
 	bootID := s.store.BootID()
+	blocks, lastBlock := s.store.Blocks()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.blocks, s.lastBlock = blocks, lastBlock
 	s.epoch, s.hasEpoch, s.bootID = epoch, hasEpoch, cmp.Or(s.bootID, bootID)
 	close(s.loaded)
 	return mappings, err
@@ -116,6 +120,27 @@ func (s *TimedStore) SetEpoch(e portmap.Epoch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next.epoch = &e
+}
+
+// Blocks is [Store.Blocks], as of Load.
+func (s *TimedStore) Blocks() ([]portmap.BlockRecord, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blocks, s.lastBlock
+}
+
+// SetBlock is [Store.SetBlock].
+func (s *TimedStore) SetBlock(b portmap.BlockRecord) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next.blocks[b.ID] = &b
+}
+
+// DropBlock is [Store.DropBlock].
+func (s *TimedStore) DropBlock(id int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next.blocks[id] = nil
 }
 
 // BootID is [Store.BootID].

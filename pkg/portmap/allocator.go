@@ -16,7 +16,7 @@ type allocator struct {
 	deadlines [2]deadlines // by family
 	quotas    quotas
 	holdDown  holdDown
-	blocks    []Block
+	blocks    []BlockRecord
 	policy    *Policy
 	network   NetworkState
 	listening func(Protocol, uint16) bool
@@ -105,6 +105,9 @@ func (al *allocator) decideByID(req *Request) Answer {
 	if req.Op == Close {
 		al.drop(m, byID, Deleted)
 		return Answer{Closed: 1}
+	}
+	if a, blocked := al.refuseBlocked(req.about(m), m.externalEndpoint().Port()); blocked {
+		return a
 	}
 	n, r := al.renewed(m, m.Internal, req)
 	if r != Granted {

@@ -326,7 +326,7 @@ func TestAllocator(t *testing.T) {
 		}},
 		{name: "a forward by a blocked port is no answer", set: func(al *allocator) {
 			al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
-			al.block(Block{External: PortRange{18080, 18080}, Until: al.now.Add(time.Hour)})
+			al.block(blockOf(Selector{External: PortRange{18080, 18080}}))
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 8080, 8080), ok(8080)},
 		}},

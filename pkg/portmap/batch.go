@@ -115,6 +115,7 @@ func (l *lane) takeBatch() (batch []pending) {
 func (t *Table) answer(tx *transaction) {
 	for i := range tx.waiting {
 		p, a := &tx.waiting[i], tx.answers[i]
+		t.countHit(a.Block)
 		p.answer(a)
 		if t.decided != nil {
 			t.decided(p.Request, a)
@@ -145,11 +146,12 @@ func (t *Table) commit(changes []Change, reset bool) {
 	t.committed(changes, reset)
 }
 
-// save saves changes, and the epoch if it has changed.
-func (t *Table) save(changes []Change) {
+// save saves changes, and the epoch and the blocks if they have changed.
+func (t *Table) save(changes []Change) error {
 	err := t.store.Save(changes)
 	if err != nil && !t.unsaved {
 		t.log.Error("cannot save mappings; they are in force, but a restart would lose them", "err", err)
 	}
 	t.unsaved = err != nil
+	return err
 }

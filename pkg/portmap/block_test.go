@@ -5,30 +5,31 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"time"
 )
 
+// blockOf returns a block for ever.
+func blockOf(s Selector) *Block { return &Block{ID: 1, Selector: s} }
+
 func TestBlock(t *testing.T) {
-	whole, soon := PortRange{}, time.Now().Add(time.Hour)
+	whole := PortRange{}
 	for name, test := range map[string]struct {
-		block Block
+		block Selector
 		ask   Request
 		want  Refusal
 		port  uint16
 	}{
-		"host":                    {Block{Host: host, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
-		"other host":              {Block{Host: peer, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
-		"port":                    {Block{External: PortRange{40000, 40000}, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40001},
-		"exact port":              {Block{External: PortRange{40000, 40000}, Until: soon}, ask(UPnP, host, UDP, 40000, 40000), NotAuthorized, 0},
-		"port of the other kind":  {Block{Protocol: TCP, External: PortRange{40000, 40000}, Until: soon}, ask(UPnP, host, UDP, 40000, 40000), Granted, 40000},
-		"everything":              {Block{External: whole, Until: soon}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
-		"it has ended":            {Block{Until: time.Now().Add(-time.Second)}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
-		"pinhole":                 {Block{Host: inside, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
-		"pinhole, by port":        {Block{External: PortRange{8080, 8080}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
-		"port of another pinhole": {Block{External: PortRange{8081, 8081}, Until: soon}, ask(PCP, inside, TCP, 8080, 0), Granted, 0},
+		"host":                    {Selector{Host: HostSelector{Addr: host}}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"other host":              {Selector{Host: HostSelector{Addr: peer}}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
+		"port":                    {Selector{External: PortRange{40000, 40000}}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40001},
+		"exact port":              {Selector{External: PortRange{40000, 40000}}, ask(UPnP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"port of the other kind":  {Selector{Protocol: TCP, External: PortRange{40000, 40000}}, ask(UPnP, host, UDP, 40000, 40000), Granted, 40000},
+		"everything":              {Selector{External: whole}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"pinhole":                 {Selector{Host: HostSelector{Addr: inside}}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
+		"pinhole, by port":        {Selector{External: PortRange{8080, 8080}}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
+		"port of another pinhole": {Selector{External: PortRange{8081, 8081}}, ask(PCP, inside, TCP, 8080, 0), Granted, 0},
 	} {
 		al := testAllocator()
-		al.block(test.block)
+		al.block(blockOf(test.block))
 		a := al.do(test.ask)
 		if a.Refusal != test.want || test.port != 0 && a.Mapping.External != test.port {
 			t.Errorf("%s: %v, %+v", name, a.Refusal, a.Mapping)
@@ -43,7 +44,7 @@ func TestBlockCloses(t *testing.T) {
 		al.do(ask(PCP, host, p, 40000, 40000))
 		al.do(ask(UPnP, peer, p, 50000, 50000))
 	}
-	al.block(Block{Host: host, Protocol: TCP, Until: al.now.Add(time.Hour)})
+	al.block(blockOf(Selector{Host: HostSelector{Addr: host}, Protocol: TCP}))
 	if n := len(al.index.order); n != 3 || al.index.byKey[Key{Protocol: TCP, External: 40000}] != nil {
 		t.Errorf("%d mappings are left, want 3", n)
 	}
@@ -59,7 +60,7 @@ func TestExplain(t *testing.T) {
 	al := testAllocator()
 	al.do(ask(PCP, host, TCP, 40000, 40000, nonce(1)))
 	before := len(al.changes)
-	al.blocks = []Block{{External: PortRange{50000, 50000}, Until: al.now.Add(time.Hour)}}
+	al.blocks = []BlockRecord{{Block: blockOf(Selector{External: PortRange{50000, 50000}})}}
 	for name, test := range map[string]struct {
 		ask     Request
 		want    Refusal
@@ -93,5 +94,229 @@ func TestExplain(t *testing.T) {
 	al.policy.Rules = nil
 	if e := al.explain(&Request{Origin: PCP, Client: host, Protocol: TCP, Internal: netip.AddrPortFrom(host, 1)}); e.Rule != nil {
 		t.Errorf("no rules: rule %+v, want none", e.Rule)
+	}
+}
+
+// The hardware addresses of the tests, and the host that has the first.
+const (
+	mac1 = "02:00:00:00:00:10"
+	mac2 = "02:00:00:00:00:11"
+)
+
+// TestBlockedHost has hosts, of which different things are known, ask under blocks
+// of all kinds, in all ways, over both families.
+func TestBlockedHost(t *testing.T) {
+	other4, other6 := netip.MustParseAddr("192.168.50.99"), netip.MustParseAddr("2001:db8:50::99")
+	byName := HostSelector{Name: "laptop", Bound: []string{mac1}}
+	for _, tt := range []struct {
+		what  string
+		block HostSelector
+		host  Host
+		at    []netip.Addr // the addresses that the host asks with
+		want  Refusal
+	}{
+		{"every host", HostSelector{}, Host{}, []netip.Addr{host, inside}, NotAuthorized},
+		{"IPv4 address", HostSelector{Addr: host}, Host{Hardware: mac1}, []netip.Addr{host}, NotAuthorized},
+		{"IPv4 address, host not known", HostSelector{Addr: host}, Host{}, []netip.Addr{host}, NotAuthorized},
+		{"IPv4 address, over IPv6", HostSelector{Addr: host}, Host{Hardware: mac1, IPv4: []netip.Addr{peer, host}}, []netip.Addr{inside, other6}, NotAuthorized},
+		{"IPv4 address, over IPv6, host not known", HostSelector{Addr: host}, Host{}, []netip.Addr{inside}, UnknownHost},
+		{"IPv4 address of another host", HostSelector{Addr: host}, Host{}, []netip.Addr{other4}, Granted},
+		{"IPv4 address of another host, over IPv6", HostSelector{Addr: host}, Host{Hardware: mac1}, []netip.Addr{inside}, Granted},
+		{"bound IPv4 address, everywhere", HostSelector{Addr: host, Bound: []string{mac1}}, Host{Hardware: mac1}, []netip.Addr{host, other4, inside, other6}, NotAuthorized},
+		{"bound IPv4 address that another host has now", HostSelector{Addr: host, Bound: []string{mac1}}, Host{Hardware: mac2}, []netip.Addr{host, inside}, Granted},
+		{"bound IPv4 address, host not known", HostSelector{Addr: host, Bound: []string{mac1}}, Host{}, []netip.Addr{host, other4, inside}, UnknownHost},
+		{"bound IPv4 address, link without hardware addresses", HostSelector{Addr: host, Bound: []string{mac1}}, Host{NoHardware: true}, []netip.Addr{other4, inside}, Granted},
+		{"IPv6 address", HostSelector{Addr: inside}, Host{Hardware: mac1}, []netip.Addr{inside}, NotAuthorized},
+		{"IPv6 address of another host", HostSelector{Addr: inside}, Host{}, []netip.Addr{other6, host}, Granted},
+		{"IPv6 address, link without hardware addresses", HostSelector{Addr: inside}, Host{NoHardware: true}, []netip.Addr{inside, other6}, NotAuthorized},
+		{"bound IPv6 address, everywhere", HostSelector{Addr: inside, Bound: []string{mac1}}, Host{Hardware: mac1}, []netip.Addr{host, other4, other6}, NotAuthorized},
+		{"hardware address", HostSelector{Hardware: mac1}, Host{Hardware: mac1}, []netip.Addr{host, inside}, NotAuthorized},
+		{"hardware address of another host", HostSelector{Hardware: mac1}, Host{Hardware: mac2}, []netip.Addr{host, inside}, Granted},
+		{"hardware address, host not known", HostSelector{Hardware: mac1}, Host{}, []netip.Addr{host, inside}, UnknownHost},
+		{"hardware address, link without any", HostSelector{Hardware: mac1}, Host{NoHardware: true}, []netip.Addr{host, inside}, Granted},
+		{"name", byName, Host{Hardware: mac1, Names: []string{"laptop"}}, []netip.Addr{host, inside}, NotAuthorized},
+		{"name that it had", byName, Host{Hardware: mac1, Names: []string{"renamed"}}, []netip.Addr{host, inside}, NotAuthorized},
+		{"name that another host took", byName, Host{Hardware: mac2, Names: []string{"new", "laptop"}}, []netip.Addr{host, inside}, NotAuthorized},
+		{"name of another host", byName, Host{Hardware: mac2, Names: []string{"phone"}}, []netip.Addr{host, inside}, Granted},
+		{"name, host not known", byName, Host{}, []netip.Addr{host, inside}, UnknownHost},
+	} {
+		for _, a := range tt.at {
+			testBlockedHost(t, tt.what, tt.block, tt.host, a, tt.want)
+		}
+	}
+}
+
+// testBlockedHost has a host ask under blocks of a host.
+func testBlockedHost(t *testing.T, what string, block HostSelector, h Host, a netip.Addr, want Refusal) {
+	t.Helper()
+	for _, tt := range []struct {
+		scope   string
+		s       Selector
+		applies bool
+	}{
+		{"", Selector{Host: block}, true},
+		{" by protocol", Selector{Host: block, Protocol: TCP}, true},
+		{" by port", Selector{Host: block, External: PortRange{40000, 40000}}, true},
+		{" by another protocol", Selector{Host: block, Protocol: UDP}, false},
+		{" by another port", Selector{Host: block, External: PortRange{40002, 40009}}, false},
+	} {
+		for kind, req := range kindsOfRequests(a) {
+			req.Host = h
+			for _, existing := range []bool{false, true} {
+				al := testAllocator()
+				if existing {
+					before := req
+					before.Host, before.ID = Host{Hardware: mac2}, 0
+					al.do(before)
+				}
+				al.blocks = []BlockRecord{{Block: blockOf(tt.s)}}
+				got, wanted := al.do(req), want
+				if !tt.applies {
+					wanted = Granted
+				}
+				if req.ID != 0 && !existing {
+					continue
+				}
+				if got.Refusal != wanted && (a.Is6() || got.Refusal != NotAuthorized || wanted != UnknownHost) || (got.Block != nil) != (wanted != Granted) {
+					t.Errorf("%s%s at %v, %s, existing %v: %v by %+v, want %v", what, tt.scope, a, kind, existing, got.Refusal, got.Block, wanted)
+				}
+				if wanted != Granted && len(al.changes) > 1 {
+					t.Errorf("%s%s at %v, %s: refused, with changes", what, tt.scope, a, kind)
+				}
+			}
+		}
+	}
+}
+
+// kindsOfRequests returns requests of a host for TCP port 40000, of every kind.
+func kindsOfRequests(a netip.Addr) map[string]Request {
+	if a.Is6() {
+		return map[string]Request{
+			"MAP":           ask(PCP, a, TCP, 40000, 40000, nonce(1)),
+			"PEER":          ask(PCP, a, TCP, 40000, 40000, toward("[2001:db8:9::9]:443"), nonce(1)),
+			"AddPinhole":    ask(UPnP, a, TCP, 40000, 0, anyPort),
+			"UpdatePinhole": ask(UPnP, a, TCP, 40000, 0, anyPort, func(r *Request) { r.ID = 1 }),
+		}
+	}
+	return map[string]Request{
+		"NAT-PMP":        ask(NATPMP, a, TCP, 40000, 40000, exactly),
+		"MAP":            ask(PCP, a, TCP, 40000, 40000, exactly, nonce(1)),
+		"PEER":           ask(PCP, a, TCP, 40000, 40000, toward("9.9.9.9:443"), nonce(1)),
+		"AddPortMapping": ask(UPnP, a, TCP, 40000, 40000),
+	}
+}
+
+// TestBlockedAsker has a host ask for another one's mapping.
+func TestBlockedAsker(t *testing.T) {
+	for _, family := range [][2]netip.Addr{{host, peer}, {inside, netip.MustParseAddr("2001:db8:50::11")}} {
+		for what, tt := range map[string]struct {
+			block HostSelector
+			want  Refusal
+		}{
+			"the host that asks":                  {HostSelector{Hardware: mac1}, NotAuthorized},
+			"the target":                          {HostSelector{Hardware: mac2}, NotAuthorized},
+			"the host that asks, by address":      {HostSelector{Addr: family[0]}, NotAuthorized},
+			"the target, by address":              {HostSelector{Addr: family[1]}, NotAuthorized},
+			"the host that asks, after a move":    {HostSelector{Addr: netip.MustParseAddr("192.168.50.98"), Bound: []string{mac1}}, NotAuthorized},
+			"the target, by the name that it has": {HostSelector{Name: "target"}, NotAuthorized},
+			"a third one":                         {HostSelector{Hardware: "02:00:00:00:00:12"}, Granted},
+		} {
+			for kind, change := range map[string]func(*Request){
+				"third party":         func(r *Request) { r.ThirdParty = true },
+				"without secure mode": func(*Request) {},
+			} {
+				al := testAllocator()
+				al.policy.Secure = kind == "third party"
+				al.block(blockOf(Selector{Host: tt.block}))
+				req := ask(PCP, family[0], TCP, 40000, 40000, to(family[1], 40000), change)
+				req.Host, req.Asker = Host{Hardware: mac2, Names: []string{"target"}}, Host{Hardware: mac1}
+				if a := al.do(req); a.Refusal != tt.want {
+					t.Errorf("%v asks for %v, %s, %s is blocked: %v, want %v", family[0], family[1], kind, what, a.Refusal, tt.want)
+				}
+			}
+		}
+	}
+}
+
+// TestBlockedHostMayClose deletes mappings under a block that covers none of them.
+func TestBlockedHostMayClose(t *testing.T) {
+	for _, req := range []Request{
+		ask(NATPMP, host, TCP, 40000, 40000), ask(PCP, host, TCP, 40000, 40000, nonce(1)), ask(UPnP, host, TCP, 40000, 40000), ask(PCP, inside, TCP, 40000, 40000, nonce(1)),
+	} {
+		al := testAllocator()
+		al.do(req)
+		al.blocks = []BlockRecord{{Block: blockOf(Selector{})}}
+		closing(&req)
+		if req.Origin != UPnP {
+			req.External = 0
+		}
+		if a := al.do(req); a.Refusal != Granted || a.Closed != 1 || a.Block != nil {
+			t.Errorf("%v of %v: %+v", req.Origin, req.Client, a)
+		}
+	}
+}
+
+// TestBlockedForward joins a static forward under blocks.
+func TestBlockedForward(t *testing.T) {
+	for what, tt := range map[string]struct {
+		s    Selector
+		want Refusal
+	}{
+		"none that applies": {Selector{Protocol: UDP}, Granted},
+		"the host":          {Selector{Host: HostSelector{Hardware: mac1}}, NotAuthorized},
+		"another host":      {Selector{Host: HostSelector{Hardware: mac2}}, Granted},
+	} {
+		al := testAllocator()
+		al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{18080, 18080}, Target: netip.AddrPortFrom(host, 8080)}}
+		al.block(blockOf(tt.s))
+		req := ask(NATPMP, host, TCP, 8080, 18080)
+		req.Host.Hardware = mac1
+		if a := al.do(req); a.Refusal != tt.want || len(al.changes) > 0 {
+			t.Errorf("%s: %+v", what, a)
+		}
+	}
+}
+
+// TestBlockClosesWhatItCovers blocks a host that has mappings with all addresses.
+func TestBlockClosesWhatItCovers(t *testing.T) {
+	for what, tt := range map[string]struct {
+		s      Selector
+		closed int
+		sleeps int // of unknown hosts
+	}{
+		"hardware address":       {Selector{Host: HostSelector{Hardware: mac1}}, 3, 1},
+		"bound address":          {Selector{Host: HostSelector{Addr: host, Bound: []string{mac1}}}, 3, 1},
+		"bound address of other": {Selector{Host: HostSelector{Addr: host, Bound: []string{"02:00:00:00:00:12"}}}, 1, 1},
+		"address":                {Selector{Host: HostSelector{Addr: host}}, 1, 0},
+		"name":                   {Selector{Host: HostSelector{Name: "laptop", Bound: []string{mac1}}}, 3, 1},
+		"port":                   {Selector{External: PortRange{40001, 40001}}, 1, 0},
+		"host and protocol":      {Selector{Host: HostSelector{Hardware: mac1}, Protocol: UDP}, 1, 0},
+	} {
+		al := testAllocator()
+		for i, req := range []Request{
+			ask(UPnP, host, TCP, 40000, 40000), ask(PCP, peer, UDP, 40001, 40001), ask(PCP, inside, TCP, 40002, 40002),
+			ask(UPnP, netip.MustParseAddr("192.168.50.12"), TCP, 40003, 40003), ask(UPnP, netip.MustParseAddr("192.168.50.13"), TCP, 40004, 40004),
+		} {
+			req.Host.Hardware = [...]string{mac1, mac1, mac1, "", mac2}[i]
+			if a := al.do(req); a.Refusal != Granted {
+				t.Fatal(a.Refusal)
+			}
+		}
+		al.begin()
+		al.block(blockOf(tt.s))
+		if n := closures(al.changes); n != tt.closed {
+			t.Errorf("%s: %d are closed, want %d", what, n, tt.closed)
+		}
+		al.recheck(noHost)
+		sleeps := 0
+		for _, m := range al.index.order {
+			if m.Dormant {
+				sleeps++
+			}
+		}
+		if sleeps != tt.sleeps || len(al.index.order) != 5-tt.closed {
+			t.Errorf("%s: %d of %d are dormant, want %d", what, sleeps, len(al.index.order), tt.sleeps)
+		}
+		al.check(t)
 	}
 }

@@ -48,8 +48,6 @@ func (al *allocator) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 	switch r := al.checkNew(key, req); {
 	case r != Granted:
 		return Key{}, nil, r
-	case al.blockFor(req.Protocol, port, req.Internal.Addr()) != nil:
-		return Key{}, nil, NotAuthorized
 	case req.needsExactPort() && req.External != port:
 		return Key{}, nil, Conflict
 	}
@@ -64,10 +62,9 @@ func (al *allocator) checkNew(k Key, req *Request) Refusal {
 // obstacle returns why the request cannot have this external port, and the
 // mapping that has it, if there is one; Granted if it can have it.
 func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
-	host := req.Internal.Addr()
 	key := Key{Protocol: req.Protocol, External: port}
 	r := al.checkNew(key, req)
-	if r != Granted && !r.isPortTaken() || al.blockFor(req.Protocol, port, host) != nil {
+	if r != Granted && !r.isPortTaken() || al.isBlocked(req, port) {
 		return nil, NotAuthorized
 	}
 	if m := al.index.byKey[key]; m != nil {

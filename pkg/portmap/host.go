@@ -17,12 +17,23 @@ type Host struct {
 	// IPv4 lists the IPv4 addresses of the host that has an IPv6 address. It is
 	// empty if none is known, and for the host of an IPv4 address.
 	IPv4 []netip.Addr
+	// NoHardware is set if the host is on a link without hardware addresses.
+	NoHardware bool
+	// Names lists the names in the host's DHCP leases, in lower case and without
+	// domain. It is empty unless a block is by name.
+	Names []string
 }
 
 // mayBe reports whether h and o, which have had the same address, can be the
 // same host.
 func (h Host) mayBe(o Host) bool {
 	return h.Hardware == "" || o.Hardware == "" || h.Hardware == o.Hardware
+}
+
+// learns reports whether o tells the hardware address that h lacks, or that there
+// is none.
+func (h Host) learns(o Host) bool {
+	return h.Hardware == "" && (o.Hardware != "" || o.NoHardware && !h.NoHardware)
 }
 
 // Destination is the internal end of a mapping as the rules see it.
@@ -63,6 +74,7 @@ func (req *Request) knownHost(m *Mapping) Host {
 		h = req.Host
 	}
 	h.Name = cmp.Or(req.Host.Name, m.Host.Name)
+	h.NoHardware = h.Hardware == "" && (h.NoHardware || req.Host.NoHardware)
 	return h
 }
 

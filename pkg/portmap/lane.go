@@ -134,6 +134,7 @@ func (l *lane) refuseRepeats(tx *transaction, i int) {
 // way can be refused, and each lane's next transaction. Then it calls
 // afterForced if nothing forced is left.
 func (t *Table) advance(ctx context.Context) {
+	t.endBlocks(time.Now())
 	if len(t.tasks) > 0 && !t.hasUndecided() {
 		for _, task := range t.tasks {
 			task()

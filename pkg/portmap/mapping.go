@@ -318,6 +318,14 @@ type Store interface {
 	Epoch() (Epoch, bool)
 	// SetEpoch sets the epoch that the next Save saves.
 	SetEpoch(Epoch)
+	// Blocks returns the saved blocks, after Load, with Until on the monotonic
+	// clock, and the highest number that a block has had.
+	Blocks() (list []BlockRecord, last int)
+	// SetBlock adds or updates a block that the next Save saves. The first Save
+	// after Load drops those that were not set since.
+	SetBlock(BlockRecord)
+	// DropBlock drops a block with the next Save.
+	DropBlock(id int)
 	// Save saves changes that are in force; it returns once they outlive the
 	// process. The first Save after Load lists, as new mappings, those that the
 	// table took over: they replace all that Load returned, so that what it

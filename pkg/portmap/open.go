@@ -8,6 +8,9 @@ func (al *allocator) open(req *Request) Answer {
 		return Answer{Refusal: r}
 	}
 	req.nameHost()
+	if a, blocked := al.refuseBlocked(req, 0); blocked {
+		return a
+	}
 	if req.Remote.IsValid() {
 		req = al.withFlowPort(req)
 	}
@@ -45,7 +48,7 @@ func (al *allocator) create(req *Request) Answer {
 	}
 	key, holder, r := al.choose(req)
 	if r != Granted {
-		return Answer{Refusal: r, Mapping: holder}
+		return Answer{Refusal: r, Mapping: holder, Block: al.blockBehind(req, r)}
 	}
 	m.Key = key
 	a := al.grant(nil, m, req)
@@ -103,7 +106,7 @@ func (al *allocator) existing(req *Request) (*Mapping, Refusal) {
 // rules and blocks allow the request its external port.
 func (al *allocator) staticForward(req *Request) *Mapping {
 	return al.network.forwardTo(req.Protocol, req.Internal, func(external uint16) bool {
-		return al.policy.Permits(external, al.destinationOf(req), req.Description) && al.blockFor(req.Protocol, external, req.Internal.Addr()) == nil
+		return al.policy.Permits(external, al.destinationOf(req), req.Description) && !al.isBlocked(req, external)
 	})
 }
 
@@ -177,6 +180,9 @@ func (al *allocator) join(m *Mapping, req *Request) Answer {
 // grant adds the client's claim to m, or renews it, and puts the result in the
 // place of before.
 func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
+	if a, blocked := al.refuseBlocked(req, m.externalEndpoint().Port()); blocked {
+		return a
+	}
 	claim := req.claim()
 	lifetime := al.policy.lifetime(req.Origin, req.requestedLifetime())
 	if lifetime > 0 {

@@ -145,8 +145,8 @@ func TestUnknownHostsShareAQuota(t *testing.T) {
 		{"one more of them", func(i int) Request { return of(on(50, 100), i, Host{}) }, 0},
 		{"those of another LAN", func(i int) Request { return of(on(51, i), i, Host{}) }, perHost},
 		{"a host with several addresses", func(i int) Request { return of(on(50, 150+i), i, Host{Hardware: repeater}) }, perHost},
-		{"a host behind it", func(i int) Request { return of(on(50, 200), i, Host{repeater + " 200", repeater, nil}) }, perHost},
-		{"another host behind it", func(i int) Request { return of(on(50, 201), i, Host{repeater + " 201", repeater, nil}) }, perHost},
+		{"a host behind it", func(i int) Request { return of(on(50, 200), i, Host{Name: repeater + " 200", Hardware: repeater}) }, perHost},
+		{"another host behind it", func(i int) Request { return of(on(50, 201), i, Host{Name: repeater + " 201", Hardware: repeater}) }, perHost},
 	} {
 		if n, r := al.fill(tt.request); n != tt.want || r != QuotaExceeded {
 			t.Errorf("%s: %d are granted, then %v, want %d", tt.what, n, r, tt.want)

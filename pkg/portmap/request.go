@@ -27,6 +27,7 @@ type Request struct {
 	Protocol   Protocol       // TCP or UDP
 	Internal   netip.AddrPort // the target; Close by target: port 0 means every port
 	Host       Host           // the host that has the target's address, as far as it matters
+	Asker      Host           // the host that asks, if the target is another's, as far as it matters
 	Former     netip.Addr     // Open: a former address of the same host, which it no longer has; the zero Addr: none
 
 	// External is the suggested external port, 0 for any. With Exact no other
@@ -113,6 +114,9 @@ type Answer struct {
 	// Closed counts the claims that a Close deleted, or that an Open removed
 	// from the host's former address.
 	Closed int
+	// Block is the operator's block because of which the request was refused; nil
+	// if there is none.
+	Block *Block
 }
 
 // dependsOnOthers reports whether the answer depends on mappings of other

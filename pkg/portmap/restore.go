@@ -36,19 +36,19 @@ func (al *allocator) checkSaved(m *Mapping) Refusal {
 	if al.index.byKey[m.Key] != nil {
 		return Conflict
 	}
-	return al.checkMapping(m, m.Description())
+	return al.checkExisting(m)
 }
 
 // recheck checks all mappings again: it closes them, makes them dormant or puts
 // them in force. known returns the host of an address, if it is known now; a
-// mapping in force gets it only if it had no hardware address.
+// mapping in force gets it only if that tells its hardware address.
 func (al *allocator) recheck(known func(netip.Addr) (Host, bool)) (d digest) {
 	for _, m := range slices.Clone(al.index.order) {
 		n := *m
-		if h, found := known(m.Internal.Addr()); found && (m.Dormant || m.Host.Hardware == "" && h.Hardware != "") {
+		if h, found := known(m.Internal.Addr()); found && (m.Dormant || m.Host.learns(h)) {
 			n.Host = h
 		}
-		r := al.checkMapping(&n, n.Description())
+		r := al.checkExisting(&n)
 		n.setState(r)
 		switch {
 		case r != Granted && !r.isTemporary():
@@ -57,7 +57,7 @@ func (al *allocator) recheck(known func(netip.Addr) (Host, bool)) (d digest) {
 		case r != m.Reason:
 			d.noteState(m, r)
 			al.change(Change{Before: m, After: &n, Cause: Rechecked, Reason: r})
-		case !m.Dormant && n.Host.Hardware != m.Host.Hardware:
+		case !m.Dormant && m.Host.learns(n.Host):
 			al.change(Change{Before: m, After: &n, Cause: Rechecked})
 		}
 	}

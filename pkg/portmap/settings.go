@@ -129,25 +129,11 @@ func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed
 	return closed, err
 }
 
-// Block closes the mappings that b covers and refuses new ones until it ends.
-// It returns how many were closed.
-func (t *Table) Block(ctx context.Context, b Block) (closed int, err error) {
-	err = t.runTask(ctx, func() {
-		t.alloc.begin()
-		t.alloc.block(b)
-		closed = len(t.alloc.changes)
-		t.force(false)
-	})
-	return closed, err
-}
-
 // Explanation is the answer that a request would get, and the reason: Rule is the
 // rule that decides about the external port, also if it allows it; nil: none does, which
 // allows it.
 type Explanation struct {
 	Answer
-	// Block is the operator's block that covers it; nil if none does.
-	Block *Block
 }
 
 // Explain decides a request to open a mapping without opening it.

@@ -44,9 +44,10 @@ func TestWithdrawAndBlock(t *testing.T) {
 		t.Fatalf("withdrew %d, %v", n, err)
 	}
 	r.checkAgreement(t, 2)
-	block := portmap.Block{External: portmap.PortRange{First: 40001, Last: 40001}, Until: time.Now().Add(time.Hour)}
-	if n, err := r.Block(ctx, block); n != 1 || err != nil {
-		t.Fatalf("the block closed %d, %v", n, err)
+	block := portmap.Block{Selector: portmap.Selector{External: portmap.PortRange{First: 40001, Last: 40001}}, Until: time.Now().Add(time.Hour)}
+	set, err := r.Block(ctx, block)
+	if set.Closed != 1 || set.Unsaved != nil || err != nil {
+		t.Fatalf("the block closed %+v, %v", set, err)
 	}
 	r.checkAgreement(t, 1)
 	again := open(client(1), 40001, time.Hour)
@@ -54,7 +55,7 @@ func TestWithdrawAndBlock(t *testing.T) {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	again.Exact = true
-	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Block == nil || *e.Block != block {
+	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Block != set.Block {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	r.checkAgreement(t, 1)

@@ -77,7 +77,7 @@ type Table struct {
 	started chan struct{}
 	ended   chan struct{}
 
-	mu       sync.RWMutex // guards what readers see
+	mu       sync.RWMutex // guards what readers see, and alloc.blocks for them
 	inForce  *index
 	external netip.Addr
 	epoch    Epoch
@@ -86,6 +86,7 @@ type Table struct {
 	lanes       [2]lane  // by family
 	tasks       []func() // of runTask, not yet started
 	afterForced []func() // called when all forced changes have been carried out
+	lastBlock   int      // number of the last block
 	unsaved     bool     // saving the last changes failed
 	timer       *time.Timer
 
@@ -194,6 +195,7 @@ func (t *Table) close(ctx context.Context) {
 		t.publish(l.forced, false)
 		rejectPending(l.held)
 	}
+	t.saveHits()
 	for {
 		select {
 		case p := <-t.queue:
@@ -211,9 +213,9 @@ func rejectPending(list []pending) {
 	}
 }
 
-// resetTimer sets the timer to the next lease that expires.
+// resetTimer sets the timer to the next lease that expires, or block that ends.
 func (t *Table) resetTimer() {
-	var due time.Time
+	due := t.alloc.nextBlockEnd()
 	for i := range t.lanes {
 		if l := &t.lanes[i]; l.busy == nil {
 			due = earlier(due, t.alloc.deadlines[l.family].next())
@@ -283,6 +285,7 @@ func (t *Table) restore(ctx context.Context) {
 	}
 	resumed := t.resumeEpoch()
 	t.alloc.begin()
+	t.restoreBlocks()
 	d := t.alloc.restore(stored, !resumed)
 	d.logTo(t.log)
 	if len(d.closed) > 0 && t.skipped != nil {

@@ -4,6 +4,7 @@ package portmaptest
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -187,6 +188,9 @@ type Store struct {
 	loaded bool // the next Save replaces held
 	epoch  portmap.Epoch
 	set    bool // there is an epoch
+	blocks map[int]portmap.BlockRecord
+	last   int          // number of the last block
+	stale  map[int]bool // blocks that the next Save drops: they were not set since Load
 }
 
 // Reboot makes the store forget the epoch, as a reboot of the router does.
@@ -210,6 +214,35 @@ func (s *Store) SetEpoch(e portmap.Epoch) {
 	s.epoch, s.set = e, true
 }
 
+// Blocks returns the blocks that were saved.
+func (s *Store) Blocks() ([]portmap.BlockRecord, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []portmap.BlockRecord
+	for _, id := range slices.Sorted(maps.Keys(s.blocks)) {
+		list = append(list, s.blocks[id])
+	}
+	return list, s.last
+}
+
+// SetBlock saves a block.
+func (s *Store) SetBlock(b portmap.BlockRecord) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blocks == nil {
+		s.blocks = make(map[int]portmap.BlockRecord)
+	}
+	s.blocks[b.ID], s.last = b, max(s.last, b.ID)
+	delete(s.stale, b.ID)
+}
+
+// DropBlock drops a block.
+func (s *Store) DropBlock(id int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.blocks, id)
+}
+
 // Saved returns what was saved, in order of creation.
 func (s *Store) Saved() []*portmap.Mapping {
 	s.mu.Lock()
@@ -221,7 +254,10 @@ func (s *Store) Saved() []*portmap.Mapping {
 func (s *Store) Load() ([]*portmap.Mapping, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.loaded = true
+	s.loaded, s.stale = true, make(map[int]bool)
+	for id := range s.blocks {
+		s.stale[id] = true
+	}
 	return bySerial(s.held), nil
 }
 
@@ -236,6 +272,10 @@ func (s *Store) Save(changes []portmap.Change) error {
 		s.held, s.loaded = make(map[portmap.Key]*portmap.Mapping), false
 	}
 	carryOut(s.held, changes)
+	for id := range s.stale {
+		delete(s.blocks, id)
+	}
+	s.stale = nil
 	return nil
 }
 

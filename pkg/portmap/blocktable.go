@@ -1,0 +1,173 @@
+package portmap
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// maxBlocks bounds the blocks in force: every request is compared with all of them.
+const maxBlocks = 256
+
+// BlockResult is what came of a new block.
+type BlockResult struct {
+	Block   *Block
+	Closed  int   // the mappings that were closed
+	Unsaved error // why the block, which is in force, ends with the process; nil: it is saved
+}
+
+// Block puts a block in force: it closes the mappings that b covers and refuses
+// new ones. It sets the block's number and beginning. It returns an error if there
+// are too many blocks.
+func (t *Table) Block(ctx context.Context, b Block) (r BlockResult, err error) {
+	var refused error
+	err = t.runTask(ctx, func() {
+		if len(t.alloc.blocks) >= maxBlocks {
+			refused = fmt.Errorf("there are %d blocks, the maximum; unblock some first", maxBlocks)
+			return
+		}
+		r = t.block(b)
+	})
+	if err == nil {
+		err = refused
+	}
+	return r, err
+}
+
+// block is Block on the table's goroutine.
+func (t *Table) block(b Block) (r BlockResult) {
+	t.alloc.begin()
+	t.lastBlock++
+	b.ID, b.Since = t.lastBlock, t.alloc.now
+	t.store.SetBlock(BlockRecord{Block: &b})
+	r.Block, r.Unsaved = &b, t.save(nil)
+	t.mu.Lock()
+	t.alloc.block(&b)
+	t.mu.Unlock()
+	r.Closed = closures(t.alloc.changes)
+	t.force(false)
+	t.applyBlocks()
+	return r
+}
+
+// applyBlocks makes mappings dormant of whose hosts it is uncertain whether they
+// are blocked, and puts those in force of which it is no longer.
+func (t *Table) applyBlocks() {
+	t.recheck(noHost)
+	t.force(false)
+}
+
+// Unblock lifts the blocks for which which is true, and returns them. With an error
+// unsaved they come back after a restart. The function is called on the table's
+// goroutine.
+func (t *Table) Unblock(ctx context.Context, which func(*Block) bool) (lifted []*Block, unsaved, err error) {
+	err = t.runTask(ctx, func() {
+		if lifted = t.removeBlocks(which); len(lifted) > 0 {
+			unsaved = t.save(nil)
+			t.applyBlocks()
+		}
+	})
+	return lifted, unsaved, err
+}
+
+// removeBlocks removes the blocks for which which is true, and returns them. The
+// next save saves that.
+func (t *Table) removeBlocks(which func(*Block) bool) (removed []*Block) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.alloc.blocks = slices.DeleteFunc(t.alloc.blocks, func(r BlockRecord) bool {
+		if !which(r.Block) {
+			return false
+		}
+		t.store.DropBlock(r.ID)
+		removed = append(removed, r.Block)
+		return true
+	})
+	return removed
+}
+
+// endBlocks removes the blocks that have ended.
+func (t *Table) endBlocks(now time.Time) {
+	if end := t.alloc.nextBlockEnd(); end.IsZero() || end.After(now) {
+		return
+	}
+	for _, b := range t.removeBlocks(func(b *Block) bool { return !b.isInForce(now) }) {
+		t.log.Log(context.Background(), LevelNotice, "a block has ended", "block", b.ID, "host", b.Host.String())
+	}
+	t.save(nil)
+	t.tasks = append(t.tasks, t.applyBlocks)
+}
+
+// restoreBlocks takes over the saved blocks that have not ended.
+func (t *Table) restoreBlocks() {
+	list, last := t.store.Blocks()
+	list = slices.DeleteFunc(list, func(r BlockRecord) bool { return !r.isInForce(t.alloc.now) })
+	for _, r := range list {
+		t.store.SetBlock(r)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.alloc.blocks, t.lastBlock = list, last
+}
+
+// Blocks returns the blocks in force in the order in which they were set.
+func (t *Table) Blocks() []BlockRecord {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Clone(t.alloc.blocks)
+}
+
+// countHit counts a request that b has refused; nil: none has.
+func (t *Table) countHit(b *Block) {
+	if b == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	hit(t.alloc.blocks, b, time.Now())
+}
+
+// saveHits saves the blocks with what they have refused.
+func (t *Table) saveHits() {
+	for _, r := range t.alloc.blocks {
+		t.store.SetBlock(r)
+	}
+	if len(t.alloc.blocks) > 0 {
+		t.save(nil)
+	}
+}
+
+// Delete closes the mappings that s covers and returns how many they were. Those of
+// a host that was named by its address are only those to that address.
+func (t *Table) Delete(ctx context.Context, s Selector) (closed int, err error) {
+	if s.Host.Addr.IsValid() {
+		return t.Withdraw(ctx, s.leadsTo)
+	}
+	return t.Withdraw(ctx, func(m *Mapping) bool { certain, _ := s.covers(m); return certain })
+}
+
+// BlockedHosts is what must be known of hosts to tell those that are blocked.
+type BlockedHosts struct {
+	Any      bool         // there is a block of a host
+	Hardware bool         // by hardware address or name
+	Names    bool         // by the name in a DHCP lease
+	IPv4     []netip.Addr // by these addresses alone
+}
+
+// BlockedHosts returns what must be known of hosts to tell those that are blocked.
+func (t *Table) BlockedHosts() (need BlockedHosts) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for i := range t.alloc.blocks {
+		h := &t.alloc.blocks[i].Host
+		need.Any = need.Any || !h.IsEvery()
+		need.Names = need.Names || h.Name != ""
+		need.Hardware = need.Hardware || !h.IsEvery() && !h.IsByAddress()
+		if h.IsByAddress() && h.Addr.Is4() && !slices.Contains(need.IPv4, h.Addr) {
+			need.IPv4 = append(need.IPv4, h.Addr)
+		}
+	}
+	return need
+}
