@@ -120,6 +120,7 @@ func (s *Store) dropBlock(id int) {
 	s.size -= s.blocks[id].size
 	delete(s.blocks, id)
 	s.changedBlocks[id] = true
+	s.service.LastBlock = max(s.service.LastBlock, id) // it may have been set since the last Save
 }
 
 // noteBlocks returns the texts of the entries of blocks that the state file lacks,
