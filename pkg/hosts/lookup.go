@@ -103,7 +103,11 @@ func (f *Finder) findInTable(index int, a netip.Addr) Host {
 func (f *Finder) IsShared(index int, a netip.Addr, hardware net.HardwareAddr) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := f.read(sharedAge)
+	return f.read(sharedAge).isShared(index, a, hardware)
+}
+
+// isShared is IsShared according to the snapshot.
+func (s *snapshot) isShared(index int, a netip.Addr, hardware net.HardwareAddr) bool {
 	isLeased := func(a netip.Addr) bool {
 		return slices.ContainsFunc(s.leases, func(l lease) bool { return l.addr == a && l.isValid(s.readAt) })
 	}

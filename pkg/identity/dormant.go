@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"igdd/pkg/hosts"
 	"igdd/pkg/portmap"
 )
 
@@ -78,8 +77,8 @@ func (r *Resolver) addDormant(m *portmap.Mapping, known map[netip.Addr]portmap.H
 	}
 	q.Hardware = hardware(m.Host)
 	id, _ := r.finder.Known(q.Query)
-	if len(id.Hardware) > 0 {
-		known[q.Addr] = host(id)
+	if h := r.describe(q.Query, id); h.Hardware != "" || h.NoHardware {
+		known[q.Addr] = h
 	}
 	if len(id.IPv4) > 0 || q.Addr.Is4() && len(id.Hardware) > 0 {
 		return
@@ -97,19 +96,6 @@ func (r *Resolver) recognize(ctx context.Context, known map[netip.Addr]portmap.H
 // SetPolicy is the table's SetPolicy. If the new rules have hardware addresses,
 // it first passes the known ones of hosts with mappings to the table.
 func (r *Resolver) SetPolicy(ctx context.Context, p *portmap.Policy) error {
-	known := make(map[netip.Addr]portmap.Host)
-	for _, m := range r.List() {
-		a := m.Internal.Addr()
-		if _, done := known[a]; done || m.Host.Hardware != "" || !p.DependsOnHardware(m.Internal.Port()) {
-			continue
-		}
-		if lan, ours := r.lan(a); ours {
-			id, _ := r.finder.Known(hosts.Query{Addr: a, LAN: lan})
-			known[a] = host(id)
-		}
-	}
-	if len(known) > 0 {
-		r.recognize(ctx, known)
-	}
+	r.recognizeWhere(ctx, func(m *portmap.Mapping) bool { return p.DependsOnHardware(m.Internal.Port()) })
 	return r.Table.SetPolicy(ctx, p)
 }

@@ -106,7 +106,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 // for the result, and so do later requests for the same host. Submit itself
 // never waits.
 func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool {
-	req.Host.Name = r.nameOfTarget(&req)
+	req.Host.Name, req.Asker = r.nameOfTarget(&req), r.asker(&req)
 	q, needed := r.query(&req)
 	if !needed {
 		setHost(&req, r.neighbour(&req))
@@ -119,10 +119,10 @@ func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool
 	}
 	if needed {
 		id, final := r.finder.Known(q.Query)
-		if req.Op == portmap.Open && q.decides && !final {
+		if req.Op == portmap.Open && q.decides && !r.isAnsweredBy(q, id, final) {
 			return r.startLookup(&lookup{Query: q.withNamed(), client: r.hostOfClient(&req, q.LAN)}, req, answer)
 		}
-		setHost(&req, host(id))
+		setHost(&req, r.describe(q.Query, id))
 	}
 	if l := r.moveLookup(&req); l != nil {
 		return r.startLookup(l, req, answer)
@@ -165,7 +165,7 @@ func (r *Resolver) withinLimit(client string, lookUp func()) {
 
 // complete fills in the host of a request and its former address.
 func (r *Resolver) complete(ctx context.Context, req *portmap.Request) {
-	req.Host.Name = r.nameOfTarget(req)
+	req.Host.Name, req.Asker = r.nameOfTarget(req), r.asker(req)
 	setHost(req, r.find(ctx, req))
 	l := r.moveLookup(req)
 	if l == nil {
@@ -186,10 +186,10 @@ func (r *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host 
 		return r.neighbour(req)
 	}
 	id, final := r.finder.Known(q.Query)
-	if req.Op == portmap.Open && q.decides && !final {
+	if req.Op == portmap.Open && q.decides && !r.isAnsweredBy(q, id, final) {
 		r.withinLimit(r.hostOfClient(req, q.LAN), func() { id = r.finder.Find(ctx, q.withNamed()) })
 	}
-	return host(id)
+	return r.describe(q.Query, id)
 }
 
 // neighbour returns the host that has the IPv4 target of a request, as far as
@@ -238,16 +238,18 @@ func setHost(req *portmap.Request, h portmap.Host) {
 	req.Host = h
 }
 
-// query is a query for the host of an address, and whether the rules depend on
-// it.
+// query is a query for the host of an address, and whether the rules or blocks
+// depend on it.
 type query struct {
 	hosts.Query
 	policy  *portmap.Policy
+	need    portmap.BlockedHosts
 	decides bool
+	byRules bool // the rules alone decide that it does
 }
 
-// query returns the query for the target of a request, if the rules may need
-// it.
+// query returns the query for the target of a request, if the rules or blocks may
+// need it.
 func (r *Resolver) query(req *portmap.Request) (query, bool) {
 	to := req.Internal
 	if m, ok := r.Pinhole(req.ID); ok && req.ID != 0 {
@@ -259,26 +261,26 @@ func (r *Resolver) query(req *portmap.Request) (query, bool) {
 	return r.queryFor(to)
 }
 
-// queryFor returns the query for the host of an address, if the rules may need
-// it. For an IPv4 address only rules for hardware addresses do.
+// queryFor returns the query for the host of an address, if the rules or blocks may
+// need it. For an IPv4 address only those of hardware addresses do.
 func (r *Resolver) queryFor(to netip.AddrPort) (query, bool) {
 	p := r.policy()
-	if !to.Addr().Is6() && !(to.Addr().Is4() && p.NamesHardware()) {
+	if !to.Addr().Is6() && !(to.Addr().Is4() && (p.NamesHardware() || r.BlockedHosts().Hardware)) {
 		return query{}, false
 	}
 	lan, ours := r.lan(to.Addr())
-	q := query{hosts.Query{Addr: to.Addr(), LAN: lan}, p, p.DependsOnHardware(to.Port())}
+	q := query{Query: hosts.Query{Addr: to.Addr(), LAN: lan}, policy: p, decides: p.DependsOnHardware(to.Port())}
 	if to.Addr().Is6() {
 		q.decides = p.DependsOnHost(to.Port(), lan.Networks)
 	}
-	return q, ours
+	return r.dependsOnBlocks(q), ours
 }
 
-// withNamed returns the query with the IPv4 addresses that rules name: the
-// finder probes them.
+// withNamed returns the query with the IPv4 addresses that rules and blocks name:
+// the finder probes them.
 func (q query) withNamed() hosts.Query {
 	if q.Addr.Is6() {
-		q.Named = q.policy.Named(q.LAN.Networks)
+		q.Named = q.named()
 	}
 	return q.Query
 }
@@ -345,7 +347,7 @@ func (r *Resolver) resolve(ctx context.Context, l *lookup) {
 func (r *Resolver) lookUp(ctx context.Context, l *lookup) (h portmap.Host, former netip.Addr) {
 	switch {
 	case !l.former.IsValid():
-		return host(r.finder.Find(ctx, l.Query)), netip.Addr{}
+		return r.describe(l.Query, r.finder.Find(ctx, l.Query)), netip.Addr{}
 	case r.hasMoved(ctx, l):
 		return l.host, l.former
 	}
