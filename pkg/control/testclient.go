@@ -165,11 +165,11 @@ func (p *testClient) checkPath() step {
 	}
 	switch way := paths[0]; { // by the uplink whose address is announced
 	case way.Fate == fateStopped:
-		return step{name, stepFailed, way.verdict()}
+		return step{schemaVersion, name, stepFailed, way.verdict()}
 	case way.Destination.IsValid() && way.Destination != netip.AddrPortFrom(p.client, testPort):
-		return step{name, stepFailed, fmt.Sprintf("it arrives at %v instead", way.Destination)}
+		return step{schemaVersion, name, stepFailed, fmt.Sprintf("it arrives at %v instead", way.Destination)}
 	case way.Fate == fateUnknown:
-		return step{name, stepOK, way.verdict()}
+		return step{schemaVersion, name, stepOK, way.verdict()}
 	}
 	return newStep(name, nil)
 }

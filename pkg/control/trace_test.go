@@ -38,7 +38,7 @@ func (r *rig) arrives(c xtables.Connection) []Traced {
 		c.Destination = netip.AddrPortFrom(addr("11.22.33.44"), c.Destination.Port())
 	}
 	for _, m := range r.table.List() {
-		if externalPort(m) == c.Destination.Port() && xtables.Protocol(m.Protocol) == c.Protocol {
+		if m.ExternalPort() == c.Destination.Port() && xtables.Protocol(m.Protocol) == c.Protocol {
 			return []Traced{{Connection: c, Path: xtables.Path{To: m.Internal}, Owned: true}}
 		}
 	}

@@ -165,17 +165,17 @@ func TestBlockHoldsForTheHost(t *testing.T) {
 		}
 		const temporary = "2001:db8:50::abcd"
 		r.neighbour(t, first, temporary)
-		r.want(t, what, portmap.NotAuthorized, "192.168.50.10", "2001:db8:50::10", temporary)
+		r.want(t, what, portmap.Blocked, "192.168.50.10", "2001:db8:50::10", temporary)
 		r.want(t, what, portmap.Granted, "192.168.50.11", "2001:db8:50::11", "192.168.50.12", "2001:db8:50::12")
 		r.neighbour(t, first, "192.168.50.60")
 		r.neighbour(t, third, "192.168.50.10")
 		r.lease(t, "10 192.168.50.60 other", "11 192.168.50.11 phone", "12 192.168.50.10 *")
-		r.want(t, what+", after a move", portmap.NotAuthorized, "192.168.50.60", temporary)
+		r.want(t, what+", after a move", portmap.Blocked, "192.168.50.60", temporary)
 		r.want(t, what+", with the old address", portmap.Granted, "192.168.50.10")
 		r.lease(t, "10 192.168.50.60 other", "11 192.168.50.11 laptop")
 		taken := portmap.Granted
 		if h.Name != "" {
-			taken = portmap.NotAuthorized
+			taken = portmap.Blocked
 		}
 		r.want(t, what+", with the name", taken, "192.168.50.11", "2001:db8:50::11")
 	}
@@ -188,7 +188,7 @@ func TestBlockOfAnAddressAlone(t *testing.T) {
 	run(t, r.Run)
 	r.want(t, "others", portmap.Granted, "192.168.50.10", "2001:db8:50::10", "192.168.50.11", "2001:db8:50::12")
 	r.neighbour(t, third, "192.168.50.70")
-	r.want(t, "the host", portmap.NotAuthorized, "192.168.50.70", "2001:db8:50::12")
+	r.want(t, "the host", portmap.Blocked, "192.168.50.70", "2001:db8:50::12")
 	r.want(t, "others", portmap.Granted, "192.168.50.10", "2001:db8:50::10")
 }
 
@@ -201,13 +201,13 @@ func TestBlockedHostAsksForAnother(t *testing.T) {
 		client, host, to string
 		want             portmap.Refusal
 	}{
-		{"192.168.50.10", first, "192.168.50.11", portmap.NotAuthorized},
-		{"192.168.50.11", second, "192.168.50.10", portmap.NotAuthorized},
+		{"192.168.50.10", first, "192.168.50.11", portmap.Blocked},
+		{"192.168.50.11", second, "192.168.50.10", portmap.Blocked},
 		{"192.168.50.11", second, "192.168.50.12", portmap.Granted},
-		{"2001:db8:50::10", first, "2001:db8:50::11", portmap.NotAuthorized},
-		{"2001:db8:50::11", second, "2001:db8:50::10", portmap.NotAuthorized},
+		{"2001:db8:50::10", first, "2001:db8:50::11", portmap.Blocked},
+		{"2001:db8:50::11", second, "2001:db8:50::10", portmap.Blocked},
 		{"2001:db8:50::11", second, "2001:db8:50::12", portmap.Granted},
-		{"fe80::10", first, "2001:db8:50::11", portmap.NotAuthorized},
+		{"fe80::10", first, "2001:db8:50::11", portmap.Blocked},
 		{"fe80::11", second, "2001:db8:50::12", portmap.Granted},
 		{"fe80::12", "", "2001:db8:50::12", portmap.UnknownHost},
 	} {
@@ -268,7 +268,7 @@ func TestBlockedPinholeIsNotRenewed(t *testing.T) {
 		t.Fatal(set, err)
 	}
 	r.neighbour(t, third, addr6(0).String()) // now the blocked host has the address
-	if got := r.ask(t, portmap.Request{Origin: portmap.UPnP, Client: addr6(0), ID: id, Lifetime: 1}); got != portmap.NotAuthorized {
+	if got := r.ask(t, portmap.Request{Origin: portmap.UPnP, Client: addr6(0), ID: id, Lifetime: 1}); got != portmap.Blocked {
 		t.Errorf("renewed: %v", got)
 	}
 }

@@ -106,7 +106,7 @@ func natpmpResult(refusal portmap.Refusal) natpmp.Result {
 	switch refusal {
 	case portmap.Granted:
 		return natpmp.Success
-	case portmap.NotAuthorized, portmap.NotOwner, portmap.BadTarget:
+	case portmap.NotAuthorized, portmap.NotOwner, portmap.Blocked, portmap.BadTarget:
 		return natpmp.NotAuthorized
 	case portmap.NoExternalAddress:
 		return natpmp.NetworkFailure

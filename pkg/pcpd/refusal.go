@@ -41,7 +41,7 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 			return pcp.NotAuthorized // rather than open to more peers than requested
 		}
 		return pcp.Success
-	case portmap.NotAuthorized, portmap.NotOwner:
+	case portmap.NotAuthorized, portmap.NotOwner, portmap.Blocked:
 		if _, hasOther := otherNonceClaim(ask, a.Mapping); ask.Exact && !hasOther {
 			return pcp.CannotProvideExternal // the rules forbid that port
 		}

@@ -66,7 +66,7 @@ func (al *allocator) decide(req *Request) Answer {
 	for i := n; i < len(al.changes); i++ {
 		al.changes[i].Client, al.changes[i].ClientHost = req.Client, req.ClientHost
 	}
-	if a.Refusal.isByRules() {
+	if a.Refusal.isByRules() && a.Block == nil {
 		a.Rule = al.denyingRule(req, a.Mapping)
 	}
 	return a

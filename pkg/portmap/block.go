@@ -25,7 +25,7 @@ func (al *allocator) explain(req *Request) Explanation {
 		external = e.Mapping.externalEndpoint().Port()
 	}
 	e.Rule = cmp.Or(e.Rule, al.policy.rule(external, to, req.Description))
-	if e.Refusal == NotAuthorized && e.Block == nil && al.checkRules(external, to, req.Description) == UnknownHost {
+	if e.Refusal == NotAuthorized && al.checkRules(external, to, req.Description) == UnknownHost {
 		e.Refusal = UnknownHost
 	}
 	return e

@@ -18,14 +18,14 @@ func TestBlock(t *testing.T) {
 		want  Refusal
 		port  uint16
 	}{
-		"host":                    {Selector{Host: HostSelector{Addr: host}}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"host":                    {Selector{Host: HostSelector{Addr: host}}, ask(NATPMP, host, UDP, 40000, 40000), Blocked, 0},
 		"other host":              {Selector{Host: HostSelector{Addr: peer}}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40000},
 		"port":                    {Selector{External: PortRange{40000, 40000}}, ask(NATPMP, host, UDP, 40000, 40000), Granted, 40001},
-		"exact port":              {Selector{External: PortRange{40000, 40000}}, ask(UPnP, host, UDP, 40000, 40000), NotAuthorized, 0},
+		"exact port":              {Selector{External: PortRange{40000, 40000}}, ask(UPnP, host, UDP, 40000, 40000), Blocked, 0},
 		"port of the other kind":  {Selector{Protocol: TCP, External: PortRange{40000, 40000}}, ask(UPnP, host, UDP, 40000, 40000), Granted, 40000},
-		"everything":              {Selector{External: whole}, ask(NATPMP, host, UDP, 40000, 40000), NotAuthorized, 0},
-		"pinhole":                 {Selector{Host: HostSelector{Addr: inside}}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
-		"pinhole, by port":        {Selector{External: PortRange{8080, 8080}}, ask(PCP, inside, TCP, 8080, 0), NotAuthorized, 0},
+		"everything":              {Selector{External: whole}, ask(NATPMP, host, UDP, 40000, 40000), Blocked, 0},
+		"pinhole":                 {Selector{Host: HostSelector{Addr: inside}}, ask(PCP, inside, TCP, 8080, 0), Blocked, 0},
+		"pinhole, by port":        {Selector{External: PortRange{8080, 8080}}, ask(PCP, inside, TCP, 8080, 0), Blocked, 0},
 		"port of another pinhole": {Selector{External: PortRange{8081, 8081}}, ask(PCP, inside, TCP, 8080, 0), Granted, 0},
 	} {
 		al := testAllocator()
@@ -73,7 +73,7 @@ func TestExplain(t *testing.T) {
 		"conflict":    {ask(UPnP, peer, TCP, 40000, 40000), Conflict, 40000, 1, false},
 		"rules":       {ask(UPnP, peer, TCP, 80, 40001), NotAuthorized, 0, 2, false},
 		"low port":    {ask(UPnP, peer, TCP, 9, 1024), Granted, 1024, 0, false},
-		"block":       {ask(UPnP, peer, TCP, 50000, 50000), NotAuthorized, 0, 1, true},
+		"block":       {ask(UPnP, peer, TCP, 50000, 50000), Blocked, 0, 1, true},
 		"wrong nonce": {ask(PCP, host, TCP, 40000, 40000, nonce(2)), NotOwner, 40000, 1, false},
 		"no host":     {ask(UPnP, netip.MustParseAddr("8.8.8.8"), TCP, 80, 80), BadTarget, 0, 2, false},
 	} {
@@ -115,28 +115,28 @@ func TestBlockedHost(t *testing.T) {
 		at    []netip.Addr // the addresses that the host asks with
 		want  Refusal
 	}{
-		{"every host", HostSelector{}, Host{}, []netip.Addr{host, inside}, NotAuthorized},
-		{"IPv4 address", HostSelector{Addr: host}, Host{Hardware: mac1}, []netip.Addr{host}, NotAuthorized},
-		{"IPv4 address, host not known", HostSelector{Addr: host}, Host{}, []netip.Addr{host}, NotAuthorized},
-		{"IPv4 address, over IPv6", HostSelector{Addr: host}, Host{Hardware: mac1, IPv4: []netip.Addr{peer, host}}, []netip.Addr{inside, other6}, NotAuthorized},
+		{"every host", HostSelector{}, Host{}, []netip.Addr{host, inside}, Blocked},
+		{"IPv4 address", HostSelector{Addr: host}, Host{Hardware: mac1}, []netip.Addr{host}, Blocked},
+		{"IPv4 address, host not known", HostSelector{Addr: host}, Host{}, []netip.Addr{host}, Blocked},
+		{"IPv4 address, over IPv6", HostSelector{Addr: host}, Host{Hardware: mac1, IPv4: []netip.Addr{peer, host}}, []netip.Addr{inside, other6}, Blocked},
 		{"IPv4 address, over IPv6, host not known", HostSelector{Addr: host}, Host{}, []netip.Addr{inside}, UnknownHost},
 		{"IPv4 address of another host", HostSelector{Addr: host}, Host{}, []netip.Addr{other4}, Granted},
 		{"IPv4 address of another host, over IPv6", HostSelector{Addr: host}, Host{Hardware: mac1}, []netip.Addr{inside}, Granted},
-		{"bound IPv4 address, everywhere", HostSelector{Addr: host, Bound: []string{mac1}}, Host{Hardware: mac1}, []netip.Addr{host, other4, inside, other6}, NotAuthorized},
+		{"bound IPv4 address, everywhere", HostSelector{Addr: host, Bound: []string{mac1}}, Host{Hardware: mac1}, []netip.Addr{host, other4, inside, other6}, Blocked},
 		{"bound IPv4 address that another host has now", HostSelector{Addr: host, Bound: []string{mac1}}, Host{Hardware: mac2}, []netip.Addr{host, inside}, Granted},
 		{"bound IPv4 address, host not known", HostSelector{Addr: host, Bound: []string{mac1}}, Host{}, []netip.Addr{host, other4, inside}, UnknownHost},
 		{"bound IPv4 address, link without hardware addresses", HostSelector{Addr: host, Bound: []string{mac1}}, Host{NoHardware: true}, []netip.Addr{other4, inside}, Granted},
-		{"IPv6 address", HostSelector{Addr: inside}, Host{Hardware: mac1}, []netip.Addr{inside}, NotAuthorized},
+		{"IPv6 address", HostSelector{Addr: inside}, Host{Hardware: mac1}, []netip.Addr{inside}, Blocked},
 		{"IPv6 address of another host", HostSelector{Addr: inside}, Host{}, []netip.Addr{other6, host}, Granted},
-		{"IPv6 address, link without hardware addresses", HostSelector{Addr: inside}, Host{NoHardware: true}, []netip.Addr{inside, other6}, NotAuthorized},
-		{"bound IPv6 address, everywhere", HostSelector{Addr: inside, Bound: []string{mac1}}, Host{Hardware: mac1}, []netip.Addr{host, other4, other6}, NotAuthorized},
-		{"hardware address", HostSelector{Hardware: mac1}, Host{Hardware: mac1}, []netip.Addr{host, inside}, NotAuthorized},
+		{"IPv6 address, link without hardware addresses", HostSelector{Addr: inside}, Host{NoHardware: true}, []netip.Addr{inside, other6}, Blocked},
+		{"bound IPv6 address, everywhere", HostSelector{Addr: inside, Bound: []string{mac1}}, Host{Hardware: mac1}, []netip.Addr{host, other4, other6}, Blocked},
+		{"hardware address", HostSelector{Hardware: mac1}, Host{Hardware: mac1}, []netip.Addr{host, inside}, Blocked},
 		{"hardware address of another host", HostSelector{Hardware: mac1}, Host{Hardware: mac2}, []netip.Addr{host, inside}, Granted},
 		{"hardware address, host not known", HostSelector{Hardware: mac1}, Host{}, []netip.Addr{host, inside}, UnknownHost},
 		{"hardware address, link without any", HostSelector{Hardware: mac1}, Host{NoHardware: true}, []netip.Addr{host, inside}, Granted},
-		{"name", byName, Host{Hardware: mac1, Names: []string{"laptop"}}, []netip.Addr{host, inside}, NotAuthorized},
-		{"name that it had", byName, Host{Hardware: mac1, Names: []string{"renamed"}}, []netip.Addr{host, inside}, NotAuthorized},
-		{"name that another host took", byName, Host{Hardware: mac2, Names: []string{"new", "laptop"}}, []netip.Addr{host, inside}, NotAuthorized},
+		{"name", byName, Host{Hardware: mac1, Names: []string{"laptop"}}, []netip.Addr{host, inside}, Blocked},
+		{"name that it had", byName, Host{Hardware: mac1, Names: []string{"renamed"}}, []netip.Addr{host, inside}, Blocked},
+		{"name that another host took", byName, Host{Hardware: mac2, Names: []string{"new", "laptop"}}, []netip.Addr{host, inside}, Blocked},
 		{"name of another host", byName, Host{Hardware: mac2, Names: []string{"phone"}}, []netip.Addr{host, inside}, Granted},
 		{"name, host not known", byName, Host{}, []netip.Addr{host, inside}, UnknownHost},
 	} {
@@ -177,7 +177,7 @@ func testBlockedHost(t *testing.T, what string, block HostSelector, h Host, a ne
 				if req.ID != 0 && !existing {
 					continue
 				}
-				if got.Refusal != wanted && (a.Is6() || got.Refusal != NotAuthorized || wanted != UnknownHost) || (got.Block != nil) != (wanted != Granted) {
+				if got.Refusal != wanted && (a.Is6() || got.Refusal != Blocked || wanted != UnknownHost) || (got.Block != nil) != (wanted != Granted) {
 					t.Errorf("%s%s at %v, %s, existing %v: %v by %+v, want %v", what, tt.scope, a, kind, existing, got.Refusal, got.Block, wanted)
 				}
 				if wanted != Granted && len(al.changes) > 1 {
@@ -213,12 +213,12 @@ func TestBlockedAsker(t *testing.T) {
 			block HostSelector
 			want  Refusal
 		}{
-			"the host that asks":                  {HostSelector{Hardware: mac1}, NotAuthorized},
-			"the target":                          {HostSelector{Hardware: mac2}, NotAuthorized},
-			"the host that asks, by address":      {HostSelector{Addr: family[0]}, NotAuthorized},
-			"the target, by address":              {HostSelector{Addr: family[1]}, NotAuthorized},
-			"the host that asks, after a move":    {HostSelector{Addr: netip.MustParseAddr("192.168.50.98"), Bound: []string{mac1}}, NotAuthorized},
-			"the target, by the name that it has": {HostSelector{Name: "target"}, NotAuthorized},
+			"the host that asks":                  {HostSelector{Hardware: mac1}, Blocked},
+			"the target":                          {HostSelector{Hardware: mac2}, Blocked},
+			"the host that asks, by address":      {HostSelector{Addr: family[0]}, Blocked},
+			"the target, by address":              {HostSelector{Addr: family[1]}, Blocked},
+			"the host that asks, after a move":    {HostSelector{Addr: netip.MustParseAddr("192.168.50.98"), Bound: []string{mac1}}, Blocked},
+			"the target, by the name that it has": {HostSelector{Name: "target"}, Blocked},
 			"a third one":                         {HostSelector{Hardware: "02:00:00:00:00:12"}, Granted},
 		} {
 			for kind, change := range map[string]func(*Request){
@@ -263,7 +263,7 @@ func TestBlockedForward(t *testing.T) {
 		want Refusal
 	}{
 		"none that applies": {Selector{Protocol: UDP}, Granted},
-		"the host":          {Selector{Host: HostSelector{Hardware: mac1}}, NotAuthorized},
+		"the host":          {Selector{Host: HostSelector{Hardware: mac1}}, Blocked},
 		"another host":      {Selector{Host: HostSelector{Hardware: mac2}}, Granted},
 	} {
 		al := testAllocator()

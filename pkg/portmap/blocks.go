@@ -1,7 +1,6 @@
 package portmap
 
 import (
-	"cmp"
 	"slices"
 	"time"
 )
@@ -33,7 +32,7 @@ func (al *allocator) blockFor(req *Request, external uint16) (*Block, Refusal) {
 		switch certain, possible := b.refuses(req, external); {
 		case !possible || !b.isInForce(al.now):
 		case certain:
-			return b, NotAuthorized
+			return b, Blocked
 		default:
 			return b, UnknownHost
 		}
@@ -57,11 +56,20 @@ func (al *allocator) refuseBlocked(req *Request, external uint16) (a Answer, blo
 // blockBehind returns the block because of which a request was refused a new
 // mapping; nil if that is for another reason.
 func (al *allocator) blockBehind(req *Request, r Refusal) *Block {
-	if r != NotAuthorized {
+	if r != Blocked {
 		return nil
 	}
-	b, _ := al.blockFor(req, cmp.Or(req.preferredPort(), firstFree))
-	return b
+	if b, _ := al.blockFor(req, req.externalPort()); b != nil {
+		return b
+	}
+	for i := range al.blocks { // one for some ports, and the rules deny the others
+		if b := al.blocks[i].Block; b.isInForce(al.now) {
+			if _, possible := b.refuses(req, b.External.First); possible {
+				return b
+			}
+		}
+	}
+	return nil
 }
 
 // removeBlocked removes from ports those that are blocked for a request.
@@ -98,7 +106,7 @@ func (al *allocator) checkExisting(m *Mapping) Refusal {
 		switch certain, possible := b.covers(m); {
 		case !b.isInForce(al.now):
 		case certain:
-			return NotAuthorized
+			return Blocked
 		case possible && r == Granted:
 			r = UnknownHost
 		}

@@ -42,7 +42,7 @@ func (r *tableRig) block(t *testing.T, b portmap.Block) portmap.BlockResult {
 func (r *tableRig) refuse(t *testing.T, req portmap.Request, by int) {
 	t.Helper()
 	a, err := r.Do(context.Background(), req)
-	if err != nil || a.Refusal != portmap.NotAuthorized || a.Block == nil || a.Block.ID != by {
+	if err != nil || a.Refusal != portmap.Blocked || a.Block == nil || a.Block.ID != by {
 		t.Fatalf("%v by %+v, %v, want a refusal by block %d", a.Refusal, a.Block, err, by)
 	}
 }

@@ -26,7 +26,9 @@ func TestChangesSayWhy(t *testing.T) {
 		"time":         {func(*testing.T, *tableRig) {}, portmap.Expired, portmap.Granted, false},
 		"its host":     {func(t *testing.T, r *tableRig) { r.grant(t, moved) }, portmap.HostMoved, portmap.Granted, true},
 		"another rule": {func(t *testing.T, r *tableRig) { r.set(t, forward) }, portmap.Rechecked, portmap.Forwarded, false},
-		"the operator": {func(_ *testing.T, r *tableRig) { r.Block(ctx, portmap.Block{Selector: portmap.Selector{Host: portmap.HostSelector{Addr: client(0)}}}) }, portmap.ByOperator, portmap.Granted, false},
+		"the operator": {func(_ *testing.T, r *tableRig) {
+			r.Block(ctx, portmap.Block{Selector: portmap.Selector{Host: portmap.HostSelector{Addr: client(0)}}})
+		}, portmap.ByOperator, portmap.Granted, false},
 		"silence": {func(_ *testing.T, r *tableRig) {
 			r.Withdraw(ctx, func(*portmap.Mapping) bool { return true })
 		}, portmap.HostLeft, portmap.Granted, false},

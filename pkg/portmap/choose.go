@@ -64,7 +64,10 @@ func (al *allocator) checkNew(k Key, req *Request) Refusal {
 func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	key := Key{Protocol: req.Protocol, External: port}
 	r := al.checkNew(key, req)
-	if r != Granted && !r.isPortTaken() || al.isBlocked(req, port) {
+	switch {
+	case al.isBlocked(req, port):
+		return nil, Blocked
+	case r != Granted && !r.isPortTaken():
 		return nil, NotAuthorized
 	}
 	if m := al.index.byKey[key]; m != nil {
@@ -97,9 +100,12 @@ func (req *Request) reservesIn(p Protocol) bool { return p == req.Protocol || re
 // search returns the next port that the rules allow and nothing else uses.
 func (al *allocator) search(req *Request) (Key, Refusal) {
 	candidates := al.policy.Ports(al.destinationOf(req), req.Description)
-	al.removeBlocked(candidates, req)
 	if candidates.empty() {
 		return Key{}, NotAuthorized
+	}
+	al.removeBlocked(candidates, req)
+	if candidates.empty() {
+		return Key{}, Blocked
 	}
 	candidates.subtract(al.index.taken[req.Protocol])
 	candidates.subtract(al.index.companions(req))

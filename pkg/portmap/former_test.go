@@ -62,7 +62,7 @@ func TestMovedHostKeepsItsPort(t *testing.T) {
 		{what: "for a flow", before: upnp(), now: ask(PCP, moved, TCP, 32400, 32400, left, toward("9.9.9.9:443")), want: Conflict, stays: true},
 		{what: "to an internal port that the rules deny", before: upnp(), now: ask(UPnP, moved, TCP, 80, 32400, left), want: NotAuthorized, stays: true},
 		{what: "with too many remote peers", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left, from("9.9.9.9/32", "8.8.8.8/32")), set: func(al *allocator) { al.policy.MaxFilters = 1 }, want: Conflict, stays: true},
-		{what: "to an address that the operator blocks", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: func(al *allocator) { al.block(blockOf(Selector{Host: HostSelector{Addr: moved}})) }, want: NotAuthorized, stays: true},
+		{what: "to an address that the operator blocks", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left), set: func(al *allocator) { al.block(blockOf(Selector{Host: HostSelector{Addr: moved}})) }, want: Blocked, stays: true},
 		{what: "with a new static forward of the port", before: upnp(), now: ask(UPnP, moved, TCP, 32400, 32400, left),
 			set: func(al *allocator) {
 				al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{32400, 32400}, Target: netip.AddrPortFrom(peer, 32400)}}

@@ -156,6 +156,8 @@ const (
 	NotOwner
 	// Forwarded: a static port forward has the port.
 	Forwarded
+	// Blocked: the operator has blocked the host or the port.
+	Blocked
 )
 
 var refusals = [...]string{
@@ -178,6 +180,7 @@ var refusals = [...]string{
 	HeldDown:          "port is held down for the host that had it",
 	NotOwner:          "it belongs to another client",
 	Forwarded:         "port is taken by a static forward",
+	Blocked:           "blocked by the operator",
 }
 
 // isPortTaken reports whether something other than a mapping has the port.

@@ -55,7 +55,7 @@ func TestWithdrawAndBlock(t *testing.T) {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	again.Exact = true
-	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.NotAuthorized || e.Block != set.Block {
+	if e, err := r.Explain(ctx, again); err != nil || e.Refusal != portmap.Blocked || e.Block != set.Block {
 		t.Errorf("explained %+v, %v", e, err)
 	}
 	r.checkAgreement(t, 1)

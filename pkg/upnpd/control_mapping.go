@@ -136,7 +136,7 @@ func (i *invocation) faultFor(r portmap.Refusal) error {
 		return nil
 	case portmap.Conflict, portmap.HeldDown:
 		return upnp.ConflictInMapping
-	case portmap.NotAuthorized, portmap.NotOwner:
+	case portmap.NotAuthorized, portmap.NotOwner, portmap.Blocked:
 		return byVersion(v1, upnp.ConflictInMapping, upnp.NotAuthorized)
 	case portmap.PortInUse, portmap.Forwarded:
 		return byVersion(v1, upnp.ConflictInMapping, upnp.ConflictWithOther)
@@ -150,7 +150,7 @@ func (i *invocation) faultFor(r portmap.Refusal) error {
 
 // isForbidden reports whether a refusal is about what the client may do.
 func isForbidden(r portmap.Refusal) bool {
-	return r == portmap.NotAuthorized || r == portmap.NotOwner
+	return r == portmap.NotAuthorized || r == portmap.NotOwner || r == portmap.Blocked
 }
 
 func byVersion(v1 bool, one, two upnp.Fault) upnp.Fault {

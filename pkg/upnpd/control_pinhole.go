@@ -109,7 +109,7 @@ func pinholeFault(r portmap.Refusal) upnp.Fault {
 	switch r {
 	case portmap.NotFound:
 		return upnp.NoSuchPinhole
-	case portmap.NotAuthorized, portmap.NotOwner, portmap.UnknownHost, portmap.BadTarget:
+	case portmap.NotAuthorized, portmap.NotOwner, portmap.Blocked, portmap.UnknownHost, portmap.BadTarget:
 		return upnp.NotAuthorized
 	case portmap.QuotaExceeded, portmap.TableFull, portmap.NoPorts:
 		return upnp.PinholeSpaceExhausted
