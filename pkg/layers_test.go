@@ -24,6 +24,7 @@ var layers = map[string]int{
 	"pkg/event":   0,
 	"pkg/journal": 1,
 	"pkg/clock":   0,
+	"pkg/metrics": 0,
 	"pkg/command": 0,
 	"pkg/stun":    0,
 	"pkg/sandbox": 0,
