@@ -3,6 +3,7 @@ package portmap
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // decideArrived decides, as one batch, the queued requests that need no kernel;
@@ -119,6 +120,9 @@ func (t *Table) answer(tx *transaction) {
 		p.answer(a)
 		if t.decided != nil {
 			t.decided(p.Request, a)
+		}
+		if t.waited != nil {
+			t.waited(time.Since(p.since))
 		}
 	}
 }

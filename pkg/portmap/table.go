@@ -54,7 +54,10 @@ type Options struct {
 	// Decided is called on the table's goroutine with each request and its
 	// final answer. It must not block; it may be nil.
 	Decided func(Request, Answer)
-	Log     *slog.Logger
+	// Waited is called on the table's goroutine after each answer with the time
+	// since the request was queued. It must not block; it may be nil.
+	Waited func(time.Duration)
+	Log    *slog.Logger
 }
 
 // Table owns all mappings. One goroutine, Run, decides all requests. It never
@@ -68,6 +71,7 @@ type Table struct {
 	lost      func([]Loss)
 	skipped   func([]Loss)
 	decided   func(Request, Answer)
+	waited    func(time.Duration)
 	log       *slog.Logger
 
 	alloc   allocator
@@ -98,6 +102,7 @@ type Table struct {
 // pending is a request that waits for its answer.
 type pending struct {
 	Request
+	since  time.Time // when it was queued
 	answer func(Answer)
 	state  *atomic.Int32 // nil: it cannot be withdrawn
 	alone  bool          // decide it in a batch of its own, since its batch was refused
@@ -137,6 +142,7 @@ func NewTable(o Options) *Table {
 		lost:      o.Lost,
 		skipped:   o.Skipped,
 		decided:   o.Decided,
+		waited:    o.Waited,
 		log:       o.Log,
 		alloc:     newAllocator(o),
 		queue:     make(chan pending, queueLength),
@@ -236,7 +242,7 @@ func (t *Table) Submit(req Request, answer func(Answer)) bool {
 	if !t.limiter.Acquire(host) {
 		return false
 	}
-	p := pending{Request: req, answer: func(a Answer) { t.limiter.Release(host); answer(a) }}
+	p := pending{Request: req, since: time.Now(), answer: func(a Answer) { t.limiter.Release(host); answer(a) }}
 	select {
 	case t.queue <- p:
 		return true
@@ -251,7 +257,7 @@ func (t *Table) Submit(req Request, answer func(Answer)) bool {
 // means that there is no mapping.
 func (t *Table) Do(ctx context.Context, req Request) (Answer, error) {
 	got := make(chan Answer, 1)
-	p := pending{Request: req, answer: func(a Answer) { got <- a }, state: new(atomic.Int32)}
+	p := pending{Request: req, since: time.Now(), answer: func(a Answer) { got <- a }, state: new(atomic.Int32)}
 	select {
 	case t.queue <- p:
 	case <-ctx.Done():

@@ -32,6 +32,7 @@ type tableRig struct {
 	resets   int
 	lost     []portmap.Loss
 	decided  []portmap.Refusal
+	waited   []time.Duration
 	stop     func()
 	changes  []portmap.Change
 	skipped  []portmap.Loss
@@ -83,6 +84,7 @@ func startTableRig(t testing.TB, policy portmap.Policy, network portmap.NetworkS
 		Skipped: func(list []portmap.Loss) { r.skipped = append(r.skipped, list...) },
 		Lost:    func(list []portmap.Loss) { r.lost = append(r.lost, list...) },
 		Decided: func(_ portmap.Request, a portmap.Answer) { r.decided = append(r.decided, a.Refusal) },
+		Waited:  func(d time.Duration) { r.waited = append(r.waited, d) },
 		Log:     newLog(&r.log),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
