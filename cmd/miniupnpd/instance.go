@@ -24,8 +24,9 @@ type instance struct {
 	pid     *daemon.PIDFile
 	parent  *parent
 	rights  *rights
-	events  *event.Feed // of all instances
-	first   bool        // an error of listening ends the program; later it is retried
+	events  *event.Feed     // of all instances
+	metrics *daemon.Metrics // of all instances
+	first   bool            // an error of listening ends the program; later it is retried
 
 	forwards []portmap.Forward  // static ones, as the last instance knew them
 	unsaved  []*portmap.Mapping // those of the last instance if it could not save them; else nil
@@ -81,7 +82,7 @@ func (i *instance) start() (*daemon.Daemon, error) {
 	tables := daemon.DetectIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{
 		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Unsaved: i.unsaved, Outdated: i.signals.reload, Events: i.events,
-		Notify: i.rights.notify(), HelperErr: i.rights.helperErr, Covered: i.rights.covered, Log: i.log,
+		Notify: i.rights.notify(), HelperErr: i.rights.helperErr, Covered: i.rights.covered, Metrics: i.metrics, Log: i.log,
 	})
 	if err != nil {
 		return nil, err

@@ -119,7 +119,10 @@ func serve(c *config.Config, from source, parent *parent) error {
 	}
 	defer pid.Remove()
 	context.AfterFunc(signals.stopping, pid.MarkStopping)
-	i := instance{log: log, signals: signals, pid: pid, parent: parent, rights: &rights{source: from, log: log}, events: event.NewFeed(), first: true}
+	i := instance{
+		log: log, signals: signals, pid: pid, parent: parent, rights: &rights{source: from, log: log},
+		events: event.NewFeed(), metrics: daemon.NewMetrics(programVersion()), first: true,
+	}
 	for ; c != nil && err == nil; i.first = false {
 		for _, w := range c.Warnings {
 			log.Warn(w)

@@ -22,6 +22,8 @@ func (s *Server) handle(ctx context.Context, r request, send func(reply) error) 
 	case doStatus:
 		status := s.status()
 		return send(reply{Status: &status})
+	case doMetrics:
+		return send(reply{Metrics: s.opts.Metrics()})
 	case doDelete:
 		r.Seconds = 0
 		return s.remove(ctx, r, send)

@@ -64,6 +64,9 @@ var rules = []portmap.Rule{
 	{External: portmap.PortRange{Last: 65535}, Network: addr("0.0.0.0"), Internal: portmap.PortRange{Last: 65535}},
 }
 
+// someMetrics are the daemon's.
+const someMetrics = "# TYPE test_info gauge\ntest_info{version=\"1.2 <&>\"} 1\n"
+
 // newRig starts table and server; both end with the test.
 func newRig(t *testing.T) *rig {
 	t.Helper()
@@ -86,9 +89,10 @@ func newRig(t *testing.T) *rig {
 	})
 	r.status = healthy()
 	r.server = New(Options{
-		Socket: r.socket,
-		Table:  r.table,
-		Status: func() Status { return r.status },
+		Socket:  r.socket,
+		Table:   r.table,
+		Status:  func() Status { return r.status },
+		Metrics: func() string { return someMetrics },
 		RuleText: func(r portmap.Rule) string {
 			if r.Allow {
 				return "allow the LAN"

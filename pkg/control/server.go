@@ -56,6 +56,8 @@ type Options struct {
 	Table  Table
 	// Status returns the state of the daemon; the server counts the mappings.
 	Status func() Status
+	// Metrics returns the metrics of the daemon in Prometheus' text format.
+	Metrics func() string
 	// RuleText returns the text of a permission rule.
 	RuleText func(portmap.Rule) string
 	// PortRules returns the firewall's own rules that take connections to an

@@ -56,6 +56,7 @@ func commands() []command {
 		{name: "watch", text: "show what happens, until it is interrupted", run: (*tool).watch},
 		{name: "history", words: "[N]", text: "show the last N events, at most 500", run: (*tool).history},
 		{name: "selftest", words: "[CLIENT]", text: "act as a client and report the step that fails", run: (*tool).selftest},
+		{name: "metrics", text: "print metrics for Prometheus", run: (*tool).metrics},
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	doWatch   = "watch"
 	doHistory = "history"
 	doTrace   = "trace"
+	doMetrics = "metrics"
 )
 
 // request is what the tool asks.
@@ -53,6 +54,7 @@ type reply struct {
 	Closed  int          `json:"closed,omitempty"` // mappings that a delete or block deleted
 	Event   *event.Event `json:"event,omitempty"`
 	Lost    uint64       `json:"lost,omitempty"` // events that were lost before the next one
+	Metrics string       `json:"metrics,omitempty"`
 	Error   string       `json:"error,omitempty"`
 	End     bool         `json:"end,omitempty"`
 }

@@ -60,6 +60,8 @@ type Options struct {
 	// Covered returns why the daemon does not write to the lease file that other
 	// programs see, nil if it does. It may be nil.
 	Covered func() error
+	// Metrics are those of the process.
+	Metrics *Metrics
 	Log     *slog.Logger
 }
 
@@ -69,6 +71,7 @@ type Daemon struct {
 	version  string
 	helper   func() error // Options.HelperErr
 	events   *event.Feed
+	metrics  *Metrics
 	log      *slog.Logger
 	started  time.Time
 	watch    *netif.Watcher
@@ -110,7 +113,7 @@ type Daemon struct {
 func New(o Options) (*Daemon, error) {
 	c := o.Config
 	d := &Daemon{
-		config: c, version: o.Version, helper: o.HelperErr, events: cmp.Or(o.Events, event.NewFeed()), log: o.Log, started: time.Now(),
+		config: c, version: o.Version, helper: o.HelperErr, events: cmp.Or(o.Events, event.NewFeed()), metrics: o.Metrics, log: o.Log, started: time.Now(),
 		policy: &c.Policy, wake: make(chan struct{}, 1),
 	}
 	if err := d.openKernel(o.IPv6Tables); err != nil {
@@ -123,7 +126,7 @@ func New(o Options) (*Daemon, error) {
 	d.ipv6 = &ipv6Watch{
 		config: c, stopped: d.firewall.Stopped, outdated: o.Outdated, log: d.log, looks: make(chan netfilter.Look, 1),
 	}
-	d.store = leasefile.NewTimed(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Log: d.log})
+	d.store = leasefile.NewTimed(leasefile.Options{Path: c.LeaseFile, Delay: c.SaveDelay, Written: d.metrics.written, Log: d.log})
 	d.barred, d.covered = d.store.Trouble(), o.Covered
 	d.setUpChains()
 	if err := d.prepareOptional(o); err != nil {
@@ -133,7 +136,7 @@ func New(o Options) (*Daemon, error) {
 	state, known := d.networkState(links)
 	d.table = portmap.NewTable(portmap.Options{
 		Policy:    &c.Policy,
-		Firewall:  forwardChecker{d.firewall, d.forwards},
+		Firewall:  timedFirewall{forwardChecker{d.firewall, d.forwards}, d.metrics},
 		Store:     inheritingStore{d.store, o.Unsaved},
 		Network:   state,
 		Uptime:    clock.Uptime,
@@ -143,6 +146,7 @@ func New(o Options) (*Daemon, error) {
 		Lost:      d.onLoss,
 		Skipped:   d.emitSkipped,
 		Decided:   d.onDecision,
+		Waited:    d.metrics.waited,
 		Log:       d.log,
 	})
 	d.forwards.noteDelivered(known)
@@ -246,6 +250,7 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 
 // onRepair is called when missing rules of a family were restored.
 func (d *Daemon) onRepair(f portmap.Family) {
+	d.metrics.repaired(f)
 	d.emit(event.Event{Kind: event.Repaired, Family: f.String()})
 }
 
@@ -270,6 +275,7 @@ func (d *Daemon) restoring() bool {
 
 // onDecision is called for every answer.
 func (d *Daemon) onDecision(r portmap.Request, a portmap.Answer) {
+	d.metrics.decided(&r, &a)
 	if a.Refusal != portmap.Granted && a.Refusal != portmap.Stopping {
 		d.emit(refusalEvent(&r, &a))
 	}
@@ -371,6 +377,7 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 		d.forwards.noteDelivered(known)
 		if state.External != announced {
 			announced = state.External
+			d.metrics.uplinkChanges.Inc()
 			d.noteUplink(announced)
 			d.emit(d.uplinkEvent(announced))
 			if d.pcp != nil {

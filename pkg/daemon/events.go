@@ -11,6 +11,7 @@ import (
 // emit tells all who want to know what has happened. It never waits.
 func (d *Daemon) emit(e event.Event) {
 	e = d.events.Add(e)
+	d.metrics.events.Inc(string(e.Kind))
 	e.Log(d.log)
 	if d.notify != nil {
 		d.notify.Push(e)

@@ -20,6 +20,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Socket:    d.config.ControlSocket,
 		Table:     d.resolver,
 		Status:    d.status,
+		Metrics:   d.metricsText,
 		RuleText:  config.RuleText,
 		PortRules: d.forwards.rulesFor,
 		Trace:     d.trace,
