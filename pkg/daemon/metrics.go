@@ -17,13 +17,13 @@ type Metrics struct {
 	registry metrics.Registry
 	process  *metrics.Process
 
-	started, clients, limit, blocks          *metrics.Gauge
-	mappings, healthy                        *metrics.Gauge
-	uplinkUp, leasesSaved, helperUp          *metrics.Gauge
-	requests, refusals, events               *metrics.Counter
-	failures, repairs                        *metrics.Counter
-	uplinkChanges, leaseWrites, leaseFailure *metrics.Counter
-	tableTime, firewallTime                  *metrics.Histogram
+	started, clients, limit, blocks           *metrics.Gauge
+	mappings, healthy                         *metrics.Gauge
+	uplinkUp, leasesSaved, helperUp           *metrics.Gauge
+	requests, refusals, events                *metrics.Counter
+	failures, repairs                         *metrics.Counter
+	uplinkChanges, leaseWrites, leaseFailures *metrics.Counter
+	tableTime, firewallTime                   *metrics.Histogram
 }
 
 // bounds are those of the histograms' buckets. A renewal takes less than the first, a
@@ -86,7 +86,7 @@ func (m *Metrics) addRest() {
 	m.uplinkUp = r.Gauge("igdd_uplink_up", "1 if there is an external address, else 0.")
 	m.uplinkChanges = r.Counter("igdd_uplink_changes_total", "Changes of the external address, its loss included.")
 	m.leaseWrites = r.Counter("igdd_lease_writes_total", "How often the lease file and the state file were brought up to date.")
-	m.leaseFailure = r.Counter("igdd_lease_write_failures_total", "How often that failed.")
+	m.leaseFailures = r.Counter("igdd_lease_write_failures_total", "How often that failed.")
 	m.leasesSaved = r.Gauge("igdd_leases_saved", "1 if leases are saved, else 0; absent without a lease file.")
 	m.helperUp = r.Gauge("igdd_helper_up", "0 if the helper process has ended or does not reply, else 1.")
 }
@@ -136,7 +136,7 @@ func (m *Metrics) repaired(f portmap.Family) { m.repairs.Inc(familyValue(f)) }
 // written counts a write of the lease file.
 func (m *Metrics) written(err error) {
 	if err != nil {
-		m.leaseFailure.Inc()
+		m.leaseFailures.Inc()
 		return
 	}
 	m.leaseWrites.Inc()
@@ -174,13 +174,13 @@ func (f timedFirewall) observe(changes []portmap.Change, began time.Time) {
 // familyOf returns the family of changes, which is the same for all, as the value of a
 // label.
 func familyOf(changes []portmap.Change) string {
-	for _, c := range changes {
-		if c.After != nil {
-			return familyValue(c.After.Family())
-		}
-		return familyValue(c.Before.Family())
+	switch {
+	case len(changes) == 0:
+		return familyValue(portmap.IPv4)
+	case changes[0].After != nil:
+		return familyValue(changes[0].After.Family())
 	}
-	return familyValue(portmap.IPv4)
+	return familyValue(changes[0].Before.Family())
 }
 
 // metricsText returns all metrics in Prometheus' text format.
