@@ -70,6 +70,7 @@ scripted() {
   step 'init script' scripts/test-init.sh || failed=1
   step 'status page' scripts/test-status.sh || failed=1
   step 'package recipes' scripts/test-recipes.sh || failed=1
+  step monitoring scripts/test-metrics.sh || failed=1
   step "to Debian's miniupnpd and back" scripts/test-downgrade.sh || failed=1
   return $failed
 }
