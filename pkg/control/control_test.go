@@ -202,7 +202,7 @@ func TestBlock(t *testing.T) {
 		t.Errorf("block = %+v", got)
 	}
 	ask := portmap.Request{Origin: portmap.NATPMP, Client: phone, Protocol: portmap.TCP, Internal: netip.AddrPortFrom(phone, 9000), Lifetime: time.Hour}
-	if a, err := r.table.Do(t.Context(), ask); err != nil || a.Refusal != portmap.NotAuthorized {
+	if a, err := r.table.Do(t.Context(), ask); err != nil || a.Refusal != portmap.Blocked {
 		t.Errorf("under a block: %v, %v", a.Refusal, err)
 	}
 	if got := r.tool("explain", "192.168.50.11", "tcp", "9000", "9000"); got.status != exitNo || !strings.Contains(got.stdout, "blocked by the operator until") {

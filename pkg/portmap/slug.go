@@ -23,6 +23,7 @@ var slugs = [len(refusals)]string{
 	HeldDown:          "held_down",
 	NotOwner:          "not_owner",
 	Forwarded:         "forwarded",
+	Blocked:           "blocked",
 }
 
 // Slug returns the reason as one word of lower-case letters and underscores.
