@@ -20,7 +20,7 @@ escaped() {
 }
 
 # rows prints one row of the table for each lease, by number of the port. Lines
-# that are no lease of an IPv4 host are left out.
+# that are no lease of an IPv4 host are left out, and leases that have expired.
 rows() {
   escaped | sort -t : -k 2,2n -k 1,1 | awk -F : -v now="$(date +%s)" '
     function left(s) {
@@ -31,11 +31,11 @@ rows() {
     }
     function expiry(t) {
       if (t == 0) return "<span class=never>never</span>"
-      if (t <= now) return "expired"
       return "<span class=date>" strftime("%Y-%m-%d %H:%M:%S", t) "</span> <span class=left>in " left(t - now) "</span>"
     }
     function is_port(p) { return p ~ /^[0-9]+$/ && p >= 1 && p <= 65535 }
     function cell(class, text) { printf "<td role=cell class=%s>%s</td>", class, text }
+    $5 != 0 && $5 <= now { next }
     NF >= 5 && $1 ~ /^[A-Z]+$/ && is_port($2) && $3 ~ /^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$/ && is_port($4) && $5 ~ /^[0-9]+$/ {
       description = $0
       sub(/^[^:]*:[^:]*:[^:]*:[^:]*:[^:]*:?/, "", description)
