@@ -1,7 +1,7 @@
 #!/bin/sh
 #
 # Tests the page of leases under every shell, and with busybox's programs too:
-# lease files in, rows out. Prints only what is wrong.
+# lease files or a daemon's answers in, rows out. Prints only what is wrong.
 
 . "$(dirname "$0")/lab.sh"
 
@@ -23,6 +23,37 @@ run() {
 show_page() {
   cat >"$root/var/db/upnp.leases"
   run
+}
+
+# daemon makes a miniupnpctl that prints the file of its command, and fails where
+# there is none; as the real one it ends with 4 when something is wrong.
+daemon() {
+  cat >"$root/fixture/miniupnpctl" <<'END'
+#!/bin/sh
+[ "$1" = --json ] && cat "/fixture/$2.json" || exit 1
+! grep -q '"healthy": false' "/fixture/$2.json" || exit 4
+END
+  chmod +x "$root/fixture/miniupnpctl"
+  answer status '{ "schema": 1, "external_address": "11.22.33.44", "firewall": { "healthy": true, "repairs": 0 } }'
+  answer list '[]'
+}
+
+# answer is the daemon's answer $2 to the command $1.
+answer() {
+  printf '%s\n' "$2" >"$root/fixture/$1.json"
+}
+
+# no_daemon takes the daemon away.
+no_daemon() {
+  rm -f "$root/fixture/miniupnpctl" "$root/fixture/"*.json
+}
+
+# expect_list shows the page for the mappings $2, and compares its rows with $3.
+expect_list() {
+  case=$1
+  answer list "$2"
+  run
+  [ "$(rows)" = "$3" ] || complain "rows '$(rows)', want '$3'"
 }
 
 # rows prints the table's rows as text, their cells apart.
@@ -49,6 +80,13 @@ holds() {
   esac
 }
 
+# lacks complains if the page has the text $1.
+lacks() {
+  case $page in
+  *"$1"*) complain "the page has '$1'" ;;
+  esac
+}
+
 test_nothing() {
   for leases in '' '\n' 'junk'; do
     expect "nothing: '$leases'" "$leases" ''
@@ -58,13 +96,14 @@ test_nothing() {
   rm "$root/var/db/upnp.leases"
   run
   holds 'No active NAT-PMP/PCP or UPnP leases'
+  holds 'because the daemon did not answer'
 }
 
 test_answer() {
   expect answer 'TCP:8080:192.168.50.10:80:0:web' '8080|TCP|192.168.50.10|80|never|web'
   holds "Content-Type: text/html; charset=utf-8$(printf '\r')"
   holds "Content-Security-Policy: default-src 'none'"
-  holds '1 in force at 2023-11-14 22:13:20'
+  holds '1 lease at 2023-11-14 22:13:20'
   [ "$(printf '%s\n' "$page" | grep -c '^<!DOCTYPE html>')" = 1 ] || complain 'not one document'
   case $page in
   *http:* | *https:* | *src=* | *url\(* | *@import*) complain 'the page needs something from elsewhere' ;;
@@ -100,10 +139,10 @@ TCP:9:192.168.50.10:1:1700604800:x' '1|TCP|192.168.50.10|1|never|x
 7|TCP|192.168.50.10|1|2023-11-14 23:13:20 in 1 h 0 min|x
 8|TCP|192.168.50.10|1|2023-11-15 22:13:19 in 23 h 59 min|x
 9|TCP|192.168.50.10|1|2023-11-21 22:13:20 in 7 d 0 h|x'
-  holds '7 in force'
+  holds '7 leases, 2 expired at'
   expect 'all expired' 'TCP:2:192.168.50.10:1:1:x
 TCP:3:192.168.50.10:1:1700000000:x' ''
-  holds 'No active NAT-PMP/PCP or UPnP leases'
+  holds '2 expired at'
 }
 
 # Clients choose the descriptions.
@@ -157,7 +196,136 @@ test_many() {
 $(seq -f 'UDP:%.0f:192.168.50.10:4000:0:one of many' 1200 -1 1001)
 END
   [ "$(rows | sed 's/|.*//')" = "$(seq 1001 1200)" ] || complain 'not all rows, or not in order'
-  holds '200 in force'
+  holds '200 leases'
+}
+
+# mapping prints a mapping as miniupnpctl does: "TCP" or "UDP", port, and further
+# fields, each with a comma before it.
+mapping() {
+  printf '{"schema":1,"protocol":"%s","external_port":%s,"client":"192.168.50.10","client_port":80%s}' "$1" "$2" "$3"
+}
+
+# plain are the fields of a mapping that is in force and has no end.
+plain=',"origins":["PCP"],"description":"x","enabled":true,"remaining_seconds":null,"packets":7,"bytes":9'
+
+test_daemon() {
+  daemon
+  expect_list 'one of each kind' '[{"schema":1,"protocol":"TCP","external_port":8080,"client":"192.168.50.10","client_port":80,"mac":"02:00:00:00:00:01","host_name":"laptop","origins":["NAT-PMP","UPnP"],"description":"web","enabled":true,"remaining_seconds":7260,"packets":12,"bytes":900},
+ {"schema":1,"protocol":"UDP","external_port":443,"client":"192.168.50.11","client_port":444,"gone":true,"origins":["PCP"],"description":"","enabled":true,"dormant":true,"dormant_reason":"its host has left","remaining_seconds":null,"packets":null,"bytes":null},
+ {"schema":1,"protocol":"UDP","external_port":445,"client":"192.168.50.11","client_port":446,"origins":["UPnP"],"description":"off","enabled":false,"remaining_seconds":30,"packets":0,"bytes":0},
+ {"schema":1,"protocol":"TCP","external_port":22,"pinhole":true,"client":"2001:db8::10","client_port":22,"host_name":"laptop","origins":["PCP"],"description":"ssh","remote":["198.51.100.0/24","203.0.113.7/32 port 5"],"enabled":true,"remaining_seconds":null,"packets":3,"bytes":9}]' \
+    '443|UDP|192.168.50.11 gone|444|PCP|never expires|–| dormant: its host has left
+445|UDP|192.168.50.11|446|UPnP|less than a minute|0|off disabled
+8080|TCP|laptop 192.168.50.10|80|NAT-PMP, UPnP|2 h 1 min|12|web
+22|TCP|laptop 2001:db8::10|PCP|never expires|3|ssh only from 198.51.100.0/24, 203.0.113.7/32 port 5'
+  holds '2 in force, 1 dormant, 1 disabled at 2023-11-14 22:13:20'
+  holds 'From the running daemon.'
+  holds '<dt>External address</dt><dd>11.22.33.44</dd>'
+  lacks 'not healthy'
+  lacks 'Blocked by the operator'
+  expect_list 'nothing is mapped' '[]' ''
+  holds 'No active NAT-PMP/PCP or UPnP leases at'
+}
+
+test_order_of_daemon() {
+  expect_list 'by number' "[$(mapping UDP 51413 "$plain"),
+ $(mapping UDP 443 "$plain"),
+ $(mapping TCP 443 "$plain"),
+ $(mapping TCP 22 "$plain")]" "$(for row in '22|TCP' '443|TCP' '443|UDP' '51413|UDP'; do
+    echo "$row|192.168.50.10|80|PCP|never expires|7|x"
+  done)"
+}
+
+test_time_left() {
+  while read -r seconds want; do
+    expect_list "$seconds seconds" \
+      "[$(mapping TCP 1 ',"origins":["PCP"],"description":"","enabled":true,"remaining_seconds":'"$seconds")]" \
+      "1|TCP|192.168.50.10|80|PCP|$want|–|"
+  done <<'END'
+1 less than a minute
+59 less than a minute
+60 1 min
+3599 59 min
+3600 1 h 0 min
+86399 23 h 59 min
+604800 7 d 0 h
+END
+}
+
+# expect_hostile shows a mapping whose description is $1 in JSON, and the name of its
+# host too, and expects $2 in HTML.
+expect_hostile() {
+  expect_list "$1" "[$(mapping TCP 1 ',"host_name":"'"$1"'","origins":["PCP"],"description":"'"$1"'","enabled":true')]" \
+    "1|TCP|$2 192.168.50.10|80|PCP|never expires|–|$2"
+}
+
+# Clients choose descriptions and the names of their hosts.
+test_hostile() {
+  expect_hostile '\u003cscript\u003ealert(1)\u003c/script\u003e' '&lt;script&gt;alert(1)&lt;/script&gt;'
+  expect_hostile '<script>' '&lt;script&gt;'
+  expect_hostile '\u003c/style\u003e\u0026lt;' '&lt;/style&gt;&amp;lt;'
+  expect_hostile "\\\"'>\\\\x" '&quot;&#39;&gt;\x'
+  expect_hostile '\\u003cb\\\\\"' '\u003cb\\&quot;'
+  expect_hostile '\",\"external_port\":1,\"x' '&quot;,&quot;external_port&quot;:1,&quot;x'
+  expect_hostile '}] [{' '}] [{'
+  expect_hostile 'a\n\t\r\b\f\u001b[31m\u0007\u2028b' 'a[31mb'
+  expect_hostile '\ufffd ü€ 🙂' '� ü€ 🙂'
+  # shellcheck disable=SC2016 # no shell may expand it
+  expect_hostile '$(reboot)`reboot`%s & 100%' '$(reboot)`reboot`%s &amp; 100%'
+  expect_hostile 'mapping 9 - list' 'mapping 9 - list'
+  case='one word'
+  word=$(seq -s x 1 500)
+  answer list "[$(mapping TCP 1 ',"origins":["PCP"],"description":"'"$word"'","enabled":true')]"
+  run
+  holds "<bdi>$word</bdi>"
+}
+
+test_trouble() {
+  case=trouble
+  answer status '{
+  "schema": 1,
+  "note": "<none>",
+  "uplinks": [
+    {
+      "name": "eth0",
+      "up": true,
+      "addresses": [
+        "11.22.33.44/24",
+        "11.22.33.45/24"
+      ]
+    },
+    { "name": "eth3", "up": false, "note": "there is no <eth3>" },
+    { "name": "ppp0", "up": false }
+  ],
+  "lans": [ { "name": "eth1", "up": true } ],
+  "firewall": {
+    "healthy": false,
+    "trouble": "rule \"-j <DROP>\" comes first"
+  },
+  "helper": "ended",
+  "leases": "no space"
+}'
+  answer list '[]'
+  run
+  holds '<dt>External address</dt><dd>none (&lt;none&gt;)</dd>'
+  holds '<dt>Uplink eth0</dt><dd>up, 11.22.33.44/24, 11.22.33.45/24</dd>'
+  holds '<dt>Uplink eth3</dt><dd>there is no &lt;eth3&gt;</dd>'
+  holds '<dt>Uplink ppp0</dt><dd>down</dd>'
+  lacks eth1
+  holds 'The firewall is not healthy: rule &quot;-j &lt;DROP&gt;&quot; comes first'
+  holds 'The helper process is not healthy: ended'
+  holds 'Leases are not saved: no space'
+}
+
+# Without an answer, or without all of it, the file counts.
+test_no_answer() {
+  daemon
+  rm "$root/fixture/list.json"
+  expect 'no list' 'TCP:8080:192.168.50.10:80:0:web' '8080|TCP|192.168.50.10|80|never|web'
+  holds 'because the daemon did not answer'
+  printf '#!/bin/sh\nexec sleep 600\n' >"$root/fixture/miniupnpctl"
+  expect 'hangs' 'TCP:8080:192.168.50.10:80:0:web' '8080|TCP|192.168.50.10|80|never|web'
+  no_daemon
 }
 
 # test_shell runs all cases under shell $1, with the folder $2 to work in.
@@ -166,7 +334,7 @@ test_shell() {
   mkdir "$2" && scratch_root "$2" /bin/true && mkdir "$root/fixture" || exit 1
   programs=/fixture:/usr/bin:/bin
   if [ "$1" = 'busybox ash' ]; then
-    for applet in awk cat sed sort tr wc; do
+    for applet in awk cat sed sleep sort tr; do
       ln -s "$(command -v busybox)" "$root/fixture/$applet"
     done
   fi
@@ -177,6 +345,12 @@ test_shell() {
   test_description
   test_junk
   test_many
+  test_daemon
+  test_order_of_daemon
+  test_time_left
+  test_hostile
+  test_trouble
+  test_no_answer
   [ "$wrong" = 0 ]
 }
 
