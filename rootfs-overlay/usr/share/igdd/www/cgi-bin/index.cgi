@@ -196,11 +196,11 @@ from_daemon() {
     }
     function mapping(   remaining, packets, port) {
       remaining = "remaining_seconds" in at ? "<span class=left>" left(at["remaining_seconds"] + 0) "</span>" : "<span class=never>never expires</span>"
-      packets = "packets" in at ? at["packets"] : "<span class=unknown>\342\200\223</span>"
+      packets = "packets" in at ? cell("packets", at["packets"]) : cell("unknown", "\342\200\223")
       port = at["pinhole"] == "true" ? "" : cell("port", at["client_port"]) # a pinhole has one port
       row(port == "" ? "pinhole" : "mapping", at["external_port"], at["protocol"], "public>" at["external_port"], \
         cell("protocol", at["protocol"]) cell("host", host()) port cell("by", at["origins"]) \
-        cell("expires", remaining) cell("packets", packets) cell("text", "<bdi>" at["description"] "</bdi>" state()))
+        cell("expires", remaining) packets cell("text", "<bdi>" at["description"] "</bdi>" state()))
     }
     function block() { blocked++ }
     BEGIN {
@@ -273,24 +273,25 @@ page() {
     --trouble: #33230f }
 }
 body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem; font: 1rem/1.45 system-ui, sans-serif;
-  color: var(--text); background: var(--back); overflow-wrap: anywhere }
+  color: var(--text); background: var(--back) }
 h1 { font-size: 1.35rem; margin: 0 }
 h2 { font-size: 1.1rem; margin: 2rem 0 .4rem }
 .count { margin: .2rem 0 }
 .count, .source, dt { color: var(--faint) }
 .source { margin: 0 0 1.2rem; font-size: .875rem }
+.trouble, dd, .host, .text { overflow-wrap: anywhere }
 .trouble { margin: .5rem 0; padding: .5rem .75rem; border-left: .25rem solid var(--mark); background: var(--trouble) }
 dl { margin: 0 0 1.2rem }
-dl div { display: flex; flex-wrap: wrap; column-gap: .6rem }
-dd { margin: 0 }
+dt, dd { display: inline; margin: 0 .6rem 0 0 }
+/* A block also ends the isolates that a client's text leaves open. */
+bdi, .mark { display: block }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { padding: .45rem .6rem; text-align: left; vertical-align: baseline; border-bottom: 1px solid var(--line) }
-thead th { font-size: .85rem; font-weight: 600; color: var(--faint); overflow-wrap: normal }
+thead th { font-size: .85rem; font-weight: 600; color: var(--faint) }
 tbody tr:nth-child(even) { background: var(--band) }
 tbody th { font-weight: 600 }
-.public, .port, .packets, .id, .hits { text-align: right }
-.lease .address, .lease .expires, .protocol { white-space: nowrap }
-.host .name, .mark { display: block }
+.public, .port, .packets, .unknown, .id, .hits { text-align: right }
+td.expires, .lease .address { white-space: nowrap }
 .name ~ .address, .lease .left { color: var(--faint) }
 .mark { color: var(--mark); font-size: .875rem }
 .text { width: 35% }
@@ -303,8 +304,8 @@ tbody th { font-weight: 600 }
   .protocol, .by, .expires, .packets { color: var(--faint) }
   .by, .expires, .packets, .text { font-size: .875rem }
   .text { flex-basis: 100%; order: 1 }
-  .host .name { display: inline }
-  .host::before, .lease .address::before { content: "\2192\a0"; color: var(--faint) }
+  .host { display: flex; flex-wrap: wrap; column-gap: .5rem }
+  .protocol::after { content: "\a0\a0\2192" }
   .lease .port { margin-left: -.5rem }
   .lease .port::before { content: ":" }
   .mapping .port::before { content: "port " }
