@@ -368,15 +368,45 @@ test_shells() {
   exit $result
 }
 
+# browser shows the page in Chromium, with the folder $1 to work in, where the binary of
+# the daemon is, too.
+browser() {
+  case=browser shell=chromium wrong=0
+  mkdir "$1/browser" && scratch_root "$1/browser" "$1/miniupnpd" && mkdir "$root/fixture" "$root/tmp/home" || exit 1
+  ip link add eth0 type veth peer name eth1 &&
+    ip address add 11.22.33.44/24 dev eth0 && ip address add 192.168.50.1/24 dev eth1 || exit 1
+  for link in lo eth0 eth1; do
+    ip link set $link up || exit 1
+  done
+  daemon
+  rc_conf >"$root/tmp/etc/rc.conf"
+  ln -sf /mnt/kd/upnp.leases "$root/var/db/upnp.leases"
+  cp "$repo/scripts/browse.py" "$root/fixture"
+  chroot "$root" env -i PATH=/fixture:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp/home sh -c '
+    busybox httpd -p 127.0.0.1:80 -h /usr/share/igdd/www && exec /fixture/browse.py'
+}
+
+# namespaces runs a function of this script in namespaces of its own.
+namespaces() {
+  unshare --mount --net --pid --fork --kill-child --mount-proc "$0" "$@"
+}
+
 case $1 in
-inside)
-  test_shells "$2"
+test_shells | browser)
+  "$@"
   ;;
 *)
   need_root
   need busybox:busybox dash:dash bash:bash
   box=$(mktemp -d) || exit 1
   trap 'rm -rf "$box"' EXIT
-  unshare --mount --pid --fork --kill-child --mount-proc "$0" inside "$box"
+  namespaces test_shells "$box" || exit 1
+  command -v chromium >/dev/null || {
+    echo 'no Chromium: the browser tests did not run'
+    exit
+  }
+  need_go
+  need chromedriver:chromium-driver python3:python3 ip:iproute2 iptables:iptables
+  CGO_ENABLED=0 go build -C "$repo" -o "$box/miniupnpd" ./cmd/miniupnpd && namespaces browser "$box"
   ;;
 esac
