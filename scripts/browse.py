@@ -9,11 +9,9 @@ each time on three widths, light and dark. Prints only what is wrong, and exits 
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
@@ -243,6 +241,11 @@ def write_leases(lines):
         file.writelines(line + "\n" for line in lines)
 
 
+def read_leases():
+    with open(LEASES, encoding="utf-8") as file:
+        return file.read()
+
+
 def start_daemon(lines):
     """Starts the daemon with the leases of these lines, and returns its process id."""
     write_leases(lines)
@@ -256,14 +259,27 @@ def stop_daemon(pid):
     until(lambda: not os.path.exists(PID_FILE), "the daemon's end")
 
 
+def saved(text):
+    """Returns a description as the daemon writes it to the leases file."""
+    return re.sub("[\u202e\u2066]", " ", text).strip().replace(":", "\u2236")
+
+
+def lease(port, text):
+    return [str(port), "UDP", "192.168.50.10", "8080", "never", text]
+
+
 def test_daemon(test):
-    """Shows what the daemon says, and the leases file after its end."""
+    """Shows what the daemon says, and the leases file while it hangs and after its end."""
     texts = dict(zip(range(40000, 40000 + len(HOSTILE)), HOSTILE))
     pid = start_daemon([f"UDP:{port}:192.168.50.10:8080:0:{text}" for port, text in texts.items()])
     test.show("daemon", [row(port, text, by="UPnP", packets="0") for port, text in texts.items()], f"{len(texts)} in force", "From the running daemon.")
+    until(lambda: all(saved(text) in read_leases() for text in HOSTILE), "the leases file")
+    os.kill(pid, signal.SIGSTOP)
+    test.show("hanging daemon", [lease(port, saved(text)) for port, text in texts.items()], f"{len(texts)} leases", "From the lease file")
+    os.kill(pid, signal.SIGCONT)
     stop_daemon(pid)
     write_leases([f"UDP:40000:192.168.50.10:8080:0:{HOSTILE[0]}", "UDP:40001:192.168.50.10:8080:1:expired"])
-    test.show("leases file", [["40000", "UDP", "192.168.50.10", "8080", "never", HOSTILE[0]]], "1 lease, 1 expired", "From the lease file")
+    test.show("leases file", [lease(40000, HOSTILE[0])], "1 lease, 1 expired", "From the lease file")
 
 
 def main():
