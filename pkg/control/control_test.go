@@ -161,6 +161,22 @@ mappings: 3 of 3 clients`
 	}
 }
 
+func TestPlurals(t *testing.T) {
+	for n, want := range map[int]string{0: "0 clients", 1: "1 client", 2: "2 clients"} {
+		if got := plural(n, "client"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	r := newRig(t)
+	r.openMany(t, 3)
+	if got := collapseBlanks(r.tool("status").stdout); !strings.HasSuffix(got, "\nmappings: 3 of 1 client") {
+		t.Errorf("status = %s", got)
+	}
+	if got := r.tool("delete", "40001-40002"); got.stdout != "2 mappings closed\n" {
+		t.Errorf("delete = %+v", got)
+	}
+}
+
 func TestDelete(t *testing.T) {
 	for _, c := range []struct {
 		which  string
@@ -168,12 +184,12 @@ func TestDelete(t *testing.T) {
 		says   string
 		left   int
 	}{
-		{"192.168.50.10", exitDone, "1 mappings closed\n", 2},
+		{"192.168.50.10", exitDone, "1 mapping closed\n", 2},
 		{"tcp 1-65535", exitDone, "2 mappings closed\n", 1},
-		{"8080", exitDone, "1 mappings closed\n", 2},
-		{"192.168.50.11 TCP 8080", exitDone, "1 mappings closed\n", 2},
-		{"8080-8080 192.168.50.11", exitDone, "1 mappings closed\n", 2},
-		{"2001:db8:50::20 4430", exitDone, "1 mappings closed\n", 2},
+		{"8080", exitDone, "1 mapping closed\n", 2},
+		{"192.168.50.11 TCP 8080", exitDone, "1 mapping closed\n", 2},
+		{"8080-8080 192.168.50.11", exitDone, "1 mapping closed\n", 2},
+		{"2001:db8:50::20 4430", exitDone, "1 mapping closed\n", 2},
 		{"udp 8080", exitNothing, "0 mappings closed\n", 3},
 		{"192.168.50.10 8080", exitNothing, "0 mappings closed\n", 3},
 	} {
@@ -198,7 +214,7 @@ func TestDeleteRefusesNothing(t *testing.T) {
 
 func TestBlock(t *testing.T) {
 	r := seedMappings(t)
-	if got := r.tool("block", "1h", "192.168.50.11"); got != (called{exitDone, "1 mappings closed\n", ""}) {
+	if got := r.tool("block", "1h", "192.168.50.11"); got != (called{exitDone, "1 mapping closed\n", ""}) {
 		t.Errorf("block = %+v", got)
 	}
 	ask := portmap.Request{Origin: portmap.NATPMP, Client: phone, Protocol: portmap.TCP, Internal: netip.AddrPortFrom(phone, 9000), Lifetime: time.Hour}

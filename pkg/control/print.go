@@ -103,6 +103,14 @@ func count(n *uint64) string {
 	return strconv.FormatUint(*n, 10)
 }
 
+// plural returns a number of things as text; the plural of their name ends in s.
+func plural(n int, name string) string {
+	if n != 1 {
+		name += "s"
+	}
+	return fmt.Sprintf("%d %s", n, name)
+}
+
 // printable replaces characters of a client's text that could control a terminal
 // or break the table.
 func printable(s string) string {
@@ -169,7 +177,7 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 	if s.Firewall.Repairs > 0 {
 		line("repairs", s.Firewall.Repairs, "last", s.Firewall.Repaired.Format(time.DateTime))
 	}
-	line("mappings", s.Mappings, "of", s.Clients, "clients")
+	line("mappings", s.Mappings, "of", plural(s.Clients, "client"))
 	if s.Leases != "" {
 		line("leases", "not saved:", printable(s.Leases))
 	}

@@ -178,6 +178,13 @@ func (r *rig) open(t *testing.T, o portmap.Origin, p portmap.Protocol, client ne
 	}
 }
 
+// openMany opens UDP ports 40001 to 40000+n, one after another.
+func (r *rig) openMany(t *testing.T, n int) {
+	for i := range n {
+		r.open(t, portmap.NATPMP, portmap.UDP, laptop, uint16(40001+i), uint16(4001+i), time.Hour, "")
+	}
+}
+
 func refusal(a portmap.Answer) error {
 	if a.Refusal != portmap.Granted {
 		return errors.New(a.Refusal.String())

@@ -243,7 +243,7 @@ func (t *tool) remove(r request, which []string) (exitStatus, error) {
 			Closed int `json:"closed"`
 		}{schemaVersion, closed})
 	}
-	_, err := fmt.Fprintf(t.stdout, "%d mappings closed\n", closed)
+	_, err := fmt.Fprintln(t.stdout, plural(closed, "mapping"), "closed")
 	return status, err
 }
 

@@ -69,7 +69,7 @@ func TestLeaseFolders(t *testing.T) {
 				text, err := os.ReadFile(r.path(c.file))
 				return err == nil && strings.HasPrefix(string(text), "TCP:4000:")
 			})
-			r.says(t, "status", 0, "mappings: 1 of 1 clients")
+			r.says(t, "status", 0, "mappings: 1 of 1 client")
 		})
 	}
 }

@@ -80,7 +80,7 @@ func TestOperator(t *testing.T) {
 		if e := list[0]; e.ExternalPort != 40000 || e.HostName != "laptop" || e.Gone || e.Packets == nil || *e.Packets == 0 {
 			t.Errorf("listed as %s", text)
 		}
-		r.says(t, "status", 0, "mappings: 1 of 1 clients")
+		r.says(t, "status", 0, "mappings: 1 of 1 client")
 		r.says(t, "selftest", 0, "ok the mapping can be deleted")
 		r.says(t, "explain 192.168.50.10 tcp 22 22", 4, "rule: deny 0-65535 0.0.0.0/0 0-65535")
 
@@ -91,7 +91,7 @@ func TestOperator(t *testing.T) {
 		})
 		r.dial("tcp", 40000).Arrives(t)
 
-		r.says(t, "block 1h tcp 40000", 0, "1 mappings closed")
+		r.says(t, "block 1h tcp 40000", 0, "1 mapping closed")
 		r.dial("tcp", 40000).Blocked(t)
 		if rules := r.rulesOf(t, "nat", "MINIUPNPD"); len(rules) > 0 {
 			t.Errorf("rules after a block: %q", rules)

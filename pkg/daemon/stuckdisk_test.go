@@ -132,7 +132,7 @@ func TestStuckDisk(t *testing.T) {
 	}
 	release()
 	await(t, "saving again", func() bool { return strings.Contains(r.log(t), "leases are saved again") })
-	r.says(t, "status", 0, "mappings: 2 of 1 clients")
+	r.says(t, "status", 0, "mappings: 2 of 1 client")
 	r.stop(t, syscall.SIGKILL)
 	r.onDisk(t)
 	r.demandPorts(t, 4001, 4002)
