@@ -287,7 +287,7 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 func TestUsage(t *testing.T) {
 	r := newRig(t)
 	for _, line := range []string{
-		"", "dance", "list 1", "status 1", "delete", "delete tcp", "delete 0", "delete 70000", "delete -1", "delete 9-8", "delete 80 81",
+		"dance", "list 1", "status 1", "delete", "delete tcp", "delete 0", "delete 70000", "delete -1", "delete 9-8", "delete 80 81",
 		"delete 192.168.50.10 192.168.50.11", "delete tcp udp 80", "delete sctp 80", "delete 80-", "block", "block 60", "block 0 80", "block soon 80", "block -5m 80", "block 1ms 80", "veto", "veto 0 80",
 		"explain", "explain host tcp 1 1", "explain 192.168.50.10 icmp 1 1", "explain 192.168.50.10 tcp 1 0", "explain 192.168.50.10 tcp x 1",
 		"explain 192.168.50.10 tcp 1 65536", "watch 1", "history 0", "history x", "history 1 2", "selftest router", "selftest ::1", "selftest 192.168.50.9 x", "--yaml list", "list --yaml",

@@ -12,6 +12,9 @@ import (
 	"unicode"
 )
 
+// tableHead is the heading of the table of mappings.
+const tableHead = "PROTO\tEXTERNAL\tCLIENT\tPORT\tHOST\tMAC\tBY\tLEFT\tPACKETS\tBYTES\tDESCRIPTION\n"
+
 // list prints the mappings.
 func (t *tool) list(args []string) (exitStatus, error) {
 	if err := noArgs(args); err != nil {
@@ -21,7 +24,7 @@ func (t *tool) list(args []string) (exitStatus, error) {
 		return exitDone, t.listJSON()
 	}
 	w := tabwriter.NewWriter(t.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "PROTO\tEXTERNAL\tCLIENT\tPORT\tHOST\tMAC\tBY\tLEFT\tPACKETS\tBYTES\tDESCRIPTION")
+	fmt.Fprint(w, tableHead)
 	err := t.call(request{Do: doList}, func(a reply) error {
 		if a.Entry != nil {
 			fmt.Fprintln(w, row(a.Entry))
@@ -131,11 +134,15 @@ func (t *tool) status(args []string) (exitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	status := exitUnless(s.External.IsValid() && s.Firewall.Healthy && s.Helper == "" && s.Leases == "", exitNo)
 	if t.json {
-		return status, t.encode(s)
+		return s.exitStatus(), t.encode(s)
 	}
-	return status, printStatus(t.stdout, s, time.Now())
+	return s.exitStatus(), printStatus(t.stdout, s, time.Now())
+}
+
+// exitStatus returns exitNo if something is wrong.
+func (s *Status) exitStatus() exitStatus {
+	return exitUnless(s.External.IsValid() && s.Firewall.Healthy && s.Helper == "" && s.Leases == "", exitNo)
 }
 
 // queryStatus asks the daemon for its state.

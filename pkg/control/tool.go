@@ -66,7 +66,7 @@ const usageColumn = 28
 // usage returns how the tool is called.
 func usage() string {
 	var text strings.Builder
-	text.WriteString("Usage: miniupnpctl [-s socket] [--json] COMMAND\n")
+	text.WriteString("Usage: miniupnpctl [-s socket] [--json] [COMMAND]\n")
 	for _, c := range commands() {
 		call := "  " + strings.TrimSpace(c.name+" "+c.words)
 		if len(call) > usageColumn-2 {
@@ -75,6 +75,7 @@ func usage() string {
 		}
 		fmt.Fprintf(&text, "%-*s%s\n", usageColumn, call, c.text)
 	}
+	text.WriteString("Without a command: the status and the newest mappings\n")
 	text.WriteString("PORT of trace is a port of the router, or [ADDRESS]:PORT of a host with IPv6\n")
 	text.WriteString("WHICH is any of: a client's address, tcp or udp, an external port or a range a-b\n")
 	return text.String()
@@ -113,7 +114,7 @@ func (t *tool) run(args []string) (exitStatus, error) {
 		return 0, usageError(err)
 	}
 	if len(words) == 0 {
-		return 0, fmt.Errorf("%w: missing command", errUsage)
+		return t.overview()
 	}
 	if t.probe && words[0] != "trace" {
 		return 0, fmt.Errorf("%w: --probe is an option of trace", errUsage)
