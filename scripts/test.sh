@@ -72,6 +72,7 @@ scripted() {
   step 'package recipes' scripts/test-recipes.sh || failed=1
   step monitoring scripts/test-metrics.sh || failed=1
   step "to Debian's miniupnpd and back" scripts/test-downgrade.sh || failed=1
+  step 'notification examples' scripts/test-notify.sh || failed=1
   return $failed
 }
 
@@ -81,7 +82,7 @@ full() {
   need_root
   need update-ca-certificates:ca-certificates ip:iproute2 iptables:iptables busybox:busybox dash:dash bash:bash 'gcc:gcc libc6-dev' \
     natpmpc:natpmpc upnpc:miniupnpc socat:socat php:php-cli xmllint:libxml2-utils gawk:gawk modprobe:kmod flock:util-linux ps:procps \
-    gssdp-discover:gupnp-tools shellcheck:shellcheck
+    gssdp-discover:gupnp-tools shellcheck:shellcheck curl:curl wget:wget mawk:mawk python3:python3
   # A module is no program, so need finds none of its name.
   /usr/bin/python3 -c 'import miniupnpc' 2>/dev/null || need python3-miniupnpc:python3-miniupnpc
   step gofmt formatted && step shellcheck shell_checked || return 1
