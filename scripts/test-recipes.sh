@@ -63,6 +63,7 @@ END
     echo 'lrwxrwxrwx ./usr/sbin/miniupnpctl miniupnpd'
     echo '-rwxr-xr-x ./etc/init.d/S54miniupnpd '
     echo '-rw-r--r-- ./etc/rc.conf '
+    echo '-rw-r--r-- ./usr/share/bash-completion/completions/miniupnpctl '
     echo 'lrwxrwxrwx ./var/db/upnp.leases /mnt/kd/upnp.leases'
     files "$repo/rootfs-overlay" | grep ' ./usr/share/igdd/'
   } | sort >"$box/wanted"

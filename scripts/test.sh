@@ -32,7 +32,7 @@ formatted() {
 # quote one.
 shell_files() {
   find . -path ./.git -prune -o -path ./dist -prune -o -type f ! -name '*.md' \
-    -exec grep -lE '^#!/bin/sh$|^# shellcheck shell=sh$' {} +
+    -exec grep -lE '^#!/bin/sh$|^# shellcheck shell=(ba)?sh$' {} +
 }
 
 shell_checked() {

@@ -57,6 +57,7 @@ define MINIUPNPD_UNINSTALL_TARGET_CMDS
 	rm -f $(TARGET_DIR)/etc/init.d/miniupnpd
 	rm -f $(TARGET_DIR)/usr/sbin/miniupnpd $(TARGET_DIR)/usr/sbin/miniupnpctl
 	rm -f $(TARGET_DIR)/usr/share/man/man8/miniupnpd.8 $(TARGET_DIR)/usr/share/man/man8/miniupnpctl.8
+	rm -f $(TARGET_DIR)/usr/share/bash-completion/completions/miniupnpctl
 	rm -rf $(TARGET_DIR)/usr/share/igdd $(TARGET_DIR)/usr/share/doc/igdd
 	rm -f $(TARGET_DIR)/etc/miniupnpd.conf
 	rm -f $(TARGET_DIR)/etc/runlevels/default/S54miniupnpd

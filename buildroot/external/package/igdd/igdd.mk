@@ -28,6 +28,8 @@ define IGDD_INSTALL_TARGET_CMDS
 	mkdir -p $(TARGET_DIR)/mnt/kd $(TARGET_DIR)/var/db $(TARGET_DIR)/usr/share/igdd
 	ln -sf /mnt/kd/upnp.leases $(TARGET_DIR)/var/db/upnp.leases
 	cp -dR $(@D)/rootfs-overlay/usr/share/igdd/. $(TARGET_DIR)/usr/share/igdd
+	$(INSTALL) -D -m 0644 $(@D)/rootfs-overlay/usr/share/bash-completion/completions/miniupnpctl \
+		$(TARGET_DIR)/usr/share/bash-completion/completions/miniupnpctl
 	$(INSTALL) -D -m 0644 $(IGDD_PKGDIR)/rc.conf $(TARGET_DIR)/etc/rc.conf
 endef
 
