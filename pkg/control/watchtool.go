@@ -198,11 +198,3 @@ func uplinkText(e *event.Event) string {
 	}
 	return e.Interface + ": " + e.Address.String() + reasons(&event.Event{Reason: e.Reason})
 }
-
-// plural returns a number of things: "1 mapping", "2 mappings".
-func plural(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return strconv.Itoa(n) + " " + thing + "s"
-}

@@ -7,9 +7,6 @@ import (
 	"igdd/pkg/event"
 )
 
-// schemaVersion is the version of the JSON that the tool prints.
-const schemaVersion = 1
-
 // One connection carries one request, a line of JSON, and the replies to it,
 // lines of JSON of which the last one has End.
 
