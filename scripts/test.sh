@@ -73,6 +73,7 @@ scripted() {
   step monitoring scripts/test-metrics.sh || failed=1
   step "to Debian's miniupnpd and back" scripts/test-downgrade.sh || failed=1
   step 'notification examples' scripts/test-notify.sh || failed=1
+  step "example for AstLinux's status page" scripts/test-astlinux-status.sh || failed=1
   return $failed
 }
 
