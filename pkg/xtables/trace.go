@@ -272,36 +272,51 @@ func (d destinations) or(o destinations, unchanged netip.AddrPort) destinations 
 	return all
 }
 
-// translateIn follows the connection through nat PREROUTING of a variant. It returns
-// where it may go to, and the first rule on which that depends.
+// translateIn follows the connection through nat PREROUTING of a variant, and adds to
+// doubt the first rule on which it depends where it goes.
 func (t *tracer) translateIn(v Variant, c Connection, doubt string) (destinations, string) {
-	possible := make(destinations)
-	w := Walk{Table: v.Tables["nat"], Program: v.Program, Name: "nat", Packet: t.packet}
-	w.Visit = func(s Step) Effect {
+	n := translation{connection: c, possible: make(destinations), doubt: doubt}
+	w := Walk{Table: v.Tables["nat"], Program: v.Program, Name: "nat", Packet: t.packet, Visit: func(s Step) Effect {
 		t.path.Steps = append(t.path.Steps, s)
-		effect := EffectOf(s.Target)
-		to := netip.AddrPort{}
-		if effect == Ends && !s.Calls {
-			to = destination(s.Rule, c)
-		}
-		if s.isDoubtful() || effect == Ends && !s.Calls && to == (netip.AddrPort{}) {
-			doubt = cmp.Or(doubt, s.String())
-		}
-		if s.Calls || effect == Continues {
-			return Continues
-		}
-		possible[to] = true
-		return effect
-	}
+		return n.visit(s)
+	}}
 	end := w.From("PREROUTING", t.port)
 	switch {
 	case len(end) > 0 && w.Table.policy("PREROUTING") == "DROP":
-		possible[netip.AddrPort{}] = true
+		n.possible[netip.AddrPort{}] = true
 	case len(end) > 0, len(t.packet.untracked.may) > 0:
-		possible[c.Destination] = true
+		n.possible[c.Destination] = true
 	}
 	t.packet.Marked = w.Packet.Marked
-	return possible, doubt
+	return n.possible, n.doubt
+}
+
+// translation is what the rules of a table nat do to a connection.
+type translation struct {
+	connection Connection
+	possible   destinations
+	doubt      string
+}
+
+// visit notes what a rule does.
+func (n *translation) visit(s Step) Effect {
+	effect := EffectOf(s.Target)
+	isDoubtful := s.isDoubtful()
+	if s.Calls {
+		effect = Continues
+	}
+	if effect != Continues {
+		to := netip.AddrPort{}
+		if effect == Ends {
+			to = destination(s.Rule, n.connection)
+		}
+		n.possible[to] = true
+		isDoubtful = isDoubtful || to == (netip.AddrPort{})
+	}
+	if isDoubtful {
+		n.doubt = cmp.Or(n.doubt, s.String())
+	}
+	return effect
 }
 
 // matchTranslated returns the set of packets that have been translated.
