@@ -57,16 +57,22 @@ func parseTrace(args []string) (request, error) {
 	} else if r.First, err = parsePort(args[2]); err != nil {
 		return r, err
 	}
+	return r, r.checkAddresses()
+}
+
+// checkAddresses returns an error for addresses and a port between which trace knows no
+// connection.
+func (r *request) checkAddresses() error {
 	source := r.Source.Addr()
 	switch {
 	case r.First == 0:
-		return r, fmt.Errorf("%w: a connection cannot go to port 0", errUsage)
+		return fmt.Errorf("%w: a connection cannot go to port 0", errUsage)
 	case source.Is6() && !r.Destination.IsValid():
-		return r, fmt.Errorf("%w: IPv6 addresses are not translated: write the port as [ADDRESS]:PORT, with the address of the host", errUsage)
+		return fmt.Errorf("%w: IPv6 addresses are not translated: write the port as [ADDRESS]:PORT, with the address of the host", errUsage)
 	case r.Destination.IsValid() && source.Is6() != r.Destination.Is6():
-		return r, fmt.Errorf("%w: %v and %v are not of the same family", errUsage, source, r.Destination)
+		return fmt.Errorf("%w: %v and %v are not of the same family", errUsage, source, r.Destination)
 	}
-	return r, nil
+	return nil
 }
 
 // parseSource reads an address, or an address and a port; without one that is 0.
