@@ -179,6 +179,7 @@ func TestTrace(t *testing.T) {
 		c := ruleCase{"the other variant", []string{"-P FORWARD DROP"}, "11.22.33.1", "40000", "stopped at 192.168.50.10:4000 by " + other + " filter FORWARD policy DROP, mapped by [NAT-PMP]", false}
 		t.Run(c.what, func(t *testing.T) { c.run(t, r, "/usr/sbin/"+other) })
 		r.says(t, "trace 11.22.33.1 tcp 40000 --probe", 0, "listener: listens verdict: arrives at 192.168.50.10:4000")
+		r.says(t, "trace 2001:db8:33::1 tcp "+pinhole+" --probe", 0, "listener: listens verdict: arrives at "+pinhole)
 	})
 }
 
@@ -235,7 +236,6 @@ func TestTraceTwoUplinks(t *testing.T) {
 	t.Parallel()
 	const source = "198.51.100.7"
 	r := newRig(t, "nft", netlab.Layout{SecondWAN: true})
-	r.installed()
 	r.Router.Sysctl(t, "net/ipv4/conf/all/rp_filter", "0")
 	r.WAN2.IP(t, "address", "add", source, "dev", "lo")
 	hardware := strings.TrimSpace(r.Router.Run(t, "cat", "/sys/class/net/wan1/address")) // the kernel checks sources of ARP, too
