@@ -143,9 +143,9 @@ func (t *Table) saveHits() {
 // a host that was named by its address are only those to that address.
 func (t *Table) Delete(ctx context.Context, s Selector) (closed int, err error) {
 	if s.Host.Addr.IsValid() {
-		return t.Withdraw(ctx, s.leadsTo)
+		return t.withdraw(ctx, s.leadsTo, ByOperator)
 	}
-	return t.Withdraw(ctx, func(m *Mapping) bool { certain, _ := s.covers(m); return certain })
+	return t.withdraw(ctx, func(m *Mapping) bool { certain, _ := s.covers(m); return certain }, ByOperator)
 }
 
 // BlockedHosts is what must be known of hosts to tell those that are blocked.

@@ -29,6 +29,9 @@ func TestChangesSayWhy(t *testing.T) {
 		"the operator": {func(_ *testing.T, r *tableRig) {
 			r.Block(ctx, portmap.Block{Selector: portmap.Selector{Host: portmap.HostSelector{Addr: client(0)}}})
 		}, portmap.ByOperator, portmap.Granted, false},
+		"the operator's delete": {func(_ *testing.T, r *tableRig) {
+			r.Delete(ctx, portmap.Selector{Host: portmap.HostSelector{Addr: client(0)}})
+		}, portmap.ByOperator, portmap.Granted, false},
 		"silence": {func(_ *testing.T, r *tableRig) {
 			r.Withdraw(ctx, func(*portmap.Mapping) bool { return true })
 		}, portmap.HostLeft, portmap.Granted, false},

@@ -120,9 +120,14 @@ func (t *Table) forceRechecked(losses []Loss, moved bool) {
 // they were. The epoch does not restart. The function is called on the table's
 // goroutine.
 func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed int, err error) {
+	return t.withdraw(ctx, which, HostLeft)
+}
+
+// withdraw closes the mappings for which which is true, because of a cause.
+func (t *Table) withdraw(ctx context.Context, which func(*Mapping) bool, cause Cause) (closed int, err error) {
 	err = t.runTask(ctx, func() {
 		t.alloc.begin()
-		t.alloc.withdraw(which, HostLeft)
+		t.alloc.withdraw(which, cause)
 		closed = len(t.alloc.changes)
 		t.force(false)
 	})
@@ -132,9 +137,7 @@ func (t *Table) Withdraw(ctx context.Context, which func(*Mapping) bool) (closed
 // Explanation is the answer that a request would get, and the reason: Rule is the
 // rule that decides about the external port, also if it allows it; nil: none does, which
 // allows it.
-type Explanation struct {
-	Answer
-}
+type Explanation struct{ Answer }
 
 // Explain decides a request to open a mapping without opening it.
 func (t *Table) Explain(ctx context.Context, req Request) (e Explanation, err error) {
