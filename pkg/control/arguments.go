@@ -22,12 +22,20 @@ func noArgs(args []string) error {
 
 // addSelector adds one word that says which mappings are meant.
 func (r *request) addSelector(word string) error {
-	if a, err := netip.ParseAddr(word); err == nil && !r.Client.IsValid() {
+	if a, err := netip.ParseAddr(word); err == nil && !r.hasHost() {
 		r.Client = a.Unmap()
+		return nil
+	}
+	if a, ok := parseHardware(word); ok && !r.hasHost() {
+		r.MAC = a
 		return nil
 	}
 	if p, err := parseProtocol(word); err == nil && r.Protocol == "" {
 		r.Protocol = p
+		return nil
+	}
+	if isHostName(word) && !r.hasHost() {
+		r.Host = word
 		return nil
 	}
 	first, last, isRange := strings.Cut(word, "-")
@@ -37,7 +45,7 @@ func (r *request) addSelector(word string) error {
 	a, errA := parsePort(first)
 	b, errB := parsePort(last)
 	if errA != nil || errB != nil || a == 0 || a > b || r.First != 0 {
-		return fmt.Errorf("%w: %q: name one client, one protocol and one port or range", errUsage, word)
+		return fmt.Errorf("%w: %q: name one host, one protocol and one port or range", errUsage, word)
 	}
 	r.First, r.Last = a, b
 	return nil
@@ -59,14 +67,20 @@ func parsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// parseTime reads seconds, or a duration as Go writes it.
+// parseTime reads seconds, days, or a duration as Go writes it.
 func parseTime(s string) (int64, error) {
+	const day, most = 24 * 60 * 60, 1e5 // days
+	if days, isDays := strings.CutSuffix(s, "d"); isDays {
+		if n, err := strconv.ParseUint(days, 10, 31); err == nil && 0 < n && n <= most {
+			return int64(n) * day, nil
+		}
+	}
 	if n, err := strconv.ParseUint(s, 10, 31); err == nil && n > 0 {
 		return int64(n), nil
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < time.Second {
-		return 0, fmt.Errorf("%w: invalid time %q: write seconds, or 10m, 2h", errUsage, s)
+		return 0, fmt.Errorf("%w: invalid time %q: write seconds, or 10m, 2h, 7d", errUsage, s)
 	}
 	return int64(d / time.Second), nil
 }

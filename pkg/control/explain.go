@@ -67,7 +67,7 @@ func (s *Server) verdict(e portmap.Explanation) verdict {
 		v.Rule = s.opts.RuleText(*e.Rule)
 	}
 	if e.Block != nil {
-		v.Reason = "blocked by the operator until " + e.Block.Until.Format(time.DateTime)
+		v.Reason = "blocked by the operator " + untilText(blockEntry(portmap.BlockRecord{Block: e.Block}, time.Now()))
 	}
 	if e.Mapping != nil {
 		s.addMapping(&v, e.Mapping)

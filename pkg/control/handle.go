@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -25,11 +24,13 @@ func (s *Server) handle(ctx context.Context, r request, send func(reply) error) 
 	case doMetrics:
 		return send(reply{Metrics: s.opts.Metrics()})
 	case doDelete:
-		r.Seconds = 0
-		return s.remove(ctx, r, send)
+		return s.delete(ctx, r, send)
 	case doBlock, doVeto:
-		r.Do = doBlock
-		return s.remove(ctx, r, send)
+		return s.block(ctx, r, send)
+	case doBlocks:
+		return s.blocks(send)
+	case doUnblock:
+		return s.unblock(ctx, r, send)
 	case doExplain:
 		return s.explain(ctx, r, send)
 	case doHistory:
@@ -118,36 +119,3 @@ func (s *Server) status() Status {
 
 // protocols are those that a request can name.
 var protocols = map[string]portmap.Protocol{"": 0, "TCP": portmap.TCP, "UDP": portmap.UDP}
-
-// remove deletes mappings, and with a block refuses new ones like them.
-func (s *Server) remove(ctx context.Context, r request, send func(reply) error) error {
-	b := portmap.Block{Selector: portmap.Selector{Host: portmap.HostSelector{Addr: r.Client}}}
-	protocol, known := protocols[r.Protocol]
-	b.Protocol = protocol
-	switch {
-	case !known:
-		return fmt.Errorf("invalid protocol %q", r.Protocol)
-	case r.First > r.Last:
-		return errors.New("first port is above last port")
-	case !r.Client.IsValid() && r.First == 0:
-		return errors.New("missing client or ports")
-	case r.First > 0:
-		b.External = portmap.PortRange{First: r.First, Last: r.Last}
-	}
-	closed, err := s.withdraw(ctx, b, time.Duration(r.Seconds)*time.Second)
-	if err != nil {
-		return err
-	}
-	s.opts.Log.Info("operator: "+r.Do, "client", r.Client, "protocol", r.Protocol, "ports", b.External, "seconds", r.Seconds, "closed", closed)
-	return send(reply{Closed: closed})
-}
-
-// withdraw deletes mappings, and refuses new ones like them for a time that is not 0.
-func (s *Server) withdraw(ctx context.Context, b portmap.Block, d time.Duration) (closed int, err error) {
-	if d == 0 {
-		return s.opts.Table.Delete(ctx, b.Selector)
-	}
-	b.Until = time.Now().Add(d)
-	set, err := s.opts.Table.Block(ctx, b)
-	return set.Closed, err
-}

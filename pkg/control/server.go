@@ -43,6 +43,10 @@ type Table interface {
 	Delete(ctx context.Context, s portmap.Selector) (closed int, err error)
 	// Block deletes the mappings that b selects, and refuses new ones until it ends.
 	Block(ctx context.Context, b portmap.Block) (portmap.BlockResult, error)
+	// Unblock lifts the blocks for which which is true.
+	Unblock(ctx context.Context, which func(*portmap.Block) bool) (lifted []*portmap.Block, unsaved, err error)
+	// Blocks returns the blocks in force.
+	Blocks() []portmap.BlockRecord
 	// Explain decides a request without granting it.
 	Explain(ctx context.Context, r portmap.Request) (portmap.Explanation, error)
 }

@@ -50,7 +50,9 @@ func commands() []command {
 		{name: "list", text: "show the mappings", run: (*tool).list},
 		{name: "status", text: "show the service, the uplink, the LANs and the firewall", run: (*tool).status},
 		{name: "delete", words: "WHICH...", text: "delete mappings", run: (*tool).delete},
-		{name: "block", other: "veto", words: "TIME WHICH...", text: "delete mappings and refuse new ones for a time: 600, 10m, 2h", run: (*tool).block},
+		{name: "block", other: "veto", words: "TIME|forever WHICH...", text: "delete mappings and refuse new ones; TIME is 600, 10m, 2h or 7d", run: (*tool).block},
+		{name: "blocks", text: "show the blocks in force", run: (*tool).blocks},
+		{name: "unblock", words: "ID|WHICH...", text: "lift a block by its number, or those set with the same words", run: (*tool).unblock},
 		{name: "explain", words: "CLIENT PROTOCOL EXTERNAL INTERNAL", text: "say whether a request would be granted, and which rule decides", run: (*tool).explain},
 		{name: "trace", words: "SOURCE PROTOCOL PORT [--probe]", text: "show which firewall rules a connection from outside passes", run: (*tool).trace},
 		{name: "watch", text: "show what happens, until it is interrupted", run: (*tool).watch},
@@ -77,7 +79,7 @@ func usage() string {
 	}
 	text.WriteString("Without a command: the status and the newest mappings\n")
 	text.WriteString("PORT of trace is a port of the router, or [ADDRESS]:PORT of a host with IPv6\n")
-	text.WriteString("WHICH is any of: a client's address, tcp or udp, an external port or a range a-b\n")
+	text.WriteString("WHICH is any of: a host's address, hardware address or name, tcp or udp, an external port or a range a-b\n")
 	return text.String()
 }
 
@@ -206,38 +208,17 @@ func exchange(c net.Conn, r request, handle func(reply) error) error {
 	}
 }
 
-// block deletes mappings and refuses new ones for a time.
-func (t *tool) block(args []string) (exitStatus, error) {
-	if len(args) == 0 {
-		return 0, fmt.Errorf("%w: missing time", errUsage)
-	}
-	seconds, err := parseTime(args[0])
-	if err != nil {
-		return 0, err
-	}
-	return t.remove(request{Do: doBlock, Seconds: seconds}, args[1:])
-}
-
 // delete deletes mappings.
 func (t *tool) delete(args []string) (exitStatus, error) {
-	return t.remove(request{Do: doDelete}, args)
-}
-
-// remove deletes the mappings that the words in which name.
-func (t *tool) remove(r request, which []string) (exitStatus, error) {
-	for _, word := range which {
-		if err := r.addSelector(word); err != nil {
-			return 0, err
-		}
-	}
-	if !r.Client.IsValid() && r.First == 0 {
-		return 0, fmt.Errorf("%w: %s needs a client's address or external ports", errUsage, r.Do)
+	r := request{Do: doDelete}
+	if err := r.addSelectors(args); err != nil {
+		return 0, err
 	}
 	closed := 0
 	if err := t.call(r, func(a reply) error { closed = a.Closed; return nil }); err != nil {
 		return 0, err
 	}
-	status := exitUnless(closed > 0 || r.Do == doBlock, exitNothing)
+	status := exitUnless(closed > 0, exitNothing)
 	if t.json {
 		return status, t.encode(struct {
 			Schema int `json:"schema"`

@@ -21,6 +21,8 @@ const (
 	doDelete  = "delete"
 	doBlock   = "block"
 	doVeto    = "veto" // another name of block
+	doBlocks  = "blocks"
+	doUnblock = "unblock"
 	doExplain = "explain"
 	doWatch   = "watch"
 	doHistory = "history"
@@ -32,11 +34,15 @@ const (
 type request struct {
 	Do       string     `json:"do"`
 	Client   netip.Addr `json:"client,omitzero"`
+	MAC      string     `json:"mac,omitempty"`      // the client's hardware address
+	Host     string     `json:"host,omitempty"`     // the client's name
 	Protocol string     `json:"protocol,omitempty"` // "TCP" or "UDP"; empty: both
 	First    uint16     `json:"first,omitempty"`    // external ports; 0: all
 	Last     uint16     `json:"last,omitempty"`
 	Internal uint16     `json:"internal,omitempty"`
 	Seconds  int64      `json:"seconds,omitempty"` // how long a block lasts
+	Forever  bool       `json:"forever,omitempty"` // a block has no end
+	ID       int        `json:"id,omitempty"`      // unblock: the number of a block
 	After    uint64     `json:"after,omitempty"`   // watch: the serial of the last event that is known; 0: those from now on
 	Count    int        `json:"count,omitempty"`   // history: how many events
 
@@ -52,6 +58,9 @@ type reply struct {
 	Verdict *verdict     `json:"verdict,omitempty"`
 	Path    *path        `json:"path,omitempty"`
 	Closed  int          `json:"closed,omitempty"` // mappings that a delete or block deleted
+	Block   *BlockEntry  `json:"block,omitempty"`
+	Lifted  int          `json:"lifted,omitempty"`  // blocks
+	Unsaved string       `json:"unsaved,omitempty"` // why a block, or its end, is lost with the daemon
 	Event   *event.Event `json:"event,omitempty"`
 	Lost    uint64       `json:"lost,omitempty"` // events that were lost before the next one
 	Metrics string       `json:"metrics,omitempty"`

@@ -74,8 +74,8 @@ func (s *Selector) coversPort(p Protocol, external uint16) bool {
 	return (s.Protocol == 0 || s.Protocol == p) && (s.External == PortRange{} || s.External.Contains(external))
 }
 
-// isSame reports whether o was made with the same words.
-func (s *Selector) isSame(o *Selector) bool {
+// IsSame reports whether o was made with the same words.
+func (s *Selector) IsSame(o *Selector) bool {
 	return s.Protocol == o.Protocol && s.External == o.External &&
 		s.Host.Addr == o.Host.Addr && s.Host.Hardware == o.Host.Hardware && s.Host.Name == o.Host.Name
 }

@@ -1,0 +1,210 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"igdd/pkg/event"
+	"igdd/pkg/portmap"
+)
+
+// maxBlock bounds how long a block lasts that has an end, so that no sum of times
+// overflows.
+const maxBlock = 100 * 365 * 24 * time.Hour
+
+// BlockEntry is a block as blocks shows it.
+type BlockEntry struct {
+	Schema    int        `json:"schema"`
+	ID        int        `json:"id"`
+	Host      string     `json:"host,omitempty"`     // as the operator named it; absent: every host
+	MACs      []string   `json:"macs,omitempty"`     // the hardware addresses that the host is known by
+	Protocol  string     `json:"protocol,omitempty"` // "TCP" or "UDP"; absent: both
+	FirstPort uint16     `json:"first_port,omitempty"`
+	LastPort  uint16     `json:"last_port,omitempty"`
+	Since     time.Time  `json:"since"`
+	Until     *time.Time `json:"until"`             // null: for ever
+	Remaining *int64     `json:"remaining_seconds"` // null: no end
+	Hits      uint64     `json:"hits"`              // requests that it has refused
+	LastHit   *time.Time `json:"last_hit"`          // null: never
+}
+
+// blockEntry returns a block as blocks shows it.
+func blockEntry(b portmap.BlockRecord, now time.Time) *BlockEntry {
+	e := &BlockEntry{
+		Schema: schemaVersion, ID: b.ID, Host: b.Host.String(), MACs: b.Host.Bound, FirstPort: b.External.First, LastPort: b.External.Last,
+		Since: wallTime(b.Since, now), Hits: b.Hits,
+	}
+	if b.Protocol != 0 {
+		e.Protocol = b.Protocol.String()
+	}
+	if !b.Until.IsZero() {
+		until, left := wallTime(b.Until, now), int64((b.Until.Sub(now)+time.Second-1)/time.Second)
+		e.Until, e.Remaining = &until, &left
+	}
+	if !b.LastHit.IsZero() {
+		last := wallTime(b.LastHit, now)
+		e.LastHit = &last
+	}
+	return e
+}
+
+// wallTime returns a time of the monotonic clock on the wall clock as it is set now,
+// to the second.
+func wallTime(t, now time.Time) time.Time { return now.Round(0).Add(t.Sub(now)).Round(time.Second) }
+
+// subject returns what a selector selects, as text.
+func subject(s portmap.Selector) string {
+	var words []string
+	if !s.Host.IsEvery() {
+		words = append(words, s.Host.String())
+	}
+	if s.Protocol != 0 {
+		words = append(words, strings.ToLower(s.Protocol.String()))
+	}
+	if s.External.First > 0 {
+		words = append(words, portText(s.External.First, s.External.Last))
+	}
+	return strings.Join(words, " ")
+}
+
+// portText returns external ports as text: one, or a range.
+func portText(first, last uint16) string {
+	if first == last {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d-%d", first, last)
+}
+
+// selector returns what a request selects: a host, external ports, or both.
+func (r *request) selector() (portmap.Selector, error) {
+	protocol, known := protocols[r.Protocol]
+	s := portmap.Selector{
+		Host:     portmap.HostSelector{Addr: r.Client.Unmap().WithZone(""), Name: r.Host},
+		Protocol: protocol, External: portmap.PortRange{First: r.First, Last: r.Last},
+	}
+	hosts := 0
+	for _, named := range []bool{r.Client.IsValid(), r.MAC != "", r.Host != ""} {
+		if named {
+			hosts++
+		}
+	}
+	if r.MAC != "" {
+		a, err := net.ParseMAC(r.MAC)
+		if err != nil {
+			return s, fmt.Errorf("invalid hardware address %q", r.MAC)
+		}
+		s.Host.Hardware = a.String()
+	}
+	switch {
+	case !known:
+		return s, fmt.Errorf("invalid protocol %q", r.Protocol)
+	case r.First > r.Last:
+		return s, errors.New("first port is above last port")
+	case hosts > 1:
+		return s, errors.New("more than one host is named")
+	case hosts == 0 && r.First == 0:
+		return s, errors.New("missing host or ports")
+	}
+	return s, nil
+}
+
+// delete deletes mappings.
+func (s *Server) delete(ctx context.Context, r request, send func(reply) error) error {
+	which, err := r.selector()
+	if err != nil {
+		return err
+	}
+	closed, err := s.opts.Table.Delete(ctx, which)
+	if err != nil {
+		return err
+	}
+	s.act(event.Event{Kind: event.Deleted, Subject: subject(which), Closed: closed})
+	return send(reply{Closed: closed})
+}
+
+// block deletes mappings and refuses new ones.
+func (s *Server) block(ctx context.Context, r request, send func(reply) error) error {
+	which, err := r.selector()
+	b := portmap.Block{Selector: which}
+	switch d := time.Duration(r.Seconds) * time.Second; {
+	case err != nil:
+		return err
+	case r.Forever:
+	case r.Seconds <= 0 || r.Seconds > int64(maxBlock/time.Second):
+		return errors.New("invalid time")
+	default:
+		b.Until = time.Now().Add(d)
+	}
+	set, err := s.opts.Table.Block(ctx, b)
+	if err != nil {
+		return fmt.Errorf("cannot block: %w", err)
+	}
+	e := blockEntry(portmap.BlockRecord{Block: set.Block}, time.Now())
+	act := event.Event{Kind: event.Blocked, Block: e.ID, Subject: subject(set.Block.Selector), Closed: set.Closed}
+	if e.Until != nil {
+		act.Until = *e.Until
+	}
+	s.act(act)
+	return send(reply{Closed: set.Closed, Block: e, Unsaved: s.unsaved(set.Unsaved)})
+}
+
+// unsaved returns why what the operator has changed is lost with the daemon; empty: it
+// is not.
+func (s *Server) unsaved(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return s.opts.Status().Leases
+}
+
+// unblock lifts blocks: the one with a number, or if there is none those that were set
+// with the same words.
+func (s *Server) unblock(ctx context.Context, r request, send func(reply) error) error {
+	which := func(b *portmap.Block) bool { return b.ID == r.ID }
+	if r.ID == 0 || !s.hasBlock(r.ID) && r.First > 0 {
+		words, err := r.selector()
+		if err != nil {
+			return err
+		}
+		which = func(b *portmap.Block) bool { return b.IsSame(&words) }
+	}
+	lifted, unsaved, err := s.opts.Table.Unblock(ctx, which)
+	if err != nil {
+		return err
+	}
+	for _, b := range lifted {
+		s.act(event.Event{Kind: event.Unblocked, Block: b.ID, Subject: subject(b.Selector)})
+	}
+	return send(reply{Lifted: len(lifted), Unsaved: s.unsaved(unsaved)})
+}
+
+// hasBlock reports whether there is a block with a number.
+func (s *Server) hasBlock(id int) bool {
+	for _, b := range s.opts.Table.Blocks() {
+		if b.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// blocks sends one line for each block.
+func (s *Server) blocks(send func(reply) error) error {
+	now := time.Now()
+	for _, b := range s.opts.Table.Blocks() {
+		if err := send(reply{Block: blockEntry(b, now)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// act notes what the operator did, for the log and all others who want to know.
+func (s *Server) act(e event.Event) {
+	e = s.opts.Events.Add(e)
+	e.Log(s.opts.Log)
+}
