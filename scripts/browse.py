@@ -222,13 +222,28 @@ def of_each_kind():
     ]
 
 
+def of_blocks():
+    """Returns two blocks and their rows."""
+    since = {"schema": 1, "since": "2026-11-27T12:00:00+01:00", "last_hit": None}
+    return [
+        since | {"id": 1, "host": HOSTILE[5], "macs": ["02:00:00:00:00:01"], "until": None, "remaining_seconds": None, "hits": 12345},
+        since | {"id": 2, "protocol": "TCP", "first_port": 5000, "last_port": 5010, "until": "2026-11-27T13:00:00+01:00", "remaining_seconds": 3600, "hits": 0},
+    ], [
+        ["1", HOSTILE[5], "TCP, UDP", "all", "2026-11-27 12:00:00", "forever", "12345"],
+        ["2", "every host", "TCP", "5000\u20135010", "2026-11-27 12:00:00", "1 h 0 min", "0"],
+    ]
+
+
 def test_stand_in(test):
     """Shows what a daemon might say."""
     answer("status", go_json({"schema": 1, "external_address": "11.22.33.44", "firewall": {"healthy": False, "trouble": "rule " + HOSTILE[0]},
                               "uplinks": [{"name": "eth0", "up": True, "addresses": ["11.22.33.44/24", "2001:db8:1234:5678:9abc:def0:1234:5678/64"]}]}))
     stand_in(test, "nothing", [], [], "No active NAT-PMP/PCP or UPnP leases")
     mappings, rows = of_each_kind()
-    stand_in(test, "one of each kind", mappings, rows, "1 in force, 1 dormant, 1 disabled")
+    blocks, blocked = of_blocks()
+    answer("blocks", go_json(blocks))
+    stand_in(test, "one of each kind", mappings, rows + blocked, "1 in force, 1 dormant, 1 disabled, 2 blocked")
+    answer("blocks", "[]")
     names = [(40000 + n, text) for n, text in enumerate(HOSTILE)]
     stand_in(test, "hostile", [mapping(port, text, host_name=text) for port, text in names],
              [row(port, text, text + " 192.168.50.10") for port, text in names], f"{len(HOSTILE)} in force")

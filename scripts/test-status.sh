@@ -280,6 +280,23 @@ test_hostile() {
   holds "<bdi>$word</bdi>"
 }
 
+test_blocks() {
+  daemon
+  answer blocks '[{"schema":1,"id":2,"protocol":"UDP","first_port":3074,"last_port":3080,"since":"2023-11-14T22:13:20Z","until":null,"remaining_seconds":null,"hits":0,"last_hit":null},
+ {"schema":1,"id":1,"host":"\u003cb\u003e","macs":["02:00:00:00:00:01","02:00:00:00:00:02"],"first_port":22,"last_port":22,"since":"2023-11-14T23:13:20+01:00","until":"2023-11-15T00:13:20+01:00","remaining_seconds":3600,"hits":41,"last_hit":"2023-11-14T23:13:20+01:00"},
+ {"schema":1,"id":3,"host":"192.168.50.11","since":"2023-11-14T23:13:20+01:00","until":null,"remaining_seconds":null,"hits":1,"last_hit":null}]'
+  expect_list blocks "[$(mapping TCP 1 "$plain")]" '1|TCP|192.168.50.10|80|PCP|never expires|7|x
+1|&lt;b&gt;|TCP, UDP|22|2023-11-14 23:13:20|1 h 0 min|41
+2|every host|UDP|3074–3080|2023-11-14 22:13:20 UTC|forever|0
+3|192.168.50.11|TCP, UDP|all|2023-11-14 23:13:20|forever|1'
+  holds '1 in force, 3 blocked at 2023-11-14 22:13:20'
+  holds 'Blocked by the operator'
+  answer blocks '[]'
+  expect_list 'no blocks' '[]' ''
+  lacks 'Blocked by the operator'
+  rm "$root/fixture/blocks.json"
+}
+
 test_trouble() {
   case=trouble
   answer status '{
@@ -349,6 +366,7 @@ test_shell() {
   test_order_of_daemon
   test_time_left
   test_hostile
+  test_blocks
   test_trouble
   test_no_answer
   [ "$wrong" = 0 ]

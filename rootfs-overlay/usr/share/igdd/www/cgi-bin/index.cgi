@@ -40,10 +40,10 @@ daemon() {
   return 0
 }
 
-# library are the functions of awk that both sources of rows need. What they print
+# functions are those of awk that both sources of rows need. What they print
 # begins with three words to sort by: part of the page, number, and text.
 # shellcheck disable=SC2016 # awk expands it
-library='
+functions='
   function html(s) {
     gsub(/&/, "\\&amp;", s)
     gsub(/</, "\\&lt;", s)
@@ -69,7 +69,7 @@ library='
 # from_file prints a row for each lease of the leases file that has not expired.
 # Lines that are no lease of an IPv4 host are left out.
 from_file() {
-  tr -d '\000-\011\013-\037\177' 2>/dev/null <$leases | awk -F : -v now="$(date +%s)" "$library"'
+  tr -d '\000-\011\013-\037\177' 2>/dev/null <$leases | awk -F : -v now="$(date +%s)" "$functions"'
     function expiry(t) {
       if (t == 0) return "<span class=never>never</span>"
       return "<span class=date>" strftime("%Y-%m-%d %H:%M:%S", t) "</span> <span class=left>in " left(t - now) "</span>"
@@ -96,7 +96,7 @@ from_file() {
 
 # from_daemon prints rows for what daemon printed.
 from_daemon() {
-  tr -d '\000-\011\013-\037\177' | awk "$library"'
+  tr -d '\000-\011\013-\037\177' | awk "$functions"'
     # text returns a string of JSON, without its quotes, as HTML. The daemon writes
     # marks of HTML and control characters as escapes; the latter are left out.
     function text(s,   out, i, c) {
@@ -194,15 +194,29 @@ from_daemon() {
       if (at["remote"] != "") marks = marks mark("only from " breakable(at["remote"]))
       return marks
     }
-    function mapping(   remaining, packets, port) {
-      remaining = "remaining_seconds" in at ? "<span class=left>" left(at["remaining_seconds"] + 0) "</span>" : "<span class=never>never expires</span>"
+    # expires shows the time left of a mapping or block, forever in the words given.
+    function expires(forever) {
+      return cell("expires", "remaining_seconds" in at ? "<span class=left>" left(at["remaining_seconds"] + 0) "</span>" : "<span class=never>" forever "</span>")
+    }
+    function mapping(   packets, port) {
       packets = "packets" in at ? cell("packets", at["packets"]) : cell("unknown", "\342\200\223")
       port = at["pinhole"] == "true" ? "" : cell("port", at["client_port"]) # a pinhole has one port
       row(port == "" ? "pinhole" : "mapping", at["external_port"], at["protocol"], "public>" at["external_port"], \
         cell("protocol", at["protocol"]) cell("host", host()) port cell("by", at["origins"]) \
-        cell("expires", remaining) packets cell("text", "<bdi>" at["description"] "</bdi>" state()))
+        expires("never expires") packets cell("text", "<bdi>" at["description"] "</bdi>" state()))
     }
-    function block() { blocked++ }
+    # timestamp returns a time of JSON, such as 2026-11-27T12:00:00Z, as text.
+    function timestamp(s) { return substr(s, 1, 10) " " substr(s, 12, 8) (s ~ /Z$/ ? " UTC" : "") }
+    function ports() {
+      if (!("first_port" in at)) return "all"
+      return at["first_port"] (at["last_port"] == at["first_port"] ? "" : "\342\200\223" at["last_port"])
+    }
+    function block() {
+      blocked++
+      row("block", at["id"], "-", "id>" at["id"], cell("host", "host" in at ? "<bdi class=name>" at["host"] "</bdi>" : "every host") \
+        cell("protocol", "protocol" in at ? at["protocol"] : "TCP, UDP") cell("ports", ports()) cell("since", timestamp(at["since"])) \
+        expires("forever") cell("hits", at["hits"]))
+    }
     BEGIN {
       character["003c"] = "&lt;"
       character["003e"] = "&gt;"
@@ -252,7 +266,8 @@ content() {
     'expires Time Left' 'packets Packets' 'text Description'
   section pinhole 'IPv6 pinholes' 'public Port' 'protocol Protocol' 'host Host' 'by Requested By' \
     'expires Time Left' 'packets Packets' 'text Description'
-  section block 'Blocked by the operator' 'id ID' 'what What' 'since Since' 'until Until' 'hits Refused Requests'
+  section block 'Blocked by the operator' 'id ID' 'host Host' 'protocol Protocol' 'ports Public Ports' 'since Since' \
+    'expires Time Left' 'hits Refused Requests'
 }
 
 # page prints the document.
@@ -291,7 +306,7 @@ thead th { font-size: .85rem; font-weight: 600; color: var(--faint) }
 tbody tr:nth-child(even) { background: var(--band) }
 tbody th { font-weight: 600 }
 .public, .port, .packets, .unknown, .id, .hits { text-align: right }
-td.expires, .lease .address { white-space: nowrap }
+td.expires, td.since, .lease .address { white-space: nowrap }
 .name ~ .address, .lease .left { color: var(--faint) }
 .mark { color: var(--mark); font-size: .875rem }
 .text { width: 35% }
@@ -301,11 +316,15 @@ td.expires, .lease .address { white-space: nowrap }
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
   tr { display: flex; flex-wrap: wrap; column-gap: .5rem; padding: .5rem; border-bottom: 1px solid var(--line) }
   th, td { padding: 0; border: 0; font-size: .9375rem }
-  .protocol, .by, .expires, .packets { color: var(--faint) }
-  .by, .expires, .packets, .text { font-size: .875rem }
+  .protocol, .by, .ports, .since, .expires, .packets, .hits { color: var(--faint) }
+  .by, .since, .expires, .packets, .hits, .text { font-size: .875rem }
   .text { flex-basis: 100%; order: 1 }
   .host { display: flex; flex-wrap: wrap; column-gap: .5rem }
   .protocol::after { content: "\a0\a0\2192" }
+  .block .protocol::after { content: none }
+  .ports::before { content: "ports " }
+  .since::before { content: "since " }
+  .hits::after { content: " refused" }
   .lease .port { margin-left: -.5rem }
   .lease .port::before { content: ":" }
   .mapping .port::before { content: "port " }
