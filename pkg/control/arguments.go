@@ -85,17 +85,22 @@ func parseTime(s string) (int64, error) {
 	return int64(d / time.Second), nil
 }
 
-// parseExplain reads CLIENT PROTOCOL EXTERNAL INTERNAL.
+// parseExplain reads CLIENT PROTOCOL EXTERNAL INTERNAL [as ORIGIN].
 func parseExplain(args []string) (request, error) {
 	r := request{Do: doExplain}
+	var err error
+	if n := len(args); n == 6 && args[4] == "as" {
+		if r.As, err = parseOrigin(args[5]); err != nil {
+			return r, err
+		}
+		args = args[:4]
+	}
 	if len(args) != 4 {
-		return r, fmt.Errorf("%w: explain needs CLIENT PROTOCOL EXTERNAL INTERNAL", errUsage)
+		return r, fmt.Errorf("%w: explain needs CLIENT PROTOCOL EXTERNAL INTERNAL, and perhaps as natpmp, as pcp or as upnp", errUsage)
 	}
-	client, err := netip.ParseAddr(args[0])
-	if err != nil {
-		return r, fmt.Errorf("%w: invalid address %q", errUsage, args[0])
+	if err = r.addClient(args[0]); err != nil {
+		return r, err
 	}
-	r.Client = client.Unmap()
 	if r.Protocol, err = parseProtocol(args[1]); err != nil {
 		return r, err
 	}
@@ -106,4 +111,22 @@ func parseExplain(args []string) (request, error) {
 		err = fmt.Errorf("%w: the client's port cannot be 0", errUsage)
 	}
 	return r, err
+}
+
+// addClient adds the host that a word names: by its address, hardware address or name.
+func (r *request) addClient(word string) error {
+	if err := r.addSelector(word); err != nil || !r.hasHost() {
+		return fmt.Errorf("%w: invalid host %q", errUsage, word)
+	}
+	return nil
+}
+
+// parseOrigin reads the name of a protocol that clients ask by.
+func parseOrigin(word string) (string, error) {
+	for _, o := range origins {
+		if strings.EqualFold(word, strings.ReplaceAll(o.String(), "-", "")) || strings.EqualFold(word, o.String()) {
+			return o.String(), nil
+		}
+	}
+	return "", fmt.Errorf("%w: invalid protocol %q: natpmp, pcp or upnp", errUsage, word)
 }

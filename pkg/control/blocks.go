@@ -122,7 +122,7 @@ func (s *Server) delete(ctx context.Context, r request, send func(reply) error) 
 	if err != nil {
 		return err
 	}
-	s.act(event.Event{Kind: event.Deleted, Subject: subject(which), Closed: closed})
+	s.opts.Emit(event.Event{Kind: event.Deleted, Subject: subject(which), Closed: closed})
 	return send(reply{Closed: closed})
 }
 
@@ -148,7 +148,7 @@ func (s *Server) block(ctx context.Context, r request, send func(reply) error) e
 	if e.Until != nil {
 		act.Until = *e.Until
 	}
-	s.act(act)
+	s.opts.Emit(act)
 	return send(reply{Closed: set.Closed, Block: e, Unsaved: s.unsaved(set.Unsaved)})
 }
 
@@ -177,7 +177,7 @@ func (s *Server) unblock(ctx context.Context, r request, send func(reply) error)
 		return err
 	}
 	for _, b := range lifted {
-		s.act(event.Event{Kind: event.Unblocked, Block: b.ID, Subject: subject(b.Selector)})
+		s.opts.Emit(event.Event{Kind: event.Unblocked, Block: b.ID, Subject: subject(b.Selector)})
 	}
 	return send(reply{Lifted: len(lifted), Unsaved: s.unsaved(unsaved)})
 }
@@ -201,10 +201,4 @@ func (s *Server) blocks(send func(reply) error) error {
 		}
 	}
 	return nil
-}
-
-// act notes what the operator did, for the log and all others who want to know.
-func (s *Server) act(e event.Event) {
-	e = s.opts.Events.Add(e)
-	e.Log(s.opts.Log)
 }

@@ -231,21 +231,32 @@ func TestBlock(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	r := seedMappings(t)
+	if got := r.tool("block", "forever", "tcp", "7000"); got.status != exitDone {
+		t.Fatal(got)
+	}
+	const allowed = "\nreason: granted\nrule: allow the LAN"
 	for _, c := range []struct {
 		ask    string
 		status exitStatus
 		want   string
 	}{
-		{"192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
-		{"192.168.50.10 tcp 0 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
-		{"192.168.50.10 udp 40000 4000", exitDone, "answer: granted, external port 40000\nreason: granted\nrule: allow the LAN\nmapping: 40000/UDP -> 192.168.50.10:4000 (NAT-PMP)"},
-		{"192.168.50.10 tcp 8080 5555", exitDone, "answer: granted, external port 8081\nreason: port 8081 instead of 8080: port is taken by another mapping\nrule: allow the LAN\nmapping: 8080/TCP -> 192.168.50.11:8080 (UPnP)"},
-		{"192.168.50.10 tcp 5000 5555", exitDone, "answer: granted, external port 5555\nreason: port 5555 instead of 5000: port is used by the router\nrule: allow the LAN"},
-		{"192.168.50.10 tcp 22 22", exitNo, "answer: refused\nreason: not authorized\nrule: deny the rest"},
-		{"192.168.50.11 tcp 0 8443", exitDone, "answer: granted, external port 8443\nreason: granted\nrule: allow the LAN"},
-		{"192.168.50.11 udp 5060 5060", exitDone, "answer: granted, external port 5060\nreason: granted\nrule: allow the LAN\nfirewall: PREROUTING -s 192.0.2.7/32 -p udp -j DNAT takes matching connections first"},
-		{"192.168.99.10 tcp 5555 5555", exitNo, "answer: refused\nreason: target is not a host on a LAN\nrule: deny the rest"},
-		{"::ffff:192.168.50.10 tcp 5555 5555", exitDone, "answer: granted, external port 5555\nreason: granted\nrule: allow the LAN"},
+		{"192.168.50.10 tcp 5555 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555" + allowed},
+		{"192.168.50.10 tcp 5555 5555 as NAT-PMP", exitDone, "NAT-PMP: granted, external port 5555" + allowed},
+		{"laptop tcp 0 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555" + allowed},
+		{"02:00:00:00:00:01 tcp 0 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555" + allowed},
+		{"192.168.50.10 udp 40000 4000 as natpmp", exitDone, "NAT-PMP: granted, external port 40000" + allowed + "\nmapping: 40000/UDP -> 192.168.50.10:4000 (NAT-PMP)"},
+		{"192.168.50.10 tcp 5555 5555 as pcp", exitNo, "PCP: no answer: it is disabled"},
+		{"192.168.50.10 tcp 5555 5555", exitDone, "NAT-PMP: granted, external port 5555" + allowed + "\nPCP: no answer: it is disabled\nUPnP: granted, external port 5555" + allowed},
+		{"192.168.50.10 tcp 8080 5555", exitNo, "NAT-PMP: granted, external port 8081\nreason: port 8081 instead of 8080: port is taken by another mapping\nmapping: 8080/TCP -> 192.168.50.11:8080 (UPnP)\n" +
+			"PCP: no answer: it is disabled\nUPnP: refused: error 1\nreason: port is taken by another mapping\nmapping: 8080/TCP -> 192.168.50.11:8080 (UPnP)"},
+		{"192.168.50.10 tcp 5000 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555\nreason: port 5555 instead of 5000: port is used by the router"},
+		{"192.168.50.10 tcp 8443 5555 as upnp", exitNo, "UPnP: refused: error 1\nreason: port is taken by a static forward"},
+		{"192.168.50.10 tcp 22 22 as natpmp", exitNo, "NAT-PMP: refused: error 1\nreason: not authorized\nrule: deny the rest"},
+		{"192.168.50.11 tcp 0 8443 as natpmp", exitDone, "NAT-PMP: granted, external port 8443" + allowed},
+		{"192.168.50.11 udp 5060 5060 as natpmp", exitDone, "NAT-PMP: granted, external port 5060" + allowed + "\nfirewall: PREROUTING -s 192.0.2.7/32 -p udp -j DNAT takes matching connections first"},
+		{"192.168.99.10 tcp 5555 5555 as natpmp", exitNo, "NAT-PMP: refused: error 1\nreason: target is not a host on a LAN"},
+		{"::ffff:192.168.50.10 tcp 5555 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555" + allowed},
+		{"192.168.50.10 tcp 7000 7000 as upnp", exitNo, "UPnP: refused: error 1\nreason: blocked by the operator forever\nblock: 1"},
 	} {
 		got := r.tool(append([]string{"explain"}, strings.Fields(c.ask)...)...)
 		if got.status != c.status || collapseBlanks(got.stdout) != c.want {
@@ -255,9 +266,13 @@ func TestExplain(t *testing.T) {
 	if n := len(r.table.List()); n != 3 {
 		t.Errorf("explaining left %d mappings, want 3", n)
 	}
-	var v verdict
-	if err := json.Unmarshal([]byte(r.tool("--json", "explain", "192.168.50.10", "tcp", "22", "22").stdout), &v); err != nil || v.Granted || v.Rule != "deny the rest" {
-		t.Errorf("verdict = %+v, %v", v, err)
+	if got := r.tool("explain", "nobody", "tcp", "22", "22"); got.status != exitFault || !strings.Contains(got.stderr, "no host nobody is known") {
+		t.Errorf("of nobody: %+v", got)
+	}
+	var list []verdict
+	text := r.tool("--json", "explain", "192.168.50.10", "tcp", "22", "22").stdout
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != 3 || list[0].Granted || list[0].Rule != "deny the rest" || list[1].Unheard == "" || list[2].Schema != 1 {
+		t.Errorf("%v: %s", err, text)
 	}
 }
 
@@ -269,7 +284,7 @@ func TestExplainDormantMapping(t *testing.T) {
 	if err := r.table.SetNetworkState(t.Context(), without); err != nil {
 		t.Fatal(err)
 	}
-	const want = "answer: granted, external port 4430\nreason: the mapping is dormant: there is no IPv6 firewall"
+	const want = "NAT-PMP: granted, external port 4430\nreason: the mapping is dormant: there is no IPv6 firewall"
 	if got := r.tool("explain", server.String(), "tcp", "4430", "4430"); !strings.HasPrefix(collapseBlanks(got.stdout), want) {
 		t.Errorf("explain = %+v", got)
 	}
@@ -289,7 +304,7 @@ func TestUsage(t *testing.T) {
 	for _, line := range []string{
 		"dance", "list 1", "status 1", "delete", "delete tcp", "delete 0", "delete 70000", "delete -1", "delete 9-8", "delete 80 81",
 		"delete 192.168.50.10 192.168.50.11", "delete tcp udp 80", "delete sctp 80", "delete 80-", "block", "block 60", "block 0 80", "block soon 80", "block -5m 80", "block 1ms 80", "veto", "veto 0 80",
-		"explain", "explain host tcp 1 1", "explain 192.168.50.10 icmp 1 1", "explain 192.168.50.10 tcp 1 0", "explain 192.168.50.10 tcp x 1",
+		"explain", "explain 1-2 tcp 1 1", "explain 192.168.50.10 tcp 1 1 as", "explain 192.168.50.10 tcp 1 1 as igd", "explain 192.168.50.10 tcp 1 1 by pcp", "explain 192.168.50.10 icmp 1 1", "explain 192.168.50.10 tcp 1 0", "explain 192.168.50.10 tcp x 1",
 		"explain 192.168.50.10 tcp 1 65536", "watch 1", "history 0", "history x", "history 1 2", "selftest router", "selftest ::1", "selftest 192.168.50.9 x", "--yaml list", "list --yaml",
 	} {
 		got := r.tool(strings.Fields(line)...)

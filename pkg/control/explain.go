@@ -11,80 +11,144 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// explain sends what a client that asks for a port would be answered.
-func (s *Server) explain(ctx context.Context, r request, send func(reply) error) error {
-	protocol := protocols[r.Protocol]
-	if protocol == 0 || !r.Client.IsValid() || r.Internal == 0 {
-		return errors.New("explain needs a client, a protocol and the client's port")
-	}
-	req := portmap.Request{
-		Origin:   portmap.NATPMP,
-		Client:   r.Client,
-		Protocol: protocol,
-		Internal: netip.AddrPortFrom(r.Client, r.Internal),
-		External: r.First,
-		Lifetime: explainLifetime,
-	}
-	if r.Client.Is6() {
-		req.Origin = portmap.PCP // NAT-PMP has no IPv6 form
-	}
-	e, err := s.opts.Table.Explain(ctx, req)
-	if err != nil {
-		return err
-	}
-	v := s.verdict(e)
-	if v.Granted && r.First != 0 && v.Port != r.First {
-		// Another port than the one asked for: say why not that one.
-		req.Exact = true
-		if e, err = s.opts.Table.Explain(ctx, req); err != nil {
-			return err
-		}
-		exact := s.verdict(e)
-		v.Reason = fmt.Sprintf("port %d instead of %d: %s", v.Port, r.First, exact.Reason)
-		v.Rule, v.Holder = exact.Rule, exact.Holder
-	}
-	if r.Client.Is4() {
-		v.Firewall = s.portRules(protocol, v.Port, r.First)
-	}
-	return send(reply{Verdict: &v})
+// Question is what the operator asks explain: what a client would be answered that asks
+// by a protocol for an external port, 0 for any.
+type Question struct {
+	Origin             portmap.Origin
+	Client             netip.Addr
+	Protocol           portmap.Protocol
+	External, Internal uint16
 }
 
-// portRules returns the firewall's rules that take connections to the port that
-// was granted, and to the one that was asked for; 0: none.
-func (s *Server) portRules(p portmap.Protocol, granted, asked uint16) (rules []string) {
-	for _, port := range slices.Compact([]uint16{granted, asked}) {
-		if port != 0 {
-			rules = append(rules, s.opts.PortRules(p, port)...)
+// Explanation is what the client would be answered, and why.
+type Explanation struct {
+	// Unheard is why it would get no answer; "": it would get one.
+	Unheard string
+	// Fault is the error that it would be told, in the words of its protocol; "": none.
+	Fault string
+	// Decision is what the table would decide; nil: it would not be asked.
+	Decision *portmap.Explanation
+	// Exact is, if it would get another port than the one that it asks for, what the
+	// table would decide if it accepted no other; else nil.
+	Exact *portmap.Explanation
+}
+
+// origins are the protocols that clients ask by, in the order of the answers.
+var origins = [...]portmap.Origin{portmap.NATPMP, portmap.PCP, portmap.UPnP}
+
+// explain sends what a client that asks for a port would be answered, by the protocol
+// that the request names or by all.
+func (s *Server) explain(ctx context.Context, r request, send func(reply) error) error {
+	q := Question{Client: r.Client, Protocol: protocols[r.Protocol], External: r.First, Internal: r.Internal}
+	if q.Protocol == 0 || q.Internal == 0 {
+		return errors.New("explain needs a client, a protocol and the client's port")
+	}
+	if r.Host != "" || r.MAC != "" {
+		var err error
+		if q.Client, err = s.addressOf(r); err != nil {
+			return err
 		}
 	}
-	return rules
+	for _, o := range origins {
+		if r.As != "" && r.As != o.String() {
+			continue
+		}
+		q.Origin = o
+		e, err := s.opts.Explain(ctx, q)
+		if err != nil {
+			return err
+		}
+		v := s.verdict(q, e)
+		if err := send(reply{Verdict: &v}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addressOf returns the address of the host that a request names, the IPv4 address if
+// it has one.
+func (s *Server) addressOf(r request) (netip.Addr, error) {
+	known, err := s.opts.Hosts()
+	var found netip.Addr
+	for a, h := range known {
+		isNamed := r.MAC != "" && h.Hardware.String() == r.MAC || r.Host != "" && h.Name == r.Host
+		if isNamed && (!found.IsValid() || a.Is4() && (!found.Is4() || h.Present())) {
+			found = a
+		}
+	}
+	if err == nil && !found.IsValid() {
+		err = fmt.Errorf("no host %s is known; name its address", r.Host+r.MAC)
+	}
+	return found, err
 }
 
 // verdict returns an explanation as the tool gets it.
-func (s *Server) verdict(e portmap.Explanation) verdict {
-	v := verdict{Schema: schemaVersion, Granted: e.Refusal == portmap.Granted, Reason: e.Refusal.String()}
-	if e.Rule != nil {
-		v.Rule = s.opts.RuleText(*e.Rule)
+func (s *Server) verdict(q Question, e Explanation) verdict {
+	v := verdict{Schema: schemaVersion, Origin: q.Origin.String(), Client: q.Client, Unheard: e.Unheard, Fault: e.Fault}
+	d := e.Decision
+	switch {
+	case e.Unheard != "":
+		v.Reason = e.Unheard
+		return v
+	case d == nil:
+		v.Reason = "the protocol does not allow such a request"
+		return v
 	}
-	if e.Block != nil {
-		v.Reason = "blocked by the operator " + untilText(blockEntry(portmap.BlockRecord{Block: e.Block}, time.Now()))
+	v.Granted = d.Refusal == portmap.Granted && e.Fault == ""
+	if v.Granted {
+		v.Port = d.Mapping.ExternalPort()
 	}
-	if e.Mapping != nil {
-		s.addMapping(&v, e.Mapping)
+	s.addReason(&v, d)
+	if e.Exact != nil {
+		s.addReason(&v, e.Exact)
+		v.Reason = fmt.Sprintf("port %d instead of %d: %s", v.Port, q.External, v.Reason)
+	}
+	if q.Client.Is4() {
+		v.Firewall = s.portRules(q, v.Port)
 	}
 	return v
 }
 
-// addMapping adds to a verdict the mapping that was granted, or the one that
-// prevents it.
-func (s *Server) addMapping(v *verdict, m *portmap.Mapping) {
-	if v.Granted {
-		v.Port = m.ExternalPort()
+// addReason adds what decides: the rule, the block, the mapping that is in the way or
+// would be renewed.
+func (s *Server) addReason(v *verdict, e *portmap.Explanation) {
+	v.Reason, v.Rule, v.Block, v.Holder = s.reason(e), "", 0, ""
+	if e.Block != nil {
+		v.Block = e.Block.ID
+	} else if e.Rule != nil {
+		v.Rule = s.opts.RuleText(*e.Rule)
 	}
-	if v.Granted && m.Dormant {
-		v.Reason = "the mapping is dormant: " + m.Reason.String()
+	isHeld := func(m *portmap.Mapping) bool { return e.Mapping != nil && m.Key == e.Mapping.Key }
+	if e.Mapping != nil && (e.Refusal != portmap.Granted || slices.ContainsFunc(s.opts.Table.List(), isHeld)) {
+		v.Holder = e.Mapping.String()
 	}
-	if !v.Granted || slices.ContainsFunc(s.opts.Table.List(), func(o *portmap.Mapping) bool { return o.Key == m.Key }) {
-		v.Holder = m.String()
+}
+
+// reason returns why the table decides so, as text.
+func (s *Server) reason(e *portmap.Explanation) string {
+	switch {
+	case e.Block != nil:
+		return "blocked by the operator " + untilText(blockEntry(portmap.BlockRecord{Block: e.Block}, time.Now()))
+	case e.Refusal == portmap.Granted && e.Mapping.Dormant:
+		return "the mapping is dormant: " + e.Mapping.Reason.String()
+	case e.Refusal == portmap.QuotaExceeded, e.Refusal == portmap.TableFull:
+		return e.Refusal.String() + s.opts.Limits()
 	}
+	return e.Refusal.String()
+}
+
+// portRules returns the firewall's rules that take connections to the port that would
+// be granted, and to the one that is asked for.
+func (s *Server) portRules(q Question, granted uint16) (rules []string) {
+	asked := q.External
+	if asked == 0 && granted == 0 {
+		asked = q.Internal // the first that is tried
+	}
+	for _, port := range slices.Compact([]uint16{granted, asked}) {
+		if port != 0 {
+			rules = append(rules, s.opts.PortRules(q.Protocol, port)...)
+		}
+	}
+	return rules
 }

@@ -225,25 +225,3 @@ func (f Firewall) String() string {
 	}
 	return "unhealthy: chains, jumps or rules are missing"
 }
-
-// printVerdict prints the answer and, each on a line of its own, its reasons.
-func printVerdict(out io.Writer, v verdict) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	if v.Granted {
-		fmt.Fprintf(w, "answer:\tgranted, external port %d\n", v.Port)
-	} else {
-		fmt.Fprintln(w, "answer:\trefused")
-	}
-	fmt.Fprintf(w, "reason:\t%s\n", v.Reason)
-	if v.Rule == "" {
-		v.Rule = "no rule matches, so it is allowed"
-	}
-	fmt.Fprintf(w, "rule:\t%s\n", printable(v.Rule))
-	if v.Holder != "" {
-		fmt.Fprintf(w, "mapping:\t%s\n", v.Holder)
-	}
-	for _, rule := range v.Firewall {
-		fmt.Fprintf(w, "firewall:\t%s takes matching connections first\n", printable(rule))
-	}
-	return w.Flush()
-}

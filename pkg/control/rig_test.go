@@ -108,6 +108,9 @@ func newRig(t *testing.T) *rig {
 		Trace:   r.trace,
 		Traffic: r.traffic,
 		Events:  r.events,
+		Emit:    func(e event.Event) { r.events.Add(e) },
+		Explain: r.explain,
+		Limits:  func() string { return " (limits)" },
 		Hosts: func() (map[netip.Addr]hosts.Host, error) {
 			return map[netip.Addr]hosts.Host{
 				laptop: {Addr: laptop, Hardware: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Name: "laptop", Answers: true},
@@ -121,6 +124,32 @@ func newRig(t *testing.T) *rig {
 	run(t, r.server.Run)
 	await(t, "the socket", func() bool { return r.tool("status").status == exitDone })
 	return r
+}
+
+// explain answers a question as a client of NAT-PMP, and of UPnP with the exact port;
+// PCP is disabled.
+func (r *rig) explain(ctx context.Context, q Question) (e Explanation, err error) {
+	if q.Origin == portmap.PCP {
+		return Explanation{Unheard: "it is disabled"}, nil
+	}
+	req := portmap.Request{
+		Origin: q.Origin, Client: q.Client, Protocol: q.Protocol, Internal: netip.AddrPortFrom(q.Client, q.Internal),
+		External: q.External, Exact: q.Origin == portmap.UPnP, Lifetime: time.Hour,
+	}
+	d, err := r.table.Explain(ctx, req)
+	if err != nil {
+		return e, err
+	}
+	e.Decision = &d
+	if d.Refusal != portmap.Granted {
+		e.Fault = "error 1"
+	} else if q.External != 0 && d.Mapping.ExternalPort() != q.External {
+		req.Exact = true
+		exact, err := r.table.Explain(ctx, req)
+		e.Exact = &exact
+		return e, err
+	}
+	return e, nil
 }
 
 // healthy is the status of a router that is well.

@@ -47,8 +47,6 @@ type Table interface {
 	Unblock(ctx context.Context, which func(*portmap.Block) bool) (lifted []*portmap.Block, unsaved, err error)
 	// Blocks returns the blocks in force.
 	Blocks() []portmap.BlockRecord
-	// Explain decides a request without granting it.
-	Explain(ctx context.Context, r portmap.Request) (portmap.Explanation, error)
 }
 
 // Traffic is what the rules of a mapping counted.
@@ -62,6 +60,10 @@ type Options struct {
 	Status func() Status
 	// Metrics returns the metrics of the daemon in Prometheus' text format.
 	Metrics func() string
+	// Explain returns what a client would be answered.
+	Explain func(context.Context, Question) (Explanation, error)
+	// Limits returns, in brackets, the limits for the number of mappings.
+	Limits func() string
 	// RuleText returns the text of a permission rule.
 	RuleText func(portmap.Rule) string
 	// PortRules returns the firewall's own rules that take connections to an
@@ -72,8 +74,9 @@ type Options struct {
 	Trace func(ctx context.Context, c xtables.Connection) ([]Traced, error)
 	// Traffic returns the counters of the mappings that have rules.
 	Traffic func() (map[portmap.Key]Traffic, error)
-	// Events has what happens.
+	// Events has what happens, and Emit tells what the operator does.
 	Events *event.Feed
+	Emit   func(event.Event)
 	// Hosts returns the hosts on the LANs.
 	Hosts func() (map[netip.Addr]hosts.Host, error)
 	Log   *slog.Logger

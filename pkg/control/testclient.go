@@ -142,15 +142,13 @@ func (p *testClient) mapPort(ctx context.Context) error {
 // checkGranted returns an error if a request for a port would be refused: with the
 // firewall's rules that take the port, if there are any.
 func (p *testClient) checkGranted() error {
-	r := request{Do: doExplain, Client: p.client, Protocol: p.protocol.String(), Internal: testPort}
-	v, err := p.queryVerdict(r)
-	if err != nil || v.Granted {
+	list, err := p.queryVerdicts(request{Do: doExplain, Client: p.client, Protocol: p.protocol.String(), Internal: testPort, As: portmap.NATPMP.String()})
+	if err != nil || list[0].Granted {
 		return err
 	}
-	r.First = testPort
-	exact, err := p.queryVerdict(r)
-	if err == nil && len(exact.Firewall) > 0 {
-		return fmt.Errorf("%v would be refused: %s: %s takes connections first", p.client, v.Reason, exact.Firewall[0])
+	v := list[0]
+	if len(v.Firewall) > 0 {
+		return fmt.Errorf("%v would be refused: %s: %s takes connections first", p.client, v.Reason, v.Firewall[0])
 	}
 	return fmt.Errorf("%v would be refused: %s; if other hosts may have ports, name one of them: selftest CLIENT", p.client, v.Reason)
 }

@@ -53,7 +53,7 @@ func commands() []command {
 		{name: "block", other: "veto", words: "TIME|forever WHICH...", text: "delete mappings and refuse new ones; TIME is 600, 10m, 2h or 7d", run: (*tool).block},
 		{name: "blocks", text: "show the blocks in force", run: (*tool).blocks},
 		{name: "unblock", words: "ID|WHICH...", text: "lift a block by its number, or those set with the same words", run: (*tool).unblock},
-		{name: "explain", words: "CLIENT PROTOCOL EXTERNAL INTERNAL", text: "say whether a request would be granted, and which rule decides", run: (*tool).explain},
+		{name: "explain", words: "CLIENT PROTOCOL EXTERNAL INTERNAL [as natpmp|pcp|upnp]", text: "say what a client would be answered, and why", run: (*tool).explain},
 		{name: "trace", words: "SOURCE PROTOCOL PORT [--probe]", text: "show which firewall rules a connection from outside passes", run: (*tool).trace},
 		{name: "watch", text: "show what happens, until it is interrupted", run: (*tool).watch},
 		{name: "history", words: "[N]", text: "show the last N events, at most 500", run: (*tool).history},
@@ -227,35 +227,6 @@ func (t *tool) delete(args []string) (exitStatus, error) {
 	}
 	_, err := fmt.Fprintln(t.stdout, plural(closed, "mapping"), "closed")
 	return status, err
-}
-
-// explain prints whether a request would be granted.
-func (t *tool) explain(args []string) (exitStatus, error) {
-	r, err := parseExplain(args)
-	if err != nil {
-		return 0, err
-	}
-	v, err := t.queryVerdict(r)
-	if err != nil {
-		return 0, err
-	}
-	status := exitUnless(v.Granted, exitNo)
-	if t.json {
-		return status, t.encode(v)
-	}
-	return status, printVerdict(t.stdout, v)
-}
-
-// queryVerdict asks the daemon whether a request would be granted.
-func (t *tool) queryVerdict(r request) (verdict, error) {
-	var v verdict
-	err := t.call(r, func(a reply) error {
-		if a.Verdict != nil {
-			v = *a.Verdict
-		}
-		return nil
-	})
-	return v, err
 }
 
 // encode prints a value as indented JSON.

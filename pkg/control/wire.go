@@ -40,6 +40,7 @@ type request struct {
 	First    uint16     `json:"first,omitempty"`    // external ports; 0: all
 	Last     uint16     `json:"last,omitempty"`
 	Internal uint16     `json:"internal,omitempty"`
+	As       string     `json:"as,omitempty"`      // explain: the protocol that the client asks by; empty: all
 	Seconds  int64      `json:"seconds,omitempty"` // how long a block lasts
 	Forever  bool       `json:"forever,omitempty"` // a block has no end
 	ID       int        `json:"id,omitempty"`      // unblock: the number of a block
@@ -132,15 +133,24 @@ type Firewall struct {
 	Repaired time.Time `json:"last_repair,omitzero"`
 }
 
-// verdict says whether a request would be granted, and why.
+// verdict says what a client would be answered by one protocol, and why.
 type verdict struct {
-	Schema  int    `json:"schema"`
-	Granted bool   `json:"granted"`
-	Reason  string `json:"reason"`
+	Schema  int        `json:"schema"`
+	Origin  string     `json:"origin"` // "NAT-PMP", "PCP" or "UPnP"
+	Client  netip.Addr `json:"client"`
+	Granted bool       `json:"granted"`
+	Reason  string     `json:"reason"`
+	// Unheard is why there would be no answer at all.
+	Unheard string `json:"unheard,omitempty"`
+	// Fault is the error of the protocol.
+	Fault string `json:"fault,omitempty"`
 	// Port is the external port that the client would get.
 	Port uint16 `json:"external_port,omitempty"`
-	// Rule is the permission rule that decides; empty: none matches.
+	// Rule is the permission rule that decides; empty: none matches, which allows it,
+	// or no rule decides.
 	Rule string `json:"rule,omitempty"`
+	// Block is the number of the operator's block that decides.
+	Block int `json:"block,omitempty"`
 	// Holder is the mapping that has the port, or that would be renewed.
 	Holder string `json:"holder,omitempty"`
 	// Firewall are rules of the firewall that take connections to the port, all

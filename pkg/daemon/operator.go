@@ -26,6 +26,9 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Trace:     d.trace,
 		Traffic:   d.traffic,
 		Events:    d.events,
+		Emit:      d.emit,
+		Explain:   d.explain,
+		Limits:    d.limits,
 		Hosts:     func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
 		Log:       d.log,
 	})
@@ -33,6 +36,12 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		d.log.Error("cannot serve miniupnpctl", "err", err)
 	}
 	return nil
+}
+
+// limits returns the limits for the number of mappings, in brackets.
+func (d *Daemon) limits() string {
+	p := d.currentPolicy()
+	return fmt.Sprintf(" (UPNP_MAX_PER_HOST is %d, UPNP_MAX_PER_LAN %d, UPNP_MAX_TOTAL %d)", p.MaxPerHost, p.MaxPerLAN, p.MaxTotal)
 }
 
 // traffic returns the counters of the mappings that have rules.

@@ -72,6 +72,8 @@ type exchange struct {
 
 	backlog *backlog
 	queued  bool // from the backlog; the packet is a copy
+
+	deliver func(response []byte) // takes the response in place of the socket; nil: the socket does
 }
 
 // handle answers a datagram, or puts it into the backlog. It never blocks: the next
@@ -114,6 +116,10 @@ func (x exchange) submit(r portmap.Request, answer func(portmap.Answer)) bool {
 // sent to (RFC 6886, section 3.1; RFC 6887, section 8.3). A response that cannot be
 // sent at once is lost: the client repeats its request.
 func (x exchange) reply(appendTo func([]byte) []byte) {
+	if x.deliver != nil {
+		x.deliver(appendTo(nil))
+		return
+	}
 	if err := x.socket.Send(appendTo, x.routerAddr, x.client); err != nil {
 		x.opts.Log.Debug("cannot send response", "client", x.client.Addr(), "err", err)
 	}

@@ -1,7 +1,6 @@
 package portmap
 
 import (
-	"cmp"
 	"slices"
 )
 
@@ -20,12 +19,11 @@ func (al *allocator) explain(req *Request) Explanation {
 	e := Explanation{Answer: al.decide(req)}
 	al.undo(n)
 	al.serial, al.lastID = serial, id
-	external, to := req.externalPort(), al.destinationOf(req)
-	if e.Refusal == Granted {
-		external = e.Mapping.externalEndpoint().Port()
-	}
-	e.Rule = cmp.Or(e.Rule, al.policy.rule(external, to, req.Description))
-	if e.Refusal == NotAuthorized && al.checkRules(external, to, req.Description) == UnknownHost {
+	to := al.destinationOf(req)
+	switch {
+	case e.Refusal == Granted:
+		e.Rule = al.policy.rule(e.Mapping.ExternalPort(), to, req.Description)
+	case e.Refusal == NotAuthorized && al.checkRules(req.externalPort(), to, req.Description) == UnknownHost:
 		e.Refusal = UnknownHost
 	}
 	return e

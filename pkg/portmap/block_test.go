@@ -70,12 +70,12 @@ func TestExplain(t *testing.T) {
 	}{
 		"granted":     {ask(NATPMP, peer, TCP, 41000, 0), Granted, 41000, 1, false},
 		"other port":  {ask(NATPMP, peer, TCP, 41000, 40000), Granted, 41000, 1, false},
-		"conflict":    {ask(UPnP, peer, TCP, 40000, 40000), Conflict, 40000, 1, false},
+		"conflict":    {ask(UPnP, peer, TCP, 40000, 40000), Conflict, 40000, -1, false},
 		"rules":       {ask(UPnP, peer, TCP, 80, 40001), NotAuthorized, 0, 2, false},
 		"low port":    {ask(UPnP, peer, TCP, 9, 1024), Granted, 1024, 0, false},
-		"block":       {ask(UPnP, peer, TCP, 50000, 50000), Blocked, 0, 1, true},
-		"wrong nonce": {ask(PCP, host, TCP, 40000, 40000, nonce(2)), NotOwner, 40000, 1, false},
-		"no host":     {ask(UPnP, netip.MustParseAddr("8.8.8.8"), TCP, 80, 80), BadTarget, 0, 2, false},
+		"block":       {ask(UPnP, peer, TCP, 50000, 50000), Blocked, 0, -1, true},
+		"wrong nonce": {ask(PCP, host, TCP, 40000, 40000, nonce(2)), NotOwner, 40000, -1, false},
+		"no host":     {ask(UPnP, netip.MustParseAddr("8.8.8.8"), TCP, 80, 80), BadTarget, 0, -1, false},
 	} {
 		for range 2 { // the first changes nothing for the second
 			e := al.explain(&test.ask)

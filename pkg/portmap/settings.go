@@ -134,9 +134,9 @@ func (t *Table) withdraw(ctx context.Context, which func(*Mapping) bool, cause C
 	return closed, err
 }
 
-// Explanation is the answer that a request would get, and the reason: Rule is the
-// rule that decides about the external port, also if it allows it; nil: none does, which
-// allows it.
+// Explanation is the answer that a request would get, and the reason: where the rules
+// decide, Rule is the one that does, also if it allows the external port; nil: none does,
+// which allows it.
 type Explanation struct{ Answer }
 
 // Explain decides a request to open a mapping without opening it.

@@ -122,6 +122,9 @@ func (s *Service) Has(name string, v Version) bool {
 	return slices.ContainsFunc(s.Variables, func(o *Variable) bool { return o.Name == name && v.has(o.Only) })
 }
 
+// HasAction reports whether version v of the service has an action.
+func (s *Service) HasAction(name string, v Version) bool { return s.action(name, v) != nil }
+
 // action returns an action of a version of the service, nil if it has none of
 // that name.
 func (s *Service) action(name string, v Version) *Action {
