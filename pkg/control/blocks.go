@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"igdd/pkg/event"
+	"igdd/pkg/hosts"
 	"igdd/pkg/portmap"
 )
 
@@ -83,13 +84,13 @@ func portText(first, last uint16) string {
 func (r *request) selector() (portmap.Selector, error) {
 	protocol, known := protocols[r.Protocol]
 	s := portmap.Selector{
-		Host:     portmap.HostSelector{Addr: r.Client.Unmap().WithZone(""), Name: r.Host},
+		Host:     portmap.HostSelector{Addr: r.Client.Unmap().WithZone(""), Name: hosts.ShortName(r.Host)},
 		Protocol: protocol, External: portmap.PortRange{First: r.First, Last: r.Last},
 	}
-	hosts := 0
-	for _, named := range []bool{r.Client.IsValid(), r.MAC != "", r.Host != ""} {
-		if named {
-			hosts++
+	named := 0
+	for _, isNamed := range []bool{r.Client.IsValid(), r.MAC != "", r.Host != ""} {
+		if isNamed {
+			named++
 		}
 	}
 	if r.MAC != "" {
@@ -104,10 +105,10 @@ func (r *request) selector() (portmap.Selector, error) {
 		return s, fmt.Errorf("invalid protocol %q", r.Protocol)
 	case r.First > r.Last:
 		return s, errors.New("first port is above last port")
-	case hosts > 1:
+	case named > 1:
 		return s, errors.New("more than one host is named")
-	case hosts == 0 && r.First == 0:
-		return s, errors.New("missing host or ports")
+	case named == 0 && r.First == 0:
+		return s, errors.New("missing client or ports")
 	}
 	return s, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -39,8 +40,11 @@ func parseHardware(word string) (string, bool) {
 }
 
 // isHostName reports whether a word can be the name of a host in a DHCP lease: it has
-// a letter, so that no number or range of ports is one.
+// a letter, so that no number or range of ports is one, and names no other protocol.
 func isHostName(word string) bool {
+	if slices.Contains([]string{"tcp", "udp", "sctp", "dccp", "udplite", "icmp"}, strings.ToLower(word)) {
+		return false
+	}
 	isLetter := func(r rune) bool { return r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' }
 	isStrange := func(r rune) bool {
 		return !isLetter(r) && (r < '0' || r > '9') && !strings.ContainsRune("-_.", r)
