@@ -142,7 +142,7 @@ TCP:9:192.168.50.10:1:1700604800:x' '1|TCP|192.168.50.10|1|never|x
   holds '7 leases, 2 expired at'
   expect 'all expired' 'TCP:2:192.168.50.10:1:1:x
 TCP:3:192.168.50.10:1:1700000000:x' ''
-  holds '2 expired at'
+  holds 'No active NAT-PMP/PCP or UPnP leases, 2 expired at'
 }
 
 # Clients choose the descriptions.
@@ -291,6 +291,8 @@ test_blocks() {
 3|192.168.50.11|TCP, UDP|all|2023-11-14 23:13:20|forever|1'
   holds '1 in force, 3 blocked at 2023-11-14 22:13:20'
   holds 'Blocked by the operator'
+  expect_list 'only blocks' '[]' "$(rows | grep -v '^1|TCP|')"
+  holds 'No active NAT-PMP/PCP or UPnP leases, 3 blocked at'
   answer blocks '[]'
   expect_list 'no blocks' '[]' ''
   lacks 'Blocked by the operator'

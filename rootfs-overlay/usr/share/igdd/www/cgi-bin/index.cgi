@@ -62,9 +62,8 @@ functions='
   function row(part, number, word, head, cells) {
     printf "%s %d %s <tr role=row><th role=rowheader scope=row class=%s</th>%s</tr>\n", part, number, word, head, cells
   }
-  function counted(n, what) {
-    if (n > 0) count = count (count == "" ? "" : ", ") n " " what
-  }'
+  function active(n, what) { count = n > 0 ? n " " what : "No active NAT-PMP/PCP or UPnP leases" }
+  function others(n, what) { if (n > 0) count = count ", " n " " what }'
 
 # from_file prints a row for each lease of the leases file that has not expired.
 # Lines that are no lease of an IPv4 host are left out.
@@ -88,8 +87,8 @@ from_file() {
         cell("expires", expiry($5)) cell("text", "<bdi>" html(description) "</bdi>"))
     }
     END {
-      counted(held, held == 1 ? "lease" : "leases")
-      counted(expired, "expired")
+      active(held, held == 1 ? "lease" : "leases")
+      others(expired, "expired")
       print "count 0 -", count
     }'
 }
@@ -189,7 +188,7 @@ from_daemon() {
     function state(   marks) {
       if (at["enabled"] == "false") { disabled++; marks = mark("disabled") }
       else if (at["dormant"] == "true") dormant++
-      else active++
+      else open++
       if (at["dormant"] == "true") marks = marks mark("dormant" (at["dormant_reason"] == "" ? "" : ": " at["dormant_reason"]))
       if (at["remote"] != "") marks = marks mark("only from " breakable(at["remote"]))
       return marks
@@ -226,10 +225,10 @@ from_daemon() {
     /^[a-z]/ { document = $0; depth = 0; next }
     { parse($0) }
     END {
-      counted(active, "in force")
-      counted(dormant, "dormant")
-      counted(disabled, "disabled")
-      counted(blocked, "blocked")
+      active(open, "in force")
+      others(dormant, "dormant")
+      others(disabled, "disabled")
+      others(blocked, "blocked")
       print "count 0 -", count
     }'
 }
@@ -255,8 +254,7 @@ section() {
 
 # content prints what stands below the title.
 content() {
-  count=$(part count)
-  printf '<p class=count>%s at %s</p>\n' "${count:-No active NAT-PMP/PCP or UPnP leases}" "$(date '+%Y-%m-%d %H:%M:%S')"
+  printf '<p class=count>%s at %s</p>\n' "$(part count)" "$(date '+%Y-%m-%d %H:%M:%S')"
   printf '<p class=source>%s</p>\n' "$source"
   part trouble
   printf '<dl>%s</dl>\n' "$(part fact)"
