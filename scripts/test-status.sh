@@ -391,7 +391,6 @@ test_shells() {
 # browser shows the page in Chromium, with the folder $1 to work in, where the binary of
 # the daemon is, too.
 browser() {
-  case=browser shell=chromium wrong=0
   mkdir "$1/browser" && scratch_root "$1/browser" "$1/miniupnpd" && mkdir "$root/fixture" "$root/tmp/home" || exit 1
   ip link add eth0 type veth peer name eth1 &&
     ip address add 11.22.33.44/24 dev eth0 && ip address add 192.168.50.1/24 dev eth1 || exit 1
