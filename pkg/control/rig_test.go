@@ -108,7 +108,7 @@ func newRig(t *testing.T) *rig {
 		Trace:   r.trace,
 		Traffic: r.traffic,
 		Events:  r.events,
-		Emit:    func(e event.Event) { r.events.Add(e) },
+		Emit:    func(e event.Event) { e = r.events.Add(e); e.Log(log) },
 		Explain: r.explain,
 		Limits:  func() string { return " (limits)" },
 		Hosts: func() (map[netip.Addr]hosts.Host, error) {
