@@ -38,14 +38,29 @@ func (r *request) addSelector(word string) error {
 		r.Host = word
 		return nil
 	}
+	if r.First != 0 || strings.Trim(word, "0123456789-") != "" {
+		return fmt.Errorf("%w: %q: name one host, one protocol and one port or range", errUsage, word)
+	}
+	return r.setPorts(word)
+}
+
+// setPorts reads an external port, or a range of them.
+func (r *request) setPorts(word string) error {
 	first, last, isRange := strings.Cut(word, "-")
 	if !isRange {
 		last = first
 	}
 	a, errA := parsePort(first)
 	b, errB := parsePort(last)
-	if errA != nil || errB != nil || a == 0 || a > b || r.First != 0 {
-		return fmt.Errorf("%w: %q: name one host, one protocol and one port or range", errUsage, word)
+	switch {
+	case errA != nil:
+		return errA
+	case errB != nil:
+		return errB
+	case a == 0:
+		return fmt.Errorf("%w: invalid port %q", errUsage, first)
+	case a > b:
+		return fmt.Errorf("%w: port range %q: first port is above last port", errUsage, word)
 	}
 	r.First, r.Last = a, b
 	return nil

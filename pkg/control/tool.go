@@ -147,12 +147,19 @@ func (t *tool) parse(args []string) (words []string, err error) {
 	}
 }
 
-// usageError wraps an error of the arguments, but for a request for help.
+// usageError wraps an error of package flag, but for a request for help, and words it
+// as the daemon does.
 func usageError(err error) error {
 	if errors.Is(err, flag.ErrHelp) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", errUsage, err)
+	text := err.Error()
+	if name, is := strings.CutPrefix(text, "flag provided but not defined: "); is {
+		text = "unknown option " + name
+	} else if name, is := strings.CutPrefix(text, "flag needs an argument: "); is {
+		text = "option " + name + ": missing value"
+	}
+	return fmt.Errorf("%w: %s", errUsage, text)
 }
 
 // What goes wrong between the tool and the daemon.
@@ -177,7 +184,7 @@ func (t *tool) dial() (net.Conn, error) {
 	c, err := net.DialTimeout("unix", t.socket, requestTimeout)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%w: must be run as root", err)
+		return nil, fmt.Errorf("cannot connect to the daemon at %s: must be run as root", t.socket)
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
 		return nil, fmt.Errorf("%w at %s: is it running?", errNoDaemon, t.socket)
 	}
