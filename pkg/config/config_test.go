@@ -143,10 +143,10 @@ func TestBadFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"-x":              `unknown option "-x"`,
 		"-S1":             `unknown option "-S1"`,
-		"stray":           `unknown option "stray"`,
-		"-t /etc/rc.conf": `unknown option "/etc/rc.conf"`,
-		"-U 88.22.44.13":  `unknown option "88.22.44.13"`,
-		"-":               `unknown option "-"`,
+		"stray":           `unexpected argument "stray"`,
+		"-t /etc/rc.conf": `unexpected argument "/etc/rc.conf"`,
+		"-U 88.22.44.13":  `unexpected argument "88.22.44.13"`,
+		"-":               `unexpected argument "-"`,
 		"-A deny":         "option -A: rule",
 		"-a lan0/33":      "option -a: listening_ip: ",
 		"-P":              "option -P: missing value",
@@ -163,7 +163,7 @@ func TestBadFlags(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "miniupnpd: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, error %v, want %q", args, c, err, want)
 		}
-		if isUsage := strings.HasPrefix(want, "unknown") || strings.HasSuffix(want, "missing value"); err != nil && strings.HasSuffix(err.Error(), usage) != isUsage {
+		if isUsage := strings.HasPrefix(want, "unknown") || strings.HasPrefix(want, "unexpected") || strings.HasSuffix(want, "missing value"); err != nil && strings.HasSuffix(err.Error(), usage) != isUsage {
 			t.Errorf("%q: usage or not: %v", args, err)
 		}
 	}

@@ -208,7 +208,7 @@ func next(args []string) (f flag, rest []string, err error) {
 	f = named(args)
 	o, known := f.option()
 	if !known {
-		return f, nil, fmt.Errorf("unknown option %q", args[0])
+		return f, nil, unknownError(args[0])
 	}
 	rest = args[1:]
 	if f.rest != "" && o.words > 0 {
@@ -223,6 +223,14 @@ func next(args []string) (f flag, rest []string, err error) {
 		f.words, rest = append(f.words, rest[0]), rest[1:]
 	}
 	return f, rest, nil
+}
+
+// unknownError returns the error of a word that is no flag.
+func unknownError(word string) error {
+	if len(word) > 1 && word[0] == '-' {
+		return fmt.Errorf("unknown option %q", word)
+	}
+	return fmt.Errorf("unexpected argument %q", word)
 }
 
 // named returns the first flag without its arguments. Like miniupnpd it
