@@ -93,6 +93,9 @@ func (t *tool) printBlocked(a reply) error {
 
 // unblock lifts blocks.
 func (t *tool) unblock(args []string) (exitStatus, error) {
+	if len(args) == 0 {
+		return 0, fmt.Errorf("%w: unblock needs the number of a block, or the words that it was set with", errUsage)
+	}
 	r := request{Do: doUnblock}
 	id, err := strconv.ParseInt(strings.Join(args, " "), 10, 31)
 	isNumber := err == nil && id > 0

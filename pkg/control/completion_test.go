@@ -18,12 +18,12 @@ const completionFile = "../../rootfs-overlay/usr/share/bash-completion/completio
 // what the tool printed.
 type completer struct{ dir, socket string }
 
-// newCompleter makes a completer whose daemon has listed what the text says.
-func newCompleter(t *testing.T, socket, list string) completer {
+// newCompleter makes a completer whose daemon prints these lists.
+func newCompleter(t *testing.T, socket, list, blocks string) completer {
 	c := completer{t.TempDir(), socket}
 	c.write(t, "usage", usage())
 	c.write(t, "list", list)
-	c.write(t, "blocks", "ID  WHAT\n3   192.168.50.10\n17  udp\n")
+	c.write(t, "blocks", blocks)
 	c.write(t, "miniupnpctl", fmt.Sprintf(`#!/bin/sh
 case $* in
 -h) cat %[1]s/usage ;;
@@ -33,6 +33,16 @@ case $* in
 esac
 `, c.dir, socket))
 	return c
+}
+
+// completerOf makes a completer for the daemon of a rig, with two blocks.
+func completerOf(t *testing.T, r *rig) completer {
+	for _, line := range []string{"block 1h tcp 7000", "block forever udp 7000"} {
+		if got := r.tool(strings.Fields(line)...); got.status != exitDone {
+			t.Fatalf("%s: %+v", line, got)
+		}
+	}
+	return newCompleter(t, r.socket, r.tool("list").stdout, r.tool("blocks").stdout)
 }
 
 func (c completer) write(t *testing.T, name, text string) {
@@ -65,7 +75,7 @@ COMP_LINE=$2 COMP_POINT=${#2}
 }
 
 func TestCompletionOfCommands(t *testing.T) {
-	c := newCompleter(t, "/nowhere", "")
+	c := newCompleter(t, "/nowhere", "", "")
 	var want []string
 	for _, c := range commands() {
 		want = append(want, c.name)
@@ -85,7 +95,7 @@ func TestCompletionOfCommands(t *testing.T) {
 // which none is offered, and for one that takes none but is offered some.
 func TestCompletionKnowsTheWordsOfEachCommand(t *testing.T) {
 	r := seedMappings(t)
-	c := newCompleter(t, r.socket, r.tool("list").stdout)
+	c := completerOf(t, r)
 	for _, cmd := range commands() {
 		offered := 0
 		for n := range 4 {
@@ -100,17 +110,17 @@ func TestCompletionKnowsTheWordsOfEachCommand(t *testing.T) {
 
 func TestCompletionOfWords(t *testing.T) {
 	r := seedMappings(t)
-	c := newCompleter(t, r.socket, r.tool("list").stdout)
+	c := completerOf(t, r)
 	for _, want := range []struct{ line, words string }{
 		{"delete ", "02:00:00:00:00:01 192.168.50.10 192.168.50.11 2001:db8:50::20 laptop phone tcp udp"},
 		{"delete 192.168.50.10 u", "udp"},
 		{"delete 2001:db8:5", "50::20"},
 		{"delete 02:", "00:00:00:00:01"},
 		{"delete ph", "phone"},
-		{"block ", "10m 1h 24h forever"},
+		{"block ", "10m 1h 7d forever"},
 		{"block 1h lap", "laptop"},
 		{"veto f", "forever"},
-		{"unblock ", "02:00:00:00:00:01 17 192.168.50.10 192.168.50.11 2001:db8:50::20 3 laptop phone tcp udp"},
+		{"unblock ", "02:00:00:00:00:01 1 192.168.50.10 192.168.50.11 2 2001:db8:50::20 laptop phone tcp udp"},
 		{"unblock 3 ", "02:00:00:00:00:01 192.168.50.10 192.168.50.11 2001:db8:50::20 laptop phone tcp udp"},
 		{"explain ", "192.168.50.10 192.168.50.11 2001:db8:50::20"},
 		{"explain --json 192.168.50.11", "192.168.50.11"},
@@ -136,7 +146,7 @@ func TestCompletionOfWords(t *testing.T) {
 }
 
 func TestCompletionOfTheSocket(t *testing.T) {
-	c := newCompleter(t, "/nowhere", "")
+	c := newCompleter(t, "/nowhere", "", "")
 	c.write(t, "a socket", "")
 	if got := strings.Join(c.completions(t, "miniupnpctl -s "+c.dir+"/a"), " "); got != c.dir+"/a socket" {
 		t.Errorf("got %q", got)
@@ -151,7 +161,7 @@ func TestCompletionRunsNoNames(t *testing.T) {
 	for _, name := range []string{"$(touch${IFS}" + proof + ")", "`touch${IFS}" + proof + "`", "a;reboot", "a|b", "-rf", "'", "\"", "\\", "*", "a\x1b[2J"} {
 		list += "UDP 1 192.168.50.10 1 " + name + " -\n"
 	}
-	c := newCompleter(t, r.socket, list)
+	c := newCompleter(t, r.socket, list, "")
 	if got := c.completions(t, "miniupnpctl -s "+r.socket+" delete "); !slices.Equal(got, []string{"192.168.50.10", "tcp", "udp"}) {
 		t.Errorf("got %q", got)
 	}
@@ -163,7 +173,7 @@ func TestCompletionRunsNoNames(t *testing.T) {
 // TestCompletionWithoutADaemon completes what needs none, asks nobody where there is no
 // socket, and gives a daemon that does not answer up.
 func TestCompletionWithoutADaemon(t *testing.T) {
-	c := newCompleter(t, "/nowhere", "")
+	c := newCompleter(t, "/nowhere", "", "")
 	if got := c.completions(t, "miniupnpctl -s /elsewhere delete "); !slices.Equal(got, []string{"tcp", "udp"}) {
 		t.Errorf("without a socket: %v", got)
 	}
@@ -182,7 +192,7 @@ func TestCompletionWithoutADaemon(t *testing.T) {
 // TestCompletionInReadline presses the tabulator in an interactive bash.
 func TestCompletionInReadline(t *testing.T) {
 	r := seedMappings(t)
-	c := newCompleter(t, r.socket, r.tool("list").stdout)
+	c := completerOf(t, r)
 	terminal := exec.CommandContext(t.Context(), "script", "-qfec", "bash --noprofile --norc", "/dev/null")
 	terminal.Env = []string{"PATH=" + c.dir + ":/usr/bin:/bin", "PS1=ready> ", "TERM=dumb", "INPUTRC=/dev/null"}
 	keys, err := terminal.StdinPipe()

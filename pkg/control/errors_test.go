@@ -39,7 +39,7 @@ func TestErrorsOfArguments(t *testing.T) {
 		"block":                             `missing time`,
 		"block soon 80":                     `invalid time "soon": write seconds, or 10m, 2h, 7d`,
 		"block 60":                          `block needs a host or external ports`,
-		"unblock":                           `unblock needs a host or external ports`,
+		"unblock":                           `unblock needs the number of a block, or the words that it was set with`,
 		"delete sctp 80":                    `"sctp": name one host, one protocol and one port or range`,
 		"explain":                           `explain needs CLIENT PROTOCOL EXTERNAL INTERNAL`,
 		"explain host tcp 1 1":              `invalid address "host"`,
