@@ -48,7 +48,7 @@ ctl() {
 
 # start starts the daemon, which has its own folder for what is at /run elsewhere.
 start() {
-  mount -t tmpfs run /run && mkdir "$box/leases" && ip link set lo up &&
+  mount -t tmpfs run /run && mkdir "$box/leases" && ip link set lo up && echo 1 >/proc/sys/net/ipv4/ip_forward &&
     links wan0 11.22.33.44/24 && links lan0 192.168.50.1/24 && settings >"$box/miniupnpd.conf" &&
     "$box/miniupnpd" -f "$box/miniupnpd.conf" -P "$box/pid" && until_true ctl status
 }
