@@ -200,6 +200,7 @@ func (d *Daemon) metricsText() string {
 			m.limit.Set(float64(limit))
 		}
 		m.countMappings(d.table.List())
+		m.blocks.Set(float64(len(d.table.Blocks())))
 		d.updateHealth()
 	})
 }

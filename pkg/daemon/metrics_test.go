@@ -113,6 +113,23 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
+// TestMetricsOfBlocks demands that blocks, and requests that they refuse, are counted.
+func TestMetricsOfBlocks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.start(t)
+	r.awaitMetrics(t, "at the start", map[string]float64{"igdd_blocks": 0})
+	r.says(t, "block 1h 192.168.50.10", 0, "0 mappings closed")
+	if resp := r.natpmpMap(t, r.Clients[0], client1, mapping(natpmp.MapTCP, 4000, 4000, time.Hour)); resp.Result == natpmp.Success {
+		t.Error("a blocked host was granted a port")
+	}
+	r.awaitMetrics(t, "with a block", map[string]float64{
+		"igdd_blocks": 1, `igdd_refusals_total{origin="natpmp",reason="blocked"}`: 1, `igdd_events_total{event="blocked"}`: 1,
+	})
+	r.says(t, "unblock 192.168.50.10", 0, "")
+	r.awaitMetrics(t, "without it", map[string]float64{"igdd_blocks": 0, `igdd_events_total{event="unblocked"}`: 1})
+}
+
 // TestMetricsOfTheProcess reads what the kernel knows of the process, in the sandbox.
 func TestMetricsOfTheProcess(t *testing.T) {
 	t.Parallel()
