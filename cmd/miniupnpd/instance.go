@@ -28,9 +28,9 @@ type instance struct {
 	metrics *daemon.Metrics // of all instances
 	first   bool            // an error of listening ends the program; later it is retried
 
-	forwards []portmap.Forward  // static ones, as the last instance knew them
-	unsaved  []*portmap.Mapping // those of the last instance if it could not save them; else nil
-	previous *config.Config     // of the last instance, if that served; nil: there is none to go back to
+	forwards []portmap.Forward   // static ones, as the last instance knew them
+	unsaved  *daemon.Inheritance // of the last instance if it could not save everything; else nil
+	previous *config.Config      // of the last instance, if that served; nil: there is none to go back to
 
 	successor *config.Config // of the process that is started next; nil: there is none, or it cannot start
 }

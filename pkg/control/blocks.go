@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,10 +157,10 @@ func (s *Server) block(ctx context.Context, r request, send func(reply) error) e
 // unsaved returns why what the operator has changed is lost with the daemon; empty: it
 // is not.
 func (s *Server) unsaved(err error) string {
-	if err != nil {
+	if err = cmp.Or(err, s.opts.NotSaved()); err != nil {
 		return err.Error()
 	}
-	return s.opts.Status().Leases
+	return ""
 }
 
 // unblock lifts blocks: the one with a number, or if there is none those that were set

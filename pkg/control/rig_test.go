@@ -93,6 +93,12 @@ func newRig(t *testing.T) *rig {
 		Table:   r.table,
 		Status:  func() Status { return r.status },
 		Metrics: func() string { return someMetrics },
+		NotSaved: func() error {
+			if r.status.Leases != "" {
+				return errors.New(r.status.Leases)
+			}
+			return nil
+		},
 		RuleText: func(r portmap.Rule) string {
 			if r.Allow {
 				return "allow the LAN"

@@ -64,6 +64,8 @@ type Options struct {
 	Explain func(context.Context, Question) (Explanation, error)
 	// Limits returns, in brackets, the limits for the number of mappings.
 	Limits func() string
+	// NotSaved returns why leases and blocks are not saved; nil: they are.
+	NotSaved func() error
 	// RuleText returns the text of a permission rule.
 	RuleText func(portmap.Rule) string
 	// PortRules returns the firewall's own rules that take connections to an

@@ -45,9 +45,9 @@ type Options struct {
 	// Forwards are the static port forwards that the previous instance knew: a
 	// firewall that is starting may not have restored them yet.
 	Forwards []portmap.Forward
-	// Unsaved are the mappings of the previous instance if it could not save them all;
+	// Unsaved is what the previous instance has if it could not save everything;
 	// nil: the lease file has them.
-	Unsaved []*portmap.Mapping
+	Unsaved *Inheritance
 	// Events takes all events, and has those of previous instances; nil: a new feed.
 	Events *event.Feed
 	// Outdated is called when the settings should be read again, because the system
@@ -80,9 +80,9 @@ type Daemon struct {
 	clock    *clock.Watcher
 	firewall *netfilter.Firewall
 	store    *leasefile.TimedStore
-	unsaved  []*portmap.Mapping // all, if Run could not save them
-	covered  func() error       // Options.Covered
-	barred   error              // why the leases could not be saved before privileges were dropped; nil: they could
+	unsaved  *Inheritance // what Run could not save; nil: it could
+	covered  func() error // Options.Covered
+	barred   error        // why the leases could not be saved before privileges were dropped; nil: they could
 	forwards *forwards
 	table    *portmap.Table
 	finder   *hosts.Finder
@@ -309,7 +309,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	d.log.Log(ctx, portmap.LevelNotice, "shutting down MiniUPnPd")
 	<-tableDone
 	if d.store.Checkpoint() != nil { // logged
-		d.unsaved = inheritable(d.table.List())
+		d.unsaved = d.inheritance()
 	}
 	closeStore()
 	d.finder.Close()

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -21,6 +22,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Table:     d.resolver,
 		Status:    d.status,
 		Metrics:   d.metricsText,
+		NotSaved:  d.notSaved,
 		RuleText:  config.RuleText,
 		PortRules: d.forwards.rulesFor,
 		Trace:     d.trace,
@@ -123,6 +125,14 @@ func (d *Daemon) leaseTrouble() error {
 		return d.covered()
 	}
 	return err
+}
+
+// notSaved returns why leases and blocks are not saved, nil if they are.
+func (d *Daemon) notSaved() error {
+	if d.config.LeaseFile == "" {
+		return errors.New("there is no lease file; set lease_file (UPNP_LEASE_FILE)")
+	}
+	return d.leaseTrouble()
 }
 
 // isLogged reports whether the table has logged this trouble already, since a Save has

@@ -161,11 +161,12 @@ func TestStopWithStuckDisk(t *testing.T) {
 }
 
 // TestReloadWithStuckDisk starts another instance while the disk does not answer: it has
-// the mappings of its predecessor, and saves them in the end.
+// the mappings and blocks of its predecessor, and saves them in the end.
 func TestReloadWithStuckDisk(t *testing.T) {
 	t.Parallel()
 	r, release := newStuckRig(t)
 	r.grant(t, mapping(natpmp.MapTCP, 4001, 4001, time.Hour))
+	r.says(t, "block forever 192.168.50.11", 1, "0 mappings closed block 1 is in force forever")
 	r.configure(t, "enable_upnp=yes", "http_port=5001", "lease_file="+r.path("disk/upnp.leases"))
 	r.kill(syscall.SIGHUP)
 	if err := r.awaitHTTP(5001); err != nil {
@@ -173,11 +174,13 @@ func TestReloadWithStuckDisk(t *testing.T) {
 	}
 	r.grant(t, mapping(natpmp.MapTCP, 4002, 4002, time.Hour))
 	r.demandPorts(t, 4000, 4001, 4002)
+	r.says(t, "explain 192.168.50.11 tcp 4003 4003", 4, "blocked by the operator forever")
 	release()
 	r.awaitStatus(t)
 	r.stop(t, syscall.SIGKILL)
 	r.onDisk(t, "enable_upnp=yes", "http_port=5001")
 	r.demandPorts(t, 4000, 4001, 4002)
+	r.says(t, "explain 192.168.50.11 tcp 4003 4003", 4, "blocked by the operator forever")
 }
 
 // awaitStatus waits until miniupnpctl reports no trouble.

@@ -117,6 +117,9 @@ func (s *Store) DropBlock(id int) {
 }
 
 func (s *Store) dropBlock(id int) {
+	if _, held := s.blocks[id]; !held && id <= s.service.LastBlock {
+		return
+	}
 	s.size -= s.blocks[id].size
 	delete(s.blocks, id)
 	s.changedBlocks[id] = true

@@ -39,11 +39,11 @@ func (t *Table) Block(ctx context.Context, b Block) (r BlockResult, err error) {
 // block is Block on the table's goroutine.
 func (t *Table) block(b Block) (r BlockResult) {
 	t.alloc.begin()
-	t.lastBlock++
-	b.ID, b.Since = t.lastBlock, t.alloc.now
+	b.ID, b.Since = t.lastBlock+1, t.alloc.now
 	t.store.SetBlock(BlockRecord{Block: &b})
 	r.Block, r.Unsaved = &b, t.save(nil)
 	t.mu.Lock()
+	t.lastBlock = b.ID
 	t.alloc.block(&b)
 	t.mu.Unlock()
 	r.Closed = closures(t.alloc.changes)
@@ -107,6 +107,9 @@ func (t *Table) restoreBlocks() {
 	for _, r := range list {
 		t.store.SetBlock(r)
 	}
+	if !slices.ContainsFunc(list, func(r BlockRecord) bool { return r.ID == last }) {
+		t.store.DropBlock(last) // a store that has not had it learns its number
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.alloc.blocks, t.lastBlock = list, last
@@ -117,6 +120,13 @@ func (t *Table) Blocks() []BlockRecord {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return slices.Clone(t.alloc.blocks)
+}
+
+// LastBlock returns the highest number that a block has had.
+func (t *Table) LastBlock() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.lastBlock
 }
 
 // countHit counts a request that b has refused; nil: none has.

@@ -87,10 +87,11 @@ type Table struct {
 	epoch    Epoch
 	updates  uint32
 
+	lastBlock int // the highest number that a block has had
+
 	lanes       [2]lane  // by family
 	tasks       []func() // of runTask, not yet started
 	afterForced []func() // called when all forced changes have been carried out
-	lastBlock   int      // number of the last block
 	unsaved     bool     // saving the last changes failed
 	timer       *time.Timer
 

@@ -241,6 +241,7 @@ func (s *Store) DropBlock(id int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.blocks, id)
+	s.last = max(s.last, id)
 }
 
 // Saved returns what was saved, in order of creation.
