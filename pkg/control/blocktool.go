@@ -79,11 +79,7 @@ func (t *tool) block(args []string) (exitStatus, error) {
 // as an error.
 func (t *tool) printBlocked(a reply) error {
 	if t.json {
-		err := t.encode(struct {
-			Schema int         `json:"schema"`
-			Closed int         `json:"closed"`
-			Block  *BlockEntry `json:"block"`
-		}{schemaVersion, a.Closed, a.Block})
+		err := t.encode(blocked{schemaVersion, a.Closed, a.Block})
 		return cmp.Or(err, unsavedError(a))
 	}
 	fmt.Fprintln(t.stdout, plural(a.Closed, "mapping"), "closed")
@@ -113,10 +109,7 @@ func (t *tool) unblock(args []string) (exitStatus, error) {
 	}
 	status := exitUnless(a.Lifted > 0, exitNothing)
 	if t.json {
-		err = t.encode(struct {
-			Schema int `json:"schema"`
-			Lifted int `json:"lifted"`
-		}{schemaVersion, a.Lifted})
+		err = t.encode(unblocked{schemaVersion, a.Lifted})
 	} else {
 		_, err = fmt.Fprintln(t.stdout, plural(a.Lifted, "block"), "lifted")
 	}

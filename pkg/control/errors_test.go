@@ -41,8 +41,9 @@ func TestErrorsOfArguments(t *testing.T) {
 		"block 60":                          `block needs a host or external ports`,
 		"unblock":                           `unblock needs the number of a block, or the words that it was set with`,
 		"delete sctp 80":                    `"sctp": name one host, one protocol and one port or range`,
-		"explain":                           `explain needs CLIENT PROTOCOL EXTERNAL INTERNAL`,
-		"explain host tcp 1 1":              `invalid address "host"`,
+		"explain":                           `explain needs CLIENT PROTOCOL EXTERNAL INTERNAL, and perhaps as natpmp, as pcp or as upnp`,
+		"explain 1-2 tcp 1 1":               `invalid host "1-2"`,
+		"explain laptop tcp 1 1 as igd":     `invalid protocol "igd": natpmp, pcp or upnp`,
 		"explain 192.168.50.10 icmp 1 1":    `invalid protocol "icmp": tcp or udp`,
 		"explain 192.168.50.10 tcp 65536 1": `invalid port "65536"`,
 		"explain 192.168.50.10 tcp 1 x":     `invalid port "x"`,
@@ -109,18 +110,13 @@ func TestListWithoutCountersAndHosts(t *testing.T) {
 	}
 }
 
-// failingTable cannot decide.
-type failingTable struct{ Table }
-
-func (failingTable) Explain(context.Context, portmap.Request) (portmap.Explanation, error) {
-	return portmap.Explanation{}, errors.New("the table has ended")
-}
-
 func TestErrorsOfTheTable(t *testing.T) {
 	r := newRig(t)
 	options := r.server.opts
 	options.Socket = filepath.Join(t.TempDir(), "ctl")
-	options.Table = failingTable{r.table}
+	options.Explain = func(context.Context, Question) (Explanation, error) {
+		return Explanation{}, errors.New("the table has ended")
+	}
 	run(t, New(options).Run)
 	r.socket = options.Socket
 	await(t, "the socket", func() bool { return r.tool("status").status == exitDone })

@@ -227,10 +227,7 @@ func (t *tool) delete(args []string) (exitStatus, error) {
 	}
 	status := exitUnless(closed > 0, exitNothing)
 	if t.json {
-		return status, t.encode(struct {
-			Schema int `json:"schema"`
-			Closed int `json:"closed"`
-		}{schemaVersion, closed})
+		return status, t.encode(deleted{schemaVersion, closed})
 	}
 	_, err := fmt.Fprintln(t.stdout, plural(closed, "mapping"), "closed")
 	return status, err

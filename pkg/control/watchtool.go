@@ -93,10 +93,7 @@ func (t *tool) printLost(n uint64) (err error) {
 // printEvent prints an event as a line.
 func (t *tool) printEvent(e *event.Event) error {
 	if t.json {
-		return json.NewEncoder(t.stdout).Encode(struct {
-			Schema int `json:"schema"`
-			*event.Event
-		}{schemaVersion, e})
+		return json.NewEncoder(t.stdout).Encode(printedEvent{schemaVersion, e})
 	}
 	_, err := fmt.Fprintf(t.stdout, "%s  %-9s  %s\n", e.Time.Local().Format(time.DateTime), e.Kind, printable(eventText(e)))
 	return err

@@ -157,3 +157,26 @@ type verdict struct {
 	// of them or some.
 	Firewall []string `json:"firewall,omitempty"`
 }
+
+// What the tool prints as JSON of what it has done.
+type (
+	deleted struct {
+		Schema int `json:"schema"`
+		Closed int `json:"closed"` // mappings
+	}
+	blocked struct {
+		Schema int         `json:"schema"`
+		Closed int         `json:"closed"` // mappings
+		Block  *BlockEntry `json:"block"`
+	}
+	unblocked struct {
+		Schema int `json:"schema"`
+		Lifted int `json:"lifted"` // blocks
+	}
+)
+
+// printedEvent is an event as watch and history print it.
+type printedEvent struct {
+	Schema int `json:"schema"`
+	*event.Event
+}
