@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"igdd/pkg/event"
@@ -58,29 +57,6 @@ func blockEntry(b portmap.BlockRecord, now time.Time) *BlockEntry {
 // to the second.
 func wallTime(t, now time.Time) time.Time { return now.Round(0).Add(t.Sub(now)).Round(time.Second) }
 
-// subject returns what a selector selects, as text.
-func subject(s portmap.Selector) string {
-	var words []string
-	if !s.Host.IsEvery() {
-		words = append(words, s.Host.String())
-	}
-	if s.Protocol != 0 {
-		words = append(words, strings.ToLower(s.Protocol.String()))
-	}
-	if s.External.First > 0 {
-		words = append(words, portText(s.External.First, s.External.Last))
-	}
-	return strings.Join(words, " ")
-}
-
-// portText returns external ports as text: one, or a range.
-func portText(first, last uint16) string {
-	if first == last {
-		return fmt.Sprint(first)
-	}
-	return fmt.Sprintf("%d-%d", first, last)
-}
-
 // selector returns what a request selects: a host, external ports, or both.
 func (r *request) selector() (portmap.Selector, error) {
 	protocol, known := protocols[r.Protocol]
@@ -124,7 +100,7 @@ func (s *Server) delete(ctx context.Context, r request, send func(reply) error) 
 	if err != nil {
 		return err
 	}
-	s.opts.Emit(event.Event{Kind: event.Deleted, Subject: subject(which), Closed: closed})
+	s.opts.Emit(event.Event{Kind: event.Deleted, Subject: which.String(), Closed: closed})
 	return send(reply{Closed: closed})
 }
 
@@ -146,7 +122,7 @@ func (s *Server) block(ctx context.Context, r request, send func(reply) error) e
 		return fmt.Errorf("cannot block: %w", err)
 	}
 	e := blockEntry(portmap.BlockRecord{Block: set.Block}, time.Now())
-	act := event.Event{Kind: event.Blocked, Block: e.ID, Subject: subject(set.Block.Selector), Closed: set.Closed}
+	act := event.Event{Kind: event.Blocked, Block: e.ID, Subject: set.Block.String(), Closed: set.Closed}
 	if e.Until != nil {
 		act.Until = *e.Until
 	}
@@ -179,7 +155,7 @@ func (s *Server) unblock(ctx context.Context, r request, send func(reply) error)
 		return err
 	}
 	for _, b := range lifted {
-		s.opts.Emit(event.Event{Kind: event.Unblocked, Block: b.ID, Subject: subject(b.Selector)})
+		s.opts.Emit(event.Event{Kind: event.Unblocked, Block: b.ID, Subject: b.String()})
 	}
 	return send(reply{Lifted: len(lifted), Unsaved: s.unsaved(unsaved)})
 }

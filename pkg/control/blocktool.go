@@ -10,6 +10,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"igdd/pkg/portmap"
 )
 
 // forever is the time of a block without end.
@@ -173,7 +175,7 @@ func (t *tool) blocksJSON(list []*BlockEntry) error {
 func blockRow(b *BlockEntry) string {
 	ports, until, left, last := "", forever, "", ""
 	if b.FirstPort > 0 {
-		ports = portText(b.FirstPort, b.LastPort)
+		ports = portmap.PortRange{First: b.FirstPort, Last: b.LastPort}.String()
 	}
 	if b.Until != nil {
 		until, left = timeText(*b.Until), leftText(*b.Remaining)

@@ -10,9 +10,6 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// explainLifetime is the lifetime that explain assumes: clients usually ask for it.
-const explainLifetime = 2 * time.Hour
-
 // handle sends the replies to one request.
 func (s *Server) handle(ctx context.Context, r request, send func(reply) error) error {
 	switch r.Do {

@@ -135,19 +135,20 @@ func New(o Options) (*Daemon, error) {
 	links, _ := d.watch.Now()
 	state, known := d.networkState(links)
 	d.table = portmap.NewTable(portmap.Options{
-		Policy:    &c.Policy,
-		Firewall:  timedFirewall{forwardChecker{d.firewall, d.forwards}, d.metrics},
-		Store:     inheritingStore{d.store, o.Unsaved},
-		Network:   state,
-		Uptime:    clock.Uptime,
-		Listening: d.listening,
-		FlowPort:  flowPort,
-		Committed: d.onCommit,
-		Lost:      d.onLoss,
-		Skipped:   d.emitSkipped,
-		Decided:   d.onDecision,
-		Waited:    d.metrics.waited,
-		Log:       d.log,
+		Policy:     &c.Policy,
+		Firewall:   timedFirewall{forwardChecker{d.firewall, d.forwards}, d.metrics},
+		Store:      inheritingStore{d.store, o.Unsaved},
+		Network:    state,
+		Uptime:     clock.Uptime,
+		Listening:  d.listening,
+		FlowPort:   flowPort,
+		Committed:  d.onCommit,
+		Lost:       d.onLoss,
+		Skipped:    d.emitSkipped,
+		BlockEnded: d.onBlockEnd,
+		Decided:    d.onDecision,
+		Waited:     d.metrics.waited,
+		Log:        d.log,
 	})
 	d.forwards.noteDelivered(known)
 	d.finder = &hosts.Finder{Leases: c.DHCPLeases, Log: d.log}
@@ -252,6 +253,11 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 func (d *Daemon) onRepair(f portmap.Family) {
 	d.metrics.repaired(f)
 	d.emit(event.Event{Kind: event.Repaired, Family: f.String()})
+}
+
+// onBlockEnd is called for each block that has ended by itself.
+func (d *Daemon) onBlockEnd(b *portmap.Block) {
+	d.emit(event.Event{Kind: event.Unblocked, Block: b.ID, Subject: b.String(), Reason: "it has ended"})
 }
 
 // onLoss is called for mappings that new settings or another network state have

@@ -120,6 +120,9 @@ func refusalEvent(r *portmap.Request, a *portmap.Answer) event.Event {
 	if a.Rule != nil {
 		e.Rule = config.RuleText(*a.Rule)
 	}
+	if a.Block != nil {
+		e.Block = a.Block.ID
+	}
 	if a.Mapping != nil {
 		e.Holder = a.Mapping.String()
 	}

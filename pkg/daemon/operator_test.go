@@ -100,7 +100,7 @@ func TestOperator(t *testing.T) {
 		await(t, "the last event", func() bool {
 			told, _ := os.ReadFile(r.path("told"))
 			return strings.HasPrefix(string(told), "opened 40000/TCP 192.168.50.10\n") &&
-				strings.HasSuffix(string(told), "closed 40000/TCP 192.168.50.10\n")
+				strings.Contains(string(told), "closed 40000/TCP 192.168.50.10\n") && strings.Contains(string(told), "blocked /")
 		})
 		r.stop(t, syscall.SIGTERM)
 		if _, err := os.Lstat(r.path("ctl")); !errors.Is(err, os.ErrNotExist) {

@@ -122,7 +122,7 @@ func TestEvents(t *testing.T) {
 	r.addPortMapping(t, "192.168.50.10")
 	r.says(t, "unblock laptop", 0, "1 block lifted")
 	r.says(t, "delete tcp 4000", 3, "0 mappings closed")
-	r.ipt(t, "-t", "nat", "-D", "PREROUTING", "1")
+	r.says(t, "block 1 udp 9000-9009", 0, "block 2 is in force until")
 
 	const rule = "deny 0-65535 0.0.0.0/0 0-65535"
 	for i, want := range []struct {
@@ -142,9 +142,11 @@ func TestEvents(t *testing.T) {
 		{event.Renewed, "UPnP", 4000, "", "", "renewing port 4000 TCP"},
 		{event.Closed, "UPnP", 4000, "the operator closed it", "", "remove port mapping 4000 TCP because the operator closed it"},
 		{event.Blocked, "", 0, "", "", "operator: blocked laptop"},
-		{event.Refused, "UPnP", 4000, "blocked by the operator", "", "refusing port 4000 TCP because blocked by the operator"},
+		{event.Refused, "UPnP", 4000, "blocked by the operator", "", "refusing port 4000 TCP because blocked by the operator\" client=192.168.50.10 to=192.168.50.10:4000 by=UPnP"},
 		{event.Unblocked, "", 0, "", "", "operator: unblocked laptop"},
 		{event.Deleted, "", 0, "", "", "operator: deleted tcp 4000"},
+		{event.Blocked, "", 0, "", "", "operator: blocked udp 9000-9009"},
+		{event.Unblocked, "", 0, "it has ended", "", "operator: unblocked udp 9000-9009 because it has ended\" block=2"},
 	} {
 		got := w.next(t)
 		if got.Kind != want.kind || strings.Join(got.Origins, ",") != want.origin || got.ExternalPort != want.external || got.Reason != want.reason || got.Rule != want.rule {
@@ -157,6 +159,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("the log lacks %q:\n%s", want.inLine, log)
 		}
 	}
+	r.ipt(t, "-t", "nat", "-D", "PREROUTING", "1")
 	if got := w.next(t); got.Kind != event.Repaired || got.Family != "IPv4" {
 		t.Errorf("after the rules were removed: %+v", got)
 	}

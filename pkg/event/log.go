@@ -52,7 +52,11 @@ func (e *Event) headline() (slog.Level, string) {
 	case Uplink:
 		return e.uplinkHeadline()
 	}
-	return levelNotice, "operator: " + string(e.Kind) + " " + e.Subject
+	headline := "operator: " + string(e.Kind) + " " + e.Subject
+	if e.Reason != "" {
+		headline += " because " + e.Reason
+	}
+	return levelNotice, headline
 }
 
 // refusalHeadline is the headline of a refusal. Some clients delete what they have not

@@ -94,7 +94,9 @@ func (t *Table) endBlocks(now time.Time) {
 		return
 	}
 	for _, b := range t.removeBlocks(func(b *Block) bool { return !b.isInForce(now) }) {
-		t.log.Log(context.Background(), LevelNotice, "a block has ended", "block", b.ID, "host", b.Host.String())
+		if t.blockEnded != nil {
+			t.blockEnded(b)
+		}
 	}
 	t.save(nil)
 	t.tasks = append(t.tasks, t.applyBlocks)

@@ -3,6 +3,7 @@ package portmap
 import (
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // HostSelector selects a host as an operator names it: by an address, a hardware
@@ -66,6 +67,21 @@ type Selector struct {
 	Host     HostSelector
 	Protocol Protocol  // 0: both
 	External PortRange // the zero range: every port
+}
+
+// String returns the words that select the same: "laptop tcp 80-90".
+func (s *Selector) String() string {
+	var words []string
+	if !s.Host.IsEvery() {
+		words = append(words, s.Host.String())
+	}
+	if s.Protocol != 0 {
+		words = append(words, strings.ToLower(s.Protocol.String()))
+	}
+	if s.External.First > 0 {
+		words = append(words, s.External.String())
+	}
+	return strings.Join(words, " ")
 }
 
 // coversPort reports whether the selector covers an external port, whatever the

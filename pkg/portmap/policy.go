@@ -2,14 +2,24 @@ package portmap
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"time"
 )
 
 // PortRange is an inclusive range of ports.
 type PortRange struct{ First, Last uint16 }
+
+// String returns the ports as text: one, or a range "a-b".
+func (r PortRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
 
 // Contains reports whether p lies in the range.
 func (r PortRange) Contains(p uint16) bool { return r.First <= p && p <= r.Last }

@@ -51,6 +51,9 @@ type Options struct {
 	// Skipped is called by Run with the saved mappings that are not allowed any more.
 	// It may be nil.
 	Skipped func([]Loss)
+	// BlockEnded is called on the table's goroutine with each block that has ended by
+	// itself. It must not block; it may be nil.
+	BlockEnded func(*Block)
 	// Decided is called on the table's goroutine with each request and its
 	// final answer. It must not block; it may be nil.
 	Decided func(Request, Answer)
@@ -71,8 +74,10 @@ type Table struct {
 	lost      func([]Loss)
 	skipped   func([]Loss)
 	decided   func(Request, Answer)
-	waited    func(time.Duration)
-	log       *slog.Logger
+
+	blockEnded func(*Block)
+	waited     func(time.Duration)
+	log        *slog.Logger
 
 	alloc   allocator
 	queue   chan pending
@@ -136,26 +141,27 @@ func NewTable(o Options) *Table {
 		o.Uptime = func() time.Duration { return time.Since(made) }
 	}
 	return &Table{
-		firewall:  o.Firewall,
-		store:     o.Store,
-		uptime:    o.Uptime,
-		committed: o.Committed,
-		lost:      o.Lost,
-		skipped:   o.Skipped,
-		decided:   o.Decided,
-		waited:    o.Waited,
-		log:       o.Log,
-		alloc:     newAllocator(o),
-		queue:     make(chan pending, queueLength),
-		control:   make(chan func()),
-		done:      make(chan result),
-		started:   make(chan struct{}),
-		ended:     make(chan struct{}),
-		lanes:     [2]lane{{family: IPv4}, {family: IPv6}},
-		limiter:   newQueueLimiter(),
-		inForce:   newIndex(),
-		external:  o.Network.External,
-		epoch:     Epoch{o.Uptime(), o.Network.External},
+		firewall:   o.Firewall,
+		store:      o.Store,
+		uptime:     o.Uptime,
+		committed:  o.Committed,
+		lost:       o.Lost,
+		skipped:    o.Skipped,
+		decided:    o.Decided,
+		blockEnded: o.BlockEnded,
+		waited:     o.Waited,
+		log:        o.Log,
+		alloc:      newAllocator(o),
+		queue:      make(chan pending, queueLength),
+		control:    make(chan func()),
+		done:       make(chan result),
+		started:    make(chan struct{}),
+		ended:      make(chan struct{}),
+		lanes:      [2]lane{{family: IPv4}, {family: IPv6}},
+		limiter:    newQueueLimiter(),
+		inForce:    newIndex(),
+		external:   o.Network.External,
+		epoch:      Epoch{o.Uptime(), o.Network.External},
 	}
 }
 
