@@ -40,9 +40,10 @@ func (k Kind) isOfMapping() bool {
 	return false
 }
 
-// IsMinor reports whether clients can cause events of the kind as often as they like,
-// without holding anything.
-func (k Kind) IsMinor() bool { return k == Renewed || k == Refused }
+// IsMinor reports whether events of the kind may come in thousands: clients cause them
+// as often as they like, without holding anything, or a network takes all its mappings
+// with it.
+func (k Kind) IsMinor() bool { return k == Renewed || k == Refused || k == Dormant || k == Active }
 
 // Event is one thing that happened. Fields that do not apply are zero.
 type Event struct {

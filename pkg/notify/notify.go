@@ -11,7 +11,7 @@ import (
 )
 
 // Limits of the events that wait while the program runs; further ones are
-// dropped. Minor ones, renewals and refusals, leave room for the others.
+// dropped. Minor ones leave room for the others.
 const (
 	queueLength = 256
 	minorLength = queueLength / 2
