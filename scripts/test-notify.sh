@@ -70,6 +70,11 @@ posted() {
   grep -q "^Bearer a\"b {.*\"event\": \"$1\", \"external_port\": \"$2\"," "$box/received"
 }
 
+# posted_act succeeds when the receiver got the event $1 of the operator's about port 6881.
+posted_act() {
+  grep -q "^Bearer a\"b {.*\"event\": \"$1\".*\"subject\": \".*6881.*\"" "$box/received"
+}
+
 never_posted() {
   ! posted "$@"
 }
@@ -122,6 +127,10 @@ webhook() {
   check 'the renewal is not' never_posted renewed "${2}080"
   check 'a request is refused' refused 22 22 tcp 3600
   check 'which is posted' patiently posted refused 22
+  check 'the operator blocks a port' router miniupnpctl block 1h tcp 6881
+  check 'which is posted' patiently posted_act blocked
+  check 'and unblocks it' router miniupnpctl unblock tcp 6881
+  check 'which is posted' patiently posted_act unblocked
   stuck "$2"
   check 'everything posted was valid' no_fault
 }
@@ -185,6 +194,9 @@ mail() {
   check 'a mapping by NAT-PMP' ask "${2}090" "${2}090" udp 3600
   check 'is mailed' patiently tells "external port:    ${2}090"
   check 'with the subject' tells "Subject: miniupnpd: opened UDP port ${2}090 of 192.168.50.10"
+  mailer /usr/sbin/sendmail
+  check 'the operator blocks a port' router miniupnpctl block 1h tcp 6881
+  check 'which is mailed' patiently tells 'Subject: miniupnpd: blocked .*6881.*'
 }
 
 # mail_programs tests which program is used.

@@ -14,8 +14,9 @@ esac
 
 # subject prints what happened as one line of ASCII characters.
 subject() {
-  printf 'miniupnpd: %s' "$UPNP_EVENT${UPNP_PROTOCOL:+ $UPNP_PROTOCOL port $UPNP_EXTERNAL_PORT}${UPNP_CLIENT:+ of $UPNP_CLIENT}" |
-    tr -c ' -~' '?'
+  text=$UPNP_EVENT${UPNP_PROTOCOL:+ $UPNP_PROTOCOL port $UPNP_EXTERNAL_PORT}${UPNP_CLIENT:+ of $UPNP_CLIENT}
+  text=$text${UPNP_SUBJECT:+ $UPNP_SUBJECT}${UPNP_FAMILY:+ $UPNP_FAMILY}${UPNP_INTERFACE:+ $UPNP_INTERFACE $UPNP_ADDRESS}
+  printf 'miniupnpd: %s' "$text" | tr -c ' -~' '?'
 }
 
 # values prints a line for each variable.
