@@ -45,6 +45,9 @@ type model struct {
 	wan     netip.Addr // the external address
 	epoch   time.Time  // when the epoch began
 	last    uint16     // the last internal port that the rules allow
+
+	blocks    []modelBlock // in the order in which they were set
+	lastBlock int          // the number of the last one
 }
 
 // entry is a mapping.
@@ -158,10 +161,11 @@ func (m *model) isHeld(req portmap.Request, external uint16) bool {
 // freePorts returns the ports that a client can get instead of its preferred
 // one: those that any host can get.
 func (m *model) freePorts(req portmap.Request) []uint16 {
+	own := req
 	req.Client = netip.Addr{}
 	var list []uint16
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
-		if m.at(req.Protocol, port) == nil && !m.isTwinOfOther(req, port) && !m.isHeld(req, port) {
+		if m.blocked(own, port) == portmap.Granted && m.at(req.Protocol, port) == nil && !m.isTwinOfOther(req, port) && !m.isHeld(req, port) {
 			list = append(list, port)
 		}
 	}
@@ -182,6 +186,9 @@ func no(r portmap.Refusal) verdict { return verdict{refusal: r} }
 func (m *model) open(req portmap.Request) verdict {
 	if m.away {
 		return no(portmap.BadTarget)
+	}
+	if r := m.blocked(req, 0); r != portmap.Granted {
+		return no(r)
 	}
 	targets := m.mappingsTo(req.Protocol, req.Internal)
 	switch {
@@ -244,7 +251,7 @@ func (m *model) setRules(last uint16, now time.Time) {
 			return false
 		}
 		needsEpoch := func(c modelClaim) bool { return c.origin != portmap.UPnP }
-		if !m.away && slices.ContainsFunc(e.claims, needsEpoch) {
+		if !m.away && !m.isUncertain(e) && slices.ContainsFunc(e.claims, needsEpoch) {
 			m.epoch = now
 		}
 		return true
@@ -289,6 +296,9 @@ func (m *model) share(targets []*entry, req portmap.Request) verdict {
 
 // join decides a request that would get a claim on an entry.
 func (m *model) join(e *entry, req portmap.Request) verdict {
+	if r := m.blocked(req, e.external); r != portmap.Granted {
+		return no(r)
+	}
 	if r := m.quota(req); r != portmap.Granted && e.claim(req.Origin, req.Remote) == nil {
 		return no(r)
 	}
@@ -320,17 +330,20 @@ func modelHost(a netip.Addr) string { return modelHosts[a.As4()[3]-client(0).As4
 
 // create decides a request for a new mapping.
 func (m *model) create(req portmap.Request) verdict {
+	wish := cmp.Or(req.External, req.Internal.Port())
+	exact := req.External != 0 && (req.Exact || req.Remote.IsValid())
+	isBlocked := m.blocked(req, wish) != portmap.Granted
 	switch r := m.quota(req); {
 	case r != portmap.Granted:
 		return no(r)
+	case exact && isBlocked:
+		return no(portmap.Blocked)
 	case !m.rulesAllow(req):
 		return no(portmap.NotAuthorized)
 	}
-	wish := cmp.Or(req.External, req.Internal.Port())
-	exact := req.External != 0 && (req.Exact || req.Remote.IsValid())
 	taken := m.at(req.Protocol, wish) != nil || m.isTwinOfOther(req, wish)
 	switch {
-	case modelPorts.Contains(wish) && !taken && !m.isHeld(req, wish):
+	case modelPorts.Contains(wish) && !isBlocked && !taken && !m.isHeld(req, wish):
 		return verdict{external: []uint16{wish}}
 	case exact && !modelPorts.Contains(wish):
 		return no(portmap.NotAuthorized)
@@ -342,7 +355,12 @@ func (m *model) create(req portmap.Request) verdict {
 	if list := m.freePorts(req); len(list) > 0 {
 		return verdict{external: list}
 	}
-	return no(portmap.NoPorts)
+	for port := modelPorts.First; port <= modelPorts.Last; port++ {
+		if m.blocked(req, port) == portmap.Granted {
+			return no(portmap.NoPorts)
+		}
+	}
+	return no(portmap.Blocked)
 }
 
 // grant records what was granted.
@@ -468,7 +486,7 @@ func randomRequest(rng *rand.Rand) portmap.Request {
 	req := portmap.Request{
 		Origin: []portmap.Origin{portmap.NATPMP, portmap.PCP, portmap.UPnP}[rng.IntN(3)],
 		Client: c, ClientHost: modelHost(c), Protocol: []portmap.Protocol{portmap.TCP, portmap.UDP}[rng.IntN(2)],
-		Internal: netip.AddrPortFrom(c, uint16(40000+rng.IntN(6))),
+		Internal: netip.AddrPortFrom(c, uint16(40000+rng.IntN(6))), Host: portmap.Host{Hardware: modelHardware(c)},
 		Lifetime: time.Duration(rng.IntN(90*60)+1) * time.Second,
 	}
 	if rng.IntN(3) > 0 {
@@ -520,7 +538,7 @@ const (
 
 // TestModel sends random requests of all protocols from several clients, in
 // batches, with time passing, firewalls flushed, the LAN gone and back, another
-// external address, other rules and the table restarted between them, also
+// external address, other rules, blocks and the table restarted between them, also
 // after a reboot, and compares every answer and the epoch with the model, and
 // then table, kernel and file.
 func TestModel(t *testing.T) {
@@ -539,7 +557,7 @@ func TestModel(t *testing.T) {
 	}
 	t.Logf("%d requests from %d seeds", steps, seed)
 	few := func(r portmap.Refusal, each int) bool { return answered[r] < each*int(seed) }
-	if !t.Failed() && (few(portmap.Granted, 300) || few(portmap.QuotaExceeded, 30) || few(portmap.TableFull, 10)) {
+	if !t.Failed() && (few(portmap.Granted, 300) || few(portmap.QuotaExceeded, 30) || few(portmap.TableFull, 10) || few(portmap.Blocked, 30) || few(portmap.UnknownHost, 10)) {
 		t.Errorf("the requests were answered %v", answered)
 	}
 }
@@ -591,10 +609,15 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 			if err := r.SetPolicy(context.Background(), &p); err != nil {
 				t.Fatal(err)
 			}
+		case 6, 7:
+			m.setBlock(t, r, randomBlock(rng))
+		case 8:
+			m.liftBlock(t, r, rng)
 		}
 		time.Sleep(time.Duration(rng.IntN(600)) * time.Second)
 		synctest.Wait()
 		m.pass(time.Now())
+		m.ids() // without those that have ended
 		requests := make([]portmap.Request, rng.IntN(20))
 		answers := make([]portmap.Answer, len(requests))
 		var order []int // of the decisions: those without new rules come first
@@ -629,8 +652,11 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 		if got, want := r.Epoch(), uint32(time.Since(m.epoch)/time.Second); got != want {
 			t.Fatalf("round %d: the epoch is %d, want %d", round, got, want)
 		}
-		if n := len(r.firewall.Open()); m.away && n > 0 {
-			t.Fatalf("round %d: the kernel has %d mappings without the LAN", round, n)
+		if got, want := r.ids(), m.ids(); !slices.Equal(got, want) {
+			t.Fatalf("round %d: blocks %v are in force, want %v", round, got, want)
+		}
+		if n := len(r.firewall.Open()); n != m.inForce() {
+			t.Fatalf("round %d: the kernel has %d mappings, want %d", round, n, m.inForce())
 		}
 	}
 	r.stop()
