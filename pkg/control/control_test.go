@@ -250,7 +250,7 @@ func TestExplain(t *testing.T) {
 		{"192.168.50.10 tcp 8080 5555", exitNo, "NAT-PMP: granted, external port 8081\nreason: port 8081 instead of 8080: port is taken by another mapping\nmapping: 8080/TCP -> 192.168.50.11:8080 (UPnP)\n" +
 			"PCP: no answer: it is disabled\nUPnP: refused: error 1\nreason: port is taken by another mapping\nmapping: 8080/TCP -> 192.168.50.11:8080 (UPnP)"},
 		{"192.168.50.10 tcp 5000 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555\nreason: port 5555 instead of 5000: port is used by the router"},
-		{"192.168.50.10 tcp 8443 5555 as upnp", exitNo, "UPnP: refused: error 1\nreason: port is taken by a static forward"},
+		{"192.168.50.10 tcp 8443 5555 as upnp", exitNo, "UPnP: refused: error 1\nreason: port is taken by a static forward\nmapping: 8443/TCP -> 192.168.50.11:8443 (static forward)"},
 		{"192.168.50.10 tcp 22 22 as natpmp", exitNo, "NAT-PMP: refused: error 1\nreason: not authorized\nrule: deny the rest"},
 		{"192.168.50.11 tcp 0 8443 as natpmp", exitDone, "NAT-PMP: granted, external port 8443" + allowed},
 		{"192.168.50.11 udp 5060 5060 as natpmp", exitDone, "NAT-PMP: granted, external port 5060" + allowed + "\nfirewall: PREROUTING -s 192.0.2.7/32 -p udp -j DNAT takes matching connections first"},
@@ -273,6 +273,42 @@ func TestExplain(t *testing.T) {
 	text := r.tool("--json", "explain", "192.168.50.10", "tcp", "22", "22").stdout
 	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != 3 || list[0].Granted || list[0].Rule != "deny the rest" || list[1].Unheard == "" || list[2].Schema != 1 {
 		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// TestExplainForwards explains requests where a static forward has every port of a
+// protocol.
+func TestExplainForwards(t *testing.T) {
+	r := newRig(t)
+	all := portmap.Forward{Protocol: portmap.TCP, External: portmap.PortRange{First: 1, Last: 65535}, Target: netip.AddrPortFrom(phone, 0)}
+	with := portmap.NetworkState{External: addr("11.22.33.44"), LANs: []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}, Forwards: []portmap.Forward{all}}
+	if err := r.table.SetNetworkState(t.Context(), with); err != nil {
+		t.Fatal(err)
+	}
+	for ask, want := range map[string]string{
+		"192.168.50.10 tcp 5555 5555 as natpmp": "NAT-PMP: refused: error 1\nreason: no port left\nmapping: 1-65535/TCP -> 192.168.50.11 (static forward)",
+		"192.168.50.10 tcp 0 5555 as natpmp":    "NAT-PMP: refused: error 1\nreason: no port left\nmapping: 1-65535/TCP -> 192.168.50.11 (static forward)",
+		"192.168.50.10 tcp 5555 5555 as upnp":   "UPnP: refused: error 1\nreason: port is taken by a static forward\nmapping: 1-65535/TCP -> 192.168.50.11 (static forward)",
+	} {
+		if got := r.tool(append([]string{"explain"}, strings.Fields(ask)...)...); got.status != exitNo || collapseBlanks(got.stdout) != want {
+			t.Errorf("explain %s = %+v\nwant %s", ask, got, want)
+		}
+	}
+	if got := r.tool("explain", laptop.String(), "udp", "5555", "5555", "as", "natpmp"); got.status != exitDone {
+		t.Errorf("of the other protocol: %+v", got)
+	}
+}
+
+// TestExplainUnheardClient explains a request from a network that has gone, and with it
+// its mapping.
+func TestExplainUnheardClient(t *testing.T) {
+	r := seedMappings(t)
+	if err := r.table.SetNetworkState(t.Context(), portmap.NetworkState{External: addr("11.22.33.44")}); err != nil {
+		t.Fatal(err)
+	}
+	const pcp = "PCP: no answer: it is disabled; its mapping is dormant: no LAN has the target's network"
+	if got := r.tool("explain", laptop.String(), "udp", "40000", "4000", "as", "pcp"); got.status != exitNo || collapseBlanks(got.stdout) != pcp {
+		t.Errorf("explain = %+v", got)
 	}
 }
 

@@ -90,6 +90,7 @@ func (s *Server) verdict(q Question, e Explanation) verdict {
 	switch {
 	case e.Unheard != "":
 		v.Reason = e.Unheard
+		s.addDormant(&v, q)
 		return v
 	case d == nil:
 		v.Reason = "the protocol does not allow such a request"
@@ -110,6 +111,18 @@ func (s *Server) verdict(q Question, e Explanation) verdict {
 	return v
 }
 
+// addDormant adds the dormant mapping of a client that is not heard, as when its network
+// is not there.
+func (s *Server) addDormant(v *verdict, q Question) {
+	to := netip.AddrPortFrom(q.Client, q.Internal)
+	for _, m := range s.opts.Table.List() {
+		if m.Dormant && m.Internal == to && m.Protocol == q.Protocol {
+			v.Holder = m.String()
+			v.Reason += "; its mapping is dormant: " + m.Reason.String()
+		}
+	}
+}
+
 // addReason adds what decides: the rule, the block, the mapping that is in the way or
 // would be renewed.
 func (s *Server) addReason(v *verdict, e *portmap.Explanation) {
@@ -122,6 +135,8 @@ func (s *Server) addReason(v *verdict, e *portmap.Explanation) {
 	isHeld := func(m *portmap.Mapping) bool { return e.Mapping != nil && m.Key == e.Mapping.Key }
 	if e.Mapping != nil && (e.Refusal != portmap.Granted || slices.ContainsFunc(s.opts.Table.List(), isHeld)) {
 		v.Holder = e.Mapping.String()
+	} else if e.Forward != nil {
+		v.Holder = e.Forward.String()
 	}
 }
 

@@ -67,7 +67,7 @@ func printVerdicts(out io.Writer, list []verdict) error {
 func (v *verdict) print(line func(name, value string)) {
 	switch {
 	case v.Unheard != "":
-		line(v.Origin, "no answer: "+v.Unheard)
+		line(v.Origin, "no answer: "+v.Reason)
 		return
 	case v.Granted:
 		line(v.Origin, fmt.Sprint("granted, external port ", v.Port))

@@ -123,8 +123,11 @@ func refusalEvent(r *portmap.Request, a *portmap.Answer) event.Event {
 	if a.Block != nil {
 		e.Block = a.Block.ID
 	}
-	if a.Mapping != nil {
+	switch {
+	case a.Mapping != nil:
 		e.Holder = a.Mapping.String()
+	case a.Forward != nil:
+		e.Holder = a.Forward.String()
 	}
 	return e
 }

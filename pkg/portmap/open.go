@@ -48,7 +48,7 @@ func (al *allocator) create(req *Request) Answer {
 	}
 	key, holder, r := al.choose(req)
 	if r != Granted {
-		return Answer{Refusal: r, Mapping: holder, Block: al.blockBehind(req, r)}
+		return Answer{Refusal: r, Mapping: holder, Block: al.blockBehind(req, r), Forward: al.forwardBehind(req, r)}
 	}
 	m.Key = key
 	a := al.grant(nil, m, req)
@@ -56,6 +56,19 @@ func (al *allocator) create(req *Request) Answer {
 		al.serial++
 	}
 	return a
+}
+
+// forwardBehind returns the static port forward because of which a request was refused a
+// port, or every port; nil if there is none.
+func (al *allocator) forwardBehind(req *Request, r Refusal) *Forward {
+	if r != Forwarded && r != NoPorts {
+		return nil
+	}
+	f, forwarded := al.network.forward(req.Protocol, req.externalPort())
+	if !forwarded {
+		return nil
+	}
+	return &f
 }
 
 // checkRequest checks the client and the target of a request, before any port.

@@ -109,6 +109,9 @@ type Answer struct {
 	Lifetime time.Duration
 	// ID is the UniqueID of a UPnP pinhole.
 	ID uint16
+	// Forward is the static port forward that keeps the port from the request; nil if
+	// none does.
+	Forward *Forward
 	// Rule is the permission rule that denies the request; nil if none does.
 	Rule *Rule
 	// Closed counts the claims that a Close deleted, or that an Open removed
