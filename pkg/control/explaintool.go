@@ -53,14 +53,11 @@ func (t *tool) queryVerdicts(r request) (list []verdict, err error) {
 // printVerdicts prints the answer of each protocol and, each on a line of its own, its
 // reasons.
 func printVerdicts(out io.Writer, list []verdict) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, v := range list {
-		w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 		v.print(func(name, value string) { fmt.Fprintf(w, "%s:\t%s\n", name, printable(value)) })
-		if err := w.Flush(); err != nil {
-			return err
-		}
 	}
-	return nil
+	return w.Flush()
 }
 
 // print prints the lines of a verdict.

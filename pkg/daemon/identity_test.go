@@ -108,7 +108,7 @@ func TestRulesForSingleHostsOverIPv6(t *testing.T) {
 			r.flush(t)
 			tt.before(t, r)
 			for i, may := range tt.want {
-				result, pinhole, status, verdict := pcp.NotAuthorized, "failed with code 606", 4, "answer: refused"
+				result, pinhole, status, verdict := pcp.NotAuthorized, "failed with code 606", 4, "PCP: refused"
 				if may {
 					result, pinhole, status, verdict = pcp.Success, "Pinhole ID = ", 0, "granted"
 				}
