@@ -32,6 +32,22 @@ func (s *snapshot) named(name string) (addrs []netip.Addr) {
 	return addrs
 }
 
+// LeasedTo returns the addresses that dnsmasq has leased to a hardware address.
+func (f *Finder) LeasedTo(hardware net.HardwareAddr) []netip.Addr {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current().leasedTo(hardware)
+}
+
+func (s *snapshot) leasedTo(hardware net.HardwareAddr) (addrs []netip.Addr) {
+	for _, l := range s.leases {
+		if l.isValid(s.readAt) && len(hardware) > 0 && bytes.Equal(l.hardware, hardware) {
+			addrs = append(addrs, l.addr)
+		}
+	}
+	return addrs
+}
+
 // Names returns the names, as ShortName returns them, in the lease of an address, or
 // else in those of the hardware address of its host, which may be empty.
 func (f *Finder) Names(a netip.Addr, hardware net.HardwareAddr) []string {

@@ -26,6 +26,11 @@ func TestNamedHosts(t *testing.T) {
 			t.Errorf("%q is %v, want %v", name, got, want)
 		}
 	}
+	for n, want := range map[byte]string{1: "[192.168.50.10 192.168.50.14]", 2: "[192.168.50.11]", 9: "[]"} {
+		if got := fmt.Sprint(s.leasedTo(mac(n))); got != want {
+			t.Errorf("%d has leased %v, want %v", n, got, want)
+		}
+	}
 	for _, tt := range []struct {
 		a        string
 		hardware byte

@@ -48,17 +48,20 @@ func (r *Resolver) prepare(ctx context.Context, s *portmap.Selector) error {
 }
 
 // bind binds h to the hardware addresses of the host that it names by address or
-// name.
+// name, and adds the addresses that the host has leased.
 func (r *Resolver) bind(ctx context.Context, h *portmap.HostSelector) error {
-	var addrs []netip.Addr
+	addrs := []netip.Addr{h.Addr}
 	switch {
-	case h.Addr.IsValid():
-		addrs = []netip.Addr{h.Addr}
 	case h.Name != "":
 		h.Name = hosts.ShortName(h.Name)
 		if addrs = r.finder.Named(h.Name); len(addrs) == 0 {
 			return fmt.Errorf("no host has the name %q in its DHCP lease; use its address or hardware address", h.Name)
 		}
+		h.Leased = addrs
+	case h.Hardware != "":
+		hw, _ := net.ParseMAC(h.Hardware)
+		h.Leased = r.finder.LeasedTo(hw)
+		return nil
 	}
 	for _, a := range addrs {
 		h.Bound = append(h.Bound, r.hardwareOf(ctx, a)...)

@@ -181,6 +181,24 @@ func TestBlockHoldsForTheHost(t *testing.T) {
 	}
 }
 
+// TestBlockClosesWhatIsLeased blocks an absent host, of whose mapping the router knows
+// nothing but the lease of its address.
+func TestBlockClosesWhatIsLeased(t *testing.T) {
+	for what, h := range map[string]portmap.HostSelector{
+		"by name": {Name: "absent"}, "by hardware address": {Hardware: "02:00:00:00:00:19"}, "by address": {Addr: netip.MustParseAddr("192.168.50.19")},
+	} {
+		r := newBlockRig(t)
+		for _, a := range []string{"192.168.50.19", "192.168.50.18"} {
+			if got, err := r.Table.Do(t.Context(), open(netip.MustParseAddr(a), 4000)); err != nil || got.Refusal != portmap.Granted {
+				t.Fatal(got, err)
+			}
+		}
+		if set := r.block(t, h); set.Closed != 1 || len(r.List()) != 1 {
+			t.Errorf("%s: %d are closed of %d", what, set.Closed, len(r.List()))
+		}
+	}
+}
+
 // TestBlockOfAnAddressAlone blocks an address of whose host nothing is known.
 func TestBlockOfAnAddressAlone(t *testing.T) {
 	r := newBlockRig(t)

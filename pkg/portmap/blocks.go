@@ -118,10 +118,7 @@ func (al *allocator) checkExisting(m *Mapping) Refusal {
 // address are among them even if another host had made them.
 func (al *allocator) block(b *Block) {
 	al.blocks = append(al.blocks, BlockRecord{Block: b})
-	al.withdraw(func(m *Mapping) bool {
-		certain, _ := b.covers(m)
-		return certain || b.leadsTo(m)
-	}, ByOperator)
+	al.withdraw(b.closes, ByOperator)
 }
 
 // nextBlockEnd returns when the next block ends; zero means never.

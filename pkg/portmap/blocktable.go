@@ -157,7 +157,7 @@ func (t *Table) Delete(ctx context.Context, s Selector) (closed int, err error) 
 	if s.Host.Addr.IsValid() {
 		return t.withdraw(ctx, s.leadsTo, ByOperator)
 	}
-	return t.withdraw(ctx, func(m *Mapping) bool { certain, _ := s.covers(m); return certain }, ByOperator)
+	return t.withdraw(ctx, s.closes, ByOperator)
 }
 
 // BlockedHosts is what must be known of hosts to tell those that are blocked.

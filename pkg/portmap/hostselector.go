@@ -15,6 +15,9 @@ type HostSelector struct {
 	// Bound lists the hardware addresses that the host with Addr or Name was found
 	// to have: then the host is the one that has one of these, whatever its address.
 	Bound []string
+	// Leased lists the addresses that the host with Hardware or Name has leased now:
+	// mappings to them are closed whatever is known of their hosts.
+	Leased []netip.Addr
 }
 
 // IsEvery reports whether the selector selects every host.
@@ -105,9 +108,17 @@ func (s *Selector) covers(m *Mapping) (certain, possible bool) {
 	return s.Host.matches(m.Internal.Addr(), m.Host)
 }
 
-// leadsTo reports whether m leads to the address that names the selected host.
+// leadsTo reports whether m leads to the address that names the selected host, or to
+// one that the host has leased.
 func (s *Selector) leadsTo(m *Mapping) bool {
-	return s.Host.Addr == m.Internal.Addr() && s.coversPort(m.Protocol, m.externalEndpoint().Port())
+	a := m.Internal.Addr()
+	return (s.Host.Addr == a || slices.Contains(s.Host.Leased, a)) && s.coversPort(m.Protocol, m.externalEndpoint().Port())
+}
+
+// closes reports whether a new block, or a delete, closes m.
+func (s *Selector) closes(m *Mapping) bool {
+	certain, _ := s.covers(m)
+	return certain || s.leadsTo(m)
 }
 
 // refuses returns whether the selector certainly covers a request: its target or
