@@ -54,10 +54,10 @@ func (f *Feed) After(serial uint64, limit int) (list []Event, lost uint64, added
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	oldest, from := f.next-uint64(len(f.ring)), serial+1
-	switch {
-	case serial+1 < f.first || serial >= f.next:
-		from = oldest
-	case from < oldest:
+	if from < f.first || from > f.next { // of another process
+		from = f.first
+	}
+	if from < oldest {
 		lost, from = oldest-from, oldest
 	}
 	for ; from < f.next && len(list) < limit; from++ {
