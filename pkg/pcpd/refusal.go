@@ -27,6 +27,8 @@ func mapResult(ask portmap.Request, a portmap.Answer) (pcp.Result, time.Duration
 		return result, max(time.Second, time.Until(c.Expires))
 	case a.Refusal == portmap.UnknownHost:
 		return result, unknownHostLifetime
+	case a.Block != nil && !a.Block.Until.IsZero():
+		return result, min(result.Lifetime(), max(time.Second, time.Until(a.Block.Until)))
 	case result == pcp.CannotProvideExternal && a.Mapping != nil:
 		return result, busyFor(a.Mapping)
 	}

@@ -68,6 +68,7 @@ func TestPCPResults(t *testing.T) {
 	}
 	forEver := &portmap.Mapping{Internal: other.Internal, Claims: []portmap.Claim{{Origin: portmap.UPnP}}}
 	fixed := &portmap.Mapping{Internal: target}
+	ending := func(after time.Duration) *portmap.Block { return &portmap.Block{Until: time.Now().Add(after)} }
 	ask := portmap.Request{Origin: portmap.PCP, Internal: target, Nonce: portmap.Nonce{1}}
 	exact, filtered, remove := ask, ask, ask
 	exact.Exact, filtered.Filters, remove.Op = true, []portmap.Filter{{}}, portmap.Close
@@ -100,6 +101,11 @@ func TestPCPResults(t *testing.T) {
 		"firewall failed":            {ask, portmap.Answer{Refusal: portmap.FirewallFailed}, pcp.NoResources, 30},
 		"too many filters":           {filtered, portmap.Answer{Refusal: portmap.TooManyFilters, Mapping: owned(1, time.Hour)}, pcp.ExcessiveRemotePeers, 1800},
 		"no external address":        {ask, portmap.Answer{Refusal: portmap.NoExternalAddress}, pcp.NetworkFailure, 30},
+		"blocked for ten minutes":    {ask, portmap.Answer{Refusal: portmap.Blocked, Block: ending(10 * time.Minute)}, pcp.NotAuthorized, 600},
+		"blocked for a week":         {ask, portmap.Answer{Refusal: portmap.Blocked, Block: ending(7 * 24 * time.Hour)}, pcp.NotAuthorized, 1800},
+		"blocked for ever":           {ask, portmap.Answer{Refusal: portmap.Blocked, Block: new(portmap.Block)}, pcp.NotAuthorized, 1800},
+		"no longer blocked":          {ask, portmap.Answer{Refusal: portmap.Blocked, Block: ending(-time.Minute)}, pcp.NotAuthorized, 1},
+		"perhaps blocked":            {ask, portmap.Answer{Refusal: portmap.UnknownHost, Block: ending(time.Hour)}, pcp.NotAuthorized, 30},
 		"another's port, and rules":  {ask, portmap.Answer{Refusal: portmap.NotAuthorized, Mapping: other}, pcp.NotAuthorized, 1800},
 	} {
 		result, lifetime := mapResult(test.ask, test.answer)
