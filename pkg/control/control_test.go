@@ -245,6 +245,7 @@ func TestExplain(t *testing.T) {
 		{"laptop tcp 0 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555" + allowed},
 		{"02:00:00:00:00:01 tcp 0 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555" + allowed},
 		{"192.168.50.10 udp 40000 4000 as natpmp", exitDone, "NAT-PMP: granted, external port 40000" + allowed + "\nmapping: 40000/UDP -> 192.168.50.10:4000 (NAT-PMP)"},
+		{"192.168.50.10 udp 41000 4000 as natpmp", exitDone, "NAT-PMP: granted, external port 40000\nreason: port 40000 instead of 41000: the client's port has a mapping already\nmapping: 40000/UDP -> 192.168.50.10:4000 (NAT-PMP)"},
 		{"192.168.50.10 tcp 5555 5555 as pcp", exitNo, "PCP: no answer: it is disabled"},
 		{"192.168.50.10 tcp 5555 5555", exitDone, "NAT-PMP: granted, external port 5555" + allowed + "\nPCP: no answer: it is disabled\nUPnP: granted, external port 5555" + allowed},
 		{"192.168.50.10 tcp 8080 5555", exitNo, "NAT-PMP: granted, external port 8081\nreason: port 8081 instead of 8080: port is taken by another mapping\nmapping: 8080/TCP -> 192.168.50.11:8080 (UPnP)\n" +

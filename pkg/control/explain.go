@@ -103,6 +103,9 @@ func (s *Server) verdict(q Question, e Explanation) verdict {
 	s.addReason(&v, d)
 	if e.Exact != nil {
 		s.addReason(&v, e.Exact)
+		if m := e.Exact.Mapping; m != nil && m.Key == d.Mapping.Key {
+			v.Reason = "the client's port has a mapping already"
+		}
 		v.Reason = fmt.Sprintf("port %d instead of %d: %s", v.Port, q.External, v.Reason)
 	}
 	if q.Client.Is4() {
