@@ -85,6 +85,10 @@ func TestWatchShowsEventsAsTheyCome(t *testing.T) {
 		{opened(40000), "opened     40000/UDP -> 192.168.50.10:4000 (laptop) by NAT-PMP for 1h0m0s: game?[2J"},
 		{closed, "closed     pinhole/TCP -> [2001:db8:50::20]:443 by UPnP [it has expired; only from 2001:db8:9::/48]"},
 		{refused, "refused    22/TCP -> 192.168.50.11:22 (phone) by PCP asked from 192.168.50.10 [not authorized; rule deny 0-65535 0.0.0.0/0 0-65535; port of 22/TCP -> 192.168.50.12:22 (UPnP); block 3]"},
+		{
+			event.Event{Kind: event.Refused, Origins: []string{"UPnP"}, Client: laptop, Pinhole: true, Delete: true, Reason: "no such mapping"},
+			"refused    to delete pinhole by UPnP asked from 192.168.50.10 [no such mapping]",
+		},
 		{event.Event{Kind: event.Deleted, Subject: "192.168.50.10", Closed: 1}, "deleted    192.168.50.10: 1 mapping closed"},
 		{event.Event{Kind: event.Blocked, Subject: "tcp 1-9", Block: 4, Until: time.Date(2026, 11, 28, 1, 2, 3, 0, time.Local)}, "blocked    tcp 1-9: 0 mappings closed, until 2026-11-28 01:02:03 [block 4]"},
 		{event.Event{Kind: event.Unblocked, Subject: "tcp 1-9", Block: 4, Reason: "it has ended"}, "unblocked  tcp 1-9 [it has ended; block 4]"},

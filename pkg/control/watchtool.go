@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -136,11 +136,10 @@ func eventText(e *event.Event) string {
 // mappingText is the text of an event about a mapping: "40000/UDP ->
 // 192.168.50.10:4000 (laptop) by PCP for 1h0m0s: game".
 func mappingText(e *event.Event) string {
-	port := strconv.Itoa(int(e.ExternalPort)) + "/" + e.Protocol
-	if e.Pinhole {
-		port = "pinhole/" + e.Protocol
+	parts := []string{portText(e)}
+	if e.Internal.IsValid() {
+		parts = append(parts, "->", netip.AddrPortFrom(e.Internal, e.InternalPort).String())
 	}
-	parts := []string{port, "->", net.JoinHostPort(e.Internal.String(), strconv.Itoa(int(e.InternalPort)))}
 	if e.HostName != "" {
 		parts = append(parts, "("+e.HostName+")")
 	}
@@ -156,6 +155,22 @@ func mappingText(e *event.Event) string {
 		text += ": " + e.Description
 	}
 	return text + reasons(e)
+}
+
+// portText is the external port of an event about a mapping, "40000/UDP", or
+// "pinhole/UDP". A request to delete need not name the protocol.
+func portText(e *event.Event) string {
+	text := strconv.Itoa(int(e.ExternalPort))
+	if e.Pinhole {
+		text = "pinhole"
+	}
+	if e.Protocol != "" {
+		text += "/" + e.Protocol
+	}
+	if e.Delete {
+		text = "to delete " + text
+	}
+	return text
 }
 
 // reasons returns why, in brackets: "" if nothing is known.

@@ -102,16 +102,20 @@ func closingReason(c *portmap.Change) string {
 
 // refusalEvent returns the event of a request that was refused.
 func refusalEvent(r *portmap.Request, a *portmap.Answer) event.Event {
+	protocol, to := r.Protocol, r.Internal
+	if r.ID != 0 && a.Mapping != nil { // a request by UniqueID names neither
+		protocol, to = a.Mapping.Protocol, a.Mapping.Internal
+	}
 	e := event.Event{
 		Kind:         event.Refused,
 		Origins:      []string{r.Origin.String()},
 		Client:       r.Client,
 		Host:         r.ClientHost,
-		Protocol:     protocolName(r.Protocol),
+		Protocol:     protocolName(protocol),
 		ExternalPort: r.External,
-		Pinhole:      r.Internal.Addr().Is6(),
-		Internal:     r.Internal.Addr(),
-		InternalPort: r.Internal.Port(),
+		Pinhole:      to.Addr().Is6() || r.ID != 0,
+		Internal:     to.Addr(),
+		InternalPort: to.Port(),
 		MAC:          r.Host.Hardware,
 		Description:  r.Description,
 		Delete:       r.Op == portmap.Close,

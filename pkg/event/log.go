@@ -1,10 +1,12 @@
 package event
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -79,12 +81,13 @@ func (e *Event) uplinkHeadline() (slog.Level, string) {
 }
 
 // port returns the external port and the protocol, as "3001 TCP"; of a pinhole the
-// address too.
+// address too. A request to delete need not name them.
 func (e *Event) port() string {
-	if e.Pinhole {
-		return netip.AddrPortFrom(e.Internal, e.InternalPort).String() + " " + e.Protocol
+	port := strconv.Itoa(int(e.ExternalPort))
+	if e.Pinhole && e.Internal.IsValid() {
+		port = netip.AddrPortFrom(e.Internal, e.InternalPort).String()
 	}
-	return fmt.Sprint(e.ExternalPort, " ", e.Protocol)
+	return port + " " + cmp.Or(e.Protocol, "TCP/UDP")
 }
 
 // attributes returns what a line says beside its text, in this order for all kinds.

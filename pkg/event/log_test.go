@@ -31,7 +31,7 @@ func documented(t *testing.T) (f format) {
 	_, section, _ := strings.Cut(string(text), ".Ss Mappings\n")
 	section, _, _ = strings.Cut(section, "\n.Sh ")
 	placeholders := map[string]string{
-		"port": `(\d+|\[[0-9a-f:]+\]:\d+)`, "protocol": "(TCP|UDP)", "reason": "(.+)", "subject": "([a-z0-9 .:-]+?)",
+		"port": `(\d+|\[[0-9a-f:]+\]:\d+)`, "protocol": "(TCP|UDP|TCP/UDP)", "reason": "(.+)", "subject": "([a-z0-9 .:-]+?)",
 	}
 	for line := range strings.Lines(section) {
 		rest, is := strings.CutPrefix(strings.TrimSpace(line), ".It Li ")
@@ -83,6 +83,7 @@ func examples() []Event {
 	until := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	return append(list,
 		Event{Kind: Refused, Delete: true, Protocol: "TCP", ExternalPort: 1, Reason: "no such mapping"},
+		Event{Kind: Refused, Delete: true, Pinhole: true, Reason: "no such mapping"},
 		Event{Kind: Deleted, Subject: "192.168.50.10 tcp", Closed: 2},
 		Event{Kind: Blocked, Subject: "ports 1-2", Block: 4, Until: until},
 		Event{Kind: Unblocked, Subject: "ports 1-2", Block: 4},

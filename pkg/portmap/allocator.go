@@ -107,6 +107,7 @@ func (al *allocator) decideByID(req *Request) Answer {
 		return Answer{Closed: 1}
 	}
 	if a, blocked := al.refuseBlocked(req.about(m), m.externalEndpoint().Port()); blocked {
+		a.Mapping = m
 		return a
 	}
 	n, r := al.renewed(m, m.Internal, req)
