@@ -2,7 +2,6 @@ package control
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -135,39 +134,19 @@ func (t *tool) blocks(args []string) (exitStatus, error) {
 	if err := noArgs(args); err != nil {
 		return 0, err
 	}
-	var list []*BlockEntry
-	err := t.call(request{Do: doBlocks}, func(a reply) error {
-		if a.Block != nil {
-			list = append(list, a.Block)
-		}
-		return nil
-	})
+	list, err := query(t, request{Do: doBlocks}, func(a reply) *BlockEntry { return a.Block })
 	if err != nil {
 		return 0, err
 	}
 	if t.json {
-		return exitDone, t.blocksJSON(list)
+		return exitDone, printLines(t.stdout, list)
 	}
 	w := tabwriter.NewWriter(t.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tHOST\tMAC\tPROTO\tEXTERNAL\tSINCE\tUNTIL\tLEFT\tHITS\tLAST HIT")
-	for _, b := range list {
-		fmt.Fprintln(w, blockRow(b))
+	for i := range list {
+		fmt.Fprintln(w, blockRow(&list[i]))
 	}
 	return exitDone, w.Flush()
-}
-
-// blocksJSON prints an array with one block a line.
-func (t *tool) blocksJSON(list []*BlockEntry) error {
-	lines := make([]string, len(list))
-	for i, b := range list {
-		line, err := json.Marshal(b)
-		if err != nil {
-			return err
-		}
-		lines[i] = string(line)
-	}
-	_, err := fmt.Fprintf(t.stdout, "[%s]\n", strings.Join(lines, ",\n "))
-	return err
 }
 
 // blockRow returns a block as a line of the table; "-" stands for every host, protocol

@@ -37,13 +37,8 @@ func explainStatus(list []verdict) exitStatus {
 }
 
 // queryVerdicts asks the daemon what a client would be answered.
-func (t *tool) queryVerdicts(r request) (list []verdict, err error) {
-	err = t.call(r, func(a reply) error {
-		if a.Verdict != nil {
-			list = append(list, *a.Verdict)
-		}
-		return nil
-	})
+func (t *tool) queryVerdicts(r request) ([]verdict, error) {
+	list, err := query(t, r, func(a reply) *verdict { return a.Verdict })
 	if err == nil && len(list) == 0 {
 		err = errors.New("the daemon's reply has no verdict")
 	}

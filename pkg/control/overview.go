@@ -3,7 +3,6 @@ package control
 import (
 	"fmt"
 	"slices"
-	"text/tabwriter"
 	"time"
 )
 
@@ -24,35 +23,20 @@ func (t *tool) overview() (exitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	newest, total, err := t.queryNewest()
+	newest, err := t.queryEntries()
 	if err != nil {
 		return 0, err
 	}
+	more := max(0, len(newest)-maxNewest)
+	newest = append([]Entry{}, newest[more:]...) // JSON: [], not null
+	slices.Reverse(newest)
 	if t.json {
 		return s.exitStatus(), t.encode(overview{schemaVersion, s, newest})
 	}
 	if err := printStatus(t.stdout, s, time.Now()); err != nil {
 		return 0, err
 	}
-	return s.exitStatus(), t.printNewest(newest, total-len(newest))
-}
-
-// queryNewest returns the newest mappings, the last one first, and how many there are
-// in all.
-func (t *tool) queryNewest() (newest []Entry, total int, err error) {
-	newest = []Entry{} // JSON: [], not null
-	err = t.call(request{Do: doList}, func(a reply) error {
-		if a.Entry == nil {
-			return nil
-		}
-		if total++; len(newest) == maxNewest {
-			newest = slices.Delete(newest, 0, 1)
-		}
-		newest = append(newest, *a.Entry)
-		return nil
-	})
-	slices.Reverse(newest)
-	return newest, total, err
+	return s.exitStatus(), t.printNewest(newest, more)
 }
 
 // printNewest prints the table of the newest mappings, and how many more there are.
@@ -60,12 +44,8 @@ func (t *tool) printNewest(newest []Entry, more int) error {
 	if len(newest) == 0 {
 		return nil
 	}
-	w := tabwriter.NewWriter(t.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprint(w, "\n", tableHead)
-	for i := range newest {
-		fmt.Fprintln(w, row(&newest[i]))
-	}
-	err := w.Flush()
+	fmt.Fprintln(t.stdout)
+	err := printEntries(t.stdout, newest)
 	if err != nil || more == 0 {
 		return err
 	}

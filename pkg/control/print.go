@@ -20,39 +20,42 @@ func (t *tool) list(args []string) (exitStatus, error) {
 	if err := noArgs(args); err != nil {
 		return 0, err
 	}
-	if t.json {
-		return exitDone, t.listJSON()
-	}
-	w := tabwriter.NewWriter(t.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprint(w, tableHead)
-	err := t.call(request{Do: doList}, func(a reply) error {
-		if a.Entry != nil {
-			fmt.Fprintln(w, row(a.Entry))
-		}
-		return nil
-	})
+	entries, err := t.queryEntries()
 	if err != nil {
 		return 0, err
 	}
-	return exitDone, w.Flush()
+	if t.json {
+		return exitDone, printLines(t.stdout, entries)
+	}
+	return exitDone, printEntries(t.stdout, entries)
 }
 
-// listJSON prints an array with one mapping a line.
-func (t *tool) listJSON() error {
-	separator := "["
-	err := t.call(request{Do: doList}, func(a reply) error {
-		line, err := json.Marshal(a.Entry)
-		fmt.Fprintf(t.stdout, "%s%s", separator, line)
-		separator = ",\n "
-		return err
-	})
-	if err != nil {
-		return err
+// queryEntries asks the daemon for its mappings, in order of creation.
+func (t *tool) queryEntries() ([]Entry, error) {
+	return query(t, request{Do: doList}, func(a reply) *Entry { return a.Entry })
+}
+
+// printEntries prints the table of mappings.
+func printEntries(out io.Writer, list []Entry) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprint(w, tableHead)
+	for i := range list {
+		fmt.Fprintln(w, row(&list[i]))
 	}
-	if separator == "[" { // nothing was printed
-		fmt.Fprint(t.stdout, "[")
+	return w.Flush()
+}
+
+// printLines prints a JSON array with one element a line.
+func printLines[T any](out io.Writer, list []T) error {
+	lines := make([]string, len(list))
+	for i := range list {
+		line, err := json.Marshal(list[i])
+		if err != nil {
+			return err
+		}
+		lines[i] = string(line)
 	}
-	_, err = fmt.Fprintln(t.stdout, "]")
+	_, err := fmt.Fprintf(out, "[%s]\n", strings.Join(lines, ",\n "))
 	return err
 }
 

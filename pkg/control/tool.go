@@ -179,6 +179,17 @@ func (t *tool) call(r request, handle func(reply) error) error {
 	return exchange(c, r, handle)
 }
 
+// query sends a request and returns the parts of this kind of the replies.
+func query[T any](t *tool, r request, part func(reply) *T) (list []T, err error) {
+	err = t.call(r, func(a reply) error {
+		if p := part(a); p != nil {
+			list = append(list, *p)
+		}
+		return nil
+	})
+	return list, err
+}
+
 // dial connects to the daemon.
 func (t *tool) dial() (net.Conn, error) {
 	c, err := net.DialTimeout("unix", t.socket, requestTimeout)

@@ -91,14 +91,7 @@ func parseSource(s string) (netip.AddrPort, error) {
 
 // queryPaths asks the daemon for the path of a connection by each uplink.
 func (t *tool) queryPaths(r request) ([]path, error) {
-	var list []path
-	err := t.call(r, func(a reply) error {
-		if a.Path != nil {
-			list = append(list, *a.Path)
-		}
-		return nil
-	})
-	return list, err
+	return query(t, r, func(a reply) *path { return a.Path })
 }
 
 // print prints a path: a heading, a line for each rule, and what becomes of the
