@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"igdd/pkg/portmap"
 )
@@ -179,16 +178,4 @@ func untilText(b *BlockEntry) string {
 		return forever
 	}
 	return fmt.Sprintf("until %s (%s left)", timeText(*b.Until), leftText(*b.Remaining))
-}
-
-func timeText(t time.Time) string { return t.Local().Format(time.DateTime) }
-
-// leftText returns a time in seconds with days, as block reads it.
-func leftText(seconds int64) string {
-	const day = 24 * 60 * 60
-	rest := (time.Duration(seconds%day) * time.Second).String()
-	if days := seconds / day; days > 0 {
-		return fmt.Sprintf("%dd%s", days, rest)
-	}
-	return rest
 }

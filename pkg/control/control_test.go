@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"igdd/pkg/event"
 	"igdd/pkg/portmap"
 )
 
@@ -384,6 +385,22 @@ func TestToolWithoutADaemon(t *testing.T) {
 		}()
 		if got := r.tool("list"); got.status != exitFault || got.stdout != "" || !strings.Contains(got.stderr, says) {
 			t.Errorf("%s: %+v", says, got)
+		}
+	}
+}
+
+// TestTimesOfDays shows the same long time in the texts of list, watch and status.
+func TestTimesOfDays(t *testing.T) {
+	long := int64(30 * 3600)
+	var status strings.Builder
+	if err := printStatus(&status, Status{Started: time.Unix(0, 0)}, time.Unix(long, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"list": row(&Entry{Remaining: &long}), "watch": mappingText(&event.Event{Lifetime: &long}), "status": status.String(),
+	} {
+		if !strings.Contains(text, "1d6h0m0s") {
+			t.Errorf("%s: %q", name, text)
 		}
 	}
 }

@@ -69,9 +69,9 @@ func row(e *Entry) string {
 	case e.Dormant:
 		by += "(dormant)"
 	}
-	left := "forever"
+	left := forever
 	if e.Remaining != nil {
-		left = (time.Duration(*e.Remaining) * time.Second).String()
+		left = leftText(*e.Remaining)
 	}
 	host := e.HostName
 	if e.Gone {
@@ -100,6 +100,19 @@ func details(e *Entry) string {
 		text += " [" + e.Reason + "]"
 	}
 	return text
+}
+
+// timeText returns a time as the operator's clock shows it.
+func timeText(t time.Time) string { return t.Local().Format(time.DateTime) }
+
+// leftText returns a number of seconds as a time, with days: "1d6h0m0s".
+func leftText(seconds int64) string {
+	const day = 24 * 60 * 60
+	rest := (time.Duration(seconds%day) * time.Second).String()
+	if days := seconds / day; days > 0 {
+		return fmt.Sprintf("%dd%s", days, rest)
+	}
+	return rest
 }
 
 func count(n *uint64) string {
@@ -164,7 +177,7 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	line := func(name string, value ...any) { fmt.Fprintf(w, "%s:\t%s", name, fmt.Sprintln(value...)) }
 	line("version", s.Version)
-	line("running", now.Sub(s.Started).Truncate(time.Second))
+	line("running", leftText(int64(now.Sub(s.Started)/time.Second)))
 	line("protocols", strings.Join(s.Protocols, ", "))
 	if s.External.IsValid() {
 		line("external address", s.External)
@@ -185,7 +198,7 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 		line("helper", "unhealthy:", s.Helper)
 	}
 	if s.Firewall.Repairs > 0 {
-		line("repairs", s.Firewall.Repairs, "last", s.Firewall.Repaired.Format(time.DateTime))
+		line("repairs", s.Firewall.Repairs, "last", timeText(s.Firewall.Repaired))
 	}
 	line("mappings", s.Mappings, "of", plural(s.Clients, "client"))
 	if s.Leases != "" {

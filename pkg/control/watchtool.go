@@ -85,7 +85,7 @@ func (t *tool) printLost(n uint64) (err error) {
 	if t.json {
 		_, err = fmt.Fprintf(t.stdout, `{"schema":%d,"event":"lost","lost":%d}`+"\n", schemaVersion, n)
 	} else {
-		_, err = fmt.Fprintf(t.stdout, "%s  %-9s  %s: the output is read too slowly\n", time.Now().Format(time.DateTime), "lost", plural(int(n), "event"))
+		_, err = fmt.Fprintf(t.stdout, "%s  %-9s  %s: the output is read too slowly\n", timeText(time.Now()), "lost", plural(int(n), "event"))
 	}
 	return err
 }
@@ -95,7 +95,7 @@ func (t *tool) printEvent(e *event.Event) error {
 	if t.json {
 		return json.NewEncoder(t.stdout).Encode(printedEvent{schemaVersion, e})
 	}
-	_, err := fmt.Fprintf(t.stdout, "%s  %-9s  %s\n", e.Time.Local().Format(time.DateTime), e.Kind, printable(eventText(e)))
+	_, err := fmt.Fprintf(t.stdout, "%s  %-9s  %s\n", timeText(e.Time), e.Kind, printable(eventText(e)))
 	return err
 }
 
@@ -145,7 +145,7 @@ func mappingText(e *event.Event) string {
 	}
 	parts = append(parts, "by "+strings.Join(e.Origins, ","))
 	if e.Lifetime != nil {
-		parts = append(parts, "for "+(time.Duration(*e.Lifetime)*time.Second).String())
+		parts = append(parts, "for "+leftText(*e.Lifetime))
 	}
 	if e.Client.IsValid() && e.Client != e.Internal {
 		parts = append(parts, "asked from "+e.Client.String())
@@ -199,7 +199,7 @@ func actText(e *event.Event) string {
 		text += ": " + plural(e.Closed, "mapping") + " closed"
 	}
 	if !e.Until.IsZero() {
-		text += ", until " + e.Until.Local().Format(time.DateTime)
+		text += ", until " + timeText(e.Until)
 	}
 	return text + reasons(&event.Event{Block: e.Block, Reason: e.Reason})
 }
