@@ -314,6 +314,17 @@ func TestExplainUnheardClient(t *testing.T) {
 	}
 }
 
+// TestExplainUncertainBlock explains a request of which it is not known whether the
+// blocked host makes it.
+func TestExplainUncertainBlock(t *testing.T) {
+	r := newRig(t)
+	r.tool("block", "forever", laptopMAC)
+	const want = "NAT-PMP: refused: error 1\nreason: rules or blocks depend on an address of the host that is not known\nblock: 1"
+	if got := r.tool("explain", phone.String(), "tcp", "9000", "9000", "as", "natpmp"); got.status != exitNo || collapseBlanks(got.stdout) != want {
+		t.Errorf("explain = %+v", got)
+	}
+}
+
 // TestExplainDormantMapping explains the renewal of a pinhole without IPv6.
 func TestExplainDormantMapping(t *testing.T) {
 	r := seedMappings(t)

@@ -146,7 +146,7 @@ func (s *Server) addReason(v *verdict, e *portmap.Explanation) {
 // reason returns why the table decides so, as text.
 func (s *Server) reason(e *portmap.Explanation) string {
 	switch {
-	case e.Block != nil:
+	case e.Refusal == portmap.Blocked && e.Block != nil:
 		return "blocked by the operator " + untilText(blockEntry(portmap.BlockRecord{Block: e.Block}, time.Now()))
 	case e.Refusal == portmap.Granted && e.Mapping.Dormant:
 		return "the mapping is dormant: " + e.Mapping.Reason.String()

@@ -148,8 +148,8 @@ const (
 	FirewallFailed
 	NoFirewall
 	Stopping
-	// UnknownHost: the rules depend on an address of the host that is not
-	// known.
+	// UnknownHost: the rules or blocks depend on an address of the host that is
+	// not known.
 	UnknownHost
 	// NoNetwork: no LAN has the network of an existing mapping's target.
 	NoNetwork
@@ -178,7 +178,7 @@ var refusals = [...]string{
 	FirewallFailed:    "firewall refused the rules",
 	NoFirewall:        "there is no IPv6 firewall",
 	Stopping:          "shutting down",
-	UnknownHost:       "rules depend on an address of the host that is not known",
+	UnknownHost:       "rules or blocks depend on an address of the host that is not known",
 	NoNetwork:         "no LAN has the target's network",
 	HeldDown:          "port is held down for the host that had it",
 	NotOwner:          "it belongs to another client",
