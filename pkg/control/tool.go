@@ -23,7 +23,7 @@ const (
 	exitDone    exitStatus = 0
 	exitFault   exitStatus = 1 // the daemon is not running, or cannot do it
 	exitUsage   exitStatus = 2
-	exitNothing exitStatus = 3 // there is no such mapping
+	exitNothing exitStatus = 3 // there is no such mapping or block
 	exitNo      exitStatus = 4 // a request would be refused, or something is wrong
 )
 

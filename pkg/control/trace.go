@@ -33,7 +33,7 @@ type path struct {
 	Destination netip.AddrPort `json:"destination,omitzero"` // where it goes; absent: not known
 	Router      bool           `json:"router"`               // that is an address of the router
 	Mapping     *pathMapping   `json:"mapping,omitempty"`    // that lets it pass; absent: none does
-	Listener    string         `json:"listener,omitempty"`   // absent: not asked
+	Listener    string         `json:"listener,omitempty"`   // absent: not asked, or the connection is stopped
 }
 
 // pathStep is a rule that the connection passes.
