@@ -12,7 +12,7 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// statusTimeout is how long status waits for a look at the firewall.
+// statusTimeout is how long status and metrics wait for a look at the firewall.
 const statusTimeout = 2 * time.Second
 
 // looked takes what a look at the firewall has found, and returns after what time to
@@ -39,14 +39,19 @@ func (d *Daemon) network() netfilter.Network {
 	return n
 }
 
-// firewallStatus returns the state of the firewall.
-func (d *Daemon) firewallStatus() control.Firewall {
+// health returns the state of the firewall's families, after a look at it.
+func (d *Daemon) health() []netfilter.Health {
 	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
 	defer cancel()
+	return d.firewall.Health(ctx)
+}
+
+// firewallStatus returns the state of the firewall.
+func (d *Daemon) firewallStatus() control.Firewall {
 	f := control.Firewall{Healthy: true}
 	var troubles []string
-	for _, h := range d.firewall.Health(ctx) {
-		f.Healthy = f.Healthy && h.Trouble == nil && len(h.Dead) == 0
+	for _, h := range d.health() {
+		f.Healthy = f.Healthy && h.IsHealthy()
 		if err := cmp.Or(h.Trouble, d.table.LastError(h.Family)); err != nil {
 			troubles = append(troubles, fmt.Sprintf("%v: %v", h.Family, err))
 		}

@@ -185,6 +185,7 @@ func familyOf(changes []portmap.Change) string {
 
 // metricsText returns all metrics in Prometheus' text format.
 func (d *Daemon) metricsText() string {
+	health := d.health() // may take a while: not under the registry's lock
 	return d.metrics.registry.Text(func() {
 		m := d.metrics
 		m.process.Update()
@@ -201,7 +202,10 @@ func (d *Daemon) metricsText() string {
 		}
 		m.countMappings(d.table.List())
 		m.blocks.Set(float64(len(d.table.Blocks())))
-		d.updateHealth()
+		m.healthy.Clear()
+		for _, h := range health {
+			m.healthy.SetBool(h.IsHealthy(), familyValue(h.Family))
+		}
 	})
 }
 
@@ -234,14 +238,4 @@ func stateOf(m *portmap.Mapping) string {
 		return "disabled"
 	}
 	return "active"
-}
-
-// updateHealth sets the state of the firewall, after a look at it.
-func (d *Daemon) updateHealth() {
-	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
-	defer cancel()
-	d.metrics.healthy.Clear()
-	for _, h := range d.firewall.Health(ctx) {
-		d.metrics.healthy.SetBool(h.Trouble == nil && len(h.Dead) == 0, familyValue(h.Family))
-	}
 }

@@ -18,6 +18,9 @@ type Health struct {
 	Repaired time.Time
 }
 
+// IsHealthy reports whether the rules are as they should be and connections get to them.
+func (h Health) IsHealthy() bool { return h.Trouble == nil && len(h.Dead) == 0 }
+
 // Health looks at the tables of all families, and returns what is known of them
 // then, or when ctx ends.
 func (f *Firewall) Health(ctx context.Context) (list []Health) {
