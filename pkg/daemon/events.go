@@ -119,8 +119,14 @@ func refusalEvent(r *portmap.Request, a *portmap.Answer) event.Event {
 		MAC:          r.Host.Hardware,
 		Description:  r.Description,
 		Delete:       r.Op == portmap.Close,
-		Reason:       a.Refusal.String(),
 	}
+	addReasons(&e, a)
+	return e
+}
+
+// addReasons adds why a request was refused.
+func addReasons(e *event.Event, a *portmap.Answer) {
+	e.Reason = a.Refusal.String()
 	if a.Rule != nil {
 		e.Rule = config.RuleText(*a.Rule)
 	}
@@ -133,7 +139,6 @@ func refusalEvent(r *portmap.Request, a *portmap.Answer) event.Event {
 	case a.Forward != nil:
 		e.Holder = a.Forward.String()
 	}
-	return e
 }
 
 // protocolName returns the name of a protocol, "" for none.

@@ -176,8 +176,8 @@ func (t *Table) BlockedHosts() (need BlockedHosts) {
 		h := &t.alloc.blocks[i].Host
 		need.Any = need.Any || !h.IsEvery()
 		need.Names = need.Names || h.Name != ""
-		need.Hardware = need.Hardware || !h.IsEvery() && !h.IsByAddress()
-		if h.IsByAddress() && h.Addr.Is4() && !slices.Contains(need.IPv4, h.Addr) {
+		need.Hardware = need.Hardware || !h.IsEvery() && !h.isByAddress()
+		if h.isByAddress() && h.Addr.Is4() && !slices.Contains(need.IPv4, h.Addr) {
 			need.IPv4 = append(need.IPv4, h.Addr)
 		}
 	}

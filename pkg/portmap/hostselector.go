@@ -33,14 +33,14 @@ func (h *HostSelector) String() string {
 	return h.Hardware + h.Name
 }
 
-// IsByAddress reports whether the address alone says which host is meant.
-func (h *HostSelector) IsByAddress() bool { return h.Addr.IsValid() && len(h.Bound) == 0 }
+// isByAddress reports whether the address alone says which host is meant.
+func (h *HostSelector) isByAddress() bool { return h.Addr.IsValid() && len(h.Bound) == 0 }
 
 // matches returns whether host, which has address a, certainly is the selected
 // one, and whether it possibly is, given what is known of it.
 func (h *HostSelector) matches(a netip.Addr, host Host) (certain, possible bool) {
 	isUnknown := host.Hardware == "" && !host.NoHardware
-	if h.IsByAddress() {
+	if h.isByAddress() {
 		certain = h.hasAddress(a, host)
 		return certain, certain || isUnknown && h.Addr.Is4() && a.Is6()
 	}
