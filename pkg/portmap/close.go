@@ -88,6 +88,15 @@ func (al *allocator) drop(m *Mapping, which func(Claim) bool, cause Cause) {
 	al.change(Change{Before: m, After: after, Cause: cause})
 }
 
+// withdraw closes the mappings for which which is true.
+func (al *allocator) withdraw(which func(*Mapping) bool, cause Cause) {
+	for _, m := range slices.Clone(al.index.order) {
+		if which(m) {
+			al.drop(m, func(Claim) bool { return true }, cause)
+		}
+	}
+}
+
 // expire drops the claims of a family whose leases have ended.
 func (al *allocator) expire(f Family) {
 	due := func(c Claim) bool { return !c.Expires.IsZero() && !c.Expires.After(al.now) }

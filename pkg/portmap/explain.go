@@ -1,18 +1,5 @@
 package portmap
 
-import (
-	"slices"
-)
-
-// withdraw closes the mappings for which which is true.
-func (al *allocator) withdraw(which func(*Mapping) bool, cause Cause) {
-	for _, m := range slices.Clone(al.index.order) {
-		if which(m) {
-			al.drop(m, func(Claim) bool { return true }, cause)
-		}
-	}
-}
-
 // explain decides a request and reverts the result.
 func (al *allocator) explain(req *Request) Explanation {
 	serial, id, n := al.serial, al.lastID, len(al.changes)
