@@ -155,9 +155,7 @@ func TestEvents(t *testing.T) {
 		if want.origin != "" && (got.HostName != "laptop" || got.Internal != client1) {
 			t.Errorf("event %d: the host is %s, %v", i+1, got.HostName, got.Internal)
 		}
-		if log := r.log(t); !strings.Contains(log, want.inLine) {
-			t.Errorf("the log lacks %q:\n%s", want.inLine, log)
-		}
+		await(t, "the line "+want.inLine, func() bool { return strings.Contains(r.log(t), want.inLine) })
 	}
 	r.ipt(t, "-t", "nat", "-D", "PREROUTING", "1")
 	if got := w.next(t); got.Kind != event.Repaired || got.Family != "IPv4" {
