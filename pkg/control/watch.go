@@ -29,6 +29,9 @@ var errWatchers = fmt.Errorf("%d watchers are connected already: end one of them
 // tool as long as that takes: no other part of the service does. The error is for the
 // tool.
 func (s *Server) watch(ctx context.Context, c *net.UnixConn, after uint64) error {
+	if after == 0 {
+		after = s.opts.Events.Last()
+	}
 	select {
 	case s.watchers <- struct{}{}:
 		defer func() { <-s.watchers }()
@@ -39,9 +42,6 @@ func (s *Server) watch(ctx context.Context, c *net.UnixConn, after uint64) error
 	ctx, gone := context.WithCancel(ctx)
 	defer gone()
 	go func() { io.Copy(io.Discard, c); gone() }() // ends with the connection
-	if after == 0 {
-		after = s.opts.Events.Last()
-	}
 	names := hostNames{read: s.opts.Hosts}
 	for out := bufio.NewWriter(c); ; {
 		list, lost, added := s.opts.Events.After(after, watchBatch)

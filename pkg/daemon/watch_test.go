@@ -77,6 +77,24 @@ func (r *rig) connections(t testing.TB) int {
 	return strings.Count(r.Router.Run(t, "ss", "-xHn", "state", "connected"), r.path("ctl")+" ")
 }
 
+// begin waits until the watcher shows what happens from now on.
+func (w *watcher) begin(t *testing.T, r *rig) {
+	t.Helper()
+	for n := range int(patience / time.Second) {
+		subject := fmt.Sprint("tcp ", n+1)
+		r.says(t, "delete "+subject, 3, "")
+		select {
+		case s := <-w.lines:
+			for s.Subject != subject {
+				s = w.next(t)
+			}
+			return
+		case <-time.After(time.Second):
+		}
+	}
+	t.Fatal("watch shows nothing")
+}
+
 // next returns the next event.
 func (w *watcher) next(t testing.TB) shown {
 	t.Helper()
@@ -102,6 +120,7 @@ func TestEvents(t *testing.T) {
 	r.foreground(t, "enable_upnp=yes", "dhcp_leases="+leases)
 	r.awaitServed(t)
 	w := r.watch(t, 1)
+	w.begin(t, r)
 
 	r.grant(t, mapping(natpmp.MapUDP, 4000, 40000, time.Hour))
 	r.grant(t, mapping(natpmp.MapUDP, 4000, 40000, 2*time.Hour))
