@@ -151,7 +151,8 @@ type verdict struct {
 	Rule string `json:"rule,omitempty"`
 	// Block is the number of the operator's block that decides.
 	Block int `json:"block,omitempty"`
-	// Holder is the mapping that has the port, or that would be renewed.
+	// Holder is the mapping or static forward that has the port, or the mapping that
+	// would be renewed.
 	Holder string `json:"holder,omitempty"`
 	// Firewall are rules of the firewall that take connections to the port, all
 	// of them or some.

@@ -82,7 +82,7 @@ type Event struct {
 	Reason string `json:"reason,omitempty"`
 	// Rule is the permission rule that decided a refusal.
 	Rule string `json:"rule,omitempty"`
-	// Holder is the mapping that a request would have needed the port of.
+	// Holder is the mapping or static forward that has the port of a refused request.
 	Holder string `json:"holder,omitempty"`
 	// Block is the number of the operator's block that decided, began or ended.
 	Block int `json:"block,omitempty"`
