@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
@@ -117,6 +118,9 @@ func TestBlockEndsDuringAStop(t *testing.T) {
 	r.says(t, "block 1 192.168.50.10", 0, "block 1 is in force until ")
 	r.stop(t, syscall.SIGKILL)
 	state, err := os.ReadFile(r.path("upnp/upnp.leases.state"))
+	if errors.Is(err, fs.ErrNotExist) { // without the sandbox, as with the race detector
+		state, err = os.ReadFile(r.path("upnp.leases.state"))
+	}
 	if err != nil || !strings.Contains(string(state), `"block":{"id":1,"addr":"192.168.50.10"`) {
 		t.Fatalf("the state file has no block: %v, %s", err, state)
 	}
