@@ -249,7 +249,7 @@ func TestActsAreEvents(t *testing.T) {
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("events\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	for _, says := range []string{`msg="operator: deleted tcp 8080" closed=1`, `msg="operator: blocked laptop udp 7000-7009" block=1 until=`, `msg="operator: unblocked laptop udp 7000-7009" block=1`} {
+	for _, says := range []string{`msg="operator: deleted tcp 8080" kind=deleted closed=1`, `msg="operator: blocked laptop udp 7000-7009" kind=blocked block=1 until=`, `msg="operator: unblocked laptop udp 7000-7009" kind=unblocked block=1`} {
 		if !strings.Contains(r.log.String(), says) {
 			t.Errorf("the log lacks %s:\n%s", says, r.log.String())
 		}

@@ -17,13 +17,14 @@ const levelNotice = slog.LevelInfo + 2
 // PrivateUplink is the reason of an Uplink event whose address is private or shared.
 const PrivateUplink = "a router upstream must forward the ports too"
 
-// Log writes the line of an event. The attributes "host" and "client" of the logger
-// say which host it is about, so that lines can be limited for each.
+// Log writes the line of an event. The attributes "kind", "host" and "client" of the
+// logger say what it is about, so that lines can be limited for each host.
 func (e *Event) Log(log *slog.Logger) {
 	level, message := e.headline()
 	if !log.Enabled(context.Background(), level) {
 		return
 	}
+	log = log.With("kind", string(e.Kind))
 	if e.Host != "" {
 		log = log.With("host", e.Host)
 	}

@@ -105,7 +105,7 @@ func TestLinesAreAsDocumented(t *testing.T) {
 			Level: slog.LevelDebug,
 			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 				switch a.Key {
-				case slog.TimeKey, slog.LevelKey, "host":
+				case slog.TimeKey, slog.LevelKey, "host", "kind":
 				case slog.MessageKey:
 					message = a.Value.String()
 				default:

@@ -13,8 +13,8 @@ import (
 
 // How often lines of one kind may be written in a window before they are only
 // counted: for one host, in all before only hosts without any may write one, and in
-// all. Lines are of one kind if they have the level and the message in common, but
-// for numbers and addresses in it.
+// all. Lines are of one kind if their loggers say so, or if they have the level and the
+// message in common, but for numbers and addresses in it.
 const (
 	burst       = 10
 	sharedBurst = 80
@@ -26,10 +26,12 @@ const (
 )
 
 // The attributes of a logger that say which host its lines are about: the name of
-// the host, which is not written, or else the address of the client.
+// the host, or else the address of the client; and of which kind they are. Host and
+// kind are not written.
 const (
 	hostKey   = "host"
 	clientKey = "client"
+	kindKey   = "kind"
 )
 
 // limiter passes on a burst of each kind of line, and says later how many were
@@ -37,13 +39,14 @@ const (
 type limiter struct {
 	next         slog.Handler
 	host, client string
+	kind         string // "": that of the message
 	counts       *counts
 }
 
 // Limit returns a handler that passes records on to next, but of each kind only so
 // many in a time: for each host that the attribute "host" of the logger names, or
-// its attribute "client" if there is none, and for all together. The attribute
-// "host" of the logger is not passed on.
+// its attribute "client" if there is none, and for all together. The attributes "host"
+// and "kind" of the logger are not passed on.
 func Limit(next slog.Handler) slog.Handler {
 	return &limiter{next: next, counts: &counts{seen: make(map[kind]*count)}}
 }
@@ -56,7 +59,10 @@ type kind struct {
 
 // kindOf returns the kind of a record. Numbers and addresses do not count: a client
 // can name any port, and each of them would be another message.
-func kindOf(r slog.Record) kind {
+func (l *limiter) kindOf(r slog.Record) kind {
+	if l.kind != "" {
+		return kind{r.Level, l.kind}
+	}
 	words := strings.Fields(r.Message)
 	for i, word := range words {
 		if colon := strings.IndexByte(word, ':'); colon >= 0 && colon < len(word)-1 {
@@ -130,7 +136,7 @@ func (l *limiter) Enabled(ctx context.Context, v slog.Level) bool { return l.nex
 
 // Handle passes the record on unless lines of its kind have come too often.
 func (l *limiter) Handle(ctx context.Context, r slog.Record) error {
-	skipped, ok := l.counts.add(kindOf(r), cmp.Or(l.host, l.client), r.Time)
+	skipped, ok := l.counts.add(l.kindOf(r), cmp.Or(l.host, l.client), r.Time)
 	if !ok {
 		return nil
 	}
@@ -149,6 +155,9 @@ func (l *limiter) WithAttrs(attrs []slog.Attr) slog.Handler {
 		switch a.Key {
 		case hostKey:
 			n.host = a.Value.String()
+			continue
+		case kindKey:
+			n.kind = a.Value.String()
 			continue
 		case clientKey:
 			n.client = a.Value.String()

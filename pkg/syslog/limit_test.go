@@ -151,3 +151,16 @@ func TestMemoryOfTheLimitIsBounded(t *testing.T) {
 		t.Errorf("%q", &l.out)
 	}
 }
+
+// TestLinesAreLimitedByKind writes lines with many messages that their logger says are
+// of one kind.
+func TestLinesAreLimitedByKind(t *testing.T) {
+	l := newLimited()
+	log := slog.New(l.Handler).With("kind", "refused").With("client", "192.0.2.1")
+	for _, reason := range strings.Split("abcdefghijklmnopqrstuvwxyz", "") {
+		log.Info("refusing a port because " + reason)
+	}
+	if lines := strings.Split(strings.TrimSpace(l.out.String()), "\n"); len(lines) != burst || !strings.HasSuffix(lines[0], `msg="refusing a port because a" client=192.0.2.1`) {
+		t.Errorf("%d lines, the first is %q", len(lines), lines[0])
+	}
+}
