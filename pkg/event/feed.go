@@ -8,7 +8,7 @@ import (
 // How many events a feed keeps: for watchers that are behind, and of these the last for
 // the history.
 const (
-	kept          = 1024
+	kept          = 512
 	HistoryLength = 500
 )
 
