@@ -173,7 +173,7 @@ func TestBlockTimes(t *testing.T) {
 		"block 1h laptop phone", "block 1h laptop 192.168.50.10", "block 1h 02:00:00:00:00:01 02:00:00:00:00:02", "block 1h lap/top", "block 1h tcp sctp",
 		"unblock", "unblock tcp", "unblock 0", "unblock -1", "unblock 1 2", "blocks 1",
 	} {
-		if got := r.tool(strings.Fields(line)...); got.status != exitUsage || got.stdout != "" || !strings.Contains(got.stderr, "Usage: miniupnpctl") {
+		if got := r.tool(strings.Fields(line)...); got.status != exitUsage || got.stdout != "" || !strings.HasSuffix(got.stderr, usageHint+"\n") {
 			t.Errorf("%q = %+v", line, got)
 		}
 	}

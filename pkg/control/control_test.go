@@ -357,7 +357,7 @@ func TestUsage(t *testing.T) {
 		"explain 192.168.50.10 tcp 1 65536", "watch 1", "history 0", "history x", "history 1 2", "selftest router", "selftest ::1", "selftest 192.168.50.9 x", "--yaml list", "list --yaml",
 	} {
 		got := r.tool(strings.Fields(line)...)
-		if got.status != exitUsage || got.stdout != "" || !strings.Contains(got.stderr, "Usage: miniupnpctl") {
+		if got.status != exitUsage || got.stdout != "" || !strings.HasSuffix(got.stderr, usageHint+"\n") {
 			t.Errorf("%q = %+v", line, got)
 		}
 	}

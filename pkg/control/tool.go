@@ -65,6 +65,9 @@ func commands() []command {
 // usageColumn is where the usage says what commands do.
 const usageColumn = 28
 
+// usageHint follows the reason why arguments are invalid.
+const usageHint = "Run miniupnpctl -h for the commands."
+
 // usage returns how the tool is called.
 func usage() string {
 	var text strings.Builder
@@ -100,7 +103,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, flag.ErrHelp):
 		io.WriteString(stdout, usage())
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "miniupnpctl: %v\n%s", err, usage())
+		fmt.Fprintf(stderr, "miniupnpctl: %v\n%s\n", err, usageHint)
 		status = exitUsage
 	case err != nil:
 		fmt.Fprintln(stderr, "miniupnpctl:", err)
