@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"igdd/pkg/portmap"
 )
@@ -83,7 +84,7 @@ func (t *tool) printBlocked(a reply) error {
 		return cmp.Or(err, unsavedError(a))
 	}
 	fmt.Fprintln(t.stdout, plural(a.Closed, "mapping"), "closed")
-	_, err := fmt.Fprintf(t.stdout, "block %d is in force %s\n", a.Block.ID, untilText(a.Block))
+	_, err := fmt.Fprintf(t.stdout, "block %d is in force %s\n", a.Block.ID, untilText(a.Block.Until, a.Block.Remaining))
 	return cmp.Or(err, unsavedError(a))
 }
 
@@ -172,10 +173,10 @@ func blockRow(b *BlockEntry) string {
 	return strings.Join(cells, "\t")
 }
 
-// untilText returns until when a block is in force.
-func untilText(b *BlockEntry) string {
-	if b.Until == nil {
+// untilText returns until when a block is in force, which is left seconds; nil: for ever.
+func untilText(until *time.Time, left *int64) string {
+	if until == nil {
 		return forever
 	}
-	return fmt.Sprintf("until %s (%s left)", timeText(*b.Until), leftText(*b.Remaining))
+	return fmt.Sprintf("until %s (%s left)", timeText(*until), leftText(*left))
 }

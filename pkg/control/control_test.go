@@ -222,7 +222,7 @@ func TestBlock(t *testing.T) {
 	if a, err := r.table.Do(t.Context(), ask); err != nil || a.Refusal != portmap.Blocked {
 		t.Errorf("under a block: %v, %v", a.Refusal, err)
 	}
-	if got := r.tool("explain", "192.168.50.11", "tcp", "9000", "9000"); got.status != exitNo || !strings.Contains(got.stdout, "blocked by the operator until") {
+	if got := r.tool("explain", "192.168.50.11", "tcp", "9000", "9000"); got.status != exitNo || !strings.Contains(collapseBlanks(got.stdout), "reason: blocked by the operator\nblock: 1, until "+timeText(r.table.Blocks()[0].Until.Round(time.Second))+" (") {
 		t.Errorf("explain = %+v", got)
 	}
 	if got := r.tool("veto", "60", "udp", "7000-8000"); got.status != exitDone || got.stderr != "" || !strings.HasPrefix(got.stdout, "0 mappings closed\nblock 2 is in force until ") {
@@ -258,7 +258,7 @@ func TestExplain(t *testing.T) {
 		{"192.168.50.11 udp 5060 5060 as natpmp", exitDone, "NAT-PMP: granted, external port 5060" + allowed + "\nfirewall: PREROUTING -s 192.0.2.7/32 -p udp -j DNAT takes matching connections first"},
 		{"192.168.99.10 tcp 5555 5555 as natpmp", exitNo, "NAT-PMP: refused: error 1\nreason: target is not a host on a LAN"},
 		{"::ffff:192.168.50.10 tcp 5555 5555 as natpmp", exitDone, "NAT-PMP: granted, external port 5555" + allowed},
-		{"192.168.50.10 tcp 7000 7000 as upnp", exitNo, "UPnP: refused: error 1\nreason: blocked by the operator forever\nblock: 1"},
+		{"192.168.50.10 tcp 7000 7000 as upnp", exitNo, "UPnP: refused: error 1\nreason: blocked by the operator\nblock: 1, forever"},
 	} {
 		got := r.tool(append([]string{"explain"}, strings.Fields(c.ask)...)...)
 		if got.status != c.status || collapseBlanks(got.stdout) != c.want {
@@ -275,6 +275,29 @@ func TestExplain(t *testing.T) {
 	text := r.tool("--json", "explain", "192.168.50.10", "tcp", "22", "22").stdout
 	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != 3 || list[0].Granted || list[0].Rule != "deny the rest" || list[1].Unheard == "" || list[2].Schema != 1 {
 		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// TestExplainBlockUntil shows the end of a block in the operator's time zone and as JSON.
+func TestExplainBlockUntil(t *testing.T) {
+	until := time.Date(2026, 11, 27, 13, 5, 10, 0, time.UTC)
+	v := verdict{Block: 3, BlockUntil: &until}
+	if got, want := v.blockText(until.Add(-59*time.Minute)), "3, until "+timeText(until)+" (59m0s left)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	r := newRig(t)
+	r.tool("block", "1h", laptop.String())
+	r.tool("block", "forever", phone.String())
+	for host, want := range map[string]bool{laptop.String(): true, phone.String(): false} {
+		var list []verdict
+		text := r.tool("--json", "explain", host, "tcp", "9000", "9000", "as", "natpmp").stdout
+		if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != 1 || list[0].Block == 0 || list[0].Reason != "blocked by the operator" {
+			t.Fatalf("%v: %s", err, text)
+		}
+		got := list[0].BlockUntil
+		if (got != nil) != want || want && !got.Equal(r.table.Blocks()[0].Until.Round(time.Second)) {
+			t.Errorf("the block of %s ends at %v", host, got)
+		}
 	}
 }
 
@@ -319,7 +342,7 @@ func TestExplainUnheardClient(t *testing.T) {
 func TestExplainUncertainBlock(t *testing.T) {
 	r := newRig(t)
 	r.tool("block", "forever", laptopMAC)
-	const want = "NAT-PMP: refused: error 1\nreason: rules or blocks depend on an address of the host that is not known\nblock: 1"
+	const want = "NAT-PMP: refused: error 1\nreason: rules or blocks depend on an address of the host that is not known\nblock: 1, forever"
 	if got := r.tool("explain", phone.String(), "tcp", "9000", "9000", "as", "natpmp"); got.status != exitNo || collapseBlanks(got.stdout) != want {
 		t.Errorf("explain = %+v", got)
 	}

@@ -129,9 +129,10 @@ func (s *Server) addDormant(v *verdict, q Question) {
 // addReason adds what decides: the rule, the block, the mapping that is in the way or
 // would be renewed.
 func (s *Server) addReason(v *verdict, e *portmap.Explanation) {
-	v.Reason, v.Rule, v.Block, v.Holder = s.reason(e), "", 0, ""
+	v.Reason, v.Rule, v.Block, v.BlockUntil, v.Holder = s.reason(e), "", 0, nil, ""
 	if e.Block != nil {
-		v.Block = e.Block.ID
+		b := blockEntry(portmap.BlockRecord{Block: e.Block}, time.Now())
+		v.Block, v.BlockUntil = b.ID, b.Until
 	} else if e.Rule != nil {
 		v.Rule = s.opts.RuleText(*e.Rule)
 	}
@@ -146,8 +147,6 @@ func (s *Server) addReason(v *verdict, e *portmap.Explanation) {
 // reason returns why the table decides so, as text.
 func (s *Server) reason(e *portmap.Explanation) string {
 	switch {
-	case e.Refusal == portmap.Blocked && e.Block != nil:
-		return "blocked by the operator " + untilText(blockEntry(portmap.BlockRecord{Block: e.Block}, time.Now()))
 	case e.Refusal == portmap.Granted && e.Mapping.Dormant:
 		return "the mapping is dormant: " + e.Mapping.Reason.String()
 	case e.Refusal == portmap.QuotaExceeded, e.Refusal == portmap.TableFull:

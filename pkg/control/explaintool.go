@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+	"time"
 )
 
 // explain prints what a client would be answered.
@@ -73,7 +74,7 @@ func (v *verdict) print(line func(name, value string)) {
 		line("  rule", v.Rule)
 	}
 	if v.Block != 0 {
-		line("  block", fmt.Sprint(v.Block))
+		line("  block", v.blockText(time.Now()))
 	}
 	if v.Holder != "" {
 		line("  mapping", v.Holder)
@@ -81,4 +82,13 @@ func (v *verdict) print(line func(name, value string)) {
 	for _, rule := range v.Firewall {
 		line("  firewall", rule+" takes matching connections first")
 	}
+}
+
+// blockText returns the block that decides, and until when it does.
+func (v *verdict) blockText(now time.Time) string {
+	var left int64
+	if v.BlockUntil != nil {
+		left = int64(max(0, v.BlockUntil.Sub(now)).Round(time.Second) / time.Second)
+	}
+	return fmt.Sprintf("%d, %s", v.Block, untilText(v.BlockUntil, &left))
 }

@@ -151,6 +151,8 @@ type verdict struct {
 	Rule string `json:"rule,omitempty"`
 	// Block is the number of the operator's block that decides.
 	Block int `json:"block,omitempty"`
+	// BlockUntil is when that block ends; nil: never, or there is none.
+	BlockUntil *time.Time `json:"block_until,omitempty"`
 	// Holder is the mapping or static forward that has the port, or the mapping that
 	// would be renewed.
 	Holder string `json:"holder,omitempty"`

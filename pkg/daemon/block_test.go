@@ -85,7 +85,7 @@ func TestBlockedHostStaysBlocked(t *testing.T) {
 		if resp := r.pcp(t, 1, pcpMap(sixes[1], 6, 4001, 4001)); resp.Result != pcp.Success {
 			t.Errorf("the other host: %v", resp.Result)
 		}
-		r.says(t, "explain 192.168.50.60 tcp 4000 4000", 4, "blocked by the operator forever")
+		r.says(t, "explain 192.168.50.60 tcp 4000 4000", 4, "block: 1, forever")
 
 		r.stop(t, syscall.SIGKILL)
 		r.start(t, settings...)

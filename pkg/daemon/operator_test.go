@@ -96,7 +96,7 @@ func TestOperator(t *testing.T) {
 		if rules := r.rulesOf(t, "nat", "MINIUPNPD"); len(rules) > 0 {
 			t.Errorf("rules after a block: %q", rules)
 		}
-		r.says(t, "explain 192.168.50.10 tcp 40000 4000", 0, "instead of 40000: blocked by the operator until")
+		r.says(t, "explain 192.168.50.10 tcp 40000 4000", 0, "instead of 40000: blocked by the operator block: 1, until ")
 		await(t, "the last event", func() bool {
 			told, _ := os.ReadFile(r.path("told"))
 			return strings.HasPrefix(string(told), "opened 40000/TCP 192.168.50.10\n") &&

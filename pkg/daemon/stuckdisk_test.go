@@ -174,13 +174,13 @@ func TestReloadWithStuckDisk(t *testing.T) {
 	}
 	r.grant(t, mapping(natpmp.MapTCP, 4002, 4002, time.Hour))
 	r.demandPorts(t, 4000, 4001, 4002)
-	r.says(t, "explain 192.168.50.11 tcp 4003 4003", 4, "blocked by the operator forever")
+	r.says(t, "explain 192.168.50.11 tcp 4003 4003", 4, "blocked by the operator block: 1, forever")
 	release()
 	r.awaitStatus(t)
 	r.stop(t, syscall.SIGKILL)
 	r.onDisk(t, "enable_upnp=yes", "http_port=5001")
 	r.demandPorts(t, 4000, 4001, 4002)
-	r.says(t, "explain 192.168.50.11 tcp 4003 4003", 4, "blocked by the operator forever")
+	r.says(t, "explain 192.168.50.11 tcp 4003 4003", 4, "blocked by the operator block: 1, forever")
 }
 
 // awaitStatus waits until miniupnpctl reports no trouble.
