@@ -86,7 +86,7 @@ func (m *Metrics) addRest() {
 	m.uplinkUp = r.Gauge("igdd_uplink_up", "1 if there is an external address, else 0.")
 	m.uplinkChanges = r.Counter("igdd_uplink_changes_total", "Changes of the external address, its loss included.")
 	m.leaseWrites = r.Counter("igdd_lease_writes_total", "How often the lease file and the state file were brought up to date.")
-	m.leaseFailures = r.Counter("igdd_lease_write_failures_total", "How often that failed.")
+	m.leaseFailures = r.Counter("igdd_lease_write_failures_total", "How often that, or saving a change in the state file, failed.")
 	m.leasesSaved = r.Gauge("igdd_leases_saved", "1 if leases are saved, else 0; absent without a lease file.")
 	m.helperUp = r.Gauge("igdd_helper_up", "0 if the helper process has ended or does not reply, else 1.")
 }
@@ -133,7 +133,7 @@ func (m *Metrics) waited(d time.Duration) { m.tableTime.Observe(d) }
 // repaired counts a repair.
 func (m *Metrics) repaired(f portmap.Family) { m.repairs.Inc(familyValue(f)) }
 
-// written counts a write of the lease file.
+// written counts a write of the lease file, or a change that could not be saved.
 func (m *Metrics) written(err error) {
 	if err != nil {
 		m.leaseFailures.Inc()

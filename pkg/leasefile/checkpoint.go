@@ -45,9 +45,7 @@ func (s *Store) Checkpoint() error {
 	}
 	err = s.explained(err)
 	s.finishWrite(snap, err)
-	if s.written != nil {
-		s.written(err)
-	}
+	s.written(err)
 	if err != nil {
 		return fmt.Errorf("leasefile: save %s: %w", s.path, err)
 	}

@@ -34,6 +34,7 @@ func (s *Store) keep(texts [][]byte, isFirst bool) error {
 	}
 	s.lastErr = s.explained(err)
 	s.schedule.by(s.checkClock())
+	s.written(s.lastErr)
 	return fmt.Errorf("leasefile: save %s: %w", s.path, s.lastErr)
 }
 

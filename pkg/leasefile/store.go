@@ -45,8 +45,9 @@ type Options struct {
 	// RenewalDelay is how long changes that only move the end of a lease may
 	// wait; 0 means 2 s. They are written earlier if the old end is earlier.
 	RenewalDelay time.Duration
-	// Written is called after each attempt to write the files, with its result. It
-	// must not block; it may be nil.
+	// Written is called after each attempt to write the files, with its result, and
+	// after each attempt to save changes that fails. It must not block or call the
+	// store, and may be called concurrently; it may be nil.
 	Written func(error)
 	// Log receives errors and warnings about the files; nil: they are
 	// discarded.
@@ -64,7 +65,7 @@ type Store struct {
 	path         string        // of the lease file; empty: nothing is saved
 	delay        time.Duration // between two writes
 	renewalDelay time.Duration // of changes that only move the end of a lease
-	written      func(error)   // Options.Written
+	written      func(error)   // Options.Written, or one that does nothing
 	log          *slog.Logger
 	disk         journal.Disk
 	clock        func() clockReading
@@ -104,7 +105,7 @@ func New(o Options) *Store {
 		path:         o.Path,
 		delay:        cmp.Or(o.Delay, defaultDelay),
 		renewalDelay: cmp.Or(o.RenewalDelay, defaultRenewalDelay),
-		written:      o.Written,
+		written:      func(error) {},
 		log:          cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		clock:        readClocks,
 		boot:         clock.BootID(),
@@ -113,6 +114,9 @@ func New(o Options) *Store {
 		base:       readClocks(),
 		leaseFiles: []fingerprint{{}},
 		schedule:   schedule{wake: make(chan struct{}, 1)},
+	}
+	if o.Written != nil {
+		s.written = o.Written
 	}
 	s.useDisk(journal.OS{})
 	return s

@@ -199,6 +199,7 @@ func (s *TimedStore) await(b *batch) error {
 	default:
 	}
 	s.late = true
+	s.store.written(errNoAnswer)
 	return fmt.Errorf("leasefile: save %s: %w", s.store.path, errNoAnswer)
 }
 
@@ -327,6 +328,9 @@ func (s *TimedStore) Checkpoint() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unwritten = late != nil
+	if late != nil {
+		s.store.written(late)
+	}
 	return cmp.Or(late, err)
 }
 

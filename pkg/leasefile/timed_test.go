@@ -74,11 +74,16 @@ func newTimed(path string) *timedStore {
 // runTimed runs a store.
 func runTimed(t *testing.T, path string) *timedStore {
 	s := newTimed(path)
+	s.run(t)
+	return s
+}
+
+// run runs the store until the test ends.
+func (s *timedStore) run(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	go func() { defer close(s.ended); s.Run(ctx) }()
 	t.Cleanup(func() { s.finish(t) })
-	return s
 }
 
 // finish ends the store once the disk has answered.
