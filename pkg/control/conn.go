@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,14 +20,13 @@ import (
 func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	release := sync.OnceFunc(func() { <-s.clients })
+	release := sync.OnceFunc(func() { <-s.connections })
 	defer release()
 	if err := checkRoot(c); err != nil {
 		s.opts.Log.Warn("control socket: rejected a request that is not from root", "err", err)
 		return
 	}
-	c.SetDeadline(time.Now().Add(requestTimeout))
-	req, err := readRequest(c)
+	req, err := s.readers.read(c)
 	if err == nil && req.Do == doWatch {
 		release()
 		if err = s.watch(ctx, c, req.After); err == nil {
@@ -36,8 +36,12 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	s.answer(ctx, c, req, err)
 }
 
-// answer answers a request, unless it has failed already.
+// answer answers a request when it is its turn, or at once if it has failed already.
 func (s *Server) answer(ctx context.Context, c *net.UnixConn, req request, err error) {
+	if err == nil {
+		s.clients <- struct{}{}
+		defer func() { <-s.clients }()
+	}
 	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 	defer cancel()
 	c.SetDeadline(time.Now().Add(replyTimeout))
@@ -52,6 +56,37 @@ func (s *Server) answer(ctx context.Context, c *net.UnixConn, req request, err e
 	}
 	encoder.Encode(last)
 	out.Flush() // an error means that the tool has gone
+}
+
+// readers are the connections whose request is read, the oldest first. An idle one
+// delays no other: when there are too many, the oldest is closed.
+type readers struct {
+	mu   sync.Mutex
+	list []*net.UnixConn
+}
+
+// read reads the request of a connection.
+func (r *readers) read(c *net.UnixConn) (request, error) {
+	r.add(c)
+	defer r.remove(c)
+	c.SetDeadline(time.Now().Add(requestTimeout))
+	return readRequest(c)
+}
+
+func (r *readers) add(c *net.UnixConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.list) == maxReaders {
+		r.list[0].Close()
+		r.list = slices.Delete(r.list, 0, 1)
+	}
+	r.list = append(r.list, c)
+}
+
+func (r *readers) remove(c *net.UnixConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = slices.DeleteFunc(r.list, func(other *net.UnixConn) bool { return other == c })
 }
 
 // checkRoot returns an error unless the other end is a process of root.

@@ -26,9 +26,12 @@ import (
 // defaultSocket is where the tool looks for the daemon.
 const defaultSocket = "/var/run/miniupnpd.ctl"
 
-// Limits of the server. Further clients wait until one of maxClients has ended.
+// Limits of the server. Further requests wait until one of maxClients has been
+// answered, and further connections until one of maxConnections has ended.
 const (
-	maxClients     = 8
+	maxConnections = 128  // each takes an open file
+	maxReaders     = 64   // connections whose request is read
+	maxClients     = 8    // requests that are carried out
 	maxRequest     = 4096 // bytes
 	requestTimeout = 5 * time.Second
 	replyTimeout   = 30 * time.Second
@@ -86,14 +89,19 @@ type Options struct {
 
 // Server answers the requests of miniupnpctl.
 type Server struct {
-	opts     Options
-	clients  chan struct{} // one entry for each connection but those of watchers
-	watchers chan struct{} // one entry for each watcher
+	opts        Options
+	connections chan struct{} // one entry for each connection but those of watchers
+	readers     readers
+	clients     chan struct{} // one entry for each request that is carried out
+	watchers    chan struct{} // one entry for each watcher
 }
 
 // New returns a server that listens nowhere yet.
 func New(o Options) *Server {
-	return &Server{opts: o, clients: make(chan struct{}, maxClients), watchers: make(chan struct{}, maxWatchers)}
+	return &Server{
+		opts: o, connections: make(chan struct{}, maxConnections),
+		clients: make(chan struct{}, maxClients), watchers: make(chan struct{}, maxWatchers),
+	}
 }
 
 // Run answers requests until ctx ends. It returns an error if it cannot listen,
@@ -114,7 +122,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.opts.Log.Warn("cannot accept a miniupnpctl connection", "err", err)
 			pause(ctx, acceptPause)
 		default:
-			s.clients <- struct{}{}
+			s.connections <- struct{}{}
 			clients.Go(func() error { s.serve(ctx, c); return nil })
 		}
 	}

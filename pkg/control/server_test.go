@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -137,6 +138,53 @@ func TestInvalidRequests(t *testing.T) {
 			t.Errorf("%.40q: %s, %v; want %q", text, line, err, says)
 		}
 		c.Close()
+	}
+}
+
+// TestIdleConnections answers beside many connections that send no request, without
+// waiting for one of them.
+func TestIdleConnections(t *testing.T) {
+	r := newRig(t)
+	idle := make([]net.Conn, 200)
+	for i := range idle {
+		var err error
+		if idle[i], err = net.Dial("unix", r.socket); err != nil {
+			t.Fatal(err)
+		}
+		defer idle[i].Close()
+		io.WriteString(idle[i], `{"do":`)
+	}
+	for range 3 {
+		if got := r.tool("status"); got.status != exitDone {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// TestOldestReaderIsClosed adds one reader more than there may be.
+func TestOldestReaderIsClosed(t *testing.T) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "ctl")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var r readers
+	list := make([]*net.UnixConn, maxReaders+1)
+	for i := range list {
+		if list[i], err = net.DialUnix("unix", nil, l.Addr().(*net.UnixAddr)); err != nil {
+			t.Fatal(err)
+		}
+		defer list[i].Close()
+		r.add(list[i])
+	}
+	for i, c := range list {
+		if err := c.SetDeadline(time.Time{}); (err != nil) != (i == 0) {
+			t.Errorf("connection %d: %v", i, err)
+		}
+		r.remove(c)
+	}
+	if len(r.list) != 0 {
+		t.Errorf("%d readers are left", len(r.list))
 	}
 }
 
