@@ -196,6 +196,15 @@ func TestTraceArguments(t *testing.T) {
 		{"laptop tcp 80", "", "", `invalid source "laptop"`},
 		{"fe80::1%eth0 tcp [2001:db8:50::20]:80", "", "", `invalid source "fe80::1%eth0"`},
 		{"198.51.100.7 tcp", "", "", "trace needs SOURCE PROTOCOL PORT"},
+		{"127.0.0.1 tcp 80", "", "", "127.0.0.1 cannot be the source of a connection from outside (martian source)"},
+		{"0.0.0.0:80 tcp 80", "", "", "0.0.0.0 cannot be the source"},
+		{"0.1.2.3 tcp 80", "", "", "0.1.2.3 cannot be the source"},
+		{"224.0.0.1 tcp 80", "", "", "224.0.0.1 cannot be the source"},
+		{"255.255.255.255 tcp 80", "", "", "255.255.255.255 cannot be the source"},
+		{"::ffff:127.0.0.1 tcp 80", "", "", "127.0.0.1 cannot be the source"},
+		{":: tcp [2001:db8:50::20]:80", "", "", ":: cannot be the source"},
+		{"::1 tcp [2001:db8:50::20]:80", "", "", "::1 cannot be the source"},
+		{"ff02::1 tcp [2001:db8:50::20]:80", "", "", "ff02::1 cannot be the source"},
 	} {
 		r.traces.asked = nil
 		got := r.tool(append([]string{"trace"}, strings.Fields(tt.args)...)...)

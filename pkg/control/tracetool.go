@@ -67,12 +67,22 @@ func (r *request) checkAddresses() error {
 	switch {
 	case r.First == 0:
 		return fmt.Errorf("%w: a connection cannot go to port 0", errUsage)
+	case isMartian(source):
+		return fmt.Errorf("%w: %v cannot be the source of a connection from outside (martian source): name a host on the Internet", errUsage, source)
 	case source.Is6() && !r.Destination.IsValid():
 		return fmt.Errorf("%w: IPv6 addresses are not translated: write the port as [ADDRESS]:PORT, with the address of the host", errUsage)
 	case r.Destination.IsValid() && source.Is6() != r.Destination.Is6():
 		return fmt.Errorf("%w: %v and %v are not of the same family", errUsage, source, r.Destination)
 	}
 	return nil
+}
+
+// isMartian reports whether Linux accepts packets from the address by no interface but
+// lo (RFC 1812, section 5.3.7; RFC 4291, sections 2.5.2, 2.5.3 and 2.7).
+func isMartian(source netip.Addr) bool {
+	isThisNetwork := netip.PrefixFrom(netip.IPv4Unspecified(), 8).Contains
+	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	return source.IsUnspecified() || source.IsLoopback() || source.IsMulticast() || isThisNetwork(source) || source == broadcast
 }
 
 // parseSource reads an address, or an address and a port; without one that is 0.

@@ -58,17 +58,37 @@ func parseIncoming(m netlink.Message) (out int, local bool) {
 	return parseRoute(m), m.Data[7] == unix.RTN_LOCAL
 }
 
-// incomingError returns why the kernel drops a packet, by its error for the route. For
-// the reverse path filter that is EXDEV, and since Linux 6.13 EINVAL as for others.
+// incomingError returns why the kernel drops a packet, by its error for the route.
 func incomingError(err error, in Link, source, to netip.Addr) error {
-	isFilter := errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL)
+	isSource := errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL)
 	switch {
-	case isFilter && source.Is4() && linkTo(source) != in.Index:
-		return fmt.Errorf("reverse path filter (rp_filter): the route to %v does not leave by %s", source, in.Name)
+	case isSource && source.Is4():
+		if why := sourceError(err, in, source); why != nil {
+			return why
+		}
 	case errors.Is(err, unix.ENETUNREACH):
 		return fmt.Errorf("no route to %v", to)
 	case errors.Is(err, unix.EHOSTUNREACH):
 		return fmt.Errorf("no route to %v, or forwarding is disabled for %s", to, in.Name)
 	}
 	return fmt.Errorf("no route from %v to %v: %w", source, to, err)
+}
+
+// sourceError returns why the kernel rejects an IPv4 source, nil if it does not, as far as
+// is known. For the reverse path filter its error is EXDEV, and since Linux 6.13 EINVAL as
+// for much else.
+func sourceError(err error, in Link, source netip.Addr) error {
+	link, kind := routeTo(source)
+	filter := reversePathFilter(in.Index)
+	switch {
+	case kind == unix.RTN_LOCAL:
+		return fmt.Errorf("martian source: %v is an address of the router", source)
+	case kind == unix.RTN_BROADCAST, kind == unix.RTN_MULTICAST:
+		return fmt.Errorf("martian source: %v is not the address of a host", source)
+	case filter == filterLoose && link == 0:
+		return fmt.Errorf("reverse path filter (rp_filter): no route to %v", source)
+	case filter == filterStrict && link != in.Index, errors.Is(err, unix.EXDEV):
+		return fmt.Errorf("reverse path filter (rp_filter): the route to %v does not leave by %s", source, in.Name)
+	}
+	return nil
 }

@@ -44,7 +44,9 @@ func TestRouteIn(t *testing.T) {
 		{"wan0", "198.51.100.7", "192.0.2.1", "no route to 192.0.2.1, or forwarding is disabled for wan0"},
 		{"wan0", "198.51.100.7", "192.0.2.2", "no route from 198.51.100.7 to 192.0.2.2: permission denied"},
 		{"wan0", "198.51.100.7", "192.0.2.3", "no route from 198.51.100.7 to 192.0.2.3: invalid argument"},
-		{"wan0", "11.22.33.44", "10.8.0.9", "reverse path filter (rp_filter): the route to 11.22.33.44 does not leave by wan0"},
+		{"wan0", "11.22.33.44", "10.8.0.9", "martian source: 11.22.33.44 is an address of the router"},
+		{"wan0", "127.0.0.1", "10.8.0.9", "martian source: 127.0.0.1 is an address of the router"},
+		{"wan0", "11.22.33.255", "10.8.0.9", "martian source: 11.22.33.255 is not the address of a host"},
 		{"wan0", "2001:db8:ffff::7", "2001:db8:33::44", "local"},
 		{"wan0", "2001:db8:ffff::7", "2001:db8:50::9", "tun0"},
 		{"wan0", "2001:db8:ffff::7", "2001:db8:eeee::1", "no route to 2001:db8:eeee::1"},
@@ -64,6 +66,51 @@ func TestRouteIn(t *testing.T) {
 			t.Errorf("without forwarding: %s, want %s", got, want)
 		}
 		return nil
+	})
+}
+
+// TestRouteInFilters asks with each mode of the reverse path filter, of the link and of
+// all links.
+func TestRouteInFilters(t *testing.T) {
+	ns := newRouter(t)
+	const (
+		other     = "198.51.100.7" // has a route by wan0
+		nowhere   = "192.0.2.1"    // has none
+		strict    = "reverse path filter (rp_filter): the route to 198.51.100.7 does not leave by wan1"
+		noRoute   = "reverse path filter (rp_filter): no route to 192.0.2.1"
+		blackhole = "192.0.2.3"
+	)
+	for _, tt := range []struct{ all, link, source, to, want string }{
+		{"0", "0", other, "10.8.0.9", "tun0"},
+		{"0", "0", other, blackhole, "no route from 198.51.100.7 to 192.0.2.3: invalid argument"},
+		{"0", "0", nowhere, blackhole, "no route from 192.0.2.1 to 192.0.2.3: invalid argument"},
+		{"0", "1", other, "10.8.0.9", strict},
+		{"1", "0", other, "10.8.0.9", strict},
+		{"1", "2", other, "10.8.0.9", "tun0"},
+		{"1", "2", other, blackhole, "no route from 198.51.100.7 to 192.0.2.3: invalid argument"},
+		{"0", "2", nowhere, "10.8.0.9", noRoute},
+		{"2", "0", nowhere, "10.8.0.9", noRoute},
+		{"0", "0", "22.33.44.55", "10.8.0.9", "martian source: 22.33.44.55 is an address of the router"},
+	} {
+		ns.Sysctl(t, "net/ipv4/conf/all/rp_filter", tt.all)
+		ns.Sysctl(t, "net/ipv4/conf/wan1/rp_filter", tt.link)
+		ns.Do(func() error {
+			if got := routeIn("wan1", tt.source, tt.to); got != tt.want {
+				t.Errorf("filters %s and %s, from %s to %s: %s, want %s", tt.all, tt.link, tt.source, tt.to, got, tt.want)
+			}
+			return nil
+		})
+	}
+}
+
+// FuzzFilter decodes any message as the kernel's.
+func FuzzFilter(f *testing.F) {
+	f.Add(uint16(unix.RTM_NEWNETCONF), netlink.AppendAttribute([]byte{unix.AF_INET, 0, 0, 0}, netconfRPFilter, []byte{1, 0, 0, 0}))
+	f.Add(uint16(unix.RTM_NEWNETCONF), []byte{unix.AF_INET})
+	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
+		if mode := parseFilter(netlink.Message{Type: kind, Data: data}); mode != 0 && kind != unix.RTM_NEWNETCONF {
+			t.Errorf("mode %d", mode)
+		}
 	})
 }
 

@@ -31,11 +31,18 @@ func InternetLink() int {
 
 // linkTo returns the index of the link of the route to a host, 0 if there is none.
 func linkTo(host netip.Addr) int {
+	link, _ := routeTo(host)
+	return link
+}
+
+// routeTo returns the index of the link of the route to a host, 0 if there is none, and
+// the type of the route (rtnetlink(7), rtm_type).
+func routeTo(host netip.Addr) (link int, kind uint8) {
 	reply, err := netlink.Execute(unix.NETLINK_ROUTE, routeRequest(host))
-	if err != nil || len(reply) == 0 {
-		return 0
+	if err != nil || len(reply) == 0 || len(reply[0].Data) < unix.SizeofRtMsg {
+		return 0, unix.RTN_UNSPEC
 	}
-	return parseRoute(reply[0])
+	return parseRoute(reply[0]), reply[0].Data[7]
 }
 
 // routeRequest returns the request for the entry of the routing table that a host
