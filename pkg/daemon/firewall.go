@@ -12,8 +12,9 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// statusTimeout is how long status and metrics wait for a look at the firewall.
-const statusTimeout = 2 * time.Second
+// statusTimeout is how long status and metrics wait for a look at the firewall: longer
+// than iptables-save may take, ten seconds, as many rules take a slow board some.
+const statusTimeout = 12 * time.Second
 
 // looked takes what a look at the firewall has found, and returns after what time to
 // look again; 0: when the firewall changes again.

@@ -77,7 +77,7 @@ func (m *Metrics) addFirewall() {
 	m.firewallTime = r.Histogram("igdd_firewall_transaction_seconds", "Time that the firewall took to carry out changes of mappings.", bounds, familyLabel())
 	m.failures = r.Counter("igdd_firewall_failures_total", "Changes of mappings that the firewall did not carry out.", familyLabel())
 	m.repairs = r.Counter("igdd_firewall_repairs_total", "How often missing chains or rules were restored.", familyLabel())
-	m.healthy = r.Gauge("igdd_firewall_healthy", "1 if chains, jumps and rules are in place and reached, else 0; absent for a disabled family.", familyLabel())
+	m.healthy = r.Gauge("igdd_firewall_healthy", "1 if chains, jumps and rules are in place and reached, 0 if not or not known; absent for a disabled family.", familyLabel())
 }
 
 // addRest adds the metrics of uplink, lease file and helper process.

@@ -1,7 +1,9 @@
 package netfilter
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -21,27 +23,44 @@ type Health struct {
 // IsHealthy reports whether the rules are as they should be and connections get to them.
 func (h Health) IsHealthy() bool { return h.Trouble == nil && len(h.Dead) == 0 }
 
+// errNoLook is the trouble of a family that could not be looked at in time.
+var errNoLook = errors.New("not known: the iptables programs do not answer, or are busy")
+
 // Health looks at the tables of all families, and returns what is known of them
 // then, or when ctx ends.
 func (f *Firewall) Health(ctx context.Context) (list []Health) {
-	var looks sync.WaitGroup
+	var all sync.WaitGroup
+	looks := make(map[*family]chan struct{})
 	for _, family := range f.families() {
-		looks.Go(func() { f.lookNow(f.ctx, family) })
-		looks.Go(func() { f.lookAtOther(f.ctx, family) })
+		looked := make(chan struct{})
+		looks[family] = looked
+		all.Go(func() { defer close(looked); f.lookNow(f.ctx, family) })
+		all.Go(func() { f.lookAtOther(f.ctx, family) })
 	}
 	ended := make(chan struct{})
-	go func() { looks.Wait(); close(ended) }()
+	go func() { all.Wait(); close(ended) }()
 	select {
 	case <-ended:
 	case <-ctx.Done():
 	}
 	for _, family := range f.families() {
-		family.status.Lock()
-		h := family.health
-		family.status.Unlock()
-		list = append(list, Health{family.kind, h.trouble, slices.Concat(h.dead, h.other), h.repairs, h.repaired})
+		h := family.currentHealth()
+		select {
+		case <-looks[family]:
+		default: // what is known may be out of date
+			h.Trouble = cmp.Or(h.Trouble, errNoLook)
+		}
+		list = append(list, h)
 	}
 	return list
+}
+
+// currentHealth returns what is known of a family.
+func (f *family) currentHealth() Health {
+	f.status.Lock()
+	defer f.status.Unlock()
+	h := f.health
+	return Health{f.kind, h.trouble, slices.Concat(h.dead, h.other), h.repairs, h.repaired}
 }
 
 // Look looks at the IPv4 tables at once.
