@@ -49,18 +49,20 @@ func (s *snapshot) leasedTo(hardware net.HardwareAddr) (addrs []netip.Addr) {
 }
 
 // Names returns the names, as ShortName returns them, in the lease of an address, or
-// else in those of the hardware address of its host, which may be empty.
-func (f *Finder) Names(a netip.Addr, hardware net.HardwareAddr) []string {
+// else in those of the hardware address and the IPv4 addresses of its host.
+func (f *Finder) Names(a netip.Addr, host Identity) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.current().names(a, hardware)
+	return f.current().names(a, host)
 }
 
-func (s *snapshot) names(a netip.Addr, hardware net.HardwareAddr) []string {
+func (s *snapshot) names(a netip.Addr, host Identity) []string {
 	if names := s.namesWhere(func(l lease) bool { return l.addr == a }); len(names) > 0 {
 		return names
 	}
-	return s.namesWhere(func(l lease) bool { return len(hardware) > 0 && bytes.Equal(l.hardware, hardware) })
+	return s.namesWhere(func(l lease) bool {
+		return len(host.Hardware) > 0 && bytes.Equal(l.hardware, host.Hardware) || slices.Contains(host.IPv4, l.addr)
+	})
 }
 
 // namesWhere returns the names in the leases for which which is true.

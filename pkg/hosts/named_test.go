@@ -49,9 +49,13 @@ func TestNamedHosts(t *testing.T) {
 		if tt.hardware == 0 {
 			hardware = nil
 		}
-		if got := s.names(addr(tt.a), hardware); !slices.Equal(got, tt.want) {
+		if got := s.names(addr(tt.a), Identity{Hardware: hardware}); !slices.Equal(got, tt.want) {
 			t.Errorf("%s with %v is %v, want %v", tt.a, hardware, got, tt.want)
 		}
+	}
+	other := Identity{Hardware: mac(7), IPv4: addrs([]string{"192.168.50.14", "192.168.50.11"})}
+	if got := s.names(addr("2001:db8:50::11"), other); !slices.Equal(got, []string{"phone", "old"}) {
+		t.Errorf("a host that has the leased addresses of others is %v", got)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 const maxBound = 64
 
 // Block is the table's Block. It first binds the block to the hardware addresses of
-// the host that it names, so that it holds for all addresses of the host. It returns
-// an error if no host has the name.
+// the host that it names, so that it also holds for all other addresses of the host.
+// It returns an error if no host has the name.
 func (r *Resolver) Block(ctx context.Context, b portmap.Block) (portmap.BlockResult, error) {
 	if err := r.prepare(ctx, &b.Selector); err != nil {
 		return portmap.BlockResult{}, err
@@ -132,8 +132,8 @@ func (r *Resolver) describe(q hosts.Query, id hosts.Identity) portmap.Host {
 	if need.Any {
 		h = r.withLink(q, h)
 	}
-	if need.Names {
-		h.Names = r.finder.Names(q.Addr, id.Hardware)
+	if len(need.Names) > 0 {
+		h.Names = r.finder.Names(q.Addr, id)
 	}
 	return h
 }
@@ -167,17 +167,31 @@ func (r *Resolver) dependsOnBlocks(q query) query {
 // isAnsweredBy reports whether an identity is enough to decide: for blocks by
 // hardware address that alone.
 func (r *Resolver) isAnsweredBy(q query, id hosts.Identity, settled bool) bool {
-	if settled || q.byRules || len(q.need.IPv4) > 0 && q.Addr.Is6() {
+	isByIPv4 := len(q.need.IPv4)+len(q.need.Names) > 0 // a name is in the lease of an IPv4 address
+	if settled || q.byRules || isByIPv4 && q.Addr.Is6() {
 		return settled
 	}
 	return len(id.Hardware) > 0 || r.withLink(q.Query, portmap.Host{}).NoHardware
 }
 
+// withNamed returns the query with the IPv4 addresses that rules and blocks name:
+// the finder probes them.
+func (r *Resolver) withNamed(q query) hosts.Query {
+	if q.Addr.Is6() {
+		q.Named = r.named(q)
+	}
+	return q.Query
+}
+
 // named returns the IPv4 addresses in the networks of q that rules or blocks name
-// individually.
-func (q query) named() []netip.Addr {
+// individually, those that are leased to blocked names among them.
+func (r *Resolver) named(q query) []netip.Addr {
+	blocked := slices.Clip(q.need.IPv4)
+	for _, name := range q.need.Names {
+		blocked = append(blocked, r.finder.Named(name)...)
+	}
 	list := q.policy.Named(q.LAN.Networks)
-	for _, a := range q.need.IPv4 {
+	for _, a := range blocked {
 		if slices.ContainsFunc(q.LAN.Networks, func(n netip.Prefix) bool { return n.Contains(a) }) {
 			list = append(list, a)
 		}

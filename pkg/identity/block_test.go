@@ -171,13 +171,35 @@ func TestBlockHoldsForTheHost(t *testing.T) {
 		r.neighbour(t, third, "192.168.50.10")
 		r.lease(t, "10 192.168.50.60 other", "11 192.168.50.11 phone", "12 192.168.50.10 *")
 		r.want(t, what+", after a move", portmap.Blocked, "192.168.50.60", temporary)
-		r.want(t, what+", with the old address", portmap.Granted, "192.168.50.10")
+		old := portmap.Granted
+		if h.Addr.Is4() {
+			old = portmap.Blocked
+		}
+		r.want(t, what+", another host has the old address", old, "192.168.50.10")
 		r.lease(t, "10 192.168.50.60 other", "11 192.168.50.11 laptop")
 		taken := portmap.Granted
 		if h.Name != "" {
 			taken = portmap.Blocked
 		}
 		r.want(t, what+", with the name", taken, "192.168.50.11", "2001:db8:50::11")
+	}
+}
+
+// TestBlockOfAHostWithAnotherHardwareAddress blocks a host that then changes its
+// hardware address and keeps its IPv4 address.
+func TestBlockOfAHostWithAnotherHardwareAddress(t *testing.T) {
+	for what, h := range map[string]portmap.HostSelector{
+		"by address": {Addr: netip.MustParseAddr("192.168.50.10")},
+		"by name":    {Name: "laptop"},
+	} {
+		r := newBlockRig(t)
+		r.block(t, h)
+		const made = "02:00:00:00:00:77"
+		r.neighbour(t, made, "192.168.50.10", "2001:db8:50::10", "2001:db8:50::77")
+		r.want(t, what, portmap.Blocked, "192.168.50.10", "2001:db8:50::10", "2001:db8:50::77")
+		r.neighbour(t, first, "192.168.50.60")
+		r.want(t, what+", as before", portmap.Blocked, "192.168.50.60")
+		r.want(t, what+", others", portmap.Granted, "192.168.50.11", "2001:db8:50::11", "192.168.50.12", "2001:db8:50::12")
 	}
 }
 

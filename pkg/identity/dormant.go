@@ -83,7 +83,7 @@ func (r *Resolver) addDormant(m *portmap.Mapping, known map[netip.Addr]portmap.H
 	if len(id.IPv4) > 0 || q.Addr.Is4() && len(id.Hardware) > 0 {
 		return
 	}
-	for _, a := range append(q.withNamed().Named, q.Addr) {
+	for _, a := range append(r.withNamed(q).Named, q.Addr) {
 		probe[a] = q.LAN.Index
 	}
 }

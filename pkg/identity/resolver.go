@@ -120,7 +120,7 @@ func (r *Resolver) Submit(req portmap.Request, answer func(portmap.Answer)) bool
 	if needed {
 		id, final := r.finder.Known(q.Query)
 		if req.Op == portmap.Open && q.decides && !r.isAnsweredBy(q, id, final) {
-			return r.startLookup(&lookup{Query: q.withNamed(), client: r.hostOfClient(&req, q.LAN)}, req, answer)
+			return r.startLookup(&lookup{Query: r.withNamed(q), client: r.hostOfClient(&req, q.LAN)}, req, answer)
 		}
 		setHost(&req, r.describe(q.Query, id))
 	}
@@ -187,7 +187,7 @@ func (r *Resolver) find(ctx context.Context, req *portmap.Request) portmap.Host 
 	}
 	id, final := r.finder.Known(q.Query)
 	if req.Op == portmap.Open && q.decides && !r.isAnsweredBy(q, id, final) {
-		r.withinLimit(r.hostOfClient(req, q.LAN), func() { id = r.finder.Find(ctx, q.withNamed()) })
+		r.withinLimit(r.hostOfClient(req, q.LAN), func() { id = r.finder.Find(ctx, r.withNamed(q)) })
 	}
 	return r.describe(q.Query, id)
 }
@@ -274,15 +274,6 @@ func (r *Resolver) queryFor(to netip.AddrPort) (query, bool) {
 		q.decides = p.DependsOnHost(to.Port(), lan.Networks)
 	}
 	return r.dependsOnBlocks(q), ours
-}
-
-// withNamed returns the query with the IPv4 addresses that rules and blocks name:
-// the finder probes them.
-func (q query) withNamed() hosts.Query {
-	if q.Addr.Is6() {
-		q.Named = q.named()
-	}
-	return q.Query
 }
 
 // moveLookup returns the lookup that finds out whether the host of a request no

@@ -164,8 +164,8 @@ func (t *Table) Delete(ctx context.Context, s Selector) (closed int, err error) 
 type BlockedHosts struct {
 	Any      bool         // there is a block of a host
 	Hardware bool         // by hardware address or name
-	Names    bool         // by the name in a DHCP lease
-	IPv4     []netip.Addr // by these addresses alone
+	Names    []string     // by these names in DHCP leases
+	IPv4     []netip.Addr // by these addresses
 }
 
 // BlockedHosts returns what must be known of hosts to tell those that are blocked.
@@ -175,9 +175,11 @@ func (t *Table) BlockedHosts() (need BlockedHosts) {
 	for i := range t.alloc.blocks {
 		h := &t.alloc.blocks[i].Host
 		need.Any = need.Any || !h.IsEvery()
-		need.Names = need.Names || h.Name != ""
 		need.Hardware = need.Hardware || !h.IsEvery() && !h.isByAddress()
-		if h.isByAddress() && h.Addr.Is4() && !slices.Contains(need.IPv4, h.Addr) {
+		if h.Name != "" && !slices.Contains(need.Names, h.Name) {
+			need.Names = append(need.Names, h.Name)
+		}
+		if h.Addr.Is4() && !slices.Contains(need.IPv4, h.Addr) {
 			need.IPv4 = append(need.IPv4, h.Addr)
 		}
 	}

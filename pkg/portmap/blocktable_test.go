@@ -219,10 +219,10 @@ func TestBlockedHosts(t *testing.T) {
 		s    portmap.Selector
 		want string
 	}{
-		{portmap.Selector{External: portmap.PortRange{First: 1, Last: 9}}, "{false false false []}"},
-		{portmap.Selector{Host: portmap.HostSelector{Addr: client(0)}}, "{true false false [192.168.50.10]}"},
-		{portmap.Selector{Host: portmap.HostSelector{Addr: client(1), Bound: []string{hardware(1)}}}, "{true true false [192.168.50.10]}"},
-		{portmap.Selector{Host: portmap.HostSelector{Name: "laptop"}}, "{true true true [192.168.50.10]}"},
+		{portmap.Selector{External: portmap.PortRange{First: 1, Last: 9}}, "{false false [] []}"},
+		{portmap.Selector{Host: portmap.HostSelector{Addr: client(0)}}, "{true false [] [192.168.50.10]}"},
+		{portmap.Selector{Host: portmap.HostSelector{Addr: client(1), Bound: []string{hardware(1)}}}, "{true true [] [192.168.50.10 192.168.50.11]}"},
+		{portmap.Selector{Host: portmap.HostSelector{Name: "laptop"}}, "{true true [laptop] [192.168.50.10 192.168.50.11]}"},
 	} {
 		r.block(t, portmap.Block{Selector: tt.s})
 		if got := fmt.Sprint(r.BlockedHosts()); got != tt.want {

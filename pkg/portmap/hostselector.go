@@ -13,7 +13,7 @@ type HostSelector struct {
 	Hardware string // as net.HardwareAddr formats it
 	Name     string // in lower case, without domain
 	// Bound lists the hardware addresses that the host with Addr or Name was found
-	// to have: then the host is the one that has one of these, whatever its address.
+	// to have: a host that has one of these is selected, too, whatever its address.
 	Bound []string
 	// Leased lists the addresses that the host with Hardware or Name has leased now:
 	// mappings to them are closed whatever is known of their hosts.
@@ -39,13 +39,11 @@ func (h *HostSelector) isByAddress() bool { return h.Addr.IsValid() && len(h.Bou
 // matches returns whether host, which has address a, certainly is the selected
 // one, and whether it possibly is, given what is known of it.
 func (h *HostSelector) matches(a netip.Addr, host Host) (certain, possible bool) {
-	isUnknown := host.Hardware == "" && !host.NoHardware
-	if h.isByAddress() {
-		certain = h.hasAddress(a, host)
-		return certain, certain || isUnknown && h.Addr.Is4() && a.Is6()
+	if h.IsEvery() || h.hasAddress(a, host) || h.hasHardware(host.Hardware) || h.Name != "" && slices.Contains(host.Names, h.Name) {
+		return true, true
 	}
-	certain = h.IsEvery() || h.hasHardware(host.Hardware) || h.Name != "" && slices.Contains(host.Names, h.Name)
-	return certain, certain || isUnknown
+	isUnknown := host.Hardware == "" && !host.NoHardware
+	return false, isUnknown && (!h.isByAddress() || h.Addr.Is4() && a.Is6())
 }
 
 // hasHardware reports whether the selected host has a hardware address, which may
@@ -58,10 +56,11 @@ func (h *HostSelector) hasHardware(hardware string) bool {
 // hardware addresses can choose any address.
 const hostBits = 64
 
-// hasAddress reports whether host, which has address a, has the selected one.
+// hasAddress reports whether host, which has address a, has the selected one, if
+// the selector has an address.
 func (h *HostSelector) hasAddress(a netip.Addr, host Host) bool {
 	isNear := host.NoHardware && h.Addr.Is6() && netip.PrefixFrom(h.Addr, hostBits).Contains(a)
-	return a == h.Addr || isNear || slices.Contains(host.IPv4, h.Addr)
+	return h.Addr.IsValid() && (a == h.Addr || isNear || slices.Contains(host.IPv4, h.Addr))
 }
 
 // Selector selects mappings, and requests for them: of a host, of a protocol and
