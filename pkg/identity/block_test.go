@@ -293,7 +293,7 @@ func TestBlockOnALinkWithoutHardwareAddresses(t *testing.T) {
 	}
 }
 
-// TestBlockedPinholeIsNotRenewed renews a pinhole by its UniqueID.
+// TestBlockedPinholeIsNotRenewed renews a pinhole by its UniqueID: that closes it.
 func TestBlockedPinholeIsNotRenewed(t *testing.T) {
 	r := newBlockRig(t)
 	req := open(addr6(0), 4000)
@@ -308,7 +308,9 @@ func TestBlockedPinholeIsNotRenewed(t *testing.T) {
 		t.Fatal(set, err)
 	}
 	r.neighbour(t, third, addr6(0).String()) // now the blocked host has the address
-	if got := r.ask(t, portmap.Request{Origin: portmap.UPnP, Client: addr6(0), ID: id, Lifetime: 1}); got != portmap.Blocked {
-		t.Errorf("renewed: %v", got)
+	renewal := portmap.Request{Origin: portmap.UPnP, Client: addr6(0), ID: id, Lifetime: 1}
+	r.lab.Router.Do(func() error { r.in.submit(r.Resolver, renewal); return nil })
+	if got := r.in.next(t); got.Refusal != portmap.Blocked || len(r.List()) > 0 {
+		t.Errorf("renewed: %v, %d pinholes are left", got.Refusal, len(r.List()))
 	}
 }

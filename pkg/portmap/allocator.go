@@ -51,8 +51,19 @@ func (al *allocator) begin() {
 	al.changes = nil
 }
 
-// decide answers one request.
+// decide answers one request, and closes what a block that refuses it covers.
 func (al *allocator) decide(req *Request) Answer {
+	a := al.decideAlone(req)
+	for _, m := range al.leftOpen(req, a) {
+		if m.Family() == req.family() {
+			al.drop(m, allClaims, ByOperator)
+		}
+	}
+	return a
+}
+
+// decideAlone is decide for the request alone.
+func (al *allocator) decideAlone(req *Request) Answer {
 	n := len(al.changes)
 	var a Answer
 	switch {

@@ -117,6 +117,7 @@ func (t *Table) answer(tx *transaction) {
 	for i := range tx.waiting {
 		p, a := &tx.waiting[i], tx.answers[i]
 		t.countHit(a.Block)
+		t.closeLeftOpen(&p.Request, a)
 		p.answer(a)
 		if t.decided != nil {
 			t.decided(p.Request, a)

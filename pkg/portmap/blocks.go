@@ -87,6 +87,42 @@ func (al *allocator) removeBlocked(ports *PortSet, req *Request) {
 	}
 }
 
+// leftOpen returns the mappings that the block which refused a request covers and that
+// lead to an address of the host that it certainly blocks: those that the host got
+// while it was not recognized.
+func (al *allocator) leftOpen(req *Request, a Answer) (list []*Mapping) {
+	if a.Refusal != Blocked || a.Block == nil {
+		return nil
+	}
+	if req.ID != 0 {
+		req = req.about(a.Mapping)
+	}
+	for _, addr := range a.Block.Host.addrsOf(req) {
+		for _, m := range al.index.byHost[addr] {
+			if a.Block.coversPort(m.Protocol, m.ExternalPort()) {
+				list = append(list, m)
+			}
+		}
+	}
+	return list
+}
+
+// closeLeftOpen closes what a refusal has left open: mappings of the other family, and
+// those that the kernel has kept.
+func (t *Table) closeLeftOpen(req *Request, a Answer) {
+	if len(t.alloc.leftOpen(req, a)) == 0 {
+		return
+	}
+	about := *req
+	t.tasks = append(t.tasks, func() {
+		t.alloc.begin()
+		for _, m := range t.alloc.leftOpen(&about, a) {
+			t.alloc.drop(m, allClaims, ByOperator)
+		}
+		t.force(false)
+	})
+}
+
 // about returns an UPnP request by UniqueID as one for the pinhole.
 func (req *Request) about(m *Mapping) *Request {
 	n := *req

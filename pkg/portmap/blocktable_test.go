@@ -161,6 +161,53 @@ func TestBlocksAreRestored(t *testing.T) {
 	})
 }
 
+// TestRefusalClosesMapping has a blocked host ask for the port that it got with another
+// hardware address: when it is told no, the port is closed, and stays so after a restart.
+func TestRefusalClosesMapping(t *testing.T) {
+	for what, firewall := range map[string]*portmaptest.Firewall{
+		"a willing kernel": {},
+		"a kernel that closes nothing at first": {Refuse: func(c portmap.Change) bool {
+			return c.After == nil
+		}},
+	} {
+		store := &portmaptest.Store{}
+		r := newTableRig(t, firewall, store)
+		r.block(t, onHost(0, time.Time{}))
+		disguised := from(0, 40000)
+		disguised.Host.Hardware = hardware(9)
+		r.grant(t, disguised)
+		r.Explain(context.Background(), from(0, 50000))
+		r.checkAgreement(t, 1)
+		r.refuse(t, from(0, 50000), 1)
+		if n := len(firewall.Open()); n > 0 && firewall.Refuse == nil {
+			t.Errorf("%s: %d mappings are open when the host is told no", what, n)
+		}
+		r.await()
+		firewall.Refuse = nil
+		firewall.Restore()
+		r.checkAgreement(t, 0)
+		r.stop()
+		r = newTableRig(t, &portmaptest.Firewall{}, store)
+		r.checkAgreement(t, 0)
+		r.refuse(t, from(0, 40000), 1)
+	}
+}
+
+// TestRefusalClosesOtherFamily has a blocked host ask over IPv4 for a pinhole: its port
+// mapping, which it got with another hardware address, is closed soon.
+func TestRefusalClosesOtherFamily(t *testing.T) {
+	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})
+	r.block(t, onHost(0, time.Time{}))
+	disguised := from(0, 40000)
+	disguised.Host.Hardware = hardware(9)
+	r.grant(t, disguised)
+	req := from(0, 50000)
+	req.Origin, req.Alias, req.Internal = portmap.UPnP, host6, netip.AddrPortFrom(host6, 50000)
+	r.refuse(t, req, 1)
+	r.await()
+	r.checkAgreement(t, 0)
+}
+
 // TestTooManyBlocks sets as many blocks as there may be, and one more.
 func TestTooManyBlocks(t *testing.T) {
 	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})

@@ -88,11 +88,14 @@ func (al *allocator) drop(m *Mapping, which func(Claim) bool, cause Cause) {
 	al.change(Change{Before: m, After: after, Cause: cause})
 }
 
+// allClaims selects every claim of a mapping.
+func allClaims(Claim) bool { return true }
+
 // withdraw closes the mappings for which which is true.
 func (al *allocator) withdraw(which func(*Mapping) bool, cause Cause) {
 	for _, m := range slices.Clone(al.index.order) {
 		if which(m) {
-			al.drop(m, func(Claim) bool { return true }, cause)
+			al.drop(m, allClaims, cause)
 		}
 	}
 }

@@ -3,7 +3,7 @@ package portmap
 // explain decides a request and reverts the result.
 func (al *allocator) explain(req *Request) Explanation {
 	serial, id, n := al.serial, al.lastID, len(al.changes)
-	e := Explanation{Answer: al.decide(req)}
+	e := Explanation{Answer: al.decideAlone(req)}
 	al.undo(n)
 	al.serial, al.lastID = serial, id
 	to := al.destinationOf(req)

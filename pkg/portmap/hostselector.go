@@ -46,6 +46,23 @@ func (h *HostSelector) matches(a netip.Addr, host Host) (certain, possible bool)
 	return false, isUnknown && (!h.isByAddress() || h.Addr.Is4() && a.Is6())
 }
 
+// addrsOf returns the addresses of the client and the target of a request that certainly
+// belong to the selected host.
+func (h *HostSelector) addrsOf(req *Request) (addrs []netip.Addr) {
+	to := req.Internal.Addr()
+	isOwn := req.comesFrom(to)
+	if certain, _ := h.matches(to, req.Host); certain {
+		addrs = append(addrs, to)
+		if isOwn && req.Client != to {
+			addrs = append(addrs, req.Client)
+		}
+	}
+	if certain, _ := h.matches(req.Client, req.Asker); certain && !isOwn {
+		addrs = append(addrs, req.Client)
+	}
+	return addrs
+}
+
 // hasHardware reports whether the selected host has a hardware address, which may
 // be empty.
 func (h *HostSelector) hasHardware(hardware string) bool {
