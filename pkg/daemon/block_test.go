@@ -110,6 +110,41 @@ func TestBlockedHostStaysBlocked(t *testing.T) {
 	})
 }
 
+// TestBlockedAddress blocks an address, and has the host that has it change its hardware
+// address; then one that a host gets later, and that host ask from its other addresses.
+func TestBlockedAddress(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newPCPRig(t, variant)
+		r.start(t, "ipv6=yes", "enable_upnp=yes")
+		r.demandAnswer(t, "before", true, client1, addr6)
+		r.says(t, "block forever "+client1.String(), 0, "2 mappings closed block 1 is in force forever")
+		old := r.hardware(t, 0).String()
+		r.Clients[0].IP(t, "link", "set", "eth0", "address", "02:00:00:00:77:77")
+		r.demandAnswer(t, "with another hardware address", false, client1, addr6)
+		r.Clients[0].IP(t, "link", "set", "eth0", "address", old)
+		r.says(t, "unblock 1", 0, "1 block lifted")
+		r.demandAnswer(t, "unblocked", true, client1, addr6)
+
+		later := netip.MustParseAddr("192.168.50.60")
+		r.says(t, "block forever "+later.String(), 0, "0 mappings closed block 2 is in force forever")
+		r.demandAnswer(t, "while another address is blocked", true, client1, addr6)
+		r.Clients[0].Address(t, "eth0", netip.PrefixFrom(later, 24))
+		r.demandAnswer(t, "with the blocked address", false, later)
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			if macs := fmt.Sprint(r.blocksInForce(t)[0].MACs); macs == "["+old+"]" {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatalf("the block is bound to %s, want %s", macs, old)
+			}
+		}
+		r.demandAnswer(t, "bound", false, later, client1, addr6)
+		if n, _ := r.state(t); n != 0 || r.pinholes(t) != 0 {
+			t.Errorf("%d rules and %d of pinholes are left", n, r.pinholes(t))
+		}
+	})
+}
+
 // TestBlockEndsDuringAStop lets a block end while the daemon does not run.
 func TestBlockEndsDuringAStop(t *testing.T) {
 	t.Parallel()

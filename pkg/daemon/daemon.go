@@ -282,6 +282,7 @@ func (d *Daemon) restoring() bool {
 // onDecision is called for every answer.
 func (d *Daemon) onDecision(r portmap.Request, a portmap.Answer) {
 	d.metrics.decided(&r, &a)
+	d.resolver.Decided(a)
 	if a.Refusal != portmap.Granted && a.Refusal != portmap.Stopping {
 		d.emit(refusalEvent(&r, &a))
 	}

@@ -72,6 +72,40 @@ func (r *Resolver) bind(ctx context.Context, h *portmap.HostSelector) error {
 	return nil
 }
 
+// Decided receives the table's answers. It never blocks.
+func (r *Resolver) Decided(a portmap.Answer) {
+	if a.Refusal != portmap.Blocked || a.Block == nil || !a.Block.Host.IsUnbound() {
+		return
+	}
+	select {
+	case r.unbound <- a.Block:
+	default: // the host's next request binds it
+	}
+}
+
+// followUnbound binds blocks that have refused requests until ctx ends.
+func (r *Resolver) followUnbound(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case b := <-r.unbound:
+			r.bindLate(ctx, b)
+		}
+	}
+}
+
+// bindLate binds a block in force if the hardware addresses of the host that it names
+// are known now.
+func (r *Resolver) bindLate(ctx context.Context, b *portmap.Block) {
+	h := b.Host
+	if r.bind(ctx, &h) != nil || h.IsUnbound() {
+		return
+	}
+	r.recognizeAll(ctx)
+	r.Bind(ctx, b.ID, h.Bound) // an error means that the table has stopped
+}
+
 // hardwareOf returns the hardware addresses of the host that has an address. It may
 // probe the host, and wait for the answer. If that does not answer it is the one that
 // mapped a port from there.

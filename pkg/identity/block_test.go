@@ -221,15 +221,54 @@ func TestBlockClosesWhatIsLeased(t *testing.T) {
 	}
 }
 
-// TestBlockOfAnAddressAlone blocks an address of whose host nothing is known.
+// TestBlockOfAnAddressAlone blocks an address of whose host nothing is known. When a
+// host with a hardware address is refused, the block is bound to that.
 func TestBlockOfAnAddressAlone(t *testing.T) {
+	for what, blocked := range map[string]string{"IPv4": "192.168.50.70", "IPv6": "2001:db8:50::70"} {
+		r := newBlockRig(t)
+		r.block(t, portmap.HostSelector{Addr: netip.MustParseAddr(blocked)})
+		r.want(t, what+", others", portmap.Granted, "192.168.50.10", "2001:db8:50::10", "192.168.50.11", "192.168.50.12")
+		r.neighbour(t, third, blocked)
+		if list := r.Blocks(); len(list[0].Host.Bound) > 0 {
+			t.Errorf("%s: bound before it refuses: %+v", what, list[0].Host)
+		}
+		r.want(t, what+", the host", portmap.Blocked, blocked)
+		if bound := r.bindLate(t); !slices.Equal(bound, []string{third}) {
+			t.Errorf("%s: the block is bound to %v", what, bound)
+		}
+		r.want(t, what+", the host", portmap.Blocked, blocked, "192.168.50.12", "2001:db8:50::12")
+		r.neighbour(t, third, "192.168.50.61")
+		r.want(t, what+", its new address", portmap.Blocked, "192.168.50.61")
+		r.want(t, what+", others", portmap.Granted, "192.168.50.10", "2001:db8:50::10")
+		if n := len(r.List()); n != 3 {
+			t.Errorf("%s: %d mappings are left, want those of the other hosts", what, n)
+		}
+	}
+}
+
+// TestBlockOfASharedHardwareAddress has hosts behind a repeater ask: a block of the
+// address of one is not bound to the hardware address of all.
+func TestBlockOfASharedHardwareAddress(t *testing.T) {
 	r := newBlockRig(t)
 	r.block(t, portmap.HostSelector{Addr: netip.MustParseAddr("192.168.50.70")})
-	run(t, r.Run)
-	r.want(t, "others", portmap.Granted, "192.168.50.10", "2001:db8:50::10", "192.168.50.11", "2001:db8:50::12")
-	r.neighbour(t, third, "192.168.50.70")
-	r.want(t, "the host", portmap.Blocked, "192.168.50.70", "2001:db8:50::12")
-	r.want(t, "others", portmap.Granted, "192.168.50.10", "2001:db8:50::10")
+	r.neighbour(t, third, "192.168.50.70", "192.168.50.71")
+	r.lease(t, "20 192.168.50.70 one", "21 192.168.50.71 two", "12 192.168.50.12 repeater")
+	r.want(t, "the host", portmap.Blocked, "192.168.50.70")
+	if bound := r.bindLate(t); len(bound) > 0 {
+		t.Errorf("bound to %v", bound)
+	}
+	r.want(t, "another one", portmap.Granted, "192.168.50.71")
+}
+
+// bindLate does what Run does after a refusal, and returns what the only block is bound
+// to.
+func (r *blockRig) bindLate(t *testing.T) []string {
+	t.Helper()
+	err := r.lab.Router.Do(func() error { r.Resolver.bindLate(t.Context(), <-r.unbound); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Blocks()[0].Host.Bound
 }
 
 // TestBlockedHostAsksForAnother asks for other hosts' mappings.

@@ -53,6 +53,8 @@ type Resolver struct {
 	queue chan *lookup
 	wake  chan struct{} // there may be new mappings whose hosts are not known
 
+	unbound chan *portmap.Block // has refused a request, and is not bound yet
+
 	limiter       *fair.Counts[string] // of the lookups for Submit, by host of the client
 	directLimiter *fair.Counts[string] // of those whose callers wait: Do, Explain, SameHost
 
@@ -80,7 +82,7 @@ type pending struct {
 func New(o Options) *Resolver {
 	return &Resolver{
 		Table: o.Table, finder: o.Finder, hosts: o.Hosts, policy: o.Policy, lan: o.LAN, at: o.At, index: o.Index,
-		queue: make(chan *lookup, maxLookups), wake: make(chan struct{}, 1),
+		queue: make(chan *lookup, maxLookups), wake: make(chan struct{}, 1), unbound: make(chan *portmap.Block, 1),
 		lookups:       make(map[netip.Addr]*lookup),
 		verdicts:      verdicts{of: make(map[neighbour]verdict), probeAt: make(map[int]time.Time)},
 		limiter:       newLimiter(maxPerClient),
@@ -92,6 +94,7 @@ func New(o Options) *Resolver {
 func (r *Resolver) Run(ctx context.Context) error {
 	var work errgroup.Group
 	work.Go(func() error { r.followDormant(ctx); return nil })
+	work.Go(func() error { r.followUnbound(ctx); return nil })
 	for {
 		select {
 		case <-ctx.Done():

@@ -38,23 +38,26 @@ func newResolver(t *testing.T) *Resolver {
 		{External: all, Network: netip.IPv4Unspecified(), Internal: portmap.PortRange{First: 4000, Last: 65535}},
 	}}
 	log := slog.New(slog.DiscardHandler)
+	var r *Resolver
 	table := portmap.NewTable(portmap.Options{
 		Policy: policy, Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
 		Network:   portmap.NetworkState{External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{lan4, lan6}},
 		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func([]portmap.Change, bool) {},
+		Decided:   func(_ portmap.Request, a portmap.Answer) { r.Decided(a) },
 		Log:       log,
 	})
 	run(t, table.Run)
 	<-table.Started()
 	finder := &hosts.Finder{Log: log}
-	return New(Options{
+	r = New(Options{
 		Table: table, Finder: finder, Hosts: lan.NewHosts(finder, log),
 		Policy: func() *portmap.Policy { return policy },
 		LAN: func(a netip.Addr) (hosts.LAN, bool) {
 			return hosts.LAN{Index: noInterface, Networks: []netip.Prefix{lan4.Masked()}}, lan4.Contains(a) || lan6.Contains(a)
 		},
 	})
+	return r
 }
 
 // run calls f with a context that ends with the test.

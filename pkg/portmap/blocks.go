@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Block is the operator's refusal of mappings. It is never changed once in force.
+// Block is the operator's refusal of mappings. Values are immutable once in force.
 type Block struct {
 	ID int // from 1 on; 0: it was never in force
 	Selector
@@ -177,7 +177,7 @@ func closures(changes []Change) (n int) {
 
 // hit counts a request that b has refused.
 func hit(list []BlockRecord, b *Block, now time.Time) {
-	if i := slices.IndexFunc(list, func(r BlockRecord) bool { return r.Block == b }); i >= 0 {
+	if i := slices.IndexFunc(list, func(r BlockRecord) bool { return r.ID == b.ID }); i >= 0 {
 		list[i].Hits++
 		list[i].LastHit = now
 	}

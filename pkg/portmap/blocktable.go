@@ -52,6 +52,33 @@ func (t *Table) block(b Block) (r BlockResult) {
 	return r
 }
 
+// Bind binds the block with a number, if it is unbound, to hardware addresses of the host
+// that it names: it then holds as if it had been set so. It returns an error if the table
+// has stopped or ctx has ended.
+func (t *Table) Bind(ctx context.Context, id int, hardware []string) error {
+	return t.runTask(ctx, func() {
+		i := slices.IndexFunc(t.alloc.blocks, func(r BlockRecord) bool { return r.ID == id && r.Host.IsUnbound() })
+		if i >= 0 {
+			t.bind(&t.alloc.blocks[i], hardware)
+		}
+	})
+}
+
+// bind is Bind on the table's goroutine.
+func (t *Table) bind(r *BlockRecord, hardware []string) {
+	b := *r.Block
+	b.Host.Bound = hardware
+	t.mu.Lock()
+	r.Block = &b
+	t.mu.Unlock()
+	t.store.SetBlock(*r)
+	t.save(nil)
+	t.alloc.begin()
+	t.alloc.withdraw(b.closes, ByOperator)
+	t.force(false)
+	t.applyBlocks()
+}
+
 // applyBlocks makes mappings dormant of whose hosts it is uncertain whether they
 // are blocked, and puts those in force of which it is no longer.
 func (t *Table) applyBlocks() {

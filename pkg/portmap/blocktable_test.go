@@ -208,6 +208,37 @@ func TestRefusalClosesOtherFamily(t *testing.T) {
 	r.checkAgreement(t, 0)
 }
 
+// TestBind binds a block of an address to the hardware address that its host turns out to
+// have.
+func TestBind(t *testing.T) {
+	store := &portmaptest.Store{}
+	r := newTableRig(t, &portmaptest.Firewall{}, store)
+	moved := from(0, 40003)
+	moved.Client, moved.Internal = client(5), netip.AddrPortFrom(client(5), 40003)
+	r.grant(t, moved)
+	r.grant(t, from(1, 40001))
+	r.grant(t, open(client(2), 40002, time.Hour)) // of a host that is not known
+	r.block(t, portmap.Block{Selector: portmap.Selector{Host: portmap.HostSelector{Addr: client(0)}}})
+	r.refuse(t, from(0, 40000), 1)
+	r.grant(t, moved)
+	for _, id := range []int{1, 1, 7} { // it is bound once; there is no block 7
+		if err := r.Bind(context.Background(), id, []string{hardware(id - 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.refuse(t, moved, 1)
+	r.checkAgreement(t, 2)
+	if n := len(r.firewall.Open()); n != 1 {
+		t.Errorf("%d mappings are in force, want that of the other host", n)
+	}
+	r.stop()
+	r = newTableRig(t, &portmaptest.Firewall{}, store)
+	r.refuse(t, moved, 1)
+	if list := r.Blocks(); len(list) != 1 || fmt.Sprint(list[0].Host.Bound) != "["+hardware(0)+"]" || list[0].Hits != 3 || list[0].Host.IsUnbound() {
+		t.Errorf("after a restart: %+v of %+v", list, list[0].Block)
+	}
+}
+
 // TestTooManyBlocks sets as many blocks as there may be, and one more.
 func TestTooManyBlocks(t *testing.T) {
 	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})

@@ -33,6 +33,12 @@ func (h *HostSelector) String() string {
 	return h.Hardware + h.Name
 }
 
+// IsUnbound reports whether the selector names a host by address or name of which no
+// hardware address is known.
+func (h *HostSelector) IsUnbound() bool {
+	return (h.Addr.IsValid() || h.Name != "") && len(h.Bound) == 0
+}
+
 // isByAddress reports whether the address alone says which host is meant.
 func (h *HostSelector) isByAddress() bool { return h.Addr.IsValid() && len(h.Bound) == 0 }
 

@@ -538,7 +538,7 @@ const (
 
 // TestModel sends random requests of all protocols from several clients, in
 // batches, with time passing, firewalls flushed, the LAN gone and back, another
-// external address, other rules, blocks and the table restarted between them, also
+// external address, other rules, blocks that are set, bound and lifted, and the table restarted between them, also
 // after a reboot, and compares every answer and the epoch with the model, and
 // then table, kernel and file.
 func TestModel(t *testing.T) {
@@ -613,6 +613,8 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 			m.setBlock(t, r, randomBlock(rng))
 		case 8:
 			m.liftBlock(t, r, rng)
+		case 9:
+			m.bindBlocks(t, r)
 		}
 		time.Sleep(time.Duration(rng.IntN(600)) * time.Second)
 		synctest.Wait()

@@ -16,6 +16,7 @@ type modelBlock struct {
 	id          int
 	addr        netip.Addr // the zero Addr: any
 	hardware    string     // empty: any
+	bound       string     // with addr: the hardware address that is blocked, too; empty: none
 	protocol    portmap.Protocol
 	first, last uint16    // 0: all
 	ends        time.Time // zero: never
@@ -33,8 +34,10 @@ func modelHardware(a netip.Addr) string {
 // possibly does. External port 0 is covered by blocks of all ports only.
 func (b *modelBlock) covers(p portmap.Protocol, external uint16, c netip.Addr) (certain, possible bool) {
 	isPort := (b.protocol == 0 || b.protocol == p) && (b.first == 0 || b.first <= external && external <= b.last)
-	isHost := (!b.addr.IsValid() || b.addr == c) && (b.hardware == "" || b.hardware == modelHardware(c))
-	return isPort && isHost, isPort && (isHost || b.hardware != "" && modelHardware(c) == "")
+	hardware := modelHardware(c)
+	isHost := b.addr == c || hardware != "" && (hardware == b.hardware || hardware == b.bound) || !b.addr.IsValid() && b.hardware == ""
+	isUnknown := hardware == "" && b.hardware+b.bound != ""
+	return isPort && isHost, isPort && (isHost || isUnknown)
 }
 
 // blocked returns why a client cannot have a port, by the first block that covers it.
@@ -98,15 +101,37 @@ func (m *model) setBlock(t *testing.T, r *tableRig, b modelBlock) {
 	m.lastBlock++
 	b.id = m.lastBlock
 	m.blocks = append(m.blocks, b)
-	closed := 0
+	closed := m.closeCovered(&b)
+	if err != nil || set.Closed != closed || set.Block.ID != b.id {
+		t.Fatalf("block %+v: %+v, %v, want %d closed", b, set, err, closed)
+	}
+}
+
+// closeCovered closes the entries that a block covers and returns how many they were.
+func (m *model) closeCovered(b *modelBlock) (closed int) {
 	for _, e := range slices.Clone(m.entries) {
 		if certain, _ := b.covers(e.protocol, e.external, e.internal.Addr()); certain {
 			m.release(e, func(modelClaim) bool { return true })
 			closed++
 		}
 	}
-	if err != nil || set.Closed != closed || set.Block.ID != b.id {
-		t.Fatalf("block %+v: %+v, %v, want %d closed", b, set, err, closed)
+	return closed
+}
+
+// bindBlocks binds all blocks of addresses, in the table and in the model, to the
+// hardware addresses that are known.
+func (m *model) bindBlocks(t *testing.T, r *tableRig) {
+	t.Helper()
+	for i := range m.blocks {
+		b := &m.blocks[i]
+		if !b.addr.IsValid() || b.bound != "" || modelHardware(b.addr) == "" {
+			continue
+		}
+		b.bound = modelHardware(b.addr)
+		m.closeCovered(b)
+		if err := r.Bind(context.Background(), b.id, []string{b.bound}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
