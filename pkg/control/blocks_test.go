@@ -231,6 +231,24 @@ func TestOperatorIsToldWhatFails(t *testing.T) {
 	}
 }
 
+// TestHostNamesHaveNoCase names a host in other letters, and with a domain.
+func TestHostNamesHaveNoCase(t *testing.T) {
+	r := newRig(t)
+	for _, name := range []string{"laptop", "LAPTOP", "Laptop.lan"} {
+		r.openFrom(t, laptop, laptopMAC, "laptop")
+		for _, tt := range []struct{ words, says string }{
+			{"delete " + name, "1 mapping closed"},
+			{"explain " + name + " tcp 7000 7000 as natpmp", "granted"},
+			{"block forever " + name, "block"},
+			{"unblock " + name, "1 block lifted"},
+		} {
+			if got := r.tool(strings.Fields(tt.words)...); got.status != exitDone || !strings.Contains(got.stdout, tt.says) {
+				t.Errorf("%s = %+v", tt.words, got)
+			}
+		}
+	}
+}
+
 // TestActsAreEvents looks at what watchers and the log are told.
 func TestActsAreEvents(t *testing.T) {
 	r := newRig(t)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"igdd/pkg/hosts"
 	"igdd/pkg/portmap"
 )
 
@@ -70,9 +71,9 @@ func (s *Server) explain(ctx context.Context, r request, send func(reply) error)
 // it has one.
 func (s *Server) addressOf(r request) (netip.Addr, error) {
 	known, err := s.opts.Hosts()
-	var found netip.Addr
+	name, found := hosts.ShortName(r.Host), netip.Addr{}
 	for a, h := range known {
-		isNamed := r.MAC != "" && h.Hardware.String() == r.MAC || r.Host != "" && h.Name == r.Host
+		isNamed := r.MAC != "" && h.Hardware.String() == r.MAC || name != "" && hosts.ShortName(h.Name) == name
 		if isNamed && (!found.IsValid() || a.Is4() && (!found.Is4() || h.Present())) {
 			found = a
 		}
