@@ -249,17 +249,6 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	d.hosts.Wake()
 }
 
-// onRepair is called when missing rules of a family were restored.
-func (d *Daemon) onRepair(f portmap.Family) {
-	d.metrics.repaired(f)
-	d.emit(event.Event{Kind: event.Repaired, Family: f.String()})
-}
-
-// onBlockEnd is called for each block that has ended by itself.
-func (d *Daemon) onBlockEnd(b *portmap.Block) {
-	d.emit(event.Event{Kind: event.Unblocked, Block: b.ID, Subject: b.String(), Reason: "it has ended"})
-}
-
 // onLoss is called for mappings that new settings or another network state have
 // closed.
 func (d *Daemon) onLoss(losses []portmap.Loss) {
@@ -276,15 +265,6 @@ func (d *Daemon) restoring() bool {
 		return false
 	default:
 		return true
-	}
-}
-
-// onDecision is called for every answer.
-func (d *Daemon) onDecision(r portmap.Request, a portmap.Answer) {
-	d.metrics.decided(&r, &a)
-	d.resolver.Decided(a)
-	if a.Refusal != portmap.Granted && a.Refusal != portmap.Stopping {
-		d.emit(refusalEvent(&r, &a))
 	}
 }
 
@@ -413,15 +393,6 @@ func (d *Daemon) noteUplink(a netip.Addr) {
 	} else if d.connectedAt.IsZero() {
 		d.connectedAt = time.Now()
 	}
-}
-
-// uplinkEvent returns the event of the external address that clients are told.
-func (d *Daemon) uplinkEvent(a netip.Addr) event.Event {
-	e := event.Event{Kind: event.Uplink, Interface: cmp.Or(d.uplink.link().Name, strings.Join(d.config.WAN, ", ")), Address: a}
-	if a.IsValid() && config.Reserved(a) {
-		e.Reason = event.PrivateUplink
-	}
-	return e
 }
 
 // Reload applies new settings if they differ in the policy alone. It reports false

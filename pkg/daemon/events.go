@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"cmp"
+	"net/netip"
+	"strings"
 	"time"
 
 	"igdd/pkg/config"
@@ -32,6 +35,35 @@ func (d *Daemon) emitSkipped(skipped []portmap.Loss) {
 	for _, l := range skipped {
 		d.emitChanges([]portmap.Change{{Before: l.Mapping, Cause: portmap.Rechecked, Reason: l.Reason}})
 	}
+}
+
+// onDecision is called for every answer.
+func (d *Daemon) onDecision(r portmap.Request, a portmap.Answer) {
+	d.metrics.decided(&r, &a)
+	d.resolver.Decided(a)
+	if a.Refusal != portmap.Granted && a.Refusal != portmap.Stopping {
+		d.emit(refusalEvent(&r, &a))
+	}
+}
+
+// onRepair is called when missing rules of a family were restored.
+func (d *Daemon) onRepair(f portmap.Family) {
+	d.metrics.repaired(f)
+	d.emit(event.Event{Kind: event.Repaired, Family: f.String()})
+}
+
+// onBlockEnd is called for each block that has ended by itself.
+func (d *Daemon) onBlockEnd(b *portmap.Block) {
+	d.emit(event.Event{Kind: event.Unblocked, Block: b.ID, Subject: b.String(), Reason: "it has ended"})
+}
+
+// uplinkEvent returns the event of the external address that clients are told.
+func (d *Daemon) uplinkEvent(a netip.Addr) event.Event {
+	e := event.Event{Kind: event.Uplink, Interface: cmp.Or(d.uplink.link().Name, strings.Join(d.config.WAN, ", ")), Address: a}
+	if a.IsValid() && config.Reserved(a) {
+		e.Reason = event.PrivateUplink
+	}
+	return e
 }
 
 // changeEvent returns the event of a change, if it is one: the loss of one claim of
