@@ -100,8 +100,9 @@ func (s *Server) delete(ctx context.Context, r request, send func(reply) error) 
 	if err != nil {
 		return err
 	}
-	s.opts.Emit(event.Event{Kind: event.Deleted, Subject: which.String(), Closed: closed})
-	return send(reply{Closed: closed})
+	left := s.left()
+	s.opts.Emit(event.Event{Kind: event.Deleted, Subject: which.String(), Closed: closed, Reason: left})
+	return send(reply{Closed: closed, Left: left})
 }
 
 // block deletes mappings and refuses new ones.
@@ -122,12 +123,22 @@ func (s *Server) block(ctx context.Context, r request, send func(reply) error) e
 		return fmt.Errorf("cannot block: %w", err)
 	}
 	e := blockEntry(portmap.BlockRecord{Block: set.Block}, time.Now())
-	act := event.Event{Kind: event.Blocked, Block: e.ID, Subject: set.Block.String(), Closed: set.Closed}
+	left := s.left()
+	act := event.Event{Kind: event.Blocked, Block: e.ID, Subject: set.Block.String(), Closed: set.Closed, Reason: left}
 	if e.Until != nil {
 		act.Until = *e.Until
 	}
 	s.opts.Emit(act)
-	return send(reply{Closed: set.Closed, Block: e, Unsaved: s.unsaved(set.Unsaved)})
+	return send(reply{Closed: set.Closed, Block: e, Unsaved: s.unsaved(set.Unsaved), Left: left})
+}
+
+// left returns that rules of closed mappings are still in the firewall, and why; empty:
+// none are.
+func (s *Server) left() string {
+	if err := s.opts.Left(); err != nil {
+		return "rules of closed mappings are still in the firewall: " + err.Error()
+	}
+	return ""
 }
 
 // unsaved returns why what the operator has changed is lost with the daemon; empty: it

@@ -249,6 +249,41 @@ func TestHostNamesHaveNoCase(t *testing.T) {
 	}
 }
 
+// TestOperatorIsToldWhatIsLeft closes mappings whose rules the firewall cannot delete.
+func TestOperatorIsToldWhatIsLeft(t *testing.T) {
+	r := newRig(t)
+	r.left = errors.New("IPv4: another program holds the lock")
+	const left = "rules of closed mappings are still in the firewall: IPv4: another program holds the lock"
+	const says = "miniupnpctl: it is done, but " + left + "; they go as soon as that is possible\n"
+	r.openMany(t, 3)
+	for _, c := range []struct{ words, stdout string }{
+		{"delete 40001", "1 mapping closed\n"},
+		{"delete 40001", "0 mappings closed\n"},
+		{"delete --json 40002", "{\n  \"schema\": 1,\n  \"closed\": 1\n}\n"},
+		{"block forever 40003", "1 mapping closed\nblock 1 is in force forever\n"},
+	} {
+		if got := r.tool(strings.Fields(c.words)...); got != (called{exitFault, c.stdout, says}) {
+			t.Errorf("%s = %+v", c.words, got)
+		}
+	}
+	for _, e := range r.events.History(4) {
+		if e.Reason != left {
+			t.Errorf("%s has the reason %q", e.Kind, e.Reason)
+		}
+	}
+	if line := `level=WARN msg="operator: blocked 40003, but ` + left + `"`; !strings.Contains(r.log.String(), line) {
+		t.Errorf("the log lacks %s:\n%s", line, r.log)
+	}
+	r.status.Leases = "the disk is full"
+	if got := r.tool("block", "forever", "40004"); got.status != exitFault || got.stderr != says+"it is done, but not saved, and a restart undoes it: the disk is full\n" {
+		t.Errorf("with a full disk: %+v", got)
+	}
+	r.left, r.status.Leases = nil, ""
+	if got := r.tool("block", "forever", "40005"); got.status != exitDone || got.stderr != "" {
+		t.Errorf("later: %+v", got)
+	}
+}
+
 // TestActsAreEvents looks at what watchers and the log are told.
 func TestActsAreEvents(t *testing.T) {
 	r := newRig(t)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -76,16 +77,16 @@ func (t *tool) block(args []string) (exitStatus, error) {
 	return exitDone, t.printBlocked(a)
 }
 
-// printBlocked prints what a block has done. If the block is not saved it returns that
-// as an error.
+// printBlocked prints what a block has done. If it is not saved, or not yet so in the
+// firewall, it returns that as an error.
 func (t *tool) printBlocked(a reply) error {
 	if t.json {
 		err := t.encode(blocked{schemaVersion, a.Closed, a.Block})
-		return cmp.Or(err, unsavedError(a))
+		return cmp.Or(err, shortfall(a))
 	}
 	fmt.Fprintln(t.stdout, plural(a.Closed, "mapping"), "closed")
 	_, err := fmt.Fprintf(t.stdout, "block %d is in force %s\n", a.Block.ID, untilText(a.Block.Until, a.Block.Remaining))
-	return cmp.Or(err, unsavedError(a))
+	return cmp.Or(err, shortfall(a))
 }
 
 // unblock lifts blocks.
@@ -115,18 +116,22 @@ func (t *tool) unblock(args []string) (exitStatus, error) {
 		_, err = fmt.Fprintln(t.stdout, plural(a.Lifted, "block"), "lifted")
 	}
 	if a.Lifted > 0 {
-		err = cmp.Or(err, unsavedError(a))
+		err = cmp.Or(err, shortfall(a))
 	}
 	return status, err
 }
 
-// unsavedError returns an error if what the operator has changed is lost with the
-// daemon.
-func unsavedError(a reply) error {
-	if a.Unsaved == "" {
-		return nil
+// shortfall returns an error if what the operator has changed is not yet so in the
+// firewall, or is lost with the daemon.
+func shortfall(a reply) error {
+	var left, unsaved error
+	if a.Left != "" {
+		left = fmt.Errorf("it is done, but %s; they go as soon as that is possible", a.Left)
 	}
-	return fmt.Errorf("it is done, but not saved, and a restart undoes it: %s", a.Unsaved)
+	if a.Unsaved != "" {
+		unsaved = fmt.Errorf("it is done, but not saved, and a restart undoes it: %s", a.Unsaved)
+	}
+	return errors.Join(left, unsaved)
 }
 
 // blocks prints the blocks.

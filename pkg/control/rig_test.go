@@ -36,6 +36,7 @@ type rig struct {
 	log      *transcript
 	events   *event.Feed
 	status   Status
+	left     error // why rules are left
 	traces   traces
 	state    portmap.NetworkState
 }
@@ -93,6 +94,7 @@ func newRig(t *testing.T) *rig {
 		Table:   r.table,
 		Status:  func() Status { return r.status },
 		Metrics: func() string { return someMetrics },
+		Left:    func() error { return r.left },
 		NotSaved: func() error {
 			if r.status.Leases != "" {
 				return errors.New(r.status.Leases)

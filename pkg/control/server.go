@@ -67,6 +67,9 @@ type Options struct {
 	Explain func(context.Context, Question) (Explanation, error)
 	// Limits returns, in brackets, the limits for the number of mappings.
 	Limits func() string
+	// Left returns why rules of mappings that are closed are still in the firewall, so
+	// that connections get through; nil: none are.
+	Left func() error
 	// NotSaved returns why leases and blocks are not saved; nil: they are.
 	NotSaved func() error
 	// RuleText returns the text of a permission rule.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -235,16 +236,17 @@ func (t *tool) delete(args []string) (exitStatus, error) {
 	if err := r.addSelectors(args); err != nil {
 		return 0, err
 	}
-	closed := 0
-	if err := t.call(r, func(a reply) error { closed = a.Closed; return nil }); err != nil {
+	var a reply
+	if err := t.call(r, func(got reply) error { a = got; return nil }); err != nil {
 		return 0, err
 	}
-	status := exitUnless(closed > 0, exitNothing)
+	var err error
 	if t.json {
-		return status, t.encode(deleted{schemaVersion, closed})
+		err = t.encode(deleted{schemaVersion, a.Closed})
+	} else {
+		_, err = fmt.Fprintln(t.stdout, plural(a.Closed, "mapping"), "closed")
 	}
-	_, err := fmt.Fprintln(t.stdout, plural(closed, "mapping"), "closed")
-	return status, err
+	return exitUnless(a.Closed > 0, exitNothing), cmp.Or(err, shortfall(a))
 }
 
 // encode prints a value as indented JSON.

@@ -62,6 +62,7 @@ type reply struct {
 	Block   *BlockEntry  `json:"block,omitempty"`
 	Lifted  int          `json:"lifted,omitempty"`  // blocks
 	Unsaved string       `json:"unsaved,omitempty"` // why a block, or its end, is lost with the daemon
+	Left    string       `json:"left,omitempty"`    // that rules of closed mappings are still in the firewall, and why
 	Event   *event.Event `json:"event,omitempty"`
 	Lost    uint64       `json:"lost,omitempty"` // events that were lost before the next one
 	Metrics string       `json:"metrics,omitempty"`

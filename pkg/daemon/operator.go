@@ -22,6 +22,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Table:     d.resolver,
 		Status:    d.status,
 		Metrics:   d.metricsText,
+		Left:      d.firewall.Left,
 		NotSaved:  d.notSaved,
 		RuleText:  config.RuleText,
 		PortRules: d.forwards.rulesFor,

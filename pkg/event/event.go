@@ -78,7 +78,8 @@ type Event struct {
 	// Delete says that a refused request was to delete.
 	Delete bool `json:"delete,omitempty"`
 	// Reason is why: of a refusal, a closing, a block's end, or of what befell the
-	// uplink.
+	// uplink. Of Deleted and Blocked it says that rules of closed mappings are still in
+	// the firewall, and why; empty: they are not.
 	Reason string `json:"reason,omitempty"`
 	// Rule is the permission rule that decided a refusal.
 	Rule string `json:"rule,omitempty"`

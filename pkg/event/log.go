@@ -55,11 +55,20 @@ func (e *Event) headline() (slog.Level, string) {
 	case Uplink:
 		return e.uplinkHeadline()
 	}
+	return e.actHeadline()
+}
+
+// actHeadline is the headline of an act of the operator. The reason of one that deletes
+// mappings is what is still missing.
+func (e *Event) actHeadline() (slog.Level, string) {
 	headline := "operator: " + string(e.Kind) + " " + e.Subject
-	if e.Reason != "" {
-		headline += " because " + e.Reason
+	switch {
+	case e.Reason == "":
+		return levelNotice, headline
+	case e.Kind == Unblocked:
+		return levelNotice, headline + " because " + e.Reason
 	}
-	return levelNotice, headline
+	return slog.LevelWarn, headline + ", but " + e.Reason
 }
 
 // refusalHeadline is the headline of a refusal. Some clients delete what they have not

@@ -58,12 +58,28 @@ func (f *Firewall) Force(ctx context.Context, changes []portmap.Change) {
 	defer family.mu.Unlock()
 	d, err := f.difference(family, changes)
 	family.hold(changes)
-	switch {
-	case err == nil && d.isEmpty():
-	case family.unavailable(time.Now()) != nil:
+	if err == nil && d.isEmpty() {
+		return
+	}
+	if failed := family.unavailable(time.Now()); failed != nil {
 		notify(family.unsure) // the next try is due by itself
-	case err != nil || isFailure(f.carryOut(ctx, family, d)):
+		family.noteLeft(d, failed)
+		return
+	}
+	if err == nil {
+		err = f.carryOut(ctx, family, d)
+	}
+	if isFailure(err) {
 		family.wake()
+		family.noteLeft(d, err)
+	}
+}
+
+// noteLeft notes that the rules that a difference deletes, if any, are still in the
+// kernel, and why.
+func (f *family) noteLeft(d difference, why error) {
+	if d.deletesAny() {
+		f.update(func(h *health) { h.left = why })
 	}
 }
 
@@ -233,6 +249,11 @@ func (d *difference) isEmpty() bool {
 // addsAny reports whether any rule is added.
 func (d *difference) addsAny() bool {
 	return slices.ContainsFunc(d.order, func(r rule) bool { return d.net[r] > 0 })
+}
+
+// deletesAny reports whether any rule is deleted.
+func (d *difference) deletesAny() bool {
+	return slices.ContainsFunc(d.order, func(r rule) bool { return d.net[r] < 0 })
 }
 
 // needs reports whether rules are added to a chain that does not exist yet. It

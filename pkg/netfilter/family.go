@@ -56,6 +56,7 @@ type health struct {
 	works    bool     // the chains have been as they should be
 	stopped  bool     // the router's firewall was stopped at the last look
 	trouble  error    // why the rules may not be as they should be; nil: they are
+	left     error    // why rules of closed mappings could not be deleted; nil: none are left
 	dead     []string // why connections do not get to the daemon's chains
 	other    []string // why the rules of the other variant stop connections
 	repairs  int      // in total

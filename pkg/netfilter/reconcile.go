@@ -63,6 +63,9 @@ func (f *Firewall) carryOutPlan(ctx context.Context, family *family, s xtables.S
 		}
 	}
 	f.saveOwnership(family)
+	if err == nil {
+		family.update(func(h *health) { h.left = nil })
+	}
 	family.restored = family.restored || err == nil && !p.isEmpty()
 	if err == nil && p.stopped {
 		err = ErrStopped

@@ -243,17 +243,54 @@ func TestForceWhileTheKernelRefuses(t *testing.T) {
 		must(t, os.Remove(refusing))
 		f := r.firewall(t, ipv4(t))
 		must(t, f.Sync(all))
+		if err := f.Left(); err != nil {
+			t.Errorf("at first: %v", err)
+		}
 		must(t, os.WriteFile(refusing, nil, 0o644))
 		f.force(closing(bad))
 		f.demandOpen(t, "while nothing works", all)
+		f.demandLeft(t)
 		f.look()
 		f.demandOpen(t, "while nothing works", all)
+		f.force(closing(all[0])) // the next try is due later
+		f.demandLeft(t)
 		must(t, os.Remove(refusing))
 		f.EndPauses()
 		f.look()
-		f.demandOpen(t, "when it works again", without(all, bad))
+		f.demandOpen(t, "when it works again", without(all[1:], bad))
+		if err := f.Left(); err != nil {
+			t.Errorf("when it works again: %v", err)
+		}
 		must(t, f.Teardown())
 	})
+}
+
+// demandLeft demands that rules of closed mappings are known to be in the kernel.
+func (g nsFirewall) demandLeft(t *testing.T) {
+	t.Helper()
+	if err := g.Left(); err == nil || !strings.HasPrefix(err.Error(), "IPv4: ") {
+		t.Errorf("why rules are left: %v", err)
+	}
+}
+
+// While another program holds the lock the rules of a mapping that has ended are left.
+func TestForceWhileTheLockIsHeld(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t, "legacy")
+	f := r.firewall(t, ipv4(t))
+	one, two := mapping(portmap.TCP, 1, "192.168.50.10:1"), mapping(portmap.TCP, 2, "192.168.50.10:2")
+	must(t, f.Sync([]*portmap.Mapping{one, two}))
+	release := r.hold(t)
+	f.force(closing(one))
+	if err := f.Left(); !errors.Is(err, portmap.ErrLocked) {
+		t.Errorf("why rules are left: %v", err)
+	}
+	release()
+	f.look()
+	if got := f.opened(t); len(got) != 1 || f.Left() != nil {
+		t.Errorf("open is %q, and left: %v", got, f.Left())
+	}
+	must(t, f.Teardown())
 }
 
 // While the firewall is stopped one line says so, whatever is asked, and one

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -61,6 +62,21 @@ func (f *family) currentHealth() Health {
 	defer f.status.Unlock()
 	h := f.health
 	return Health{f.kind, h.trouble, slices.Concat(h.dead, h.other), h.repairs, h.repaired}
+}
+
+// Left returns why rules of mappings that are closed are still in the kernel, so that
+// connections get through; nil: no such rules are known. The reconciler deletes them as
+// soon as it can.
+func (f *Firewall) Left() error {
+	for _, family := range f.families() {
+		family.status.Lock()
+		left := family.health.left
+		family.status.Unlock()
+		if left != nil {
+			return fmt.Errorf("%v: %w", family.kind, left)
+		}
+	}
+	return nil
 }
 
 // Look looks at the IPv4 tables at once.
