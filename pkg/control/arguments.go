@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -22,6 +23,9 @@ func noArgs(args []string) error {
 
 // addSelector adds one word that says which mappings are meant.
 func (r *request) addSelector(word string) error {
+	if err := checkZone(word); err != nil {
+		return err
+	}
 	if a, err := netip.ParseAddr(word); err == nil && !r.hasHost() {
 		r.Client = a.Unmap()
 		return nil
@@ -42,6 +46,16 @@ func (r *request) addSelector(word string) error {
 		return fmt.Errorf("%w: %q: name one host, one protocol and one port or range", errUsage, word)
 	}
 	return r.setPorts(word)
+}
+
+// checkZone returns an error if a word is an address with a zone: hosts are compared
+// without.
+func checkZone(word string) error {
+	a, err := netip.ParseAddr(word)
+	if err != nil || a.Zone() == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: address %q: leave out the zone %%%s, or use the hardware address", errUsage, word, a.Zone())
 }
 
 // setPorts reads an external port, or a range of them.
@@ -131,7 +145,7 @@ func parseExplain(args []string) (request, error) {
 // addClient adds the host that a word names: by its address, hardware address or name.
 func (r *request) addClient(word string) error {
 	if err := r.addSelector(word); err != nil || !r.hasHost() {
-		return fmt.Errorf("%w: invalid host %q", errUsage, word)
+		return cmp.Or(checkZone(word), fmt.Errorf("%w: invalid host %q", errUsage, word))
 	}
 	return nil
 }

@@ -129,7 +129,15 @@ func (s *Server) block(ctx context.Context, r request, send func(reply) error) e
 		act.Until = *e.Until
 	}
 	s.opts.Emit(act)
-	return send(reply{Closed: set.Closed, Block: e, Unsaved: s.unsaved(set.Unsaved), Left: left})
+	return send(reply{Closed: set.Closed, Block: e, Warning: warningOf(set), Unsaved: s.unsaved(set.Unsaved), Left: left})
+}
+
+// warningOf returns what the operator should know of a new block; "": nothing.
+func warningOf(set portmap.BlockResult) string {
+	if !set.Elsewhere {
+		return ""
+	}
+	return fmt.Sprintf("%v is on no LAN that the daemon serves now", set.Block.Host.Addr)
 }
 
 // left returns that rules of closed mappings are still in the firewall, and why; empty:

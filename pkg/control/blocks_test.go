@@ -231,6 +231,38 @@ func TestOperatorIsToldWhatFails(t *testing.T) {
 	}
 }
 
+// TestBlocksOfNoClient blocks what is no client's, and what may be one's later.
+func TestBlocksOfNoClient(t *testing.T) {
+	r := newRig(t)
+	for words, want := range map[string]called{
+		"0.0.0.0":                     {exitFault, "", "miniupnpctl: cannot block: 0.0.0.0 is not the address of one host; use that of a client\n"},
+		"tcp 80 192.168.50.1":         {exitFault, "", "miniupnpctl: cannot block: 192.168.50.1 is the router's own address; use that of a client\n"},
+		"ff:ff:ff:ff:ff:ff udp 80-90": {exitFault, "", "miniupnpctl: cannot block: ff:ff:ff:ff:ff:ff is not the hardware address of one host; use that of a client\n"},
+	} {
+		if got := r.tool(strings.Fields("block 1h " + words)...); got != want {
+			t.Errorf("block 1h %s = %+v", words, got)
+		}
+	}
+	for _, words := range []string{"block 1h", "delete", "unblock", "explain"} {
+		got := r.tool(append(strings.Fields(words), strings.Fields("fe80::1%br0 tcp 80 80")...)...)
+		if got.status != exitUsage || !strings.Contains(got.stderr, `"fe80::1%br0": leave out the zone %br0, or use the hardware address`) {
+			t.Errorf("%s with a zone = %+v", words, got)
+		}
+	}
+	if n := len(r.table.Blocks()); n > 0 {
+		t.Errorf("%d blocks are in force", n)
+	}
+	const warning = "10.9.9.9 is on no LAN that the daemon serves now"
+	if got := r.tool("block", "forever", "10.9.9.9"); got != (called{exitDone, "0 mappings closed\nblock 1 is in force forever\nwarning: " + warning + "\n", ""}) {
+		t.Errorf("elsewhere: %+v", got)
+	}
+	var printed blocked
+	got := r.tool("--json", "block", "forever", "10.9.9.9")
+	if err := json.Unmarshal([]byte(got.stdout), &printed); err != nil || printed.Warning != warning || got.status != exitDone {
+		t.Errorf("elsewhere: %+v, %v", got, err)
+	}
+}
+
 // TestHostNamesHaveNoCase names a host in other letters, and with a domain.
 func TestHostNamesHaveNoCase(t *testing.T) {
 	r := newRig(t)

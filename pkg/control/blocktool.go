@@ -81,11 +81,14 @@ func (t *tool) block(args []string) (exitStatus, error) {
 // firewall, it returns that as an error.
 func (t *tool) printBlocked(a reply) error {
 	if t.json {
-		err := t.encode(blocked{schemaVersion, a.Closed, a.Block})
+		err := t.encode(blocked{schemaVersion, a.Closed, a.Block, a.Warning})
 		return cmp.Or(err, shortfall(a))
 	}
 	fmt.Fprintln(t.stdout, plural(a.Closed, "mapping"), "closed")
 	_, err := fmt.Fprintf(t.stdout, "block %d is in force %s\n", a.Block.ID, untilText(a.Block.Until, a.Block.Remaining))
+	if a.Warning != "" {
+		_, err = fmt.Fprintln(t.stdout, "warning:", a.Warning)
+	}
 	return cmp.Or(err, shortfall(a))
 }
 

@@ -61,6 +61,7 @@ type reply struct {
 	Closed  int          `json:"closed,omitempty"` // mappings that a delete or block deleted
 	Block   *BlockEntry  `json:"block,omitempty"`
 	Lifted  int          `json:"lifted,omitempty"`  // blocks
+	Warning string       `json:"warning,omitempty"` // of a block
 	Unsaved string       `json:"unsaved,omitempty"` // why a block, or its end, is lost with the daemon
 	Left    string       `json:"left,omitempty"`    // that rules of closed mappings are still in the firewall, and why
 	Event   *event.Event `json:"event,omitempty"`
@@ -169,9 +170,10 @@ type (
 		Closed int `json:"closed"` // mappings
 	}
 	blocked struct {
-		Schema int         `json:"schema"`
-		Closed int         `json:"closed"` // mappings
-		Block  *BlockEntry `json:"block"`
+		Schema  int         `json:"schema"`
+		Closed  int         `json:"closed"` // mappings
+		Block   *BlockEntry `json:"block"`
+		Warning string      `json:"warning,omitempty"`
 	}
 	unblocked struct {
 		Schema int `json:"schema"`

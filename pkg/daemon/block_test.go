@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -143,6 +144,29 @@ func TestBlockedAddress(t *testing.T) {
 			t.Errorf("%d rules and %d of pinholes are left", n, r.pinholes(t))
 		}
 	})
+}
+
+// TestBlockOfTheRouter blocks the addresses of the router.
+func TestBlockOfTheRouter(t *testing.T) {
+	r := newPCPRig(t, "legacy")
+	r.start(t, "ipv6=yes")
+	own := []string{netlab.RouterLAN.Addr().String(), netlab.RouterLAN6.Addr().String(), netlab.RouterWAN.Addr().String()}
+	err := r.Router.Do(func() error {
+		link, err := net.InterfaceByName("lan0")
+		if err == nil {
+			own = append(own, link.HardwareAddr.String())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range own {
+		r.says(t, "block 1h "+a, 1, a+" is the router's own")
+	}
+	if list := r.blocksInForce(t); len(list) > 0 {
+		t.Errorf("blocks %+v", list)
+	}
 }
 
 // TestBlockEndsDuringAStop lets a block end while the daemon does not run.

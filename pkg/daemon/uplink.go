@@ -28,6 +28,7 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 		for _, a := range link.Addrs {
 			s.Own = append(s.Own, a.Addr())
 		}
+		s.Hardware = append(s.Hardware, link.Hardware.String())
 	}
 	return s, known
 }

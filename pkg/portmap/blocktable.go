@@ -16,24 +16,34 @@ type BlockResult struct {
 	Block   *Block
 	Closed  int   // the mappings that were closed
 	Unsaved error // why the block, which is in force, ends with the process; nil: it is saved
+	// Elsewhere is set if the address that was named is on no LAN now.
+	Elsewhere bool
 }
 
 // Block puts a block in force: it closes the mappings that b covers and refuses
 // new ones. It sets the block's number and beginning. It returns an error if there
-// are too many blocks.
+// are too many blocks, or if no client can be the host that b names.
 func (t *Table) Block(ctx context.Context, b Block) (r BlockResult, err error) {
 	var refused error
 	err = t.runTask(ctx, func() {
-		if len(t.alloc.blocks) >= maxBlocks {
-			refused = fmt.Errorf("there are %d blocks, the maximum; unblock some first", maxBlocks)
-			return
+		elsewhere := false
+		if elsewhere, refused = t.checkBlock(&b); refused == nil {
+			r = t.block(b)
+			r.Elsewhere = elsewhere
 		}
-		r = t.block(b)
 	})
 	if err == nil {
 		err = refused
 	}
 	return r, err
+}
+
+// checkBlock returns why b cannot be set, and whether its host's address is on no LAN.
+func (t *Table) checkBlock(b *Block) (elsewhere bool, err error) {
+	if len(t.alloc.blocks) >= maxBlocks {
+		return false, fmt.Errorf("there are %d blocks, the maximum; unblock some first", maxBlocks)
+	}
+	return t.alloc.network.checkBlock(&b.Host)
 }
 
 // block is Block on the table's goroutine.

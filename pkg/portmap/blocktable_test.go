@@ -250,6 +250,43 @@ func TestTooManyBlocks(t *testing.T) {
 	}
 }
 
+// TestBlocksOfNoClient blocks what is no client's, and what may be one's later.
+func TestBlocksOfNoClient(t *testing.T) {
+	network := having(gateway, gateway6)
+	network.Own = append(network.Own, netip.MustParseAddr("192.168.60.1"), netip.MustParseAddr("fe80::1"))
+	network.Hardware = []string{"02:00:00:00:00:01"}
+	r := newTableRigIn(t, network, &portmaptest.Firewall{}, &portmaptest.Store{})
+	own, none, elsewhere := "the router's own", "of one host", "elsewhere"
+	for word, want := range map[string]string{
+		"0.0.0.0": none, "::": none, "127.0.0.1": none, "::1": none, "224.0.0.1": none, "ff02::1": none, "255.255.255.255": none,
+		"192.168.50.0": none, "192.168.50.255": none, "ff:ff:ff:ff:ff:ff": none, "00:00:00:00:00:00": none, "01:00:5e:00:00:01": none, "33:33:00:00:00:01": none,
+		gateway.Addr().String(): own, gateway6.Addr().String(): own, wan.String(): own, "192.168.60.1": own, "fe80::1": own, "02:00:00:00:00:01": own,
+		"10.9.9.9": elsewhere, "2001:db8:99::1": elsewhere,
+		"192.168.50.10": "", "2001:db8:50::10": "", "fe80::10": "", "02:00:00:00:00:10": "", "laptop": "",
+	} {
+		var h portmap.HostSelector
+		if a, err := netip.ParseAddr(word); err == nil {
+			h.Addr = a
+		} else if strings.Contains(word, ":") {
+			h.Hardware = word
+		} else {
+			h.Name = word
+		}
+		before := len(r.Blocks())
+		set, err := r.Block(context.Background(), portmap.Block{Selector: portmap.Selector{Host: h}})
+		got := ""
+		if set.Elsewhere {
+			got = elsewhere
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if (got == "") != (want == "") || !strings.Contains(got, want) || (err != nil) != (len(r.Blocks()) == before) {
+			t.Errorf("%s: %q, %d blocks after %d, want %q", word, got, len(r.Blocks()), before, want)
+		}
+	}
+}
+
 // TestUnsavedBlockIsInForce blocks and unblocks on a full disk.
 func TestUnsavedBlockIsInForce(t *testing.T) {
 	r := newTableRig(t, &portmaptest.Firewall{}, &portmaptest.Store{})

@@ -18,6 +18,9 @@ type NetworkState struct {
 	Interfaces [][]netip.Prefix
 	// Own lists the router's other addresses, which cannot be targets either.
 	Own []netip.Addr
+	// Hardware lists the router's own hardware addresses, as net.HardwareAddr formats
+	// them.
+	Hardware []string
 	// NoIPv6 is set if there is no IPv6 firewall: existing pinholes are dormant,
 	// and new ones are refused.
 	NoIPv6 bool
