@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"igdd/pkg/event"
 	"igdd/pkg/hosts"
 	"igdd/pkg/natpmp"
 	"igdd/pkg/portmap"
@@ -136,7 +138,11 @@ func (p *testClient) mapPort(ctx context.Context) error {
 	if err := p.checkGranted(); err != nil {
 		return err
 	}
-	return p.waitFor(ctx, testLifetime, func(there bool) bool { return there }, "the daemon did not receive the request: does it listen on "+p.lan+"?")
+	err := p.ask(ctx, testLifetime, func(there bool) bool { return there })
+	if errors.Is(err, errNoEffect) {
+		err = errors.New("the daemon did not receive the request: does it listen on " + p.lan + "?")
+	}
+	return err
 }
 
 // checkGranted returns an error if a request for a port would be refused: with the
@@ -182,15 +188,42 @@ func (p *testClient) checkCounters() error {
 
 // deleteMapping deletes the mapping and waits until it is gone.
 func (p *testClient) deleteMapping(ctx context.Context) error {
-	return p.waitFor(ctx, 0, func(there bool) bool { return !there }, "the daemon did not delete the mapping; it expires in about a minute")
+	err := p.ask(ctx, 0, func(there bool) bool { return !there })
+	if errors.Is(err, errNoEffect) {
+		err = errors.New("the daemon did not delete the mapping; it expires in about a minute")
+	}
+	return err
+}
+
+// errNoEffect is the error of a request that has neither changed a mapping nor been
+// refused.
+var errNoEffect = errors.New("the request had no effect")
+
+// ask sends the request until done says that the mapping is there, or gone, as it should
+// be. If nothing happens the firewall may be busy: status waits for that, and then the
+// request is sent again.
+func (p *testClient) ask(ctx context.Context, lifetime time.Duration, done func(there bool) bool) error {
+	before, err := p.lastEvent()
+	if err != nil {
+		return err
+	}
+	err = p.waitFor(ctx, lifetime, before, done)
+	if !errors.Is(err, errNoEffect) {
+		return err
+	}
+	if _, err := p.queryStatus(); err != nil {
+		return err
+	}
+	return p.waitFor(ctx, lifetime, before, done)
 }
 
 // waitFor sends the request, and again if it is lost, until done says that the
-// mapping is there, or gone, as it should be.
-func (p *testClient) waitFor(ctx context.Context, lifetime time.Duration, done func(there bool) bool, complaint string) error {
+// mapping is there, or gone, as it should be, or the daemon has refused the request
+// after the event before.
+func (p *testClient) waitFor(ctx context.Context, lifetime time.Duration, before uint64, done func(there bool) bool) error {
 	for poll := range maxPolls {
 		if poll%pollsPerRequest == 0 {
-			if err := p.send(lifetime); err != nil {
+			if err := errors.Join(p.refusal(before), p.send(lifetime)); err != nil {
 				return err
 			}
 		}
@@ -204,7 +237,39 @@ func (p *testClient) waitFor(ctx context.Context, lifetime time.Duration, done f
 		case <-time.After(pollInterval):
 		}
 	}
-	return errors.New(complaint)
+	return errNoEffect
+}
+
+// queryEvents asks the daemon for its last n events.
+func (p *testClient) queryEvents(n int) ([]event.Event, error) {
+	return query(p.tool, request{Do: doHistory, Count: n}, func(a reply) *event.Event { return a.Event })
+}
+
+// lastEvent returns the serial of the last event, 0 if there is none.
+func (p *testClient) lastEvent() (serial uint64, err error) {
+	list, err := p.queryEvents(1)
+	for _, e := range list {
+		serial = e.Serial
+	}
+	return serial, err
+}
+
+// refusal returns an error that says why the daemon has refused a request of the client,
+// after the event before, and what is wrong with the firewall; nil: it has not.
+func (p *testClient) refusal(before uint64) error {
+	list, err := p.queryEvents(event.HistoryLength)
+	isOurs := func(e event.Event) bool {
+		return e.Serial > before && e.Kind == event.Refused && e.Client == p.client && e.InternalPort == testPort && e.Protocol == p.protocol.String()
+	}
+	at := slices.IndexFunc(list, isOurs)
+	if err != nil || at < 0 {
+		return err
+	}
+	why := list[at].Reason
+	if s, err := p.queryStatus(); err == nil && s.Firewall.Trouble != "" {
+		why += ": " + s.Firewall.Trouble
+	}
+	return errors.New("the daemon refused the request: " + why)
 }
 
 // lookUp looks for the mapping in the daemon's list.

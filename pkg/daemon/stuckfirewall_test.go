@@ -78,3 +78,19 @@ func TestOperatorBesideALock(t *testing.T) {
 	await(t, "word of that", func() bool { _, status := r.ctl(t, "delete", "tcp", "2001"); return status == 3 })
 	r.dial("tcp", 2000).Blocked(t)
 }
+
+// TestSelftestBesideALock tests while another program holds the xtables lock: it names
+// that as the cause.
+func TestSelftestBesideALock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{})
+	hold := r.holdLock(t)
+	r.start(t, "sandbox=no")
+	defer hold()()
+	out, status := r.ctl(t, "selftest")
+	for _, says := range []string{"gets a TCP port: the daemon refused the request: firewall refused the rules", "xtables lock"} {
+		if status != 4 || !strings.Contains(out, says) || strings.Contains(out, "did not receive") {
+			t.Errorf("selftest: exit status %d, want 4 and %q:\n%s", status, says, out)
+		}
+	}
+}
