@@ -223,6 +223,9 @@ func TestReloadKeepsUnsavedBlocks(t *testing.T) {
 		r.ctl(t, "block", "forever", fmt.Sprintf("192.168.50.%d", i+8))
 	}
 	r.says(t, "unblock 1", 1, "but not saved, and a restart undoes it")
+	if n := r.metrics(t)["igdd_lease_write_failures_total"]; n < 1 {
+		t.Errorf("%v failed writes are counted", n)
+	}
 	r.says(t, "unblock 69", 1, "1 block lifted")
 	want := fmt.Sprint(r.ids(t))
 	r.configure(t, append(settings, "http_port=5001")...)
