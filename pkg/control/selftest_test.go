@@ -134,6 +134,10 @@ func TestSelftestSaysWhichStepFails(t *testing.T) {
 		{func() { r.status.External = netip.Addr{} }, "", "failed    the uplink has an address"},
 		{func() { r.status.Firewall = Firewall{Trouble: "stopped"} }, "", "failed    the firewall's chains, jumps and rules are in place: unhealthy: stopped"},
 		{func() { r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")} }, "192.168.50.77", "failed    a NAT-PMP client on lan0 gets a TCP port: the daemon did not receive the request"},
+		{func() {
+			r.status.LANs[0].Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")}
+			r.status.Firewall.Trouble = "IPv4: it is locked"
+		}, "192.168.50.77", "failed    a NAT-PMP client on lan0 gets a TCP port: no answer, perhaps because of the firewall: IPv4: it is locked\n"},
 		{func() { r.status.LANs[0].Up = false }, "", "failed    a NAT-PMP client on lan0 gets a port: the interface is down"},
 		{func() {}, "10.0.0.1", "failed    a NAT-PMP client gets a port: 10.0.0.1 is not on a LAN"},
 		{func() {

@@ -214,7 +214,11 @@ func (p *testClient) ask(ctx context.Context, lifetime time.Duration, done func(
 	if _, err := p.queryStatus(); err != nil {
 		return err
 	}
-	return p.waitFor(ctx, lifetime, before, done)
+	err = p.waitFor(ctx, lifetime, before, done)
+	if s, failed := p.queryStatus(); errors.Is(err, errNoEffect) && failed == nil && s.Firewall.Trouble != "" {
+		err = errors.New("no answer, perhaps because of the firewall: " + s.Firewall.Trouble)
+	}
+	return err
 }
 
 // waitFor sends the request, and again if it is lost, until done says that the
