@@ -28,9 +28,10 @@ type instance struct {
 	metrics *daemon.Metrics // of all instances
 	first   bool            // an error of listening ends the program; later it is retried
 
-	forwards []portmap.Forward   // static ones, as the last instance knew them
-	unsaved  *daemon.Inheritance // of the last instance if it could not save everything; else nil
-	previous *config.Config      // of the last instance, if that served; nil: there is none to go back to
+	forwards []portmap.Forward    // static ones, as the last instance knew them
+	dormant  map[portmap.Key]bool // its mappings, and whether they were dormant
+	unsaved  *daemon.Inheritance  // of the last instance if it could not save everything; else nil
+	previous *config.Config       // of the last instance, if that served; nil: there is none to go back to
 
 	successor *config.Config // of the process that is started next; nil: there is none, or it cannot start
 }
@@ -48,7 +49,7 @@ func (i *instance) run() (next *config.Config, err error) {
 	default:
 		if d, err = i.start(); err == nil {
 			next, err = i.serve(d)
-			i.forwards, i.unsaved, i.previous = d.Forwards(), d.Unsaved(), i.config
+			i.forwards, i.unsaved, i.dormant, i.previous = d.Forwards(), d.Unsaved(), d.Dormant(), i.config
 		} else if i.previous != nil {
 			logUnusable(i.log, "cannot start with the new settings; going back to the previous ones", err)
 			next, err, i.previous = i.previous, nil, nil
@@ -81,7 +82,8 @@ func (i *instance) start() (*daemon.Daemon, error) {
 	}
 	tables := daemon.DetectIPv6(i.config, i.log)
 	d, err := daemon.New(daemon.Options{
-		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Unsaved: i.unsaved, Outdated: i.signals.reload, Events: i.events,
+		Config: i.config, Version: programVersion(), IPv6Tables: tables, Forwards: i.forwards, Unsaved: i.unsaved, Dormant: i.dormant,
+		Outdated: i.signals.reload, Events: i.events,
 		Notify: i.rights.notify(), HelperErr: i.rights.helperErr, Covered: i.rights.covered, Metrics: i.metrics, Log: i.log,
 	})
 	if err != nil {

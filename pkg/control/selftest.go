@@ -63,13 +63,24 @@ func (t *tool) selftest(args []string) (exitStatus, error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	steps := t.runSteps(ctx, client)
-	failed := slices.ContainsFunc(steps, func(s step) bool { return s.Result == stepFailed })
-	status := exitUnless(!failed, exitNo)
+	steps := untilInterrupted(ctx, t.runSteps(ctx, client))
+	status := exitUnless(!slices.ContainsFunc(steps, step.hasFailed), exitNo)
 	if t.json {
 		return status, t.encode(steps)
 	}
 	return status, printSteps(t.stdout, steps)
+}
+
+// hasFailed reports whether the step failed.
+func (s step) hasFailed() bool { return s.Result == stepFailed }
+
+// untilInterrupted returns the steps with one more that failed, if ctx has ended before
+// all were tried.
+func untilInterrupted(ctx context.Context, steps []step) []step {
+	if ctx.Err() == nil || slices.ContainsFunc(steps, step.hasFailed) {
+		return steps
+	}
+	return append(steps, newStep("all steps are tried", errors.New("interrupted")))
 }
 
 func printSteps(out io.Writer, steps []step) error {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -217,5 +218,22 @@ func TestLastHost(t *testing.T) {
 		if got := lastHost(netip.MustParsePrefix(network)); got != addr(want) {
 			t.Errorf("%s: %v, want %s", network, got, want)
 		}
+	}
+}
+
+// TestInterruptedSelftestFails interrupts a test that no step of has failed.
+func TestInterruptedSelftestFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	well := []step{newStep("the daemon answers", nil)}
+	if got := untilInterrupted(ctx, well); len(got) != 1 {
+		t.Errorf("not interrupted: %+v", got)
+	}
+	cancel()
+	if got := untilInterrupted(ctx, well); len(got) != 2 || !got[1].hasFailed() || got[1].Detail != "interrupted" {
+		t.Errorf("interrupted: %+v", got)
+	}
+	failed := append(well, newStep("another", errors.New("interrupted")))
+	if got := untilInterrupted(ctx, failed); len(got) != 2 {
+		t.Errorf("interrupted in a step: %+v", got)
 	}
 }

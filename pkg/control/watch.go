@@ -25,9 +25,9 @@ const namesFor = 5 * time.Second
 
 var errWatchers = fmt.Errorf("%d watchers are connected already: end one of them", maxWatchers)
 
-// watch sends events as they come, until ctx ends or the tool goes. It waits for a slow
-// tool as long as that takes: no other part of the service does. The error is for the
-// tool.
+// watch sends the serial after which it begins, and events as they come, until ctx ends
+// or the tool goes. It waits for a slow tool as long as that takes: no other part of the
+// service does. The error is for the tool.
 func (s *Server) watch(ctx context.Context, c *net.UnixConn, after uint64) error {
 	if after == 0 {
 		after = s.opts.Events.Last()
@@ -42,6 +42,9 @@ func (s *Server) watch(ctx context.Context, c *net.UnixConn, after uint64) error
 	ctx, gone := context.WithCancel(ctx)
 	defer gone()
 	go func() { io.Copy(io.Discard, c); gone() }() // ends with the connection
+	if json.NewEncoder(c).Encode(reply{After: after}) != nil {
+		return nil
+	}
 	names := hostNames{read: s.opts.Hosts}
 	for out := bufio.NewWriter(c); ; {
 		list, lost, added := s.opts.Events.After(after, watchBatch)

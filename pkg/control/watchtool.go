@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,6 +71,8 @@ func (w *watcher) follow(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	return exchange(c, request{Do: doWatch, After: w.last}, func(a reply) error {
 		switch {
+		case a.After > 0:
+			w.last = cmp.Or(w.last, a.After)
 		case a.Lost > 0:
 			return w.printLost(a.Lost)
 		case a.Event != nil:

@@ -65,7 +65,8 @@ type reply struct {
 	Unsaved string       `json:"unsaved,omitempty"` // why a block, or its end, is lost with the daemon
 	Left    string       `json:"left,omitempty"`    // that rules of closed mappings are still in the firewall, and why
 	Event   *event.Event `json:"event,omitempty"`
-	Lost    uint64       `json:"lost,omitempty"` // events that were lost before the next one
+	Lost    uint64       `json:"lost,omitempty"`  // events that were lost before the next one
+	After   uint64       `json:"after,omitempty"` // watch: the serial of the last event before the first one
 	Metrics string       `json:"metrics,omitempty"`
 	Error   string       `json:"error,omitempty"`
 	End     bool         `json:"end,omitempty"`

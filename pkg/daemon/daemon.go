@@ -48,6 +48,9 @@ type Options struct {
 	// Unsaved is what the previous instance has if it could not save everything;
 	// nil: the lease file has them.
 	Unsaved *Inheritance
+	// Dormant are the mappings of the previous instance, and whether they were dormant;
+	// nil: there is none.
+	Dormant map[portmap.Key]bool
 	// Events takes all events, and has those of previous instances; nil: a new feed.
 	Events *event.Feed
 	// Outdated is called when the settings should be read again, because the system
@@ -80,9 +83,10 @@ type Daemon struct {
 	clock    *clock.Watcher
 	firewall *netfilter.Firewall
 	store    *leasefile.TimedStore
-	unsaved  *Inheritance // what Run could not save; nil: it could
-	covered  func() error // Options.Covered
-	barred   error        // why the leases could not be saved before privileges were dropped; nil: they could
+	unsaved  *Inheritance         // what Run could not save; nil: it could
+	dormant  map[portmap.Key]bool // Options.Dormant
+	covered  func() error         // Options.Covered
+	barred   error                // why the leases could not be saved before privileges were dropped; nil: they could
 	forwards *forwards
 	table    *portmap.Table
 	finder   *hosts.Finder
@@ -113,7 +117,7 @@ type Daemon struct {
 func New(o Options) (*Daemon, error) {
 	c := o.Config
 	d := &Daemon{
-		config: c, version: o.Version, helper: o.HelperErr, events: cmp.Or(o.Events, event.NewFeed()), metrics: o.Metrics, log: o.Log, started: time.Now(),
+		config: c, version: o.Version, helper: o.HelperErr, events: cmp.Or(o.Events, event.NewFeed()), dormant: o.Dormant, metrics: o.Metrics, log: o.Log, started: time.Now(),
 		policy: &c.Policy, wake: make(chan struct{}, 1),
 	}
 	if err := d.openKernel(o.IPv6Tables); err != nil {
@@ -283,6 +287,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	tableDone := make(chan struct{})
 	state.Go(func() error { defer close(tableDone); return task{"table", d.table.Run}.Run(serving) })
 	<-d.table.Started()
+	d.emitStates(d.table.List())
 	if err := d.leaseTrouble(); err != nil && !d.isLogged(err) {
 		d.log.Error("leases are not saved; mappings work, but a restart loses them", "path", d.config.LeaseFile, "err", err)
 	}

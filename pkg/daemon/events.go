@@ -37,6 +37,32 @@ func (d *Daemon) emitSkipped(skipped []portmap.Loss) {
 	}
 }
 
+// emitStates emits the events of mappings that have become dormant, or active, between
+// the previous instance and this one.
+func (d *Daemon) emitStates(list []*portmap.Mapping) {
+	for _, m := range list {
+		was, known := d.dormant[m.Key]
+		switch {
+		case !known || was == m.Dormant:
+		case m.Dormant:
+			e := mappingEvent(event.Dormant, m)
+			e.Reason = m.Reason.String()
+			d.emit(e)
+		default:
+			d.emit(mappingEvent(event.Active, m))
+		}
+	}
+}
+
+// Dormant returns the mappings, and whether they are dormant.
+func (d *Daemon) Dormant() map[portmap.Key]bool {
+	states := make(map[portmap.Key]bool)
+	for _, m := range d.table.List() {
+		states[m.Key] = m.Dormant
+	}
+	return states
+}
+
 // onDecision is called for every answer.
 func (d *Daemon) onDecision(r portmap.Request, a portmap.Answer) {
 	d.metrics.decided(&r, &a)
@@ -75,6 +101,8 @@ func changeEvent(c *portmap.Change) (e event.Event, isEvent bool) {
 	case c.After == nil:
 		e = mappingEvent(event.Closed, c.Before)
 		e.Lifetime, e.Reason = nil, closingReason(c)
+	case c.Cause == portmap.Requested && c.After.Enabled() && !c.Before.Enabled():
+		e = mappingEvent(event.Opened, c.After)
 	case c.Cause == portmap.Requested:
 		e = mappingEvent(event.Renewed, c.After)
 	case c.Before.Dormant && !c.After.Dormant:
@@ -105,6 +133,7 @@ func mappingEvent(kind event.Kind, m *portmap.Mapping) event.Event {
 		InternalPort: m.Internal.Port(),
 		MAC:          m.Host.Hardware,
 		Description:  m.Description(),
+		Disabled:     m.Inbound() && !m.Enabled(),
 	}
 	for _, f := range m.Filters() {
 		e.Remote = append(e.Remote, f.String())

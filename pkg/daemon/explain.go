@@ -19,6 +19,13 @@ import (
 // explainLifetime is the lifetime that explain assumes: clients usually ask for it.
 const explainLifetime = 2 * time.Hour
 
+// How long explain waits until it is known that a host may have a port, and how often it
+// looks. The kernel asks for a host three times, once a second.
+const (
+	hiddenWithin = 4 * time.Second
+	hiddenEvery  = 250 * time.Millisecond
+)
+
 // asking is a question of the operator's, about a client on a LAN.
 type asking struct {
 	*Daemon
@@ -35,7 +42,7 @@ type asking struct {
 // server, which asks the table what it would decide.
 func (d *Daemon) explain(ctx context.Context, q control.Question) (control.Explanation, error) {
 	a := &asking{Daemon: d, Question: q}
-	if why := a.unheard(); why != "" {
+	if why := a.unheard(ctx); why != "" {
 		return control.Explanation{Unheard: why}, nil
 	}
 	switch q.Origin {
@@ -51,7 +58,7 @@ func (d *Daemon) explain(ctx context.Context, q control.Question) (control.Expla
 }
 
 // unheard returns why the client would get no answer; "": it would.
-func (a *asking) unheard() string {
+func (a *asking) unheard(ctx context.Context) string {
 	c := a.config
 	switch {
 	case a.Origin == portmap.NATPMP && a.Client.Is6():
@@ -69,13 +76,31 @@ func (a *asking) unheard() string {
 			}
 			host, _ := a.lanHosts.Lookup(link.Index, a.Client)
 			a.host, a.device = host, link.Name
-			if a.lanHosts.IsHidden != nil && a.lanHosts.IsHidden(link.Index, a.Client) {
+			if a.isHidden(ctx, link.Index) {
 				return "the gateway is hidden from hosts that may have no port (UPNP_HIDDEN)"
 			}
 			return ""
 		}
 	}
 	return "the address is not one of a host on a LAN that the daemon serves"
+}
+
+// isHidden reports whether the gateway is hidden from the client, as far as that is
+// known after a while: the kernel is asked for a host that is not known.
+func (a *asking) isHidden(ctx context.Context, index int) bool {
+	if a.lanHosts.IsHidden == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, hiddenWithin)
+	defer cancel()
+	for a.lanHosts.IsHidden(index, a.Client) {
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(hiddenEvery):
+		}
+	}
+	return false
 }
 
 // decide is the table's decision, without its effects.

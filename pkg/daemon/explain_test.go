@@ -132,3 +132,15 @@ deny 0-65535 0.0.0.0/0 0-65535`)
 		t.Errorf("only these faults were seen: %v", seen)
 	}
 }
+
+// TestExplainWaitsForAHost explains requests of hosts that the router does not know yet,
+// while the gateway is hidden from those that may have no port.
+func TestExplainWaitsForAHost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{Clients: 2})
+	r.start(t, "hidden=yes", "allow 1024-65535 "+r.hardware(t, 0).String()+" 1024-65535", "deny 0-65535 0.0.0.0/0 0-65535")
+	r.awaitServed(t)
+	r.flush(t)
+	r.says(t, "explain 192.168.50.10 tcp 4000 4000 as natpmp", 0, "NAT-PMP: granted, external port 4000")
+	r.says(t, "explain 192.168.50.11 tcp 4000 4000 as natpmp", 4, "NAT-PMP: no answer: the gateway is hidden from hosts that may have no port (UPNP_HIDDEN)")
+}

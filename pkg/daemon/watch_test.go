@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -236,5 +237,29 @@ func TestWatchUnderLoad(t *testing.T) {
 	out, _ := r.ctl(t, "history", "--json")
 	if n := strings.Count(out, "\n"); n != event.HistoryLength || !strings.Contains(out, fmt.Sprintf(`"serial":%d,`, first+requests-1)) {
 		t.Errorf("history has %d events", n)
+	}
+}
+
+// TestStatesOverReload takes a LAN out of the settings and back while watch shows what
+// becomes of its mapping.
+func TestStatesOverReload(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{Clients: 1, SecondLAN: true})
+	r.installed()
+	with := []string{"listening_ip=lan1", "allow 1024-65535 0.0.0.0/0 1024-65535"}
+	r.start(t, with...)
+	r.awaitServed(t)
+	r.natpmpMap(t, r.Client2, netip.MustParseAddr("192.168.60.10"), mapping(natpmp.MapTCP, 4000, 5000, time.Hour))
+	w := r.watch(t, 1)
+	for _, step := range []struct {
+		settings []string
+		kind     event.Kind
+		reason   string
+	}{{with[1:], event.Dormant, "no LAN has the target's network"}, {with, event.Active, ""}} {
+		r.configure(t, step.settings...)
+		r.kill(syscall.SIGHUP)
+		if got := w.next(t); got.Kind != step.kind || got.Reason != step.reason || got.ExternalPort != 5000 {
+			t.Errorf("%+v, want %s", got, step.kind)
+		}
 	}
 }

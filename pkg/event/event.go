@@ -71,6 +71,8 @@ type Event struct {
 	MAC          string     `json:"mac,omitempty"`       // of the internal host, where known
 	Description  string     `json:"description,omitempty"`
 	Remote       []string   `json:"remote,omitempty"` // remote hosts that may use the mapping; none: all
+	// Disabled says that the client wants the mapping without rules (UPnP).
+	Disabled bool `json:"disabled,omitempty"`
 	// Lifetime is the time that the mapping has left, in seconds; nil: it has no end,
 	// or there is no mapping.
 	Lifetime *int64 `json:"lifetime,omitempty"`

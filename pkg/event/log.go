@@ -114,6 +114,7 @@ func (e *Event) attributes() (list []any) {
 		add("for", e.Description, e.Description != "")
 		add("from", strings.Join(e.Remote, ","), len(e.Remote) > 0)
 	}
+	add("disabled", true, e.Disabled)
 	if e.Lifetime != nil {
 		add("lifetime", time.Duration(*e.Lifetime)*time.Second, true)
 	}

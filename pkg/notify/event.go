@@ -78,8 +78,10 @@ func (v *variables) addMapping(e *event.Event) {
 	v.add("ORIGIN", strings.Join(e.Origins, ","))
 	v.add("PROTOCOL", e.Protocol)
 	v.add("EXTERNAL_PORT", e.ExternalPort)
-	v.add("INTERNAL_ADDRESS", e.Internal)
-	v.add("INTERNAL_PORT", e.InternalPort)
+	if e.Internal.IsValid() {
+		v.add("INTERNAL_ADDRESS", e.Internal)
+		v.add("INTERNAL_PORT", e.InternalPort)
+	}
 	v.addIf(e.MAC != "", "MAC", e.MAC)
 	v.add("DESCRIPTION", e.Description)
 	if e.Kind == event.Refused {
