@@ -244,6 +244,32 @@ func TestFailingFamilyDoesNotAffectTheOther(t *testing.T) {
 	})
 }
 
+// TestRefusedDeletionOfSomeIsRefused has a client delete all its mappings, of which one is
+// of another protocol, while the firewall refuses everything: it is told that nothing has
+// been deleted, and not that this one remains.
+func TestRefusedDeletionOfSomeIsRefused(t *testing.T) {
+	f := new(portmaptest.Firewall)
+	r := newTableRig(t, f, &portmaptest.Store{})
+	own, other := open(client(0), 40000, time.Hour), open(client(0), 40001, time.Hour)
+	own.Origin, other.Origin = portmap.NATPMP, portmap.UPnP
+	r.grant(t, own)
+	r.grant(t, other)
+	all := portmap.Request{
+		Op: portmap.Close, Origin: portmap.NATPMP, Client: client(0), Protocol: own.Protocol, Internal: netip.AddrPortFrom(client(0), 0),
+	}
+	for _, tt := range []struct {
+		refuses bool
+		want    portmap.Refusal
+		left    int
+	}{{true, portmap.FirewallFailed, 2}, {false, portmap.NotOwner, 1}} {
+		f.Refuse = func(portmap.Change) bool { return tt.refuses }
+		if a, err := r.Do(t.Context(), all); err != nil || a.Refusal != tt.want {
+			t.Errorf("firewall refuses %v: %v, %v", tt.refuses, a.Refusal, err)
+		}
+		r.checkAgreement(t, tt.left)
+	}
+}
+
 // TestLockedFirewallIsTriedOnce has a batch fail because another program has
 // the firewall locked: its requests are not tried one by one.
 func TestLockedFirewallIsTriedOnce(t *testing.T) {
