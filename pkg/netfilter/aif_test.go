@@ -171,6 +171,41 @@ func TestWaitsWhileAIFIsStopped(t *testing.T) {
 	})
 }
 
+// A firewall that is being stopped flushes its chains before it deletes them. Rules that
+// were added in between would keep it from that, and have no effect. If the chains stay,
+// the firewall counts as stopped, and what was granted meanwhile has no rules.
+func TestFlushedFirewallIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	one, two := mapping(portmap.TCP, 3001, "192.168.50.10:80"), mapping(portmap.TCP, 3002, "192.168.50.10:81")
+	eachVariant(t, func(t *testing.T, r *router) {
+		r.iptables(t, aifStart...)
+		f := r.firewall(t, ipv4(t))
+		must(t, f.Setup())
+		must(t, f.Sync([]*portmap.Mapping{one}))
+		r.iptables(t, "-P FORWARD DROP", "-F", "-t nat -F")
+		flushed := r.rules(t)
+		f.look()
+		wantRules(t, r, flushed)
+		if f.Stopped() {
+			t.Error("a firewall that may be starting counts as stopped")
+		}
+		must(t, f.Apply(open(two)))
+		eventually(t, "the firewall counts as stopped", func() bool { f.look(); return f.Stopped() })
+		wantRules(t, r, flushed)
+		if err := f.Apply(closing(two)); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if err := f.Apply(open(two)); !errors.Is(err, netfilter.ErrStopped) {
+			t.Errorf("apply: %v", err)
+		}
+		r.iptables(t, "-A FORWARD -j POST_FORWARD_CHAIN", "-t nat -A PREROUTING -j POST_NAT_PREROUTING_CHAIN")
+		f.look()
+		f.demandOpen(t, "when it has started", []*portmap.Mapping{one})
+		wantHealthy(t, f)
+		must(t, f.Teardown())
+	})
+}
+
 func TestStoppedFirewallWithoutMappingsIsHealthy(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, "legacy")

@@ -1,6 +1,10 @@
 package netfilter
 
-import "igdd/pkg/xtables"
+import (
+	"time"
+
+	"igdd/pkg/xtables"
+)
 
 // hook is a chain with a jump to one of the daemon's chains, and how the jump is
 // added.
@@ -26,13 +30,16 @@ type chain struct {
 	side        string                  // "-i" or "-o": the option of that rule that names the uplink
 	onDemand    bool                    // created for its first rule
 
-	present       bool // it existed at the last look
-	rules         int  // how many the daemon has last given it
-	sawHookChain  bool // a hook of the firewall's own, not built in, has existed
-	hookChainGone bool // but did not at the last look
-	borrowed      bool // another program created it, but all its rules are the daemon's
-	foreign       bool // another program has created it, and is expected to do so again
-	adoptJumps    bool // the record of an older version does not name the jumps
+	present       bool      // it existed at the last look
+	rules         int       // how many the daemon has last given it
+	sawHookChain  bool      // a hook of the firewall's own, not built in, has existed
+	hookChainGone bool      // but did not at the last look
+	sawCall       bool      // a rule has called that hook
+	uncalledSince time.Time // but none has since then; zero: one does
+	abandoned     bool      // and other programs have left it at that
+	borrowed      bool      // another program created it, but all its rules are the daemon's
+	foreign       bool      // another program has created it, and is expected to do so again
+	adoptJumps    bool      // the record of an older version does not name the jumps
 	owned
 }
 
@@ -53,8 +60,9 @@ func (c *chain) builtInHook() hook { return c.hooks[len(c.hooks)-1] }
 // rules.
 func (c *chain) isNeeded(rules int) bool { return !c.isOptional() && (!c.onDemand || rules > 0) }
 
-// observe updates what is known of the chain from a listing of its table.
-func (c *chain) observe(t xtables.Table) {
+// observe updates what is known of the chain from a listing of its table. changed is
+// when another program has last used the firewall.
+func (c *chain) observe(t xtables.Table, changed time.Time) {
 	c.present = t.Has(c.name)
 	switch {
 	case !c.present:
@@ -69,15 +77,50 @@ func (c *chain) observe(t xtables.Table) {
 	c.forgetMissingJumps(t)
 	c.disownJumps(t)
 	if !c.isOptional() {
-		c.sawHookChain = c.sawHookChain || c.hook(t) != c.builtInHook()
-		c.hookChainGone = c.isStopped(t)
+		c.observeHook(t, changed)
 	}
 }
 
+// abandonTime is after what time without changes a firewall that does not call its own
+// chain for jumps is neither being stopped nor being built.
+const abandonTime = 3 * time.Second
+
+// observeHook updates what is known of the firewall's own chain for jumps.
+func (c *chain) observeHook(t xtables.Table, changed time.Time) {
+	h, now := c.hook(t), time.Now()
+	exists := h != c.builtInHook()
+	called := exists && c.isBuilt(t, h)
+	c.sawHookChain, c.sawCall = c.sawHookChain || exists, c.sawCall || called
+	switch {
+	case called || !exists || !c.sawCall:
+		c.uncalledSince, c.abandoned = time.Time{}, false
+	case c.uncalledSince.IsZero():
+		c.uncalledSince = now
+	default:
+		c.abandoned = c.abandoned || min(now.Sub(c.uncalledSince), now.Sub(changed)) >= abandonTime
+	}
+	c.hookChainGone = c.isStopped(t)
+}
+
 // isStopped reports whether the router's firewall is stopped: its own chain for
-// jumps existed before and is gone.
+// jumps existed before and is gone, or nothing calls it any more.
 func (c *chain) isStopped(t xtables.Table) bool {
-	return c.sawHookChain && c.hook(t) == c.builtInHook()
+	return c.sawHookChain && c.hook(t) == c.builtInHook() || c.abandoned
+}
+
+// isInTransition reports whether the firewall is being stopped or built: nothing calls
+// its own chain for jumps. What was added now would have no effect, and keep a script
+// from deleting the chains.
+func (c *chain) isInTransition() bool { return !c.uncalledSince.IsZero() && !c.abandoned }
+
+// planRemoval returns the edits that leave the chain empty and without the daemon's
+// jumps, as far as a stopped firewall has left them.
+func (c *chain) planRemoval(t xtables.Table) []xtables.Edit {
+	edits := c.planRules(t, nil)
+	for _, j := range c.jumps {
+		edits = append(edits, xtables.Edit{Op: xtables.Delete, Chain: j.Chain, Rule: j.Rule})
+	}
+	return edits
 }
 
 // hook returns the best hook that exists.

@@ -147,12 +147,17 @@ func (f *family) snapshotAside(ctx context.Context) (xtables.Snapshot, error) {
 // observe updates what is known of the chains from a snapshot.
 func (f *family) observe(s xtables.Snapshot) {
 	f.seen, f.stopped = true, false
+	changed := f.lastChange()
 	for _, c := range f.chains {
-		c.observe(s[c.table])
+		c.observe(s[c.table], changed)
 		f.stopped = f.stopped || c.hookChainGone
 	}
 	f.update(func(h *health) { h.stopped = f.stopped })
 }
+
+// isInTransition reports whether the router's firewall was being stopped or built at the
+// last look.
+func (f *family) isInTransition() bool { return slices.ContainsFunc(f.chains, (*chain).isInTransition) }
 
 // transaction is the edits of a family's tables, in the order in which they are
 // committed.

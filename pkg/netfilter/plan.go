@@ -27,6 +27,10 @@ func (f *family) plan(s xtables.Snapshot, wanted map[*chain][]string, n Network)
 		switch {
 		case c.isStopped(t):
 			p.stopped = p.stopped || len(wanted[c]) > 0
+			if t.Has(c.name) {
+				p.edits[c] = c.planRemoval(t)
+				p.tables[c.table] = t.After(p.edits[c]...)
+			}
 		case !t.Has(c.name) && !c.isNeeded(len(wanted[c])):
 		default:
 			rules := c.planRules(t, wanted[c])

@@ -82,6 +82,8 @@ func (f *Firewall) restore(ctx context.Context, family *family) (p plan, err err
 	}
 	s, err := f.untilEnd(ctx, family.snapshotAside)
 	switch {
+	case err == nil && family.isInTransition():
+		return plan{tables: s}, nil
 	case err == nil:
 		if p, err = f.carryOutPlan(ctx, family, s); isRefusal(ctx, err) {
 			p, err = f.isolate(ctx, family, began, err)

@@ -210,6 +210,9 @@ func (f *family) next(now time.Time) time.Duration {
 			again = min(again, b.until.Sub(now))
 		}
 	}
+	if f.isInTransition() {
+		again = abandonTime
+	}
 	for _, wait := range [...]time.Duration{f.again, f.dead.wait()} {
 		if wait > 0 {
 			again = min(again, wait)
