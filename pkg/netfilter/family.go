@@ -24,7 +24,7 @@ type family struct {
 	programs *xtables.Programs     // nil: they have not been found yet
 	refused  map[portmap.Key]error // mappings whose rules the kernel refuses
 	refusals backoff               // of tries to have it accept them
-	restored bool                  // since it was last reset, tables have been made as they should be
+	restored bool                  // the look under way has made tables as they should be
 	commits  int                   // transactions that have begun
 	fresh    xtables.Snapshot      // what the next step of the start need not list again; nil: there is none
 	retry    backoff               // of looks that failed

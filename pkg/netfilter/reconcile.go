@@ -81,6 +81,7 @@ func (f *Firewall) restore(ctx context.Context, family *family) (p plan, err err
 		clear(family.refused)
 	}
 	s, err := f.untilEnd(ctx, family.snapshotAside)
+	family.restored = false // by this look: another one may have ended meanwhile
 	switch {
 	case err == nil && family.isInTransition():
 		return plan{tables: s}, nil

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -326,6 +328,39 @@ func TestStoppedFirewallIsLoggedOnce(t *testing.T) {
 			if err := f.Trouble(portmap.IPv4); err != nil {
 				t.Errorf("trouble: %v", err)
 			}
+		}
+		must(t, f.Teardown())
+	})
+}
+
+// Two looks at the same time, one of them for the operator, restore what is missing once,
+// and only one of them counts it.
+func TestRepairIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	eachVariant(t, func(t *testing.T, r *router) {
+		o := ipv4(t)
+		var repairs atomic.Int32
+		o.Repaired = func(portmap.Family) { repairs.Add(1) }
+		f := r.firewall(t, o)
+		held := hundred()[1:]
+		must(t, f.Setup())
+		must(t, f.Sync(held))
+		r.iptables(t, "-t nat -F MINIUPNPD")
+		listing, calls := filepath.Join(r.tools, "listing"), filepath.Join(r.tools, "calls")
+		must(t, os.WriteFile(listing, nil, 0o600))
+		r.stub(t, "iptables-save", `echo >>`+calls+`; while [ -e `+listing+` ]; do sleep 0.01; done; exec $real "$@"`)
+		var looks sync.WaitGroup
+		looks.Go(f.look)
+		looks.Go(f.look)
+		eventually(t, "both looks list the tables", func() bool {
+			text, _ := os.ReadFile(calls)
+			return strings.Count(string(text), "\n") == 2
+		})
+		must(t, os.Remove(listing))
+		looks.Wait()
+		f.demandOpen(t, "after the looks", held)
+		if n := repairs.Load(); n != 1 {
+			t.Errorf("%d repairs were counted", n)
 		}
 		must(t, f.Teardown())
 	})

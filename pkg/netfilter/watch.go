@@ -161,7 +161,6 @@ func (f *Firewall) look(ctx context.Context, family *family) (again time.Duratio
 		f.noteLimit(family)
 		return wait, false
 	}
-	family.restored = false
 	_, err := f.restore(ctx, family)
 	switch {
 	case err == nil && family.restored:
