@@ -104,27 +104,26 @@ var resends = []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, ti
 // addrPort is shorter than netip.AddrPortFrom.
 func addrPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
-// exchange sends a datagram until isAnswer accepts a response. isSent is false if no
-// copy left the host.
-func (h *soakHost) exchange(to netip.Addr, request []byte, isAnswer func([]byte) bool) (isSent, isAnswered bool) {
+// exchange sends a datagram until isAnswer accepts a response.
+func (h *soakHost) exchange(to netip.Addr, request []byte, isAnswer func([]byte) bool) (o outcome) {
 	from := h.addr
 	if to.Is6() {
 		from = h.addr6
 	}
 	c, err := h.listenUDP(from)
 	if err != nil {
-		return false, false
+		return o
 	}
 	defer c.Close()
 	for _, wait := range resends {
 		if _, err := c.WriteToUDPAddrPort(request, addrPort(to, pcp.ServerPort)); err == nil {
-			isSent = true
+			o.isSent, o.isRepeated = true, o.isSent
 		}
-		if readUntil(c, wait, isAnswer) {
-			return true, true
+		if o.isAnswered = readUntil(c, wait, isAnswer); o.isAnswered {
+			break
 		}
 	}
-	return isSent, false
+	return o
 }
 
 // listenUDP opens a socket of the host.
@@ -153,7 +152,8 @@ func readUntil(c *net.UDPConn, wait time.Duration, accept func([]byte) bool) boo
 
 // outcome is how a request ended.
 type outcome struct {
-	isSent, isAnswered, isGranted bool
+	isSent, isAnswered, isGranted bool          // isSent: a copy of the request has left the host
+	isRepeated                    bool          // more than one has
 	lifetime                      time.Duration // asked for; 0: delete
 	granted                       time.Duration
 	other                         uint16
@@ -161,7 +161,8 @@ type outcome struct {
 	what                          string // in words
 }
 
-// finish notes how a request for a claim ended, of which the promise was was.
+// finish notes how a request for a claim ended, of which the promise was was. If a
+// repetition is refused the first copy may have been granted, and its answer lost.
 func (h *soakHost) finish(c claim, was promise, o outcome) {
 	kind := "refused"
 	switch {
@@ -173,6 +174,8 @@ func (h *soakHost) finish(c claim, was promise, o outcome) {
 		kind, was.state = "deleted", isGone
 	case o.isGranted:
 		kind, was.state, was.other, was.id, was.expires = "granted", isGranted, o.other, o.id, time.Now().Add(o.granted)
+	case o.isRepeated:
+		was.state, was.expires = isPerhaps, later(was, o.lifetime)
 	}
 	h.book.count(kind)
 	h.book.answer(c, was, fmt.Sprintf("%s: %s, port %d, asked for %v", kind, o.what, o.other, o.lifetime))
@@ -205,7 +208,7 @@ func (h *soakHost) askNATPMP() {
 
 // natpmp sends a request.
 func (h *soakHost) natpmp(req natpmp.Request) (resp natpmp.Response, o outcome) {
-	o.isSent, o.isAnswered = h.exchange(h.router, req.Append(nil), func(b []byte) bool {
+	o = h.exchange(h.router, req.Append(nil), func(b []byte) bool {
 		var err error
 		resp, err = natpmp.ParseResponse(b)
 		return err == nil && resp.Opcode == req.Opcode && resp.InternalPort == req.InternalPort
@@ -301,7 +304,7 @@ func (h *soakHost) finishPCP(c claim, was promise, to netip.Addr, req pcp.Reques
 
 // pcp sends a request.
 func (h *soakHost) pcp(to netip.Addr, req pcp.Request) (resp pcp.Response, o outcome) {
-	o.isSent, o.isAnswered = h.exchange(to, req.Append(nil), func(b []byte) bool {
+	o = h.exchange(to, req.Append(nil), func(b []byte) bool {
 		var err error
 		resp, err = pcp.ParseResponse(b)
 		return err == nil && resp.Opcode == req.Opcode && resp.Nonce == req.Nonce && resp.InternalPort == req.InternalPort
