@@ -267,34 +267,13 @@ func exchange(t testing.TB, from *netlab.Namespace, source, gateway netip.Addr, 
 		if gateway.IsLinkLocalUnicast() {
 			gateway = gateway.WithZone("eth0")
 		}
-		reply, replier, err = askUntil(c, gateway, request, d)
+		reply, replier, err = netlab.Ask(c, netip.AddrPortFrom(gateway, 5351), request, d)
 		return err
 	})
 	if err != nil {
 		t.Fatalf("send from %v to %v: %v", source, gateway, err)
 	}
 	return reply, replier
-}
-
-// repeatAfter is after what time a client repeats a request that has no answer, as it must
-// (RFC 6886, section 3.1): the kernel's neighbour table, which all tests share, may have
-// no room for it. It is long, because tests count requests.
-const repeatAfter = 5 * time.Second
-
-// askUntil sends a request until there is a reply or the time is over.
-func askUntil(c *net.UDPConn, gateway netip.Addr, request []byte, d time.Duration) (reply []byte, replier netip.AddrPort, err error) {
-	buf := make([]byte, 2048)
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		if _, err := c.WriteToUDPAddrPort(request, netip.AddrPortFrom(gateway, 5351)); err != nil {
-			return nil, replier, err
-		}
-		c.SetReadDeadline(time.Now().Add(min(time.Until(end), repeatAfter)))
-		n, at, err := c.ReadFromUDPAddrPort(buf)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return buf[:n:n], at, err
-		}
-	}
-	return nil, replier, nil
 }
 
 // removeFiles removes everything the daemon wrote.

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -147,19 +146,18 @@ func (g *gateway) Exchange(side string, source, destination netip.Addr, request 
 		return nil, netip.Addr{}, err
 	}
 	defer c.Close()
-	if err := send(c, host, destination, request); err != nil {
+	to, err := portOf(host, destination)
+	if err != nil {
 		return nil, netip.Addr{}, err
 	}
-	c.SetReadDeadline(time.Now().Add(wait))
-	reply := make([]byte, 4096)
-	n, from, err := c.ReadFromUDPAddrPort(reply)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, netip.Addr{}, nil
+	reply, from, err := netlab.Ask(c, to, request, wait)
+	if reply == nil {
+		return nil, netip.Addr{}, err
 	}
 	if err == nil && from.Port() != 5351 {
 		err = errors.New("reply from port " + strconv.Itoa(int(from.Port())))
 	}
-	return reply[:n], from.Addr().WithZone(""), err
+	return reply, from.Addr().WithZone(""), err
 }
 
 // host returns the namespace that has a source address.
@@ -179,17 +177,25 @@ func (g *gateway) open(host *netlab.Namespace, source netip.AddrPort) (c *net.UD
 	return c, err
 }
 
-// send sends a request to port 5351, to a link-local address through eth0.
-func send(c *net.UDPConn, host *netlab.Namespace, destination netip.Addr, request []byte) error {
-	return host.Do(func() error {
-		if destination.IsLinkLocalUnicast() {
+// portOf returns port 5351 at an address, of a link-local one through eth0.
+func portOf(host *netlab.Namespace, a netip.Addr) (to netip.AddrPort, err error) {
+	if a.IsLinkLocalUnicast() {
+		err = host.Do(func() error {
 			dev, err := net.InterfaceByName("eth0")
-			if err != nil {
-				return err
+			if err == nil {
+				a = a.WithZone(strconv.Itoa(dev.Index))
 			}
-			destination = destination.WithZone(strconv.Itoa(dev.Index))
-		}
-		_, err := c.WriteToUDPAddrPort(request, netip.AddrPortFrom(destination, 5351))
-		return err
-	})
+			return err
+		})
+	}
+	return netip.AddrPortFrom(a, 5351), err
+}
+
+// send sends a request to port 5351.
+func send(c *net.UDPConn, host *netlab.Namespace, destination netip.Addr, request []byte) error {
+	to, err := portOf(host, destination)
+	if err == nil {
+		_, err = c.WriteToUDPAddrPort(request, to)
+	}
+	return err
 }

@@ -374,16 +374,15 @@ func (g *gateway) askLinkLocal(t *testing.T, source netip.Addr, r pcp.Request) p
 	}
 	defer c.Close()
 	g.lab.Clients[0].IP(t, "-6", "route", "replace", "fe80::/64", "dev", "eth0", "src", source.String())
-	if err := send(c, g.lab.Clients[0], linkLocal.Addr(), r.Append(nil)); err != nil {
+	to, err := portOf(g.lab.Clients[0], linkLocal.Addr())
+	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetReadDeadline(time.Now().Add(replyTimeout))
-	reply := make([]byte, pcp.MaxLen)
-	n, from, err := c.ReadFromUDPAddrPort(reply)
+	reply, from, err := netlab.Ask(c, to, r.Append(nil), replyTimeout)
 	if err != nil || from.Addr().WithZone("") != linkLocal.Addr() {
 		t.Fatalf("reply from %v, %v", from, err)
 	}
-	got, err := pcp.ParseResponse(reply[:n])
+	got, err := pcp.ParseResponse(reply)
 	if err != nil {
 		t.Fatal(err)
 	}
