@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// repeatAfter is after what time Ask repeats a request. It is long, because tests count
-// requests.
-const repeatAfter = 5 * time.Second
+// repeatAfter is after what time Ask repeats a request. It is longer than the daemon takes
+// to refuse one while the firewall is locked: tests demand that it has no effect later.
+const repeatAfter = 25 * time.Second
 
 // Ask sends a request from a socket until there is a reply, and returns none after some
 // time without one. It repeats the request as clients do (RFC 6886, section 3.1): one is
