@@ -50,6 +50,7 @@ type promise struct {
 	changed time.Time // when the last request ended
 	id      string    // of a pinhole
 	asking  bool      // a request has no answer yet
+	doubted bool      // nor had it when the daemon ended with what the disk did not take
 }
 
 // String names a claim in messages.
@@ -95,14 +96,18 @@ func (b *book) ask(c claim) promise {
 	return p
 }
 
-// answer notes how a request ended; what says it in words.
+// answer notes how a request ended; what says it in words. The answer of a daemon that has
+// ended since may come late, when a link is up again, and promise what the disk did not take.
 func (b *book) answer(c claim, p promise, what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.denied && p.state == isGranted && mayBeDenied(c, p) {
 		p.state = isPerhaps
 	}
-	p.asking, p.changed = false, time.Now()
+	if b.promises[c].doubted {
+		p.state, p.expires = isPerhaps, time.Time{}
+	}
+	p.asking, p.doubted, p.changed = false, false, time.Now()
 	b.promises[c] = p
 	b.note(c, what)
 }
@@ -147,7 +152,7 @@ func (b *book) doubt(since time.Time) {
 	defer b.mu.Unlock()
 	for c, p := range b.promises {
 		if p.changed.After(since) || p.asking {
-			p.state, p.expires = isPerhaps, time.Time{}
+			p.state, p.expires, p.doubted = isPerhaps, time.Time{}, p.asking
 			b.promises[c] = p
 			b.note(c, "not on the disk")
 		}
