@@ -37,6 +37,11 @@ func (r *rig) serve(t testing.TB, args ...string) {
 		t.Fatal(err)
 	}
 	go cmd.Wait()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", r.log(t))
+		}
+	})
 	await(t, "the daemon to listen", func() bool { return strings.Contains(r.log(t), "Listening for NAT-PMP/PCP") })
 }
 
