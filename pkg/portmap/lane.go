@@ -103,9 +103,10 @@ func (t *Table) LastError(f Family) error {
 	return t.lanes[f].lastErr
 }
 
-// reject reverts changes that the kernel refused and turns the answers that they are
-// part of into refusals: grants, and deletions of some of the mappings asked for. Held repetitions of a refused request are refused with it: a client
-// that has been refused does not expect a mapping any more.
+// reject reverts changes that the kernel refused and turns their answers into refusals:
+// grants, and deletions of some of the mappings asked for. Held repetitions of a refused
+// request are refused with it: a client that has been refused does not expect a mapping
+// any more.
 func (t *Table) reject(l *lane, tx *transaction) {
 	t.alloc.revert(tx.changes)
 	for i := range tx.answers {
