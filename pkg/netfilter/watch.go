@@ -210,7 +210,7 @@ func (f *family) next(now time.Time) time.Duration {
 		}
 	}
 	if f.isInTransition() {
-		again = abandonTime
+		again = min(again, abandonTime)
 	}
 	for _, wait := range [...]time.Duration{f.again, f.dead.wait()} {
 		if wait > 0 {
