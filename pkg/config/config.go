@@ -35,6 +35,7 @@ type Config struct {
 	Peer              bool // PCP PEER is enabled
 	Map               bool // PCP MAP is granted if the rules allow it
 	Policy            portmap.Policy
+	Outbound          Outbound // of which mappings the host sends by the external port, too
 
 	HTTPPort       uint16        // 0: any free one
 	NotifyInterval time.Duration // between the SSDP announcements
@@ -126,6 +127,21 @@ func (v IGDVersion) String() string {
 	return [...]string{Both: "both", V1: "1", V2: "2"}[v]
 }
 
+// Outbound says of which mappings the host sends by the external port, too.
+type Outbound uint8
+
+// The choices.
+const (
+	OutboundAuto   Outbound = iota // of those whose external port is not the internal one
+	OutboundAlways                 // of all
+	OutboundNever                  // of none
+)
+
+// String returns the choice as it is configured.
+func (o Outbound) String() string {
+	return [...]string{OutboundAuto: automatic, OutboundAlways: yesNo(true), OutboundNever: yesNo(false)}[o]
+}
+
 // SameService reports whether c and o differ only in what a running service can
 // change: the administrator's policy and the verbosity of the log.
 func (c *Config) SameService(o *Config) bool {
@@ -145,7 +161,7 @@ func (c *Config) Chains() (nat, forward, postrouting string) {
 // and jumps as one with c.
 func (c *Config) SameChains(o *Config) bool {
 	return slices.Equal(c.WAN, o.WAN) && c.NATChain == o.NATChain && c.ForwardChain == o.ForwardChain &&
-		c.PostroutingChain == o.PostroutingChain && c.IPv6 == o.IPv6 && c.WAN6 == o.WAN6
+		c.PostroutingChain == o.PostroutingChain && (c.Outbound == OutboundNever) == (o.Outbound == OutboundNever) && c.IPv6 == o.IPv6 && c.WAN6 == o.WAN6
 }
 
 // service returns c without what a running service can change or does not use.

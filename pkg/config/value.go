@@ -305,6 +305,21 @@ func (v *uuid) Set(s string) error {
 
 func (v *uuid) String() string { return string(*v) }
 
+// outbound is auto, yes or no.
+type outbound Outbound
+
+func (v *outbound) Set(s string) error {
+	for _, known := range []Outbound{OutboundAuto, OutboundAlways, OutboundNever} {
+		if s == known.String() {
+			*v = outbound(known)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of auto, yes and no", s)
+}
+
+func (v *outbound) String() string { return Outbound(*v).String() }
+
 // igdVersion is 1, 2 or both.
 type igdVersion IGDVersion
 

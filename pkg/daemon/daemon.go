@@ -179,6 +179,11 @@ func (d *Daemon) openKernel(ipv6 xtables.Snapshot) (err error) {
 	return err
 }
 
+// outboundOptions are the firewall's options for the setting.
+var outboundOptions = [...]netfilter.Outbound{
+	config.OutboundAuto: netfilter.OutboundAuto, config.OutboundAlways: netfilter.OutboundAlways, config.OutboundNever: netfilter.OutboundNever,
+}
+
 // firewallOptions returns the options of the firewall that the settings give.
 func firewallOptions(c *config.Config, log *slog.Logger) netfilter.Options {
 	return netfilter.Options{
@@ -187,6 +192,7 @@ func firewallOptions(c *config.Config, log *slog.Logger) netfilter.Options {
 		NATChain:         c.NATChain,
 		ForwardChain:     c.ForwardChain,
 		PostroutingChain: c.PostroutingChain,
+		Outbound:         outboundOptions[c.Outbound],
 		IPv6:             c.IPv6,
 		OwnershipFile:    ownershipFile(c.PIDFile),
 		Log:              log,

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
 	"igdd/pkg/control"
 	"igdd/pkg/netfilter"
+	"igdd/pkg/netif"
 	"igdd/pkg/portmap"
 )
 
@@ -31,13 +33,31 @@ func (d *Daemon) looked(l netfilter.Look) (again time.Duration) {
 // network returns the interfaces on which the firewall's rules depend.
 func (d *Daemon) network() netfilter.Network {
 	links, _ := d.watch.Now()
-	n := netfilter.Network{Uplink: d.forwardUplink()}
+	n := netfilter.Network{Uplink: d.forwardUplink(), Sources: make(map[string]netip.Addr)}
 	for _, l := range d.config.LANs {
 		for _, link := range linksOf(l, uplinks(d.config), links) {
 			n.LANs = append(n.LANs, link.Name)
+			n.Networks = append(n.Networks, ipv4Networks(link)...)
+		}
+	}
+	for _, pattern := range d.config.WAN {
+		for _, link := range matchingLinks(pattern, links) {
+			if own, ok := link.IPv4(); ok {
+				n.Sources[link.Name] = own.Addr()
+			}
 		}
 	}
 	return n
+}
+
+// ipv4Networks returns the IPv4 networks of a link.
+func ipv4Networks(link netif.Link) (list []netip.Prefix) {
+	for _, a := range link.Addrs {
+		if a.Addr().Is4() {
+			list = append(list, a.Masked())
+		}
+	}
+	return list
 }
 
 // health returns the state of the firewall's families, after a look at it.

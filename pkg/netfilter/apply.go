@@ -33,6 +33,9 @@ func (f *Firewall) Apply(ctx context.Context, changes []portmap.Change) error {
 	refused := maps.Clone(family.refused)
 	family.hold(changes)
 	if err = f.carryOut(ctx, family, d); err == nil {
+		for _, c := range changes {
+			f.logDoubt(family, c.After)
+		}
 		return nil
 	}
 	for _, c := range slices.Backward(changes) {
@@ -180,7 +183,7 @@ func (f *Firewall) carryOut(ctx context.Context, family *family, d difference) e
 	if d.isEmpty() || family.stopped && !d.addsAny() { // the rules have gone with the firewall's
 		return nil
 	}
-	if family.programs == nil || family.stopped || d.needs(f.peer) {
+	if family.programs == nil || family.stopped || d.needs(f.peer) || d.needs(f.outbound) {
 		return f.reconcile(ctx, family)
 	}
 	t := family.newTransaction()

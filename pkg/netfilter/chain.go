@@ -29,6 +29,7 @@ type chain struct {
 	jumpRule    func(wan string) string // the rule in the hook
 	side        string                  // "-i" or "-o": the option of that rule that names the uplink
 	onDemand    bool                    // created for its first rule
+	exits       *exits                  // its jumps stand in front of these; nil: they stand in the hooks
 
 	present       bool      // it existed at the last look
 	rules         int       // how many the daemon has last given it
@@ -71,6 +72,10 @@ func (c *chain) observe(t xtables.Table, changed time.Time) {
 		c.foreign = true
 	}
 	c.borrowed = c.present && !c.created
+	if c.exits != nil {
+		c.observeExits(t)
+		return
+	}
 	if c.adoptJumps {
 		c.jumps, c.adoptJumps = c.matchingJumps(t), false
 	}
@@ -105,7 +110,7 @@ func (c *chain) observeHook(t xtables.Table, changed time.Time) {
 // isStopped reports whether the router's firewall is stopped: its own chain for
 // jumps existed before and is gone, or nothing calls it any more.
 func (c *chain) isStopped(t xtables.Table) bool {
-	return c.sawHookChain && c.hook(t) == c.builtInHook() || c.abandoned
+	return c.sawHookChain && c.hook(t) == c.builtInHook() || c.abandoned || c.exits != nil && c.family.stopped
 }
 
 // isInTransition reports whether the firewall is being stopped or built: nothing calls

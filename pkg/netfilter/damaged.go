@@ -13,7 +13,7 @@ import (
 )
 
 // ownRule matches the rules that the daemon makes, as iptables-save prints them.
-var ownRule = regexp.MustCompile(`^(-s [0-9a-f.:/]+ )?(-d [0-9a-f.:/]+ )?-p (tcp|udp) -m (tcp|udp)( --sport \d+)?( --dport \d+)? ` +
+var ownRule = regexp.MustCompile(`^(-s [0-9a-f.:/]+ )?(-d [0-9a-f.:/]+ )?(-o \S+ )?-p (tcp|udp) -m (tcp|udp)( --sport \d+)?( --dport \d+)? ` +
 	`-j (ACCEPT|DNAT --to-destination [0-9a-f.:]+|MASQUERADE --to-ports \d+)$`)
 
 // closeWithout closes the ports of an earlier process without its ownership record, and
@@ -37,7 +37,7 @@ func (o *Options) closeWithout(ctx context.Context, reason error) error {
 // commands that remove the chains and the jumps to them, which may be the firewall's.
 func (o *Options) emptyChains(ctx context.Context) (left []string, err error) {
 	for i, list := range [...][]inventory{{
-		{program: "iptables", table: "nat", borrowed: []string{o.NATChain, o.PostroutingChain, peerChain}},
+		{program: "iptables", table: "nat", borrowed: []string{o.NATChain, o.PostroutingChain, peerChain, outboundChain}},
 		{program: "iptables", table: "filter", borrowed: []string{o.ForwardChain}},
 	}, {
 		{program: "ip6tables", table: "filter", borrowed: []string{o.ForwardChain}},

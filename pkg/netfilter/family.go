@@ -61,6 +61,7 @@ type health struct {
 	other    []string // why the rules of the other variant stop connections
 	repairs  int      // in total
 	repaired time.Time
+	outgoing Outgoing // what becomes of packets from mapped ports
 }
 
 func newFamily(kind portmap.Family, name string, log *slog.Logger) *family {
@@ -151,6 +152,9 @@ func (f *family) observe(s xtables.Snapshot) {
 	for _, c := range f.chains {
 		c.observe(s[c.table], changed)
 		f.stopped = f.stopped || c.hookChainGone
+		if e := c.exits; e != nil {
+			f.update(func(h *health) { h.outgoing = Outgoing{e.found || e.preferred.present, e.doubt} })
+		}
 	}
 	f.update(func(h *health) { h.stopped = f.stopped })
 }

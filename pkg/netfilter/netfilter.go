@@ -35,7 +35,8 @@ type Options struct {
 	NATChain         string   // in table nat, for DNAT
 	ForwardChain     string   // in table filter, of both families
 	PostroutingChain string   // in table nat; used if it exists
-	IPv6             bool     // enable pinholes
+	Outbound         Outbound
+	IPv6             bool // enable pinholes
 	// IPv6Tables are those of IPv6 as they have just been listed; nil: they have
 	// not been.
 	IPv6Tables xtables.Snapshot
@@ -59,6 +60,10 @@ type Options struct {
 type Network struct {
 	Uplink Uplink
 	LANs   []string // the interfaces of the LANs
+	// Networks are the IPv4 networks of the LANs; none: they are not known.
+	Networks []netip.Prefix
+	// Sources are the IPv4 addresses that packets by the uplinks get, by device.
+	Sources map[string]netip.Addr
 }
 
 // Uplink is the way in for the connections that are forwarded.
@@ -98,6 +103,8 @@ type Firewall struct {
 	nat         *chain
 	postrouting *chain
 	peer        *chain // for outbound mappings if postrouting does not exist
+	outbound    *chain // for other mappings if postrouting does not exist; nil: for none
+	choice      Outbound
 	forward     *chain
 	forward6    *chain
 }
@@ -182,6 +189,13 @@ func (f *Firewall) initChains(o Options) {
 		jumpRule: func(wan string) string { return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain) },
 	}
 	f.ipv4.chains = []*chain{f.nat, f.postrouting, f.peer, f.forward}
+	if f.choice = o.Outbound; f.choice != OutboundNever {
+		f.outbound = &chain{
+			family: f.ipv4, table: "nat", name: outboundChain, hooks: []hook{{"POSTROUTING", xtables.Insert}}, wan: o.WAN, side: "-o", onDemand: true,
+			exits: &exits{network: f.currentNetwork, preferred: f.postrouting},
+		}
+		f.ipv4.chains = append(f.ipv4.chains, f.outbound)
+	}
 	if f.ipv6 != nil {
 		forward6 := *f.forward
 		forward6.family, forward6.wan = f.ipv6, o.WAN6

@@ -210,6 +210,9 @@ func (f *Firewall) loadOwnership() error {
 func (c *chain) takeFrom(v inventory) inventory {
 	isName := func(name string) bool { return name == c.name }
 	isJump := func(j xtables.Jump) bool {
+		if c.exits != nil {
+			return xtables.ParseRule(j.Rule).Target == c.name
+		}
 		return slices.ContainsFunc(c.wan, func(device string) bool { return j.Rule == c.jumpRule(device) })
 	}
 	c.created = slices.ContainsFunc(v.created, isName)

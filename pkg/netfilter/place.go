@@ -56,6 +56,8 @@ func (at place) insertion(t xtables.Table, rule string) xtables.Edit {
 func (c *chain) planJumps(t xtables.Table, n Network) jumpPlan {
 	if c.isOptional() {
 		return jumpPlan{}
+	} else if c.exits != nil {
+		return c.planExits(t, n)
 	}
 	p := jumpPlan{edits: c.duplicates(t, n), own: c.jumps}
 	p.table = t.After(append(slices.Clone(p.edits), xtables.Edit{Op: xtables.Flush, Chain: c.name})...)

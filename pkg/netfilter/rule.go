@@ -22,7 +22,7 @@ func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
 	if m == nil || m.Dormant {
 		return nil, nil
 	}
-	list, err := f.outbound(m)
+	list, err := f.flowRules(m)
 	if err != nil || !m.Enabled() {
 		return list, err
 	}
@@ -36,17 +36,15 @@ func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
 	for _, peer := range peers {
 		in := match{source: peer.Prefix, sport: peer.Port, protocol: m.Protocol, dport: m.External}
 		list = append(list, rule{f.nat, in.String() + " -j DNAT --to-destination " + m.Internal.String()})
-		if f.postrouting.present {
-			list = append(list, rule{f.postrouting, snatRule(m, peer)})
-		}
+		list = append(list, f.outboundRules(m, peer)...)
 		list = append(list, rule{f.forward, acceptRule(m, peer)})
 	}
 	return list, nil
 }
 
-// outbound returns the rules that give packets to the peers of PCP PEER the
+// flowRules returns the rules that give packets to the peers of PCP PEER the
 // external port. IPv6 packets are not translated.
-func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
+func (f *Firewall) flowRules(m *portmap.Mapping) ([]rule, error) {
 	if m.Internal.Addr().Is6() {
 		return nil, nil
 	}
@@ -62,7 +60,7 @@ func (f *Firewall) outbound(m *portmap.Mapping) ([]rule, error) {
 		if !remote.Addr().Is4() || remote.Port() == 0 {
 			return nil, fmt.Errorf("%w: %v: %w: %v", portmap.ErrNoRules, m.Key, errFilter, remote)
 		}
-		list = append(list, rule{c, snatRule(m, portmap.Filter{Prefix: hostPrefix(remote.Addr()), Port: remote.Port()})})
+		list = append(list, rule{c, snatRule(m, portmap.Filter{Prefix: hostPrefix(remote.Addr()), Port: remote.Port()}, "")})
 	}
 	return list, nil
 }
@@ -86,10 +84,10 @@ func acceptRule(m *portmap.Mapping, peer portmap.Filter) string {
 	return in.String() + " -j ACCEPT"
 }
 
-// snatRule returns the rule that gives packets of the target to a peer the
-// external port, and the address of the uplink.
-func snatRule(m *portmap.Mapping, peer portmap.Filter) string {
-	out := match{source: hostPrefix(m.Internal.Addr()), sport: m.Internal.Port(), destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol}
+// snatRule returns the rule that gives packets of the target to a peer, by a device or
+// by any if that is "", the external port and the address of the uplink.
+func snatRule(m *portmap.Mapping, peer portmap.Filter, device string) string {
+	out := match{source: hostPrefix(m.Internal.Addr()), sport: m.Internal.Port(), destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol, out: device}
 	return out.String() + " -j MASQUERADE --to-ports " + strconv.Itoa(int(m.External))
 }
 
@@ -137,6 +135,7 @@ type match struct {
 	source, destination netip.Prefix
 	protocol            portmap.Protocol
 	sport, dport        uint16
+	out                 string // the device that packets leave by; "": any
 }
 
 // String returns the match as iptables-save prints it.
@@ -144,6 +143,9 @@ func (m match) String() string {
 	b := make([]byte, 0, 100)
 	b = appendNetwork(b, "-s ", m.source)
 	b = appendNetwork(b, "-d ", m.destination)
+	if m.out != "" {
+		b = append(b, "-o "+m.out+" "...)
+	}
 	protocol := strings.ToLower(m.protocol.String())
 	b = append(b, "-p "+protocol+" -m "+protocol...)
 	b = appendPort(b, " --sport ", m.sport)

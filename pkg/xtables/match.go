@@ -10,16 +10,17 @@ import (
 // Packet is the first packet of a connection, or of many: whatever is not set
 // is not known, and each port of a set is looked at by itself.
 type Packet struct {
-	In          string     // the interface that it comes in by, or a pattern of interfaces
-	Out         string     // the interface that it leaves by; "": not known, or not routed yet
-	Source      netip.Addr // the zero Addr: not known
-	Public      bool       // if the source is not known: no private network has it
-	SourcePort  uint16     // 0: any
-	Destination netip.Addr // the zero Addr: not known
-	Local       bool       // the destination is an address of the router
-	Translated  bool       // DNAT has changed its destination
-	Original    netip.Addr // the destination before that; the zero Addr: not known
-	Marked      PortSet    // those of packets that may have a mark
+	In          string       // the interface that it comes in by, or a pattern of interfaces
+	Out         string       // the interface that it leaves by; "": not known, or not routed yet
+	Source      netip.Addr   // the zero Addr: not known
+	Public      bool         // if the source is not known: no private network has it
+	Network     netip.Prefix // if the source is not known: the one that it is in; the zero Prefix: any
+	SourcePort  uint16       // 0: any
+	Destination netip.Addr   // the zero Addr: not known
+	Local       bool         // the destination is an address of the router
+	Translated  bool         // DNAT has changed its destination
+	Original    netip.Addr   // the destination before that; the zero Addr: not known
+	Marked      PortSet      // those of packets that may have a mark
 
 	originalPort uint16   // the destination port before translation; 0: not known
 	table, hook  string   // where it is: a table and a built-in chain of it
@@ -60,6 +61,12 @@ func (m matchSet) or(o matchSet) matchSet { return m.not().and(o.not()).not() }
 // not returns the set of the negated condition.
 func (m matchSet) not() matchSet {
 	return matchSet{may: m.must.Not(), must: m.may.Not()}
+}
+
+// Matches reports whether conditions certainly match the packet where it is now, in
+// the chain of the walk, whatever its destination port.
+func (p *Packet) Matches(conditions []Condition) bool {
+	return len(everyPort.Minus(p.matchAll(conditions).must)) == 0
 }
 
 // matchAll returns the set of all conditions of a rule together.

@@ -72,6 +72,11 @@ func (p *Packet) matchSource(network string) matchSet {
 	if err != nil {
 		return perhaps
 	}
+	if from := p.Network; from.IsValid() && !from.Overlaps(prefix) {
+		return never
+	} else if from.IsValid() && prefix.Bits() <= from.Bits() {
+		return always
+	}
 	for _, n := range privateNetworks {
 		if p.Public && n.Bits() <= prefix.Bits() && n.Contains(prefix.Addr()) {
 			return never

@@ -1,0 +1,212 @@
+package netfilter
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
+)
+
+// Outbound says of which mappings the target sends by the external port, too.
+type Outbound int
+
+// The choices.
+const (
+	OutboundAuto   Outbound = iota // of those whose external port is not the internal one
+	OutboundAlways                 // of all
+	OutboundNever                  // of none but those of PCP PEER
+)
+
+// covers reports whether the choice covers a mapping.
+func (o Outbound) covers(m *portmap.Mapping) bool {
+	return o == OutboundAlways || o == OutboundAuto && m.External != m.Internal.Port()
+}
+
+// outboundChain is a chain that only the daemon creates, when mappings need it and the
+// firewall has none for packets that leave. The jumps to it stand directly in front of
+// the firewall's rules that translate sources, and select the same packets: what those
+// do not translate, the chain does not either.
+const outboundChain = "MINIUPNPD-OUTBOUND"
+
+// exits is what is known of the firewall's rules that translate the source of packets
+// from the LANs to the uplinks.
+type exits struct {
+	network   func() Network
+	preferred *chain // the firewall's own for packets that leave: if it exists no jumps are needed
+	found     bool   // jumps are needed, and there are such rules
+	doubt     string // a rule of which it is not known which packets it translates; "": there is none
+	logged    string // the doubt that was logged last
+}
+
+// observeExits updates what is known of the firewall's rules from a listing of their
+// table.
+func (c *chain) observeExits(t xtables.Table) {
+	c.jumps = t.JumpsTo(c.name)
+	c.exits.found, c.exits.doubt = false, ""
+	if !c.exits.preferred.present && !c.family.stopped {
+		places, doubt := c.findExits(c.withoutJumps(t), c.exits.network())
+		c.exits.found, c.exits.doubt = len(places) > 0, doubt
+	}
+}
+
+// withoutJumps returns the table without the jumps to the chain.
+func (c *chain) withoutJumps(t xtables.Table) xtables.Table { return t.After(c.jumpRemovals(t)...) }
+
+// jumpRemovals returns the edits that remove the jumps to the chain.
+func (c *chain) jumpRemovals(t xtables.Table) (edits []xtables.Edit) {
+	for _, j := range t.JumpsTo(c.name) {
+		edits = append(edits, xtables.Edit{Op: xtables.Delete, Chain: j.Chain, Rule: j.Rule})
+	}
+	return edits
+}
+
+// planExits returns the edits after which the jumps to the chain are directly in front
+// of the firewall's rules that translate.
+func (c *chain) planExits(t xtables.Table, n Network) jumpPlan {
+	p := jumpPlan{edits: c.jumpRemovals(t), table: c.withoutJumps(t)}
+	var places []place
+	if c.exits.found {
+		places, _ = c.findExits(p.table, n)
+	}
+	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.index, b.index) })
+	inserted := make(map[string]int)
+	for _, at := range places {
+		at.index += inserted[at.chain]
+		jump := c.jumpLike(p.table.Rules(at.chain)[at.index])
+		if !slices.Contains(p.table.Rules(at.chain), jump) {
+			p.add(at.insertion(p.table, jump))
+			inserted[at.chain]++
+		}
+	}
+	isChanged := func(e xtables.Edit) bool { return !slices.Equal(p.table.Rules(e.Chain), t.Rules(e.Chain)) }
+	if !slices.ContainsFunc(p.edits, isChanged) {
+		return jumpPlan{table: t, own: c.jumps}
+	}
+	return p
+}
+
+// jumpLike returns the jump that selects the same packets as a rule.
+func (c *chain) jumpLike(rule string) string {
+	selection := rule[:strings.LastIndex(rule, "-j "+xtables.ParseRule(rule).Target)]
+	return selection + "-j " + c.name
+}
+
+// findExits returns the firewall's rules that translate the source of packets from the
+// LANs to the uplinks, and the first of those that may translate them.
+func (c *chain) findExits(t xtables.Table, n Network) (places []place, doubt string) {
+	networks := n.Networks
+	if len(networks) == 0 {
+		networks = make([]netip.Prefix, 1)
+	}
+	for _, device := range c.devices(t) {
+		for _, from := range networks {
+			f := exitFinder{address: n.Sources[device], doubtful: make(map[string]bool)}
+			f.walk = xtables.Walk{Table: t, Name: c.table, Visit: f.visit, Packet: xtables.Packet{Out: device, Network: from, Marked: xtables.EveryPort()}}
+			f.walk.From(c.builtInHook().chain, xtables.EveryPort())
+			places, doubt = append(places, f.places...), cmp.Or(doubt, f.doubt)
+		}
+	}
+	return distinct(places), doubt
+}
+
+// exitFinder follows packets from a network to a device.
+type exitFinder struct {
+	walk     xtables.Walk
+	address  netip.Addr // that MASQUERADE gives; the zero Addr: not known
+	places   []place
+	doubt    string
+	doubtful map[string]bool // chains that get packets of which it is not known which
+}
+
+// visit notes a rule that translates.
+func (f *exitFinder) visit(s xtables.Step) xtables.Effect {
+	effect := xtables.EffectOf(s.Target)
+	translates := s.Target == "MASQUERADE" || s.Target == "SNAT"
+	isDoubtful := f.doubtful[s.Chain] || !f.walk.Packet.Matches(undirected(s.Conditions))
+	switch {
+	case s.Calls:
+		f.doubtful[s.Target] = isDoubtful
+	case effect == xtables.MayEnd, isDoubtful && translates:
+		f.doubt = cmp.Or(f.doubt, s.String())
+	case translates && f.leavesPort(s.Rule):
+		f.places = append(f.places, place{s.Chain, s.Index})
+	}
+	return effect
+}
+
+// leavesPort reports whether a rule that translates gives packets the address that
+// MASQUERADE gives them, and leaves the choice of the port to the kernel.
+func (f *exitFinder) leavesPort(r xtables.Rule) bool {
+	ports := r.Option("--to-ports")
+	if r.Target == "SNAT" {
+		address, of, _ := strings.Cut(r.Option("--to-source"), ":")
+		if a, err := netip.ParseAddr(address); err != nil || a != f.address {
+			return false
+		}
+		ports = of
+	}
+	p, ok := xtables.ParsePortRange(ports, "-")
+	return ports == "" || ok && p.First < p.Last
+}
+
+// directing are the options for where packets come from and go to, and for IPsec.
+var directing = [...]string{
+	"-s", "-d", "-p", "--sport", "--sports", "--dport", "--dports", "--ports", "--src-range", "--dst-range", "--src-type", "--dst-type",
+	"--dir", "--pol", "--strict", "--reqid", "--spi", "--proto", "--mode", "--tunnel-src", "--tunnel-dst", "--next",
+}
+
+// undirected returns the conditions without those for where a packet comes from and goes
+// to, and for IPsec: a rule that copies those selects the same packets.
+func undirected(conditions []xtables.Condition) []xtables.Condition {
+	return slices.DeleteFunc(slices.Clone(conditions), func(c xtables.Condition) bool {
+		isModule := c.Option == "-m" && (c.Value == "policy" || c.Value == "set")
+		isDestinationSet := c.Option == "--match-set" && strings.HasSuffix(c.Value, " dst")
+		return isModule || isDestinationSet || slices.Contains(directing[:], c.Option)
+	})
+}
+
+// outboundRules returns the rules that give what the target of a mapping sends to its
+// peers the external port, and the address of the uplink by which it leaves.
+func (f *Firewall) outboundRules(m *portmap.Mapping, peer portmap.Filter) (list []rule) {
+	switch {
+	case f.choice == OutboundNever:
+	case f.postrouting.present:
+		list = append(list, rule{f.postrouting, snatRule(m, peer, "")})
+	case f.outbound.exits.found && f.choice.covers(m):
+		for _, device := range f.outbound.wan {
+			list = append(list, rule{f.outbound, snatRule(m, peer, device)})
+		}
+	}
+	return list
+}
+
+// logDoubt logs once the rule of the firewall because of which what the target of one of
+// the mappings sends may leave by another port.
+func (f *Firewall) logDoubt(family *family, mappings ...*portmap.Mapping) {
+	if family != f.ipv4 || f.outbound == nil {
+		return
+	}
+	isCovered := func(m *portmap.Mapping) bool { return m != nil && !m.Dormant && m.Enabled() && f.choice.covers(m) }
+	e := f.outbound.exits
+	if e.doubt != "" && e.doubt != e.logged && slices.ContainsFunc(mappings, isCovered) {
+		e.logged = e.doubt
+		f.log.Info("what hosts send may leave by another port than the mapped one: it is not known which packets this rule translates", "rule", e.doubt)
+	}
+}
+
+// Outgoing is the port by which what the target of a mapping sends leaves.
+type Outgoing struct {
+	Mapped bool   // it is the external port, unless Doubt's rule translates it
+	Doubt  string // a rule of the firewall of which it is not known which packets it translates; "": there is none
+}
+
+// Outgoing returns what was known at the last look of packets from a mapping's target.
+// It is false if they need not leave by the external port.
+func (f *Firewall) Outgoing(m *portmap.Mapping) (Outgoing, bool) {
+	f.ipv4.status.Lock()
+	defer f.ipv4.status.Unlock()
+	return f.ipv4.health.outgoing, m.Internal.Addr().Is4() && f.choice.covers(m)
+}
