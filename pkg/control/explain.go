@@ -32,6 +32,9 @@ type Explanation struct {
 	// Exact is, if it would get another port than the one that it asks for, what the
 	// table would decide if it accepted no other; else nil.
 	Exact *portmap.Explanation
+	// Outgoing is by which port what the client sends would leave, as text; "": by
+	// whichever the firewall chooses.
+	Outgoing string
 }
 
 // origins are the protocols that clients ask by, in the order of the answers.
@@ -99,7 +102,7 @@ func (s *Server) verdict(q Question, e Explanation) verdict {
 	}
 	v.Granted = d.Refusal == portmap.Granted && e.Fault == ""
 	if v.Granted {
-		v.Port = d.Mapping.ExternalPort()
+		v.Port, v.Outgoing = d.Mapping.ExternalPort(), e.Outgoing
 	}
 	s.addReason(&v, d)
 	if e.Exact != nil {

@@ -82,6 +82,9 @@ func (v *verdict) print(line func(name, value string)) {
 	for _, rule := range v.Firewall {
 		line("  firewall", rule+" takes matching connections first")
 	}
+	if v.Outgoing != "" {
+		line("  outgoing", v.Outgoing)
+	}
 }
 
 // blockText returns the block that decides, and until when it does.

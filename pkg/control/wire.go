@@ -162,6 +162,8 @@ type verdict struct {
 	// Firewall are rules of the firewall that take connections to the port, all
 	// of them or some.
 	Firewall []string `json:"firewall,omitempty"`
+	// Outgoing is by which port what the client sends leaves, if the mapping says so.
+	Outgoing string `json:"outgoing,omitempty"`
 }
 
 // What the tool prints as JSON of what it has done.

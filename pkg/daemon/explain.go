@@ -54,6 +54,7 @@ func (d *Daemon) explain(ctx context.Context, q control.Question) (control.Expla
 		a.askUPnP(ctx)
 	}
 	a.explainOtherPort(ctx)
+	a.explainOutgoing()
 	return a.found, a.err
 }
 
@@ -121,6 +122,23 @@ func (a *asking) explainOtherPort(ctx context.Context) {
 	exact.Exact = true
 	e, err := a.resolver.Explain(ctx, exact)
 	a.found.Exact, a.err = &e, err
+}
+
+// explainOutgoing finds out by which port what the client sends would leave.
+func (a *asking) explainOutgoing() {
+	d := a.found.Decision
+	if d == nil || d.Refusal != portmap.Granted || !d.Mapping.Enabled() {
+		return
+	}
+	switch o, wanted := a.firewall.Outgoing(d.Mapping); {
+	case !wanted:
+	case o.Doubt != "":
+		a.found.Outgoing = "perhaps by another port: it is not known which packets this rule translates: " + o.Doubt
+	case !o.Mapped:
+		a.found.Outgoing = "by a port that the firewall chooses: no rule of its own translates the source and leaves the port open"
+	default:
+		a.found.Outgoing = fmt.Sprintf("from port %d by port %d", d.Mapping.Internal.Port(), d.Mapping.External)
+	}
 }
 
 // askNATPMP asks for a port by NAT-PMP.
