@@ -359,13 +359,13 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 	d.noteUplink(announced)
 	first := d.uplinkEvent(announced)
 	first.Log(d.log) // nothing has changed yet
-	lans := d.network().LANs
+	network := d.network()
 	for {
 		links, changed := d.watch.Now()
 		d.uplink.update(links)
 		d.forwards.updateOnMove(ctx)
-		if now := d.network().LANs; !slices.Equal(now, lans) {
-			lans = now
+		if now := d.network(); !now.HasSameLinks(network) {
+			network = now
 			d.firewall.Wake() // where jumps can stand depends on them
 		}
 		state, known := d.networkState(links)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -64,6 +65,11 @@ type Network struct {
 	Networks []netip.Prefix
 	// Sources are the IPv4 addresses that packets by the uplinks get, by device.
 	Sources map[string]netip.Addr
+}
+
+// HasSameLinks reports whether both have the same LANs, networks and sources.
+func (n Network) HasSameLinks(o Network) bool {
+	return slices.Equal(n.LANs, o.LANs) && slices.Equal(n.Networks, o.Networks) && maps.Equal(n.Sources, o.Sources)
 }
 
 // Uplink is the way in for the connections that are forwarded.
