@@ -133,7 +133,7 @@ func (a *asking) explainOutgoing() {
 	switch o, wanted := a.firewall.Outgoing(d.Mapping); {
 	case !wanted:
 	case o.Doubt != "":
-		a.found.Outgoing = "perhaps by another port: it is not known which packets this rule translates: " + o.Doubt
+		a.found.Outgoing = "perhaps by another port: " + o.Doubt
 	case !o.Mapped:
 		a.found.Outgoing = "by a port that the firewall chooses: no rule of its own translates the source and leaves the port open"
 	default:

@@ -2,9 +2,11 @@ package netfilter
 
 import (
 	"cmp"
+	"context"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"igdd/pkg/portmap"
 	"igdd/pkg/xtables"
@@ -35,20 +37,31 @@ const outboundChain = "MINIUPNPD-OUTBOUND"
 // from the LANs to the uplinks.
 type exits struct {
 	network   func() Network
-	preferred *chain // the firewall's own for packets that leave: if it exists no jumps are needed
-	found     bool   // jumps are needed, and there are such rules
-	doubt     string // a rule of which it is not known which packets it translates; "": there is none
-	logged    string // the doubt that was logged last
+	preferred *chain    // the firewall's own for packets that leave: if it exists no jumps are needed
+	found     bool      // jumps are needed, and there are such rules
+	doubt     string    // why packets may leave by another port; "": they do not
+	logged    string    // the doubt that was logged last
+	refused   error     // why the kernel has refused the daemon's rules; nil: it has not
+	retry     time.Time // when to try them again
 }
+
+// refusalTime is after what time rules that the kernel has refused are tried again.
+const refusalTime = 15 * time.Minute
 
 // observeExits updates what is known of the firewall's rules from a listing of their
 // table.
 func (c *chain) observeExits(t xtables.Table) {
 	c.jumps = t.JumpsTo(c.name)
 	c.exits.found, c.exits.doubt = false, ""
-	if !c.exits.preferred.present && !c.family.stopped {
-		places, doubt := c.findExits(c.withoutJumps(t), c.exits.network())
-		c.exits.found, c.exits.doubt = len(places) > 0, doubt
+	switch {
+	case c.exits.preferred.present || c.family.stopped:
+	case c.exits.refused != nil && time.Now().Before(c.exits.retry):
+		c.exits.doubt = "the kernel refuses rules for that: " + c.exits.refused.Error()
+	default:
+		places, rule := c.findExits(c.withoutJumps(t), c.exits.network())
+		if c.exits.found = len(places) > 0; rule != "" {
+			c.exits.doubt = "it is not known which packets this rule translates: " + rule
+		}
 	}
 }
 
@@ -193,14 +206,33 @@ func (f *Firewall) logDoubt(family *family, mappings ...*portmap.Mapping) {
 	e := f.outbound.exits
 	if e.doubt != "" && e.doubt != e.logged && slices.ContainsFunc(mappings, isCovered) {
 		e.logged = e.doubt
-		f.log.Info("what hosts send may leave by another port than the mapped one: it is not known which packets this rule translates", "rule", e.doubt)
+		f.log.Info("what hosts send may leave by another port than the mapped one: " + e.doubt)
 	}
+}
+
+// carryOutWithoutExits carries out what the tables lack, but for the rules of the packets
+// that leave, after the kernel has refused to do so with them. It reports whether
+// the kernel accepts that: it may lack a module that only those rules need.
+func (f *Firewall) carryOutWithoutExits(ctx context.Context, family *family, refused error) (p plan, accepted bool) {
+	if family != f.ipv4 || f.outbound == nil || !f.outbound.exits.found {
+		return plan{}, false
+	}
+	e := f.outbound.exits
+	e.refused, e.retry = refused, time.Now().Add(refusalTime)
+	s, err := f.snapshot(ctx, family)
+	if err == nil {
+		p, err = f.commitPlan(ctx, family, s)
+	}
+	if err != nil {
+		e.refused = nil
+	}
+	return p, err == nil
 }
 
 // Outgoing is the port by which what the target of a mapping sends leaves.
 type Outgoing struct {
-	Mapped bool   // it is the external port, unless Doubt's rule translates it
-	Doubt  string // a rule of the firewall of which it is not known which packets it translates; "": there is none
+	Mapped bool   // it is the external port
+	Doubt  string // why it may be another one; "": it is not
 }
 
 // Outgoing returns what was known at the last look of packets from a mapping's target.

@@ -234,3 +234,28 @@ func TestOutboundOfKilledProcess(t *testing.T) {
 		}
 	})
 }
+
+// A kernel that refuses the rules for packets that leave still forwards those that come in.
+func TestRefusedOutboundRules(t *testing.T) {
+	t.Parallel()
+	const exit = "-A POSTROUTING -o wan0 -j SNAT --to-source 11.22.33.1"
+	eachVariant(t, func(t *testing.T, r *router) {
+		r.iptables(t, "-t nat -A "+exit[3:])
+		r.refuses(t, "-A MINIUPNPD-OUTBOUND .*MASQUERADE")
+		o, log := logged(t, options(t))
+		o.Network = exitNetwork
+		f := r.firewall(t, o)
+		must(t, f.Setup())
+		first, second := mapping(portmap.UDP, 6666, "192.168.101.20:5555"), mapping(portmap.TCP, 7777, "192.168.101.20:5555")
+		must(t, f.Apply(open(first)))
+		must(t, f.Apply(open(second)))
+		wantHealthy(t, f)
+		wantRulesInOrder(t, r, []string{exit})
+		f.demandOpen(t, "while the kernel refuses MASQUERADE", []*portmap.Mapping{first, second})
+		told := slices.DeleteFunc(log.all, func(line string) bool { return !strings.Contains(line, "the kernel refuses rules for that") })
+		if len(told) != 1 {
+			t.Errorf("the log says %q, want one line", told)
+		}
+		must(t, f.Teardown())
+	})
+}

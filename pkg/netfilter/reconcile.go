@@ -38,9 +38,21 @@ func (f *Firewall) untilEnd(ctx context.Context, list func(context.Context) (xta
 	return list(both)
 }
 
-// carryOutPlan plans and carries out what the tables in a snapshot lack. Before
-// that it saves in the ownership record what the daemon will own afterwards.
+// carryOutPlan plans and carries out what the tables in a snapshot lack, as far as the
+// kernel accepts rules for packets that leave.
 func (f *Firewall) carryOutPlan(ctx context.Context, family *family, s xtables.Snapshot) (plan, error) {
+	p, err := f.commitPlan(ctx, family, s)
+	if isRefusal(ctx, err) {
+		if without, accepted := f.carryOutWithoutExits(ctx, family, err); accepted {
+			return without, nil
+		}
+	}
+	return p, err
+}
+
+// commitPlan plans and carries out what the tables in a snapshot lack. Before that
+// it saves in the ownership record what the daemon will own afterwards.
+func (f *Firewall) commitPlan(ctx context.Context, family *family, s xtables.Snapshot) (plan, error) {
 	p := family.plan(s, f.wantedRules(family), f.currentNetwork())
 	before := make(map[*chain]owned)
 	for c, edits := range p.edits {
