@@ -95,6 +95,7 @@ func TestKeys(t *testing.T) {
 		"ipv6_disable=yes":                                                          func(c *Config) { c.IPv6, c.IPv6Auto = false, false },
 		"ipv6_disable=no":                                                           func(*Config) {},
 		"ipv6=no":                                                                   func(c *Config) { c.IPv6, c.IPv6Auto = false, false },
+		"hairpin=yes":                                                               func(c *Config) { c.Hairpin = true },
 		"hidden=yes":                                                                func(c *Config) { c.Hidden = true },
 		"pcp_allow_thirdparty=yes":                                                  func(c *Config) { c.ThirdParty = true },
 		"pcp_peer=yes":                                                              func(c *Config) { c.Peer = true },

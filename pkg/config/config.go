@@ -30,6 +30,7 @@ type Config struct {
 	NATPMP, PCP, UPnP bool
 	IPv6              bool
 	IPv6Auto          bool // IPv6 follows the system, since no setting enables or disables it
+	Hairpin           bool // hosts of a LAN reach mappings by the external address
 	Hidden            bool // hosts that may have no port get no answer
 	ThirdParty        bool // PCP clients may act for other hosts (RFC 6887, section 13.1)
 	Peer              bool // PCP PEER is enabled

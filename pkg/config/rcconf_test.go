@@ -77,6 +77,7 @@ func TestVariables(t *testing.T) {
 		`UPNP_SANDBOX=no`:                 func(c *Config) { c.Sandbox = false },
 		`UPNP_MAX_TOTAL=99`:               func(c *Config) { c.Policy.MaxTotal = 99 },
 		`UPNP_PCP_MAX_FILTERS=4`:          func(c *Config) { c.Policy.MaxFilters = 4 },
+		`UPNP_HAIRPIN=yes`:                func(c *Config) { c.Hairpin = true },
 		`UPNP_HIDDEN=yes`:                 func(c *Config) { c.Hidden = true },
 		`UPNP_PCP_THIRD_PARTY=yes`:        func(c *Config) { c.ThirdParty = true },
 		`UPNP_PCP_PEER=yes`:               func(c *Config) { c.Peer = true },

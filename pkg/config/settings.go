@@ -31,6 +31,7 @@ var settings = []setting{
 	{"pcp_lenient_nonce", "UPNP_PCP_LENIENT_NONCE", func(d *draft) value { return (*yes)(&d.Policy.LenientNonce) }},
 	{"hidden", "UPNP_HIDDEN", func(d *draft) value { return (*yes)(&d.Hidden) }},
 	{"outbound", "UPNP_OUTBOUND", func(d *draft) value { return (*outbound)(&d.Outbound) }},
+	{"hairpin", "UPNP_HAIRPIN", func(d *draft) value { return (*yes)(&d.Hairpin) }},
 	{"secure_mode", "UPNP_SECURE_MODE", func(d *draft) value { return (*unlessNo)(&d.Policy.Secure) }},
 	{"min_lifetime", "UPNP_MIN_LIFETIME", func(d *draft) value { return lifetime(&d.Policy.MinLifetime) }},
 	{"max_lifetime", "UPNP_MAX_LIFETIME", func(d *draft) value { return lifetime(&d.Policy.MaxLifetime) }},

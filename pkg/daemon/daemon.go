@@ -194,6 +194,7 @@ func firewallOptions(c *config.Config, log *slog.Logger) netfilter.Options {
 		PostroutingChain: c.PostroutingChain,
 		Outbound:         outboundOptions[c.Outbound],
 		IPv6:             c.IPv6,
+		Hairpin:          c.Hairpin,
 		OwnershipFile:    ownershipFile(c.PIDFile),
 		Log:              log,
 	}

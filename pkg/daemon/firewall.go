@@ -47,6 +47,9 @@ func (d *Daemon) network() netfilter.Network {
 			}
 		}
 	}
+	if d.config.Hairpin {
+		n.Hairpin = d.hairpin(links, n.Uplink)
+	}
 	return n
 }
 

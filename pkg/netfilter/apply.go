@@ -183,7 +183,7 @@ func (f *Firewall) carryOut(ctx context.Context, family *family, d difference) e
 	if d.isEmpty() || family.stopped && !d.addsAny() { // the rules have gone with the firewall's
 		return nil
 	}
-	if family.programs == nil || family.stopped || d.needs(f.peer) || d.needs(f.outbound) {
+	if family.programs == nil || family.stopped || d.needsChain() {
 		return f.reconcile(ctx, family)
 	}
 	t := family.newTransaction()
@@ -259,11 +259,10 @@ func (d *difference) deletesAny() bool {
 	return slices.ContainsFunc(d.order, func(r rule) bool { return d.net[r] < 0 })
 }
 
-// needs reports whether rules are added to a chain that does not exist yet. It
-// looks at the chain only if there are any: the chain may be one of the other
-// family.
-func (d *difference) needs(c *chain) bool {
-	return slices.ContainsFunc(d.order, func(r rule) bool { return r.chain == c && d.net[r] > 0 }) && !c.present
+// needsChain reports whether rules are added to a chain that is created for its first
+// rule, and does not exist yet.
+func (d *difference) needsChain() bool {
+	return slices.ContainsFunc(d.order, func(r rule) bool { return d.net[r] > 0 && r.chain.onDemand && !r.chain.present })
 }
 
 // addTo adds the edits of the difference to a transaction.

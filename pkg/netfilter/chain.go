@@ -30,6 +30,7 @@ type chain struct {
 	side        string                  // "-i" or "-o": the option of that rule that names the uplink
 	onDemand    bool                    // created for its first rule
 	exits       *exits                  // its jumps stand in front of these; nil: they stand in the hooks
+	leadsTo     string                  // for hairpin: the chain that gets the connections; "": it is for others
 
 	present       bool      // it existed at the last look
 	rules         int       // how many the daemon has last given it
@@ -80,7 +81,9 @@ func (c *chain) observe(t xtables.Table, changed time.Time) {
 		c.jumps, c.adoptJumps = c.matchingJumps(t), false
 	}
 	c.forgetMissingJumps(t)
-	c.disownJumps(t)
+	if !c.isPrivate() {
+		c.disownJumps(t)
+	}
 	if !c.isOptional() {
 		c.observeHook(t, changed)
 	}

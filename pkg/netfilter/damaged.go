@@ -14,7 +14,18 @@ import (
 
 // ownRule matches the rules that the daemon makes, as iptables-save prints them.
 var ownRule = regexp.MustCompile(`^(-s [0-9a-f.:/]+ )?(-d [0-9a-f.:/]+ )?(-o \S+ )?-p (tcp|udp) -m (tcp|udp)( --sport \d+)?( --dport \d+)? ` +
-	`-j (ACCEPT|DNAT --to-destination [0-9a-f.:]+|MASQUERADE --to-ports \d+)$`)
+	`(-j (ACCEPT|DNAT --to-destination [0-9a-f.:]+|MASQUERADE --to-ports \d+)|-m conntrack --ctorigdst [0-9.]+ --ctorigdstport \d+ -j MASQUERADE)$`)
+
+// ownHairpinRule matches those in hairpinChain.
+var ownHairpinRule = regexp.MustCompile(`^(-d [0-9.]+/32|-m conntrack --ctstate DNAT) -j \S+$`)
+
+// isOwnRule reports whether the daemon makes such rules in a chain.
+func isOwnRule(chain, rule string) bool {
+	if chain == hairpinChain {
+		return ownHairpinRule.MatchString(rule)
+	}
+	return ownRule.MatchString(rule)
+}
 
 // closeWithout closes the ports of an earlier process without its ownership record, and
 // returns the reason why there is none, with what is left. A damaged record is removed
@@ -37,8 +48,8 @@ func (o *Options) closeWithout(ctx context.Context, reason error) error {
 // commands that remove the chains and the jumps to them, which may be the firewall's.
 func (o *Options) emptyChains(ctx context.Context) (left []string, err error) {
 	for i, list := range [...][]inventory{{
-		{program: "iptables", table: "nat", borrowed: []string{o.NATChain, o.PostroutingChain, peerChain, outboundChain}},
-		{program: "iptables", table: "filter", borrowed: []string{o.ForwardChain}},
+		{program: "iptables", table: "nat", borrowed: []string{hairpinChain, o.NATChain, o.PostroutingChain, peerChain, outboundChain, hairpinMasqueradeChain}},
+		{program: "iptables", table: "filter", borrowed: []string{hairpinChain, o.ForwardChain}},
 	}, {
 		{program: "ip6tables", table: "filter", borrowed: []string{o.ForwardChain}},
 	}} {
@@ -68,10 +79,11 @@ func (o *Options) emptyFamily(ctx context.Context, list []inventory) (left []str
 		own, foreign := v.ownChains(t)
 		v.borrowed = own
 		err = joinErrors(err, foreign)
-		if failed := programs.CommitOnce(ctx, v.table, v.removals(t)...); failed != nil {
+		edits := v.removals(t)
+		if failed := programs.CommitOnce(ctx, v.table, edits...); failed != nil {
 			err = joinErrors(err, failed)
 		}
-		left = append(left, v.commands(t)...)
+		left = append(left, v.commands(t.After(edits...))...)
 	}
 	return left, err
 }
@@ -80,7 +92,7 @@ func (o *Options) emptyFamily(ctx context.Context, list []inventory) (left []str
 // makes, and an error that names another rule.
 func (v inventory) ownChains(t xtables.Table) (own []string, err error) {
 	for _, name := range v.borrowed {
-		i := slices.IndexFunc(t.Rules(name), func(rule string) bool { return !ownRule.MatchString(rule) })
+		i := slices.IndexFunc(t.Rules(name), func(rule string) bool { return !isOwnRule(name, rule) })
 		switch {
 		case !t.Has(name):
 		case i >= 0:

@@ -9,7 +9,7 @@ import (
 // dead returns why connections do not get to the chain: one reason for each uplink,
 // protocol and LAN, or for several of them together.
 func (c *chain) dead(s xtables.Snapshot, n Network) (list []string) {
-	if c.side == "-o" {
+	if c.side == "-o" || c.isHairpin() {
 		return nil
 	}
 	t := s[c.table].After(xtables.Edit{Op: xtables.Flush, Chain: c.name})
@@ -34,7 +34,7 @@ func (x crossing) reason(w way) string {
 	case 1:
 		what = dead[0] + " " + what
 	}
-	if len(x.ways(x.network)) > 1 {
+	if len(x.ways(x.device, x.network)) > 1 {
 		what += " to " + x.lan
 	}
 	return fmt.Sprintf("%s do not get to chain %s of table %s: %s", what, x.name, x.table, w.blocker)

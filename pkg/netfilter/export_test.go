@@ -104,3 +104,6 @@ func (f *Firewall) CloseResident6() { f.ipv6.programs.Close() }
 func (f *Firewall) UseUpRepairs() {
 	f.ipv4.repairs = tokens{used: repairBurst, since: time.Now().Add(time.Hour)}
 }
+
+// Repairs returns how often a family's rules were restored.
+func (f *Firewall) Repairs(v portmap.Family) int { return f.family(v).currentHealth().Repairs }

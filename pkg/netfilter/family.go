@@ -15,10 +15,11 @@ import (
 
 // family is the rules of IPv4 or IPv6, and what was last seen of them.
 type family struct {
-	kind   portmap.Family
-	name   string // of the program: "iptables" or "ip6tables"
-	chains []*chain
-	log    *slog.Logger
+	kind    portmap.Family
+	name    string // of the program: "iptables" or "ip6tables"
+	chains  []*chain
+	hairpin *hairpin // nil: hosts of a LAN do not reach mappings by the external address
+	log     *slog.Logger
 
 	mu       lock                  // held during work on the kernel; guards what follows, and the chains' state
 	programs *xtables.Programs     // nil: they have not been found yet

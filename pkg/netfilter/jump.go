@@ -41,8 +41,13 @@ func (c *chain) noteIntent(t xtables.Table, e xtables.Edit) {
 // hasOnlyOwnJumps reports whether a hook is a built-in chain with no rules but
 // the daemon's jumps: the firewall is being loaded, or there is none.
 func (c *chain) hasOnlyOwnJumps(t xtables.Table, name string) bool {
-	foreign := func(rule string) bool { return !slices.Contains(c.jumps, xtables.Jump{Chain: name, Rule: rule}) }
+	foreign := func(rule string) bool { return !c.family.ownsJump(c.table, xtables.Jump{Chain: name, Rule: rule}) }
 	return name == c.builtInHook().chain && !slices.ContainsFunc(t.Rules(name), foreign)
+}
+
+// ownsJump reports whether a jump in a table is the daemon's.
+func (f *family) ownsJump(table string, j xtables.Jump) bool {
+	return slices.ContainsFunc(f.chains, func(c *chain) bool { return c.table == table && slices.Contains(c.jumps, j) })
 }
 
 // disownJumps forgets the jumps that the firewall may have made. Of two copies

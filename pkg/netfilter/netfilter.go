@@ -38,6 +38,7 @@ type Options struct {
 	PostroutingChain string   // in table nat; used if it exists
 	Outbound         Outbound
 	IPv6             bool // enable pinholes
+	Hairpin          bool // hosts of a LAN reach mappings by the external address
 	// IPv6Tables are those of IPv6 as they have just been listed; nil: they have
 	// not been.
 	IPv6Tables xtables.Snapshot
@@ -65,11 +66,13 @@ type Network struct {
 	Networks []netip.Prefix
 	// Sources are the IPv4 addresses that packets by the uplinks get, by device.
 	Sources map[string]netip.Addr
+	// Hairpin is used if Options.Hairpin is set.
+	Hairpin Hairpin
 }
 
 // HasSameLinks reports whether both have the same LANs, networks and sources.
 func (n Network) HasSameLinks(o Network) bool {
-	return slices.Equal(n.LANs, o.LANs) && slices.Equal(n.Networks, o.Networks) && maps.Equal(n.Sources, o.Sources)
+	return slices.Equal(n.LANs, o.LANs) && slices.Equal(n.Networks, o.Networks) && maps.Equal(n.Sources, o.Sources) && n.Hairpin.Equal(o.Hairpin)
 }
 
 // Uplink is the way in for the connections that are forwarded.
@@ -196,11 +199,13 @@ func (f *Firewall) initChains(o Options) {
 	}
 	f.ipv4.chains = []*chain{f.nat, f.postrouting, f.peer, f.forward}
 	if f.choice = o.Outbound; f.choice != OutboundNever {
-		f.outbound = &chain{
-			family: f.ipv4, table: "nat", name: outboundChain, hooks: []hook{{"POSTROUTING", xtables.Insert}}, wan: o.WAN, side: "-o", onDemand: true,
-			exits: &exits{network: f.currentNetwork, preferred: f.postrouting},
-		}
+		f.outbound = newOutboundChain(f.postrouting, o.WAN, f.currentNetwork)
 		f.ipv4.chains = append(f.ipv4.chains, f.outbound)
+	}
+	if o.Hairpin {
+		h := newHairpin(f.nat, f.forward)
+		h.follow(f.currentNetwork())
+		f.ipv4.hairpin, f.ipv4.chains = h, append(f.ipv4.chains, h.nat, h.forward, h.masquerade)
 	}
 	if f.ipv6 != nil {
 		forward6 := *f.forward

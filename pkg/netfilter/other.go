@@ -197,7 +197,7 @@ func (j judge) blockers(t target) (list []string) {
 			list = append(list, j.stops(c, t, t.external, []xtables.Packet{j.arriving(device, t)})...)
 		}
 		var packets []xtables.Packet
-		for _, lan := range j.chain.ways(j.network) {
+		for _, lan := range j.chain.ways(device, j.network) {
 			p := j.chain.packet(device, lan, j.network)
 			p.Destination, p.Public = t.to, true
 			packets = append(packets, p)

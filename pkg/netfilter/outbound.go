@@ -33,6 +33,14 @@ func (o Outbound) covers(m *portmap.Mapping) bool {
 // do not translate, the chain does not either.
 const outboundChain = "MINIUPNPD-OUTBOUND"
 
+// newOutboundChain returns the chain, which is used if the preferred one does not exist.
+func newOutboundChain(preferred *chain, wan []string, network func() Network) *chain {
+	return &chain{
+		family: preferred.family, table: preferred.table, name: outboundChain, hooks: []hook{{"POSTROUTING", xtables.Insert}},
+		wan: wan, side: "-o", onDemand: true, exits: &exits{network: network, preferred: preferred},
+	}
+}
+
 // exits is what is known of the firewall's rules that translate the source of packets
 // from the LANs to the uplinks.
 type exits struct {

@@ -102,7 +102,7 @@ func (x crossing) plan(plan *jumpPlan) (used []xtables.Jump) {
 	for _, j := range own {
 		without = without.After(xtables.Edit{Op: xtables.Delete, Chain: j.Chain, Rule: rule})
 	}
-	if w := x.follow(without, x.packets()); w.isReached() || w.isOpen() && x.isCalledByOthers(without, x.device) {
+	if w := x.follow(without, x.packets()); w.isReached() || w.isOpen() && (x.isHairpin() || x.isCalledByOthers(without, x.device)) {
 		return nil
 	}
 	for _, j := range own {
@@ -130,7 +130,7 @@ func (x crossing) suits(t xtables.Table, at place) bool {
 	if len(x.follow(t, x.packets()).reached) == 0 {
 		return false
 	}
-	return x.isProvided(at.chain) || !slices.ContainsFunc(x.all(t), func(p xtables.Packet) bool {
+	return x.isProvided(at.chain) && !x.isHairpin() || !slices.ContainsFunc(x.all(t), func(p xtables.Packet) bool {
 		return x.followPast(t, p, at).overtaken != ""
 	})
 }
@@ -139,7 +139,7 @@ func (x crossing) suits(t xtables.Table, at place) bool {
 // if the uplink is a pattern.
 func (x crossing) all(t xtables.Table) (list []xtables.Packet) {
 	for _, link := range x.links(t) {
-		for _, lan := range x.ways(x.network) {
+		for _, lan := range x.ways(x.device, x.network) {
 			p := x.packets()
 			p.In, p.Out = link, lan
 			list = append(list, p)
@@ -246,7 +246,7 @@ func (c *chain) isDuplicate(t xtables.Table, j xtables.Jump, n Network) bool {
 // first copy of a jump.
 func (c *chain) isNeededFor(t xtables.Table, j xtables.Jump, device string, n Network) bool {
 	without := t.After(xtables.Edit{Op: xtables.Delete, Chain: j.Chain, Rule: j.Rule})
-	return c.side == "-i" && slices.ContainsFunc(c.ways(n), func(lan string) bool {
+	return c.side == "-i" && slices.ContainsFunc(c.ways(device, n), func(lan string) bool {
 		p := c.packet(device, lan, n)
 		return len(c.follow(t, p).reached.Minus(c.follow(without, p).reached)) > 0
 	})

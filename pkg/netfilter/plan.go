@@ -26,7 +26,7 @@ func (f *family) plan(s xtables.Snapshot, wanted map[*chain][]string, n Network)
 		t := p.tables[c.table]
 		switch {
 		case c.isStopped(t):
-			p.stopped = p.stopped || len(wanted[c]) > 0
+			p.stopped = p.stopped || len(wanted[c]) > 0 && !c.isHairpin()
 			if t.Has(c.name) {
 				p.edits[c] = c.planRemoval(t)
 				p.tables[c.table] = t.After(p.edits[c]...)
@@ -88,11 +88,11 @@ func (p plan) transaction(f *family) *transaction {
 	return t
 }
 
-// wantedRules returns the rules of the family's mappings, by chain. A mapping
+// wantedRules returns the rules that the family's chains should have. A mapping
 // that cannot be expressed as rules, or whose rules the kernel refuses, is
 // skipped and does not affect the others.
 func (f *Firewall) wantedRules(family *family) map[*chain][]string {
-	wanted := make(map[*chain][]string)
+	wanted := family.hairpin.rules(f.currentNetwork())
 	for _, m := range family.mappings() {
 		if family.refused[m.Key] != nil {
 			continue

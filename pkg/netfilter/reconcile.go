@@ -78,7 +78,8 @@ func (f *Firewall) commitPlan(ctx context.Context, family *family, s xtables.Sna
 	if err == nil {
 		family.update(func(h *health) { h.left = nil })
 	}
-	family.restored = family.restored || err == nil && !p.isEmpty()
+	moved := err == nil && family.hairpin.settle()
+	family.restored = family.restored || err == nil && !p.isEmpty() && !moved
 	if err == nil && p.stopped {
 		err = ErrStopped
 	}

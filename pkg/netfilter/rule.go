@@ -39,7 +39,7 @@ func (f *Firewall) rules(m *portmap.Mapping) ([]rule, error) {
 		list = append(list, f.outboundRules(m, peer)...)
 		list = append(list, rule{f.forward, acceptRule(m, peer)})
 	}
-	return list, nil
+	return append(list, f.ipv4.hairpin.mappingRules(m)...), nil
 }
 
 // flowRules returns the rules that give packets to the peers of PCP PEER the

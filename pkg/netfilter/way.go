@@ -1,6 +1,8 @@
 package netfilter
 
 import (
+	"slices"
+
 	"igdd/pkg/portmap"
 	"igdd/pkg/xtables"
 )
@@ -46,16 +48,22 @@ type crossing struct {
 // crossings returns those of all uplinks and LANs.
 func (c *chain) crossings(n Network) (list []crossing) {
 	for _, device := range c.wan {
-		for _, lan := range c.ways(n) {
+		for _, lan := range c.ways(device, n) {
 			list = append(list, crossing{c, device, lan, n})
 		}
 	}
 	return list
 }
 
-// ways returns the LAN interfaces that connections leave by; "" means any.
-func (c *chain) ways(n Network) []string {
-	if c.table == "nat" || len(n.LANs) == 0 {
+// ways returns the interfaces that connections which come in by a device leave by;
+// "" means any.
+func (c *chain) ways(device string, n Network) []string {
+	switch {
+	case c.table == "nat":
+		return []string{""}
+	case c.isHairpin():
+		return []string{device}
+	case len(n.LANs) == 0:
 		return []string{""}
 	}
 	return n.LANs
@@ -75,6 +83,9 @@ func (c *chain) packet(device, lan string, n Network) xtables.Packet {
 	switch {
 	case c.table != "nat":
 		p.Translated = c.family.name == "iptables"
+	case c.isHairpin():
+		p.Destination = n.Hairpin.announced()
+		p.Original, p.Local = p.Destination, slices.Contains(n.Uplink.Addrs, p.Destination)
 	case isAnnounced && len(n.Uplink.Addrs) > 0:
 		p.Destination, p.Local = n.Uplink.Addrs[0], true
 	default:
@@ -129,6 +140,9 @@ func (f *follower) visit(s xtables.Step) xtables.Effect {
 	case s.Target == f.chain.name:
 		f.reached = f.reached.Or(s.Ports)
 		return xtables.Continues
+	case f.chain.isHairpin() && s.Target == f.chain.leadsTo:
+		f.reached = f.reached.Or(s.Must)
+		return xtables.Continues
 	case s.Calls && !isFinal, effect == xtables.Continues:
 		return effect
 	case forwards(s.Target):
@@ -138,7 +152,7 @@ func (f *follower) visit(s xtables.Step) xtables.Effect {
 	case !stops:
 		f.let = f.let.Or(s.Ports)
 	}
-	if mayStop := stops || effect == xtables.MayEnd; mayStop && !isFinal && len(s.Past) > 0 && f.overtaken == "" {
+	if f.chain.yieldsTo(s.Target) && !isFinal && len(s.Past) > 0 && f.overtaken == "" {
 		f.overtaken = s.String()
 	}
 	if effect == xtables.Ends && len(s.Must) > 0 {
@@ -157,6 +171,8 @@ func forwards(target string) bool {
 func (c *chain) isFinal(t xtables.Table, p xtables.Packet, s xtables.Step) bool {
 	switch {
 	case !s.Plain || len(s.Ports.Minus(s.Must)) > 0 || s.Target == c.name:
+		return false
+	case c.isHairpin() && (c.table == "nat" || s.Condition("-o").Value != ""):
 		return false
 	case s.Calls:
 		return c.stopsAll(t, p, s)

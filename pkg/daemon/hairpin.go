@@ -1,0 +1,41 @@
+package daemon
+
+import (
+	"net/netip"
+	"slices"
+
+	"igdd/pkg/netfilter"
+	"igdd/pkg/netif"
+)
+
+// hairpin returns where hosts of the LANs reach mappings by the external address: the
+// one that is announced, and those of all uplinks, since mappings are for all of them.
+func (d *Daemon) hairpin(links map[string]netif.Link, u netfilter.Uplink) (h netfilter.Hairpin) {
+	d.mu.Lock()
+	announced := announcedAddr(d.config, d.uplink.addr(), d.stunAddr)
+	d.mu.Unlock()
+	if announced.Is4() {
+		h.External = append(h.External, announced)
+	}
+	for _, a := range u.Addrs {
+		if !slices.Contains(h.External, a) {
+			h.External = append(h.External, a)
+		}
+	}
+	for _, l := range d.config.LANs {
+		for _, link := range linksOf(l, uplinks(d.config), links) {
+			h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks4(link.Addrs)})
+		}
+	}
+	return h
+}
+
+// networks4 returns the IPv4 networks of a link's addresses.
+func networks4(addrs []netip.Prefix) (list []netip.Prefix) {
+	for _, p := range routable(addrs) {
+		if n := p.Masked(); n.Addr().Is4() && !slices.Contains(list, n) {
+			list = append(list, n)
+		}
+	}
+	return list
+}

@@ -1,0 +1,164 @@
+package netfilter
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
+)
+
+// Chains that only the daemon creates, so that the hosts of a LAN reach mappings by
+// the external address.
+const (
+	// hairpinChain is in table nat, and leads what is sent to the external address to
+	// the chain for DNAT; and in table filter, and leads what stays in one LAN to the
+	// chain that accepts it.
+	hairpinChain = "MINIUPNPD-HAIRPIN"
+	// hairpinMasqueradeChain is in table nat: what stays in one LAN gets the router's
+	// address, since the reply would not pass the router otherwise.
+	hairpinMasqueradeChain = "MINIUPNPD-HAIRPIN-MASQ"
+)
+
+// masqueradeHooks are the chains for the jump to hairpinMasqueradeChain: behind all
+// rules of the administrator, of which the first that translates decides.
+var masqueradeHooks = [...]hook{{"POST_NAT_POSTROUTING_CHAIN", xtables.Append}, {"POSTROUTING", xtables.Append}}
+
+// Hairpin is where hosts of a LAN reach mappings by the external address.
+type Hairpin struct {
+	// External are the IPv4 addresses that hosts know the router by, first the one
+	// that is announced to clients. The router need not have them.
+	External []netip.Addr
+	LANs     []HairpinLAN
+}
+
+// HairpinLAN is an interface of a LAN.
+type HairpinLAN struct {
+	Device   string
+	Networks []netip.Prefix // of IPv4, whose hosts are behind it
+}
+
+// Equal reports whether both need the same rules.
+func (h Hairpin) Equal(o Hairpin) bool {
+	return slices.Equal(h.External, o.External) && slices.EqualFunc(h.LANs, o.LANs, func(a, b HairpinLAN) bool {
+		return a.Device == b.Device && slices.Equal(a.Networks, b.Networks)
+	})
+}
+
+// announced returns the address that is announced to clients, the zero Addr if there
+// is none.
+func (h Hairpin) announced() netip.Addr {
+	if len(h.External) == 0 {
+		return netip.Addr{}
+	}
+	return h.External[0]
+}
+
+// hairpin is the chains for the hosts of a LAN that connect to the external address.
+// Between two LANs the router's own rules decide alone.
+type hairpin struct {
+	nat, forward, masquerade *chain
+	Hairpin                       // that the rules are for
+	moved                    bool // it has changed since the last transaction
+}
+
+// newHairpin returns the chains as they lead to those for mappings.
+func newHairpin(nat, forward *chain) *hairpin {
+	h := &hairpin{nat: &chain{
+		family: nat.family, table: nat.table, name: hairpinChain, hooks: natHooks[:], side: "-i", onDemand: true, leadsTo: nat.name,
+		jumpRule: func(lan string) string { return fmt.Sprintf("-i %s -j %s", lan, hairpinChain) },
+	}}
+	h.forward = &chain{
+		family: nat.family, table: forward.table, name: hairpinChain, hooks: filterHooks[:], side: "-i", onDemand: true, leadsTo: forward.name,
+		jumpRule: func(lan string) string { return fmt.Sprintf("-i %s -o %s -j %s", lan, lan, hairpinChain) },
+	}
+	h.masquerade = &chain{
+		family: nat.family, table: nat.table, name: hairpinMasqueradeChain, hooks: masqueradeHooks[:], side: "-o", onDemand: true,
+		jumpRule: func(lan string) string {
+			return fmt.Sprintf("-o %s -m conntrack --ctstate DNAT -j %s", lan, hairpinMasqueradeChain)
+		},
+	}
+	return h
+}
+
+// isHairpin reports whether the chain leads connections from a LAN to another one of
+// the daemon's chains.
+func (c *chain) isHairpin() bool { return c.leadsTo != "" }
+
+// isPrivate reports whether no firewall knows the chain: jumps to it are the daemon's.
+func (c *chain) isPrivate() bool { return c.name == hairpinChain || c.name == hairpinMasqueradeChain }
+
+// yieldsTo reports whether no jump to the chain stands in front of a rule with the
+// target that gets some of its connections.
+func (c *chain) yieldsTo(target string) bool {
+	effect := xtables.EffectOf(target)
+	translates := c.isHairpin() && c.table == "nat" && effect == xtables.Ends
+	return translates || xtables.Stops(target) || effect == xtables.MayEnd
+}
+
+// follow has the chains be for the addresses and LANs in a network.
+func (h *hairpin) follow(n Network) {
+	h.moved = h.moved || !h.Hairpin.Equal(n.Hairpin)
+	h.Hairpin = n.Hairpin
+	var devices []string
+	for _, lan := range h.LANs {
+		devices = append(devices, lan.Device)
+	}
+	for _, c := range []*chain{h.nat, h.forward, h.masquerade} {
+		c.wan = devices
+	}
+}
+
+// settle reports whether the addresses or LANs have changed since it was last called:
+// edits of the tables are no repair then.
+func (h *hairpin) settle() (moved bool) {
+	if h == nil {
+		return false
+	}
+	moved, h.moved = h.moved, false
+	return moved
+}
+
+// rules returns the rules that are there whatever the mappings, by chain.
+func (h *hairpin) rules(n Network) map[*chain][]string {
+	rules := make(map[*chain][]string)
+	if h == nil {
+		return rules
+	}
+	h.follow(n)
+	for _, a := range h.External {
+		rules[h.nat] = append(rules[h.nat], fmt.Sprintf("-d %v -j %s", hostPrefix(a), h.nat.leadsTo))
+	}
+	if len(h.External) > 0 {
+		rules[h.forward] = []string{"-m conntrack --ctstate DNAT -j " + h.forward.leadsTo}
+	}
+	return rules
+}
+
+// mappingRules returns the rules that masquerade what hosts of the target's LAN send
+// to a mapping by the external address: nothing else has that original destination.
+func (h *hairpin) mappingRules(m *portmap.Mapping) (list []rule) {
+	if h == nil {
+		return nil
+	}
+	to := m.Internal.Addr()
+	for _, network := range h.networksOf(to) {
+		for _, a := range h.External {
+			in := match{source: network, destination: hostPrefix(to), protocol: m.Protocol, dport: m.Internal.Port()}
+			text := fmt.Sprintf("%v -m conntrack --ctorigdst %v --ctorigdstport %d -j MASQUERADE", in, a, m.External)
+			list = append(list, rule{h.masquerade, text})
+		}
+	}
+	return list
+}
+
+// networksOf returns the networks behind the interface that leads to a host.
+func (h *hairpin) networksOf(host netip.Addr) []netip.Prefix {
+	for _, lan := range h.LANs {
+		if slices.ContainsFunc(lan.Networks, func(n netip.Prefix) bool { return n.Contains(host) }) {
+			return lan.Networks
+		}
+	}
+	return nil
+}
