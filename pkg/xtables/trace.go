@@ -138,6 +138,9 @@ func (t *tracer) route(p Protocol, route func(netip.Addr) (out string, local boo
 	}
 	to := t.path.To
 	t.port = PortsOf(PortRange{to.Port(), to.Port()}, p)
+	if len(t.packet.Marked) > 0 { // by its port before translation
+		t.packet.Marked = t.port
+	}
 	t.packet.Destination, t.packet.Out, t.packet.Local = to.Addr(), "", true
 	if to.Addr().IsValid() {
 		var err error

@@ -62,6 +62,9 @@ func TestTracePath(t *testing.T) {
 			"", "nat PREROUTING -j DNAT --to-destination 192.168.50.9-192.168.50.11"},
 		{"a host that cannot be reached", "*nat\n-A PREROUTING -j DNAT --to-destination 10.0.0.1\nCOMMIT\n*filter\n-A FORWARD -j DROP\nCOMMIT\n", "", Stopped, "10.0.0.1:80",
 			"no route to 10.0.0.1", ""},
+		{"a mark set before a forward to another port", "*mangle\n-A PREROUTING -j MARK --set-xmark 0x1/0xffffffff\nCOMMIT\n" +
+			"*nat\n-A PREROUTING -p tcp -j DNAT --to-destination 192.168.50.9:8080\nCOMMIT\n*filter\n-A FORWARD -m mark --mark 0x1 -j DROP\nCOMMIT\n", "", Unknown, "192.168.50.9:8080",
+			"filter FORWARD -m mark --mark 0x1 -j DROP", "filter FORWARD -m mark --mark 0x1 -j DROP"},
 		{"a policy of the other variant", webRules, "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n", Stopped, "192.168.50.10:8080",
 			"iptables-legacy filter FORWARD policy DROP", ""},
 		{"a forward of the other variant alone", "", "*nat\n-A PREROUTING -j DNAT --to-destination 192.168.50.9\nCOMMIT\n", Arrives, "192.168.50.9:80", "", ""},
