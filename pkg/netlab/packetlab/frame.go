@@ -93,28 +93,27 @@ func checksum(b []byte) uint16 {
 	return ^uint16(sum>>16 + sum)
 }
 
-// decode returns the packet's destination and tag, if it is one that encode can
-// have made.
-func decode(b []byte) (to netip.AddrPort, tag uint32, ok bool) {
+// decode returns the packet's source, destination and tag, if it is one that encode
+// can have made.
+func decode(b []byte) (from, to netip.AddrPort, tag uint32, ok bool) {
 	switch {
 	case len(b) >= ipv4Len && b[0] == 0x45:
-		a := netip.AddrFrom4([4]byte(b[16:20]))
-		return decodeTransport(a, int(b[9]), b[ipv4Len:])
+		return decodeTransport(netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), int(b[9]), b[ipv4Len:])
 	case len(b) >= ipv6Len && b[0]>>4 == 6:
-		a := netip.AddrFrom16([16]byte(b[24:40]))
-		return decodeTransport(a, int(b[6]), b[ipv6Len:])
+		return decodeTransport(netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40])), int(b[6]), b[ipv6Len:])
 	}
-	return to, 0, false
+	return from, to, 0, false
 }
 
 // decodeTransport does so for what follows the IP header.
-func decodeTransport(a netip.Addr, protocol int, b []byte) (to netip.AddrPort, tag uint32, ok bool) {
+func decodeTransport(source, destination netip.Addr, protocol int, b []byte) (from, to netip.AddrPort, tag uint32, ok bool) {
 	at := 4
 	if protocol == unix.IPPROTO_UDP {
 		at = udpLen
 	}
 	if protocol != unix.IPPROTO_TCP && protocol != unix.IPPROTO_UDP || len(b) < at+4 {
-		return to, 0, false
+		return from, to, 0, false
 	}
-	return netip.AddrPortFrom(a, binary.BigEndian.Uint16(b[2:])), binary.BigEndian.Uint32(b[at:]), true
+	port := binary.BigEndian.Uint16
+	return netip.AddrPortFrom(source, port(b)), netip.AddrPortFrom(destination, port(b[2:])), binary.BigEndian.Uint32(b[at:]), true
 }

@@ -27,6 +27,7 @@ type Arrival struct {
 	Out   string         // the router's device that it left by
 	Local bool           // it was for a program of the router
 	To    netip.AddrPort // its destination by then
+	From  netip.AddrPort // its source by then; only if it was forwarded
 }
 
 // Lab is a router whose networks are played by the test. Every address of its
@@ -211,7 +212,7 @@ func (l *Lab) await(in *link) (Arrival, error) {
 	if _, err := unix.Write(in.far, append(ethernet(in.router, source, etherTypeBarrier), mark...)); err != nil {
 		return Arrival{}, err
 	}
-	if _, err := l.readUntilBarrier(l.barrier); err != nil {
+	if _, _, err := l.readUntilBarrier(l.barrier); err != nil {
 		return Arrival{}, err
 	}
 	for _, r := range l.local {
@@ -235,12 +236,12 @@ func (l *Lab) forwarded(mark []byte) (a Arrival, err error) {
 		if err := unix.Sendto(l.barrier, frame, 0, &unix.SockaddrLinklayer{Ifindex: k.index}); err != nil {
 			return a, err
 		}
-		to, err := l.readUntilBarrier(k.far)
+		from, to, err := l.readUntilBarrier(k.far)
 		if err != nil {
 			return a, fmt.Errorf("%s: %w", k.name, err)
 		}
 		if to.IsValid() {
-			a = Arrival{Out: k.name, To: to}
+			a = Arrival{Out: k.name, To: to, From: from}
 		}
 	}
 	return a, nil

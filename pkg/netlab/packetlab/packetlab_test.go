@@ -21,6 +21,7 @@ func TestMain(m *testing.M) { os.Exit(netlab.Main(m.Run)) }
 const rules = `*nat
 -A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination TO:8080
 -A PREROUTING -p udp -m udp --dport 80 -j REDIRECT --to-ports 53
+-A POSTROUTING -p udp -m udp --dport 10 -j MASQUERADE --to-ports 4010
 COMMIT
 *filter
 :INPUT ACCEPT [0:0]
@@ -32,9 +33,9 @@ COMMIT
 `
 
 // families are the same networks in both families.
-var families = []struct{ prefix, source, router, lan, elsewhere string }{
-	{"", "198.51.100.7", "11.22.33.1", "192.168.77.10", "203.0.113.1"},
-	{"6", "2001:db8:ffff::7", "2001:db8:33::1", "2001:db8:77::10", "2001:db8:eeee::1"},
+var families = []struct{ prefix, source, router, lan, masqueraded, elsewhere string }{
+	{"", "198.51.100.7", "11.22.33.1", "192.168.77.10", "192.168.77.1", "203.0.113.1"},
+	{"6", "2001:db8:ffff::7", "2001:db8:33::1", "2001:db8:77::10", "2001:db8:77::1", "2001:db8:eeee::1"},
 }
 
 // newLab makes a router with two networks.
@@ -79,15 +80,16 @@ func TestTheKernelSaysWhereAPacketComesOut(t *testing.T) {
 				}
 				restore(t, lab.Router, filepath.Join(netlab.Tools(t, variant), "ip"+f.prefix+"tables-restore"), strings.ReplaceAll(rules, "TO", to))
 				router, lan := netip.MustParseAddr(f.router), netip.MustParseAddr(f.lan)
+				source := netip.AddrPortFrom(netip.MustParseAddr(f.source), 4000)
 				packet := func(protocol int, to string, port uint16) packetlab.Packet {
-					return packetlab.Packet{In: "wan0", Protocol: protocol, Source: netip.AddrPortFrom(netip.MustParseAddr(f.source), 4000),
-						Destination: netip.AddrPortFrom(netip.MustParseAddr(to), port)}
+					return packetlab.Packet{In: "wan0", Protocol: protocol, Source: source, Destination: netip.AddrPortFrom(netip.MustParseAddr(to), port)}
 				}
 				local := func(port uint16) packetlab.Arrival {
 					return packetlab.Arrival{Local: true, To: netip.AddrPortFrom(router, port)}
 				}
-				forwarded := func(out string, a netip.Addr, port uint16) packetlab.Arrival {
-					return packetlab.Arrival{Out: out, To: netip.AddrPortFrom(a, port)}
+				masqueraded := netip.AddrPortFrom(netip.MustParseAddr(f.masqueraded), 4010)
+				forwarded := func(out string, a netip.Addr, port uint16, from netip.AddrPort) packetlab.Arrival {
+					return packetlab.Arrival{Out: out, To: netip.AddrPortFrom(a, port), From: from}
 				}
 				var packets []packetlab.Packet
 				var want []packetlab.Arrival
@@ -97,8 +99,8 @@ func TestTheKernelSaysWhereAPacketComesOut(t *testing.T) {
 						packet(unix.IPPROTO_TCP, f.router, 80), packet(unix.IPPROTO_UDP, f.router, 80), packet(unix.IPPROTO_UDP, f.router, 25),
 						packet(unix.IPPROTO_UDP, f.lan, 9), packet(unix.IPPROTO_UDP, f.lan, 10), packet(unix.IPPROTO_TCP, f.elsewhere, 9))
 					want = append(want, packetlab.Arrival{}, local(25),
-						forwarded("lan0", lan, 8080), local(53), local(25),
-						packetlab.Arrival{}, forwarded("lan0", lan, 10), forwarded("wan0", netip.MustParseAddr(f.elsewhere), 9))
+						forwarded("lan0", lan, 8080, source), local(53), local(25),
+						packetlab.Arrival{}, forwarded("lan0", lan, 10, masqueraded), forwarded("wan0", netip.MustParseAddr(f.elsewhere), 9, source))
 				}
 				got, err := lab.Send(packets...)
 				if err != nil {

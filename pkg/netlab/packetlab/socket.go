@@ -34,8 +34,8 @@ func packetSocket(kind uint16) (int, error) {
 }
 
 // readUntilBarrier reads frames until the barrier of the packet sent last, and returns
-// the destination of that packet if it was before it.
-func (l *Lab) readUntilBarrier(fd int) (to netip.AddrPort, err error) {
+// the source and destination of that packet if it was before it.
+func (l *Lab) readUntilBarrier(fd int) (from, to netip.AddrPort, err error) {
 	var b [2048]byte
 	for {
 		n, _, err := unix.Recvfrom(fd, b[:], 0)
@@ -43,14 +43,14 @@ func (l *Lab) readUntilBarrier(fd int) (to netip.AddrPort, err error) {
 			continue
 		}
 		if err != nil || n < ethernetLen+4 {
-			return to, errors.Join(err, errShort(n))
+			return from, to, errors.Join(err, errShort(n))
 		}
 		kind, payload := binary.BigEndian.Uint16(b[12:]), b[ethernetLen:n]
 		if kind == etherTypeBarrier && binary.BigEndian.Uint32(payload) == l.tag {
-			return to, nil
+			return from, to, nil
 		}
-		if a, tag, ok := decode(payload); ok && tag == l.tag {
-			to = a
+		if f, a, tag, ok := decode(payload); ok && tag == l.tag {
+			from, to = f, a
 		}
 	}
 }
@@ -104,13 +104,15 @@ func (r *raw) receive(tag uint32) (to netip.AddrPort, ok bool, err error) {
 // or with IPv6 what follows the header.
 func (r *raw) decode(b, control []byte) (to netip.AddrPort, tag uint32, ok bool) {
 	if r.family == unix.AF_INET {
-		return decode(b)
+		_, to, tag, ok = decode(b)
+		return to, tag, ok
 	}
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil || len(messages) != 1 || len(messages[0].Data) < 16 {
 		return to, 0, false
 	}
-	return decodeTransport(netip.AddrFrom16([16]byte(messages[0].Data)), r.protocol, b)
+	_, to, tag, ok = decodeTransport(netip.Addr{}, netip.AddrFrom16([16]byte(messages[0].Data)), r.protocol, b)
+	return to, tag, ok
 }
 
 // Attributes of a connection in netlink (linux/netfilter/nfnetlink_conntrack.h).
