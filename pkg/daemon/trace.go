@@ -77,8 +77,9 @@ type tracer struct {
 
 // trace returns the path of the connection.
 func (t tracer) trace() control.Traced {
-	route := func(to netip.Addr) (string, bool, error) {
-		return netif.RouteIn(t.uplink, t.connection.Source.Addr(), to)
+	route := func(to netip.Addr) (xtables.Route, error) {
+		out, local, err := netif.RouteIn(t.uplink, t.connection.Source.Addr(), to)
+		return xtables.Route{Out: out, Local: local}, err
 	}
 	p := control.Traced{Connection: t.connection, Path: xtables.Trace(t.connection, route, t.tables...)}
 	if p.Local && !p.Path.To.Addr().IsValid() { // by REDIRECT

@@ -21,6 +21,7 @@ type Packet struct {
 	Translated  bool         // DNAT has changed its destination
 	Original    netip.Addr   // the destination before that; the zero Addr: not known
 	Marked      PortSet      // those of packets that may have a mark
+	NoIPsec     bool         // nothing that leaves is encrypted
 
 	originalPort uint16   // the destination port before translation; 0: not known
 	table, hook  string   // where it is: a table and a built-in chain of it
@@ -72,11 +73,17 @@ func (p *Packet) Matches(conditions []Condition) bool {
 // matchAll returns the set of all conditions of a rule together.
 func (p *Packet) matchAll(conditions []Condition) matchSet {
 	all := always
+	unencrypted := p.NoIPsec && isPolicyOut(conditions)
 	ofDevice := slices.ContainsFunc(conditions, func(c Condition) bool { return strings.HasPrefix(c.Option, "--limit-iface-") })
 	for _, c := range conditions {
 		one := p.matchOne(c)
-		if ofDevice && strings.HasSuffix(c.Option, "-type") {
+		switch {
+		case ofDevice && strings.HasSuffix(c.Option, "-type"):
 			one = perhaps // an address of another device is not LOCAL
+		case unencrypted && c.Option == "--dir":
+			one = always
+		case unencrypted && c.Option == "--pol":
+			one = matchIf(c.Value == "none")
 		}
 		if c.Negated {
 			one = one.not()
@@ -84,6 +91,18 @@ func (p *Packet) matchAll(conditions []Condition) matchSet {
 		all = all.and(one)
 	}
 	return all
+}
+
+// isPolicyOut reports whether conditions ask for the IPsec policy of packets that leave,
+// and for no other one.
+func isPolicyOut(conditions []Condition) bool {
+	var directions []string
+	for _, c := range conditions {
+		if c.Option == "--dir" {
+			directions = append(directions, c.Value)
+		}
+	}
+	return slices.Equal(directions, []string{"out"})
 }
 
 // matchOne returns the set of a condition before it is negated. An unknown
@@ -130,7 +149,7 @@ func (p *Packet) matchOne(c Condition) matchSet {
 // options matchOne knows.
 func matchModule(name string) matchSet {
 	switch name {
-	case "tcp", "udp", "icmp", "icmp6", "multiport", "comment", "conntrack", "state", "addrtype", "iprange", "mark":
+	case "tcp", "udp", "icmp", "icmp6", "multiport", "comment", "conntrack", "state", "addrtype", "iprange", "mark", "policy":
 		return always
 	}
 	return perhaps

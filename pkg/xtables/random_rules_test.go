@@ -17,6 +17,7 @@ type randomWords struct {
 	networks     []string // in rules
 	ranges       []string // of addresses
 	targets      []string // of DNAT
+	newSources   []string // of SNAT
 	netmaps      []string
 	rejections   []string // "--reject-with ..."
 	icmp         string   // a condition that no packet meets
@@ -29,7 +30,7 @@ type generator struct {
 	certain bool // only of what trace can know
 
 	table    string
-	chain    string   // built-in, or "" in a chain of its own
+	chain    string   // built-in, or "" in a chain that several may call
 	calls    []string // chains that a rule may call
 	protocol string   // of the rule: "tcp", "udp" or ""
 }
@@ -55,7 +56,7 @@ var randomHooks = []struct {
 }{
 	{"raw", []string{"PREROUTING"}},
 	{"mangle", []string{"PREROUTING", "INPUT", "FORWARD", "POSTROUTING"}},
-	{"nat", []string{"PREROUTING"}},
+	{"nat", []string{"PREROUTING", "POSTROUTING"}},
 	{"filter", []string{"INPUT", "FORWARD"}},
 }
 
@@ -73,12 +74,13 @@ func (g *generator) ruleSet() string {
 		}
 		for _, chain := range h.chains {
 			fmt.Fprintf(&b, ":%s %s [0:0]\n", chain, g.policy())
-			if busy {
-				calls := own
-				if chain == "POSTROUTING" { // where matches about the way in are not allowed
-					calls = nil
-				}
-				g.rules(&b, chain, chain, calls)
+			switch {
+			case busy && chain == "POSTROUTING": // where matches about the way in, and DNAT, are not allowed
+				fmt.Fprintf(&b, ":leaving - [0:0]\n")
+				g.rules(&b, chain, chain, []string{"leaving"})
+				g.rules(&b, "leaving", chain, nil)
+			case busy:
+				g.rules(&b, chain, chain, own)
 			}
 		}
 		for i, chain := range own {
@@ -110,7 +112,7 @@ func (g *generator) rule() []string {
 	words := []string{g.protocolCondition()}
 	conditions := []func() string{
 		g.device, g.outDevice, func() string { return g.not("-s " + g.pick(g.words.networks...)) }, func() string { return g.not("-d " + g.pick(g.words.networks...)) },
-		g.port, g.ports, g.flags, g.conntrack, g.state, g.addressType, g.addressRange, g.comment,
+		g.port, g.ports, g.flags, g.conntrack, g.state, g.addressType, g.addressRange, g.comment, g.encryption,
 	}
 	if !g.certain {
 		conditions = append(conditions, g.uncertain)
@@ -190,7 +192,7 @@ func (g *generator) conntrack() string {
 	if g.table == "raw" {
 		return ""
 	}
-	states := []string{g.pick("NEW", "INVALID", "ESTABLISHED", "RELATED", "DNAT", "UNTRACKED"), g.pick("NEW", "DNAT", "ESTABLISHED,RELATED")}
+	states := []string{g.pick("NEW", "INVALID", "ESTABLISHED", "RELATED", "DNAT", "UNTRACKED", "SNAT"), g.pick("NEW", "DNAT", "ESTABLISHED,RELATED")}
 	words := "-m conntrack " + g.not("--ctstate "+strings.Join(states[:1+g.IntN(2)], ","))
 	switch g.IntN(12) {
 	case 0:
@@ -234,6 +236,14 @@ func (g *generator) comment() string {
 	return "-m comment --comment " + g.pick("plain", `"-j DROP"`, `"a \"quoted\" one"`, "--dport", `"! -i"`)
 }
 
+// encryption returns a condition about IPsec, of which there is none.
+func (g *generator) encryption() string {
+	if g.chain != "POSTROUTING" && g.chain != "FORWARD" {
+		return ""
+	}
+	return "-m policy --dir out --pol " + g.pick("none", "ipsec")
+}
+
 // uncertain returns a condition that trace cannot judge.
 func (g *generator) uncertain() string {
 	hardware := "-m mac ! --mac-source " + packetlab.HardwareAddr
@@ -259,6 +269,9 @@ func (g *generator) target() string {
 	}
 	switch g.table {
 	case "nat":
+		if g.chain == "POSTROUTING" {
+			return g.sourceTranslation()
+		}
 		return g.translation()
 	case "raw":
 		return g.pick("-j ACCEPT", "-j ACCEPT", "-j ACCEPT", "-j DROP", "-j CT --notrack", "-j CT --notrack")
@@ -290,6 +303,34 @@ func (g *generator) translation() string {
 	}
 	return "-j DNAT --to-destination " + to
 }
+
+// sourceTranslation returns a target of nat POSTROUTING.
+func (g *generator) sourceTranslation() string {
+	to, ports := g.pick(g.words.newSources...), ""
+	if g.protocol != "" && g.oneIn(2) {
+		ports = g.pick(newPorts...)
+	}
+	random := g.pick("", "", "", " --random", " --random-fully")
+	switch n := g.IntN(12); {
+	case n == 0:
+		return "-j ACCEPT"
+	case n == 1:
+		return "-j NETMAP --to " + g.pick(g.words.netmaps...)
+	case n < 5 && ports != "":
+		return "-j MASQUERADE --to-ports " + ports + random
+	case n < 5:
+		return "-j MASQUERADE" + random
+	case n == 5 && !g.certain:
+		return "-j SNAT --to-source " + to + "-" + to + "0"
+	case ports != "":
+		return "-j SNAT --to-source " + joined(to, ports) + random
+	}
+	return "-j SNAT --to-source " + to + random
+}
+
+// newPorts are ports in rules for sources: some of packets, and ranges with and without
+// those of packets.
+var newPorts = []string{"40001", "53", "40123", "53-1024", "40123-40124", "2000-2010", "40000-50000"}
 
 // joined joins an address and ports.
 func joined(a, ports string) string {

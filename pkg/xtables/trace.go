@@ -2,7 +2,6 @@ package xtables
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -51,11 +50,12 @@ func (w *Walk) Filter(chain string, ports PortSet) Verdict {
 // Stops reports whether a target stops packets.
 func Stops(target string) bool { return target == "DROP" || target == "REJECT" || target == "TARPIT" }
 
-// Connection is a new connection from another host.
+// Connection is a new connection from another host, from outside or from a LAN.
 type Connection struct {
 	In                  string // the interface that its first packet comes in by
 	Source, Destination netip.AddrPort
 	Protocol            Protocol
+	NoIPsec             bool // the kernel has no policy of IPsec for what leaves
 }
 
 // Fate is what becomes of a connection.
@@ -76,6 +76,10 @@ type Path struct {
 	Doubt string         // if the fate is Unknown, the first rule on which that depends; "": none does alone
 	To    netip.AddrPort // where it goes; the zero AddrPort: not known; the zero Addr: an address of the interface In
 	Local bool           // that is an address of the router
+	Out   string         // the interface that it leaves by, if it is forwarded
+
+	From      Source // as which it is forwarded; the zero Source: it is not, or that is not known
+	FromDoubt string // if that is not known, the first rule on which it depends
 }
 
 // The chains that a packet passes once it is routed, by their tables. What table nat
@@ -91,20 +95,34 @@ type Variant struct {
 	Tables  Snapshot
 }
 
+// Route is the way of packets to an address.
+type Route struct {
+	Out   string // the interface that they leave by, unless
+	Local bool   // the address is the router's
+	// Masquerade is the source that MASQUERADE gives packets there; the zero Addr:
+	// not known.
+	Masquerade netip.Addr
+}
+
+// Router returns the route to an address, or why there is none.
+type Router func(to netip.Addr) (Route, error)
+
 // Trace follows a connection through the tables of variants whose rules packets
 // pass one after the other: raw, mangle and nat PREROUTING, then, as route says,
-// INPUT, or FORWARD and POSTROUTING. The function route returns the interface by
-// which packets to an address leave, or that the address is the router's, or why
-// there is no route.
-func Trace(c Connection, route func(netip.Addr) (out string, local bool, err error), variants ...Variant) Path {
+// INPUT, or FORWARD and POSTROUTING.
+func Trace(c Connection, route Router, variants ...Variant) Path {
 	to := c.Destination
 	t := tracer{variants: variants, port: PortsOf(PortRange{to.Port(), to.Port()}, c.Protocol), path: Path{To: to}}
-	t.packet = Packet{In: c.In, Source: c.Source.Addr(), SourcePort: c.Source.Port(), Destination: to.Addr(), Original: to.Addr(), originalPort: to.Port()}
-	t.packet.Out, t.packet.Local, _ = route(to.Addr())
+	t.packet = Packet{
+		In: c.In, Source: c.Source.Addr(), SourcePort: c.Source.Port(), Destination: to.Addr(), Original: to.Addr(),
+		NoIPsec: c.NoIPsec, originalPort: to.Port(),
+	}
+	first, _ := route(to.Addr())
+	t.packet.Out, t.packet.Local = first.Out, first.Local
 	t.filter("raw", "PREROUTING")
 	t.filter("mangle", "PREROUTING")
-	t.translate(c)
-	if t.rewritten || t.path.To == (netip.AddrPort{}) {
+	t.translateDestination(c)
+	if t.rewriter != "" || t.path.To == (netip.AddrPort{}) {
 		t.path.To = netip.AddrPort{}
 		t.path.Fate = max(t.path.Fate, Unknown)
 		return t.path
@@ -117,6 +135,7 @@ func Trace(c Connection, route func(netip.Addr) (out string, local bool, err err
 	for _, c := range chains {
 		t.filter(c[0], c[1])
 	}
+	t.translateSource(c)
 	return t.path
 }
 
@@ -127,12 +146,15 @@ type tracer struct {
 	port     PortSet
 	path     Path
 
-	certain   bool // it has matched each step of this table so far
-	rewritten bool // a target that is not known may have changed its destination
+	masquerade netip.Addr // of its route
+
+	certain   bool   // it has matched each step of this table so far
+	untracker string // the first rule that may hide it from conntrack
+	rewriter  string // the first rule that may have changed its addresses by a target that is not known
 }
 
 // route routes the packet to where table nat has sent it.
-func (t *tracer) route(p Protocol, route func(netip.Addr) (out string, local bool, err error)) {
+func (t *tracer) route(p Protocol, route Router) {
 	if t.path.Fate == Stopped {
 		return
 	}
@@ -141,14 +163,15 @@ func (t *tracer) route(p Protocol, route func(netip.Addr) (out string, local boo
 	if len(t.packet.Marked) > 0 { // by its port before translation
 		t.packet.Marked = t.port
 	}
-	t.packet.Destination, t.packet.Out, t.packet.Local = to.Addr(), "", true
+	way := Route{Local: true}
 	if to.Addr().IsValid() {
 		var err error
-		if t.packet.Out, t.packet.Local, err = route(to.Addr()); err != nil {
+		if way, err = route(to.Addr()); err != nil {
 			t.path.Fate, t.path.By, t.path.Doubt = Stopped, err.Error(), ""
 		}
 	}
-	t.path.Local = t.packet.Local
+	t.packet.Destination, t.packet.Out, t.packet.Local, t.masquerade = to.Addr(), way.Out, way.Local, way.Masquerade
+	t.path.Out, t.path.Local = way.Out, way.Local
 }
 
 // filter follows the connection through a built-in chain of a table of each variant,
@@ -218,8 +241,11 @@ func (s Step) isDoubtful() bool {
 func (t *tracer) note(s Step, hook string) {
 	t.path.Steps = append(t.path.Steps, s)
 	t.certain = t.certain && len(s.Must) > 0
-	t.rewritten = t.rewritten || hook == "PREROUTING" && !s.Calls && EffectOf(s.Target) == MayEnd
+	if strings.HasSuffix(hook, "ROUTING") && !s.Calls && EffectOf(s.Target) == MayEnd {
+		t.rewriter = cmp.Or(t.rewriter, s.String())
+	}
 	if s.untracks() {
+		t.untracker = cmp.Or(t.untracker, s.String())
 		t.packet.untracked = t.packet.untracked.or(matchSet{may: everyPort, must: matchIf(t.certain).must})
 	}
 }
@@ -233,146 +259,4 @@ func (s Step) String() string {
 // untracks reports whether the rule hides the packet from conntrack.
 func (r Rule) untracks() bool {
 	return r.Target == "NOTRACK" || r.Target == "CT" && slices.Contains(r.Options, "--notrack")
-}
-
-// translate follows the connection through nat PREROUTING, unless it is not
-// tracked.
-func (t *tracer) translate(c Connection) {
-	if t.path.Fate == Stopped || len(t.packet.untracked.must) > 0 {
-		return
-	}
-	possible := destinations{c.Destination: true}
-	doubt := ""
-	for _, v := range t.variants {
-		var here destinations
-		here, doubt = t.translateIn(v, c, doubt)
-		possible = possible.or(here, c.Destination)
-	}
-	t.path.To = netip.AddrPort{}
-	for one := range possible {
-		if len(possible) == 1 {
-			t.path.To = one
-		}
-	}
-	if t.path.To == (netip.AddrPort{}) && t.path.Fate == Arrives {
-		t.path.Doubt = doubt
-	}
-	t.packet.translated = matchTranslated(c.Destination, t.path.To)
-}
-
-// destinations are where a connection may go to; the zero AddrPort: it is not known.
-type destinations map[netip.AddrPort]bool
-
-// or returns where a connection may go to after two variants' tables nat. It keeps its
-// destination if both may leave it: which of them comes first is not known, and the
-// first that translates it decides.
-func (d destinations) or(o destinations, unchanged netip.AddrPort) destinations {
-	all := maps.Clone(d)
-	maps.Copy(all, o)
-	if !d[unchanged] || !o[unchanged] {
-		delete(all, unchanged)
-	}
-	return all
-}
-
-// translateIn follows the connection through nat PREROUTING of a variant, and adds to
-// doubt the first rule on which it depends where it goes.
-func (t *tracer) translateIn(v Variant, c Connection, doubt string) (destinations, string) {
-	n := translation{connection: c, possible: make(destinations), doubt: doubt}
-	w := Walk{Table: v.Tables["nat"], Program: v.Program, Name: "nat", Packet: t.packet, Visit: func(s Step) Effect {
-		t.path.Steps = append(t.path.Steps, s)
-		return n.visit(s)
-	}}
-	end := w.From("PREROUTING", t.port)
-	switch {
-	case len(end) > 0 && w.Table.policy("PREROUTING") == "DROP":
-		n.possible[netip.AddrPort{}] = true
-	case len(end) > 0, len(t.packet.untracked.may) > 0:
-		n.possible[c.Destination] = true
-	}
-	t.packet.Marked = w.Packet.Marked
-	return n.possible, n.doubt
-}
-
-// translation is what the rules of a table nat do to a connection.
-type translation struct {
-	connection Connection
-	possible   destinations
-	doubt      string
-}
-
-// visit notes what a rule does.
-func (n *translation) visit(s Step) Effect {
-	effect := EffectOf(s.Target)
-	isDoubtful := s.isDoubtful()
-	if s.Calls {
-		effect = Continues
-	}
-	if effect != Continues {
-		to := netip.AddrPort{}
-		if effect == Ends {
-			to = destination(s.Rule, n.connection)
-		}
-		n.possible[to] = true
-		isDoubtful = isDoubtful || to == (netip.AddrPort{})
-	}
-	if isDoubtful {
-		n.doubt = cmp.Or(n.doubt, s.String())
-	}
-	return effect
-}
-
-// matchTranslated returns the set of packets that have been translated.
-func matchTranslated(from, to netip.AddrPort) matchSet {
-	if to.Port() == from.Port() && !to.Addr().IsValid() {
-		return perhaps
-	}
-	return matchIf(to != from)
-}
-
-// destination returns where a rule of table nat sends the connection; the zero
-// AddrPort if that is not known. REDIRECT sends it to the address of the
-// interface that it came in by: only the port is known.
-func destination(r Rule, c Connection) netip.AddrPort {
-	to := c.Destination
-	switch r.Target {
-	case "ACCEPT":
-		return to
-	case "REDIRECT":
-		p, ok := PortRange{to.Port(), to.Port()}, true
-		if text := r.Option("--to-ports"); text != "" {
-			p, ok = ParsePortRange(text, "-")
-		}
-		if ok && p.First == p.Last {
-			return netip.AddrPortFrom(netip.Addr{}, p.First)
-		}
-	case "NETMAP":
-		if base, mask, ok := parseNetwork(r.Option("--to")); ok && base.Is4() == to.Addr().Is4() {
-			return netip.AddrPortFrom(splice(base, to.Addr(), mask), to.Port())
-		}
-	case "DNAT":
-		text := r.Option("--to-destination")
-		if strings.HasPrefix(text, ":") {
-			text = to.Addr().String() + text
-		}
-		return forwardsTo(r, to.Port(), text)
-	}
-	return netip.AddrPort{}
-}
-
-// forwardsTo returns where DNAT to "10.0.0.1", "10.0.0.1:80" or
-// "[2001:db8::1]:80" forwards connections to a port; the zero AddrPort if that
-// is not one place.
-func forwardsTo(r Rule, port uint16, to string) netip.AddrPort {
-	if slices.ContainsFunc(r.Options, func(o string) bool { return strings.HasPrefix(o, "--random") }) {
-		return netip.AddrPort{}
-	}
-	if a, err := netip.ParseAddr(to); err == nil {
-		return netip.AddrPortFrom(a, port)
-	}
-	at, err := netip.ParseAddrPort(to)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return at
 }

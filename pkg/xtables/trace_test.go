@@ -13,14 +13,16 @@ var web = Connection{
 }
 
 // webRoute is the routing of a router whose LAN is 192.168.50.0/24.
-func webRoute(to netip.Addr) (out string, local bool, err error) {
+func webRoute(to netip.Addr) (Route, error) {
 	switch {
 	case to == web.Destination.Addr():
-		return "wan0", true, nil
+		return Route{Local: true}, nil
 	case netip.MustParsePrefix("192.168.50.0/24").Contains(to):
-		return "lan0", false, nil
+		return Route{Out: "lan0", Masquerade: netip.MustParseAddr("192.168.50.1")}, nil
+	case netip.MustParsePrefix("198.51.100.0/24").Contains(to):
+		return Route{Out: "wan0", Masquerade: web.Destination.Addr()}, nil
 	}
-	return "", false, errors.New("no route to " + to.String())
+	return Route{}, errors.New("no route to " + to.String())
 }
 
 const webRules = `*nat

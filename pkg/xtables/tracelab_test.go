@@ -35,22 +35,24 @@ func prefixes(texts ...string) (list []netip.Prefix) {
 	return list
 }
 
-// route is the router's routing.
-func route(to netip.Addr) (out string, local bool, err error) {
+// route is the router's routing. Between two IPv6 addresses of the same network the kernel
+// chooses for MASQUERADE by rules of its own.
+func route(to netip.Addr) (xtables.Route, error) {
+	way := xtables.Route{Out: devices[0].Name}
+	if to.Is4() {
+		way.Masquerade = devices[0].Addresses[0].Addr()
+	}
 	for _, d := range devices {
-		for _, p := range d.Addresses {
+		for i, p := range d.Addresses {
 			if p.Addr() == to {
-				return d.Name, true, nil
+				return xtables.Route{Local: true}, nil
 			}
-			if p.Contains(to) {
-				out = d.Name
+			if p.Contains(to) && (i == 0 || d.Addresses[i-1].Masked() != p.Masked()) {
+				way = xtables.Route{Out: d.Name, Masquerade: p.Addr()}
 			}
 		}
 	}
-	if out == "" {
-		out = devices[0].Name
-	}
-	return out, false, nil
+	return way, nil
 }
 
 // family is what differs between both.
@@ -171,14 +173,16 @@ func (l *rulesLab) rows(s xtables.Snapshot, packets []packetlab.Packet) ([]row, 
 	}
 	var list []row
 	for i, p := range packets {
-		c := xtables.Connection{In: p.In, Source: p.Source, Destination: p.Destination, Protocol: xtables.Protocol(p.Protocol)}
+		c := xtables.Connection{In: p.In, Source: p.Source, Destination: p.Destination, Protocol: xtables.Protocol(p.Protocol), NoIPsec: true}
 		list = append(list, row{p, arrivals[i], xtables.Trace(c, route, xtables.Variant{Tables: s})})
 	}
 	return list, nil
 }
 
 // perhaps reports whether trace does not know what becomes of the packet.
-func (r row) perhaps() bool { return r.path.Fate == xtables.Unknown }
+func (r row) perhaps() bool {
+	return r.path.Fate == xtables.Unknown || r.path.Fate == xtables.Arrives && !r.path.Local && r.path.From == xtables.Source{}
+}
 
 // agrees reports whether what trace says is what happened. Trace may not know
 // what ends a packet, but know where it goes if it arrives.
@@ -193,8 +197,23 @@ func (r row) agrees() bool {
 	case !r.path.To.Addr().IsValid():
 		return r.path.Local && r.arrival.Local && r.path.To.Port() == r.arrival.To.Port()
 	}
-	out, local, _ := route(r.path.To.Addr())
-	return r.path.To == r.arrival.To && r.path.Local == r.arrival.Local && local == r.arrival.Local && (local || out == r.arrival.Out)
+	way, _ := route(r.path.To.Addr())
+	return r.path.To == r.arrival.To && r.path.Local == r.arrival.Local && way.Local == r.arrival.Local && (way.Local || way.Out == r.arrival.Out && r.agreesOnSource())
+}
+
+// agreesOnSource reports whether trace says what the source became, if it says that it
+// knows. Here no other connection has its port.
+func (r row) agreesOnSource() bool {
+	from, port := r.path.From, r.arrival.From.Port()
+	switch {
+	case from == xtables.Source{}:
+		return r.path.FromDoubt != ""
+	case from.Addr != r.arrival.From.Addr():
+		return false
+	case from.Ports == xtables.PortRange{}:
+		return !from.Kept
+	}
+	return from.Ports.First <= port && port <= from.Ports.Last
 }
 
 // String describes the row for a message.
@@ -202,11 +221,11 @@ func (r row) String() string {
 	names := map[int]string{int(xtables.TCP): "tcp", int(xtables.UDP): "udp"}
 	was := "it was dropped"
 	if (r.arrival != packetlab.Arrival{}) {
-		was = fmt.Sprintf("it came out at %q for %v (local: %v)", r.arrival.Out, r.arrival.To, r.arrival.Local)
+		was = fmt.Sprintf("it came out at %q for %v from %v (local: %v)", r.arrival.Out, r.arrival.To, r.arrival.From, r.arrival.Local)
 	}
 	says := [...]string{xtables.Arrives: "arrives", xtables.Stopped: "is stopped", xtables.Unknown: "perhaps arrives"}
-	return fmt.Sprintf("%s by %s from %v to %v: trace says it %s at %v (local: %v) by %q, but %s", names[r.packet.Protocol], r.packet.In, r.packet.Source,
-		r.packet.Destination, says[r.path.Fate], r.path.To, r.path.Local, r.path.By, was)
+	return fmt.Sprintf("%s by %s from %v to %v: trace says it %s at %v from %v (local: %v) by %q, but %s", names[r.packet.Protocol], r.packet.In, r.packet.Source,
+		r.packet.Destination, says[r.path.Fate], r.path.To, r.path.From, r.path.Local, r.path.By, was)
 }
 
 // smallest returns as few of the rules as still make the kernel and trace
@@ -285,6 +304,7 @@ var ipv4 = family{
 			"0.0.0.0/1", "192.168.77.8/29", "0.0.0.1/0.0.0.1", "11.0.0.9/255.0.0.255", "10.0.0.0/8"},
 		ranges:     []string{"198.51.100.1-198.51.100.100", "11.22.33.1-11.22.33.8", "192.168.77.10-192.168.77.11", "192.168.77.11-203.0.113.5"},
 		targets:    []string{"192.168.77.10", "192.168.77.10", "192.168.77.11", "192.168.88.5", "11.22.33.1", "11.22.33.9", "192.168.77.1", "203.0.113.77"},
+		newSources: []string{"11.22.33.1", "11.22.33.9", "192.168.77.1", "203.0.113.7"},
 		netmaps:    []string{"192.168.77.0/24", "192.168.88.5/32", "10.42.0.0/16"},
 		rejections: []string{"icmp-port-unreachable", "icmp-host-prohibited", "icmp-admin-prohibited"},
 		icmp:       "-m ttl --ttl-lt 5",
@@ -306,6 +326,7 @@ var ipv6 = family{
 			"::/1", "2001:db8:77::8/125", "::10/::ffff", "::7/::ffff:ffff:ffff:ffff", "fe80::/10"},
 		ranges:     []string{"2001:db8:ffff::1-2001:db8:ffff::100", "2001:db8:33::1-2001:db8:33::8", "2001:db8:77::10-2001:db8:77::11", "2001:db8:77::11-2001:db8:eeee::5"},
 		targets:    []string{"2001:db8:77::10", "2001:db8:77::11", "2001:db8:88::5", "2001:db8:33::1", "2001:db8:33::9", "2001:db8:77::1", "2001:db8:eeee::77"},
+		newSources: []string{"2001:db8:33::1", "2001:db8:33::9", "2001:db8:77::1", "2001:db8:eeee::7"},
 		netmaps:    []string{"2001:db8:77::/64", "2001:db8:88::5/128", "2001:db8:88::/64"},
 		rejections: []string{"icmp6-port-unreachable", "icmp6-adm-prohibited", "icmp6-addr-unreachable"},
 		icmp:       "-m hl --hl-lt 5",
