@@ -78,8 +78,8 @@ type tracer struct {
 // trace returns the path of the connection.
 func (t tracer) trace() control.Traced {
 	route := func(to netip.Addr) (xtables.Route, error) {
-		out, local, err := netif.RouteIn(t.uplink, t.connection.Source.Addr(), to)
-		return xtables.Route{Out: out, Local: local}, err
+		way, err := netif.RouteIn(t.uplink, t.connection.Source.Addr(), to)
+		return xtables.Route{Out: way.Out, Local: way.Local}, err
 	}
 	p := control.Traced{Connection: t.connection, Path: xtables.Trace(t.connection, route, t.tables...)}
 	if p.Local && !p.Path.To.Addr().IsValid() { // by REDIRECT

@@ -12,27 +12,38 @@ import (
 	"igdd/pkg/netlink"
 )
 
-// RouteIn returns where the kernel routes an unmarked packet that comes in by a link: it
-// leaves by the link out, or it is local, for the router itself. The error says why the
-// kernel drops it: for instance because there is no route, or because the reverse path
-// filter (RFC 3704, section 2.2) expects its source behind another link.
-func RouteIn(in Link, source, to netip.Addr) (out string, local bool, err error) {
+// Route is where the kernel routes a packet.
+type Route struct {
+	Out     string     // the link that it leaves by; "": it is local
+	Local   bool       // it is for the router itself
+	NextHop netip.Addr // the router that it is sent to, or its destination
+}
+
+// RouteIn returns where the kernel routes an unmarked packet that comes in by a link.
+// The error says why the kernel drops it: for instance because there is no route, or
+// because the reverse path filter (RFC 3704, section 2.2) expects its source behind
+// another link.
+func RouteIn(in Link, source, to netip.Addr) (Route, error) {
 	reply, err := netlink.Execute(unix.NETLINK_ROUTE, incomingRequest(in.Index, source, to))
 	if err == nil && len(reply) == 0 {
 		err = errors.New("no reply")
 	}
 	if err != nil {
-		return "", false, incomingError(err, in, source, to)
+		return Route{}, incomingError(err, in, source, to)
 	}
 	index, local := parseIncoming(reply[0])
 	if local {
-		return "", true, nil
+		return Route{Local: true}, nil
 	}
 	link, err := net.InterfaceByIndex(index)
 	if err != nil {
-		return "", false, fmt.Errorf("no route to %v", to)
+		return Route{}, fmt.Errorf("no route to %v", to)
 	}
-	return link.Name, false, nil
+	next, isGateway := netip.AddrFromSlice(netlink.Attribute(reply[0].Data[unix.SizeofRtMsg:], unix.RTA_GATEWAY))
+	if !isGateway {
+		next = to
+	}
+	return Route{Out: link.Name, NextHop: next}, nil
 }
 
 // incomingRequest returns the request for the route of a packet that comes in by a link:

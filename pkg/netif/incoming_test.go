@@ -1,6 +1,7 @@
 package netif
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -120,14 +121,14 @@ func routeIn(in, source, to string) string {
 	if err != nil {
 		return err.Error()
 	}
-	out, local, err := RouteIn(links[in], netip.MustParseAddr(source), netip.MustParseAddr(to))
+	route, err := RouteIn(links[in], netip.MustParseAddr(source), netip.MustParseAddr(to))
 	switch {
 	case err != nil:
 		return strings.ReplaceAll(err.Error(), "netlink: ", "")
-	case local:
-		return "local" + out
+	case route.Local:
+		return "local" + route.Out
 	}
-	return out
+	return route.Out
 }
 
 // FuzzIncoming decodes any message as the kernel's.
@@ -140,5 +141,49 @@ func FuzzIncoming(f *testing.F) {
 		if index, local := parseIncoming(netlink.Message{Type: kind, Data: data}); index < 0 || local && index != 0 {
 			t.Errorf("link %d, local %v", index, local)
 		}
+	})
+}
+
+// TestNextHop demands the next hop of routes by a gateway and without one.
+func TestNextHop(t *testing.T) {
+	ns := newRouter(t)
+	ns.Do(func() error {
+		links, err := Links()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for to, want := range map[string]string{
+			"203.0.113.9": "11.22.33.1", "11.22.33.7": "11.22.33.7", "2001:db8:ffff::9": "2001:db8:33::1", "2001:db8:33::7": "2001:db8:33::7",
+		} {
+			from := "10.8.0.9"
+			if strings.Contains(to, ":") {
+				from = "2001:db8:50::9"
+			}
+			route, err := RouteIn(links["tun0"], netip.MustParseAddr(from), netip.MustParseAddr(to))
+			if err != nil || route != (Route{Out: "wan0", NextHop: netip.MustParseAddr(want)}) {
+				t.Errorf("to %s: %+v, %v, want by %s", to, route, err, want)
+			}
+		}
+		return nil
+	})
+}
+
+// TestLinkTo asks by which link hosts are reached.
+func TestLinkTo(t *testing.T) {
+	ns := newRouter(t)
+	ns.Do(func() error {
+		for host, want := range map[string]string{
+			"10.8.0.9": "tun0", "192.0.2.200": "wan1", "203.0.113.9": "wan0", "192.0.2.1": "", "11.22.33.44": "",
+			"2001:db8:50::9": "tun0", "2001:db8:ffff::7": "wan0", "2001:db8:dead::1": "", "2001:db8:50::1": "",
+		} {
+			name := ""
+			if link, err := net.InterfaceByIndex(LinkTo(netip.MustParseAddr(host))); err == nil {
+				name = link.Name
+			}
+			if name != want {
+				t.Errorf("%s is reached by %q, want %q", host, name, want)
+			}
+		}
+		return nil
 	})
 }

@@ -22,15 +22,15 @@ var internetHosts = [...]netip.Addr{netip.AddrFrom4([4]byte{64, 0, 0, 1}), netip
 // cannot be reached, or has a route with several next hops, or the halves have
 // different links.
 func InternetLink() int {
-	first, second := linkTo(internetHosts[0]), linkTo(internetHosts[1])
+	first, second := LinkTo(internetHosts[0]), LinkTo(internetHosts[1])
 	if first != second {
 		return 0
 	}
 	return first
 }
 
-// linkTo returns the index of the link of the route to a host, 0 if there is none.
-func linkTo(host netip.Addr) int {
+// LinkTo returns the index of the link of the route to a host, 0 if there is none.
+func LinkTo(host netip.Addr) int {
 	link, _ := routeTo(host)
 	return link
 }
@@ -50,10 +50,12 @@ func routeTo(host netip.Addr) (link int, kind uint8) {
 // return one next hop of several.
 func routeRequest(host netip.Addr) netlink.Message {
 	header := make([]byte, unix.SizeofRtMsg)
-	header[0], header[1] = unix.AF_INET, 32
+	header[0], header[1] = unix.AF_INET, byte(host.BitLen())
+	if host.Is6() {
+		header[0] = unix.AF_INET6
+	}
 	binary.NativeEndian.PutUint32(header[8:], unix.RTM_F_FIB_MATCH)
-	destination := host.As4()
-	return netlink.Message{Type: unix.RTM_GETROUTE, Data: netlink.AppendAttribute(header, unix.RTA_DST, destination[:])}
+	return netlink.Message{Type: unix.RTM_GETROUTE, Data: netlink.AppendAttribute(header, unix.RTA_DST, host.AsSlice())}
 }
 
 // parseRoute decodes an RTM_NEWROUTE message: struct rtmsg and attributes. It returns
