@@ -147,6 +147,14 @@ func (c *Client) await(t testing.TB, id transactionID, within time.Duration) (re
 	}
 }
 
+// Say sends a datagram that is no request.
+func (c *Client) Say(t testing.TB, text string, to netip.AddrPort) {
+	t.Helper()
+	if _, err := c.conn.WriteToUDPAddrPort([]byte(text), to); err != nil {
+		t.Fatalf("stunlab: send to %v: %v", to, err)
+	}
+}
+
 // Hears returns the next datagram that is no response, as text, or "" if none comes
 // within some time.
 func (c *Client) Hears(t testing.TB, within time.Duration) (text string) {
