@@ -78,6 +78,55 @@ reached() {
   answers tcp 40080 && answers udp 40090 && answers tcp 40081
 }
 
+# console_port asks, as the console at 192.168.50.$1, for its UDP port 3074 by NAT-PMP,
+# and prints the port that it gets.
+console_port() {
+  {
+    octets 1 0 1 0 0
+    octets 2 3074 3074
+    octets 4 3600
+  } >"$box/request"
+  on lan socat -t 10 - "UDP4:192.168.50.1:5351,bind=192.168.50.$1,readbytes=16" <"$box/request" |
+    od -A n -t u2 --endian=big -j 2 -N 10 | awk '$1 == 0 { print $5 }'
+}
+
+# consoles_ask notes the ports of two consoles, of which one only can have its own.
+consoles_ask() {
+  one=$(console_port 10) two=$(console_port 11)
+  echo "ports $one and $two"
+  [ "$one" = 3074 ] && [ "${two:-3074}" != 3074 ]
+}
+
+# mirror has a host of the Internet, at two addresses, tell who asks where a datagram
+# comes from. Each call takes another port, which the router has seen no flows to.
+mirror() {
+  mirror=$((${mirror:-3477} + 1))
+  for far in 1 2; do
+    # shellcheck disable=SC2016 # socat tells the shell below who asked
+    ip netns exec "$lab-wan" socat "UDP4-RECVFROM:$mirror,bind=11.22.33.$far,fork" SYSTEM:'echo $SOCAT_PEERADDR:$SOCAT_PEERPORT' >/dev/null 2>&1 &
+  done
+  until_true mirrored
+}
+
+mirrored() {
+  [ "$(on wan ss -Hlun "sport = $mirror" | wc -l)" = 2 ]
+}
+
+# consoles_play fails unless all that a console sends from its port leaves by the one
+# that it was granted.
+consoles_play() {
+  mirror && leaves 10 "$one" && leaves 11 "$two"
+}
+
+# leaves fails unless what the console at 192.168.50.$1 sends leaves by port $2.
+leaves() {
+  for far in 1 2; do
+    seen=$(echo who | on lan socat -t 10 - "UDP4:11.22.33.$far:$mirror,bind=192.168.50.$1:3074,readbytes=100" 2>&1)
+    echo "11.22.33.$far sees 192.168.50.$1 as $seen, not port $2"
+    [ "$seen" = "$wan_address:$2" ] || return 1
+  done
+}
+
 # crowd makes 1000 mappings by NAT-PMP, fifty at a time. That may still be too
 # fast for a small machine: what is asked again is only renewed.
 crowd() {
@@ -290,11 +339,17 @@ play() {
   check 'from the Internet, all three reach the client' reached
   check 'the page of leases shows them' page_shows 40080 40081 40090
 
+  title 'Two consoles use the same port:'
+  check 'each gets another port of the router' consoles_ask
+  check 'it is the one that its packets leave by' consoles_play
+
   title 'Services restart:'
   check 'service miniupnpd restart' restarted miniupnpd
   check 'from the Internet, all three reach the client' reached
+  check "the consoles' packets leave by their ports" settles consoles_play
   check 'service iptables restart' restarted iptables
   check 'from the Internet, all three reach the client' reached
+  check "the consoles' packets leave by their ports" settles consoles_play
 
   cuts 2
   check 'from the Internet, all three reach the client' reached
@@ -318,6 +373,7 @@ play() {
   boot_at -10years
   check 'the service runs' guest 'service miniupnpd status'
   check 'from the Internet, all three reach the client' reached
+  check "the consoles' packets leave by their ports" settles consoles_play
   check 'the time comes from the Internet' set_clock right
   check 'it has what was granted' settles survived "$off_at" "$(date +%s)"
 

@@ -51,7 +51,7 @@ inside() {
 # new_life makes all that a router starts with: an empty /mnt/kd, a console, of
 # which a file keeps what is printed, and neighbours.
 new_life() {
-  pressed=6000 neighbours=
+  pressed=6000 reflector=3399 neighbours=
   mkdir "$work/kd" && mkfifo "$work/console" || return 1
   cat <>"$work/console" >"$work/console.log" &
   neighbours=$!

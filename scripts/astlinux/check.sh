@@ -127,6 +127,11 @@ awake() {
   list '' >"$work/listed" && list '[(]dormant[)]' | grep -vxF -f - "$work/listed"
 }
 
+# kernel_outbound prints the rules that give packets a mapping's port.
+kernel_outbound() {
+  router iptables -t nat -S | grep -e '-j MASQUERADE --to-ports'
+}
+
 family4() { grep -v ' [^ ]*:[^ ]* '; }
 family6() { grep ' [^ ]*:[^ ]* '; }
 inner() { cut -d' ' -f1,3,4 | sort -u; }
@@ -159,7 +164,7 @@ agrees() {
 # is_bare succeeds while the kernel holds nothing of the daemon's, and prints
 # what it does hold.
 is_bare() {
-  rules=$(kernel_nat && kernel_filter iptables && kernel_filter ip6tables)
+  rules=$(kernel_nat && kernel_filter iptables && kernel_filter ip6tables && kernel_outbound)
   echo "$rules"
   [ -z "$rules" ]
 }

@@ -2,7 +2,10 @@
 """What the hosts of test-astlinux.sh do, one command a call.
 
 serve NAME FIRST-LAST...                      answers "NAME PORT" on these TCP and UDP ports
+reflect FIRST-LAST ADDRESS...                 answers on these UDP ports with where a datagram came from
 knock tcp|udp ADDRESS PORT [SOURCE]           prints what a service answers
+seen SOURCE PORT ADDRESS...                   prints where datagrams from UDP port SOURCE come from, as
+                                              reflectors on PORT see it: once if they agree
 address ROUTER                                prints the external address (NAT-PMP)
 map ROUTER tcp|udp EXTERNAL INTERNAL SECONDS  prints the port granted (NAT-PMP)
 pinhole ROUTER CLIENT tcp|udp PORT SECONDS    prints the port opened (PCP, IPv6)
@@ -65,6 +68,34 @@ def answer(s, text):
     else:
         _, peer = s.recvfrom(100)
         s.sendto(text, peer)
+
+
+def reflect(ports, *addresses):
+    poll, sockets = select.poll(), {}
+    for end in ((a, p) for a in addresses for p in numbers(ports)):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.bind(end)
+        sockets[s.fileno()] = s
+        poll.register(s, select.POLLIN)
+    print("ready", flush=True)
+    while True:
+        for number, _ in poll.poll():
+            _, peer = sockets[number].recvfrom(100)
+            sockets[number].sendto("{}:{}".format(*peer).encode(), peer)
+
+
+def seen(source, port, *addresses):
+    print(*sorted({reflection(int(source), (a, int(port))) for a in addresses}))
+
+
+def reflection(source, reflector):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # beside serve
+        s.settimeout(1)
+        s.bind(("", source))
+        s.connect(reflector)
+        s.send(b"who am I")
+        return s.recv(100).decode()
 
 
 def knock(protocol, address, port, source=None):
@@ -147,7 +178,7 @@ def press(router, ports):
         time.sleep(max(0, began + 0.2 - time.monotonic()))
 
 
-commands = {"serve": serve, "knock": knock, "address": address, "map": map_port, "pinhole": pinhole, "press": press}
+commands = {"serve": serve, "reflect": reflect, "knock": knock, "seen": seen, "address": address, "map": map_port, "pinhole": pinhole, "press": press}
 try:
     commands[sys.argv[1]](*sys.argv[2:])
 except OSError as err:

@@ -3,9 +3,11 @@
 # A router's life, step by step, to be sourced by test-astlinux.sh.
 #
 # Through all of it lan1's host keeps its port 4001, TCP and UDP, by NAT-PMP, and
-# lan2's host TCP 5002 to its port 4002 by UPnP.
+# lan2's host TCP 5002 to its port 4002 by UPnP. Both use UDP port 4012, as two consoles
+# with the same game do: what each sends from it leaves by the port that it was granted.
 
 first=11.22.33.2 # the first provider's address for the router
+game=4012        # the consoles' port
 
 # settings writes the router's settings as its owner and its web pages do. The
 # rows of network.php go to gui.network.conf, the others to user.conf.
@@ -102,6 +104,15 @@ ask_all() {
   expect 'NAT-PMP, TCP' within 20 granted 4001 lan1 192.168.101.1 tcp 4001 4001 7200
   expect 'NAT-PMP, UDP' within 20 granted 4001 lan1 192.168.101.1 udp 4001 4001 7200
   expect 'UPnP' within 20 upnp_granted 5002 4002
+  expect "lan1's console" within 20 granted $game lan1 192.168.101.1 udp $game $game 7200
+  expect "lan2's console" within 20 game_granted
+}
+
+# game_granted maps the console's port of lan2, which cannot be the same one outside.
+game_granted() {
+  other_game=$(host lan2 map 192.168.102.1 udp $game $game 7200 2>&1)
+  echo "$other_game"
+  [ "$other_game" -gt 0 ] && [ "$other_game" != $game ]
 }
 
 # flows checks those mappings from the Internet, at address $1; the far host has
@@ -110,11 +121,29 @@ flows() {
   arrives tcp "$1" 4001 lan1 "$2"
   arrives udp "$1" 4001 lan1 "$2"
   arrives tcp "$1" 5002 lan2 "$2"
+  arrives udp "$1" $game lan1 "$2"
+  arrives udp "$1" "$other_game" lan2 "$2"
+}
+
+# plays checks that each console's packets leave by its port of address $1, whoever they
+# are for.
+plays() {
+  expect "lan1's console" within 10 leaves lan1 "$1:$game"
+  expect "lan2's console" within 10 leaves lan2 "$1:$other_game"
+}
+
+# leaves succeeds if that is so. The router may still know earlier flows to a reflector,
+# so each is asked once.
+leaves() {
+  got=$(host "$1" seen $game $((reflector += 1)) $internet $internet_other 2>&1)
+  echo "leaves by $got"
+  [ "$got" = "$2" ]
 }
 
 # is_well checks all that holds while the service runs and the firewall is up.
 is_well() {
   flows "$1" "$2"
+  plays "$1"
   agrees
 }
 
@@ -297,6 +326,7 @@ switched_off() {
   closed tcp "$first" 4001
   closed udp "$first" 4001
   closed tcp "$first" 5002
+  closed udp "$first" "$other_game"
   expect 'status page' has_no_page
   arrives tcp "$first" 8022 lan2 "$internet"
 }

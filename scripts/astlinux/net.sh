@@ -3,13 +3,14 @@
 # The network around the router of test-astlinux.sh, to be sourced by it: an
 # Internet with two providers, two LANs and a DMZ, each a namespace with a host.
 #
-#	far    11.22.55.1 (and .9), 2001:470:55::1; gateway 11.22.33.1 on the router's
+#	far    11.22.55.1 (and .2, .9), 2001:470:55::1; gateway 11.22.33.1 on the router's
 #	       eth0, 11.22.44.1 on its eth1, 11.22.66.1 behind its ppp0
 #	lan1   192.168.101.10, 2001:470:101::10   on the router's eth2
 #	lan2   192.168.102.10                     on eth3
 #	dmz    10.5.5.10                          on eth4
 
 internet=11.22.55.1
+internet_other=11.22.55.2
 internet6=2001:470:55::1
 lan1_6=2001:470:101::10
 second=11.22.44.2
@@ -19,14 +20,23 @@ hosts_up() {
   for host in far lan1 lan2 dmz; do
     ip netns add "$lab-$host" && ip -n "$lab-$host" link set lo up || return 1
   done
-  for address in $internet/32 11.22.55.9/32 $internet6/128; do
+  for address in $internet/32 $internet_other/32 11.22.55.9/32 $internet6/128; do
     ip -n "$lab-far" address add "$address" dev lo || return 1
   done
   for host in lan1 lan2 dmz; do
-    ip netns exec "$lab-$host" /usr/bin/python3 "$parts/host.py" serve $host 4000-4019 6000-6399 >"$work/$host.ready" 2>&1 &
-    neighbours="$neighbours $!"
-    within 10 grep -q ready "$work/$host.ready" || return 1
+    neighbour $host serve $host 4000-4019 6000-6399 || return 1
   done
+  neighbour far reflect 3400-3599 $internet $internet_other
+}
+
+# neighbour has the host $1 do what host.py does with the further arguments, until the
+# test ends.
+neighbour() {
+  neighbour=$1
+  shift
+  ip netns exec "$lab-$neighbour" /usr/bin/python3 "$parts/host.py" "$@" >"$work/$neighbour.ready" 2>&1 &
+  neighbours="$neighbours $!"
+  within 10 grep -q ready "$work/$neighbour.ready"
 }
 
 # link connects the router's interface $1 with interface $3 of host $2, both

@@ -36,6 +36,7 @@ plug() {
     on lan ip link set eth0 up &&
     on lan ip route add default via 192.168.50.1 &&
     on wan ip address add 11.22.33.1/24 dev eth0 &&
+    on wan ip address add 11.22.33.2/24 dev eth0 &&
     on wan ip link set eth0 up
 }
 
