@@ -135,7 +135,7 @@ plays() {
 # leaves succeeds if that is so. The router may still know earlier flows to a reflector,
 # so each is asked once.
 leaves() {
-  got=$(host "$1" seen $game $((reflector += 1)) $internet $internet_other 2>&1)
+  got=$(host "$1" seen $game $((reflector += 1)) "$internet" "$internet_other" 2>&1)
   echo "leaves by $got"
   [ "$got" = "$2" ]
 }
