@@ -112,12 +112,19 @@ func (r *rig) outboundRules(t testing.TB) (list []string) {
 	return list
 }
 
-// outboundRule returns the rule of a console's mapping.
-func outboundRule(chain string, client int, protocol string, external uint16) string {
-	return fmt.Sprintf("-A %s -s %v/32 -p %s -m %[3]s --sport %d -j MASQUERADE --to-ports %d", chain, addressOf(client), protocol, gamePort, external)
+// The chains of outbound rules: the one that the daemon makes, and the one that the
+// firewall may have.
+const outboundChain, postroutingChain = "MINIUPNPD-OUTBOUND", "MINIUPNPD-POSTROUTING"
+
+// outboundRule returns the rule of a console's mapping for what leaves by a device.
+func outboundRule(device string, client int, external uint16) string {
+	return fmt.Sprintf("-A %s -s %v/32 -o %s -p udp -m udp --sport %d -j MASQUERADE --to-ports %d", outboundChain, addressOf(client), device, gamePort, external)
 }
 
-const outboundChain = "MINIUPNPD-OUTBOUND"
+// postroutingRule returns the rule of a console's mapping in the firewall's own chain.
+func postroutingRule(client int, external uint16) string {
+	return fmt.Sprintf("-A %s -s %v/32 -p udp -m udp --sport %d -j MASQUERADE --to-ports %d", postroutingChain, addressOf(client), gamePort, external)
+}
 
 // TestTwoConsoles has two consoles use the same port, by each protocol.
 func TestTwoConsoles(t *testing.T) {
@@ -135,7 +142,7 @@ func TestTwoConsoles(t *testing.T) {
 				if first != gamePort || second == gamePort {
 					t.Fatalf("the consoles get ports %d and %d", first, second)
 				}
-				if got, want := r.outboundRules(t), outboundRule(outboundChain, 1, "udp", second); len(got) != 1 || got[0] != want {
+				if got, want := r.outboundRules(t), outboundRule("wan0", 1, second); len(got) != 1 || got[0] != want {
 					t.Errorf("rules: %q, want %q", got, want)
 				}
 				r.demandOpenNAT(t, consoles[0], byUplink(first))
@@ -182,25 +189,33 @@ func TestOutboundTCP(t *testing.T) {
 	})
 }
 
-// natFirewall is an administrator's table nat. Rules of exempted are those packets
-// that he does not translate.
+// natFirewall is an administrator's table nat.
 type natFirewall struct {
-	what     string
-	rules    []string
-	exempted bool
-	chain    string // where the outbound rules are
+	what        string
+	rules       []string
+	exempted    bool // packets to tunnelHosts are not translated
+	postrouting bool // it has miniupnpd's chain
+}
+
+// rulesFor returns the outbound rules of both consoles' mappings. miniupnpd's chain has
+// had those of all mappings always.
+func (f natFirewall) rulesFor(first, second uint16) []string {
+	if f.postrouting {
+		return []string{postroutingRule(0, first), postroutingRule(1, second)}
+	}
+	return []string{outboundRule("wan0", 1, second)}
 }
 
 // natFirewalls are those that the daemon finds a place in.
 var natFirewalls = []natFirewall{
-	{"each LAN", []string{"-A POSTROUTING -s 192.168.50.0/24 ! -d 192.168.50.0/24 -o wan0 -j MASQUERADE"}, false, outboundChain},
-	{"IPsec is exempted", []string{"-A POSTROUTING -m policy --dir out --pol ipsec -j ACCEPT", "-A POSTROUTING -o wan0 -j MASQUERADE"}, false, outboundChain},
-	{"but for IPsec", []string{"-A POSTROUTING -o wan0 -m policy --dir out --pol none -j MASQUERADE"}, false, outboundChain},
-	{"a network is exempted", []string{"-A POSTROUTING -d 10.9.0.0/16 -j ACCEPT", "-A POSTROUTING -s 192.168.50.0/24 -o wan0 -j MASQUERADE"}, true, outboundChain},
-	{"but for a network", []string{"-A POSTROUTING ! -d 10.9.0.0/16 -o wan0 -j MASQUERADE"}, true, outboundChain},
-	{"SNAT", []string{"-A POSTROUTING -s 192.168.50.0/24 -o wan0 -j SNAT --to-source 11.22.33.44"}, false, outboundChain},
-	{"a chain", []string{"-N LAN", "-A POSTROUTING -o wan0 -j LAN", "-A LAN -d 10.9.0.0/16 -j RETURN", "-A LAN -j MASQUERADE"}, true, outboundChain},
-	{"miniupnpd's chain", []string{"-N MINIUPNPD-POSTROUTING", "-A POSTROUTING -o wan0 -j MINIUPNPD-POSTROUTING", masquerade}, false, "MINIUPNPD-POSTROUTING"},
+	{"each LAN", []string{"-A POSTROUTING -s 192.168.50.0/24 ! -d 192.168.50.0/24 -o wan0 -j MASQUERADE"}, false, false},
+	{"IPsec is exempted", []string{"-A POSTROUTING -m policy --dir out --pol ipsec -j ACCEPT", "-A POSTROUTING -o wan0 -j MASQUERADE"}, false, false},
+	{"but for IPsec", []string{"-A POSTROUTING -o wan0 -m policy --dir out --pol none -j MASQUERADE"}, false, false},
+	{"a network is exempted", []string{"-A POSTROUTING -d 10.9.0.0/16 -j ACCEPT", "-A POSTROUTING -s 192.168.50.0/24 -o wan0 -j MASQUERADE"}, true, false},
+	{"but for a network", []string{"-A POSTROUTING ! -d 10.9.0.0/16 -o wan0 -j MASQUERADE"}, true, false},
+	{"SNAT", []string{"-A POSTROUTING -s 192.168.50.0/24 -o wan0 -j SNAT --to-source 11.22.33.44"}, false, false},
+	{"a chain", []string{"-N LAN", "-A POSTROUTING -o wan0 -j LAN", "-A LAN -d 10.9.0.0/16 -j RETURN", "-A LAN -j MASQUERADE"}, true, false},
+	{"miniupnpd's chain", []string{"-N MINIUPNPD-POSTROUTING", "-A POSTROUTING -o wan0 -j MINIUPNPD-POSTROUTING", masquerade}, false, true},
 }
 
 // TestTwoConsolesBesideFirewalls has administrators translate what leaves in their ways.
@@ -216,8 +231,8 @@ func TestTwoConsolesBesideFirewalls(t *testing.T) {
 				r.start(t)
 				consoles := r.consoles(t)
 				first, second := r.mapGame(t, 0, "natpmp", gamePort), r.mapGame(t, 1, "natpmp", gamePort)
-				if want := outboundRule(f.chain, 1, "udp", second); !slices.Contains(r.outboundRules(t), want) {
-					t.Errorf("no rule %q in %q", want, r.outboundRules(t))
+				if got, want := r.outboundRules(t), f.rulesFor(first, second); !slices.Equal(got, want) {
+					t.Errorf("rules: %q, want %q", got, want)
 				}
 				r.demandOpenNAT(t, consoles[0], byUplink(first))
 				r.demandOpenNAT(t, consoles[1], byUplink(second))
@@ -275,7 +290,7 @@ func TestTwoConsolesBesideArno(t *testing.T) {
 		r.start(t)
 		consoles := r.consoles(t)
 		first, second := r.mapGame(t, 0, "natpmp", gamePort), r.mapGame(t, 1, "natpmp", gamePort)
-		want := outboundRule(outboundChain, 1, "udp", second)
+		want := outboundRule("wan0", 1, second)
 		for _, verbs := range [][]string{nil, {"restart"}, {"stop", "start"}} {
 			for _, verb := range verbs {
 				arno.Do(t, verb)
