@@ -6,6 +6,7 @@
 #
 #	scripts/bench.sh [--quick] [--nft] [--only ROW]
 #	scripts/bench.sh [--quick] [--nft] --only fairness[:TEXT]
+#	scripts/bench.sh [--quick] [--nft] --only outbound
 #
 # Debian's miniupnpd-iptables supports iptables-legacy only: with --nft igdd is
 # measured alone. A whole run takes about twenty minutes, most of it the
@@ -16,6 +17,9 @@
 # the router, in fifteen minutes. The neighbour table is the kernel's for all its
 # namespaces, and some floods fill it: nothing else should use the network meanwhile.
 # TEXT, a word, chooses the rows that contain it.
+#
+# outbound measures what UPNP_OUTBOUND costs new mappings, and connections from the LAN,
+# in a minute or two.
 
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/bench-lab.sh"

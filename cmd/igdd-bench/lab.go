@@ -20,6 +20,7 @@ import (
 var (
 	routerLAN   = netip.MustParseAddr("192.168.50.1")
 	routerWAN   = netip.MustParseAddr("11.22.33.44")
+	far         = netip.MustParseAddr("11.22.33.1")
 	firstClient = netip.MustParseAddr("192.168.50.64")
 	firstOwner  = netip.MustParseAddr("192.168.50.128")
 )
@@ -28,7 +29,7 @@ var (
 // of them reaches a quota.
 const owners = 120
 
-// rules is the firewall before the daemon starts, with the chains and jumps that
+// rules is the usual firewall before the daemon starts, with the chains and jumps that
 // miniupnpd needs.
 const rules = `*nat
 :PREROUTING ACCEPT
@@ -71,10 +72,12 @@ const quota = 8192
 type lab struct {
 	router, wan, attacker *netlab.Namespace
 
-	folder string // for the daemon's files
-	memory string // folder of the daemon's memory control group, or ""
-	lock   string // iptables-legacy's lock file
-	log    *syslog
+	rules    string // the firewall before the daemon starts
+	settings string // lines of the daemon's configuration beside those of conf
+	folder   string // for the daemon's files
+	memory   string // folder of the daemon's memory control group, or ""
+	lock     string // iptables-legacy's lock file
+	log      *syslog
 }
 
 // newLab opens the lab with a name that the script has made. Its files are below dir.
@@ -84,6 +87,7 @@ func newLab(name, dir string) (*lab, error) {
 		router:   &netlab.Namespace{Name: name + "-router"},
 		wan:      &netlab.Namespace{Name: name + "-wan"},
 		attacker: &netlab.Namespace{Name: name + "-attacker"},
+		rules:    rules,
 		folder:   filepath.Join(dir, name),
 		lock:     filepath.Join(dir, name+".lock"),
 	}
@@ -119,7 +123,7 @@ func (l *lab) loadRules(text string) error {
 // clear resets the router to its state after a boot: rules without mappings, and no
 // files of an earlier daemon.
 func (l *lab) clear() error {
-	if err := l.loadRules(rules); err != nil {
+	if err := l.loadRules(l.rules); err != nil {
 		return err
 	}
 	l.log.clear()

@@ -53,6 +53,8 @@ func main() {
 		run = func() error { return measureRepairs(b.lab, b.folder, *ours, *repairs) }
 	case strings.HasPrefix(b.only, fairness):
 		run = b.measureFairness
+	case b.only == outbound:
+		run = b.measureOutbound
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "igdd-bench:", err)
@@ -108,7 +110,7 @@ func (b *bench) checkOnly() error {
 	if slices.ContainsFunc(rows, b.wants) {
 		return nil
 	}
-	names := []string{fairness}
+	names := []string{fairness, outbound}
 	for _, r := range rows {
 		names = append(names, r.name)
 	}

@@ -94,7 +94,7 @@ func (l *lab) writeFiles(found leases) error {
 		}
 		lines = append(lines, i.line(expires)...)
 	}
-	settings := fmt.Appendf(nil, conf, l.leaseFile())
+	settings := append(fmt.Appendf(nil, conf, l.leaseFile()), l.settings...)
 	if found.present > quota {
 		settings = append(settings, "max_per_lan=16384\n"...)
 	}
