@@ -87,6 +87,15 @@ func (a *Arno) Plugin(t testing.TB, on bool) {
 	}
 }
 
+// Loopback enables the firewall's own plugin for the external address in the LAN, from
+// the firewall's next start on.
+func (a *Arno) Loopback(t testing.TB) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(filepath.Dir(a.plugin), "nat-loopback.conf"), []byte("ENABLED=1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Configure adds settings, from the firewall's next start on.
 func (a *Arno) Configure(t testing.TB, settings string) {
 	t.Helper()
