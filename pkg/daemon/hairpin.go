@@ -10,6 +10,7 @@ import (
 
 // hairpin returns where hosts of the LANs reach mappings by the external address: the
 // one that is announced, and those of all uplinks, since mappings are for all of them.
+// An uplink that is a LAN as well is none here: the rules would let in the Internet.
 func (d *Daemon) hairpin(links map[string]netif.Link, u netfilter.Uplink) (h netfilter.Hairpin) {
 	d.mu.Lock()
 	announced := announcedAddr(d.config, d.uplink.addr(), d.stunAddr)
@@ -24,7 +25,9 @@ func (d *Daemon) hairpin(links map[string]netif.Link, u netfilter.Uplink) (h net
 	}
 	for _, l := range d.config.LANs {
 		for _, link := range linksOf(l, uplinks(d.config), links) {
-			h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks4(link.Addrs)})
+			if !isUplink(link, uplinks(d.config), links) {
+				h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks4(link.Addrs)})
+			}
 		}
 	}
 	return h

@@ -239,7 +239,7 @@ func (s *soakRun) configureSoak() {
 	settings := []string{
 		"listening_ip=lan1", "enable_upnp=yes", "ipv6=yes", "pcp_peer=yes", "pcp_lenient_nonce=no", "max_per_host=32",
 		fmt.Sprintf("http_port=%d", port), fmt.Sprintf("notify_interval=%d", 60+s.rng.IntN(60)),
-		"igd_version=" + []string{"both", "2"}[s.rng.IntN(2)], "lease_file=" + s.disk("upnp.leases"),
+		"hairpin=" + []string{"no", "yes"}[s.rng.IntN(2)], "igd_version=" + []string{"both", "2"}[s.rng.IntN(2)], "lease_file=" + s.disk("upnp.leases"),
 	}
 	if s.denying {
 		settings = append(settings, fmt.Sprintf("deny %d-65535 0.0.0.0/0 0-65535", deniedPort))

@@ -86,6 +86,13 @@ func newHairpin(nat, forward *chain) *hairpin {
 // the daemon's chains.
 func (c *chain) isHairpin() bool { return c.leadsTo != "" }
 
+// keepsOut reports whether a rule is one that the chain's jump stands behind, even if it
+// ends every connection: in table nat all rules are, and in table filter those that
+// say by which interface packets may leave.
+func (c *chain) keepsOut(s xtables.Step) bool {
+	return c.isHairpin() && (c.table == "nat" || s.Condition("-o").Value != "")
+}
+
 // isPrivate reports whether no firewall knows the chain: jumps to it are the daemon's.
 func (c *chain) isPrivate() bool { return c.name == hairpinChain || c.name == hairpinMasqueradeChain }
 
@@ -103,7 +110,9 @@ func (h *hairpin) follow(n Network) {
 	h.Hairpin = n.Hairpin
 	var devices []string
 	for _, lan := range h.LANs {
-		devices = append(devices, lan.Device)
+		if validName.MatchString(lan.Device) {
+			devices = append(devices, lan.Device)
+		}
 	}
 	for _, c := range []*chain{h.nat, h.forward, h.masquerade} {
 		c.wan = devices

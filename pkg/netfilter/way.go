@@ -172,7 +172,7 @@ func (c *chain) isFinal(t xtables.Table, p xtables.Packet, s xtables.Step) bool 
 	switch {
 	case !s.Plain || len(s.Ports.Minus(s.Must)) > 0 || s.Target == c.name:
 		return false
-	case c.isHairpin() && (c.table == "nat" || s.Condition("-o").Value != ""):
+	case c.keepsOut(s):
 		return false
 	case s.Calls:
 		return c.stopsAll(t, p, s)
@@ -188,7 +188,7 @@ func (c *chain) stopsAll(t xtables.Table, p xtables.Packet, call xtables.Step) b
 	walk.Visit = func(s xtables.Step) xtables.Effect {
 		effect := xtables.EffectOf(s.Target)
 		passes := s.Target == c.name || !s.Calls && effect != xtables.Continues && !xtables.Stops(s.Target)
-		selects := (s.Calls || xtables.Stops(s.Target)) && !s.SelectsByProtocol()
+		selects := (s.Calls || xtables.Stops(s.Target)) && (!s.SelectsByProtocol() || c.keepsOut(s))
 		stopsAll = stopsAll && !passes && !selects
 		return effect
 	}
