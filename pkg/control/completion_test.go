@@ -131,6 +131,7 @@ func TestCompletionOfWords(t *testing.T) {
 		{"explain 192.168.50.10 tcp 8080 8080 ", "as"},
 		{"explain 192.168.50.10 tcp 8080 8080 as ", "natpmp pcp upnp"},
 		{"trace 203.0.113.9 u", "udp"},
+		{"trace ", "192.168.50.10 192.168.50.11 2001:db8:50::20"},
 		{"selftest 192.168.50.11", "192.168.50.11"},
 		{"history ", "10 100 500"},
 		{"list ", ""},

@@ -77,8 +77,9 @@ type Options struct {
 	// PortRules returns the firewall's own rules that take connections to an
 	// external port, all of them or some.
 	PortRules func(p portmap.Protocol, external uint16) []string
-	// Trace follows a connection from outside by each uplink, that of the external
-	// address first. Without an address its destination is that of the uplink.
+	// Trace follows a connection: of a host on a LAN as it leaves, else from outside by
+	// each uplink, that of the external address first, where the destination without an
+	// address is that of the uplink.
 	Trace func(ctx context.Context, c xtables.Connection) ([]Traced, error)
 	// Traffic returns the counters of the mappings that have rules.
 	Traffic func() (map[portmap.Key]Traffic, error)

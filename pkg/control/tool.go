@@ -55,7 +55,7 @@ func commands() []command {
 		{name: "blocks", text: "show the blocks in force", run: (*tool).blocks},
 		{name: "unblock", words: "ID|WHICH...", text: "lift a block by its number, or those set with the same words", run: (*tool).unblock},
 		{name: "explain", words: "CLIENT PROTOCOL EXTERNAL INTERNAL [as natpmp|pcp|upnp]", text: "say what a client would be answered, and why", run: (*tool).explain},
-		{name: "trace", words: "SOURCE PROTOCOL PORT [--probe]", text: "show which firewall rules a connection from outside passes", run: (*tool).trace},
+		{name: "trace", words: "SOURCE PROTOCOL [ADDRESS:]PORT [--probe]", text: "show which firewall rules a connection passes, from outside or from a LAN", run: (*tool).trace},
 		{name: "watch", text: "show what happens, until it is interrupted", run: (*tool).watch},
 		{name: "history", words: "[N]", text: "show the last N events, at most 500", run: (*tool).history},
 		{name: "selftest", words: "[CLIENT]", text: "act as a client and report the step that fails", run: (*tool).selftest},
@@ -82,7 +82,7 @@ func usage() string {
 		fmt.Fprintf(&text, "%-*s%s\n", usageColumn, call, c.text)
 	}
 	text.WriteString("Without a command: the status and the newest mappings\n")
-	text.WriteString("PORT of trace is a port of the router, or [ADDRESS]:PORT of a host with IPv6\n")
+	text.WriteString("PORT of trace is a port of the router; IPv6, and a SOURCE on a LAN, need the address that it connects to\n")
 	text.WriteString("WHICH is any of: a host's address, hardware address or name, tcp or udp, an external port or a range a-b\n")
 	return text.String()
 }

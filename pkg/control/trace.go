@@ -4,17 +4,17 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"time"
 
 	"igdd/pkg/portmap"
 	"igdd/pkg/xtables"
 )
 
-// Traced is the path of a connection from outside that comes in by one uplink.
+// Traced is the path of a connection that comes in by one uplink, or from a LAN.
 type Traced struct {
 	xtables.Connection
 	xtables.Path
+	FromLAN   bool
 	Owned     bool // a rule of the daemon's lets it pass
 	Listening bool // a program of the router listens at To; only if the path is Local
 }
@@ -22,7 +22,8 @@ type Traced struct {
 // path is a Traced as the tool gets and prints it.
 type path struct {
 	Schema      int            `json:"schema"`
-	Uplink      string         `json:"uplink"`
+	Uplink      string         `json:"uplink"`        // that it comes in by, or from a LAN the interface that it leaves by; "": none
+	LAN         string         `json:"lan,omitempty"` // the interface that it comes in by; absent: it comes from outside
 	Protocol    string         `json:"protocol"`
 	From        string         `json:"from"` // an address, with a port if that was given
 	To          netip.AddrPort `json:"to"`
@@ -32,8 +33,10 @@ type path struct {
 	DependsOn   string         `json:"depends_on,omitempty"` // the rule on which an unknown fate depends
 	Destination netip.AddrPort `json:"destination,omitzero"` // where it goes; absent: not known
 	Router      bool           `json:"router"`               // that is an address of the router
-	Mapping     *pathMapping   `json:"mapping,omitempty"`    // that lets it pass; absent: none does
-	Listener    string         `json:"listener,omitempty"`   // absent: not asked, or the connection is stopped
+	Source      *pathSource    `json:"source,omitempty"`     // as which it is forwarded; absent: it is not, or that is not known
+	SourceBy    string         `json:"source_depends_on,omitempty"`
+	Mapping     *pathMapping   `json:"mapping,omitempty"`  // that lets it pass, or of its source; absent: none
+	Listener    string         `json:"listener,omitempty"` // absent: not asked, or the connection is stopped
 }
 
 // pathStep is a rule that the connection passes.
@@ -45,6 +48,14 @@ type pathStep struct {
 	Depth   int    `json:"depth"`  // of calls from a built-in chain
 	Rule    string `json:"rule"`
 	Certain bool   `json:"certain"` // the rule matches a connection that gets there
+}
+
+// pathSource is the source of a connection where it goes.
+type pathSource struct {
+	Address   netip.Addr `json:"address"`
+	FirstPort uint16     `json:"first_port,omitempty"` // it has one from this to the last; absent: any
+	LastPort  uint16     `json:"last_port,omitempty"`
+	Kept      bool       `json:"kept"` // the port is its own, unless another connection has that
 }
 
 // pathMapping is the mapping of a path, in the words of list.
@@ -73,7 +84,7 @@ const (
 	listenerForeign = "not probed" // it is not on a LAN that the daemon serves
 )
 
-// trace sends the path of a connection from outside by each uplink.
+// trace sends the path of a connection, from outside by each uplink.
 func (s *Server) trace(ctx context.Context, r request, send func(reply) error) error {
 	protocol := protocols[r.Protocol]
 	if protocol == 0 || !r.Source.IsValid() || r.First == 0 {
@@ -100,18 +111,23 @@ func (s *Server) trace(ctx context.Context, r request, send func(reply) error) e
 // path returns a path as the tool gets it.
 func (s *Server) path(from Traced, protocol portmap.Protocol) path {
 	p := path{
-		Schema: schemaVersion, Uplink: from.In, Protocol: protocol.String(), From: sourceText(from.Source), To: from.Connection.Destination,
+		Schema: schemaVersion, Protocol: protocol.String(), From: sourceText(from.Source), To: from.Connection.Destination,
 		Steps: []pathStep{}, Fate: [...]string{xtables.Arrives: fateArrives, xtables.Stopped: fateStopped, xtables.Unknown: fateUnknown}[from.Fate],
-		By: from.By, DependsOn: from.Doubt, Destination: from.Path.To, Router: from.Local,
+		By: from.By, DependsOn: from.Doubt, Destination: from.Path.To, Router: from.Local, SourceBy: from.FromDoubt,
+	}
+	p.Uplink = from.In
+	if from.FromLAN {
+		p.Uplink, p.LAN = from.Out, from.In
+	}
+	if f := from.Path.From; f.Addr.IsValid() {
+		p.Source = &pathSource{f.Addr, f.Ports.First, f.Ports.Last, f.Kept}
 	}
 	for _, step := range from.Steps {
 		p.Steps = append(p.Steps, pathStep{
 			Program: step.Program, Table: step.Table, Chain: step.Chain, Number: step.Index + 1, Depth: step.Depth, Rule: step.Text, Certain: step.IsCertain(),
 		})
 	}
-	if from.Owned {
-		p.Mapping = s.pathMapping(from, protocol)
-	}
+	p.Mapping = s.pathMapping(from, protocol)
 	switch {
 	case !p.Router || p.Fate == fateStopped:
 	case from.Listening:
@@ -130,21 +146,35 @@ func sourceText(a netip.AddrPort) string {
 	return a.String()
 }
 
-// pathMapping returns the mapping that leads a connection to its destination, nil if
-// none does.
+// pathMapping returns the mapping that leads a connection to its destination, or else the
+// one to the port that it comes from; nil if there is none.
 func (s *Server) pathMapping(from Traced, protocol portmap.Protocol) *pathMapping {
-	port, to := from.Connection.Destination.Port(), from.Path.To
-	list := s.opts.Table.List()
-	i := slices.IndexFunc(list, func(m *portmap.Mapping) bool {
-		return m.Protocol == protocol && m.ExternalPort() == port && m.Internal == to
-	})
-	if i < 0 {
+	m := findMapping(s.opts.Table.List(), from, protocol)
+	if m == nil {
 		return nil
 	}
-	e := entry(list[i], time.Now())
+	e := entry(m, time.Now())
 	known, err := s.opts.Hosts()
 	if err != nil {
 		s.opts.Log.Warn("cannot read which hosts are on the LAN", "err", err)
 	}
 	return &pathMapping{e.ExternalPort, e.Client, e.ClientPort, known[e.Client].Name, e.Origins, e.Description}
+}
+
+// findMapping returns the mapping of pathMapping. Of several to the port that the
+// connection comes from, the one whose port it leaves by comes first.
+func findMapping(list []*portmap.Mapping, from Traced, protocol portmap.Protocol) *portmap.Mapping {
+	leads := func(m *portmap.Mapping) bool {
+		return from.Owned && m.ExternalPort() == from.Connection.Destination.Port() && m.Internal == from.Path.To
+	}
+	own := func(m *portmap.Mapping) bool { return from.FromLAN && m.Internal == from.Source }
+	same := func(m *portmap.Mapping) bool { return own(m) && m.ExternalPort() == from.Path.From.Ports.First }
+	for _, matches := range [...]func(*portmap.Mapping) bool{leads, same, own} {
+		for _, m := range list {
+			if m.Protocol == protocol && matches(m) {
+				return m
+			}
+		}
+	}
+	return nil
 }

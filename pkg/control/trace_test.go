@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -126,6 +127,126 @@ func TestTrace(t *testing.T) {
 	}
 }
 
+// fromLAN returns a path of a connection of the laptop to a game's server, which leaves by
+// wan0 unless the path says otherwise.
+func fromLAN(p xtables.Path, steps ...xtables.Step) func(xtables.Connection) ([]Traced, error) {
+	return func(c xtables.Connection) ([]Traced, error) {
+		c.In = "lan0"
+		p.To, p.Steps = c.Destination, steps
+		if !p.Local {
+			p.Out = "wan0"
+		}
+		return []Traced{{Connection: c, Path: p, FromLAN: true}}, nil
+	}
+}
+
+// source returns the source as which a connection leaves.
+func source(address string, first, last uint16, kept bool) xtables.Source {
+	return xtables.Source{Addr: addr(address), Ports: xtables.PortRange{First: first, Last: last}, Kept: kept}
+}
+
+// TestTraceFromLAN prints paths of connections that leave.
+func TestTraceFromLAN(t *testing.T) {
+	r := newRig(t)
+	r.open(t, portmap.PCP, portmap.UDP, laptop, 40000, 5000, time.Hour, "game")
+	const (
+		heading = "UDP from 192.168.50.10:5000 to 198.51.100.7:3478 by lan0\n"
+		mapping = "mapping:   port 40000 to port 5000 of laptop (192.168.50.10), by PCP: game\n"
+		leaves  = heading + mapping + "verdict:   leaves by wan0 for 198.51.100.7:3478 as "
+		rules   = "nat POSTROUTING -m set --match-set a src -j ACCEPT"
+	)
+	own := source("192.168.50.10", 5000, 5000, true)
+	for _, tt := range []struct {
+		what   string
+		find   func(xtables.Connection) ([]Traced, error)
+		status exitStatus
+		want   string
+	}{
+		{"the mapped port", fromLAN(xtables.Path{From: source("11.22.33.44", 40000, 40000, false)}, rule("", "nat", "POSTROUTING", 0, 0, "-o wan0 -j MINIUPNPD-OUTBOUND", true)), exitDone,
+			heading + "  nat POSTROUTING 1: -o wan0 -j MINIUPNPD-OUTBOUND\n" + mapping + "verdict:   leaves by wan0 for 198.51.100.7:3478 as 11.22.33.44:40000\n"},
+		{"its own port", fromLAN(xtables.Path{From: source("11.22.33.44", 5000, 5000, true)}), exitDone, leaves + "11.22.33.44:5000, unless another connection has that port\n"},
+		{"one of some ports", fromLAN(xtables.Path{From: source("11.22.33.44", 5000, 5063, false)}), exitDone, leaves + "11.22.33.44 with a port from 5000 to 5063\n"},
+		{"any port", fromLAN(xtables.Path{From: source("11.22.33.44", 0, 0, false)}), exitDone, leaves + "11.22.33.44 with a random port\n"},
+		{"no translation", fromLAN(xtables.Path{From: own}), exitDone, leaves + "192.168.50.10:5000, which is not translated\n"},
+		{"a rule that cannot be judged", fromLAN(xtables.Path{FromDoubt: rules}), exitNo, leaves + "a source that depends on a rule which cannot be judged: " + rules + "\n"},
+		{"two variants", fromLAN(xtables.Path{}), exitNo,
+			leaves + "one of two sources: both variants of iptables translate it, and it is not known which of them comes first\n"},
+		{"a rule that stops it", fromLAN(xtables.Path{Fate: xtables.Stopped, By: "filter FORWARD -j DROP"}), exitNo, heading + mapping + "verdict:   stopped: filter FORWARD -j DROP\n"},
+		{"a rule that may stop it", fromLAN(xtables.Path{Fate: xtables.Unknown, By: "filter FORWARD -m a -j DROP", Doubt: "filter FORWARD -m a -j DROP", From: own}), exitNo,
+			heading + mapping + "verdict:   perhaps leaves by wan0 for 198.51.100.7:3478 as 192.168.50.10:5000, which is not translated; " +
+				"that depends on a rule which cannot be judged: filter FORWARD -m a -j DROP\n"},
+		{"the router", fromLAN(xtables.Path{Local: true}), exitNo,
+			heading + mapping + "listener:  no program of the router listens there\nverdict:   arrives at 198.51.100.7:3478, the router itself\n"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			r.traces.find = tt.find
+			if got := r.tool("trace", "192.168.50.10:5000", "udp", "198.51.100.7:3478"); got != (called{tt.status, tt.want, ""}) {
+				t.Errorf("status %d:\n%swant %d:\n%s%s", got.status, got.stdout, tt.status, tt.want, got.stderr)
+			}
+		})
+	}
+	r.traces.find = fromLAN(xtables.Path{From: source("11.22.33.44", 0, 0, true)})
+	if got := r.tool("trace", "192.168.50.10", "udp", "198.51.100.7:3478"); !strings.HasSuffix(got.stdout, "by lan0\nverdict:   leaves by wan0 for 198.51.100.7:3478 as 11.22.33.44\n") {
+		t.Errorf("of any port: %+v", got)
+	}
+	got := r.tool("trace", "192.168.50.10:5000", "udp", "198.51.100.7:3478", "--probe")
+	if got.status != exitUsage || !strings.Contains(got.stderr, "--probe is for connections from outside: 192.168.50.10 is on a LAN") {
+		t.Errorf("with --probe: %+v", got)
+	}
+}
+
+// TestTraceFromLANJSON demands the same as an object.
+func TestTraceFromLANJSON(t *testing.T) {
+	r := newRig(t)
+	for _, tt := range []struct {
+		path xtables.Path
+		want string
+	}{
+		{xtables.Path{From: source("11.22.33.44", 40000, 40000, false)}, `"source":{"address":"11.22.33.44","first_port":40000,"last_port":40000,"kept":false}`},
+		{xtables.Path{From: source("11.22.33.44", 0, 0, true)}, `"source":{"address":"11.22.33.44","kept":true}`},
+		{xtables.Path{FromDoubt: "nat POSTROUTING -j X"}, `"source_depends_on":"nat POSTROUTING -j X"`},
+	} {
+		r.traces.find = fromLAN(tt.path)
+		want := `[{"schema":1,"uplink":"wan0","lan":"lan0","protocol":"UDP","from":"192.168.50.10:5000","to":"198.51.100.7:3478",` +
+			`"steps":[],"fate":"arrives","destination":"198.51.100.7:3478","router":false,` + tt.want + `}]`
+		got := r.tool("--json", "trace", "192.168.50.10:5000", "udp", "198.51.100.7:3478")
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, []byte(got.stdout)); err != nil || strings.TrimSpace(compact.String()) != want {
+			t.Errorf("%v: %s\nwant %s", err, compact.String(), want)
+		}
+	}
+}
+
+// TestTraceChangedSource has rules that change the source of connections from outside, and
+// a host of the LAN that reaches a mapping by the external address.
+func TestTraceChangedSource(t *testing.T) {
+	r := newRig(t)
+	r.open(t, portmap.PCP, portmap.TCP, laptop, 40000, 5000, time.Hour, "")
+	var from xtables.Source
+	r.traces.find = func(c xtables.Connection) ([]Traced, error) {
+		list := r.arrives(c)
+		list[0].From, list[0].FromLAN, list[0].Out = from, c.Source.Addr() == addr("192.168.50.11"), "lan0"
+		return list, nil
+	}
+	for _, tt := range []struct {
+		args string
+		from xtables.Source
+		want string
+	}{
+		{"198.51.100.7 tcp 40000", source("198.51.100.7", 0, 0, true), "arrives at 192.168.50.10:5000"},
+		{"198.51.100.7 tcp 40000", xtables.Source{}, "arrives at 192.168.50.10:5000"},
+		{"198.51.100.7 tcp 40000", source("192.168.50.1", 0, 0, true), "arrives at 192.168.50.10:5000 as 192.168.50.1"},
+		{"198.51.100.7:9 tcp 40000", source("192.168.50.1", 9, 9, true), "arrives at 192.168.50.10:5000 as 192.168.50.1:9, unless another connection has that port"},
+		{"192.168.50.11:9 tcp 11.22.33.44:40000", source("192.168.50.1", 9, 9, true), "leaves by lan0 for 192.168.50.10:5000 as 192.168.50.1:9, unless another connection has that port"},
+	} {
+		from = tt.from
+		got := r.tool(append([]string{"trace"}, strings.Fields(tt.args)...)...)
+		if got.status != exitDone || !strings.HasSuffix(got.stdout, "\nverdict:   "+tt.want+"\n") || !strings.Contains(got.stdout, "mapping:   port 40000 to port 5000 of laptop") {
+			t.Errorf("%s from %v: %+v, want %s", tt.args, tt.from, got, tt.want)
+		}
+	}
+}
+
 // TestTraceTwoUplinks demands one path for each uplink, and that all of them arrive.
 func TestTraceTwoUplinks(t *testing.T) {
 	r := newRig(t)
@@ -196,7 +317,7 @@ func TestTraceArguments(t *testing.T) {
 		{"laptop tcp 80", "", "", `invalid source "laptop"`},
 		{"fe80::1%eth0 tcp [2001:db8:50::20]:80", "", "", `invalid source "fe80::1%eth0"`},
 		{"198.51.100.7 tcp", "", "", "trace needs SOURCE PROTOCOL PORT"},
-		{"127.0.0.1 tcp 80", "", "", "127.0.0.1 cannot be the source of a connection from outside (martian source)"},
+		{"127.0.0.1 tcp 80", "", "", "127.0.0.1 cannot be the source of a connection (martian source)"},
 		{"0.0.0.0:80 tcp 80", "", "", "0.0.0.0 cannot be the source"},
 		{"0.1.2.3 tcp 80", "", "", "0.1.2.3 cannot be the source"},
 		{"224.0.0.1 tcp 80", "", "", "224.0.0.1 cannot be the source"},

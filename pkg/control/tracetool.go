@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -8,14 +9,17 @@ import (
 	"strings"
 )
 
-// trace prints the path of a connection from outside by each uplink.
+// trace prints the path of a connection, from outside by each uplink.
 func (t *tool) trace(args []string) (exitStatus, error) {
 	r, err := parseTrace(args)
 	if err != nil {
 		return 0, err
 	}
 	paths, err := t.queryPaths(r)
-	if err == nil && t.probe {
+	switch {
+	case err == nil && t.probe && slices.ContainsFunc(paths, path.isFromLAN):
+		err = fmt.Errorf("%w: --probe is for connections from outside: %v is on a LAN", errUsage, r.Source.Addr())
+	case err == nil && t.probe:
 		err = t.probeAll(paths)
 	}
 	if err != nil {
@@ -33,13 +37,17 @@ func (t *tool) trace(args []string) (exitStatus, error) {
 	return status, nil
 }
 
-// isBroken reports whether the connection does not arrive, as far as is known, or
-// nothing listens where it arrives.
+// isFromLAN reports whether the connection is that of a host on a LAN.
+func (p path) isFromLAN() bool { return p.LAN != "" }
+
+// isBroken reports whether the connection does not arrive, as far as is known, nothing
+// listens where it arrives, or it is not known as which source it leaves.
 func (p path) isBroken() bool {
-	return p.Fate != fateArrives || p.Listener == listenerNone || p.Listener == listenerSilent
+	hasNoSource := p.isFromLAN() && !p.Router && p.Source == nil
+	return p.Fate != fateArrives || p.Listener == listenerNone || p.Listener == listenerSilent || hasNoSource
 }
 
-// parseTrace reads SOURCE PROTOCOL PORT.
+// parseTrace reads SOURCE PROTOCOL PORT, or SOURCE PROTOCOL ADDRESS:PORT.
 func parseTrace(args []string) (request, error) {
 	r := request{Do: doTrace}
 	if len(args) != 3 {
@@ -68,7 +76,7 @@ func (r *request) checkAddresses() error {
 	case r.First == 0:
 		return fmt.Errorf("%w: a connection cannot go to port 0", errUsage)
 	case isMartian(source):
-		return fmt.Errorf("%w: %v cannot be the source of a connection from outside (martian source): name a host on the Internet", errUsage, source)
+		return fmt.Errorf("%w: %v cannot be the source of a connection (martian source): name a host on the Internet or on a LAN", errUsage, source)
 	case source.Is6() && !r.Destination.IsValid():
 		return fmt.Errorf("%w: IPv6 addresses are not translated: write the port as [ADDRESS]:PORT, with the address of the host", errUsage)
 	case r.Destination.IsValid() && source.Is6() != r.Destination.Is6():
@@ -99,7 +107,7 @@ func parseSource(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
 }
 
-// queryPaths asks the daemon for the path of a connection by each uplink.
+// queryPaths asks the daemon for the path of a connection, from outside by each uplink.
 func (t *tool) queryPaths(r request) ([]path, error) {
 	return query(t, r, func(a reply) *path { return a.Path })
 }
@@ -108,7 +116,7 @@ func (t *tool) queryPaths(r request) ([]path, error) {
 // connection.
 func (p path) print(out io.Writer) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s from %s to %v by %s\n", p.Protocol, p.From, p.To, p.Uplink)
+	fmt.Fprintf(&text, "%s from %s to %v by %s\n", p.Protocol, p.From, p.To, cmp.Or(p.LAN, p.Uplink))
 	for _, s := range p.Steps {
 		text.WriteString(s.line())
 	}
@@ -156,7 +164,7 @@ func (p path) listenerText() string {
 		return "a program of the router listens there"
 	case p.Router && p.Listener == listenerNone:
 		return "no program of the router listens there"
-	case p.Listener == "" && p.Fate != fateStopped && p.Destination.IsValid():
+	case p.Listener == "" && p.Fate != fateStopped && p.Destination.IsValid() && !p.isFromLAN():
 		return "not asked; --probe does"
 	}
 	return map[string]string{
@@ -170,10 +178,7 @@ func (p path) listenerText() string {
 
 // verdict returns what becomes of the connection, as text.
 func (p path) verdict() string {
-	arrives := "arrives at " + p.Destination.String()
-	if p.Router {
-		arrives += ", the router itself"
-	}
+	arrives := p.arrival()
 	switch {
 	case p.Fate == fateArrives:
 		return arrives
@@ -185,4 +190,42 @@ func (p path) verdict() string {
 		return "perhaps " + arrives + ", perhaps stopped: " + p.By + "; that depends on a rule which cannot be judged: " + p.DependsOn
 	}
 	return "perhaps forwarded elsewhere: " + p.DependsOn
+}
+
+// arrival returns where the connection goes and as which source, as text.
+func (p path) arrival() string {
+	switch source := p.sourceText(); {
+	case p.Router:
+		return fmt.Sprintf("arrives at %v, the router itself", p.Destination)
+	case p.isFromLAN():
+		return fmt.Sprintf("leaves by %s for %v %s", p.Uplink, p.Destination, cmp.Or(source, "as "+p.From+", which is not translated"))
+	case p.Source != nil && source != "":
+		return fmt.Sprintf("arrives at %v %s", p.Destination, source)
+	}
+	return fmt.Sprintf("arrives at %v", p.Destination)
+}
+
+// sourceText returns as which source the connection goes on, "" if it keeps its own.
+func (p path) sourceText() string {
+	s, own := p.Source, p.From
+	if at, err := netip.ParseAddrPort(own); err == nil {
+		own = at.Addr().String()
+	}
+	switch {
+	case s == nil && p.SourceBy == "":
+		return "as one of two sources: both variants of iptables translate it, and it is not known which of them comes first"
+	case s == nil:
+		return "as a source that depends on a rule which cannot be judged: " + p.SourceBy
+	case s.Kept && s.Address.String() == own:
+		return ""
+	case s.FirstPort == 0 && s.Kept:
+		return fmt.Sprintf("as %v", s.Address)
+	case s.FirstPort == 0:
+		return fmt.Sprintf("as %v with a random port", s.Address)
+	case s.FirstPort < s.LastPort:
+		return fmt.Sprintf("as %v with a port from %d to %d", s.Address, s.FirstPort, s.LastPort)
+	case s.Kept:
+		return fmt.Sprintf("as %v, unless another connection has that port", netip.AddrPortFrom(s.Address, s.FirstPort))
+	}
+	return fmt.Sprintf("as %v", netip.AddrPortFrom(s.Address, s.FirstPort))
 }

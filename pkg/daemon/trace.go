@@ -3,10 +3,12 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"igdd/pkg/config"
 	"igdd/pkg/control"
 	"igdd/pkg/netfilter"
 	"igdd/pkg/netif"
@@ -14,10 +16,9 @@ import (
 	"igdd/pkg/xtables"
 )
 
-// trace follows a connection from outside through the firewall by each uplink that is
-// up, the announced one first. If its destination has no address it is the IPv4 address
-// of the uplink, and uplinks without one are omitted.
-func (d *Daemon) trace(ctx context.Context, c xtables.Connection) (list []control.Traced, err error) {
+// trace follows a connection through the firewall: of a host on a LAN as it leaves, of
+// another one by each uplink that is up.
+func (d *Daemon) trace(ctx context.Context, c xtables.Connection) ([]control.Traced, error) {
 	family := portmap.IPv4
 	if c.Source.Addr().Is6() {
 		family = portmap.IPv6
@@ -26,19 +27,26 @@ func (d *Daemon) trace(ctx context.Context, c xtables.Connection) (list []contro
 	if err != nil {
 		return nil, err
 	}
-	for _, uplink := range d.openUplinks(family) {
-		t := tracer{uplink, c, tables, d.firewall, d.ports}
-		t.connection.In = uplink.Name
-		if !c.Destination.Addr().IsValid() {
-			own, ok := uplink.IPv4()
-			if !ok {
-				continue
-			}
-			t.connection.Destination = netip.AddrPortFrom(own.Addr(), c.Destination.Port())
-		}
-		list = append(list, t.trace())
+	c.NoIPsec = netif.NoIPsec()
+	links, _ := d.watch.Now()
+	t := tracer{connection: c, links: links, tables: tables, firewall: d.firewall, ports: d.ports}
+	if in, ok := lanTo(d.config, links, c.Source.Addr()); ok {
+		return t.fromLAN(in)
 	}
-	return list, nil
+	return t.fromOutside(d.openUplinks(family)), nil
+}
+
+// lanTo returns the link of the LAN by which the router reaches a host.
+func lanTo(c *config.Config, links map[string]netif.Link, host netip.Addr) (netif.Link, bool) {
+	index := netif.LinkTo(host)
+	for _, l := range c.LANs {
+		for _, link := range linksOf(l, uplinks(c), links) {
+			if link.Index == index {
+				return link, true
+			}
+		}
+	}
+	return netif.Link{}, false
 }
 
 // openUplinks returns the uplinks of a family that are up, the announced one first.
@@ -66,24 +74,52 @@ func (d *Daemon) openUplinks(family portmap.Family) (list []netif.Link) {
 	return list
 }
 
-// tracer follows one connection by one uplink.
+// tracer follows one connection.
 type tracer struct {
-	uplink     netif.Link
 	connection xtables.Connection
+	links      map[string]netif.Link
 	tables     []xtables.Variant
 	firewall   *netfilter.Firewall
 	ports      *netif.Ports
 }
 
-// trace returns the path of the connection.
-func (t tracer) trace() control.Traced {
+// fromLAN returns the path of the connection of a host on a LAN.
+func (t tracer) fromLAN(in netif.Link) ([]control.Traced, error) {
+	if c := t.connection; !c.Destination.Addr().IsValid() {
+		return nil, fmt.Errorf("%v is on the LAN of %s: write where it connects to as ADDRESS:PORT", c.Source.Addr(), in.Name)
+	}
+	p := t.trace(in)
+	p.FromLAN = true
+	return []control.Traced{p}, nil
+}
+
+// fromOutside returns the path of the connection by each uplink. If its destination has no
+// address it is the IPv4 address of the uplink, and uplinks without one are omitted.
+func (t tracer) fromOutside(uplinks []netif.Link) (list []control.Traced) {
+	to := t.connection.Destination
+	for _, uplink := range uplinks {
+		if !to.Addr().IsValid() {
+			own, ok := uplink.IPv4()
+			if !ok {
+				continue
+			}
+			t.connection.Destination = netip.AddrPortFrom(own.Addr(), to.Port())
+		}
+		list = append(list, t.trace(uplink))
+	}
+	return list
+}
+
+// trace returns the path of the connection that comes in by a link.
+func (t tracer) trace(in netif.Link) control.Traced {
+	t.connection.In = in.Name
 	route := func(to netip.Addr) (xtables.Route, error) {
-		way, err := netif.RouteIn(t.uplink, t.connection.Source.Addr(), to)
-		return xtables.Route{Out: way.Out, Local: way.Local}, err
+		way, err := netif.RouteIn(in, t.connection.Source.Addr(), to)
+		return xtables.Route{Out: way.Out, Local: way.Local, Masquerade: t.links[way.Out].Masquerade(way.NextHop)}, err
 	}
 	p := control.Traced{Connection: t.connection, Path: xtables.Trace(t.connection, route, t.tables...)}
 	if p.Local && !p.Path.To.Addr().IsValid() { // by REDIRECT
-		p.Path.To = netip.AddrPortFrom(t.connection.Destination.Addr(), p.Path.To.Port())
+		p.Path.To = netip.AddrPortFrom(firstAddr(in, t.connection.Destination.Addr()), p.Path.To.Port())
 	}
 	for _, step := range p.Steps {
 		p.Owned = p.Owned || step.IsCertain() && !step.Calls && t.firewall.Owns(step)
@@ -93,4 +129,15 @@ func (t tracer) trace() control.Traced {
 		p.Listening = t.ports.Taken(protocol, p.Path.To.Addr(), p.Path.To.Port())
 	}
 	return p
+}
+
+// firstAddr returns the first address of a link in the family of another address, but none
+// that is valid on the link alone.
+func firstAddr(l netif.Link, like netip.Addr) netip.Addr {
+	for _, p := range l.Addrs {
+		if a := p.Addr(); a.Is4() == like.Is4() && !a.IsLinkLocalUnicast() {
+			return a
+		}
+	}
+	return like
 }
