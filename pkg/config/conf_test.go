@@ -149,7 +149,7 @@ func TestKeys(t *testing.T) {
 		"pid_file=/run/x":                                                           func(c *Config) { c.PIDFile = "/run/x" },
 		"control_socket=/run/y":                                                     func(c *Config) { c.ControlSocket = "/run/y" },
 		"allow 1-2 10.0.0.0/8 3-4": func(c *Config) {
-			c.Policy.Rules = []portmap.Rule{{Allow: true, External: portmap.PortRange{First: 1, Last: 2}, Network: netip.MustParseAddr("10.0.0.0"), Mask: 0xff000000, Internal: portmap.PortRange{First: 3, Last: 4}}}
+			c.Policy.Rules = []portmap.Rule{{Allow: true, External: portmap.Ports{{First: 1, Last: 2}}, Network: netip.MustParseAddr("10.0.0.0"), Mask: 0xff000000, Internal: portmap.Ports{{First: 3, Last: 4}}}}
 		},
 		"# comment\n\n \t\n  #friendly_name=x": func(*Config) {},
 		"\t friendly_name \t= \t name \t\r":    func(c *Config) { c.Device.FriendlyName = "name" },

@@ -175,7 +175,7 @@ func (d *draft) allowNetwork(address, mask string) error {
 }
 
 // everyPort is the range of all ports.
-var everyPort = portmap.PortRange{Last: maxPort}
+var everyPort = portmap.Ports{{Last: maxPort}}
 
 // denyAll is the rule that AstLinux puts after all others.
 var denyAll = portmap.Rule{External: everyPort, Network: netip.IPv4Unspecified(), Internal: everyPort}

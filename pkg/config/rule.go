@@ -98,9 +98,9 @@ func parseRule(line string) (portmap.Rule, error) {
 		return unreadable(r.Allow), errors.New("a rule has an external port, an address and an internal port")
 	}
 	var errs [4]error
-	r.External, errs[0] = parsePorts(external)
+	r.External, errs[0] = parseRange(external)
 	errs[1] = nameHosts(&r, hosts)
-	r.Internal, errs[2] = parsePorts(internal)
+	r.Internal, errs[2] = parseRange(internal)
 	r.Description, errs[3] = parseDescription(rest)
 	if err := cmp.Or(errs[:]...); err != nil {
 		return widened(r, errs, strings.TrimLeft(rest, blanks)), err
@@ -167,6 +167,12 @@ func cutField(s string) (field, rest string) {
 		return s[:i], s[i:]
 	}
 	return s, ""
+}
+
+// parseRange is parsePorts for a rule in miniupnpd's form, which has no lists.
+func parseRange(s string) (portmap.Ports, error) {
+	ports, err := parsePorts(s)
+	return portmap.Ports{ports}, err
 }
 
 // parsePorts parses a port or a range of ports.
@@ -314,15 +320,19 @@ func compileRegex(expr string) (*regexp.Regexp, error) {
 
 // RuleText returns a rule as a line of miniupnpd.conf.
 func RuleText(r portmap.Rule) string {
-	action := "deny"
-	if r.Allow {
-		action = "allow"
-	}
-	rule := fmt.Sprintf("%s %s %s %s", action, portsText(r.External), hostsText(r), portsText(r.Internal))
+	rule := fmt.Sprintf("%s %v %s %v", actionText(r), r.External, hostsText(r), r.Internal)
 	if r.Description == nil {
 		return rule
 	}
 	return rule + " " + quoteRegex(strings.TrimPrefix(r.Description.String(), caseless))
+}
+
+// actionText returns what a rule does.
+func actionText(r portmap.Rule) string {
+	if r.Allow {
+		return "allow"
+	}
+	return "deny"
 }
 
 func hostsText(r portmap.Rule) string {
@@ -349,13 +359,6 @@ func quoteRegex(expr string) string {
 		b = append(b, expr[i])
 	}
 	return string(append(b, '"'))
-}
-
-func portsText(r portmap.PortRange) string {
-	if r.First == r.Last {
-		return strconv.Itoa(int(r.First))
-	}
-	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
 func maskText(m uint32) string {

@@ -15,20 +15,20 @@ import (
 func lan(externalFirst, externalLast, internalFirst, internalLast uint16) portmap.Rule {
 	return portmap.Rule{
 		Allow:    true,
-		External: portmap.PortRange{First: externalFirst, Last: externalLast},
+		External: portmap.Ports{{First: externalFirst, Last: externalLast}},
 		Network:  netip.MustParseAddr("192.168.101.0"), Mask: 0xffffff00,
-		Internal: portmap.PortRange{First: internalFirst, Last: internalLast},
+		Internal: portmap.Ports{{First: internalFirst, Last: internalLast}},
 	}
 }
 
 // single is a rule for one host and equal ports.
 func single(port uint16, host string, mask uint32) portmap.Rule {
-	ports := portmap.PortRange{First: port, Last: port}
+	ports := portmap.Ports{{First: port, Last: port}}
 	return portmap.Rule{Allow: true, External: ports, Network: netip.MustParseAddr(host), Mask: mask, Internal: ports}
 }
 
 func TestRulesTaken(t *testing.T) {
-	denied := portmap.Rule{External: portmap.PortRange{Last: 65535}, Network: netip.IPv4Unspecified(), Internal: portmap.PortRange{Last: 65535}}
+	denied := portmap.Rule{External: portmap.Ports{{Last: 65535}}, Network: netip.IPv4Unspecified(), Internal: portmap.Ports{{Last: 65535}}}
 	for line, want := range map[string]portmap.Rule{
 		"allow 1024-65535 192.168.101.0/24 1024-65535":              lan(1024, 65535, 1024, 65535),
 		"deny 0-65535 0.0.0.0/0 0-65535":                            denied,
@@ -49,11 +49,11 @@ func TestRulesTaken(t *testing.T) {
 		"allow 3000-3000 192.168.101.0/255.255.255.0 65535 # a # b": lan(3000, 3000, 65535, 65535),
 	} {
 		got, err := parseRule(line)
-		if err != nil || got != want {
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %+v, %v; want %+v", line, got, err, want)
 			continue
 		}
-		if again, err := parseRule(RuleText(got)); err != nil || again != got {
+		if again, err := parseRule(RuleText(got)); err != nil || !reflect.DeepEqual(again, got) {
 			t.Errorf("%q is reported as %q, which is %+v, %v", line, RuleText(got), again, err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestRulesOfOneHost(t *testing.T) {
 		if err != nil || RuleText(r) != "allow 80 "+want+" 90" {
 			t.Errorf("%s is read as %q, %v", address, RuleText(r), err)
 		}
-		if again, err := parseRule(RuleText(r)); err != nil || again != r {
+		if again, err := parseRule(RuleText(r)); err != nil || !reflect.DeepEqual(again, r) {
 			t.Errorf("%q is read as %+v, %v", RuleText(r), again, err)
 		}
 	}
@@ -271,7 +271,7 @@ func tear(t *testing.T, line string) (tried int) {
 				continue
 			}
 			tried++
-			covers := func(a, b portmap.PortRange) bool { return a.First <= b.First && b.Last <= a.Last }
+			covers := func(a, b portmap.Ports) bool { return a[0].First <= b[0].First && b[0].Last <= a[0].Last }
 			sameHosts := r.Network == whole.Network && r.Mask == whole.Mask && r.Prefix == whole.Prefix && r.Hardware == whole.Hardware
 			everybody := r.Network == netip.IPv4Unspecified() && r.Mask == 0 && r.Hardware == "" && !r.Prefix.IsValid()
 			if !covers(r.External, whole.External) || !covers(r.Internal, whole.Internal) || r.Description != nil || !sameHosts && !everybody {
@@ -358,7 +358,7 @@ func FuzzRule(f *testing.F) {
 			}
 		}
 		again.Description = r.Description
-		if r.External.First > r.External.Last || r.Internal.First > r.Internal.Last || kinds != 1 || again != r {
+		if r.External[0].First > r.External[0].Last || r.Internal[0].First > r.Internal[0].Last || kinds != 1 || !reflect.DeepEqual(again, r) {
 			t.Errorf("%q became %+v", line, r)
 		}
 	})

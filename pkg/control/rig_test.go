@@ -61,8 +61,8 @@ func (l *transcript) String() string {
 
 // rules let the LAN have what AstLinux lets it have.
 var rules = []portmap.Rule{
-	{Allow: true, External: portmap.PortRange{First: 1024, Last: 65535}, Network: addr("192.168.50.0"), Mask: 0xffffff00, Internal: portmap.PortRange{First: 1024, Last: 65535}},
-	{External: portmap.PortRange{Last: 65535}, Network: addr("0.0.0.0"), Internal: portmap.PortRange{Last: 65535}},
+	{Allow: true, External: portmap.Ports{{First: 1024, Last: 65535}}, Network: addr("192.168.50.0"), Mask: 0xffffff00, Internal: portmap.Ports{{First: 1024, Last: 65535}}},
+	{External: portmap.Ports{{Last: 65535}}, Network: addr("0.0.0.0"), Internal: portmap.Ports{{Last: 65535}}},
 }
 
 // someMetrics are the daemon's.

@@ -29,6 +29,7 @@ func (d *Daemon) lanAt(index int) hosts.LAN {
 			if link.Index != index {
 				continue
 			}
+			l.Device = link.Name
 			for _, p := range link.Addrs {
 				if p.Addr().Is4() && !p.IsSingleIP() {
 					l.Networks = append(l.Networks, p.Masked())

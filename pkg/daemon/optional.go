@@ -67,7 +67,7 @@ func (d *Daemon) lanOf(host netip.Addr) (hosts.LAN, bool) {
 	}
 	links, _ := d.watch.Now()
 	var state portmap.NetworkState
-	state.LANs, state.Interfaces = d.lans(links)
+	state.LANs, state.Interfaces, _ = d.lans(links)
 	return hosts.LAN{Index: index, Networks: state.Networks(host)}, true
 }
 

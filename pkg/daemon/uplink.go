@@ -23,7 +23,7 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 	d.mu.Unlock()
 	s.External, s.NoIPv6 = announcedAddr(d.config, d.uplink.addr(), stunAddr), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
-	s.LANs, s.Interfaces = d.lans(links)
+	s.LANs, s.Interfaces, s.Devices = d.lans(links)
 	for _, link := range links {
 		for _, a := range link.Addrs {
 			s.Own = append(s.Own, a.Addr())
@@ -34,16 +34,17 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 }
 
 // lans returns the networks of the listening interfaces, in one list and by
-// interface.
-func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterface [][]netip.Prefix) {
+// interface, and the names of the interfaces.
+func (d *Daemon) lans(links map[string]netif.Link) (all []netip.Prefix, byInterface [][]netip.Prefix, names []string) {
 	for _, l := range d.config.LANs {
 		for _, link := range linksOf(l, uplinks(d.config), links) {
 			networks := routable(link.Addrs)
 			all = append(all, networks...)
 			byInterface = append(byInterface, networks)
+			names = append(names, link.Name)
 		}
 	}
-	return all, byInterface
+	return all, byInterface, names
 }
 
 // routable returns the networks without the link-local ones, which no rule can reach.

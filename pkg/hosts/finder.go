@@ -39,6 +39,7 @@ const maxProbed = 1024
 // LAN is an interface that hosts are behind.
 type LAN struct {
 	Index    int            // the kernel's interface index
+	Device   string         // the interface's name; "": not known
 	Networks []netip.Prefix // of IPv4
 }
 

@@ -96,7 +96,7 @@ func TestFind(t *testing.T) {
 				}
 				defer os.Remove(leases)
 			}
-			q := Query{Addr: addr(tt.host), LAN: LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}, Named: tt.named}
+			q := Query{Addr: addr(tt.host), LAN: LAN{Index: lan.Index, Networks: []netip.Prefix{netlab.RouterLAN.Masked()}}, Named: tt.named}
 			for deadline := time.Now().Add(15 * time.Second); ; { // on a busy machine hosts answer late
 				f := Finder{Leases: leases, Log: slog.New(slog.DiscardHandler)}
 				got = f.Find(context.Background(), q)
@@ -150,7 +150,7 @@ func TestOldAddressIsDropped(t *testing.T) {
 			return err
 		}
 		f := Finder{Log: slog.New(slog.DiscardHandler)}
-		q := Query{Addr: addr("2001:db8:50::10"), LAN: LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}}
+		q := Query{Addr: addr("2001:db8:50::10"), LAN: LAN{Index: lan.Index, Networks: []netip.Prefix{netlab.RouterLAN.Masked()}}}
 		if got, _ := f.Known(q); !slices.Equal(got.IPv4, []netip.Addr{now, old}) {
 			t.Errorf("at first %+v", got)
 		}
@@ -176,7 +176,7 @@ func TestProbeDoesNotWait(t *testing.T) {
 			return err
 		}
 		f := Finder{Log: slog.New(slog.DiscardHandler)}
-		q := Query{Addr: addr("2001:db8:50::10"), LAN: LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}, Named: want}
+		q := Query{Addr: addr("2001:db8:50::10"), LAN: LAN{Index: lan.Index, Networks: []netip.Prefix{netlab.RouterLAN.Masked()}}, Named: want}
 		if got, settled := f.Known(q); settled || len(got.Hardware) > 0 {
 			t.Errorf("known without a probe: %+v, %v", got, settled)
 		}
@@ -205,7 +205,7 @@ func TestNewEntriesAreUsedAtOnce(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			q = Query{Addr: addr("2001:db8:50::10"), LAN: LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}}
+			q = Query{Addr: addr("2001:db8:50::10"), LAN: LAN{Index: lan.Index, Networks: []netip.Prefix{netlab.RouterLAN.Masked()}}}
 			id = f.Find(context.Background(), q)
 			return nil
 		})

@@ -191,7 +191,7 @@ func TestClonedHardwareAddress(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		l := LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}
+		l := LAN{Index: lan.Index, Networks: []netip.Prefix{netlab.RouterLAN.Masked()}}
 		for range 5 {
 			f := Finder{Log: slog.New(slog.DiscardHandler)}
 			if f.Moved(context.Background(), l, hw, formerAddr, addr("192.168.50.11")) {
@@ -215,7 +215,7 @@ func retryMoved(t *testing.T, lab *netlab.Lab, leases, own string, now netip.Add
 		if err != nil {
 			return err
 		}
-		l := LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}
+		l := LAN{Index: lan.Index, Networks: []netip.Prefix{netlab.RouterLAN.Masked()}}
 		for deadline := time.Now().Add(15 * time.Second); ; {
 			f := Finder{Leases: leases, Log: slog.New(slog.DiscardHandler)}
 			got = f.Moved(context.Background(), l, hw, formerAddr, now)

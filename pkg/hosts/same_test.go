@@ -200,7 +200,7 @@ func TestSame(t *testing.T) {
 			}
 			f := Finder{Leases: leases, Log: slog.New(slog.DiscardHandler)}
 			for deadline := time.Now().Add(15 * time.Second); ; { // on a busy machine hosts answer late
-				got = f.Same(context.Background(), LAN{lan.Index, []netip.Prefix{netlab.RouterLAN.Masked()}}, tt.client, tt.other)
+				got = f.Same(context.Background(), LAN{Index: lan.Index, Networks: []netip.Prefix{netlab.RouterLAN.Masked()}}, tt.client, tt.other)
 				if got == tt.want || time.Now().After(deadline) {
 					return nil
 				}

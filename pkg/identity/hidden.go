@@ -57,14 +57,15 @@ func (r *Resolver) MayHavePorts(index int, a netip.Addr) bool {
 // AnyMayHavePorts reports whether the rules may let any host on an interface have a
 // port.
 func (r *Resolver) AnyMayHavePorts(index int) bool {
-	return r.policy().AnyMayHavePorts(r.at(index).Networks)
+	lan := r.at(index)
+	return r.policy().AnyMayHavePorts(lan.Device, lan.Networks)
 }
 
 // destination returns what is known of a host. If that is not all, it probes the host,
 // and once in verdictTime those that rules name.
 func (r *Resolver) destination(p *portmap.Policy, n neighbour, now time.Time) portmap.Destination {
 	lan := r.at(n.index)
-	to := portmap.Destination{AddrPort: netip.AddrPortFrom(n.addr, 0)}
+	to := portmap.Destination{AddrPort: netip.AddrPortFrom(n.addr, 0), Interface: lan.Device}
 	id, settled := r.finder.Known(hosts.Query{Addr: n.addr, LAN: lan})
 	if !settled {
 		r.finder.Probe(n.index, n.addr)

@@ -24,7 +24,7 @@ func newHiddenRig(t *testing.T, rules ...portmap.Rule) (*netlab.Lab, func(device
 		}
 		return hosts.LAN{Index: index, Networks: []netip.Prefix{lan4.Masked()}}
 	}
-	all := portmap.PortRange{Last: 65535}
+	all := portmap.Ports{{Last: 65535}}
 	r.policy().Rules = append(rules, portmap.Rule{External: all, Network: netip.IPv4Unspecified(), Internal: all})
 	return lab, func(device, a string) (may bool) {
 		lab.Router.Do(func() error { may = r.MayHavePorts(r.index(device), netip.MustParseAddr(a)); return nil })
@@ -34,7 +34,7 @@ func newHiddenRig(t *testing.T, rules ...portmap.Rule) (*netlab.Lab, func(device
 
 // allowed returns a rule that allows a single IPv4 address all ports.
 func allowed(a string) portmap.Rule {
-	all := portmap.PortRange{Last: 65535}
+	all := portmap.Ports{{Last: 65535}}
 	return portmap.Rule{Allow: true, External: all, Network: netip.MustParseAddr(a), Mask: ^uint32(0), Internal: all}
 }
 

@@ -114,7 +114,7 @@ func TestNewRulesForHardware(t *testing.T) {
 	}
 	lab.Router.IP(t, "neigh", "replace", first.String(), "lladdr", "02:00:00:00:00:10", "dev", "lan0", "nud", "permanent")
 	lab.Router.IP(t, "neigh", "replace", second.String(), "lladdr", "02:00:00:00:00:11", "dev", "lan0", "nud", "permanent")
-	all := portmap.PortRange{Last: 65535}
+	all := portmap.Ports{{Last: 65535}}
 	rules := &portmap.Policy{Rules: []portmap.Rule{{External: all, Hardware: "02:00:00:00:00:11", Internal: all}}}
 	if err := lab.Router.Do(func() error { return r.SetPolicy(t.Context(), rules) }); err != nil {
 		t.Fatal(err)

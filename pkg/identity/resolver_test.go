@@ -32,10 +32,10 @@ func addr6(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:
 // others the ports below 4000.
 func newResolver(t *testing.T) *Resolver {
 	t.Helper()
-	all := portmap.PortRange{Last: 65535}
+	all := portmap.Ports{{Last: 65535}}
 	policy := &portmap.Policy{Rules: []portmap.Rule{
-		{Allow: true, External: all, Network: netip.MustParseAddr("192.168.50.10"), Mask: ^uint32(0), Internal: portmap.PortRange{First: 4000, Last: 65535}},
-		{External: all, Network: netip.IPv4Unspecified(), Internal: portmap.PortRange{First: 4000, Last: 65535}},
+		{Allow: true, External: all, Network: netip.MustParseAddr("192.168.50.10"), Mask: ^uint32(0), Internal: portmap.Ports{{First: 4000, Last: 65535}}},
+		{External: all, Network: netip.IPv4Unspecified(), Internal: portmap.Ports{{First: 4000, Last: 65535}}},
 	}}
 	log := slog.New(slog.DiscardHandler)
 	var r *Resolver

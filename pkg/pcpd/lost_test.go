@@ -24,7 +24,7 @@ func (g *gateway) forward(t *testing.T, port uint16) {
 // forbid loads a rule that forbids all ports of a client.
 func (g *gateway) forbid(t *testing.T, a netip.Addr) {
 	t.Helper()
-	all := portmap.PortRange{Last: 65535}
+	all := portmap.Ports{{Last: 65535}}
 	rule := portmap.Rule{External: all, Network: a, Mask: ^uint32(0), Internal: all}
 	if a.Is6() {
 		rule = portmap.Rule{External: all, Prefix: netip.PrefixFrom(a, 128), Internal: all}

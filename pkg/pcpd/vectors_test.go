@@ -50,12 +50,12 @@ func setupOf(v vectors.Vector) setup {
 // rules returns the vectors' rules: ports from 1024 on, and internal port 9
 // (Discard).
 func rules() []portmap.Rule {
-	high := portmap.PortRange{First: 1024, Last: 65535}
+	high := portmap.Ports{{First: 1024, Last: 65535}}
 	network, mask := client, uint32(0xffffff00)
 	return []portmap.Rule{
-		{Allow: true, External: high, Network: network, Mask: mask, Internal: portmap.PortRange{First: 9, Last: 9}},
+		{Allow: true, External: high, Network: network, Mask: mask, Internal: portmap.Ports{{First: 9, Last: 9}}},
 		{Allow: true, External: high, Network: network, Mask: mask, Internal: high},
-		{External: portmap.PortRange{Last: 65535}, Network: network, Internal: portmap.PortRange{Last: 65535}},
+		{External: portmap.Ports{{Last: 65535}}, Network: network, Internal: portmap.Ports{{Last: 65535}}},
 	}
 }
 

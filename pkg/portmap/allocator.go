@@ -91,7 +91,7 @@ func (al *allocator) denyingRule(req *Request, m *Mapping) *Rule {
 		port = m.externalEndpoint().Port()
 	}
 	if req.ID != 0 {
-		to = al.destination(m.Internal, req.knownHost(m))
+		to = al.destinationIn(m, m.Internal, req)
 	}
 	if r := al.policy.rule(port, to, req.Description); r != nil && !r.Allow {
 		return r

@@ -20,12 +20,12 @@ var (
 
 // testPolicy is the rule set of the protocol vectors.
 func testPolicy() *Policy {
-	high := PortRange{1024, 65535}
+	high := Ports{{1024, 65535}}
 	return &Policy{
 		Rules: []Rule{
-			{Allow: true, External: high, Network: lan.Addr(), Mask: 0xffffff00, Internal: PortRange{9, 9}},
+			{Allow: true, External: high, Network: lan.Addr(), Mask: 0xffffff00, Internal: Ports{{9, 9}}},
 			{Allow: true, External: high, Network: lan.Addr(), Mask: 0xffffff00, Internal: high},
-			{External: PortRange{0, 65535}, Network: any4, Internal: PortRange{0, 65535}},
+			{External: Ports{{0, 65535}}, Network: any4, Internal: Ports{{0, 65535}}},
 		},
 		Secure:      true,
 		MinLifetime: 120 * time.Second,
@@ -162,7 +162,7 @@ func TestAllocator(t *testing.T) {
 		}},
 		{name: "a search leaves the companions of its own ports to the host's other requests", set: func(al *allocator) {
 			for i := range al.policy.Rules[:2] {
-				al.policy.Rules[i].External = PortRange{2000, 2001}
+				al.policy.Rules[i].External = Ports{{2000, 2001}}
 			}
 		}, steps: []step{
 			{ask(NATPMP, host, TCP, 5000, 2000), ok(2000)},
@@ -423,7 +423,7 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, host, UDP, 40000, 0, nonce(1), closing), closed(1)},
 		}},
 		{name: "a description that the rules forbid cannot be added later", set: func(al *allocator) {
-			al.policy.Rules = []Rule{{External: PortRange{0, 65535}, Network: any4, Internal: PortRange{0, 65535}, Description: regexp.MustCompile("torrent")}}
+			al.policy.Rules = []Rule{{External: Ports{{0, 65535}}, Network: any4, Internal: Ports{{0, 65535}}, Description: regexp.MustCompile("torrent")}}
 		}, steps: []step{
 			{ask(PCP, host, UDP, 40000, 40000), ok(40000)},
 			{ask(PCP, host, UDP, 40000, 40000, called("torrent")), no(NotAuthorized)},
@@ -456,8 +456,8 @@ func TestAllocator(t *testing.T) {
 			{ask(PCP, peer, TCP, 8080, 8080, from("1.0.0.0/8", "2.0.0.0/8")), ok(8080)},
 		}},
 		{name: "a small allowed range fills up", set: func(al *allocator) {
-			al.policy.Rules[1].External = PortRange{2000, 2001}
-			al.policy.Rules[0].External = PortRange{2000, 2001}
+			al.policy.Rules[1].External = Ports{{2000, 2001}}
+			al.policy.Rules[0].External = Ports{{2000, 2001}}
 		}, steps: []step{
 			{ask(UPnP, host, TCP, 5000, 5000, anyPort), ok(2000)},
 			{ask(UPnP, host, TCP, 5001, 5001, anyPort), ok(2001)},
@@ -707,11 +707,11 @@ func TestPinholesOfUPnPAreKnownByID(t *testing.T) {
 }
 
 func TestPolicyRules(t *testing.T) {
-	all := PortRange{0, 65535}
+	all := Ports{{0, 65535}}
 	p := &Policy{Rules: []Rule{
-		{Allow: false, External: PortRange{2000, 2999}, Network: any4, Internal: all, Description: regexp.MustCompile("(?i)torrent")},
-		{Allow: true, External: PortRange{2000, 3999}, Network: netip.MustParseAddr("10.0.7.0"), Mask: 0xff00ff00, Internal: PortRange{22, 22}},
-		{Allow: false, External: PortRange{0, 3999}, Network: any4, Internal: all},
+		{Allow: false, External: Ports{{2000, 2999}}, Network: any4, Internal: all, Description: regexp.MustCompile("(?i)torrent")},
+		{Allow: true, External: Ports{{2000, 3999}}, Network: netip.MustParseAddr("10.0.7.0"), Mask: 0xff00ff00, Internal: Ports{{22, 22}}},
+		{Allow: false, External: Ports{{0, 3999}}, Network: any4, Internal: all},
 	}}
 	tests := []struct {
 		external    uint16

@@ -26,11 +26,11 @@ func thousandRules() []Rule {
 	var rules []Rule
 	for i := range 999 {
 		rules = append(rules, Rule{
-			Allow: i%2 == 0, External: PortRange{uint16(i * 60), uint16(i*60 + 59)},
-			Network: peer, Mask: ^uint32(0), Internal: PortRange{0, 65535},
+			Allow: i%2 == 0, External: Ports{{uint16(i * 60), uint16(i*60 + 59)}},
+			Network: peer, Mask: ^uint32(0), Internal: Ports{{0, 65535}},
 		})
 	}
-	return append(rules, Rule{Allow: true, External: PortRange{1024, 65535}, Network: any4, Internal: PortRange{0, 65535}})
+	return append(rules, Rule{Allow: true, External: Ports{{1024, 65535}}, Network: any4, Internal: Ports{{0, 65535}}})
 }
 
 // benchmark decides a request as a batch of its own and reverts it.

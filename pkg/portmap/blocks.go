@@ -133,7 +133,7 @@ func (req *Request) about(m *Mapping) *Request {
 // checkExisting is checkMapping for a mapping that was granted before. A block
 // closes it, too, and while it is uncertain whether one does it is dormant.
 func (al *allocator) checkExisting(m *Mapping) Refusal {
-	r := al.checkMapping(m, m.Description())
+	r := al.checkMapping(m, al.checkClaims(m))
 	if r != Granted && !r.isTemporary() {
 		return r
 	}

@@ -5,14 +5,13 @@ import (
 	"net/netip"
 )
 
-// checkMapping returns whether the settings and the network allow that m, with
-// a description, is in force now: a new mapping, a renewed one, a saved one or
-// one that exists. An existing mapping is dormant while the refusal
+// checkMapping returns whether the settings and the network allow that m is in
+// force now, given what the rules say: a new mapping, a renewed one, a saved one
+// or one that exists. An existing mapping is dormant while the refusal
 // isTemporary, and closed for any other. What depends on other mappings is not
 // checked here.
-func (al *allocator) checkMapping(m *Mapping, description string) Refusal {
+func (al *allocator) checkMapping(m *Mapping, rules Refusal) Refusal {
 	target := al.network.checkTarget(m.Internal.Addr())
-	rules := al.checkRules(m.externalEndpoint().Port(), al.destination(m.Internal, m.Host), description)
 	switch {
 	case target == BadTarget:
 		return BadTarget
@@ -60,7 +59,7 @@ func (al *allocator) checkRules(external uint16, to Destination, description str
 func (al *allocator) renewed(m *Mapping, to netip.AddrPort, req *Request) (Mapping, Refusal) {
 	n := *m
 	n.Internal, n.Host = to, req.knownHost(m)
-	r := al.checkMapping(&n, cmp.Or(req.Description, m.Description()))
+	r := al.checkMapping(&n, al.checkRules(m.ExternalPort(), al.destination(to, n.Host, req.Origin), cmp.Or(req.Description, m.Description())))
 	switch {
 	case r == UnknownHost && m.Family() == IPv4:
 		return n, NotAuthorized
@@ -69,5 +68,6 @@ func (al *allocator) renewed(m *Mapping, to netip.AddrPort, req *Request) (Mappi
 	}
 	n.Host = al.hostToKeep(req, m)
 	n.setState(r)
+	n.Claims = al.permittedBeside(&n, req.Origin)
 	return n, Granted
 }

@@ -56,7 +56,8 @@ func (al *allocator) choosePinhole(req *Request) (Key, *Mapping, Refusal) {
 
 // checkNew is checkMapping for a new mapping.
 func (al *allocator) checkNew(k Key, req *Request) Refusal {
-	return al.checkMapping(&Mapping{Key: k, Internal: req.Internal, Host: req.Host}, req.Description)
+	m := &Mapping{Key: k, Internal: req.Internal, Host: req.Host}
+	return al.checkMapping(m, al.checkRules(m.ExternalPort(), al.destinationOf(req), req.Description))
 }
 
 // obstacle returns why the request cannot have this external port, and the

@@ -24,6 +24,15 @@ func (d *digest) noteClosed(m *Mapping, r Refusal) {
 	}
 }
 
+// noteDenied notes that m, which goes on, loses claims because of the rules.
+func (d *digest) noteDenied(m *Mapping, claims []Claim) {
+	if len(claims) > 0 && !m.Dormant {
+		lost := *m
+		lost.Claims = claims
+		d.lost = append(d.lost, Loss{&lost, NotAuthorized})
+	}
+}
+
 // noteState notes that m becomes dormant for a reason, or is in force again if
 // that is Granted.
 func (d *digest) noteState(m *Mapping, r Refusal) {

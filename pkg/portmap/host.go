@@ -43,19 +43,29 @@ type Destination struct {
 	Host
 	// Networks lists the IPv4 networks of the host's LAN.
 	Networks []netip.Prefix
+	// Interface is the one that the host is behind; "": not known.
+	Interface string
+	// Origin is the protocol that the client asks by.
+	Origin Origin
 }
 
-// destination returns what the rules see of an address of h.
-func (al *allocator) destination(to netip.AddrPort, h Host) Destination {
-	if to.Addr().Is4() {
-		return Destination{AddrPort: to, Host: h}
+// destination returns what the rules see of an address of h that is asked for by o.
+func (al *allocator) destination(to netip.AddrPort, h Host, o Origin) Destination {
+	d := Destination{AddrPort: to, Host: h, Interface: al.network.device(to.Addr()), Origin: o}
+	if to.Addr().Is6() {
+		d.Networks = al.network.Networks(to.Addr())
 	}
-	return Destination{AddrPort: to, Host: h, Networks: al.network.Networks(to.Addr())}
+	return d
 }
 
 // destinationOf returns what the rules see of the target of a request.
 func (al *allocator) destinationOf(req *Request) Destination {
-	return al.destination(req.Internal, req.Host)
+	return al.destination(req.Internal, req.Host, req.Origin)
+}
+
+// destinationIn returns what the rules see of the target of a request for m.
+func (al *allocator) destinationIn(m *Mapping, to netip.AddrPort, req *Request) Destination {
+	return al.destination(to, req.knownHost(m), req.Origin)
 }
 
 // nameHost names the host of the target as the client's, if the client asks for

@@ -10,7 +10,7 @@ import (
 
 // rule returns the rule "allow|deny ADDRESS/MASK" for all ports.
 func rule(allow bool, network, mask string) Rule {
-	all := PortRange{0, 65535}
+	all := Ports{{0, 65535}}
 	return Rule{Allow: allow, External: all, Network: netip.MustParseAddr(network), Mask: uint32Of(netip.MustParseAddr(mask)), Internal: all}
 }
 
@@ -71,7 +71,7 @@ func TestRulesOverIPv6(t *testing.T) {
 		{"every second address, the others", "192.168.50.1", "255.255.255.1", one, addrs("192.168.50.10"), false, false},
 		{"every second address, of a host without IPv4", "192.168.50.0", "255.255.255.1", one, none, false, true},
 	} {
-		to := Destination{netip.AddrPortFrom(inside, 4000), Host{IPv4: tt.host}, tt.lan}
+		to := Destination{AddrPort: netip.AddrPortFrom(inside, 4000), Host: Host{IPv4: tt.host}, Networks: tt.lan}
 		for _, allow := range []bool{true, false} {
 			p := Policy{Rules: []Rule{rule(allow, tt.network, tt.mask), rule(!allow, every, every)}}
 			want := tt.allow
@@ -113,7 +113,7 @@ func TestWhatDependsOnTheHost(t *testing.T) {
 		}
 	}
 	p := Policy{Rules: []Rule{rule(true, "192.168.50.10", "255.255.255.255")}}
-	if p.Rules[0].Internal = (PortRange{22, 22}); p.DependsOnHost(4000, one) || !p.DependsOnHost(22, one) {
+	if p.Rules[0].Internal = (Ports{{22, 22}}); p.DependsOnHost(4000, one) || !p.DependsOnHost(22, one) {
 		t.Error("rules for other ports count")
 	}
 }
@@ -146,7 +146,7 @@ func TestIPv6NeverAllowsMore(t *testing.T) {
 		lan := lans[i%len(lans)]
 		for range r.IntN(5) {
 			p.Rules = append(p.Rules, Rule{
-				Allow: r.IntN(2) == 0, External: PortRange{0, uint16(4000 + r.IntN(2))}, Internal: PortRange{0, uint16(4000 + r.IntN(2))},
+				Allow: r.IntN(2) == 0, External: Ports{{0, uint16(4000 + r.IntN(2))}}, Internal: Ports{{0, uint16(4000 + r.IntN(2))}},
 				Network: addr(), Mask: masks[r.IntN(len(masks))],
 			})
 		}

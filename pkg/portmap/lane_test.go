@@ -157,7 +157,7 @@ func TestStopDoesNotWaitForTheKernel(t *testing.T) {
 func TestSettingsWaitForWhatIsUndecided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeldRig(t)
-		strict := portmap.Policy{Secure: true, Rules: []portmap.Rule{{External: portmap.PortRange{First: 49000, Last: 49000}, Network: client(0), Internal: portmap.PortRange{Last: 65535}}}}
+		strict := portmap.Policy{Secure: true, Rules: []portmap.Rule{{External: portmap.Ports{{First: 49000, Last: 49000}}, Network: client(0), Internal: portmap.Ports{{Last: 65535}}}}}
 		ended := make(chan error, 1)
 		go func() { ended <- h.SetPolicy(context.Background(), &strict) }()
 		synctest.Wait()

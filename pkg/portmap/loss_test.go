@@ -17,7 +17,7 @@ import (
 func TestLossTellsOwnersOnly(t *testing.T) {
 	forbid := func(r *tableRig) error {
 		return r.SetPolicy(context.Background(), &portmap.Policy{Secure: true, Rules: []portmap.Rule{
-			{External: portmap.PortRange{First: 40000, Last: 40000}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535}},
+			{External: portmap.Ports{{First: 40000, Last: 40000}}, Network: gateway.Addr(), Internal: portmap.Ports{{Last: 65535}}},
 		}})
 	}
 	forward := func(r *tableRig) error {
@@ -27,7 +27,7 @@ func TestLossTellsOwnersOnly(t *testing.T) {
 	}
 	suspend := func(r *tableRig) error {
 		return r.SetPolicy(context.Background(), &portmap.Policy{Secure: true, Rules: []portmap.Rule{
-			{External: portmap.PortRange{First: 40000, Last: 40000}, Hardware: "02:00:00:00:00:10", Internal: portmap.PortRange{Last: 65535}},
+			{External: portmap.Ports{{First: 40000, Last: 40000}}, Hardware: "02:00:00:00:00:10", Internal: portmap.Ports{{Last: 65535}}},
 		}})
 	}
 	nothing := func(r *tableRig) error { return r.SetNetworkState(context.Background(), r.network) }

@@ -11,13 +11,13 @@ func (p *Policy) MayHavePorts(to Destination) bool {
 	return p.eachNetwork(to, func(to Destination) bool { return p.permitsAny(to, (*Rule).appliesToHost) })
 }
 
-// AnyMayHavePorts reports whether the rules may let a host of these IPv4 networks have
-// a port.
-func (p *Policy) AnyMayHavePorts(networks []netip.Prefix) bool {
-	anyone := Destination{AddrPort: netip.AddrPortFrom(netip.IPv6Unspecified(), 0), Networks: networks}
+// AnyMayHavePorts reports whether the rules may let a host have a port that is behind
+// an interface with these IPv4 networks.
+func (p *Policy) AnyMayHavePorts(device string, networks []netip.Prefix) bool {
+	anyone := Destination{AddrPort: netip.AddrPortFrom(netip.IPv6Unspecified(), 0), Interface: device, Networks: networks}
 	return p.permitsAny(anyone, func(r *Rule, to Destination) bool {
 		if r.Hardware != "" || r.Prefix.IsValid() {
-			return r.Allow
+			return r.Allow && (r.Interface == "" || r.Interface == device)
 		}
 		certain, possible := r.matchesHost(to)
 		return certain || r.Allow && possible
@@ -37,17 +37,28 @@ func (p *Policy) eachNetwork(to Destination, ask func(Destination) bool) bool {
 }
 
 // permitsAny reports whether the rules that apply to a destination permit it any
-// external port for any internal port. It tries the ports at which the decision can
-// change.
+// external port for any internal port by any protocol.
 func (p *Policy) permitsAny(to Destination, applies func(*Rule, Destination) bool) bool {
-	var rules []*Rule
-	for i := range p.Rules {
-		if r := &p.Rules[i]; applies(r, to) {
-			rules = append(rules, r)
-		}
+	ways := []Origin{PCP} // which stands for all if the rules do not tell them apart
+	if p.selectsOrigins() {
+		ways = []Origin{NATPMP, PCP, UPnP}
 	}
-	externals := edges(rules, func(r *Rule) PortRange { return r.External })
-	internals := edges(rules, func(r *Rule) PortRange { return r.Internal })
+	return slices.ContainsFunc(ways, func(o Origin) bool {
+		var rules []*Rule
+		for i := range p.Rules {
+			if r := &p.Rules[i]; r.matchesOrigin(o) && applies(r, to) {
+				rules = append(rules, r)
+			}
+		}
+		return permitSomePorts(rules)
+	})
+}
+
+// permitSomePorts reports whether rules permit a pair of ports. It tries the ports at
+// which the decision can change.
+func permitSomePorts(rules []*Rule) bool {
+	externals := edges(rules, func(r *Rule) Ports { return r.External })
+	internals := edges(rules, func(r *Rule) Ports { return r.Internal })
 	for _, external := range externals {
 		for _, internal := range internals {
 			if permitsSome(rules, external, internal) {
@@ -60,10 +71,12 @@ func (p *Policy) permitsAny(to Destination, applies func(*Rule, Destination) boo
 
 // edges returns the first port, and those at which ranges of rules begin or have just
 // ended.
-func edges(rules []*Rule, ports func(*Rule) PortRange) []uint16 {
+func edges(rules []*Rule, ports func(*Rule) Ports) []uint16 {
 	list := []uint16{1}
 	for _, r := range rules {
-		list = append(list, max(ports(r).First, 1), max(ports(r).Last+1, 1)) // behind the last port is the first
+		for _, p := range ports(r) {
+			list = append(list, max(p.First, 1), max(p.Last+1, 1)) // behind the last port is the first
+		}
 	}
 	slices.Sort(list)
 	return slices.Compact(list)

@@ -9,12 +9,12 @@ import (
 
 // TestMayHavePorts asks it of hosts that some rules, or all, refuse everything.
 func TestMayHavePorts(t *testing.T) {
-	all := PortRange{0, 65535}
-	allow := func(external PortRange, network string, internal PortRange) Rule {
+	all := Ports{{0, 65535}}
+	allow := func(external Ports, network string, internal Ports) Rule {
 		n := netip.MustParsePrefix(network)
 		return Rule{Allow: true, External: external, Network: n.Addr(), Mask: ^uint32(0) << (32 - n.Bits()), Internal: internal}
 	}
-	deny := func(external PortRange, network string, internal PortRange) Rule {
+	deny := func(external Ports, network string, internal Ports) Rule {
 		r := allow(external, network, internal)
 		r.Allow = false
 		return r
@@ -23,10 +23,10 @@ func TestMayHavePorts(t *testing.T) {
 	described.Description = regexp.MustCompile("game")
 	undescribed := deny(all, "0.0.0.0/0", all)
 	undescribed.Description = described.Description
-	hardware := Rule{Allow: true, External: PortRange{1024, 65535}, Hardware: "02:00:00:00:00:01", Internal: all}
+	hardware := Rule{Allow: true, External: Ports{{1024, 65535}}, Hardware: "02:00:00:00:00:01", Internal: all}
 	home := []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24")}
 	destination := func(a, mac string, four ...netip.Addr) Destination {
-		return Destination{netip.AddrPortFrom(netip.MustParseAddr(a), 0), Host{Hardware: mac, IPv4: four}, home}
+		return Destination{AddrPort: netip.AddrPortFrom(netip.MustParseAddr(a), 0), Host: Host{Hardware: mac, IPv4: four}, Networks: home}
 	}
 	ten, eleven := netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("192.168.50.11")
 	everything := deny(all, "0.0.0.0/0", all)
@@ -38,14 +38,14 @@ func TestMayHavePorts(t *testing.T) {
 	}{
 		{"no rules", nil, destination("192.168.50.10", ""), true, true},
 		{"all denied", []Rule{everything}, destination("192.168.50.10", ""), false, false},
-		{"the last port", []Rule{deny(PortRange{0, 65534}, "0.0.0.0/0", all)}, destination("192.168.50.10", ""), true, true},
-		{"the last internal port", []Rule{deny(all, "0.0.0.0/0", PortRange{0, 65534})}, destination("192.168.50.10", ""), true, true},
-		{"port 0 alone", []Rule{deny(PortRange{1, 65535}, "0.0.0.0/0", all)}, destination("192.168.50.10", ""), false, false},
-		{"one host", []Rule{allow(PortRange{1024, 65535}, "192.168.50.10/32", all), everything}, destination("192.168.50.10", ""), true, true},
-		{"another host", []Rule{allow(PortRange{1024, 65535}, "192.168.50.10/32", all), everything}, destination("192.168.50.11", ""), false, true},
-		{"of another network", []Rule{allow(PortRange{1024, 65535}, "192.168.60.0/24", all), everything}, destination("192.168.50.11", ""), false, false},
-		{"allowed what is denied before", []Rule{deny(all, "192.168.50.10/32", PortRange{1, 2000}), allow(PortRange{80, 90}, "192.168.50.0/24", PortRange{1, 2000}), everything}, destination("192.168.50.10", ""), false, true},
-		{"allowed more than is denied", []Rule{deny(all, "192.168.50.10/32", PortRange{1, 2000}), allow(PortRange{80, 90}, "192.168.50.0/24", PortRange{1, 2001}), everything}, destination("192.168.50.10", ""), true, true},
+		{"the last port", []Rule{deny(Ports{{0, 65534}}, "0.0.0.0/0", all)}, destination("192.168.50.10", ""), true, true},
+		{"the last internal port", []Rule{deny(all, "0.0.0.0/0", Ports{{0, 65534}})}, destination("192.168.50.10", ""), true, true},
+		{"port 0 alone", []Rule{deny(Ports{{1, 65535}}, "0.0.0.0/0", all)}, destination("192.168.50.10", ""), false, false},
+		{"one host", []Rule{allow(Ports{{1024, 65535}}, "192.168.50.10/32", all), everything}, destination("192.168.50.10", ""), true, true},
+		{"another host", []Rule{allow(Ports{{1024, 65535}}, "192.168.50.10/32", all), everything}, destination("192.168.50.11", ""), false, true},
+		{"of another network", []Rule{allow(Ports{{1024, 65535}}, "192.168.60.0/24", all), everything}, destination("192.168.50.11", ""), false, false},
+		{"allowed what is denied before", []Rule{deny(all, "192.168.50.10/32", Ports{{1, 2000}}), allow(Ports{{80, 90}}, "192.168.50.0/24", Ports{{1, 2000}}), everything}, destination("192.168.50.10", ""), false, true},
+		{"allowed more than is denied", []Rule{deny(all, "192.168.50.10/32", Ports{{1, 2000}}), allow(Ports{{80, 90}}, "192.168.50.0/24", Ports{{1, 2001}}), everything}, destination("192.168.50.10", ""), true, true},
 		{"allowed by a description", []Rule{described, everything}, destination("192.168.50.10", ""), true, true},
 		{"denied by a description", []Rule{undescribed}, destination("192.168.50.10", ""), true, true},
 		{"IPv6 of one host", []Rule{allow(all, "192.168.50.10/32", all), everything}, destination("2001:db8::10", "02:00:00:00:00:01", ten), true, true},
@@ -55,7 +55,7 @@ func TestMayHavePorts(t *testing.T) {
 		{"another hardware address", []Rule{hardware, everything}, destination("192.168.50.10", "02:00:00:00:00:02"), false, true},
 	} {
 		p := &Policy{Rules: tt.rules}
-		if may, any := p.MayHavePorts(tt.to), p.AnyMayHavePorts(home); may != tt.may || any != tt.any {
+		if may, any := p.MayHavePorts(tt.to), p.AnyMayHavePorts("lan0", home); may != tt.may || any != tt.any {
 			t.Errorf("%s: it may have ports %v, anyone may %v; want %v, %v", tt.what, may, any, tt.may, tt.any)
 		}
 	}
@@ -66,24 +66,35 @@ func TestMayHavePorts(t *testing.T) {
 func TestMayHavePortsAgreesWithRules(t *testing.T) {
 	const last = 6
 	random := rand.New(rand.NewPCG(1, 2))
-	ports := func() PortRange {
+	ports := func() Ports {
 		a, b := uint16(random.IntN(last+1)), uint16(random.IntN(last+1))
-		return PortRange{min(a, b), max(a, b)}
+		return Ports{{min(a, b), max(a, b)}}
 	}
-	to := Destination{AddrPort: netip.MustParseAddrPort("192.168.50.10:0")}
+	to := Destination{AddrPort: netip.MustParseAddrPort("192.168.50.10:0"), Interface: "lan0"}
 	for range 20000 {
 		p := &Policy{}
 		for range random.IntN(5) {
-			p.Rules = append(p.Rules, Rule{Allow: random.IntN(2) == 0, External: ports(), Network: to.Addr(), Mask: ^uint32(0), Internal: ports()})
+			r := Rule{Allow: random.IntN(2) == 0, External: ports(), Network: to.Addr(), Mask: ^uint32(0), Internal: ports()}
+			switch random.IntN(4) {
+			case 0:
+				r.Origins = []Origin{NATPMP, PCP, UPnP}[random.IntN(3):]
+			case 1:
+				r.External = append(r.External, ports()...)
+			case 2:
+				r.Interface = []string{"lan0", "lan1"}[random.IntN(2)]
+			}
+			p.Rules = append(p.Rules, r)
 		}
-		p.Rules = append(p.Rules, Rule{External: PortRange{last + 1, 65535}, Network: to.Addr(), Internal: PortRange{0, 65535}},
-			Rule{External: PortRange{0, 65535}, Network: to.Addr(), Internal: PortRange{last + 1, 65535}})
+		p.Rules = append(p.Rules, Rule{External: Ports{{last + 1, 65535}}, Network: to.Addr(), Internal: Ports{{0, 65535}}},
+			Rule{External: Ports{{0, 65535}}, Network: to.Addr(), Internal: Ports{{last + 1, 65535}}})
 		want := false
 		for external := uint16(1); external <= last; external++ {
 			for internal := uint16(1); internal <= last; internal++ {
 				pair := to
 				pair.AddrPort = netip.AddrPortFrom(to.Addr(), internal)
-				want = want || p.Permits(external, pair, "")
+				for _, pair.Origin = range []Origin{NATPMP, PCP, UPnP} {
+					want = want || p.Permits(external, pair, "")
+				}
 			}
 		}
 		if got := p.MayHavePorts(to); got != want {

@@ -23,8 +23,9 @@ var (
 	modelPorts  = portmap.PortRange{First: 40000, Last: 40009}
 	modelPolicy = portmap.Policy{
 		Rules: []portmap.Rule{
-			{Allow: true, External: modelPorts, Network: gateway.Addr(), Mask: 0xffffff00, Internal: portmap.PortRange{First: 40000, Last: 40004}},
-			{External: portmap.PortRange{Last: 65535}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535}},
+			{Internal: portmap.Ports{{First: 40000, Last: 40000}, {First: 40001, Last: deniedLast}}, Network: netip.IPv4Unspecified()},
+			{Allow: true, External: portmap.Ports{{First: 40000, Last: 40003}, {First: 40004, Last: 40009}}, Network: gateway.Addr(), Mask: 0xffffff00, Internal: portmap.Ports{{First: 40000, Last: 40004}}, Interface: "lan0"},
+			{External: portmap.Ports{{Last: 65535}}, Network: gateway.Addr(), Internal: portmap.Ports{{Last: 65535}}},
 		},
 		Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: time.Hour,
 		MaxPerHost: 7, MaxPerLAN: 16, MaxTotal: 20,
@@ -41,10 +42,11 @@ type model struct {
 	entries []*entry // in order of creation
 	held    []modelHeldPort
 	now     time.Time
-	away    bool       // the LAN's network is gone
-	wan     netip.Addr // the external address
-	epoch   time.Time  // when the epoch began
-	last    uint16     // the last internal port that the rules allow
+	away    bool           // the LAN's network is gone
+	wan     netip.Addr     // the external address
+	epoch   time.Time      // when the epoch began
+	last    uint16         // the last internal port that the rules allow
+	denied  portmap.Origin // whose clients the rules deny the internal ports up to deniedLast; 0: nobody's
 
 	blocks    []modelBlock // in the order in which they were set
 	lastBlock int          // the number of the last one
@@ -206,7 +208,7 @@ func (m *model) open(req portmap.Request) verdict {
 			alone := len(e.claims) == 1 && e.claim(portmap.UPnP, netip.AddrPort{}) != nil
 			fits := e.internal.Addr() == req.Client && (e.internal == req.Internal || alone)
 			switch {
-			case fits && m.rulesAllow(req):
+			case fits && m.rulesAllow(req.Origin, req.Internal.Port()):
 				return verdict{entry: e}
 			case fits && req.Exact:
 				return no(portmap.NotAuthorized)
@@ -230,31 +232,41 @@ func (m *model) open(req portmap.Request) verdict {
 	return m.create(req)
 }
 
-// rulesAllow reports whether the rules allow the internal port.
-func (m *model) rulesAllow(req portmap.Request) bool { return req.Internal.Port() <= m.last }
+// deniedLast is the last of the internal ports that the rules may deny to a protocol.
+const deniedLast = 40002
+
+// rulesAllow reports whether the rules allow the internal port to clients that ask by o.
+func (m *model) rulesAllow(o portmap.Origin, internal uint16) bool {
+	return internal <= m.last && (o != m.denied || internal > deniedLast)
+}
 
 // policy returns the settings that the model has.
 func (m *model) policy() portmap.Policy {
 	p := modelPolicy
 	p.Rules = slices.Clone(p.Rules)
-	p.Rules[0].Internal.Last = m.last
+	p.Rules[0].Origins = []portmap.Origin{m.denied}
+	p.Rules[1].Internal = portmap.Ports{{First: 40000, Last: m.last}}
 	return p
 }
 
-// setRules has the rules allow other internal ports. If mappings are closed
-// that their clients learn of from a new epoch alone, it begins one; the nonces
-// of others bind.
-func (m *model) setRules(last uint16, now time.Time) {
-	m.last = last
+// setRandomRules has the rules allow other internal ports, and deny some to the clients
+// of another protocol. If claims end that their clients learn of from a new epoch alone,
+// it begins one; the nonces of others bind.
+func (m *model) setRandomRules(rng *rand.Rand, now time.Time) {
+	m.last = uint16(40003 + rng.IntN(2))
+	m.denied = []portmap.Origin{0, 0, portmap.NATPMP, portmap.PCP, portmap.UPnP}[rng.IntN(5)]
 	m.entries = slices.DeleteFunc(m.entries, func(e *entry) bool {
-		if e.internal.Port() <= last {
-			return false
-		}
-		needsEpoch := func(c modelClaim) bool { return c.origin != portmap.UPnP }
-		if !m.away && !m.isUncertain(e) && slices.ContainsFunc(e.claims, needsEpoch) {
-			m.epoch = now
-		}
-		return true
+		isInForce := !m.away && !m.isUncertain(e)
+		e.claims = slices.DeleteFunc(e.claims, func(c modelClaim) bool {
+			if m.rulesAllow(c.origin, e.internal.Port()) {
+				return false
+			}
+			if isInForce && c.origin != portmap.UPnP {
+				m.epoch = now
+			}
+			return true
+		})
+		return len(e.claims) == 0
 	})
 }
 
@@ -296,6 +308,9 @@ func (m *model) share(targets []*entry, req portmap.Request) verdict {
 
 // join decides a request that would get a claim on an entry.
 func (m *model) join(e *entry, req portmap.Request) verdict {
+	if !m.rulesAllow(req.Origin, req.Internal.Port()) {
+		return no(portmap.NotAuthorized)
+	}
 	if r := m.blocked(req, e.external); r != portmap.Granted {
 		return no(r)
 	}
@@ -338,7 +353,7 @@ func (m *model) create(req portmap.Request) verdict {
 		return no(r)
 	case exact && isBlocked:
 		return no(portmap.Blocked)
-	case !m.rulesAllow(req):
+	case !m.rulesAllow(req.Origin, req.Internal.Port()):
 		return no(portmap.NotAuthorized)
 	}
 	taken := m.at(req.Protocol, wish) != nil || m.isTwinOfOther(req, wish)
@@ -526,6 +541,7 @@ func (m *model) network() portmap.NetworkState {
 		s = having(gateway6)
 	}
 	s.External = m.wan
+	s.Interfaces, s.Devices = [][]netip.Prefix{s.LANs}, []string{"lan0"}
 	return s
 }
 
@@ -581,7 +597,8 @@ func modelSteps(t *testing.T) int {
 // those for mappings.
 func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (steps int) {
 	store := &portmaptest.Store{}
-	r, m := newTableRigWith(t, modelPolicy, &portmaptest.Firewall{}, store), &model{wan: wan, epoch: time.Now(), last: 40004}
+	m := &model{wan: wan, epoch: time.Now(), last: 40004}
+	r := startTableRig(t, m.policy(), m.network(), &portmaptest.Firewall{}, store)
 	for round := range 300 {
 		switch rng.IntN(20) {
 		case 0:
@@ -593,7 +610,7 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 				store.Reboot()
 				m.reset(time.Now())
 			}
-			m.setRules(uint16(40003+rng.IntN(2)), time.Now())
+			m.setRandomRules(rng, time.Now())
 			r = startTableRig(t, m.policy(), m.network(), &portmaptest.Firewall{}, store)
 			m.held = nil
 		case 2, 3:
@@ -604,7 +621,7 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 			m.reset(time.Now())
 			r.set(t, m.network())
 		case 5:
-			m.setRules(uint16(40003+rng.IntN(2)), time.Now())
+			m.setRandomRules(rng, time.Now())
 			p := m.policy()
 			if err := r.SetPolicy(context.Background(), &p); err != nil {
 				t.Fatal(err)

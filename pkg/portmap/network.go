@@ -16,6 +16,9 @@ type NetworkState struct {
 	// Interfaces lists the same networks grouped by interface; nil: all belong
 	// to one interface.
 	Interfaces [][]netip.Prefix
+	// Devices lists the names of the interfaces in the order of Interfaces; nil: not
+	// known.
+	Devices []string
 	// Own lists the router's other addresses, which cannot be targets either.
 	Own []netip.Addr
 	// Hardware lists the router's own hardware addresses, as net.HardwareAddr formats
@@ -67,6 +70,21 @@ func (s *NetworkState) lanNumber(a netip.Addr) int {
 	return slices.IndexFunc(s.Interfaces, func(lans []netip.Prefix) bool {
 		return slices.ContainsFunc(lans, func(lan netip.Prefix) bool { return lan.Contains(a) })
 	})
+}
+
+// device returns the name of the interface that has a's network; "": not known, or
+// more than one has it.
+func (s *NetworkState) device(a netip.Addr) (name string) {
+	for i, device := range s.Devices {
+		switch {
+		case device == name || !slices.ContainsFunc(s.Interfaces[i], func(lan netip.Prefix) bool { return lan.Contains(a) }):
+		case name != "":
+			return ""
+		default:
+			name = device
+		}
+	}
+	return name
 }
 
 // Networks returns the IPv4 networks of the interface that has a's network,

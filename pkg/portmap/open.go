@@ -128,7 +128,7 @@ func (al *allocator) checkJoin(m *Mapping, req *Request) Refusal {
 	if req.Exact && req.External != m.External {
 		return Conflict
 	}
-	if req.Description != "" && len(m.Claims) > 0 && !al.policy.Permits(m.externalEndpoint().Port(), al.destination(m.Internal, req.knownHost(m)), req.Description) {
+	if req.Description != "" && len(m.Claims) > 0 && !al.policy.Permits(m.externalEndpoint().Port(), al.destinationIn(m, m.Internal, req), req.Description) {
 		return NotAuthorized
 	}
 	c, held := m.Claim(PCP)
@@ -172,7 +172,7 @@ func (al *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
 		return Conflict
 	case m.Internal.Port() != req.Internal.Port() && (!claimed || len(m.Claims) > 1):
 		return Conflict
-	case !al.policy.Permits(req.External, al.destination(req.Internal, req.knownHost(m)), req.Description):
+	case !al.policy.Permits(req.External, al.destinationIn(m, req.Internal, req), req.Description):
 		return NotAuthorized
 	}
 	return Granted

@@ -24,31 +24,38 @@ func (r PortRange) String() string {
 // Contains reports whether p lies in the range.
 func (r PortRange) Contains(p uint16) bool { return r.First <= p && p <= r.Last }
 
-// Rule is one permission rule of the administrator:
-// "allow|deny EPORT[-EPORT] ADDR[/MASK] IPORT[-IPORT] [regex]".
-// One of Network, Prefix and Hardware says which hosts it applies to.
+// Rule is one permission rule of the administrator. One of Network, Prefix and
+// Hardware says which hosts it applies to: those that get the port, whoever asks.
 type Rule struct {
 	Allow       bool
-	External    PortRange
+	External    Ports
 	Network     netip.Addr   // IPv4, compared under Mask
 	Mask        uint32       // as the administrator wrote it, perhaps not contiguous
 	Prefix      netip.Prefix // IPv6
 	Hardware    string       // as net.HardwareAddr formats it
-	Internal    PortRange
+	Internal    Ports
+	Interface   string         // that the host is behind; "": any
+	Origins     []Origin       // the protocols that clients ask by; nil: all
 	Description *regexp.Regexp // nil: any description
+	// Place is where the administrator wrote a rule in words; "": the rule is in
+	// miniupnpd's form.
+	Place string
 }
 
 // matches reports whether the rule applies to this destination, whatever the
 // external port.
 func (r *Rule) matches(to Destination, description string) bool {
-	return r.matchesPort(to, description) && r.appliesToHost(to)
+	return r.matchesRequest(to, description) && r.appliesToHost(to)
 }
 
-// matchesPort reports whether the rule applies to the internal port and the
-// description, whatever the host.
-func (r *Rule) matchesPort(to Destination, description string) bool {
-	return r.Internal.Contains(to.Port()) && (r.Description == nil || r.Description.MatchString(description))
+// matchesRequest reports whether the rule applies to the internal port, the protocol
+// that the client asks by and the description, whatever the host.
+func (r *Rule) matchesRequest(to Destination, description string) bool {
+	return r.Internal.Contains(to.Port()) && r.matchesOrigin(to.Origin) && (r.Description == nil || r.Description.MatchString(description))
 }
+
+// matchesOrigin reports whether the rule applies to clients that ask by o.
+func (r *Rule) matchesOrigin(o Origin) bool { return r.Origins == nil || slices.Contains(r.Origins, o) }
 
 // appliesToHost reports whether the rule applies to the host. If that is
 // uncertain, a rule that denies does, and a rule that allows does not.
@@ -60,6 +67,13 @@ func (r *Rule) appliesToHost(to Destination) bool {
 // matchesHost returns whether the rule certainly applies to the host, and
 // whether it possibly does, given what is known of the host.
 func (r *Rule) matchesHost(to Destination) (certain, possible bool) {
+	certain, possible = r.matchesAddress(to)
+	isBehind := r.Interface == "" || r.Interface == to.Interface
+	return certain && isBehind, possible && (isBehind || to.Interface == "")
+}
+
+// matchesAddress is matchesHost for a rule for all interfaces.
+func (r *Rule) matchesAddress(to Destination) (certain, possible bool) {
 	switch {
 	case r.Hardware != "":
 		return r.Hardware == to.Hardware, r.Hardware == to.Hardware || to.Hardware == ""
@@ -73,7 +87,7 @@ func (r *Rule) matchesHost(to Destination) (certain, possible bool) {
 	return certain, certain
 }
 
-// matchesHostOverIPv6 is matchesHost for a rule with IPv4 addresses and an IPv6
+// matchesHostOverIPv6 is matchesAddress for a rule with IPv4 addresses and an IPv6
 // destination. The rule applies to the hosts that have the addresses: to allow,
 // it must contain all IPv4 addresses of the host, to deny, one of them. Of a
 // host without known addresses only the networks are known that they would be
@@ -193,7 +207,7 @@ func (p *Policy) firstMatch(external uint16, to Destination, description string)
 func (p *Policy) mayPermit(external uint16, to Destination, description string) bool {
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if !r.External.Contains(external) || !r.matchesPort(to, description) {
+		if !r.External.Contains(external) || !r.matchesRequest(to, description) {
 			continue
 		}
 		if certain, possible := r.matchesHost(to); certain || r.Allow && possible {
@@ -216,6 +230,12 @@ func (p *Policy) DependsOnHost(internal uint16, networks []netip.Prefix) bool {
 // by hardware address.
 func (p *Policy) DependsOnHardware(internal uint16) bool {
 	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Hardware != "" && r.Internal.Contains(internal) })
+}
+
+// selectsOrigins reports whether the rules can differ between the protocols that
+// clients ask by.
+func (p *Policy) selectsOrigins() bool {
+	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Origins != nil })
 }
 
 // NamesHardware reports whether any rule selects a host by its hardware
@@ -247,11 +267,13 @@ func (p *Policy) Ports(to Destination, description string) *PortSet {
 		if !r.matches(to, description) {
 			continue
 		}
-		for w := int(r.External.First / 64); w <= int(r.External.Last/64); w++ {
-			matched := r.External.word(w) &^ decided[w]
-			decided[w] |= matched
-			if r.Allow {
-				open[w] |= matched
+		for _, ports := range r.External.ranges() {
+			for w := int(ports.First / 64); w <= int(ports.Last/64); w++ {
+				matched := ports.word(w) &^ decided[w]
+				decided[w] |= matched
+				if r.Allow {
+					open[w] |= matched
+				}
 			}
 		}
 	}

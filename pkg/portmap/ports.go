@@ -1,6 +1,35 @@
 package portmap
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// Ports is a list of ports and ranges of ports; empty: every port.
+type Ports []PortRange
+
+// Contains reports whether port is one of them.
+func (p Ports) Contains(port uint16) bool {
+	return len(p) == 0 || slices.ContainsFunc(p, func(r PortRange) bool { return r.Contains(port) })
+}
+
+// String returns the list as text: "80,443,5000-5063".
+func (p Ports) String() string {
+	var words []string
+	for _, r := range p.ranges() {
+		words = append(words, r.String())
+	}
+	return strings.Join(words, ",")
+}
+
+// ranges returns the list, with the range of all ports for every port.
+func (p Ports) ranges() []PortRange {
+	if len(p) == 0 {
+		return []PortRange{{Last: 1<<16 - 1}}
+	}
+	return p
+}
 
 // PortSet is a set of ports, one bit each.
 type PortSet [1 << 16 / 64]uint64

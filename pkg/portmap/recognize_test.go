@@ -14,7 +14,7 @@ var host6 = netip.MustParseAddr("2001:db8:50::10")
 
 // namesOne is a policy that allows one host only.
 func namesOne(host netip.Addr) portmap.Policy {
-	all := portmap.PortRange{Last: 65535}
+	all := portmap.Ports{{Last: 65535}}
 	return portmap.Policy{Secure: true, Rules: []portmap.Rule{
 		{Allow: true, External: all, Network: host, Mask: ^uint32(0), Internal: all},
 		{External: all, Network: netip.IPv4Unspecified(), Internal: all},

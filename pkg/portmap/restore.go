@@ -10,18 +10,19 @@ import (
 // With reset, clients may use other nonces for a while.
 func (al *allocator) restore(saved []*Mapping, reset bool) (d digest) {
 	for _, m := range saved {
-		r := al.checkSaved(m)
+		n, denied := al.split(m)
+		r := al.checkSaved(&n)
 		if r != Granted && !r.isTemporary() {
 			d.noteClosed(m, r)
 			continue
 		}
 		al.serial++
-		n := *m
 		n.Serial = al.serial
 		n.setState(r)
 		if reset {
-			n.Claims = unbound(m.Claims, al.now.Add(rebindPeriod))
+			n.Claims = unbound(n.Claims, al.now.Add(rebindPeriod))
 		}
+		d.noteDenied(m, denied)
 		al.change(Change{After: &n, Cause: Restarted})
 		if n.Dormant {
 			d.noteState(&n, r)
@@ -44,24 +45,32 @@ func (al *allocator) checkSaved(m *Mapping) Refusal {
 // mapping in force gets it only if that tells its hardware address.
 func (al *allocator) recheck(known func(netip.Addr) (Host, bool)) (d digest) {
 	for _, m := range slices.Clone(al.index.order) {
-		n := *m
+		now := *m
 		if h, found := known(m.Internal.Addr()); found && (m.Dormant || m.Host.learns(h)) {
-			n.Host = h
+			now.Host = h
 		}
-		r := al.checkExisting(&n)
-		n.setState(r)
-		switch {
-		case r != Granted && !r.isTemporary():
-			d.noteClosed(m, r)
-			al.change(Change{Before: m, Cause: Rechecked, Reason: r})
-		case r != m.Reason:
-			d.noteState(m, r)
-			al.change(Change{Before: m, After: &n, Cause: Rechecked, Reason: r})
-		case !m.Dormant && m.Host.learns(n.Host):
-			al.change(Change{Before: m, After: &n, Cause: Rechecked})
-		}
+		al.recheckMapping(m, now, &d)
 	}
 	return d
+}
+
+// recheckMapping checks m again with what is known of its host now.
+func (al *allocator) recheckMapping(m *Mapping, now Mapping, d *digest) {
+	n, denied := al.split(&now)
+	r := al.checkExisting(&n)
+	n.setState(r)
+	switch {
+	case r != Granted && !r.isTemporary():
+		d.noteClosed(m, r)
+		al.change(Change{Before: m, Cause: Rechecked, Reason: r})
+		return
+	case r != m.Reason:
+		d.noteState(m, r)
+		al.change(Change{Before: m, After: &n, Cause: Rechecked, Reason: r})
+	case len(denied) > 0, !m.Dormant && m.Host.learns(n.Host):
+		al.change(Change{Before: m, After: &n, Cause: Rechecked})
+	}
+	d.noteDenied(m, denied)
 }
 
 // rebindPeriod is how long after a reset a PCP client may use another nonce.

@@ -11,12 +11,12 @@ import (
 // byHardware returns a rule for a hardware address, byPrefix one for IPv6
 // addresses, both for all ports.
 func byHardware(allow bool, hardware string) Rule {
-	all := PortRange{0, 65535}
+	all := Ports{{0, 65535}}
 	return Rule{Allow: allow, External: all, Hardware: hardware, Internal: all}
 }
 
 func byPrefix(allow bool, prefix string) Rule {
-	all := PortRange{0, 65535}
+	all := Ports{{0, 65535}}
 	return Rule{Allow: allow, External: all, Prefix: netip.MustParsePrefix(prefix), Internal: all}
 }
 
@@ -32,16 +32,16 @@ func TestHardwareAndPrefix(t *testing.T) {
 		allow, deny bool // whether such a rule matches
 	}{
 		{"the host over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: named}}, true, true},
-		{"the host over IPv6", byHardware(true, named), Destination{six, Host{Hardware: named}, lan4}, true, true},
-		{"the host over IPv6, with its address of IPv4", byHardware(true, named), Destination{six, Host{Hardware: named, IPv4: addrs("192.168.50.10")}, lan4}, true, true},
+		{"the host over IPv6", byHardware(true, named), Destination{AddrPort: six, Host: Host{Hardware: named}, Networks: lan4}, true, true},
+		{"the host over IPv6, with its address of IPv4", byHardware(true, named), Destination{AddrPort: six, Host: Host{Hardware: named, IPv4: addrs("192.168.50.10")}, Networks: lan4}, true, true},
 		{"another over IPv4", byHardware(true, named), Destination{AddrPort: four, Host: Host{Hardware: otherHardware}}, false, false},
-		{"another over IPv6", byHardware(true, named), Destination{six, Host{Hardware: otherHardware}, lan4}, false, false},
+		{"another over IPv6", byHardware(true, named), Destination{AddrPort: six, Host: Host{Hardware: otherHardware}, Networks: lan4}, false, false},
 		{"an unknown host over IPv4", byHardware(true, named), Destination{AddrPort: four}, false, true},
 		{"an unknown host over IPv6", byHardware(true, named), Destination{AddrPort: six, Networks: lan4}, false, true},
 		{"the prefix", byPrefix(true, "2001:db8:50::/64"), Destination{AddrPort: six, Networks: lan4}, true, true},
 		{"the address", byPrefix(true, inside.String()+"/128"), Destination{AddrPort: six}, true, true},
 		{"another address", byPrefix(true, "2001:db8:50::77/128"), Destination{AddrPort: six, Networks: lan4}, false, false},
-		{"another prefix", byPrefix(true, "2001:db8:60::/64"), Destination{six, Host{Hardware: named}, nil}, false, false},
+		{"another prefix", byPrefix(true, "2001:db8:60::/64"), Destination{AddrPort: six, Host: Host{Hardware: named}, Networks: nil}, false, false},
 		{"every IPv6 address, of IPv4", byPrefix(true, "::/0"), Destination{AddrPort: four, Host: Host{Hardware: named}}, false, false},
 		{"every IPv6 address", byPrefix(true, "::/0"), Destination{AddrPort: six}, true, true},
 	} {
@@ -59,7 +59,15 @@ func TestHardwareAndPrefix(t *testing.T) {
 // addresses are known if to is IPv6.
 func oracle(rules []Rule, external uint16, to Destination) bool {
 	for _, r := range rules {
-		if external < r.External.First || external > r.External.Last || to.Port() < r.Internal.First || to.Port() > r.Internal.Last {
+		isListed := func(list Ports, port uint16) bool {
+			return list == nil || port >= list[0].First && port <= list[0].Last || port == list[len(list)-1].First
+		}
+		switch {
+		case !isListed(r.External, external) || !isListed(r.Internal, to.Port()):
+			continue
+		case r.Origins != nil && r.Origins[0] != to.Origin && r.Origins[len(r.Origins)-1] != to.Origin:
+			continue
+		case r.Interface != "" && r.Interface != to.Interface && (r.Allow || to.Interface != ""):
 			continue
 		}
 		matches := false
@@ -88,9 +96,30 @@ func oracle(rules []Rule, external uint16, to Destination) bool {
 	return true
 }
 
+// drawPorts returns random ports: every port, a range, or a range and a port behind it.
+func drawPorts(r *rand.Rand) Ports {
+	list := Ports{{0, uint16(3998 + r.IntN(3))}, {4000, 4000}, {4001, 4001}}
+	switch r.IntN(4) {
+	case 0:
+		return nil
+	case 1:
+		return Ports{list[0], list[1+r.IntN(2)]}
+	}
+	return list[:1]
+}
+
 // draw returns a random rule of any kind.
 func draw(r *rand.Rand) Rule {
-	drawn := Rule{Allow: r.IntN(2) == 0, External: PortRange{0, uint16(3999 + r.IntN(3))}, Internal: PortRange{0, uint16(3999 + r.IntN(3))}}
+	drawn := Rule{Allow: r.IntN(2) == 0, External: drawPorts(r), Internal: drawPorts(r)}
+	switch r.IntN(4) {
+	case 0:
+		drawn.Origins = []Origin{NATPMP, PCP, UPnP}[r.IntN(3):][:1]
+	case 1:
+		drawn.Origins = []Origin{NATPMP, UPnP}
+	}
+	if r.IntN(4) == 0 {
+		drawn.Interface = []string{"lan0", "lan1"}[r.IntN(2)]
+	}
 	switch r.IntN(3) {
 	case 0:
 		drawn.Hardware = []string{named, otherHardware}[r.IntN(2)]
@@ -116,8 +145,9 @@ func TestRulesOfAllKinds(t *testing.T) {
 		}
 		own := netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + r.IntN(2))})
 		four := Destination{AddrPort: netip.AddrPortFrom(own, 4000)}
-		six := Destination{netip.AddrPortFrom(inside, 4000), Host{IPv4: []netip.Addr{own}}, prefixes("192.168.50.0/24")}
+		six := Destination{AddrPort: netip.AddrPortFrom(inside, 4000), Host: Host{IPv4: []netip.Addr{own}}, Networks: prefixes("192.168.50.0/24")}
 		for _, to := range []Destination{four, six} {
+			to.Interface, to.Origin = "lan0", []Origin{NATPMP, PCP, UPnP}[r.IntN(3)]
 			sure, perhaps := true, false
 			for _, hardware := range []string{"", named, otherHardware, "02:00:00:00:00:12"} {
 				to.Hardware = hardware
@@ -145,12 +175,34 @@ func TestRulesOfAllKinds(t *testing.T) {
 	}
 }
 
+// TestUnknownInterface compares the decisions of random rules on a host whose interface
+// is not known with those on hosts behind each interface.
+func TestUnknownInterface(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 30000 {
+		var p Policy
+		for range r.IntN(6) {
+			p.Rules = append(p.Rules, draw(r))
+		}
+		to := Destination{AddrPort: netip.MustParseAddrPort("192.168.50.10:4000"), Host: Host{Hardware: named}, Origin: NATPMP}
+		unknown, may := p.Permits(4000, to, ""), p.mayPermit(4000, to, "")
+		sure, perhaps := true, false
+		for _, to.Interface = range []string{"lan0", "lan1", "lan2"} {
+			permits := p.Permits(4000, to, "")
+			sure, perhaps = sure && permits, perhaps || permits
+		}
+		if unknown && !sure || perhaps && !may {
+			t.Fatalf("%+v: behind an unknown interface: %v, perhaps %v; behind each %v, behind one %v", p.Rules, unknown, may, sure, perhaps)
+		}
+	}
+}
+
 // TestDependsOnHardware checks for which ports rules depend on hardware
 // addresses.
 func TestDependsOnHardware(t *testing.T) {
 	lan4 := prefixes("192.168.50.0/24")
 	p := Policy{Rules: []Rule{byHardware(true, named), byPrefix(true, "2001:db8::/32"), rule(false, "0.0.0.0", "0.0.0.0")}}
-	p.Rules[0].Internal = PortRange{22, 22}
+	p.Rules[0].Internal = Ports{{22, 22}}
 	if !p.NamesHardware() || !p.DependsOnHardware(22) || p.DependsOnHardware(23) || !p.DependsOnHost(22, lan4) || p.DependsOnHost(23, lan4) {
 		t.Error("want only the rules' own port to depend on the host")
 	}

@@ -320,8 +320,8 @@ func TestRestartRestoresWhatIsStillAllowed(t *testing.T) {
 
 	strict := portmap.NewTable(portmap.Options{
 		Policy: &portmap.Policy{Rules: []portmap.Rule{
-			{Allow: true, External: portmap.PortRange{First: 40001, Last: 40001}, Network: gateway.Addr(), Mask: 0xffffff00, Internal: portmap.PortRange{Last: 65535}},
-			{External: portmap.PortRange{Last: 65535}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535}},
+			{Allow: true, External: portmap.Ports{{First: 40001, Last: 40001}}, Network: gateway.Addr(), Mask: 0xffffff00, Internal: portmap.Ports{{Last: 65535}}},
+			{External: portmap.Ports{{Last: 65535}}, Network: gateway.Addr(), Internal: portmap.Ports{{Last: 65535}}},
 		}},
 		Firewall: &portmaptest.Firewall{}, Store: store,
 		Listening: func(portmap.Protocol, uint16) bool { return false },
@@ -342,7 +342,7 @@ func TestNewPolicyClosesWhatItForbids(t *testing.T) {
 	r.grant(t, open(client(1), 50000, time.Hour))
 	before := r.resets
 	policy := &portmap.Policy{Rules: []portmap.Rule{{
-		External: portmap.PortRange{First: 50000, Last: 50000}, Network: gateway.Addr(), Internal: portmap.PortRange{Last: 65535},
+		External: portmap.Ports{{First: 50000, Last: 50000}}, Network: gateway.Addr(), Internal: portmap.Ports{{Last: 65535}},
 	}}}
 	if err := r.SetPolicy(context.Background(), policy); err != nil {
 		t.Fatal(err)

@@ -101,8 +101,8 @@ type gatewayConfig struct {
 func rule(network string, first, last uint16) portmap.Rule {
 	mask := uint32(0xffffff00)
 	return portmap.Rule{
-		Allow: true, External: portmap.PortRange{First: first, Last: last}, Network: netip.MustParseAddr(network), Mask: mask,
-		Internal: portmap.PortRange{First: 1024, Last: 65535},
+		Allow: true, External: portmap.Ports{{First: first, Last: last}}, Network: netip.MustParseAddr(network), Mask: mask,
+		Internal: portmap.Ports{{First: 1024, Last: 65535}},
 	}
 }
 
@@ -135,7 +135,7 @@ func gatewayConfigOf(config string) gatewayConfig {
 	case "narrow":
 		p.policy.Rules = []portmap.Rule{rule("192.168.77.0", 4000, 4001)}
 	}
-	all := portmap.PortRange{Last: 65535}
+	all := portmap.Ports{{Last: 65535}}
 	p.policy.Rules = append(p.policy.Rules, portmap.Rule{External: all, Network: netip.IPv4Unspecified(), Internal: all})
 	return p
 }
