@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"igdd/pkg/portmap"
 )
 
 // maxFile is the maximum size of a file of settings, in bytes.
@@ -80,6 +82,10 @@ func (d *draft) takeLine(line string) error {
 
 // takeSetting applies a key and what follows the equals sign.
 func (d *draft) takeSetting(key, text string) error {
+	if key == "rule" {
+		d.addWords(text)
+		return nil
+	}
 	comment := ""
 	if !slices.Contains(freeTexts, key) {
 		text, comment = uncomment(text)
@@ -115,6 +121,11 @@ func uncomment(text string) (value, comment string) {
 // all that it may have been meant to deny.
 func (d *draft) addRule(line string) error {
 	rule, err := parseRule(line)
+	return d.takeRule(line, rule, err)
+}
+
+// takeRule appends a rule as a line was understood, with the error about it.
+func (d *draft) takeRule(line string, rule portmap.Rule, err error) error {
 	switch {
 	case err == nil || isRemark(err):
 	case !rule.Allow:

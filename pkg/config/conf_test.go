@@ -395,6 +395,7 @@ func FuzzConf(f *testing.F) {
 		"listening_ip=192.168.1.1/255.255.0.0\next_perform_stun=yes\next_stun_host=a b\n", "uuid=x\nforce_igd_desc_v1=yes\nigd_version=both",
 		"http_port=99999999999999999999\nmin_lifetime=0\nmax_lifetime=0\n", "max_per_host=\x00\nnotify_cmd=/x\nupnp_nat_chain=é\n",
 		"ext_ifname=a\nlistening_ip=a \"b\"\next_ifname2=\"c\"\n", "reject 1 ::/0 1\next_stun_host=a:1\next_perform_stun=yes\n",
+		"rule=name a 02:00:00:00:00:01\nrule = allow external 1-2,3 host a interface b from pcp # c\nrule=deny;allow 1 1.1.1.1 1\n",
 	} {
 		f.Add(seed)
 	}

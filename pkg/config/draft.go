@@ -17,7 +17,9 @@ type draft struct {
 	machine  machine
 	pcpIsSet bool // if not, PCP is enabled together with NAT-PMP
 	stun     stun
-	where    string // what is being read: file and line, variable, or option
+	names    map[string]string // hardware addresses by the names that rules in words use; "": more than one
+	devices  map[string]string // interfaces by the variables that rules in words use
+	where    string            // what is being read: file and line, variable, or option
 }
 
 // Bounds of the lifetimes that PCP grants (RFC 6887, section 15).
@@ -166,6 +168,17 @@ func (d *draft) finishRules() {
 		d.warn("permission rules", errors.New("all are invalid, so no mapping is allowed"))
 		d.Policy.Rules = append(d.Policy.Rules, denyAll)
 	}
+	for _, r := range d.Policy.Rules {
+		_, isUnset := d.devices[r.Interface]
+		if r.Interface != "" && !isUnset && !d.mayListen(r.Interface) {
+			d.warn(r.Place, fmt.Errorf("rule %q applies to no host: %s is no interface that is listened on", RuleText(r), r.Interface))
+		}
+	}
+}
+
+// mayListen reports whether an interface is that of a LAN, as far as the settings tell.
+func (d *draft) mayListen(device string) bool {
+	return slices.ContainsFunc(d.LANs, func(l LAN) bool { return l.Interface == "" || l.Interface == device })
 }
 
 // finishHidden warns that hosts which may open ports for others are not hidden from.

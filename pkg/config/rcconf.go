@@ -27,7 +27,7 @@ var networks = []network{
 
 // variables returns the names of all variables of rc.conf that are read.
 func variables() []string {
-	names := []string{"UPNP_LISTEN", "UPNP_ALLOW", "UPNP_STUN_HOST", "IPV6"}
+	names := []string{"UPNP_LISTEN", "UPNP_ALLOW", "UPNP_RULES", "STATICHOSTS", "UPNP_STUN_HOST", "IPV6"}
 	for _, n := range networks {
 		names = append(names, n.device, n.address, n.mask)
 	}
@@ -91,6 +91,13 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	}
 	d.where = path + ": UPNP_LISTEN"
 	check("UPNP_LISTEN", d.listen(vars))
+	d.where = path + ": UPNP_RULES"
+	d.bindStatic(vars["STATICHOSTS"])
+	d.devices = make(map[string]string)
+	for _, n := range networks {
+		d.devices[n.device] = vars[n.device]
+	}
+	d.addWords(vars["UPNP_RULES"])
 	if allow := vars["UPNP_ALLOW"]; allow != "" {
 		for _, entry := range fields(allow) {
 			check("UPNP_ALLOW", d.allow(entry))

@@ -22,6 +22,9 @@ func (c *Config) String() string {
 		fmt.Fprintf(&b, "listening_ip=%v\n", lan)
 	}
 	for _, r := range c.Policy.Rules {
+		if r.Place != "" {
+			b.WriteString("rule=")
+		}
 		fmt.Fprintln(&b, RuleText(r))
 	}
 	for _, w := range c.Warnings {

@@ -318,8 +318,20 @@ func compileRegex(expr string) (*regexp.Regexp, error) {
 	return regexp.Compile(caseless + expr)
 }
 
-// RuleText returns a rule as a line of miniupnpd.conf.
+// RuleAndPlace returns a rule as RuleText does, for one in words with the place where it
+// stands.
+func RuleAndPlace(r portmap.Rule) string {
+	if r.Place == "" {
+		return RuleText(r)
+	}
+	return fmt.Sprintf("%s (%s)", RuleText(r), r.Place)
+}
+
+// RuleText returns a rule in the form in which it was written.
 func RuleText(r portmap.Rule) string {
+	if r.Place != "" {
+		return inWords(r)
+	}
 	rule := fmt.Sprintf("%s %v %s %v", actionText(r), r.External, hostsText(r), r.Internal)
 	if r.Description == nil {
 		return rule

@@ -189,7 +189,7 @@ func refusalEvent(r *portmap.Request, a *portmap.Answer) event.Event {
 func addReasons(e *event.Event, a *portmap.Answer) {
 	e.Reason = a.Refusal.String()
 	if a.Rule != nil {
-		e.Rule = config.RuleText(*a.Rule)
+		e.Rule = config.RuleAndPlace(*a.Rule)
 	}
 	if a.Block != nil {
 		e.Block = a.Block.ID

@@ -24,7 +24,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Metrics:   d.metricsText,
 		Left:      d.firewall.Left,
 		NotSaved:  d.notSaved,
-		RuleText:  config.RuleText,
+		RuleText:  config.RuleAndPlace,
 		PortRules: d.forwards.rulesFor,
 		Trace:     d.trace,
 		Traffic:   d.traffic,
