@@ -85,6 +85,7 @@ func newRig(t *testing.T) *rig {
 		Store:     &portmaptest.Store{},
 		Network:   r.state,
 		Listening: func(_ portmap.Protocol, port uint16) bool { return port == 5000 },
+		Listeners: func(portmap.Protocol) *portmap.PortSet { return new(portmap.PortSet) },
 		Committed: func([]portmap.Change, bool) {},
 		Log:       slog.New(slog.DiscardHandler),
 	})

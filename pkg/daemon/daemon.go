@@ -145,6 +145,7 @@ func New(o Options) (*Daemon, error) {
 		Network:    state,
 		Uptime:     clock.Uptime,
 		Listening:  d.listening,
+		Listeners:  d.listeners,
 		FlowPort:   flowPort,
 		Committed:  d.onCommit,
 		Lost:       d.onLoss,
@@ -237,6 +238,27 @@ func (d *Daemon) listening(p portmap.Protocol, port uint16) bool {
 		return slices.ContainsFunc(addrs, taken)
 	}
 	return taken(netip.Addr{})
+}
+
+// listeners returns the ports for which listening is true.
+func (d *Daemon) listeners(p portmap.Protocol) *portmap.PortSet {
+	ports := new(portmap.PortSet)
+	if d.http != nil && p == portmap.TCP {
+		ports.Add(d.http.HTTPPort())
+	}
+	if d.ssdp != nil && p == portmap.UDP {
+		ports.Add(ssdp.Port)
+	}
+	addrs := d.forwardUplink().Addrs
+	if len(addrs) == 0 {
+		addrs = []netip.Addr{{}}
+	}
+	for _, a := range addrs {
+		for _, port := range netif.Listening(strings.ToLower(p.String()), a) {
+			ports.Add(port)
+		}
+	}
+	return ports
 }
 
 // flowPort returns the external port that the kernel has assigned to a flow.

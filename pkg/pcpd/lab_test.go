@@ -97,6 +97,7 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 		Listening: func(p portmap.Protocol, port uint16) bool {
 			return p == portmap.TCP && slices.Contains(s.listening, port)
 		},
+		Listeners: func(portmap.Protocol) *portmap.PortSet { return new(portmap.PortSet) },
 		Committed: func(_ []portmap.Change, reset bool) {
 			if reset {
 				g.server.Announce()

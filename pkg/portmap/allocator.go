@@ -20,6 +20,7 @@ type allocator struct {
 	policy    *Policy
 	network   NetworkState
 	listening func(Protocol, uint16) bool
+	listeners func(Protocol) *PortSet
 	flowPort  func(Protocol, netip.AddrPort, netip.AddrPort) (uint16, bool)
 	serial    uint64
 	lastID    uint16
@@ -36,6 +37,7 @@ func newAllocator(o Options) allocator {
 		policy:    o.Policy,
 		network:   o.Network,
 		listening: o.Listening,
+		listeners: o.Listeners,
 		flowPort:  o.FlowPort,
 		// A client that does not know yet that its pinhole has ended, before this table or
 		// since, must not name another one.

@@ -45,7 +45,17 @@ func testOptions() Options {
 		Policy:    testPolicy(),
 		Network:   NetworkState{External: wan4, LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")}},
 		Listening: func(_ Protocol, port uint16) bool { return port == 8443 },
+		Listeners: func(Protocol) *PortSet { return portsOf(PortRange{8443, 8443}) },
 	}
+}
+
+// portsOf returns the set of the ports of ranges.
+func portsOf(list ...PortRange) *PortSet {
+	s := new(PortSet)
+	for _, r := range list {
+		s.AddRange(r)
+	}
+	return s
 }
 
 func (al *allocator) do(req Request) Answer { return al.decide(&req) }

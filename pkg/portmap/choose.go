@@ -98,7 +98,8 @@ func (al *allocator) isHeldDown(req *Request, port uint16) bool {
 // reserves it in both (RFC 6886, section 3.3).
 func (req *Request) reservesIn(p Protocol) bool { return p == req.Protocol || req.Origin == NATPMP }
 
-// search returns the next port that the rules allow and nothing else uses.
+// search returns the next port that the rules allow and nothing else uses. Its time does not depend on how many ports those are, nor on how many
+// mappings there are: it combines sets of ports.
 func (al *allocator) search(req *Request) (Key, Refusal) {
 	candidates := al.policy.Ports(al.destinationOf(req), req.Description)
 	if candidates.empty() {
@@ -108,24 +109,41 @@ func (al *allocator) search(req *Request) (Key, Refusal) {
 	if candidates.empty() {
 		return Key{}, Blocked
 	}
-	candidates.subtract(al.index.taken[req.Protocol])
-	candidates.subtract(al.index.companions(req))
-	al.removeReserved(candidates, req.Protocol)
-	for k, p := range al.holdDown.ports {
-		if req.reservesIn(k.Protocol) && p.until.After(al.now) {
-			candidates.Remove(k.External)
-		}
-	}
+	al.removeBusy(candidates, req)
 	candidates.RemoveRange(PortRange{Last: firstFree - 1})
-	port, ok := candidates.next(max(req.External, req.Internal.Port(), firstFree))
-	for ok && al.listening(req.Protocol, port) {
-		candidates.Remove(port)
-		port, ok = candidates.next(port)
-	}
+	port, ok := al.nextUnheard(candidates, req)
 	if !ok {
 		return Key{}, NoPorts
 	}
 	return Key{Protocol: req.Protocol, External: port}, Granted
+}
+
+// removeBusy removes from ports those that mappings have or keep from a request, those
+// held down, and those that static port forwards or the PCP server have.
+func (al *allocator) removeBusy(ports *PortSet, req *Request) {
+	ports.subtract(al.index.taken[req.Protocol])
+	ports.subtract(al.index.companions(req))
+	for p, held := range al.holdDown.held {
+		if req.reservesIn(p) {
+			ports.subtract(held)
+		}
+	}
+	al.removeReserved(ports, req.Protocol)
+}
+
+// nextUnheard returns the first of the candidates, from the request's port on, at which no
+// program of the router listens. It asks for all ports of programs at once as soon as
+// one is in the way, and then goes on with those that remain.
+func (al *allocator) nextUnheard(candidates *PortSet, req *Request) (uint16, bool) {
+	port, ok := candidates.next(max(req.External, req.Internal.Port(), firstFree))
+	for first := true; ok && al.listening(req.Protocol, port); first = false {
+		candidates.Remove(port)
+		if first {
+			candidates.subtract(al.listeners(req.Protocol))
+		}
+		port, ok = candidates.next(port)
+	}
+	return port, ok
 }
 
 // isForwarded reports whether a static port forward has the port.

@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"container/list"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,26 +19,30 @@ const (
 // the ports by opening and closing them.
 const maxHeldPerHost = 128
 
-// sweepEvery is the interval at which expired entries are removed.
-const sweepEvery = time.Second
-
 // holdDown holds the ports that only their last host may have.
 type holdDown struct {
-	ports     map[Key]heldPort
-	perHost   map[hostKey]int
-	lastSweep time.Time
+	ports   map[Key]heldPort
+	perHost map[hostKey]int
+	held    map[Protocol]*PortSet   // those in ports
+	queues  map[Protocol]*list.List // their keys in the order in which they end, which is that in which they came
 }
 
 // heldPort is the last host of a port, whose address it may have again, and when
 // the hold-down ends.
 type heldPort struct {
-	addr  netip.Addr
-	host  hostKey
-	until time.Time
+	addr   netip.Addr
+	host   hostKey
+	until  time.Time
+	queued *list.Element
 }
 
 func newHoldDown() holdDown {
-	return holdDown{ports: make(map[Key]heldPort), perHost: make(map[hostKey]int)}
+	return holdDown{
+		ports:   make(map[Key]heldPort),
+		perHost: make(map[hostKey]int),
+		held:    map[Protocol]*PortSet{TCP: {}, UDP: {}},
+		queues:  map[Protocol]*list.List{TCP: list.New(), UDP: list.New()},
+	}
 }
 
 // needsHoldDown reports whether the port is held down when m ends.
@@ -56,7 +61,8 @@ func (h *holdDown) add(m *Mapping, host hostKey, now time.Time) {
 	if m.Protocol == TCP {
 		period = holdDownTCP
 	}
-	h.ports[m.Key] = heldPort{m.Internal.Addr(), host, now.Add(period)}
+	h.ports[m.Key] = heldPort{m.Internal.Addr(), host, now.Add(period), h.queues[m.Protocol].PushBack(m.Key)}
+	h.held[m.Protocol].Add(m.External)
 }
 
 // forget ends the hold-down of a port.
@@ -66,6 +72,8 @@ func (h *holdDown) forget(k Key) {
 		return
 	}
 	delete(h.ports, k)
+	h.held[k.Protocol].Remove(k.External)
+	h.queues[k.Protocol].Remove(old.queued)
 	if h.perHost[old.host]--; h.perHost[old.host] == 0 {
 		delete(h.perHost, old.host)
 	}
@@ -73,13 +81,9 @@ func (h *holdDown) forget(k Key) {
 
 // sweep removes the ports whose hold-down has ended.
 func (h *holdDown) sweep(now time.Time) {
-	if len(h.ports) == 0 || now.Sub(h.lastSweep) < sweepEvery {
-		return
-	}
-	h.lastSweep = now
-	for k, p := range h.ports {
-		if !p.until.After(now) {
-			h.forget(k)
+	for _, q := range h.queues {
+		for e := q.Front(); e != nil && !h.ports[e.Value.(Key)].until.After(now); e = q.Front() {
+			h.forget(e.Value.(Key))
 		}
 	}
 }

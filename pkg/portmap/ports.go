@@ -76,6 +76,30 @@ func (s *PortSet) subtract(o *PortSet) {
 	}
 }
 
+// Len returns the number of ports in the set.
+func (s *PortSet) Len() (n int) {
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// Ranges returns the ports of the set as ranges, the lowest first, without those that
+// could be joined.
+func (s *PortSet) Ranges() (list []PortRange) {
+	for p := range 1 << 16 {
+		port := uint16(p)
+		switch n := len(list); {
+		case !s.Has(port):
+		case n > 0 && int(list[n-1].Last)+1 == p:
+			list[n-1].Last = port
+		default:
+			list = append(list, PortRange{port, port})
+		}
+	}
+	return list
+}
+
 // empty reports whether the set has no ports.
 func (s *PortSet) empty() bool { return *s == PortSet{} }
 

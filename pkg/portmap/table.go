@@ -37,6 +37,8 @@ type Options struct {
 	// Listening reports whether one of the router's own programs listens on a
 	// port of the uplink.
 	Listening func(p Protocol, port uint16) bool
+	// Listeners returns all ports for which Listening is true.
+	Listeners func(p Protocol) *PortSet
 	// FlowPort returns the external port that an IPv4 flow without a mapping
 	// has, if that is known; nil: it never is.
 	FlowPort func(p Protocol, from, to netip.AddrPort) (uint16, bool)

@@ -172,6 +172,7 @@ func (s testNet) newGateway(t testing.TB, p gatewayConfig) *testGateway {
 		Listening: func(protocol portmap.Protocol, port uint16) bool {
 			return protocol == portmap.TCP && slices.Contains(p.taken, port)
 		},
+		Listeners: func(portmap.Protocol) *portmap.PortSet { return new(portmap.PortSet) },
 		Committed: func([]portmap.Change, bool) { h.server.Changed() },
 		Log:       quiet,
 	})
