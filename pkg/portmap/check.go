@@ -21,6 +21,8 @@ func (al *allocator) checkMapping(m *Mapping, rules Refusal) Refusal {
 		return Forwarded
 	case m.External != 0 && isServers(m.Protocol, m.External):
 		return PortInUse
+	case m.External != 0 && !al.policy.provides(m.External):
+		return NotProvided
 	case target == NoNetwork:
 		return NoNetwork
 	case rules == UnknownHost:

@@ -7,7 +7,7 @@ const (
 )
 
 // firstFree is the lowest port that is granted to a client that did not ask for
-// it.
+// it, unless the settings name ports below.
 const firstFree = 1024
 
 // choose returns the key of a new mapping. With a refusal it also returns the
@@ -18,12 +18,29 @@ func (al *allocator) choose(req *Request) (Key, *Mapping, Refusal) {
 	}
 	if wanted := req.preferredPort(); wanted != 0 {
 		m, r := al.obstacle(req, wanted)
+		if r == NotProvided && req.Origin == UPnP && req.Exact {
+			r = al.refuseUPnP(req)
+		}
 		if r == Granted || req.needsExactPort() {
 			return Key{Protocol: req.Protocol, External: wanted}, m, r
 		}
 	}
 	k, r := al.search(req)
 	return k, nil, r
+}
+
+// refuseUPnP returns the refusal of a port that the provider does not forward. A UPnP
+// client tries other ports after a conflict: once there is none for it, it is told so,
+// and stops.
+func (al *allocator) refuseUPnP(req *Request) Refusal {
+	k, r := al.search(req)
+	if r == Granted {
+		r = al.checkShare(k, req)
+	}
+	if r == NoPorts || r == QuotaExceeded {
+		return r
+	}
+	return NotProvided
 }
 
 // preferredPort returns the external port that a new port mapping gets if it is
@@ -68,6 +85,8 @@ func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	switch {
 	case al.isBlocked(req, port):
 		return nil, Blocked
+	case r == NotProvided:
+		return nil, r
 	case r != Granted && !r.isPortTaken():
 		return nil, NotAuthorized
 	}
@@ -98,19 +117,25 @@ func (al *allocator) isHeldDown(req *Request, port uint16) bool {
 // reserves it in both (RFC 6886, section 3.3).
 func (req *Request) reservesIn(p Protocol) bool { return p == req.Protocol || req.Origin == NATPMP }
 
-// search returns the next port that the rules allow and nothing else uses. Its time does not depend on how many ports those are, nor on how many
+// search returns the next port that the rules allow, the provider forwards and nothing
+// else uses. Its time does not depend on how many ports those are, nor on how many
 // mappings there are: it combines sets of ports.
 func (al *allocator) search(req *Request) (Key, Refusal) {
 	candidates := al.policy.Ports(al.destinationOf(req), req.Description)
 	if candidates.empty() {
 		return Key{}, NotAuthorized
 	}
+	if !al.policy.restrict(candidates) {
+		return Key{}, NoPorts
+	}
 	al.removeBlocked(candidates, req)
 	if candidates.empty() {
 		return Key{}, Blocked
 	}
 	al.removeBusy(candidates, req)
-	candidates.RemoveRange(PortRange{Last: firstFree - 1})
+	if al.policy.ExternalPorts == nil { // otherwise the administrator has named those below
+		candidates.RemoveRange(PortRange{Last: firstFree - 1})
+	}
 	port, ok := al.nextUnheard(candidates, req)
 	if !ok {
 		return Key{}, NoPorts

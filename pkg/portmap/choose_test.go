@@ -102,7 +102,7 @@ func TestHoldDownEndsInTime(t *testing.T) {
 
 // BenchmarkChoose asks for any port, of which one is left.
 func BenchmarkChoose(b *testing.B) {
-	all := PortRange{1024, 65535}
+	few, all := PortRange{2000, 2063}, PortRange{1024, 65535}
 	without := func(r PortRange, port uint16) *PortSet {
 		s := portsOf(r)
 		s.Remove(port)
@@ -113,10 +113,27 @@ func BenchmarkChoose(b *testing.B) {
 		set  func(al *allocator)
 	}{
 		{"empty", func(*allocator) {}},
+		{"64-empty", func(al *allocator) { al.policy.ExternalPorts = portsOf(few) }},
+		{"64-mapped", func(al *allocator) {
+			al.policy.ExternalPorts = portsOf(few)
+			fillFrom(al, few.First+1, 63)
+		}},
+		{"64-of-16k-mapped", func(al *allocator) { // the others by earlier settings
+			al.policy.ExternalPorts = portsOf(few)
+			fillFrom(al, few.First+1, 16384)
+		}},
 		{"64k-mapped", func(al *allocator) { fillFrom(al, 1025, 64511) }},
 		{"16k-mapped", func(al *allocator) { fillFrom(al, 1025, 16384) }},
+		{"64-held", func(al *allocator) {
+			al.policy.ExternalPorts = portsOf(few)
+			holdAll(al, few.First+1, 63)
+		}},
 		{"32k-held", func(al *allocator) { holdAll(al, 1025, 32768) }},
 		{"64k-held", func(al *allocator) { holdAll(al, 1025, 64511) }},
+		{"64-listening", func(al *allocator) {
+			al.policy.ExternalPorts = portsOf(few)
+			listenAt(al, without(few, few.First))
+		}},
 		{"64k-listening", func(al *allocator) { listenAt(al, without(all, 1024)) }},
 	} {
 		b.Run(bb.name, func(b *testing.B) {

@@ -30,6 +30,11 @@ func TestLossTellsOwnersOnly(t *testing.T) {
 			{External: portmap.Ports{{First: 40000, Last: 40000}}, Hardware: "02:00:00:00:00:10", Internal: portmap.Ports{{Last: 65535}}},
 		}})
 	}
+	narrow := func(r *tableRig) error {
+		ports := new(portmap.PortSet)
+		ports.Add(40001)
+		return r.SetPolicy(context.Background(), &portmap.Policy{Secure: true, ExternalPorts: ports})
+	}
 	nothing := func(r *tableRig) error { return r.SetNetworkState(context.Background(), r.network) }
 	leave := func(r *tableRig) error {
 		s := r.network
@@ -47,6 +52,9 @@ func TestLossTellsOwnersOnly(t *testing.T) {
 		{"NAT-PMP, forbidden", portmap.NATPMP, nil, forbid, portmap.NotAuthorized, 1},
 		{"NAT-PMP, forwarded", portmap.NATPMP, nil, forward, portmap.Forwarded, 1},
 		{"NAT-PMP, of an unknown host", portmap.NATPMP, nil, suspend, portmap.UnknownHost, 1},
+		{"NAT-PMP, not provided any more", portmap.NATPMP, nil, narrow, portmap.NotProvided, 1},
+		{"PCP, not provided any more", portmap.PCP, "address", narrow, portmap.NotProvided, 0},
+		{"UPnP, not provided any more", portmap.UPnP, nil, narrow, portmap.NotProvided, 0},
 		{"PCP, forbidden", portmap.PCP, "address", forbid, portmap.NotAuthorized, 0},
 		{"PCP, forwarded", portmap.PCP, "address", forward, portmap.Forwarded, 0},
 		{"PCP, of an unknown host", portmap.PCP, "address", suspend, portmap.UnknownHost, 0},

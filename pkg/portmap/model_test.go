@@ -48,6 +48,8 @@ type model struct {
 	last    uint16         // the last internal port that the rules allow
 	denied  portmap.Origin // whose clients the rules deny the internal ports up to deniedLast; 0: nobody's
 
+	provided []uint16 // the external ports that the provider forwards, in order; nil: all
+
 	blocks    []modelBlock // in the order in which they were set
 	lastBlock int          // the number of the last one
 }
@@ -75,6 +77,7 @@ type modelHeldPort struct {
 	external uint16
 	host     netip.Addr
 	ends     time.Time
+	away     bool // its LAN was gone, so that a host that is not known is none of its hosts
 }
 
 func (e *entry) claim(by portmap.Origin, remote netip.AddrPort) *modelClaim {
@@ -97,7 +100,7 @@ func (m *model) release(e *entry, which func(modelClaim) bool) {
 	if pcp {
 		pause := map[portmap.Protocol]time.Duration{portmap.UDP: 2 * time.Minute, portmap.TCP: 10 * time.Minute}[e.protocol]
 		m.held = slices.DeleteFunc(m.held, func(r modelHeldPort) bool { return r.protocol == e.protocol && r.external == e.external })
-		m.held = append(m.held, modelHeldPort{e.protocol, e.external, e.internal.Addr(), m.now.Add(pause)})
+		m.held = append(m.held, modelHeldPort{e.protocol, e.external, e.internal.Addr(), m.now.Add(pause), m.away})
 	}
 }
 
@@ -167,7 +170,7 @@ func (m *model) freePorts(req portmap.Request) []uint16 {
 	req.Client = netip.Addr{}
 	var list []uint16
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
-		if m.blocked(own, port) == portmap.Granted && m.at(req.Protocol, port) == nil && !m.isTwinOfOther(req, port) && !m.isHeld(req, port) {
+		if m.provides(port) && m.blocked(own, port) == portmap.Granted && m.at(req.Protocol, port) == nil && !m.isTwinOfOther(req, port) && !m.isHeld(req, port) {
 			list = append(list, port)
 		}
 	}
@@ -246,19 +249,25 @@ func (m *model) policy() portmap.Policy {
 	p.Rules = slices.Clone(p.Rules)
 	p.Rules[0].Origins = []portmap.Origin{m.denied}
 	p.Rules[1].Internal = portmap.Ports{{First: 40000, Last: m.last}}
+	p.ExternalPorts = m.externalPorts()
 	return p
 }
 
 // setRandomRules has the rules allow other internal ports, and deny some to the clients
-// of another protocol. If claims end that their clients learn of from a new epoch alone,
-// it begins one; the nonces of others bind.
+// of another protocol.
 func (m *model) setRandomRules(rng *rand.Rand, now time.Time) {
 	m.last = uint16(40003 + rng.IntN(2))
 	m.denied = []portmap.Origin{0, 0, portmap.NATPMP, portmap.PCP, portmap.UPnP}[rng.IntN(5)]
+	m.endForbidden(func(e *entry, c modelClaim) bool { return !m.rulesAllow(c.origin, e.internal.Port()) }, now)
+}
+
+// endForbidden ends the claims that new settings forbid. If clients learn of that from a
+// new epoch alone, it begins one; the nonces of others bind.
+func (m *model) endForbidden(isForbidden func(*entry, modelClaim) bool, now time.Time) {
 	m.entries = slices.DeleteFunc(m.entries, func(e *entry) bool {
 		isInForce := !m.away && !m.isUncertain(e)
 		e.claims = slices.DeleteFunc(e.claims, func(c modelClaim) bool {
-			if m.rulesAllow(c.origin, e.internal.Port()) {
+			if !isForbidden(e, c) {
 				return false
 			}
 			if isInForce && c.origin != portmap.UPnP {
@@ -358,22 +367,35 @@ func (m *model) create(req portmap.Request) verdict {
 	}
 	taken := m.at(req.Protocol, wish) != nil || m.isTwinOfOther(req, wish)
 	switch {
-	case modelPorts.Contains(wish) && !isBlocked && !taken && !m.isHeld(req, wish):
-		return verdict{external: []uint16{wish}}
+	case modelPorts.Contains(wish) && m.provides(wish) && !isBlocked && !taken && !m.isHeld(req, wish):
+		return m.shared(req, wish)
 	case exact && !modelPorts.Contains(wish):
 		return no(portmap.NotAuthorized)
+	case exact && !m.provides(wish):
+		return m.notProvided(req)
 	case exact && !taken:
 		return no(portmap.HeldDown)
 	case exact:
 		return no(portmap.Conflict)
 	}
-	if list := m.freePorts(req); len(list) > 0 {
+	return m.anyPort(req)
+}
+
+// anyPort decides a request for a new mapping with any port.
+func (m *model) anyPort(req portmap.Request) verdict {
+	switch list := m.freePorts(req); {
+	case len(list) > 0 && m.provided == nil:
 		return verdict{external: list}
+	case len(list) > 0:
+		return m.shared(req, nextOf(list, max(req.External, req.Internal.Port())))
 	}
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
-		if m.blocked(req, port) == portmap.Granted {
+		if m.provides(port) && m.blocked(req, port) == portmap.Granted {
 			return no(portmap.NoPorts)
 		}
+	}
+	if m.provided != nil && len(m.provided) == 1 {
+		return no(portmap.NoPorts)
 	}
 	return no(portmap.Blocked)
 }
@@ -554,7 +576,7 @@ const (
 
 // TestModel sends random requests of all protocols from several clients, in
 // batches, with time passing, firewalls flushed, the LAN gone and back, another
-// external address, other rules, blocks that are set, bound and lifted, and the table restarted between them, also
+// external address, other rules and ports of the provider, blocks that are set, bound and lifted, and the table restarted between them, also
 // after a reboot, and compares every answer and the epoch with the model, and
 // then table, kernel and file.
 func TestModel(t *testing.T) {
@@ -573,7 +595,7 @@ func TestModel(t *testing.T) {
 	}
 	t.Logf("%d requests from %d seeds", steps, seed)
 	few := func(r portmap.Refusal, each int) bool { return answered[r] < each*int(seed) }
-	if !t.Failed() && (few(portmap.Granted, 300) || few(portmap.QuotaExceeded, 30) || few(portmap.TableFull, 10) || few(portmap.Blocked, 30) || few(portmap.UnknownHost, 10)) {
+	if !t.Failed() && (few(portmap.Granted, 300) || few(portmap.QuotaExceeded, 30) || few(portmap.TableFull, 10) || few(portmap.Blocked, 30) || few(portmap.UnknownHost, 10) || few(portmap.NotProvided, 5) || few(portmap.NoPorts, 5)) {
 		t.Errorf("the requests were answered %v", answered)
 	}
 }
@@ -611,6 +633,7 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 				m.reset(time.Now())
 			}
 			m.setRandomRules(rng, time.Now())
+			m.setProvided(randomPorts(rng), time.Now())
 			r = startTableRig(t, m.policy(), m.network(), &portmaptest.Firewall{}, store)
 			m.held = nil
 		case 2, 3:
@@ -621,7 +644,11 @@ func runModel(t *testing.T, rng *rand.Rand, answered map[portmap.Refusal]int) (s
 			m.reset(time.Now())
 			r.set(t, m.network())
 		case 5:
-			m.setRandomRules(rng, time.Now())
+			if rng.IntN(2) == 0 {
+				m.setRandomRules(rng, time.Now())
+			} else {
+				m.setProvided(randomPorts(rng), time.Now())
+			}
 			p := m.policy()
 			if err := r.SetPolicy(context.Background(), &p); err != nil {
 				t.Fatal(err)

@@ -141,6 +141,10 @@ type Policy struct {
 	// Rules are evaluated in order: the first match decides, and no match
 	// allows.
 	Rules []Rule
+	// ExternalPorts are the external IPv4 ports that the provider forwards to the
+	// router, as with MAP-E, where several customers share an address: no other one is
+	// granted. The last quarter of them is kept for hosts with few. nil: every port.
+	ExternalPorts *PortSet
 	// Secure lets a client map and delete only for its own address.
 	Secure bool
 	// MinLifetime and MaxLifetime bound the lifetimes that PCP clients are
@@ -182,6 +186,20 @@ func (p *Policy) Decides(external uint16, to Destination, description string) (i
 		}
 	}
 	return i, decided
+}
+
+// provides reports whether the provider forwards an external port to the router.
+func (p *Policy) provides(external uint16) bool {
+	return p.ExternalPorts == nil || p.ExternalPorts.Has(external)
+}
+
+// restrict removes from ports those that the provider does not forward, and reports
+// whether any are left.
+func (p *Policy) restrict(ports *PortSet) bool {
+	if p.ExternalPorts != nil {
+		ports.intersect(p.ExternalPorts)
+	}
+	return !ports.empty()
 }
 
 // rule returns the rule that decides; nil: none does, which allows it.

@@ -76,6 +76,13 @@ func (s *PortSet) subtract(o *PortSet) {
 	}
 }
 
+// intersect removes all ports from the set that o does not have.
+func (s *PortSet) intersect(o *PortSet) {
+	for w := range s {
+		s[w] &= o[w]
+	}
+}
+
 // Len returns the number of ports in the set.
 func (s *PortSet) Len() (n int) {
 	for _, w := range s {

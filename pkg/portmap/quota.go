@@ -28,8 +28,8 @@ type hostKey struct {
 	lan  int
 }
 
-// hostQuota counts what the mappings of a host take.
-type hostQuota struct{ ipv4, all int }
+// hostQuota counts what the mappings of a host take, and its external ports.
+type hostQuota struct{ ipv4, all, tcp, udp int }
 
 func newQuotas() quotas { return quotas{hosts: make(map[hostKey]hostQuota), lans: make(map[int]int)} }
 
@@ -51,6 +51,13 @@ func (q *quotas) add(k hostKey, lan int, m *Mapping, sign int) {
 	own.all += n
 	if m.Family() == IPv4 {
 		own.ipv4 += n
+	}
+	switch {
+	case m.External == 0:
+	case m.Protocol == TCP:
+		own.tcp += sign
+	default:
+		own.udp += sign
 	}
 	q.total += n
 	update(q.hosts, k, own)

@@ -161,6 +161,8 @@ const (
 	Forwarded
 	// Blocked: the operator has blocked the host or the port.
 	Blocked
+	// NotProvided: the port is none of those that the provider forwards to the router.
+	NotProvided
 )
 
 var refusals = [...]string{
@@ -184,6 +186,7 @@ var refusals = [...]string{
 	NotOwner:          "it belongs to another client",
 	Forwarded:         "port is taken by a static forward",
 	Blocked:           "blocked by the operator",
+	NotProvided:       "the provider does not forward that port",
 }
 
 // isPortTaken reports whether something other than a mapping has the port.

@@ -24,6 +24,7 @@ var slugs = [len(refusals)]string{
 	NotOwner:          "not_owner",
 	Forwarded:         "forwarded",
 	Blocked:           "blocked",
+	NotProvided:       "not_provided",
 }
 
 // Slug returns the reason as one word of lower-case letters and underscores.
