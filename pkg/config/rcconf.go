@@ -42,8 +42,8 @@ func variables() []string {
 // ReadLimit is how long an rc.conf may take.
 const ReadLimit = 5 * time.Second
 
-// readRC reads the settings of an rc.conf. An empty variable counts as unset,
-// and an invalid one is skipped with a warning.
+// readRC reads the settings of an rc.conf. An empty variable counts as unset, but for
+// UPNP_EXT_PORTS, and an invalid one is skipped with a warning.
 func (d *draft) readRC(path string) error {
 	vars, complaints, err := shell{d.machine.shell, ReadLimit, d.machine.dir}.readPlain(path, variables())
 	if err != nil {
@@ -80,7 +80,7 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	}
 	d.IPv6, d.IPv6Auto = vars["IPV6"] == "yes", false
 	for _, s := range settings {
-		if text := vars[s.variable]; text != "" {
+		if text, isSet := vars[s.variable]; text != "" || isSet && s.key == externalPortsKey {
 			d.places[s.key] = path + ": " + s.variable
 			check(s.variable, s.place(d).Set(text))
 		}

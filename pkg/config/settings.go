@@ -33,6 +33,7 @@ var settings = []setting{
 	{"outbound", "UPNP_OUTBOUND", func(d *draft) value { return (*outbound)(&d.Outbound) }},
 	{"hairpin", "UPNP_HAIRPIN", func(d *draft) value { return (*yes)(&d.Hairpin) }},
 	{"secure_mode", "UPNP_SECURE_MODE", func(d *draft) value { return (*unlessNo)(&d.Policy.Secure) }},
+	{externalPortsKey, "UPNP_EXT_PORTS", func(d *draft) value { return externalPorts{&d.Policy.ExternalPorts} }},
 	{"min_lifetime", "UPNP_MIN_LIFETIME", func(d *draft) value { return lifetime(&d.Policy.MinLifetime) }},
 	{"max_lifetime", "UPNP_MAX_LIFETIME", func(d *draft) value { return lifetime(&d.Policy.MaxLifetime) }},
 	{"max_per_host", "UPNP_MAX_PER_HOST", func(d *draft) value { return count(&d.Policy.MaxPerHost) }},

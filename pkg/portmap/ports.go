@@ -107,6 +107,15 @@ func (s *PortSet) Ranges() (list []PortRange) {
 	return list
 }
 
+// String returns the ports as text: "1234-1299 5000", "" for none.
+func (s *PortSet) String() string {
+	var words []string
+	for _, r := range s.Ranges() {
+		words = append(words, r.String())
+	}
+	return strings.Join(words, " ")
+}
+
 // empty reports whether the set has no ports.
 func (s *PortSet) empty() bool { return *s == PortSet{} }
 

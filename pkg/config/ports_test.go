@@ -1,0 +1,62 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestExternalPorts reads lists of ports, valid and not: what is left of an invalid one
+// counts, and a list without a port never means every port.
+func TestExternalPorts(t *testing.T) {
+	for _, tt := range []struct{ text, want, warning string }{
+		{"1234-1299 5000-5063", "1234-1299 5000-5063", ""},
+		{"5000-5063,1234, 1235\t1236-1299", "1234-1299 5000-5063", ""},
+		{"80", "80", ""},
+		{"1-65535", "1-65535", ""},
+		{"0-65535", "1-65535", ""},
+		{"1-1024 1025-65535", "1-65535", ""},
+		{"none", "none", ""},
+		{"1234-1299 5063-5000", "1234-1299", `port range "5063-5000": first port is above last port`},
+		{"1234-1299 5000-70000", "1234-1299", `"5000-70000" is neither a port nor a range of ports`},
+		{"1234 - 1299", "1234 1299", `"-" is neither a port`},
+		{"0 1234", "1234", "port 0 is not a port"},
+		{"0", "none", "it names no port"},
+		{"ports", "none", "it names no port"},
+		{" , ", "none", "it names no port"},
+		{"", "none", "it names no port"},
+	} {
+		byConf, err := parseConf(t, minimal+"ext_ports="+tt.text+"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		byRC, err := parseRC(t, someService+`UPNP_EXT_PORTS="`+tt.text+`"`+"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*Config{byConf, byRC} {
+			if got := (externalPorts{&c.Policy.ExternalPorts}).String(); got != tt.want {
+				t.Errorf("%q is %q, want %q", tt.text, got, tt.want)
+			}
+			warned := strings.Join(c.Warnings, "\n")
+			if (warned == "") != (tt.warning == "") || !strings.Contains(warned, tt.warning) {
+				t.Errorf("%q: warnings %q, want %q", tt.text, warned, tt.warning)
+			}
+			again, err := parseConf(t, c.String())
+			if err != nil || again.String() != strings.ReplaceAll(c.String(), warningsOf(c), "") {
+				t.Errorf("%q: -t prints settings that differ: %v\n%v\n%v", tt.text, err, c, again)
+			}
+		}
+	}
+	if c, err := parseRC(t, someService); err != nil || c.Policy.ExternalPorts != nil || len(c.Warnings) > 0 {
+		t.Errorf("unset: %v, %v", err, c)
+	}
+}
+
+// warningsOf returns the warnings at the end of what -t prints.
+func warningsOf(c *Config) string {
+	_, warnings, _ := strings.Cut(c.String(), "# warning")
+	if warnings == "" {
+		return ""
+	}
+	return "# warning" + warnings
+}
