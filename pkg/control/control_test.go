@@ -311,8 +311,8 @@ func TestExplainForwards(t *testing.T) {
 		t.Fatal(err)
 	}
 	for ask, want := range map[string]string{
-		"192.168.50.10 tcp 5555 5555 as natpmp": "NAT-PMP: refused: error 1\nreason: no port left\nmapping: 1-65535/TCP -> 192.168.50.11 (static forward)",
-		"192.168.50.10 tcp 0 5555 as natpmp":    "NAT-PMP: refused: error 1\nreason: no port left\nmapping: 1-65535/TCP -> 192.168.50.11 (static forward)",
+		"192.168.50.10 tcp 5555 5555 as natpmp": "NAT-PMP: refused: error 1\nreason: no port left (ports)\nmapping: 1-65535/TCP -> 192.168.50.11 (static forward)",
+		"192.168.50.10 tcp 0 5555 as natpmp":    "NAT-PMP: refused: error 1\nreason: no port left (ports)\nmapping: 1-65535/TCP -> 192.168.50.11 (static forward)",
 		"192.168.50.10 tcp 5555 5555 as upnp":   "UPnP: refused: error 1\nreason: port is taken by a static forward\nmapping: 1-65535/TCP -> 192.168.50.11 (static forward)",
 	} {
 		if got := r.tool(append([]string{"explain"}, strings.Fields(ask)...)...); got.status != exitNo || collapseBlanks(got.stdout) != want {

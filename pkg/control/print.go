@@ -187,6 +187,9 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 	if s.Note != "" {
 		line("note", s.Note)
 	}
+	if s.Ports != nil {
+		line("external ports", s.Ports)
+	}
 	for _, l := range s.Uplinks {
 		line("uplink "+l.Name, l)
 	}

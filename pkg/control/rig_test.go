@@ -120,6 +120,7 @@ func newRig(t *testing.T) *rig {
 		Emit:    func(e event.Event) { e = r.events.Add(e); e.Log(log) },
 		Explain: r.explain,
 		Limits:  func() string { return " (limits)" },
+		Ports:   func() string { return " (ports)" },
 		Hosts: func() (map[netip.Addr]hosts.Host, error) {
 			return map[netip.Addr]hosts.Host{
 				laptop: {Addr: laptop, Hardware: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Name: "laptop", Answers: true},

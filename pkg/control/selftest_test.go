@@ -190,7 +190,7 @@ func TestSelftestNotes(t *testing.T) {
 	}
 	r.takeTCP(t)
 	got := selftest("192.168.50.77")
-	const refused = "failed    a NAT-PMP client on lan0 gets a TCP port: 192.168.50.77 would be refused: no port left: PREROUTING -p tcp -j DNAT takes connections first\n"
+	const refused = "failed    a NAT-PMP client on lan0 gets a TCP port: 192.168.50.77 would be refused: no port left (ports): PREROUTING -p tcp -j DNAT takes connections first\n"
 	if got.status != exitNo || !strings.Contains(got.stdout, refused) || !strings.Contains(got.stdout, "ok        a NAT-PMP client on lan0 gets a UDP port") {
 		t.Errorf("selftest = %+v, want %q", got, refused)
 	}

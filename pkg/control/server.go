@@ -67,6 +67,9 @@ type Options struct {
 	Explain func(context.Context, Question) (Explanation, error)
 	// Limits returns, in brackets, the limits for the number of mappings.
 	Limits func() string
+	// Ports returns, in brackets, the external ports that the provider forwards; "": every
+	// port.
+	Ports func() string
 	// Left returns why rules of mappings that are closed are still in the firewall, so
 	// that connections get through; nil: none are.
 	Left func() error

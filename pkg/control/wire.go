@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -102,16 +103,30 @@ type Status struct {
 	Protocols []string   `json:"protocols"` // that are enabled: "NAT-PMP", "PCP", "UPnP"
 	External  netip.Addr `json:"external_address,omitzero"`
 	// Note is what the operator should know of the external address.
-	Note     string   `json:"note,omitempty"`
-	Uplinks  []Link   `json:"uplinks"`
-	LANs     []Link   `json:"lans"`
-	Firewall Firewall `json:"firewall"`
+	Note string `json:"note,omitempty"`
+	// Ports counts the external ports of UPNP_EXT_PORTS; nil: every port may be granted.
+	Ports    *PortCount `json:"external_ports,omitempty"`
+	Uplinks  []Link     `json:"uplinks"`
+	LANs     []Link     `json:"lans"`
+	Firewall Firewall   `json:"firewall"`
 	// Helper says what is wrong with the helper process.
 	Helper   string `json:"helper,omitempty"`
 	Mappings int    `json:"mappings"` // counted by the server
 	Clients  int    `json:"clients"`  // counted by the server
 	// Leases is why the leases are not saved; "": they are.
 	Leases string `json:"leases,omitempty"`
+}
+
+// PortCount counts the external ports that the provider forwards.
+type PortCount struct {
+	Total   int `json:"total"`
+	FreeTCP int `json:"free_tcp"` // without a mapping
+	FreeUDP int `json:"free_udp"`
+}
+
+// String returns the numbers as text.
+func (c *PortCount) String() string {
+	return fmt.Sprintf("%d of UPNP_EXT_PORTS, free for TCP %d, for UDP %d", c.Total, c.FreeTCP, c.FreeUDP)
 }
 
 // Link is a configured interface, whether it exists or not.

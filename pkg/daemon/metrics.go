@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"igdd/pkg/control"
 	"igdd/pkg/event"
 	"igdd/pkg/metrics"
 	"igdd/pkg/portmap"
@@ -18,6 +19,7 @@ type Metrics struct {
 	process  *metrics.Process
 
 	started, clients, limit, blocks           *metrics.Gauge
+	freePorts                                 *metrics.Gauge
 	mappings, healthy                         *metrics.Gauge
 	uplinkUp, leasesSaved, helperUp           *metrics.Gauge
 	requests, refusals, events                *metrics.Counter
@@ -58,6 +60,8 @@ func (m *Metrics) addTable() {
 		metrics.Label{Name: "protocol", Values: []string{"tcp", "udp"}}, familyLabel(),
 		metrics.Label{Name: "state", Values: []string{"active", "dormant", "disabled"}})
 	m.limit = r.Gauge("igdd_mappings_limit", "The most mappings that the settings allow in total; absent without a limit.")
+	m.freePorts = r.Gauge("igdd_external_ports_free", "External ports of UPNP_EXT_PORTS that no mapping has; absent without it.",
+		metrics.Label{Name: "protocol", Values: []string{"tcp", "udp"}})
 	m.clients = r.Gauge("igdd_clients", "Addresses of hosts that have mappings.")
 	m.blocks = r.Gauge("igdd_blocks", "Blocks of the operator that are in force.")
 	m.requests = r.Counter("igdd_requests_total", "Requests that the table has answered.",
@@ -201,6 +205,7 @@ func (d *Daemon) metricsText() string {
 			m.limit.Set(float64(limit))
 		}
 		m.countMappings(d.table.List())
+		m.countPorts(d.portCount())
 		m.blocks.Set(float64(len(d.table.Blocks())))
 		m.healthy.Clear()
 		for _, h := range health {
@@ -218,6 +223,15 @@ func (m *Metrics) countMappings(list []*portmap.Mapping) {
 		m.mappings.Add(1, protocolValue(n.Protocol), familyValue(n.Family()), stateOf(n))
 	}
 	m.clients.Set(float64(len(clients)))
+}
+
+// countPorts sets the metrics of the ports that the provider forwards; nil: every port.
+func (m *Metrics) countPorts(c *control.PortCount) {
+	m.freePorts.Clear()
+	if c != nil {
+		m.freePorts.Set(float64(c.FreeTCP), "tcp")
+		m.freePorts.Set(float64(c.FreeUDP), "udp")
+	}
 }
 
 // protocolValue returns a protocol as the value of a label.

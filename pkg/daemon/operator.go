@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 		Emit:      d.emit,
 		Explain:   d.explain,
 		Limits:    d.limits,
+		Ports:     d.portsText,
 		Hosts:     func() (map[netip.Addr]hosts.Host, error) { return hosts.Read(d.config.DHCPLeases) },
 		Log:       d.log,
 	})
@@ -44,7 +46,32 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 // limits returns the limits for the number of mappings, in brackets.
 func (d *Daemon) limits() string {
 	p := d.currentPolicy()
-	return fmt.Sprintf(" (UPNP_MAX_PER_HOST is %d, UPNP_MAX_PER_LAN %d, UPNP_MAX_TOTAL %d)", p.MaxPerHost, p.MaxPerLAN, p.MaxTotal)
+	share := ""
+	if p.ExternalPorts != nil {
+		share = fmt.Sprintf("; the last quarter of the %d ports of UPNP_EXT_PORTS is kept for hosts with few", p.ExternalPorts.Len())
+	}
+	return fmt.Sprintf(" (UPNP_MAX_PER_HOST is %d, UPNP_MAX_PER_LAN %d, UPNP_MAX_TOTAL %d%s)", p.MaxPerHost, p.MaxPerLAN, p.MaxTotal, share)
+}
+
+// portsText returns the external ports that the provider forwards, in brackets; "": every
+// port.
+func (d *Daemon) portsText() string {
+	ports := d.currentPolicy().ExternalPorts
+	if ports == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (UPNP_EXT_PORTS is %s)", cmp.Or(ports.String(), "none"))
+}
+
+// portCount counts the external ports that the provider forwards; nil: every port.
+func (d *Daemon) portCount() *control.PortCount {
+	ports := d.currentPolicy().ExternalPorts
+	if ports == nil {
+		return nil
+	}
+	return &control.PortCount{
+		Total: ports.Len(), FreeTCP: d.table.Unmapped(portmap.TCP, ports), FreeUDP: d.table.Unmapped(portmap.UDP, ports),
+	}
 }
 
 // traffic returns the counters of the mappings that have rules.
@@ -65,7 +92,7 @@ func (d *Daemon) status() control.Status {
 	links, _ := d.watch.Now()
 	s := control.Status{
 		Version: d.version, Started: d.started, External: d.table.External(),
-		Firewall: d.firewallStatus(), Note: d.externalNote(),
+		Firewall: d.firewallStatus(), Note: d.externalNote(), Ports: d.portCount(),
 	}
 	if err := d.helper(); err != nil {
 		s.Helper = err.Error()

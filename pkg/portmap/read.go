@@ -49,6 +49,15 @@ func (t *Table) Count() (mappings int, updates uint32) {
 	return len(t.inForce.ports), t.updates
 }
 
+// Unmapped returns how many of these external ports no mapping has.
+func (t *Table) Unmapped(p Protocol, ports *PortSet) int {
+	left := *ports
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	left.subtract(t.inForce.taken[p])
+	return left.Len()
+}
+
 // External returns the announced IPv4 address; the zero Addr means none now.
 func (t *Table) External() netip.Addr {
 	t.mu.RLock()
