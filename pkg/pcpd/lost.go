@@ -40,8 +40,11 @@ func (s *Server) sendLost(losses []portmap.Loss) {
 // that is lost. A client that accepts any port can try again soon.
 func lossResult(r pcp.Request, reason portmap.Refusal) (pcp.Result, time.Duration) {
 	ask, _ := mappingRequest(r)
-	if (reason == portmap.PortInUse || reason == portmap.Forwarded) && !ask.Exact {
-		return pcp.NoResources, pcp.NoResources.Lifetime()
+	switch reason {
+	case portmap.PortInUse, portmap.Forwarded, portmap.NotProvided:
+		if !ask.Exact {
+			return pcp.NoResources, pcp.NoResources.Lifetime()
+		}
 	}
 	return mapResult(ask, portmap.Answer{Refusal: reason})
 }

@@ -52,15 +52,24 @@ func (l *groupListener) demandSilence(t *testing.T) {
 func TestLostMapping(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
+	narrow := func(t *testing.T, g *gateway) {
+		p := defaultSetup().policy
+		p.ExternalPorts = new(portmap.PortSet)
+		if err := g.table.SetPolicy(context.Background(), &p); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, test := range map[string]struct {
 		options  []pcp.Option
 		close    func(*testing.T, *gateway)
 		want     pcp.Result
 		lifetime time.Duration
 	}{
-		"forbidden":            {nil, func(t *testing.T, g *gateway) { g.forbid(t, client) }, pcp.NotAuthorized, 30 * time.Minute},
-		"forwarded":            {nil, func(t *testing.T, g *gateway) { g.forward(t, 40000) }, pcp.NoResources, 30 * time.Second},
-		"forwarded, and exact": {[]pcp.Option{pcp.PreferFailure{}}, func(t *testing.T, g *gateway) { g.forward(t, 40000) }, pcp.CannotProvideExternal, 30 * time.Minute},
+		"forbidden":               {nil, func(t *testing.T, g *gateway) { g.forbid(t, client) }, pcp.NotAuthorized, 30 * time.Minute},
+		"forwarded":               {nil, func(t *testing.T, g *gateway) { g.forward(t, 40000) }, pcp.NoResources, 30 * time.Second},
+		"not provided any more":   {nil, narrow, pcp.NoResources, 30 * time.Second},
+		"not provided, and exact": {[]pcp.Option{pcp.PreferFailure{}}, narrow, pcp.CannotProvideExternal, 30 * time.Minute},
+		"forwarded, and exact":    {[]pcp.Option{pcp.PreferFailure{}}, func(t *testing.T, g *gateway) { g.forward(t, 40000) }, pcp.CannotProvideExternal, 30 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := serve(t, lab, defaultSetup())

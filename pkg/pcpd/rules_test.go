@@ -94,6 +94,7 @@ func TestPCPResults(t *testing.T) {
 		"mapped elsewhere":           {exact, portmap.Answer{Refusal: portmap.Conflict, Mapping: owned(1, 24*time.Hour)}, pcp.CannotProvideExternal, 86520},
 		"port is held down":          {exact, portmap.Answer{Refusal: portmap.HeldDown}, pcp.CannotProvideExternal, 1800},
 		"port is the router's":       {exact, portmap.Answer{Refusal: portmap.PortInUse}, pcp.CannotProvideExternal, 1800},
+		"port is not the router's":   {exact, portmap.Answer{Refusal: portmap.NotProvided}, pcp.CannotProvideExternal, 1800},
 		"target is no host":          {ask, portmap.Answer{Refusal: portmap.BadTarget}, pcp.NotAuthorized, 1800},
 		"quota":                      {ask, portmap.Answer{Refusal: portmap.QuotaExceeded}, pcp.UserExQuota, 30},
 		"table full":                 {ask, portmap.Answer{Refusal: portmap.TableFull}, pcp.NoResources, 30},

@@ -40,7 +40,8 @@ func addAnyPortMapping(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.Refusal == portmap.Conflict || a.Refusal == portmap.HeldDown {
+	switch a.Refusal {
+	case portmap.Conflict, portmap.HeldDown, portmap.NotProvided:
 		return nil, upnp.NoPortsLeft
 	}
 	if err := i.faultFor(a.Refusal); err != nil {
@@ -128,13 +129,14 @@ func remoteHost(text string) ([]portmap.Filter, error) {
 }
 
 // faultFor returns the fault for the table's refusal to map a port. Version 1 has no
-// code for what is not allowed.
+// code for what is not allowed. A port that the provider does not forward is a conflict
+// in version 2, too: after 729 libtorrent and others try no other port.
 func (i *invocation) faultFor(r portmap.Refusal) error {
 	v1 := i.Version == upnp.V1
 	switch r {
 	case portmap.Granted:
 		return nil
-	case portmap.Conflict, portmap.HeldDown:
+	case portmap.Conflict, portmap.HeldDown, portmap.NotProvided:
 		return upnp.ConflictInMapping
 	case portmap.NotAuthorized, portmap.NotOwner, portmap.Blocked:
 		return byVersion(v1, upnp.ConflictInMapping, upnp.NotAuthorized)

@@ -192,6 +192,7 @@ func TestRefusals(t *testing.T) {
 		portmap.NotAuthorized:     {718, 606, 606, 714, 606, 730, 606, 606, 606},
 		portmap.Conflict:          {718, 718, 728, 718, 718, 718, 501, 501, 501},
 		portmap.HeldDown:          {718, 718, 728, 718, 718, 718, 501, 501, 501},
+		portmap.NotProvided:       {718, 718, 728, 718, 718, 718, 501, 501, 501},
 		portmap.PortInUse:         {718, 729, 729, 718, 729, 729, 501, 501, 501},
 		portmap.NoPorts:           {501, 728, 728, 501, 728, 728, 701, 701, 701},
 		portmap.QuotaExceeded:     {501, 728, 728, 501, 728, 728, 701, 701, 701},
