@@ -89,15 +89,16 @@ func (r *rig) request(t testing.TB, q question) (e explained) {
 }
 
 // TestExplainAgreesWithRequests asks explain, and then the same as the client, about
-// whatever comes: ports that are free, taken, forwarded, forbidden, blocked, held down
-// or the router's own, for two clients in all protocols, with few mappings allowed.
+// whatever comes: ports that are free, taken, forwarded, forbidden, blocked, held down,
+// not provided or the router's own, for two clients in all protocols, with few mappings allowed.
 func TestExplainAgreesWithRequests(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	r := newRig(t, []string{"legacy", "nft"}[random.IntN(2)], netlab.Layout{Clients: 2})
 	r.forwarded(t, 7003)
-	r.start(t, "enable_upnp=yes", "max_per_host=6", "max_total=10", `allow 1024-65535 192.168.50.0/24 1024-65535
+	ports := []string{"1-65535", "7000-7006"}[random.IntN(2)]
+	r.start(t, "enable_upnp=yes", "max_per_host=6", "max_total=10", "ext_ports="+ports, `allow 1024-65535 192.168.50.0/24 1024-65535
 deny 7001 0.0.0.0/0 0-65535
 deny 0-65535 0.0.0.0/0 0-65535`)
 	r.awaitServed(t)
