@@ -12,11 +12,8 @@ import (
 // one that is announced, and those of all uplinks, since mappings are for all of them.
 // An uplink that is a LAN as well is none here: the rules would let in the Internet.
 func (d *Daemon) hairpin(links map[string]netif.Link, u netfilter.Uplink) (h netfilter.Hairpin) {
-	d.mu.Lock()
-	announced := announcedAddr(d.config, d.uplink.addr(), d.stunAddr)
-	d.mu.Unlock()
-	if announced.Is4() {
-		h.External = append(h.External, announced)
+	if a := d.announced(); a.IsValid() {
+		h.External = append(h.External, a)
 	}
 	for _, a := range u.Addrs {
 		if !slices.Contains(h.External, a) {
@@ -26,17 +23,18 @@ func (d *Daemon) hairpin(links map[string]netif.Link, u netfilter.Uplink) (h net
 	for _, l := range d.config.LANs {
 		for _, link := range linksOf(l, uplinks(d.config), links) {
 			if !isUplink(link, uplinks(d.config), links) {
-				h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks4(link.Addrs)})
+				h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks4(links[link.Name].Addrs)})
 			}
 		}
 	}
 	return h
 }
 
-// networks4 returns the IPv4 networks of a link's addresses.
+// networks4 returns the IPv4 networks of a link's addresses, whichever of their hosts are
+// clients.
 func networks4(addrs []netip.Prefix) (list []netip.Prefix) {
 	for _, p := range routable(addrs) {
-		if n := p.Masked(); n.Addr().Is4() && !slices.Contains(list, n) {
+		if n := p.Masked(); n.Addr().Is4() && !n.IsSingleIP() && !slices.Contains(list, n) {
 			list = append(list, n)
 		}
 	}

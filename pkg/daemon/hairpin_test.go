@@ -51,10 +51,10 @@ func (r *rig) switchHairpin(t testing.TB, on bool) {
 }
 
 // newHairpinRig is a rig with a service on the first client that is mapped to port
-// 40000, and a neighbour.
+// 40000, a neighbour, a second LAN and a second uplink.
 func newHairpinRig(t testing.TB, variant string, more ...string) *rig {
 	t.Helper()
-	r := newRig(t, variant, netlab.Layout{Clients: 2})
+	r := newRig(t, variant, netlab.Layout{Clients: 2, SecondLAN: true, SecondWAN: true})
 	r.installed()
 	for _, network := range [...]string{"tcp", "udp"} {
 		r.Clients[0].Echo(t, network, "192.168.50.10:4000")
@@ -110,6 +110,35 @@ func TestHairpinByTheAnnouncedAddress(t *testing.T) {
 	})
 }
 
+// TestHairpinOfTwoLANsAndUplinks has the firewall decide between two LANs, and a second
+// uplink, which is not announced.
+func TestHairpinOfTwoLANsAndUplinks(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newHairpinRig(t, variant, "hairpin=yes", "listening_ip=lan1", "ext_ifname2=wan1")
+		r.demandHairpin(t, "22.33.44.55:40000")
+		other := r.hairpin("tcp", "11.22.33.44:40000")
+		other.From = r.Client2
+		other.Blocked(t)
+		r.ipt(t, "-A", "FORWARD", "-i", "lan1", "-o", "lan0", "-j", "ACCEPT")
+		if seen := other.Arrives(t); seen.Addr() != netip.MustParseAddr("192.168.60.10") {
+			t.Errorf("the mapped host sees %v", seen)
+		}
+	})
+}
+
+// TestHairpinIsNotForUplinks has clients behind the uplink: a mapping is not open for the
+// Internet by the way back there.
+func TestHairpinIsNotForUplinks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{})
+	r.installed()
+	r.start(t, "hairpin=yes", "listening_ip=wan0")
+	if chains := r.chains(t); strings.Contains(chains, "-o wan0 -j MINIUPNPD-HAIRPIN") || !strings.Contains(chains, "-o lan0 -j MINIUPNPD-HAIRPIN") {
+		t.Errorf("the jumps are\n%s", chains)
+	}
+}
+
 // TestHairpinBesideArno has the firewall's own plugin for the external address, or not.
 // It knows the administrator's forwards, and no mappings.
 func TestHairpinBesideArno(t *testing.T) {
@@ -145,5 +174,10 @@ func TestHairpinBesideArno(t *testing.T) {
 				t.Errorf("the firewall accepts what stays in the LAN, and yet there is %q", forward)
 			}
 		}
+		arno.Do(t, "stop")
+		if resp := r.natpmpMap(t, r.Clients[0], client1, mapping(natpmp.MapTCP, 4002, 4002, time.Hour)); resp.Result == natpmp.Success {
+			t.Error("a mapping is granted while the firewall is stopped")
+		}
+		r.demandNoHairpin(t, "the firewall is stopped")
 	})
 }

@@ -18,10 +18,7 @@ import (
 // networkState returns the state of the network for the table, and whether the
 // static port forwards in it are known.
 func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkState, known bool) {
-	d.mu.Lock()
-	stunAddr := d.stunAddr
-	d.mu.Unlock()
-	s.External, s.NoIPv6 = announcedAddr(d.config, d.uplink.addr(), stunAddr), !d.firewall.Pinholes()
+	s.External, s.NoIPv6 = d.announced(), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
 	s.LANs, s.Interfaces, s.Devices = d.lans(links)
 	for _, link := range links {
@@ -79,6 +76,14 @@ func matchingLinks(pattern string, links map[string]netif.Link) []netif.Link {
 	}
 	slices.SortFunc(list, func(a, b netif.Link) int { return a.Index - b.Index })
 	return list
+}
+
+// announced returns the address that clients are told, the zero Addr if there is none.
+func (d *Daemon) announced() netip.Addr {
+	d.mu.Lock()
+	stunAddr := d.stunAddr
+	d.mu.Unlock()
+	return announcedAddr(d.config, d.uplink.addr(), stunAddr)
 }
 
 // announcedAddr returns the address that clients are told: the configured one, the
