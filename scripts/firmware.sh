@@ -78,21 +78,9 @@ reached() {
   answers tcp 40080 && answers udp 40090 && answers tcp 40081
 }
 
-# console_port asks, as the console at 192.168.50.$1, for its UDP port 3074 by NAT-PMP,
-# and prints the port that it gets.
-console_port() {
-  {
-    octets 1 0 1 0 0
-    octets 2 3074 3074
-    octets 4 3600
-  } >"$box/request"
-  on lan socat -t 10 - "UDP4:192.168.50.1:5351,bind=192.168.50.$1,readbytes=16" <"$box/request" |
-    od -A n -t u2 --endian=big -j 2 -N 10 | awk '$1 == 0 { print $5 }'
-}
-
 # consoles_ask notes the ports of two consoles, of which one only can have its own.
 consoles_ask() {
-  one=$(console_port 10) two=$(console_port 11)
+  one=$(natpmp_port 192.168.50.10 3074) two=$(natpmp_port 192.168.50.11 3074)
   echo "ports $one and $two"
   [ "$one" = 3074 ] && [ "${two:-3074}" != 3074 ]
 }

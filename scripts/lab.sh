@@ -194,6 +194,18 @@ pcp_map() {
   [ "$(echo "$answer" | cut -c 1-8,85-88)" = "02810000$(printf %04x "$1")" ]
 }
 
+# natpmp_port asks, as the LAN client's address $1, by NAT-PMP for its UDP port $2 for an
+# hour, and prints the external port that it gets.
+natpmp_port() {
+  {
+    octets 1 0 1 0 0
+    octets 2 "$2" "$2"
+    octets 4 3600
+  } | dd bs=12 iflag=fullblock status=none | # one datagram
+    on lan socat -t 10 - "UDP4:192.168.50.1:5351,bind=$1,readbytes=16" |
+    od -A n -v -t u2 --endian=big -j 2 -N 10 | awk '$1 == 0 { print $5 }'
+}
+
 # call connects to the router's external port $2 ($1: tcp or udp) from the
 # Internet and prints the answer.
 call() {

@@ -234,6 +234,9 @@ func TestTwoConsolesBesideFirewalls(t *testing.T) {
 				if got, want := r.outboundRules(t), f.rulesFor(first, second); !slices.Equal(got, want) {
 					t.Errorf("rules: %q, want %q", got, want)
 				}
+				if !f.postrouting {
+					r.awaitInFront(t, "with the mapping", f.rules[len(f.rules)-1])
+				}
 				r.demandOpenNAT(t, consoles[0], byUplink(first))
 				r.demandOpenNAT(t, consoles[1], byUplink(second))
 				if f.exempted {

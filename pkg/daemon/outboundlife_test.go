@@ -39,9 +39,8 @@ func (r *rig) awaitInFront(t testing.TB, when, own string) {
 	matches, _, _ := strings.Cut(own, " -j ")
 	jump := matches + " -j " + outboundChain
 	await(t, when+" "+jump, func() bool {
-		list := r.rulesOf(t, "nat", "POSTROUTING")
-		i := slices.Index(list, own)
-		return i > 0 && list[i-1] == jump && strings.Count(strings.Join(list, "\n"), outboundChain) == 1
+		saved := r.ipt(t, "-t", "nat", "-S")
+		return strings.Contains(saved, jump+"\n"+own+"\n") && strings.Count(saved, "-j "+outboundChain+"\n") == 1
 	})
 }
 
