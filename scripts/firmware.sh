@@ -78,20 +78,32 @@ reached() {
   answers tcp 40080 && answers udp 40090 && answers tcp 40081
 }
 
-# consoles_ask notes the ports of two consoles, of which one only can have its own.
-consoles_ask() {
+# note_consoles notes the ports that two consoles get for the same port of theirs.
+note_consoles() {
   one=$(natpmp_port 192.168.50.10 3074) two=$(natpmp_port 192.168.50.11 3074)
+}
+
+# consoles_differ fails unless the first console has its own port, and the second
+# another one.
+consoles_differ() {
   echo "ports $one and $two"
   [ "$one" = 3074 ] && [ "${two:-3074}" != 3074 ]
 }
 
-# mirror has a host of the Internet, at two addresses, tell who asks where a datagram
-# comes from. Each call takes another port, which the router has seen no flows to.
-mirror() {
-  mirror=$((${mirror:-3477} + 1))
-  for far in 1 2; do
+# consoles_play fails unless all that a console sends from its port leaves by the one
+# that it was granted. Each call asks hosts at another port, which the router has seen no
+# flows to.
+consoles_play() {
+  mirror=$((30000 + $(date +%s) % 10000))
+  mirror_up && leaves 192.168.50.10 "$one" && leaves 192.168.50.11 "$two"
+}
+
+# mirror_up has a host of the Internet, at two addresses, tell who asks where the question
+# comes from.
+mirror_up() {
+  for far in 11.22.33.1 11.22.33.2; do
     # shellcheck disable=SC2016 # socat tells the shell below who asked
-    ip netns exec "$lab-wan" socat "UDP4-RECVFROM:$mirror,bind=11.22.33.$far,fork" SYSTEM:'echo $SOCAT_PEERADDR:$SOCAT_PEERPORT' >/dev/null 2>&1 &
+    ip netns exec "$lab-wan" socat "UDP4-RECVFROM:$mirror,bind=$far,fork" SYSTEM:'echo $SOCAT_PEERADDR $SOCAT_PEERPORT' >/dev/null 2>&1 &
   done
   until_true mirrored
 }
@@ -100,18 +112,12 @@ mirrored() {
   [ "$(on wan ss -Hlun "sport = $mirror" | wc -l)" = 2 ]
 }
 
-# consoles_play fails unless all that a console sends from its port leaves by the one
-# that it was granted.
-consoles_play() {
-  mirror && leaves 10 "$one" && leaves 11 "$two"
-}
-
-# leaves fails unless what the console at 192.168.50.$1 sends leaves by port $2.
+# leaves fails unless what the console at $1 sends leaves by port $2.
 leaves() {
-  for far in 1 2; do
-    seen=$(echo who | on lan socat -t 10 - "UDP4:11.22.33.$far:$mirror,bind=192.168.50.$1:3074,readbytes=100" 2>&1)
-    echo "11.22.33.$far sees 192.168.50.$1 as $seen, not port $2"
-    [ "$seen" = "$wan_address:$2" ] || return 1
+  for far in 11.22.33.1 11.22.33.2; do
+    seen=$(echo who | on lan socat -t 1 - "UDP4:$far:$mirror,bind=$1:3074" 2>&1)
+    echo "$far sees $1 as $seen, which has port $2"
+    [ "$seen" = "$wan_address $2" ] || return 1
   done
 }
 
@@ -328,8 +334,9 @@ play() {
   check 'the page of leases shows them' page_shows 40080 40081 40090
 
   title 'Two consoles use the same port:'
-  check 'each gets another port of the router' consoles_ask
-  check 'it is the one that its packets leave by' consoles_play
+  note_consoles
+  check 'each gets another port of the router' consoles_differ
+  check 'it is the one that its packets leave by' settles consoles_play
 
   title 'Services restart:'
   check 'service miniupnpd restart' restarted miniupnpd
