@@ -67,8 +67,12 @@ func plain(text string) string {
 
 // takeLine applies one line: a comment, a rule, or key=value.
 func (d *draft) takeLine(line string) error {
+	rule, inWords := cutRule(line)
 	switch {
 	case line == "" || line[0] == '#':
+		return nil
+	case inWords:
+		d.addWords(rule)
 		return nil
 	case isRule(line):
 		return d.addRule(line)
@@ -82,10 +86,6 @@ func (d *draft) takeLine(line string) error {
 
 // takeSetting applies a key and what follows the equals sign.
 func (d *draft) takeSetting(key, text string) error {
-	if key == "rule" {
-		d.addWords(text)
-		return nil
-	}
 	comment := ""
 	if !slices.Contains(freeTexts, key) {
 		text, comment = uncomment(text)
@@ -121,6 +121,11 @@ func uncomment(text string) (value, comment string) {
 // all that it may have been meant to deny.
 func (d *draft) addRule(line string) error {
 	rule, err := parseRule(line)
+	if _, rest := cutField(line); err != nil && !isRemark(err) {
+		if word, _ := cutField(rest); d.condition(strings.ToLower(word)) != nil {
+			err = fmt.Errorf("write rule=%s", line)
+		}
+	}
 	return d.takeRule(line, rule, err)
 }
 

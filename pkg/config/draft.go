@@ -117,6 +117,7 @@ func (d *draft) finish() error {
 	d.finishLifetimes()
 	d.finishChains()
 	d.finishRules()
+	d.finishInterfaces()
 	d.finishHidden()
 	if d.Device.UUID == "" {
 		d.Device.UUID = d.machine.uuid(d.LANs).String()
@@ -168,6 +169,10 @@ func (d *draft) finishRules() {
 		d.warn("permission rules", errors.New("all are invalid, so no mapping is allowed"))
 		d.Policy.Rules = append(d.Policy.Rules, denyAll)
 	}
+}
+
+// finishInterfaces warns of rules for interfaces that no host is served on.
+func (d *draft) finishInterfaces() {
 	for _, r := range d.Policy.Rules {
 		_, isUnset := d.devices[r.Interface]
 		if r.Interface != "" && !isUnset && !d.mayListen(r.Interface) {

@@ -27,6 +27,19 @@ func (d *draft) addWords(text string) {
 			}
 		}
 	}
+	d.where = at
+}
+
+// cutRule returns what follows the key rule in a line of miniupnpd.conf. A rule that
+// denies must not be lost for a capital letter or a missing equals sign.
+func cutRule(line string) (rule string, found bool) {
+	const key = "rule"
+	if !hasPrefixFold(line, key) {
+		return "", false
+	}
+	rest := strings.TrimLeft(line[len(key):], blanks)
+	rule, found = strings.CutPrefix(rest, "=")
+	return rule, found || rest != "" && len(rest) < len(line)-len(key)
 }
 
 // addInWords appends a permission rule in words, or binds a name. An invalid one allows

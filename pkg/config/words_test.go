@@ -236,6 +236,22 @@ func TestRuleKey(t *testing.T) {
 	if !strings.Contains(c.String(), "\nallow 80 192.168.1.1/32 80\nrule=deny host 02:00:00:00:00:01 from upnp\n") {
 		t.Errorf("the report is\n%v", c)
 	}
+	for line, want := range map[string]struct{ rules, warning string }{
+		"Rule = deny from pcp":        {"deny from pcp\n", ""},
+		"rule deny from pcp":          {"deny from pcp\n", ""},
+		"RULE\tallow":                 {"allow\n", ""},
+		"rule=":                       {"", ""},
+		"rule":                        {"", "is neither a setting"},
+		"rules=deny":                  {"", `unknown setting "rules"`},
+		"allow from pcp":              {denyLine, `write rule=allow from pcp`},
+		"deny external 80 from pcp":   {denyLine, `write rule=deny external 80 from pcp`},
+		"deny external 80 host a.b.c": {denyLine, `write rule=deny external 80`},
+	} {
+		c, err := parseConf(t, minimal+line+"\n")
+		if err != nil || rulesOf(c) != want.rules || !strings.Contains(strings.Join(c.Warnings, "\n"), want.warning) || len(c.Warnings) > 0 != (want.warning != "") {
+			t.Errorf("%q: %v, rules %q, want %q; warnings %q", line, err, rulesOf(c), want.rules, c.Warnings)
+		}
+	}
 	c, err = parseConf(t, minimal+"rule=allow host tv\n")
 	if err != nil || rulesOf(c) != denyLine || c.BadRules != 1 {
 		t.Errorf("%v, a rule that nobody can read allows %q", err, rulesOf(c))

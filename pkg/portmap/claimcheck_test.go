@@ -105,6 +105,13 @@ func TestRulesByInterface(t *testing.T) {
 			if e := al.explain(&req); e.Refusal != row.want {
 				t.Errorf("%s: client %d: %v, want %v", tt.what, i, e.Refusal, row.want)
 			}
+			if row.client.Is6() {
+				continue
+			}
+			other := ask(PCP, host, TCP, 4000, 0, to(row.client, 4000), func(r *Request) { r.ThirdParty = true })
+			if e := al.explain(&other); e.Refusal != row.want {
+				t.Errorf("%s: for client %d: %v, want %v", tt.what, i, e.Refusal, row.want)
+			}
 		}
 	}
 }
