@@ -394,7 +394,7 @@ func (m *model) anyPort(req portmap.Request) verdict {
 			return no(portmap.NoPorts)
 		}
 	}
-	if m.provided != nil && len(m.provided) == 1 {
+	if len(m.provided) == 1 { // the rules forbid it
 		return no(portmap.NoPorts)
 	}
 	return no(portmap.Blocked)
