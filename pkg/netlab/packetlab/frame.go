@@ -10,7 +10,7 @@ import (
 // Packet is the first packet of a new connection: a TCP segment with SYN, or a UDP
 // datagram.
 type Packet struct {
-	In          string // the router's device that it comes in by
+	In          string // the router's device that it comes in by; "": the router sends it, by IPv4
 	Protocol    int    // unix.IPPROTO_TCP or unix.IPPROTO_UDP
 	Source      netip.AddrPort
 	Destination netip.AddrPort

@@ -27,7 +27,7 @@ type Arrival struct {
 	Out   string         // the router's device that it left by
 	Local bool           // it was for a program of the router
 	To    netip.AddrPort // its destination by then
-	From  netip.AddrPort // its source by then; only if it was forwarded
+	From  netip.AddrPort // its source by then; only if it left
 }
 
 // Lab is a router whose networks are played by the test. Every address of its
@@ -37,6 +37,7 @@ type Lab struct {
 
 	links   []*link
 	barrier int    // socket of the router, for frames that are no packets
+	own     int    // socket of the router, for its own IPv4 packets
 	local   []*raw // sockets of the router
 	tag     uint32 // of the packet sent last
 }
@@ -99,6 +100,9 @@ func (l *Lab) openRouter(devices []Device) (err error) {
 	if l.barrier, err = packetSocket(etherTypeBarrier); err != nil {
 		return err
 	}
+	if l.own, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err != nil {
+		return err
+	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		for _, protocol := range []int{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			r, err := newRaw(family, protocol)
@@ -131,6 +135,7 @@ func (l *Lab) openWorld() error {
 // close closes the sockets.
 func (l *Lab) close() {
 	unix.Close(l.barrier)
+	unix.Close(l.own)
 	for _, k := range l.links {
 		unix.Close(k.far)
 	}
@@ -177,6 +182,9 @@ func pin() error {
 
 // send sends one packet and forgets its connection.
 func (l *Lab) send(p Packet) (Arrival, error) {
+	if p.In == "" {
+		return l.sendOwn(p)
+	}
 	in := l.link(p.In)
 	if in == nil {
 		return Arrival{}, fmt.Errorf("no device %q", p.In)
@@ -191,6 +199,17 @@ func (l *Lab) send(p Packet) (Arrival, error) {
 		return Arrival{}, err
 	}
 	a, err := l.await(in)
+	return a, errors.Join(err, forget(p))
+}
+
+// sendOwn does so for a packet of the router's own.
+func (l *Lab) sendOwn(p Packet) (Arrival, error) {
+	l.tag++
+	to := &unix.SockaddrInet4{Addr: p.Destination.Addr().As4()}
+	if err := unix.Sendto(l.own, p.encode(l.tag), 0, to); err != nil && err != unix.EPERM { // a rule has dropped it
+		return Arrival{}, err
+	}
+	a, err := l.forwarded(binary.BigEndian.AppendUint32(nil, l.tag))
 	return a, errors.Join(err, forget(p))
 }
 
