@@ -26,3 +26,19 @@ func (l Link) Masquerade(next netip.Addr) (own netip.Addr) {
 	}
 	return own
 }
+
+// MasqueradeAlways returns the IPv4 address that MASQUERADE gives packets that leave by
+// the link, if it is the same one for every next hop, or else the zero Addr.
+func (l Link) MasqueradeAlways() netip.Addr {
+	var first netip.Prefix
+	for _, p := range l.Addrs {
+		switch {
+		case !p.Addr().Is4() || p.Addr().IsLinkLocalUnicast():
+		case !first.IsValid():
+			first = p
+		case !p.IsSingleIP() && (first.Bits() > p.Bits() || !first.Contains(p.Addr())): // the next hop may be another host of it
+			return netip.Addr{}
+		}
+	}
+	return first.Addr()
+}

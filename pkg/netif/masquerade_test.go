@@ -29,3 +29,30 @@ func TestMasquerade(t *testing.T) {
 		}
 	}
 }
+
+// TestMasqueradeAlways chooses among the addresses of a link whatever the next hop.
+func TestMasqueradeAlways(t *testing.T) {
+	for _, tt := range []struct {
+		addrs []string
+		want  string
+	}{
+		{nil, "invalid IP"},
+		{[]string{"169.254.1.2/16"}, "invalid IP"},
+		{[]string{"2001:db8:33::1/64"}, "invalid IP"},
+		{[]string{"11.22.33.44/24"}, "11.22.33.44"},
+		{[]string{"11.22.33.44/24", "11.22.33.45/24", "11.22.33.46/32", "22.33.44.55/32"}, "11.22.33.44"},
+		{[]string{"11.22.33.44/24", "11.22.33.45/28", "11.22.33.161/28"}, "11.22.33.44"},
+		{[]string{"11.22.33.44/32", "11.22.33.45/24"}, "invalid IP"},
+		{[]string{"11.22.33.44/28", "11.22.33.45/24"}, "invalid IP"},
+		{[]string{"11.22.33.1/28", "11.22.33.2/24"}, "invalid IP"},
+		{[]string{"192.168.100.2/24", "11.22.33.44/24"}, "invalid IP"},
+	} {
+		var l Link
+		for _, a := range tt.addrs {
+			l.Addrs = append(l.Addrs, netip.MustParsePrefix(a))
+		}
+		if got := l.MasqueradeAlways().String(); got != tt.want {
+			t.Errorf("of %v: %s, want %s", tt.addrs, got, tt.want)
+		}
+	}
+}
