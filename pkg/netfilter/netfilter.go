@@ -64,7 +64,8 @@ type Network struct {
 	LANs   []string // the interfaces of the LANs
 	// Networks are the IPv4 networks of the LANs; none: they are not known.
 	Networks []netip.Prefix
-	// Sources are the IPv4 addresses that packets by the uplinks get, by device.
+	// Sources are the IPv4 addresses that MASQUERADE gives packets by the uplinks'
+	// links, by device; the zero Addr: not the same one to all packets.
 	Sources map[string]netip.Addr
 	// Hairpin is used if Options.Hairpin is set.
 	Hairpin Hairpin

@@ -3,6 +3,7 @@ package netfilter
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -116,21 +117,27 @@ func (c *chain) jumpLike(rule string) string {
 }
 
 // findExits returns the firewall's rules that translate the source of packets from the
-// LANs to the uplinks, and the first of those that may translate them.
+// LANs to the uplinks, and the first of those that may translate them. What the chain
+// does to packets by one uplink it does to those by the others, so a rule that gives
+// these another address is none.
 func (c *chain) findExits(t xtables.Table, n Network) (places []place, doubt string) {
 	networks := n.Networks
 	if len(networks) == 0 {
 		networks = make([]netip.Prefix, 1)
 	}
-	for _, device := range c.devices(t) {
+	var others []place
+	for _, device := range distinct(append(c.devices(t), slices.Sorted(maps.Keys(n.Sources))...)) {
 		for _, from := range networks {
 			f := exitFinder{address: n.Sources[device], doubtful: make(map[string]bool)}
 			f.walk = xtables.Walk{Table: t, Name: c.table, Visit: f.visit, Packet: xtables.Packet{Out: device, Network: from, Marked: xtables.EveryPort()}}
 			f.walk.From(c.builtInHook().chain, xtables.EveryPort())
 			places, doubt = append(places, f.places...), cmp.Or(doubt, f.doubt)
+			if _, exists := n.Sources[device]; exists {
+				others = append(others, f.others...)
+			}
 		}
 	}
-	return distinct(places), doubt
+	return slices.DeleteFunc(distinct(places), func(p place) bool { return slices.Contains(others, p) }), doubt
 }
 
 // exitFinder follows packets from a network to a device.
@@ -138,6 +145,7 @@ type exitFinder struct {
 	walk     xtables.Walk
 	address  netip.Addr // that MASQUERADE gives; the zero Addr: not known
 	places   []place
+	others   []place // of rules that translate otherwise than the chain
 	doubt    string
 	doubtful map[string]bool // chains that get packets of which it is not known which
 }
@@ -147,13 +155,17 @@ func (f *exitFinder) visit(s xtables.Step) xtables.Effect {
 	effect := xtables.EffectOf(s.Target)
 	translates := s.Target == "MASQUERADE" || s.Target == "SNAT"
 	isDoubtful := f.doubtful[s.Chain] || !f.walk.Packet.Matches(undirected(s.Conditions))
+	at, isOther := place{s.Chain, s.Index}, translates && !f.leavesPort(s.Rule)
+	if isOther {
+		f.others = append(f.others, at)
+	}
 	switch {
 	case s.Calls:
 		f.doubtful[s.Target] = isDoubtful
 	case effect == xtables.MayEnd, isDoubtful && translates:
 		f.doubt = cmp.Or(f.doubt, s.String())
-	case translates && f.leavesPort(s.Rule):
-		f.places = append(f.places, place{s.Chain, s.Index})
+	case translates && !isOther:
+		f.places = append(f.places, at)
 	}
 	return effect
 }
