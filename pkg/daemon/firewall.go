@@ -42,9 +42,7 @@ func (d *Daemon) network() netfilter.Network {
 	}
 	for _, pattern := range d.config.WAN {
 		for _, link := range matchingLinks(pattern, links) {
-			if own, ok := link.IPv4(); ok {
-				n.Sources[link.Name] = own.Addr()
-			}
+			n.Sources[link.Name] = link.MasqueradeAlways()
 		}
 	}
 	if d.config.Hairpin {
