@@ -29,7 +29,8 @@ func InternetLink() int {
 	return first
 }
 
-// LinkTo returns the index of the link of the route to a host, 0 if there is none.
+// LinkTo returns the index of the link of the route to a host, 0 if there is none or if
+// it has several next hops.
 func LinkTo(host netip.Addr) int {
 	link, _ := routeTo(host)
 	return link
@@ -38,23 +39,34 @@ func LinkTo(host netip.Addr) int {
 // routeTo returns the index of the link of the route to a host, 0 if there is none, and
 // the type of the route (rtnetlink(7), rtm_type).
 func routeTo(host netip.Addr) (link int, kind uint8) {
-	reply, err := netlink.Execute(unix.NETLINK_ROUTE, routeRequest(host))
+	reply, err := netlink.Execute(unix.NETLINK_ROUTE, routeRequest(host, unix.RTM_F_FIB_MATCH))
 	if err != nil || len(reply) == 0 || len(reply[0].Data) < unix.SizeofRtMsg {
 		return 0, unix.RTN_UNSPEC
 	}
 	return parseRoute(reply[0]), reply[0].Data[7]
 }
 
-// routeRequest returns the request for the entry of the routing table that a host
-// has: struct rtmsg and the host. Kernels before 4.13 do not know RTM_F_FIB_MATCH and
-// return one next hop of several.
-func routeRequest(host netip.Addr) netlink.Message {
+// NextLink returns the index of the link by which unmarked packets leave for a host of
+// either family: by one next hop, if its route has several. It returns 0 if there is no
+// route.
+func NextLink(host netip.Addr) int {
+	reply, err := netlink.Execute(unix.NETLINK_ROUTE, routeRequest(host, 0))
+	if err != nil || len(reply) == 0 {
+		return 0
+	}
+	return parseRoute(reply[0])
+}
+
+// routeRequest returns the request for the route that a host has: struct rtmsg and the
+// host. With RTM_F_FIB_MATCH the reply is the entry of the routing table; kernels before
+// 4.13 do not know that and return one next hop of several.
+func routeRequest(host netip.Addr, flags uint32) netlink.Message {
 	header := make([]byte, unix.SizeofRtMsg)
 	header[0], header[1] = unix.AF_INET, byte(host.BitLen())
 	if host.Is6() {
 		header[0] = unix.AF_INET6
 	}
-	binary.NativeEndian.PutUint32(header[8:], unix.RTM_F_FIB_MATCH)
+	binary.NativeEndian.PutUint32(header[8:], flags)
 	return netlink.Message{Type: unix.RTM_GETROUTE, Data: netlink.AppendAttribute(header, unix.RTA_DST, host.AsSlice())}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -156,4 +157,30 @@ func FuzzRoute(f *testing.F) {
 			t.Errorf("link %d", index)
 		}
 	})
+}
+
+// TestNextLink has routes to networks behind another router, of both families.
+func TestNextLink(t *testing.T) {
+	ns := twoUplinks(t)
+	ns.IP(t, "address", "add", "2001:db8:8::2/64", "dev", "tun0", "nodad")
+	for _, route := range []string{
+		"default via 11.22.33.1", "10.1.0.0/16 via 10.8.0.1", "10.2.0.0/16 nexthop via 10.8.0.1 nexthop via 10.8.0.3",
+		"blackhole 10.3.0.0/16", "2001:db8:9::/48 via 2001:db8:8::1",
+	} {
+		ns.IP(t, append([]string{"route", "add"}, strings.Fields(route)...)...)
+	}
+	for host, want := range map[string]string{
+		"10.1.0.1": "tun0", "10.2.0.1": "tun0", "10.3.0.1": "", "10.4.0.1": "wan0", "11.22.33.44": "", "2001:db8:9::1": "tun0", "2001:db8:7::1": "",
+	} {
+		got := ""
+		err := ns.Do(func() error {
+			if link, err := net.InterfaceByIndex(NextLink(netip.MustParseAddr(host))); err == nil {
+				got = link.Name
+			}
+			return nil
+		})
+		if err != nil || got != want {
+			t.Errorf("%s: %v, by %q, want %q", host, err, got, want)
+		}
+	}
 }
