@@ -36,6 +36,7 @@ func (s *NetworkState) checkHardware(text string) error {
 // address is on no LAN now; link-local addresses are on each.
 func (s *NetworkState) checkAddr(a netip.Addr) (elsewhere bool, err error) {
 	lan, found := s.lan(a)
+	_, isRouted := s.routed(a)
 	switch {
 	case slices.Contains(s.Own, a), a == s.External, found && a == lan.Addr():
 		return false, fmt.Errorf("%v is the router's own address; use that of a client", a)
@@ -44,5 +45,5 @@ func (s *NetworkState) checkAddr(a netip.Addr) (elsewhere bool, err error) {
 	case s.checkTarget(a) == BadTarget:
 		return false, fmt.Errorf("%v is not the address of one host; use that of a client", a)
 	}
-	return !found, nil
+	return !found && !isRouted, nil
 }

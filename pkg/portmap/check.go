@@ -43,12 +43,13 @@ func (al *allocator) isInForce(k Key) bool {
 }
 
 // checkRules checks whether the rules let external reach a destination. The
-// answer is UnknownHost if that depends on what is not known of the host.
+// answer is UnknownHost if that depends on what is not known of the host yet: of one
+// behind another router no more will ever be.
 func (al *allocator) checkRules(external uint16, to Destination, description string) Refusal {
 	switch {
 	case al.policy.Permits(external, to, description):
 		return Granted
-	case al.policy.mayPermit(external, to, description):
+	case !to.Routed && al.policy.mayPermit(external, to, description):
 		return UnknownHost
 	}
 	return NotAuthorized

@@ -47,11 +47,15 @@ type Destination struct {
 	Interface string
 	// Origin is the protocol that the client asks by.
 	Origin Origin
+	// Routed is set if the host is behind another router, so that its hardware address
+	// is never known.
+	Routed bool
 }
 
 // destination returns what the rules see of an address of h that is asked for by o.
 func (al *allocator) destination(to netip.AddrPort, h Host, o Origin) Destination {
-	d := Destination{AddrPort: to, Host: h, Interface: al.network.device(to.Addr()), Origin: o}
+	_, isRouted := al.network.routed(to.Addr())
+	d := Destination{AddrPort: to, Host: h, Interface: al.network.device(to.Addr()), Origin: o, Routed: isRouted}
 	if to.Addr().Is6() {
 		d.Networks = al.network.Networks(to.Addr())
 	}

@@ -19,6 +19,9 @@ type NetworkState struct {
 	// Devices lists the names of the interfaces in the order of Interfaces; nil: not
 	// known.
 	Devices []string
+	// Routed lists the networks behind other routers on the LANs. Each counts as a LAN
+	// of its own.
+	Routed []netip.Prefix
 	// Own lists the router's other addresses, which cannot be targets either.
 	Own []netip.Addr
 	// Hardware lists the router's own hardware addresses, as net.HardwareAddr formats
@@ -36,13 +39,30 @@ type NetworkState struct {
 // router, a network or broadcast address, or none of a host.
 func (s *NetworkState) checkTarget(a netip.Addr) Refusal {
 	lan, found := s.lan(a)
+	routed, isRouted := s.routed(a)
 	switch {
 	case !a.IsGlobalUnicast(), slices.Contains(s.Own, a), found && (a == lan.Addr() || isNetworkOrBroadcast(lan, a)):
 		return BadTarget
-	case !found:
+	case isRouted && isNetworkOrBroadcast(routed, a):
+		return BadTarget
+	case !found && !isRouted:
 		return NoNetwork
 	}
 	return Granted
+}
+
+// routed returns the network behind another router that a belongs to.
+func (s *NetworkState) routed(a netip.Addr) (network netip.Prefix, found bool) {
+	if i := s.routedNumber(a); i >= 0 {
+		return s.Routed[i], true
+	}
+	return netip.Prefix{}, false
+}
+
+// routedNumber returns the number of that network in the order of Routed, -1 if there
+// is none.
+func (s *NetworkState) routedNumber(a netip.Addr) int {
+	return slices.IndexFunc(s.Routed, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
 // lan returns the network that a belongs to.
@@ -59,8 +79,11 @@ func (s *NetworkState) lan(a netip.Addr) (netip.Prefix, bool) {
 const noLAN = -1
 
 // lanNumber returns the number of the LAN that a belongs to, in the order of
-// Interfaces.
+// Interfaces and then of Routed.
 func (s *NetworkState) lanNumber(a netip.Addr) int {
+	if i := s.routedNumber(a); i >= 0 {
+		return max(1, len(s.Interfaces)) + i
+	}
 	if s.Interfaces == nil {
 		if _, found := s.lan(a); found {
 			return 0
@@ -88,8 +111,12 @@ func (s *NetworkState) device(a netip.Addr) (name string) {
 }
 
 // Networks returns the IPv4 networks of the interface that has a's network,
-// without those of a single address.
+// without those of a single address; for an address behind another router those
+// that are behind one.
 func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {
+	if s.routedNumber(a) >= 0 {
+		return slices.DeleteFunc(slices.Clone(s.Routed), func(n netip.Prefix) bool { return !n.Addr().Is4() })
+	}
 	interfaces := s.Interfaces
 	if interfaces == nil {
 		interfaces = [][]netip.Prefix{s.LANs}

@@ -75,6 +75,8 @@ func (r *Rule) matchesHost(to Destination) (certain, possible bool) {
 // matchesAddress is matchesHost for a rule for all interfaces.
 func (r *Rule) matchesAddress(to Destination) (certain, possible bool) {
 	switch {
+	case r.Hardware != "" && to.Routed:
+		return false, false
 	case r.Hardware != "":
 		return r.Hardware == to.Hardware, r.Hardware == to.Hardware || to.Hardware == ""
 	case r.Prefix.IsValid():

@@ -41,7 +41,7 @@ func TestHardwareAndPrefix(t *testing.T) {
 		{"the prefix", byPrefix(true, "2001:db8:50::/64"), Destination{AddrPort: six, Networks: lan4}, true, true},
 		{"the address", byPrefix(true, inside.String()+"/128"), Destination{AddrPort: six}, true, true},
 		{"another address", byPrefix(true, "2001:db8:50::77/128"), Destination{AddrPort: six, Networks: lan4}, false, false},
-		{"another prefix", byPrefix(true, "2001:db8:60::/64"), Destination{AddrPort: six, Host: Host{Hardware: named}, Networks: nil}, false, false},
+		{"another prefix", byPrefix(true, "2001:db8:60::/64"), Destination{AddrPort: six, Host: Host{Hardware: named}}, false, false},
 		{"every IPv6 address, of IPv4", byPrefix(true, "::/0"), Destination{AddrPort: four, Host: Host{Hardware: named}}, false, false},
 		{"every IPv6 address", byPrefix(true, "::/0"), Destination{AddrPort: six}, true, true},
 	} {
