@@ -76,6 +76,10 @@ func (q Query) isAnsweredBy(id Identity) bool {
 // probing. A Finder with a Log is ready for use; without Leases it reads none.
 type Finder struct {
 	Leases string // path of dnsmasq's leases file; it may be empty
+	// Routed returns the networks behind other routers on the interface with that index.
+	// Their hosts are no neighbours: they are never probed, and have no hardware address,
+	// whatever the neighbour table says. nil: there are none.
+	Routed func(index int) []netip.Prefix
 	Log    *slog.Logger
 
 	netlink   netlink.Socket // for single neighbours
@@ -102,9 +106,17 @@ type snapshot struct {
 // Close releases what the finder has open. Nothing may be asked of it any more.
 func (f *Finder) Close() { f.netlink.Close() }
 
+// IsRouted reports whether an address is behind another router on an interface.
+func (f *Finder) IsRouted(index int, a netip.Addr) bool {
+	return f.Routed != nil && slices.ContainsFunc(f.Routed(index), func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
 // Known returns what is known without probing. Settled is false if probing may
 // find more.
 func (f *Finder) Known(q Query) (id Identity, settled bool) {
+	if f.IsRouted(q.LAN.Index, q.Addr) {
+		return Identity{}, true
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	id = f.current().identify(q)
@@ -153,6 +165,9 @@ func (f *Finder) Find(ctx context.Context, q Query) Identity {
 // room for 1,024 neighbours of the whole machine.
 func (f *Finder) Probe(index int, addrs ...netip.Addr) (all bool) {
 	for _, a := range addrs {
+		if f.IsRouted(index, a) {
+			continue
+		}
 		h, err := getNeighbour(&f.netlink, index, a)
 		switch {
 		case h.state&unix.NUD_PERMANENT != 0: // as with the function Probe
@@ -237,6 +252,7 @@ func (f *Finder) read(age time.Duration) *snapshot {
 	if f.last.neighbours, err = readNeighbours(); err != nil {
 		f.Log.Debug("cannot read the neighbour table", "err", err)
 	}
+	f.last.neighbours = slices.DeleteFunc(f.last.neighbours, func(h Host) bool { return f.IsRouted(h.Index, h.Addr) })
 	if err := f.last.readLeases(f.Leases); err != nil {
 		f.Log.Debug("cannot read DHCP leases", "err", err)
 	}

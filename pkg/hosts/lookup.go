@@ -20,10 +20,13 @@ import (
 const sharedAge = time.Second
 
 // Lookup returns the hardware address of the host with an address on an interface,
-// from the kernel's neighbour table. It is empty where the link has none. Known is
-// false if the kernel has not resolved it, or not since the host last failed to
-// answer.
+// from the kernel's neighbour table. It is empty where the link has none, and of a host
+// behind another router. Known is false if the kernel has not resolved it, or not
+// since the host last failed to answer.
 func (f *Finder) Lookup(index int, a netip.Addr) (hardware net.HardwareAddr, known bool) {
+	if f.IsRouted(index, a) {
+		return nil, true
+	}
 	h := f.find(index, a)
 	if h.state&unix.NUD_NOARP != 0 || !h.Answers && f.isUnaddressed(index) {
 		return nil, true

@@ -65,7 +65,10 @@ func (r *Resolver) AnyMayHavePorts(index int) bool {
 // and once in verdictTime those that rules name.
 func (r *Resolver) destination(p *portmap.Policy, n neighbour, now time.Time) portmap.Destination {
 	lan := r.at(n.index)
-	to := portmap.Destination{AddrPort: netip.AddrPortFrom(n.addr, 0), Interface: lan.Device}
+	to := portmap.Destination{AddrPort: netip.AddrPortFrom(n.addr, 0), Interface: lan.Device, Routed: r.finder.IsRouted(n.index, n.addr)}
+	if to.Routed {
+		lan, _ = r.lan(n.addr)
+	}
 	id, settled := r.finder.Known(hosts.Query{Addr: n.addr, LAN: lan})
 	if !settled {
 		r.finder.Probe(n.index, n.addr)
