@@ -10,6 +10,7 @@ func TestIsAdmitted(t *testing.T) {
 		netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("192.168.50.2/24"), netip.MustParsePrefix("10.0.0.0/31"),
 		netip.MustParsePrefix("2001:db8:50::1/64"), netip.MustParsePrefix("fe80::1/64"),
 	}
+	routed := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.2.0.9/32"), netip.MustParsePrefix("2001:db8:99::/64")}
 	const group, linkGroup = "239.255.255.250", "ff02::c"
 	for name, test := range map[string]struct {
 		from, to      string
@@ -21,6 +22,15 @@ func TestIsAdmitted(t *testing.T) {
 		"IPv6":                              {"[2001:db8:50::10]:1024", "2001:db8:50::1", true, true},
 		"global to link-local":              {"[2001:db8:50::10]:1024", "fe80::1", true, true},
 		"link-local with a zone":            {"[fe80::10%lan0]:1024", "fe80::1", true, true},
+		"routed":                            {"10.1.2.255:1024", "192.168.50.1", true, true},
+		"routed, a network of one":          {"10.2.0.9:1024", "192.168.50.1", true, true},
+		"routed, IPv6":                      {"[2001:db8:99::10]:1024", "2001:db8:50::1", true, true},
+		"routed to a group":                 {"10.1.0.2:1024", group, false, true},
+		"routed to another host":            {"10.1.0.2:1024", "192.168.50.11", false, false},
+		"routed, from the broadcast":        {"10.1.255.255:1024", "192.168.50.1", false, false},
+		"routed, from the network":          {"10.1.0.0:1024", "192.168.50.1", false, false},
+		"routed, from port 0":               {"10.1.0.2:0", "192.168.50.1", false, false},
+		"beside a network of one":           {"10.2.0.8:1024", "192.168.50.1", false, false},
 		"sent to all ones":                  {"192.168.50.10:1024", "255.255.255.255", false, true},
 		"sent to a group":                   {"192.168.50.10:1024", group, false, true},
 		"sent to an IPv6 group":             {"[fe80::10%lan0]:1024", linkGroup, false, true},
@@ -46,12 +56,12 @@ func TestIsAdmitted(t *testing.T) {
 		"from port 0":                       {"192.168.50.10:0", group, false, false},
 	} {
 		for hasGroups, want := range map[bool]bool{false: test.without, true: test.with} {
-			if got := isAdmitted(own, netip.MustParseAddrPort(test.from), netip.MustParseAddr(test.to), hasGroups); got != want {
+			if got := isAdmitted(own, routed, netip.MustParseAddrPort(test.from), netip.MustParseAddr(test.to), hasGroups); got != want {
 				t.Errorf("%s, with groups %v: %v", name, hasGroups, got)
 			}
 		}
 	}
-	if isAdmitted(nil, netip.MustParseAddrPort("192.168.50.10:1024"), netip.MustParseAddr("192.168.50.1"), true) {
+	if isAdmitted(nil, nil, netip.MustParseAddrPort("192.168.50.10:1024"), netip.MustParseAddr("192.168.50.1"), true) {
 		t.Error("an interface without addresses has neighbours")
 	}
 }

@@ -16,7 +16,8 @@ type Host string
 // An index is that of an interface.
 type Neighbours interface {
 	// Lookup returns the hardware address of the host with an address; it is empty
-	// where the link has none. Known is false if the kernel has not resolved it.
+	// where the link has none, and of a host behind another router. Known is false if
+	// the kernel has not resolved it.
 	Lookup(index int, a netip.Addr) (hardware net.HardwareAddr, known bool)
 	// IsShared reports whether the hardware address belongs to several hosts, and
 	// the address to one of them.
@@ -34,15 +35,18 @@ type Neighbours interface {
 // Hosts tells the hosts on all LANs apart. Who a host is says its hardware address,
 // as the kernel's neighbour table knows it: a host can have as many addresses as it
 // likes. Hosts behind a repeater, which have one hardware address, count each for
-// itself if their IPv4 addresses are leased. On a link without hardware addresses a
-// host is its IPv4 address, or its IPv6 network of 64 bits, from which it can choose
-// any address.
+// itself if their IPv4 addresses are leased. On a link without hardware addresses, and
+// behind another router, a host is its IPv4 address, or its IPv6 network of 64 bits,
+// from which it can choose any address.
 type Hosts struct {
 	// IsHidden reports whether hosts get no answer: the one that has an address on the
 	// interface with that index. AreAllHidden reports it of every host there. nil: none
 	// is hidden. They are set before the first use.
 	IsHidden     func(index int, a netip.Addr) bool
 	AreAllHidden func(index int) bool
+	// Routed returns the networks behind other routers on the interface with that index,
+	// whose hosts are heard there too. nil: there are none. It is set before the first use.
+	Routed func(index int) []netip.Prefix
 
 	neighbours Neighbours
 	log        *slog.Logger
@@ -104,6 +108,14 @@ func (h *Hosts) hides(index int, a netip.Addr) bool {
 // Hides reports whether no host on an interface gets an answer, so that it hears no
 // announcements either.
 func (h *Hosts) Hides(on Interface) bool { return h.AreAllHidden != nil && h.AreAllHidden(on.Index()) }
+
+// routed returns the networks behind other routers on an interface.
+func (h *Hosts) routed(on Interface) []netip.Prefix {
+	if h.Routed == nil {
+		return nil
+	}
+	return h.Routed(on.Index())
+}
 
 // known returns the host of a neighbour whose request can be served at once: not
 // while earlier ones wait.

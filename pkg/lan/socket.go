@@ -124,7 +124,7 @@ func (s *Socket) Receive(handle func(*Socket, Datagram)) error {
 			return fmt.Errorf("lan: receive on %s: %w", s.on.Name(), err)
 		}
 		to, ok := destination(control[:controlLen])
-		if ok && isAdmitted(s.on.Prefixes(), from, to, len(s.options.Groups) > 0) {
+		if ok && isAdmitted(s.on.Prefixes(), s.hosts.routed(s.on), from, to, len(s.options.Groups) > 0) {
 			s.identify(Datagram{From: from, To: to, Payload: payload[:n]}, handle)
 		}
 	}

@@ -179,7 +179,7 @@ func TestDestination(t *testing.T) {
 	}
 }
 
-func TestIsNeighbour(t *testing.T) {
+func TestIsClient(t *testing.T) {
 	own := []netip.Prefix{
 		netip.MustParsePrefix("192.168.50.1/24"), netip.MustParsePrefix("192.168.50.2/24"),
 		netip.MustParsePrefix("10.0.0.0/31"), netip.MustParsePrefix("fe80::1/64"),
@@ -197,7 +197,7 @@ func TestIsNeighbour(t *testing.T) {
 		"[fe80::1%lan0]:1024": false,
 		"[2001:db8::2]:1024":  false,
 	} {
-		if got := IsNeighbour(own, netip.MustParseAddrPort(from)); got != want {
+		if got := IsClient(own, nil, netip.MustParseAddrPort(from)); got != want {
 			t.Errorf("%s: %v", from, got)
 		}
 	}

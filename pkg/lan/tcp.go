@@ -96,7 +96,7 @@ func (l *Listener) Serve(handle func(*Conn)) error {
 func (l *Listener) admit(tcp *net.TCPConn) *Conn {
 	c := &Conn{TCPConn: tcp, Client: address(tcp.RemoteAddr()), Local: address(tcp.LocalAddr())}
 	own := l.on.Prefixes()
-	if !IsOwn(own, c.Local) || !IsNeighbour(own, tcp.RemoteAddr().(*net.TCPAddr).AddrPort()) {
+	if !IsOwn(own, c.Local) || !IsClient(own, l.hosts.routed(l.on), tcp.RemoteAddr().(*net.TCPAddr).AddrPort()) {
 		l.hosts.log.Warn(fmt.Sprintf("HTTP peer %v is not from a LAN, closing the connection", c.Client), "client", c.Client)
 		return nil
 	}
