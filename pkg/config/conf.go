@@ -90,12 +90,13 @@ func (d *draft) takeSetting(key, text string) error {
 	if !slices.Contains(freeTexts, key) {
 		text, comment = uncomment(text)
 	}
+	_, isList := lists[key] // older versions ignore what follows the addresses in listening_ip
 	before := d.ExternalIP
 	err := d.take(key, strings.TrimLeft(text, blanks))
 	switch {
 	case err != nil:
 		return err
-	case comment != "" && key != "listening_ip": // older versions ignore what follows the addresses there
+	case comment != "" && !isList:
 		return remark{fmt.Errorf("%s: %q is taken as a comment, unlike in miniupnpd", key, comment)}
 	case before.IsValid() && d.ExternalIP.IsValid() && before != d.ExternalIP:
 		return remark{fmt.Errorf("%s: %v replaces %v: only one address is announced", key, d.ExternalIP, before)}
@@ -150,8 +151,8 @@ func (d *draft) takeRule(line string, rule portmap.Rule, err error) error {
 
 // take applies a setting of miniupnpd.conf in any of its spellings.
 func (d *draft) take(key, text string) error {
-	if key == "listening_ip" {
-		if err := d.addLAN(text); err != nil {
+	if add, found := lists[key]; found {
+		if err := add(d, text); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 		return nil
@@ -178,6 +179,12 @@ func (d *draft) take(key, text string) error {
 		return fmt.Errorf("%s has no effect with iptables, ignored", key)
 	}
 	return fmt.Errorf("unknown setting %q, ignored", key)
+}
+
+// lists are the settings of which each line adds to the list.
+var lists = map[string]func(*draft, string) error{
+	"listening_ip": (*draft).addLAN,
+	"lan_route":    (*draft).addRoute,
 }
 
 // spellings convert the settings of other versions of miniupnpd to a key and

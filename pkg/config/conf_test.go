@@ -369,7 +369,7 @@ func TestReportIsAConf(t *testing.T) {
 	for _, text := range []string{
 		minimal,
 		minimal + "listening_ip=192.168.7.1/255.255.255.128\next_ifname2=ppp+\next_ip=11.22.33.44\nenable_natpmp=yes\nenable_pcp=no\nigd_version=2\n" +
-			"model_number=\nsecure_mode=no\nwithdraw_after=60\nfriendly_name=a = # \"b\"\nbootid=7\npid_file=/x\n" +
+			"model_number=\nsecure_mode=no\nwithdraw_after=60\nlan_route=10.1.0.0/16 via eth1\nlan_route=2001:db8:1::/48 via eth1\nfriendly_name=a = # \"b\"\nbootid=7\npid_file=/x\n" +
 			"allow 1-2 10.0.0.0/255.0.255.0 3 \"a \\\"b\\\"\" # c\ndeny 0-65535 0.0.0.0/0 0-65535\n",
 		minimal + "ext_perform_stun=yes\next_stun_host=stun.example\nenable_pcp=yes\n",
 	} {

@@ -26,6 +26,7 @@ type Config struct {
 	ExternalIP netip.Addr // announced instead of the interface's; the zero Addr: none
 	STUN       string     // host:port of the STUN server for the announced address; "": none
 	LANs       []LAN      // at least one, unless no protocol is enabled
+	Routes     []Route    // networks behind other routers on the LANs
 
 	NATPMP, PCP, UPnP bool
 	IPv6              bool

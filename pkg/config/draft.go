@@ -114,6 +114,7 @@ func (d *draft) finish() error {
 		return errors.New("no listening interface: set UPNP_LISTEN in rc.conf, listening_ip in miniupnpd.conf, or give -a")
 	}
 	d.finishLANs()
+	d.finishRoutes()
 	d.finishLifetimes()
 	d.finishChains()
 	d.finishRules()

@@ -27,7 +27,7 @@ var networks = []network{
 
 // variables returns the names of all variables of rc.conf that are read.
 func variables() []string {
-	names := []string{"UPNP_LISTEN", "UPNP_ALLOW", "UPNP_RULES", "STATICHOSTS", "UPNP_STUN_HOST", "IPV6"}
+	names := []string{"UPNP_LISTEN", "UPNP_LAN_ROUTES", "UPNP_ALLOW", "UPNP_RULES", "STATICHOSTS", "UPNP_STUN_HOST", "IPV6"}
 	for _, n := range networks {
 		names = append(names, n.device, n.address, n.mask)
 	}
@@ -98,6 +98,10 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 		d.devices[n.device] = vars[n.device]
 	}
 	d.addWords(vars["UPNP_RULES"])
+	d.where = path + ": UPNP_LAN_ROUTES"
+	for _, entry := range strings.FieldsFunc(vars["UPNP_LAN_ROUTES"], isBetweenRoutes) {
+		check("UPNP_LAN_ROUTES", d.route(vars, entry))
+	}
 	if allow := vars["UPNP_ALLOW"]; allow != "" {
 		for _, entry := range fields(allow) {
 			check("UPNP_ALLOW", d.allow(entry))
@@ -105,6 +109,9 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	} else {
 		for _, n := range served(vars) {
 			check(n.address+", "+n.mask, d.allowNetwork(vars[n.address], vars[n.mask]))
+		}
+		for _, r := range d.Routes {
+			check("UPNP_LAN_ROUTES", d.allow(r.Network.String()))
 		}
 	}
 	d.Policy.Rules = append(d.Policy.Rules, denyAll)
@@ -168,6 +175,35 @@ func setAnnounced(announced map[network]string, configured []network, vars map[s
 		}
 	}
 	return fmt.Errorf("%v, ignored: it is in none of the networks that are served", a)
+}
+
+// isBetweenRoutes reports whether a character ends an entry of UPNP_LAN_ROUTES.
+func isBetweenRoutes(r rune) bool { return strings.ContainsRune(",;\n", r) }
+
+// route adds the network of an entry of UPNP_LAN_ROUTES, "10.1.0.0/16 via INTIF", which
+// names the interface as UPNP_LISTEN does or by its own name.
+func (d *draft) route(vars map[string]string, entry string) error {
+	words := fields(entry)
+	if len(words) == 0 {
+		return nil
+	}
+	last := &words[len(words)-1]
+	if i := slices.IndexFunc(networks, func(n network) bool { return n.device == *last }); i >= 0 {
+		if !slices.Contains(served(vars), networks[i]) {
+			return fmt.Errorf("%q, ignored: %s is not served", entry, *last)
+		}
+		*last = vars[*last]
+	}
+	text := strings.Join(words, " ")
+	if r, err := parseRoute(text); err == nil || isRemark(err) {
+		for _, n := range networks {
+			of, _ := networkOf(vars[n.address], vars[n.mask]) // an invalid one overlaps with none
+			if of.Overlaps(r.Network) {
+				return fmt.Errorf("%v, ignored: it overlaps with %v, the network of %s", r, of, n.device)
+			}
+		}
+	}
+	return d.addRoute(text)
 }
 
 // allowNetwork allows a network all ports from 1024 on.

@@ -6,7 +6,7 @@ import (
 )
 
 // String returns the settings as an equivalent miniupnpd.conf: one key=value per
-// line, the listening interfaces, the rules in order, and as comments the warnings
+// line, the listening interfaces and routed networks, the rules in order, and as comments the warnings
 // and where a setting of another file is from.
 func (c *Config) String() string {
 	d := &draft{Config: *c}
@@ -20,6 +20,9 @@ func (c *Config) String() string {
 	}
 	for _, lan := range c.LANs {
 		fmt.Fprintf(&b, "listening_ip=%v\n", lan)
+	}
+	for _, r := range c.Routes {
+		fmt.Fprintf(&b, "lan_route=%v\n", r)
 	}
 	for _, r := range c.Policy.Rules {
 		if r.Place != "" {
