@@ -196,6 +196,9 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 	for _, l := range s.LANs {
 		line("lan "+l.Name, l)
 	}
+	for _, r := range s.Routes {
+		line("lan route "+r.Network.String(), r)
+	}
 	line("firewall", s.Firewall)
 	if s.Helper != "" {
 		line("helper", "unhealthy:", s.Helper)
@@ -224,6 +227,14 @@ func (l Link) String() string {
 		parts = append(parts, "serving "+strings.Join(l.Servers, ", "))
 	}
 	return strings.Join(parts, " ")
+}
+
+// String returns the interface of a route, and what is wrong.
+func (r Route) String() string {
+	if r.Note != "" {
+		return fmt.Sprintf("via %s: %s", r.Interface, r.Note)
+	}
+	return "via " + r.Interface
 }
 
 func addressTexts(addresses []netip.Prefix) []string {

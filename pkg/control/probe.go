@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +26,7 @@ func (t *tool) probeAll(paths []path) error {
 			continue
 		}
 		if _, asked := known[p.Destination]; !asked {
-			known[p.Destination] = probe(status.LANs, p.Protocol, p.Destination)
+			known[p.Destination] = probe(status, p.Protocol, p.Destination)
 		}
 		p.Listener = known[p.Destination]
 	}
@@ -34,11 +35,12 @@ func (t *tool) probeAll(paths []path) error {
 
 // probe connects from the router's address on the LAN of a host to its port, and returns
 // what is known of the listener.
-func probe(lans []Link, protocol string, to netip.AddrPort) string {
-	for _, lan := range lans {
+func probe(s Status, protocol string, to netip.AddrPort) string {
+	for _, lan := range s.LANs {
 		for _, p := range lan.Addresses {
+			isRouted := s.isRouted(lan, to.Addr()) && isSameScope(p.Addr(), to.Addr())
 			switch {
-			case !p.Contains(to.Addr()) || p.Addr() == to.Addr():
+			case p.Addr() == to.Addr() || !p.Contains(to.Addr()) && !isRouted:
 			case protocol == "TCP":
 				return probeTCP(p.Addr(), to)
 			default:
@@ -47,6 +49,17 @@ func probe(lans []Link, protocol string, to netip.AddrPort) string {
 		}
 	}
 	return listenerForeign
+}
+
+// isRouted reports whether a host is behind another router on a LAN.
+func (s Status) isRouted(lan Link, a netip.Addr) bool {
+	return slices.ContainsFunc(s.Routes, func(r Route) bool { return r.Interface == lan.Name && r.Network.Contains(a) })
+}
+
+// isSameScope reports whether packets to an address can have the other one as their
+// source.
+func isSameScope(from, to netip.Addr) bool {
+	return from.Is4() == to.Is4() && !from.IsLinkLocalUnicast()
 }
 
 // probeTCP connects, and closes the connection at once.

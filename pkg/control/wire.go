@@ -108,6 +108,7 @@ type Status struct {
 	Ports    *PortCount `json:"external_ports,omitempty"`
 	Uplinks  []Link     `json:"uplinks"`
 	LANs     []Link     `json:"lans"`
+	Routes   []Route    `json:"lan_routes,omitempty"`
 	Firewall Firewall   `json:"firewall"`
 	// Helper says what is wrong with the helper process.
 	Helper   string `json:"helper,omitempty"`
@@ -137,6 +138,14 @@ type Link struct {
 	// Servers are the servers that listen there.
 	Servers []string `json:"servers,omitempty"`
 	// Note says what is missing if the interface does not exist.
+	Note string `json:"note,omitempty"`
+}
+
+// Route is a configured network behind another router on a LAN.
+type Route struct {
+	Network   netip.Prefix `json:"network"`
+	Interface string       `json:"interface"`
+	// Note says why its hosts are not heard, or what else is wrong.
 	Note string `json:"note,omitempty"`
 }
 
