@@ -156,8 +156,9 @@ func New(o Options) (*Daemon, error) {
 		Log:        d.log,
 	})
 	d.forwards.noteDelivered(known)
-	d.finder = &hosts.Finder{Leases: c.DHCPLeases, Log: d.log}
+	d.finder = &hosts.Finder{Leases: c.DHCPLeases, Routed: d.routedBy, Log: d.log}
 	d.lanHosts = lan.NewHosts(d.finder, d.log)
+	d.lanHosts.Routed = d.routedBy
 	d.resolver = d.newResolver()
 	d.hideHosts()
 	return d, d.prepareServers()
@@ -339,7 +340,10 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 
 // tasks returns the tasks that run beside the table and its store.
 func (d *Daemon) tasks(ready func(error)) []task {
-	servers := &supervisor{watch: d.watch, lans: d.config.LANs, uplinks: uplinks(d.config), servers: d.servers(), log: d.log, ready: ready}
+	servers := &supervisor{
+		watch: d.watch, lans: d.config.LANs, uplinks: uplinks(d.config), routes: d.missingRoutes,
+		servers: d.servers(), log: d.log, ready: ready,
+	}
 	tasks := []task{
 		{"interfaces", d.watch.Run},
 		{"uplink", d.followUplink},

@@ -72,7 +72,7 @@ func (a *asking) unheard(ctx context.Context) string {
 	links, _ := a.watch.Now()
 	for _, l := range c.LANs {
 		for _, link := range linksOf(l, uplinks(c), links) {
-			if !lan.IsClient(link.Addrs, nil, netip.AddrPortFrom(a.Client, pcp.ServerPort)) {
+			if !lan.IsClient(link.Addrs, a.routedBy(link.Index), netip.AddrPortFrom(a.Client, pcp.ServerPort)) {
 				continue
 			}
 			host, _ := a.lanHosts.Lookup(link.Index, a.Client)

@@ -5,12 +5,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"igdd/pkg/control"
 	"igdd/pkg/netfilter"
-	"igdd/pkg/netif"
 	"igdd/pkg/portmap"
 )
 
@@ -37,7 +37,7 @@ func (d *Daemon) network() netfilter.Network {
 	for _, l := range d.config.LANs {
 		for _, link := range linksOf(l, uplinks(d.config), links) {
 			n.LANs = append(n.LANs, link.Name)
-			n.Networks = append(n.Networks, ipv4Networks(link)...)
+			n.Networks = append(n.Networks, networks4(slices.Concat(link.Addrs, d.routedBy(link.Index)))...)
 		}
 	}
 	for _, pattern := range d.config.WAN {
@@ -49,16 +49,6 @@ func (d *Daemon) network() netfilter.Network {
 		n.Hairpin = d.hairpin(links, n.Uplink)
 	}
 	return n
-}
-
-// ipv4Networks returns the IPv4 networks of a link.
-func ipv4Networks(link netif.Link) (list []netip.Prefix) {
-	for _, a := range link.Addrs {
-		if a.Addr().Is4() {
-			list = append(list, a.Masked())
-		}
-	}
-	return list
 }
 
 // health returns the state of the firewall's families, after a look at it.

@@ -33,7 +33,7 @@ func follow(t *testing.T, servers map[string]server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &supervisor{watch: w, lans: []config.LAN{{Interface: "lo"}}, servers: servers, log: slog.New(slog.DiscardHandler)}
+	f := &supervisor{watch: w, lans: []config.LAN{{Interface: "lo"}}, routes: noRoutes, servers: servers, log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour-time.Second/2)
 	defer cancel()
 	if err := f.Run(ctx); err != nil {

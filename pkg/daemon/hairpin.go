@@ -23,15 +23,15 @@ func (d *Daemon) hairpin(links map[string]netif.Link, u netfilter.Uplink) (h net
 	for _, l := range d.config.LANs {
 		for _, link := range linksOf(l, uplinks(d.config), links) {
 			if !isUplink(link, uplinks(d.config), links) {
-				h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks4(links[link.Name].Addrs)})
+				networks := slices.Concat(links[link.Name].Addrs, d.routedBy(link.Index))
+				h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks4(networks)})
 			}
 		}
 	}
 	return h
 }
 
-// networks4 returns the IPv4 networks of a link's addresses, whichever of their hosts are
-// clients.
+// networks4 returns the IPv4 networks of addresses, without those of a single address.
 func networks4(addrs []netip.Prefix) (list []netip.Prefix) {
 	for _, p := range routable(addrs) {
 		if n := p.Masked(); n.Addr().Is4() && !n.IsSingleIP() && !slices.Contains(list, n) {

@@ -98,6 +98,35 @@ func TestOwnPrefixes(t *testing.T) {
 	}
 }
 
+// TestServedRoutes has networks behind routers on lan0, and says why some are not served.
+func TestServedRoutes(t *testing.T) {
+	c := &config.Config{WAN: []string{"wan0"}, WAN6: "wan0", LANs: []config.LAN{lanOfConf(t, "lan0"), lanOfConf(t, "192.168.2.1/24")}}
+	around := links("lan0 192.168.1.1/24 2001:db8:1::1/64", "lan1 192.168.2.1/24", "wan0 10.64.0.7/10", "tun0 10.8.0.1/24", "dmz0 172.16.0.1/12")
+	for route, want := range map[string]string{
+		"10.1.0.0/16 via lan0":            "",
+		"10.1.0.0/16 via lan1":            "", // listened on by its address
+		"10.65.0.0/16 via lan0":           "", // more specific than the network of the uplink
+		"172.17.0.0/16 via lan0":          "",
+		"2001:db8:2::/48 via lan0":        "",
+		"10.64.0.0/16 via lan0":           "10.64.0.7 is the router's own address on wan0",
+		"10.8.0.0/16 via lan0":            "10.8.0.1 is the router's own address on tun0",
+		"192.168.0.0/23 via lan0":         "192.168.1.1 is the router's own address on lan0",
+		"192.168.2.128/25 via lan0":       "it overlaps with 192.168.2.0/24, the network of lan1",
+		"2001:db8:1:0:8000::/65 via lan0": "it overlaps with 2001:db8:1::/64, the network of lan0",
+		"10.1.0.0/16 via dmz0":            "dmz0 is not served",
+		"10.1.0.0/16 via lan9":            "there is no interface lan9",
+	} {
+		network, device, _ := strings.Cut(route, " via ")
+		got := ""
+		if err := checkRoute(c, config.Route{Network: netip.MustParsePrefix(network), Interface: device}, around); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", route, got, want)
+		}
+	}
+}
+
 // absentOr returns the interfaces of a LAN with their networks, or why there are none.
 func absentOr(l config.LAN, uplinks []string, around map[string]netif.Link) string {
 	var list []string
@@ -110,11 +139,20 @@ func absentOr(l config.LAN, uplinks []string, around map[string]netif.Link) stri
 	return strings.Join(list, ", ")
 }
 
+// noRoutes is that nothing is wrong with routed networks.
+func noRoutes(map[string]netif.Link) map[string]string { return make(map[string]string) }
+
 // TestMissingIsLoggedOnce has interfaces come and go.
 func TestMissingIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	f := &supervisor{
 		lans: []config.LAN{lanOfConf(t, "192.168.1.0/24"), lanOfConf(t, "lan1")}, uplinks: []string{"ppp+"},
+		routes: func(links map[string]netif.Link) map[string]string {
+			if _, found := links["ppp0"]; found {
+				return noRoutes(links)
+			}
+			return map[string]string{"lan_route=10.1.0.0/16 via lan1": "a reason"}
+		},
 		log: slog.New(slog.NewTextHandler(&log, nil)),
 	}
 	all := links("lan0 192.168.1.1/24", "lan1", "ppp0")
@@ -123,10 +161,10 @@ func TestMissingIsLoggedOnce(t *testing.T) {
 		want   string // parts of the lines, in order
 	}{
 		{all, ""},
-		{links("lan0 192.168.2.1/24", "lan1"), "listening_ip=192.168.1.0/24 is not available: no interface has an address in 192.168.1.0/24\next interface ppp+ is not available: there is no interface ppp+"},
+		{links("lan0 192.168.2.1/24", "lan1"), "listening_ip=192.168.1.0/24 is not available: no interface has an address in 192.168.1.0/24\next interface ppp+ is not available: there is no interface ppp+\nlan_route=10.1.0.0/16 via lan1 is not available: a reason"},
 		{links("lan0 192.168.2.1/24"), "listening_ip=lan1 is not available: there is no interface lan1"},
 		{links("lan0 192.168.2.1/24"), ""},
-		{all, "ext interface ppp+ is available now\nlistening_ip=192.168.1.0/24 is available now\nlistening_ip=lan1 is available now"},
+		{all, "ext interface ppp+ is available now\nlan_route=10.1.0.0/16 via lan1 is available now\nlistening_ip=192.168.1.0/24 is available now\nlistening_ip=lan1 is available now"},
 		{all, ""},
 	} {
 		log.Reset()

@@ -125,6 +125,7 @@ func (d *Daemon) status() control.Status {
 			s.LANs = append(s.LANs, control.Link{Name: link.Name, Up: link.Up, Addresses: link.Addrs, Servers: servers})
 		}
 	}
+	s.Routes = d.routeStates(links)
 	return s
 }
 

@@ -66,7 +66,7 @@ func (d *Daemon) lanOf(host netip.Addr) (hosts.LAN, bool) {
 		return hosts.LAN{}, false
 	}
 	links, _ := d.watch.Now()
-	var state portmap.NetworkState
+	state := portmap.NetworkState{Routed: d.routedNetworks(links)}
 	state.LANs, state.Interfaces, _ = d.lans(links)
 	return hosts.LAN{Index: index, Networks: state.Networks(host)}, true
 }
@@ -79,12 +79,16 @@ func (d *Daemon) setSTUNAddr(a netip.Addr) {
 	d.wakeUplink()
 }
 
-// mappedHosts returns the hosts that have mappings.
+// mappedHosts returns the hosts that have mappings, without those behind other routers:
+// of these the kernel never knows whether they answer.
 func (d *Daemon) mappedHosts() []netip.Addr {
+	links, _ := d.watch.Now()
+	routed := d.routedNetworks(links)
 	seen := make(map[netip.Addr]bool)
 	var list []netip.Addr
 	for _, m := range d.table.List() {
-		if a := m.Internal.Addr(); !seen[a] {
+		a := m.Internal.Addr()
+		if !seen[a] && !slices.ContainsFunc(routed, func(n netip.Prefix) bool { return n.Contains(a) }) {
 			seen[a] = true
 			list = append(list, a)
 		}
@@ -92,8 +96,8 @@ func (d *Daemon) mappedHosts() []netip.Addr {
 	return list
 }
 
-// linkIndexOf returns the index of the interface whose network a host is in, 0 if
-// there is none.
+// linkIndexOf returns the index of the interface whose network a host is in, or behind
+// which it is, 0 if there is none.
 func (d *Daemon) linkIndexOf(host netip.Addr) int {
 	links, _ := d.watch.Now()
 	for _, l := range d.config.LANs {
@@ -101,6 +105,11 @@ func (d *Daemon) linkIndexOf(host netip.Addr) int {
 			if slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool { return p.Contains(host) }) {
 				return link.Index
 			}
+		}
+	}
+	for _, r := range d.routes(links) {
+		if r.Network.Contains(host) {
+			return links[r.Interface].Index
 		}
 	}
 	return 0

@@ -60,7 +60,8 @@ type supervisor struct {
 	watch   *netif.Watcher
 	lans    []config.LAN
 	uplinks []string
-	servers map[string]server // by name
+	routes  func(map[string]netif.Link) map[string]string // what is wrong with routed networks, by network
+	servers map[string]server                             // by name
 	log     *slog.Logger
 	ready   func(error) // called once, after the first attempt to listen
 
@@ -185,10 +186,10 @@ func (s *supervisor) wanted(links map[string]netif.Link) map[binding]*lanInterfa
 	return wanted
 }
 
-// logMissing logs once which interfaces of the settings are missing, and once when
-// they appear.
+// logMissing logs once which interfaces and routed networks of the settings are missing,
+// and once when they appear.
 func (s *supervisor) logMissing(links map[string]netif.Link) {
-	missing := make(map[string]string)
+	missing := s.routes(links)
 	for _, l := range s.lans {
 		if len(linksOf(l, s.uplinks, links)) == 0 {
 			missing["listening_ip="+l.String()] = missingText(l, links)

@@ -28,10 +28,9 @@ func TestHiddenFromRoutedHosts(t *testing.T) {
 		allowed netip.Prefix
 		may     bool
 	}{"the LAN alone": {lan4.Masked(), false}, "the routed network": {four, true}} {
-		all := portmap.PortRange{Last: 65535}
 		policy := portmap.Policy{Secure: true, Rules: []portmap.Rule{
-			{Allow: true, External: all, Network: tt.allowed.Addr(), Mask: 0xffffff00, Internal: all},
-			{External: all, Network: netip.IPv4Unspecified(), Internal: all},
+			{Allow: true, Network: tt.allowed.Addr(), Mask: 0xffffff00},
+			{Network: netip.IPv4Unspecified()},
 		}}
 		r.policy = func() *portmap.Policy { return &policy }
 		for _, a := range []string{"10.1.0.2", "2001:db8:51::2"} {

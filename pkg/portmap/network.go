@@ -22,6 +22,9 @@ type NetworkState struct {
 	// Routed lists the networks behind other routers on the LANs. Each counts as a LAN
 	// of its own.
 	Routed []netip.Prefix
+	// RoutedBy lists the names of the interfaces that they are behind, in the same
+	// order; nil: not known.
+	RoutedBy []string
 	// Own lists the router's other addresses, which cannot be targets either.
 	Own []netip.Addr
 	// Hardware lists the router's own hardware addresses, as net.HardwareAddr formats
@@ -95,9 +98,15 @@ func (s *NetworkState) lanNumber(a netip.Addr) int {
 	})
 }
 
-// device returns the name of the interface that has a's network; "": not known, or
-// more than one has it.
+// device returns the name of the interface that has a's network, or that this is
+// behind; "": not known, or more than one has it.
 func (s *NetworkState) device(a netip.Addr) (name string) {
+	if i := s.routedNumber(a); i >= 0 {
+		if i < len(s.RoutedBy) {
+			return s.RoutedBy[i]
+		}
+		return ""
+	}
 	for i, device := range s.Devices {
 		switch {
 		case device == name || !slices.ContainsFunc(s.Interfaces[i], func(lan netip.Prefix) bool { return lan.Contains(a) }):

@@ -55,7 +55,7 @@ func TestQuotaBehindRouters(t *testing.T) {
 // router between: they concern no host behind it, whatever was known of it before.
 func TestHardwareRulesBehindRouters(t *testing.T) {
 	const mac = "02:00:00:00:00:10"
-	all := PortRange{Last: 65535}
+	all := Ports(nil)
 	for _, host := range []Host{{}, {Hardware: mac}} {
 		for allow, want := range map[bool]Refusal{true: NotAuthorized, false: Granted} {
 			al := routedAllocator()
@@ -65,7 +65,7 @@ func TestHardwareRulesBehindRouters(t *testing.T) {
 			}
 			for _, a := range []string{"10.1.0.2", "2001:db8:99::2"} {
 				to := netip.AddrPortFrom(netip.MustParseAddr(a), 4000)
-				if got := al.checkRules(4000, al.destination(to, host), ""); got != want {
+				if got := al.checkRules(4000, al.destination(to, host, NATPMP), ""); got != want {
 					t.Errorf("%s, %+v, with a rule that says %v: %v, want %v", a, host, allow, got, want)
 				}
 			}
@@ -76,7 +76,7 @@ func TestHardwareRulesBehindRouters(t *testing.T) {
 // TestIPv6RulesBehindRouters has rules for IPv4 addresses of the LAN: they say nothing of
 // a routed IPv6 network, which counts as one of the routed IPv4 networks.
 func TestIPv6RulesBehindRouters(t *testing.T) {
-	all := PortRange{Last: 65535}
+	all := Ports(nil)
 	of := func(allow bool, n netip.Prefix) Rule {
 		if n.Addr().Is6() {
 			return Rule{Allow: allow, External: all, Prefix: n, Internal: all}
@@ -97,7 +97,7 @@ func TestIPv6RulesBehindRouters(t *testing.T) {
 		al := routedAllocator()
 		al.policy.Rules = tt.rules
 		to := netip.AddrPortFrom(netip.MustParseAddr("2001:db8:99::2"), 4000)
-		if got := al.checkRules(4000, al.destination(to, Host{}), ""); got != tt.want {
+		if got := al.checkRules(4000, al.destination(to, Host{}, NATPMP), ""); got != tt.want {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
 	}
