@@ -1,8 +1,8 @@
 package portmap
 
-// reservedPorts is the part of the ports that the provider forwards, a quarter, that is
+// reservedPortShare is the part of the ports that the provider forwards, a quarter, that is
 // kept for hosts with few: more than of MaxTotal, since the ports may be no more than 16.
-const reservedPorts = 4
+const reservedPortShare = 4
 
 // checkShare checks whether the host of a request for a new mapping may have one more of
 // the ports that the provider forwards. A port number counts once for both protocols,
@@ -23,7 +23,7 @@ func (al *allocator) checkShare(k Key, req *Request) Refusal {
 	}
 	left, q := ports.Len(), al.quotas.hosts[host]
 	own := max(q.tcp, q.udp) + al.holdDown.perHost[host]
-	if left > all/reservedPorts || own == 0 || own < left {
+	if left > all/reservedPortShare || own == 0 || own < left {
 		return Granted
 	}
 	return QuotaExceeded
