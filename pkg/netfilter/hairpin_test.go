@@ -323,3 +323,24 @@ func TestHairpinWithoutARecord(t *testing.T) {
 		}
 	})
 }
+
+// TestHairpinJumpsStayTheDaemons loads the firewall after the daemon: no firewall makes
+// such jumps, so those that are there go with the daemon.
+func TestHairpinJumpsStayTheDaemons(t *testing.T) {
+	t.Parallel()
+	eachVariant(t, func(t *testing.T, r *router) {
+		o := ipv4(t)
+		o.Hairpin = true
+		o.Network = func() netfilter.Network { return *hairpinNetwork() }
+		f := r.firewall(t, o)
+		must(t, f.Setup())
+		must(t, f.Sync(ofTheClient()))
+		must(t, f.Apply(closing(ofTheClient()...)))
+		r.iptables(t, "-t nat -A POSTROUTING -o wan0 -j MASQUERADE", "-A FORWARD -i lan0 -o wan0 -j ACCEPT", "-A FORWARD -j DROP")
+		f.look()
+		must(t, f.Teardown())
+		if rules := r.rules(t); strings.Contains(rules, "HAIRPIN") {
+			t.Errorf("left behind:\n%s", rules)
+		}
+	})
+}
