@@ -211,6 +211,9 @@ func TestHairpinYieldsToIsolation(t *testing.T) {
 		f.look()
 		l.from(l.Clients[1], "tcp", 40000).Blocked(t)
 		wantHealthy(t, f)
+		if dead := f.Dead(portmap.IPv4); len(dead) > 0 {
+			t.Errorf("that is no fault of the firewall: %q", dead)
+		}
 	}, isolation)
 }
 
@@ -343,4 +346,21 @@ func TestHairpinJumpsStayTheDaemons(t *testing.T) {
 			t.Errorf("left behind:\n%s", rules)
 		}
 	})
+}
+
+// TestHairpinWhileAIFIsStopped has nothing to restore: the firewall counts as healthy.
+func TestHairpinWhileAIFIsStopped(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t, "legacy")
+	r.iptables(t, aifStart...)
+	o := ipv4(t)
+	o.Hairpin = true
+	o.Network = func() netfilter.Network { return *hairpinNetwork() }
+	f := r.firewall(t, o)
+	must(t, f.Setup())
+	must(t, f.Sync(nil))
+	r.iptables(t, aifStop...)
+	must(t, f.Sync(nil))
+	wantHealthy(t, f)
+	wantRules(t, r, nothing)
 }

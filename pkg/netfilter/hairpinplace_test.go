@@ -18,7 +18,7 @@ var hairpinJumps = map[string]string{"filter": "-i lan0 -o lan0 -j MINIUPNPD-HAI
 func TestHairpinPlace(t *testing.T) {
 	for _, row := range []struct {
 		name, table string
-		rules       string // separated by ";": those of chain A begin with "A:", policies with ":"
+		rules       string // separated by ";": those of other chains begin with their names, policies with ":"
 		want        string // those of the built-in chain afterwards
 	}{
 		{"a policy", "filter", ":FORWARD DROP", "@"},
@@ -37,6 +37,9 @@ func TestHairpinPlace(t *testing.T) {
 		{"the LAN may connect to the uplink only", "filter", "-i lan0 ! -o wan0 -j DROP;-j DROP", "-i lan0 ! -o wan0 -j DROP;-j DROP"},
 		{"isolation of one protocol", "filter", "-i lan0 -o lan0 -p udp -j DROP;-j DROP", "-i lan0 -o lan0 -p udp -j DROP;@;-j DROP"},
 		{"isolation that is added", "filter", ":FORWARD DROP;@;-i lan0 -o lan0 -j DROP", "-i lan0 -o lan0 -j DROP"},
+		{"a chain for jumps", "filter", "-j POST_FORWARD_CHAIN;-j DROP;POST_FORWARD_CHAIN:-s 192.168.50.66/32 -j DROP", "-j POST_FORWARD_CHAIN;-j DROP"},
+		{"one in front of a rule against one host", "filter", "-j POST_FORWARD_CHAIN;-s 192.168.50.66/32 -j DROP;-j DROP;POST_FORWARD_CHAIN:-j LOG",
+			"-j POST_FORWARD_CHAIN;-s 192.168.50.66/32 -j DROP;@;-j DROP"},
 		{"all pass meanwhile", "filter", "-i lan0 -o lan0 -j ACCEPT;@;-j DROP", "-i lan0 -o lan0 -j ACCEPT;-j DROP"},
 		{"the chain is called for the LAN", "filter", ":FORWARD DROP;-i lan+ -j MINIUPNPD", "-i lan+ -j MINIUPNPD"},
 		{"the chain is called for one host", "filter", ":FORWARD DROP;-s 192.168.50.66/32 -j MINIUPNPD", "-s 192.168.50.66/32 -j MINIUPNPD;@"},
@@ -84,15 +87,15 @@ func parseTable(t *testing.T, table, rules string) xtables.Table {
 	if table == "filter" {
 		builtIn, text = "FORWARD", "*filter\n:FORWARD ACCEPT\n"
 	}
-	text += ":MINIUPNPD -\n:MINIUPNPD-HAIRPIN -\n:A -\n"
+	text += ":MINIUPNPD -\n:MINIUPNPD-HAIRPIN -\n"
 	for rule := range strings.SplitSeq(rules, ";") {
-		inside, isInside := strings.CutPrefix(rule, "A:")
+		chain, inside, isInside := strings.Cut(rule, ":")
 		switch {
 		case rule == "":
-		case isInside:
-			text += "-A A " + inside + "\n"
-		case rule[0] == ':':
+		case chain == "":
 			text = strings.Replace(text, ":FORWARD ACCEPT", rule, 1)
+		case isInside:
+			text += ":" + chain + " -\n-A " + chain + " " + inside + "\n"
 		default:
 			text += "-A " + builtIn + " " + rule + "\n"
 		}
