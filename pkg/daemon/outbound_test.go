@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,8 +22,8 @@ var (
 	stunHosts   = [2]netip.Addr{at("11.22.33.1"), at("11.22.33.2")}
 	stunHosts2  = [2]netip.Addr{at("22.33.44.1"), at("22.33.44.2")} // by the second uplink
 	tunnelHosts = [2]netip.Addr{at("10.9.0.1"), at("10.9.0.2")}     // behind a tunnel, beyond the first
-	player      = at("11.22.33.3")
-	player2     = at("22.33.44.3")
+	playerHost  = at("11.22.33.3")
+	playerHost2 = at("22.33.44.3")
 )
 
 // masquerade is the rule of a plain router.
@@ -34,14 +35,14 @@ func newConsolesRig(t testing.TB, variant string, layout netlab.Layout, nat ...s
 	layout.Clients = 2
 	r := newRig(t, variant, layout)
 	r.setNAT(t, nat...)
-	for _, a := range []netip.Addr{player, tunnelHosts[0], tunnelHosts[1]} {
+	for _, a := range []netip.Addr{playerHost, tunnelHosts[0], tunnelHosts[1]} {
 		r.WAN.Address(t, "eth0", netip.PrefixFrom(a, 24))
 	}
 	r.WAN.IP(t, "route", "add", "192.168.50.0/24", "via", netlab.RouterWAN.Addr().String())
 	r.Router.IP(t, "route", "add", "10.9.0.0/16", "via", "11.22.33.1")
 	if layout.SecondWAN {
 		r.WAN2.Address(t, "eth0", netip.PrefixFrom(stunHosts2[1], 24))
-		r.WAN2.Address(t, "eth0", netip.PrefixFrom(player2, 24))
+		r.WAN2.Address(t, "eth0", netip.PrefixFrom(playerHost2, 24))
 	}
 	return r
 }
@@ -80,22 +81,19 @@ func (r *rig) mapGame(t testing.TB, client int, origin string, wish uint16) uint
 // Internet, in both directions: what games call "open", or type 1.
 func (r *rig) demandOpenNAT(t testing.TB, c *stunlab.Client, external netip.AddrPort) {
 	t.Helper()
-	host, servers, from := r.WAN, stunHosts, player
+	host, servers, from := r.WAN, stunHosts, playerHost
 	if external.Addr() == netlab.RouterWAN2.Addr() {
-		host, servers, from = r.WAN2, stunHosts2, player2
+		host, servers, from = r.WAN2, stunHosts2, playerHost2
 	}
 	want := stunlab.NAT{External: external, Mapping: stunlab.EndpointIndependent, Filtering: stunlab.EndpointIndependent}
 	if got := c.Discover(t, stunlab.Serve(t, host, servers)); got != want {
 		t.Errorf("a console finds out %+v, want %+v", got, want)
 	}
-	stranger := stunlab.Listen(t, host, netip.AddrPortFrom(from, 0))
-	for range 10 {
-		stranger.Say(t, "join", external)
-		if c.Hears(t, hush) == "join" {
-			return
-		}
-	}
-	t.Errorf("a player's datagrams to %v do not arrive", external)
+	player, text := stunlab.Listen(t, host, netip.AddrPortFrom(from, 0)), rand.Text()
+	await(t, fmt.Sprintf("a player's datagrams to %v", external), func() bool {
+		player.Say(t, text, external)
+		return c.Hears(t, text, hush)
+	})
 }
 
 // byUplink returns the first uplink's address with a port.
@@ -276,6 +274,9 @@ func TestTwoConsolesByTwoUplinks(t *testing.T) {
 					}
 					r.demandOpenNAT(t, consoles[i], byUplink(wish))
 					r.demandOpenNAT(t, consoles[i], netip.AddrPortFrom(netlab.RouterWAN2.Addr(), wish))
+				}
+				if got, want := r.outboundRules(t), []string{outboundRule("wan0", 1, 5000), outboundRule("wan1", 1, 5000)}; !slices.Equal(got, want) {
+					t.Errorf("rules: %q, want %q", got, want)
 				}
 			})
 		})

@@ -69,8 +69,7 @@ func TestOutboundSettings(t *testing.T) {
 	})
 }
 
-// TestOutboundYes demands that a port that is mapped to itself is kept for its host,
-// also while another host's flow has it.
+// TestOutboundYes demands rules for a port that is mapped to itself, too.
 func TestOutboundYes(t *testing.T) {
 	t.Parallel()
 	bothVariants(t, func(t *testing.T, variant string) {

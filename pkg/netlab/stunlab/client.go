@@ -42,13 +42,13 @@ type NAT struct {
 type Client struct {
 	conn      *net.UDPConn
 	responses map[transactionID]response
-	texts     []string // other datagrams
+	texts     map[string]bool // other datagrams
 }
 
 // Listen opens a socket on a host.
 func Listen(t testing.TB, host *netlab.Namespace, at netip.AddrPort) *Client {
 	t.Helper()
-	return &Client{conn: listen(t, host, at), responses: make(map[transactionID]response)}
+	return &Client{conn: listen(t, host, at), responses: make(map[transactionID]response), texts: make(map[string]bool)}
 }
 
 // Discover does the tests of RFC 5780, sections 4.3 and 4.4. Filtering comes first,
@@ -155,17 +155,16 @@ func (c *Client) Say(t testing.TB, text string, to netip.AddrPort) {
 	}
 }
 
-// Hears returns the next datagram that is no response, as text, or "" if none comes
-// within some time.
-func (c *Client) Hears(t testing.TB, within time.Duration) (text string) {
+// Hears reports whether a datagram that is no response has come, or comes within some
+// time.
+func (c *Client) Hears(t testing.TB, text string, within time.Duration) bool {
 	t.Helper()
-	for deadline := time.Now().Add(within); len(c.texts) == 0; {
+	for deadline := time.Now().Add(within); !c.texts[text]; {
 		if !c.read(t, deadline) {
-			return ""
+			return false
 		}
 	}
-	text, c.texts = c.texts[0], c.texts[1:]
-	return text
+	return true
 }
 
 // read notes the next datagram, and reports whether one has come.
@@ -183,7 +182,7 @@ func (c *Client) read(t testing.TB, deadline time.Time) bool {
 	r, err := parseResponse(b[:n])
 	switch {
 	case err != nil:
-		c.texts = append(c.texts, string(b[:n]))
+		c.texts[string(b[:n])] = true
 	case r.origin != from:
 		t.Fatalf("stunlab: a response from %v says that it is from %v", from, r.origin)
 	default:
