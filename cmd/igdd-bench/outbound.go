@@ -54,19 +54,28 @@ func (b *bench) measureOutbound() error {
 	fmt.Println("| present | UPNP_OUTBOUND | rules | new mapping, µs | connections, /s |")
 	fmt.Println("| ---: | --- | ---: | ---: | ---: |")
 	for _, present := range []int{0, 1000, 5000} {
-		cells := map[string]*outboundCell{"no": {}, "auto": {}}
-		for range rounds {
-			for choice, c := range cells { // in any order
-				l.settings = "outbound=" + choice + "\n"
-				if err := c.measure(l, b.daemons[len(b.daemons)-1].program, present); err != nil {
-					return fmt.Errorf("%d mappings, %s: %w: %s", present, choice, err, l.log.recent())
-				}
+		if err := b.compareOutbound(l, present, rounds); err != nil {
+			return fmt.Errorf("%d mappings: %w: %s", present, err, l.log.recent())
+		}
+	}
+	return nil
+}
+
+// compareOutbound measures and prints the rows with a number of mappings present. The
+// choices alternate.
+func (b *bench) compareOutbound(l *lab, present, rounds int) error {
+	ours, choices := b.daemons[len(b.daemons)-1], [...]string{"no", "auto"}
+	var cells [len(choices)]outboundCell
+	for range rounds {
+		for i, choice := range choices {
+			l.settings = "outbound=" + choice + "\n"
+			if err := cells[i].measure(l, ours.program, present); err != nil {
+				return err
 			}
 		}
-		for _, choice := range []string{"no", "auto"} {
-			c := cells[choice]
-			fmt.Printf("| %d | %s | %d | %v | %v |\n", present, choice, c.rules, &c.maps, &c.connections)
-		}
+	}
+	for i, c := range cells {
+		fmt.Printf("| %d | %s | %d | %v | %v |\n", present, choices[i], c.rules, &c.maps, &c.connections)
 	}
 	return nil
 }
