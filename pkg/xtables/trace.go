@@ -97,7 +97,7 @@ type Variant struct {
 
 // Route is the way of packets to an address.
 type Route struct {
-	Out   string // the interface that they leave by, unless
+	Out   string // the interface that they leave by; "" if they are for the router
 	Local bool   // the address is the router's
 	// Masquerade is the source that MASQUERADE gives packets there; the zero Addr:
 	// not known.

@@ -101,9 +101,10 @@ func (n *translation[T]) walk(t *tracer, v Variant, chain string) {
 		return n.visit(s)
 	}}
 	end := w.From(chain, t.port)
+	var none T
 	switch {
 	case len(end) > 0 && w.Table.policy(chain) == "DROP":
-		n.possible[*new(T)] = true
+		n.possible[none] = true
 		n.stops = cmp.Or(n.stops, Step{Program: v.Program, Table: "nat", Chain: chain, Text: "policy DROP"}.String())
 	case len(end) > 0, len(t.packet.untracked.may) > 0:
 		n.possible[n.unchanged] = true
