@@ -14,7 +14,7 @@ import (
 type Traced struct {
 	xtables.Connection
 	xtables.Path
-	FromLAN   bool
+	FromLAN   bool // it is of a host on a LAN, and comes in there
 	Owned     bool // a rule of the daemon's lets it pass
 	Listening bool // a program of the router listens at To; only if the path is Local
 }
