@@ -36,17 +36,24 @@ func (d *Daemon) trace(ctx context.Context, c xtables.Connection) ([]control.Tra
 	return t.fromOutside(d.openUplinks(family)), nil
 }
 
-// lanTo returns the link of the LAN by which the router reaches a host.
+// lanTo returns the link of the LAN that a host is on, or behind by the router's routes.
 func lanTo(c *config.Config, links map[string]netif.Link, host netip.Addr) (netif.Link, bool) {
 	index := netif.LinkTo(host)
 	for _, l := range c.LANs {
 		for _, link := range linksOf(l, uplinks(c), links) {
-			if link.Index == index {
+			if link.Index == index && isBehind(link, host) {
 				return link, true
 			}
 		}
 	}
 	return netif.Link{}, false
+}
+
+// isBehind reports whether a host to which the route leaves by a LAN's link is not one of
+// the Internet: the Internet may be reached by that link, too.
+func isBehind(link netif.Link, host netip.Addr) bool {
+	onLink := slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool { return p.Contains(host) })
+	return onLink || link.Index != netif.InternetLink()
 }
 
 // openUplinks returns the uplinks of a family that are up, the announced one first.

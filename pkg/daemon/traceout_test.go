@@ -154,7 +154,12 @@ func TestTraceLeaving(t *testing.T) {
 		r.says(t, "trace 192.168.50.10 udp 3478", 1, "192.168.50.10 is on the LAN of lan0: write where it connects to as ADDRESS:PORT")
 		r.says(t, "trace 192.168.50.10 udp "+far+" --probe", 2, "--probe is for connections from outside")
 		r.says(t, "trace [2001:db8:50::10]:5000 udp [2001:db8:33::1]:3478", 0, "leaves by wan0 for [2001:db8:33::1]:3478 as [2001:db8:50::10]:5000, which is not translated")
+		r.Router.IP(t, "route", "add", "10.1.0.0/16", "via", "192.168.50.11")
+		r.says(t, "trace 10.1.2.3:5000 udp "+far, 0, "UDP from 10.1.2.3:5000 to "+far+" by lan0")
 		r.ipt(t, "-t", "nat", "-I", "PREROUTING", "-i", "lan0", "-p", "udp", "--dport", "53", "-j", "REDIRECT")
 		r.says(t, "trace 192.168.50.10 udp 11.22.33.1:53", 4, "arrives at 192.168.50.1:53, the router itself")
+		r.Router.IP(t, "route", "replace", "default", "via", "192.168.50.11")
+		r.says(t, "trace 64.0.0.1 udp 40000", 4, "UDP from 64.0.0.1 to 11.22.33.44:40000 by wan0")
+		r.says(t, "trace 192.168.50.10:5000 udp 64.0.0.1:3478", 4, "UDP from 192.168.50.10:5000 to 64.0.0.1:3478 by lan0")
 	})
 }
