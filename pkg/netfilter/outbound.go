@@ -162,12 +162,21 @@ func (f *exitFinder) visit(s xtables.Step) xtables.Effect {
 	switch {
 	case s.Calls:
 		f.doubtful[s.Target] = isDoubtful
+	case s.Target == "RETURN" && isDoubtful && f.isForUnmarked(s.Conditions):
+		f.doubtful[s.Chain] = true
 	case effect == xtables.MayEnd, isDoubtful && translates:
 		f.doubt = cmp.Or(f.doubt, s.String())
 	case translates && !isOther:
 		f.places = append(f.places, at)
 	}
 	return effect
+}
+
+// isForUnmarked reports whether packets without a mark meet conditions.
+func (f *exitFinder) isForUnmarked(conditions []xtables.Condition) bool {
+	unmarked := f.walk.Packet
+	unmarked.Marked = nil
+	return unmarked.Matches(undirected(conditions))
 }
 
 // leavesPort reports whether a rule that translates gives packets the address that
