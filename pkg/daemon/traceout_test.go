@@ -141,11 +141,14 @@ func TestTraceLeaving(t *testing.T) {
 		r.start(t, "ext_ifname2=wan1", "ipv6=yes")
 		const firstPort = 6000 // a datagram from the same port would belong to the same flow
 		r.grant(t, mapping(natpmp.MapUDP, uint16(firstPort+len(leavingCases)-1), 41000, time.Hour))
+		r.grant(t, mapping(natpmp.MapUDP, 5997, 41001, time.Hour))
+		c := leavingCase{"a mapping", nil, far, "wan0 to " + far + " as 11.22.33.44:41001, mapped", false}
+		t.Run(c.what, func(t *testing.T) { c.run(t, r, "", 5997) })
 		for i, c := range leavingCases {
 			t.Run(c.what, func(t *testing.T) { c.run(t, r, "/usr/sbin/iptables-"+variant, firstPort+i) })
 		}
 		other := map[string]string{"legacy": "iptables-nft", "nft": "iptables-legacy"}[variant]
-		c := leavingCase{"the other variant", []string{"-t nat -A POSTROUTING -o wan0 -j SNAT --to-source 11.22.33.45"}, far, "wan0 to " + far + " by ", false}
+		c = leavingCase{"the other variant", []string{"-t nat -A POSTROUTING -o wan0 -j SNAT --to-source 11.22.33.45"}, far, "wan0 to " + far + " by ", false}
 		t.Run(c.what, func(t *testing.T) { c.run(t, r, "/usr/sbin/"+other, 5999) })
 		r.Router.IP(t, "xfrm", "policy", "add", "src", "10.1.0.0/16", "dst", "10.2.0.0/16", "dir", "out")
 		c = leavingCase{"IPsec", []string{"-t nat -I POSTROUTING -m policy --dir out --pol ipsec -j ACCEPT"}, far,
