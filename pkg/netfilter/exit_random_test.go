@@ -244,7 +244,7 @@ func (g *exitGenerator) packets(n int) (list []packetlab.Packet) {
 // The number of random firewalls that legacy iptables gets in each scene (nft gets a
 // third), and of packets that each gets.
 const (
-	randomExits = 12
+	randomExits = 6
 	exitPackets = 40
 )
 
@@ -255,7 +255,7 @@ func TestExitsOfRandomFirewalls(t *testing.T) {
 	var sent, owed, mapped atomic.Int64
 	t.Cleanup(func() {
 		t.Logf("%d packets, %d by the mapped port, which %d had to", sent.Load(), mapped.Load(), owed.Load())
-		if owed.Load() == 0 {
+		if owed.Load() == 0 && sets >= randomExits {
 			t.Error("no packet had to leave by a mapped port")
 		}
 	})
