@@ -177,6 +177,29 @@ func TestJumpsFollowExits(t *testing.T) {
 	})
 }
 
+// MASQUERADE gives packets by a link in several networks one of several addresses, so it
+// does not do what SNAT does.
+func TestExitsOfLinkInSeveralNetworks(t *testing.T) {
+	t.Parallel()
+	const (
+		jump = "-A POSTROUTING -o wan0 -p udp -j MINIUPNPD-OUTBOUND"
+		exit = "-A POSTROUTING -o wan0 -p udp -j MASQUERADE"
+		snat = "-A POSTROUTING -o wan0 -j SNAT --to-source 11.22.33.1"
+	)
+	eachVariant(t, func(t *testing.T, r *router) {
+		r.iptables(t, "-t nat "+exit, "-t nat "+snat)
+		o, n := options(t), exitNetwork()
+		n.Sources["wan0"] = netip.Addr{}
+		o.Network = func() netfilter.Network { return n }
+		f := r.firewall(t, o)
+		must(t, f.Setup())
+		must(t, f.Apply(open(mapping(portmap.UDP, 6666, "192.168.101.20:5555"))))
+		wantHealthy(t, f)
+		wantRulesInOrder(t, r, []string{jump, exit, snat})
+		must(t, f.Teardown())
+	})
+}
+
 // Of which mappings the target sends by the external port depends on the setting.
 func TestOutboundChoice(t *testing.T) {
 	t.Parallel()
