@@ -116,7 +116,7 @@ func (g *exitGenerator) translation() string {
 	case 3:
 		return c + " -j SNAT --to-source " + strings.TrimSuffix(g.pick("11.22.33.9", "11.22.33.200-11.22.33.203", "192.168.101.1", "192.168.100.2", "10.9.0.1")+":"+ports, ":") + random
 	case 4:
-		return c[:0] + g.pick("-o wan0 -j SNAT --to-source 11.22.33.1", "-o ppp0 -j SNAT --to-source 22.33.44.1", "-o ppp+ -j SNAT --to-source 33.44.55.1")
+		return g.pick("-o wan0 -j SNAT --to-source 11.22.33.1", "-o wan0 -j SNAT --to-source 192.168.100.2", "-o ppp0 -j SNAT --to-source 22.33.44.1", "-o ppp+ -j SNAT --to-source 33.44.55.1")
 	}
 	if ports != "" {
 		return c + " -j MASQUERADE --to-ports " + ports + random
