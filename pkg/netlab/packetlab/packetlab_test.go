@@ -114,6 +114,28 @@ func TestTheKernelSaysWhereAPacketComesOut(t *testing.T) {
 	}
 }
 
+func TestTheRouterSendsPackets(t *testing.T) {
+	for _, variant := range netlab.Variants {
+		t.Run(variant, func(t *testing.T) {
+			t.Parallel()
+			lab := newLab(t)
+			restore(t, lab.Router, filepath.Join(netlab.Tools(t, variant), "iptables-restore"), strings.ReplaceAll(rules, "TO", "192.168.77.10")+
+				"*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p udp -m udp --dport 9 -j DROP\nCOMMIT\n")
+			own, to := netip.MustParseAddrPort("11.22.33.1:4000"), netip.MustParseAddr("203.0.113.1")
+			var packets []packetlab.Packet
+			for _, port := range []uint16{9, 10, 11, 10} {
+				packets = append(packets, packetlab.Packet{Protocol: unix.IPPROTO_UDP, Source: own, Destination: netip.AddrPortFrom(to, port)})
+			}
+			got, err := lab.Send(packets...)
+			translated := packetlab.Arrival{Out: "wan0", To: packets[1].Destination, From: netip.MustParseAddrPort("11.22.33.1:4010")}
+			want := []packetlab.Arrival{{}, translated, {Out: "wan0", To: packets[2].Destination, From: own}, translated}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("got\n%v, %v, want\n%v", got, err, want)
+			}
+		})
+	}
+}
+
 func TestUnknownDevice(t *testing.T) {
 	if _, err := newLab(t).Send(packetlab.Packet{In: "eth9"}); err == nil {
 		t.Error("no error")
