@@ -162,7 +162,7 @@ func (f *exitFinder) visit(s xtables.Step) xtables.Effect {
 	switch {
 	case s.Calls:
 		f.doubtful[s.Target] = isDoubtful
-	case s.Target == "RETURN" && isDoubtful && f.isForUnmarked(s.Conditions):
+	case s.Target == "RETURN" && f.hasAllUnmarked(s.Conditions):
 		f.doubtful[s.Chain] = true
 	case effect == xtables.MayEnd, isDoubtful && translates:
 		f.doubt = cmp.Or(f.doubt, s.String())
@@ -172,11 +172,11 @@ func (f *exitFinder) visit(s xtables.Step) xtables.Effect {
 	return effect
 }
 
-// isForUnmarked reports whether packets without a mark meet conditions.
-func (f *exitFinder) isForUnmarked(conditions []xtables.Condition) bool {
+// hasAllUnmarked reports whether all packets without a mark meet conditions.
+func (f *exitFinder) hasAllUnmarked(conditions []xtables.Condition) bool {
 	unmarked := f.walk.Packet
 	unmarked.Marked = nil
-	return unmarked.Matches(undirected(conditions))
+	return unmarked.Matches(conditions)
 }
 
 // leavesPort reports whether a rule that translates gives packets the address that

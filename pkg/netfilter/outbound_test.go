@@ -53,6 +53,7 @@ func TestJumpsInFrontOfExits(t *testing.T) {
 		"by chance":                {rules: "POSTROUTING -o wan0 -m statistic --mode random --probability 0.50000000000 -j MASQUERADE", doubt: "-m statistic"},
 		"in a chain for a mark":    {rules: ":OUT\nPOSTROUTING -m mark --mark 0x1 -j OUT\nOUT -o wan0 -j MASQUERADE", doubt: "nat OUT -o wan0 -j MASQUERADE"},
 		"in a chain but unmarked":  {rules: ":OUT\n+POSTROUTING -o ppp0 -j MASQUERADE\nPOSTROUTING -j OUT\nOUT -m mark ! --mark 0x1/0x1 -j RETURN\nOUT -j MASQUERADE", doubt: "nat OUT -j MASQUERADE"},
+		"but unmarked to others":   {rules: ":OUT\nPOSTROUTING -j OUT\nOUT -d 10.9.0.0/16 -m mark ! --mark 0x1/0x1 -j RETURN\n+OUT -j MASQUERADE"},
 		"in a chain but marked":    {rules: ":OUT\nPOSTROUTING -j OUT\nOUT -m mark --mark 0x1/0x1 -j RETURN\n+OUT -j MASQUERADE"},
 		"by a mark, then for all":  {rules: "POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE\n+POSTROUTING -o wan0 -j MASQUERADE", doubt: "0x4000"},
 		"twice the same selection": {rules: "+POSTROUTING -o wan0 -j MASQUERADE\nPOSTROUTING -o wan0 -j SNAT --to-source 11.22.33.1"},
