@@ -268,12 +268,12 @@ func (d *difference) needsChain() bool {
 // addTo adds the edits of the difference to a transaction.
 func (d *difference) addTo(t *transaction) {
 	for _, r := range d.order {
-		op, n := xtables.Append, d.net[r]
+		edit, n := r.addition(), d.net[r]
 		if n < 0 {
-			op, n = xtables.Delete, -n
+			edit, n = xtables.Edit{Op: xtables.Delete, Chain: r.chain.name, Rule: r.text}, -n
 		}
 		for range n {
-			t.add(r.chain, xtables.Edit{Op: op, Chain: r.chain.name, Rule: r.text})
+			t.add(r.chain, edit)
 		}
 	}
 }

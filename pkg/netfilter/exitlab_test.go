@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +108,14 @@ func mappedPort(p packetlab.Packet) uint16 {
 		}
 	}
 	return 0
+}
+
+// comesFromMapped reports whether a packet comes from the external port of a mapping, and
+// not from its target: it leaves by another port.
+func comesFromMapped(p packetlab.Packet) bool {
+	return mappedPort(p) == 0 && slices.ContainsFunc(exitMappings(), func(m *portmap.Mapping) bool {
+		return int(m.Protocol) == p.Protocol && m.External == p.Source.Port() && m.External != m.Internal.Port()
+	})
 }
 
 // exitRun is the daemon beside one firewall.
@@ -248,6 +257,9 @@ func (r *exitRun) check(s exitSight) error {
 // fixedPorts are the single ports that firewalls give packets.
 var fixedPorts = []uint16{5060, 40001}
 
+// givesRange matches rules of the firewall that give ports of a range.
+var givesRange = regexp.MustCompile(`(--to-ports |:)\d+-\d+`)
+
 // checkPacket compares what a packet became without the daemon and with it.
 func (r *exitRun) checkPacket(s exitSight, p packetlab.Packet, without, with packetlab.Arrival) {
 	port, mapped := with.From.Port(), mappedPort(p)
@@ -259,6 +271,10 @@ func (r *exitRun) checkPacket(s exitSight, p packetlab.Packet, without, with pac
 		r.fault("%s went to %v, not to %v", describe(p), with, without)
 	case isMapped && (!isTranslated || isFixed):
 		r.fault("%s left by the mapped port, not by %d", describe(p), without.From.Port())
+	case comesFromMapped(p) && isTranslated && !isFixed:
+		if port == p.Source.Port() && without.From.Port() == port && r.isOwed(s, without) && !givesRange.MatchString(s.rules) {
+			r.fault("%s left by the port of another host's mapping", describe(p))
+		}
 	case !isMapped && (isFixed || without.From.Port() == p.Source.Port()) && port != without.From.Port():
 		r.fault("%s left by port %d, not by %d", describe(p), port, without.From.Port())
 	case mapped != 0 && isTranslated && r.isOwed(s, without):

@@ -48,6 +48,7 @@ type exits struct {
 	network   func() Network
 	preferred *chain    // the firewall's own for packets that leave: if it exists no jumps are needed
 	found     bool      // jumps are needed, and there are such rules
+	ranged    bool      // one of these gives ports of a range
 	doubt     string    // why packets may leave by another port; "": they do not
 	logged    string    // the doubt that was logged last
 	refused   error     // why the kernel has refused the daemon's rules; nil: it has not
@@ -67,7 +68,9 @@ func (c *chain) observeExits(t xtables.Table) {
 	case c.exits.refused != nil && time.Now().Before(c.exits.retry):
 		c.exits.doubt = "the kernel refuses rules for that: " + c.exits.refused.Error()
 	default:
-		places, rule := c.findExits(c.withoutJumps(t), c.exits.network())
+		without := c.withoutJumps(t)
+		places, rule := c.findExits(without, c.exits.network())
+		c.exits.ranged = slices.ContainsFunc(places, func(p place) bool { return givesPorts(without.Rules(p.chain)[p.index]) })
 		if c.exits.found = len(places) > 0; rule != "" {
 			c.exits.doubt = "it is not known which packets this rule translates: " + rule
 		}
@@ -182,16 +185,28 @@ func (f *exitFinder) hasAllUnmarked(conditions []xtables.Condition) bool {
 // leavesPort reports whether a rule that translates gives packets the address that
 // MASQUERADE gives them, and leaves the choice of the port to the kernel.
 func (f *exitFinder) leavesPort(r xtables.Rule) bool {
-	ports := r.Option("--to-ports")
-	if r.Target == "SNAT" {
-		address, of, _ := strings.Cut(r.Option("--to-source"), ":")
-		if a, err := netip.ParseAddr(address); err != nil || a != f.address {
-			return false
-		}
-		ports = of
+	address, ports := translation(r)
+	if a, err := netip.ParseAddr(address); r.Target == "SNAT" && (err != nil || a != f.address) {
+		return false
 	}
 	p, ok := xtables.ParsePortRange(ports, "-")
 	return ports == "" || ok && p.First < p.Last
+}
+
+// givesPorts reports whether a rule that translates names ports to give.
+func givesPorts(rule string) bool {
+	_, ports := translation(xtables.ParseRule(rule))
+	return ports != ""
+}
+
+// translation returns the address and the ports that a rule of the firewall gives
+// packets, as its options have them; "": those that the kernel chooses.
+func translation(r xtables.Rule) (address, ports string) {
+	if r.Target == "SNAT" {
+		address, ports, _ = strings.Cut(r.Option("--to-source"), ":")
+		return address, ports
+	}
+	return "", r.Option("--to-ports")
 }
 
 // directing are the options for where packets come from and go to, and for IPsec.
@@ -220,9 +235,31 @@ func (f *Firewall) outboundRules(m *portmap.Mapping, peer portmap.Filter) (list 
 	case f.outbound.exits.found && f.choice.covers(m):
 		for _, device := range f.outbound.wan {
 			list = append(list, rule{f.outbound, snatRule(m, peer, device)})
+			if !f.outbound.exits.ranged {
+				list = append(list, rule{f.outbound, otherPortRule(m, peer, device)})
+			}
 		}
 	}
 	return list
+}
+
+// otherPortRule returns the rule that gives packets of all other hosts to a peer by a
+// device another port than the external one: if a flow of theirs had it, the kernel would
+// drop what the target sends to the same peer.
+func otherPortRule(m *portmap.Mapping, peer portmap.Filter, device string) string {
+	out := match{sport: m.External, destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol, out: device}
+	return out.String() + " -j MASQUERADE --random"
+}
+
+// goesFirst reports whether a rule of the chain belongs in front of those without a
+// source: what a mapping's target sends may come from another one's external port.
+func (c *chain) goesFirst(rule string) bool { return c.exits != nil && strings.HasPrefix(rule, "-s ") }
+
+// isDisordered reports whether rules of the chain are in front of others that belong
+// there.
+func (c *chain) isDisordered(rules []string) bool {
+	i := slices.IndexFunc(rules, func(rule string) bool { return !c.goesFirst(rule) })
+	return i >= 0 && slices.ContainsFunc(rules[i:], c.goesFirst)
 }
 
 // logDoubt logs once the rule of the firewall because of which what the target of one of

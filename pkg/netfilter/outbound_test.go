@@ -96,7 +96,7 @@ func testExits(t *testing.T, r *router, rules, doubt string) {
 	if len(want) > len(given) {
 		own = 2 // one for each uplink
 	}
-	if got := r.ruleTexts(t, "-A MINIUPNPD-OUTBOUND "); len(got) != own {
+	if got := r.ruleTexts(t, "--sport 5555 -j MASQUERADE --to-ports 6666"); len(got) != own {
 		t.Errorf("rules of the daemon's are %q, want %d", got, own)
 	}
 	told := slices.DeleteFunc(log.all, func(line string) bool { return !strings.Contains(line, "may leave by another port") })
@@ -201,6 +201,53 @@ func TestExitsOfLinkInSeveralNetworks(t *testing.T) {
 	})
 }
 
+// What other hosts send from an external port leaves by another one, and what a target
+// sends from the external port of another mapping leaves by its own.
+func TestOthersLeaveMappedPorts(t *testing.T) {
+	t.Parallel()
+	first, second := mapping(portmap.UDP, 6666, "192.168.101.20:5555"), mapping(portmap.UDP, 7777, "192.168.101.21:6666")
+	wants := []string{
+		"-s 192.168.101.21/32 -o wan0 -p udp -m udp --sport 6666 -j MASQUERADE --to-ports 7777",
+		"-s 192.168.101.20/32 -o wan0 -p udp -m udp --sport 5555 -j MASQUERADE --to-ports 6666",
+		"-o wan0 -p udp -m udp --sport 6666 -j MASQUERADE --random",
+		"-o wan0 -p udp -m udp --sport 7777 -j MASQUERADE --random",
+	}
+	eachVariant(t, func(t *testing.T, r *router) {
+		r.iptables(t, "-t nat -A POSTROUTING -o wan0 -j MASQUERADE")
+		o := options(t)
+		o.Network = exitNetwork
+		f := r.firewall(t, o)
+		must(t, f.Setup())
+		must(t, f.Apply(open(first)))
+		must(t, f.Apply(open(second)))
+		demand := func(when string, wants []string) {
+			t.Helper()
+			wantHealthy(t, f)
+			var got []string
+			for _, rule := range r.ruleTexts(t, "-A MINIUPNPD-OUTBOUND ") {
+				got = append(got, strings.TrimPrefix(rule, "-A MINIUPNPD-OUTBOUND "))
+			}
+			if !slices.Equal(got, wants) {
+				t.Errorf("%s: %q, want %q", when, got, wants)
+			}
+		}
+		demand("at first", wants)
+		for _, command := range []string{"-D MINIUPNPD-OUTBOUND " + wants[0], "-D MINIUPNPD-OUTBOUND " + wants[3], "-F MINIUPNPD-OUTBOUND"} {
+			r.iptables(t, "-t nat "+command)
+			must(t, f.Sync([]*portmap.Mapping{first, second}))
+			demand("after "+command, wants)
+		}
+		r.iptables(t, "-t nat -D MINIUPNPD-OUTBOUND "+wants[0], "-t nat -A MINIUPNPD-OUTBOUND "+wants[0])
+		must(t, f.Sync([]*portmap.Mapping{first, second}))
+		demand("after a rule has gone to the end", wants)
+
+		r.iptables(t, "-t nat -F POSTROUTING", "-t nat -A POSTROUTING -o wan0 -p udp -j MASQUERADE --to-ports 5000-9999")
+		must(t, f.Sync([]*portmap.Mapping{first, second}))
+		demand("where the firewall gives ports of a range", wants[:2])
+		must(t, f.Teardown())
+	})
+}
+
 // Of which mappings the target sends by the external port depends on the setting.
 func TestOutboundChoice(t *testing.T) {
 	t.Parallel()
@@ -224,6 +271,8 @@ func TestOutboundChoice(t *testing.T) {
 			for _, rule := range r.ruleTexts(t, "--to-ports") {
 				got = append(got, strings.TrimPrefix(rule, "-A MINIUPNPD-OUTBOUND "))
 			}
+			slices.Sort(got)
+			slices.Sort(want)
 			if !slices.Equal(got, want) {
 				t.Errorf("with choice %d the rules are %q, want %q", choice, got, want)
 			}

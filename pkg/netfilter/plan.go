@@ -57,12 +57,13 @@ func (c *chain) planRules(t xtables.Table, wanted []string) []xtables.Edit {
 		foreign = foreign || lacking[text] < 0
 	}
 	var edits []xtables.Edit
+	foreign = foreign || c.isDisordered(t.Rules(c.name))
 	if foreign || !t.Has(c.name) {
 		edits = append(edits, xtables.Edit{Op: xtables.Create, Chain: c.name})
 	}
 	for _, text := range wanted {
 		if foreign || lacking[text] > 0 {
-			edits = append(edits, xtables.Edit{Op: xtables.Append, Chain: c.name, Rule: text})
+			edits = append(edits, rule{c, text}.addition())
 			lacking[text]--
 		}
 	}

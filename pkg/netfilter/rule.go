@@ -8,12 +8,21 @@ import (
 	"strings"
 
 	"igdd/pkg/portmap"
+	"igdd/pkg/xtables"
 )
 
 // rule is a rule in one of the daemon's chains, as iptables-save prints it.
 type rule struct {
 	chain *chain
 	text  string
+}
+
+// addition returns the edit that adds the rule to its chain.
+func (r rule) addition() xtables.Edit {
+	if r.chain.goesFirst(r.text) {
+		return xtables.Edit{Op: xtables.Insert, Chain: r.chain.name, Rule: r.text}
+	}
+	return xtables.Edit{Op: xtables.Append, Chain: r.chain.name, Rule: r.text}
 }
 
 // rules returns the rules of a mapping: none while it is disabled. They have the
