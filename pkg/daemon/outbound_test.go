@@ -275,7 +275,7 @@ func TestTwoConsolesByTwoUplinks(t *testing.T) {
 					r.demandOpenNAT(t, consoles[i], byUplink(wish))
 					r.demandOpenNAT(t, consoles[i], netip.AddrPortFrom(netlab.RouterWAN2.Addr(), wish))
 				}
-				if got, want := r.outboundRules(t), []string{outboundRule("wan0", 1, 5000), outboundRule("wan1", 1, 5000)}; !slices.Equal(got, want) {
+				if got, want := slices.Sorted(slices.Values(r.outboundRules(t))), []string{outboundRule("wan0", 1, 5000), outboundRule("wan1", 1, 5000)}; !slices.Equal(got, want) {
 					t.Errorf("rules: %q, want %q", got, want)
 				}
 			})
