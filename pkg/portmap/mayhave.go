@@ -15,7 +15,7 @@ func (p *Policy) MayHavePorts(to Destination) bool {
 // an interface with these IPv4 networks.
 func (p *Policy) AnyMayHavePorts(device string, networks []netip.Prefix) bool {
 	anyone := Destination{AddrPort: netip.AddrPortFrom(netip.IPv6Unspecified(), 0), Interface: device, Networks: networks}
-	return p.permitsAny(anyone, func(r *Rule, to Destination) bool {
+	return p.permitsAny(anyone, func(r *Rule, to *Destination) bool {
 		if r.Hardware != "" || r.Prefix.IsValid() {
 			return r.Allow && (r.Interface == "" || r.Interface == device)
 		}
@@ -38,7 +38,7 @@ func (p *Policy) eachNetwork(to Destination, ask func(Destination) bool) bool {
 
 // permitsAny reports whether the rules that apply to a destination permit it any
 // external port for any internal port by any protocol.
-func (p *Policy) permitsAny(to Destination, applies func(*Rule, Destination) bool) bool {
+func (p *Policy) permitsAny(to Destination, applies func(*Rule, *Destination) bool) bool {
 	ways := []Origin{PCP} // which stands for all if the rules do not tell them apart
 	if p.selectsOrigins() {
 		ways = []Origin{NATPMP, PCP, UPnP}
@@ -46,7 +46,7 @@ func (p *Policy) permitsAny(to Destination, applies func(*Rule, Destination) boo
 	return slices.ContainsFunc(ways, func(o Origin) bool {
 		var rules []*Rule
 		for i := range p.Rules {
-			if r := &p.Rules[i]; r.matchesOrigin(o) && applies(r, to) {
+			if r := &p.Rules[i]; r.matchesOrigin(o) && applies(r, &to) {
 				rules = append(rules, r)
 			}
 		}

@@ -44,13 +44,13 @@ type Rule struct {
 
 // matches reports whether the rule applies to this destination, whatever the
 // external port.
-func (r *Rule) matches(to Destination, description string) bool {
+func (r *Rule) matches(to *Destination, description string) bool {
 	return r.matchesRequest(to, description) && r.appliesToHost(to)
 }
 
 // matchesRequest reports whether the rule applies to the internal port, the protocol
 // that the client asks by and the description, whatever the host.
-func (r *Rule) matchesRequest(to Destination, description string) bool {
+func (r *Rule) matchesRequest(to *Destination, description string) bool {
 	return r.Internal.Contains(to.Port()) && r.matchesOrigin(to.Origin) && (r.Description == nil || r.Description.MatchString(description))
 }
 
@@ -59,21 +59,21 @@ func (r *Rule) matchesOrigin(o Origin) bool { return r.Origins == nil || slices.
 
 // appliesToHost reports whether the rule applies to the host. If that is
 // uncertain, a rule that denies does, and a rule that allows does not.
-func (r *Rule) appliesToHost(to Destination) bool {
+func (r *Rule) appliesToHost(to *Destination) bool {
 	certain, possible := r.matchesHost(to)
 	return certain || !r.Allow && possible
 }
 
 // matchesHost returns whether the rule certainly applies to the host, and
 // whether it possibly does, given what is known of the host.
-func (r *Rule) matchesHost(to Destination) (certain, possible bool) {
+func (r *Rule) matchesHost(to *Destination) (certain, possible bool) {
 	certain, possible = r.matchesAddress(to)
 	isBehind := r.Interface == "" || r.Interface == to.Interface
 	return certain && isBehind, possible && (isBehind || to.Interface == "")
 }
 
 // matchesAddress is matchesHost for a rule for all interfaces.
-func (r *Rule) matchesAddress(to Destination) (certain, possible bool) {
+func (r *Rule) matchesAddress(to *Destination) (certain, possible bool) {
 	switch {
 	case r.Hardware != "" && to.Routed:
 		return false, false
@@ -94,7 +94,7 @@ func (r *Rule) matchesAddress(to Destination) (certain, possible bool) {
 // it must contain all IPv4 addresses of the host, to deny, one of them. Of a
 // host without known addresses only the networks are known that they would be
 // in.
-func (r *Rule) matchesHostOverIPv6(to Destination) (certain, possible bool) {
+func (r *Rule) matchesHostOverIPv6(to *Destination) (certain, possible bool) {
 	switch {
 	case len(to.IPv4) == 0:
 		return r.covers(to.Networks), r.overlaps(to.Networks)
@@ -179,11 +179,11 @@ func (p *Policy) Permits(external uint16, to Destination, description string) bo
 // networks, a rule that denies one of them decides.
 func (p *Policy) Decides(external uint16, to Destination, description string) (i int, decided bool) {
 	if len(to.IPv4) > 0 || len(to.Networks) < 2 {
-		return p.firstMatch(external, to, description)
+		return p.firstMatch(external, &to, description)
 	}
 	for _, n := range to.Networks {
 		to.Networks = []netip.Prefix{n}
-		if i, decided = p.firstMatch(external, to, description); decided && !p.Rules[i].Allow {
+		if i, decided = p.firstMatch(external, &to, description); decided && !p.Rules[i].Allow {
 			break
 		}
 	}
@@ -213,7 +213,7 @@ func (p *Policy) rule(external uint16, to Destination, description string) *Rule
 }
 
 // firstMatch returns the index of the first rule that applies to a mapping.
-func (p *Policy) firstMatch(external uint16, to Destination, description string) (int, bool) {
+func (p *Policy) firstMatch(external uint16, to *Destination, description string) (int, bool) {
 	for i := range p.Rules {
 		if r := &p.Rules[i]; r.External.Contains(external) && r.matches(to, description) {
 			return i, true
@@ -227,41 +227,51 @@ func (p *Policy) firstMatch(external uint16, to Destination, description string)
 func (p *Policy) mayPermit(external uint16, to Destination, description string) bool {
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if !r.External.Contains(external) || !r.matchesRequest(to, description) {
+		if !r.External.Contains(external) || !r.matchesRequest(&to, description) {
 			continue
 		}
-		if certain, possible := r.matchesHost(to); certain || r.Allow && possible {
+		if certain, possible := r.matchesHost(&to); certain || r.Allow && possible {
 			return r.Allow
 		}
 	}
 	return true
 }
 
+// hasRule reports whether is is true of a rule.
+func (p *Policy) hasRule(is func(*Rule) bool) bool {
+	for i := range p.Rules {
+		if is(&p.Rules[i]) {
+			return true
+		}
+	}
+	return false
+}
+
 // DependsOnHost reports whether the rules can differ between the hosts of one
 // LAN for an internal port over IPv6. Networks are the LAN's IPv4 networks.
 func (p *Policy) DependsOnHost(internal uint16, networks []netip.Prefix) bool {
-	differs := func(r Rule) bool {
+	differs := func(r *Rule) bool {
 		return r.isIPv4() && r.Internal.Contains(internal) && r.overlaps(networks) && !r.covers(networks)
 	}
-	return p.DependsOnHardware(internal) || slices.ContainsFunc(p.Rules, differs)
+	return p.DependsOnHardware(internal) || p.hasRule(differs)
 }
 
 // DependsOnHardware reports whether a rule for an internal port selects hosts
 // by hardware address.
 func (p *Policy) DependsOnHardware(internal uint16) bool {
-	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Hardware != "" && r.Internal.Contains(internal) })
+	return p.hasRule(func(r *Rule) bool { return r.Hardware != "" && r.Internal.Contains(internal) })
 }
 
 // selectsOrigins reports whether the rules can differ between the protocols that
 // clients ask by.
 func (p *Policy) selectsOrigins() bool {
-	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Origins != nil })
+	return p.hasRule(func(r *Rule) bool { return r.Origins != nil })
 }
 
 // NamesHardware reports whether any rule selects a host by its hardware
 // address.
 func (p *Policy) NamesHardware() bool {
-	return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Hardware != "" })
+	return p.hasRule(func(r *Rule) bool { return r.Hardware != "" })
 }
 
 // Named returns the IPv4 addresses in these networks that rules name
@@ -284,7 +294,7 @@ func (p *Policy) Ports(to Destination, description string) *PortSet {
 	var open, decided PortSet
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if !r.matches(to, description) {
+		if !r.matches(&to, description) {
 			continue
 		}
 		for _, ports := range r.External.ranges() {

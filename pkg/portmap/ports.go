@@ -2,7 +2,6 @@ package portmap
 
 import (
 	"math/bits"
-	"slices"
 	"strings"
 )
 
@@ -11,7 +10,12 @@ type Ports []PortRange
 
 // Contains reports whether port is one of them.
 func (p Ports) Contains(port uint16) bool {
-	return len(p) == 0 || slices.ContainsFunc(p, func(r PortRange) bool { return r.Contains(port) })
+	for _, r := range p {
+		if r.Contains(port) {
+			return true
+		}
+	}
+	return len(p) == 0
 }
 
 // String returns the list as text: "80,443,5000-5063".
