@@ -35,7 +35,7 @@ func (al *allocator) split(m *Mapping) (kept Mapping, denied []Claim) {
 
 // permittedBeside returns the claims on m that the rules certainly allow, and those of
 // one protocol, by which the mapping is allowed: a renewal may have told which host
-// has it now.
+// has it now. Nobody is told of a claim that ends so: who made it has left the address.
 func (al *allocator) permittedBeside(m *Mapping, o Origin) []Claim {
 	if !al.policy.selectsOrigins() {
 		return m.Claims

@@ -81,6 +81,9 @@ func (h *holdDown) forget(k Key) {
 
 // sweep removes the ports whose hold-down has ended.
 func (h *holdDown) sweep(now time.Time) {
+	if len(h.ports) == 0 {
+		return
+	}
 	for _, q := range h.queues {
 		for e := q.Front(); e != nil && !h.ports[e.Value.(Key)].until.After(now); e = q.Front() {
 			h.forget(e.Value.(Key))

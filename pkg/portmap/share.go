@@ -9,8 +9,11 @@ const reservedPortShare = 4
 // because NAT-PMP reserves it in both, and while it is held down. Of the last part a host
 // that has any may have no more than are left.
 func (al *allocator) checkShare(k Key, req *Request) Refusal {
+	if al.policy.ExternalPorts == nil || k.External == 0 {
+		return Granted
+	}
 	host, _ := al.quotaOf(&Mapping{Internal: req.Internal, Host: req.Host})
-	if al.policy.ExternalPorts == nil || k.External == 0 || al.hasNumber(host, k) {
+	if al.hasNumber(host, k) {
 		return Granted
 	}
 	ports := al.policy.Ports(al.destinationOf(req), req.Description)
