@@ -25,7 +25,7 @@ func TestRoutedHostsDoNotLeave(t *testing.T) {
 	table := portmap.NewTable(portmap.Options{
 		Policy: new(portmap.Policy), Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store), Uptime: clock.Uptime,
 		Network: portmap.NetworkState{
-			External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}, Routed: []netip.Prefix{routed},
+			External: netip.MustParseAddr("11.22.33.44"), LANs: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}, Routed: []portmap.RoutedNetwork{{Prefix: routed}},
 		},
 		Listening: func(portmap.Protocol, uint16) bool { return false },
 		Committed: func([]portmap.Change, bool) {},

@@ -88,7 +88,7 @@ func (d *Daemon) mappedHosts() []netip.Addr {
 	var list []netip.Addr
 	for _, m := range d.table.List() {
 		a := m.Internal.Addr()
-		if !seen[a] && !slices.ContainsFunc(routed, func(n netip.Prefix) bool { return n.Contains(a) }) {
+		if !seen[a] && !slices.ContainsFunc(routed, func(n portmap.RoutedNetwork) bool { return n.Contains(a) }) {
 			seen[a] = true
 			list = append(list, a)
 		}

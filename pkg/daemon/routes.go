@@ -8,6 +8,7 @@ import (
 	"igdd/pkg/config"
 	"igdd/pkg/control"
 	"igdd/pkg/netif"
+	"igdd/pkg/portmap"
 )
 
 // routes returns the routes of the settings that are served now.
@@ -32,9 +33,9 @@ func (d *Daemon) routedBy(index int) (list []netip.Prefix) {
 }
 
 // routedNetworks returns the networks behind other routers on all LANs.
-func (d *Daemon) routedNetworks(links map[string]netif.Link) (list []netip.Prefix) {
+func (d *Daemon) routedNetworks(links map[string]netif.Link) (list []portmap.RoutedNetwork) {
 	for _, r := range d.routes(links) {
-		list = append(list, r.Network)
+		list = append(list, portmap.RoutedNetwork{Prefix: r.Network, Device: r.Interface})
 	}
 	return list
 }

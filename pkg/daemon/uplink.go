@@ -21,9 +21,7 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 	s.External, s.NoIPv6 = d.announced(), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
 	s.LANs, s.Interfaces, s.Devices = d.lans(links)
-	for _, r := range d.routes(links) {
-		s.Routed, s.RoutedBy = append(s.Routed, r.Network), append(s.RoutedBy, r.Interface)
-	}
+	s.Routed = d.routedNetworks(links)
 	for _, link := range links {
 		for _, a := range link.Addrs {
 			s.Own = append(s.Own, a.Addr())

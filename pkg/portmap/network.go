@@ -21,10 +21,7 @@ type NetworkState struct {
 	Devices []string
 	// Routed lists the networks behind other routers on the LANs. Each counts as a LAN
 	// of its own.
-	Routed []netip.Prefix
-	// RoutedBy lists the names of the interfaces that they are behind, in the same
-	// order; nil: not known.
-	RoutedBy []string
+	Routed []RoutedNetwork
 	// Own lists the router's other addresses, which cannot be targets either.
 	Own []netip.Addr
 	// Hardware lists the router's own hardware addresses, as net.HardwareAddr formats
@@ -37,6 +34,12 @@ type NetworkState struct {
 	Forwards []Forward
 }
 
+// RoutedNetwork is a network behind another router on a LAN.
+type RoutedNetwork struct {
+	netip.Prefix
+	Device string // the name of the LAN's interface; "": not known
+}
+
 // checkTarget returns Granted if a can be a host on a LAN, NoNetwork if it could
 // be one on a LAN that is not there now, and BadTarget if not: an address of the
 // router, a network or broadcast address, or none of a host.
@@ -46,7 +49,7 @@ func (s *NetworkState) checkTarget(a netip.Addr) Refusal {
 	switch {
 	case !a.IsGlobalUnicast(), slices.Contains(s.Own, a), found && (a == lan.Addr() || isNetworkOrBroadcast(lan, a)):
 		return BadTarget
-	case isRouted && isNetworkOrBroadcast(routed, a):
+	case isRouted && isNetworkOrBroadcast(routed.Prefix, a):
 		return BadTarget
 	case !found && !isRouted:
 		return NoNetwork
@@ -55,17 +58,17 @@ func (s *NetworkState) checkTarget(a netip.Addr) Refusal {
 }
 
 // routed returns the network behind another router that a belongs to.
-func (s *NetworkState) routed(a netip.Addr) (network netip.Prefix, found bool) {
+func (s *NetworkState) routed(a netip.Addr) (network RoutedNetwork, found bool) {
 	if i := s.routedNumber(a); i >= 0 {
 		return s.Routed[i], true
 	}
-	return netip.Prefix{}, false
+	return RoutedNetwork{}, false
 }
 
 // routedNumber returns the number of that network in the order of Routed, -1 if there
 // is none.
 func (s *NetworkState) routedNumber(a netip.Addr) int {
-	return slices.IndexFunc(s.Routed, func(n netip.Prefix) bool { return n.Contains(a) })
+	return slices.IndexFunc(s.Routed, func(n RoutedNetwork) bool { return n.Contains(a) })
 }
 
 // lan returns the network that a belongs to.
@@ -101,11 +104,8 @@ func (s *NetworkState) lanNumber(a netip.Addr) int {
 // device returns the name of the interface that has a's network, or that this is
 // behind; "": not known, or more than one has it.
 func (s *NetworkState) device(a netip.Addr) (name string) {
-	if i := s.routedNumber(a); i >= 0 {
-		if i < len(s.RoutedBy) {
-			return s.RoutedBy[i]
-		}
-		return ""
+	if n, isRouted := s.routed(a); isRouted {
+		return n.Device
 	}
 	for i, device := range s.Devices {
 		switch {
@@ -121,10 +121,10 @@ func (s *NetworkState) device(a netip.Addr) (name string) {
 
 // Networks returns the IPv4 networks of the interface that has a's network,
 // without those of a single address; for an address behind another router those
-// that are behind one.
+// that are behind one on the same interface.
 func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {
-	if s.routedNumber(a) >= 0 {
-		return slices.DeleteFunc(slices.Clone(s.Routed), func(n netip.Prefix) bool { return !n.Addr().Is4() })
+	if n, isRouted := s.routed(a); isRouted {
+		return s.networksBehind(n.Device)
 	}
 	interfaces := s.Interfaces
 	if interfaces == nil {
@@ -139,6 +139,16 @@ func (s *NetworkState) Networks(a netip.Addr) []netip.Prefix {
 			if lan.Addr().Is4() && !lan.IsSingleIP() {
 				list = append(list, lan.Masked())
 			}
+		}
+	}
+	return list
+}
+
+// networksBehind returns the IPv4 networks behind other routers on an interface.
+func (s *NetworkState) networksBehind(device string) (list []netip.Prefix) {
+	for _, n := range s.Routed {
+		if n.Addr().Is4() && n.Device == device {
+			list = append(list, n.Prefix)
 		}
 	}
 	return list

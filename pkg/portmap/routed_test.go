@@ -2,6 +2,7 @@ package portmap
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -17,7 +18,7 @@ func routedAllocator() *allocator {
 	al := testAllocator()
 	al.setNetwork(NetworkState{
 		External: wan4, LANs: []netip.Prefix{lan, netip.MustParsePrefix("2001:db8:50::1/64")},
-		Routed: []netip.Prefix{routed4, routed1, routed6}, Own: []netip.Addr{netip.MustParseAddr("10.1.7.7")},
+		Routed: []RoutedNetwork{{Prefix: routed4}, {Prefix: routed1}, {Prefix: routed6}}, Own: []netip.Addr{netip.MustParseAddr("10.1.7.7")},
 	})
 	return al
 }
@@ -88,14 +89,19 @@ func TestIPv6RulesBehindRouters(t *testing.T) {
 		rules []Rule
 		want  Refusal
 	}{
-		"the LAN alone":             {[]Rule{of(true, lan.Masked()), denyAll}, NotAuthorized},
-		"one of the IPv4 networks":  {[]Rule{of(true, routed4), denyAll}, NotAuthorized},
-		"all of the IPv4 networks":  {[]Rule{of(true, routed4), of(true, routed1), denyAll}, Granted},
-		"the IPv6 network":          {[]Rule{of(true, lan.Masked()), of(true, routed6), denyAll}, Granted},
-		"a host of the LAN refused": {[]Rule{of(false, netip.MustParsePrefix("192.168.50.10/32")), of(true, routed6), denyAll}, Granted},
+		"the LAN alone":                              {[]Rule{of(true, lan.Masked()), denyAll}, NotAuthorized},
+		"one of the IPv4 networks":                   {[]Rule{of(true, routed4), denyAll}, NotAuthorized},
+		"all of the IPv4 networks":                   {[]Rule{of(true, routed4), of(true, routed1), denyAll}, Granted},
+		"the IPv6 network":                           {[]Rule{of(true, lan.Masked()), of(true, routed6), denyAll}, Granted},
+		"a host of the LAN refused":                  {[]Rule{of(false, netip.MustParsePrefix("192.168.50.10/32")), of(true, routed6), denyAll}, Granted},
+		"the IPv4 network behind the same interface": {[]Rule{of(true, routed4), denyAll}, Granted},
+		"one behind another interface refused":       {[]Rule{of(false, routed1), of(true, routed4), denyAll}, Granted},
 	} {
 		al := routedAllocator()
 		al.policy.Rules = tt.rules
+		if strings.Contains(name, "interface") {
+			al.network.Routed = []RoutedNetwork{{routed4, "lan0"}, {routed1, "lan1"}, {routed6, "lan0"}}
+		}
 		to := netip.AddrPortFrom(netip.MustParseAddr("2001:db8:99::2"), 4000)
 		if got := al.checkRules(4000, al.destination(to, Host{}, NATPMP), ""); got != tt.want {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
