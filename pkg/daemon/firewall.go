@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +36,7 @@ func (d *Daemon) network() netfilter.Network {
 	for _, l := range d.config.LANs {
 		for _, link := range linksOf(l, uplinks(d.config), links) {
 			n.LANs = append(n.LANs, link.Name)
-			n.Networks = append(n.Networks, networks4(slices.Concat(link.Addrs, d.routedBy(link.Index)))...)
+			n.Networks = append(n.Networks, networks4(link.Addrs, d.routedBy(link.Index))...)
 		}
 	}
 	for _, pattern := range d.config.WAN {

@@ -23,18 +23,20 @@ func (d *Daemon) hairpin(links map[string]netif.Link, u netfilter.Uplink) (h net
 	for _, l := range d.config.LANs {
 		for _, link := range linksOf(l, uplinks(d.config), links) {
 			if !isUplink(link, uplinks(d.config), links) {
-				networks := slices.Concat(links[link.Name].Addrs, d.routedBy(link.Index))
-				h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks4(networks)})
+				networks := networks4(links[link.Name].Addrs, d.routedBy(link.Index))
+				h.LANs = append(h.LANs, netfilter.HairpinLAN{Device: link.Name, Networks: networks})
 			}
 		}
 	}
 	return h
 }
 
-// networks4 returns the IPv4 networks of addresses, without those of a single address.
-func networks4(addrs []netip.Prefix) (list []netip.Prefix) {
-	for _, p := range routable(addrs) {
-		if n := p.Masked(); n.Addr().Is4() && !n.IsSingleIP() && !slices.Contains(list, n) {
+// networks4 returns the IPv4 networks of a LAN: of the router's addresses there, but for
+// single ones, which are no network, and behind other routers.
+func networks4(addrs, routed []netip.Prefix) (list []netip.Prefix) {
+	near := slices.DeleteFunc(routable(addrs), netip.Prefix.IsSingleIP)
+	for _, p := range slices.Concat(near, routed) {
+		if n := p.Masked(); n.Addr().Is4() && !slices.Contains(list, n) {
 			list = append(list, n)
 		}
 	}

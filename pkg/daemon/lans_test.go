@@ -127,6 +127,23 @@ func TestServedRoutes(t *testing.T) {
 	}
 }
 
+// TestNetworksOfLAN leaves out the router's own single addresses, but no single host behind
+// another router.
+func TestNetworksOfLAN(t *testing.T) {
+	own := prefixes("192.168.1.1/24", "192.168.1.7/24", "192.168.1.9/32", "169.254.1.1/16", "2001:db8::1/64")
+	if got, want := fmt.Sprint(networks4(own, prefixes("10.1.0.0/16", "10.2.3.4/32", "2001:db8:1::/64"))), "[192.168.1.0/24 10.1.0.0/16 10.2.3.4/32]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// prefixes parses networks.
+func prefixes(texts ...string) (list []netip.Prefix) {
+	for _, text := range texts {
+		list = append(list, netip.MustParsePrefix(text))
+	}
+	return list
+}
+
 // absentOr returns the interfaces of a LAN with their networks, or why there are none.
 func absentOr(l config.LAN, uplinks []string, around map[string]netif.Link) string {
 	var list []string
