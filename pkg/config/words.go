@@ -212,13 +212,15 @@ func (d *draft) setInterface(r *portmap.Rule, s string) error {
 	case isVariable && (device == "" || device == "none"):
 		r.Interface = s
 		return remark{fmt.Errorf("%s names no interface, so the rule applies to no host", s)}
-	case isVariable:
-		s = device
-	case !isDevice(s):
-		return fmt.Errorf("invalid interface name %q", s)
+	case !isVariable:
+		device = s
 	}
-	r.Interface = s
-	return nil
+	name, labelled := withoutLabel(device)
+	if !isDevice(name) {
+		return fmt.Errorf("invalid interface name %q", device)
+	}
+	r.Interface = name
+	return labelled
 }
 
 // bindName binds a name to a hardware address, which follows it.

@@ -221,6 +221,28 @@ func TestRulesVariable(t *testing.T) {
 	}
 }
 
+// TestLabelsInRules has the label of an address in the place of an interface, as where
+// networks are listened on: the rule must not miss the interface for that.
+func TestLabelsInRules(t *testing.T) {
+	for rule, want := range map[string]string{
+		"deny interface INTIF":                "deny interface eth1\n",
+		"deny interface eth1:0":               "deny interface eth1\n",
+		"deny external 80 interface eth1:0:0": "deny external 80 interface eth1\n",
+		"deny from upnp interface :0":         "deny from upnp\n",
+	} {
+		c, err := parseRC(t, someService+"INTIF=eth1:0 UPNP_RULES='"+rule+"'\n")
+		if err != nil || !strings.HasPrefix(rulesOf(c), want) || !strings.Contains(strings.Join(c.Warnings, "\n"), "UPNP_RULES") {
+			t.Errorf("%q: %v, rules\n%s, warnings %q", rule, err, rulesOf(c), c.Warnings)
+		}
+	}
+	for _, device := range []string{"eth1 eth2", "eth/1"} {
+		c, err := parseRC(t, someService+"INT2IF='"+device+"' UPNP_RULES='deny interface INT2IF; allow interface INT2IF'\n")
+		if err != nil || !strings.HasPrefix(rulesOf(c), "deny\nallow 1024") {
+			t.Errorf("INT2IF is %q: %v, rules\n%s, warnings %q", device, err, rulesOf(c), c.Warnings)
+		}
+	}
+}
+
 // TestRuleKey reads rule= among the rules of a miniupnpd.conf.
 func TestRuleKey(t *testing.T) {
 	text := minimal + "allow 80 192.168.1.1 80\nrule = name tv 02:00:00:00:00:01\nrule=deny host tv from upnp # a comment\nrule=allow interface INTIF; deny internal 1-1023\n" + denyLine
