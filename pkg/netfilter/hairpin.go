@@ -1,9 +1,11 @@
 package netfilter
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"igdd/pkg/portmap"
 	"igdd/pkg/xtables"
@@ -59,8 +61,10 @@ func (h Hairpin) announced() netip.Addr {
 // Between two LANs the router's own rules decide alone.
 type hairpin struct {
 	nat, forward, masquerade *chain
-	Hairpin                       // that the rules are for
-	moved                    bool // it has changed since the last transaction
+	Hairpin                            // that the rules are for
+	moved                    bool      // it has changed since the last transaction
+	refused                  error     // why the kernel has last refused the rules; nil: it has not
+	retry                    time.Time // when to try them again
 }
 
 // newHairpin returns the chains as they lead to those for mappings.
@@ -104,10 +108,15 @@ func (c *chain) yieldsTo(target string) bool {
 	return translates || xtables.Stops(target) || effect == xtables.MayEnd
 }
 
-// follow has the chains be for the addresses and LANs in a network.
+// follow has the chains be for the addresses and LANs in a network: for none while the
+// kernel refuses the rules.
 func (h *hairpin) follow(n Network) {
-	h.moved = h.moved || !h.Hairpin.Equal(n.Hairpin)
-	h.Hairpin = n.Hairpin
+	now := n.Hairpin
+	if time.Now().Before(h.retry) {
+		now = Hairpin{}
+	}
+	h.moved = h.moved || !h.Hairpin.Equal(now)
+	h.Hairpin = now
 	var devices []string
 	for _, lan := range h.LANs {
 		if validName.MatchString(lan.Device) {
@@ -129,7 +138,32 @@ func (h *hairpin) settle() (moved bool) {
 	return moved
 }
 
-// rules returns the rules that are there whatever the mappings, by chain.
+// carryOutWithoutHairpin carries out what the tables lack, but for hairpin, after the
+// kernel has refused to do so with it. It reports whether the kernel accepts that: it may
+// lack a module that only those rules need.
+func (f *Firewall) carryOutWithoutHairpin(ctx context.Context, family *family, refused error) (p plan, accepted bool) {
+	h := family.hairpin
+	if h == nil || len(h.LANs) == 0 {
+		return plan{}, false
+	}
+	h.retry = time.Now().Add(refusalTime)
+	s, err := f.snapshot(ctx, family)
+	if err == nil {
+		p, err = f.carryOutPlan(ctx, family, s)
+	}
+	if err != nil {
+		h.retry = time.Time{}
+		return plan{}, false
+	}
+	if !repeats(refused, h.refused) {
+		f.log.Warn("hosts of a LAN do not reach mapped ports by the external address: the kernel refuses UPNP_HAIRPIN's rules", "err", refused)
+	}
+	h.refused = refused
+	return p, true
+}
+
+// rules has the chains follow the network, and returns the rules that are there whatever
+// the mappings, by chain.
 func (h *hairpin) rules(n Network) map[*chain][]string {
 	rules := make(map[*chain][]string)
 	if h == nil {

@@ -364,3 +364,43 @@ func TestHairpinWhileAIFIsStopped(t *testing.T) {
 	wantHealthy(t, f)
 	wantRules(t, r, nothing)
 }
+
+// TestRefusedHairpinRules has a kernel that refuses them, and those of UPNP_OUTBOUND: what
+// comes from the Internet is forwarded all the same.
+func TestRefusedHairpinRules(t *testing.T) {
+	t.Parallel()
+	for _, row := range [...]struct {
+		name, refused string // that, a pattern of grep
+		hairpin       bool   // neighbours reach the mapping
+		outbound      bool   // it has a rule for what leaves
+	}{
+		{"hairpin", "-A MINIUPNPD-HAIRPIN-MASQ", false, true},
+		{"outbound", "-A MINIUPNPD-OUTBOUND .*MASQUERADE", true, false},
+		{"both", "-A MINIUPNPD-.* MASQUERADE", false, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			eachHairpinLab(t, func(t *testing.T, l *hairpinLab) {
+				l.r.refuses(t, row.refused)
+				o, log := logged(t, l.options(t))
+				f := l.r.firewall(t, o)
+				must(t, f.Setup())
+				must(t, f.Sync(nil))
+				for _, m := range ofTheClient() {
+					must(t, f.Apply(open(m)))
+				}
+				wantHealthy(t, f)
+				l.from(l.WAN, "tcp", 40000).Arrives(t)
+				l.from(l.WAN, "udp", 40000).Arrives(t)
+				if rules := l.r.rules(t); strings.Contains(rules, "-j MINIUPNPD-HAIRPIN") != row.hairpin || strings.Contains(rules, "OUTBOUND") != row.outbound {
+					t.Errorf("the rules are\n%s", rules)
+				}
+				told := slices.DeleteFunc(log.all, func(line string) bool { return !strings.Contains(line, "the kernel refuses UPNP_HAIRPIN's rules") })
+				if len(told) > 1 || len(told) == 1 == row.hairpin {
+					t.Errorf("the log says %q", told)
+				}
+				must(t, f.Teardown())
+			})
+		})
+	}
+}

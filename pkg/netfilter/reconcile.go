@@ -39,11 +39,14 @@ func (f *Firewall) untilEnd(ctx context.Context, list func(context.Context) (xta
 }
 
 // carryOutPlan plans and carries out what the tables in a snapshot lack, as far as the
-// kernel accepts rules for packets that leave.
+// kernel accepts the rules that mappings can do without.
 func (f *Firewall) carryOutPlan(ctx context.Context, family *family, s xtables.Snapshot) (plan, error) {
 	p, err := f.commitPlan(ctx, family, s)
 	if isRefusal(ctx, err) {
 		if without, accepted := f.carryOutWithoutExits(ctx, family, err); accepted {
+			return without, nil
+		}
+		if without, accepted := f.carryOutWithoutHairpin(ctx, family, err); accepted {
 			return without, nil
 		}
 	}
