@@ -57,6 +57,24 @@ func (h Hairpin) announced() netip.Addr {
 	return h.External[0]
 }
 
+// sentTo returns packets from a LAN, before DNAT, as they are for an external address.
+func (n Network) sentTo(external netip.Addr, p xtables.Packet) xtables.Packet {
+	p.Destination, p.Original, p.Local = external, external, slices.Contains(n.Uplink.Addrs, external)
+	return p
+}
+
+// toEach returns packets for each external address, if the chain is for hairpin and they
+// are not translated yet, or else the packets alone.
+func (x crossing) toEach(p xtables.Packet) (list []xtables.Packet) {
+	if !x.isHairpin() || x.table != "nat" {
+		return []xtables.Packet{p}
+	}
+	for _, external := range x.network.Hairpin.External {
+		list = append(list, x.network.sentTo(external, p))
+	}
+	return list
+}
+
 // hairpin is the chains for the hosts of a LAN that connect to the external address.
 // Between two LANs the router's own rules decide alone.
 type hairpin struct {

@@ -48,6 +48,8 @@ func TestHairpinPlace(t *testing.T) {
 		{"behind forwards", "nat", "-i lan0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 192.168.50.9", "-i lan0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 192.168.50.9;@"},
 		{"behind one that is added", "nat", "@;-d 11.22.33.44/32 -p tcp -m tcp --dport 80 -j REDIRECT", "-d 11.22.33.44/32 -p tcp -m tcp --dport 80 -j REDIRECT;@"},
 		{"behind a port that stays the router's", "nat", "@;-i lan0 -p tcp -m tcp --dport 80 -j ACCEPT", "-i lan0 -p tcp -m tcp --dport 80 -j ACCEPT;@"},
+		{"behind one for the other uplink", "nat", "@;-d 22.33.44.55/32 -p tcp -m tcp --dport 80 -j REDIRECT", "-d 22.33.44.55/32 -p tcp -m tcp --dport 80 -j REDIRECT;@"},
+		{"behind one for an address that the router lacks", "nat", "@;-d 198.51.100.7/32 -p tcp -m tcp --dport 80 -j REDIRECT", "-d 198.51.100.7/32 -p tcp -m tcp --dport 80 -j REDIRECT;@"},
 		{"in front of one for another address", "nat", "@;-d 11.22.33.9/32 -p tcp -m tcp --dport 80 -j REDIRECT", "@;-d 11.22.33.9/32 -p tcp -m tcp --dport 80 -j REDIRECT"},
 		{"all is translated", "nat", "-i lan0 -j DNAT --to-destination 192.168.50.9", "-i lan0 -j DNAT --to-destination 192.168.50.9"},
 		{"nothing is translated", "nat", "-i lan0 -j ACCEPT", "-i lan0 -j ACCEPT"},
@@ -70,8 +72,9 @@ func TestHairpinPlace(t *testing.T) {
 
 // hairpinOf returns the chain for hosts of lan0 in a table, and the network.
 func hairpinOf(table string) (*chain, Network) {
-	wan := netip.MustParseAddr("11.22.33.44")
-	n := Network{Uplink: Uplink{"wan0", []netip.Addr{wan}}, LANs: []string{"lan0", "lan1"}, Hairpin: Hairpin{[]netip.Addr{wan}, []HairpinLAN{{Device: "lan0"}}}}
+	own := []netip.Addr{netip.MustParseAddr("11.22.33.44"), netip.MustParseAddr("22.33.44.55")}
+	external := append(slices.Clone(own), netip.MustParseAddr("198.51.100.7"))
+	n := Network{Uplink: Uplink{"wan0", own}, LANs: []string{"lan0", "lan1"}, Hairpin: Hairpin{external, []HairpinLAN{{Device: "lan0"}}}}
 	f := Firewall{ipv4: newFamily(portmap.IPv4, "iptables", nil), network: func() Network { return n }}
 	f.initChains(Options{NATChain: "MINIUPNPD", ForwardChain: "MINIUPNPD", WAN: []string{"wan0"}, Hairpin: true})
 	if table == "nat" {

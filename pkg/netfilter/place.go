@@ -135,14 +135,14 @@ func (x crossing) suits(t xtables.Table, at place) bool {
 	})
 }
 
-// all returns the connections that a jump gets: those to all LANs, and of all links
-// if the uplink is a pattern.
+// all returns the connections that a jump gets: those to all LANs or external
+// addresses, and of all links if the uplink is a pattern.
 func (x crossing) all(t xtables.Table) (list []xtables.Packet) {
 	for _, link := range x.links(t) {
 		for _, lan := range x.ways(x.device, x.network) {
 			p := x.packets()
 			p.In, p.Out = link, lan
-			list = append(list, p)
+			list = append(list, x.toEach(p)...)
 		}
 	}
 	return list

@@ -1,8 +1,6 @@
 package netfilter
 
 import (
-	"slices"
-
 	"igdd/pkg/portmap"
 	"igdd/pkg/xtables"
 )
@@ -84,8 +82,7 @@ func (c *chain) packet(device, lan string, n Network) xtables.Packet {
 	case c.table != "nat":
 		p.Translated = c.family.name == "iptables"
 	case c.isHairpin():
-		p.Destination = n.Hairpin.announced()
-		p.Original, p.Local = p.Destination, slices.Contains(n.Uplink.Addrs, p.Destination)
+		return n.sentTo(n.Hairpin.announced(), p)
 	case isAnnounced && len(n.Uplink.Addrs) > 0:
 		p.Destination, p.Local = n.Uplink.Addrs[0], true
 	default:
