@@ -151,10 +151,12 @@ func isDevice(s string) bool {
 }
 
 // takenChains are names that cannot be set: the kernel's own chains, those of
-// AstLinux's firewall for jumps, and the targets that every iptables has.
+// AstLinux's firewall for jumps, those that the daemon creates for other rules, and the
+// targets that every iptables has.
 var takenChains = []string{
 	"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING",
 	"POST_NAT_PREROUTING_CHAIN", "POST_FORWARD_CHAIN", "NAT_POSTROUTING_CHAIN",
+	"MINIUPNPD-PEER", "MINIUPNPD-OUTBOUND", "MINIUPNPD-HAIRPIN", "MINIUPNPD-HAIRPIN-MASQ",
 	"ACCEPT", "DROP", "QUEUE", "RETURN", "REJECT", "LOG", "DNAT", "SNAT", "MASQUERADE", "REDIRECT",
 }
 
@@ -170,7 +172,7 @@ func (v *chain) Set(s string) error {
 		return fmt.Errorf("invalid chain name %q: use 1 to %d letters, digits, dots, - and _", s, longest)
 	}
 	if slices.Contains(takenChains, s) {
-		return fmt.Errorf("chain %q is the firewall's own, its rules would be lost: name a chain for mappings only", s)
+		return fmt.Errorf("chain %q has other rules, which would be lost: name a chain for mappings only", s)
 	}
 	*v = chain(s)
 	return nil
