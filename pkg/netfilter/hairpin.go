@@ -23,8 +23,8 @@ const (
 	hairpinMasqueradeChain = "MINIUPNPD-HAIRPIN-MASQ"
 )
 
-// masqueradeHooks are the chains for the jump to hairpinMasqueradeChain: behind all
-// rules of the administrator, of which the first that translates decides.
+// masqueradeHooks are the chains for the jump to hairpinMasqueradeChain: it is added
+// behind the administrator's rules, since the first that translates decides.
 var masqueradeHooks = [...]hook{{"POST_NAT_POSTROUTING_CHAIN", xtables.Append}, {"POSTROUTING", xtables.Append}}
 
 // Hairpin is where hosts of a LAN reach mappings by the external address.

@@ -71,7 +71,7 @@ type Network struct {
 	Hairpin Hairpin
 }
 
-// HasSameLinks reports whether both have the same LANs, networks and sources.
+// HasSameLinks reports whether both have the same LANs, networks, sources and hairpin.
 func (n Network) HasSameLinks(o Network) bool {
 	return slices.Equal(n.LANs, o.LANs) && slices.Equal(n.Networks, o.Networks) && maps.Equal(n.Sources, o.Sources) && n.Hairpin.Equal(o.Hairpin)
 }
