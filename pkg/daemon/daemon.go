@@ -156,9 +156,11 @@ func New(o Options) (*Daemon, error) {
 		Log:        d.log,
 	})
 	d.forwards.noteDelivered(known)
-	d.finder = &hosts.Finder{Leases: c.DHCPLeases, Routed: d.routedBy, Log: d.log}
+	d.finder = &hosts.Finder{Leases: c.DHCPLeases, Log: d.log}
 	d.lanHosts = lan.NewHosts(d.finder, d.log)
-	d.lanHosts.Routed = d.routedBy
+	if len(c.Routes) > 0 { // otherwise no datagram pays for the question
+		d.finder.Routed, d.lanHosts.Routed = d.routedBy, d.routedBy
+	}
 	d.resolver = d.newResolver()
 	d.hideHosts()
 	return d, d.prepareServers()

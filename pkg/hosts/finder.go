@@ -252,11 +252,28 @@ func (f *Finder) read(age time.Duration) *snapshot {
 	if f.last.neighbours, err = readNeighbours(); err != nil {
 		f.Log.Debug("cannot read the neighbour table", "err", err)
 	}
-	f.last.neighbours = slices.DeleteFunc(f.last.neighbours, func(h Host) bool { return f.IsRouted(h.Index, h.Addr) })
+	f.last.neighbours = f.withoutRouted(f.last.neighbours)
 	if err := f.last.readLeases(f.Leases); err != nil {
 		f.Log.Debug("cannot read DHCP leases", "err", err)
 	}
 	return &f.last
+}
+
+// withoutRouted returns neighbours without those that are behind other routers. There can
+// be a thousand, so that it asks once for each interface what is routed there.
+func (f *Finder) withoutRouted(neighbours []Host) []Host {
+	if f.Routed == nil {
+		return neighbours
+	}
+	routed := make(map[int][]netip.Prefix) // by index of the interface
+	return slices.DeleteFunc(neighbours, func(h Host) bool {
+		networks, asked := routed[h.Index]
+		if !asked {
+			networks = f.Routed(h.Index)
+			routed[h.Index] = networks
+		}
+		return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(h.Addr) })
+	})
 }
 
 // readLeases reads the leases file if it has changed.

@@ -49,6 +49,22 @@ func TestRoutedHosts(t *testing.T) {
 	}
 }
 
+// TestRoutedNetworksAreAskedForOnce has many neighbours on two interfaces.
+func TestRoutedNetworksAreAskedForOnce(t *testing.T) {
+	asked := 0
+	f := Finder{Routed: func(index int) []netip.Prefix {
+		asked++
+		return []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(index), 0, 0}), 16)}
+	}}
+	var neighbours []Host
+	for i := range 200 {
+		neighbours = append(neighbours, Host{Index: 1 + i%2, Addr: netip.AddrFrom4([4]byte{10, 1, 0, byte(i)})})
+	}
+	if left := f.withoutRouted(neighbours); len(left) != 100 || left[0].Index != 2 || asked != 2 {
+		t.Errorf("%d neighbours are left after asking %d times", len(left), asked)
+	}
+}
+
 // demandRouted demands that an address is known to have no hardware address.
 func demandRouted(t *testing.T, f *Finder, lan int, a netip.Addr) {
 	t.Helper()
