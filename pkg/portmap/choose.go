@@ -37,10 +37,10 @@ func (al *allocator) refuseUPnP(req *Request) Refusal {
 	if r == Granted {
 		r = al.checkShare(k, req)
 	}
-	if r == NoPorts || r == QuotaExceeded {
-		return r
+	if r == Granted {
+		return NotProvided
 	}
-	return NotProvided
+	return r
 }
 
 // preferredPort returns the external port that a new port mapping gets if it is

@@ -66,6 +66,9 @@ func TestPortsOfTheProvider(t *testing.T) {
 		{"any, of low ones without a list", low, ask(NATPMP, host, TCP, 9, 0), outcome{External: 1234}},
 		{"any of none", func(al *allocator) { al.policy.ExternalPorts = new(PortSet) }, ask(NATPMP, host, TCP, 4000, 0), outcome{Refusal: NoPorts}},
 		{"exactly one, of none", func(al *allocator) { al.policy.ExternalPorts = new(PortSet) }, ask(UPnP, host, TCP, 4000, 4000), outcome{Refusal: NoPorts}},
+		{"exactly another one, of some that are all blocked", func(al *allocator) {
+			al.block(blockOf(Selector{External: PortRange{1234, 5063}}))
+		}, ask(UPnP, host, TCP, 4000, 1200), outcome{Refusal: Blocked}},
 		{"any of some that are all blocked", func(al *allocator) {
 			al.block(blockOf(Selector{External: PortRange{1, 6000}}))
 		}, ask(NATPMP, host, TCP, 4000, 0), outcome{Refusal: Blocked}},

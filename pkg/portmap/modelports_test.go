@@ -58,7 +58,7 @@ func nextOf(list []uint16, from uint16) uint16 {
 // it can have none at all.
 func (m *model) notProvided(req portmap.Request) verdict {
 	v := m.anyPort(req)
-	if req.Origin == portmap.UPnP && (v.refusal == portmap.NoPorts || v.refusal == portmap.QuotaExceeded) {
+	if req.Origin == portmap.UPnP && v.refusal != portmap.Granted {
 		return v
 	}
 	return no(portmap.NotProvided)
