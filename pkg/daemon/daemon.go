@@ -156,14 +156,19 @@ func New(o Options) (*Daemon, error) {
 		Log:        d.log,
 	})
 	d.forwards.noteDelivered(known)
-	d.finder = &hosts.Finder{Leases: c.DHCPLeases, Log: d.log}
+	d.prepareHosts()
+	return d, d.prepareServers()
+}
+
+// prepareHosts makes the parts that tell hosts apart.
+func (d *Daemon) prepareHosts() {
+	d.finder = &hosts.Finder{Leases: d.config.DHCPLeases, Log: d.log}
 	d.lanHosts = lan.NewHosts(d.finder, d.log)
-	if len(c.Routes) > 0 { // otherwise no datagram pays for the question
+	if len(d.config.Routes) > 0 { // otherwise no datagram pays for the question
 		d.finder.Routed, d.lanHosts.Routed = d.routedBy, d.routedBy
 	}
 	d.resolver = d.newResolver()
 	d.hideHosts()
-	return d, d.prepareServers()
 }
 
 // openKernel subscribes to the kernel's notices and opens the firewall.
