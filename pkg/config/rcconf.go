@@ -92,29 +92,42 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	d.where = path + ": UPNP_LISTEN"
 	check("UPNP_LISTEN", d.listen(vars))
 	d.where = path + ": UPNP_RULES"
+	d.takeWords(vars)
+	d.where = path + ": UPNP_LAN_ROUTES"
+	for _, entry := range strings.FieldsFunc(vars["UPNP_LAN_ROUTES"], isBetweenRoutes) {
+		check("UPNP_LAN_ROUTES", d.route(vars, entry))
+	}
+	d.takeAllowed(vars, check)
+	d.Policy.Rules = append(d.Policy.Rules, denyAll)
+}
+
+// takeWords adds the rules of UPNP_RULES, which may use the names of AstLinux's hosts and
+// the variables that name interfaces.
+func (d *draft) takeWords(vars map[string]string) {
 	d.bindStatic(vars["STATICHOSTS"])
 	d.devices = make(map[string]string)
 	for _, n := range networks {
 		d.devices[n.device] = vars[n.device]
 	}
 	d.addWords(vars["UPNP_RULES"])
-	d.where = path + ": UPNP_LAN_ROUTES"
-	for _, entry := range strings.FieldsFunc(vars["UPNP_LAN_ROUTES"], isBetweenRoutes) {
-		check("UPNP_LAN_ROUTES", d.route(vars, entry))
+}
+
+// takeAllowed adds the rules of UPNP_ALLOW, without it those for every host that is
+// served.
+func (d *draft) takeAllowed(vars map[string]string, check func(variable string, err error)) {
+	allow := vars["UPNP_ALLOW"]
+	for _, entry := range fields(allow) {
+		check("UPNP_ALLOW", d.allow(entry))
 	}
-	if allow := vars["UPNP_ALLOW"]; allow != "" {
-		for _, entry := range fields(allow) {
-			check("UPNP_ALLOW", d.allow(entry))
-		}
-	} else {
-		for _, n := range served(vars) {
-			check(n.address+", "+n.mask, d.allowNetwork(vars[n.address], vars[n.mask]))
-		}
-		for _, r := range d.Routes {
-			check("UPNP_LAN_ROUTES", d.allow(r.Network.String()))
-		}
+	if allow != "" {
+		return
 	}
-	d.Policy.Rules = append(d.Policy.Rules, denyAll)
+	for _, n := range served(vars) {
+		check(n.address+", "+n.mask, d.allowNetwork(vars[n.address], vars[n.mask]))
+	}
+	for _, r := range d.Routes {
+		check("UPNP_LAN_ROUTES", d.allow(r.Network.String()))
+	}
 }
 
 // served returns the networks that UPNP_LISTEN names and that are configured.
