@@ -110,9 +110,9 @@ func (c *chain) isHairpin() bool { return c.leadsTo != "" }
 
 // keepsOut reports whether a rule is one that the chain's jump stands behind, even if it
 // ends every connection: in table nat all rules are, and in table filter those that
-// say by which interface packets may leave.
+// say by which interface packets may leave, also by a call of their chain.
 func (c *chain) keepsOut(s xtables.Step) bool {
-	return c.isHairpin() && (c.table == "nat" || s.Condition("-o").Value != "")
+	return c.isHairpin() && (c.table == "nat" || s.NamesOut)
 }
 
 // isPrivate reports whether no firewall knows the chain: jumps to it are the daemon's.

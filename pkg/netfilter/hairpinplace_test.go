@@ -19,7 +19,7 @@ func TestHairpinPlace(t *testing.T) {
 	for _, row := range []struct {
 		name, table string
 		rules       string // separated by ";": those of other chains begin with their names, policies with ":"
-		want        string // those of the built-in chain afterwards
+		want        string // those of the built-in chain afterwards, and the jumps in other ones
 	}{
 		{"a policy", "filter", ":FORWARD DROP", "@"},
 		{"all pass", "filter", "", ""},
@@ -34,10 +34,12 @@ func TestHairpinPlace(t *testing.T) {
 		{"isolation of what goes to the LAN", "filter", "-o lan0 -j DROP", "-o lan0 -j DROP"},
 		{"isolation of another LAN", "filter", "-i lan1 -o lan1 -j DROP;-j DROP", "-i lan1 -o lan1 -j DROP;@;-j DROP"},
 		{"isolation in a chain", "filter", "-i lan0 -j A;-j DROP;A:-o lan0 -j DROP", "-i lan0 -j A;-j DROP"},
+		{"isolation by a chain", "filter", "-i lan0 -o lan0 -j A;-j DROP;A:-j DROP", "-i lan0 -o lan0 -j A;-j DROP"},
+		{"isolation by a chain of a chain", "filter", ":FORWARD DROP;-o lan0 -j A;A:-j B;B:-j DROP", "-o lan0 -j A"},
 		{"the LAN may connect to the uplink only", "filter", "-i lan0 ! -o wan0 -j DROP;-j DROP", "-i lan0 ! -o wan0 -j DROP;-j DROP"},
 		{"isolation of one protocol", "filter", "-i lan0 -o lan0 -p udp -j DROP;-j DROP", "-i lan0 -o lan0 -p udp -j DROP;@;-j DROP"},
 		{"isolation that is added", "filter", ":FORWARD DROP;@;-i lan0 -o lan0 -j DROP", "-i lan0 -o lan0 -j DROP"},
-		{"a chain for jumps", "filter", "-j POST_FORWARD_CHAIN;-j DROP;POST_FORWARD_CHAIN:-s 192.168.50.66/32 -j DROP", "-j POST_FORWARD_CHAIN;-j DROP"},
+		{"a chain for jumps", "filter", "-j POST_FORWARD_CHAIN;-j DROP;POST_FORWARD_CHAIN:-s 192.168.50.66/32 -j DROP", "-j POST_FORWARD_CHAIN;-j DROP;POST_FORWARD_CHAIN:@"},
 		{"one in front of a rule against one host", "filter", "-j POST_FORWARD_CHAIN;-s 192.168.50.66/32 -j DROP;-j DROP;POST_FORWARD_CHAIN:-j LOG",
 			"-j POST_FORWARD_CHAIN;-s 192.168.50.66/32 -j DROP;@;-j DROP"},
 		{"all pass meanwhile", "filter", "-i lan0 -o lan0 -j ACCEPT;@;-j DROP", "-i lan0 -o lan0 -j ACCEPT;-j DROP"},
@@ -62,7 +64,13 @@ func TestHairpinPlace(t *testing.T) {
 			c, n := hairpinOf(row.table)
 			tables := parseTable(t, row.table, replace.Replace(row.rules))
 			c.jumps = tables.JumpsTo(c.name)
-			got := tables.After(c.planJumps(tables, n).edits...).Rules(c.builtInHook().chain)
+			after := tables.After(c.planJumps(tables, n).edits...)
+			got := slices.Clone(after.Rules(c.builtInHook().chain))
+			for _, j := range after.JumpsTo(c.name) {
+				if j.Chain != c.builtInHook().chain {
+					got = append(got, j.Chain+":"+j.Rule)
+				}
+			}
 			if want := strings.FieldsFunc(replace.Replace(row.want), func(r rune) bool { return r == ';' }); !slices.Equal(got, want) {
 				t.Errorf("got  %q\nwant %q", got, want)
 			}

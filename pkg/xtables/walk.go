@@ -18,6 +18,7 @@ type Step struct {
 	Must         PortSet // of packets that match it if they get there
 	Past         PortSet // those of Ports that may have matched the walk's Mark
 	NamesPorts   bool    // the rule, or one that called its chain, names ports
+	NamesOut     bool    // the rule, or one that called its chain, says by which interface packets leave
 	Plain        bool    // the rule, and each that called its chain, selects by interface and state at most
 }
 
@@ -81,7 +82,7 @@ func (w *Walk) through(chain string, by Step, depth int) (returned flow) {
 		s := Step{
 			Rule: rule, Program: w.Program, Table: w.Name, Chain: chain, Index: i, Depth: depth, Text: w.Table[chain].Rules[i], Calls: w.Table.Has(rule.Target),
 			Ports: here.all.And(m.may), Must: here.all.And(m.must), Past: here.past.And(m.may),
-			NamesPorts: by.NamesPorts || m.namesPorts, Plain: by.Plain && rule.isPlain(),
+			NamesPorts: by.NamesPorts || m.namesPorts, NamesOut: by.NamesOut || rule.Condition("-o").Value != "", Plain: by.Plain && rule.isPlain(),
 		}
 		if len(s.Ports) == 0 {
 			continue
