@@ -35,7 +35,8 @@ func (al *allocator) split(m *Mapping) (kept Mapping, denied []Claim) {
 
 // permittedBeside returns the claims on m that the rules certainly allow, and those of
 // one protocol, by which the mapping is allowed: a renewal may have told which host
-// has it now. Nobody is told of a claim that ends so: who made it has left the address.
+// has it now. The client of a claim that ends so gets no message: as a rule it has left
+// the address, where another host would get it. Its own next renewal is refused.
 func (al *allocator) permittedBeside(m *Mapping, o Origin) []Claim {
 	if !al.policy.selectsOrigins() {
 		return m.Claims
