@@ -237,10 +237,10 @@ func (p *Policy) mayPermit(external uint16, to Destination, description string) 
 	return true
 }
 
-// hasRule reports whether is is true of a rule.
-func (p *Policy) hasRule(is func(*Rule) bool) bool {
+// hasRule reports whether a rule fulfils a condition.
+func (p *Policy) hasRule(fulfils func(*Rule) bool) bool {
 	for i := range p.Rules {
-		if is(&p.Rules[i]) {
+		if fulfils(&p.Rules[i]) {
 			return true
 		}
 	}
