@@ -100,12 +100,6 @@ func TestListening(t *testing.T) {
 			return err
 		}
 		defer u.Close()
-		c, err := net.Dial("udp4", "11.22.33.44:9")
-		if err != nil {
-			return err
-		}
-		defer c.Close() // it receives from there alone, so it does not count
-		connected := c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 		tcp := Listening("tcp", external)
 		slices.Sort(tcp)
 		if want := []uint16{8443, 8444, 8447}; !slices.Equal(tcp, want) {
@@ -123,7 +117,7 @@ func TestListening(t *testing.T) {
 					t.Errorf("by %s: TCP port %d is taken: %v, want %v", name, port, got, want)
 				}
 			}
-			if !ports.Taken("udp", external, 5353) || ports.Taken("udp", external, 5354) || ports.Taken("tcp", external, 5353) || ports.Taken("udp", external, 8443) || ports.Taken("udp", external, connected) {
+			if !ports.Taken("udp", external, 5353) || ports.Taken("udp", external, 5354) || ports.Taken("tcp", external, 5353) || ports.Taken("udp", external, 8443) {
 				t.Errorf("by %s: UDP port 5353 is not the one that is taken", name)
 			}
 		}
@@ -230,8 +224,8 @@ func FuzzMessage(f *testing.F) {
 func FuzzListener(f *testing.F) {
 	f.Add([]byte("   0: 00000000:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n"))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		parseListener(line, "0A", netip.IPv4Unspecified())
-		parseListener(line, "07", netip.IPv4Unspecified())
+		parseListener(line, true, netip.IPv4Unspecified())
+		parseListener(line, false, netip.IPv4Unspecified())
 	})
 }
 

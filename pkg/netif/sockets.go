@@ -9,13 +9,12 @@ import (
 	"strconv"
 )
 
-// receiving are the states, as /proc/net prints them, of sockets that receive from
-// everybody: TCP_LISTEN, and TCP_CLOSE, which UDP sockets have that are not connected.
-var receiving = map[string]string{"tcp": "0A", "udp": "07"}
+// tcpListen is TCP_LISTEN as /proc/net/tcp prints it.
+const tcpListen = "0A"
 
 // Listening returns the local ports at which the router's own programs receive
-// packets sent to external: the ports of listening sockets of "tcp", or of sockets of
-// "udp" that are not connected, that are bound to that address or to none.
+// packets sent to external: the ports of listening sockets of "tcp", or of all
+// sockets of "udp", that are bound to that address or to none.
 func Listening(protocol string, external netip.Addr) []uint16 {
 	var ports []uint16
 	for _, table := range []string{protocol, protocol + "6"} {
@@ -26,7 +25,7 @@ func Listening(protocol string, external netip.Addr) []uint16 {
 			continue
 		}
 		for line := range bytes.Lines(text) {
-			if port, ok := parseListener(line, receiving[protocol], external); ok {
+			if port, ok := parseListener(line, protocol == "tcp", external); ok {
 				ports = append(ports, port)
 			}
 		}
@@ -36,9 +35,9 @@ func Listening(protocol string, external netip.Addr) []uint16 {
 
 // parseListener decodes a line of /proc/net/{tcp,udp}: slot, local address, remote
 // address, state, …
-func parseListener(line []byte, state string, external netip.Addr) (uint16, bool) {
+func parseListener(line []byte, stateful bool, external netip.Addr) (uint16, bool) {
 	fields := bytes.Fields(line)
-	if len(fields) < 4 || string(fields[3]) != state {
+	if len(fields) < 4 || stateful && string(fields[3]) != tcpListen {
 		return 0, false
 	}
 	address, port, ok := bytes.Cut(fields[1], []byte(":"))
