@@ -14,7 +14,7 @@ import (
 
 // ownRule matches the rules that the daemon makes, as iptables-save prints them.
 var ownRule = regexp.MustCompile(`^(-s [0-9a-f.:/]+ )?(-d [0-9a-f.:/]+ )?(-o \S+ )?-p (tcp|udp) -m (tcp|udp)( --sport \d+)?( --dport \d+)? ` +
-	`(-j (ACCEPT|DNAT --to-destination [0-9a-f.:]+|MASQUERADE (--to-ports \d+|--random))|-m conntrack --ctorigdst [0-9.]+ --ctorigdstport \d+ -j MASQUERADE)$`)
+	`(-j (ACCEPT|DNAT --to-destination [0-9a-f.:]+|MASQUERADE --to-ports \d+(-\d+)?)|-m conntrack --ctorigdst [0-9.]+ --ctorigdstport \d+ -j MASQUERADE)$`)
 
 // ownHairpinRule matches those in hairpinChain.
 var ownHairpinRule = regexp.MustCompile(`^(-d [0-9.]+/32|-m conntrack --ctstate DNAT) -j \S+$`)

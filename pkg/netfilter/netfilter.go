@@ -113,7 +113,7 @@ type Firewall struct {
 	nat         *chain
 	postrouting *chain
 	peer        *chain // for outbound mappings if postrouting does not exist
-	outbound    *chain // for other mappings if postrouting does not exist; nil: for none
+	outbound    *chain // for other mappings if postrouting does not exist
 	choice      Outbound
 	forward     *chain
 	forward6    *chain
@@ -199,10 +199,9 @@ func (f *Firewall) initChains(o Options) {
 		jumpRule: func(wan string) string { return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain) },
 	}
 	f.ipv4.chains = []*chain{f.nat, f.postrouting, f.peer, f.forward}
-	if f.choice = o.Outbound; f.choice != OutboundNever {
-		f.outbound = newOutboundChain(f.postrouting, o.WAN, f.currentNetwork)
-		f.ipv4.chains = append(f.ipv4.chains, f.outbound)
-	}
+	f.choice = o.Outbound
+	f.outbound = newOutboundChain(f.postrouting, f.choice, o.WAN, f.currentNetwork)
+	f.ipv4.chains = append(f.ipv4.chains, f.outbound)
 	if o.Hairpin {
 		h := newHairpin(f.nat, f.forward)
 		h.follow(f.currentNetwork())

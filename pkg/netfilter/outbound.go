@@ -35,10 +35,11 @@ func (o Outbound) covers(m *portmap.Mapping) bool {
 const outboundChain = "MINIUPNPD-OUTBOUND"
 
 // newOutboundChain returns the chain, which is used if the preferred one does not exist.
-func newOutboundChain(preferred *chain, wan []string, network func() Network) *chain {
+// It is there without jumps to it, too: the firewall may have restored saved rules.
+func newOutboundChain(preferred *chain, choice Outbound, wan []string, network func() Network) *chain {
 	return &chain{
 		family: preferred.family, table: preferred.table, name: outboundChain, hooks: []hook{{"POSTROUTING", xtables.Insert}},
-		wan: wan, side: "-o", onDemand: true, exits: &exits{network: network, preferred: preferred},
+		wan: wan, side: "-o", onDemand: true, exits: &exits{network: network, disabled: choice == OutboundNever, preferred: preferred},
 	}
 }
 
@@ -46,6 +47,7 @@ func newOutboundChain(preferred *chain, wan []string, network func() Network) *c
 // from the LANs to the uplinks.
 type exits struct {
 	network   func() Network
+	disabled  bool      // no jumps are wanted
 	preferred *chain    // the firewall's own for packets that leave: if it exists no jumps are needed
 	found     bool      // jumps are needed, and there are such rules
 	ranged    bool      // one of these gives ports of a range
@@ -64,7 +66,7 @@ func (c *chain) observeExits(t xtables.Table) {
 	c.jumps = t.JumpsTo(c.name)
 	c.exits.found, c.exits.doubt = false, ""
 	switch {
-	case c.exits.preferred.present || c.family.stopped:
+	case c.exits.disabled || c.exits.preferred.present || c.family.stopped:
 	case c.exits.refused != nil && time.Now().Before(c.exits.retry):
 		c.exits.doubt = "the kernel refuses rules for that: " + c.exits.refused.Error()
 	default:
@@ -245,11 +247,23 @@ func (f *Firewall) outboundRules(m *portmap.Mapping, peer portmap.Filter) (list 
 
 // otherPortRule returns the rule that gives packets of all other hosts to a peer by a
 // device another port than the external one: if a flow of theirs had it, the kernel would
-// drop what the target sends to the same peer.
+// drop what the target sends to the same peer. The range is the larger one of those below
+// and above the port; without --random a host keeps the port that it gets for all peers.
 func otherPortRule(m *portmap.Mapping, peer portmap.Filter, device string) string {
 	out := match{sport: m.External, destination: peer.Prefix, dport: peer.Port, protocol: m.Protocol, out: device}
-	return out.String() + " -j MASQUERADE --random"
+	ports := portmap.PortRange{First: max(firstOtherPort, m.External+1), Last: lastOtherPort}
+	if m.External > (firstOtherPort+lastOtherPort)/2 {
+		ports = portmap.PortRange{First: firstOtherPort, Last: m.External - 1}
+	}
+	return out.String() + " -j MASQUERADE --to-ports " + ports.String()
 }
+
+// The ports that the kernel gives flows from ports that are not reserved (Linux'
+// net/netfilter/nf_nat_core.c).
+const (
+	firstOtherPort = 1024
+	lastOtherPort  = 1<<16 - 1
+)
 
 // goesFirst reports whether a rule of the chain belongs in front of those without a
 // source: what a mapping's target sends may come from another one's external port.
@@ -265,7 +279,7 @@ func (c *chain) isDisordered(rules []string) bool {
 // logDoubt logs once the rule of the firewall because of which what the target of one of
 // the mappings sends may leave by another port.
 func (f *Firewall) logDoubt(family *family, mappings ...*portmap.Mapping) {
-	if family != f.ipv4 || f.outbound == nil {
+	if family != f.ipv4 {
 		return
 	}
 	isCovered := func(m *portmap.Mapping) bool { return m != nil && !m.Dormant && m.Enabled() && f.choice.covers(m) }
@@ -280,7 +294,7 @@ func (f *Firewall) logDoubt(family *family, mappings ...*portmap.Mapping) {
 // that leave, after the kernel has refused to do so with them. It reports whether
 // the kernel accepts that: it may lack a module that only those rules need.
 func (f *Firewall) carryOutWithoutExits(ctx context.Context, family *family, refused error) (p plan, accepted bool) {
-	if family != f.ipv4 || f.outbound == nil || !f.outbound.exits.found {
+	if family != f.ipv4 || !f.outbound.exits.found {
 		return plan{}, false
 	}
 	e := f.outbound.exits

@@ -209,8 +209,8 @@ func TestOthersLeaveMappedPorts(t *testing.T) {
 	wants := []string{
 		"-s 192.168.101.21/32 -o wan0 -p udp -m udp --sport 6666 -j MASQUERADE --to-ports 7777",
 		"-s 192.168.101.20/32 -o wan0 -p udp -m udp --sport 5555 -j MASQUERADE --to-ports 6666",
-		"-o wan0 -p udp -m udp --sport 6666 -j MASQUERADE --random",
-		"-o wan0 -p udp -m udp --sport 7777 -j MASQUERADE --random",
+		"-o wan0 -p udp -m udp --sport 6666 -j MASQUERADE --to-ports 6667-65535",
+		"-o wan0 -p udp -m udp --sport 7777 -j MASQUERADE --to-ports 7778-65535",
 	}
 	eachVariant(t, func(t *testing.T, r *router) {
 		r.iptables(t, "-t nat -A POSTROUTING -o wan0 -j MASQUERADE")
@@ -268,7 +268,7 @@ func TestOutboundChoice(t *testing.T) {
 			must(t, f.Apply(open(same, different)))
 			wantHealthy(t, f)
 			var got []string
-			for _, rule := range r.ruleTexts(t, "--to-ports") {
+			for _, rule := range r.ruleTexts(t, "-A MINIUPNPD-OUTBOUND -s") {
 				got = append(got, strings.TrimPrefix(rule, "-A MINIUPNPD-OUTBOUND "))
 			}
 			slices.Sort(got)
