@@ -23,10 +23,6 @@ const (
 	hairpinMasqueradeChain = "MINIUPNPD-HAIRPIN-MASQ"
 )
 
-// masqueradeHooks are the chains for the jump to hairpinMasqueradeChain: it is added
-// behind the administrator's rules, since the first that translates decides.
-var masqueradeHooks = [...]hook{{"POST_NAT_POSTROUTING_CHAIN", xtables.Append}, {"POSTROUTING", xtables.Append}}
-
 // Hairpin is where hosts of a LAN reach mappings by the external address.
 type Hairpin struct {
 	// External are the IPv4 addresses that hosts know the router by, first the one
@@ -96,7 +92,7 @@ func newHairpin(nat, forward *chain) *hairpin {
 		jumpRule: func(lan string) string { return fmt.Sprintf("-i %s -o %s -j %s", lan, lan, hairpinChain) },
 	}
 	h.masquerade = &chain{
-		family: nat.family, table: nat.table, name: hairpinMasqueradeChain, hooks: masqueradeHooks[:], side: "-o", onDemand: true,
+		family: nat.family, table: nat.table, name: hairpinMasqueradeChain, hooks: peerHooks[:], side: "-o", onDemand: true,
 		jumpRule: func(lan string) string {
 			return fmt.Sprintf("-o %s -m conntrack --ctstate DNAT -j %s", lan, hairpinMasqueradeChain)
 		},
