@@ -52,7 +52,7 @@ func (s *soakRun) compare() (differences []string, mappings int) {
 	rules, lines := s.soakRules(), s.leaseLines()
 	both := append(slices.Clone(list), s.entries(s.t)...)
 	inbound := slices.DeleteFunc(slices.Clone(both), isOutbound)
-	text := differ("kernel", rules, append(rulesFor(inbound), outboundRules(both)...)) + withoutTime(differ("lease file", lines, linesFor(inbound)))
+	text := differ("kernel", rules, slices.Concat(rulesFor(inbound), leavingRules(inbound), peerRules(both))) + withoutTime(differ("lease file", lines, linesFor(inbound)))
 	for _, e := range list {
 		if e.Dormant {
 			text += fmt.Sprintf("dormant: %s %v:%d: %s\n", e.Protocol, e.Client, e.ClientPort, e.Reason)
@@ -73,8 +73,35 @@ func isOutbound(e control.Entry) bool {
 	return e.ClientPort >= peerPorts && e.ClientPort < upnpPorts
 }
 
-// outboundRules returns the rules of entries that were requested with PCP's PEER.
-func outboundRules(list []control.Entry) (rules []string) {
+// leavingRules returns the rules by which what the hosts of inbound entries send leaves by
+// the external port, and what others send from that does not.
+func leavingRules(list []control.Entry) (rules []string) {
+	for _, e := range list {
+		if !e.Enabled || e.Dormant || e.Pinhole || e.ExternalPort == e.ClientPort {
+			continue
+		}
+		remotes := e.Remote
+		if len(remotes) == 0 {
+			remotes = []string{""}
+		}
+		others := fmt.Sprintf("%d-65535", e.ExternalPort+1)
+		if e.ExternalPort > (1024+65535)/2 {
+			others = fmt.Sprintf("1024-%d", e.ExternalPort-1)
+		}
+		for _, remote := range remotes {
+			if remote != "" {
+				remote = "-d " + remote + " "
+			}
+			path := fmt.Sprintf("%s-o wan0 -p %s -m %[2]s --sport", remote, strings.ToLower(e.Protocol))
+			rules = append(rules, fmt.Sprintf("-s %v/32 %s %d -j MASQUERADE --to-ports %d", e.Client, path, e.ClientPort, e.ExternalPort),
+				fmt.Sprintf("%s %d -j MASQUERADE --to-ports %s", path, e.ExternalPort, others))
+		}
+	}
+	return rules
+}
+
+// peerRules returns the rules of entries that were requested with PCP's PEER.
+func peerRules(list []control.Entry) (rules []string) {
 	for _, e := range list {
 		if isOutbound(e) && !e.Dormant {
 			rules = append(rules, fmt.Sprintf("-s %v/32 -d 11.22.33.1/32 -p udp -m udp --sport %d --dport 9999 -j MASQUERADE --to-ports %d",
