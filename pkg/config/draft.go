@@ -19,7 +19,10 @@ type draft struct {
 	stun     stun
 	names    map[string]string // hardware addresses by the names that rules in words use; "": more than one
 	devices  map[string]string // interfaces by the variables that rules in words use
-	where    string            // what is being read: file and line, variable, or option
+	// announcing holds the interfaces of LANs that rc.conf gives by the address to
+	// announce there, by that address with its mask.
+	announcing map[string]string
+	where      string // what is being read: file and line, variable, or option
 }
 
 // Bounds of the lifetimes that PCP grants (RFC 6887, section 15).
@@ -117,8 +120,8 @@ func (d *draft) finish() error {
 	d.finishRoutes()
 	d.finishLifetimes()
 	d.finishChains()
-	d.finishRules()
 	d.finishInterfaces()
+	d.finishRules()
 	d.finishHidden()
 	if d.Device.UUID == "" {
 		d.Device.UUID = d.machine.uuid(d.LANs).String()
@@ -170,21 +173,6 @@ func (d *draft) finishRules() {
 		d.warn("permission rules", errors.New("all are invalid, so no mapping is allowed"))
 		d.Policy.Rules = append(d.Policy.Rules, denyAll)
 	}
-}
-
-// finishInterfaces warns of rules for interfaces that no host is served on.
-func (d *draft) finishInterfaces() {
-	for _, r := range d.Policy.Rules {
-		_, isUnset := d.devices[r.Interface]
-		if r.Interface != "" && !isUnset && !d.mayListen(r.Interface) {
-			d.warn(r.Place, fmt.Errorf("rule %q applies to no host: %s is no interface that is listened on", RuleText(r), r.Interface))
-		}
-	}
-}
-
-// mayListen reports whether an interface is that of a LAN, as far as the settings tell.
-func (d *draft) mayListen(device string) bool {
-	return slices.ContainsFunc(d.LANs, func(l LAN) bool { return l.Interface == "" || l.Interface == device })
 }
 
 // finishHidden warns that hosts which may open ports for others are not hidden from.

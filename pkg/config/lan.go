@@ -67,7 +67,7 @@ func parseLAN(s string) (LAN, error) {
 			return LAN{}, fmt.Errorf("%q: %w", s, err)
 		}
 	}
-	if strings.ContainsAny(device, "\"',;*") {
+	if hasShellSigns(device) {
 		return lan, essential{fmt.Errorf("%q does not look like an interface: write names without quotes and commas, one per line", s)}
 	}
 	return lan, labelled

@@ -164,7 +164,11 @@ func (d *draft) listen(vars map[string]string) error {
 				vars[word], networks[i].address, vars[networks[i].address], networks[i].mask, vars[networks[i].mask]))
 		}
 	}
+	d.announcing = make(map[string]string)
 	for _, n := range configured {
+		if a := announced[n]; a != "" {
+			d.announcing[a], _ = withoutLabel(vars[n.device])
+		}
 		errs = append(errs, d.addLAN(cmp.Or(announced[n], vars[n.device])))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -150,6 +150,10 @@ func isDevice(s string) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f })
 }
 
+// hasShellSigns reports whether s has characters of lists or of the shell: the kernel
+// accepts them in the name of an interface, but they are hardly meant.
+func hasShellSigns(s string) bool { return strings.ContainsAny(s, "\"',;*$") }
+
 // takenChains are names that cannot be set: the kernel's own chains, those of
 // AstLinux's firewall for jumps, those that the daemon creates for other rules, and the
 // targets that every iptables has.

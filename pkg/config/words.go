@@ -62,7 +62,7 @@ func (d *draft) addInWords(line string) error {
 
 // parseWords parses a permission rule in words:
 //
-//	allow|deny [external PORTS] [internal PORTS] [host HOST] [interface NAME] [from PROTOCOLS]
+//	allow|deny [external PORTS] [internal PORTS] [host HOST] [interface NAMES] [from PROTOCOLS]
 //
 // What is left out matches everything. With an error, so does the part that is
 // invalid, or the whole rule if it is not known which part that is.
@@ -122,7 +122,7 @@ func (d *draft) condition(keyword string) func(*portmap.Rule, string) error {
 	case "host":
 		return d.setHost
 	case "interface":
-		return d.setInterface
+		return func(r *portmap.Rule, s string) (err error) { r.Interfaces, err = d.parseInterfaces(s); return err }
 	}
 	return nil
 }
@@ -204,25 +204,6 @@ func checkHost(host *portmap.Rule, s string) error {
 	return nil
 }
 
-// setInterface sets the interface of a rule: a device, or in rc.conf also the variable
-// that names one.
-func (d *draft) setInterface(r *portmap.Rule, s string) error {
-	device, isVariable := d.devices[s]
-	switch {
-	case isVariable && (device == "" || device == "none"):
-		r.Interface = s
-		return remark{fmt.Errorf("%s names no interface, so the rule applies to no host", s)}
-	case !isVariable:
-		device = s
-	}
-	name, labelled := withoutLabel(device)
-	if !isDevice(name) {
-		return fmt.Errorf("invalid interface name %q", device)
-	}
-	r.Interface = name
-	return labelled
-}
-
 // bindName binds a name to a hardware address, which follows it.
 func (d *draft) bindName(words []string) error {
 	if len(words) != 2 {
@@ -298,7 +279,7 @@ func inWords(r portmap.Rule) string {
 	add("external", r.External.String(), len(r.External) > 0)
 	add("internal", r.Internal.String(), len(r.Internal) > 0)
 	add("host", strings.TrimSuffix(strings.TrimSuffix(hostsText(r), "/32"), "/128"), r.Hardware != "" || r.Prefix.IsValid() || r.Mask != 0)
-	add("interface", r.Interface, r.Interface != "")
+	add("interface", strings.Join(r.Interfaces, ","), len(r.Interfaces) > 0)
 	var origins []string
 	for _, o := range r.Origins {
 		origins = append(origins, originWord(o))

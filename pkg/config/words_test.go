@@ -43,6 +43,7 @@ func TestWordsTaken(t *testing.T) {
 		"deny host XBox.lan":                                                                "deny host 02:00:00:00:00:10",
 		"deny interface INT2IF":                                                             "deny interface eth2",
 		"deny interface br-lan.7":                                                           "",
+		"deny interface eth1,int2if,br0":                                                    "deny interface eth1,eth2,br0",
 	} {
 		if want == "" {
 			want = line
@@ -86,6 +87,10 @@ func TestWordsRefused(t *testing.T) {
 		"host twice from pcp":                  {"more than one", "deny from pcp"},
 		"host lap#top":                         {"invalid address", "deny"},
 		"interface a/b from pcp":               {"invalid interface", "deny from pcp"},
+		"interface eth1, from pcp":             {"invalid interface", "deny from pcp"},
+		"interface INT2IF,a/b from pcp":        {"invalid interface", "deny from pcp"},
+		"interface \"eth1\" internal 22":       {"invalid interface", "deny internal 22"},
+		"interface $INT2IF internal 22":        {"invalid interface", "deny internal 22"},
 		"from http internal 22":                {"none of natpmp, pcp and upnp", "deny internal 22"},
 		"from pcp, natpmp":                     {"", "deny"},
 		"1024-65535 192.168.1.0/24 22":         {`write "%s external 1024-65535 internal 22 host 192.168.1.0/24"`, "deny"},
@@ -142,7 +147,7 @@ func TestTornWords(t *testing.T) {
 				everybody := r.Network.IsValid() && r.Mask == 0 && r.Hardware == ""
 				sameHosts := r.Network == whole.Network && r.Mask == whole.Mask && r.Prefix == whole.Prefix && r.Hardware == whole.Hardware
 				isWhole := func(part, of any) bool { return reflect.ValueOf(part).IsZero() || reflect.DeepEqual(part, of) }
-				if !isWhole(r.External, whole.External) || !isWhole(r.Internal, whole.Internal) || !isWhole(r.Interface, whole.Interface) ||
+				if !isWhole(r.External, whole.External) || !isWhole(r.Internal, whole.Internal) || !isWhole(r.Interfaces, whole.Interfaces) ||
 					!isWhole(r.Origins, whole.Origins) || !sameHosts && !everybody {
 					t.Errorf("%q became %q: %v", torn, RuleText(r), err)
 				}
@@ -197,8 +202,7 @@ func TestRulesVariable(t *testing.T) {
 		"deny host nas from pcp":                {"deny from pcp\n" + usual, []string{`UPNP_RULES: rule "deny host nas from pcp" is taken as "deny from pcp": no line above`}},
 		"allow host pc":                         {usual, []string{"has more than one hardware address"}},
 		"name pc 02:00:00:00:00:02":             {usual, []string{"has another hardware address already"}},
-		"deny interface INT2IF; allow from pcp": {"deny interface INT2IF\nallow from pcp\n" + usual, []string{"INT2IF names no interface, so the rule applies to no host"}},
-		"deny interface eth7":                   {"deny interface eth7\n" + usual, []string{"eth7 is no interface that is listened on"}},
+		"deny interface INT2IF; allow from pcp": {"allow from pcp\n" + usual, []string{"INT2IF names no interface, so the rule applies to no host there"}},
 		"allow\ndany\nallow external x":         {"allow\ndeny\n" + usual, []string{"UPNP_RULES, line 2: ", "UPNP_RULES, line 3: "}},
 	} {
 		c, err := parseRC(t, someService+static+"UPNP_RULES='"+value+"'\n")
@@ -218,6 +222,48 @@ func TestRulesVariable(t *testing.T) {
 	}
 	if place := c.Policy.Rules[0].Place; !strings.HasSuffix(place, "/rc.conf: UPNP_RULES") {
 		t.Errorf("the rule stands at %q", place)
+	}
+}
+
+// TestInterfacesOfRules names interfaces that are listened on, those that rc.conf knows but
+// does not listen on, and others: a typing error denies no less than was meant.
+func TestInterfacesOfRules(t *testing.T) {
+	const usual = "allow 1024-65535 192.168.101.0/24 1024-65535\n"
+	const guests = "INT2IF=eth2:1 INT2IP=192.168.102.1 INT2NM=255.255.255.0 INT3IF=none\n"
+	for value, want := range map[string]struct {
+		rules   string
+		bad     int
+		warning string
+	}{
+		"deny interface intif":                    {"deny interface eth1\n", 0, ""},
+		"deny interface eth1,intif":               {"deny interface eth1,eth1\n", 0, ""},
+		"deny interface eth2":                     {"", 0, "eth2 is not listened on, so the rule applies to no host there"},
+		"deny interface eth2,INTIF from upnp":     {"deny interface eth1 from upnp\n", 0, "eth2 is not listened on"},
+		"deny interface int3if":                   {"", 0, "INT3IF names no interface"},
+		"deny interface INTIF,INT3IF":             {"deny interface eth1\n", 0, "INT3IF names no interface"},
+		"deny interface INT2IFF from pcp":         {"deny from pcp\n", 1, `is taken as "deny from pcp": INT2IFF is no interface`},
+		"deny interface eth9":                     {"deny\n", 1, "eth9 is no interface that is listened on"},
+		"deny interface eth1,eth9":                {"deny\n", 1, "eth9 is no interface that is listened on"},
+		"deny interface none":                     {"deny\n", 1, "none is no interface that is listened on"},
+		"allow interface eth9; allow interface e": {"", 2, "eth9 is no interface that is listened on"},
+	} {
+		for _, listen := range []string{"", "UPNP_LISTEN='INTIF 192.168.101.9'\n"} {
+			c, err := parseRC(t, someService+guests+listen+"UPNP_RULES='"+value+"'\n")
+			if err != nil || rulesOf(c) != want.rules+usual+denyLine || c.BadRules != want.bad {
+				t.Errorf("%q %s: %v, %d are bad, rules\n%s", value, listen, err, c.BadRules, rulesOf(c))
+			}
+			if warned := unquoted(strings.Join(c.Warnings, "\n")); (warned == "") != (want.warning == "") || !strings.Contains(warned, unquoted(want.warning)) {
+				t.Errorf("%q: warnings %q, want %q", value, warned, want.warning)
+			}
+		}
+	}
+	c, err := parseConf(t, minimal+"listening_ip=192.168.7.1/24\nrule=deny interface eth9\n")
+	if err != nil || rulesOf(c) != "deny interface eth9\n" || c.BadRules != 0 {
+		t.Errorf("eth9 may have a LAN that is given by address: %v, rules %q", err, rulesOf(c))
+	}
+	c, err = parseConf(t, minimal+"rule=allow interface eth9\n")
+	if err != nil || rulesOf(c) != denyLine || c.BadRules != 1 {
+		t.Errorf("only an invalid rule: %v, rules %q", err, rulesOf(c))
 	}
 }
 
@@ -247,8 +293,8 @@ func TestLabelsInRules(t *testing.T) {
 func TestRuleKey(t *testing.T) {
 	text := minimal + "allow 80 192.168.1.1 80\nrule = name tv 02:00:00:00:00:01\nrule=deny host tv from upnp # a comment\nrule=allow interface INTIF; deny internal 1-1023\n" + denyLine
 	c, err := parseConf(t, text)
-	want := "allow 80 192.168.1.1/32 80\ndeny host 02:00:00:00:00:01 from upnp\nallow interface INTIF\ndeny internal 1-1023\n" + denyLine
-	if err != nil || rulesOf(c) != want || c.BadRules > 0 {
+	want := "allow 80 192.168.1.1/32 80\ndeny host 02:00:00:00:00:01 from upnp\ndeny internal 1-1023\n" + denyLine
+	if err != nil || rulesOf(c) != want || c.BadRules != 1 {
 		t.Errorf("%v, rules\n%s, warnings %q", err, rulesOf(c), c.Warnings)
 	}
 	demandOneWarning(t, c.Warnings, "INTIF is no interface that is listened on")

@@ -13,9 +13,9 @@ func byOrigin(allow bool, origins ...Origin) Rule {
 	return Rule{Allow: allow, Network: any4, Origins: origins}
 }
 
-// behind returns a rule for the hosts behind an interface.
-func behind(allow bool, device string) Rule {
-	return Rule{Allow: allow, Network: any4, Interface: device}
+// behind returns a rule for the hosts behind some interfaces.
+func behind(allow bool, devices ...string) Rule {
+	return Rule{Allow: allow, Network: any4, Interfaces: devices}
 }
 
 // TestRulesByOrigin asks for the same by each protocol.
@@ -89,6 +89,7 @@ func TestRulesByInterface(t *testing.T) {
 	}{
 		{"denied", []Rule{behind(false, "lan0")}, NotAuthorized, Granted, UnknownHost, NotAuthorized},
 		{"allowed", []Rule{behind(true, "lan1"), byOrigin(false)}, NotAuthorized, Granted, UnknownHost, NotAuthorized},
+		{"several denied", []Rule{behind(false, "lan7", "lan1")}, Granted, NotAuthorized, UnknownHost, Granted},
 		{"of nobody", []Rule{behind(false, "lan7")}, Granted, Granted, UnknownHost, Granted},
 	} {
 		al := testAllocator()

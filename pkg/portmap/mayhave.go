@@ -17,7 +17,7 @@ func (p *Policy) AnyMayHavePorts(device string, networks []netip.Prefix) bool {
 	anyone := Destination{AddrPort: netip.AddrPortFrom(netip.IPv6Unspecified(), 0), Interface: device, Networks: networks}
 	return p.permitsAny(anyone, func(r *Rule, to *Destination) bool {
 		if r.Hardware != "" || r.Prefix.IsValid() {
-			return r.Allow && (r.Interface == "" || r.Interface == device)
+			return r.Allow && r.matchesInterface(device)
 		}
 		certain, possible := r.matchesHost(to)
 		return certain || r.Allow && possible

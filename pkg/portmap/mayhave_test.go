@@ -81,7 +81,7 @@ func TestMayHavePortsAgreesWithRules(t *testing.T) {
 			case 1:
 				r.External = append(r.External, ports()...)
 			case 2:
-				r.Interface = []string{"lan0", "lan1"}[random.IntN(2)]
+				r.Interfaces = []string{"lan0", "lan1"}[random.IntN(2):]
 			}
 			p.Rules = append(p.Rules, r)
 		}

@@ -24,7 +24,7 @@ var (
 	modelPolicy = portmap.Policy{
 		Rules: []portmap.Rule{
 			{Internal: portmap.Ports{{First: 40000, Last: 40000}, {First: 40001, Last: deniedLast}}, Network: netip.IPv4Unspecified()},
-			{Allow: true, External: portmap.Ports{{First: 40000, Last: 40003}, {First: 40004, Last: 40009}}, Network: gateway.Addr(), Mask: 0xffffff00, Internal: portmap.Ports{{First: 40000, Last: 40004}}, Interface: "lan0"},
+			{Allow: true, External: portmap.Ports{{First: 40000, Last: 40003}, {First: 40004, Last: 40009}}, Network: gateway.Addr(), Mask: 0xffffff00, Internal: portmap.Ports{{First: 40000, Last: 40004}}, Interfaces: []string{"lan0"}},
 			{External: portmap.Ports{{Last: 65535}}, Network: gateway.Addr(), Internal: portmap.Ports{{Last: 65535}}},
 		},
 		Secure: true, MinLifetime: 2 * time.Minute, MaxLifetime: time.Hour,

@@ -34,7 +34,7 @@ type Rule struct {
 	Prefix      netip.Prefix // IPv6
 	Hardware    string       // as net.HardwareAddr formats it
 	Internal    Ports
-	Interface   string         // that the host is behind; "": any
+	Interfaces  []string       // of which the host is behind one; nil: any
 	Origins     []Origin       // the protocols that clients ask by; nil: all
 	Description *regexp.Regexp // nil: any description
 	// Place is where the administrator wrote a rule in words; "": the rule is in
@@ -57,6 +57,11 @@ func (r *Rule) matchesRequest(to *Destination, description string) bool {
 // matchesOrigin reports whether the rule applies to clients that ask by o.
 func (r *Rule) matchesOrigin(o Origin) bool { return r.Origins == nil || slices.Contains(r.Origins, o) }
 
+// matchesInterface reports whether the rule applies to hosts behind an interface.
+func (r *Rule) matchesInterface(device string) bool {
+	return r.Interfaces == nil || slices.Contains(r.Interfaces, device)
+}
+
 // appliesToHost reports whether the rule applies to the host. If that is
 // uncertain, a rule that denies does, and a rule that allows does not.
 func (r *Rule) appliesToHost(to *Destination) bool {
@@ -68,7 +73,7 @@ func (r *Rule) appliesToHost(to *Destination) bool {
 // whether it possibly does, given what is known of the host.
 func (r *Rule) matchesHost(to *Destination) (certain, possible bool) {
 	certain, possible = r.matchesAddress(to)
-	isBehind := r.Interface == "" || r.Interface == to.Interface
+	isBehind := r.matchesInterface(to.Interface)
 	return certain && isBehind, possible && (isBehind || to.Interface == "")
 }
 

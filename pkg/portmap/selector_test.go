@@ -67,7 +67,7 @@ func oracle(rules []Rule, external uint16, to Destination) bool {
 			continue
 		case r.Origins != nil && r.Origins[0] != to.Origin && r.Origins[len(r.Origins)-1] != to.Origin:
 			continue
-		case r.Interface != "" && r.Interface != to.Interface && (r.Allow || to.Interface != ""):
+		case r.Interfaces != nil && r.Interfaces[0] != to.Interface && r.Interfaces[len(r.Interfaces)-1] != to.Interface && (r.Allow || to.Interface != ""):
 			continue
 		}
 		matches := false
@@ -118,7 +118,7 @@ func draw(r *rand.Rand) Rule {
 		drawn.Origins = []Origin{NATPMP, UPnP}
 	}
 	if r.IntN(4) == 0 {
-		drawn.Interface = []string{"lan0", "lan1"}[r.IntN(2)]
+		drawn.Interfaces = []string{"lan0", "lan1"}[r.IntN(2):]
 	}
 	switch r.IntN(3) {
 	case 0:
