@@ -118,6 +118,17 @@ func uncomment(text string) (value, comment string) {
 	return text, ""
 }
 
+// withoutComments cuts off the comments in the lines of a list: as no entry has a #, each
+// begins one.
+func withoutComments(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		entries, _, _ := strings.Cut(line, "#")
+		lines = append(lines, entries)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // addRule appends a permission rule. An invalid one allows nothing, and denies
 // all that it may have been meant to deny.
 func (d *draft) addRule(line string) error {

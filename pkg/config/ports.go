@@ -17,12 +17,13 @@ const externalPortsKey = "ext_ports"
 // noPorts is the value without any port.
 const noPorts = "none"
 
-// externalPorts are external ports, separated by blanks or commas; nil: every port. Invalid
-// words are left out. A value without a port means none: no client is given a port at
-// which nothing arrives.
+// externalPorts are external ports, separated by blanks or commas, perhaps in lines with
+// comments; nil: every port. Invalid words are left out. A value without a port means
+// none: no client is given a port at which nothing arrives.
 type externalPorts struct{ ports **portmap.PortSet }
 
 func (v externalPorts) Set(s string) error {
+	s = withoutComments(s)
 	set := new(portmap.PortSet)
 	var errs []error
 	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(blanks+",", r) }) {

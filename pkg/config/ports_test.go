@@ -52,6 +52,28 @@ func TestExternalPorts(t *testing.T) {
 	}
 }
 
+// TestCommentsInPorts has comments in the variable's lines: no port in one is granted.
+func TestCommentsInPorts(t *testing.T) {
+	for text, want := range map[string]string{
+		"1234-1299#5000\n # 6000-6063, 80\n\t7000\r\n": "1234-1299 7000",
+		"1234,# 5000":        "1234",
+		"# 1-9\n1234":        "1234",
+		"none # until ready": "none",
+	} {
+		c, err := parseRC(t, someService+`UPNP_EXT_PORTS="`+text+`"`+"\n")
+		if err != nil || len(c.Warnings) > 0 {
+			t.Errorf("%q: %v, warnings %q", text, err, c.Warnings)
+		}
+		if got := (externalPorts{&c.Policy.ExternalPorts}).String(); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+	}
+	c, err := parseRC(t, someService+"UPNP_EXT_PORTS='# 1234'\n")
+	if err != nil || !strings.Contains(strings.Join(c.Warnings, "\n"), "it names no port") {
+		t.Errorf("only a comment: %v, warnings %q", err, c.Warnings)
+	}
+}
+
 // warningsOf returns the warnings at the end of what -t prints.
 func warningsOf(c *Config) string {
 	_, warnings, _ := strings.Cut(c.String(), "# warning")

@@ -94,7 +94,7 @@ func (d *draft) takeRC(path string, vars map[string]string) {
 	d.where = path + ": UPNP_RULES"
 	d.takeWords(vars)
 	d.where = path + ": UPNP_LAN_ROUTES"
-	for _, entry := range strings.FieldsFunc(vars["UPNP_LAN_ROUTES"], isBetweenRoutes) {
+	for _, entry := range strings.FieldsFunc(withoutComments(vars["UPNP_LAN_ROUTES"]), isBetweenRoutes) {
 		check("UPNP_LAN_ROUTES", d.route(vars, entry))
 	}
 	d.takeAllowed(vars, check)
@@ -200,16 +200,16 @@ func isBetweenRoutes(r rune) bool { return strings.ContainsRune(",;\n", r) }
 // route adds the network of an entry of UPNP_LAN_ROUTES, "10.1.0.0/16 via INTIF", which
 // names the interface as UPNP_LISTEN does or by its own name.
 func (d *draft) route(vars map[string]string, entry string) error {
-	words := fields(entry)
+	words := strings.Fields(entry)
 	if len(words) == 0 {
 		return nil
 	}
 	last := &words[len(words)-1]
-	if i := slices.IndexFunc(networks, func(n network) bool { return n.device == *last }); i >= 0 {
+	if i := slices.IndexFunc(networks, func(n network) bool { return strings.EqualFold(n.device, *last) }); i >= 0 {
 		if !slices.Contains(served(vars), networks[i]) {
-			return fmt.Errorf("%q, ignored: %s is not served", entry, *last)
+			return fmt.Errorf("%q, ignored: %s is not served", entry, networks[i].device)
 		}
-		*last = vars[*last]
+		*last = vars[networks[i].device]
 	}
 	text := strings.Join(words, " ")
 	if r, err := parseRoute(text); err == nil || isRemark(err) {

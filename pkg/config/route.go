@@ -38,7 +38,7 @@ func (d *draft) addRoute(s string) error {
 // parseRoute parses "10.1.0.0/16 via eth1".
 func parseRoute(s string) (Route, error) {
 	words := strings.Fields(s)
-	if len(words) != 3 || words[1] != "via" {
+	if len(words) != 3 || !strings.EqualFold(words[1], "via") {
 		return Route{}, fmt.Errorf("%q, ignored: write a network and its interface, such as 10.1.0.0/16 via eth1", s)
 	}
 	network, err := parseRouted(words[0])
