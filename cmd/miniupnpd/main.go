@@ -65,7 +65,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return unusableStatus(args)
 	case c.Check:
 		fmt.Fprint(stdout, c)
-		return min(c.BadRules+c.BadSwitches, 1)
+		return min(c.BadRules+c.BadSwitches+c.BadEntries, 1)
 	}
 	tuneRuntime()
 	syscall.Umask(0o022) // keepalived's, 0177, would close the daemon's own folders to it

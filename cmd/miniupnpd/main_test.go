@@ -25,6 +25,9 @@ func TestCheck(t *testing.T) {
 		usable + "unknown=1\n":                   {0, "# warning: " + path + ":4: unknown setting", ""},
 		usable + "deny 0-65535 10.0.0.1/33 1\n":  {1, "deny 0-65535 0.0.0.0/0 1\n# warning: " + path + ":4: rule", ""},
 		usable + "allow 1024-65535 host 1\n":     {1, "deny 0-65535 0.0.0.0/0 0-65535\n# warning: " + path + ":4: rule", ""},
+		usable + "rule=deny interface lan9\n":    {1, "rule=deny\n# warning: " + path + ":4: rule", ""},
+		usable + "lan_route=10.1.0.0/16 via x\n": {1, "# warning: " + path + ":4: lan_route", ""},
+		usable + "ext_ports=80 http\n":           {1, "ext_ports=80\n", ""},
 		"ext_ifname=wan0\nlistening_ip=lan0/a\n": {1, "", "miniupnpd: " + path + ":2: listening_ip: \"lan0/a\": mask \"a\" is neither 0 to 32 nor dotted\nminiupnpd: no listening interface"},
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -61,6 +61,7 @@ type Config struct {
 	Warnings         []string      // what was skipped: file, line or variable, reason
 	BadRules         int           // number of invalid permission rules
 	BadSwitches      int           // number of switches with another value than yes and no
+	BadEntries       int           // number of warnings about lists with invalid entries
 
 	places   map[string]string // where each key was set
 	borrowed string            // where the second external interface was set, if in another file; "": it was not
@@ -170,7 +171,7 @@ func (c *Config) SameChains(o *Config) bool {
 func (c *Config) service() Config {
 	s := *c
 	s.Policy, s.Verbose, s.Warnings, s.Check = portmap.Policy{}, 0, nil, false
-	s.BadRules, s.BadSwitches = 0, 0
+	s.BadRules, s.BadSwitches, s.BadEntries = 0, 0, 0
 	s.places, s.borrowed = nil, ""
 	return s
 }

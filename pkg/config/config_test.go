@@ -292,3 +292,35 @@ func TestUsualFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestInvalidEntries counts settings that are lists with invalid entries, so that a check
+// of the settings fails.
+func TestInvalidEntries(t *testing.T) {
+	for line, want := range map[string]int{
+		"lan_route=10.1.0.0/16 via lan0":                                 0,
+		"lan_route=10.1.0.1/16 via lan0:1":                               0,
+		"lan_route=10.1.0.0/16 via lan9":                                 1,
+		"lan_route=10.1.0.0/16\nlan_route=x":                             2,
+		"lan_route=10.1.0.0/16 via lan0\nlan_route=10.1.0.0/24 via lan0": 1,
+		"ext_ports=80 443":                                               0,
+		"ext_ports=":                                                     0,
+		"ext_ports=none":                                                 0,
+		"ext_ports=80 443x 90-80":                                        1,
+		"ext_ports=0":                                                    1,
+	} {
+		c, err := parseConf(t, "ext_ifname=wan0\nlistening_ip=lan0\nenable_natpmp=yes\nuuid="+someUUID+"\n"+line+"\n")
+		if err != nil || c.BadEntries != want {
+			t.Errorf("%q: %v, %d, want %d; warnings %q", line, err, c.BadEntries, want, c.Warnings)
+		}
+	}
+	for line, want := range map[string]int{
+		`UPNP_LAN_ROUTES="10.1.0.0/16 via INTIF"`:                                                     0,
+		`UPNP_LAN_ROUTES="10.1.0.0/16 via INTIF; 10.2.0.0/16 via INT2IF; 192.168.101.0/25 via INTIF"`: 2,
+		`UPNP_LAN_ROUTES="10.1.0.0/16 via eth9"`:                                                      1,
+		`UPNP_EXT_PORTS="80, 443x"`:                                                                   1,
+	} {
+		if c, err := parseRC(t, someService+line+"\n"); err != nil || c.BadEntries != want {
+			t.Errorf("%s: %v, %d, want %d; warnings %q", line, err, c.BadEntries, want, c.Warnings)
+		}
+	}
+}

@@ -82,10 +82,14 @@ const (
 	tooMany        = "there are more warnings than are shown here"
 )
 
-// warn adds a warning, and counts switches that are neither on nor off.
+// warn adds a warning, and counts switches that are neither on nor off and lists with
+// invalid entries.
 func (d *draft) warn(where string, err error) {
 	if _, is := errors.AsType[notYesNo](err); is {
 		d.BadSwitches++
+	}
+	if _, is := errors.AsType[badEntry](err); is {
+		d.BadEntries++
 	}
 	w := where + ": " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	if len(w) > longestWarning {

@@ -31,9 +31,9 @@ func (v externalPorts) Set(s string) error {
 		switch {
 		case word == noPorts:
 		case err != nil:
-			errs = append(errs, err)
+			errs = append(errs, badEntry{err})
 		case r.Last == 0:
-			errs = append(errs, errors.New("port 0 is not a port"))
+			errs = append(errs, badEntry{errors.New("port 0 is not a port")})
 		default:
 			set.AddRange(r)
 		}

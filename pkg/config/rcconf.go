@@ -207,7 +207,7 @@ func (d *draft) route(vars map[string]string, entry string) error {
 	last := &words[len(words)-1]
 	if i := slices.IndexFunc(networks, func(n network) bool { return strings.EqualFold(n.device, *last) }); i >= 0 {
 		if !slices.Contains(served(vars), networks[i]) {
-			return fmt.Errorf("%q, ignored: %s is not served", entry, networks[i].device)
+			return badEntry{fmt.Errorf("%q, ignored: %s is not served", entry, networks[i].device)}
 		}
 		*last = vars[networks[i].device]
 	}
@@ -216,7 +216,7 @@ func (d *draft) route(vars map[string]string, entry string) error {
 		for _, n := range networks {
 			of, _ := networkOf(vars[n.address], vars[n.mask]) // an invalid one overlaps with none
 			if of.Overlaps(r.Network) {
-				return fmt.Errorf("%v, ignored: it overlaps with %v, the network of %s", r, of, n.device)
+				return badEntry{fmt.Errorf("%v, ignored: it overlaps with %v, the network of %s", r, of, n.device)}
 			}
 		}
 	}

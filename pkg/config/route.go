@@ -20,14 +20,14 @@ func (r Route) String() string { return fmt.Sprintf("%v via %s", r.Network, r.In
 func (d *draft) addRoute(s string) error {
 	r, odd := parseRoute(s)
 	if odd != nil && !isRemark(odd) {
-		return odd
+		return badEntry{odd}
 	}
 	for _, o := range d.Routes {
 		if o == r {
 			return odd
 		}
 		if o.Network.Overlaps(r.Network) {
-			return fmt.Errorf("%v, ignored: it overlaps with %v", r, o)
+			return badEntry{fmt.Errorf("%v, ignored: it overlaps with %v", r, o)}
 		}
 	}
 	d.Routes = append(d.Routes, r)
@@ -85,7 +85,7 @@ func (d *draft) finishRoutes() {
 	var kept []Route
 	for _, r := range d.Routes {
 		if err := d.checkRoute(r); err != nil {
-			d.warn(d.places["lan_route="+r.String()], fmt.Errorf("lan_route: %v, ignored: %w", r, err))
+			d.warn(d.places["lan_route="+r.String()], badEntry{fmt.Errorf("lan_route: %v, ignored: %w", r, err)})
 			continue
 		}
 		kept = append(kept, r)

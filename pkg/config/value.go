@@ -51,6 +51,10 @@ func checkYesNo(s, taken string) error {
 	return nil
 }
 
+// badEntry is the error of an entry of a list that is left out: it is counted, because
+// what was meant to be in the list is not.
+type badEntry struct{ error }
+
 func yesNo(on bool) string {
 	if on {
 		return "yes"
