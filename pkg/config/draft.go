@@ -22,6 +22,7 @@ type draft struct {
 	// announcing holds the interfaces of LANs that rc.conf gives by the address to
 	// announce there, by that address with its mask.
 	announcing map[string]string
+	routeRules int    // where among the rules those that allow routed networks belong; -1: nowhere
 	where      string // what is being read: file and line, variable, or option
 }
 
@@ -39,7 +40,7 @@ const (
 
 // newDraft returns the defaults, which are miniupnpd's where it has any.
 func newDraft(m machine) *draft {
-	return &draft{machine: m, Config: Config{
+	return &draft{machine: m, routeRules: -1, Config: Config{
 		places:  make(map[string]string),
 		PIDFile: "/var/run/miniupnpd.pid",
 		WAN:     make([]string, 2), // the two of rc.conf, until finish

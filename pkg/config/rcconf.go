@@ -113,7 +113,7 @@ func (d *draft) takeWords(vars map[string]string) {
 }
 
 // takeAllowed adds the rules of UPNP_ALLOW, without it those for every host that is
-// served.
+// served; finishRoutes adds those of routed networks.
 func (d *draft) takeAllowed(vars map[string]string, check func(variable string, err error)) {
 	allow := vars["UPNP_ALLOW"]
 	for _, entry := range fields(allow) {
@@ -125,9 +125,7 @@ func (d *draft) takeAllowed(vars map[string]string, check func(variable string, 
 	for _, n := range served(vars) {
 		check(n.address+", "+n.mask, d.allowNetwork(vars[n.address], vars[n.mask]))
 	}
-	for _, r := range d.Routes {
-		check("UPNP_LAN_ROUTES", d.allow(r.Network.String()))
-	}
+	d.routeRules = len(d.Policy.Rules)
 }
 
 // served returns the networks that UPNP_LISTEN names and that are configured.

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"igdd/pkg/portmap"
 )
 
 // Route is a network behind another router on a LAN, whose hosts may ask.
@@ -80,7 +82,7 @@ func parseRouted(s string) (netip.Prefix, error) {
 }
 
 // finishRoutes drops routes by interfaces that are not served, and those that overlap
-// with a network that is.
+// with a network that is. Without UPNP_ALLOW it allows the hosts of the others ports.
 func (d *draft) finishRoutes() {
 	var kept []Route
 	for _, r := range d.Routes {
@@ -91,6 +93,20 @@ func (d *draft) finishRoutes() {
 		kept = append(kept, r)
 	}
 	d.Routes = kept
+	if d.routeRules >= 0 {
+		d.Policy.Rules = slices.Insert(d.Policy.Rules, d.routeRules, rulesOfRoutes(kept)...)
+	}
+}
+
+// rulesOfRoutes returns the rules that allow the hosts of routed networks what UPNP_ALLOW
+// allows without ports.
+func rulesOfRoutes(routes []Route) (list []portmap.Rule) {
+	for _, r := range routes {
+		text, _ := allowed(r.Network.String())
+		rule, _ := parseRule(text) // which is valid for a network that can be routed
+		list = append(list, rule)
+	}
+	return list
 }
 
 // checkRoute returns an error if a route cannot be served with the listening interfaces,

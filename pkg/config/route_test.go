@@ -57,6 +57,17 @@ func TestRoutedNetworks(t *testing.T) {
 	}
 }
 
+// TestRoutesOfOptions has a LAN that only an option names: networks behind its hosts may
+// have ports, those that overlap with it may not.
+func TestRoutesOfOptions(t *testing.T) {
+	const lines = `UPNP_LAN_ROUTES="10.1.0.0/16 via eth9; 10.2.0.0/16 via INTIF; 10.3.0.0/16 via INTIF" UPNP_RULES="deny interface eth2"` + "\n"
+	c, err := parseRC(t, someService+"INT2IF=eth2\n"+lines, "-a", "eth9", "-a", "10.2.7.1/24", "-A", "allow 1 10.2.0.0/16 1")
+	const want = "allow 1024-65535 192.168.101.0/24 1024-65535\nallow 1024-65535 10.1.0.0/16 1024-65535\nallow 1024-65535 10.3.0.0/16 1024-65535\n" + denyLine + "allow 1 10.2.0.0/16 1\n"
+	if got := rulesOf(c); err != nil || !strings.HasSuffix(got, want) {
+		t.Errorf("%v, rules\n%s, want\n%s", err, got, want)
+	}
+}
+
 // TestRoutedNetworksOfRC reads UPNP_LAN_ROUTES. By default hosts of these networks may
 // have the same ports as others.
 func TestRoutedNetworksOfRC(t *testing.T) {
@@ -74,6 +85,7 @@ func TestRoutedNetworksOfRC(t *testing.T) {
 		`INT2IF=eth2 INT2IP=10.9.0.1 INT2NM=255.255.255.0 UPNP_LAN_ROUTES="10.1.0.0/16 via INT2IF"`:       {"[]", lan, "INT2IF is not served"},
 		`INT2IF=eth2 INT2IP=10.1.9.1 INT2NM=255.255.255.0 UPNP_LAN_ROUTES="10.1.0.0/16 via INTIF"`:        {"[]", lan, "overlaps with 10.1.9.0/24, the network of INT2IF"},
 		`UPNP_LAN_ROUTES="192.168.101.0/25 via INTIF"`:                                                    {"[]", lan, "overlaps with 192.168.101.0/24, the network of INTIF"},
+		`UPNP_LAN_ROUTES="10.1.0.0/16 via eth9; 10.2.0.0/16 via eth1"`:                                    {"[10.2.0.0/16 via eth1]", lan + strings.ReplaceAll(routed, ".1.", ".2."), "eth9 is not served"},
 		`UPNP_LAN_ROUTES="0.0.0.0/0 via INTIF"`:                                                           {"[]", lan, "no host behind a router"},
 		`UPNP_LAN_ROUTES="10.1.0.0/16"`:                                                                   {"[]", lan, "write a network and its interface"},
 		`UPNP_LAN_ROUTES=""`:                                                                              {"[]", lan, ""},
