@@ -133,10 +133,8 @@ func withoutComments(text string) string {
 // all that it may have been meant to deny.
 func (d *draft) addRule(line string) error {
 	rule, err := parseRule(line)
-	if _, rest := cutField(line); err != nil && !isRemark(err) {
-		if word, _ := cutField(rest); d.condition(strings.ToLower(word)) != nil {
-			err = fmt.Errorf("write rule=%s", line)
-		}
+	if err != nil && !isRemark(err) && d.isInWords(line) {
+		err = fmt.Errorf("write rule=%s", line)
 	}
 	return d.takeRule(line, rule, err)
 }

@@ -64,6 +64,35 @@ func TestRuleFlagsFollowTheFile(t *testing.T) {
 	}
 }
 
+// TestRuleFlagsInWords gives -A rules in words, as in the file and without the key.
+func TestRuleFlagsInWords(t *testing.T) {
+	for rule, want := range map[string]string{
+		"rule=deny from pcp":                 "deny from pcp\n",
+		"Rule deny from pcp":                 "deny from pcp\n",
+		"rule=allow":                         "allow\n",
+		"deny from pcp":                      "deny from pcp\n",
+		"allow HOST 192.168.1.5 external 80": "allow external 80 host 192.168.1.5\n",
+		"deny 3 10.0.0.0/8 3":                "deny 3 10.0.0.0/8 3\n",
+	} {
+		c, err := parseConf(t, minimal, "-A", rule)
+		if err != nil || rulesOf(c) != want || len(c.Warnings) > 0 {
+			t.Errorf("%q: %v, %v, want %q", rule, err, c, want)
+		}
+	}
+	for rule, reason := range map[string]string{
+		"rule=deny from http":         "none of natpmp, pcp and upnp",
+		"deny from http":              "none of natpmp, pcp and upnp",
+		"rule=allow 80 192.168.1.5 1": `write "allow external 80 internal 1 host 192.168.1.5"`,
+		"rule=alow from pcp":          `"alow" is neither allow nor deny`,
+		"rule=name tv":                "write a name and one hardware address",
+		"deny":                        "a rule has an external port",
+	} {
+		if _, err := parseConf(t, minimal, "-A", rule); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%q: error %v, want one about %q", rule, err, reason)
+		}
+	}
+}
+
 func TestFlagsOverrideTheFile(t *testing.T) {
 	c, err := parseConf(t, minimal+"http_port=1\nenable_natpmp=no\nsecure_mode=yes\nforce_igd_desc_v1=no\n", "-p", "2", "-N", "-S0", "-1")
 	if err != nil || c.HTTPPort != 2 || !c.NATPMP || c.Policy.Secure || c.IGDVersion != V1 {

@@ -95,7 +95,7 @@ var options = map[string]option{
 	"-I":  setStrict("ext_ifname6"),
 	"-a":  setStrict("listening_ip"),
 	"-o":  {words: 1, do: func(d *draft, f flag) error { return d.setAnnounced(f.words[0]) }, strict: true},
-	"-A":  {words: 1, do: func(d *draft, f flag) error { return d.addRule(f.words[0]) }, strict: true},
+	"-A":  {words: 1, do: func(d *draft, f flag) error { return d.addOfOption(f.words[0]) }, strict: true},
 	"-N":  fix("enable_natpmp", "yes"),
 	"-S":  {do: nothing},
 	"-S0": fix("secure_mode", "no"),

@@ -60,6 +60,26 @@ func (d *draft) addInWords(line string) error {
 	return nil
 }
 
+// addOfOption appends the permission rule of an option, in either form. One in words may
+// follow the key rule.
+func (d *draft) addOfOption(line string) error {
+	rule, found := cutRule(line)
+	switch {
+	case found:
+		return d.addInWords(rule)
+	case d.isInWords(line):
+		return d.addInWords(line)
+	}
+	return d.addRule(line)
+}
+
+// isInWords reports whether a line that begins as a rule goes on in words.
+func (d *draft) isInWords(line string) bool {
+	_, rest := cutField(line)
+	keyword, _ := cutField(rest)
+	return d.condition(strings.ToLower(keyword)) != nil
+}
+
 // parseWords parses a permission rule in words:
 //
 //	allow|deny [external PORTS] [internal PORTS] [host HOST] [interface NAMES] [from PROTOCOLS]
@@ -69,7 +89,6 @@ func (d *draft) addInWords(line string) error {
 func (d *draft) parseWords(words []string) (portmap.Rule, error) {
 	r := portmap.Rule{Allow: strings.EqualFold(words[0], "allow"), Network: netip.IPv4Unspecified(), Place: d.where}
 	if !r.Allow && !strings.EqualFold(words[0], "deny") {
-		r.Allow = hasPrefixFold(words[0], "allow")
 		return r, fmt.Errorf("%q is neither allow nor deny", words[0])
 	}
 	every := r

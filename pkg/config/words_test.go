@@ -117,7 +117,7 @@ func unquoted(s string) string { return strings.NewReplacer(`\`, "", `"`, "").Re
 // TestWordsOfAnotherKind gives lines that do not begin as a rule: what is meant by them
 // is not known, so nothing is allowed from there on.
 func TestWordsOfAnotherKind(t *testing.T) {
-	for line, want := range map[string]string{"alow external 80": "deny\n", "80": "deny\n", "allowed external 80": "", "allow80": ""} {
+	for line, want := range map[string]string{"alow external 80": "deny\n", "80": "deny\n", "allowed external 80": "deny\n", "allow80": "deny\n", "allow#comment": "deny\n"} {
 		d := wordsDraft()
 		d.addWords(line)
 		if got := rulesOf(&d.Config); got != want || d.BadRules != 1 || len(d.Warnings) != 1 {
