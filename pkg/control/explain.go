@@ -155,7 +155,7 @@ func (s *Server) reason(e *portmap.Explanation) string {
 		return "the mapping is dormant: " + e.Mapping.Reason.String()
 	case e.Refusal == portmap.QuotaExceeded, e.Refusal == portmap.TableFull:
 		return e.Refusal.String() + s.opts.Limits()
-	case e.Refusal == portmap.NoPorts, e.Refusal == portmap.NotProvided:
+	case e.Refusal == portmap.NoPorts, e.Refusal == portmap.NotProvided, e.Refusal == portmap.ShareExceeded:
 		return e.Refusal.String() + s.opts.Ports()
 	}
 	return e.Refusal.String()

@@ -68,7 +68,7 @@ func TestPortsOfTheProvider(t *testing.T) {
 		}
 		r.says(t, "explain 192.168.50.11 tcp 0 7004 as pcp", 4, "reason: no port left "+set)
 		listener.Close()
-		r.says(t, "explain 192.168.50.10 tcp 0 4003 as pcp", 4, "the last quarter of the 5 ports of UPNP_EXT_PORTS is kept for hosts with few)")
+		r.says(t, "explain 192.168.50.10 tcp 0 4003 as pcp", 4, "reason: the last free ports are kept for hosts that have fewer "+set)
 		r.says(t, "status", 0, "external ports: 5 of UPNP_EXT_PORTS, free for TCP 1, for UDP 5")
 		r.awaitMetrics(t, "with four ports mapped", map[string]float64{
 			`igdd_external_ports_free{protocol="tcp"}`: 1, `igdd_external_ports_free{protocol="udp"}`: 5,

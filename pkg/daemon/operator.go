@@ -46,11 +46,7 @@ func (d *Daemon) serveOperator(ctx context.Context) error {
 // limits returns the limits for the number of mappings, in brackets.
 func (d *Daemon) limits() string {
 	p := d.currentPolicy()
-	share := ""
-	if p.ExternalPorts != nil {
-		share = fmt.Sprintf("; the last quarter of the %d ports of UPNP_EXT_PORTS is kept for hosts with few", p.ExternalPorts.Len())
-	}
-	return fmt.Sprintf(" (UPNP_MAX_PER_HOST is %d, UPNP_MAX_PER_LAN %d, UPNP_MAX_TOTAL %d%s)", p.MaxPerHost, p.MaxPerLAN, p.MaxTotal, share)
+	return fmt.Sprintf(" (UPNP_MAX_PER_HOST is %d, UPNP_MAX_PER_LAN %d, UPNP_MAX_TOTAL %d)", p.MaxPerHost, p.MaxPerLAN, p.MaxTotal)
 }
 
 // portsText returns the external ports that the provider forwards, in brackets; "": every

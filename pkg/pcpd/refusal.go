@@ -52,7 +52,7 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 		return pcp.NotAuthorized
 	case portmap.Conflict, portmap.HeldDown, portmap.PortInUse, portmap.Forwarded, portmap.NotProvided:
 		return pcp.CannotProvideExternal
-	case portmap.QuotaExceeded:
+	case portmap.QuotaExceeded, portmap.ShareExceeded:
 		return pcp.UserExQuota
 	case portmap.TooManyFilters:
 		return pcp.ExcessiveRemotePeers

@@ -15,6 +15,7 @@ type allocator struct {
 	index     *index
 	deadlines [2]deadlines // by family
 	quotas    quotas
+	numbers   numbers
 	holdDown  holdDown
 	blocks    []BlockRecord
 	policy    *Policy
@@ -29,11 +30,13 @@ type allocator struct {
 }
 
 func newAllocator(o Options) allocator {
+	n := make(numbers)
 	return allocator{
 		index:     newIndex(),
 		deadlines: [2]deadlines{newDeadlines(), newDeadlines()},
 		quotas:    newQuotas(),
-		holdDown:  newHoldDown(),
+		numbers:   n,
+		holdDown:  newHoldDown(n),
 		policy:    o.Policy,
 		network:   o.Network,
 		listening: o.Listening,

@@ -1,6 +1,8 @@
 package portmap
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -531,6 +533,22 @@ func (al *allocator) check(t *testing.T) {
 		if *fresh.taken[p] != *ix.taken[p] || *fresh.companion[p] != *ix.companion[p] {
 			t.Errorf("%v: port sets differ from the mappings", p)
 		}
+	}
+	al.checkNumbers(t)
+}
+
+// checkNumbers compares the count of port numbers with a new one.
+func (al *allocator) checkNumbers(t *testing.T) {
+	t.Helper()
+	want := make(numbers)
+	for k, m := range al.index.byKey {
+		want.add(al.sharerOf(m.Internal.Addr(), cmp.Or(m.Host.Name, m.Host.Hardware)), k.External)
+	}
+	for k, p := range al.holdDown.ports {
+		want.add(al.sharerOf(p.to.Addr(), p.host.name), k.External)
+	}
+	if !maps.EqualFunc(al.numbers, want, maps.Equal) {
+		t.Errorf("the port numbers are counted as %v, want %v", al.numbers, want)
 	}
 }
 

@@ -21,6 +21,9 @@ func (al *allocator) choose(req *Request) (Key, *Mapping, Refusal) {
 		if r == NotProvided && req.Origin == UPnP && req.Exact {
 			r = al.refuseUPnP(req)
 		}
+		if r == Granted {
+			r = al.checkShare(wanted, req)
+		}
 		if r == Granted || req.needsExactPort() {
 			return Key{Protocol: req.Protocol, External: wanted}, m, r
 		}
@@ -33,10 +36,7 @@ func (al *allocator) choose(req *Request) (Key, *Mapping, Refusal) {
 // client tries other ports after a conflict: once there is none for it, it is told so,
 // and stops.
 func (al *allocator) refuseUPnP(req *Request) Refusal {
-	k, r := al.search(req)
-	if r == Granted {
-		r = al.checkShare(k, req)
-	}
+	_, r := al.search(req)
 	if r == Granted {
 		return NotProvided
 	}
@@ -107,7 +107,7 @@ func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 func (al *allocator) isHeldDown(req *Request, port uint16) bool {
 	isHeld := func(p Protocol) bool {
 		k := Key{Protocol: p, External: port}
-		return req.reservesIn(p) && al.index.byKey[k] == nil &&
+		return req.reservesIn(p) && al.holdDown.held[p].Has(port) && al.index.byKey[k] == nil &&
 			al.holdDown.blocks(k, req.Internal.Addr(), al.now) && al.holdDown.blocks(k, req.Former, al.now)
 	}
 	return isHeld(TCP) || isHeld(UDP)
@@ -132,10 +132,11 @@ func (al *allocator) search(req *Request) (Key, Refusal) {
 	if candidates.empty() {
 		return Key{}, Blocked
 	}
-	al.removeBusy(candidates, req)
-	if al.policy.ExternalPorts == nil { // otherwise the administrator has named those below
-		candidates.RemoveRange(PortRange{Last: firstFree - 1})
+	if al.policy.ExternalPorts != nil {
+		return al.searchShared(candidates, req)
 	}
+	al.removeBusy(candidates, req)
+	candidates.RemoveRange(PortRange{Last: firstFree - 1})
 	port, ok := al.nextUnheard(candidates, req)
 	if !ok {
 		return Key{}, NoPorts

@@ -13,7 +13,7 @@ func holdAll(al *allocator, first uint16, n int) {
 	for i := range n {
 		for _, p := range []Protocol{TCP, UDP} {
 			m := &Mapping{Key: Key{Protocol: p, External: first + uint16(i)}, Internal: netip.AddrPortFrom(peer, 1), Claims: []Claim{{Origin: PCP}}}
-			al.holdDown.add(m, hostKey{name: fmt.Sprint(i)}, al.now)
+			al.holdDown.add(m, hostKey{name: fmt.Sprint(i)}, hostKey{name: fmt.Sprint(i)}, al.now)
 		}
 	}
 }
@@ -67,15 +67,15 @@ func TestSearchWithoutListOfListeners(t *testing.T) {
 // TestHoldDownEndsInTime ends the hold-down of each port when it is due, whatever other
 // ports came before and after.
 func TestHoldDownEndsInTime(t *testing.T) {
-	h, start := newHoldDown(), time.Now()
+	h, start := newHoldDown(make(numbers)), time.Now()
 	at := func(p Protocol, port uint16) *Mapping {
 		return &Mapping{Key: Key{Protocol: p, External: port}, Internal: netip.AddrPortFrom(host, port)}
 	}
-	h.add(at(TCP, 1), hostKey{name: "a"}, start)
-	h.add(at(UDP, 2), hostKey{name: "a"}, start)
-	h.add(at(UDP, 3), hostKey{name: "b"}, start.Add(time.Second))
-	h.add(at(UDP, 2), hostKey{name: "b"}, start.Add(2*time.Second)) // again
-	h.add(at(UDP, 4), hostKey{name: "a"}, start.Add(2*time.Second))
+	h.add(at(TCP, 1), hostKey{name: "a"}, hostKey{name: "a"}, start)
+	h.add(at(UDP, 2), hostKey{name: "a"}, hostKey{name: "a"}, start)
+	h.add(at(UDP, 3), hostKey{name: "b"}, hostKey{name: "b"}, start.Add(time.Second))
+	h.add(at(UDP, 2), hostKey{name: "b"}, hostKey{name: "b"}, start.Add(2*time.Second)) // again
+	h.add(at(UDP, 4), hostKey{name: "a"}, hostKey{name: "a"}, start.Add(2*time.Second))
 	h.forget(at(UDP, 4).Key)
 	for _, tt := range []struct {
 		after    time.Duration
@@ -95,8 +95,8 @@ func TestHoldDownEndsInTime(t *testing.T) {
 			t.Errorf("after %v: %d ports in all", tt.after, len(h.ports))
 		}
 	}
-	if len(h.perHost) > 0 {
-		t.Errorf("hosts have %v", h.perHost)
+	if len(h.perHost) > 0 || len(h.numbers) > 0 {
+		t.Errorf("hosts have %v and %v", h.perHost, h.numbers)
 	}
 }
 
@@ -122,6 +122,12 @@ func BenchmarkChoose(b *testing.B) {
 			al.policy.ExternalPorts = portsOf(few)
 			fillFrom(al, few.Last+1, 16321)
 			fillFrom(al, few.First, 63)
+		}},
+		{"2k-own", func(al *allocator) {
+			al.policy.ExternalPorts = portsOf(PortRange{1024, 16383})
+			for i := range uint16(2048) {
+				al.do(ask(PCP, host, TCP, 1024+i, 0))
+			}
 		}},
 		{"64k-mapped", func(al *allocator) { fillFrom(al, 1024, 64511) }},
 		{"16k-mapped", func(al *allocator) { fillFrom(al, 1024, 16384) }},

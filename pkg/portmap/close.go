@@ -83,7 +83,7 @@ func (al *allocator) drop(m *Mapping, which func(Claim) bool, cause Cause) {
 	after := m.without(which)
 	if after == nil && m.needsHoldDown() {
 		host, _ := al.quotaOf(m)
-		al.holdDown.add(m, host, al.now)
+		al.holdDown.add(m, host, al.sharerOf(m.Internal.Addr(), host.name), al.now)
 	}
 	al.change(Change{Before: m, After: after, Cause: cause})
 }

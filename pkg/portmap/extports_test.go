@@ -197,6 +197,126 @@ func TestGreedyHostCannotReserve(t *testing.T) {
 	}
 }
 
+// TestRoutedNetworkIsOneHost has a host behind another router invent addresses: all of them
+// have the share of one host, whatever they are called.
+func TestRoutedNetworkIsOneHost(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		al := routedAllocator()
+		al.policy.ExternalPorts, al.policy.Rules = portsOf(PortRange{5000, 5063}), nil
+		got := 0
+		for i := range 64 {
+			a := netip.AddrFrom4([4]byte{10, 1, 0, byte(1 + i)})
+			req := ask(NATPMP, a, UDP, 4000, 0)
+			if !named {
+				req.ClientHost = ""
+			}
+			if al.do(req).Refusal == Granted {
+				got++
+			}
+		}
+		if got != 48 {
+			t.Errorf("named %v: the routed network has %d ports, want 48", named, got)
+		}
+		for _, a := range []netip.Addr{host, routed1.Addr()} {
+			if r := al.do(ask(NATPMP, a, UDP, 4000, 0)).Refusal; r != Granted {
+				t.Errorf("named %v: %v gets %v", named, a, r)
+			}
+		}
+		al.setNetwork(NetworkState{External: wan4, LANs: al.network.LANs})
+		al.check(t)
+	}
+}
+
+// TestOwnNumbers has a host ask for any of the ports of the provider: it gets a number
+// that it has or had, first that of the same internal port.
+func TestOwnNumbers(t *testing.T) {
+	type step struct {
+		ask  Request
+		want outcome
+	}
+	used := func(n int) (steps []step) { // by the host, the first n ports, TCP
+		for i := range n {
+			port := 5000 + uint16(i)
+			steps = append(steps, step{ask(PCP, host, TCP, port, port), outcome{External: port}})
+		}
+		return steps
+	}
+	for what, steps := range map[string][]step{
+		"the number of the other protocol": {
+			{ask(NATPMP, peer, TCP, 4000, 0), outcome{External: 5000}},
+			{ask(NATPMP, host, TCP, 4001, 0), outcome{External: 5001}},
+			{ask(NATPMP, host, UDP, 4001, 0), outcome{External: 5001}},
+			{ask(NATPMP, peer, UDP, 4000, 0), outcome{External: 5000}},
+			{ask(NATPMP, host, UDP, 4002, 0), outcome{External: 5002}},
+			{ask(NATPMP, host, TCP, 4002, 0), outcome{External: 5002}},
+		},
+		"that of the same internal port before others": {
+			{ask(NATPMP, host, TCP, 4001, 0), outcome{External: 5000}},
+			{ask(NATPMP, host, TCP, 4002, 0), outcome{External: 5001}},
+			{ask(NATPMP, host, UDP, 4002, 0), outcome{External: 5001}},
+			{ask(UPnP, host, UDP, 4003, 0, anyPort), outcome{External: 5000}},
+		},
+		"one held down": {
+			{ask(PCP, host, TCP, 4000, 0), outcome{External: 5000}},
+			{ask(PCP, host, TCP, 4000, 0, closing), outcome{Closed: 1}},
+			{ask(PCP, peer, TCP, 4000, 0), outcome{External: 5001}},
+			{ask(PCP, host, TCP, 4000, 0), outcome{External: 5000}},
+		},
+		"the one held down of the same internal port": {
+			{ask(PCP, host, TCP, 4000, 0), outcome{External: 5000}},
+			{ask(PCP, host, TCP, 4001, 0), outcome{External: 5001}},
+			{ask(PCP, host, TCP, 4000, 0, closing), outcome{Closed: 1}},
+			{ask(PCP, host, TCP, 4001, 0, closing), outcome{Closed: 1}},
+			{ask(PCP, host, TCP, 4001, 0), outcome{External: 5001}},
+		},
+		"the share in the other protocol": append(used(12), []step{
+			{ask(NATPMP, host, TCP, 4000, 0), outcome{Refusal: ShareExceeded}},
+			{ask(NATPMP, host, UDP, 4000, 0), outcome{External: 5000}},
+			{ask(PCP, host, UDP, 5012, 0), outcome{External: 5001}},
+			{ask(PCP, host, UDP, 5014, 5014, exactly), outcome{Refusal: ShareExceeded}},
+			{ask(NATPMP, peer, UDP, 4000, 0), outcome{External: 5012}},
+		}...),
+		"the share held down": append(used(12), []step{
+			{ask(PCP, host, TCP, 5003, 0, closing), outcome{Closed: 1}},
+			{ask(PCP, host, TCP, 4000, 0), outcome{External: 5003}},
+			{ask(PCP, host, TCP, 4001, 0), outcome{Refusal: ShareExceeded}},
+		}...),
+		"only ports of others are left": {
+			{ask(NATPMP, peer, TCP, 5000, 5000), outcome{External: 5000}},
+			{ask(UPnP, host, UDP, 5000, 5000), outcome{Refusal: Conflict}},
+			{ask(UPnP, host, UDP, 5000, 5000, anyPort), outcome{External: 5001}},
+		},
+	} {
+		al := providing(PortRange{5000, 5015})
+		for i, s := range steps {
+			a := al.do(s.ask)
+			got := outcome{Refusal: a.Refusal, Closed: a.Closed}
+			if a.Refusal == Granted && a.Mapping != nil {
+				got.External = a.Mapping.External
+			}
+			if got != s.want {
+				t.Errorf("%s: step %d: %+v, want %+v", what, i, got, s.want)
+			}
+		}
+		al.check(t)
+	}
+}
+
+// TestProgramThatMapsAnewKeepsItsPort maps any port and deletes it again and again, from
+// the same internal port and from others: it never runs out of ports.
+func TestProgramThatMapsAnewKeepsItsPort(t *testing.T) {
+	for _, o := range []Origin{PCP, UPnP, NATPMP} {
+		al := providing(PortRange{5000, 5015})
+		for i := range uint16(64) {
+			a := al.do(ask(o, host, UDP, 4000+i/2, 0, anyPort))
+			if a.Refusal != Granted || a.Mapping.External != 5000 {
+				t.Fatalf("%v, the %d-th time: %+v", o, i, a)
+			}
+			al.do(ask(o, host, UDP, 4000+i/2, 0, closing))
+		}
+	}
+}
+
 // TestPortsOfTheProviderAreRestored restores saved mappings, some outside the ports that
 // the provider forwards now.
 func TestPortsOfTheProviderAreRestored(t *testing.T) {

@@ -23,23 +23,28 @@ const maxHeldPerHost = 128
 type holdDown struct {
 	ports   map[Key]heldPort
 	perHost map[hostKey]int
+	numbers numbers
 	held    map[Protocol]*PortSet   // those in ports
 	queues  map[Protocol]*list.List // their keys in the order in which they end, which is that in which they came
 }
 
-// heldPort is the last host of a port, whose address it may have again, and when
-// the hold-down ends.
+// heldPort is what a port led to, whose address it may lead to again, and when the
+// hold-down ends.
 type heldPort struct {
-	addr   netip.Addr
+	to     netip.AddrPort
 	host   hostKey
+	sharer hostKey
 	until  time.Time
 	queued *list.Element
 }
 
-func newHoldDown() holdDown {
+// newHoldDown returns one that holds no ports, and counts those that it will for their
+// sharers.
+func newHoldDown(n numbers) holdDown {
 	return holdDown{
 		ports:   make(map[Key]heldPort),
 		perHost: make(map[hostKey]int),
+		numbers: n,
 		held:    map[Protocol]*PortSet{TCP: {}, UDP: {}},
 		queues:  map[Protocol]*list.List{TCP: list.New(), UDP: list.New()},
 	}
@@ -51,7 +56,7 @@ func (m *Mapping) needsHoldDown() bool {
 }
 
 // add starts the hold-down of m's port, unless its host has too many already.
-func (h *holdDown) add(m *Mapping, host hostKey, now time.Time) {
+func (h *holdDown) add(m *Mapping, host, sharer hostKey, now time.Time) {
 	h.forget(m.Key)
 	if h.perHost[host] >= maxHeldPerHost {
 		return
@@ -61,8 +66,9 @@ func (h *holdDown) add(m *Mapping, host hostKey, now time.Time) {
 	if m.Protocol == TCP {
 		period = holdDownTCP
 	}
-	h.ports[m.Key] = heldPort{m.Internal.Addr(), host, now.Add(period), h.queues[m.Protocol].PushBack(m.Key)}
+	h.ports[m.Key] = heldPort{m.Internal, host, sharer, now.Add(period), h.queues[m.Protocol].PushBack(m.Key)}
 	h.held[m.Protocol].Add(m.External)
+	h.numbers.add(sharer, m.External)
 }
 
 // forget ends the hold-down of a port.
@@ -73,6 +79,7 @@ func (h *holdDown) forget(k Key) {
 	}
 	delete(h.ports, k)
 	h.held[k.Protocol].Remove(k.External)
+	h.numbers.remove(old.sharer, k.External)
 	h.queues[k.Protocol].Remove(old.queued)
 	if h.perHost[old.host]--; h.perHost[old.host] == 0 {
 		delete(h.perHost, old.host)
@@ -94,5 +101,5 @@ func (h *holdDown) sweep(now time.Time) {
 // blocks reports whether the port is held for another host than this one.
 func (h *holdDown) blocks(k Key, host netip.Addr, now time.Time) bool {
 	p, known := h.ports[k]
-	return known && p.addr != host && p.until.After(now)
+	return known && p.to.Addr() != host && p.until.After(now)
 }

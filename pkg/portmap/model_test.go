@@ -75,9 +75,8 @@ type modelClaim struct {
 type modelHeldPort struct {
 	protocol portmap.Protocol
 	external uint16
-	host     netip.Addr
+	to       netip.AddrPort
 	ends     time.Time
-	away     bool // its LAN was gone, so that a host that is not known is none of its hosts
 }
 
 func (e *entry) claim(by portmap.Origin, remote netip.AddrPort) *modelClaim {
@@ -100,7 +99,7 @@ func (m *model) release(e *entry, which func(modelClaim) bool) {
 	if pcp {
 		pause := map[portmap.Protocol]time.Duration{portmap.UDP: 2 * time.Minute, portmap.TCP: 10 * time.Minute}[e.protocol]
 		m.held = slices.DeleteFunc(m.held, func(r modelHeldPort) bool { return r.protocol == e.protocol && r.external == e.external })
-		m.held = append(m.held, modelHeldPort{e.protocol, e.external, e.internal.Addr(), m.now.Add(pause), m.away})
+		m.held = append(m.held, modelHeldPort{e.protocol, e.external, e.internal, m.now.Add(pause)})
 	}
 }
 
@@ -159,15 +158,17 @@ func (m *model) isTwinOfOther(req portmap.Request, external uint16) bool {
 func (m *model) isHeld(req portmap.Request, external uint16) bool {
 	return slices.ContainsFunc(m.held, func(r modelHeldPort) bool {
 		concerned := r.protocol == req.Protocol || req.Origin == portmap.NATPMP
-		return concerned && r.external == external && r.host != req.Client && m.at(r.protocol, external) == nil
+		return concerned && r.external == external && r.to.Addr() != req.Client && m.at(r.protocol, external) == nil
 	})
 }
 
 // freePorts returns the ports that a client can get instead of its preferred
-// one: those that any host can get.
+// one: those that any host can get, and its own where the provider forwards some only.
 func (m *model) freePorts(req portmap.Request) []uint16 {
 	own := req
-	req.Client = netip.Addr{}
+	if m.provided == nil {
+		req.Client = netip.Addr{}
+	}
 	var list []uint16
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
 		if m.provides(port) && m.blocked(own, port) == portmap.Granted && m.at(req.Protocol, port) == nil && !m.isTwinOfOther(req, port) && !m.isHeld(req, port) {
@@ -368,7 +369,12 @@ func (m *model) create(req portmap.Request) verdict {
 	taken := m.at(req.Protocol, wish) != nil || m.isTwinOfOther(req, wish)
 	switch {
 	case modelPorts.Contains(wish) && m.provides(wish) && !isBlocked && !taken && !m.isHeld(req, wish):
-		return m.shared(req, wish)
+		switch {
+		case m.mayHave(req, wish):
+			return verdict{external: []uint16{wish}}
+		case exact:
+			return no(portmap.ShareExceeded)
+		}
 	case exact && !modelPorts.Contains(wish):
 		return no(portmap.NotAuthorized)
 	case exact && !m.provides(wish):
@@ -387,7 +393,7 @@ func (m *model) anyPort(req portmap.Request) verdict {
 	case len(list) > 0 && m.provided == nil:
 		return verdict{external: list}
 	case len(list) > 0:
-		return m.shared(req, nextOf(list, max(req.External, req.Internal.Port())))
+		return m.shared(req, list)
 	}
 	for port := modelPorts.First; port <= modelPorts.Last; port++ {
 		if m.provides(port) && m.blocked(req, port) == portmap.Granted {

@@ -2,7 +2,6 @@ package portmap_test
 
 import (
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -64,13 +63,35 @@ func (m *model) notProvided(req portmap.Request) verdict {
 	return no(portmap.NotProvided)
 }
 
-// shared gives a port to the client's host, unless the host has more numbers than are left
-// of the last quarter, and not this one.
-func (m *model) shared(req portmap.Request, port uint16) verdict {
-	if m.provided == nil || m.mayHaveMore(req) || m.hasNumber(req, port) {
-		return verdict{external: []uint16{port}}
+// mayHave reports whether the client's host may have a port: it has the number already, or
+// not more numbers than are left of the last quarter.
+func (m *model) mayHave(req portmap.Request, port uint16) bool {
+	return m.provided == nil || m.mayHaveMore(req) || m.hasNumber(req, port)
+}
+
+// shared gives one of these ports to the client's host: one that its target has in the
+// other protocol, else one that it had last, else the next.
+func (m *model) shared(req portmap.Request, list []uint16) verdict {
+	list = slices.DeleteFunc(list, func(port uint16) bool { return !m.mayHave(req, port) })
+	if len(list) == 0 {
+		return no(portmap.ShareExceeded)
 	}
-	return no(portmap.QuotaExceeded)
+	isTwin := func(port uint16) bool {
+		e := m.at(portmap.TCP+portmap.UDP-req.Protocol, port)
+		return e != nil && e.internal == req.Internal
+	}
+	isFormer := func(port uint16) bool {
+		return slices.ContainsFunc(m.held, func(r modelHeldPort) bool {
+			return r.protocol == req.Protocol && r.external == port && r.to == req.Internal
+		})
+	}
+	for _, isBetter := range []func(uint16) bool{isTwin, isFormer} {
+		if better := slices.DeleteFunc(slices.Clone(list), func(port uint16) bool { return !isBetter(port) }); len(better) > 0 {
+			list = better
+			break
+		}
+	}
+	return verdict{external: []uint16{nextOf(list, max(req.External, req.Internal.Port()))}}
 }
 
 // mayHaveMore reports whether the client's host may have one more port number.
@@ -86,25 +107,13 @@ func (m *model) mayHaveMore(req portmap.Request) bool {
 			left++
 		}
 	}
-	own, held := make(map[portmap.Protocol]int), 0
-	for _, e := range m.entries {
-		if modelHost(e.internal.Addr()) == modelHost(req.Client) {
-			own[e.protocol]++
+	own := 0
+	for port := modelPorts.First; port <= modelPorts.Last; port++ {
+		if m.hasNumber(req, port) {
+			own++
 		}
 	}
-	for _, r := range m.held {
-		if r.isOf(req.Client) {
-			held++
-		}
-	}
-	n := max(own[portmap.TCP], own[portmap.UDP]) + held
-	return left > all/4 || n == 0 || n < left
-}
-
-// isOf reports whether the port counts for the host of a client.
-func (r modelHeldPort) isOf(c netip.Addr) bool {
-	host := modelHost(c)
-	return modelHost(r.host) == host && (host != "" || !r.away)
+	return left > all/4 || own == 0 || own < left
 }
 
 // hasNumber reports whether the client's host has a port in either protocol, or had it
@@ -113,6 +122,8 @@ func (m *model) hasNumber(req portmap.Request, port uint16) bool {
 	isOwn := func(e *entry) bool {
 		return e.external == port && modelHost(e.internal.Addr()) == modelHost(req.Client)
 	}
-	isKept := func(r modelHeldPort) bool { return r.external == port && r.isOf(req.Client) }
+	isKept := func(r modelHeldPort) bool {
+		return r.external == port && modelHost(r.to.Addr()) == modelHost(req.Client)
+	}
 	return slices.ContainsFunc(m.entries, isOwn) || slices.ContainsFunc(m.held, isKept)
 }

@@ -50,9 +50,6 @@ func (al *allocator) create(req *Request) Answer {
 	if r != Granted {
 		return Answer{Refusal: r, Mapping: holder, Block: al.blockBehind(req, r), Forward: al.forwardBehind(req, r)}
 	}
-	if r := al.checkShare(key, req); r != Granted {
-		return Answer{Refusal: r}
-	}
 	m.Key = key
 	a := al.grant(nil, m, req)
 	if a.Refusal == Granted {

@@ -73,6 +73,13 @@ func (r PortRange) word(w int) uint64 {
 	return m
 }
 
+// unite adds all ports of o to the set.
+func (s *PortSet) unite(o *PortSet) {
+	for w := range s {
+		s[w] |= o[w]
+	}
+}
+
 // subtract removes all ports of o from the set.
 func (s *PortSet) subtract(o *PortSet) {
 	for w := range s {

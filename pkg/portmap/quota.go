@@ -28,8 +28,8 @@ type hostKey struct {
 	lan  int
 }
 
-// hostQuota counts what the mappings of a host take, and its external ports.
-type hostQuota struct{ ipv4, all, tcp, udp int }
+// hostQuota counts what the mappings of a host take.
+type hostQuota struct{ ipv4, all int }
 
 func newQuotas() quotas { return quotas{hosts: make(map[hostKey]hostQuota), lans: make(map[int]int)} }
 
@@ -52,13 +52,6 @@ func (q *quotas) add(k hostKey, lan int, m *Mapping, sign int) {
 	if m.Family() == IPv4 {
 		own.ipv4 += n
 	}
-	switch {
-	case m.External == 0:
-	case m.Protocol == TCP:
-		own.tcp += sign
-	default:
-		own.udp += sign
-	}
 	q.total += n
 	update(q.hosts, k, own)
 	update(q.lans, lan, q.lans[lan]+n)
@@ -77,20 +70,24 @@ func (al *allocator) count(c Change) {
 	if c.Before != nil {
 		k, lan := al.quotaOf(c.Before)
 		al.quotas.add(k, lan, c.Before, -1)
+		al.numbers.remove(al.sharerOf(c.Before.Internal.Addr(), k.name), c.Before.External)
 	}
 	if c.After != nil {
 		k, lan := al.quotaOf(c.After)
 		al.quotas.add(k, lan, c.After, 1)
+		al.numbers.add(al.sharerOf(c.After.Internal.Addr(), k.name), c.After.External)
 	}
 }
 
-// setNetwork puts a new network state in force, which says anew which mappings
-// belong to which LAN.
+// setNetwork puts a new network state in force, which says anew which mappings and
+// ports in hold-down belong to which LAN.
 func (al *allocator) setNetwork(s NetworkState) {
 	al.network, al.quotas = s, newQuotas()
+	clear(al.numbers)
 	for _, m := range al.index.order {
 		al.count(Change{After: m})
 	}
+	al.recountHeld()
 }
 
 // quotaOf returns the host and the LAN that m counts for.

@@ -262,7 +262,7 @@ func TestHoldDownIsBoundedByHost(t *testing.T) {
 // host at its limit starts the hold-down of a port anew.
 func TestHoldDownCountsItsPorts(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
-	h, now, full := newHoldDown(), time.Now(), 0
+	h, now, full := newHoldDown(make(numbers)), time.Now(), 0
 	hosts := []hostKey{{name: "a"}, {name: "b"}, {name: "c"}}
 	for range 20000 {
 		m := &Mapping{Key: Key{Protocol: []Protocol{TCP, UDP}[rnd.IntN(2)], External: uint16(1 + rnd.IntN(150))}, Internal: netip.AddrPortFrom(host, 1)}
@@ -277,7 +277,7 @@ func TestHoldDownCountsItsPorts(t *testing.T) {
 			if held && old.host == by && h.perHost[by] == maxHeldPerHost {
 				full++
 			}
-			h.add(m, by, now)
+			h.add(m, by, by, now)
 		}
 		counts := make(map[hostKey]int)
 		for _, p := range h.ports {

@@ -125,7 +125,7 @@ type Answer struct {
 // dependsOnOthers reports whether the answer depends on mappings of other
 // clients that are not yet in force.
 func (a Answer) dependsOnOthers() bool {
-	return a.Refusal == NoPorts || a.Refusal == TableFull || a.Refusal == QuotaExceeded
+	return a.Refusal == NoPorts || a.Refusal == TableFull || a.Refusal == QuotaExceeded || a.Refusal == ShareExceeded
 }
 
 // Refusal is the reason why a request is refused. Servers translate it into the
@@ -163,6 +163,8 @@ const (
 	Blocked
 	// NotProvided: the port is none of those that the provider forwards to the router.
 	NotProvided
+	// ShareExceeded: the last of those ports are kept for hosts with fewer.
+	ShareExceeded
 )
 
 var refusals = [...]string{
@@ -187,6 +189,7 @@ var refusals = [...]string{
 	Forwarded:         "port is taken by a static forward",
 	Blocked:           "blocked by the operator",
 	NotProvided:       "the provider does not forward that port",
+	ShareExceeded:     "the last free ports are kept for hosts that have fewer",
 }
 
 // isPortTaken reports whether something other than a mapping has the port.

@@ -25,6 +25,7 @@ var slugs = [len(refusals)]string{
 	Forwarded:         "forwarded",
 	Blocked:           "blocked",
 	NotProvided:       "not_provided",
+	ShareExceeded:     "share_exceeded",
 }
 
 // Slug returns the reason as one word of lower-case letters and underscores.

@@ -144,7 +144,7 @@ func (i *invocation) faultFor(r portmap.Refusal) error {
 		return byVersion(v1, upnp.ConflictInMapping, upnp.ConflictWithOther)
 	case portmap.BadTarget:
 		return byVersion(v1, upnp.InvalidArgs, upnp.NotAuthorized)
-	case portmap.NoPorts, portmap.QuotaExceeded, portmap.TableFull:
+	case portmap.NoPorts, portmap.QuotaExceeded, portmap.ShareExceeded, portmap.TableFull:
 		return byVersion(v1, upnp.ActionFailed, upnp.NoPortsLeft)
 	}
 	return upnp.ActionFailed
