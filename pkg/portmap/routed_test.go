@@ -92,6 +92,7 @@ func TestIPv6RulesBehindRouters(t *testing.T) {
 		"the LAN alone":                              {[]Rule{of(true, lan.Masked()), denyAll}, NotAuthorized},
 		"one of the IPv4 networks":                   {[]Rule{of(true, routed4), denyAll}, NotAuthorized},
 		"all of the IPv4 networks":                   {[]Rule{of(true, routed4), of(true, routed1), denyAll}, Granted},
+		"a host of an IPv4 network refused":          {[]Rule{of(false, netip.PrefixFrom(routed4.Addr().Next(), 32)), of(true, routed4), of(true, routed1), denyAll}, NotAuthorized},
 		"the IPv6 network":                           {[]Rule{of(true, lan.Masked()), of(true, routed6), denyAll}, Granted},
 		"a host of the LAN refused":                  {[]Rule{of(false, netip.MustParsePrefix("192.168.50.10/32")), of(true, routed6), denyAll}, Granted},
 		"the IPv4 network behind the same interface": {[]Rule{of(true, routed4), denyAll}, Granted},
