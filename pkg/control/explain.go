@@ -153,6 +153,10 @@ func (s *Server) reason(e *portmap.Explanation) string {
 	switch {
 	case e.Refusal == portmap.Granted && e.Mapping.Dormant:
 		return "the mapping is dormant: " + e.Mapping.Reason.String()
+	case e.HostUnknown:
+		return portmap.UnknownHost.String()
+	case e.Ambiguous:
+		return e.Refusal.String() + ": more than one interface has the host's network, so no rule for an interface allows it"
 	case e.Refusal == portmap.QuotaExceeded, e.Refusal == portmap.TableFull:
 		return e.Refusal.String() + s.opts.Limits()
 	case e.Refusal == portmap.NoPorts, e.Refusal == portmap.NotProvided, e.Refusal == portmap.ShareExceeded:

@@ -260,8 +260,8 @@ func TestIPv4WaitsWhereRulesNameHardware(t *testing.T) {
 	if want := []answer{{4000, portmap.Granted}, {4000, portmap.NotAuthorized}, {5000, portmap.NotAuthorized}}; !slices.Equal(got, want) {
 		t.Errorf("after a lookup without answer: %v, want %v", got, want)
 	}
-	if e, err := r.Explain(t.Context(), open(netip.MustParseAddr("192.168.50.12"), 4000)); err != nil || e.Refusal != portmap.UnknownHost {
-		t.Errorf("explained as %v, %v", e.Refusal, err)
+	if e, err := r.Explain(t.Context(), open(netip.MustParseAddr("192.168.50.12"), 4000)); err != nil || e.Refusal != portmap.NotAuthorized || !e.HostUnknown {
+		t.Errorf("explained as %+v, %v", e, err)
 	}
 }
 

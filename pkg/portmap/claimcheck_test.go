@@ -87,10 +87,10 @@ func TestRulesByInterface(t *testing.T) {
 		rules                        []Rule
 		first, second, third, third6 Refusal
 	}{
-		{"denied", []Rule{behind(false, "lan0")}, NotAuthorized, Granted, UnknownHost, NotAuthorized},
-		{"allowed", []Rule{behind(true, "lan1"), byOrigin(false)}, NotAuthorized, Granted, UnknownHost, NotAuthorized},
-		{"several denied", []Rule{behind(false, "lan7", "lan1")}, Granted, NotAuthorized, UnknownHost, Granted},
-		{"of nobody", []Rule{behind(false, "lan7")}, Granted, Granted, UnknownHost, Granted},
+		{"denied", []Rule{behind(false, "lan0")}, NotAuthorized, Granted, NotAuthorized, NotAuthorized},
+		{"allowed", []Rule{behind(true, "lan1"), byOrigin(false)}, NotAuthorized, Granted, NotAuthorized, NotAuthorized},
+		{"several denied", []Rule{behind(false, "lan7", "lan1")}, Granted, NotAuthorized, NotAuthorized, Granted},
+		{"of nobody", []Rule{behind(false, "lan7")}, Granted, Granted, NotAuthorized, Granted},
 	} {
 		al := testAllocator()
 		al.policy = &Policy{Rules: tt.rules, Secure: true}
@@ -103,8 +103,9 @@ func TestRulesByInterface(t *testing.T) {
 			want   Refusal
 		}{{host, tt.first}, {client2, tt.second}, {client3, tt.third}, {inside, tt.third6}} {
 			req := ask(PCP, row.client, TCP, 4000, 0)
-			if e := al.explain(&req); e.Refusal != row.want {
-				t.Errorf("%s: client %d: %v, want %v", tt.what, i, e.Refusal, row.want)
+			e, a := al.explain(&req), al.decide(&req)
+			if e.Refusal != row.want || a.Refusal != row.want || e.Ambiguous != (row.client == client3) || e.HostUnknown {
+				t.Errorf("%s: client %d: %v, explained as %+v; want %v", tt.what, i, a.Refusal, e, row.want)
 			}
 			if row.client.Is6() {
 				continue

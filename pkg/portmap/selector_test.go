@@ -261,14 +261,14 @@ func TestMappingsOfNamedHardware(t *testing.T) {
 func TestExplainUnknownHardware(t *testing.T) {
 	al := testAllocator()
 	hardwareOnly(al)
-	for hardware, want := range map[string]Refusal{"": UnknownHost, otherHardware: NotAuthorized, named: Granted} {
+	for hardware, want := range map[string]Refusal{"": NotAuthorized, otherHardware: NotAuthorized, named: Granted} {
 		req := ask(PCP, host, TCP, 4000, 4000, of(hardware))
-		if e := al.explain(&req); e.Refusal != want {
-			t.Errorf("of %q: %v, want %v", hardware, e.Refusal, want)
+		if e := al.explain(&req); e.Refusal != want || e.HostUnknown != (hardware == "") {
+			t.Errorf("of %q: %+v, want %v", hardware, e, want)
 		}
 	}
 	al.policy.Rules = al.policy.Rules[1:]
-	if req := ask(PCP, host, TCP, 4000, 4000); al.explain(&req).Refusal != NotAuthorized {
+	if req := ask(PCP, host, TCP, 4000, 4000); al.explain(&req).HostUnknown {
 		t.Error("explained as dependent on the host, though no host may")
 	}
 }

@@ -137,7 +137,15 @@ func (t *Table) withdraw(ctx context.Context, which func(*Mapping) bool, cause C
 // Explanation is the answer that a request would get, and the reason: where the rules
 // decide, Rule is the one that does, also if it allows the external port; nil: none does,
 // which allows it.
-type Explanation struct{ Answer }
+type Explanation struct {
+	Answer
+	// HostUnknown is set if the rules deny the request only because they depend on an
+	// address of the host that is not known.
+	HostUnknown bool
+	// Ambiguous is set if they deny it only because more than one interface has the
+	// host's network, so that no rule for an interface allows it.
+	Ambiguous bool
+}
 
 // Explain decides a request to open a mapping without opening it.
 func (t *Table) Explain(ctx context.Context, req Request) (e Explanation, err error) {
