@@ -197,6 +197,46 @@ func TestGreedyHostCannotReserve(t *testing.T) {
 	}
 }
 
+// TestShareOfWhatCanBeGranted has the rules deny some of the ports that the provider
+// forwards: the kept quarter is one of the others.
+func TestShareOfWhatCanBeGranted(t *testing.T) {
+	al := providing(PortRange{1000, 1023 + 64})
+	al.network.Forwards = []Forward{{Protocol: TCP, External: PortRange{1024, 1039}}, {Protocol: UDP, External: PortRange{1024, 1039}}}
+	if n := grab(al, 0, PCP); n != 36+36 {
+		t.Errorf("a host gets %d ports, want 36 of 48 in each protocol", n)
+	}
+}
+
+// TestExplainNoPorts has the rules deny, and static forwards have, all ports that the
+// provider forwards: the first of those is told.
+func TestExplainNoPorts(t *testing.T) {
+	forwards := []Forward{{Protocol: TCP, External: PortRange{1024, 1030}}, {Protocol: UDP, External: PortRange{1024, 1029}}}
+	for _, tt := range []struct {
+		what     string
+		ports    []PortRange
+		protocol Protocol
+		want     Refusal
+		rule     bool
+		forward  *Forward
+	}{
+		{"denied", []PortRange{{1000, 1023}}, TCP, NoPorts, true, nil},
+		{"forwarded", []PortRange{{1025, 1030}}, TCP, NoPorts, false, &forwards[0]},
+		{"denied or forwarded", []PortRange{{1000, 1030}}, TCP, NoPorts, false, &forwards[0]},
+		{"one is left", []PortRange{{1000, 1030}}, UDP, Granted, true, nil},
+		{"none", nil, TCP, NoPorts, false, nil},
+	} {
+		al := providing(tt.ports...)
+		al.network.Forwards = forwards
+		for _, req := range []Request{ask(NATPMP, host, tt.protocol, 4000, 0), ask(UPnP, host, tt.protocol, 4000, 4000, anyPort)} {
+			e := al.explain(&req)
+			gotForward := e.Forward != nil && tt.forward != nil && *e.Forward == *tt.forward || e.Forward == nil && tt.forward == nil
+			if e.Refusal != tt.want || (e.Rule != nil) != tt.rule || !gotForward {
+				t.Errorf("%s: %v by rule %+v, forward %v", tt.what, e.Refusal, e.Rule, e.Forward)
+			}
+		}
+	}
+}
+
 // TestRoutedNetworkIsOneHost has a host behind another router invent addresses: all of them
 // have the share of one host, whatever they are called.
 func TestRoutedNetworkIsOneHost(t *testing.T) {
