@@ -127,6 +127,7 @@ func (d *draft) finish() error {
 	d.finishChains()
 	d.finishInterfaces()
 	d.finishRules()
+	d.finishPorts()
 	d.finishHidden()
 	if d.Device.UUID == "" {
 		d.Device.UUID = d.machine.uuid(d.LANs).String()
@@ -177,6 +178,14 @@ func (d *draft) finishRules() {
 	if d.BadRules > 0 && len(d.Policy.Rules) == 0 {
 		d.warn("permission rules", errors.New("all are invalid, so no mapping is allowed"))
 		d.Policy.Rules = append(d.Policy.Rules, denyAll)
+	}
+}
+
+// finishPorts warns if the rules permit nobody any of the ports that the provider forwards.
+func (d *draft) finishPorts() {
+	provided := d.Policy.ExternalPorts
+	if provided != nil && provided.Len() > 0 && !provided.Intersects(d.Policy.PortsOfAnybody()) {
+		d.warn(cmp.Or(d.places[externalPortsKey], externalPortsKey), fmt.Errorf("%s: the permission rules allow nobody any of these ports, so that no IPv4 port is granted", externalPortsKey))
 	}
 }
 

@@ -11,7 +11,7 @@ func TestExternalPorts(t *testing.T) {
 	for _, tt := range []struct{ text, want, warning string }{
 		{"1234-1299 5000-5063", "1234-1299 5000-5063", ""},
 		{"5000-5063,1234, 1235\t1236-1299", "1234-1299 5000-5063", ""},
-		{"80", "80", ""},
+		{"8080", "8080", ""},
 		{"1-65535", "1-65535", ""},
 		{"0-65535", "1-65535", ""},
 		{"1-1024 1025-65535", "1-65535", ""},
@@ -71,6 +71,35 @@ func TestCommentsInPorts(t *testing.T) {
 	c, err := parseRC(t, someService+"UPNP_EXT_PORTS='# 1234'\n")
 	if err != nil || !strings.Contains(strings.Join(c.Warnings, "\n"), "it names no port") {
 		t.Errorf("only a comment: %v, warnings %q", err, c.Warnings)
+	}
+}
+
+// TestExternalPortsForNobody warns of ports that the permission rules allow nobody.
+func TestExternalPortsForNobody(t *testing.T) {
+	const allowed, denied = "rule=allow host 192.168.50.10 external 1000-1100\n", "rule=deny\n"
+	for _, tt := range []struct {
+		text, rules string
+		warns       bool
+	}{
+		{"80-90", "", false},
+		{"80-90", denied, true},
+		{"80-90", allowed + denied, true},
+		{"80-90 1100-1200", allowed + denied, false},
+		{"80-90", "rule=deny from upnp\n", false},
+		{"none", denied, false},
+		{"1-65535", denied, false},
+	} {
+		c, err := parseConf(t, minimal+"ext_ports="+tt.text+"\n"+tt.rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if warned := strings.Contains(strings.Join(c.Warnings, "\n"), "allow nobody any of these ports"); warned != tt.warns {
+			t.Errorf("%q with %q: warnings %q", tt.text, tt.rules, c.Warnings)
+		}
+	}
+	c, err := parseRC(t, someService+`UPNP_EXT_PORTS="80"`+"\n")
+	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "UPNP_EXT_PORTS: ext_ports: the permission rules allow nobody") {
+		t.Errorf("a low port with AstLinux's rules: %v, warnings %q", err, c.Warnings)
 	}
 }
 

@@ -24,6 +24,38 @@ func (p *Policy) AnyMayHavePorts(device string, networks []netip.Prefix) bool {
 	})
 }
 
+// PortsOfAnybody returns every external port that the rules may let reach some IPv4
+// destination.
+func (p *Policy) PortsOfAnybody() *PortSet {
+	var denied, open PortSet
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		var ports PortSet
+		for _, external := range r.External.ranges() {
+			ports.AddRange(external)
+		}
+		ports.subtract(&denied)
+		switch {
+		case r.Allow && !r.Prefix.IsValid():
+			open.unite(&ports)
+		case r.deniesEverybody():
+			denied.unite(&ports)
+		}
+	}
+	for w := range open {
+		open[w] |= ^denied[w]
+	}
+	open.Remove(0)
+	return &open
+}
+
+// deniesEverybody reports whether the rule denies its external ports to all IPv4
+// destinations.
+func (r *Rule) deniesEverybody() bool {
+	all := len(r.Internal) == 0 || slices.ContainsFunc(r.Internal, func(p PortRange) bool { return p.First <= 1 && p.Last == 1<<16-1 })
+	return !r.Allow && r.isIPv4() && r.Mask == 0 && all && r.Interfaces == nil && r.Origins == nil && r.Description == nil
+}
+
 // eachNetwork reports whether ask is true of a destination: if the host may be in
 // several networks, of all of them.
 func (p *Policy) eachNetwork(to Destination, ask func(Destination) bool) bool {

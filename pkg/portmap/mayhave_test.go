@@ -61,6 +61,50 @@ func TestMayHavePorts(t *testing.T) {
 	}
 }
 
+// TestPortsOfAnybody compares the ports that anybody may have with those of many
+// destinations: none of them has others.
+func TestPortsOfAnybody(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	ports := func() Ports {
+		return []Ports{nil, {{0, 65535}}, {{1024, 65535}}, {{80, 90}, {5000, 5063}}, {{0, 1023}}}[rng.IntN(5)]
+	}
+	for range 2000 {
+		p, some := new(Policy), new(PortSet)
+		for range rng.IntN(5) {
+			r := Rule{Allow: rng.IntN(2) == 0, External: ports(), Network: netip.IPv4Unspecified(), Internal: ports()}
+			switch rng.IntN(8) {
+			case 0:
+				r.Network, r.Mask = netip.MustParseAddr("192.168.50.10"), ^uint32(0)
+			case 1:
+				r.Hardware = "02:00:00:00:00:01"
+			case 2:
+				r.Interfaces = []string{"lan0"}
+			case 3:
+				r.Origins = []Origin{UPnP}
+			case 4:
+				r.Prefix = netip.MustParsePrefix("2001:db8::/32")
+			}
+			p.Rules = append(p.Rules, r)
+		}
+		for range 40 {
+			to := Destination{
+				AddrPort:  netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, 50, byte(10 + rng.IntN(2))}), []uint16{1, 80, 1024, 5000, 65535}[rng.IntN(5)]),
+				Host:      Host{Hardware: []string{"", "02:00:00:00:00:01"}[rng.IntN(2)]},
+				Interface: []string{"lan0", "lan1"}[rng.IntN(2)], Origin: []Origin{NATPMP, PCP, UPnP}[rng.IntN(3)],
+			}
+			some.unite(p.Ports(to, ""))
+		}
+		anybody := p.PortsOfAnybody()
+		if some.subtract(anybody); !some.empty() {
+			t.Fatalf("%+v: anybody may have %v, and somebody %v", p.Rules, anybody, some)
+		}
+	}
+	rules := testPolicy().Rules
+	if got := (&Policy{Rules: rules}).PortsOfAnybody(); got.Has(80) || !got.Has(1024) {
+		t.Errorf("by the usual rules anybody may have %v", got)
+	}
+}
+
 // TestMayHavePortsAgreesWithRules compares the answer with the decision about every pair
 // of ports, of a policy with few ports.
 func TestMayHavePortsAgreesWithRules(t *testing.T) {

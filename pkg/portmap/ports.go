@@ -94,6 +94,13 @@ func (s *PortSet) intersect(o *PortSet) {
 	}
 }
 
+// Intersects reports whether the set and o have a port in common.
+func (s *PortSet) Intersects(o *PortSet) bool {
+	both := *s
+	both.intersect(o)
+	return !both.empty()
+}
+
 // Len returns the number of ports in the set.
 func (s *PortSet) Len() (n int) {
 	for _, w := range s {
