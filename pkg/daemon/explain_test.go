@@ -145,3 +145,23 @@ func TestExplainWaitsForAHost(t *testing.T) {
 	r.says(t, "explain 192.168.50.10 tcp 4000 4000 as natpmp", 0, "NAT-PMP: granted, external port 4000")
 	r.says(t, "explain 192.168.50.11 tcp 4000 4000 as natpmp", 4, "NAT-PMP: no answer: the gateway is hidden from hosts that may have no port (UPNP_HIDDEN)")
 }
+
+// TestExplainNetworkOfTwoInterfaces has two LANs with the same network, of which the rules
+// allow one: a client is refused, and explain tells the same answer and why.
+func TestExplainNetworkOfTwoInterfaces(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "legacy", netlab.Layout{SecondLAN: true})
+	r.Router.IP(t, "address", "add", "192.168.50.2/24", "dev", "lan1")
+	r.Router.IP(t, "route", "delete", "192.168.50.0/24", "dev", "lan1")
+	r.start(t, "enable_upnp=yes", "listening_ip=lan1", "rule=allow interface lan0", "rule=deny")
+	r.awaitServed(t)
+	const why = "reason: not authorized: more than one interface has the host's network, so no rule for an interface allows it"
+	for _, origin := range []string{"natpmp", "pcp", "upnp"} {
+		q := question{origin: origin, protocol: "udp", external: 7000, internal: 7000}
+		want, got := r.explain(t, q), r.request(t, q)
+		if want.Granted || got.Granted || want.Fault != got.Fault {
+			t.Errorf("%s: explain says %+v, the answer is %+v", origin, want, got)
+		}
+		r.says(t, "explain 192.168.50.10 udp 7000 7000 as "+origin, 4, why)
+	}
+}
