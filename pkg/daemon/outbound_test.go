@@ -103,7 +103,7 @@ func byUplink(port uint16) netip.AddrPort { return netip.AddrPortFrom(netlab.Rou
 func (r *rig) outboundRules(t testing.TB) (list []string) {
 	t.Helper()
 	for line := range strings.Lines(r.ipt(t, "-t", "nat", "-S")) {
-		if strings.Contains(line, "MASQUERADE --to-ports") {
+		if strings.Contains(line, " -s ") && strings.Contains(line, "MASQUERADE --to-ports") { // not one for other hosts
 			list = append(list, strings.TrimSpace(line))
 		}
 	}
