@@ -104,7 +104,7 @@ func (j *Journal) Append(texts ...[]byte) error {
 func (j *Journal) checkFile() error {
 	switch {
 	case j.file == nil:
-		return j.outdated
+		return cmp.Or(j.outdated, errNoFile) // the first one is being written
 	case j.isInPlace():
 		return nil
 	case j.keeping:

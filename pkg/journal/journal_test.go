@@ -273,6 +273,24 @@ func TestAppendWhileRewriting(t *testing.T) {
 	}
 }
 
+// TestAppendBeforeFirstFile appends a text while the first file is written: it is in
+// the file, but whoever appended it cannot know.
+func TestAppendBeforeFirstFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	j := journal.New(journal.OS{})
+	j.Begin()
+	if j.Append([]byte("second line")) == nil {
+		t.Error("a text is said to be in a file that is not there")
+	}
+	err := j.Rewrite(path, func(yield func([]byte) bool) { yield([]byte("first line")) })
+	if got, _ := contents(t, path); err != nil || got["second"] == "" {
+		t.Errorf("the file has %v, %v", got, err)
+	}
+	if !j.NeedsRewrite(path, 1000) {
+		t.Error("the file counts as whole")
+	}
+}
+
 // TestOutdatedWhileRewriting has a reason for another rewrite come up during one.
 func TestOutdatedWhileRewriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "j")
