@@ -75,10 +75,10 @@ func (x crossing) toEach(p xtables.Packet) (list []xtables.Packet) {
 // Between two LANs the router's own rules decide alone.
 type hairpin struct {
 	nat, forward, masquerade *chain
-	Hairpin                            // that the rules are for
-	moved                    bool      // it has changed since the last transaction
-	refused                  error     // why the kernel has last refused the rules; nil: it has not
-	retry                    time.Time // when to try them again
+	Hairpin                          // that the rules are for
+	moved                    bool    // it has changed since the last transaction
+	refused                  error   // why the kernel has last refused the rules; nil: it has not
+	pause                    backoff // of tries to have it accept them
 }
 
 // newHairpin returns the chains as they lead to those for mappings.
@@ -126,7 +126,7 @@ func (c *chain) yieldsTo(target string) bool {
 // kernel refuses the rules.
 func (h *hairpin) follow(n Network) {
 	now := n.Hairpin
-	if time.Now().Before(h.retry) {
+	if !h.pause.isOver(time.Now()) {
 		now = Hairpin{}
 	}
 	h.moved = h.moved || !h.Hairpin.Equal(now)
@@ -160,13 +160,15 @@ func (f *Firewall) carryOutWithoutHairpin(ctx context.Context, family *family, r
 	if h == nil || len(h.LANs) == 0 {
 		return plan{}, false
 	}
-	h.retry = time.Now().Add(refusalTime)
+	before := h.pause
+	h.pause.fail(time.Now(), time.Now())
 	s, err := f.snapshot(ctx, family)
 	if err == nil {
 		p, err = f.carryOutPlan(ctx, family, s)
 	}
+	notify(family.unsure) // another program may have changed the tables meanwhile
 	if err != nil {
-		h.retry = time.Time{}
+		h.pause = before
 		return plan{}, false
 	}
 	if !repeats(refused, h.refused) {

@@ -389,7 +389,7 @@ func TestRefusedHairpinRules(t *testing.T) {
 				for _, m := range ofTheClient() {
 					must(t, f.Apply(open(m)))
 				}
-				wantHealthy(t, f)
+				must(t, f.Sync(ofTheClient()))
 				l.from(l.WAN, "tcp", 40000).Arrives(t)
 				l.from(l.WAN, "udp", 40000).Arrives(t)
 				if rules := l.r.rules(t); strings.Contains(rules, "-j MINIUPNPD-HAIRPIN") != row.hairpin || strings.Contains(rules, "OUTBOUND") != row.outbound {

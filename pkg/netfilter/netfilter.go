@@ -199,9 +199,10 @@ func (f *Firewall) initChains(o Options) {
 		jumpRule: func(wan string) string { return fmt.Sprintf("-i %s ! -o %s -j %s", wan, wan, o.ForwardChain) },
 	}
 	f.ipv4.chains = []*chain{f.nat, f.postrouting, f.peer, f.forward}
-	f.choice = o.Outbound
-	f.outbound = newOutboundChain(f.postrouting, f.choice, o.WAN, f.currentNetwork)
-	f.ipv4.chains = append(f.ipv4.chains, f.outbound)
+	f.outbound = newOutboundChain(f.postrouting, o.WAN, f.currentNetwork)
+	if f.choice = o.Outbound; f.choice != OutboundNever {
+		f.ipv4.chains = append(f.ipv4.chains, f.outbound)
+	}
 	if o.Hairpin {
 		h := newHairpin(f.nat, f.forward)
 		h.follow(f.currentNetwork())

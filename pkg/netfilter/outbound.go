@@ -35,11 +35,10 @@ func (o Outbound) covers(m *portmap.Mapping) bool {
 const outboundChain = "MINIUPNPD-OUTBOUND"
 
 // newOutboundChain returns the chain, which is used if the preferred one does not exist.
-// It is there without jumps to it, too: the firewall may have restored saved rules.
-func newOutboundChain(preferred *chain, choice Outbound, wan []string, network func() Network) *chain {
+func newOutboundChain(preferred *chain, wan []string, network func() Network) *chain {
 	return &chain{
 		family: preferred.family, table: preferred.table, name: outboundChain, hooks: []hook{{"POSTROUTING", xtables.Insert}},
-		wan: wan, side: "-o", onDemand: true, exits: &exits{network: network, disabled: choice == OutboundNever, preferred: preferred},
+		wan: wan, side: "-o", onDemand: true, exits: &exits{network: network, preferred: preferred},
 	}
 }
 
@@ -47,18 +46,14 @@ func newOutboundChain(preferred *chain, choice Outbound, wan []string, network f
 // from the LANs to the uplinks.
 type exits struct {
 	network   func() Network
-	disabled  bool      // no jumps are wanted
-	preferred *chain    // the firewall's own for packets that leave: if it exists no jumps are needed
-	found     bool      // jumps are needed, and there are such rules
-	ranged    bool      // one of these gives ports of a range
-	doubt     string    // why packets may leave by another port; "": they do not
-	logged    string    // the doubt that was logged last
-	refused   error     // why the kernel has refused the daemon's rules; nil: it has not
-	retry     time.Time // when to try them again
+	preferred *chain  // the firewall's own for packets that leave: if it exists no jumps are needed
+	found     bool    // jumps are needed, and there are such rules
+	ranged    bool    // one of these gives ports of a range
+	doubt     string  // why packets may leave by another port; "": they do not
+	logged    string  // the doubt that was logged last
+	refused   error   // why the kernel has last refused the daemon's rules
+	pause     backoff // of tries to have it accept them
 }
-
-// refusalTime is after what time rules that the kernel has refused are tried again.
-const refusalTime = 15 * time.Minute
 
 // observeExits updates what is known of the firewall's rules from a listing of their
 // table.
@@ -66,8 +61,8 @@ func (c *chain) observeExits(t xtables.Table) {
 	c.jumps = t.JumpsTo(c.name)
 	c.exits.found, c.exits.doubt = false, ""
 	switch {
-	case c.exits.disabled || c.exits.preferred.present || c.family.stopped:
-	case c.exits.refused != nil && time.Now().Before(c.exits.retry):
+	case c.exits.preferred.present || c.family.stopped:
+	case !c.exits.pause.isOver(time.Now()):
 		c.exits.doubt = "the kernel refuses rules for that: " + c.exits.refused.Error()
 	default:
 		without := c.withoutJumps(t)
@@ -297,15 +292,17 @@ func (f *Firewall) carryOutWithoutExits(ctx context.Context, family *family, ref
 	if family != f.ipv4 || !f.outbound.exits.found {
 		return plan{}, false
 	}
-	e := f.outbound.exits
-	e.refused, e.retry = refused, time.Now().Add(refusalTime)
+	e, before := f.outbound.exits, f.outbound.exits.pause
+	e.refused = refused
+	e.pause.fail(time.Now(), time.Now())
 	s, err := f.snapshot(ctx, family)
 	if err == nil {
 		p, err = f.commitPlan(ctx, family, s)
 	}
 	if err != nil {
-		e.refused = nil
+		e.pause = before
 	}
+	notify(family.unsure) // another program may have changed the tables meanwhile
 	return p, err == nil
 }
 

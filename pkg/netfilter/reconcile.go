@@ -80,6 +80,7 @@ func (f *Firewall) commitPlan(ctx context.Context, family *family, s xtables.Sna
 	f.saveOwnership(family)
 	if err == nil {
 		family.update(func(h *health) { h.left = nil })
+		family.endPauses()
 	}
 	moved := err == nil && family.hairpin.settle()
 	family.restored = family.restored || err == nil && !p.isEmpty() && !moved

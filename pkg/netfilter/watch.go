@@ -201,10 +201,34 @@ func (f *Firewall) noteLimit(family *family) {
 	family.limited = true
 }
 
+// pauses returns those of tries to have the kernel accept rules that mappings can do
+// without.
+func (f *family) pauses() (list []*backoff) {
+	for _, c := range f.chains {
+		if c.exits != nil {
+			list = append(list, &c.exits.pause)
+		}
+	}
+	if f.hairpin != nil {
+		list = append(list, &f.hairpin.pause)
+	}
+	return list
+}
+
+// endPauses notes that the kernel has accepted all rules but those of which it is not the
+// time.
+func (f *family) endPauses() {
+	for _, b := range f.pauses() {
+		if b.isOver(time.Now()) {
+			*b = backoff{}
+		}
+	}
+}
+
 // next returns after what time to look again after a look.
 func (f *family) next(now time.Time) time.Duration {
 	again := slowLook
-	for _, b := range [...]backoff{f.retry, f.refusals} {
+	for _, b := range append(f.pauses(), &f.retry, &f.refusals) {
 		if !b.isOver(now) {
 			again = min(again, b.until.Sub(now))
 		}
