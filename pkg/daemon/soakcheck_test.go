@@ -52,7 +52,7 @@ func (s *soakRun) compare() (differences []string, mappings int) {
 	rules, lines := s.soakRules(), s.leaseLines()
 	both := append(slices.Clone(list), s.entries(s.t)...)
 	inbound := slices.DeleteFunc(slices.Clone(both), isOutbound)
-	text := differ("kernel", rules, slices.Concat(rulesFor(inbound), leavingRules(inbound), peerRules(both))) + withoutTime(differ("lease file", lines, linesFor(inbound)))
+	text := differ("kernel", rules, slices.Concat(rulesFor(inbound), leavingRules(inbound), peerRules(both))) + differ("lease file", withoutTimes(lines), withoutTimes(linesFor(inbound)))
 	for _, e := range list {
 		if e.Dormant {
 			text += fmt.Sprintf("dormant: %s %v:%d: %s\n", e.Protocol, e.Client, e.ClientPort, e.Reason)
@@ -61,12 +61,17 @@ func (s *soakRun) compare() (differences []string, mappings int) {
 	return strings.FieldsFunc(text+s.trouble(), func(r rune) bool { return r == '\n' }), len(list)
 }
 
-// expiry is the time in a line of the lease file, and the description after it. They may be
-// others in the next reading.
-var expiry = regexp.MustCompile(`(?m):\d+:[^:]*$`)
+// expiry is the time in a line of the lease file, and the description after it. A client
+// that renews often changes them between the readings.
+var expiry = regexp.MustCompile(`:\d+:[^:]*$`)
 
-// withoutTime leaves out when leases expire.
-func withoutTime(differences string) string { return expiry.ReplaceAllString(differences, "") }
+// withoutTimes returns lines without when leases expire.
+func withoutTimes(lines []string) (list []string) {
+	for _, line := range lines {
+		list = append(list, expiry.ReplaceAllString(line, ""))
+	}
+	return list
+}
 
 // isOutbound reports whether an entry was requested with PCP's PEER.
 func isOutbound(e control.Entry) bool {
