@@ -44,6 +44,7 @@ var layers = map[string]int{
 	"pkg/netfilter": 2,
 	"pkg/leasefile": 2,
 	"pkg/identity":  2,
+	"pkg/upstream":  2,
 
 	"pkg/daemon":    3,
 	"cmd/miniupnpd": 4,

@@ -16,6 +16,7 @@ type target struct {
 // The Table has two: what it has decided and what is in force.
 type index struct {
 	byKey     map[Key]*Mapping
+	byOuter   map[Key]*Mapping          // those that their clients know by another port than their key's
 	byTarget  map[target][]*Mapping     // oldest first
 	byID      map[uint16]*Mapping       // by a claim's UniqueID
 	byHost    map[netip.Addr][]*Mapping // by internal address, oldest first
@@ -28,6 +29,7 @@ type index struct {
 func newIndex() *index {
 	return &index{
 		byKey:     make(map[Key]*Mapping),
+		byOuter:   make(map[Key]*Mapping),
 		byTarget:  make(map[target][]*Mapping),
 		byID:      make(map[uint16]*Mapping),
 		byHost:    make(map[netip.Addr][]*Mapping),
@@ -41,6 +43,7 @@ func (ix *index) apply(c Change) {
 	if c.isRenewal() {
 		ix.reindexIDs(c.Before, nil)
 		ix.reindexIDs(c.After, c.After)
+		ix.removeOuter(c.Before)
 		ix.replace(c.After)
 		return
 	}
@@ -56,6 +59,7 @@ func (ix *index) apply(c Change) {
 // its claims only.
 func (ix *index) replace(m *Mapping) {
 	ix.byKey[m.Key] = m
+	ix.insertOuter(m)
 	for _, list := range [...][]*Mapping{ix.byTarget[target{m.Protocol, m.Internal}], ix.byHost[m.Internal.Addr()], ix.order, ix.ports} {
 		if i, found := position(list, m); found {
 			list[i] = m
@@ -89,6 +93,7 @@ func (ix *index) reindexIDs(m, now *Mapping) {
 
 func (ix *index) insert(m *Mapping) {
 	ix.byKey[m.Key] = m
+	ix.insertOuter(m)
 	ix.reindexIDs(m, m)
 	t := target{m.Protocol, m.Internal}
 	ix.byTarget[t] = insertBySerial(ix.byTarget[t], m)
@@ -106,6 +111,7 @@ func (ix *index) insert(m *Mapping) {
 
 func (ix *index) remove(m *Mapping) {
 	delete(ix.byKey, m.Key)
+	ix.removeOuter(m)
 	ix.reindexIDs(m, nil)
 	removeFrom(ix.byTarget, target{m.Protocol, m.Internal}, m)
 	removeFrom(ix.byHost, m.Internal.Addr(), m)
@@ -115,6 +121,32 @@ func (ix *index) remove(m *Mapping) {
 		ix.taken[m.Protocol].Remove(m.External)
 		ix.companion[otherProtocol(m.Protocol)].Remove(m.External)
 	}
+}
+
+// insertOuter makes m known by the port that its clients know, if that is another one
+// than its key's.
+func (ix *index) insertOuter(m *Mapping) {
+	if m.External != 0 && m.OuterPort() != m.External {
+		ix.byOuter[m.outerKey()] = m
+	}
+}
+
+// removeOuter undoes insertOuter, unless another mapping has the port now.
+func (ix *index) removeOuter(m *Mapping) {
+	if k := m.outerKey(); ix.byOuter[k] != nil && ix.byOuter[k].Serial == m.Serial {
+		delete(ix.byOuter, k)
+	}
+}
+
+// outer returns the mapping that its clients know by a port; nil if there is none.
+func (ix *index) outer(k Key) *Mapping {
+	if m := ix.byOuter[k]; m != nil {
+		return m
+	}
+	if m := ix.byKey[k]; m != nil && m.OuterPort() == k.External {
+		return m
+	}
+	return nil
 }
 
 // ofFamily returns the mappings of a family in order of creation.

@@ -133,6 +133,8 @@ type Mapping struct {
 	// Reason is why the mapping is dormant: NoNetwork, NoFirewall or
 	// UnknownHost.
 	Reason Refusal
+	// Forwarding is what the router in front does for the external port.
+	Forwarding Forwarding
 }
 
 // setState makes m dormant for a reason, or puts it in force if that is

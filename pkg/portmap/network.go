@@ -10,6 +10,11 @@ import (
 type NetworkState struct {
 	// External is the announced IPv4 address; the zero Addr means none now.
 	External netip.Addr
+	// Upstream is set if a router in front is asked to forward external ports. Uplink
+	// is then the uplink's own address, which clients are told for what that router
+	// does not forward.
+	Upstream bool
+	Uplink   netip.Addr
 	// LANs lists the networks of the listening interfaces; each Addr is the
 	// router's own address there.
 	LANs []netip.Prefix

@@ -29,6 +29,8 @@ type Options struct {
 	Policy   *Policy
 	Firewall Firewall
 	Store    Store
+	// Upstream is told of changes; nil: there never is a router in front.
+	Upstream Upstream
 	// Network is the network state at the start.
 	Network NetworkState
 	// Uptime returns the time since the system was started, by which the epoch
@@ -71,6 +73,7 @@ type Options struct {
 type Table struct {
 	firewall  Firewall
 	store     Store
+	upstream  Upstream
 	uptime    func() time.Duration
 	committed func([]Change, bool)
 	lost      func([]Loss)
@@ -91,6 +94,7 @@ type Table struct {
 	mu       sync.RWMutex // guards what readers see, and alloc.blocks for them
 	inForce  *index
 	external netip.Addr
+	uplink   netip.Addr // NetworkState.Uplink
 	epoch    Epoch
 	updates  uint32
 
@@ -145,6 +149,7 @@ func NewTable(o Options) *Table {
 	return &Table{
 		firewall:   o.Firewall,
 		store:      o.Store,
+		upstream:   o.Upstream,
 		uptime:     o.Uptime,
 		committed:  o.Committed,
 		lost:       o.Lost,
@@ -163,6 +168,7 @@ func NewTable(o Options) *Table {
 		limiter:    newQueueLimiter(),
 		inForce:    newIndex(),
 		external:   o.Network.External,
+		uplink:     o.Network.Uplink,
 		epoch:      Epoch{o.Uptime(), o.Network.External},
 	}
 }
