@@ -18,6 +18,8 @@ type Upstream interface {
 // Forwarding is what the router in front does for the external port of a mapping.
 type Forwarding struct {
 	State ForwardingState
+	// Exact is, with Asking, set if no other external port than the mapping's will do.
+	Exact bool
 	// External is, with Reachable, the outermost address and port, which remote hosts
 	// connect to.
 	External netip.AddrPort

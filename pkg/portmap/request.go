@@ -165,6 +165,8 @@ const (
 	NotProvided
 	// ShareExceeded: the last of those ports are kept for hosts with fewer.
 	ShareExceeded
+	// NotForwarded: the router in front forwards another port only.
+	NotForwarded
 )
 
 var refusals = [...]string{
@@ -190,6 +192,7 @@ var refusals = [...]string{
 	Blocked:           "blocked by the operator",
 	NotProvided:       "the provider does not forward that port",
 	ShareExceeded:     "the last free ports are kept for hosts that have fewer",
+	NotForwarded:      "the router in front does not forward that port",
 }
 
 // isPortTaken reports whether something other than a mapping has the port.

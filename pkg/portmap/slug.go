@@ -26,6 +26,7 @@ var slugs = [len(refusals)]string{
 	Blocked:           "blocked",
 	NotProvided:       "not_provided",
 	ShareExceeded:     "share_exceeded",
+	NotForwarded:      "not_forwarded",
 }
 
 // Slug returns the reason as one word of lower-case letters and underscores.
