@@ -15,33 +15,37 @@ type allocator struct {
 	index     *index
 	deadlines [2]deadlines // by family
 	quotas    quotas
-	numbers   numbers
-	holdDown  holdDown
-	blocks    []BlockRecord
-	policy    *Policy
-	network   NetworkState
-	listening func(Protocol, uint16) bool
-	listeners func(Protocol) *PortSet
-	flowPort  func(Protocol, netip.AddrPort, netip.AddrPort) (uint16, bool)
-	serial    uint64
-	lastID    uint16
-	now       time.Time
-	changes   []Change
+	// forwardedUntil is when the forwardings of the router in front end unless it renews
+	// them; the zero Time: never.
+	forwardedUntil map[Key]time.Time
+	numbers        numbers
+	holdDown       holdDown
+	blocks         []BlockRecord
+	policy         *Policy
+	network        NetworkState
+	listening      func(Protocol, uint16) bool
+	listeners      func(Protocol) *PortSet
+	flowPort       func(Protocol, netip.AddrPort, netip.AddrPort) (uint16, bool)
+	serial         uint64
+	lastID         uint16
+	now            time.Time
+	changes        []Change
 }
 
 func newAllocator(o Options) allocator {
 	n := make(numbers)
 	return allocator{
-		index:     newIndex(),
-		deadlines: [2]deadlines{newDeadlines(), newDeadlines()},
-		quotas:    newQuotas(),
-		numbers:   n,
-		holdDown:  newHoldDown(n),
-		policy:    o.Policy,
-		network:   o.Network,
-		listening: o.Listening,
-		listeners: o.Listeners,
-		flowPort:  o.FlowPort,
+		index:          newIndex(),
+		deadlines:      [2]deadlines{newDeadlines(), newDeadlines()},
+		quotas:         newQuotas(),
+		forwardedUntil: make(map[Key]time.Time),
+		numbers:        n,
+		holdDown:       newHoldDown(n),
+		policy:         o.Policy,
+		network:        o.Network,
+		listening:      o.Listening,
+		listeners:      o.Listeners,
+		flowPort:       o.FlowPort,
 		// A client that does not know yet that its pinhole has ended, before this table or
 		// since, must not name another one.
 		lastID: uint16(rand.Uint32()),
@@ -137,6 +141,7 @@ func (al *allocator) decideByID(req *Request) Answer {
 
 // change applies c to the allocator's own index and adds it to the batch.
 func (al *allocator) change(c Change) {
+	al.setForwarding(c)
 	al.apply(c)
 	al.changes = append(al.changes, c)
 }

@@ -118,13 +118,20 @@ func (t *Table) answer(tx *transaction) {
 		p, a := &tx.waiting[i], tx.answers[i]
 		t.countHit(a.Block)
 		t.closeLeftOpen(&p.Request, a)
-		p.answer(a)
-		if t.decided != nil {
-			t.decided(p.Request, a)
+		if !t.park(p, a) {
+			t.reply(p, a)
 		}
-		if t.waited != nil {
-			t.waited(time.Since(p.since))
-		}
+	}
+}
+
+// reply gives a client its answer.
+func (t *Table) reply(p *pending, a Answer) {
+	p.answer(a)
+	if t.decided != nil {
+		t.decided(p.Request, a)
+	}
+	if t.waited != nil {
+		t.waited(time.Since(p.since))
 	}
 }
 
@@ -146,9 +153,13 @@ func (t *Table) commit(changes []Change, reset bool) {
 		if c.concernsPortMapping() {
 			t.updates++
 		}
+		t.alloc.forgetForwarding(c)
 	}
 	t.mu.Unlock()
 	t.committed(changes, reset)
+	if t.upstream != nil {
+		t.upstream.Update(changes)
+	}
 }
 
 // save saves changes, and the epoch and the blocks if they have changed.

@@ -32,6 +32,7 @@ const (
 	HostMoved               // its host asked for the port from another address
 	Rechecked               // the settings, the network, or what is known of its host have changed
 	Restarted               // the epoch has restarted
+	ByUpstream              // the router in front has answered, or does something else than before
 )
 
 // Inverse returns the change that undoes c.

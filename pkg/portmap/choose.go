@@ -90,7 +90,7 @@ func (al *allocator) obstacle(req *Request, port uint16) (*Mapping, Refusal) {
 	case r != Granted && !r.isPortTaken():
 		return nil, NotAuthorized
 	}
-	if m := al.index.byKey[key]; m != nil {
+	if m := al.index.atPort(key); m != nil {
 		return m, Conflict
 	}
 	if m := al.index.foreignCompanion(req, port); m != nil {

@@ -61,7 +61,7 @@ func (al *allocator) mappingsTo(req *Request) []*Mapping {
 // has the request's remote host, or of a range of ports.
 func (al *allocator) closeByPort(req *Request) Answer {
 	a := Answer{Refusal: NotFound}
-	for _, m := range al.index.inRange(req.Protocol, PortRange{req.External, max(req.External, req.Last)}) {
+	for _, m := range al.index.outerInRange(req.Protocol, PortRange{req.External, max(req.External, req.Last)}) {
 		switch c, held := m.Claim(req.Origin); {
 		case !m.Inbound(): // PCP's outbound mappings are no entries for UPnP
 		case (al.policy.Secure || req.Own) && m.Internal.Addr() != req.Client, !held:

@@ -71,13 +71,13 @@ func (m *Mapping) WantsForwarding() bool {
 	return m != nil && m.External != 0 && !m.Dormant && m.Enabled()
 }
 
-// OuterPort returns the external port that the mapping's clients are told: the outermost
-// one, where a router in front forwards it.
+// OuterPort returns the external port that the clients of a port mapping are told: the
+// outermost one, where a router in front forwards it; 0 for a pinhole.
 func (m *Mapping) OuterPort() uint16 {
 	if m.Forwarding.State == Reachable {
 		return m.Forwarding.External.Port()
 	}
-	return m.ExternalPort()
+	return m.External
 }
 
 // outerKey returns the key by which UPnP clients know m.

@@ -149,6 +149,27 @@ func (ix *index) outer(k Key) *Mapping {
 	return nil
 }
 
+// atPort returns the mapping that prevents others from having the key's port: the one
+// that its clients know by it, or that has it on this router alone.
+func (ix *index) atPort(k Key) *Mapping {
+	if m := ix.byOuter[k]; m != nil {
+		return m
+	}
+	return ix.byKey[k]
+}
+
+// outerInRange returns the mappings whose clients know them by ports in r.
+func (ix *index) outerInRange(p Protocol, r PortRange) (list []*Mapping) {
+	isOther := func(m *Mapping) bool { return !r.Contains(m.OuterPort()) }
+	list = slices.DeleteFunc(ix.inRange(p, r), isOther)
+	for k, m := range ix.byOuter {
+		if k.Protocol == p && r.Contains(k.External) && !r.Contains(m.External) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
 // ofFamily returns the mappings of a family in order of creation.
 func (ix *index) ofFamily(f Family) []*Mapping {
 	return slices.DeleteFunc(slices.Clone(ix.order), func(m *Mapping) bool { return m.Family() != f })

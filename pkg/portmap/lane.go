@@ -135,7 +135,9 @@ func (l *lane) refuseRepeats(tx *transaction, i int) {
 // way can be refused, and each lane's next transaction. Then it calls
 // afterForced if nothing forced is left.
 func (t *Table) advance(ctx context.Context) {
-	t.endBlocks(time.Now())
+	now := time.Now()
+	t.endBlocks(now)
+	t.releaseParked(now)
 	if len(t.tasks) > 0 && !t.hasUndecided() {
 		for _, task := range t.tasks {
 			task()

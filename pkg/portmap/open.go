@@ -16,6 +16,7 @@ func (al *allocator) open(req *Request) Answer {
 	}
 	if m, r := al.existing(req); m != nil && m.Internal.Addr() != req.Former {
 		if r != Granted {
+			al.dropUnforwarded(m, req, r)
 			return Answer{Refusal: r, Mapping: m}
 		}
 		return al.join(m, req)
@@ -50,7 +51,7 @@ func (al *allocator) create(req *Request) Answer {
 	if r != Granted {
 		return Answer{Refusal: r, Mapping: holder, Block: al.blockBehind(req, r), Forward: al.forwardBehind(req, r)}
 	}
-	m.Key = key
+	m.Key, m.Forwarding.Exact = key, req.Exact && req.External != 0
 	a := al.grant(nil, m, req)
 	if a.Refusal == Granted {
 		al.serial++
@@ -94,7 +95,7 @@ func (al *allocator) existing(req *Request) (*Mapping, Refusal) {
 		return al.existingOutbound(req)
 	}
 	if req.Origin == UPnP && req.Internal.Addr().Is4() {
-		if m := al.index.byKey[Key{Protocol: req.Protocol, External: req.External}]; m != nil {
+		if m := al.index.atPort(Key{Protocol: req.Protocol, External: req.External}); m != nil {
 			if r := al.checkOverwrite(m, req); r == Granted || req.Exact {
 				return m, r
 			}
@@ -125,7 +126,7 @@ func (al *allocator) staticForward(req *Request) *Mapping {
 
 // checkJoin checks whether the request may join m, which has its target.
 func (al *allocator) checkJoin(m *Mapping, req *Request) Refusal {
-	if req.Exact && req.External != m.External {
+	if req.Exact && req.External != m.OuterPort() {
 		return Conflict
 	}
 	if req.Description != "" && len(m.Claims) > 0 && !al.policy.Permits(m.externalEndpoint().Port(), al.destinationIn(m, m.Internal, req), req.Description) {
@@ -172,7 +173,9 @@ func (al *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
 		return Conflict
 	case m.Internal.Port() != req.Internal.Port() && (!claimed || len(m.Claims) > 1):
 		return Conflict
-	case !al.policy.Permits(req.External, al.destinationIn(m, req.Internal, req), req.Description):
+	case m.OuterPort() != req.External:
+		return NotForwarded
+	case !al.policy.Permits(m.External, al.destinationIn(m, req.Internal, req), req.Description):
 		return NotAuthorized
 	}
 	return Granted
@@ -197,7 +200,7 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 		return a
 	}
 	claim := req.claim()
-	lifetime := al.policy.lifetime(req.Origin, req.requestedLifetime())
+	lifetime := al.leaseFor(&m, req)
 	if lifetime > 0 {
 		claim.Expires = al.now.Add(lifetime)
 	}

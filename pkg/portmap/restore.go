@@ -51,6 +51,7 @@ func (al *allocator) recheck(known func(netip.Addr) (Host, bool)) (d digest) {
 		}
 		al.recheckMapping(m, now, &d)
 	}
+	al.recheckForwardings()
 	return d
 }
 

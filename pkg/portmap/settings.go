@@ -60,6 +60,7 @@ func (t *Table) announce(external netip.Addr, moved bool) {
 		e.Start = t.uptime()
 	}
 	t.setEpoch(e, external)
+	t.setUplink()
 	if e != before {
 		t.save(nil)
 	}

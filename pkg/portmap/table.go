@@ -103,6 +103,7 @@ type Table struct {
 	lanes       [2]lane  // by family
 	tasks       []func() // of runTask, not yet started
 	afterForced []func() // called when all forced changes have been carried out
+	parked      []parked // answers that wait for the router in front, oldest first
 	unsaved     bool     // saving the last changes failed
 	timer       *time.Timer
 
@@ -216,6 +217,10 @@ func (t *Table) close(ctx context.Context) {
 		t.publish(l.forced, false)
 		rejectPending(l.held)
 	}
+	for _, done := range t.afterForced {
+		done()
+	}
+	t.releaseParked(time.Now().Add(upstreamWait))
 	t.saveHits()
 	for {
 		select {
@@ -237,6 +242,9 @@ func rejectPending(list []pending) {
 // resetTimer sets the timer to the next lease that expires, or block that ends.
 func (t *Table) resetTimer() {
 	due := t.alloc.nextBlockEnd()
+	if len(t.parked) > 0 {
+		due = earlier(due, t.parked[0].until)
+	}
 	for i := range t.lanes {
 		if l := &t.lanes[i]; l.busy == nil {
 			due = earlier(due, t.alloc.deadlines[l.family].next())

@@ -1,8 +1,210 @@
 package portmap
 
-import "context"
+import (
+	"context"
+	"slices"
+	"time"
+)
 
-// Report takes over what became of forwardings, and waits until that is in force.
+const (
+	// upstreamWait is how long an answer waits for the router in front: NAT-PMP clients
+	// repeat their request after 250 ms (RFC 6886, section 3.1), and some give up.
+	upstreamWait = 250 * time.Millisecond
+	// unforwardedLease is the longest lease of NAT-PMP and PCP for what the router in
+	// front does not forward, or not yet: at its renewal the client learns more.
+	unforwardedLease = 2 * time.Minute
+)
+
+// parked is an answer that waits for the router in front.
+type parked struct {
+	pending
+	given Answer    // without the router in front
+	until time.Time // when it is given after all
+}
+
+// setForwarding makes the mapping that a change leaves say whether a router in front is
+// asked to forward its port. It does not say more before the change is made.
+func (al *allocator) setForwarding(c Change) {
+	switch m := c.After; {
+	case m == nil:
+	case !al.network.Upstream || !m.WantsForwarding():
+		m.Forwarding = Forwarding{}
+	case m.Forwarding.State == NotAsked:
+		m.Forwarding.State = Asking
+	}
+}
+
+// recheckForwardings changes the mappings for which the router in front is asked now but
+// was not before, or the other way round.
+func (al *allocator) recheckForwardings() {
+	for _, m := range slices.Clone(al.index.order) {
+		if isAsked := m.Forwarding.State != NotAsked; isAsked != (al.network.Upstream && m.WantsForwarding()) {
+			n := *m
+			al.change(Change{Before: m, After: &n, Cause: Rechecked})
+		}
+	}
+}
+
+// leaseFor returns the lease that a request gets on m; 0 means for ever. NAT-PMP and PCP
+// clients, who are told it, get none that is longer than the router in front forwards
+// the port for. For UPnP clients the forwarding is renewed as long as the lease lasts.
+func (al *allocator) leaseFor(m *Mapping, req *Request) time.Duration {
+	lease := al.policy.lifetime(req.Origin, req.requestedLifetime())
+	if !al.network.Upstream || m.External == 0 || req.Origin == UPnP || req.Remote.IsValid() {
+		return lease
+	}
+	limit := unforwardedLease
+	if until, known := al.forwardedUntil[m.Key]; known && m.Forwarding.State == Reachable {
+		limit = remaining(until, al.now)
+	}
+	if lease == 0 || limit != 0 && limit < lease {
+		return limit
+	}
+	return lease
+}
+
+// needsOtherPort reports whether a request needs another port than the router in front
+// forwards for m.
+func (req *Request) needsOtherPort(m *Mapping) bool {
+	return req.Exact && req.External != 0 && req.External != m.OuterPort()
+}
+
+// dependsOnUpstream reports whether the router in front decides how useful a granted
+// mapping is.
+func (p *pending) dependsOnUpstream(a Answer) bool {
+	return p.Op == Open && a.Refusal == Granted && !p.Remote.IsValid() && len(a.Mapping.Claims) > 0 && a.Mapping.WantsForwarding()
+}
+
+// park keeps an answer that depends on what the router in front does while that is not
+// known, and reports whether it keeps it.
+func (t *Table) park(p *pending, a Answer) bool {
+	if !t.alloc.network.Upstream || !p.dependsOnUpstream(a) {
+		return false
+	}
+	m := t.alloc.index.byKey[a.Mapping.Key]
+	if m == nil || m.Forwarding.State != Asking {
+		return false
+	}
+	t.parked = append(t.parked, parked{*p, a, time.Now().Add(upstreamWait)})
+	return true
+}
+
+// releaseParked gives the answers that have waited long enough for the router in front.
+func (t *Table) releaseParked(now time.Time) {
+	for len(t.parked) > 0 && !t.parked[0].until.After(now) {
+		p := t.parked[0]
+		t.parked = t.parked[1:]
+		t.reply(&p.pending, p.given)
+	}
+}
+
+// Report takes over what became of forwardings, and waits until the answers that depended
+// on that are given. The epoch restarts if a NAT-PMP client was told another port, since
+// nothing else makes it ask again (RFC 6886, section 3.7).
 func (t *Table) Report(ctx context.Context, reports []Report) error {
-	return t.runTask(ctx, func() {})
+	return t.runTask(ctx, func() {
+		t.alloc.begin()
+		waiting := t.parkedByKey()
+		reset := false
+		for _, r := range reports {
+			reset = t.alloc.report(r, len(waiting[r.Key]) > 0) || reset
+		}
+		t.concludeParked()
+		if reset {
+			t.restartEpoch()
+		}
+		t.force(reset)
+	})
+}
+
+// parkedByKey returns the parked answers by the keys of their mappings.
+func (t *Table) parkedByKey() map[Key][]parked {
+	byKey := make(map[Key][]parked)
+	for _, p := range t.parked {
+		k := p.given.Mapping.Key
+		byKey[k] = append(byKey[k], p)
+	}
+	return byKey
+}
+
+// report takes over what became of a forwarding, and reports whether a NAT-PMP client
+// was told another port; isParked is set if it has not been told any yet.
+func (al *allocator) report(r Report, isParked bool) (isOtherPort bool) {
+	m := al.index.byKey[r.Key]
+	if m == nil || m.Forwarding.State == NotAsked {
+		return false
+	}
+	al.forwardedUntil[r.Key] = r.Expires
+	n := *m
+	r.Forwarding.Exact = m.Forwarding.Exact
+	if n.Forwarding = r.Forwarding; n.Forwarding == m.Forwarding {
+		return false
+	}
+	al.change(Change{Before: m, After: &n, Cause: ByUpstream})
+	_, byNATPMP := m.Claim(NATPMP)
+	return byNATPMP && !isParked && n.OuterPort() != m.OuterPort()
+}
+
+// concludeParked gives the parked answers of which it is known now what the router in
+// front does, once the changes that this makes are in force.
+func (t *Table) concludeParked() {
+	t.parked = slices.DeleteFunc(t.parked, func(p parked) bool {
+		m := t.alloc.index.byKey[p.given.Mapping.Key]
+		if m != nil && m.Forwarding.State == Asking {
+			return false
+		}
+		t.conclude(p)
+		return true
+	})
+}
+
+// conclude gives an answer that has waited for the router in front, once the changes that
+// it makes are in force: the lease that this allows, or with a refusal the end of what
+// had been granted.
+func (t *Table) conclude(p parked) {
+	a := p.given
+	if m := t.alloc.index.byKey[a.Mapping.Key]; m != nil && p.needsOtherPort(m) {
+		t.alloc.drop(m, p.releases, Deleted)
+		a = Answer{Refusal: NotForwarded}
+	} else if m != nil {
+		a.Lifetime = t.alloc.prolong(m, &p.Request)
+		a.Mapping = t.alloc.index.byKey[m.Key]
+	}
+	t.afterForced = append(t.afterForced, func() { t.reply(&p.pending, a) })
+}
+
+// prolong gives the client's claim on m the lease that it gets now, and returns that.
+func (al *allocator) prolong(m *Mapping, req *Request) time.Duration {
+	lease := al.leaseFor(m, req)
+	isClaim := func(c Claim) bool { return c.Origin == req.Origin && c.Remote == req.Remote }
+	if i := slices.IndexFunc(m.Claims, isClaim); req.Origin != UPnP && i >= 0 {
+		end := time.Time{}
+		if lease > 0 {
+			end = al.now.Add(lease)
+		}
+		al.change(Change{Before: m, After: m.withEnd(isClaim, end), Cause: ByUpstream})
+	}
+	return lease
+}
+
+// forgetForwarding forgets when the forwarding of a mapping ends that has ended itself.
+func (al *allocator) forgetForwarding(c Change) {
+	if c.After == nil && al.index.byKey[c.Before.Key] == nil {
+		delete(al.forwardedUntil, c.Before.Key)
+	}
+}
+
+// setUplink publishes the uplink's own address to readers.
+func (t *Table) setUplink() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.uplink = t.alloc.network.Uplink
+}
+
+// dropUnforwarded drops the claim of a client that renews it but needs another port than
+// the router in front forwards, which was not known when the client was granted that.
+func (al *allocator) dropUnforwarded(m *Mapping, req *Request, r Refusal) {
+	if r == NotForwarded && m.Forwarding.Exact && m.Internal == req.Internal {
+		al.drop(m, req.releases, Deleted)
+	}
 }
