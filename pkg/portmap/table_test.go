@@ -67,11 +67,17 @@ func newTableRigIn(t testing.TB, network portmap.NetworkState, firewall *portmap
 }
 
 func startTableRig(t testing.TB, policy portmap.Policy, network portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
+	return startTableRigBehind(t, nil, policy, network, firewall, store)
+}
+
+// startTableRigBehind is startTableRig with a router in front.
+func startTableRigBehind(t testing.TB, upstream portmap.Upstream, policy portmap.Policy, network portmap.NetworkState, firewall *portmaptest.Firewall, store *portmaptest.Store) *tableRig {
 	r := &tableRig{firewall: firewall, store: store, network: network}
 	r.Table = portmap.NewTable(portmap.Options{
 		Policy:    &policy,
 		Firewall:  firewall,
 		Store:     store,
+		Upstream:  upstream,
 		Network:   network,
 		Uptime:    uptime,
 		Listening: func(portmap.Protocol, uint16) bool { return false },

@@ -140,9 +140,21 @@ func (al *allocator) report(r Report, isParked bool) (isOtherPort bool) {
 	if n.Forwarding = r.Forwarding; n.Forwarding == m.Forwarding {
 		return false
 	}
+	al.takeOver(&n)
 	al.change(Change{Before: m, After: &n, Cause: ByUpstream})
 	_, byNATPMP := m.Claim(NATPMP)
 	return byNATPMP && !isParked && n.OuterPort() != m.OuterPort()
+}
+
+// takeOver makes the mapping unreachable that had the outermost port of m before.
+func (al *allocator) takeOver(m *Mapping) {
+	other := al.index.outer(m.outerKey())
+	if m.Forwarding.State != Reachable || other == nil || other.Serial == m.Serial || other.Forwarding.State != Reachable {
+		return
+	}
+	n := *other
+	n.Forwarding = Forwarding{State: Unreachable, Exact: n.Forwarding.Exact, Reason: "the router in front forwards its port for another mapping"}
+	al.change(Change{Before: other, After: &n, Cause: ByUpstream})
 }
 
 // concludeParked gives the parked answers of which it is known now what the router in
