@@ -155,6 +155,8 @@ func closingReason(c *portmap.Change) string {
 		return "the operator closed it"
 	case portmap.HostLeft:
 		return "its host has left"
+	case portmap.ByUpstream:
+		return "the router in front does not forward its port"
 	case portmap.HostMoved:
 		return "its host has another address now"
 	}

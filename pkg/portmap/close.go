@@ -78,10 +78,11 @@ func (al *allocator) closeByPort(req *Request) Answer {
 	return a
 }
 
-// drop removes claims from m, and with the last one the mapping itself.
+// drop removes claims from m, and with the last one the mapping itself. What the router
+// in front does not forward is not held down: its client has never had the port.
 func (al *allocator) drop(m *Mapping, which func(Claim) bool, cause Cause) {
 	after := m.without(which)
-	if after == nil && m.needsHoldDown() {
+	if after == nil && cause != ByUpstream && m.needsHoldDown() {
 		host, _ := al.quotaOf(m)
 		al.holdDown.add(m, host, al.sharerOf(m.Internal.Addr(), host.name), al.now)
 	}

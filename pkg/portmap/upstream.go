@@ -176,7 +176,7 @@ func (t *Table) concludeParked() {
 func (t *Table) conclude(p parked) {
 	a := p.given
 	if m := t.alloc.index.byKey[a.Mapping.Key]; m != nil && p.needsOtherPort(m) {
-		t.alloc.drop(m, p.releases, Deleted)
+		t.alloc.drop(m, p.releases, ByUpstream)
 		a = Answer{Refusal: NotForwarded}
 	} else if m != nil {
 		a.Lifetime = t.alloc.prolong(m, &p.Request)
@@ -217,6 +217,6 @@ func (t *Table) setUplink() {
 // the router in front forwards, which was not known when the client was granted that.
 func (al *allocator) dropUnforwarded(m *Mapping, req *Request, r Refusal) {
 	if r == NotForwarded && m.Forwarding.Exact && m.Internal == req.Internal {
-		al.drop(m, req.releases, Deleted)
+		al.drop(m, req.releases, ByUpstream)
 	}
 }
