@@ -27,11 +27,12 @@ func ParseSearch(b []byte, to netip.Addr) (Search, error) {
 	if len(b) > MaxLen || !isStartLine(line) {
 		return Search{}, ErrIgnore
 	}
-	f, ok := parseFields(rest)
-	if !ok || !isDiscover(f.man) {
+	var f fields
+	if !parseFields(rest, f.named) || !isDiscover(f.man) {
 		return Search{}, ErrIgnore
 	}
 	var s Search
+	var ok bool
 	if to.IsMulticast() {
 		if s.MaxWait, ok = parseMX(string(trim(f.mx))); !ok {
 			return Search{}, ErrIgnore
@@ -73,23 +74,24 @@ const blanks = " \t\r\n"
 // trim removes the blanks at both ends.
 func trim(b []byte) []byte { return bytes.Trim(b, blanks) }
 
-// parseFields reads the header up to the empty line or the end. A search that
+// parseFields reads the header up to the empty line or the end: the value of each field
+// that has a place, which is nil for fields that are not relevant. A message that
 // repeats a field with another value is ambiguous and refused.
-func parseFields(b []byte) (f fields, ok bool) {
+func parseFields(b []byte, place func(name []byte) *[]byte) bool {
 	for len(b) > 0 {
 		var line []byte
 		if line, b = cutLine(b); len(line) == 0 {
 			break
 		}
 		name, value, whole := bytes.Cut(line, []byte(":"))
-		if field := f.named(name); whole && field != nil {
+		if field := place(name); whole && field != nil {
 			if *field != nil && !bytes.Equal(trim(*field), trim(value)) {
-				return f, false
+				return false
 			}
 			*field = value
 		}
 	}
-	return f, true
+	return true
 }
 
 // named returns the place of a field, nil for fields that are not relevant.

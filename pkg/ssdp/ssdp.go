@@ -1,5 +1,6 @@
-// Package ssdp decodes searches and encodes responses and notices of the Simple Service
-// Discovery Protocol: UPnP Device Architecture 1.1, chapter 1 and annex A.
+// Package ssdp encodes and decodes searches and their responses, and encodes notices, of
+// the Simple Service Discovery Protocol: UPnP Device Architecture 1.1, chapter 1 and
+// annex A.
 package ssdp
 
 import (
