@@ -7,7 +7,7 @@ import "strconv"
 // number for different things.
 type Fault uint8
 
-// The faults that the gateway sends.
+// The faults that gateways send.
 const (
 	InvalidAction Fault = iota + 1
 	InvalidArgs
@@ -30,6 +30,11 @@ const (
 	ReadOnly
 	WildCardInternalPort
 	InconsistentParameters
+
+	// WANIPConnection:1 and WANPPPConnection:1; ours sends none of them
+	SamePortValuesRequired
+	OnlyPermanentLeases
+	RemoteHostOnlyWildcard
 
 	// Layer3Forwarding
 	InvalidDeviceUUID
@@ -67,6 +72,9 @@ var faults = [...]struct {
 	ReadOnly:               {731, "ReadOnly"},
 	WildCardInternalPort:   {732, "WildCardNotPermittedInIntPort"},
 	InconsistentParameters: {733, "InconsistentParameters"},
+	SamePortValuesRequired: {724, "SamePortValuesRequired"},
+	OnlyPermanentLeases:    {725, "OnlyPermanentLeasesSupported"},
+	RemoteHostOnlyWildcard: {726, "RemoteHostOnlySupportsWildcard"},
 	InvalidDeviceUUID:      {720, "InvalidDeviceUUID"},
 	InvalidServiceID:       {721, "InvalidServiceID"},
 	PinholeSpaceExhausted:  {701, "PinholeSpaceExhausted"},

@@ -98,6 +98,9 @@ func TestFaults(t *testing.T) {
 		ReadOnly:               "731 ReadOnly",
 		WildCardInternalPort:   "732 WildCardNotPermittedInIntPort",
 		InconsistentParameters: "733 InconsistentParameters",
+		SamePortValuesRequired: "724 SamePortValuesRequired",
+		OnlyPermanentLeases:    "725 OnlyPermanentLeasesSupported",
+		RemoteHostOnlyWildcard: "726 RemoteHostOnlySupportsWildcard",
 		InvalidDeviceUUID:      "720 InvalidDeviceUUID",
 		InvalidServiceID:       "721 InvalidServiceID",
 		PinholeSpaceExhausted:  "701 PinholeSpaceExhausted",
@@ -115,8 +118,8 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%v: %s", fault, got)
 		}
 	}
-	if all := len(faults) - 1; all != 27 {
-		t.Errorf("%d faults, of which 27 are compared", all)
+	if all := len(faults) - 1; all != 30 {
+		t.Errorf("%d faults, of which 30 are compared", all)
 	}
 }
 
