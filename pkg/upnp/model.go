@@ -1,5 +1,5 @@
-// Package upnp encodes the description of an Internet Gateway Device and encodes and
-// decodes its control and event messages: UPnP Device Architecture 1.1, chapters 2 to
+// Package upnp encodes and decodes the description of an Internet Gateway Device and its
+// control messages, and encodes its events: UPnP Device Architecture 1.1, chapters 2 to
 // 4, with the services of InternetGatewayDevice versions 1 and 2.
 package upnp
 

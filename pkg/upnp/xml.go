@@ -8,11 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a document from a client; a SOAP request needs a tenth of them.
+// Limits of a document. A SOAP message needs a tenth of them, the description of a
+// gateway with many connections up to half.
 const (
 	maxDepth      = 32
-	maxElements   = 256
-	maxAttributes = 128 // namespace declarations included
+	maxElements   = 256  // of a message
+	maxDescribed  = 1024 // elements of a description
+	maxAttributes = 128  // namespace declarations included
 )
 
 // errMalformed is a document that is not XML, has a document type, or exceeds the
@@ -45,17 +47,21 @@ func (e *element) named(local string) (list []*element) {
 // entities: a document cannot expand.
 type parser struct {
 	rest                        string
+	most                        int // elements
 	depth, elements, attributes int
 	bindings                    []attribute // namespace prefixes in scope, innermost last
 }
 
-// parseXML returns the root of a document.
-func parseXML(document []byte) (*element, error) {
+// parseXML returns the root of a message.
+func parseXML(message []byte) (*element, error) { return parseDocument(message, maxElements) }
+
+// parseDocument returns the root of a document that has at most so many elements.
+func parseDocument(document []byte, most int) (*element, error) {
 	text, ok := characters(strings.TrimRight(string(document), blanks+"\x00")) // C programs include the NUL after a string
 	if !ok {
 		return nil, errMalformed
 	}
-	p := parser{rest: strings.TrimLeft(text, blanks+"\ufeff")}
+	p := parser{rest: strings.TrimLeft(text, blanks+"\ufeff"), most: most}
 	if err := p.prolog(); err != nil {
 		return nil, err
 	}
@@ -152,7 +158,7 @@ func (p *parser) skipMisc() (done bool, err error) {
 func (p *parser) element() (*element, error) {
 	p.depth++
 	p.elements++
-	if p.depth > maxDepth || p.elements > maxElements || !p.skip("<") {
+	if p.depth > maxDepth || p.elements > p.most || !p.skip("<") {
 		return nil, errMalformed
 	}
 	defer func(n int) { p.bindings = p.bindings[:n]; p.depth-- }(len(p.bindings))
