@@ -38,6 +38,7 @@ type Config struct {
 	Map               bool // PCP MAP is granted if the rules allow it
 	Policy            portmap.Policy
 	Outbound          Outbound // of which mappings the host sends by the external port, too
+	Upstream          Upstream // how the router in front is asked for the ports, too
 
 	HTTPPort       uint16        // 0: any free one
 	NotifyInterval time.Duration // between the SSDP announcements
@@ -143,6 +144,25 @@ const (
 // String returns the choice as it is configured.
 func (o Outbound) String() string {
 	return [...]string{OutboundAuto: automatic, OutboundAlways: yesNo(true), OutboundNever: yesNo(false)}[o]
+}
+
+// Upstream says whether, and how, the router in front is asked for the external ports.
+type Upstream uint8
+
+// The choices.
+const (
+	UpstreamNo   Upstream = iota // it is not asked
+	UpstreamAuto                 // by any protocol, where the uplink has a private or shared address
+	UpstreamPCP                  // always, as the following
+	UpstreamNATPMP
+	UpstreamIGD
+)
+
+// String returns the choice as it is configured.
+func (u Upstream) String() string {
+	return [...]string{
+		UpstreamNo: yesNo(false), UpstreamAuto: automatic, UpstreamPCP: "pcp", UpstreamNATPMP: "natpmp", UpstreamIGD: "igd",
+	}[u]
 }
 
 // SameService reports whether c and o differ only in what a running service can

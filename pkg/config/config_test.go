@@ -244,7 +244,7 @@ func TestWhichFile(t *testing.T) {
 func TestSameService(t *testing.T) {
 	for line, same := range map[string]bool{
 		"": true, "allow 1-2 10.0.0.0/8 3-4 \"a\"": true, "secure_mode=no": true, "min_lifetime=600": true, "max_per_host=1": true,
-		"nonsense": true, "http_port=5000": false, "listening_ip=eth2": false, "lan_route=10.1.0.0/16 via eth1": false, "ext_ifname=eth9": false, "enable_natpmp=yes": false,
+		"nonsense": true, "http_port=5000": false, "upstream=auto": false, "listening_ip=eth2": false, "lan_route=10.1.0.0/16 via eth1": false, "ext_ifname=eth9": false, "enable_natpmp=yes": false,
 		"ipv6=no": false, "friendly_name=x": false, "lease_file=/x": false, "notify_cmd=/x": false, "pcp_allow_thirdparty=yes": false,
 	} {
 		a, err := parseConf(t, minimal)

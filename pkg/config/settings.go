@@ -31,6 +31,7 @@ var settings = []setting{
 	{"pcp_lenient_nonce", "UPNP_PCP_LENIENT_NONCE", func(d *draft) value { return (*yes)(&d.Policy.LenientNonce) }},
 	{"hidden", "UPNP_HIDDEN", func(d *draft) value { return (*yes)(&d.Hidden) }},
 	{"outbound", "UPNP_OUTBOUND", func(d *draft) value { return (*outbound)(&d.Outbound) }},
+	{"upstream", "UPNP_UPSTREAM", func(d *draft) value { return (*upstream)(&d.Upstream) }},
 	{"hairpin", "UPNP_HAIRPIN", func(d *draft) value { return (*yes)(&d.Hairpin) }},
 	{"secure_mode", "UPNP_SECURE_MODE", func(d *draft) value { return (*unlessNo)(&d.Policy.Secure) }},
 	{externalPortsKey, "UPNP_EXT_PORTS", func(d *draft) value { return externalPorts{&d.Policy.ExternalPorts} }},

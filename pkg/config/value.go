@@ -330,6 +330,21 @@ func (v *outbound) Set(s string) error {
 
 func (v *outbound) String() string { return Outbound(*v).String() }
 
+// upstream is no, auto, or a protocol: pcp, natpmp or igd.
+type upstream Upstream
+
+func (v *upstream) Set(s string) error {
+	for known := UpstreamNo; known <= UpstreamIGD; known++ {
+		if s == known.String() {
+			*v = upstream(known)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of no, auto, pcp, natpmp and igd", s)
+}
+
+func (v *upstream) String() string { return Upstream(*v).String() }
+
 // igdVersion is 1, 2 or both.
 type igdVersion IGDVersion
 
