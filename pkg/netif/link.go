@@ -26,12 +26,15 @@ type Link struct {
 	// IPv4 first, otherwise in the kernel's order. IPv6 addresses that are still
 	// being checked for duplicates are omitted.
 	Addrs []netip.Prefix
+	// Peer is the IPv4 address of the other end of a point-to-point link; the zero
+	// Addr: none is known.
+	Peer netip.Addr
 }
 
 // Equal reports whether both states are the same.
 func (l Link) Equal(o Link) bool {
 	return l.Name == o.Name && l.Index == o.Index && l.Up == o.Up &&
-		bytes.Equal(l.Hardware, o.Hardware) && slices.Equal(l.Addrs, o.Addrs)
+		bytes.Equal(l.Hardware, o.Hardware) && slices.Equal(l.Addrs, o.Addrs) && l.Peer == o.Peer
 }
 
 // IPv4 returns the link's first IPv4 address.
@@ -98,39 +101,40 @@ func parseLink(m netlink.Message) (*Link, bool) {
 func readAddrs(links map[int]*Link) error {
 	messages, err := netlink.Dump(unix.RTM_GETADDR)
 	for _, m := range messages {
-		index, addr, ok := parseAddr(m)
+		index, addr, peer, ok := parseAddr(m)
 		if l := links[index]; ok && l != nil {
 			l.Addrs = append(l.Addrs, addr)
+			if peer.Is4() && !l.Peer.IsValid() {
+				l.Peer = peer
+			}
 		}
 	}
 	return err
 }
 
 // parseAddr decodes an RTM_NEWADDR message: struct ifaddrmsg and attributes. The own
-// address is IFA_LOCAL where the link has a peer, IFA_ADDRESS elsewhere.
-func parseAddr(m netlink.Message) (index int, addr netip.Prefix, ok bool) {
+// address is IFA_LOCAL where the link has a peer, whose address is then IFA_ADDRESS, and
+// IFA_ADDRESS elsewhere.
+func parseAddr(m netlink.Message) (index int, addr netip.Prefix, peer netip.Addr, ok bool) {
 	if m.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
-		return 0, netip.Prefix{}, false
+		return 0, addr, peer, false
 	}
-	var own netip.Addr
+	attrs := m.Data[unix.SizeofIfAddrmsg:]
 	flags := uint32(m.Data[2])
-	for kind, value := range netlink.Attributes(m.Data[unix.SizeofIfAddrmsg:]) {
-		switch kind {
-		case unix.IFA_ADDRESS:
-			if !own.IsValid() {
-				own, _ = netip.AddrFromSlice(value)
-			}
-		case unix.IFA_LOCAL:
-			own, _ = netip.AddrFromSlice(value)
-		case unix.IFA_FLAGS:
-			if len(value) == 4 {
-				flags = binary.NativeEndian.Uint32(value)
-			}
-		}
+	if value := netlink.Attribute(attrs, unix.IFA_FLAGS); len(value) == 4 {
+		flags = binary.NativeEndian.Uint32(value)
+	}
+	own, isLocal := netip.AddrFromSlice(netlink.Attribute(attrs, unix.IFA_LOCAL))
+	other, _ := netip.AddrFromSlice(netlink.Attribute(attrs, unix.IFA_ADDRESS))
+	switch {
+	case !isLocal:
+		own = other
+	case other != own:
+		peer = other
 	}
 	if !own.IsValid() || flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && flags&unix.IFA_F_OPTIMISTIC == 0 {
-		return 0, netip.Prefix{}, false
+		return 0, addr, peer, false
 	}
-	prefix := netip.PrefixFrom(own, int(m.Data[1]))
-	return int(binary.NativeEndian.Uint32(m.Data[4:8])), prefix, prefix.IsValid()
+	addr = netip.PrefixFrom(own, int(m.Data[1]))
+	return int(binary.NativeEndian.Uint32(m.Data[4:8])), addr, peer, addr.IsValid()
 }

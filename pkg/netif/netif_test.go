@@ -215,7 +215,7 @@ func FuzzMessage(f *testing.F) {
 		if l, ok := parseLink(m); ok && l.Name == "" {
 			t.Error("a link without a name")
 		}
-		if _, addr, ok := parseAddr(m); ok && !addr.IsValid() {
+		if _, addr, _, ok := parseAddr(m); ok && !addr.IsValid() {
 			t.Error("an invalid address")
 		}
 	})
