@@ -29,6 +29,36 @@ func InternetLink() int {
 	return first
 }
 
+// Gateway returns the IPv4 address of the router by which unmarked packets leave a link
+// for the Internet, the zero Addr if there is none or more than one. On a point-to-point
+// link whose route names none that is the other end.
+func Gateway(link Link) netip.Addr {
+	first, second := gatewayTo(internetHosts[0], link), gatewayTo(internetHosts[1], link)
+	if first != second {
+		return netip.Addr{}
+	}
+	return first
+}
+
+// gatewayTo returns the next hop of the route by a link to an IPv4 host.
+func gatewayTo(host netip.Addr, link Link) netip.Addr {
+	request := routeRequest(host, unix.RTM_F_FIB_MATCH)
+	request.Data = netlink.AppendAttribute(request.Data, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(link.Index)))
+	reply, err := netlink.Execute(unix.NETLINK_ROUTE, request)
+	if err != nil || len(reply) == 0 || parseRoute(reply[0]) != link.Index {
+		return netip.Addr{}
+	}
+	attrs := reply[0].Data[unix.SizeofRtMsg:]
+	gateway, isNamed := netip.AddrFromSlice(netlink.Attribute(attrs, unix.RTA_GATEWAY))
+	switch {
+	case isNamed:
+		return gateway
+	case netlink.Attribute(attrs, unix.RTA_VIA) != nil: // of another family
+		return netip.Addr{}
+	}
+	return link.Peer
+}
+
 // LinkTo returns the index of the link of the route to a host, 0 if there is none or if
 // it has several next hops.
 func LinkTo(host netip.Addr) int {

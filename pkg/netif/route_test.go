@@ -184,3 +184,51 @@ func TestNextLink(t *testing.T) {
 		}
 	}
 }
+
+// TestGateway reads the router in front of an uplink. The other end of tun0 is 10.8.0.1.
+func TestGateway(t *testing.T) {
+	for _, tt := range []struct {
+		what, routes, link string
+		want               string // "" for none
+	}{
+		{"no route", "", "wan0", ""},
+		{"a default route", "default via 11.22.33.1", "wan0", "11.22.33.1"},
+		{"a default route by another link", "default via 11.22.33.1", "wan1", ""},
+		{"a default route without gateway", "default dev wan1", "wan1", ""},
+		{"a worse route by this link", "default via 11.22.33.1 metric 10; default via 22.33.44.1 metric 20", "wan1", "22.33.44.1"},
+		{"the better of two gateways", "default via 11.22.33.1 metric 20; default via 11.22.33.2 metric 10", "wan0", "11.22.33.2"},
+		{"both halves by another gateway", "default via 11.22.33.1; 0.0.0.0/1 via 11.22.33.2; 128.0.0.0/1 via 11.22.33.2", "wan0", "11.22.33.2"},
+		{"one half by another gateway", "default via 11.22.33.1; 0.0.0.0/1 via 11.22.33.2", "wan0", ""},
+		{"a half without gateway", "default via 11.22.33.1; 0.0.0.0/1 dev wan0", "wan0", ""},
+		{"a point-to-point link", "default dev tun0", "tun0", "10.8.0.1"},
+		{"a point-to-point link without the route", "default via 11.22.33.1", "tun0", ""},
+		{"a gateway behind the other end", "default via 10.8.0.9 dev tun0 onlink", "tun0", "10.8.0.9"},
+		{"two next hops", "default nexthop via 11.22.33.1 nexthop via 22.33.44.1", "wan0", ""},
+		{"a next hop of the other family", "default via inet6 fe80::1 dev tun0", "tun0", ""},
+		{"no way out", "unreachable default", "wan0", ""},
+		{"a route for marked packets only", "default via 11.22.33.1 table 77", "wan0", ""},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			ns := twoUplinks(t)
+			ns.IP(t, "address", "flush", "dev", "tun0")
+			ns.IP(t, "address", "add", "10.8.0.2", "peer", "10.8.0.1", "dev", "tun0")
+			ns.IP(t, "rule", "add", "fwmark", "7", "table", "77")
+			for route := range strings.SplitSeq(tt.routes, "; ") {
+				if route != "" {
+					ns.IP(t, append([]string{"route", "add"}, strings.Fields(route)...)...)
+				}
+			}
+			ns.Do(func() error {
+				links, err := Links()
+				if err != nil {
+					t.Error(err)
+				}
+				want, _ := netip.ParseAddr(tt.want)
+				if got := Gateway(links[tt.link]); got != want {
+					t.Errorf("the gateway of %s is %v, want %v", tt.link, got, want)
+				}
+				return nil
+			})
+		})
+	}
+}
