@@ -19,20 +19,22 @@ const routeSettleTime = 2 * time.Second
 // uplinkChooser chooses the uplink whose address is announced, and follows the route
 // to the Internet for that.
 type uplinkChooser struct {
-	patterns []string    // of the uplinks, the preferred first
-	route    func() int  // netif.InternetLink
-	settle   *time.Timer // expires when the route is to be read
+	patterns []string                    // of the uplinks, the preferred first
+	route    func() int                  // netif.InternetLink
+	next     func(netif.Link) netip.Addr // netif.Gateway; nil: nobody asks for the gateway
+	settle   *time.Timer                 // expires when the route is to be read
 	log      *slog.Logger
 
 	mu         sync.Mutex // guards what follows
 	candidates []netif.Link
 	chosen     netif.Link // the zero Link: there is no candidate
 	routed     int        // index of the candidate that the route to the Internet leaves by, 0: none
+	gateway    netip.Addr // of the chosen uplink; the zero Addr: none
 }
 
-// newUplinkChooser returns a chooser that has chosen.
-func newUplinkChooser(patterns []string, links map[string]netif.Link, log *slog.Logger) *uplinkChooser {
-	c := &uplinkChooser{patterns: patterns, route: netif.InternetLink, settle: time.NewTimer(routeSettleTime), log: log}
+// newUplinkChooser returns a chooser that has chosen. Without next it knows no gateway.
+func newUplinkChooser(patterns []string, next func(netif.Link) netip.Addr, links map[string]netif.Link, log *slog.Logger) *uplinkChooser {
+	c := &uplinkChooser{patterns: patterns, route: netif.InternetLink, next: next, settle: time.NewTimer(routeSettleTime), log: log}
 	c.readRoute()
 	c.update(links)
 	return c
@@ -50,7 +52,18 @@ func (c *uplinkChooser) update(links map[string]netif.Link) {
 	if indexOfLink(candidates, c.routed) < 0 {
 		c.routed = 0 // until the route is read again
 	}
-	c.chosen = chooseUplink(candidates, c.routed, c.chosen.Index)
+	before := c.chosen
+	if c.chosen = chooseUplink(candidates, c.routed, before.Index); !c.chosen.Equal(before) {
+		c.gateway = c.gatewayOf(c.chosen) // until the route is read again
+	}
+}
+
+// gatewayOf returns the gateway of an uplink, the zero Addr if there is none.
+func (c *uplinkChooser) gatewayOf(uplink netif.Link) netip.Addr {
+	if c.next == nil || uplink.Index == 0 {
+		return netip.Addr{}
+	}
+	return c.next(uplink)
 }
 
 // usableUplinks returns the uplinks that are up and have an IPv4 address, the preferred
@@ -87,14 +100,15 @@ func chooseUplink(candidates []netif.Link, routed, chosen int) netif.Link {
 }
 
 // readRoute reads the route to the Internet and reports whether it leaves by another
-// link than the chosen one.
+// link than the chosen one, or the chosen one has another gateway.
 func (c *uplinkChooser) readRoute() bool {
-	routed := c.route()
+	routed, gateway := c.route(), c.gatewayOf(c.link())
 	c.log.Debug("read the route to the Internet", "link", routed)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.routed = routed
-	return routed != 0 && routed != c.chosen.Index
+	moved := routed != 0 && routed != c.chosen.Index || gateway != c.gateway
+	c.routed, c.gateway = routed, gateway
+	return moved
 }
 
 // await waits until the choice may be another one, and reports false if ctx ended
@@ -125,6 +139,13 @@ func (c *uplinkChooser) link() netif.Link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.chosen
+}
+
+// router returns the chosen uplink and its gateway; the zero Addr means none.
+func (c *uplinkChooser) router() (uplink netif.Link, gateway netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.chosen, c.gateway
 }
 
 // addr returns the IPv4 address of the chosen uplink; the zero Addr means none.

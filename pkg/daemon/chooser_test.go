@@ -123,6 +123,47 @@ func testChooser(route func() int) *uplinkChooser {
 	}
 }
 
+// TestChooserFollowsGateway has uplinks and their gateways change: that of the chosen
+// uplink counts, at once with another uplink, else when the route is read.
+func TestChooserFollowsGateway(t *testing.T) {
+	at := func(text string) netip.Addr { a, _ := netip.ParseAddr(text); return a }
+	gateways := map[string]string{"wan0": "11.22.33.254", "wan1": "22.33.44.254"}
+	routed := 1
+	c := testChooser(func() int { return routed })
+	c.next = func(l netif.Link) netip.Addr { return at(gateways[l.Name]) }
+	demand := func(what, uplink, gateway string) {
+		t.Helper()
+		if l, g := c.router(); l.Name != uplink || g != at(gateway) {
+			t.Errorf("%s: %q and %v, want %q and %q", what, l.Name, g, uplink, gateway)
+		}
+	}
+	demand("before the links are known", "", "")
+	both := someLinks("wan0:1 wan1:2")
+	c.update(both)
+	demand("at the start", "wan0", "11.22.33.254")
+	if c.readRoute() {
+		t.Error("moved, though nothing has changed")
+	}
+	gateways["wan0"] = "11.22.33.253"
+	c.update(both)
+	demand("before the route is read", "wan0", "11.22.33.254")
+	if !c.readRoute() {
+		t.Error("another gateway of the uplink is no move")
+	}
+	demand("when it has been read", "wan0", "11.22.33.253")
+	routed = 2
+	c.readRoute()
+	c.update(both)
+	demand("by the second", "wan1", "22.33.44.254")
+	delete(gateways, "wan1")
+	if !c.readRoute() {
+		t.Error("a lost gateway is no move")
+	}
+	demand("without a gateway", "wan1", "")
+	c.update(nil)
+	demand("without links", "", "")
+}
+
 // TestRouteIsReadSeldom has routes change without end, then rest: while they change
 // the route is not read, and afterwards once.
 func TestRouteIsReadSeldom(t *testing.T) {

@@ -181,7 +181,7 @@ func (d *Daemon) openKernel(ipv6 xtables.Snapshot) (err error) {
 		return err
 	}
 	links, _ := d.watch.Now()
-	d.uplink = newUplinkChooser(d.config.WAN, links, d.log)
+	d.uplink = newUplinkChooser(d.config.WAN, gatewayReader(d.config), links, d.log)
 	o := firewallOptions(d.config, d.log)
 	o.IPv6Tables, o.Network, o.Looked, o.Repaired = ipv6, d.network, d.looked, d.onRepair
 	d.firewall, err = netfilter.New(o)
