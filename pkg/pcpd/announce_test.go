@@ -161,7 +161,6 @@ func TestAnnouncementsOverIPv6(t *testing.T) {
 func TestAnnouncementsOfOneProtocol(t *testing.T) {
 	t.Parallel()
 	lab := newLab(t)
-	e := listenFor(t, lab, "udp4", "224.0.0.1:5350")
 	for name, test := range map[string]struct {
 		natpmp, pcp bool
 		version     byte
@@ -170,6 +169,7 @@ func TestAnnouncementsOfOneProtocol(t *testing.T) {
 		"PCP":     {false, true, pcp.Version},
 	} {
 		t.Run(name, func(t *testing.T) {
+			e := listenFor(t, lab, "udp4", "224.0.0.1:5350")
 			s := defaultSetup()
 			s.natpmp, s.pcp = test.natpmp, test.pcp
 			serve(t, lab, s)
