@@ -36,7 +36,7 @@ func (l *Listener) sendCopy(n int, state gatewayState) {
 		}
 	}
 	if n < updateCopies {
-		l.update(state)
+		l.server.Update()
 	}
 }
 

@@ -59,6 +59,7 @@ type setup struct {
 	listening []uint16 // the router's own TCP ports
 	prefixes  []netip.Prefix
 	wrapTable func(*portmap.Table) pcpd.Table // returns the server's table
+	upstream  *portmaptest.Upstream           // the router in front; nil: there is none
 
 	neighbours lan.Neighbours // nil: each address is a host
 }
@@ -91,8 +92,14 @@ func serve(t *testing.T, lab *netlab.Lab, s setup) *gateway {
 	t.Helper()
 	g := &gateway{lab: lab, network: s.network}
 	log := slog.New(slog.DiscardHandler)
+	var upstream portmap.Upstream
+	if s.upstream != nil {
+		upstream = s.upstream
+		s.upstream.Report = func(ctx context.Context, list []portmap.Report) error { return g.table.Report(ctx, list) }
+	}
 	g.table = portmap.NewTable(portmap.Options{
-		Policy: &s.policy, Network: s.network, Log: log,
+		Upstream: upstream,
+		Policy:   &s.policy, Network: s.network, Log: log,
 		Firewall: new(portmaptest.Firewall), Store: new(portmaptest.Store),
 		Listening: func(p portmap.Protocol, port uint16) bool {
 			return p == portmap.TCP && slices.Contains(s.listening, port)

@@ -82,7 +82,7 @@ func protocolOf(op natpmp.Opcode) portmap.Protocol {
 func (x exchange) answerOpen(r natpmp.Request, a portmap.Answer) {
 	reply := natpmp.Response{Opcode: r.Opcode, InternalPort: r.InternalPort}
 	if a.Refusal == portmap.Granted {
-		reply.ExternalPort, reply.Lifetime = a.Mapping.External, a.Lifetime
+		reply.ExternalPort, reply.Lifetime = a.Mapping.OuterPort(), a.Lifetime
 	}
 	x.answerNATPMP(reply, a.Refusal)
 }

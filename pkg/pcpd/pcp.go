@@ -46,10 +46,7 @@ func (x exchange) serveMapping(r pcp.Request) bool {
 		x.answerMapping(r, processed, ask, portmap.Answer{})
 		return true
 	}
-	ask.Contact = &contact{
-		lan: x.lan, client: x.client, routerAddr: x.routerAddr,
-		request: storedRequest(r), external: x.opts.Table.External(),
-	}
+	ask.Contact = &contact{lan: x.lan, client: x.client, routerAddr: x.routerAddr, request: storedRequest(r)}
 	x.packet = bytes.Clone(x.packet)
 	return x.submit(ask, func(a portmap.Answer) { x.answerMapping(r, processed, ask, a) })
 }
@@ -124,7 +121,7 @@ func (s *Server) checkRequest(r pcp.Request, ask portmap.Request) pcp.Result {
 		return pcp.Success
 	case !isSinglePort(r):
 		return pcp.UnsuppProtocol
-	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !canProvide(r.External, ask.Internal, s.opts.Table.External()):
+	case slices.Contains(r.Options, pcp.Option(pcp.PreferFailure{})) && !s.canProvide(r.External, ask):
 		return pcp.CannotProvideExternal
 	}
 	return pcp.Success
@@ -140,12 +137,27 @@ func isSinglePort(r pcp.Request) bool {
 // canProvide reports whether a mapping can have a suggested external endpoint.
 // Without translation it is the internal one (RFC 6887, section 11.3); without an
 // external address the table refuses for that reason.
-func canProvide(suggested, internal netip.AddrPort, external netip.Addr) bool {
-	if internal.Addr().Is6() {
-		return suggested.Port() == internal.Port() &&
-			(suggested.Addr().IsUnspecified() || suggested.Addr() == internal.Addr())
+func (s *Server) canProvide(suggested netip.AddrPort, ask portmap.Request) bool {
+	if ask.Internal.Addr().Is6() {
+		return suggested.Port() == ask.Internal.Port() &&
+			(suggested.Addr().IsUnspecified() || suggested.Addr() == ask.Internal.Addr())
 	}
-	return suggested.Addr().IsUnspecified() || suggested.Addr() == external || !external.IsValid()
+	external := s.opts.Table.External()
+	return suggested.Addr().IsUnspecified() || suggested.Addr() == external || !external.IsValid() || s.hasOuter(suggested, ask)
+}
+
+// hasOuter reports whether the target of a request has this external endpoint already:
+// a router in front gives each mapping an address.
+func (s *Server) hasOuter(external netip.AddrPort, ask portmap.Request) bool {
+	m, ok := s.opts.Table.LookupOuter(ask.Protocol, external.Port())
+	return ok && m.Internal == ask.Internal && s.opts.Table.OuterEndpoint(m) == external
+}
+
+// isSuggested reports whether an external endpoint is the suggested one, which can leave
+// the address or the port open.
+func isSuggested(suggested, external netip.AddrPort) bool {
+	return (suggested.Addr().IsUnspecified() || suggested.Addr() == external.Addr()) &&
+		(suggested.Port() == 0 || suggested.Port() == external.Port())
 }
 
 // answerMapping sends the table's answer.
@@ -159,7 +171,8 @@ func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portm
 	}
 	reply := pcp.Response{Opcode: r.Opcode, Epoch: x.opts.Table.Epoch(), Mapping: r.Mapping, Options: processed}
 	if ask.Op == portmap.Open {
-		reply.External, reply.Lifetime = x.endpoint(a.Mapping), a.Lifetime
+		reply.External, reply.Lifetime = x.opts.Table.OuterEndpoint(a.Mapping), a.Lifetime
+		ask.Contact.(*contact).tell(reply.External)
 		if !reply.External.IsValid() {
 			return // the address is gone; the client repeats its request
 		}
@@ -171,14 +184,6 @@ func (x exchange) answerMapping(r pcp.Request, processed []pcp.Option, ask portm
 		}
 	}
 	x.reply(reply.Append)
-}
-
-// endpoint returns the external endpoint of a mapping.
-func (s *Server) endpoint(m *portmap.Mapping) netip.AddrPort {
-	if m.Pinhole.IsValid() {
-		return m.Pinhole
-	}
-	return netip.AddrPortFrom(s.opts.Table.External(), m.External)
 }
 
 // isStatic reports whether the mapping is a static port forward: it has no claims,

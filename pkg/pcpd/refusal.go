@@ -50,7 +50,7 @@ func pcpResult(ask portmap.Request, a portmap.Answer) pcp.Result {
 		return pcp.NotAuthorized
 	case portmap.UnknownHost, portmap.BadTarget:
 		return pcp.NotAuthorized
-	case portmap.Conflict, portmap.HeldDown, portmap.PortInUse, portmap.Forwarded, portmap.NotProvided:
+	case portmap.Conflict, portmap.HeldDown, portmap.PortInUse, portmap.Forwarded, portmap.NotProvided, portmap.NotForwarded:
 		return pcp.CannotProvideExternal
 	case portmap.QuotaExceeded, portmap.ShareExceeded:
 		return pcp.UserExQuota

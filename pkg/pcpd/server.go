@@ -20,8 +20,12 @@ type Table interface {
 	Submit(r portmap.Request, answer func(portmap.Answer)) bool
 	// List returns all mappings.
 	List() []*portmap.Mapping
-	// External returns the external IPv4 address; the zero Addr means none.
+	// External returns the announced IPv4 address; the zero Addr means none.
 	External() netip.Addr
+	// OuterEndpoint returns the external endpoint that a mapping's clients are told,
+	// LookupOuter the mapping that they know by an external port.
+	OuterEndpoint(*portmap.Mapping) netip.AddrPort
+	LookupOuter(p portmap.Protocol, port uint16) (*portmap.Mapping, bool)
 	// Epoch returns the seconds since mappings were last lost or moved.
 	Epoch() uint32
 }

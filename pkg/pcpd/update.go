@@ -3,14 +3,15 @@ package pcpd
 import (
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"igdd/pkg/pcp"
 	"igdd/pkg/portmap"
 )
 
-// Mapping updates are sent with the first copies of an announcement (RFC 6887, section
-// 14.2), in batches.
+// Mapping updates are sent in as many copies, at the times of the first ones of an
+// announcement (RFC 6887, section 14.2), in batches.
 const (
 	updateCopies = 3
 	batchSize    = 100
@@ -18,14 +19,35 @@ const (
 	maxUpdate    = 200 * time.Millisecond // less than the first gap of announcements
 )
 
-// contact is the address and request of the client of a PCP mapping. It is never
-// changed.
+// contact is the address and request of the client of a PCP mapping, and what the client
+// was told.
 type contact struct {
 	lan        string // name of the interface
 	client     netip.AddrPort
 	routerAddr netip.Addr  // the router's address that the client sent to
 	request    pcp.Request // with the options that the claim keeps
-	external   netip.Addr  // the address in the last response, or an earlier one
+
+	mu   sync.Mutex
+	told netip.AddrPort // the external endpoint in the last response or update; the zero AddrPort: none was sent
+}
+
+// tell notes the external endpoint in a response.
+func (c *contact) tell(external netip.AddrPort) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told = external
+}
+
+// mustHear reports whether the client was told another external endpoint than this one,
+// and notes that it is told this one. A client without a response waits for that.
+func (c *contact) mustHear(external netip.AddrPort) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.told == external || c.told == (netip.AddrPort{}) {
+		return false
+	}
+	c.told = external
+	return true
 }
 
 // storedRequest returns a request as its claim keeps it: with the mandatory options,
@@ -50,22 +72,49 @@ func storedRequest(r pcp.Request) pcp.Request {
 	return r
 }
 
-// update sends mapping updates to the clients on the interface whose mappings have
-// another external address than in their last response. A client that repeats its
-// request gets a new contact.
-func (l *Listener) update(state gatewayState) {
-	if !state.external.IsValid() {
+// Update sends mapping updates to the PCP clients whose mappings have another external
+// endpoint than they were told last (RFC 6887, section 14.2). It never blocks. The table
+// must have the new endpoints already.
+func (s *Server) Update() {
+	due := s.dueUpdates()
+	if len(due) == 0 {
 		return
 	}
-	pace := newPace()
-	for _, m := range l.server.opts.Table.List() {
+	for n := range updateCopies {
+		time.AfterFunc(copyDelay(n), func() { s.sendUpdates(due) })
+	}
+}
+
+// dueUpdates returns the external endpoints that clients must be told.
+func (s *Server) dueUpdates() map[*contact]netip.AddrPort {
+	due, listeners := make(map[*contact]netip.AddrPort), s.listenersByName()
+	for _, m := range s.opts.Table.List() {
 		for _, claim := range m.Claims {
 			c, ok := claim.Contact.(*contact)
-			if !ok || c.lan != l.on.Name() || c.external == state.external || m.Pinhole.IsValid() {
+			if !ok || listeners[c.lan] == nil {
 				continue
 			}
-			x := l.exchange(c)
-			x.socket.WhenResolved(c.client.Addr(), func() { x.update(m, claim, c.request, state) })
+			if external := s.opts.Table.OuterEndpoint(m); external.IsValid() && c.mustHear(external) {
+				due[c] = external
+			}
+		}
+	}
+	return due
+}
+
+// sendUpdates sends one copy of each update, unless the endpoint has changed again. A
+// client that repeats its request gets a new contact.
+func (s *Server) sendUpdates(due map[*contact]netip.AddrPort) {
+	listeners, pace := s.listenersByName(), newPace()
+	for _, m := range s.opts.Table.List() {
+		for _, claim := range m.Claims {
+			c, _ := claim.Contact.(*contact)
+			external, isDue := due[c]
+			if !isDue || listeners[c.lan] == nil || external != s.opts.Table.OuterEndpoint(m) {
+				continue
+			}
+			x := listeners[c.lan].exchange(c)
+			x.socket.WhenResolved(c.client.Addr(), func() { x.update(c.request, claim, external) })
 			pace.wait()
 		}
 	}
@@ -100,16 +149,20 @@ func (p *pace) wait() {
 
 // update sends the response that the client would get now, without optional options
 // (RFC 6887, section 14.2).
-func (x exchange) update(m *portmap.Mapping, claim portmap.Claim, r pcp.Request, state gatewayState) {
+func (x exchange) update(r pcp.Request, claim portmap.Claim, external netip.AddrPort) {
 	ask, options := mappingRequest(r)
-	if fault := x.checkRequest(r, ask); fault != pcp.Success {
+	fault := x.checkRequest(r, ask)
+	if ask.Exact && !isSuggested(r.External, external) {
+		fault = pcp.CannotProvideExternal
+	}
+	if fault != pcp.Success {
 		x.refuse(fault, fault.Lifetime())
 		return
 	}
 	reply := pcp.Response{
-		Opcode: r.Opcode, Lifetime: max(0, time.Until(claim.Expires)), Epoch: state.epoch,
+		Opcode: r.Opcode, Lifetime: max(0, time.Until(claim.Expires)), Epoch: x.opts.Table.Epoch(),
 		Mapping: r.Mapping, Options: slices.DeleteFunc(options, isDescription),
 	}
-	reply.External = netip.AddrPortFrom(state.external, m.External)
+	reply.External = external
 	x.reply(reply.Append)
 }
