@@ -41,13 +41,13 @@ func addAnyPortMapping(i *invocation) ([]string, error) {
 		return nil, err
 	}
 	switch a.Refusal {
-	case portmap.Conflict, portmap.HeldDown, portmap.NotProvided:
+	case portmap.Conflict, portmap.HeldDown, portmap.NotProvided, portmap.NotForwarded:
 		return nil, upnp.NoPortsLeft
 	}
 	if err := i.faultFor(a.Refusal); err != nil {
 		return nil, err
 	}
-	return []string{decimal16(a.Mapping.External)}, nil
+	return []string{decimal16(a.Mapping.OuterPort())}, nil
 }
 
 // mapping makes a request of the arguments that both actions for adding share.
@@ -140,7 +140,7 @@ func (i *invocation) faultFor(r portmap.Refusal) error {
 		return upnp.ConflictInMapping
 	case portmap.NotAuthorized, portmap.NotOwner, portmap.Blocked:
 		return byVersion(v1, upnp.ConflictInMapping, upnp.NotAuthorized)
-	case portmap.PortInUse, portmap.Forwarded:
+	case portmap.PortInUse, portmap.Forwarded, portmap.NotForwarded:
 		return byVersion(v1, upnp.ConflictInMapping, upnp.ConflictWithOther)
 	case portmap.BadTarget:
 		return byVersion(v1, upnp.InvalidArgs, upnp.NotAuthorized)
@@ -232,7 +232,7 @@ func getSpecificPortMappingEntry(i *invocation) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, ok := i.opts.Table.Lookup(portmap.Key{Protocol: i.protocol(), External: i.Port("NewExternalPort")})
+	m, ok := i.opts.Table.LookupOuter(i.protocol(), i.Port("NewExternalPort"))
 	if !ok || !m.Inbound() || !slices.Equal(remoteHosts(m), filters) {
 		return nil, upnp.NoSuchEntry
 	}
@@ -271,7 +271,7 @@ func remoteHosts(m *portmap.Mapping) []portmap.Filter {
 // at that time. An entry has one remote host, the first of several.
 func entry(m *portmap.Mapping, at time.Time) upnp.PortMapping {
 	e := upnp.PortMapping{
-		ExternalPort:  m.External,
+		ExternalPort:  m.OuterPort(),
 		Protocol:      m.Protocol.String(),
 		InternalPort:  m.Internal.Port(),
 		Client:        m.Internal.Addr().String(),

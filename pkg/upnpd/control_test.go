@@ -193,6 +193,7 @@ func TestRefusals(t *testing.T) {
 		portmap.Conflict:          {718, 718, 728, 718, 718, 718, 501, 501, 501},
 		portmap.HeldDown:          {718, 718, 728, 718, 718, 718, 501, 501, 501},
 		portmap.NotProvided:       {718, 718, 728, 718, 718, 718, 501, 501, 501},
+		portmap.NotForwarded:      {718, 729, 728, 718, 729, 729, 501, 501, 501},
 		portmap.PortInUse:         {718, 729, 729, 718, 729, 729, 501, 501, 501},
 		portmap.NoPorts:           {501, 728, 728, 501, 728, 728, 701, 701, 701},
 		portmap.QuotaExceeded:     {501, 728, 728, 501, 728, 728, 701, 701, 701},

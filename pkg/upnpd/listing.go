@@ -36,7 +36,7 @@ type listing struct {
 
 // includes reports whether a mapping is listed.
 func (l *listing) includes(m *portmap.Mapping) bool {
-	return m.Inbound() && m.Protocol == l.protocol && l.first <= m.External && m.External <= l.last &&
+	return m.Inbound() && m.Protocol == l.protocol && l.first <= m.OuterPort() && m.OuterPort() <= l.last &&
 		(!l.client.IsValid() || m.Internal.Addr() == l.client)
 }
 

@@ -21,8 +21,9 @@ type Table interface {
 	// List returns all mappings, At the i-th port mapping.
 	List() []*portmap.Mapping
 	At(i int) (*portmap.Mapping, bool)
-	// Lookup returns the mapping of a key, Pinhole that of a UniqueID.
-	Lookup(portmap.Key) (*portmap.Mapping, bool)
+	// LookupOuter returns the mapping that clients know by an external port, Pinhole that
+	// of a UniqueID.
+	LookupOuter(p portmap.Protocol, port uint16) (*portmap.Mapping, bool)
 	Pinhole(id uint16) (*portmap.Mapping, bool)
 	// Count returns the number of mappings and of changes ever made to them.
 	Count() (mappings int, updates uint32)

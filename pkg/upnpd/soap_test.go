@@ -95,6 +95,7 @@ type gatewayConfig struct {
 	uplink   Uplink
 	traffic  Traffic
 	taken    []uint16
+	upstream *portmaptest.Upstream // the router in front; nil: there is none
 }
 
 // rule lets both LANs have these external ports, or one of them.
@@ -167,8 +168,14 @@ func (s testNet) newGateway(t testing.TB, p gatewayConfig) *testGateway {
 	if p.external != "" {
 		h.around.External = netip.MustParseAddr(p.external)
 	}
+	var upstream portmap.Upstream
+	if p.upstream != nil {
+		upstream, h.around.Upstream = p.upstream, true
+		p.upstream.Report = func(ctx context.Context, list []portmap.Report) error { return h.table.Report(ctx, list) }
+	}
 	h.table = portmap.NewTable(portmap.Options{
-		Policy: &p.policy, Firewall: h.firewall, Store: new(portmaptest.Store), Network: h.around,
+		Upstream: upstream,
+		Policy:   &p.policy, Firewall: h.firewall, Store: new(portmaptest.Store), Network: h.around,
 		Listening: func(protocol portmap.Protocol, port uint16) bool {
 			return protocol == portmap.TCP && slices.Contains(p.taken, port)
 		},
