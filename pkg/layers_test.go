@@ -53,7 +53,7 @@ var layers = map[string]int{
 }
 
 // support are packages for tests and tools, which the program must not import.
-var support = []string{"pkg/netlab", "pkg/netlab/packetlab", "pkg/netlab/stunlab", "pkg/vectors", "pkg/vectors/discovery", "pkg/vectors/gena", "pkg/vectors/soap", "pkg/portmap/portmaptest", "pkg/journal/journaltest", "cmd/igdd-bench"}
+var support = []string{"pkg/netlab", "pkg/netlab/packetlab", "pkg/netlab/stunlab", "pkg/netlab/upstreamlab", "pkg/vectors", "pkg/vectors/discovery", "pkg/vectors/gena", "pkg/vectors/soap", "pkg/portmap/portmaptest", "pkg/journal/journaltest", "cmd/igdd-bench"}
 
 // codecs turn bytes into values and back, and do nothing else.
 var codecs = []string{"pkg/pcp", "pkg/natpmp", "pkg/ssdp", "pkg/upnp"}
