@@ -151,7 +151,14 @@ func (s *Server) Announce() {
 	}
 }
 
-// epoch returns the seconds since the epoch began.
+// Epoch returns the seconds since the epoch began.
+func (s *Server) Epoch() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch()
+}
+
+// epoch is Epoch for who holds mu.
 func (s *Server) epoch() uint32 { return uint32(time.Since(s.began) / time.Second) }
 
 // run serves until the socket is closed.
