@@ -75,7 +75,13 @@ deny 0-65535 0.0.0.0/0 0-65535
 // daemon maps.
 func newRig(t testing.TB, variant string, layout netlab.Layout) *rig {
 	t.Helper()
-	r := &rig{Lab: netlab.NewLab(t, layout), program: cmp.Or(raced, program), variant: variant, dir: t.TempDir()}
+	return rigOn(t, variant, netlab.NewLab(t, layout))
+}
+
+// rigOn is newRig for a lab that is there.
+func rigOn(t testing.TB, variant string, lab *netlab.Lab) *rig {
+	t.Helper()
+	r := &rig{Lab: lab, program: cmp.Or(raced, program), variant: variant, dir: t.TempDir()}
 	races := filepath.Join(filepath.Dir(r.program), r.Router.Name) // a subtest's own folder may have commas
 	r.env = append(r.Router.Env(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0 log_path="+races)
 	r.ipt(t, "-P", "FORWARD", "DROP")
