@@ -8,8 +8,8 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// router is the router in front, spoken to by one protocol. Its methods return nil, a
-// *routerError, or the error of a context that ended. They may be called concurrently.
+// router is the router in front, spoken to by one protocol. The errors of its methods are
+// *routerError, or that of a context that ended. They may be called concurrently.
 type router interface {
 	// open asks for a port, or renews it.
 	open(ctx context.Context, a ask) (grant, error)
@@ -26,44 +26,54 @@ type ask struct {
 	suggested   uint16           // external port; 0: any
 	exact       bool             // no other external port will do
 	lifetime    time.Duration    // whole seconds
-	nonce       portmap.Nonce    // the same in each request for a mapping
+	nonce       portmap.Nonce    // the same in each request for a forwarding
 	filters     []portmap.Filter // empty: every remote peer
+	filtered    bool             // an earlier request for the forwarding had filters
 	description string
 }
 
 // grant is what a router gave.
 type grant struct {
-	external netip.AddrPort // the zero Addr: the address was not told
+	external netip.AddrPort // its address is the zero Addr if that was not told
 	lifetime time.Duration  // 0: for ever
+	epoch    epoch
 }
 
 // state is what a router says of itself.
 type state struct {
 	external netip.Addr // the zero Addr: not told
-	epoch    epoch      // the zero epoch: the protocol has none
+	epoch    epoch
+	lost     bool // it no longer has a forwarding that it gave
 }
 
-// epoch is a router's count of the seconds since it lost its mappings, and when it said so.
+// epoch is a router's count of the seconds since it lost its forwardings, and when it
+// said so. The zero epoch is that of a protocol without.
 type epoch struct {
 	seconds uint32
 	at      time.Time
 }
 
-// cause is why a router forwards nothing.
+// cause is why a router does not do what it was asked.
 type cause uint8
 
 const (
-	denied   cause = iota + 1 // it answered, and said no
-	silent                    // it did not answer
-	foreign                   // it does not speak the protocol
-	conflict                  // it gives the port to nobody else, or not this one
+	denied  cause = iota + 1 // it says no
+	taken                    // it would do so with another external port only
+	silent                   // it does not answer
+	foreign                  // it does not speak the protocol
+	invalid                  // its answer makes no sense
 )
 
-// routerError is why a router forwards nothing, as the operator is told.
+// routerError is why a router does not do what it was asked.
 type routerError struct {
 	cause  cause
-	reason string // as in "the router in front says: NOT_AUTHORIZED"
+	reason string        // for the operator
+	retry  time.Duration // how long the same is to be expected; 0: not told
+	result error         // the protocol's own; nil: none
 }
 
 // Error returns the reason.
 func (e *routerError) Error() string { return e.reason }
+
+// Unwrap returns the protocol's own result.
+func (e *routerError) Unwrap() error { return e.result }
