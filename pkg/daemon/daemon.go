@@ -33,6 +33,7 @@ import (
 	"igdd/pkg/ssdpd"
 	"igdd/pkg/stun"
 	"igdd/pkg/upnpd"
+	"igdd/pkg/upstream"
 	"igdd/pkg/xtables"
 )
 
@@ -101,15 +102,19 @@ type Daemon struct {
 	ssdp *ssdpd.Server
 
 	// nil if not configured.
-	notify *notify.Runner
-	stun   *stun.Follower
-	hosts  *hosts.Watcher
+	notify   *notify.Runner
+	stun     *stun.Follower
+	upstream *upstream.Client
+	hosts    *hosts.Watcher
+
+	asked upstream.Gateway // that upstream was told last; for followUplink alone
 
 	mu          sync.Mutex // guards what follows
 	policy      *portmap.Policy
 	stunAddr    netip.Addr    // the router's address as the STUN server sees it
+	outerAddr   netip.Addr    // the external address of the router in front
 	connectedAt time.Time     // when the external address appeared; zero: there is none
-	wake        chan struct{} // forwards or stunAddr have changed; capacity 1
+	wake        chan struct{} // forwards, stunAddr or outerAddr have changed; capacity 1
 }
 
 // New prepares the service: it reads the state of the links and sets up chains and
@@ -142,6 +147,7 @@ func New(o Options) (*Daemon, error) {
 		Policy:     &c.Policy,
 		Firewall:   timedFirewall{forwardChecker{d.firewall, d.forwards}, d.metrics},
 		Store:      inheritingStore{d.store, o.Unsaved},
+		Upstream:   d.tableUpstream(),
 		Network:    state,
 		Uptime:     clock.Uptime,
 		Listening:  d.listening,
@@ -372,6 +378,9 @@ func (d *Daemon) tasks(ready func(error)) []task {
 	if d.stun != nil {
 		tasks = append(tasks, task{"STUN", d.stun.Run})
 	}
+	if d.upstream != nil {
+		tasks = append(tasks, task{"router in front", d.upstream.Run})
+	}
 	if d.config.ControlSocket != "" {
 		tasks = append(tasks, task{"control socket", d.serveOperator})
 	}
@@ -407,6 +416,7 @@ func (d *Daemon) followUplink(ctx context.Context) error {
 			return nil // the context has ended
 		}
 		d.forwards.noteDelivered(known)
+		d.followRouter()
 		if state.External != announced {
 			announced = state.External
 			d.metrics.uplinkChanges.Inc()

@@ -24,6 +24,7 @@ func (d *Daemon) prepareOptional(o Options) (err error) {
 	if c.STUN != "" && !c.ExternalIP.IsValid() {
 		d.stun = stun.NewFollower(stun.Options{Server: c.STUN, Uplink: d.uplink.addr, Seen: d.setSTUNAddr, Log: d.log})
 	}
+	d.upstream = d.newUpstream()
 	d.hosts = hosts.NewWatcher(hosts.Options{
 		Leases:   c.DHCPLeases,
 		Grace:    c.Withdraw,

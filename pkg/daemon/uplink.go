@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,6 +21,9 @@ import (
 func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkState, known bool) {
 	s.External, s.NoIPv6 = d.announced(), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
+	if router := d.routerInFront(); router.Address.IsValid() {
+		s.Upstream, s.Uplink = true, cmp.Or(d.config.ExternalIP, router.Local)
+	}
 	s.LANs, s.Interfaces, s.Devices = d.lans(links)
 	s.Routed = d.routedNetworks(links)
 	for _, link := range links {
@@ -82,20 +86,26 @@ func matchingLinks(pattern string, links map[string]netif.Link) []netif.Link {
 // announced returns the address that clients are told, the zero Addr if there is none.
 func (d *Daemon) announced() netip.Addr {
 	d.mu.Lock()
-	stunAddr := d.stunAddr
+	outerAddr, stunAddr := d.outerAddr, d.stunAddr
 	d.mu.Unlock()
-	return announcedAddr(d.config, d.uplink.addr(), stunAddr)
+	if !d.routerInFront().Address.IsValid() {
+		outerAddr = netip.Addr{}
+	}
+	return announcedAddr(d.config, d.uplink.addr(), outerAddr, stunAddr)
 }
 
-// announcedAddr returns the address that clients are told: the configured one, the
-// one that a STUN server sees, or the uplink's own. If the uplink has no address it
-// returns the zero Addr.
-func announcedAddr(c *config.Config, own, stunAddr netip.Addr) netip.Addr {
+// announcedAddr returns the address that clients are told: the configured one, that of
+// the router in front, the one that a STUN server sees, or the uplink's own. If the
+// uplink has no address it returns the zero Addr. Where the router in front has a private
+// address, it has another one in front, and the STUN server sees further.
+func announcedAddr(c *config.Config, own, outerAddr, stunAddr netip.Addr) netip.Addr {
 	switch {
 	case !own.IsValid():
 		return netip.Addr{}
 	case c.ExternalIP.IsValid():
 		return c.ExternalIP
+	case outerAddr.IsValid() && !(isPrivate(outerAddr) && stunAddr.IsValid()):
+		return outerAddr
 	case stunAddr.IsValid():
 		return stunAddr
 	}
