@@ -42,6 +42,11 @@ var forwardingStates = [...]string{
 	NotAsked: "not asked", Asking: "asking", Reachable: "reachable from outside", Unreachable: "not reachable from outside",
 }
 
+var forwardingSlugs = [len(forwardingStates)]string{NotAsked: "not_asked", Asking: "asking", Reachable: "reachable", Unreachable: "unreachable"}
+
+// Slug returns the state as one word of lower-case letters and underscores.
+func (s ForwardingState) Slug() string { return forwardingSlugs[s] }
+
 // String returns the state as log lines show it.
 func (s ForwardingState) String() string { return forwardingStates[s] }
 
