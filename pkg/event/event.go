@@ -23,27 +23,36 @@ const (
 	Unblocked Kind = "unblocked" // a block was lifted, or has ended
 	Repaired  Kind = "repaired"  // rules that another program had removed were restored
 	Uplink    Kind = "uplink"    // the external address has changed
+
+	Reachable   Kind = "reachable"   // the router in front forwards the port of a mapping
+	Unreachable Kind = "unreachable" // it does not: remote hosts cannot reach the mapping
 )
 
 // Kinds returns all kinds.
 func Kinds() []Kind {
-	return []Kind{Opened, Renewed, Closed, Dormant, Active, Refused, Deleted, Blocked, Unblocked, Repaired, Uplink}
+	return []Kind{Opened, Renewed, Closed, Dormant, Active, Refused, Deleted, Blocked, Unblocked, Repaired, Uplink, Reachable, Unreachable}
 }
 
 // isOfMapping reports whether events of the kind are about a mapping or a request
 // for one.
 func (k Kind) isOfMapping() bool {
 	switch k {
-	case Opened, Renewed, Closed, Dormant, Active, Refused:
+	case Opened, Renewed, Closed, Dormant, Active, Refused, Reachable, Unreachable:
 		return true
 	}
 	return false
 }
 
 // IsMinor reports whether events of the kind may come in thousands: clients cause them
-// as often as they like, without holding anything, or a network takes all its mappings
-// with it.
-func (k Kind) IsMinor() bool { return k == Renewed || k == Refused || k == Dormant || k == Active }
+// as often as they like, without holding anything, or a network, or the router in front,
+// takes all its mappings with it.
+func (k Kind) IsMinor() bool {
+	switch k {
+	case Renewed, Refused, Dormant, Active, Reachable, Unreachable:
+		return true
+	}
+	return false
+}
 
 // Event is one thing that happened. Fields that do not apply are zero.
 type Event struct {
@@ -71,6 +80,14 @@ type Event struct {
 	MAC          string     `json:"mac,omitempty"`       // of the internal host, where known
 	Description  string     `json:"description,omitempty"`
 	Remote       []string   `json:"remote,omitempty"` // remote hosts that may use the mapping; none: all
+	// Forwarding is what the router in front does for the external port: "asking",
+	// "reachable" or "unreachable"; empty: none is asked. With "reachable" remote hosts
+	// connect to the outer address, if that is known, and port.
+	Forwarding   string     `json:"forwarding,omitempty"`
+	OuterAddress netip.Addr `json:"outer_address,omitzero"`
+	OuterPort    uint16     `json:"outer_port,omitempty"`
+	// Shared says that the log has a line already that says the same of all mappings.
+	Shared bool `json:"-"`
 	// Disabled says that the client wants the mapping without rules (UPnP).
 	Disabled bool `json:"disabled,omitempty"`
 	// Lifetime is the time that the mapping has left, in seconds; nil: it has no end,
@@ -80,7 +97,7 @@ type Event struct {
 	// Delete says that a refused request was to delete.
 	Delete bool `json:"delete,omitempty"`
 	// Reason is why: of a refusal, a closing, a block's end, or of what befell the
-	// uplink. Of Deleted and Blocked it says that rules of closed mappings are still in
+	// uplink or the reachability of a mapping. Of Deleted and Blocked it says that rules of closed mappings are still in
 	// the firewall, and why; empty: they are not.
 	Reason string `json:"reason,omitempty"`
 	// Rule is the permission rule that decided a refusal.

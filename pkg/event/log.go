@@ -14,7 +14,8 @@ import (
 // levelNotice lies between slog's Info and Warn, as in syslog.
 const levelNotice = slog.LevelInfo + 2
 
-// PrivateUplink is the reason of an Uplink event whose address is private or shared.
+// PrivateUplink is the reason of an Uplink or Reachable event whose address is private or
+// shared.
 const PrivateUplink = "a router upstream must forward the ports too"
 
 // Log writes the line of an event. The attributes "kind", "host" and "client" of the
@@ -50,6 +51,8 @@ func (e *Event) headline() (slog.Level, string) {
 		return slog.LevelInfo, "resuming port mapping " + e.port()
 	case Refused:
 		return e.refusalHeadline()
+	case Reachable, Unreachable:
+		return e.reachHeadline()
 	case Repaired:
 		return slog.LevelWarn, "restored missing chains or rules"
 	case Uplink:
@@ -80,6 +83,21 @@ func (e *Event) refusalHeadline() (slog.Level, string) {
 	return levelNotice, "refusing port " + e.port() + " because " + e.Reason
 }
 
+// reachHeadline is the headline of what the router in front does.
+func (e *Event) reachHeadline() (slog.Level, string) {
+	level, headline := slog.LevelInfo, "port "+e.port()+" is reachable from outside"
+	switch {
+	case e.Kind == Unreachable:
+		level, headline = levelNotice, "port "+e.port()+" is not reachable from outside because "+e.Reason
+	case e.Reason != "":
+		headline += ", but " + e.Reason
+	}
+	if e.Shared {
+		level = slog.LevelDebug
+	}
+	return level, headline
+}
+
 func (e *Event) uplinkHeadline() (slog.Level, string) {
 	switch {
 	case !e.Address.IsValid():
@@ -100,6 +118,15 @@ func (e *Event) port() string {
 	return port + " " + cmp.Or(e.Protocol, "TCP/UDP")
 }
 
+// outer returns the address and port that remote hosts connect to, without the address
+// where that is not known.
+func (e *Event) outer() string {
+	if !e.OuterAddress.IsValid() {
+		return strconv.Itoa(int(e.OuterPort))
+	}
+	return netip.AddrPortFrom(e.OuterAddress, e.OuterPort).String()
+}
+
 // attributes returns what a line says beside its text, in this order for all kinds.
 func (e *Event) attributes() (list []any) {
 	add := func(name string, value any, known bool) {
@@ -113,6 +140,7 @@ func (e *Event) attributes() (list []any) {
 		add("mac", e.MAC, e.MAC != "")
 		add("for", e.Description, e.Description != "")
 		add("from", strings.Join(e.Remote, ","), len(e.Remote) > 0)
+		add("outer", e.outer(), e.OuterPort != 0)
 	}
 	add("disabled", true, e.Disabled)
 	if e.Lifetime != nil {

@@ -63,14 +63,15 @@ func examples() []Event {
 	hour := int64(3600)
 	var list []Event
 	for _, origin := range []string{"NAT-PMP", "PCP", "UPnP"} {
-		for _, kind := range []Kind{Opened, Renewed, Closed, Dormant, Active, Refused} {
+		for _, kind := range []Kind{Opened, Renewed, Closed, Dormant, Active, Refused, Reachable, Unreachable} {
 			e := Event{
 				Kind: kind, Origins: []string{origin}, Client: netip.MustParseAddr("192.168.50.10"), Host: "02:00:00:00:00:10",
 				Protocol: "TCP", ExternalPort: 3001, Internal: netip.MustParseAddr("192.168.50.10"), InternalPort: 3000,
 				MAC: "02:00:00:00:00:10", Description: "Bob's \"game\" because\x1b[2J", Remote: []string{"192.0.2.1/32"}, Lifetime: &hour, Disabled: true,
+				OuterAddress: netip.MustParseAddr("11.22.33.44"), OuterPort: 40000,
 			}
 			switch kind {
-			case Closed, Dormant:
+			case Closed, Dormant, Unreachable:
 				e.Reason, e.Client = "it has expired", netip.Addr{}
 			case Refused:
 				e.Reason, e.Rule, e.Holder, e.Block = "not authorized", "deny 0-65535 0.0.0.0/0 0-65535", "3001/TCP -> x (UPnP)", 3
@@ -93,7 +94,7 @@ func examples() []Event {
 // TestLinesAreAsDocumented compares the line of each event with the manual.
 func TestLinesAreAsDocumented(t *testing.T) {
 	f := documented(t)
-	if len(f.headlines) != 11 || len(f.attributes) != 13 {
+	if len(f.headlines) != 13 || len(f.attributes) != 14 {
 		t.Fatalf("the manual has %d headlines and %d attributes", len(f.headlines), len(f.attributes))
 	}
 	used := make(map[int]bool)
@@ -154,13 +155,14 @@ func TestLevels(t *testing.T) {
 	for kind, want := range map[Kind]slog.Level{
 		Opened: levelNotice, Closed: levelNotice, Refused: levelNotice, Deleted: levelNotice, Blocked: levelNotice, Unblocked: levelNotice,
 		Renewed: slog.LevelInfo, Dormant: slog.LevelInfo, Active: slog.LevelInfo, Repaired: slog.LevelWarn, Uplink: slog.LevelWarn,
+		Reachable: slog.LevelInfo, Unreachable: levelNotice,
 	} {
 		e := Event{Kind: kind}
 		if got, _ := e.headline(); got != want {
 			t.Errorf("%s: %v, want %v", kind, got, want)
 		}
 	}
-	if len(Kinds()) != 11 {
+	if len(Kinds()) != 13 {
 		t.Error("a kind is missing here")
 	}
 	public := Event{Kind: Uplink, Address: netip.MustParseAddr("11.22.33.44"), Interface: "eth0"}
@@ -172,6 +174,35 @@ func TestLevels(t *testing.T) {
 		"ext interface eth0 has no IPv4 address. Network is down":                                                                           {Kind: Uplink, Interface: "eth0"},
 	} {
 		if _, got := e.headline(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// TestReachability says whether remote hosts reach a mapping, what else it takes, and
+// nothing at all where another line says the same of all mappings.
+func TestReachability(t *testing.T) {
+	reachable := Event{Kind: Reachable, Protocol: "TCP", ExternalPort: 3001, OuterAddress: netip.MustParseAddr("11.22.33.44"), OuterPort: 40000}
+	further, nameless := reachable, reachable
+	further.Reason, nameless.OuterAddress = PrivateUplink, netip.Addr{}
+	of := Event{Kind: Unreachable, Protocol: "TCP", ExternalPort: 3001, Reason: "it does not answer"}
+	shared := of
+	shared.Shared = true
+	for want, e := range map[string]Event{
+		"level=INFO msg=\"port 3001 TCP is reachable from outside\" kind=reachable outer=11.22.33.44:40000\n":                                                   reachable,
+		"level=INFO msg=\"port 3001 TCP is reachable from outside, but a router upstream must forward the ports too\" kind=reachable outer=11.22.33.44:40000\n": further,
+		"level=INFO msg=\"port 3001 TCP is reachable from outside\" kind=reachable outer=40000\n":                                                               nameless,
+		"level=INFO+2 msg=\"port 3001 TCP is not reachable from outside because it does not answer\" kind=unreachable\n":                                        of,
+		"": shared,
+	} {
+		var out bytes.Buffer
+		e.Log(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}})))
+		if got := out.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

@@ -19,6 +19,7 @@ const maxValue = 256
 var valueNames = []string{
 	"UPNP_EVENT", "UPNP_CLIENT", "UPNP_ORIGIN", "UPNP_PROTOCOL", "UPNP_EXTERNAL_PORT", "UPNP_INTERNAL_ADDRESS",
 	"UPNP_INTERNAL_PORT", "UPNP_DESCRIPTION", "UPNP_REASON", "UPNP_REMOTE", "UPNP_LIFETIME", "UPNP_MAC", "UPNP_RULE",
+	"UPNP_FORWARDING", "UPNP_OUTER_ADDRESS", "UPNP_OUTER_PORT",
 	"UPNP_HOLDER", "UPNP_BLOCK", "UPNP_SUBJECT", "UPNP_UNTIL", "UPNP_CLOSED", "UPNP_FAMILY", "UPNP_INTERFACE", "UPNP_ADDRESS",
 }
 
@@ -82,6 +83,9 @@ func (v *variables) addMapping(e *event.Event) {
 		v.add("INTERNAL_ADDRESS", e.Internal)
 		v.add("INTERNAL_PORT", e.InternalPort)
 	}
+	v.addIf(e.Forwarding != "", "FORWARDING", e.Forwarding)
+	v.addIf(e.OuterAddress.IsValid(), "OUTER_ADDRESS", e.OuterAddress)
+	v.addIf(e.OuterPort != 0, "OUTER_PORT", e.OuterPort)
 	v.addIf(e.MAC != "", "MAC", e.MAC)
 	v.add("DESCRIPTION", e.Description)
 	if e.Kind == event.Refused {

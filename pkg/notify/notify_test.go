@@ -116,6 +116,9 @@ func TestProgramIsToldInItsEnvironment(t *testing.T) {
 	forever.Remote = []string{"2001:db8:9::/48", "2001:db8:8::1/128"}
 	ended := of(event.Closed, 8080, 0)
 	ended.Reason = "it has expired"
+	reachable, unreachable := of(event.Reachable, 8080, 3600), of(event.Unreachable, 8080, 3600)
+	reachable.Forwarding, reachable.OuterAddress, reachable.OuterPort = "reachable", netip.MustParseAddr("11.22.33.44"), 40000
+	unreachable.Forwarding, unreachable.Reason = "unreachable", "it does not answer"
 	for _, e := range []event.Event{
 		of(event.Opened, 8080, 3600), of(event.Renewed, 8080, 7200), ended, forever,
 		{
@@ -124,6 +127,7 @@ func TestProgramIsToldInItsEnvironment(t *testing.T) {
 			Reason: "not authorized", Rule: "deny 0-65535 0.0.0.0/0 0-65535", MAC: "02:00:00:00:00:11",
 		},
 		{Kind: event.Blocked, Subject: "192.168.50.11 tcp", Block: 3, Closed: 2, Until: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)},
+		reachable, unreachable,
 		{Kind: event.Repaired, Family: "IPv4"},
 		{Kind: event.Uplink, Interface: "eth0", Address: netip.MustParseAddr("11.22.33.44")},
 	} {
@@ -182,6 +186,37 @@ UPNP_UNTIL=2026-11-27T12:00:00Z
 done
 -x $HOME
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
+UPNP_CLIENT=192.168.50.10
+UPNP_DESCRIPTION=web
+UPNP_EVENT=reachable
+UPNP_EXTERNAL_PORT=8080
+UPNP_FORWARDING=reachable
+UPNP_INTERNAL_ADDRESS=192.168.50.10
+UPNP_INTERNAL_PORT=80
+UPNP_LIFETIME=3600
+UPNP_ORIGIN=NAT-PMP
+UPNP_OUTER_ADDRESS=11.22.33.44
+UPNP_OUTER_PORT=40000
+UPNP_PROTOCOL=TCP
+UPNP_REMOTE=
+done
+-x $HOME
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+UPNP_CLIENT=192.168.50.10
+UPNP_DESCRIPTION=web
+UPNP_EVENT=unreachable
+UPNP_EXTERNAL_PORT=8080
+UPNP_FORWARDING=unreachable
+UPNP_INTERNAL_ADDRESS=192.168.50.10
+UPNP_INTERNAL_PORT=80
+UPNP_LIFETIME=3600
+UPNP_ORIGIN=NAT-PMP
+UPNP_PROTOCOL=TCP
+UPNP_REASON=it does not answer
+UPNP_REMOTE=
+done
+-x $HOME
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 UPNP_EVENT=repaired
 UPNP_FAMILY=IPv4
 done
@@ -193,7 +228,7 @@ UPNP_INTERFACE=eth0
 done
 `
 	wanted := strings.Split(strings.TrimSuffix(want, "\n"), "\n")
-	await(t, "eight runs", func() bool { return strings.Count(strings.Join(r.lines("told"), "\n"), "done") == 8 })
+	await(t, "ten runs", func() bool { return strings.Count(strings.Join(r.lines("told"), "\n"), "done") == 10 })
 	for i, line := range r.lines("told") {
 		if i >= len(wanted) || line != wanted[i] {
 			t.Fatalf("line %d is %q, want %q", i+1, line, wanted[min(i, len(wanted)-1)])
