@@ -89,6 +89,14 @@ func TestWatchShowsEventsAsTheyCome(t *testing.T) {
 			event.Event{Kind: event.Refused, Origins: []string{"UPnP"}, Client: laptop, Pinhole: true, Delete: true, Reason: "no such mapping"},
 			"refused    to delete pinhole by UPnP asked from 192.168.50.10 [no such mapping]",
 		},
+		{
+			event.Event{Kind: event.Reachable, Origins: []string{"PCP"}, Protocol: "TCP", ExternalPort: 443, Internal: laptop, InternalPort: 443, OuterAddress: addr("11.22.33.44"), OuterPort: 40000},
+			"reachable  443/TCP -> 192.168.50.10:443 (laptop) by PCP [outside 11.22.33.44:40000]",
+		},
+		{
+			event.Event{Kind: event.Unreachable, Origins: []string{"PCP"}, Protocol: "TCP", ExternalPort: 443, Internal: laptop, InternalPort: 443, Reason: "it does not answer"},
+			"unreachable  443/TCP -> 192.168.50.10:443 (laptop) by PCP [it does not answer]",
+		},
 		{event.Event{Kind: event.Deleted, Subject: "192.168.50.10", Closed: 1}, "deleted    192.168.50.10: 1 mapping closed"},
 		{event.Event{Kind: event.Blocked, Subject: "tcp 1-9", Block: 4, Until: time.Date(2026, 11, 28, 1, 2, 3, 0, time.Local)}, "blocked    tcp 1-9: 0 mappings closed, until 2026-11-28 01:02:03 [block 4]"},
 		{event.Event{Kind: event.Unblocked, Subject: "tcp 1-9", Block: 4, Reason: "it has ended"}, "unblocked  tcp 1-9 [it has ended; block 4]"},

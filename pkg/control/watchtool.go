@@ -181,7 +181,7 @@ func reasons(e *event.Event) string {
 	var list []string
 	for _, r := range []struct {
 		name, value string
-	}{{"", e.Reason}, {"rule ", e.Rule}, {"port of ", e.Holder}, {"only from ", strings.Join(e.Remote, ", ")}} {
+	}{{"", e.Reason}, {"rule ", e.Rule}, {"port of ", e.Holder}, {"outside ", e.Outer()}, {"only from ", strings.Join(e.Remote, ", ")}} {
 		if r.value != "" {
 			list = append(list, r.name+r.value)
 		}

@@ -25,6 +25,7 @@ func (d *Daemon) emit(e event.Event) {
 func (d *Daemon) emitChanges(changes []portmap.Change) {
 	for i := range changes {
 		if e, isEvent := changeEvent(&changes[i]); isEvent {
+			e.Shared = e.Kind == event.Unreachable && d.nothingForwarded()
 			d.emit(e)
 		}
 	}
@@ -105,6 +106,8 @@ func changeEvent(c *portmap.Change) (e event.Event, isEvent bool) {
 		e = mappingEvent(event.Opened, c.After)
 	case c.Cause == portmap.Requested:
 		e = mappingEvent(event.Renewed, c.After)
+	case c.Before.Forwarding != c.After.Forwarding && c.Cause == portmap.ByUpstream:
+		return forwardingEvent(c.After)
 	case c.Before.Dormant && !c.After.Dormant:
 		e = mappingEvent(event.Active, c.After)
 	case c.After.Dormant && c.After.Reason != c.Before.Reason:
@@ -116,6 +119,23 @@ func changeEvent(c *portmap.Change) (e event.Event, isEvent bool) {
 	if c.Client.IsValid() {
 		e.Client = c.Client
 		e.Host = c.ClientHost
+	}
+	return e, true
+}
+
+// forwardingEvent returns the event of what the router in front does now, if that is one.
+func forwardingEvent(m *portmap.Mapping) (e event.Event, isEvent bool) {
+	switch f := m.Forwarding; f.State {
+	case portmap.Reachable:
+		e = mappingEvent(event.Reachable, m)
+		if f.External.Addr().IsValid() && config.Reserved(f.External.Addr()) {
+			e.Reason = event.PrivateUplink
+		}
+	case portmap.Unreachable:
+		e = mappingEvent(event.Unreachable, m)
+		e.Reason = f.Reason
+	default:
+		return e, false
 	}
 	return e, true
 }
@@ -134,6 +154,9 @@ func mappingEvent(kind event.Kind, m *portmap.Mapping) event.Event {
 		MAC:          m.Host.Hardware,
 		Description:  m.Description(),
 		Disabled:     m.Inbound() && !m.Enabled(),
+	}
+	if f := m.Forwarding; f.State != portmap.NotAsked {
+		e.Forwarding, e.OuterAddress, e.OuterPort = f.State.Slug(), f.External.Addr(), f.External.Port()
 	}
 	for _, f := range m.Filters() {
 		e.Remote = append(e.Remote, f.String())

@@ -134,3 +134,7 @@ func (d *Daemon) isOwnOrClient(links map[string]netif.Link, a netip.Addr) bool {
 	return slices.ContainsFunc(lans, func(p netip.Prefix) bool { return p.Contains(a) }) ||
 		slices.ContainsFunc(d.routedNetworks(links), func(n portmap.RoutedNetwork) bool { return n.Contains(a) })
 }
+
+// nothingForwarded reports whether the router in front forwards nothing at all, which is
+// logged once.
+func (d *Daemon) nothingForwarded() bool { return d.upstream != nil && d.upstream.Status().Err != nil }

@@ -118,10 +118,13 @@ func (e *Event) port() string {
 	return port + " " + cmp.Or(e.Protocol, "TCP/UDP")
 }
 
-// outer returns the address and port that remote hosts connect to, without the address
-// where that is not known.
-func (e *Event) outer() string {
-	if !e.OuterAddress.IsValid() {
+// Outer returns the address and port that remote hosts connect to, without the address
+// where that is not known; empty: the router in front forwards nothing, or is not asked.
+func (e *Event) Outer() string {
+	switch {
+	case e.OuterPort == 0:
+		return ""
+	case !e.OuterAddress.IsValid():
 		return strconv.Itoa(int(e.OuterPort))
 	}
 	return netip.AddrPortFrom(e.OuterAddress, e.OuterPort).String()
@@ -140,7 +143,7 @@ func (e *Event) attributes() (list []any) {
 		add("mac", e.MAC, e.MAC != "")
 		add("for", e.Description, e.Description != "")
 		add("from", strings.Join(e.Remote, ","), len(e.Remote) > 0)
-		add("outer", e.outer(), e.OuterPort != 0)
+		add("outer", e.Outer(), e.OuterPort != 0)
 	}
 	add("disabled", true, e.Disabled)
 	if e.Lifetime != nil {
