@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,12 @@ type Question struct {
 	Client             netip.Addr
 	Protocol           portmap.Protocol
 	External, Internal uint16
+}
+
+// GetsOtherPort reports whether the client would get another port than the one that it
+// asks for.
+func (q Question) GetsOtherPort(d *portmap.Explanation) bool {
+	return d.Refusal == portmap.Granted && q.External != 0 && q.External != toldPort(d.Mapping)
 }
 
 // Explanation is what the client would be answered, and why.
@@ -102,7 +109,7 @@ func (s *Server) verdict(q Question, e Explanation) verdict {
 	}
 	v.Granted = d.Refusal == portmap.Granted && e.Fault == ""
 	if v.Granted {
-		v.Port, v.Outgoing = d.Mapping.ExternalPort(), e.Outgoing
+		v.Port, v.Upstream, v.Outgoing = toldPort(d.Mapping), upstreamText(d.Mapping), e.Outgoing
 	}
 	s.addReason(&v, d)
 	if e.Exact != nil {
@@ -113,9 +120,25 @@ func (s *Server) verdict(q Question, e Explanation) verdict {
 		v.Reason = fmt.Sprintf("port %d instead of %d: %s", v.Port, q.External, v.Reason)
 	}
 	if q.Client.Is4() {
-		v.Firewall = s.portRules(q, v.Port)
+		v.Firewall = s.portRules(q, &v, d)
 	}
 	return v
+}
+
+// toldPort returns the external port of a mapping that its clients are told.
+func toldPort(m *portmap.Mapping) uint16 { return cmp.Or(m.OuterPort(), m.ExternalPort()) }
+
+// upstreamText returns what the router in front does for a mapping, which may be a new
+// one; "": none is asked.
+func upstreamText(m *portmap.Mapping) string {
+	switch f := m.Forwarding; f.State {
+	case portmap.NotAsked:
+		return ""
+	case portmap.Asking:
+		return "the router in front is asked for the port, too"
+	default:
+		return f.String()
+	}
 }
 
 // addDormant adds the dormant mapping of a client that is not heard, as when its network
@@ -167,10 +190,16 @@ func (s *Server) reason(e *portmap.Explanation) string {
 
 // portRules returns the firewall's rules that take connections to the port that would
 // be granted, and to the one that is asked for.
-func (s *Server) portRules(q Question, granted uint16) (rules []string) {
-	asked := q.External
-	if asked == 0 && granted == 0 {
+func (s *Server) portRules(q Question, v *verdict, d *portmap.Explanation) (rules []string) {
+	asked, granted := q.External, uint16(0)
+	if v.Granted {
+		granted = d.Mapping.ExternalPort()
+	}
+	switch {
+	case asked == 0 && granted == 0:
 		asked = q.Internal // the first that is tried
+	case asked == v.Port:
+		asked = granted // the port that the client is told can be one of the router in front
 	}
 	for _, port := range slices.Compact([]uint16{granted, asked}) {
 		if port != 0 {

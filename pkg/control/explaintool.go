@@ -82,6 +82,9 @@ func (v *verdict) print(line func(name, value string)) {
 	for _, rule := range v.Firewall {
 		line("  firewall", rule+" takes matching connections first")
 	}
+	if v.Upstream != "" {
+		line("  upstream", v.Upstream)
+	}
 	if v.Outgoing != "" {
 		line("  outgoing", v.Outgoing)
 	}

@@ -78,6 +78,10 @@ func entry(m *portmap.Mapping, now time.Time) Entry {
 		Enabled:      m.Enabled(),
 		Dormant:      m.Dormant,
 		Reason:       dormantReason(m),
+		Unreachable:  m.Forwarding.Reason,
+	}
+	if f := m.Forwarding; f.State != portmap.NotAsked {
+		e.Forwarding, e.OuterAddress, e.OuterPort = f.State.Slug(), f.External.Addr(), f.External.Port()
 	}
 	for _, f := range m.Filters() {
 		e.Remote = append(e.Remote, f.String())

@@ -52,8 +52,9 @@ func TestManualHasEveryField(t *testing.T) {
 	printed := map[string]reflect.Type{
 		"overview": reflect.TypeFor[overview](), "mapping": reflect.TypeFor[Entry](), "status": reflect.TypeFor[Status](),
 		"link": reflect.TypeFor[Link](), "route": reflect.TypeFor[Route](), "firewall": reflect.TypeFor[Firewall](), "ports": reflect.TypeFor[PortCount](),
-		"deleted": reflect.TypeFor[deleted](),
-		"blocked": reflect.TypeFor[blocked](), "block": reflect.TypeFor[BlockEntry](), "unblocked": reflect.TypeFor[unblocked](),
+		"upstream": reflect.TypeFor[Upstream](),
+		"deleted":  reflect.TypeFor[deleted](),
+		"blocked":  reflect.TypeFor[blocked](), "block": reflect.TypeFor[BlockEntry](), "unblocked": reflect.TypeFor[unblocked](),
 		"verdict": reflect.TypeFor[verdict](), "event": reflect.TypeFor[printedEvent](), "step": reflect.TypeFor[step](), "path": reflect.TypeFor[path](),
 	}
 	for kind, of := range printed {

@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+
+	"igdd/pkg/portmap"
 )
 
 // tableHead is the heading of the table of mappings.
@@ -89,8 +91,8 @@ func row(e *Entry) string {
 	return strings.Join(cells, "\t")
 }
 
-// details returns the description of a mapping, who may use it if not all, and
-// why it is dormant.
+// details returns the description of a mapping, who may use it if not all, why it is
+// dormant, and what the router in front does for it.
 func details(e *Entry) string {
 	text := printable(e.Description)
 	if len(e.Remote) > 0 {
@@ -99,7 +101,21 @@ func details(e *Entry) string {
 	if e.Reason != "" {
 		text += " [" + e.Reason + "]"
 	}
+	if e.Forwarding != "" {
+		text += " [" + printable(e.forwarding()) + "]"
+	}
 	return text
+}
+
+// forwarding returns what the router in front does for the port as text.
+func (e *Entry) forwarding() string {
+	switch e.Forwarding {
+	case portmap.Reachable.Slug():
+		return fmt.Sprintf("reachable from outside as %v", netip.AddrPortFrom(e.OuterAddress, e.OuterPort))
+	case portmap.Unreachable.Slug():
+		return "not reachable from outside: " + e.Unreachable
+	}
+	return "the router in front has not answered yet"
 }
 
 // timeText returns a time as the operator's clock shows it.
@@ -156,7 +172,8 @@ func (t *tool) status(args []string) (exitStatus, error) {
 	return s.exitStatus(), printStatus(t.stdout, s, time.Now())
 }
 
-// exitStatus returns exitNo if something is wrong.
+// exitStatus returns exitNo if something is wrong with this router. A router in front that
+// forwards nothing is no fault of it.
 func (s *Status) exitStatus() exitStatus {
 	return exitUnless(s.External.IsValid() && s.Firewall.Healthy && s.Helper == "" && s.Leases == "", exitNo)
 }
@@ -186,6 +203,9 @@ func printStatus(out io.Writer, s Status, now time.Time) error {
 	}
 	if s.Note != "" {
 		line("note", s.Note)
+	}
+	if s.Upstream != nil {
+		line("router in front", s.Upstream)
 	}
 	if s.Ports != nil {
 		line("external ports", s.Ports)
@@ -227,6 +247,27 @@ func (l Link) String() string {
 		parts = append(parts, "serving "+strings.Join(l.Servers, ", "))
 	}
 	return strings.Join(parts, " ")
+}
+
+// String returns the router in front as text.
+func (u *Upstream) String() string {
+	parts := []string{"none"}
+	if u.Address.IsValid() {
+		parts[0] = u.Address.String()
+	}
+	if u.Protocol != "" {
+		parts = append(parts, "by "+u.Protocol)
+	}
+	switch text := strings.Join(parts, " "); {
+	case u.Trouble != "":
+		return text + ", forwards nothing: " + printable(u.Trouble)
+	case u.Protocol == "":
+		return text + ", has not answered yet"
+	case u.External.IsValid():
+		return text + ", external address " + u.External.String()
+	default:
+		return text
+	}
 }
 
 // String returns the interface of a route, and what is wrong.

@@ -38,6 +38,7 @@ type rig struct {
 	status   Status
 	left     error // why rules are left
 	traces   traces
+	upstream portmaptest.Upstream
 	state    portmap.NetworkState
 }
 
@@ -83,6 +84,7 @@ func newRig(t *testing.T) *rig {
 		Policy:    &portmap.Policy{Rules: rules, Secure: true},
 		Firewall:  r.firewall,
 		Store:     &portmaptest.Store{},
+		Upstream:  &r.upstream,
 		Network:   r.state,
 		Listening: func(_ portmap.Protocol, port uint16) bool { return port == 5000 },
 		Listeners: func(portmap.Protocol) *portmap.PortSet { return new(portmap.PortSet) },
@@ -153,13 +155,26 @@ func (r *rig) explain(ctx context.Context, q Question) (e Explanation, err error
 	e.Decision = &d
 	if d.Refusal != portmap.Granted {
 		e.Fault = "error 1"
-	} else if q.External != 0 && d.Mapping.ExternalPort() != q.External {
+	} else if q.GetsOtherPort(&d) {
 		req.Exact = true
 		exact, err := r.table.Explain(ctx, req)
 		e.Exact = &exact
 		return e, err
 	}
 	return e, nil
+}
+
+// behindRouter puts a router in front that does the same for every mapping.
+func (r *rig) behindRouter(t *testing.T, f portmap.Forwarding) {
+	t.Helper()
+	r.upstream.Report = r.table.Report
+	r.upstream.Answer = func(m *portmap.Mapping) (portmap.Report, bool) {
+		return portmap.Report{Key: m.Key, Forwarding: f}, f.State != portmap.Asking
+	}
+	r.state.Upstream = true
+	if err := r.table.SetNetworkState(t.Context(), r.state); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // healthy is the status of a router that is well.

@@ -190,8 +190,9 @@ func (p *testClient) steps(ctx context.Context) []step {
 		return steps
 	}
 	steps[0].Detail = fmt.Sprintf("%v got port %d", p.client, p.entry.ExternalPort)
-	return append(steps,
-		newStep("its rules are in the kernel", p.checkCounters()),
-		p.checkPath(),
-		newStep("the mapping can be deleted", p.deleteMapping(ctx)))
+	steps = append(steps, newStep("its rules are in the kernel", p.checkCounters()), p.checkPath())
+	if p.entry.Forwarding != "" {
+		steps = append(steps, p.checkUpstream(ctx))
+	}
+	return append(steps, newStep("the mapping can be deleted", p.deleteMapping(ctx)))
 }

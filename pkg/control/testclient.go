@@ -178,6 +178,23 @@ func (p *testClient) checkPath() step {
 	return newStep(name, nil)
 }
 
+// checkUpstream waits for the router in front, and returns the step.
+func (p *testClient) checkUpstream(ctx context.Context) step {
+	var err error
+	for poll := 0; err == nil && p.entry.Forwarding == portmap.Asking.Slug() && poll < maxPolls && ctx.Err() == nil; poll++ {
+		pause(ctx, pollInterval)
+		_, err = p.lookUp()
+	}
+	if err == nil && p.entry.Forwarding != portmap.Reachable.Slug() {
+		err = errors.New(p.entry.forwarding())
+	}
+	s := newStep("the router in front forwards the port", err)
+	if err == nil {
+		s.Detail = p.entry.forwarding()
+	}
+	return s
+}
+
 // checkCounters returns an error unless the kernel counts the mapping's packets.
 func (p *testClient) checkCounters() error {
 	if p.entry.Packets == nil {

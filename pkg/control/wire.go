@@ -90,8 +90,12 @@ type Entry struct {
 	Enabled      bool       `json:"enabled"`
 	Dormant      bool       `json:"dormant,omitempty"` // without rules until its network, its host or ip6tables is there
 	Reason       string     `json:"dormant_reason,omitempty"`
-	Remaining    *int64     `json:"remaining_seconds"` // null: no end
-	Packets      *uint64    `json:"packets"`           // null: not counted, or no rule in the kernel
+	Forwarding   string     `json:"forwarding,omitempty"` // by the router in front: "asking", "reachable", "unreachable"; "": none is asked
+	OuterAddress netip.Addr `json:"outer_address,omitzero"`
+	OuterPort    uint16     `json:"outer_port,omitempty"`        // at OuterAddress, where remote hosts connect to, if it is reachable
+	Unreachable  string     `json:"forwarding_reason,omitempty"` // why it is not
+	Remaining    *int64     `json:"remaining_seconds"`           // null: no end
+	Packets      *uint64    `json:"packets"`                     // null: not counted, or no rule in the kernel
 	Bytes        *uint64    `json:"bytes"`
 }
 
@@ -104,6 +108,8 @@ type Status struct {
 	External  netip.Addr `json:"external_address,omitzero"`
 	// Note is what the operator should know of the external address.
 	Note string `json:"note,omitempty"`
+	// Upstream is the router in front that is asked to forward the ports too; nil: none is.
+	Upstream *Upstream `json:"upstream,omitempty"`
 	// Ports counts the external ports of UPNP_EXT_PORTS; nil: every port may be granted.
 	Ports    *PortCount `json:"external_ports,omitempty"`
 	Uplinks  []Link     `json:"uplinks"`
@@ -116,6 +122,15 @@ type Status struct {
 	Clients  int    `json:"clients"`  // counted by the server
 	// Leases is why the leases are not saved; "": they are.
 	Leases string `json:"leases,omitempty"`
+}
+
+// Upstream is the router in front of this one.
+type Upstream struct {
+	Address  netip.Addr `json:"address,omitzero"`   // absent: there is none
+	Protocol string     `json:"protocol,omitempty"` // by which it answers
+	External netip.Addr `json:"external_address,omitzero"`
+	// Trouble is why it forwards nothing; "": it does.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // PortCount counts the external ports that the provider forwards.
@@ -186,6 +201,8 @@ type verdict struct {
 	// Firewall are rules of the firewall that take connections to the port, all
 	// of them or some.
 	Firewall []string `json:"firewall,omitempty"`
+	// Upstream is what the router in front does for the port; "": none is asked.
+	Upstream string `json:"upstream,omitempty"`
 	// Outgoing is by which port what the client sends leaves, if the mapping says so.
 	Outgoing string `json:"outgoing,omitempty"`
 }

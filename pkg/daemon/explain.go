@@ -115,7 +115,7 @@ func (a *asking) decide(ctx context.Context, r portmap.Request) (portmap.Answer,
 // asks for.
 func (a *asking) explainOtherPort(ctx context.Context) {
 	d := a.found.Decision
-	if a.err != nil || d == nil || d.Refusal != portmap.Granted || a.External == 0 || d.Mapping.ExternalPort() == a.External {
+	if a.err != nil || d == nil || !a.GetsOtherPort(d) {
 		return
 	}
 	exact := a.request
