@@ -137,17 +137,32 @@ func (s *Server) Packets() int {
 	return s.packets
 }
 
+// allHosts is where announcements go.
+var allHosts = netip.AddrPortFrom(netip.AddrFrom4([4]byte{224, 0, 0, 1}), pcp.AnnouncePort)
+
 // Announce tells all hosts of the network behind the external address and the epoch, by
 // the protocols that the server speaks (RFC 6886, section 3.2.1; RFC 6887, section 14.1).
 func (s *Server) Announce() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := netip.AddrPortFrom(netip.AddrFrom4([4]byte{224, 0, 0, 1}), pcp.AnnouncePort)
 	if s.conduct.NATPMP {
-		s.socket.WriteToUDPAddrPort(natpmp.Response{External: s.conduct.External, Epoch: s.epoch()}.Append(nil), all)
+		s.socket.WriteToUDPAddrPort(natpmp.Response{External: s.conduct.External, Epoch: s.epoch()}.Append(nil), allHosts)
 	}
 	if s.conduct.PCP {
-		s.socket.WriteToUDPAddrPort(pcp.Response{Epoch: s.epoch()}.Append(nil), all)
+		s.socket.WriteToUDPAddrPort(pcp.Response{Epoch: s.epoch()}.Append(nil), allHosts)
+	}
+}
+
+// Flood announces n times, as fast as it can, other epochs and addresses than its own,
+// from the server's port and from another one by turns.
+func (s *Server) Flood(n int) {
+	for i := range n {
+		epoch := uint32(i) * 7919 // runs forward and, with the other protocol's, back
+		octets := pcp.Response{Epoch: epoch}.Append(nil)
+		if i/2%2 == 1 {
+			octets = natpmp.Response{External: netip.AddrFrom4([4]byte{11, 22, byte(i >> 8), byte(i)}), Epoch: ^epoch}.Append(nil)
+		}
+		[]*net.UDPConn{s.socket, s.stray}[i%2].WriteToUDPAddrPort(octets, allHosts)
 	}
 }
 
