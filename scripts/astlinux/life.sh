@@ -140,8 +140,20 @@ leaves() {
   [ "$got" = "$2" ]
 }
 
+# settled waits until the router sends by the uplink with address $1. While the firewall
+# loads it drops wan-failover's pings; if that takes long, the second uplink is used for ten
+# seconds or more, and strict rp_filter drops what comes in by the first one.
+settled() {
+  expect 'uplink' within 60 sends_from "$1"
+}
+
+sends_from() {
+  router ip route get "$internet" | grep "src $1 "
+}
+
 # is_well checks all that holds while the service runs and the firewall is up.
 is_well() {
+  settled "$1"
   flows "$1" "$2"
   plays "$1"
   agrees
@@ -185,6 +197,7 @@ forward_taken() {
   arrives tcp "$first" 4010 lan1 "$internet"
   change NAT_FORWARD_TCP '8022>192.168.102.10~4003 4010>192.168.102.10~4003'
   expect 'firewall' web iptables "$running"
+  settled "$first"
   arrives tcp "$first" 4010 lan2 "$internet"
   is_well "$first" "$internet"
 }
@@ -264,6 +277,7 @@ firewall_restart() {
 firewall_stop() {
   press
   expect 'stop' service iptables stop
+  settled "$first"
   closed tcp "$first" 4001
   expect 'rules while the firewall is stopped' within 5 is_bare
   expect 'lease file and list' within 10 is_kept
@@ -299,6 +313,7 @@ release() {
   pressed=$((pressed + $(wc -l <"$work/press") + 1))
   last=$(sed -n 's/^granted //p' "$work/press" | tail -n 1)
   expect 'nobody was granted a port' [ -n "$last" ]
+  settled "$first"
   arrives tcp "$first" "$last" lan2 "$internet"
   expect 'what clients were told' was_true
 }
@@ -341,6 +356,7 @@ has_no_page() {
 # While it is switched off the firewall restarts without the plugin.
 off_and_firewall_restart() {
   expect 'restart' service iptables restart
+  settled "$first"
   closed tcp "$first" 4001
   expect 'rules' is_bare
 }
