@@ -60,6 +60,7 @@ tell_why() {
   router miniupnpd ctl status
   cat "$work/kd/upnp.leases"
   router grep -h miniupnpd /var/log/messages | tail -n 40
+  router grep -h wan-failover /var/log/messages | tail -n 10
 } 2>&1
 
 # host runs a command of host.py on a host.
