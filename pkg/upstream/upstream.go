@@ -6,6 +6,8 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"igdd/pkg/portmap"
 )
@@ -19,6 +21,19 @@ const (
 	NATPMP                   // RFC 6886
 	IGD                      // WANIPConnection or WANPPPConnection
 )
+
+// String returns the protocol's usual spelling.
+func (m Method) String() string {
+	switch m {
+	case PCP:
+		return "PCP"
+	case NATPMP:
+		return "NAT-PMP"
+	case IGD:
+		return "UPnP IGD"
+	}
+	return "none"
+}
 
 // Gateway is the router in front.
 type Gateway struct {
@@ -47,7 +62,17 @@ type Options struct {
 
 // Client keeps the external ports of mappings forwarded by the router in front. It is a
 // portmap.Upstream.
-type Client struct{}
+type Client struct {
+	options Options
+	connect connector
+	hear    func(context.Context, Gateway, chan<- struct{}) error
+	wake    chan struct{} // something waits for Run
+
+	mu      sync.Mutex
+	changes []portmap.Change // wait for Run
+	gateway Gateway
+	status  Status
+}
 
 // Status is what the operator is told.
 type Status struct {
@@ -58,19 +83,74 @@ type Status struct {
 }
 
 // New returns a Client that asks no router yet.
-func New(o Options) *Client { return &Client{} }
+func New(o Options) *Client {
+	return &Client{options: o, connect: connect, hear: hear, wake: make(chan struct{}, 1)}
+}
 
-// SetGateway sets the router in front, and asks it for everything. It never blocks.
-func (c *Client) SetGateway(g Gateway) {}
+// SetGateway sets the router in front, and asks it for everything if it is another one, or
+// the uplink's address is another. It never blocks.
+func (c *Client) SetGateway(g Gateway) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gateway = g
+	signal(c.wake)
+}
 
 // Update takes over changes that are in force. It never blocks.
-func (c *Client) Update(changes []portmap.Change) {}
+func (c *Client) Update(changes []portmap.Change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, change := range changes {
+		if matters(change) {
+			c.changes = append(c.changes, change)
+			signal(c.wake)
+		}
+	}
+}
+
+// matters reports whether a change alters what the router in front is asked for, or
+// whether the table waits for a report.
+func matters(c portmap.Change) bool {
+	before, after := c.Before, c.After
+	switch {
+	case !before.WantsForwarding() || !after.WantsForwarding():
+		return before.WantsForwarding() || after.WantsForwarding()
+	case before.Key != after.Key, before.Serial != after.Serial:
+		return true
+	}
+	return after.Forwarding.State == portmap.Asking && before.Forwarding.State != portmap.Asking ||
+		!slices.Equal(before.Filters(), after.Filters())
+}
+
+// take removes and returns the changes that wait, and the router that is to be asked.
+func (c *Client) take() ([]portmap.Change, Gateway) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changes := c.changes
+	c.changes = nil
+	return changes, c.gateway
+}
 
 // Status returns the state of the router in front.
-func (c *Client) Status() Status { return Status{} }
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
 
-// Run asks the router in front until ctx ends.
+func (c *Client) setStatus(s Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status = s
+}
+
+// Run asks the router in front until ctx ends. Then forwardings stay until their leases
+// end, so that the next run can take them over; only those without an end are given back.
 func (c *Client) Run(ctx context.Context) error {
-	<-ctx.Done()
+	e := newEngine(ctx, c)
+	e.running.Go(func() { e.reporter.run(ctx) })
+	e.run()
+	e.giveBackPermanent()
+	e.running.Wait()
 	return nil
 }

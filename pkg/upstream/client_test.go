@@ -1,0 +1,448 @@
+package upstream
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// expect fails unless the last report on m has a state, and with Reachable an endpoint.
+func (r *rig) expect(t *testing.T, m *portmap.Mapping, state portmap.ForwardingState, endpoint string) {
+	t.Helper()
+	got := r.of(m)
+	if got.State != state || endpoint != "" && got.Forwarding.External.String() != endpoint {
+		t.Errorf("%v is %v, want %v %s", m.Key, got.Forwarding, state, endpoint)
+	}
+}
+
+func TestMappingIsForwardedAndGivenBack(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+		if left := time.Until(r.of(m).Expires); left != time.Hour {
+			t.Errorf("lease of %v", left)
+		}
+		a := r.router.last()
+		if a.protocol != portmap.TCP || a.port != 3001 || a.suggested != 3001 || a.description != "test" || a.lifetime != time.Hour || a.nonce == (portmap.Nonce{}) {
+			t.Errorf("asked %+v", a)
+		}
+		r.change(m, nil)
+		if opens, closes, _ := r.router.counts(); opens != 1 || closes != 1 {
+			t.Errorf("%d opens, %d closes", opens, closes)
+		}
+		if !slices.Equal(r.seen, []netip.Addr{outer}) {
+			t.Errorf("seen %v", r.seen)
+		}
+		if st := r.Status(); st != (Status{Gateway: uplink.Address, Method: PCP, External: outer}) {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestIdle has no wants: after discovery nothing is sent.
+func TestIdle(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		r.change(m, nil)
+		r.router.counts()
+		r.wait(24 * time.Hour)
+		if opens, closes, checks := r.router.counts(); opens+closes+checks != 0 {
+			t.Errorf("%d opens, %d closes, %d checks", opens, closes, checks)
+		}
+	})
+}
+
+func TestNoGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.change(nil, mapping(3001))
+		r.wait(time.Hour)
+		if opens, _, checks := r.router.counts(); opens+checks != 0 || r.told != 0 || r.Status() != (Status{}) {
+			t.Errorf("%d opens, %d checks, %d reports, status %+v", opens, checks, r.told, r.Status())
+		}
+		r.SetGateway(uplink)
+		synctest.Wait()
+		r.expect(t, mapping(3001), portmap.Reachable, "203.0.113.7:3001")
+	})
+}
+
+func TestRenewal(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		for _, lease := range []time.Duration{time.Minute, time.Hour, pcpForever} {
+			r.router.grant = func(_ ask, g *grant) error { g.lifetime = lease; return nil }
+			m := mapping(uint16(3000 + lease/time.Minute%1000))
+			r.change(nil, m)
+			r.router.counts()
+			capped := min(lease, maxLease)
+			r.wait(capped/2 - time.Second)
+			if opens, _, _ := r.router.counts(); opens != 0 {
+				t.Errorf("lease of %v: renewed before the half", lease)
+			}
+			r.wait(capped/8 + time.Second)
+			if opens, _, _ := r.router.counts(); opens != 1 {
+				t.Errorf("lease of %v: %d renewals", lease, opens)
+			}
+			r.expect(t, m, portmap.Reachable, "")
+			r.change(m, nil)
+		}
+	})
+}
+
+const pcpForever = (1<<32 - 1) * time.Second
+
+// TestShortLease has a router that gives the shortest lease that there is: it is asked
+// every four seconds at most.
+func TestShortLease(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(_ ask, g *grant) error { g.lifetime = time.Second; return nil }
+		r.change(nil, mapping(3001))
+		r.wait(time.Hour)
+		if opens, _, _ := r.router.counts(); opens > 901 {
+			t.Errorf("%d requests in an hour", opens)
+		}
+	})
+}
+
+// TestRenewalIsRetried has a router that does not renew: it is asked at three quarters,
+// seven eighths and so on, and the mapping is reachable until its lease ends.
+func TestRenewalIsRetried(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		r.router.with(func() { r.router.grant = refuse(denied) })
+		r.router.counts()
+		r.wait(59*time.Minute + 50*time.Second)
+		opens, _, _ := r.router.counts()
+		if opens < 6 || opens > 10 {
+			t.Errorf("%d requests", opens)
+		}
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+		r.wait(11 * time.Second)
+		r.expect(t, m, portmap.Unreachable, "")
+		r.router.with(func() { r.router.grant = nil })
+		r.wait(firstRetry)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+	})
+}
+
+// TestOtherPort has a router that gives another port than asked, and keeps it.
+func TestOtherPort(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(a ask, g *grant) error {
+			g.lifetime = time.Minute
+			if a.suggested == 3001 {
+				g.external = netip.MustParseAddrPort("203.0.113.7:50505")
+			}
+			return nil
+		}
+		m := mapping(3001)
+		r.change(nil, m)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:50505")
+		r.wait(time.Minute)
+		if a := r.router.last(); a.suggested != 50505 {
+			t.Errorf("the renewal suggests %d", a.suggested)
+		}
+	})
+}
+
+// TestAddressByCheckAlone has a router whose grants do not tell the address.
+func TestAddressByCheckAlone(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(_ ask, g *grant) error {
+			g.external = netip.AddrPortFrom(netip.Addr{}, 50505)
+			return nil
+		}
+		m := mapping(3001)
+		r.change(nil, m)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:50505")
+	})
+}
+
+func TestExactPortIsTaken(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(a ask, g *grant) error {
+			if a.exact {
+				return &routerError{cause: taken}
+			}
+			g.external = netip.MustParseAddrPort("203.0.113.7:50505")
+			return nil
+		}
+		m := mapping(3001)
+		m.Forwarding.Exact = true
+		r.change(nil, m)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:50505")
+	})
+}
+
+func TestDenial(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = refuse(denied)
+		m := mapping(3001)
+		r.change(nil, m)
+		r.expect(t, m, portmap.Unreachable, "")
+		if reason := r.of(m).Reason; reason != "refused" {
+			t.Errorf("reason %q", reason)
+		}
+		r.router.counts()
+		r.wait(24 * time.Hour)
+		if opens, _, _ := r.router.counts(); opens < 48 || opens > 60 {
+			t.Errorf("%d requests in a day", opens)
+		}
+		r.change(m, nil)
+		if _, closes, _ := r.router.counts(); closes != 0 {
+			t.Error("what was never given is given back")
+		}
+	})
+}
+
+// TestInvalidGrants has answers that make no sense.
+func TestInvalidGrants(t *testing.T) {
+	for name, external := range map[string]string{
+		"port 0": "203.0.113.7:0", "multicast": "224.0.0.1:1", "loopback": "127.0.0.1:1", "link-local": "169.254.0.1:1",
+		"unspecified": "0.0.0.0:1", "IPv6": "[2001:db8::1]:1", "broadcast": "255.255.255.255:1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, func(t *testing.T, r *rig) {
+				r.router.grant = func(_ ask, g *grant) error { g.external = netip.MustParseAddrPort(external); return nil }
+				m := mapping(3001)
+				r.change(nil, m)
+				r.expect(t, m, portmap.Unreachable, "")
+				r.change(m, nil)
+				if _, closes, _ := r.router.counts(); closes != 1 {
+					t.Errorf("%d closes: the router may forward something", closes)
+				}
+			})
+		})
+	}
+}
+
+// TestPrivateOuterAddress is three routers deep.
+func TestPrivateOuterAddress(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(_ ask, g *grant) error { g.external = netip.MustParseAddrPort("100.64.0.9:3001"); return nil }
+		m := mapping(3001)
+		r.change(nil, m)
+		r.expect(t, m, portmap.Reachable, "100.64.0.9:3001")
+	})
+}
+
+// TestReplacedMapping has another client's PCP mapping at a key whose forwarding another
+// nonce keeps.
+func TestReplacedMapping(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		a, b := mapping(3001), mapping(3001)
+		a.Claims = []portmap.Claim{{Origin: portmap.PCP, Nonce: portmap.Nonce{1}}}
+		b.Claims = []portmap.Claim{{Origin: portmap.PCP, Nonce: portmap.Nonce{2}}}
+		b.Serial++
+		r.change(nil, a)
+		r.Update([]portmap.Change{{Before: a}, {After: b}})
+		synctest.Wait()
+		r.router.with(func() {
+			if len(r.router.opens) != 2 || r.router.opens[0].nonce != (portmap.Nonce{1}) || r.router.opens[1].nonce != (portmap.Nonce{2}) {
+				t.Errorf("opened %+v", r.router.opens)
+			}
+			if len(r.router.closes) != 1 || r.router.closes[0].nonce != (portmap.Nonce{1}) {
+				t.Errorf("closed %+v", r.router.closes)
+			}
+		})
+		r.expect(t, b, portmap.Reachable, "203.0.113.7:3001")
+	})
+}
+
+// TestNonceStays has a mapping that a PCP client joins, and a restart.
+func TestNonceStays(t *testing.T) {
+	var nonces []portmap.Nonce
+	for range 2 {
+		inRig(t, func(t *testing.T, r *rig) {
+			m := mapping(3001)
+			r.change(nil, m)
+			nonces = append(nonces, r.router.last().nonce)
+			joined := *m
+			joined.Claims = append(slices.Clone(m.Claims), portmap.Claim{Origin: portmap.PCP, Nonce: portmap.Nonce{9}, Filters: []portmap.Filter{remote}})
+			joined.Claims[0].Filters = []portmap.Filter{remote}
+			r.change(m, &joined)
+			nonces = append(nonces, r.router.last().nonce)
+		})
+	}
+	if len(slices.Compact(nonces)) != 1 {
+		t.Errorf("nonces %x", nonces)
+	}
+}
+
+func TestFiltersAreSentAnew(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		n := mapping(3001)
+		n.Claims[0].Filters = []portmap.Filter{remote}
+		r.change(m, n)
+		if a := r.router.last(); !slices.Equal(a.filters, []portmap.Filter{remote}) {
+			t.Errorf("asked %+v", a)
+		}
+		r.change(n, m)
+		if a := r.router.last(); len(a.filters) != 0 || !a.filtered {
+			t.Errorf("asked %+v", a)
+		}
+		r.router.counts()
+		r.change(m, mapping(3001)) // a renewal
+		if opens, _, _ := r.router.counts(); opens != 0 {
+			t.Error("a client's renewal is passed on")
+		}
+	})
+}
+
+// TestTableAsksAgain has a table that was told, and does not know any more.
+func TestTableAsksAgain(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		told := r.told
+		forgotten := mapping(3001)
+		forgotten.Forwarding = portmap.Forwarding{}
+		r.change(forgotten, m)
+		if opens, _, _ := r.router.counts(); r.told != told+1 || opens != 1 {
+			t.Errorf("%d more reports, %d requests", r.told-told, opens)
+		}
+	})
+}
+
+// TestClosedWhileAsked has mappings that end, one to come again, before a slow router has
+// answered.
+func TestClosedWhileAsked(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.delay = 400 * time.Millisecond
+		a, b := mapping(3001), mapping(3002)
+		r.change(nil, a)
+		r.change(nil, b)
+		r.change(a, nil)
+		r.change(b, nil)
+		r.change(nil, b)
+		r.wait(2 * time.Second)
+		r.expect(t, a, portmap.NotAsked, "")
+		r.expect(t, b, portmap.Reachable, "203.0.113.7:3002")
+		r.router.with(func() {
+			if len(r.router.closes) != 1 || r.router.closes[0].port != 3001 {
+				t.Errorf("closed %+v", r.router.closes)
+			}
+		})
+	})
+}
+
+// TestStop leaves to its lease what has one, and gives back what has none.
+func TestStop(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(a ask, g *grant) error {
+			if a.port == 3002 {
+				g.lifetime = 0
+			}
+			return nil
+		}
+		r.change(nil, mapping(3001))
+		r.change(nil, mapping(3002))
+		if until := r.of(mapping(3002)).Expires; !until.IsZero() {
+			t.Errorf("a forwarding without an end ends at %v", until)
+		}
+		r.router.with(func() { r.router.gone = true })
+		began := time.Now()
+		r.stop()
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("it took %v to stop", d)
+		}
+		if len(r.router.closes) != 1 || r.router.closes[0].port != 3002 {
+			t.Errorf("closed %+v", r.router.closes)
+		}
+	})
+}
+
+// TestPaceOfRequests asks for 1,000 mappings at once, for another one meanwhile, and gives them back.
+func TestPaceOfRequests(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.delay = 100 * time.Millisecond
+		var changes []portmap.Change
+		for port := range uint16(1000) {
+			changes = append(changes, portmap.Change{After: mapping(2000 + port)})
+		}
+		r.Update(changes)
+		r.wait(10 * time.Second)
+		if opens, _, _ := r.router.counts(); opens < 200 || opens > burst+10*rate+1 {
+			t.Errorf("%d requests in ten seconds", opens)
+		}
+		r.wait(time.Minute)
+		for _, c := range changes {
+			r.expect(t, c.After, portmap.Reachable, "")
+		}
+		if r.router.most > maxAsking+1 { // and a check
+			t.Errorf("%d requests at a time", r.router.most)
+		}
+	})
+}
+
+// TestNewMappingGoesFirst has a new mapping while a thousand are asked for anew.
+func TestNewMappingGoesFirst(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		for port := range uint16(1000) {
+			r.Update([]portmap.Change{{After: mapping(2000 + port)}})
+		}
+		r.wait(2 * time.Minute)
+		r.router.with(func() { r.router.reset = time.Now() })
+		r.wait(time.Minute)
+		m := mapping(9000)
+		r.change(nil, m)
+		r.wait(200 * time.Millisecond)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:9000")
+	})
+}
+
+// TestLeaseIsRenewedBesideNewMappings has new mappings all the time, more than the router
+// may be asked for.
+func TestLeaseIsRenewedBesideNewMappings(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(a ask, g *grant) error {
+			if a.port == 1 {
+				g.lifetime = time.Minute
+			}
+			return nil
+		}
+		m := mapping(1)
+		r.change(nil, m)
+		for n := range uint16(120 * 40) {
+			r.change(nil, mapping(1000+n))
+			r.wait(25 * time.Millisecond)
+		}
+		if left := time.Until(r.of(m).Expires); left < 0 {
+			t.Errorf("the lease ended %v ago", -left)
+		}
+	})
+}
+
+// TestLyingRouter has one that gives another port, address and epoch each time: it is
+// asked at a bounded rate, and the address that is announced changes rarely.
+func TestLyingRouter(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		n := uint32(0)
+		r.router.grant = func(_ ask, g *grant) error {
+			n += 7919
+			g.external = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}), uint16(n)|1)
+			g.epoch.seconds = n * 77777
+			g.lifetime = pcpForever / time.Duration(n%3+1)
+			return nil
+		}
+		for port := range uint16(100) {
+			r.change(nil, mapping(2000+port))
+		}
+		r.wait(24 * time.Hour)
+		opens, _, _ := r.router.counts()
+		if opens > 100*(24*2+10)+100 {
+			t.Errorf("%d requests for 100 mappings in a day", opens)
+		}
+		if len(r.seen) > 40 {
+			t.Errorf("%d addresses seen in a day", len(r.seen))
+		}
+	})
+}

@@ -1,0 +1,91 @@
+package upstream
+
+import "time"
+
+// The router in front gets at most maxAsking requests at a time, and as many as the
+// bucket has: rate a second, and burst of them at once.
+const (
+	maxAsking = 8
+	rate      = 20
+	burst     = 50
+)
+
+// bucket limits requests.
+type bucket struct {
+	full time.Time // when it is full again
+}
+
+// take takes a request out of the bucket, if there is one.
+func (b *bucket) take(now time.Time) bool {
+	if now.Before(b.next()) {
+		return false
+	}
+	if b.full.Before(now) {
+		b.full = now
+	}
+	b.full = b.full.Add(time.Second / rate)
+	return true
+}
+
+// next returns when there is a request in it again.
+func (b *bucket) next() time.Time { return b.full.Add(-(burst - 1) * time.Second / rate) }
+
+// queue has the wants whose request is due. New ones go before those of which a client
+// has heard, but every fourth turn is the others', so that many new ones cannot keep a
+// lease from being renewed.
+type queue struct {
+	classes [3][]*want
+	turns   int
+}
+
+// The classes of a queue.
+const (
+	fresh  = iota // not told of yet
+	held          // renewals and what is given back
+	failed        // to be tried again
+)
+
+// class returns the class of w.
+func (w *want) class() int {
+	switch {
+	case w.givesBack() && w.ended:
+		return held
+	case w.told.State == 0:
+		return fresh
+	case w.lease.expires.IsZero():
+		return failed
+	}
+	return held
+}
+
+// add queues w.
+func (q *queue) add(w *want) {
+	w.phase = queued
+	c := w.class()
+	q.classes[c] = append(q.classes[c], w)
+}
+
+// next removes the want whose turn it is; nil if the queue is empty. It skips those
+// that are no longer queued.
+func (q *queue) next() *want {
+	order := [...]int{fresh, held, failed}
+	if q.turns++; q.turns%4 == 0 {
+		order = [...]int{held, failed, fresh}
+	}
+	for _, c := range order {
+		for len(q.classes[c]) > 0 {
+			w := q.classes[c][0]
+			q.classes[c][0] = nil
+			q.classes[c] = q.classes[c][1:]
+			if w.phase == queued {
+				return w
+			}
+		}
+	}
+	return nil
+}
+
+// empty reports whether nothing is queued.
+func (q *queue) empty() bool {
+	return len(q.classes[fresh]) == 0 && len(q.classes[held]) == 0 && len(q.classes[failed]) == 0
+}

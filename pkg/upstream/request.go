@@ -1,0 +1,151 @@
+package upstream
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// errNoAddress is the error of a router that forwards a port of an unknown address.
+var errNoAddress = &routerError{cause: invalid, reason: "the router in front does not tell its external address"}
+
+// startRequests starts as many of the queued requests as are allowed now.
+func (e *engine) startRequests(s *session, now time.Time) {
+	for s.asking < maxAsking && !e.queue.empty() && !now.Before(e.bucket.next()) {
+		w := e.queue.next()
+		if w == nil {
+			return
+		}
+		e.bucket.take(now)
+		e.start(s, w)
+	}
+}
+
+// start sends the request for w that is due.
+func (e *engine) start(s *session, w *want) {
+	back := w.givesBack() || s.looped && w.lease.asked
+	a := w.ask(back)
+	w.phase, w.stale = asking, false
+	s.asking++
+	if back {
+		e.running.Go(func() {
+			err := s.router.close(s.ctx, a)
+			e.post(s, func(now time.Time) { e.closed(s, w, err, now) })
+		})
+		return
+	}
+	w.sent(a)
+	e.running.Go(func() {
+		g, err := s.router.open(s.ctx, a)
+		e.post(s, func(now time.Time) { e.opened(s, w, g, err, now) })
+	})
+}
+
+// closed takes over the answer to a request that gives a forwarding back. If there was
+// none, its lease ends it, unless it has no end: then the router is asked again.
+func (e *engine) closed(s *session, w *want, err error, now time.Time) {
+	s.asking--
+	w.phase = waiting
+	refusal := asRouterError(err)
+	if refusal == nil || refusal.cause == denied || refusal.cause == taken {
+		s.unanswered = 0
+	} else if e.isLost(s, refusal, now) {
+		return
+	} else if w.lease.permanent {
+		w.failed(now, refusal)
+		e.timetable.set(w)
+		return
+	}
+	w.lease = lease{}
+	e.askNow(w, now)
+}
+
+// opened takes over the answer to a request for a forwarding.
+func (e *engine) opened(s *session, w *want, g grant, err error, now time.Time) {
+	s.asking--
+	w.phase = waiting
+	refusal := asRouterError(err)
+	if refusal == nil {
+		e.answered(s, g.epoch)
+		refusal = e.takeGrant(s, w, g, now)
+	}
+	switch {
+	case refusal == nil, s.looped:
+	case refusal.cause == silent || refusal.cause == foreign:
+		if e.isLost(s, refusal, now) {
+			return
+		}
+		e.refused(w, refusal, now)
+	default:
+		s.unanswered = 0
+		e.refused(w, refusal, now)
+	}
+	if w.stale || w.ended {
+		e.askNow(w, now)
+	} else if !s.looped {
+		e.timetable.set(w)
+	}
+}
+
+// takeGrant takes over what a router gave, unless its answer makes no sense.
+func (e *engine) takeGrant(s *session, w *want, g grant, now time.Time) *routerError {
+	if !g.external.Addr().IsValid() {
+		g.external = netip.AddrPortFrom(s.external, g.external.Port())
+	}
+	switch a := g.external.Addr(); {
+	case !a.IsValid():
+		return errNoAddress
+	case e.options.IsOwn(a):
+		e.loop(s, now)
+		return nil
+	case !isOuter(a):
+		return errNotOuter(a)
+	case g.external.Port() == 0:
+		return &routerError{cause: invalid, reason: "the router in front says that it forwards port 0"}
+	case !s.external.IsValid() || w.told.Forwarding.External.Addr() == s.external:
+		e.learn(s, a, now)
+	}
+	w.granted(g, now)
+	r := portmap.Report{Forwarding: portmap.Forwarding{State: portmap.Reachable, External: g.external}}
+	if !w.lease.permanent {
+		r.Expires = w.lease.expires
+	}
+	e.tell(w, r)
+	return nil
+}
+
+// refused takes over that a request for a forwarding failed. Where only another external
+// port can be had, that is asked for, so that the table can decide.
+func (e *engine) refused(w *want, err *routerError, now time.Time) {
+	switch {
+	case err.cause == taken && w.exact:
+		w.exact, w.stale = false, true
+	case !w.failed(now, err):
+		e.tellUnreachable(w, err)
+	}
+}
+
+// giveBackPermanent gives back the forwardings that no lease ends, within a second.
+func (e *engine) giveBackPermanent() {
+	s := e.session
+	if s == nil || s.router == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	places := make(chan struct{}, maxAsking)
+	for _, w := range e.wants {
+		if w.lease.permanent {
+			all.Go(func() {
+				places <- struct{}{}
+				s.router.close(ctx, w.ask(true))
+				<-places
+			})
+		}
+	}
+	all.Wait()
+}

@@ -1,0 +1,251 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// A router in front is asked every checkInterval whether it is still the same, and after
+// checkPause at the earliest if there is doubt. It is gone after maxUnanswered requests in
+// a row without answer. A loop is looked at again after loopPause.
+const (
+	checkInterval = time.Minute
+	checkPause    = 2 * time.Second
+	maxUnanswered = 3
+	loopPause     = 10 * time.Minute
+	maxBackoff    = 5 * time.Minute
+)
+
+// Why a router in front is not asked.
+var (
+	errClient = errors.New("the router in front is a client of this router")
+	errLoop   = errors.New("the router in front leads back to this router")
+)
+
+// session is the dialogue with a router in front, until it does not answer any more.
+type session struct {
+	gateway Gateway
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	discovering bool
+	discoveries int       // that failed in a row
+	retry       time.Time // of discovery, or when a loop is looked at again
+
+	router   router // nil: none answers
+	method   Method
+	external netip.Addr
+	epoch    epoch
+	err      error // why nothing is forwarded
+	looped   bool  // it leads back to this router
+
+	asking     int // requests for wants that wait for an answer
+	unanswered int // requests in a row
+	checking   bool
+	checked    time.Time // when the last check began
+	doubt      bool      // check as soon as possible
+
+	anew  pacer // of asking for everything anew
+	moves pacer // of changes of the external address
+}
+
+// newSession returns a session that asks nothing yet.
+func (e *engine) newSession(g Gateway) *session {
+	ctx, cancel := context.WithCancel(e.ctx)
+	return &session{gateway: g, ctx: ctx, cancel: cancel}
+}
+
+// setGateway begins anew with another router in front, or with none.
+func (e *engine) setGateway(g Gateway) {
+	if e.session != nil && e.session.gateway == g || e.session == nil && !g.Address.IsValid() {
+		return
+	}
+	if s := e.session; s != nil {
+		s.cancel()
+		e.stopListening()
+		if s.external.IsValid() {
+			e.options.Seen(netip.Addr{})
+		}
+	}
+	e.session = nil
+	e.reporter.clear()
+	for _, w := range e.wants {
+		w.lease, w.told = lease{}, portmap.Report{}
+	}
+	e.park()
+	if g.Address.IsValid() {
+		e.session = e.newSession(g)
+		e.listenTo(g)
+	}
+}
+
+// discover begins to look for a protocol that the router speaks.
+func (e *engine) discover(s *session, now time.Time) {
+	if e.options.IsOwn(s.gateway.Address) {
+		e.setDown(s, errClient, now.Add(loopPause))
+		return
+	}
+	s.discovering = true
+	e.running.Go(func() {
+		d := e.connect.discover(s.ctx, e.options.Methods, s.gateway)
+		e.post(s, func(now time.Time) { e.discovered(s, d, now) })
+	})
+}
+
+// discovered takes over what was found.
+func (e *engine) discovered(s *session, d discovery, now time.Time) {
+	s.discovering = false
+	if d.router == nil {
+		pause := min(time.Second<<min(s.discoveries, 10), maxBackoff)
+		s.discoveries++
+		e.setDown(s, d.err, now.Add(pause-pause/10+rand.N(pause/5)))
+		return
+	}
+	s.router, s.method, s.discoveries, s.checked = d.router, d.method, 0, now
+	e.options.Log.Info("the router in front answers", "gateway", s.gateway.Address, "protocol", d.method)
+	e.takeState(s, d.state, d.denied, now)
+	for _, w := range e.wants {
+		e.askNow(w, now)
+	}
+}
+
+// setDown says that nothing is forwarded, and why, until retry.
+func (e *engine) setDown(s *session, err error, retry time.Time) {
+	if s.err == nil || s.err.Error() != err.Error() {
+		e.options.Log.Warn("the router in front forwards nothing", "gateway", s.gateway.Address, "err", err)
+	}
+	s.err, s.retry = err, retry
+	for _, w := range e.wants {
+		e.tellUnreachable(w, err)
+	}
+}
+
+// lose ends the session with a router that does not answer any more, and looks for it.
+func (e *engine) lose(s *session, err error, now time.Time) {
+	s.cancel()
+	for _, w := range e.wants {
+		w.lease.expires = time.Time{}
+	}
+	e.park()
+	n := e.newSession(s.gateway)
+	n.external, n.epoch, n.err, n.anew, n.moves = s.external, s.epoch, s.err, s.anew, s.moves
+	e.session = n
+	e.setDown(n, err, now)
+}
+
+// check begins to ask whether the router is still the same.
+func (e *engine) check(s *session, now time.Time) {
+	s.checking, s.checked, s.doubt = true, now, false
+	e.running.Go(func() {
+		st, err := s.router.check(s.ctx)
+		e.post(s, func(now time.Time) { e.checkedState(s, st, err, now) })
+	})
+}
+
+// nextCheck returns when the router is to be checked; the zero Time: never.
+func (e *engine) nextCheck(s *session) time.Time {
+	switch {
+	case s.checking:
+	case s.looped && len(e.wants) > 0:
+		return s.retry
+	case s.looped:
+	case s.doubt:
+		return s.checked.Add(checkPause)
+	case len(e.wants) > 0:
+		return s.checked.Add(checkInterval)
+	}
+	return time.Time{}
+}
+
+// checkedState takes over the answer to a check.
+func (e *engine) checkedState(s *session, st state, err error, now time.Time) {
+	s.checking = false
+	switch refusal := asRouterError(err); {
+	case refusal == nil, refusal.cause == denied, refusal.cause == invalid:
+		e.takeState(s, st, err, now)
+	case !e.isLost(s, refusal, now):
+		s.doubt = true
+	}
+}
+
+// takeState takes over what a router says of itself. It can refuse to tell its address
+// and yet forward ports.
+func (e *engine) takeState(s *session, st state, denied error, now time.Time) {
+	s.err = denied
+	e.answered(s, st.epoch)
+	s.anew.due = s.anew.due || st.lost
+	switch {
+	case st.external.IsValid() && e.options.IsOwn(st.external):
+		e.loop(s, now)
+		return
+	case st.external.IsValid() && !isOuter(st.external):
+		s.err = errNotOuter(st.external)
+	case st.external.IsValid():
+		e.learn(s, st.external, now)
+	}
+	if s.looped {
+		s.looped = false
+		e.askAll(now)
+	}
+}
+
+// answered notes that the router has answered. If it has lost what it forwarded, it is to
+// be asked for everything anew.
+func (e *engine) answered(s *session, ep epoch) {
+	s.unanswered = 0
+	s.anew.due = s.anew.due || !ep.follows(s.epoch)
+	if ep.at.After(s.epoch.at) {
+		s.epoch = ep
+	}
+}
+
+// isLost counts a request that was not answered, and reports whether that ended the
+// session.
+func (e *engine) isLost(s *session, err *routerError, now time.Time) bool {
+	s.unanswered++
+	if err.cause != foreign && s.unanswered < maxUnanswered {
+		return false
+	}
+	e.lose(s, err, now)
+	return true
+}
+
+// isOuter reports whether remote hosts, or routers further out, can have packets sent to a.
+func isOuter(a netip.Addr) bool { return a.Is4() && a.IsGlobalUnicast() }
+
+func errNotOuter(a netip.Addr) *routerError {
+	return &routerError{cause: invalid, reason: fmt.Sprintf("the router in front says that its external address is %v", a)}
+}
+
+// learn takes over the external address. A change means that everything is to be asked
+// for anew; one that follows the last too soon is left for later, since it is told again.
+func (e *engine) learn(s *session, a netip.Addr, now time.Time) {
+	if a == s.external {
+		return
+	}
+	if s.external.IsValid() {
+		if s.moves.due = true; !s.moves.take(now) {
+			return
+		}
+		s.anew.due = true
+	}
+	s.external = a
+	e.options.Log.Info("the router in front has told its external address", "gateway", s.gateway.Address, "external", a)
+	e.options.Seen(a)
+}
+
+// loop gives everything back to a router that leads back to this one, and looks again
+// after a while.
+func (e *engine) loop(s *session, now time.Time) {
+	s.looped = true
+	e.setDown(s, errLoop, now.Add(loopPause))
+	for _, w := range e.wants {
+		e.askNow(w, now)
+	}
+}

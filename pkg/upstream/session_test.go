@@ -1,0 +1,249 @@
+package upstream
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// TestRestartedRouter has a router that loses what it forwards.
+func TestRestartedRouter(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		a, b := mapping(3001), mapping(3002)
+		r.change(nil, a)
+		r.change(nil, b)
+		r.router.counts()
+		r.router.with(func() {
+			r.router.reset = time.Now()
+			r.router.grant = func(a ask, g *grant) error {
+				if a.port == 3002 {
+					return &routerError{cause: denied, reason: "no more"}
+				}
+				return nil
+			}
+		})
+		r.wait(checkInterval)
+		if opens, _, _ := r.router.counts(); opens != 2 {
+			t.Errorf("%d requests, want both", opens)
+		}
+		r.expect(t, a, portmap.Reachable, "203.0.113.7:3001")
+		r.expect(t, b, portmap.Unreachable, "")
+	})
+}
+
+// TestAnnouncement has a router that says something.
+func TestAnnouncement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		said := make(chan chan<- struct{}, 1)
+		r.hear = func(ctx context.Context, _ Gateway, heard chan<- struct{}) error {
+			said <- heard
+			<-ctx.Done()
+			return nil
+		}
+		r.SetGateway(uplink)
+		heard := <-said
+		r.wait(time.Hour)
+		r.router.counts()
+		for range 1000 {
+			signal(heard)
+			r.wait(time.Millisecond)
+		}
+		r.wait(checkPause)
+		if _, _, checks := r.router.counts(); checks < 1 || checks > 2 {
+			t.Errorf("%d checks for a thousand announcements in a second", checks)
+		}
+	})
+}
+
+func TestRenumberedRouter(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		other := netip.MustParseAddr("198.51.100.9")
+		r.router.with(func() { r.router.external = other })
+		r.wait(checkInterval)
+		r.expect(t, m, portmap.Reachable, "198.51.100.9:3001")
+		if !slices.Equal(r.seen, []netip.Addr{outer, other}) {
+			t.Errorf("seen %v", r.seen)
+		}
+	})
+}
+
+// TestRouterWithoutAddress has one that cannot tell its address, and then can.
+func TestRouterWithoutAddress(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.with(func() { r.router.external = netip.Addr{} })
+		r.SetGateway(Gateway{})
+		synctest.Wait()
+		r.SetGateway(uplink)
+		m := mapping(3001)
+		r.change(nil, m)
+		r.expect(t, m, portmap.Unreachable, "")
+		r.router.with(func() { r.router.external = outer })
+		r.wait(checkInterval)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+	})
+}
+
+// TestRouterGoesAndComesBack for five minutes.
+func TestRouterGoesAndComesBack(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m, n := mapping(3001), mapping(3002)
+		r.change(nil, m)
+		r.router.with(func() { r.router.gone = true })
+		r.wait(2 * time.Minute)
+		r.expect(t, m, portmap.Unreachable, "")
+		if st := r.Status(); st.Err == nil || st.Method != 0 {
+			t.Errorf("status %+v", st)
+		}
+		r.change(nil, n)
+		r.expect(t, n, portmap.Unreachable, "")
+		r.router.counts()
+		r.wait(3 * time.Minute)
+		if opens, _, checks := r.router.counts(); opens != 0 || checks < 2 || checks > 6 {
+			t.Errorf("%d requests, %d checks", opens, checks)
+		}
+		r.router.with(func() { r.router.gone = false })
+		r.wait(maxBackoff + maxBackoff/10)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+		r.expect(t, n, portmap.Reachable, "203.0.113.7:3002")
+		if st := r.Status(); st.Err != nil || st.Method != PCP {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestDeadRouter has none that ever answers.
+func TestDeadRouter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.router.gone = true
+		r.SetGateway(uplink)
+		r.wait(time.Minute)
+		if _, _, checks := r.router.counts(); checks != 1 {
+			t.Errorf("%d checks without a mapping", checks)
+		}
+		m := mapping(3001)
+		r.change(nil, m)
+		r.wait(6 * time.Second)
+		r.expect(t, m, portmap.Unreachable, "")
+		r.wait(time.Hour)
+		if _, _, checks := r.router.counts(); checks < 12 || checks > 24 {
+			t.Errorf("%d checks in an hour", checks)
+		}
+	})
+}
+
+// TestLoops has routers in front that are, or lead to, this one.
+func TestLoops(t *testing.T) {
+	for name, own := range map[string]netip.Addr{"a client": uplink.Address, "the outermost address": outer} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.own = []netip.Addr{own}
+				r.SetGateway(uplink)
+				m := mapping(3001)
+				r.change(nil, m)
+				r.expect(t, m, portmap.Unreachable, "")
+				if opens, _, _ := r.router.counts(); opens != 0 || r.Status().Err == nil {
+					t.Errorf("%d requests, status %+v", opens, r.Status())
+				}
+				r.mu.Lock()
+				r.own = nil
+				r.mu.Unlock()
+				r.wait(loopPause)
+				r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+			})
+		})
+	}
+}
+
+// TestLoopByGrant has a router whose check does not tell the address, as with PCP.
+func TestLoopByGrant(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		kept := mapping(3000)
+		r.change(nil, kept)
+		r.own = []netip.Addr{netip.MustParseAddr("192.168.1.1")}
+		r.router.grant = func(_ ask, g *grant) error { g.external = netip.MustParseAddrPort("192.168.1.1:3001"); return nil }
+		m, n := mapping(3001), mapping(3002)
+		r.change(nil, m)
+		r.change(nil, n)
+		r.wait(time.Minute)
+		for _, m := range []*portmap.Mapping{kept, m, n} {
+			r.expect(t, m, portmap.Unreachable, "")
+			if reason := r.of(m).Reason; !strings.Contains(reason, "leads back") {
+				t.Errorf("%v: %s", m.Key, reason)
+			}
+		}
+		if opens, closes, _ := r.router.counts(); opens != 2 || closes != 2 {
+			t.Errorf("%d opens, %d closes; want what was given to be given back, and nothing more asked for", opens, closes)
+		}
+	})
+}
+
+// TestOtherGateway has the uplink move to another router, and go.
+func TestOtherGateway(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		r.router.counts()
+		r.SetGateway(uplink)
+		synctest.Wait()
+		if opens, _, checks := r.router.counts(); opens+checks != 0 {
+			t.Errorf("the same gateway: %d opens, %d checks", opens, checks)
+		}
+		r.router.with(func() { r.router.external = netip.MustParseAddr("198.51.100.9") })
+		r.SetGateway(Gateway{Address: netip.MustParseAddr("10.1.0.1"), Local: netip.MustParseAddr("10.1.0.2"), Device: "wan2"})
+		synctest.Wait()
+		r.expect(t, m, portmap.Reachable, "198.51.100.9:3001")
+		told := r.told
+		r.SetGateway(Gateway{})
+		r.wait(24 * time.Hour)
+		if opens, _, _ := r.router.counts(); opens != 1 || r.told != told || r.Status() != (Status{}) {
+			t.Errorf("%d opens, %d more reports, status %+v", opens, r.told-told, r.Status())
+		}
+		if want := []netip.Addr{outer, {}, netip.MustParseAddr("198.51.100.9"), {}}; !slices.Equal(r.seen, want) {
+			t.Errorf("seen %v, want %v", r.seen, want)
+		}
+	})
+}
+
+// TestDiscovery has routers that speak some of the protocols.
+func TestDiscovery(t *testing.T) {
+	all := []Method{PCP, NATPMP, IGD}
+	const never = -1
+	for name, c := range map[string]struct {
+		after [4]time.Duration // of an answer, by method
+		want  Method
+		took  time.Duration
+	}{
+		"the preferred":           {[4]time.Duration{PCP: 0, NATPMP: 0, IGD: 0}, PCP, 0},
+		"the preferred is slower": {[4]time.Duration{PCP: 500 * time.Millisecond, NATPMP: 0, IGD: 0}, PCP, 500 * time.Millisecond},
+		"too slow":                {[4]time.Duration{PCP: 3 * time.Second, NATPMP: 2 * time.Second, IGD: 0}, IGD, time.Second},
+		"the second":              {[4]time.Duration{PCP: never, NATPMP: 0, IGD: 500 * time.Millisecond}, NATPMP, 0},
+		"none":                    {[4]time.Duration{PCP: never, NATPMP: never, IGD: never}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				connect := connector(func(_ context.Context, m Method, _ Gateway) (router, error) {
+					if c.after[m] == never {
+						return nil, &routerError{cause: foreign, reason: "not spoken"}
+					}
+					return &fakeRouter{delay: c.after[m]}, nil
+				})
+				began := time.Now()
+				d := connect.discover(t.Context(), all, uplink)
+				if d.method != c.want || (d.err == nil) != (c.want != 0) || time.Since(began) != c.took {
+					t.Errorf("%v, %v after %v", d.method, d.err, time.Since(began))
+				}
+			})
+		})
+	}
+}

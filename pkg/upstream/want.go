@@ -1,0 +1,191 @@
+package upstream
+
+import (
+	"cmp"
+	"container/heap"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"igdd/pkg/portmap"
+)
+
+// leaseTime is the lease that is asked for. minRetry, from RFC 6887, section 11.2.1, is the
+// shortest time between two requests for one forwarding. A router that refused is asked
+// again after firstRetry at the earliest, and lastRetry at the latest.
+const (
+	leaseTime  = time.Hour
+	maxLease   = 24 * time.Hour
+	minRetry   = 4 * time.Second
+	firstRetry = 30 * time.Second
+	lastRetry  = 30 * time.Minute
+)
+
+// want is a mapping whose port is to be forwarded by the router in front, or whose
+// forwarding is to be given back.
+type want struct {
+	key         portmap.Key
+	serial      uint64 // of the mapping
+	exact       bool   // no other external port will do, until one was given
+	ended       bool   // the forwarding is to be given back
+	nonce       portmap.Nonce
+	filters     []portmap.Filter
+	description string
+
+	lease  lease
+	former uint16 // external port of the last lease, else the mapping's own
+
+	told     portmap.Report // last; the zero Report: none yet
+	failures int            // requests in a row that failed, without a lease
+	phase    phase
+	stale    bool      // it has changed since it was asked for
+	due      time.Time // when the next request is
+	index    int       // in the timetable; -1: not there
+}
+
+// lease is what the router in front forwards.
+type lease struct {
+	asked     bool // the router may forward the port
+	nonce     portmap.Nonce
+	filtered  bool
+	expires   time.Time // zero: nothing is granted
+	permanent bool      // it does not end at expires
+	doubtful  bool      // the router may have lost it
+}
+
+// phase is where a want is.
+type phase uint8
+
+const (
+	waiting phase = iota // in the timetable, or for a router
+	queued               // for its turn
+	asking               // for an answer
+)
+
+// newWant returns the want of a mapping.
+func newWant(m *portmap.Mapping, secret []byte) *want {
+	w := &want{key: m.Key, index: -1, former: m.OuterPort()}
+	w.take(m, secret)
+	return w
+}
+
+// take takes over what is wanted. A mapping keeps the nonce that it had first: that of
+// its PCP client (RFC 7648, section 3), else one that is the same after a restart.
+func (w *want) take(m *portmap.Mapping, secret []byte) {
+	if w.serial != m.Serial || w.ended {
+		w.nonce, w.exact = nonceOf(m, secret), m.Forwarding.Exact
+		w.told, w.failures = portmap.Report{}, 0
+	}
+	w.serial, w.ended = m.Serial, false
+	w.filters, w.description = m.Filters(), m.Description()
+}
+
+// nonceOf returns the nonce of requests for a mapping.
+func nonceOf(m *portmap.Mapping, secret []byte) (n portmap.Nonce) {
+	if c, found := m.Claim(portmap.PCP); found && c.Nonce != n {
+		return c.Nonce
+	}
+	mac := hmac.New(sha256.New, secret)
+	fmt.Fprint(mac, m.Key)
+	copy(n[:], mac.Sum(nil))
+	return n
+}
+
+// givesBack reports whether the next request gives a forwarding back: one that is no
+// longer wanted, or that another client's nonce keeps.
+func (w *want) givesBack() bool { return w.lease.asked && (w.ended || w.lease.nonce != w.nonce) }
+
+// ask returns the next request: to give the forwarding back, or to open it.
+func (w *want) ask(back bool) ask {
+	a := ask{
+		protocol: w.key.Protocol, port: w.key.External, suggested: w.former, lifetime: leaseTime,
+		nonce: w.nonce, exact: w.exact, filters: w.filters, filtered: w.lease.filtered, description: w.description,
+	}
+	if back {
+		a.nonce = w.lease.nonce
+	}
+	if w.exact {
+		a.suggested = w.key.External
+	}
+	return a
+}
+
+// sent notes that the router may forward the port from now on.
+func (w *want) sent(a ask) {
+	w.lease.asked, w.lease.nonce = true, a.nonce
+	w.lease.filtered = w.lease.filtered || len(a.filters) > 0
+}
+
+// granted takes over a lease, and plans its renewal: a random time between one half and
+// five eighths of it (RFC 6887, section 11.2.1).
+func (w *want) granted(g grant, now time.Time) {
+	lifetime := min(max(cmp.Or(g.lifetime, leaseTime), time.Second), maxLease)
+	w.lease.expires, w.lease.permanent, w.lease.doubtful = now.Add(lifetime), g.lifetime == 0, false
+	w.former, w.exact, w.failures = g.external.Port(), false, 0
+	w.due = now.Add(max(minRetry, lifetime/2+rand.N(lifetime/8)))
+}
+
+// failed plans the next request after one that failed, and reports whether the router
+// still forwards the port as far as is known.
+func (w *want) failed(now time.Time, e *routerError) bool {
+	left := w.lease.expires.Sub(now)
+	if left > 0 && !(w.lease.doubtful && e.cause != silent) {
+		w.due = now.Add(min(left, max(minRetry, left/2)))
+		return true
+	}
+	pause := firstRetry << min(w.failures, 6)
+	w.failures++
+	w.due = now.Add(min(max(pause, e.retry), lastRetry))
+	if w.lease.permanent && e.cause == silent {
+		return true
+	}
+	w.lease.expires = time.Time{}
+	if e.cause == denied || e.cause == taken {
+		w.lease = lease{}
+	}
+	return false
+}
+
+// timetable is a heap of the wants that wait, the next first.
+type timetable []*want
+
+func (t timetable) Len() int           { return len(t) }
+func (t timetable) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
+func (t timetable) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].index, t[j].index = i, j
+}
+
+// Push is heap.Interface's.
+func (t *timetable) Push(w any) {
+	w.(*want).index = len(*t)
+	*t = append(*t, w.(*want))
+}
+
+// Pop is heap.Interface's.
+func (t *timetable) Pop() any {
+	old := *t
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*t = old[:len(old)-1]
+	w.index = -1
+	return w
+}
+
+// set adds w, or moves it to when it is due.
+func (t *timetable) set(w *want) {
+	if w.index >= 0 {
+		heap.Fix(t, w.index)
+		return
+	}
+	heap.Push(t, w)
+}
+
+// remove removes w, if it is there.
+func (t *timetable) remove(w *want) {
+	if w.index >= 0 {
+		heap.Remove(t, w.index)
+	}
+}
