@@ -19,11 +19,13 @@ type connector func(context.Context, Method, Gateway) (router, error)
 
 // connect is the connector of real routers.
 func connect(ctx context.Context, m Method, g Gateway) (router, error) {
-	s := server{g, natpmp.ServerPort}
-	if m == PCP {
+	switch s := (server{g, natpmp.ServerPort}); m {
+	case PCP:
 		return &pcpRouter{server: s}, nil
+	case NATPMP:
+		return natpmpRouter{s}, nil
 	}
-	return natpmpRouter{s}, nil
+	return nil, &routerError{cause: foreign, reason: "the router in front cannot be asked by " + m.String()}
 }
 
 // discovery is what became of asking by one protocol.

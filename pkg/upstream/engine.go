@@ -52,9 +52,7 @@ func (e *engine) run() {
 		case f := <-e.posted:
 			f(time.Now())
 		case <-e.heard:
-			if e.session != nil && e.session.router != nil {
-				e.session.doubt = true
-			}
+			e.announced(time.Now())
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -211,7 +209,9 @@ func (e *engine) step(now time.Time) time.Time {
 		e.askAll(now)
 	}
 	if next := e.nextCheck(s); !next.IsZero() && !next.After(now) {
-		e.check(s, now)
+		if e.check(s, now); e.session != s {
+			return now
+		}
 	}
 	for len(e.timetable) > 0 && !e.timetable[0].due.After(now) {
 		w := e.timetable[0]

@@ -155,6 +155,13 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+// setOwn sets the addresses that are the router's own.
+func (r *rig) setOwn(own ...netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.own = own
+}
+
 // report is Options.Report.
 func (r *rig) report(_ context.Context, list []portmap.Report) error {
 	r.mu.Lock()

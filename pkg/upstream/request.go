@@ -52,9 +52,7 @@ func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 	refusal := asRouterError(err)
 	if refusal == nil || refusal.cause == denied || refusal.cause == taken {
 		s.unanswered = 0
-	} else if e.isLost(s, refusal, now) {
-		return
-	} else if w.lease.permanent {
+	} else if s.notAnswered(); w.lease.permanent {
 		w.failed(now, refusal)
 		e.timetable.set(w)
 		return
@@ -75,9 +73,7 @@ func (e *engine) opened(s *session, w *want, g grant, err error, now time.Time) 
 	switch {
 	case refusal == nil, s.looped:
 	case refusal.cause == silent || refusal.cause == foreign:
-		if e.isLost(s, refusal, now) {
-			return
-		}
+		s.notAnswered()
 		e.refused(w, refusal, now)
 	default:
 		s.unanswered = 0

@@ -141,6 +141,10 @@ func (e *engine) lose(s *session, err error, now time.Time) {
 
 // check begins to ask whether the router is still the same.
 func (e *engine) check(s *session, now time.Time) {
+	if e.options.IsOwn(s.gateway.Address) {
+		e.lose(s, errClient, now)
+		return
+	}
 	s.checking, s.checked, s.doubt = true, now, false
 	e.running.Go(func() {
 		st, err := s.router.check(s.ctx)
@@ -169,8 +173,11 @@ func (e *engine) checkedState(s *session, st state, err error, now time.Time) {
 	switch refusal := asRouterError(err); {
 	case refusal == nil, refusal.cause == denied, refusal.cause == invalid:
 		e.takeState(s, st, err, now)
-	case !e.isLost(s, refusal, now):
-		s.doubt = true
+	default:
+		s.notAnswered()
+		if refusal.cause == foreign || s.unanswered >= maxUnanswered {
+			e.lose(s, refusal, now)
+		}
 	}
 }
 
@@ -205,15 +212,22 @@ func (e *engine) answered(s *session, ep epoch) {
 	}
 }
 
-// isLost counts a request that was not answered, and reports whether that ended the
-// session.
-func (e *engine) isLost(s *session, err *routerError, now time.Time) bool {
+// notAnswered counts a request that was not answered. A check is to show whether the
+// router is gone, or just does not answer that request.
+func (s *session) notAnswered() {
 	s.unanswered++
-	if err.cause != foreign && s.unanswered < maxUnanswered {
-		return false
+	s.doubt = true
+}
+
+// announced looks at a router that has announced something: it may have restarted.
+func (e *engine) announced(now time.Time) {
+	switch s := e.session; {
+	case s == nil || s.discovering:
+	case s.router == nil:
+		s.retry = earlier(s.retry, now.Add(checkPause))
+	default:
+		s.doubt = true
 	}
-	e.lose(s, err, now)
-	return true
 }
 
 // isOuter reports whether remote hosts, or routers further out, can have packets sent to a.

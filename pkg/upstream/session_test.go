@@ -120,6 +120,67 @@ func TestRouterGoesAndComesBack(t *testing.T) {
 	})
 }
 
+// TestRouterThatIgnoresMappings answers when it is checked, and nothing else: it is not
+// looked for anew all the time.
+func TestRouterThatIgnoresMappings(t *testing.T) {
+	for _, c := range []cause{silent, foreign} {
+		inRig(t, func(t *testing.T, r *rig) {
+			r.router.grant = refuse(c)
+			for port := range uint16(100) {
+				r.change(nil, mapping(3000+port))
+			}
+			r.wait(time.Hour)
+			r.expect(t, mapping(3001), portmap.Unreachable, "")
+			if opens, _, checks := r.router.counts(); opens > 10*100 || checks > 1000 {
+				t.Errorf("%d requests and %d checks in an hour", opens, checks)
+			}
+			if st := r.Status(); st.Method != PCP {
+				t.Errorf("status %+v", st)
+			}
+		})
+	}
+}
+
+// TestGatewayBecomesAClient of this router.
+func TestGatewayBecomesAClient(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		r.setOwn(uplink.Address)
+		r.wait(checkInterval)
+		r.expect(t, m, portmap.Unreachable, "")
+		r.router.counts()
+		r.wait(time.Hour)
+		if opens, _, checks := r.router.counts(); opens+checks != 0 {
+			t.Errorf("%d requests, %d checks", opens, checks)
+		}
+	})
+}
+
+// TestAnnouncementOfARestart has a router that was gone.
+func TestAnnouncementOfARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		said := make(chan chan<- struct{}, 1)
+		r.hear = func(ctx context.Context, _ Gateway, heard chan<- struct{}) error {
+			said <- heard
+			<-ctx.Done()
+			return nil
+		}
+		r.router.gone = true
+		r.SetGateway(uplink)
+		heard := <-said
+		m := mapping(3001)
+		r.change(nil, m)
+		r.wait(time.Hour)
+		r.expect(t, m, portmap.Unreachable, "")
+		r.router.with(func() { r.router.gone = false })
+		signal(heard)
+		r.wait(checkPause + 6*time.Second)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+	})
+}
+
 // TestDeadRouter has none that ever answers.
 func TestDeadRouter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -147,7 +208,7 @@ func TestLoops(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				r.own = []netip.Addr{own}
+				r.setOwn(own)
 				r.SetGateway(uplink)
 				m := mapping(3001)
 				r.change(nil, m)
@@ -155,9 +216,7 @@ func TestLoops(t *testing.T) {
 				if opens, _, _ := r.router.counts(); opens != 0 || r.Status().Err == nil {
 					t.Errorf("%d requests, status %+v", opens, r.Status())
 				}
-				r.mu.Lock()
-				r.own = nil
-				r.mu.Unlock()
+				r.setOwn()
 				r.wait(loopPause)
 				r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
 			})
@@ -170,7 +229,7 @@ func TestLoopByGrant(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {
 		kept := mapping(3000)
 		r.change(nil, kept)
-		r.own = []netip.Addr{netip.MustParseAddr("192.168.1.1")}
+		r.setOwn(netip.MustParseAddr("192.168.1.1"))
 		r.router.grant = func(_ ask, g *grant) error { g.external = netip.MustParseAddrPort("192.168.1.1:3001"); return nil }
 		m, n := mapping(3001), mapping(3002)
 		r.change(nil, m)
