@@ -45,3 +45,6 @@ func IsConnection(serviceType string) bool {
 	return serviceType == wanIPConnection.Type(V1) || serviceType == wanIPConnection.Type(V2) ||
 		slices.Contains(wanIPConnection.aliases, serviceType)
 }
+
+// HasAnyPort reports whether a service type is one with AddAnyPortMapping.
+func HasAnyPort(serviceType string) bool { return serviceType == wanIPConnection.Type(V2) }
