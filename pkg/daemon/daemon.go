@@ -107,7 +107,8 @@ type Daemon struct {
 	upstream *upstream.Client
 	hosts    *hosts.Watcher
 
-	asked upstream.Gateway // that upstream was told last; for followUplink alone
+	asked   upstream.Gateway // that upstream was told last; for followUplink alone
+	updates *pacer           // of the PCP clients whose ports the router in front forwards otherwise
 
 	mu          sync.Mutex // guards what follows
 	policy      *portmap.Policy
@@ -288,6 +289,7 @@ func (d *Daemon) onCommit(changes []portmap.Change, reset bool) {
 	if d.http != nil {
 		d.http.Changed()
 	}
+	d.updateClients(changes)
 	if !d.restoring() {
 		d.emitChanges(changes)
 	}

@@ -32,6 +32,7 @@ func (d *Daemon) prepareServers() error {
 			Table:      d.resolver,
 			Log:        d.log,
 		})
+		d.updates = &pacer{interval: updateInterval, call: d.pcp.Update}
 	}
 	if !c.UPnP {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"net/netip"
 	"slices"
+	"time"
 
 	"igdd/pkg/config"
 	"igdd/pkg/netif"
@@ -133,6 +134,24 @@ func (d *Daemon) isOwnOrClient(links map[string]netif.Link, a netip.Addr) bool {
 	lans, _, _ := d.lans(links)
 	return slices.ContainsFunc(lans, func(p netip.Prefix) bool { return p.Contains(a) }) ||
 		slices.ContainsFunc(d.routedNetworks(links), func(n portmap.RoutedNetwork) bool { return n.Contains(a) })
+}
+
+// updateInterval is the shortest time between two looks for PCP clients that must be told
+// another external endpoint: each goes through all mappings.
+const updateInterval = time.Second
+
+// updateClients tells PCP clients when the router in front does something else for their
+// mappings.
+func (d *Daemon) updateClients(changes []portmap.Change) {
+	if d.upstream != nil && d.pcp != nil && slices.ContainsFunc(changes, changesForwarding) {
+		d.updates.request()
+	}
+}
+
+// changesForwarding reports whether a change of a mapping that stays is one of what the
+// router in front does.
+func changesForwarding(c portmap.Change) bool {
+	return c.Before != nil && c.After != nil && c.Before.Forwarding != c.After.Forwarding
 }
 
 // nothingForwarded reports whether the router in front forwards nothing at all, which is
