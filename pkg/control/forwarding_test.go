@@ -67,7 +67,7 @@ func TestStatusShowsTheRouterInFront(t *testing.T) {
 		{Upstream{Address: gateway, Protocol: "NAT-PMP"}, "192.168.1.1 by NAT-PMP"},
 		{Upstream{Address: gateway}, "192.168.1.1, has not answered yet"},
 		{Upstream{Address: gateway, Trouble: "it does not answer"}, "192.168.1.1, forwards nothing: it does not answer"},
-		{Upstream{Address: gateway, Protocol: "IGD", Trouble: "error\x1b"}, "192.168.1.1 by IGD, forwards nothing: error?"},
+		{Upstream{Address: gateway, Protocol: "UPnP IGD", Trouble: "error\x1b"}, "192.168.1.1 by UPnP IGD, forwards nothing: error?"},
 		{Upstream{Trouble: "there is no default gateway"}, "none, forwards nothing: there is no default gateway"},
 	} {
 		r.status.Upstream = &tt.upstream

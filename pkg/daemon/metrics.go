@@ -19,7 +19,7 @@ type Metrics struct {
 	process  *metrics.Process
 
 	started, clients, limit, blocks           *metrics.Gauge
-	freePorts                                 *metrics.Gauge
+	freePorts, forwardings, upstreamUp        *metrics.Gauge
 	mappings, healthy                         *metrics.Gauge
 	uplinkUp, leasesSaved, helperUp           *metrics.Gauge
 	requests, refusals, events                *metrics.Counter
@@ -88,6 +88,9 @@ func (m *Metrics) addFirewall() {
 func (m *Metrics) addRest() {
 	r := &m.registry
 	m.uplinkUp = r.Gauge("igdd_uplink_up", "1 if there is an external address, else 0.")
+	m.upstreamUp = r.Gauge("igdd_upstream_up", "1 if the router in front forwards ports, else 0; absent if none is asked.")
+	m.forwardings = r.Gauge("igdd_upstream_mappings", "Mappings whose ports a router in front is asked to forward, by what became of that; absent if none is asked.",
+		metrics.Label{Name: "state", Values: []string{portmap.Asking.Slug(), portmap.Reachable.Slug(), portmap.Unreachable.Slug()}})
 	m.uplinkChanges = r.Counter("igdd_uplink_changes_total", "Changes of the external address, its loss included.")
 	m.leaseWrites = r.Counter("igdd_lease_writes_total", "How often the lease file and the state file were brought up to date.")
 	m.leaseFailures = r.Counter("igdd_lease_write_failures_total", "How often that, or saving a change in the state file, failed.")
@@ -204,7 +207,9 @@ func (d *Daemon) metricsText() string {
 		if limit := d.currentPolicy().MaxTotal; limit > 0 {
 			m.limit.Set(float64(limit))
 		}
-		m.countMappings(d.table.List())
+		list := d.table.List()
+		m.countMappings(list)
+		m.countForwardings(d.upstreamStatus(), list)
 		m.countPorts(d.portCount())
 		m.blocks.Set(float64(len(d.table.Blocks())))
 		m.healthy.Clear()
@@ -223,6 +228,22 @@ func (m *Metrics) countMappings(list []*portmap.Mapping) {
 		m.mappings.Add(1, protocolValue(n.Protocol), familyValue(n.Family()), stateOf(n))
 	}
 	m.clients.Set(float64(len(clients)))
+}
+
+// countForwardings sets the metrics of the router in front; nil: none is asked.
+func (m *Metrics) countForwardings(u *control.Upstream, list []*portmap.Mapping) {
+	m.upstreamUp.Clear()
+	m.forwardings.Clear()
+	if u == nil {
+		return
+	}
+	m.upstreamUp.SetBool(u.Protocol != "" && u.Trouble == "")
+	m.forwardings.Fill(0)
+	for _, n := range list {
+		if s := n.Forwarding.State; s != portmap.NotAsked {
+			m.forwardings.Add(1, s.Slug())
+		}
+	}
 }
 
 // countPorts sets the metrics of the ports that the provider forwards; nil: every port.

@@ -13,6 +13,7 @@ import (
 	"igdd/pkg/control"
 	"igdd/pkg/hosts"
 	"igdd/pkg/portmap"
+	"igdd/pkg/upstream"
 )
 
 // serveOperator answers the requests of miniupnpctl. The daemon goes on if it
@@ -88,7 +89,7 @@ func (d *Daemon) status() control.Status {
 	links, _ := d.watch.Now()
 	s := control.Status{
 		Version: d.version, Started: d.started, External: d.table.External(),
-		Firewall: d.firewallStatus(), Note: d.externalNote(), Ports: d.portCount(),
+		Firewall: d.firewallStatus(), Note: d.externalNote(), Ports: d.portCount(), Upstream: d.upstreamStatus(),
 	}
 	if err := d.helper(); err != nil {
 		s.Helper = err.Error()
@@ -131,12 +132,43 @@ func (d *Daemon) externalNote() string {
 	switch {
 	case !own.IsValid():
 		return "the uplink has no IPv4 address"
+	case own != announced && config.Reserved(announced):
+		return fmt.Sprintf("the uplink's own address is %v; neither is routed on the Internet: a router further upstream must forward the ports too", own)
 	case own != announced:
 		return fmt.Sprintf("the uplink's own address is %v", own)
 	case config.Reserved(own):
 		return "this address is not routed on the Internet: a router upstream must forward the ports too"
 	}
 	return ""
+}
+
+// upstreamStatus returns the state of the router in front; nil: none is asked.
+func (d *Daemon) upstreamStatus() *control.Upstream {
+	if d.upstream == nil {
+		return nil
+	}
+	uplink, gateway := d.uplink.router()
+	own, _ := uplink.IPv4()
+	if asked := routerInFront(d.config.Upstream, uplink.Name, own.Addr(), own.Addr()); asked.Address.IsValid() && !gateway.IsValid() {
+		return &control.Upstream{Trouble: uplink.Name + " has no IPv4 gateway"}
+	}
+	return upstreamState(d.upstream.Status())
+}
+
+// upstreamState returns the state of the router in front for the operator; nil: none is
+// asked.
+func upstreamState(s upstream.Status) *control.Upstream {
+	if !s.Gateway.IsValid() {
+		return nil
+	}
+	u := &control.Upstream{Address: s.Gateway, External: s.External}
+	if s.Method != 0 {
+		u.Protocol = s.Method.String()
+	}
+	if s.Err != nil {
+		u.Trouble = s.Err.Error()
+	}
+	return u
 }
 
 // leaseTrouble returns why the leases are not saved, nil if they are. In the sandbox the

@@ -1,0 +1,86 @@
+package daemon
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"igdd/pkg/config"
+	"igdd/pkg/control"
+	"igdd/pkg/netif"
+	"igdd/pkg/portmap"
+	"igdd/pkg/upstream"
+)
+
+func TestUpstreamState(t *testing.T) {
+	gateway, external := parsed("192.168.1.1"), parsed("203.0.113.1")
+	for name, tt := range map[string]struct {
+		status upstream.Status
+		want   *control.Upstream
+	}{
+		"none":            {upstream.Status{}, nil},
+		"no answer yet":   {upstream.Status{Gateway: gateway}, &control.Upstream{Address: gateway}},
+		"it forwards":     {upstream.Status{Gateway: gateway, Method: upstream.PCP, External: external}, &control.Upstream{Address: gateway, Protocol: "PCP", External: external}},
+		"it denies":       {upstream.Status{Gateway: gateway, Method: upstream.IGD, Err: errors.New("denied")}, &control.Upstream{Address: gateway, Protocol: "UPnP IGD", Trouble: "denied"}},
+		"it is not there": {upstream.Status{Gateway: gateway, Err: errors.New("silent")}, &control.Upstream{Address: gateway, Trouble: "silent"}},
+	} {
+		got := upstreamState(tt.status)
+		if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
+			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
+		}
+	}
+}
+
+// TestUpstreamStatus tells that there is nobody to ask only where somebody would be asked.
+func TestUpstreamStatus(t *testing.T) {
+	for _, tt := range []struct {
+		setting      config.Upstream
+		own, gateway string
+		want         *control.Upstream
+	}{
+		{config.UpstreamNo, "192.168.1.2/24", "", nil},
+		{config.UpstreamAuto, "192.168.1.2/24", "", &control.Upstream{Trouble: "wan0 has no IPv4 gateway"}},
+		{config.UpstreamAuto, "11.22.33.44/24", "", nil},
+		{config.UpstreamPCP, "11.22.33.44/24", "", &control.Upstream{Trouble: "wan0 has no IPv4 gateway"}},
+		{config.UpstreamAuto, "11.22.33.44/24", "11.22.33.1", nil},
+	} {
+		d := &Daemon{config: &config.Config{Upstream: tt.setting}, uplink: &uplinkChooser{
+			chosen: netif.Link{Name: "wan0", Index: 1, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix(tt.own)}}, gateway: parsed(tt.gateway),
+		}}
+		d.upstream = d.newUpstream()
+		if got := d.upstreamStatus(); (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
+			t.Errorf("%v, %s behind %q: %+v, want %+v", tt.setting, tt.own, tt.gateway, got, tt.want)
+		}
+	}
+}
+
+func TestMetricsOfTheRouterInFront(t *testing.T) {
+	in := func(s portmap.ForwardingState) *portmap.Mapping {
+		return &portmap.Mapping{Forwarding: portmap.Forwarding{State: s}}
+	}
+	list := []*portmap.Mapping{in(portmap.Reachable), in(portmap.Unreachable), in(portmap.Reachable), in(portmap.NotAsked)}
+	sample := regexp.MustCompile(`(?m)^(igdd_upstream_\S+) (\S+)$`)
+	for name, tt := range map[string]struct {
+		state *control.Upstream
+		want  string // samples
+	}{
+		"none":          {nil, ""},
+		"well":          {&control.Upstream{Protocol: "PCP"}, `up 1 mappings{state="asking"} 0 mappings{state="reachable"} 2 mappings{state="unreachable"} 1`},
+		"no answer yet": {&control.Upstream{}, `up 0 mappings{state="asking"} 0 mappings{state="reachable"} 2 mappings{state="unreachable"} 1`},
+		"it denies":     {&control.Upstream{Protocol: "PCP", Trouble: "denied"}, `up 0 mappings{state="asking"} 0 mappings{state="reachable"} 2 mappings{state="unreachable"} 1`},
+	} {
+		m, got, want := NewMetrics("1.2"), make(map[string]string), make(map[string]string)
+		for _, s := range sample.FindAllStringSubmatch(m.registry.Text(func() { m.countForwardings(tt.state, list) }), -1) {
+			got[s[1]] = s[2]
+		}
+		for fields := strings.Fields(tt.want); len(fields) > 0; fields = fields[2:] {
+			want["igdd_upstream_"+fields[0]] = fields[1]
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
