@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"time"
 
@@ -25,7 +26,7 @@ func (o oneShot) commit(ctx context.Context, sections []Section) (int, error) {
 	done := bytes.Count(out.Stdout, []byte(committed))
 	exit, failed := errors.AsType[*command.ExitError](err)
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it has succeeded, whatever holds its output open
 		return len(sections), nil
 	case failed && exit.Exited():
 		return done, fmt.Errorf("%s: %w", o.path, markLocked(exit))

@@ -114,6 +114,24 @@ func TestProgramThatDoesNotPrintComments(t *testing.T) {
 	}
 }
 
+// A program that ends well has committed all, though another process keeps its output
+// open.
+func TestOutputStaysOpen(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t, "legacy")
+	p := r.programs(t, new(strings.Builder))
+	left := filepath.Join(r.tools, "left")
+	r.stub(t, "iptables-restore", `[ -t 1 ] && exit 1; sleep 1000 & echo $! >`+left+`; exec $real "$@"`)
+	failure := p.commit(add("1"))
+	text, err := os.ReadFile(left)
+	must(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	must(t, err)
+	must(t, syscall.Kill(pid, syscall.SIGKILL))
+	must(t, failure)
+	r.demandRule(t, "1")
+}
+
 // A failure to start that passes does not end the resident process for good.
 func TestResidentComesBack(t *testing.T) {
 	t.Parallel()
