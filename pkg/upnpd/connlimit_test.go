@@ -359,7 +359,7 @@ func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
 	var asking sync.WaitGroup
-	for range 4 * connectionsPerHost {
+	for range 2 * connectionsPerHost {
 		asking.Go(func() {
 			for range 5 {
 				if status, err := h.ask("c1"); status != 200 {
