@@ -244,7 +244,7 @@ func (g *exitGenerator) packets(n int) (list []packetlab.Packet) {
 // The number of random firewalls that legacy iptables gets in each scene (nft gets a
 // third), and of packets that each gets.
 const (
-	randomExits = 6
+	randomExits = 3
 	exitPackets = 40
 )
 

@@ -142,7 +142,7 @@ func (g *placeGenerator) edits() (list [][]string) {
 // times as long, gets a fourth), and the environment variables for longer runs, for the
 // seed and for the first set.
 const (
-	randomPlaces   = 12
+	randomPlaces   = 8
 	randomSetsEnv  = "NETFILTER_RANDOM_SETS"
 	randomSeedEnv  = "NETFILTER_RANDOM_SEED"
 	randomFirstEnv = "NETFILTER_RANDOM_FIRST"

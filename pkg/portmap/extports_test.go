@@ -123,7 +123,7 @@ func TestRetriesOfUPnPEnd(t *testing.T) {
 // returns how many they are.
 func grab(al *allocator, n int, o Origin) (got int) {
 	a := netip.AddrFrom4([4]byte{192, 168, 50, byte(100 + n)})
-	for i := range 1000 {
+	for i := range 400 {
 		p := []Protocol{TCP, UDP}[i%2]
 		if al.do(ask(o, a, p, uint16(20000+i), 0, owned(fmt.Sprint(n)))).Refusal == Granted {
 			got++

@@ -138,7 +138,7 @@ func draw(r *rand.Rand) Rule {
 // be.
 func TestRulesOfAllKinds(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 30000 {
+	for range 6000 {
 		var p Policy
 		for range r.IntN(6) {
 			p.Rules = append(p.Rules, draw(r))
@@ -179,7 +179,7 @@ func TestRulesOfAllKinds(t *testing.T) {
 // is not known with those on hosts behind each interface.
 func TestUnknownInterface(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	for range 30000 {
+	for range 6000 {
 		var p Policy
 		for range r.IntN(6) {
 			p.Rules = append(p.Rules, draw(r))

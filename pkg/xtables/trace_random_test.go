@@ -17,7 +17,7 @@ const (
 	randomPackets = 32
 	// randomSets is how many rule sets each kind of iptables gets. The nft variant
 	// needs some 100 ms for each.
-	randomSets = 60
+	randomSets = 24
 	// setsEnv is the environment variable for another number, for longer runs.
 	setsEnv = "XTABLES_RANDOM_SETS"
 	// seedEnv is the environment variable for the seed, a number.
@@ -70,7 +70,7 @@ func TestTraceAgreesOnRandomRules(t *testing.T) {
 // What a walk says of all ports at once is what it says of each alone.
 func TestPortsAreIndependent(t *testing.T) {
 	t.Parallel()
-	const ruleSets = 500
+	const ruleSets = 150
 	for i := range ruleSets {
 		g := generator{Rand: rand.New(rand.NewPCG(1, uint64(i))), words: &ipv4.random, certain: i%2 == 0}
 		text := g.ruleSet()
