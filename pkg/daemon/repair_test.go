@@ -90,7 +90,7 @@ func TestFirewallRestartsUnderLoad(t *testing.T) {
 		c.ports[4000] = portState{open: true}
 		var asking sync.WaitGroup
 		asking.Go(func() { c.ask(t, stop) })
-		for range 6 {
+		for range 3 {
 			arno.Do(t, "stop")
 			arno.Do(t, "start")
 		}
@@ -116,13 +116,13 @@ func TestStoppedFirewallInTheLog(t *testing.T) {
 		r.foreground(t)
 		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
 		const line = "the firewall is stopped; mappings are restored when it starts"
-		for round := range 3 {
+		for round := range 2 {
 			arno.Do(t, "stop")
 			await(t, "the status to say so", func() bool {
 				out, status := r.ctl(t, "status")
 				return status == 4 && strings.Contains(out, "stopped")
 			})
-			for range 5 {
+			for range 3 {
 				r.says(t, "list", 0, "4000")
 				r.says(t, "status", 4, "the firewall is stopped")
 				if got := r.natpmpMap(t, r.Clients[0], client1, mapping(natpmp.MapTCP, 5000, 5000, time.Hour)); got.Result == natpmp.Success {
