@@ -57,11 +57,13 @@ gather() {
   fi
 }
 
-# build makes the program of target $1 in file $2.
+# build makes the program of target $1 in file $2, at once, because another script may be
+# reading it.
 build() {
   aim "$1"
-  go build -C "$work/module" -o "$2" -mod=vendor -trimpath -buildvcs=false \
+  go build -C "$work/module" -o "$2.$$" -mod=vendor -trimpath -buildvcs=false \
     -ldflags "-s -w -buildid= -X main.version=$version" ./cmd/miniupnpd || die "cannot build $1"
+  mv "$2.$$" "$2"
 }
 
 # archive packs the folder $2 of folder $1 as dist/$2$3, always with the same

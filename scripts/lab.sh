@@ -22,9 +22,9 @@ need_go() {
   command -v go >/dev/null || die "needs Go: https://go.dev/dl/"
 }
 
-# apt_get runs apt-get without questions, and prints only when it fails.
+# apt_get runs apt-get without questions, one at a time, and prints only when it fails.
 apt_get() {
-  apt_log=$(DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Sandbox::User=root "$@" 2>&1) || {
+  apt_log=$(DEBIAN_FRONTEND=noninteractive flock "$repo" apt-get -q -y -o APT::Sandbox::User=root "$@" 2>&1) || {
     echo "$apt_log" >&2
     return 1
   }
