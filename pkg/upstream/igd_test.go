@@ -90,8 +90,8 @@ func TestLifeOfForwarding(t *testing.T) {
 	}
 }
 
-// TestOtherPort has the wanted port with another host.
-func TestOtherPort(t *testing.T) {
+// TestIGDGivesAnotherPort has the wanted port with another host.
+func TestIGDGivesAnotherPort(t *testing.T) {
 	for _, version := range []upnp.Version{upnp.V1, upnp.V2} {
 		f := newFakeIGD(t, version)
 		f.put(80, 80, "127.0.0.7")
