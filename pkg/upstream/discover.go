@@ -25,7 +25,11 @@ func connect(ctx context.Context, m Method, g Gateway) (router, error) {
 	case NATPMP:
 		return natpmpRouter{s}, nil
 	}
-	return nil, &routerError{cause: foreign, reason: "the router in front cannot be asked by " + m.String()}
+	r, err := discoverIGD(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // discovery is what became of asking by one protocol.
