@@ -10,9 +10,10 @@ import (
 
 // hairpin returns where hosts of the LANs reach mappings by the external address: the
 // one that is announced, and those of all uplinks, since mappings are for all of them.
-// An uplink that is a LAN as well is none here: the rules would let in the Internet.
+// An uplink that is a LAN as well is none here: the rules would let in the Internet. Nor
+// is the address of the router in front, whose ports may lead to others here.
 func (d *Daemon) hairpin(links map[string]netif.Link, u netfilter.Uplink) (h netfilter.Hairpin) {
-	if a := d.announced(); a.IsValid() {
+	if a := d.announced(); a.IsValid() && !d.isRouterInFront(a) {
 		h.External = append(h.External, a)
 	}
 	for _, a := range u.Addrs {

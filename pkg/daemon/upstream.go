@@ -104,6 +104,13 @@ func (d *Daemon) setOuterAddr(a netip.Addr) {
 	d.wakeUplink()
 }
 
+// isRouterInFront reports whether a is the external address of the router in front.
+func (d *Daemon) isRouterInFront(a netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return a == d.outerAddr
+}
+
 // reportForwardings passes on to the table what became of forwardings.
 func (d *Daemon) reportForwardings(ctx context.Context, reports []portmap.Report) error {
 	d.setConfiguredAddr(reports)
