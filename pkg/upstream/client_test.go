@@ -428,7 +428,8 @@ func TestLyingRouter(t *testing.T) {
 		n := uint32(0)
 		r.router.grant = func(_ ask, g *grant) error {
 			n += 7919
-			g.external = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}), uint16(n)|1)
+			r.router.external = netip.AddrFrom4([4]byte{198, 51, 100, byte(n)})
+			g.external = netip.AddrPortFrom(r.router.external, uint16(n)|1)
 			g.epoch.seconds = n * 77777
 			g.lifetime = pcpForever / time.Duration(n%3+1)
 			return nil

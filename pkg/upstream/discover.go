@@ -90,9 +90,8 @@ func (connect connector) try(ctx context.Context, m Method, g Gateway) discovery
 	}
 	s, err := r.check(ctx)
 	d := discovery{method: m, router: r, state: s}
-	var refusal *routerError
 	switch {
-	case errors.As(err, &refusal) && refusal.cause == denied:
+	case causeOf(err) == denied:
 		d.denied = err
 	case err != nil:
 		return discovery{method: m, err: err}

@@ -261,11 +261,17 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+// causeOf returns the cause of a *routerError; 0 if err is none.
+func causeOf(err error) cause {
+	if e, ok := errors.AsType[*routerError](err); ok {
+		return e.cause
+	}
+	return 0
+}
+
 // asRouterError returns err as a *routerError; nil if it is nil.
 func asRouterError(err error) *routerError {
-	var e *routerError
-	switch {
-	case err == nil || errors.As(err, &e):
+	if e, ok := errors.AsType[*routerError](err); ok || err == nil {
 		return e
 	}
 	return &routerError{cause: silent, reason: err.Error()}

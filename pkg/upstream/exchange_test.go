@@ -40,15 +40,6 @@ func serve(t *testing.T, answer func(request []byte) [][]byte) server {
 	return server{Gateway{Address: loopback, Local: loopback, Device: "lo"}, port}
 }
 
-// causeOf returns the cause of a *routerError; 0 if err is none.
-func causeOf(err error) cause {
-	var e *routerError
-	if errors.As(err, &e) {
-		return e.cause
-	}
-	return 0
-}
-
 func TestExchangeRepeatsTheRequest(t *testing.T) {
 	t.Parallel()
 	var heard atomic.Int32

@@ -25,6 +25,7 @@ type fakeRouter struct {
 	reset    time.Time     // when it lost everything
 	delay    time.Duration // before an answer
 	gone     bool          // it does not answer
+	secret   bool          // its checks do not tell its address
 	grant    func(ask, *grant) error
 	opens    []ask
 	closes   []ask
@@ -82,6 +83,9 @@ func (r *fakeRouter) check(ctx context.Context) (state, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.secret {
+		return state{epoch: r.epoch()}, nil
+	}
 	return state{external: r.external, epoch: r.epoch()}, nil
 }
 

@@ -18,10 +18,14 @@ var errNoLifetime = &routerError{cause: invalid, reason: "the router in front fo
 // more than that the router in front forwards what every remote peer sends.
 const maxFilters = 30
 
+// addressWait is how long a PCP server may take to tell its address by NAT-PMP.
+const addressWait = 500 * time.Millisecond
+
 // pcpRouter is a router that speaks PCP (RFC 6887).
 type pcpRouter struct {
 	server
-	plain atomic.Bool // it does not know all options
+	plain  atomic.Bool // it does not know all options
+	silent atomic.Bool // it does not tell its address by NAT-PMP
 }
 
 // open asks for the port: without options if the router does not know them, since remote
@@ -54,14 +58,30 @@ func (r *pcpRouter) close(ctx context.Context, a ask) error {
 	return err
 }
 
-// check asks by ANNOUNCE (section 14.1), which tells no external address. A router that
-// does not know it tells its epoch nevertheless.
+// check asks by ANNOUNCE (section 14.1). A router that does not know it tells its epoch
+// nevertheless.
 func (r *pcpRouter) check(ctx context.Context) (state, error) {
 	reply, at, err := r.ask(ctx, pcp.Request{Client: r.gateway.Local})
-	if errors.Is(err, pcp.UnsuppOpcode) {
-		err = nil
+	if err != nil && !errors.Is(err, pcp.UnsuppOpcode) {
+		return state{}, err
 	}
-	return state{epoch: epoch{reply.Epoch, at}}, err
+	return state{external: r.external(ctx), epoch: epoch{reply.Epoch, at}}, nil
+}
+
+// external returns the external address; the zero Addr if it is not told. PCP tells it with
+// a forwarding only, but most of its servers speak NAT-PMP too: they are given addressWait,
+// once.
+func (r *pcpRouter) external(ctx context.Context) netip.Addr {
+	if r.silent.Load() {
+		return netip.Addr{}
+	}
+	limited, cancel := context.WithTimeout(ctx, addressWait)
+	defer cancel()
+	s, err := natpmpRouter{r.server}.check(limited)
+	if err != nil && ctx.Err() == nil && causeOf(err) != denied {
+		r.silent.Store(true)
+	}
+	return s.external
 }
 
 // mapping returns the MAP request that deletes the forwarding.

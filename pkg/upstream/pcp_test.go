@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ type pcpServer struct {
 func (s *pcpServer) router(t *testing.T) *pcpRouter {
 	t.Helper()
 	return &pcpRouter{server: serve(t, func(b []byte) (replies [][]byte) {
+		if b[0] == natpmp.Version {
+			return [][]byte{pcp.AppendError(nil, b, pcp.UnsuppVersion, 0, 0)}
+		}
 		req, err := pcp.Service{}.Parse(b, loopback)
 		if err != nil {
 			t.Errorf("%x is no valid request: %v", b, err)
@@ -222,9 +226,44 @@ func TestPCPCheck(t *testing.T) {
 		s := &pcpServer{answer: func(req pcp.Request) []pcp.Response {
 			return []pcp.Response{{Opcode: req.Opcode, Result: result, Epoch: 5}}
 		}}
-		if st, err := s.router(t).check(t.Context()); err != nil || st.epoch.seconds != 5 {
+		if st, err := s.router(t).check(t.Context()); err != nil || st.epoch.seconds != 5 || st.external.IsValid() {
 			t.Errorf("%v: %+v, %v", result, st, err)
 		}
+	}
+}
+
+// TestPCPAddress has servers that speak NAT-PMP too, and then no longer: they are asked
+// once more.
+func TestPCPAddress(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string][]byte{
+		"refuses": natpmp.Response{Result: natpmp.UnsupportedVersion}.Append(nil),
+		"ignores": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int32
+			r := &pcpRouter{server: serve(t, func(b []byte) [][]byte {
+				if b[0] == pcp.Version {
+					return [][]byte{pcp.Response{Epoch: 5}.Append(nil)}
+				}
+				if asked.Add(1) == 1 {
+					return [][]byte{vpn(natpmp.Request{})[0].Append(nil)}
+				}
+				return [][]byte{other}
+			})}
+			if st, err := r.check(t.Context()); err != nil || st.external != outer {
+				t.Errorf("%+v, %v", st, err)
+			}
+			for range 2 {
+				if st, err := r.check(t.Context()); err != nil || st.external.IsValid() || st.epoch.seconds != 5 {
+					t.Errorf("%+v, %v", st, err)
+				}
+			}
+			if !r.silent.Load() {
+				t.Error("it is asked again and again")
+			}
+		})
 	}
 }
 

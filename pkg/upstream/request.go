@@ -101,7 +101,7 @@ func (e *engine) takeGrant(s *session, w *want, g grant, now time.Time) *routerE
 		return errNotOuter(a)
 	case g.external.Port() == 0:
 		return &routerError{cause: invalid, reason: "the router in front says that it forwards port 0"}
-	case !s.external.IsValid() || w.told.Forwarding.External.Addr() == s.external:
+	case !s.tells && (!s.external.IsValid() || w.told.Forwarding.External.Addr() == s.external):
 		e.learn(s, a, now)
 	}
 	w.granted(g, now)

@@ -76,6 +76,33 @@ func TestRenumberedRouter(t *testing.T) {
 	})
 }
 
+// TestAddressByGrants has a PCP server that tells its address with forwardings alone, some
+// of them at another one (a pool), and that is renumbered.
+func TestAddressByGrants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.router.secret = true
+		r.router.grant = func(a ask, g *grant) error {
+			if a.port == 3002 {
+				g.external = netip.MustParseAddrPort("203.0.113.8:3002")
+			}
+			return nil
+		}
+		r.SetGateway(uplink)
+		a, b := mapping(3001), mapping(3002)
+		r.change(nil, a)
+		r.change(nil, b)
+		r.expect(t, b, portmap.Reachable, "203.0.113.8:3002")
+		other := netip.MustParseAddr("198.51.100.9")
+		r.router.with(func() { r.router.external = other })
+		r.wait(time.Hour)
+		r.expect(t, a, portmap.Reachable, "198.51.100.9:3001")
+		if !slices.Equal(r.seen, []netip.Addr{outer, other}) {
+			t.Errorf("seen %v", r.seen)
+		}
+	})
+}
+
 // TestRouterWithoutAddress has one that cannot tell its address, and then can.
 func TestRouterWithoutAddress(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {
@@ -229,6 +256,7 @@ func TestLoopByGrant(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {
 		kept := mapping(3000)
 		r.change(nil, kept)
+		r.router.with(func() { r.router.secret = true })
 		r.setOwn(netip.MustParseAddr("192.168.1.1"))
 		r.router.grant = func(_ ask, g *grant) error { g.external = netip.MustParseAddrPort("192.168.1.1:3001"); return nil }
 		m, n := mapping(3001), mapping(3002)
