@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"igdd/pkg/natpmp"
@@ -55,32 +56,40 @@ func (connect connector) discover(ctx context.Context, methods []Method, g Gatew
 
 // choose returns the preferred of what is found.
 func choose(methods []Method, found <-chan discovery) discovery {
-	open := slices.Clone(methods) // no answer yet
-	var best discovery
-	var errs []error
+	answers := make([]discovery, len(methods))
+	best := len(methods)
 	var enough <-chan time.Time
-	for len(open) > 0 && (best.router == nil || rank(methods, open[0]) < rank(methods, best.method)) {
+	for i := 0; i < best; { // the first one that may still be preferred
 		select {
 		case d := <-found:
-			open = slices.DeleteFunc(open, func(m Method) bool { return m == d.method })
-			if d.err != nil {
-				errs = append(errs, d.err)
-			} else if best.router == nil || rank(methods, d.method) < rank(methods, best.method) {
-				best = d
-				enough = cmp.Or(enough, time.After(preference))
+			n := slices.Index(methods, d.method)
+			if answers[n] = d; d.router != nil {
+				best, enough = min(best, n), cmp.Or(enough, time.After(preference))
 			}
 		case <-enough:
-			return best
+			return answers[best]
+		}
+		for i < best && answers[i].method != 0 {
+			i++
 		}
 	}
-	if best.router == nil {
-		best.err = errors.Join(errs...)
+	if best < len(methods) {
+		return answers[best]
 	}
-	return best
+	return discovery{err: joinReasons(answers)}
 }
 
-// rank returns the place of m among methods.
-func rank(methods []Method, m Method) int { return slices.Index(methods, m) }
+// joinReasons returns an error that says, in one line, why no protocol is spoken. It is
+// the same each time, so that the operator is told once.
+func joinReasons(answers []discovery) error {
+	var reasons []string
+	for _, d := range answers {
+		if reason := d.err.Error(); !slices.Contains(reasons, reason) {
+			reasons = append(reasons, reason)
+		}
+	}
+	return errors.New(strings.Join(reasons, "; "))
+}
 
 // try asks by one protocol.
 func (connect connector) try(ctx context.Context, m Method, g Gateway) discovery {

@@ -72,7 +72,16 @@ func unsent(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return &routerError{cause: silent, reason: fmt.Sprintf("the router in front cannot be asked: %v", err)}
+	return &routerError{cause: silent, reason: fmt.Sprintf("the router in front cannot be asked: %v", withoutPorts(err))}
+}
+
+// withoutPorts returns a network error without the addresses and ports that it names, so
+// that the same error reads the same each time.
+func withoutPorts(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
 }
 
 // send sends a request. An error of the one before, which an ICMP message told, comes

@@ -185,6 +185,7 @@ func (e *engine) checkedState(s *session, st state, err error, now time.Time) {
 // takeState takes over what a router says of itself. It can refuse to tell its address
 // and yet forward ports.
 func (e *engine) takeState(s *session, st state, denied error, now time.Time) {
+	failed, unknown := s.err != nil, !s.external.IsValid()
 	s.err = denied
 	e.answered(s, st.epoch)
 	s.anew.due = s.anew.due || st.lost
@@ -198,9 +199,21 @@ func (e *engine) takeState(s *session, st state, denied error, now time.Time) {
 	case st.external.IsValid():
 		e.learn(s, st.external, now)
 	}
-	if s.looped {
+	switch {
+	case s.looped:
 		s.looped = false
 		e.askAll(now)
+	case failed && s.err == nil, unknown && s.external.IsValid():
+		e.retryFailed(now)
+	}
+}
+
+// retryFailed asks again for what was refused.
+func (e *engine) retryFailed(now time.Time) {
+	for _, w := range e.wants {
+		if w.failures > 0 {
+			e.askNow(w, now)
+		}
 	}
 }
 

@@ -106,7 +106,13 @@ func TestAddressByGrants(t *testing.T) {
 // TestRouterWithoutAddress has one that cannot tell its address, and then can.
 func TestRouterWithoutAddress(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {
-		r.router.with(func() { r.router.external = netip.Addr{} })
+		r.router.with(func() {
+			r.router.external = netip.Addr{}
+			r.router.grant = func(_ ask, g *grant) error {
+				g.external = netip.AddrPortFrom(netip.Addr{}, g.external.Port())
+				return nil
+			}
+		})
 		r.SetGateway(Gateway{})
 		synctest.Wait()
 		r.SetGateway(uplink)
@@ -227,6 +233,22 @@ func TestDeadRouter(t *testing.T) {
 			t.Errorf("%d checks in an hour", checks)
 		}
 	})
+}
+
+// TestReasonOfDiscovery is the same in whatever order the answers come.
+func TestReasonOfDiscovery(t *testing.T) {
+	pcp := discovery{method: PCP, err: &routerError{reason: "no answer"}}
+	natpmp := discovery{method: NATPMP, err: &routerError{reason: "no answer"}}
+	igd := discovery{method: IGD, err: &routerError{reason: "no device"}}
+	for _, order := range [][]discovery{{pcp, natpmp, igd}, {igd, natpmp, pcp}} {
+		found := make(chan discovery, 3)
+		for _, d := range order {
+			found <- d
+		}
+		if d := choose([]Method{PCP, NATPMP, IGD}, found); d.err == nil || d.err.Error() != "no answer; no device" {
+			t.Error(d.err)
+		}
+	}
 }
 
 // TestLoops has routers in front that are, or lead to, this one.
