@@ -350,7 +350,7 @@ func explain(ctx context.Context, err error) error {
 	}
 	_, network := errors.AsType[net.Error](err)
 	if network || errors.Is(err, io.ErrUnexpectedEOF) {
-		return &routerError{cause: silent, reason: fmt.Sprintf("the router in front does not answer UPnP calls: %v", err)}
+		return &routerError{cause: silent, reason: fmt.Sprintf("the router in front does not answer UPnP calls: %v", withoutPorts(err))}
 	}
 	return &routerError{cause: foreign, reason: fmt.Sprintf("the router in front does not speak UPnP as it should: %v", err)}
 }
