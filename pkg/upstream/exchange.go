@@ -22,6 +22,10 @@ var retransmits = [...]time.Duration{
 	250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 2250 * time.Millisecond,
 }
 
+// maxRefusals is how many requests of one exchange are refused, because nobody serves the
+// port, until it is given up: the router may be restarting.
+const maxRefusals = 3
+
 // dialer returns a dialer of sockets from the uplink's own address, by the uplink. What
 // they send ends at the gateway, which is one hop away.
 func (g Gateway) dialer(local net.Addr) *net.Dialer {
@@ -53,12 +57,20 @@ func (s server) exchange(ctx context.Context, request []byte, accept func(reply 
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	refusals := 0
 	for _, wait := range retransmits {
-		if err = send(conn, request); receive(conn, time.Now().Add(wait), accept) {
+		err = send(conn, request)
+		accepted, refused := receive(conn, time.Now().Add(wait), accept)
+		switch {
+		case accepted:
 			return nil
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case refused:
+			refusals++
+		}
+		if refusals == maxRefusals {
+			return &routerError{cause: silent, reason: fmt.Sprintf("the router in front, %v, serves neither PCP nor NAT-PMP", s.gateway.Address)}
 		}
 	}
 	if err != nil {
@@ -94,18 +106,20 @@ func send(conn net.Conn, request []byte) error {
 	return err
 }
 
-// receive reports whether accept takes a reply that arrives until then. An ICMP message
-// that nobody serves the port ends nothing: the router may be restarting.
-func receive(conn net.Conn, until time.Time, accept func([]byte) bool) bool {
+// receive reports whether accept takes a reply that arrives until then, and whether an
+// ICMP message says that nobody serves the port.
+func receive(conn net.Conn, until time.Time, accept func([]byte) bool) (accepted, refused bool) {
 	conn.SetReadDeadline(until)
 	var b [pcp.MaxLen + 1]byte
 	for {
 		n, err := conn.Read(b[:])
 		switch {
 		case err == nil && accept(b[:n]):
-			return true
+			return true, false
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
-			return false
+			return false, refused
+		case errors.Is(err, unix.ECONNREFUSED):
+			refused = true
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 )
@@ -112,7 +113,15 @@ func TestExchangeWithoutServer(t *testing.T) {
 	}
 	s := serverAt(conn)
 	conn.Close()
-	if err := s.exchange(t.Context(), []byte("hello"), func([]byte) bool { return true }); causeOf(err) != silent {
+	if err := s.exchange(t.Context(), []byte("hello"), func([]byte) bool { return true }); causeOf(err) != silent || !strings.Contains(err.Error(), "serves neither") {
+		t.Errorf("%v, want that nobody serves the port", err)
+	}
+}
+
+func TestExchangeWithASilentServer(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func([]byte) [][]byte { return nil })
+	if err := s.exchange(t.Context(), []byte("hello"), func([]byte) bool { return true }); causeOf(err) != silent || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("%v, want that nobody answers", err)
 	}
 }
