@@ -48,6 +48,7 @@ type fakeIGD struct {
 	overwrites  bool   // entries of other hosts
 	idle        bool   // it says yes, and adds nothing
 	mostLease   uint32 // 0: any
+	lowest      uint16 // port that AddAnyPortMapping gives
 }
 
 // newFakeIGD starts a router of that version, at onLoopback.Address.
@@ -174,6 +175,8 @@ func (f *fakeIGD) carryOut(c *upnp.Call) ([]string, upnp.Fault) {
 		delete(f.entries, key)
 		return nil, 0
 	case "AddAnyPortMapping":
+		key.port = max(key.port, f.lowest)
+		m, there = f.entries[key]
 		for there && m.Client != c.Text("NewInternalClient") {
 			key.port++
 			m, there = f.entries[key]

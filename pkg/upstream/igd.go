@@ -167,21 +167,21 @@ func (r *igd) acquire(ctx context.Context, a ask) (m upnp.PortMapping, err error
 	return m, err
 }
 
-// try adds an entry with an external port. Many routers would overwrite the entry of
-// another host, so its owner is looked up before.
+// try adds an entry with an external port. Many routers would overwrite another one, so
+// its owner is looked up before.
 func (r *igd) try(ctx context.Context, a ask, port uint16) (upnp.PortMapping, error) {
 	m := r.entry(a, port)
 	o, _, err := r.owner(ctx, m)
 	switch {
 	case err != nil:
 		return m, err
+	case o == others:
+		return m, elsewhere(port)
 	case r.any && !a.exact && o != ours:
 		if err = r.addAny(ctx, &m); errors.Is(err, upnp.InvalidAction) {
 			r.any = false
 			return r.try(ctx, a, port)
 		}
-	case o == others:
-		return m, &routerError{cause: taken, reason: fmt.Sprintf("the router in front forwards port %d to another host", port)}
 	default:
 		err = r.add(ctx, &m)
 	}
@@ -189,6 +189,11 @@ func (r *igd) try(ctx context.Context, a ask, port uint16) (upnp.PortMapping, er
 		return m, err
 	}
 	return r.verify(ctx, m)
+}
+
+// elsewhere returns the error of a port that the router forwards already.
+func elsewhere(port uint16) *routerError {
+	return &routerError{cause: taken, reason: fmt.Sprintf("the router in front forwards port %d elsewhere", port)}
 }
 
 // verify returns an entry that was added as it is in the router's table: some routers say
@@ -215,16 +220,23 @@ func (r *igd) add(ctx context.Context, m *upnp.PortMapping) error {
 	return err
 }
 
-// addAny adds an entry with any external port, as the router allows it.
+// addAny adds an entry with any external port, as the router allows it. Routers give a
+// port that the same host has already: then that entry is put back.
 func (r *igd) addAny(ctx context.Context, m *upnp.PortMapping) error {
 	port, err := r.connection.addAny(ctx, *m)
 	for r.adapt(m, err) {
 		port, err = r.connection.addAny(ctx, *m)
 	}
-	if err == nil {
-		m.ExternalPort = port
+	if err != nil {
+		return err
 	}
-	return err
+	m.ExternalPort = port
+	for _, other := range r.held {
+		if other.ExternalPort == port && other.Protocol == m.Protocol {
+			return cmp.Or(r.add(ctx, &other), error(elsewhere(port)))
+		}
+	}
+	return nil
 }
 
 // adapt changes an entry that the router refused with err into one that it may take, and

@@ -100,7 +100,7 @@ func TestIGDGivesAnotherPort(t *testing.T) {
 		exact := web
 		exact.exact = true
 		_, err := r.open(t.Context(), exact)
-		demandRefusal(t, err, taken, "port 80 to another host")
+		demandRefusal(t, err, taken, "port 80 elsewhere")
 		demandTable(t, f, "TCP 80 > 127.0.0.7:80 0s")
 		g, err := r.open(t.Context(), web)
 		if err != nil || g.external.Port() == 80 || g.external.Port() == 0 {
@@ -111,6 +111,29 @@ func TestIGDGivesAnotherPort(t *testing.T) {
 			t.Errorf("version %d: the router has %s", version, table)
 		}
 		demandGrant(t, r, web, g.external.Port(), time.Hour) // renewed, not another one
+	}
+}
+
+// TestPortOfAnotherForwarding has routers that let a host overwrite its own entries.
+func TestPortOfAnotherForwarding(t *testing.T) {
+	for _, version := range []upnp.Version{upnp.V1, upnp.V2} {
+		for _, suggested := range []uint16{2000, 80} {
+			f := newFakeIGD(t, version)
+			f.change(func() { f.lowest = 2000 })
+			r := found(t, f)
+			first, second := web, web
+			first.suggested, second.suggested, second.port = 2000, suggested, 9090
+			demandGrant(t, r, first, 2000, time.Hour)
+			g, err := r.open(t.Context(), second)
+			if err != nil || g.external.Port() == 2000 {
+				t.Errorf("version %d: granted %v, %v", version, g, err)
+			}
+			if table := f.table(); !strings.Contains(table, "TCP 2000 > 127.0.0.2:8080 3600s") ||
+				!strings.Contains(table, fmt.Sprintf("TCP %d > 127.0.0.2:9090 3600s", g.external.Port())) {
+				t.Errorf("version %d, %d suggested: the router has %s", version, suggested, table)
+			}
+			demandGrant(t, r, first, 2000, time.Hour)
+		}
 	}
 }
 
@@ -129,7 +152,7 @@ func TestForeignEntries(t *testing.T) {
 			t.Error(err)
 		}
 		_, err := r.open(t.Context(), a)
-		demandRefusal(t, err, taken, "to another host")
+		demandRefusal(t, err, taken, "elsewhere")
 	}
 	demandTable(t, f, entries)
 
@@ -359,7 +382,7 @@ func TestRestart(t *testing.T) {
 	exact := web
 	exact.exact = true
 	_, err := r.open(t.Context(), exact)
-	demandRefusal(t, err, taken, "another host")
+	demandRefusal(t, err, taken, "elsewhere")
 	demandTable(t, f, "TCP 80 > 127.0.0.7:80 0s")
 }
 
