@@ -102,6 +102,7 @@ func TestPreferFailureKnowsTheOutermostEndpoint(t *testing.T) {
 	for name, r := range map[string]pcp.Request{
 		"the router's own port": withSuggestion(exact, netip.AddrPortFrom(netip.IPv4Unspecified(), 40000)),
 		"another address":       withSuggestion(exact, netip.AddrPortFrom(otherWAN, outer.Port())),
+		"the announced address": withSuggestion(exact, netip.AddrPortFrom(s.network.External, outer.Port())),
 		"another client's port": withSuggestion(mapUDP(40001, 0, nonceB, pcp.PreferFailure{}), outer),
 	} {
 		if got := g.askPCP(t, client, r); got.Result != pcp.CannotProvideExternal {

@@ -143,14 +143,10 @@ func (s *Server) canProvide(suggested netip.AddrPort, ask portmap.Request) bool 
 			(suggested.Addr().IsUnspecified() || suggested.Addr() == ask.Internal.Addr())
 	}
 	external := s.opts.Table.External()
-	return suggested.Addr().IsUnspecified() || suggested.Addr() == external || !external.IsValid() || s.hasOuter(suggested, ask)
-}
-
-// hasOuter reports whether the target of a request has this external endpoint already:
-// a router in front gives each mapping an address.
-func (s *Server) hasOuter(external netip.AddrPort, ask portmap.Request) bool {
-	m, ok := s.opts.Table.LookupOuter(ask.Protocol, external.Port())
-	return ok && m.Internal == ask.Internal && s.opts.Table.OuterEndpoint(m) == external
+	if m, ok := s.opts.Table.LookupOuter(ask.Protocol, suggested.Port()); ok && m.Internal == ask.Internal {
+		external = s.opts.Table.OuterEndpoint(m).Addr() // a router in front gives each mapping one
+	}
+	return suggested.Addr().IsUnspecified() || suggested.Addr() == external || !external.IsValid()
 }
 
 // isSuggested reports whether an external endpoint is the suggested one, which can leave
