@@ -68,7 +68,7 @@ func sampleMappings() []*portmap.Mapping {
 		Origin: portmap.UPnP, Description: "a:b \"c\" <d> é 🎮",
 		Filters: []portmap.Filter{{Prefix: netip.MustParsePrefix("203.0.113.9/32")}},
 	}
-	off := portmap.Claim{Origin: portmap.UPnP, Expires: now.Add(time.Minute), Description: "off", Disabled: true}
+	off := portmap.Claim{Origin: portmap.UPnP, Expires: now.Add(3 * time.Hour), Description: "off", Disabled: true}
 	inside := netip.MustParseAddrPort("[2001:db8::20]:8080")
 	pinhole := &portmap.Mapping{
 		Key: portmap.Key{Protocol: portmap.UDP, Pinhole: inside}, Internal: inside, Serial: 4, Created: now,
@@ -382,7 +382,7 @@ func TestLeaseFile(t *testing.T) {
 		"TCP:3002:192.168.101.2:80:%d:PCP MAP 3002 TCP [restricted]\n"+
 		"TCP:3003:192.168.101.3:80:0:a∶b \"c\" <d> é 🎮 [restricted]\n"+
 		"TCP:3005:192.168.101.5:80:0:NAT-PMP 3001 TCP [restricted]\n"+
-		"TCP:3006:192.168.101.6:80:%d:off [restricted]\n", at(time.Hour), at(2*time.Hour), at(time.Minute))
+		"TCP:3006:192.168.101.6:80:%d:off [restricted]\n", at(time.Hour), at(2*time.Hour), at(3*time.Hour))
 	if got := read(t, path); !sameLeases(got, want) {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
