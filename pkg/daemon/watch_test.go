@@ -205,7 +205,7 @@ func TestWatchUnderLoad(t *testing.T) {
 	r.awaitServed(t)
 	reader, still := r.watch(t, 1), r.watch(t, 2)
 	still.Process.Signal(syscall.SIGSTOP)
-	const requests = 6000
+	const requests = 3000
 	for i := range uint16(requests) {
 		r.grant(t, mapping(natpmp.MapUDP, 4000+i%100, 40000+i%100, time.Hour+time.Duration(i)*time.Second))
 	}
