@@ -54,6 +54,7 @@ type session struct {
 
 	anew  pacer // of asking for everything anew
 	moves pacer // of changes of the external address
+	back  pacer // of asking for what was refused when it answers again
 }
 
 // newSession returns a session that asks nothing yet.
@@ -135,7 +136,7 @@ func (e *engine) lose(s *session, err error, now time.Time) {
 	}
 	e.park()
 	n := e.newSession(s.gateway)
-	n.external, n.epoch, n.err, n.anew, n.moves = s.external, s.epoch, s.err, s.anew, s.moves
+	n.external, n.epoch, n.err, n.anew, n.moves, n.back = s.external, s.epoch, s.err, s.anew, s.moves, s.back
 	e.session = n
 	e.setDown(n, err, now)
 }
@@ -187,6 +188,7 @@ func (e *engine) checkedState(s *session, st state, err error, now time.Time) {
 func (e *engine) takeState(s *session, st state, denied error, now time.Time) {
 	failed, unknown := s.err != nil, !s.external.IsValid()
 	s.err = denied
+	s.back.due = s.back.due || s.unanswered > 0
 	e.answered(s, st.epoch)
 	s.anew.due = s.anew.due || st.lost
 	s.tells = s.tells || st.external.IsValid()
@@ -203,7 +205,7 @@ func (e *engine) takeState(s *session, st state, denied error, now time.Time) {
 	case s.looped:
 		s.looped = false
 		e.askAll(now)
-	case failed && s.err == nil, unknown && s.external.IsValid():
+	case failed && s.err == nil, unknown && s.external.IsValid(), s.back.take(now):
 		e.retryFailed(now)
 	}
 }

@@ -164,7 +164,7 @@ func TestRouterThatIgnoresMappings(t *testing.T) {
 			}
 			r.wait(time.Hour)
 			r.expect(t, mapping(3001), portmap.Unreachable, "")
-			if opens, _, checks := r.router.counts(); opens > 10*100 || checks > 1000 {
+			if opens, _, checks := r.router.counts(); opens > 15*100 || checks > 1000 {
 				t.Errorf("%d requests and %d checks in an hour", opens, checks)
 			}
 			if st := r.Status(); st.Method != PCP {
@@ -210,6 +210,18 @@ func TestAnnouncementOfARestart(t *testing.T) {
 		r.router.with(func() { r.router.gone = false })
 		signal(heard)
 		r.wait(checkPause + 6*time.Second)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+	})
+}
+
+// TestShortSilence has a router that is restarted while it is asked.
+func TestShortSilence(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.with(func() { r.router.gone = true })
+		m := mapping(3001)
+		r.change(nil, m)
+		r.router.with(func() { r.router.gone = false })
+		r.wait(6 * time.Second)
 		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
 	})
 }
