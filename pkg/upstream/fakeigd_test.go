@@ -49,6 +49,7 @@ type fakeIGD struct {
 	idle        bool   // it says yes, and adds nothing
 	mostLease   uint32 // 0: any
 	lowest      uint16 // port that AddAnyPortMapping gives
+	anyPort     string // which it says that it gave; "": the right one
 }
 
 // newFakeIGD starts a router of that version, at onLoopback.Address.
@@ -181,7 +182,7 @@ func (f *fakeIGD) carryOut(c *upnp.Call) ([]string, upnp.Fault) {
 			key.port++
 			m, there = f.entries[key]
 		}
-		return []string{strconv.Itoa(int(key.port))}, f.add(key, c)
+		return []string{cmp.Or(f.anyPort, strconv.Itoa(int(key.port)))}, f.add(key, c)
 	}
 	return nil, f.add(key, c)
 }

@@ -362,6 +362,24 @@ func TestRefusals(t *testing.T) {
 	demandRefusal(t, err, denied, "TCP and UDP only")
 }
 
+// TestNonsense are answers that have the right form and make no sense.
+func TestNonsense(t *testing.T) {
+	f := newFakeIGD(t, upnp.V2)
+	f.put(80, 0, "127.0.0.7")
+	f.change(func() { f.overwrites = true })
+	r := found(t, f)
+	_, err := r.open(t.Context(), web)
+	demandRefusal(t, err, foreign, "no number")
+	demandRefusal(t, r.close(t.Context(), web), foreign, "no number")
+	demandTable(t, f, "TCP 80 > 127.0.0.7:0 0s")
+
+	f.change(func() { f.anyPort = "0" })
+	other := web
+	other.suggested = 81
+	_, err = r.open(t.Context(), other)
+	demandRefusal(t, err, foreign, `"0" is no port`)
+}
+
 // TestRestart is a router that has lost its entries: check tells so, once.
 func TestRestart(t *testing.T) {
 	f := newFakeIGD(t, upnp.V1)

@@ -76,21 +76,12 @@ func (g Gateway) search(ctx context.Context, port uint16) ([]endpoint, error) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	found := locations{router: g.Address}
-	for n := range searches {
-		if err := sendSearches(conn, at, n == searches-1); err != nil {
-			return nil, err
-		}
-		err := found.collect(conn, time.Now().Add(searchInterval))
-		switch {
-		case err != nil:
-			return nil, err
-		case len(found.list) > 0:
-			return found.sorted(), nil
-		case found.refused != nil:
-			return nil, found.refused
+	for n := 0; n < searches && err == nil && found.isEmpty(); n++ {
+		if err = sendSearches(conn, at, n == searches-1); err == nil {
+			err = found.collect(conn, time.Now().Add(searchInterval))
 		}
 	}
-	return nil, &routerError{cause: silent, reason: "the router in front does not answer the search for UPnP (it may be switched off in its settings)"}
+	return found.sorted(), cmp.Or(err, found.err())
 }
 
 // sendSearches sends a search for each target; that for everything as the last resort
@@ -172,6 +163,20 @@ func (l *locations) add(datagram []byte) bool {
 		l.list[i].rank = min(l.list[i].rank, rank)
 	}
 	return true
+}
+
+// isEmpty reports whether no location was replied with, not even one that is refused.
+func (l *locations) isEmpty() bool { return len(l.list) == 0 && l.refused == nil }
+
+// err returns why there is no location; nil: there is one.
+func (l *locations) err() error {
+	switch {
+	case len(l.list) > 0:
+		return nil
+	case l.refused != nil:
+		return l.refused
+	}
+	return &routerError{cause: silent, reason: "the router in front does not answer the search for UPnP (it may be switched off in its settings)"}
 }
 
 // sorted returns the locations, the preferred first.
