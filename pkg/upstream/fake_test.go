@@ -126,6 +126,7 @@ type rig struct {
 	mu      sync.Mutex
 	reports map[portmap.Key]portmap.Report
 	told    int // reports in total
+	early   int // of mappings that are not forwarded, while the status does not say why
 	seen    []netip.Addr
 	own     []netip.Addr
 }
@@ -171,6 +172,9 @@ func (r *rig) report(_ context.Context, list []portmap.Report) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, report := range list {
+		if report.State == portmap.Unreachable && r.Status().Err == nil {
+			r.early++
+		}
 		r.reports[report.Key] = report
 	}
 	r.told += len(list)

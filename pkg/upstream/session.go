@@ -123,6 +123,7 @@ func (e *engine) setDown(s *session, err error, retry time.Time) {
 		e.options.Log.Warn("the router in front forwards nothing", "gateway", s.gateway.Address, "err", err)
 	}
 	s.err, s.retry = err, retry
+	e.setStatus(e.currentStatus()) // before the table hears of it
 	for _, w := range e.wants {
 		e.tellUnreachable(w, err)
 	}

@@ -153,6 +153,28 @@ func TestRouterGoesAndComesBack(t *testing.T) {
 	})
 }
 
+// TestStatusComesFirst has a router with many forwardings go: when the table hears of the
+// first, the status says already that nothing is forwarded.
+func TestStatusComesFirst(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		const count = 2000
+		for port := range uint16(count) {
+			r.Update([]portmap.Change{{After: mapping(3001 + port)}})
+		}
+		r.wait(10 * time.Minute)
+		r.expect(t, mapping(3000+count), portmap.Reachable, "")
+		r.router.with(func() { r.router.gone = true })
+		r.wait(2 * time.Minute)
+		r.expect(t, mapping(3001), portmap.Unreachable, "")
+		r.expect(t, mapping(3000+count), portmap.Unreachable, "")
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.early != 0 {
+			t.Errorf("%d reports come before the status", r.early)
+		}
+	})
+}
+
 // TestRouterThatIgnoresMappings answers when it is checked, and nothing else: it is not
 // looked for anew all the time.
 func TestRouterThatIgnoresMappings(t *testing.T) {
