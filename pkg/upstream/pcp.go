@@ -31,11 +31,22 @@ type pcpRouter struct {
 // open asks for the port: without options if the router does not know them, since remote
 // peers are filtered here anyway.
 func (r *pcpRouter) open(ctx context.Context, a ask) (grant, error) {
-	g, err := r.requestMap(ctx, a, r.options(a))
-	if errors.Is(err, pcp.UnsuppOption) && r.plain.CompareAndSwap(false, true) || errors.Is(err, pcp.ExcessiveRemotePeers) {
-		return r.requestMap(ctx, a, nil)
+	return r.openWith(ctx, a, r.options(a))
+}
+
+// openWith asks for the port with options, and once more without them if they are what
+// the router refuses. Of some, miniupnpd 2.3.1 says that they are malformed: it does not
+// know that they are padded.
+func (r *pcpRouter) openWith(ctx context.Context, a ask, options []pcp.Option) (grant, error) {
+	g, err := r.requestMap(ctx, a, options)
+	unknown := errors.Is(err, pcp.UnsuppOption) || errors.Is(err, pcp.MalformedOption)
+	if len(options) == 0 || !unknown && !errors.Is(err, pcp.ExcessiveRemotePeers) {
+		return g, err
 	}
-	return g, err
+	if unknown {
+		r.plain.Store(true)
+	}
+	return r.requestMap(ctx, a, nil)
 }
 
 // requestMap sends a MAP request.

@@ -134,27 +134,61 @@ func TestPCPManyFilters(t *testing.T) {
 	}
 }
 
-// TestPCPWithoutOptions has a server that does not know the options.
+// TestPCPWithoutOptions has servers that do not know the options, or that cannot read
+// the descriptions whose length is no multiple of four, which miniupnpd 2.3.1 cannot.
 func TestPCPWithoutOptions(t *testing.T) {
 	t.Parallel()
+	for _, result := range []pcp.Result{pcp.UnsuppOption, pcp.MalformedOption} {
+		s := &pcpServer{answer: func(req pcp.Request) []pcp.Response {
+			r := granted(req, "203.0.113.7:1")
+			if len(req.Options) > 1 {
+				r.Result = result
+			}
+			return []pcp.Response{r}
+		}}
+		r := s.router(t)
+		a := hour
+		a.filters = []portmap.Filter{remote}
+		for range 2 {
+			if _, err := r.open(t.Context(), a); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(s.asked()); n != 2 {
+			t.Errorf("%v: %d different requests, want one with options and those without", result, n)
+		}
+	}
+}
+
+// TestPCPWithoutOptionsAtOnce has several requests find out at the same time that the
+// server does not know the options.
+func TestPCPWithoutOptionsAtOnce(t *testing.T) {
+	t.Parallel()
+	const requests = 4
+	var refused sync.WaitGroup
+	refused.Add(requests)
 	s := &pcpServer{answer: func(req pcp.Request) []pcp.Response {
 		r := granted(req, "203.0.113.7:1")
-		if len(req.Options) > 1 {
+		if len(req.Options) > 0 {
 			r.Result = pcp.UnsuppOption
 		}
 		return []pcp.Response{r}
 	}}
 	r := s.router(t)
-	a := hour
-	a.filters = []portmap.Filter{remote}
-	for range 2 {
-		if _, err := r.open(t.Context(), a); err != nil {
-			t.Error(err)
-		}
+	var all sync.WaitGroup
+	for i := range uint16(requests) {
+		all.Go(func() {
+			a := hour
+			a.port += i
+			options := r.options(a)
+			refused.Done()
+			refused.Wait()
+			if _, err := r.openWith(t.Context(), a, options); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	if n := len(s.asked()); n != 2 {
-		t.Errorf("%d different requests, want one with options and those without", n)
-	}
+	all.Wait()
 }
 
 // TestPCPIgnoresLies has replies that are not about what was asked for before the one that is.
