@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"igdd/pkg/pcp"
 	"igdd/pkg/portmap"
 )
 
@@ -273,6 +274,45 @@ func TestNonceStays(t *testing.T) {
 	if len(slices.Compact(nonces)) != 1 {
 		t.Errorf("nonces %x", nonces)
 	}
+}
+
+// TestNonceOfBefore has a router in front that knows a mapping by the nonce that this
+// router chose before a restart, since its PCP client came later.
+func TestNonceOfBefore(t *testing.T) {
+	m := mapping(3001)
+	known := nonceOf(m, []byte("secret"))
+	m.Claims = append(m.Claims, portmap.Claim{Origin: portmap.PCP, Nonce: portmap.Nonce{9}})
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(a ask, _ *grant) error {
+			if a.nonce != known {
+				return &routerError{cause: denied, reason: "not yours", result: pcp.NotAuthorized}
+			}
+			return nil
+		}
+		r.change(nil, m)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+		r.wait(time.Hour)
+		if opens, _, _ := r.router.counts(); opens > 4 {
+			t.Errorf("%d requests in an hour", opens)
+		}
+	})
+}
+
+// TestForeignNonce has a router in front that knows a mapping by a nonce of others.
+func TestForeignNonce(t *testing.T) {
+	m := mapping(3001)
+	m.Claims = append(m.Claims, portmap.Claim{Origin: portmap.PCP, Nonce: portmap.Nonce{9}})
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(ask, *grant) error {
+			return &routerError{cause: denied, reason: "not yours", result: pcp.NotAuthorized}
+		}
+		r.change(nil, m)
+		r.expect(t, m, portmap.Unreachable, "")
+		r.wait(time.Hour)
+		if opens, _, _ := r.router.counts(); opens < 3 || opens > 10 {
+			t.Errorf("%d requests in an hour", opens)
+		}
+	})
 }
 
 func TestFiltersAreSentAnew(t *testing.T) {

@@ -2,10 +2,12 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
 
+	"igdd/pkg/pcp"
 	"igdd/pkg/portmap"
 )
 
@@ -119,6 +121,8 @@ func (e *engine) refused(w *want, err *routerError, now time.Time) {
 	switch {
 	case err.cause == taken && w.exact:
 		w.exact, w.stale = false, true
+	case errors.Is(err, pcp.NotAuthorized) && w.changeNonce():
+		w.lease, w.stale = lease{}, true
 	case !w.failed(now, err):
 		e.tellUnreachable(w, err)
 	}

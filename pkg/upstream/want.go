@@ -31,6 +31,7 @@ type want struct {
 	exact       bool   // no other external port will do, until one was given
 	ended       bool   // the forwarding is to be given back
 	nonce       portmap.Nonce
+	secret      portmap.Nonce // what nonce is without a PCP client
 	filters     []portmap.Filter
 	description string
 
@@ -75,7 +76,7 @@ func newWant(m *portmap.Mapping, secret []byte) *want {
 // its PCP client (RFC 7648, section 3), else one that is the same after a restart.
 func (w *want) take(m *portmap.Mapping, secret []byte) {
 	if w.serial != m.Serial || w.ended {
-		w.nonce, w.exact = nonceOf(m, secret), m.Forwarding.Exact
+		w.nonce, w.secret, w.exact = nonceOf(m, secret), secretNonce(m.Key, secret), m.Forwarding.Exact
 		w.told, w.failures = portmap.Report{}, 0
 	}
 	w.serial, w.ended = m.Serial, false
@@ -87,10 +88,23 @@ func nonceOf(m *portmap.Mapping, secret []byte) (n portmap.Nonce) {
 	if c, found := m.Claim(portmap.PCP); found && c.Nonce != n {
 		return c.Nonce
 	}
+	return secretNonce(m.Key, secret)
+}
+
+// secretNonce returns the nonce of requests for a mapping that no PCP client asked for.
+func secretNonce(k portmap.Key, secret []byte) (n portmap.Nonce) {
 	mac := hmac.New(sha256.New, secret)
-	fmt.Fprint(mac, m.Key)
+	fmt.Fprint(mac, k)
 	copy(n[:], mac.Sum(nil))
 	return n
+}
+
+// changeNonce has a router that does not know the nonce of the PCP client asked by the
+// one that the mapping had if it was there before that client, and before a restart.
+func (w *want) changeNonce() bool {
+	changed := w.nonce != w.secret
+	w.nonce = w.secret
+	return changed
 }
 
 // givesBack reports whether the next request gives a forwarding back: one that is no
