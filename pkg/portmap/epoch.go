@@ -31,10 +31,11 @@ func (t *Table) Epoch() uint32 {
 // is none, or if the external address has changed since.
 func (t *Table) resumeEpoch() bool {
 	saved, found := t.store.Epoch()
-	if !found || saved.Start > t.uptime() || saved.isMoved(t.external) {
+	now := t.alloc.network.outermost()
+	if !found || saved.Start > t.uptime() || saved.isMoved(now) {
 		return false
 	}
-	t.setEpoch(Epoch{saved.Start, cmp.Or(t.external, saved.External)}, t.external)
+	t.setEpoch(Epoch{saved.Start, cmp.Or(now, saved.External)}, t.external)
 	return true
 }
 

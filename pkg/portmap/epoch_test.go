@@ -15,6 +15,10 @@ import (
 func TestRestartResumesTheEpoch(t *testing.T) {
 	without, elsewhere := having(gateway), having(gateway)
 	without.External, elsewhere.External = netip.Addr{}, wan.Next()
+	behind := having(gateway) // a router in front that has told its address
+	behind.Upstream, behind.Uplink = true, uplink
+	untold, moved := behind, behind
+	untold.External, moved.External = uplink, wan.Next()
 	for _, tt := range []struct {
 		what   string
 		before portmap.NetworkState
@@ -29,6 +33,8 @@ func TestRestartResumesTheEpoch(t *testing.T) {
 		{what: "with another external address later", before: having(gateway), after: []portmap.NetworkState{without, elsewhere}, resets: true},
 		{what: "with the same external address later", before: having(gateway), after: []portmap.NetworkState{without, having(gateway)}, binds: true},
 		{what: "with the external address that it had before", before: without, after: []portmap.NetworkState{having(gateway)}, binds: true},
+		{what: "with the same address of a router in front", before: behind, after: []portmap.NetworkState{untold, behind, untold, behind}, binds: true},
+		{what: "with another address of a router in front", before: behind, after: []portmap.NetworkState{untold, moved}, resets: true},
 		{what: "without its LAN", before: having(gateway), after: []portmap.NetworkState{having(gateway2), having(gateway)}, binds: true},
 	} {
 		t.Run(tt.what, func(t *testing.T) {

@@ -45,6 +45,15 @@ type RoutedNetwork struct {
 	Device string // the name of the LAN's interface; "": not known
 }
 
+// outermost returns the external address as far as it is known: the zero Addr while the
+// router in front has not told its own.
+func (s *NetworkState) outermost() netip.Addr {
+	if s.Upstream && s.External == s.Uplink {
+		return netip.Addr{}
+	}
+	return s.External
+}
+
 // checkTarget returns Granted if a can be a host on a LAN, NoNetwork if it could
 // be one on a LAN that is not there now, and BadTarget if not: an address of the
 // router, a network or broadcast address, or none of a host.

@@ -43,23 +43,23 @@ func (t *Table) call(ctx context.Context, f func(done func())) error {
 // (RFC 6887, section 8.5), and clients may use other nonces for a while.
 func (t *Table) SetNetworkState(ctx context.Context, s NetworkState) error {
 	return t.runTask(ctx, func() {
-		moved := t.epoch.isMoved(s.External)
+		moved := t.epoch.isMoved(s.outermost())
 		t.alloc.setNetwork(s)
-		t.announce(s.External, moved)
+		t.announce(s, moved)
 		d := t.recheck(noHost)
 		t.forceRechecked(d.lost, moved)
 	})
 }
 
-// announce publishes the external address to readers; moved restarts the epoch
-// with it.
-func (t *Table) announce(external netip.Addr, moved bool) {
+// announce publishes the addresses of a network state to readers; moved restarts the epoch
+// with them.
+func (t *Table) announce(s NetworkState, moved bool) {
 	before := t.epoch
-	e := Epoch{before.Start, cmp.Or(external, before.External)}
+	e := Epoch{before.Start, cmp.Or(s.outermost(), before.External)}
 	if moved {
 		e.Start = t.uptime()
 	}
-	t.setEpoch(e, external)
+	t.setEpoch(e, s.External)
 	t.setUplink()
 	if e != before {
 		t.save(nil)

@@ -170,7 +170,7 @@ func NewTable(o Options) *Table {
 		inForce:    newIndex(),
 		external:   o.Network.External,
 		uplink:     o.Network.Uplink,
-		epoch:      Epoch{o.Uptime(), o.Network.External},
+		epoch:      Epoch{o.Uptime(), o.Network.outermost()},
 	}
 }
 
