@@ -128,8 +128,7 @@ func (s *Server) give(q Asked, to netip.AddrPort) (port, result uint16) {
 		return 0, uint16(pcp.CannotProvideExternal)
 	}
 	l := Lease{q.Protocol, port, to}
-	s.leases = append(s.leases, l)
-	s.forward(l, "-A")
+	s.leases, s.opened = append(s.leases, l), append(s.opened, l)
 	return port, 0
 }
 
@@ -154,6 +153,14 @@ func (s *Server) free(q Asked) uint16 {
 		}
 	}
 	return 0
+}
+
+// forwardOpened adds the rules that are still to come.
+func (s *Server) forwardOpened() {
+	for _, l := range s.opened {
+		s.forward(l, "-A")
+	}
+	s.opened = nil
 }
 
 // forward adds (-A) or deletes (-D) the rule for a lease.

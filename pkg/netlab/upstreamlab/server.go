@@ -72,14 +72,15 @@ type Server struct {
 	conduct Conduct
 	began   time.Time // of its epoch
 	leases  []Lease
+	opened  []Lease // that have no rule yet
 	asked   []Asked
 	packets int
 }
 
-// Serve starts a server at an address of a router.
+// Serve starts a server at an address of a router, whose epoch began an hour ago.
 func Serve(t testing.TB, host *netlab.Namespace, at netip.Addr, c Conduct) *Server {
 	t.Helper()
-	s := &Server{t: t, host: host, conduct: c, began: time.Now()}
+	s := &Server{t: t, host: host, conduct: c, began: time.Now().Add(-time.Hour)}
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
 	s.socket = listen(t, host, netip.AddrPortFrom(at, pcp.ServerPort))
@@ -166,14 +167,7 @@ func (s *Server) Flood(n int) {
 	}
 }
 
-// Epoch returns the seconds since the epoch began.
-func (s *Server) Epoch() uint32 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.epoch()
-}
-
-// epoch is Epoch for who holds mu.
+// epoch returns the seconds since the epoch began.
 func (s *Server) epoch() uint32 { return uint32(time.Since(s.began) / time.Second) }
 
 // run serves until the socket is closed.
@@ -188,12 +182,14 @@ func (s *Server) run() {
 	}
 }
 
-// receive answers a packet, now or after the delay.
+// receive answers a packet, now or after the delay. Rules for new leases come meanwhile:
+// they take longer than clients would wait.
 func (s *Server) receive(b []byte, from netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.packets++
 	reply, by := s.serve(b, from)
+	defer s.forwardOpened()
 	if len(reply) == 0 || s.conduct.Silent {
 		return
 	}
