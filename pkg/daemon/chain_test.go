@@ -118,8 +118,8 @@ func demandArrival(t *testing.T, rigs []*rig) {
 func demandGivenBack(t *testing.T, rigs []*rig) {
 	t.Helper()
 	inner := rigs[len(rigs)-1]
-	inner.grant(t, mapping(natpmp.MapTCP, 0, 0, 0))
-	inner.grant(t, mapping(natpmp.MapUDP, 0, 0, 0))
+	inner.grant(t, mapping(natpmp.MapTCP, 4000, 0, 0))
+	inner.grant(t, mapping(natpmp.MapUDP, 4000, 0, 0))
 	for protocol, port := range map[uint8]uint16{17: 41001, 6: 41002} {
 		req := pcpMap(client1, protocol, 4000, port)
 		req.Lifetime = 0
