@@ -39,7 +39,10 @@ func (r natpmpRouter) close(ctx context.Context, a ask) error {
 
 func (r natpmpRouter) check(ctx context.Context) (state, error) {
 	reply, at, err := r.ask(ctx, natpmp.Request{Opcode: natpmp.Address})
-	return state{external: reply.External, epoch: epoch{reply.Epoch, at}}, err
+	if err != nil {
+		return state{}, err
+	}
+	return state{external: reply.External, epoch: epoch{reply.Epoch, at}}, nil
 }
 
 // ask returns the answer to a request that was granted, and when it came.

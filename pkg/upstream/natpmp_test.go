@@ -87,6 +87,18 @@ func TestNATPMPCheck(t *testing.T) {
 	}
 }
 
+// TestNATPMPCheckRefused has a router without an uplink: what it says of its address means
+// nothing (RFC 6886, section 3.2).
+func TestNATPMPCheckRefused(t *testing.T) {
+	t.Parallel()
+	s := &natpmpServer{answer: func(req natpmp.Request) []natpmp.Response {
+		return []natpmp.Response{{Result: natpmp.NetworkFailure, External: netip.IPv4Unspecified()}}
+	}}
+	if st, err := s.router(t).check(t.Context()); st.external.IsValid() || causeOf(err) != denied {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
 func TestNATPMPRefusals(t *testing.T) {
 	t.Parallel()
 	for result, want := range map[natpmp.Result]cause{
