@@ -41,7 +41,7 @@ type session struct {
 	router   router // nil: none answers
 	method   Method
 	external netip.Addr
-	tells    bool // checks tell the external address; else it is that of forwardings
+	tells    bool // the last check told the external address; else it is that of forwardings
 	epoch    epoch
 	err      error // why nothing is forwarded
 	looped   bool  // it leads back to this router
@@ -192,7 +192,7 @@ func (e *engine) takeState(s *session, st state, denied error, now time.Time) {
 	s.back.due = s.back.due || s.unanswered > 0
 	e.answered(s, st.epoch)
 	s.anew.due = s.anew.due || st.lost
-	s.tells = s.tells || st.external.IsValid()
+	s.tells = st.external.IsValid()
 	switch {
 	case st.external.IsValid() && e.options.IsOwn(st.external):
 		e.loop(s, now)

@@ -103,6 +103,22 @@ func TestAddressByGrants(t *testing.T) {
 	})
 }
 
+// TestAddressByGrantsLater has a PCP server that tells its address by NAT-PMP at first, then
+// with forwardings alone, and that is renumbered.
+func TestAddressByGrantsLater(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		other := netip.MustParseAddr("198.51.100.9")
+		r.router.with(func() { r.router.secret, r.router.external = true, other })
+		r.wait(time.Hour)
+		r.expect(t, m, portmap.Reachable, "198.51.100.9:3001")
+		if !slices.Equal(r.seen, []netip.Addr{outer, other}) {
+			t.Errorf("seen %v", r.seen)
+		}
+	})
+}
+
 // TestRouterWithoutAddress has one that cannot tell its address, and then can.
 func TestRouterWithoutAddress(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {
