@@ -256,6 +256,45 @@ func TestReplacedMapping(t *testing.T) {
 	})
 }
 
+// TestReplacedWhileAsked has another client's PCP mapping at a key that the router is asked
+// for: what it answers to the first client's nonce is no news of the second one's mapping.
+func TestReplacedWhileAsked(t *testing.T) {
+	for name, answer := range map[string]func(*grant) error{
+		"granted": func(g *grant) error { g.external = netip.AddrPortFrom(outer, 1111); return nil },
+		"refused": func(*grant) error {
+			return &routerError{cause: denied, reason: "not yours", result: pcp.NotAuthorized}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, func(t *testing.T, r *rig) {
+				a, b := mapping(3001), mapping(3001)
+				a.Claims = []portmap.Claim{{Origin: portmap.PCP, Nonce: portmap.Nonce{1}}}
+				b.Claims = []portmap.Claim{{Origin: portmap.PCP, Nonce: portmap.Nonce{2}}}
+				b.Serial++
+				b.Forwarding.Exact = true
+				r.router.delay = 400 * time.Millisecond
+				r.router.grant = func(asked ask, g *grant) error {
+					if asked.nonce == (portmap.Nonce{1}) {
+						return answer(g)
+					}
+					return nil
+				}
+				r.change(nil, a)
+				r.Update([]portmap.Change{{Before: a}, {After: b}})
+				r.wait(500 * time.Millisecond)
+				r.expect(t, b, portmap.NotAsked, "")
+				r.wait(time.Second)
+				if asked := r.router.last(); asked.nonce != (portmap.Nonce{2}) || !asked.exact {
+					t.Errorf("asked %+v", asked)
+				}
+				if got := r.of(b); got.State != portmap.Reachable {
+					t.Errorf("%v", got.Forwarding)
+				}
+			})
+		})
+	}
+}
+
 // TestNonceStays has a mapping that a PCP client joins, and a restart.
 func TestNonceStays(t *testing.T) {
 	var nonces []portmap.Nonce

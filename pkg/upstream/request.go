@@ -107,6 +107,10 @@ func (e *engine) takeGrant(s *session, w *want, g grant, now time.Time) *routerE
 		e.learn(s, a, now)
 	}
 	w.granted(g, now)
+	if s.looped || w.givesBack() {
+		return nil
+	}
+	w.exact = false
 	r := portmap.Report{Forwarding: portmap.Forwarding{State: portmap.Reachable, External: g.external}}
 	if !w.lease.permanent {
 		r.Expires = w.lease.expires
@@ -116,9 +120,11 @@ func (e *engine) takeGrant(s *session, w *want, g grant, now time.Time) *routerE
 }
 
 // refused takes over that a request for a forwarding failed. Where only another external
-// port can be had, that is asked for, so that the table can decide.
+// port can be had, that is asked for, so that the table can decide. The answer to the nonce
+// of another mapping, which was there before, says nothing of this one.
 func (e *engine) refused(w *want, err *routerError, now time.Time) {
 	switch {
+	case w.lease.nonce != w.nonce:
 	case err.cause == taken && w.exact:
 		w.exact, w.stale = false, true
 	case errors.Is(err, pcp.NotAuthorized) && w.changeNonce():

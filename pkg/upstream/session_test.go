@@ -347,6 +347,33 @@ func TestLoopByGrant(t *testing.T) {
 	})
 }
 
+// TestLoopWhileAsked has a router that leads back with one of two forwardings that it is
+// asked for at the same time: the other one is given back too.
+func TestLoopWhileAsked(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		back := netip.MustParseAddrPort("192.168.1.1:3001")
+		r.setOwn(back.Addr())
+		r.router.with(func() {
+			r.router.delay = 400 * time.Millisecond
+			r.router.grant = func(a ask, g *grant) error {
+				if a.port == 3001 {
+					g.external = back
+				}
+				return nil
+			}
+		})
+		r.change(nil, mapping(3001))
+		r.wait(time.Millisecond)
+		n := mapping(3002)
+		r.change(nil, n)
+		r.wait(time.Minute)
+		r.expect(t, n, portmap.Unreachable, "")
+		if _, closes, _ := r.router.counts(); closes != 2 {
+			t.Errorf("%d closes", closes)
+		}
+	})
+}
+
 // TestOtherGateway has the uplink move to another router, and go.
 func TestOtherGateway(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {

@@ -137,7 +137,7 @@ func (w *want) sent(a ask) {
 func (w *want) granted(g grant, now time.Time) {
 	lifetime := min(max(cmp.Or(g.lifetime, leaseTime), time.Second), maxLease)
 	w.lease.expires, w.lease.permanent, w.lease.doubtful = now.Add(lifetime), g.lifetime == 0, false
-	w.former, w.exact, w.failures = g.external.Port(), false, 0
+	w.former, w.failures = g.external.Port(), 0
 	w.due = now.Add(max(minRetry, lifetime/2+rand.N(lifetime/8)))
 }
 
