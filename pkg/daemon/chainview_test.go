@@ -36,7 +36,7 @@ func TestOperatorSeesAMuteRouterInFront(t *testing.T) {
 		out, _ := r.ctl(t, "list")
 		return strings.Contains(out, "not reachable from outside")
 	})
-	const mute = "the router in front, 100.64.0.1, does not answer"
+	const mute = "the router in front, 100.64.0.1, serves neither PCP nor NAT-PMP"
 	r.says(t, "status", 0, "router in front: 100.64.0.1, forwards nothing: "+mute)
 	r.says(t, "list", 0, "PCP MAP 41000 TCP [not reachable from outside: "+mute+"]")
 	r.says(t, "explain 192.168.50.10 tcp 0 4000 as pcp", 0, "upstream: not reachable from outside: "+mute)
