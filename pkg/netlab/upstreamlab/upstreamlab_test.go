@@ -22,6 +22,7 @@ func TestChainForwards(t *testing.T) {
 	chain := netlab.NewChain(t, 2)
 	outer, inner := chain[0], chain[1]
 	inner.Router.Echo(t, "tcp", ":4000")
+	outer.Router.Run(t, "/usr/sbin/iptables-legacy", "-w", "-A", "INPUT", "-i", "wan0", "-j", "DROP") // until it is forwarded
 	capture := upstreamlab.NewCapture(t, inner.Router, "wan0")
 	s := upstreamlab.Serve(t, outer.Router, netlab.ChainLink(0).Addr(), upstreamlab.Conduct{
 		NATPMP: true, External: netlab.RouterWAN.Addr(), Ports: []uint16{52000}, Lease: time.Minute,
