@@ -47,14 +47,15 @@ func (f *fronted) forwards(external uint16) bool {
 	return slices.ContainsFunc(f.front.Leases(), func(l upstreamlab.Lease) bool { return l.External == external })
 }
 
-// asked returns the requests for a port of this router that have come to the one in front.
-func (f *fronted) asked(port uint16) (list []upstreamlab.Asked) {
+// renewals returns how often the router in front was asked to go on to forward one of its
+// ports to a TCP port of this router.
+func (f *fronted) renewals(port, external uint16) (n int) {
 	for _, a := range f.front.Asked() {
-		if a.Port == port {
-			list = append(list, a)
+		if a.Protocol == 6 && a.Port == port && a.Suggested == external && a.Lifetime > 0 {
+			n++
 		}
 	}
-	return list
+	return n
 }
 
 // demandLocal asks by PCP for a port that nobody reaches from outside: the client is told
@@ -80,18 +81,13 @@ func TestVPN(t *testing.T) {
 		return f.upnpc(t, "rootDesc2.xml", "-n", "tcp", 41000) == netip.AddrPortFrom(outermost, 52000)
 	})
 	dialOuter(f.rigs, "tcp", 52000).Arrives(t)
+	f.demandSamePort(t)
 	resp := f.grant(t, mapping(natpmp.MapUDP, 4000, 41000, time.Hour))
 	if resp.ExternalPort != 52000 || resp.Lifetime > 8*time.Second {
 		t.Errorf("NAT-PMP tells %+v", resp)
 	}
 	dialOuter(f.rigs, "udp", 52000).Arrives(t)
-
-	f.demandSamePort(t)
-	await(t, "two renewals", func() bool { return len(f.asked(41000)) >= 6 })
-	last := f.asked(41000)[5]
-	if last.Suggested != 52000 || last.Lifetime == 0 {
-		t.Errorf("renewed by %+v", last)
-	}
+	await(t, "two renewals", func() bool { return f.renewals(41000, 52000) >= 2 })
 	f.Clients[0].Run(t, "upnpc", "-u", "http://192.168.50.1:5000/rootDesc2.xml", "-d", "52000", "tcp")
 	await(t, "the port to be given back", func() bool {
 		return !slices.ContainsFunc(f.front.Leases(), func(l upstreamlab.Lease) bool { return l.Protocol == 6 })
@@ -394,7 +390,7 @@ func TestOnlyTheGatewayIsAsked(t *testing.T) {
 	rigs[1].start(t, chainConf("auto")...)
 	rigs[1].awaitOuter(t, pcpMap(client1, 6, 4000, 41000))
 	for _, p := range capture.Sent(t) {
-		if p.To.Addr() != gateway || p.TTL != 1 {
+		if p.Protocol != 1 && (p.To.Addr() != gateway || p.TTL != 1) { // ICMP tells that an answer is late
 			t.Errorf("%+v has left", p)
 		}
 	}
