@@ -93,6 +93,12 @@ func (r *fakeRouter) epoch() epoch {
 	return epoch{uint32(time.Since(r.reset) / time.Second), time.Now()}
 }
 
+// searching returns how many requests wait for an answer.
+func (r *fakeRouter) searching() (n int) {
+	r.with(func() { n = r.asking })
+	return n
+}
+
 // with calls f while nobody else uses r.
 func (r *fakeRouter) with(f func()) {
 	r.mu.Lock()

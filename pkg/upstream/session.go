@@ -50,7 +50,7 @@ type session struct {
 	unanswered int // requests in a row
 	checking   bool
 	checked    time.Time // when the last check began
-	doubt      bool      // check as soon as possible
+	doubt      bool      // check, or discover again, as soon as possible
 
 	anew  pacer // of asking for everything anew
 	moves pacer // of changes of the external address
@@ -107,6 +107,9 @@ func (e *engine) discovered(s *session, d discovery, now time.Time) {
 		pause := min(time.Second<<min(s.discoveries, 10), maxBackoff)
 		s.discoveries++
 		e.setDown(s, d.err, now.Add(pause-pause/10+rand.N(pause/5)))
+		if s.doubt {
+			e.announced(now)
+		}
 		return
 	}
 	s.router, s.method, s.discoveries, s.checked = d.router, d.method, 0, now
@@ -240,9 +243,9 @@ func (s *session) notAnswered() {
 // announced looks at a router that has announced something: it may have restarted.
 func (e *engine) announced(now time.Time) {
 	switch s := e.session; {
-	case s == nil || s.discovering:
-	case s.router == nil:
-		s.retry = earlier(s.retry, now.Add(checkPause))
+	case s == nil:
+	case s.router == nil && !s.discovering:
+		s.retry, s.doubt = earlier(s.retry, now.Add(checkPause)), false
 	default:
 		s.doubt = true
 	}

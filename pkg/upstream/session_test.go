@@ -228,8 +228,16 @@ func TestGatewayBecomesAClient(t *testing.T) {
 	})
 }
 
-// TestAnnouncementOfARestart has a router that was gone.
+// TestAnnouncementOfARestart has a router that was gone, and announces itself between two
+// searches for it, or during one that it does not answer any more.
 func TestAnnouncementOfARestart(t *testing.T) {
+	for name, searches := range map[string]int{"between searches": 0, "during a search": 1} {
+		t.Run(name, func(t *testing.T) { announceRestart(t, searches) })
+	}
+}
+
+// announceRestart has the router announce itself while there are so many searches.
+func announceRestart(t *testing.T, searches int) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		said := make(chan chan<- struct{}, 1)
