@@ -500,6 +500,23 @@ func TestLeaseIsRenewedBesideNewMappings(t *testing.T) {
 	})
 }
 
+// TestShortLivedMappings has more new mappings all the time than the router may be asked
+// for, each for a second: what it has granted is given back as fast.
+func TestShortLivedMappings(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		for n := range uint16(120 * 40) {
+			r.change(nil, mapping(1000+n))
+			if n >= 40 {
+				r.change(mapping(1000+n-40), nil)
+			}
+			r.wait(25 * time.Millisecond)
+		}
+		if opens, closes, _ := r.router.counts(); opens-closes > burst+40 {
+			t.Errorf("%d opens, %d closes", opens, closes)
+		}
+	})
+}
+
 // TestLyingRouter has one that gives another port, address and epoch each time: it is
 // asked at a bounded rate, and the address that is announced changes rarely.
 func TestLyingRouter(t *testing.T) {

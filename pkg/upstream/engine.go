@@ -139,15 +139,15 @@ func (e *engine) end(k portmap.Key, now time.Time) {
 // askNow makes the next request for w due, if there is a router to ask.
 func (e *engine) askNow(w *want, now time.Time) {
 	switch {
-	case w.phase == asking:
+	case w.asking:
 		w.stale = true
 	case w.ended && (!w.lease.asked || e.isDown() && !w.lease.permanent):
 		e.forget(w)
 	case e.isDown():
 	case e.session.looped && !w.lease.asked:
-		e.timetable.remove(w)
-	case w.phase == waiting:
-		w.due = now
+		w.withdraw()
+	default:
+		w.due = earlier(w.due, now)
 		e.timetable.set(w)
 	}
 }
@@ -157,8 +157,7 @@ func (e *engine) isDown() bool { return e.session == nil || e.session.router == 
 
 // forget forgets a want that has ended.
 func (e *engine) forget(w *want) {
-	e.timetable.remove(w)
-	w.phase = waiting
+	w.withdraw()
 	delete(e.wants, w.key)
 }
 
@@ -166,7 +165,7 @@ func (e *engine) forget(w *want) {
 func (e *engine) park() {
 	e.timetable, e.queue = nil, queue{}
 	for k, w := range e.wants {
-		w.phase, w.index, w.stale, w.failures = waiting, -1, false, 0
+		w.in, w.asking, w.stale, w.failures = nil, false, false, 0
 		if w.ended && !w.lease.permanent {
 			delete(e.wants, k)
 		}
@@ -214,9 +213,7 @@ func (e *engine) step(now time.Time) time.Time {
 		}
 	}
 	for len(e.timetable) > 0 && !e.timetable[0].due.After(now) {
-		w := e.timetable[0]
-		e.timetable.remove(w)
-		e.queue.add(w)
+		e.queue.add(e.timetable[0])
 	}
 	e.startRequests(s, now)
 	return e.nextStep(s)

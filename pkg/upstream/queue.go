@@ -1,6 +1,9 @@
 package upstream
 
-import "time"
+import (
+	"container/heap"
+	"time"
+)
 
 // The router in front gets at most maxAsking requests at a time, and as many as the
 // bucket has: rate a second, and burst of them at once.
@@ -30,11 +33,11 @@ func (b *bucket) take(now time.Time) bool {
 // next returns when there is a request in it again.
 func (b *bucket) next() time.Time { return b.full.Add(-(burst - 1) * time.Second / rate) }
 
-// queue has the wants whose request is due. New ones go before those of which a client
-// has heard, but every fourth turn is the others', so that many new ones cannot keep a
-// lease from being renewed.
+// queue has the wants whose request is due. New ones go first every other turn. The turns
+// between are for those of which a client has heard, so that many new ones cannot keep a
+// lease from being renewed, and what they were given is given back as fast.
 type queue struct {
-	classes [3][]*want
+	classes [3]timetable
 	turns   int
 }
 
@@ -59,27 +62,17 @@ func (w *want) class() int {
 }
 
 // add queues w.
-func (q *queue) add(w *want) {
-	w.phase = queued
-	c := w.class()
-	q.classes[c] = append(q.classes[c], w)
-}
+func (q *queue) add(w *want) { q.classes[w.class()].set(w) }
 
-// next removes the want whose turn it is; nil if the queue is empty. It skips those
-// that are no longer queued.
+// next removes and returns the want whose turn it is; nil if the queue is empty.
 func (q *queue) next() *want {
 	order := [...]int{fresh, held, failed}
-	if q.turns++; q.turns%4 == 0 {
+	if q.turns++; q.turns%2 == 0 {
 		order = [...]int{held, failed, fresh}
 	}
 	for _, c := range order {
-		for len(q.classes[c]) > 0 {
-			w := q.classes[c][0]
-			q.classes[c][0] = nil
-			q.classes[c] = q.classes[c][1:]
-			if w.phase == queued {
-				return w
-			}
+		if len(q.classes[c]) > 0 {
+			return heap.Pop(&q.classes[c]).(*want)
 		}
 	}
 	return nil

@@ -16,13 +16,8 @@ var errNoAddress = &routerError{cause: invalid, reason: "the router in front doe
 
 // startRequests starts as many of the queued requests as are allowed now.
 func (e *engine) startRequests(s *session, now time.Time) {
-	for s.asking < maxAsking && !e.queue.empty() && !now.Before(e.bucket.next()) {
-		w := e.queue.next()
-		if w == nil {
-			return
-		}
-		e.bucket.take(now)
-		e.start(s, w)
+	for s.asking < maxAsking && !e.queue.empty() && e.bucket.take(now) {
+		e.start(s, e.queue.next())
 	}
 }
 
@@ -30,7 +25,7 @@ func (e *engine) startRequests(s *session, now time.Time) {
 func (e *engine) start(s *session, w *want) {
 	back := w.givesBack() || s.looped && w.lease.asked
 	a := w.ask(back)
-	w.phase, w.stale = asking, false
+	w.asking, w.stale = true, false
 	s.asking++
 	if back {
 		e.running.Go(func() {
@@ -50,7 +45,7 @@ func (e *engine) start(s *session, w *want) {
 // none, its lease ends it, unless it has no end: then the router is asked again.
 func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 	s.asking--
-	w.phase = waiting
+	w.asking = false
 	refusal := asRouterError(err)
 	if refusal == nil || refusal.cause == denied || refusal.cause == taken {
 		s.unanswered = 0
@@ -66,7 +61,7 @@ func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 // opened takes over the answer to a request for a forwarding.
 func (e *engine) opened(s *session, w *want, g grant, err error, now time.Time) {
 	s.asking--
-	w.phase = waiting
+	w.asking = false
 	refusal := asRouterError(err)
 	if refusal == nil {
 		e.answered(s, g.epoch)

@@ -252,6 +252,9 @@ func announceRestart(t *testing.T, searches int) {
 		m := mapping(3001)
 		r.change(nil, m)
 		r.wait(time.Hour)
+		for r.router.searching() != searches {
+			r.wait(time.Second)
+		}
 		r.expect(t, m, portmap.Unreachable, "")
 		r.router.with(func() { r.router.gone = false })
 		signal(heard)
@@ -378,6 +381,28 @@ func TestLoopWhileAsked(t *testing.T) {
 		r.expect(t, n, portmap.Unreachable, "")
 		if _, closes, _ := r.router.counts(); closes != 2 {
 			t.Errorf("%d closes", closes)
+		}
+	})
+}
+
+// TestLoopOfMany has mappings that wait for their turn when the router leads back: it is
+// not asked for them.
+func TestLoopOfMany(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		back := netip.MustParseAddrPort("192.168.1.1:3001")
+		r.setOwn(back.Addr())
+		r.router.with(func() {
+			r.router.delay = 100 * time.Millisecond
+			r.router.grant = func(_ ask, g *grant) error { g.external = back; return nil }
+		})
+		var changes []portmap.Change
+		for port := range uint16(100) {
+			changes = append(changes, portmap.Change{After: mapping(3001 + port)})
+		}
+		r.Update(changes)
+		r.wait(time.Minute)
+		if opens, closes, _ := r.router.counts(); opens > maxAsking || closes != opens {
+			t.Errorf("%d opens, %d closes", opens, closes)
 		}
 	})
 }

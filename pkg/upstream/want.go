@@ -40,10 +40,11 @@ type want struct {
 
 	told     portmap.Report // last; the zero Report: none yet
 	failures int            // requests in a row that failed, without a lease
-	phase    phase
-	stale    bool      // it has changed since it was asked for
-	due      time.Time // when the next request is
-	index    int       // in the timetable; -1: not there
+	asking   bool           // a request waits for its answer
+	stale    bool           // it has changed since it was asked for
+	due      time.Time      // when the next request is
+	in       *timetable     // where it waits; nil: nowhere
+	index    int            // there
 }
 
 // lease is what the router in front forwards.
@@ -56,18 +57,9 @@ type lease struct {
 	doubtful  bool      // the router may have lost it
 }
 
-// phase is where a want is.
-type phase uint8
-
-const (
-	waiting phase = iota // in the timetable, or for a router
-	queued               // for its turn
-	asking               // for an answer
-)
-
 // newWant returns the want of a mapping.
 func newWant(m *portmap.Mapping, secret []byte) *want {
-	w := &want{key: m.Key, index: -1, former: m.OuterPort()}
+	w := &want{key: m.Key, former: m.OuterPort()}
 	w.take(m, secret)
 	return w
 }
@@ -162,7 +154,7 @@ func (w *want) failed(now time.Time, e *routerError) bool {
 	return false
 }
 
-// timetable is a heap of the wants that wait, the next first.
+// timetable is a heap of wants that wait, the one that is due first at its head.
 type timetable []*want
 
 func (t timetable) Len() int           { return len(t) }
@@ -174,7 +166,7 @@ func (t timetable) Swap(i, j int) {
 
 // Push is heap.Interface's.
 func (t *timetable) Push(w any) {
-	w.(*want).index = len(*t)
+	w.(*want).in, w.(*want).index = t, len(*t)
 	*t = append(*t, w.(*want))
 }
 
@@ -184,22 +176,19 @@ func (t *timetable) Pop() any {
 	w := old[len(old)-1]
 	old[len(old)-1] = nil
 	*t = old[:len(old)-1]
-	w.index = -1
+	w.in = nil
 	return w
 }
 
-// set adds w, or moves it to when it is due.
+// set has w wait here, and nowhere else, until it is due.
 func (t *timetable) set(w *want) {
-	if w.index >= 0 {
-		heap.Fix(t, w.index)
-		return
-	}
+	w.withdraw()
 	heap.Push(t, w)
 }
 
-// remove removes w, if it is there.
-func (t *timetable) remove(w *want) {
-	if w.index >= 0 {
-		heap.Remove(t, w.index)
+// withdraw has w wait nowhere.
+func (w *want) withdraw() {
+	if w.in != nil {
+		heap.Remove(w.in, w.index)
 	}
 }
