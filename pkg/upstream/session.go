@@ -19,7 +19,7 @@ const (
 	checkPause    = 2 * time.Second
 	maxUnanswered = 3
 	loopPause     = 10 * time.Minute
-	maxBackoff    = 5 * time.Minute
+	maxBackoff    = time.Minute
 )
 
 // Why a router in front is not asked.

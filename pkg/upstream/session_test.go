@@ -290,7 +290,7 @@ func TestDeadRouter(t *testing.T) {
 		r.wait(6 * time.Second)
 		r.expect(t, m, portmap.Unreachable, "")
 		r.wait(time.Hour)
-		if _, _, checks := r.router.counts(); checks < 12 || checks > 24 {
+		if _, _, checks := r.router.counts(); checks < 50 || checks > 70 {
 			t.Errorf("%d checks in an hour", checks)
 		}
 	})
