@@ -35,7 +35,7 @@ func (ix *index) formerMappings(req *Request) []*Mapping {
 // preferred port from it.
 func (ix *index) conflicting(req *Request) (list []*Mapping) {
 	port := req.preferredPort()
-	if m := ix.byKey[Key{Protocol: req.Protocol, External: port}]; m != nil && m.Internal.Addr() != req.Internal.Addr() {
+	if m := ix.atPort(Key{Protocol: req.Protocol, External: port}); m != nil && m.Internal.Addr() != req.Internal.Addr() {
 		list = append(list, m)
 	}
 	if m := ix.foreignCompanion(req, port); m != nil {

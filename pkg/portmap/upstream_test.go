@@ -332,3 +332,21 @@ func TestOthersDoNotWait(t *testing.T) {
 		}
 	})
 }
+
+// TestMovedHostKeepsItsOutermostPort has a host ask from another address for the port that
+// it was told.
+func TestMovedHostKeepsItsOutermostPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstreamRig(t, func(m *portmap.Mapping) (portmap.Report, bool) { return forwards(m, 41000, time.Hour), true })
+		first, again := open(client(0), 40000, time.Hour), open(client(1), 40000, time.Hour)
+		first.Host.Hardware, again.Host.Hardware, again.External = "02:00:00:00:00:10", "02:00:00:00:00:10", 41000
+		u.grant(t, first)
+		former, found := u.Former(&again)
+		if !found || former != client(0) {
+			t.Errorf("the former address is %v", former)
+		}
+		again.Former = former
+		u.checkTold(t, u.grant(t, again), "64.1.2.3:41000", time.Hour)
+		u.checkAgreement(t, 1)
+	})
+}
