@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,7 +21,10 @@ func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkSta
 	s.External, s.NoIPv6 = d.announced(), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
 	if router := d.routerInFront(); router.Address.IsValid() {
-		s.Upstream, s.Uplink = true, cmp.Or(d.config.ExternalIP, router.Local)
+		s.Upstream = true
+		if !d.config.ExternalIP.IsValid() {
+			s.Uplink = router.Local
+		}
 	}
 	s.LANs, s.Interfaces, s.Devices = d.lans(links)
 	s.Routed = d.routedNetworks(links)

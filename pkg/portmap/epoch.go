@@ -35,18 +35,18 @@ func (t *Table) resumeEpoch() bool {
 	if !found || saved.Start > t.uptime() || saved.isMoved(now) {
 		return false
 	}
-	t.setEpoch(Epoch{saved.Start, cmp.Or(now, saved.External)}, t.external)
+	t.setEpoch(Epoch{saved.Start, cmp.Or(now, saved.External)})
 	return true
 }
 
 // restartEpoch begins a new epoch.
-func (t *Table) restartEpoch() { t.setEpoch(Epoch{t.uptime(), t.epoch.External}, t.external) }
+func (t *Table) restartEpoch() { t.setEpoch(Epoch{t.uptime(), t.epoch.External}) }
 
-// setEpoch publishes an epoch to readers, together with the announced address.
-// The next Save saves it.
-func (t *Table) setEpoch(e Epoch, external netip.Addr) {
+// setEpoch publishes an epoch to readers, together with the addresses that clients are
+// told. The next Save saves it.
+func (t *Table) setEpoch(e Epoch) {
 	t.store.SetEpoch(e)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.epoch, t.external = e, external
+	t.epoch, t.external, t.uplink = e, t.alloc.network.External, t.alloc.network.Uplink
 }

@@ -19,6 +19,8 @@ func TestRestartResumesTheEpoch(t *testing.T) {
 	behind.Upstream, behind.Uplink = true, uplink
 	untold, moved := behind, behind
 	untold.External, moved.External = uplink, wan.Next()
+	configured, reconfigured := behind, moved // clients are told nothing else
+	configured.Uplink, reconfigured.Uplink = netip.Addr{}, netip.Addr{}
 	for _, tt := range []struct {
 		what   string
 		before portmap.NetworkState
@@ -35,6 +37,7 @@ func TestRestartResumesTheEpoch(t *testing.T) {
 		{what: "with the external address that it had before", before: without, after: []portmap.NetworkState{having(gateway)}, binds: true},
 		{what: "with the same address of a router in front", before: behind, after: []portmap.NetworkState{untold, behind, untold, behind}, binds: true},
 		{what: "with another address of a router in front", before: behind, after: []portmap.NetworkState{untold, moved}, resets: true},
+		{what: "with another configured address behind a router in front", before: configured, after: []portmap.NetworkState{reconfigured}, resets: true},
 		{what: "without its LAN", before: having(gateway), after: []portmap.NetworkState{having(gateway2), having(gateway)}, binds: true},
 	} {
 		t.Run(tt.what, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -99,7 +100,7 @@ func (t *Table) OuterEndpoint(m *Mapping) netip.AddrPort {
 	case m.Forwarding.State == Reachable:
 		return m.Forwarding.External
 	case m.Forwarding.State != NotAsked:
-		return netip.AddrPortFrom(t.uplink, m.External)
+		return netip.AddrPortFrom(cmp.Or(t.uplink, t.external), m.External)
 	}
 	return netip.AddrPortFrom(t.external, m.External)
 }

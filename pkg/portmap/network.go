@@ -12,7 +12,7 @@ type NetworkState struct {
 	External netip.Addr
 	// Upstream is set if a router in front is asked to forward external ports. Uplink
 	// is then the uplink's own address, which clients are told for what that router
-	// does not forward.
+	// does not forward; the zero Addr: they are told External.
 	Upstream bool
 	Uplink   netip.Addr
 	// LANs lists the networks of the listening interfaces; each Addr is the

@@ -59,8 +59,7 @@ func (t *Table) announce(s NetworkState, moved bool) {
 	if moved {
 		e.Start = t.uptime()
 	}
-	t.setEpoch(e, s.External)
-	t.setUplink()
+	t.setEpoch(e)
 	if e != before {
 		t.save(nil)
 	}

@@ -206,13 +206,6 @@ func (al *allocator) forgetForwarding(c Change) {
 	}
 }
 
-// setUplink publishes the uplink's own address to readers.
-func (t *Table) setUplink() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.uplink = t.alloc.network.Uplink
-}
-
 // dropUnforwarded drops the claim of a client that renews it but needs another port than
 // the router in front forwards, which was not known when the client was granted that.
 func (al *allocator) dropUnforwarded(m *Mapping, req *Request, r Refusal) {
