@@ -54,7 +54,8 @@ func (al *allocator) leaseFor(m *Mapping, req *Request) time.Duration {
 		return lease
 	}
 	limit := unforwardedLease
-	if until, known := al.forwardedUntil[m.Key]; known && m.Forwarding.State == Reachable {
+	until, known := al.forwardedUntil[m.Key]
+	if known && m.Forwarding.State == Reachable && (until.IsZero() || until.After(al.now)) {
 		limit = remaining(until, al.now)
 	}
 	if lease == 0 || limit != 0 && limit < lease {

@@ -350,3 +350,14 @@ func TestMovedHostKeepsItsOutermostPort(t *testing.T) {
 		u.checkAgreement(t, 1)
 	})
 }
+
+// TestLapsedForwarding has a client join a mapping whose forwarding the router in front has
+// not renewed in time: it is not forwarded any more.
+func TestLapsedForwarding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstreamRig(t, func(m *portmap.Mapping) (portmap.Report, bool) { return forwards(m, m.External, time.Minute), true })
+		u.grant(t, byUPnP(client(0), 40000))
+		time.Sleep(time.Minute)
+		u.checkTold(t, u.grant(t, open(client(0), 40000, time.Hour)), "64.1.2.3:40000", 2*time.Minute)
+	})
+}
