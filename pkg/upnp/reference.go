@@ -22,7 +22,7 @@ func Connections(description []byte) (services []Reference, base string, err err
 // connections appends the references within an element.
 func (e *element) connections(list []Reference) []Reference {
 	r := Reference{e.textOf("serviceType"), e.textOf("controlURL")}
-	if e.local == "service" && r.ControlURL != "" && IsConnection(r.Type) {
+	if e.local == "service" && r.ControlURL != "" && isConnection(r.Type) {
 		list = append(list, r)
 	}
 	for _, c := range e.children {
@@ -40,8 +40,8 @@ func (e *element) textOf(local string) string {
 	return ""
 }
 
-// IsConnection reports whether a service type is one that maps ports.
-func IsConnection(serviceType string) bool {
+// isConnection reports whether a service type is one that maps ports.
+func isConnection(serviceType string) bool {
 	return serviceType == wanIPConnection.Type(V1) || serviceType == wanIPConnection.Type(V2) ||
 		slices.Contains(wanIPConnection.aliases, serviceType)
 }

@@ -87,7 +87,7 @@ func FuzzConnections(f *testing.F) {
 	f.Fuzz(func(t *testing.T, document []byte) {
 		services, _, err := Connections(document)
 		for _, s := range services {
-			if err != nil || !IsConnection(s.Type) || s.ControlURL == "" {
+			if err != nil || !isConnection(s.Type) || s.ControlURL == "" {
 				t.Errorf("got %q, %v", s, err)
 			}
 		}
