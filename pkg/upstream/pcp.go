@@ -120,7 +120,10 @@ func (r *pcpRouter) options(a ask) (list []pcp.Option) {
 			list = append(list, pcpFilter(f))
 		}
 	}
-	return append(list, pcp.Description{Text: a.description})
+	if a.description != "" {
+		list = append(list, pcp.Description{Text: a.description})
+	}
+	return list
 }
 
 // pcpFilter returns the option for a filter of an IPv4 mapping, whose address begins at

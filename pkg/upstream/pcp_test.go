@@ -102,6 +102,17 @@ func TestPCPClose(t *testing.T) {
 	}
 }
 
+// TestPCPWithoutDescription sends no empty one, which says nothing.
+func TestPCPWithoutDescription(t *testing.T) {
+	t.Parallel()
+	s := &pcpServer{answer: func(req pcp.Request) []pcp.Response { return []pcp.Response{granted(req, "203.0.113.7:1")} }}
+	a := hour
+	a.description = ""
+	if _, err := s.router(t).open(t.Context(), a); err != nil || len(s.asked()[0].Options) != 0 {
+		t.Errorf("asked %+v, %v", s.asked()[0], err)
+	}
+}
+
 func TestPCPFiltersAreRemoved(t *testing.T) {
 	t.Parallel()
 	s := &pcpServer{answer: func(req pcp.Request) []pcp.Response { return []pcp.Response{granted(req, "203.0.113.7:1")} }}
