@@ -149,19 +149,23 @@ func (r *igd) renew(ctx context.Context, a ask, held upnp.PortMapping) (m upnp.P
 }
 
 // acquire adds an entry: with the external port that is wanted or, where any will do,
-// with another one.
+// with another one. If all are taken, the error names the one that is wanted.
 func (r *igd) acquire(ctx context.Context, a ask) (m upnp.PortMapping, err error) {
-	if a.protocol != portmap.TCP && a.protocol != portmap.UDP {
-		return m, &routerError{cause: denied, reason: "UPnP forwards TCP and UDP only"}
-	}
 	port := a.wanted()
-	for range maxTries {
-		m, err = r.try(ctx, a, port)
-		if !isTaken(err) || a.exact || r.samePort && port == a.port {
+	m, err = r.try(ctx, a, port)
+	if !isTaken(err) || a.exact {
+		return m, err
+	}
+	for range maxTries - 1 {
+		if r.samePort && port == a.port {
 			break
 		}
 		if port = uint16(minTried + rand.N(1<<16-minTried)); r.samePort {
 			port = a.port
+		}
+		another, failed := r.try(ctx, a, port)
+		if !isTaken(failed) {
+			return another, failed
 		}
 	}
 	return m, err

@@ -357,9 +357,17 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNoPortLeft is the same each time, whichever ports were tried.
+func TestNoPortLeft(t *testing.T) {
 	f := newFakeIGD(t, upnp.V1)
-	_, err := found(t, f).open(t.Context(), ask{protocol: 132, port: 80, lifetime: time.Hour})
-	demandRefusal(t, err, denied, "TCP and UDP only")
+	r := found(t, f)
+	for port := range uint16(1<<16 - 1) {
+		f.put(port+1, 80, "127.0.0.7")
+	}
+	_, err := r.open(t.Context(), web)
+	demandRefusal(t, err, taken, "port 80 elsewhere")
 }
 
 // TestNonsense are answers that have the right form and make no sense.
