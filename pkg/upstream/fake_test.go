@@ -126,6 +126,7 @@ func (r *fakeRouter) last() ask {
 type rig struct {
 	*Client
 	router *fakeRouter
+	said   chan chan<- struct{} // what announcements are signalled by, once they are heard
 	stop   context.CancelFunc
 	ended  chan struct{}
 
@@ -150,7 +151,7 @@ func inRig(t *testing.T, test func(*testing.T, *rig)) {
 
 // newRig returns a running Client.
 func newRig(t *testing.T) *rig {
-	r := &rig{router: &fakeRouter{external: outer, reset: time.Now().Add(-time.Hour)}, reports: make(map[portmap.Key]portmap.Report), ended: make(chan struct{})}
+	r := &rig{router: &fakeRouter{external: outer, reset: time.Now().Add(-time.Hour)}, reports: make(map[portmap.Key]portmap.Report), said: make(chan chan<- struct{}, 9), ended: make(chan struct{})}
 	r.Client = New(Options{
 		Methods: []Method{PCP}, Secret: []byte("secret"), Report: r.report,
 		Seen:  func(a netip.Addr) { r.mu.Lock(); defer r.mu.Unlock(); r.seen = append(r.seen, a) },
@@ -158,7 +159,10 @@ func newRig(t *testing.T) *rig {
 		Log:   slog.New(slog.DiscardHandler),
 	})
 	r.connect = func(context.Context, Method, Gateway) (router, error) { return r.router, nil }
-	r.hear = func(context.Context, Gateway, chan<- struct{}) error { return errors.New("nothing to hear") }
+	r.hear = func(_ context.Context, _ Gateway, heard chan<- struct{}) error {
+		r.said <- heard
+		return errors.New("nothing more to hear")
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = func() { cancel(); <-r.ended }
 	t.Cleanup(r.stop)

@@ -78,6 +78,7 @@ func TestDiscoverRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFakeIGD(t, upnp.V1)
 			f.change(func() { f.location, f.description = tt.location, tt.description })
 			_, err := discoverAt(t.Context(), onLoopback, f.search)

@@ -39,16 +39,8 @@ func TestRestartedRouter(t *testing.T) {
 
 // TestAnnouncement has a router that says something.
 func TestAnnouncement(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		said := make(chan chan<- struct{}, 1)
-		r.hear = func(ctx context.Context, _ Gateway, heard chan<- struct{}) error {
-			said <- heard
-			<-ctx.Done()
-			return nil
-		}
-		r.SetGateway(uplink)
-		heard := <-said
+	inRig(t, func(t *testing.T, r *rig) {
+		heard := <-r.said
 		r.wait(time.Hour)
 		r.router.counts()
 		for range 1000 {
@@ -240,15 +232,9 @@ func TestAnnouncementOfARestart(t *testing.T) {
 func announceRestart(t *testing.T, searches int) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		said := make(chan chan<- struct{}, 1)
-		r.hear = func(ctx context.Context, _ Gateway, heard chan<- struct{}) error {
-			said <- heard
-			<-ctx.Done()
-			return nil
-		}
 		r.router.gone = true
 		r.SetGateway(uplink)
-		heard := <-said
+		heard := <-r.said
 		m := mapping(3001)
 		r.change(nil, m)
 		r.wait(time.Hour)
