@@ -141,7 +141,7 @@ func (e *engine) askNow(w *want, now time.Time) {
 	switch {
 	case w.asking:
 		w.stale = true
-	case w.ended && (!w.lease.asked || e.isDown() && !w.lease.permanent):
+	case w.ended && !w.lease.asked:
 		e.forget(w)
 	case e.isDown():
 	case e.session.looped && !w.lease.asked:
@@ -161,12 +161,21 @@ func (e *engine) forget(w *want) {
 	delete(e.wants, w.key)
 }
 
+// forgetLapsed forgets what need not be given back any more, since its lease has ended.
+func (e *engine) forgetLapsed(now time.Time) {
+	for _, w := range e.wants {
+		if w.ended && !w.lease.permanent && !now.Before(w.lease.expires) {
+			e.forget(w)
+		}
+	}
+}
+
 // park makes all wants wait for a router.
 func (e *engine) park() {
 	e.timetable, e.queue = nil, queue{}
 	for k, w := range e.wants {
 		w.in, w.asking, w.stale, w.failures = nil, false, false, 0
-		if w.ended && !w.lease.permanent {
+		if w.ended && !w.lease.asked {
 			delete(e.wants, k)
 		}
 	}
@@ -228,6 +237,7 @@ func (e *engine) stepDown(s *session, now time.Time) time.Time {
 	case now.Before(s.retry):
 		return s.retry
 	}
+	e.forgetLapsed(now)
 	e.discover(s, now)
 	if s.discovering {
 		return time.Time{}

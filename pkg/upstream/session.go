@@ -136,7 +136,7 @@ func (e *engine) setDown(s *session, err error, retry time.Time) {
 func (e *engine) lose(s *session, err error, now time.Time) {
 	s.cancel()
 	for _, w := range e.wants {
-		w.lease.expires = time.Time{}
+		w.lease.doubtful = true
 	}
 	e.park()
 	n := e.newSession(s.gateway)

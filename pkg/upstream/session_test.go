@@ -161,6 +161,29 @@ func TestRouterGoesAndComesBack(t *testing.T) {
 	})
 }
 
+// TestClosedWhileGone has a mapping end while the router does not answer: it is given back
+// when the router answers again, unless its lease has ended by then.
+func TestClosedWhileGone(t *testing.T) {
+	for gone, want := range map[time.Duration]int{5 * time.Minute: 1, 2 * time.Hour: 0} {
+		inRig(t, func(t *testing.T, r *rig) {
+			m, n := mapping(3001), mapping(3002)
+			r.change(nil, m)
+			r.router.with(func() { r.router.gone = true })
+			r.wait(2 * time.Minute)
+			r.change(m, nil)
+			r.change(nil, n)
+			r.change(n, nil)
+			r.wait(gone)
+			r.router.counts()
+			r.router.with(func() { r.router.gone = false })
+			r.wait(maxBackoff + maxBackoff/10)
+			if opens, closes, checks := r.router.counts(); opens != 0 || closes != want || checks > want {
+				t.Errorf("gone for %v: %d opens, %d closes, %d checks", gone, opens, closes, checks)
+			}
+		})
+	}
+}
+
 // TestStatusComesFirst has a router with many forwardings go: when the table hears of the
 // first, the status says already that nothing is forwarded.
 func TestStatusComesFirst(t *testing.T) {
