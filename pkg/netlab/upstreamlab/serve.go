@@ -102,9 +102,6 @@ func (s *Server) decide(q Asked) Answer {
 // code of the protocol.
 func (s *Server) carryOut(q Asked) (port, result uint16) {
 	to := netip.AddrPortFrom(q.From.Addr(), q.Port)
-	if s.conduct.Refuse {
-		return 0, uint16(pcp.NotAuthorized) // NAT-PMP's has the same number
-	}
 	switch i := slices.IndexFunc(s.leases, func(l Lease) bool { return l.Protocol == q.Protocol && l.To == to }); {
 	case i >= 0 && q.Lifetime > 0:
 		return s.leases[i].External, 0

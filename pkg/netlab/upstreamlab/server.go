@@ -21,7 +21,6 @@ type Conduct struct {
 	Ports       []uint16      // all that it gives, from the first; nil: those that are suggested
 	Lease       time.Duration // of each mapping; 0: as long as asked for
 	Delay       time.Duration // before each answer
-	Refuse      bool          // each request for a port, by NOT_AUTHORIZED
 	Silent      bool          // it hears and records, and answers nothing
 	// Lie changes what is said to a request for a port; nil: nothing.
 	Lie func(*Answer)
