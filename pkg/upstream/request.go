@@ -88,17 +88,15 @@ func (e *engine) takeGrant(s *session, w *want, g grant, now time.Time) *routerE
 	if !g.external.Addr().IsValid() {
 		g.external = netip.AddrPortFrom(s.external, g.external.Port())
 	}
-	switch a := g.external.Addr(); {
-	case !a.IsValid():
-		return errNoAddress
-	case e.options.IsOwn(a):
+	a := g.external.Addr()
+	if a.IsValid() && e.options.IsOwn(a) {
 		e.loop(s, now)
 		return nil
-	case !isOuter(a):
-		return errNotOuter(a)
-	case g.external.Port() == 0:
-		return &routerError{cause: invalid, reason: "the router in front says that it forwards port 0"}
-	case !s.tells && (!s.external.IsValid() || w.told.Forwarding.External.Addr() == s.external):
+	}
+	if err := checkExternal(g.external); err != nil {
+		return err
+	}
+	if !s.tells && (!s.external.IsValid() || w.told.Forwarding.External.Addr() == s.external) {
 		e.learn(s, a, now)
 	}
 	w.granted(g, now)
@@ -111,6 +109,19 @@ func (e *engine) takeGrant(s *session, w *want, g grant, now time.Time) *routerE
 		r.Expires = w.lease.expires
 	}
 	e.tell(w, r)
+	return nil
+}
+
+// checkExternal returns why no remote host can connect to an external endpoint; nil: it can.
+func checkExternal(external netip.AddrPort) *routerError {
+	switch {
+	case !external.Addr().IsValid():
+		return errNoAddress
+	case !isOuter(external.Addr()):
+		return errNotOuter(external.Addr())
+	case external.Port() == 0:
+		return &routerError{cause: invalid, reason: "the router in front says that it forwards port 0"}
+	}
 	return nil
 }
 
