@@ -176,39 +176,26 @@ func TestOwnEntryOfEarlierLife(t *testing.T) {
 	}
 }
 
+// refusing returns a fakeIGD's refuse that gives the calls of an action, or of those that
+// begin like it, a fault if such returns true.
+func refusing(action string, fault upnp.Fault, such func(*upnp.Call) bool) func(*upnp.Call) upnp.Fault {
+	return func(c *upnp.Call) upnp.Fault {
+		if strings.HasPrefix(c.Name, action) && such(c) {
+			return fault
+		}
+		return 0
+	}
+}
+
 // TestPeculiarities are those of routers that take only some entries.
 func TestPeculiarities(t *testing.T) {
-	permanent := func(c *upnp.Call) upnp.Fault {
-		if strings.HasPrefix(c.Name, "Add") && c.Number("NewLeaseDuration") != 0 {
-			return upnp.OnlyPermanentLeases
-		}
-		return 0
-	}
-	anyPeer := func(c *upnp.Call) upnp.Fault {
-		if strings.HasPrefix(c.Name, "Add") && c.Text("NewRemoteHost") != "" {
-			return upnp.RemoteHostOnlyWildcard
-		}
-		return 0
-	}
-	samePort := func(c *upnp.Call) upnp.Fault {
-		if strings.HasPrefix(c.Name, "Add") && c.Port("NewExternalPort") != c.Port("NewInternalPort") {
-			return upnp.SamePortValuesRequired
-		}
-		return 0
-	}
-	all := func(c *upnp.Call) upnp.Fault { return max(permanent(c), anyPeer(c)) }
-	mute := func(c *upnp.Call) upnp.Fault {
-		if c.Name == "GetSpecificPortMappingEntry" {
-			return upnp.InvalidAction
-		}
-		return 0
-	}
-	noAny := func(c *upnp.Call) upnp.Fault {
-		if c.Name == "AddAnyPortMapping" {
-			return upnp.InvalidAction
-		}
-		return 0
-	}
+	permanent := refusing("Add", upnp.OnlyPermanentLeases, func(c *upnp.Call) bool { return c.Number("NewLeaseDuration") != 0 })
+	anyPeer := refusing("Add", upnp.RemoteHostOnlyWildcard, func(c *upnp.Call) bool { return c.Text("NewRemoteHost") != "" })
+	samePort := refusing("Add", upnp.SamePortValuesRequired, func(c *upnp.Call) bool { return c.Port("NewExternalPort") != c.Port("NewInternalPort") })
+	both := func(c *upnp.Call) upnp.Fault { return max(permanent(c), anyPeer(c)) }
+	always := func(*upnp.Call) bool { return true }
+	mute := refusing("GetSpecificPortMappingEntry", upnp.InvalidAction, always)
+	noAny := refusing("AddAnyPortMapping", upnp.InvalidAction, always)
 	tests := []struct {
 		name     string
 		refuse   func(*upnp.Call) upnp.Fault
@@ -218,7 +205,7 @@ func TestPeculiarities(t *testing.T) {
 	}{
 		{"leases for ever", permanent, 80, 0, "TCP 80 > 127.0.0.2:8080 0s from 198.51.100.7"},
 		{"every peer", anyPeer, 80, time.Hour, "TCP 80 > 127.0.0.2:8080 3600s"},
-		{"both", all, 80, 0, "TCP 80 > 127.0.0.2:8080 0s"},
+		{"both", both, 80, 0, "TCP 80 > 127.0.0.2:8080 0s"},
 		{"the same port", samePort, 8080, time.Hour, "TCP 8080 > 127.0.0.2:8080 3600s from 198.51.100.7"},
 		{"no look at entries", mute, 80, time.Hour, "TCP 80 > 127.0.0.2:8080 3600s from 198.51.100.7"},
 		{"no AddAnyPortMapping", noAny, 80, time.Hour, "TCP 80 > 127.0.0.2:8080 3600s from 198.51.100.7"},
