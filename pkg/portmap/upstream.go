@@ -22,6 +22,16 @@ type parked struct {
 	until time.Time // when it is given after all
 }
 
+// holds reports whether m, which may be nil, is the mapping that was granted, and has the
+// client's claim still.
+func (p *parked) holds(m *Mapping) bool {
+	if m == nil || m.Serial != p.given.Mapping.Serial {
+		return false
+	}
+	_, held := m.Claim(p.Origin)
+	return held
+}
+
 // setForwarding makes the mapping that a change leaves say whether a router in front is
 // asked to forward its port. It does not say more before the change is made.
 func (al *allocator) setForwarding(c Change) {
@@ -108,7 +118,7 @@ func (t *Table) Report(ctx context.Context, reports []Report) error {
 		waiting := t.parkedByKey()
 		reset := false
 		for _, r := range reports {
-			reset = t.alloc.report(r, len(waiting[r.Key]) > 0) || reset
+			reset = t.alloc.report(r, waiting[r.Key]) || reset
 		}
 		t.concludeParked()
 		if reset {
@@ -128,23 +138,29 @@ func (t *Table) parkedByKey() map[Key][]parked {
 	return byKey
 }
 
-// report takes over what became of a forwarding, and reports whether a NAT-PMP client
-// was told another port; isParked is set if it has not been told any yet.
-func (al *allocator) report(r Report, isParked bool) (isOtherPort bool) {
+// report takes over what became of a forwarding, with the leases that this gives to the
+// answers that wait for it. It reports whether a NAT-PMP client was told another port.
+func (al *allocator) report(r Report, waiting []parked) (isOtherPort bool) {
 	m := al.index.byKey[r.Key]
 	if m == nil || m.Forwarding.State == NotAsked {
 		return false
 	}
 	al.forwardedUntil[r.Key] = r.Expires
-	n := *m
 	r.Forwarding.Exact = m.Forwarding.Exact
-	if n.Forwarding = r.Forwarding; n.Forwarding == m.Forwarding {
+	if r.Forwarding == m.Forwarding {
 		return false
 	}
+	n := *m
+	n.Forwarding = r.Forwarding
 	al.takeOver(&n)
-	al.change(Change{Before: m, After: &n, Cause: ByUpstream})
+	after := &n
+	for i := range waiting {
+		after = al.withLease(after, &waiting[i].Request)
+	}
+	al.change(Change{Before: m, After: after, Cause: ByUpstream})
+	isUntold := slices.ContainsFunc(waiting, func(p parked) bool { return p.Origin == NATPMP })
 	_, byNATPMP := m.Claim(NATPMP)
-	return byNATPMP && !isParked && n.OuterPort() != m.OuterPort()
+	return byNATPMP && !isUntold && n.OuterPort() != m.OuterPort()
 }
 
 // takeOver makes the mapping unreachable that had the outermost port of m before.
@@ -172,32 +188,33 @@ func (t *Table) concludeParked() {
 }
 
 // conclude gives an answer that has waited for the router in front, once the changes that
-// it makes are in force: the lease that this allows, or with a refusal the end of what
-// had been granted.
+// it makes are in force. Whose claim has ended meanwhile, or needs another port, has
+// nothing.
 func (t *Table) conclude(p parked) {
-	a := p.given
-	if m := t.alloc.index.byKey[a.Mapping.Key]; m != nil && p.needsOtherPort(m) {
+	a := Answer{Refusal: NotForwarded}
+	switch m := t.alloc.index.byKey[p.given.Mapping.Key]; {
+	case !p.holds(m):
+	case p.needsOtherPort(m):
 		t.alloc.drop(m, p.releases, ByUpstream)
-		a = Answer{Refusal: NotForwarded}
-	} else if m != nil {
-		a.Lifetime = t.alloc.prolong(m, &p.Request)
-		a.Mapping = t.alloc.index.byKey[m.Key]
+	default:
+		a = p.given
+		a.Mapping, a.Lifetime = m, t.alloc.leaseFor(m, &p.Request)
 	}
 	t.afterForced = append(t.afterForced, func() { t.reply(&p.pending, a) })
 }
 
-// prolong gives the client's claim on m the lease that it gets now, and returns that.
-func (al *allocator) prolong(m *Mapping, req *Request) time.Duration {
-	lease := al.leaseFor(m, req)
-	isClaim := func(c Claim) bool { return c.Origin == req.Origin && c.Remote == req.Remote }
-	if i := slices.IndexFunc(m.Claims, isClaim); req.Origin != UPnP && i >= 0 {
-		end := time.Time{}
-		if lease > 0 {
-			end = al.now.Add(lease)
-		}
-		al.change(Change{Before: m, After: m.withEnd(isClaim, end), Cause: ByUpstream})
+// withLease returns a copy of m in which the client's claim has the lease that it gets
+// now. UPnP's have theirs from the beginning.
+func (al *allocator) withLease(m *Mapping, req *Request) *Mapping {
+	c, held := m.Claim(req.Origin)
+	if !held || req.Origin == UPnP {
+		return m
 	}
-	return lease
+	c.Expires = time.Time{}
+	if lease := al.leaseFor(m, req); lease > 0 {
+		c.Expires = al.now.Add(lease)
+	}
+	return m.with(c)
 }
 
 // forgetForwarding forgets when the forwarding of a mapping ends that has ended itself.

@@ -361,3 +361,82 @@ func TestLapsedForwarding(t *testing.T) {
 		u.checkTold(t, u.grant(t, open(client(0), 40000, time.Hour)), "64.1.2.3:40000", 2*time.Minute)
 	})
 }
+
+// submit queues requests whose answers wait for the router in front, and returns where
+// these will be.
+func (u *upstreamRig) submit(requests ...portmap.Request) []*portmap.Answer {
+	var answers []*portmap.Answer
+	for _, req := range requests {
+		a := &portmap.Answer{Refusal: portmap.Stopping}
+		u.Submit(req, func(got portmap.Answer) { *a = got })
+		answers = append(answers, a)
+	}
+	synctest.Wait()
+	return answers
+}
+
+// TestWhoeverHasNothingIsToldNo has requests wait for a router in front that forwards
+// another port, for a mapping that ends with the answer to the first of them, or before.
+func TestWhoeverHasNothingIsToldNo(t *testing.T) {
+	exact, moved := byUPnP(client(0), 40000), byUPnP(client(0), 40000)
+	moved.Internal = netip.AddrPortFrom(client(0), 50000)
+	any, movedAny := exact, moved
+	any.Exact, movedAny.Exact = false, false
+	for name, tt := range map[string]struct {
+		requests []portmap.Request
+		want     []portmap.Refusal
+		left     int
+	}{
+		"repeated":           {[]portmap.Request{exact, exact}, []portmap.Refusal{portmap.NotForwarded, portmap.NotForwarded}, 0},
+		"then for any port":  {[]portmap.Request{exact, any}, []portmap.Refusal{portmap.NotForwarded, portmap.NotForwarded}, 0},
+		"for another target": {[]portmap.Request{exact, closing(client(0), 40000), moved}, []portmap.Refusal{portmap.NotForwarded, portmap.Granted, portmap.NotForwarded}, 0},
+		"for any port then":  {[]portmap.Request{exact, closing(client(0), 40000), movedAny}, []portmap.Refusal{portmap.NotForwarded, portmap.Granted, portmap.Granted}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUpstreamRig(t, nil)
+				answers := u.submit(tt.requests...)
+				if err := u.Report(t.Context(), []portmap.Report{forwards(u.List()[0], 40001, 0)}); err != nil {
+					t.Fatal(err)
+				}
+				for i, want := range tt.want {
+					if answers[i].Refusal != want {
+						t.Errorf("the answer to request %d is %v, want %v", i, answers[i].Refusal, want)
+					}
+				}
+				u.checkAgreement(t, tt.left)
+			})
+		})
+	}
+}
+
+// TestEpochRestartsForWhoWasTold has a PCP client join the mapping of a NAT-PMP client that
+// was told its port already.
+func TestEpochRestartsForWhoWasTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstreamRig(t, nil)
+		a := u.grant(t, open(client(0), 40000, time.Hour))
+		join := open(client(0), 40000, time.Hour)
+		join.Origin = portmap.PCP
+		u.submit(join)
+		u.Report(t.Context(), []portmap.Report{forwards(a.Mapping, 40001, 0)})
+		if u.resets != 2 {
+			t.Errorf("%d resets, want that of the start and another one", u.resets)
+		}
+	})
+}
+
+// TestReachableWithItsLease demands one change of a mapping whose client waits for the
+// router in front: nobody sees it reachable for less than its lease.
+func TestReachableWithItsLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstreamRig(t, samePort)
+		u.grant(t, open(client(0), 40000, time.Hour))
+		if n := len(u.changes); n != 2 {
+			t.Fatalf("%d changes, want the mapping and its forwarding", n)
+		}
+		if m := u.changes[1].After; m.Forwarding.State != portmap.Reachable || m.Remaining(time.Now()) != time.Hour {
+			t.Errorf("%v for %v", m.Forwarding, m.Remaining(time.Now()))
+		}
+	})
+}
