@@ -147,6 +147,7 @@ func (t *Table) advance(ctx context.Context) {
 	for i := range t.lanes {
 		t.startNext(ctx, &t.lanes[i])
 	}
+	t.followPorts(now)
 	if !slices.ContainsFunc(t.lanes[:], func(l lane) bool { return l.hasForced() }) {
 		for _, done := range t.afterForced {
 			done()

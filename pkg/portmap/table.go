@@ -100,11 +100,13 @@ type Table struct {
 
 	lastBlock int // the highest number that a block has had
 
-	lanes       [2]lane  // by family
-	tasks       []func() // of runTask, not yet started
-	afterForced []func() // called when all forced changes have been carried out
-	parked      []parked // answers that wait for the router in front, oldest first
-	unsaved     bool     // saving the last changes failed
+	lanes       [2]lane   // by family
+	tasks       []func()  // of runTask, not yet started
+	afterForced []func()  // called when all forced changes have been carried out
+	parked      []parked  // answers that wait for the router in front, oldest first
+	portMoved   bool      // the epoch is to restart: a NAT-PMP client was told another port
+	lastReset   time.Time // when it did because of that
+	unsaved     bool      // saving the last changes failed
 	timer       *time.Timer
 
 	limiter *fair.Counts[string] // of the queue, by host
@@ -239,9 +241,9 @@ func rejectPending(list []pending) {
 	}
 }
 
-// resetTimer sets the timer to the next lease that expires, or block that ends.
+// resetTimer sets the timer to what happens next by itself.
 func (t *Table) resetTimer() {
-	due := t.alloc.nextBlockEnd()
+	due := earlier(t.alloc.nextBlockEnd(), t.nextReset())
 	if len(t.parked) > 0 {
 		due = earlier(due, t.parked[0].until)
 	}

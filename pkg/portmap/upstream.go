@@ -13,6 +13,9 @@ const (
 	// unforwardedLease is the longest lease of NAT-PMP and PCP for what the router in
 	// front does not forward, or not yet: at its renewal the client learns more.
 	unforwardedLease = 2 * time.Minute
+	// resetPause is the shortest time between two restarts of the epoch because the router
+	// in front forwards other ports: with each all clients ask anew.
+	resetPause = time.Minute
 )
 
 // parked is an answer that waits for the router in front.
@@ -116,16 +119,30 @@ func (t *Table) Report(ctx context.Context, reports []Report) error {
 	return t.runTask(ctx, func() {
 		t.alloc.begin()
 		waiting := t.parkedByKey()
-		reset := false
 		for _, r := range reports {
-			reset = t.alloc.report(r, waiting[r.Key]) || reset
+			t.portMoved = t.alloc.report(r, waiting[r.Key]) || t.portMoved
 		}
 		t.concludeParked()
-		if reset {
-			t.restartEpoch()
-		}
-		t.force(reset)
+		t.force(false)
 	})
+}
+
+// nextReset returns when the epoch is to restart because of another port; the zero Time:
+// it need not.
+func (t *Table) nextReset() time.Time {
+	if !t.portMoved {
+		return time.Time{}
+	}
+	return t.lastReset.Add(resetPause)
+}
+
+// followPorts restarts the epoch if that is due because of another port.
+func (t *Table) followPorts(now time.Time) {
+	if t.portMoved && !now.Before(t.nextReset()) {
+		t.portMoved, t.lastReset = false, now
+		t.restartEpoch()
+		t.publish(nil, true)
+	}
 }
 
 // parkedByKey returns the parked answers by the keys of their mappings.

@@ -140,6 +140,11 @@ func TestDeniedPortStandsLocally(t *testing.T) {
 		a := u.grant(t, byUPnP(client(1), 50000))
 		u.checkTold(t, a, "10.0.0.2:50000", 0)
 		u.checkAgreement(t, 2)
+		u.network.Uplink = netip.Addr{}
+		if err := u.SetNetworkState(t.Context(), u.network); err != nil {
+			t.Fatal(err)
+		}
+		u.checkTold(t, a, "64.1.2.3:50000", 0) // the only address that clients are told
 	})
 }
 
@@ -437,6 +442,27 @@ func TestReachableWithItsLease(t *testing.T) {
 		}
 		if m := u.changes[1].After; m.Forwarding.State != portmap.Reachable || m.Remaining(time.Now()) != time.Hour {
 			t.Errorf("%v for %v", m.Forwarding, m.Remaining(time.Now()))
+		}
+	})
+}
+
+// TestEpochRestartsSeldom has a router in front that forwards another port all the time.
+func TestEpochRestartsSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstreamRig(t, samePort)
+		a := u.grant(t, open(client(0), 40000, time.Hour))
+		for i := range uint16(290) {
+			u.Report(t.Context(), []portmap.Report{forwards(a.Mapping, 40001+i, time.Hour)})
+			time.Sleep(time.Second)
+		}
+		if u.resets != 1+5 {
+			t.Errorf("%d resets in less than five minutes, want that of the start and one a minute", u.resets)
+		}
+		u.await()
+		time.Sleep(time.Hour)
+		u.await()
+		if u.resets != 1+6 {
+			t.Errorf("%d resets, want one more for the last port", u.resets)
 		}
 	})
 }
