@@ -128,7 +128,7 @@ func forwardingEvent(m *portmap.Mapping) (e event.Event, isEvent bool) {
 	switch f := m.Forwarding; f.State {
 	case portmap.Reachable:
 		e = mappingEvent(event.Reachable, m)
-		if f.External.Addr().IsValid() && config.Reserved(f.External.Addr()) {
+		if config.Reserved(f.External.Addr()) {
 			e.Reason = event.PrivateUplink
 		}
 	case portmap.Unreachable:

@@ -82,7 +82,7 @@ type Event struct {
 	Remote       []string   `json:"remote,omitempty"` // remote hosts that may use the mapping; none: all
 	// Forwarding is what the router in front does for the external port: "asking",
 	// "reachable" or "unreachable"; empty: none is asked. With "reachable" remote hosts
-	// connect to the outer address, if that is known, and port.
+	// connect to the outer address and port.
 	Forwarding   string     `json:"forwarding,omitempty"`
 	OuterAddress netip.Addr `json:"outer_address,omitzero"`
 	OuterPort    uint16     `json:"outer_port,omitempty"`
@@ -97,8 +97,8 @@ type Event struct {
 	// Delete says that a refused request was to delete.
 	Delete bool `json:"delete,omitempty"`
 	// Reason is why: of a refusal, a closing, a block's end, or of what befell the
-	// uplink or the reachability of a mapping. Of Deleted and Blocked it says that rules of closed mappings are still in
-	// the firewall, and why; empty: they are not.
+	// uplink or the reachability of a mapping. Of Deleted and Blocked it says that rules
+	// of closed mappings are still in the firewall, and why; empty: they are not.
 	Reason string `json:"reason,omitempty"`
 	// Rule is the permission rule that decided a refusal.
 	Rule string `json:"rule,omitempty"`

@@ -118,14 +118,11 @@ func (e *Event) port() string {
 	return port + " " + cmp.Or(e.Protocol, "TCP/UDP")
 }
 
-// Outer returns the address and port that remote hosts connect to, without the address
-// where that is not known; empty: the router in front forwards nothing, or is not asked.
+// Outer returns the address and port that remote hosts connect to; empty: the router in
+// front forwards nothing, or is not asked.
 func (e *Event) Outer() string {
-	switch {
-	case e.OuterPort == 0:
+	if e.OuterPort == 0 {
 		return ""
-	case !e.OuterAddress.IsValid():
-		return strconv.Itoa(int(e.OuterPort))
 	}
 	return netip.AddrPortFrom(e.OuterAddress, e.OuterPort).String()
 }
