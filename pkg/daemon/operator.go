@@ -89,7 +89,7 @@ func (d *Daemon) status() control.Status {
 	links, _ := d.watch.Now()
 	s := control.Status{
 		Version: d.version, Started: d.started, External: d.table.External(),
-		Firewall: d.firewallStatus(), Note: d.externalNote(), Ports: d.portCount(), Upstream: d.upstreamStatus(),
+		Firewall: d.firewallStatus(), Note: externalNote(d.uplink.addr(), d.table.External()), Ports: d.portCount(), Upstream: d.upstreamStatus(),
 	}
 	if err := d.helper(); err != nil {
 		s.Helper = err.Error()
@@ -126,14 +126,14 @@ func (d *Daemon) status() control.Status {
 	return s
 }
 
-// externalNote returns a note on the announced address, "" if there is none.
-func (d *Daemon) externalNote() string {
-	own, announced := d.uplink.addr(), d.table.External()
+// externalNote returns a note on the announced address of an uplink with an own address,
+// "" if there is none.
+func externalNote(own, announced netip.Addr) string {
 	switch {
 	case !own.IsValid():
 		return "the uplink has no IPv4 address"
 	case own != announced && config.Reserved(announced):
-		return fmt.Sprintf("the uplink's own address is %v; neither is routed on the Internet: a router further upstream must forward the ports too", own)
+		return fmt.Sprintf("the uplink's own address is %v; the announced one is not routed on the Internet: a router further upstream must forward the ports too", own)
 	case own != announced:
 		return fmt.Sprintf("the uplink's own address is %v", own)
 	case config.Reserved(own):
@@ -148,8 +148,7 @@ func (d *Daemon) upstreamStatus() *control.Upstream {
 		return nil
 	}
 	uplink, gateway := d.uplink.router()
-	own, _ := uplink.IPv4()
-	if asked := routerInFront(d.config.Upstream, uplink.Name, own.Addr(), own.Addr()); asked.Address.IsValid() && !gateway.IsValid() {
+	if own, _ := uplink.IPv4(); asksRouter(d.config.Upstream, own.Addr()) && !gateway.IsValid() {
 		return &control.Upstream{Trouble: uplink.Name + " has no IPv4 gateway"}
 	}
 	return upstreamState(d.upstream.Status())

@@ -75,10 +75,16 @@ func (d *Daemon) routerInFront() upstream.Gateway {
 	return routerInFront(d.config.Upstream, uplink.Name, own.Addr(), gateway)
 }
 
+// asksRouter reports whether the setting has a router in front asked by an uplink with an
+// own address.
+func asksRouter(u config.Upstream, own netip.Addr) bool {
+	return own.IsValid() && u != config.UpstreamNo && (u != config.UpstreamAuto || isPrivate(own))
+}
+
 // routerInFront returns the gateway of an uplink with an own address if it is asked by
 // the setting.
 func routerInFront(u config.Upstream, uplink string, own, gateway netip.Addr) upstream.Gateway {
-	if !own.IsValid() || !gateway.IsValid() || u == config.UpstreamNo || u == config.UpstreamAuto && !isPrivate(own) {
+	if !gateway.IsValid() || !asksRouter(u, own) {
 		return upstream.Gateway{}
 	}
 	return upstream.Gateway{Address: gateway, Local: own, Device: uplink}

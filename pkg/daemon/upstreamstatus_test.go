@@ -57,6 +57,24 @@ func TestUpstreamStatus(t *testing.T) {
 	}
 }
 
+func TestExternalNote(t *testing.T) {
+	const public, other, private, shared = "11.22.33.44", "11.22.33.55", "192.168.1.2", "100.64.0.9"
+	const own, further = "the uplink's own address is ", "; the announced one is not routed on the Internet: a router further upstream must forward the ports too"
+	for _, tt := range []struct{ own, announced, want string }{
+		{"", "", "the uplink has no IPv4 address"},
+		{public, public, ""},
+		{private, private, "this address is not routed on the Internet: a router upstream must forward the ports too"},
+		{private, public, own + private},
+		{public, other, own + public},
+		{private, shared, own + private + further},
+		{public, shared, own + public + further},
+	} {
+		if got := externalNote(parsed(tt.own), parsed(tt.announced)); got != tt.want {
+			t.Errorf("%q announced as %q: %q", tt.own, tt.announced, got)
+		}
+	}
+}
+
 func TestMetricsOfTheRouterInFront(t *testing.T) {
 	in := func(s portmap.ForwardingState) *portmap.Mapping {
 		return &portmap.Mapping{Forwarding: portmap.Forwarding{State: s}}
