@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"igdd/pkg/lan"
 	"igdd/pkg/pcp"
@@ -26,6 +27,8 @@ type Table interface {
 	// LookupOuter the mapping that they know by an external port.
 	OuterEndpoint(*portmap.Mapping) netip.AddrPort
 	LookupOuter(p portmap.Protocol, port uint16) (*portmap.Mapping, bool)
+	// ToldLease returns the lease of a claim that its client is told.
+	ToldLease(*portmap.Mapping, portmap.Claim) time.Duration
 	// Epoch returns the seconds since mappings were last lost or moved.
 	Epoch() uint32
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"igdd/pkg/pcp"
-	"igdd/pkg/portmap"
 )
 
 // Mapping updates are sent in as many copies, at the times of the first ones of an
@@ -114,7 +113,7 @@ func (s *Server) sendUpdates(due map[*contact]netip.AddrPort) {
 				continue
 			}
 			x := listeners[c.lan].exchange(c)
-			x.socket.WhenResolved(c.client.Addr(), func() { x.update(c.request, claim, external) })
+			x.socket.WhenResolved(c.client.Addr(), func() { x.update(c.request, external, x.opts.Table.ToldLease(m, claim)) })
 			pace.wait()
 		}
 	}
@@ -149,7 +148,7 @@ func (p *pace) wait() {
 
 // update sends the response that the client would get now, without optional options
 // (RFC 6887, section 14.2).
-func (x exchange) update(r pcp.Request, claim portmap.Claim, external netip.AddrPort) {
+func (x exchange) update(r pcp.Request, external netip.AddrPort, lease time.Duration) {
 	ask, options := mappingRequest(r)
 	fault := x.checkRequest(r, ask)
 	if ask.Exact && !isSuggested(r.External, external) {
@@ -160,7 +159,7 @@ func (x exchange) update(r pcp.Request, claim portmap.Claim, external netip.Addr
 		return
 	}
 	reply := pcp.Response{
-		Opcode: r.Opcode, Lifetime: max(0, time.Until(claim.Expires)), Epoch: x.opts.Table.Epoch(),
+		Opcode: r.Opcode, Lifetime: lease, Epoch: x.opts.Table.Epoch(),
 		Mapping: r.Mapping, Options: slices.DeleteFunc(options, isDescription),
 	}
 	reply.External = external

@@ -19,8 +19,11 @@ type Upstream interface {
 // Forwarding is what the router in front does for the external port of a mapping.
 type Forwarding struct {
 	State ForwardingState
-	// Exact is, with Asking, set if no other external port than the mapping's will do.
+	// Exact is set if no other external port than the mapping's will do, since a client
+	// insists on it.
 	Exact bool
+	// OtherPort is, with Unreachable, set if another external port could be had.
+	OtherPort bool
 	// External is, with Reachable, the outermost address and port, which remote hosts
 	// connect to.
 	External netip.AddrPort

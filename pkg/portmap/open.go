@@ -51,7 +51,7 @@ func (al *allocator) create(req *Request) Answer {
 	if r != Granted {
 		return Answer{Refusal: r, Mapping: holder, Block: al.blockBehind(req, r), Forward: al.forwardBehind(req, r)}
 	}
-	m.Key, m.Forwarding.Exact = key, req.Exact && req.External != 0
+	m.Key = key
 	a := al.grant(nil, m, req)
 	if a.Refusal == Granted {
 		al.serial++
@@ -126,8 +126,11 @@ func (al *allocator) staticForward(req *Request) *Mapping {
 
 // checkJoin checks whether the request may join m, which has its target.
 func (al *allocator) checkJoin(m *Mapping, req *Request) Refusal {
-	if req.Exact && req.External != m.OuterPort() {
+	switch {
+	case req.Exact && req.External != m.OuterPort():
 		return Conflict
+	case req.needsOtherPort(m):
+		return NotForwarded
 	}
 	if req.Description != "" && len(m.Claims) > 0 && !al.policy.Permits(m.externalEndpoint().Port(), al.destinationIn(m, m.Internal, req), req.Description) {
 		return NotAuthorized
@@ -173,7 +176,7 @@ func (al *allocator) checkOverwrite(m *Mapping, req *Request) Refusal {
 		return Conflict
 	case m.Internal.Port() != req.Internal.Port() && (!claimed || len(m.Claims) > 1):
 		return Conflict
-	case m.OuterPort() != req.External:
+	case m.OuterPort() != req.External, req.needsOtherPort(m):
 		return NotForwarded
 	case !al.policy.Permits(m.External, al.destinationIn(m, req.Internal, req), req.Description):
 		return NotAuthorized
@@ -200,7 +203,7 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 		return a
 	}
 	claim := req.claim()
-	lifetime := al.leaseFor(&m, req)
+	lifetime := al.policy.lifetime(req.Origin, req.requestedLifetime())
 	if lifetime > 0 {
 		claim.Expires = al.now.Add(lifetime)
 	}
@@ -221,12 +224,13 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 	if claim.Description == "" && req.Origin != UPnP {
 		claim.Description = claim.defaultDescription(m.externalEndpoint().Port(), m.Protocol)
 	}
+	m.Forwarding.Exact = m.Forwarding.Exact || req.Exact && req.External == m.External
 	after := m.with(claim)
 	if r := al.checkQuota(after, after.size()-m.size()); r != Granted {
 		return Answer{Refusal: r, Mapping: before}
 	}
 	al.change(Change{Before: before, After: after})
-	return Answer{Mapping: after, Lifetime: lifetime, ID: claim.ID}
+	return Answer{Mapping: after, Lifetime: al.toldLease(after, claim, lifetime), ID: claim.ID}
 }
 
 // pinholeID returns the UniqueID of the UPnP pinhole for these remote peers:

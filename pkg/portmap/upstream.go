@@ -2,6 +2,7 @@ package portmap
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -10,8 +11,8 @@ const (
 	// upstreamWait is how long an answer waits for the router in front: NAT-PMP clients
 	// repeat their request after 250 ms (RFC 6886, section 3.1), and some give up.
 	upstreamWait = 250 * time.Millisecond
-	// unforwardedLease is the longest lease of NAT-PMP and PCP for what the router in
-	// front does not forward, or not yet: at its renewal the client learns more.
+	// unforwardedLease is the longest lease that NAT-PMP and PCP clients are told of what
+	// the router in front does not forward, or not yet: at its renewal they learn more.
 	unforwardedLease = 2 * time.Minute
 	// resetPause is the shortest time between two restarts of the epoch because the router
 	// in front forwards other ports: with each all clients ask anew.
@@ -58,18 +59,18 @@ func (al *allocator) recheckForwardings() {
 	}
 }
 
-// leaseFor returns the lease that a request gets on m; 0 means for ever. NAT-PMP and PCP
-// clients, who are told it, get none that is longer than the router in front forwards
-// the port for. For UPnP clients the forwarding is renewed as long as the lease lasts.
-func (al *allocator) leaseFor(m *Mapping, req *Request) time.Duration {
-	lease := al.policy.lifetime(req.Origin, req.requestedLifetime())
-	if !al.network.Upstream || m.External == 0 || req.Origin == UPnP || req.Remote.IsValid() {
+// toldLease returns the part of a lease on m that its client is told; 0 means for ever.
+// NAT-PMP and PCP clients are told no longer one than the router in front forwards the
+// port for, so that they ask again. The mapping stays for the whole lease, since some
+// clients renew by their own clock.
+func (al *allocator) toldLease(m *Mapping, c Claim, lease time.Duration) time.Duration {
+	if m.Forwarding.State == NotAsked || c.Origin == UPnP || c.Outbound() {
 		return lease
 	}
 	limit := unforwardedLease
 	until, known := al.forwardedUntil[m.Key]
-	if known && m.Forwarding.State == Reachable && (until.IsZero() || until.After(al.now)) {
-		limit = remaining(until, al.now)
+	if known && m.Forwarding.State == Reachable && (until.IsZero() || until.After(time.Now())) {
+		limit = remaining(until, time.Now())
 	}
 	if lease == 0 || limit != 0 && limit < lease {
 		return limit
@@ -77,10 +78,17 @@ func (al *allocator) leaseFor(m *Mapping, req *Request) time.Duration {
 	return lease
 }
 
+// ToldLease returns the lease of a claim on m that its client is told; 0 means for ever.
+func (t *Table) ToldLease(m *Mapping, c Claim) time.Duration {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.alloc.toldLease(m, c, remaining(c.Expires, time.Now()))
+}
+
 // needsOtherPort reports whether a request needs another port than the router in front
-// forwards for m.
+// forwards, or could forward, for m.
 func (req *Request) needsOtherPort(m *Mapping) bool {
-	return req.Exact && req.External != 0 && req.External != m.OuterPort()
+	return req.Exact && req.External != 0 && (req.External != m.OuterPort() || m.Forwarding.OtherPort)
 }
 
 // dependsOnUpstream reports whether the router in front decides how useful a granted
@@ -119,12 +127,24 @@ func (t *Table) Report(ctx context.Context, reports []Report) error {
 	return t.runTask(ctx, func() {
 		t.alloc.begin()
 		waiting := t.parkedByKey()
+		t.setForwardedUntil(reports)
 		for _, r := range reports {
 			t.portMoved = t.alloc.report(r, waiting[r.Key]) || t.portMoved
 		}
 		t.concludeParked()
 		t.force(false)
 	})
+}
+
+// setForwardedUntil takes over when forwardings end.
+func (t *Table) setForwardedUntil(reports []Report) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range reports {
+		if m := t.alloc.index.byKey[r.Key]; m != nil {
+			t.alloc.forwardedUntil[r.Key] = r.Expires
+		}
+	}
 }
 
 // nextReset returns when the epoch is to restart because of another port; the zero Time:
@@ -155,29 +175,33 @@ func (t *Table) parkedByKey() map[Key][]parked {
 	return byKey
 }
 
-// report takes over what became of a forwarding, with the leases that this gives to the
-// answers that wait for it. It reports whether a NAT-PMP client was told another port.
+// report takes over what became of a forwarding, and reports whether a NAT-PMP client,
+// none of those that wait for it, was told another port.
 func (al *allocator) report(r Report, waiting []parked) (isOtherPort bool) {
 	m := al.index.byKey[r.Key]
 	if m == nil || m.Forwarding.State == NotAsked {
 		return false
 	}
-	al.forwardedUntil[r.Key] = r.Expires
-	r.Forwarding.Exact = m.Forwarding.Exact
+	r.Forwarding.insist(m)
 	if r.Forwarding == m.Forwarding {
 		return false
 	}
 	n := *m
 	n.Forwarding = r.Forwarding
 	al.takeOver(&n)
-	after := &n
-	for i := range waiting {
-		after = al.withLease(after, &waiting[i].Request)
-	}
-	al.change(Change{Before: m, After: after, Cause: ByUpstream})
+	al.change(Change{Before: m, After: &n, Cause: ByUpstream})
 	isUntold := slices.ContainsFunc(waiting, func(p parked) bool { return p.Origin == NATPMP })
 	_, byNATPMP := m.Claim(NATPMP)
 	return byNATPMP && !isUntold && n.OuterPort() != m.OuterPort()
+}
+
+// insist makes a forwarding one that does not serve the clients of m if these insist on
+// another port.
+func (f *Forwarding) insist(m *Mapping) {
+	if f.Exact = m.Forwarding.Exact; f.Exact && f.State == Reachable && f.External.Port() != m.External {
+		reason := fmt.Sprintf("the router in front forwards port %d, but a client insists on %d", f.External.Port(), m.External)
+		*f = Forwarding{State: Unreachable, Exact: true, OtherPort: true, Reason: reason}
+	}
 }
 
 // takeOver makes the mapping unreachable that had the outermost port of m before.
@@ -214,24 +238,11 @@ func (t *Table) conclude(p parked) {
 	case p.needsOtherPort(m):
 		t.alloc.drop(m, p.releases, ByUpstream)
 	default:
+		c, _ := m.Claim(p.Origin)
 		a = p.given
-		a.Mapping, a.Lifetime = m, t.alloc.leaseFor(m, &p.Request)
+		a.Mapping, a.Lifetime = m, t.alloc.toldLease(m, c, remaining(c.Expires, t.alloc.now))
 	}
 	t.afterForced = append(t.afterForced, func() { t.reply(&p.pending, a) })
-}
-
-// withLease returns a copy of m in which the client's claim has the lease that it gets
-// now. UPnP's have theirs from the beginning.
-func (al *allocator) withLease(m *Mapping, req *Request) *Mapping {
-	c, held := m.Claim(req.Origin)
-	if !held || req.Origin == UPnP {
-		return m
-	}
-	c.Expires = time.Time{}
-	if lease := al.leaseFor(m, req); lease > 0 {
-		c.Expires = al.now.Add(lease)
-	}
-	return m.with(c)
 }
 
 // forgetForwarding forgets when the forwarding of a mapping ends that has ended itself.

@@ -90,7 +90,7 @@ func TestClientsAreToldTheOutermostPort(t *testing.T) {
 		if time.Since(began) != 0 {
 			t.Errorf("waited for %v", time.Since(began))
 		}
-		if a.Mapping.External != 40000 || a.Mapping.Remaining(time.Now()) != time.Minute {
+		if a.Mapping.External != 40000 || a.Mapping.Remaining(time.Now()) != time.Hour {
 			t.Errorf("the mapping is %v for %v", a.Mapping, a.Mapping.Remaining(time.Now()))
 		}
 		u.checkAgreement(t, 1)
@@ -198,6 +198,32 @@ func TestExactPortHeardLate(t *testing.T) {
 		}
 		u.checkAgreement(t, 0)
 	})
+}
+
+// TestExactPortMoves has the router in front forward another port than the client insists
+// on, which it was told before: the client can still delete its mapping, and to renew it
+// is refused. When the port is there again all is well.
+func TestExactPortMoves(t *testing.T) {
+	for what, end := range map[string]portmap.Request{"renewal": byUPnP(client(0), 40000), "deletion": closing(client(0), 40000)} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUpstreamRig(t, samePort)
+				m := u.grant(t, byUPnP(client(0), 40000)).Mapping
+				for _, port := range []uint16{40001, 40000, 40001} {
+					u.Report(context.Background(), []portmap.Report{forwards(m, port, time.Hour)})
+					now, found := u.LookupOuter(portmap.UDP, 40000)
+					if !found || (now.Forwarding.State == portmap.Reachable) != (port == 40000) {
+						t.Fatalf("with port %d: %v, %v", port, now, now.Forwarding)
+					}
+				}
+				want := map[portmap.Op]portmap.Refusal{portmap.Open: portmap.NotForwarded, portmap.Close: portmap.Granted}[end.Op]
+				if a, _ := u.Do(context.Background(), end); a.Refusal != want {
+					t.Errorf("%v, want %v", a.Refusal, want)
+				}
+				u.checkAgreement(t, 0)
+			})
+		})
+	}
 }
 
 // TestRangeOfOuterPorts deletes mappings by the ports that their client was told.
