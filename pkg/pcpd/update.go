@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"igdd/pkg/pcp"
+	"igdd/pkg/portmap"
 )
 
 // Mapping updates are sent in as many copies, at the times of the first ones of an
@@ -113,7 +114,7 @@ func (s *Server) sendUpdates(due map[*contact]netip.AddrPort) {
 				continue
 			}
 			x := listeners[c.lan].exchange(c)
-			x.socket.WhenResolved(c.client.Addr(), func() { x.update(c.request, external, x.opts.Table.ToldLease(m, claim)) })
+			x.socket.WhenResolved(c.client.Addr(), func() { x.update(c.request, m, claim, external) })
 			pace.wait()
 		}
 	}
@@ -148,10 +149,10 @@ func (p *pace) wait() {
 
 // update sends the response that the client would get now, without optional options
 // (RFC 6887, section 14.2).
-func (x exchange) update(r pcp.Request, external netip.AddrPort, lease time.Duration) {
+func (x exchange) update(r pcp.Request, m *portmap.Mapping, claim portmap.Claim, external netip.AddrPort) {
 	ask, options := mappingRequest(r)
 	fault := x.checkRequest(r, ask)
-	if ask.Exact && !isSuggested(r.External, external) {
+	if ask.Exact && (m.Forwarding.OtherPort || !isSuggested(r.External, external)) {
 		fault = pcp.CannotProvideExternal
 	}
 	if fault != pcp.Success {
@@ -159,7 +160,7 @@ func (x exchange) update(r pcp.Request, external netip.AddrPort, lease time.Dura
 		return
 	}
 	reply := pcp.Response{
-		Opcode: r.Opcode, Lifetime: lease, Epoch: x.opts.Table.Epoch(),
+		Opcode: r.Opcode, Lifetime: x.opts.Table.ToldLease(m, claim), Epoch: x.opts.Table.Epoch(),
 		Mapping: r.Mapping, Options: slices.DeleteFunc(options, isDescription),
 	}
 	reply.External = external

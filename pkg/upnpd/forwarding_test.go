@@ -89,7 +89,8 @@ func TestListOfOutermostPorts(t *testing.T) {
 	}
 }
 
-// TestMovedPort has the router in front forward another port later.
+// TestMovedPort has the router in front forward another port later than the one that the
+// client insists on.
 func TestMovedPort(t *testing.T) {
 	t.Parallel()
 	h := testNet{}.newGateway(t, otherPorts())
@@ -99,7 +100,7 @@ func TestMovedPort(t *testing.T) {
 	if err := h.table.Report(context.Background(), []portmap.Report{reachable(4001, 5001)}); err != nil {
 		t.Fatal(err)
 	}
-	for port, want := range map[uint16]int{4001: 500, 5001: 200} {
+	for port, want := range map[uint16]int{4001: 200, 5001: 500} {
 		if got := ask(t, h.server, hosts["c1"], v2, "GetSpecificPortMappingEntry", "", fmt.Sprint(port), "TCP"); got.status != want {
 			t.Errorf("port %d: %v, want %d", port, got, want)
 		}
