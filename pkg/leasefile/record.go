@@ -54,6 +54,7 @@ type record struct {
 	Created  int64          `json:"made"`
 	Hardware string         `json:"mac,omitzero"` // of the host; absent: not known
 	Dormant  bool           `json:"dormant,omitzero"`
+	Exact    bool           `json:"exact,omitzero"` // a client insists on the external port
 	Claims   []claimRecord  `json:"claims"`
 }
 
@@ -100,7 +101,7 @@ func keyRecordOf(k portmap.Key) keyRecord {
 // recordOf returns the record of m.
 func recordOf(m *portmap.Mapping, now clockReading) *record {
 	r := &record{
-		keyRecord: keyRecordOf(m.Key), Created: now.unixAt(m.Created), Hardware: m.Host.Hardware, Dormant: m.Dormant,
+		keyRecord: keyRecordOf(m.Key), Created: now.unixAt(m.Created), Hardware: m.Host.Hardware, Dormant: m.Dormant, Exact: m.Forwarding.Exact,
 		Claims: make([]claimRecord, len(m.Claims)),
 	}
 	if !m.Pinhole.IsValid() {
@@ -158,6 +159,7 @@ func (r *record) mapping(now clockReading) (*portmap.Mapping, error) {
 		return nil, err
 	}
 	m := &portmap.Mapping{Key: k, Internal: r.Internal, Created: now.timeAt(r.Created), Dormant: r.Dormant}
+	m.Forwarding.Exact = r.Exact
 	if _, err := net.ParseMAC(r.Hardware); err == nil {
 		m.Host.Hardware = r.Hardware
 	}

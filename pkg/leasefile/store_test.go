@@ -80,6 +80,7 @@ func sampleMappings() []*portmap.Mapping {
 	}
 	both := forward(5, pmp)
 	both.Claims = append(both.Claims, upnp)
+	both.Forwarding.Exact = true
 	flow := portmap.Claim{
 		Origin: portmap.PCP, Expires: now.Add(time.Hour), Nonce: portmap.Nonce{9},
 		Description: "PCP PEER 3007 TCP", Remote: netip.MustParseAddrPort("203.0.113.9:443"),
@@ -101,7 +102,7 @@ func additions(mappings ...*portmap.Mapping) []portmap.Change {
 func text(mappings []*portmap.Mapping) string {
 	var b strings.Builder
 	for _, m := range mappings {
-		fmt.Fprintf(&b, "%v => %v of %q dormant %v\n", m.Key, m.Internal, m.Host.Hardware, m.Dormant)
+		fmt.Fprintf(&b, "%v => %v of %q dormant %v exact %v\n", m.Key, m.Internal, m.Host.Hardware, m.Dormant, m.Forwarding.Exact)
 		for _, c := range m.Claims {
 			fmt.Fprintf(&b, "\t%v %q from %v", c.Origin, c.Description, c.Filters)
 			if c.Origin == portmap.PCP {

@@ -207,13 +207,15 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 	if lifetime > 0 {
 		claim.Expires = al.now.Add(lifetime)
 	}
-	switch held, ok := m.claim(req.Origin, req.Remote); {
+	held, isHeld := m.claim(req.Origin, req.Remote)
+	isProved := !isHeld || al.provesOwnership(req, &m, held)
+	switch {
 	case m.Pinhole.IsValid() && req.Origin == UPnP:
 		if claim.ID = al.pinholeID(&m, req.Filters); claim.ID == 0 {
 			return Answer{Refusal: QuotaExceeded, Mapping: before}
 		}
-	case ok:
-		claim.amend(held, req, al.provesOwnership(req, &m, held))
+	case isHeld:
+		claim.amend(held, req, isProved)
 		lifetime = remaining(claim.Expires, al.now)
 	case len(m.Claims) >= maxClaims:
 		return Answer{Refusal: QuotaExceeded, Mapping: before}
@@ -224,7 +226,7 @@ func (al *allocator) grant(before *Mapping, m Mapping, req *Request) Answer {
 	if claim.Description == "" && req.Origin != UPnP {
 		claim.Description = claim.defaultDescription(m.externalEndpoint().Port(), m.Protocol)
 	}
-	m.Forwarding.Exact = m.Forwarding.Exact || req.Exact && req.External == m.External
+	m.Forwarding.Exact = m.Forwarding.Exact || isProved && req.Exact && req.External == m.External
 	after := m.with(claim)
 	if r := al.checkQuota(after, after.size()-m.size()); r != Granted {
 		return Answer{Refusal: r, Mapping: before}

@@ -19,6 +19,7 @@ func (al *allocator) restore(saved []*Mapping, reset bool) (d digest) {
 		al.serial++
 		n.Serial = al.serial
 		n.setState(r)
+		n.Forwarding = Forwarding{Exact: m.Forwarding.Exact} // nothing else is known yet
 		if reset {
 			n.Claims = unbound(n.Claims, al.now.Add(rebindPeriod))
 		}

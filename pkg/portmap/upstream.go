@@ -42,7 +42,7 @@ func (al *allocator) setForwarding(c Change) {
 	switch m := c.After; {
 	case m == nil:
 	case !al.network.Upstream || !m.WantsForwarding():
-		m.Forwarding = Forwarding{}
+		m.Forwarding = Forwarding{Exact: m.Forwarding.Exact}
 	case m.Forwarding.State == NotAsked:
 		m.Forwarding.State = Asking
 	}

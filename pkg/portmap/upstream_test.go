@@ -492,3 +492,27 @@ func TestEpochRestartsSeldom(t *testing.T) {
 		}
 	})
 }
+
+// TestRestoredExactPort has a UPnP client renew, after two restarts, a port in place of
+// which the router in front forwards another one by then.
+func TestRestoredExactPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(portmaptest.Store)
+		without := newTableRig(t, new(portmaptest.Firewall), store)
+		without.grant(t, byUPnP(client(0), 40000))
+		without.stop()
+		before := newUpstreamRigWith(t, nil, new(portmaptest.Firewall), store)
+		before.Report(t.Context(), []portmap.Report{forwards(before.List()[0], 40000, 0)})
+		before.stop()
+		u := newUpstreamRigWith(t, nil, new(portmaptest.Firewall), store)
+		m := u.List()[0]
+		if want := (portmap.Forwarding{State: portmap.Asking, Exact: true}); m.Forwarding != want {
+			t.Errorf("after a restart: %+v", m.Forwarding)
+		}
+		u.Report(t.Context(), []portmap.Report{forwards(m, 40001, 0)})
+		if a, _ := u.Do(t.Context(), byUPnP(client(0), 40000)); a.Refusal != portmap.NotForwarded {
+			t.Errorf("renewal: %v", a.Refusal)
+		}
+		u.checkAgreement(t, 0)
+	})
+}
