@@ -80,7 +80,6 @@ func sampleMappings() []*portmap.Mapping {
 	}
 	both := forward(5, pmp)
 	both.Claims = append(both.Claims, upnp)
-	both.Forwarding.Exact = true
 	flow := portmap.Claim{
 		Origin: portmap.PCP, Expires: now.Add(time.Hour), Nonce: portmap.Nonce{9},
 		Description: "PCP PEER 3007 TCP", Remote: netip.MustParseAddrPort("203.0.113.9:443"),
@@ -543,4 +542,16 @@ func TestTooManyFilters(t *testing.T) {
 	wantSame(t, load(t, New(Options{Path: path})), v[:1])
 	checkpoint(t, s)
 	wantSame(t, load(t, New(Options{Path: path})), v[:1])
+}
+
+// TestExactPortIsSaved saves that a client insists on a port.
+func TestExactPortIsSaved(t *testing.T) {
+	path := leasePath(t)
+	m := sampleMappings()[0]
+	m.Forwarding.Exact = true
+	s := New(Options{Path: path})
+	load(t, s)
+	save(t, s, additions(m)...)
+	checkpoint(t, s)
+	wantSame(t, load(t, New(Options{Path: path})), []*portmap.Mapping{m})
 }
