@@ -103,7 +103,7 @@ func (r *igd) entry(a ask, external uint16) upnp.PortMapping {
 	m := upnp.PortMapping{
 		RemoteHost: a.remoteHost(), ExternalPort: external, Protocol: a.protocol.String(),
 		InternalPort: a.port, Client: r.gateway.Local.String(), Enabled: true,
-		Description:   cmp.Or(a.description, fmt.Sprintf("igdd %d/%v", a.port, a.protocol)),
+		Description:   a.label(),
 		LeaseDuration: uint32(a.lifetime / time.Second),
 	}
 	if r.anyPeer {

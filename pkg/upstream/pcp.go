@@ -3,50 +3,77 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"igdd/pkg/pcp"
-	"igdd/pkg/portmap"
 )
 
 // errNoLifetime is the error of a forwarding that has ended when it begins.
 var errNoLifetime = &routerError{cause: invalid, reason: "the router in front forwards the port for no time at all"}
 
-// maxFilters is how many filters fit into a packet beside a description of 256 octets. With
-// more than that the router in front forwards what every remote peer sends.
-const maxFilters = 30
-
 // addressWait is how long a PCP server may take to tell its address by NAT-PMP.
 const addressWait = 500 * time.Millisecond
+
+// maxOthers is how many other external ports are asked for where the server must be asked
+// for one port at a time.
+const maxOthers = 3
 
 // pcpRouter is a router that speaks PCP (RFC 6887).
 type pcpRouter struct {
 	server
-	plain  atomic.Bool // it does not know all options
-	silent atomic.Bool // it does not tell its address by NAT-PMP
+	unknown atomic.Uint32 // optionSet that it does not know
+	silent  atomic.Bool   // it does not tell its address by NAT-PMP
 }
 
-// open asks for the port: without options if the router does not know them, since remote
-// peers are filtered here anyway.
+// open asks for the suggested port and, where another will do and that one cannot be had,
+// for any.
 func (r *pcpRouter) open(ctx context.Context, a ask) (grant, error) {
-	return r.openWith(ctx, a, r.options(a))
+	g, err := r.openWith(ctx, a, a.options())
+	switch {
+	case a.exact || !errors.Is(err, pcp.CannotProvideExternal):
+		return g, err
+	case r.hangs():
+		return r.openOther(ctx, a)
+	}
+	return r.openWith(ctx, a, a.options()&^preferFailure)
 }
 
-// openWith asks for the port with options, and once more without them if they are what
-// the router refuses. Of some, miniupnpd 2.3.1 says that they are malformed: it does not
-// know that they are padded.
-func (r *pcpRouter) openWith(ctx context.Context, a ask, options []pcp.Option) (grant, error) {
-	g, err := r.requestMap(ctx, a, options)
-	unknown := errors.Is(err, pcp.UnsuppOption) || errors.Is(err, pcp.MalformedOption)
-	if len(options) == 0 || !unknown && !errors.Is(err, pcp.ExcessiveRemotePeers) {
-		return g, err
+// hangs reports whether the server is of the kind of miniupnpd 2.3.1, which cannot read
+// descriptions: without PREFER_FAILURE it looks for a port for ever if its rules deny all.
+func (r *pcpRouter) hangs() bool { return optionSet(r.unknown.Load())&descriptions != 0 }
+
+// openOther asks for one other external port after the other, far from each other, since
+// rules deny ranges of them.
+func (r *pcpRouter) openOther(ctx context.Context, a ask) (grant, error) {
+	const span = (1<<16 - minTried) / maxOthers
+	wanted := a.suggested
+	for n := range maxOthers {
+		a.suggested = uint16(minTried + n*span + rand.N(span))
+		if g, err := r.openWith(ctx, a, a.options()); !errors.Is(err, pcp.CannotProvideExternal) {
+			return g, err
+		}
 	}
-	if unknown {
-		r.plain.Store(true)
+	return grant{}, &routerError{cause: denied, reason: fmt.Sprintf("the router in front cannot provide port %d, nor others: its rules may have to allow them", wanted)}
+}
+
+// openWith asks for the port with options, without those that the server does not know:
+// remote peers are filtered here anyway.
+func (r *pcpRouter) openWith(ctx context.Context, a ask, options optionSet) (grant, error) {
+	for {
+		sent := options &^ optionSet(r.unknown.Load())
+		g, err := r.requestMap(ctx, a, sent.list(a))
+		refused := sent.refusedBy(err)
+		if refused == 0 {
+			return g, err
+		}
+		if options &^= refused; !errors.Is(err, pcp.ExcessiveRemotePeers) {
+			r.unknown.Or(uint32(refused))
+		}
 	}
-	return r.requestMap(ctx, a, nil)
 }
 
 // requestMap sends a MAP request.
@@ -101,38 +128,6 @@ func (r *pcpRouter) mapping(a ask) pcp.Request {
 		Nonce: pcp.Nonce(a.nonce), Protocol: uint8(a.protocol), InternalPort: a.port,
 		External: netip.AddrPortFrom(netip.IPv4Unspecified(), 0),
 	}}
-}
-
-// options returns the options of the request that opens a forwarding. Filters add to
-// those of an earlier request, unless they are removed first (section 13.3).
-func (r *pcpRouter) options(a ask) (list []pcp.Option) {
-	if r.plain.Load() {
-		return nil
-	}
-	if a.exact {
-		list = append(list, pcp.PreferFailure{})
-	}
-	if len(a.filters) > 0 || a.filtered {
-		list = append(list, pcp.Filter{Remote: netip.AddrPortFrom(netip.IPv4Unspecified(), 0)})
-	}
-	if len(a.filters) <= maxFilters {
-		for _, f := range a.filters {
-			list = append(list, pcpFilter(f))
-		}
-	}
-	if a.description != "" {
-		list = append(list, pcp.Description{Text: a.description})
-	}
-	return list
-}
-
-// pcpFilter returns the option for a filter of an IPv4 mapping, whose address begins at
-// bit 96 (section 5).
-func pcpFilter(f portmap.Filter) pcp.Filter {
-	return pcp.Filter{
-		PrefixLength: uint8(96 + f.Prefix.Bits()),
-		Remote:       netip.AddrPortFrom(f.Prefix.Addr(), f.Port),
-	}
 }
 
 // ask returns the answer to a request that was granted, and when it came.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -83,7 +84,7 @@ func TestPCPOpen(t *testing.T) {
 			pcp.PreferFailure{},
 			pcp.Filter{Remote: netip.AddrPortFrom(netip.IPv4Unspecified(), 0)},
 			pcp.Filter{PrefixLength: 120, Remote: netip.MustParseAddrPort("198.51.100.0:5000")},
-			pcp.Description{Text: "game"},
+			pcp.Description{Text: "game "},
 		},
 	}
 	if !reflect.DeepEqual(s.asked(), []pcp.Request{want}) {
@@ -102,13 +103,14 @@ func TestPCPClose(t *testing.T) {
 	}
 }
 
-// TestPCPWithoutDescription sends no empty one, which says nothing.
+// TestPCPWithoutDescription has a mapping without a name: it gets one.
 func TestPCPWithoutDescription(t *testing.T) {
 	t.Parallel()
 	s := &pcpServer{answer: func(req pcp.Request) []pcp.Response { return []pcp.Response{granted(req, "203.0.113.7:1")} }}
 	a := hour
 	a.description = ""
-	if _, err := s.router(t).open(t.Context(), a); err != nil || len(s.asked()[0].Options) != 0 {
+	want := []pcp.Option{pcp.PreferFailure{}, pcp.Description{Text: "igdd 40000/TCP"}}
+	if _, err := s.router(t).open(t.Context(), a); err != nil || !reflect.DeepEqual(s.asked()[0].Options, want) {
 		t.Errorf("asked %+v, %v", s.asked()[0], err)
 	}
 }
@@ -131,7 +133,7 @@ func TestPCPManyFilters(t *testing.T) {
 	r := s.router(t)
 	a := hour
 	a.exact = true
-	a.description = string(make([]byte, 256))
+	a.description = strings.Repeat("x", 256)
 	for n := range maxFilters + 1 {
 		if _, err := r.open(t.Context(), a); err != nil {
 			t.Fatalf("%d filters: %v", n, err)
@@ -145,29 +147,133 @@ func TestPCPManyFilters(t *testing.T) {
 	}
 }
 
-// TestPCPWithoutOptions has servers that do not know the options, or that cannot read
-// the descriptions whose length is no multiple of four, which miniupnpd 2.3.1 cannot.
+// has reports whether a request has an option of the type of T.
+func has[T pcp.Option](req pcp.Request) bool {
+	return slices.ContainsFunc(req.Options, func(o pcp.Option) bool { _, ok := o.(T); return ok })
+}
+
+// TestPCPWithoutOptions has servers that do not know some options: these are left out, one
+// kind after the other, and from then on.
 func TestPCPWithoutOptions(t *testing.T) {
 	t.Parallel()
-	for _, result := range []pcp.Result{pcp.UnsuppOption, pcp.MalformedOption} {
-		s := &pcpServer{answer: func(req pcp.Request) []pcp.Response {
-			r := granted(req, "203.0.113.7:1")
-			if len(req.Options) > 1 {
-				r.Result = result
+	for name, c := range map[string]struct {
+		refuse   func(pcp.Request) pcp.Result
+		requests int // until one is granted
+		options  int // of that one
+	}{
+		"descriptions are malformed": {func(req pcp.Request) pcp.Result {
+			if has[pcp.Description](req) {
+				return pcp.MalformedOption
 			}
-			return []pcp.Response{r}
-		}}
-		r := s.router(t)
-		a := hour
-		a.filters = []portmap.Filter{remote}
-		for range 2 {
+			return pcp.Success
+		}, 2, 3},
+		"filters are unknown": {func(req pcp.Request) pcp.Result {
+			if has[pcp.Filter](req) {
+				return pcp.UnsuppOption
+			}
+			return pcp.Success
+		}, 2, 2},
+		"miniupnpd": {func(req pcp.Request) pcp.Result {
+			switch {
+			case has[pcp.Filter](req):
+				return pcp.UnsuppOption
+			case has[pcp.Description](req):
+				return pcp.MalformedOption
+			}
+			return pcp.Success
+		}, 3, 1},
+		"all are unknown": {func(req pcp.Request) pcp.Result {
+			if len(req.Options) > 0 {
+				return pcp.UnsuppOption
+			}
+			return pcp.Success
+		}, 4, 0},
+		"too many filters": {func(req pcp.Request) pcp.Result {
+			if has[pcp.Filter](req) {
+				return pcp.ExcessiveRemotePeers
+			}
+			return pcp.Success
+		}, 2, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &pcpServer{answer: func(req pcp.Request) []pcp.Response {
+				r := granted(req, "203.0.113.7:1")
+				r.Result = c.refuse(req)
+				return []pcp.Response{r}
+			}}
+			r := s.router(t)
+			a := hour
+			a.filters = []portmap.Filter{remote}
 			if _, err := r.open(t.Context(), a); err != nil {
 				t.Error(err)
 			}
+			all := s.asked()
+			if n := len(all[len(all)-1].Options); len(all) != c.requests || n != c.options {
+				t.Errorf("%d requests, the last with %d options, want %d, %d", len(all), n, c.requests, c.options)
+			}
+			a.port, a.filters = a.port+1, nil
+			if _, err := r.open(t.Context(), a); err != nil || len(s.asked()) != len(all)+1 {
+				t.Errorf("%v after %d more requests", err, len(s.asked())-len(all))
+			}
+		})
+	}
+}
+
+// TestPCPOtherPort has servers that cannot provide the suggested port.
+func TestPCPOtherPort(t *testing.T) {
+	t.Parallel()
+	hanging := func(allowed func(uint16) bool) func(pcp.Request) pcp.Result {
+		return func(req pcp.Request) pcp.Result {
+			switch {
+			case has[pcp.Description](req):
+				return pcp.MalformedOption
+			case !allowed(req.Mapping.External.Port()):
+				return pcp.CannotProvideExternal
+			}
+			return pcp.Success
 		}
-		if n := len(s.asked()); n != 2 {
-			t.Errorf("%v: %d different requests, want one with options and those without", result, n)
-		}
+	}
+	never := func(uint16) bool { return false }
+	for name, c := range map[string]struct {
+		answer   func(pcp.Request) pcp.Result
+		exact    bool
+		requests int
+		cause    cause
+	}{
+		"a small port set": {func(req pcp.Request) pcp.Result {
+			if has[pcp.PreferFailure](req) {
+				return pcp.CannotProvideExternal
+			}
+			return pcp.Success
+		}, false, 2, 0},
+		"an exact one":                    {func(pcp.Request) pcp.Result { return pcp.CannotProvideExternal }, true, 1, taken},
+		"one that hangs":                  {hanging(never), false, 2 + maxOthers, denied},
+		"an exact one, that hangs":        {hanging(never), true, 2, taken},
+		"one that hangs, but allows some": {hanging(func(p uint16) bool { return p > 44000 }), false, 2 + maxOthers, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &pcpServer{answer: func(req pcp.Request) []pcp.Response {
+				r := granted(req, "203.0.113.7:1")
+				r.Result = c.answer(req)
+				return []pcp.Response{r}
+			}}
+			a := hour
+			a.exact = c.exact
+			_, err := s.router(t).open(t.Context(), a)
+			if causeOf(err) != c.cause || len(s.asked()) != c.requests {
+				t.Errorf("%v after %d requests, want %d", err, len(s.asked()), c.requests)
+			}
+			if name == "a small port set" {
+				return
+			}
+			for _, req := range s.asked() {
+				if !has[pcp.PreferFailure](req) || req.Mapping.External.Port() < minTried {
+					t.Errorf("asked %+v", req)
+				}
+			}
+		})
 	}
 }
 
@@ -184,12 +290,11 @@ func TestPCPWithoutOptionsAtOnce(t *testing.T) {
 	}}
 	r := s.router(t)
 	var all sync.WaitGroup
-	options := r.options(hour)
 	for i := range uint16(4) {
 		all.Go(func() {
 			a := hour
 			a.port += i
-			if _, err := r.openWith(t.Context(), a, options); err != nil {
+			if _, err := r.openWith(t.Context(), a, a.options()); err != nil {
 				t.Error(err)
 			}
 		})

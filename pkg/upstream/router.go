@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -30,6 +32,11 @@ type ask struct {
 	filters     []portmap.Filter // empty: every remote peer
 	filtered    bool             // an earlier request for the forwarding had filters
 	description string
+}
+
+// label returns the name for people of the forwarding.
+func (a ask) label() string {
+	return cmp.Or(a.description, fmt.Sprintf("igdd %d/%v", a.port, a.protocol))
 }
 
 // grant is what a router gave.
