@@ -79,10 +79,16 @@ func (s server) exchange(ctx context.Context, request []byte, accept func(reply 
 	return &routerError{cause: silent, reason: fmt.Sprintf("the router in front, %v, does not answer", s.gateway.Address)}
 }
 
+// errFirewall is the error of a request that a rule of this router rejects or drops.
+var errFirewall = &routerError{cause: silent, reason: "this router's own firewall lets nothing out to the router in front (OUTPUT)"}
+
 // unsent returns the error of a request that cannot be sent.
 func unsent(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, unix.EPERM) {
+		return errFirewall
 	}
 	return &routerError{cause: silent, reason: fmt.Sprintf("the router in front cannot be asked: %v", withoutPorts(err))}
 }

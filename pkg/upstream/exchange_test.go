@@ -5,9 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -140,5 +143,16 @@ func TestExchangeFromAnAddressThatIsNotThere(t *testing.T) {
 	s := server{Gateway{Address: loopback, Local: netip.MustParseAddr("192.0.2.1")}, 9}
 	if err := s.exchange(t.Context(), nil, func([]byte) bool { return true }); causeOf(err) != silent {
 		t.Error(err)
+	}
+}
+
+// TestOwnFirewall has this router's firewall drop what is sent.
+func TestOwnFirewall(t *testing.T) {
+	t.Parallel()
+	err := &net.OpError{Op: "write", Net: "udp4", Err: os.NewSyscallError("sendto", unix.EPERM)}
+	for _, got := range []error{unsent(t.Context(), err), explain(t.Context(), err)} {
+		if causeOf(got) != silent || !strings.Contains(got.Error(), "OUTPUT") {
+			t.Error(got)
+		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"igdd/pkg/portmap"
 	"igdd/pkg/upnp"
 )
@@ -363,6 +365,9 @@ func explain(ctx context.Context, err error) error {
 	}
 	if fault, ok := errors.AsType[*upnp.RemoteFault](err); ok {
 		return refusal(fault)
+	}
+	if errors.Is(err, unix.EPERM) {
+		return errFirewall
 	}
 	_, network := errors.AsType[net.Error](err)
 	if network || errors.Is(err, io.ErrUnexpectedEOF) {
