@@ -307,7 +307,7 @@ func TestSkipped(t *testing.T) {
 		if w := got.Warnings[0]; !strings.Contains(w, "/miniupnpd.conf:4: ") || !strings.Contains(w, want.reason) {
 			t.Errorf("%q: warning %q, want one about %q that names the line", line, w, want.reason)
 		}
-		if isSwitch := strings.Contains(got.Warnings[0], "write yes or no"); isSwitch != (got.BadSwitches == 1) {
+		if isSwitch := strings.Contains(line, "upstream") || strings.Contains(got.Warnings[0], "write yes or no"); isSwitch != (got.BadSwitches == 1) {
 			t.Errorf("%q: %d switches are counted", line, got.BadSwitches)
 		}
 		got.Warnings, got.BadSwitches = nil, 0

@@ -61,7 +61,7 @@ type Config struct {
 	DHCPLeases       string        // dnsmasq's file, for the names of hosts; "": none
 	Warnings         []string      // what was skipped: file, line or variable, reason
 	BadRules         int           // number of invalid permission rules
-	BadSwitches      int           // number of switches with another value than yes and no
+	BadSwitches      int           // number of switches with an unknown value
 	BadEntries       int           // number of warnings about lists with invalid entries
 
 	places   map[string]string // where each key was set

@@ -83,10 +83,10 @@ const (
 	tooMany        = "there are more warnings than are shown here"
 )
 
-// warn adds a warning, and counts switches that are neither on nor off and lists with
+// warn adds a warning, and counts switches with unknown values and lists with
 // invalid entries.
 func (d *draft) warn(where string, err error) {
-	if _, is := errors.AsType[notYesNo](err); is {
+	if _, is := errors.AsType[badSwitch](err); is {
 		d.BadSwitches++
 	}
 	if _, is := errors.AsType[badEntry](err); is {

@@ -39,14 +39,14 @@ func (v *unlessNo) Set(s string) error {
 
 func (v *unlessNo) String() string { return yesNo(bool(*v)) }
 
-// notYesNo is the error of a switch that is neither on nor off: it is counted, because
-// it may mean the opposite of what it was meant to.
-type notYesNo struct{ error }
+// badSwitch is the error of a switch with an unknown value: it is counted, because it may
+// mean the opposite of what it was meant to.
+type badSwitch struct{ error }
 
-// checkYesNo returns a notYesNo for a value other than yes and no.
+// checkYesNo returns a badSwitch for a value other than yes and no.
 func checkYesNo(s, taken string) error {
 	if s != "yes" && s != "no" {
-		return notYesNo{fmt.Errorf("%q is taken as %s; write yes or no", s, taken)}
+		return badSwitch{fmt.Errorf("%q is taken as %s; write yes or no", s, taken)}
 	}
 	return nil
 }
@@ -340,7 +340,7 @@ func (v *upstream) Set(s string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is none of no, auto, pcp, natpmp and igd", s)
+	return badSwitch{fmt.Errorf("%q is none of no, auto, pcp, natpmp and igd", s)}
 }
 
 func (v *upstream) String() string { return Upstream(*v).String() }
