@@ -73,6 +73,29 @@ func TestNoGateway(t *testing.T) {
 	})
 }
 
+// TestUplinkWithoutGateway has nobody to ask, and says so, until there is a gateway.
+func TestUplinkWithoutGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.SetGateway(Gateway{Local: uplink.Local, Device: uplink.Device})
+		m, later := mapping(3001), mapping(3002)
+		r.change(nil, m)
+		r.wait(time.Hour)
+		r.change(nil, later)
+		for _, m := range []*portmap.Mapping{m, later} {
+			if got := r.of(m); got.State != portmap.Unreachable || got.Reason != "wan has no IPv4 gateway" {
+				t.Errorf("%v is %v", m.Key, got.Forwarding)
+			}
+		}
+		if opens, _, checks := r.router.counts(); opens+checks+len(r.said) != 0 || r.told != 2 || r.Status().Err == nil {
+			t.Errorf("%d opens, %d checks, %d listeners, %d reports, status %+v", opens, checks, len(r.said), r.told, r.Status())
+		}
+		r.SetGateway(uplink)
+		synctest.Wait()
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+	})
+}
+
 func TestRenewal(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {
 		for _, lease := range []time.Duration{time.Minute, time.Hour, pcpForever} {

@@ -22,6 +22,9 @@ var allHosts = netip.AddrFrom4([4]byte{224, 0, 0, 1})
 func (e *engine) listenTo(g Gateway) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	e.stopListening = cancel
+	if !g.Address.IsValid() {
+		return
+	}
 	e.running.Go(func() {
 		if err := e.hear(ctx, g, e.heard); err != nil {
 			e.options.Log.Debug("cannot listen to announcements of the router in front", "err", err)

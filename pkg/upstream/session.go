@@ -65,7 +65,7 @@ func (e *engine) newSession(g Gateway) *session {
 
 // setGateway begins anew with another router in front, or with none.
 func (e *engine) setGateway(g Gateway) {
-	if e.session != nil && e.session.gateway == g || e.session == nil && !g.Address.IsValid() {
+	if e.session != nil && e.session.gateway == g || e.session == nil && g == (Gateway{}) {
 		return
 	}
 	if s := e.session; s != nil {
@@ -81,7 +81,7 @@ func (e *engine) setGateway(g Gateway) {
 		w.lease, w.told = lease{}, portmap.Report{}
 	}
 	e.park()
-	if g.Address.IsValid() {
+	if g != (Gateway{}) {
 		e.session = e.newSession(g)
 		e.listenTo(g)
 	}
@@ -89,7 +89,11 @@ func (e *engine) setGateway(g Gateway) {
 
 // discover begins to look for a protocol that the router speaks.
 func (e *engine) discover(s *session, now time.Time) {
-	if e.options.IsOwn(s.gateway.Address) {
+	switch {
+	case !s.gateway.Address.IsValid():
+		e.setDown(s, fmt.Errorf("%s has no IPv4 gateway", s.gateway.Device), now.Add(loopPause))
+		return
+	case e.options.IsOwn(s.gateway.Address):
 		e.setDown(s, errClient, now.Add(loopPause))
 		return
 	}

@@ -35,9 +35,9 @@ func (m Method) String() string {
 	return "none"
 }
 
-// Gateway is the router in front.
+// Gateway is the router in front; the zero Gateway: none is to be asked.
 type Gateway struct {
-	Address netip.Addr // its address on the uplink; the zero Addr: there is none
+	Address netip.Addr // its address on the uplink; the zero Addr: the uplink has none
 	Local   netip.Addr // the uplink's own address, which requests come from
 	Device  string     // name of the uplink
 }
@@ -76,7 +76,7 @@ type Client struct {
 
 // Status is what the operator is told.
 type Status struct {
-	Gateway  netip.Addr // the zero Addr: none is asked
+	Gateway  netip.Addr // the zero Addr: there is none
 	Method   Method     // that it answers; 0: none yet
 	External netip.Addr // its external address; the zero Addr: not known
 	Err      error      // why it forwards nothing; nil: it does
