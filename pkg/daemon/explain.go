@@ -54,6 +54,7 @@ func (d *Daemon) explain(ctx context.Context, q control.Question) (control.Expla
 		a.askUPnP(ctx)
 	}
 	a.explainOtherPort(ctx)
+	a.explainUpstream()
 	a.explainOutgoing()
 	return a.found, a.err
 }
@@ -122,6 +123,20 @@ func (a *asking) explainOtherPort(ctx context.Context) {
 	exact.Exact = true
 	e, err := a.resolver.Explain(ctx, exact)
 	a.found.Exact, a.err = &e, err
+}
+
+// explainUpstream finds out why a port that is to be asked for upstream is not: no router
+// in front answers.
+func (a *asking) explainUpstream() {
+	d := a.found.Decision
+	if a.upstream == nil || d == nil || d.Refusal != portmap.Granted || d.Mapping.Forwarding.State != portmap.Asking {
+		return
+	}
+	if s := a.upstream.Status(); s.Method == 0 && s.Err != nil {
+		m := *d.Mapping
+		m.Forwarding = portmap.Forwarding{State: portmap.Unreachable, Reason: s.Err.Error()}
+		d.Mapping = &m
+	}
 }
 
 // explainOutgoing finds out by which port what the client sends would leave.

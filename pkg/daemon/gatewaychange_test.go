@@ -80,3 +80,30 @@ func TestRouterInFrontOfPrivateAddresses(t *testing.T) {
 		t.Errorf("the gateway of a public uplink has got %d packets", n)
 	}
 }
+
+// TestUplinkWithoutGateway has an uplink with nobody to ask: the operator is told that of
+// the uplink and of each mapping, until there is a gateway.
+func TestUplinkWithoutGateway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "nft", netlab.Layout{})
+	serveInFront(t, r.WAN, "11.22.33.1", "203.0.113.1")
+	r.Router.IP(t, "route", "del", "default")
+	r.foreground(t, "upstream=natpmp")
+	r.awaitServed(t)
+	r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))
+	const trouble = "not reachable from outside: wan0 has no IPv4 gateway"
+	await(t, "list to tell why the port is not reachable", func() bool { list, _ := r.ctl(t, "list"); return strings.Contains(list, trouble) })
+	for _, port := range []string{"4000", "4001"} { // what is open, and what would be
+		if explained, _ := r.ctl(t, "explain", client1.String(), "tcp", port, port, "as", "natpmp"); !strings.Contains(explained, trouble) {
+			t.Errorf("explained: %s", explained)
+		}
+	}
+	if status, _ := r.ctl(t, "status"); !strings.Contains(status, "wan0 has no IPv4 gateway") {
+		t.Errorf("status: %s", status)
+	}
+	r.Router.IP(t, "route", "add", "default", "via", "11.22.33.1")
+	await(t, "the port to be reachable", func() bool {
+		list, _ := r.ctl(t, "list")
+		return strings.Contains(list, "[reachable from outside as 203.0.113.1:4000]")
+	})
+}

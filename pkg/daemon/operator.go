@@ -147,17 +147,13 @@ func (d *Daemon) upstreamStatus() *control.Upstream {
 	if d.upstream == nil {
 		return nil
 	}
-	uplink, gateway := d.uplink.router()
-	if own, _ := uplink.IPv4(); asksRouter(d.config.Upstream, own.Addr()) && !gateway.IsValid() {
-		return &control.Upstream{Trouble: uplink.Name + " has no IPv4 gateway"}
-	}
 	return upstreamState(d.upstream.Status())
 }
 
 // upstreamState returns the state of the router in front for the operator; nil: none is
 // asked.
 func upstreamState(s upstream.Status) *control.Upstream {
-	if !s.Gateway.IsValid() {
+	if !s.Gateway.IsValid() && s.Err == nil {
 		return nil
 	}
 	u := &control.Upstream{Address: s.Gateway, External: s.External}

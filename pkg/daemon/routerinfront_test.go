@@ -22,7 +22,7 @@ func TestRouterInFront(t *testing.T) {
 	for _, tt := range []struct {
 		setting      config.Upstream
 		own, gateway string
-		want         bool // it is asked
+		want         bool // it is to be asked, if there is one
 	}{
 		{config.UpstreamNo, private, "192.168.1.1", false},
 		{config.UpstreamAuto, private, "192.168.1.1", true},
@@ -33,12 +33,13 @@ func TestRouterInFront(t *testing.T) {
 		{config.UpstreamAuto, "100.128.0.1", "100.64.0.1", false},
 		{config.UpstreamAuto, linkLocal, "169.254.1.1", true},
 		{config.UpstreamAuto, public, "11.22.33.1", false},
-		{config.UpstreamAuto, private, "", false},
+		{config.UpstreamAuto, private, "", true},
 		{config.UpstreamAuto, "", "192.168.1.1", false},
 		{config.UpstreamPCP, public, "11.22.33.1", true},
 		{config.UpstreamNATPMP, public, "11.22.33.1", true},
 		{config.UpstreamIGD, public, "11.22.33.1", true},
-		{config.UpstreamIGD, public, "", false},
+		{config.UpstreamAuto, public, "", false},
+		{config.UpstreamIGD, public, "", true},
 		{config.UpstreamPCP, "", "11.22.33.1", false},
 	} {
 		want := upstream.Gateway{}

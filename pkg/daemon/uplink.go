@@ -13,6 +13,7 @@ import (
 	"igdd/pkg/netif"
 	"igdd/pkg/portmap"
 	"igdd/pkg/upnpd"
+	"igdd/pkg/upstream"
 )
 
 // networkState returns the state of the network for the table, and whether the
@@ -20,7 +21,7 @@ import (
 func (d *Daemon) networkState(links map[string]netif.Link) (s portmap.NetworkState, known bool) {
 	s.External, s.NoIPv6 = d.announced(), !d.firewall.Pinholes()
 	s.Forwards, known = d.forwards.list()
-	if router := d.routerInFront(); router.Address.IsValid() {
+	if router := d.routerInFront(); router != (upstream.Gateway{}) {
 		s.Upstream = true
 		if !d.config.ExternalIP.IsValid() {
 			s.Uplink = router.Local

@@ -69,6 +69,7 @@ func (d *Daemon) tableUpstream() portmap.Upstream {
 }
 
 // routerInFront returns the router in front that is asked; the zero Gateway: none is.
+// Without an Address it would be asked if there were one.
 func (d *Daemon) routerInFront() upstream.Gateway {
 	uplink, gateway := d.uplink.router()
 	own, _ := uplink.IPv4()
@@ -81,10 +82,10 @@ func asksRouter(u config.Upstream, own netip.Addr) bool {
 	return own.IsValid() && u != config.UpstreamNo && (u != config.UpstreamAuto || isPrivate(own))
 }
 
-// routerInFront returns the gateway of an uplink with an own address if it is asked by
-// the setting.
+// routerInFront returns the gateway of an uplink with an own address if it is to be asked
+// by the setting, also where there is none.
 func routerInFront(u config.Upstream, uplink string, own, gateway netip.Addr) upstream.Gateway {
-	if !gateway.IsValid() || !asksRouter(u, own) {
+	if !asksRouter(u, own) {
 		return upstream.Gateway{}
 	}
 	return upstream.Gateway{Address: gateway, Local: own, Device: uplink}

@@ -3,14 +3,11 @@ package daemon
 import (
 	"errors"
 	"maps"
-	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
 
-	"igdd/pkg/config"
 	"igdd/pkg/control"
-	"igdd/pkg/netif"
 	"igdd/pkg/portmap"
 	"igdd/pkg/upstream"
 )
@@ -25,34 +22,12 @@ func TestUpstreamState(t *testing.T) {
 		"no answer yet":   {upstream.Status{Gateway: gateway}, &control.Upstream{Address: gateway}},
 		"it forwards":     {upstream.Status{Gateway: gateway, Method: upstream.PCP, External: external}, &control.Upstream{Address: gateway, Protocol: "PCP", External: external}},
 		"it denies":       {upstream.Status{Gateway: gateway, Method: upstream.IGD, Err: errors.New("denied")}, &control.Upstream{Address: gateway, Protocol: "UPnP IGD", Trouble: "denied"}},
+		"no gateway":      {upstream.Status{Err: errors.New("wan0 has none")}, &control.Upstream{Trouble: "wan0 has none"}},
 		"it is not there": {upstream.Status{Gateway: gateway, Err: errors.New("silent")}, &control.Upstream{Address: gateway, Trouble: "silent"}},
 	} {
 		got := upstreamState(tt.status)
 		if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
-		}
-	}
-}
-
-// TestUpstreamStatus tells that there is nobody to ask only where somebody would be asked.
-func TestUpstreamStatus(t *testing.T) {
-	for _, tt := range []struct {
-		setting      config.Upstream
-		own, gateway string
-		want         *control.Upstream
-	}{
-		{config.UpstreamNo, "192.168.1.2/24", "", nil},
-		{config.UpstreamAuto, "192.168.1.2/24", "", &control.Upstream{Trouble: "wan0 has no IPv4 gateway"}},
-		{config.UpstreamAuto, "11.22.33.44/24", "", nil},
-		{config.UpstreamPCP, "11.22.33.44/24", "", &control.Upstream{Trouble: "wan0 has no IPv4 gateway"}},
-		{config.UpstreamAuto, "11.22.33.44/24", "11.22.33.1", nil},
-	} {
-		d := &Daemon{config: &config.Config{Upstream: tt.setting}, uplink: &uplinkChooser{
-			chosen: netif.Link{Name: "wan0", Index: 1, Up: true, Addrs: []netip.Prefix{netip.MustParsePrefix(tt.own)}}, gateway: parsed(tt.gateway),
-		}}
-		d.upstream = d.newUpstream()
-		if got := d.upstreamStatus(); (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
-			t.Errorf("%v, %s behind %q: %+v, want %+v", tt.setting, tt.own, tt.gateway, got, tt.want)
 		}
 	}
 }
