@@ -5,8 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strconv"
-	"syscall"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +33,7 @@ func (e *engine) listenTo(g Gateway) {
 
 // hear signals whatever the gateway sends to the group until ctx ends.
 func hear(ctx context.Context, g Gateway, heard chan<- struct{}) error {
-	conn, err := g.listen(ctx)
+	conn, err := g.listen()
 	if err != nil {
 		return err
 	}
@@ -52,14 +51,23 @@ func hear(ctx context.Context, g Gateway, heard chan<- struct{}) error {
 	}
 }
 
-// listen returns a socket that is bound to the group, so that it gets nothing else.
-func (g Gateway) listen(ctx context.Context) (net.PacketConn, error) {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		controlErr := c.Control(func(fd uintptr) { err = g.join(int(fd)) })
-		return errors.Join(controlErr, err)
-	}}
-	return config.ListenPacket(ctx, "udp4", net.JoinHostPort(allHosts.String(), strconv.Itoa(natpmp.AnnouncePort)))
+// listen returns a socket that is bound to the group itself, so that it gets nothing else.
+// Package net would bind it to the wildcard address: then the port would look open to whoever
+// probes the uplink.
+func (g Gateway) listen() (net.PacketConn, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	f := os.NewFile(uintptr(fd), "announcements")
+	defer f.Close()
+	if err := g.join(fd); err != nil {
+		return nil, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: natpmp.AnnouncePort, Addr: allHosts.As4()}); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	return net.FilePacketConn(f)
 }
 
 // join prepares a socket for the group on the uplink. Other programs may share its port.

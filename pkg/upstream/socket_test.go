@@ -89,3 +89,17 @@ func TestHearAnnouncements(t *testing.T) {
 		}
 	}
 }
+
+// TestAnnouncementsAreToTheGroup has the socket bound to the group: one that is bound to the
+// wildcard address makes the port look open on every address of the router.
+func TestAnnouncementsAreToTheGroup(t *testing.T) {
+	t.Parallel()
+	conn, err := Gateway{Address: loopback, Local: loopback, Device: "lo"}.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.LocalAddr().String(); got != netip.AddrPortFrom(allHosts, natpmp.AnnouncePort).String() {
+		t.Errorf("bound to %s", got)
+	}
+}
