@@ -98,7 +98,7 @@ func (p *pending) dependsOnUpstream(a Answer) bool {
 }
 
 // park keeps an answer that depends on what the router in front does while that is not
-// known, and reports whether it keeps it.
+// known, for upstreamWait since the mapping was made, and reports whether it keeps it.
 func (t *Table) park(p *pending, a Answer) bool {
 	if !t.alloc.network.Upstream || !p.dependsOnUpstream(a) {
 		return false
@@ -107,7 +107,11 @@ func (t *Table) park(p *pending, a Answer) bool {
 	if m == nil || m.Forwarding.State != Asking {
 		return false
 	}
-	t.parked = append(t.parked, parked{*p, a, time.Now().Add(upstreamWait)})
+	until := m.Created.Add(upstreamWait)
+	if !until.After(time.Now()) {
+		return false
+	}
+	t.parked = append(t.parked, parked{*p, a, until})
 	return true
 }
 

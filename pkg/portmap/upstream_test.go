@@ -114,6 +114,10 @@ func TestAnswerDoesNotWaitForLong(t *testing.T) {
 			t.Errorf("waited for %v", waited)
 		}
 		u.checkTold(t, a, "10.0.0.2:40000", 2*time.Minute)
+		u.checkTold(t, u.grant(t, open(client(0), 40000, time.Hour)), "10.0.0.2:40000", 2*time.Minute)
+		if waited := time.Since(began); waited != 250*time.Millisecond {
+			t.Errorf("the first renewal ended after %v", waited)
+		}
 
 		u.Report(context.Background(), []portmap.Report{forwards(a.Mapping, 40007, time.Hour)})
 		if u.resets != 2 {
