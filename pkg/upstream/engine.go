@@ -164,7 +164,7 @@ func (e *engine) forget(w *want) {
 // forgetLapsed forgets what need not be given back any more, since its lease has ended.
 func (e *engine) forgetLapsed(now time.Time) {
 	for _, w := range e.wants {
-		if w.ended && !w.lease.permanent && !now.Before(w.lease.expires) {
+		if w.ended && w.hasLapsed(now) {
 			e.forget(w)
 		}
 	}
@@ -266,6 +266,14 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // causeOf returns the cause of a *routerError; 0 if err is none.

@@ -25,6 +25,7 @@ type fakeRouter struct {
 	reset    time.Time     // when it lost everything
 	delay    time.Duration // before an answer
 	gone     bool          // it does not answer
+	deaf     bool          // it does not answer what gives a forwarding back
 	secret   bool          // its checks do not tell its address
 	grant    func(ask, *grant) error
 	opens    []ask
@@ -72,8 +73,12 @@ func (r *fakeRouter) open(ctx context.Context, a ask) (grant, error) {
 }
 
 func (r *fakeRouter) close(ctx context.Context, a ask) error {
-	r.with(func() { r.closes = append(r.closes, a) })
-	return r.wait(ctx)
+	deaf := false
+	r.with(func() { r.closes, deaf = append(r.closes, a), r.deaf })
+	if err := r.wait(ctx); err != nil || !deaf {
+		return err
+	}
+	return &routerError{cause: silent, reason: "no answer"}
 }
 
 func (r *fakeRouter) check(ctx context.Context) (state, error) {

@@ -17,12 +17,12 @@ var errNoAddress = &routerError{cause: invalid, reason: "the router in front doe
 // startRequests starts as many of the queued requests as are allowed now.
 func (e *engine) startRequests(s *session, now time.Time) {
 	for s.asking < maxAsking && !e.queue.empty() && e.bucket.take(now) {
-		e.start(s, e.queue.next())
+		e.start(s, e.queue.next(), now)
 	}
 }
 
 // start sends the request for w that is due.
-func (e *engine) start(s *session, w *want) {
+func (e *engine) start(s *session, w *want, now time.Time) {
 	back := w.givesBack() || s.looped && w.lease.asked
 	a := w.ask(back)
 	w.asking, w.stale = true, false
@@ -34,7 +34,7 @@ func (e *engine) start(s *session, w *want) {
 		})
 		return
 	}
-	w.sent(a)
+	w.sent(a, now)
 	e.running.Go(func() {
 		g, err := s.router.open(s.ctx, a)
 		e.post(s, func(now time.Time) { e.opened(s, w, g, err, now) })
@@ -42,15 +42,15 @@ func (e *engine) start(s *session, w *want) {
 }
 
 // closed takes over the answer to a request that gives a forwarding back. If there was
-// none, its lease ends it, unless it has no end: then the router is asked again.
+// none, the router is asked again until the lease has ended.
 func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 	s.asking--
 	w.asking = false
 	refusal := asRouterError(err)
 	if refusal == nil || refusal.cause == denied || refusal.cause == taken {
 		s.unanswered = 0
-	} else if s.notAnswered(); w.lease.permanent {
-		w.failed(now, refusal)
+	} else if s.notAnswered(); w.ended && !w.hasLapsed(now) || w.lease.permanent {
+		w.backOff(now, 0)
 		e.timetable.set(w)
 		return
 	}

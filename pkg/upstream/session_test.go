@@ -184,6 +184,62 @@ func TestClosedWhileGone(t *testing.T) {
 	}
 }
 
+// TestClosedInAnOutage has mappings end while the router does not answer, one of them with
+// its first request not answered either: both are given back, however short the outage.
+func TestClosedInAnOutage(t *testing.T) {
+	for _, gone := range []time.Duration{20 * time.Second, 75 * time.Second, 10 * time.Minute} {
+		t.Run(gone.String(), func(t *testing.T) {
+			inRig(t, func(t *testing.T, r *rig) {
+				m, n := mapping(3001), mapping(3002)
+				r.change(nil, m)
+				r.change(nil, mapping(3003))
+				r.router.with(func() { r.router.gone = true })
+				r.change(nil, n)
+				r.change(m, nil)
+				r.change(n, nil)
+				r.wait(gone)
+				r.router.counts()
+				r.router.with(func() { r.router.gone = false })
+				r.wait(maxBackoff + maxBackoff/10)
+				ports := make(map[uint16]bool)
+				r.router.with(func() {
+					for _, a := range r.router.closes {
+						ports[a.port] = true
+					}
+				})
+				if len(ports) != 2 || !ports[3001] || !ports[3002] {
+					t.Errorf("given back: %v", ports)
+				}
+				r.router.counts()
+				r.wait(24 * time.Hour)
+				if _, closes, _ := r.router.counts(); closes != 0 {
+					t.Errorf("%d more closes", closes)
+				}
+			})
+		})
+	}
+}
+
+// TestClosesAreIgnored has a router that does not answer what gives a forwarding back: it
+// is asked now and then until the lease has ended.
+func TestClosesAreIgnored(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		r.change(nil, mapping(3002))
+		r.router.with(func() { r.router.deaf = true })
+		r.change(m, nil)
+		r.wait(3 * time.Hour)
+		if _, closes, _ := r.router.counts(); closes < 3 || closes > 20 {
+			t.Errorf("%d closes", closes)
+		}
+		r.wait(24 * time.Hour)
+		if _, closes, _ := r.router.counts(); closes != 0 {
+			t.Errorf("%d more closes", closes)
+		}
+	})
+}
+
 // TestStatusComesFirst has a router with many forwardings go: when the table hears of the
 // first, the status says already that nothing is forwarded.
 func TestStatusComesFirst(t *testing.T) {

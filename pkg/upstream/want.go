@@ -54,6 +54,7 @@ type lease struct {
 	filtered  bool
 	expires   time.Time // zero: nothing is granted
 	permanent bool      // it does not end at expires
+	until     time.Time // when the router has ended it, even if it did not answer; unless permanent
 	doubtful  bool      // the router may have lost it
 }
 
@@ -119,7 +120,8 @@ func (w *want) ask(back bool) ask {
 }
 
 // sent notes that the router may forward the port from now on.
-func (w *want) sent(a ask) {
+func (w *want) sent(a ask, now time.Time) {
+	w.lease.until = later(w.lease.until, now.Add(a.lifetime))
 	w.lease.asked, w.lease.nonce = true, a.nonce
 	w.lease.filtered = w.lease.filtered || len(a.filters) > 0
 }
@@ -129,6 +131,7 @@ func (w *want) sent(a ask) {
 func (w *want) granted(g grant, now time.Time) {
 	lifetime := min(max(cmp.Or(g.lifetime, leaseTime), time.Second), maxLease)
 	w.lease.expires, w.lease.permanent, w.lease.doubtful = now.Add(lifetime), g.lifetime == 0, false
+	w.lease.until = later(w.lease.until, now.Add(g.lifetime))
 	w.former, w.failures = g.external.Port(), 0
 	w.due = now.Add(max(minRetry, lifetime/2+rand.N(lifetime/8)))
 }
@@ -141,9 +144,7 @@ func (w *want) failed(now time.Time, e *routerError) bool {
 		w.due = now.Add(min(left, max(minRetry, left/2)))
 		return true
 	}
-	pause := firstRetry << min(w.failures, 6)
-	w.failures++
-	w.due = now.Add(min(max(pause, e.retry), lastRetry))
+	w.backOff(now, e.retry)
 	if w.lease.permanent && e.cause == silent {
 		return true
 	}
@@ -152,6 +153,18 @@ func (w *want) failed(now time.Time, e *routerError) bool {
 		w.lease = lease{}
 	}
 	return false
+}
+
+// backOff plans the next request after one more that failed.
+func (w *want) backOff(now time.Time, retry time.Duration) {
+	pause := firstRetry << min(w.failures, 6)
+	w.failures++
+	w.due = now.Add(min(max(pause, retry), lastRetry))
+}
+
+// hasLapsed reports whether the router has ended the forwarding by itself.
+func (w *want) hasLapsed(now time.Time) bool {
+	return !w.lease.permanent && !now.Before(w.lease.until)
 }
 
 // timetable is a heap of wants that wait, the one that is due first at its head.
