@@ -188,18 +188,93 @@ func TestAddressByCheckAlone(t *testing.T) {
 	})
 }
 
+// exact returns a mapping whose client insists on its port.
+func exact(port uint16) *portmap.Mapping {
+	m := mapping(port)
+	m.Forwarding.Exact = true
+	return m
+}
+
+// expectOtherPort fails unless the last report on m says that another port could be had.
+func (r *rig) expectOtherPort(t *testing.T, m *portmap.Mapping) {
+	t.Helper()
+	if got := r.of(m); got.State != portmap.Unreachable || !got.OtherPort || got.Reason == "" {
+		t.Errorf("%v: %+v", m.Key, got.Forwarding)
+	}
+}
+
+// giveOther is a fakeRouter's grant of another port than asked, whatever that is.
+func giveOther(_ ask, g *grant) error {
+	g.external = netip.MustParseAddrPort("203.0.113.7:50505")
+	return nil
+}
+
+// TestExactPortIsTaken has a client that insists on a port that the router does not have at
+// first.
 func TestExactPortIsTaken(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = refuse(taken)
+		m := exact(3001)
+		r.change(nil, m)
+		r.expectOtherPort(t, m)
+		if opens, closes, _ := r.router.counts(); opens != 1 || closes != 0 {
+			t.Errorf("%d opens, %d closes", opens, closes)
+		}
+		r.router.with(func() { r.router.grant = nil })
+		r.wait(firstRetry)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+	})
+}
+
+// TestExactPortIsAnother has a client that insists on its port, and a router that gives
+// another one: that is given back, and the right one is asked for again, but not all the time.
+func TestExactPortIsAnother(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = giveOther
+		m := exact(3001)
+		r.change(nil, m)
+		r.expectOtherPort(t, m)
+		if opens, closes, _ := r.router.counts(); opens != 1 || closes != 1 {
+			t.Errorf("%d opens, %d closes", opens, closes)
+		}
+		r.wait(24 * time.Hour)
+		r.expectOtherPort(t, m)
+		if opens, closes, _ := r.router.counts(); opens < 48 || opens > 60 || opens != closes {
+			t.Errorf("%d opens, %d closes in a day", opens, closes)
+		}
+		r.router.with(func() { r.router.grant = nil })
+		r.wait(lastRetry)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+		r.router.with(func() { r.router.grant = giveOther })
+		r.wait(time.Hour)
+		r.expectOtherPort(t, m)
+		if a := r.router.last(); a.suggested != 3001 || !a.exact {
+			t.Errorf("asked %+v", a)
+		}
+	})
+}
+
+// TestClientBeginsToInsist has a client insist on the port of a mapping that another one is
+// forwarded for, and then no longer.
+func TestClientBeginsToInsist(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
 		r.router.grant = func(a ask, g *grant) error {
-			if a.exact {
-				return &routerError{cause: taken}
+			if !a.exact {
+				return giveOther(a, g)
 			}
-			g.external = netip.MustParseAddrPort("203.0.113.7:50505")
 			return nil
 		}
 		m := mapping(3001)
-		m.Forwarding.Exact = true
 		r.change(nil, m)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:50505")
+		r.router.counts()
+		r.change(m, exact(3001))
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
+		if opens, closes, _ := r.router.counts(); opens != 1 || closes != 1 {
+			t.Errorf("%d opens, %d closes", opens, closes)
+		}
+		r.router.with(func() { r.router.grant = giveOther })
+		r.change(exact(3001), m)
 		r.expect(t, m, portmap.Reachable, "203.0.113.7:50505")
 	})
 }

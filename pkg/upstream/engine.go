@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -113,7 +112,7 @@ func (e *engine) add(m *portmap.Mapping, now time.Time) {
 	case w == nil:
 		w = newWant(m, e.options.Secret)
 		e.wants[m.Key] = w
-	case w.told.State != portmap.NotAsked && !w.ended && w.serial == m.Serial && slices.Equal(w.filters, m.Filters()):
+	case w.told.State != portmap.NotAsked && w.isFor(m):
 		e.reporter.add(w.told)
 		return
 	default:
@@ -191,7 +190,9 @@ func (e *engine) askAll(now time.Time) {
 
 // tellUnreachable reports that a mapping is not forwarded.
 func (e *engine) tellUnreachable(w *want, err error) {
-	e.tell(w, portmap.Report{Forwarding: portmap.Forwarding{State: portmap.Unreachable, Reason: err.Error()}})
+	e.tell(w, portmap.Report{Forwarding: portmap.Forwarding{
+		State: portmap.Unreachable, OtherPort: w.exact && causeOf(err) == taken, Reason: err.Error(),
+	}})
 }
 
 // tell reports what became of a forwarding, if that is new.

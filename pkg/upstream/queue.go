@@ -51,7 +51,7 @@ const (
 // class returns the class of w.
 func (w *want) class() int {
 	switch {
-	case w.givesBack() && w.ended:
+	case w.ended, w.lease.unwanted:
 		return held
 	case w.told.State == 0:
 		return fresh

@@ -55,6 +55,11 @@ func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 		return
 	}
 	w.lease = lease{}
+	if w.exact && w.told.OtherPort && !w.ended && !w.stale {
+		w.backOff(now, 0)
+		e.timetable.set(w)
+		return
+	}
 	e.askNow(w, now)
 }
 
@@ -76,7 +81,7 @@ func (e *engine) opened(s *session, w *want, g grant, err error, now time.Time) 
 		s.unanswered = 0
 		e.refused(w, refusal, now)
 	}
-	if w.stale || w.ended {
+	if w.stale || w.ended || w.lease.unwanted {
 		e.askNow(w, now)
 	} else if !s.looped {
 		e.timetable.set(w)
@@ -99,11 +104,13 @@ func (e *engine) takeGrant(s *session, w *want, g grant, now time.Time) *routerE
 	if !s.tells && (!s.external.IsValid() || w.told.Forwarding.External.Addr() == s.external) {
 		e.learn(s, a, now)
 	}
+	if w.exact && !w.givesBack() && g.external.Port() != w.key.External {
+		return w.reject(g)
+	}
 	w.granted(g, now)
 	if s.looped || w.givesBack() {
 		return nil
 	}
-	w.exact = false
 	r := portmap.Report{Forwarding: portmap.Forwarding{State: portmap.Reachable, External: g.external}}
 	if !w.lease.permanent {
 		r.Expires = w.lease.expires
@@ -125,17 +132,14 @@ func checkExternal(external netip.AddrPort) *routerError {
 	return nil
 }
 
-// refused takes over that a request for a forwarding failed. Where only another external
-// port can be had, that is asked for, so that the table can decide. The answer to the nonce
-// of another mapping, which was there before, says nothing of this one.
+// refused takes over that a request for a forwarding failed. The answer to the nonce of
+// another mapping, which was there before, says nothing of this one.
 func (e *engine) refused(w *want, err *routerError, now time.Time) {
 	switch {
 	case w.lease.nonce != w.nonce:
-	case err.cause == taken && w.exact:
-		w.exact, w.stale = false, true
 	case errors.Is(err, pcp.NotAuthorized) && w.changeNonce():
 		w.lease, w.stale = lease{}, true
-	case !w.failed(now, err):
+	case w.lease.unwanted || !w.failed(now, err):
 		e.tellUnreachable(w, err)
 	}
 }

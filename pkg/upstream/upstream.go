@@ -119,7 +119,7 @@ func matters(c portmap.Change) bool {
 		return true
 	}
 	return after.Forwarding.State == portmap.Asking && before.Forwarding.State != portmap.Asking ||
-		!slices.Equal(before.Filters(), after.Filters())
+		before.Forwarding.Exact != after.Forwarding.Exact || !slices.Equal(before.Filters(), after.Filters())
 }
 
 // take removes and returns the changes that wait, and the router that is to be asked.

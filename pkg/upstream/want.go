@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -28,7 +29,7 @@ const (
 type want struct {
 	key         portmap.Key
 	serial      uint64 // of the mapping
-	exact       bool   // no other external port will do, until one was given
+	exact       bool   // no other external port will do than the mapping's own
 	ended       bool   // the forwarding is to be given back
 	nonce       portmap.Nonce
 	secret      portmap.Nonce // what nonce is without a PCP client
@@ -56,6 +57,7 @@ type lease struct {
 	permanent bool      // it does not end at expires
 	until     time.Time // when the router has ended it, even if it did not answer; unless permanent
 	doubtful  bool      // the router may have lost it
+	unwanted  bool      // it is for another port than the one that will do
 }
 
 // newWant returns the want of a mapping.
@@ -69,11 +71,19 @@ func newWant(m *portmap.Mapping, secret []byte) *want {
 // its PCP client (RFC 7648, section 3), else one that is the same after a restart.
 func (w *want) take(m *portmap.Mapping, secret []byte) {
 	if w.serial != m.Serial || w.ended {
-		w.nonce, w.secret, w.exact = nonceOf(m, secret), secretNonce(m.Key, secret), m.Forwarding.Exact
+		w.nonce, w.secret = nonceOf(m, secret), secretNonce(m.Key, secret)
 		w.told, w.failures = portmap.Report{}, 0
 	}
 	w.serial, w.ended = m.Serial, false
-	w.filters, w.description = m.Filters(), m.Description()
+	w.exact, w.filters, w.description = m.Forwarding.Exact, m.Filters(), m.Description()
+	if w.exact && w.former != w.key.External && !w.lease.expires.IsZero() {
+		w.lease.unwanted = true
+	}
+}
+
+// isFor reports whether what is wanted is what a mapping needs.
+func (w *want) isFor(m *portmap.Mapping) bool {
+	return !w.ended && w.serial == m.Serial && w.exact == m.Forwarding.Exact && slices.Equal(w.filters, m.Filters())
 }
 
 // nonceOf returns the nonce of requests for a mapping.
@@ -100,9 +110,11 @@ func (w *want) changeNonce() bool {
 	return changed
 }
 
-// givesBack reports whether the next request gives a forwarding back: one that is no
-// longer wanted, or that another client's nonce keeps.
-func (w *want) givesBack() bool { return w.lease.asked && (w.ended || w.lease.nonce != w.nonce) }
+// givesBack reports whether the next request gives a forwarding back: one that is not, or
+// no longer, wanted, or that another client's nonce keeps.
+func (w *want) givesBack() bool {
+	return w.lease.asked && (w.ended || w.lease.unwanted || w.lease.nonce != w.nonce)
+}
 
 // ask returns the next request: to give the forwarding back, or to open it.
 func (w *want) ask(back bool) ask {
@@ -134,6 +146,13 @@ func (w *want) granted(g grant, now time.Time) {
 	w.lease.until = later(w.lease.until, now.Add(g.lifetime))
 	w.former, w.failures = g.external.Port(), 0
 	w.due = now.Add(max(minRetry, lifetime/2+rand.N(lifetime/8)))
+}
+
+// reject has a forwarding given back that is for another port than the one that will do,
+// and returns why.
+func (w *want) reject(g grant) *routerError {
+	w.lease.unwanted, w.lease.permanent, w.lease.expires = true, g.lifetime == 0, time.Time{}
+	return &routerError{cause: taken, reason: fmt.Sprintf("the router in front forwards port %d, but a client insists on %d", g.external.Port(), w.key.External)}
 }
 
 // failed plans the next request after one that failed, and reports whether the router
