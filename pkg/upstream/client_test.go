@@ -528,11 +528,36 @@ func TestStop(t *testing.T) {
 		r.router.with(func() { r.router.gone = true })
 		began := time.Now()
 		r.stop()
-		if d := time.Since(began); d > time.Second {
+		if d := time.Since(began); d > 2*time.Second {
 			t.Errorf("it took %v to stop", d)
 		}
 		if len(r.router.closes) != 1 || r.router.closes[0].port != 3002 {
 			t.Errorf("closed %+v", r.router.closes)
+		}
+	})
+}
+
+// TestStopGivesBack has many mappings end just before the end: all are given back at once.
+func TestStopGivesBack(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		const count = 500
+		for port := range uint16(count) {
+			r.Update([]portmap.Change{{After: mapping(3000 + port)}})
+		}
+		r.wait(time.Minute)
+		r.router.with(func() { r.router.delay = time.Second })
+		r.router.counts()
+		for port := range uint16(count) {
+			r.Update([]portmap.Change{{Before: mapping(3000 + port)}})
+		}
+		began := time.Now()
+		r.stop()
+		closed := make(map[uint16]bool)
+		for _, a := range r.router.closes {
+			closed[a.port] = true
+		}
+		if d := time.Since(began); d > 2*time.Second || len(closed) != count {
+			t.Errorf("%d of %d given back in %v", len(closed), count, d)
 		}
 	})
 }

@@ -144,23 +144,20 @@ func (e *engine) refused(w *want, err *routerError, now time.Time) {
 	}
 }
 
-// giveBackPermanent gives back the forwardings that no lease ends, within a second.
-func (e *engine) giveBackPermanent() {
+// giveBackAtEnd gives back, all at once and within two seconds, what is no longer wanted and
+// the forwardings that no lease ends.
+func (e *engine) giveBackAtEnd() {
+	e.takeChanges(time.Now())
 	s := e.session
 	if s == nil || s.router == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), 2*time.Second)
 	defer cancel()
 	var all sync.WaitGroup
-	places := make(chan struct{}, maxAsking)
 	for _, w := range e.wants {
-		if w.lease.permanent {
-			all.Go(func() {
-				places <- struct{}{}
-				s.router.close(ctx, w.ask(true))
-				<-places
-			})
+		if w.lease.permanent || w.givesBack() {
+			all.Go(func() { s.router.close(ctx, w.ask(true)) })
 		}
 	}
 	all.Wait()

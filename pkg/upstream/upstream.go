@@ -145,12 +145,13 @@ func (c *Client) setStatus(s Status) {
 }
 
 // Run asks the router in front until ctx ends. Then forwardings stay until their leases
-// end, so that the next run can take them over; only those without an end are given back.
+// end, so that the next run can take them over; only those without an end, and what is no
+// longer wanted, are given back.
 func (c *Client) Run(ctx context.Context) error {
 	e := newEngine(ctx, c)
 	e.running.Go(func() { e.reporter.run(ctx) })
 	e.run()
-	e.giveBackPermanent()
+	e.giveBackAtEnd()
 	e.running.Wait()
 	return nil
 }
