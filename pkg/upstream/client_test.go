@@ -601,6 +601,35 @@ func TestNewMappingGoesFirst(t *testing.T) {
 	})
 }
 
+// mappingOf returns a mapping of a host.
+func mappingOf(host netip.Addr, port uint16) *portmap.Mapping {
+	m := mapping(port)
+	m.Internal = netip.AddrPortFrom(host, port)
+	return m
+}
+
+// TestHostsTakeTurns has a host with 500 new mappings, some of them withdrawn while they
+// wait, and another one with a single one.
+func TestHostsTakeTurns(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		greedy, modest := netip.MustParseAddr("192.168.1.2"), netip.MustParseAddr("192.168.1.3")
+		for port := range uint16(500) {
+			r.Update([]portmap.Change{{After: mappingOf(greedy, 3000+port)}})
+		}
+		r.wait(5 * time.Second)
+		for port := range uint16(100) {
+			r.change(mappingOf(greedy, 3400+port), nil)
+		}
+		m := mappingOf(modest, 9000)
+		r.change(nil, m)
+		r.wait(2 * time.Second / rate)
+		r.expect(t, m, portmap.Reachable, "")
+		r.wait(time.Minute)
+		r.expect(t, mappingOf(greedy, 3399), portmap.Reachable, "")
+		r.expect(t, mappingOf(greedy, 3400), portmap.NotAsked, "")
+	})
+}
+
 // TestLeaseIsRenewedBesideNewMappings has new mappings all the time, more than the router
 // may be asked for.
 func TestLeaseIsRenewedBesideNewMappings(t *testing.T) {

@@ -1,9 +1,6 @@
 package upstream
 
-import (
-	"container/heap"
-	"time"
-)
+import "time"
 
 // The router in front gets at most maxAsking requests at a time, and as many as the
 // bucket has: rate a second, and burst of them at once.
@@ -35,9 +32,9 @@ func (b *bucket) next() time.Time { return b.full.Add(-(burst - 1) * time.Second
 
 // queue has the wants whose request is due. New ones go first every other turn. The turns
 // between are for those of which a client has heard, so that many new ones cannot keep a
-// lease from being renewed, and what they were given is given back as fast.
+// lease from being renewed, and what they were given is given back as fast. Hosts take turns.
 type queue struct {
-	classes [3]timetable
+	classes [3]turns
 	turns   int
 }
 
@@ -62,7 +59,7 @@ func (w *want) class() int {
 }
 
 // add queues w.
-func (q *queue) add(w *want) { q.classes[w.class()].set(w) }
+func (q *queue) add(w *want) { q.classes[w.class()].add(w) }
 
 // next removes and returns the want whose turn it is; nil if the queue is empty.
 func (q *queue) next() *want {
@@ -71,8 +68,8 @@ func (q *queue) next() *want {
 		order = [...]int{held, failed, fresh}
 	}
 	for _, c := range order {
-		if len(q.classes[c]) > 0 {
-			return heap.Pop(&q.classes[c]).(*want)
+		if w := q.classes[c].next(); w != nil {
+			return w
 		}
 	}
 	return nil
@@ -80,5 +77,10 @@ func (q *queue) next() *want {
 
 // empty reports whether nothing is queued.
 func (q *queue) empty() bool {
-	return len(q.classes[fresh]) == 0 && len(q.classes[held]) == 0 && len(q.classes[failed]) == 0
+	for c := range q.classes {
+		if !q.classes[c].isEmpty() {
+			return false
+		}
+	}
+	return true
 }

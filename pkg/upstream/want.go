@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -29,8 +30,9 @@ const (
 type want struct {
 	key         portmap.Key
 	serial      uint64 // of the mapping
-	exact       bool   // no other external port will do than the mapping's own
-	ended       bool   // the forwarding is to be given back
+	host        netip.Addr
+	exact       bool // no other external port will do than the mapping's own
+	ended       bool // the forwarding is to be given back
 	nonce       portmap.Nonce
 	secret      portmap.Nonce // what nonce is without a PCP client
 	filters     []portmap.Filter
@@ -74,7 +76,7 @@ func (w *want) take(m *portmap.Mapping, secret []byte) {
 		w.nonce, w.secret = nonceOf(m, secret), secretNonce(m.Key, secret)
 		w.told, w.failures = portmap.Report{}, 0
 	}
-	w.serial, w.ended = m.Serial, false
+	w.serial, w.host, w.ended = m.Serial, m.Internal.Addr(), false
 	w.exact, w.filters, w.description = m.Forwarding.Exact, m.Filters(), m.Description()
 	if w.exact && w.former != w.key.External && !w.lease.expires.IsZero() {
 		w.lease.unwanted = true
