@@ -12,11 +12,12 @@ import (
 )
 
 // A router in front is asked every checkInterval whether it is still the same, and after
-// checkPause at the earliest if there is doubt. It is gone after maxUnanswered requests in
+// checkPause at the earliest if there is doubt, renewalPause if a client renews. It is gone after maxUnanswered requests in
 // a row without answer. A loop is looked at again after loopPause.
 const (
 	checkInterval = time.Minute
 	checkPause    = 2 * time.Second
+	renewalPause  = 15 * time.Second
 	maxUnanswered = 3
 	loopPause     = 10 * time.Minute
 	maxBackoff    = time.Minute
@@ -156,6 +157,7 @@ func (e *engine) check(s *session, now time.Time) {
 		return
 	}
 	s.checking, s.checked, s.doubt = true, now, false
+	e.renewed.Store(false)
 	e.running.Go(func() {
 		st, err := s.router.check(s.ctx)
 		e.post(s, func(now time.Time) { e.checkedState(s, st, err, now) })
@@ -171,6 +173,8 @@ func (e *engine) nextCheck(s *session) time.Time {
 	case s.looped:
 	case s.doubt:
 		return s.checked.Add(checkPause)
+	case e.renewed.Load() && len(e.wants) > 0:
+		return s.checked.Add(renewalPause)
 	case len(e.wants) > 0:
 		return s.checked.Add(checkInterval)
 	}

@@ -37,6 +37,36 @@ func TestRestartedRouter(t *testing.T) {
 	})
 }
 
+// TestRenewalByAClient has a client renew every second: the router is checked as often as
+// that is allowed, and a restart is noticed sooner.
+func TestRenewalByAClient(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		r.change(nil, m)
+		r.wait(renewalPause)
+		r.router.counts()
+		r.router.with(func() { r.router.reset = time.Now() })
+		r.change(m, mapping(3001))
+		if opens, _, checks := r.router.counts(); opens != 1 || checks != 1 {
+			t.Errorf("%d opens, %d checks", opens, checks)
+		}
+		for range 10 * time.Minute / time.Second {
+			r.change(m, mapping(3001))
+			r.wait(time.Second)
+		}
+		if opens, _, checks := r.router.counts(); opens != 0 || checks < 39 || checks > 41 {
+			t.Errorf("%d opens, %d checks in ten minutes", opens, checks)
+		}
+		r.wait(renewalPause)
+		r.router.counts()
+		r.Update([]portmap.Change{{Before: m, After: m, Cause: portmap.Rechecked}})
+		r.wait(checkInterval - renewalPause - time.Second)
+		if _, _, checks := r.router.counts(); checks != 0 {
+			t.Errorf("%d checks without a client", checks)
+		}
+	})
+}
+
 // TestAnnouncement has a router that says something.
 func TestAnnouncement(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"igdd/pkg/portmap"
 )
@@ -67,6 +68,7 @@ type Client struct {
 	connect connector
 	hear    func(context.Context, Gateway, chan<- struct{}) error
 	wake    chan struct{} // something waits for Run
+	renewed atomic.Bool   // a client has renewed since the last check
 
 	mu      sync.Mutex
 	changes []portmap.Change // wait for Run
@@ -104,8 +106,16 @@ func (c *Client) Update(changes []portmap.Change) {
 		if matters(change) {
 			c.changes = append(c.changes, change)
 			signal(c.wake)
+		} else if isRenewal(change) && c.renewed.CompareAndSwap(false, true) {
+			signal(c.wake)
 		}
 	}
+}
+
+// isRenewal reports whether a change that does not matter is a client's renewal: an occasion
+// to check the router in front.
+func isRenewal(c portmap.Change) bool {
+	return c.Cause == portmap.Requested && c.After.WantsForwarding()
 }
 
 // matters reports whether a change alters what the router in front is asked for, or
