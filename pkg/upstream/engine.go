@@ -19,6 +19,7 @@ type engine struct {
 	reporter *reporter
 
 	wants     map[portmap.Key]*want
+	suspects  suspects
 	timetable timetable
 	queue     queue
 	bucket    bucket
@@ -34,6 +35,7 @@ func newEngine(ctx context.Context, c *Client) *engine {
 		posted:   make(chan func(time.Time)),
 		reporter: newReporter(c.options),
 		wants:    make(map[portmap.Key]*want),
+		suspects: make(suspects),
 		heard:    make(chan struct{}, 1),
 	}
 }
@@ -223,7 +225,7 @@ func (e *engine) step(now time.Time) time.Time {
 		}
 	}
 	for len(e.timetable) > 0 && !e.timetable[0].due.After(now) {
-		e.queue.add(e.timetable[0])
+		e.enqueue(e.timetable[0], now)
 	}
 	e.startRequests(s, now)
 	return e.nextStep(s)
@@ -255,7 +257,7 @@ func (e *engine) nextStep(s *session) time.Time {
 	if len(e.timetable) > 0 {
 		next = earlier(next, e.timetable[0].due)
 	}
-	if !e.queue.empty() && s.asking < maxAsking {
+	if e.mayStart(s) {
 		next = earlier(next, e.bucket.next())
 	}
 	return next

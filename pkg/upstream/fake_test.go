@@ -26,6 +26,7 @@ type fakeRouter struct {
 	delay    time.Duration // before an answer
 	gone     bool          // it does not answer
 	deaf     bool          // it does not answer what gives a forwarding back
+	fatal    uint16        // a request for this port makes it hang; 0: none
 	secret   bool          // its checks do not tell its address
 	grant    func(ask, *grant) error
 	opens    []ask
@@ -58,7 +59,10 @@ func (r *fakeRouter) wait(ctx context.Context) error {
 }
 
 func (r *fakeRouter) open(ctx context.Context, a ask) (grant, error) {
-	r.with(func() { r.opens = append(r.opens, a) })
+	r.with(func() {
+		r.opens = append(r.opens, a)
+		r.gone = r.gone || r.fatal != 0 && a.port == r.fatal
+	})
 	if err := r.wait(ctx); err != nil {
 		return grant{}, err
 	}

@@ -34,7 +34,7 @@ func (b *bucket) next() time.Time { return b.full.Add(-(burst - 1) * time.Second
 // between are for those of which a client has heard, so that many new ones cannot keep a
 // lease from being renewed, and what they were given is given back as fast. Hosts take turns.
 type queue struct {
-	classes [3]turns
+	classes [4]turns
 	turns   int
 }
 
@@ -43,11 +43,14 @@ const (
 	fresh  = iota // not told of yet
 	held          // renewals and what is given back
 	failed        // to be tried again
+	alone         // to be sent alone
 )
 
 // class returns the class of w.
 func (w *want) class() int {
 	switch {
+	case w.alone:
+		return alone
 	case w.ended, w.lease.unwanted:
 		return held
 	case w.told.State == 0:
@@ -63,9 +66,9 @@ func (q *queue) add(w *want) { q.classes[w.class()].add(w) }
 
 // next removes and returns the want whose turn it is; nil if the queue is empty.
 func (q *queue) next() *want {
-	order := [...]int{fresh, held, failed}
+	order := [...]int{fresh, held, failed, alone}
 	if q.turns++; q.turns%2 == 0 {
-		order = [...]int{held, failed, fresh}
+		order = [...]int{held, failed, fresh, alone}
 	}
 	for _, c := range order {
 		if w := q.classes[c].next(); w != nil {
@@ -75,12 +78,11 @@ func (q *queue) next() *want {
 	return nil
 }
 
-// empty reports whether nothing is queued.
-func (q *queue) empty() bool {
-	for c := range q.classes {
-		if !q.classes[c].isEmpty() {
-			return false
-		}
-	}
-	return true
+// hasAny reports whether a request is queued that may be sent while others wait for their
+// answers.
+func (q *queue) hasAny() bool {
+	return !q.classes[fresh].isEmpty() || !q.classes[held].isEmpty() || !q.classes[failed].isEmpty()
 }
+
+// hasAlone reports whether a request is queued that is to be sent alone.
+func (q *queue) hasAlone() bool { return !q.classes[alone].isEmpty() }

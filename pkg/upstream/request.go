@@ -16,9 +16,19 @@ var errNoAddress = &routerError{cause: invalid, reason: "the router in front doe
 
 // startRequests starts as many of the queued requests as are allowed now.
 func (e *engine) startRequests(s *session, now time.Time) {
-	for s.asking < maxAsking && !e.queue.empty() && e.bucket.take(now) {
+	for e.mayStart(s) && e.bucket.take(now) {
 		e.start(s, e.queue.next(), now)
 	}
+}
+
+// mayStart reports whether the next of the queued requests may be sent, as far as those are
+// concerned that wait for an answer. Those that are to be sent alone come last, and only
+// while the router answers.
+func (e *engine) mayStart(s *session) bool {
+	if e.queue.hasAny() {
+		return s.asking < maxAsking && !s.alone
+	}
+	return e.queue.hasAlone() && s.asking == 0 && s.unanswered == 0
 }
 
 // start sends the request for w that is due.
@@ -27,6 +37,7 @@ func (e *engine) start(s *session, w *want, now time.Time) {
 	a := w.ask(back)
 	w.asking, w.stale = true, false
 	s.asking++
+	s.alone = w.alone && !back
 	if back {
 		e.running.Go(func() {
 			err := s.router.close(s.ctx, a)
@@ -66,7 +77,8 @@ func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 // opened takes over the answer to a request for a forwarding.
 func (e *engine) opened(s *session, w *want, g grant, err error, now time.Time) {
 	s.asking--
-	w.asking = false
+	s.alone, w.asking = false, false
+	e.suspects.asked(w.key, causeOf(err) != silent)
 	refusal := asRouterError(err)
 	if refusal == nil {
 		e.answered(s, g.epoch)

@@ -47,8 +47,9 @@ type session struct {
 	err      error // why nothing is forwarded
 	looped   bool  // it leads back to this router
 
-	asking     int // requests for wants that wait for an answer
-	unanswered int // requests in a row
+	asking     int  // requests for wants that wait for an answer
+	alone      bool // one of them, and no other may be sent
+	unanswered int  // requests in a row
 	checking   bool
 	checked    time.Time // when the last check began
 	doubt      bool      // check, or discover again, as soon as possible
@@ -81,6 +82,7 @@ func (e *engine) setGateway(g Gateway) {
 	for _, w := range e.wants {
 		w.lease, w.told = lease{}, portmap.Report{}
 	}
+	clear(e.suspects)
 	e.park()
 	if g != (Gateway{}) {
 		e.session = e.newSession(g)
@@ -184,6 +186,7 @@ func (e *engine) nextCheck(s *session) time.Time {
 // checkedState takes over the answer to a check.
 func (e *engine) checkedState(s *session, st state, err error, now time.Time) {
 	s.checking = false
+	e.suspects.judge(causeOf(err) != silent, now)
 	switch refusal := asRouterError(err); {
 	case refusal == nil, refusal.cause == denied, refusal.cause == invalid:
 		e.takeState(s, st, err, now)

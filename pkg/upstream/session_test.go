@@ -270,6 +270,113 @@ func TestClosesAreIgnored(t *testing.T) {
 	})
 }
 
+// fatal is the port that makes the router hang in the tests of that.
+const fatal = 3000
+
+// inHanging runs a test with a router that hangs when it is asked for one of 40 ports, and
+// that is restarted whenever it does.
+func inHanging(t *testing.T, test func(*testing.T, *rig)) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.delay = 50 * time.Millisecond
+		r.router.fatal = fatal
+		var changes []portmap.Change
+		for port := range uint16(40) {
+			changes = append(changes, portmap.Change{After: mapping(fatal - 3 + port)})
+		}
+		r.Update(changes)
+		for range 20 {
+			r.wait(3 * time.Minute)
+			r.restart()
+		}
+		test(t, r)
+	})
+}
+
+// restart makes the router answer again, as a new one does.
+func (r *rig) restart() {
+	r.router.with(func() {
+		if r.router.gone {
+			r.router.gone, r.router.reset = false, time.Now()
+		}
+	})
+}
+
+// timesAsked returns how often the router was asked for a port since the last counts.
+func (r *fakeRouter) timesAsked(port uint16) (n int) {
+	r.with(func() {
+		for _, a := range r.opens {
+			if a.port == port {
+				n++
+			}
+		}
+	})
+	return n
+}
+
+// TestFatalPort is asked for twice, and then not before a day has passed, even if a client
+// asks again. All others are forwarded.
+func TestFatalPort(t *testing.T) {
+	inHanging(t, func(t *testing.T, r *rig) {
+		if n := r.router.timesAsked(fatal); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+		for port := range uint16(40) {
+			if m := mapping(fatal - 3 + port); m.External != fatal {
+				r.expect(t, m, portmap.Reachable, "")
+			}
+		}
+		r.expectFatal(t)
+		r.change(mapping(fatal), nil)
+		again := mapping(fatal)
+		again.Serial++
+		r.change(nil, again)
+		r.wait(time.Hour)
+		r.expectFatal(t)
+		if n := r.router.timesAsked(fatal); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+		r.router.with(func() { r.router.fatal = 0 })
+		r.wait(24 * time.Hour)
+		r.expect(t, again, portmap.Reachable, "203.0.113.7:3000")
+	})
+}
+
+// expectFatal fails unless the last report on the fatal port says what is the matter.
+func (r *rig) expectFatal(t *testing.T) {
+	t.Helper()
+	if got := r.of(mapping(fatal)); got.State != portmap.Unreachable || !strings.Contains(got.Reason, "falls silent when asked for this port") {
+		t.Errorf("%v", got.Forwarding)
+	}
+}
+
+// TestFatalPortOfAnotherGateway is asked for again.
+func TestFatalPortOfAnotherGateway(t *testing.T) {
+	inHanging(t, func(t *testing.T, r *rig) {
+		r.router.with(func() { r.router.fatal = 0 })
+		r.SetGateway(Gateway{Address: netip.MustParseAddr("10.1.0.1"), Local: netip.MustParseAddr("10.1.0.2"), Device: "wan2"})
+		r.wait(time.Minute)
+		r.expect(t, mapping(fatal), portmap.Reachable, "203.0.113.7:3000")
+	})
+}
+
+// TestOutagesWhileAsked has a router go whenever it is asked, for other reasons: no port is
+// set aside if it has been granted between.
+func TestOutagesWhileAsked(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m := mapping(3001)
+		for range 5 {
+			r.router.with(func() { r.router.gone = true })
+			r.change(nil, m)
+			r.wait(2 * time.Minute)
+			r.restart()
+			r.wait(2 * time.Minute)
+			r.expect(t, m, portmap.Reachable, "")
+			r.change(m, nil)
+			r.wait(time.Minute)
+		}
+	})
+}
+
 // TestStatusComesFirst has a router with many forwardings go: when the table hears of the
 // first, the status says already that nothing is forwarded.
 func TestStatusComesFirst(t *testing.T) {

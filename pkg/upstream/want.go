@@ -44,6 +44,7 @@ type want struct {
 	told     portmap.Report // last; the zero Report: none yet
 	failures int            // requests in a row that failed, without a lease
 	asking   bool           // a request waits for its answer
+	alone    bool           // the next request is sent while no other one waits for its answer
 	stale    bool           // it has changed since it was asked for
 	due      time.Time      // when the next request is
 	in       *timetable     // where it waits; nil: nowhere
