@@ -3,17 +3,19 @@ package upstream
 import "time"
 
 // follows reports whether a router that said p before, and says e now, has kept its
-// forwardings between (RFC 6887, section 8.5; what RFC 6886, section 3.6, allows is less).
+// forwardings between (RFC 6887, section 8.5; what RFC 6886, section 3.6, allows is less). The
+// router read its clock between a request and its answer, so that at least the time from the
+// one answer to the other request has gone by, and at most that from request to answer.
 func (e epoch) follows(p epoch) bool {
 	if p.at.IsZero() || e.at.IsZero() {
 		return true
 	}
-	if uint64(e.seconds)+1 < uint64(p.seconds) {
+	least, most := e.sent.Sub(p.at).Seconds(), e.at.Sub(p.sent).Seconds()
+	server := float64(e.seconds) - float64(p.seconds)
+	if server+1 < min(least, 0) {
 		return false
 	}
-	client := e.at.Sub(p.at).Seconds()
-	server := float64(e.seconds) - float64(p.seconds)
-	return client+2 >= server-server/16 && server+2 >= client-client/16
+	return most+2 >= server-server/16 && server+2 >= least-least/16
 }
 
 // Asking for everything anew is paced, so that a router with a broken epoch or address is not

@@ -99,7 +99,7 @@ func (r *fakeRouter) check(ctx context.Context) (state, error) {
 }
 
 func (r *fakeRouter) epoch() epoch {
-	return epoch{uint32(time.Since(r.reset) / time.Second), time.Now()}
+	return epoch{uint32(time.Since(r.reset) / time.Second), time.Now(), time.Now()}
 }
 
 // searching returns how many requests wait for an answer.

@@ -16,7 +16,7 @@ type natpmpRouter struct{ server }
 // open asks for the port. NAT-PMP has neither filters nor a nonce, and may give another
 // port than the suggested one.
 func (r natpmpRouter) open(ctx context.Context, a ask) (grant, error) {
-	reply, at, err := r.ask(ctx, natpmp.Request{
+	reply, ep, err := r.ask(ctx, natpmp.Request{
 		Opcode: opcode(a.protocol), InternalPort: a.port, SuggestedPort: a.suggested, Lifetime: a.lifetime,
 	})
 	switch {
@@ -28,7 +28,7 @@ func (r natpmpRouter) open(ctx context.Context, a ask) (grant, error) {
 	return grant{
 		external: netip.AddrPortFrom(netip.Addr{}, reply.ExternalPort),
 		lifetime: reply.Lifetime,
-		epoch:    epoch{reply.Epoch, at},
+		epoch:    ep,
 	}, nil
 }
 
@@ -38,23 +38,23 @@ func (r natpmpRouter) close(ctx context.Context, a ask) error {
 }
 
 func (r natpmpRouter) check(ctx context.Context) (state, error) {
-	reply, at, err := r.ask(ctx, natpmp.Request{Opcode: natpmp.Address})
+	reply, ep, err := r.ask(ctx, natpmp.Request{Opcode: natpmp.Address})
 	if err != nil {
 		return state{}, err
 	}
-	return state{external: reply.External, epoch: epoch{reply.Epoch, at}}, nil
+	return state{external: reply.External, epoch: ep}, nil
 }
 
-// ask returns the answer to a request that was granted, and when it came.
-func (r natpmpRouter) ask(ctx context.Context, req natpmp.Request) (reply natpmp.Response, at time.Time, err error) {
-	other := false
+// ask returns the answer to a request that was granted, and its epoch.
+func (r natpmpRouter) ask(ctx context.Context, req natpmp.Request) (reply natpmp.Response, ep epoch, err error) {
+	other, sent := false, time.Now()
 	err = r.exchange(ctx, req.Append(nil), func(b []byte) bool {
 		if other = isOtherVersion(b, natpmp.Version); other {
 			return true
 		}
 		var malformed error
 		reply, malformed = natpmp.ParseResponse(b)
-		at = time.Now()
+		ep = epoch{reply.Epoch, sent, time.Now()}
 		return malformed == nil && (reply.Result == natpmp.UnsupportedVersion ||
 			reply.Opcode == req.Opcode && reply.InternalPort == req.InternalPort)
 	})
@@ -65,7 +65,7 @@ func (r natpmpRouter) ask(ctx context.Context, req natpmp.Request) (reply natpmp
 	case reply.Result != natpmp.Success:
 		err = &routerError{cause: denied, reason: "the router in front says: " + natpmpReason(reply.Result)}
 	}
-	return reply, at, err
+	return reply, ep, err
 }
 
 // opcode returns the opcode that asks for a mapping of p.

@@ -81,14 +81,14 @@ func (r *pcpRouter) requestMap(ctx context.Context, a ask, options []pcp.Option)
 	req := r.mapping(a)
 	req.Lifetime, req.Options = a.lifetime, options
 	req.External = netip.AddrPortFrom(netip.IPv4Unspecified(), a.suggested)
-	reply, at, err := r.ask(ctx, req)
+	reply, ep, err := r.ask(ctx, req)
 	switch {
 	case err != nil:
 		return grant{}, err
 	case reply.Lifetime == 0:
 		return grant{}, errNoLifetime
 	}
-	return grant{external: reply.External, lifetime: reply.Lifetime, epoch: epoch{reply.Epoch, at}}, nil
+	return grant{external: reply.External, lifetime: reply.Lifetime, epoch: ep}, nil
 }
 
 func (r *pcpRouter) close(ctx context.Context, a ask) error {
@@ -99,11 +99,11 @@ func (r *pcpRouter) close(ctx context.Context, a ask) error {
 // check asks by ANNOUNCE (section 14.1). A router that does not know it tells its epoch
 // nevertheless.
 func (r *pcpRouter) check(ctx context.Context) (state, error) {
-	reply, at, err := r.ask(ctx, pcp.Request{Client: r.gateway.Local})
+	_, ep, err := r.ask(ctx, pcp.Request{Client: r.gateway.Local})
 	if err != nil && !errors.Is(err, pcp.UnsuppOpcode) {
 		return state{}, err
 	}
-	return state{external: r.external(ctx), epoch: epoch{reply.Epoch, at}}, nil
+	return state{external: r.external(ctx), epoch: ep}, nil
 }
 
 // external returns the external address; the zero Addr if it is not told. PCP tells it with
@@ -130,16 +130,16 @@ func (r *pcpRouter) mapping(a ask) pcp.Request {
 	}}
 }
 
-// ask returns the answer to a request that was granted, and when it came.
-func (r *pcpRouter) ask(ctx context.Context, req pcp.Request) (reply pcp.Response, at time.Time, err error) {
-	other := false
+// ask returns the answer to a request that was granted, and its epoch.
+func (r *pcpRouter) ask(ctx context.Context, req pcp.Request) (reply pcp.Response, ep epoch, err error) {
+	other, sent := false, time.Now()
 	err = r.exchange(ctx, req.Append(nil), func(b []byte) bool {
 		if other = isOtherVersion(b, pcp.Version); other {
 			return true
 		}
 		var malformed error
 		reply, malformed = pcp.ParseResponse(b)
-		at = time.Now()
+		ep = epoch{reply.Epoch, sent, time.Now()}
 		return malformed == nil && reply.Opcode == req.Opcode && (isBare(reply) || isSame(reply.Mapping, req.Mapping))
 	})
 	switch {
@@ -149,7 +149,7 @@ func (r *pcpRouter) ask(ctx context.Context, req pcp.Request) (reply pcp.Respons
 	case reply.Result != pcp.Success:
 		err = pcpError(reply)
 	}
-	return reply, at, err
+	return reply, ep, err
 }
 
 // isBare reports whether a response has nothing to recognize its request by.

@@ -53,11 +53,12 @@ type state struct {
 	lost     bool // it no longer has a forwarding that it gave
 }
 
-// epoch is a router's count of the seconds since it lost its forwardings, and when it
-// said so. The zero epoch is that of a protocol without.
+// epoch is a router's count of the seconds since it lost its forwardings, as it answered a
+// request. The zero epoch is that of a protocol without.
 type epoch struct {
 	seconds uint32
-	at      time.Time
+	sent    time.Time // the request, the first time
+	at      time.Time // of the answer's arrival
 }
 
 // cause is why a router does not do what it was asked.
