@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -346,6 +347,18 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestCallsArePaced has each call taken out of the bucket.
+func TestCallsArePaced(t *testing.T) {
+	f := newFakeIGD(t, upnp.V1)
+	r := found(t, f)
+	began := time.Now()
+	demandGrant(t, r, web, 80, time.Hour)
+	n := time.Duration(strings.Count(f.called(), " ") + 1)
+	if took := r.calls.full.Sub(began); took < n*time.Second/rate {
+		t.Errorf("%d calls have taken what refills in %v", n, took)
+	}
+}
+
 // TestNoPortLeft is the same each time, whichever ports were tried.
 func TestNoPortLeft(t *testing.T) {
 	f := newFakeIGD(t, upnp.V1)
@@ -418,7 +431,7 @@ func TestOneCallAtATime(t *testing.T) {
 	f := newFakeIGD(t, upnp.V2)
 	r := found(t, f)
 	var all sync.WaitGroup
-	for i := range uint16(20) {
+	for i := range uint16(6) {
 		all.Go(func() {
 			a := ask{protocol: portmap.UDP, port: 5000 + i, lifetime: time.Hour}
 			if _, err := r.open(t.Context(), a); err != nil {
@@ -462,4 +475,20 @@ func TestGoneRouter(t *testing.T) {
 	r.control.at = netip.MustParseAddrPort("127.0.0.1:1")
 	_, err = r.check(t.Context())
 	demandRefusal(t, err, silent, "connection refused")
+}
+
+// TestBucket waits for requests as the bucket fills.
+func TestBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bucket
+		began := time.Now()
+		for range burst + 2*rate {
+			if err := b.wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took != 2*time.Second {
+			t.Errorf("%v for %d requests", took, burst+2*rate)
+		}
+	})
 }

@@ -1,6 +1,9 @@
 package upstream
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // The router in front gets at most maxAsking requests at a time, and as many as the
 // bucket has: rate a second, and burst of them at once.
@@ -25,6 +28,18 @@ func (b *bucket) take(now time.Time) bool {
 	}
 	b.full = b.full.Add(time.Second / rate)
 	return true
+}
+
+// wait waits for a request in the bucket, and takes it. The error is that of ctx.
+func (b *bucket) wait(ctx context.Context) error {
+	for !b.take(time.Now()) {
+		select {
+		case <-time.After(time.Until(b.next())):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // next returns when there is a request in it again.

@@ -219,7 +219,7 @@ func (g Gateway) connections(base endpoint, services []upnp.Reference) (list []c
 			err = elsewhere
 			continue
 		}
-		list = append(list, connection{g, s.Type, control})
+		list = append(list, connection{g, s.Type, control, new(bucket)})
 	}
 	slices.SortStableFunc(list, func(a, b connection) int {
 		return cmp.Compare(slices.Index(searchTargets[:], a.serviceType), slices.Index(searchTargets[:], b.serviceType))
