@@ -19,7 +19,9 @@ import (
 
 const (
 	// maxTries is how many external ports are tried where any will do.
-	maxTries = 9
+	maxTries = 4
+	// maxFull is how many mappings in a row get none before no other is tried for a while.
+	maxFull = 3
 	// minTried is the lowest external port that is tried unasked: the ones below belong to
 	// services that a router may have itself.
 	minTried = 1024
@@ -38,6 +40,8 @@ type igd struct {
 
 	external netip.Addr // the zero Addr: not asked yet
 	held     map[local]upnp.PortMapping
+	full     int       // mappings in a row for which all ports were taken
+	rest     time.Time // until then no port is tried
 }
 
 // local is the port of this router that a forwarding leads to.
@@ -150,9 +154,28 @@ func (r *igd) renew(ctx context.Context, a ask, held upnp.PortMapping) (m upnp.P
 	return m, false, err
 }
 
-// acquire adds an entry: with the external port that is wanted or, where any will do,
-// with another one. If all are taken, the error names the one that is wanted.
-func (r *igd) acquire(ctx context.Context, a ask) (m upnp.PortMapping, err error) {
+// acquire adds an entry with the external port that is wanted or, where any will do, with
+// another one. A router that refuses all ports for one mapping after the other has none, or
+// gives none: then it is not asked again at once for each of many.
+func (r *igd) acquire(ctx context.Context, a ask) (upnp.PortMapping, error) {
+	if left := time.Until(r.rest); left > 0 {
+		return upnp.PortMapping{}, &routerError{cause: denied, reason: "the router in front has refused every port that it was asked for", retry: left}
+	}
+	m, err := r.tryPorts(ctx, a)
+	switch {
+	case err == nil:
+		r.full = 0
+	case isTaken(err) && !a.exact:
+		if r.full++; r.full >= maxFull {
+			r.rest = time.Now().Add(min(firstRetry<<min(r.full-maxFull, 6), lastRetry))
+		}
+	}
+	return m, err
+}
+
+// tryPorts adds an entry with the first external port that is free. If all are taken, the
+// error names the one that is wanted.
+func (r *igd) tryPorts(ctx context.Context, a ask) (m upnp.PortMapping, err error) {
 	port := a.wanted()
 	m, err = r.try(ctx, a, port)
 	if !isTaken(err) || a.exact {

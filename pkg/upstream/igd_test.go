@@ -347,6 +347,50 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestRouterWithoutPorts refuses every port: after three mappings it is not asked for more
+// until it has rested, and then for one.
+func TestRouterWithoutPorts(t *testing.T) {
+	f := newFakeIGD(t, upnp.V1)
+	r := found(t, f)
+	f.refuses(map[string]upnp.Fault{"AddPortMapping": upnp.ConflictInMapping})
+	open := func(port uint16) error {
+		_, err := r.open(t.Context(), ask{protocol: portmap.TCP, port: port, lifetime: time.Hour})
+		return err
+	}
+	demandTries := func(want int) {
+		t.Helper()
+		if n := strings.Count(f.called(), "AddPortMapping"); n != want {
+			t.Errorf("%d tries, want %d", n, want)
+		}
+	}
+	asked := time.Now()
+	for port := range uint16(100) {
+		c, words := denied, "has refused every port"
+		if port < maxFull {
+			c, words = taken, "718"
+		}
+		demandRefusal(t, open(port+3000), c, words)
+	}
+	demandTries(maxFull * maxTries)
+	for _, rest := range []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry} {
+		e, _ := errors.AsType[*routerError](open(4000))
+		if e.retry > rest || r.rest.Sub(asked) < rest {
+			t.Errorf("it rests for %v, want %v", e.retry, rest)
+		}
+		asked = time.Now()
+		r.rest = asked
+		demandRefusal(t, open(4000), taken, "718")
+		demandTries(maxTries)
+	}
+	f.refuses(nil)
+	r.rest = time.Now()
+	demandGrant(t, r, ask{protocol: portmap.TCP, port: 4000, lifetime: time.Hour}, 4000, time.Hour)
+	f.refuses(map[string]upnp.Fault{"AddPortMapping": upnp.ConflictInMapping})
+	for range maxFull {
+		demandRefusal(t, open(4001), taken, "718")
+	}
+}
+
 // TestCallsArePaced has each call taken out of the bucket.
 func TestCallsArePaced(t *testing.T) {
 	f := newFakeIGD(t, upnp.V1)
