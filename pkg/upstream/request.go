@@ -81,6 +81,7 @@ func (e *engine) opened(s *session, w *want, g grant, err error, now time.Time) 
 	e.suspects.asked(w.key, causeOf(err) != silent)
 	refusal := asRouterError(err)
 	if refusal == nil {
+		s.granted = true
 		e.answered(s, g.epoch)
 		refusal = e.takeGrant(s, w, g, now)
 	}
@@ -153,6 +154,7 @@ func (e *engine) refused(w *want, err *routerError, now time.Time) {
 		w.lease, w.stale = lease{}, true
 	case w.lease.unwanted || !w.failed(now, err):
 		e.tellUnreachable(w, err)
+		e.doubtMethod(e.session, w, err, now)
 	}
 }
 

@@ -54,6 +54,11 @@ type session struct {
 	checked    time.Time // when the last check began
 	doubt      bool      // check, or discover again, as soon as possible
 
+	granted      bool          // it has forwarded a port
+	unauthorized []portmap.Key // mappings that it has refused so, up to maxUnauthorized
+	useless      []Method      // it forwards nothing by them
+	others       pacer         // of looking for another method
+
 	anew  pacer // of asking for everything anew
 	moves pacer // of changes of the external address
 	back  pacer // of asking for what was refused when it answers again
@@ -101,8 +106,9 @@ func (e *engine) discover(s *session, now time.Time) {
 		return
 	}
 	s.discovering = true
+	methods := e.methods(s)
 	e.running.Go(func() {
-		d := e.connect.discover(s.ctx, e.options.Methods, s.gateway)
+		d := e.connect.discover(s.ctx, methods, s.gateway)
 		e.post(s, func(now time.Time) { e.discovered(s, d, now) })
 	})
 }
@@ -141,6 +147,11 @@ func (e *engine) setDown(s *session, err error, retry time.Time) {
 
 // lose ends the session with a router that does not answer any more, and looks for it.
 func (e *engine) lose(s *session, err error, now time.Time) {
+	e.setDown(e.succeed(s), err, now)
+}
+
+// succeed ends a session, and begins the next one with the same router.
+func (e *engine) succeed(s *session) *session {
 	s.cancel()
 	for _, w := range e.wants {
 		w.lease.doubtful = true
@@ -148,8 +159,9 @@ func (e *engine) lose(s *session, err error, now time.Time) {
 	e.park()
 	n := e.newSession(s.gateway)
 	n.external, n.epoch, n.err, n.anew, n.moves, n.back = s.external, s.epoch, s.err, s.anew, s.moves, s.back
+	n.granted, n.useless = s.granted, s.useless
 	e.session = n
-	e.setDown(n, err, now)
+	return n
 }
 
 // check begins to ask whether the router is still the same.
