@@ -26,6 +26,7 @@ func inAutoRig(t *testing.T, grant func(ask, *grant) error, test func(t *testing
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
+		synctest.Wait() // until it waits for a gateway
 		r.router.grant = grant
 		other := &fakeRouter{external: outer, reset: time.Now()}
 		r.options.Methods = []Method{PCP, NATPMP}
