@@ -562,6 +562,31 @@ func TestStopGivesBack(t *testing.T) {
 	})
 }
 
+// TestGiveBack gives everything back that nobody takes over, also what has been asked for
+// without an answer, once Run has ended.
+func TestGiveBack(t *testing.T) {
+	New(Options{}).GiveBack() // that has not run
+	for _, gone := range []bool{false, true} {
+		inRig(t, func(t *testing.T, r *rig) {
+			for port := range uint16(100) {
+				r.change(nil, mapping(3001+port))
+			}
+			r.wait(time.Minute)
+			r.router.with(func() { r.router.delay, r.router.gone = 10*time.Millisecond, gone })
+			r.change(nil, mapping(4000))
+			r.stop()
+			began := time.Now()
+			r.GiveBack()
+			if d := time.Since(began); d > 2*time.Second {
+				t.Errorf("it took %v", d)
+			}
+			if _, closes, _ := r.router.counts(); !gone && closes != 101 {
+				t.Errorf("%d closes", closes)
+			}
+		})
+	}
+}
+
 // TestPaceOfRequests asks for 1,000 mappings at once, for another one meanwhile, and gives them back.
 func TestPaceOfRequests(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {

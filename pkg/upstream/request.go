@@ -158,20 +158,31 @@ func (e *engine) refused(w *want, err *routerError, now time.Time) {
 	}
 }
 
-// giveBackAtEnd gives back, all at once and within two seconds, what is no longer wanted and
-// the forwardings that no lease ends.
-func (e *engine) giveBackAtEnd() {
-	e.takeChanges(time.Now())
+// The end gives back within endTime, and has maxEnding requests at a time.
+const (
+	endTime   = 2 * time.Second
+	maxEnding = 256
+)
+
+// giveBack gives some forwardings back after run.
+func (e *engine) giveBack(isMeant func(*want) bool) {
 	s := e.session
 	if s == nil || s.router == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), endTime)
 	defer cancel()
 	var all sync.WaitGroup
+	places := make(chan struct{}, maxEnding)
 	for _, w := range e.wants {
-		if w.lease.permanent || w.givesBack() {
-			all.Go(func() { s.router.close(ctx, w.ask(true)) })
+		if isMeant(w) {
+			all.Go(func() {
+				places <- struct{}{}
+				if s.router.close(ctx, w.ask(true)) == nil {
+					w.lease = lease{}
+				}
+				<-places
+			})
 		}
 	}
 	all.Wait()

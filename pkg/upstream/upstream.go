@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"igdd/pkg/portmap"
 )
@@ -69,6 +70,7 @@ type Client struct {
 	hear    func(context.Context, Gateway, chan<- struct{}) error
 	wake    chan struct{} // something waits for Run
 	renewed atomic.Bool   // a client has renewed since the last check
+	ended   *engine       // that Run has left; nil: it has not ended
 
 	mu      sync.Mutex
 	changes []portmap.Change // wait for Run
@@ -161,7 +163,17 @@ func (c *Client) Run(ctx context.Context) error {
 	e := newEngine(ctx, c)
 	e.running.Go(func() { e.reporter.run(ctx) })
 	e.run()
-	e.giveBackAtEnd()
+	e.takeChanges(time.Now())
+	e.giveBack(func(w *want) bool { return w.lease.permanent || w.givesBack() })
 	e.running.Wait()
+	c.ended = e
 	return nil
+}
+
+// GiveBack gives all forwardings back, within two seconds, after Run: no other Client takes
+// them over.
+func (c *Client) GiveBack() {
+	if c.ended != nil {
+		c.ended.giveBack(func(w *want) bool { return w.lease.asked })
+	}
 }
