@@ -354,6 +354,27 @@ func TestReplacedMapping(t *testing.T) {
 	})
 }
 
+// TestReplacedUnanswered has another client's PCP mapping at a key whose forwarding the router
+// does not answer to give back at first.
+func TestReplacedUnanswered(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		a, b := mapping(3001), mapping(3001)
+		a.Claims = []portmap.Claim{{Origin: portmap.PCP, Nonce: portmap.Nonce{1}}}
+		b.Serial++
+		r.change(nil, a)
+		r.router.with(func() { r.router.deaf = true })
+		r.Update([]portmap.Change{{Before: a}, {After: b}})
+		synctest.Wait()
+		r.expect(t, b, portmap.Unreachable, "")
+		r.router.with(func() { r.router.deaf = false })
+		r.wait(firstRetry)
+		r.expect(t, b, portmap.Reachable, "203.0.113.7:3001")
+		if opens, closes, _ := r.router.counts(); opens != 2 || closes != 2 {
+			t.Errorf("%d opens, %d closes", opens, closes)
+		}
+	})
+}
+
 // TestReplacedWhileAsked has another client's PCP mapping at a key that the router is asked
 // for: what it answers to the first client's nonce is no news of the second one's mapping.
 func TestReplacedWhileAsked(t *testing.T) {

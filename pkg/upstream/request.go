@@ -60,9 +60,12 @@ func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 	refusal := asRouterError(err)
 	if refusal == nil || refusal.cause == denied || refusal.cause == taken {
 		s.unanswered = 0
-	} else if s.notAnswered(); w.ended && !w.hasLapsed(now) || w.lease.permanent {
+	} else if s.notAnswered(); !w.hasLapsed(now) && (w.givesBack() || s.looped) {
 		w.backOff(now, 0)
 		e.timetable.set(w)
+		if w.told.State == portmap.NotAsked {
+			e.tellUnreachable(w, refusal)
+		}
 		return
 	}
 	w.lease = lease{}
