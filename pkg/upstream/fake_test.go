@@ -160,7 +160,7 @@ func inRig(t *testing.T, test func(*testing.T, *rig)) {
 
 // newRig returns a running Client.
 func newRig(t *testing.T) *rig {
-	r := &rig{router: &fakeRouter{external: outer, reset: time.Now().Add(-time.Hour)}, reports: make(map[portmap.Key]portmap.Report), said: make(chan chan<- struct{}, 9), ended: make(chan struct{})}
+	r := &rig{router: &fakeRouter{external: outer, reset: time.Now().Add(-time.Hour)}, reports: make(map[portmap.Key]portmap.Report), said: make(chan chan<- struct{}, 1), ended: make(chan struct{})}
 	r.Client = New(Options{
 		Methods: []Method{PCP}, Secret: []byte("secret"), Report: r.report,
 		Seen:  func(a netip.Addr) { r.mu.Lock(); defer r.mu.Unlock(); r.seen = append(r.seen, a) },
@@ -169,7 +169,10 @@ func newRig(t *testing.T) *rig {
 	})
 	r.connect = func(context.Context, Method, Gateway) (router, error) { return r.router, nil }
 	r.hear = func(_ context.Context, _ Gateway, heard chan<- struct{}) error {
-		r.said <- heard
+		select {
+		case r.said <- heard:
+		default:
+		}
 		return errors.New("nothing more to hear")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
