@@ -182,8 +182,31 @@ func TestBehindMiniupnpd(t *testing.T) {
 	}
 }
 
-// startMiniupnpd starts Debian's miniupnpd, with the chains that it needs.
-func (r *rig) startMiniupnpd(t *testing.T, program string) {
+// TestDeniedByMiniupnpd has Debian's miniupnpd deny a port to this router, and one of its own:
+// it looks for others for ever if it may, and is not allowed to.
+func TestDeniedByMiniupnpd(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(netlab.Debian(t, "miniupnpd-iptables"), "usr/sbin/miniupnpd")
+	rigs := newChain(t, "legacy", 2)
+	rigs[0].startMiniupnpd(t, program, "deny 0-65535 0.0.0.0/0 41001", "deny 41002 0.0.0.0/0 0-65535")
+	inner := rigs[1]
+	inner.foreground(t, chainConf("pcp")...)
+	inner.awaitExternalAddr(t, outermost)
+	inner.pcp(t, 0, pcpMap(client1, 6, 4001, 41001))
+	await(t, "a port that is not reachable", func() bool { return unreachable(t, inner) == 1 })
+	other := inner.awaitOuter(t, pcpMap(client1, 6, 4000, 41002)).External.Port()
+	if other == 41002 {
+		t.Errorf("told %d, which is denied", other)
+	}
+	dialOuter(rigs, "tcp", other).Arrives(t)
+	if n := unreachable(t, inner); n != 1 {
+		t.Errorf("%d mappings are not reachable, want the first", n)
+	}
+}
+
+// startMiniupnpd starts Debian's miniupnpd with permission rules before one that allows all
+// ports from 1024, and with the chains that it needs.
+func (r *rig) startMiniupnpd(t *testing.T, program string, rules ...string) {
 	t.Helper()
 	for _, args := range []string{
 		"-t nat -N MINIUPNPD", "-t nat -A PREROUTING -i wan0 -j MINIUPNPD", "-t nat -N MINIUPNPD-POSTROUTING",
@@ -191,8 +214,9 @@ func (r *rig) startMiniupnpd(t *testing.T, program string) {
 	} {
 		r.ipt(t, strings.Fields(args)...)
 	}
+	rules = append(rules, "allow 1024-65535 0.0.0.0/0 1024-65535")
 	conf := "ext_ifname=wan0\nlistening_ip=lan0\nhttp_port=5000\nenable_natpmp=yes\nenable_upnp=yes\nsecure_mode=yes\n" +
-		"uuid=5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70\nallow 1024-65535 0.0.0.0/0 1024-65535\n"
+		"uuid=5d0a8a3c-6f0b-4d53-9f83-2f1f6b1c4c70\n" + strings.Join(rules, "\n") + "\n"
 	if err := os.WriteFile(r.path("miniupnpd.conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
