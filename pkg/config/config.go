@@ -187,6 +187,13 @@ func (c *Config) SameChains(o *Config) bool {
 		c.PostroutingChain == o.PostroutingChain && (c.Outbound == OutboundNever) == (o.Outbound == OutboundNever) && c.IPv6 == o.IPv6 && c.WAN6 == o.WAN6
 }
 
+// SameUpstream reports whether a service with the settings o asks the router in front as
+// one with c does, and takes over what that forwards: it has the same mappings, and the
+// nonces that are made of the UUID.
+func (c *Config) SameUpstream(o *Config) bool {
+	return c.Upstream == o.Upstream && slices.Equal(c.WAN, o.WAN) && c.LeaseFile == o.LeaseFile && c.Device.UUID == o.Device.UUID
+}
+
 // service returns c without what a running service can change or does not use.
 func (c *Config) service() Config {
 	s := *c

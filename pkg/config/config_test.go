@@ -258,6 +258,24 @@ func TestSameService(t *testing.T) {
 	}
 }
 
+// TestSameUpstream tells apart whose forwardings upstream the next instance takes over.
+func TestSameUpstream(t *testing.T) {
+	for line, same := range map[string]bool{
+		"": true, "http_port=5000": true, "secure_mode=no": true, "upstream=auto": true,
+		"upstream=no": false, "upstream=pcp": false, "ext_ifname=eth9": false, "lease_file=/x": false,
+		"uuid=3d3cec3a-8cf0-11e0-98ee-001a6bd2d07c": false,
+	} {
+		a, err := parseConf(t, minimal+"upstream=auto\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := parseConf(t, minimal+"upstream=auto\n"+line+"\n")
+		if err != nil || a.SameUpstream(b) != same || b.SameUpstream(a) != same {
+			t.Errorf("%q: %v, want %v", line, err, same)
+		}
+	}
+}
+
 func TestReserved(t *testing.T) {
 	for a, want := range map[string]bool{
 		"0.0.0.0": true, "0.255.255.255": true, "1.0.0.0": false, "9.255.255.255": false, "10.0.0.0": true, "11.0.0.0": false,
