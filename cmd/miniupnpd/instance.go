@@ -37,8 +37,8 @@ type instance struct {
 }
 
 // run serves until a signal ends it. It returns the configuration of the next
-// instance, if there is one. Rules stay in the firewall only for that instance, or
-// for the process that is started next.
+// instance, if there is one. Rules stay in the firewall, and forwardings upstream, only for
+// that instance, or for the process that is started next.
 func (i *instance) run() (next *config.Config, err error) {
 	var d *daemon.Daemon
 	switch {
@@ -63,6 +63,9 @@ func (i *instance) run() (next *config.Config, err error) {
 		if next == nil {
 			err = cmp.Or(err, failed)
 		}
+	}
+	if d != nil && (err != nil || !i.keepsForwardings(next)) {
+		d.GiveBack()
 	}
 	return next, err
 }
@@ -215,13 +218,29 @@ func (i *instance) check(ctx context.Context, next *config.Config) error {
 	return err
 }
 
-// keepsRules reports whether the rules stay in the firewall for a successor: the next
-// instance, or after SIGUSR2 the next process.
+// keepsRules reports whether the rules stay in the firewall for a successor.
 func (i *instance) keepsRules(next *config.Config) bool {
+	c := i.following(next)
+	return c != nil && c.PIDFile == i.config.PIDFile && i.config.SameChains(c)
+}
+
+// keepsForwardings reports whether a successor takes over what the router in front
+// forwards.
+func (i *instance) keepsForwardings(next *config.Config) bool {
+	c := i.following(next)
+	return c != nil && i.config.SameUpstream(c)
+}
+
+// following returns the settings of the successor that serves: the next instance, or after
+// SIGUSR2 the next process; nil: there is none.
+func (i *instance) following(next *config.Config) *config.Config {
 	if next == nil && i.signals.handsOver() {
 		next = i.successor
 	}
-	return next != nil && enabled(next) && next.PIDFile == i.config.PIDFile && i.config.SameChains(next)
+	if next == nil || !enabled(next) {
+		return nil
+	}
+	return next
 }
 
 // readLimit is how long the next process's settings may take to be read. The init

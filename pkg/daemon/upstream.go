@@ -103,6 +103,14 @@ func (d *Daemon) followRouter() {
 	}
 }
 
+// GiveBack gives back what the router in front forwards, after Run: no other instance takes
+// it over.
+func (d *Daemon) GiveBack() {
+	if d.upstream != nil {
+		d.upstream.GiveBack()
+	}
+}
+
 // setOuterAddr sets the external address of the router in front.
 func (d *Daemon) setOuterAddr(a netip.Addr) {
 	d.mu.Lock()
