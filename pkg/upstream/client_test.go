@@ -608,6 +608,22 @@ func TestGiveBack(t *testing.T) {
 	}
 }
 
+// TestGiveBackIsNotTriedTwice has a router that does not answer at the end: with something to
+// give back in any case, and the rest then, it takes no longer.
+func TestGiveBackIsNotTriedTwice(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		r.router.grant = func(_ ask, g *grant) error { g.lifetime = 0; return nil }
+		r.change(nil, mapping(3001))
+		r.router.with(func() { r.router.gone = true })
+		began := time.Now()
+		r.stop()
+		r.GiveBack()
+		if d := time.Since(began); d > endTime {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
+
 // TestPaceOfRequests asks for 1,000 mappings at once, for another one meanwhile, and gives them back.
 func TestPaceOfRequests(t *testing.T) {
 	inRig(t, func(t *testing.T, r *rig) {

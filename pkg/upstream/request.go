@@ -167,7 +167,7 @@ const (
 	maxEnding = 256
 )
 
-// giveBack gives some forwardings back after run.
+// giveBack gives some forwardings back after run, once more only if there was time for all.
 func (e *engine) giveBack(isMeant func(*want) bool) {
 	s := e.session
 	if s == nil || s.router == nil {
@@ -189,4 +189,7 @@ func (e *engine) giveBack(isMeant func(*want) bool) {
 		}
 	}
 	all.Wait()
+	if ctx.Err() != nil {
+		e.session = nil // the time is over
+	}
 }
