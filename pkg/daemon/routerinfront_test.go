@@ -104,12 +104,12 @@ func TestClientsAreNoRoutersInFront(t *testing.T) {
 		WAN: []string{"wan0"}, LANs: []config.LAN{{Interface: "lan0"}},
 		Routes: []config.Route{{Network: netip.MustParsePrefix("10.1.0.0/16"), Interface: "lan0"}},
 	}}
-	for a, want := range map[string]bool{
-		"192.168.1.2": true, "192.168.1.1": false, "192.168.50.1": true, "192.168.50.254": true, "192.168.60.1": true,
-		"192.168.60.2": false, "10.1.0.1": true, "10.2.0.1": false, "203.0.113.1": false,
+	for a, want := range map[string]struct{ own, served bool }{
+		"192.168.1.2": {true, false}, "192.168.1.1": {}, "192.168.50.1": {true, true}, "192.168.50.254": {false, true},
+		"192.168.60.1": {true, false}, "192.168.60.2": {}, "10.1.0.1": {false, true}, "10.2.0.1": {}, "203.0.113.1": {},
 	} {
-		if got := d.isOwnOrClient(links, parsed(a)); got != want {
-			t.Errorf("%s: %v, want %v", a, got, want)
+		if own, served := isOwn(links, parsed(a)), d.isServed(links, parsed(a)); own != want.own || served != want.served {
+			t.Errorf("%s: own %v, served %v, want %+v", a, own, served, want)
 		}
 	}
 }

@@ -54,7 +54,11 @@ func (d *Daemon) newUpstream() *upstream.Client {
 		Seen:    d.setOuterAddr,
 		IsOwn: func(a netip.Addr) bool {
 			links, _ := d.watch.Now()
-			return d.isOwnOrClient(links, a)
+			return isOwn(links, a)
+		},
+		IsServed: func(a netip.Addr) bool {
+			links, _ := d.watch.Now()
+			return d.isServed(links, a)
 		},
 		Log: d.log,
 	})
@@ -145,14 +149,18 @@ func (d *Daemon) setConfiguredAddr(reports []portmap.Report) {
 	}
 }
 
-// isOwnOrClient reports whether an address is the router's own, or in a network whose
-// hosts are its clients.
-func (d *Daemon) isOwnOrClient(links map[string]netif.Link, a netip.Addr) bool {
+// isOwn reports whether an address is the router's own.
+func isOwn(links map[string]netif.Link, a netip.Addr) bool {
 	for _, link := range links {
 		if slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
 			return true
 		}
 	}
+	return false
+}
+
+// isServed reports whether an address is in a network whose hosts are clients.
+func (d *Daemon) isServed(links map[string]netif.Link, a netip.Addr) bool {
 	lans, _, _ := d.lans(links)
 	return slices.ContainsFunc(lans, func(p netip.Prefix) bool { return p.Contains(a) }) ||
 		slices.ContainsFunc(d.routedNetworks(links), func(n portmap.RoutedNetwork) bool { return n.Contains(a) })

@@ -3,6 +3,7 @@ package upstream
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,13 +306,21 @@ func TestInvalidGrants(t *testing.T) {
 	for name, external := range map[string]string{
 		"port 0": "203.0.113.7:0", "multicast": "224.0.0.1:1", "loopback": "127.0.0.1:1", "link-local": "169.254.0.1:1",
 		"unspecified": "0.0.0.0:1", "IPv6": "[2001:db8::1]:1", "broadcast": "255.255.255.255:1",
+		"this network": "0.1.2.3:1", "reserved": "240.0.0.1:1", "its inner address": "10.0.0.1:1",
 	} {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, func(t *testing.T, r *rig) {
+				r.setOwn(loopback)
 				r.router.grant = func(_ ask, g *grant) error { g.external = netip.MustParseAddrPort(external); return nil }
 				m := mapping(3001)
+				for port := range uint16(maxLedBack) {
+					r.change(nil, mapping(4001+port))
+				}
 				r.change(nil, m)
 				r.expect(t, m, portmap.Unreachable, "")
+				if reason := r.of(m).Reason; !strings.Contains(reason, "says that") || r.Status().Err != nil {
+					t.Errorf("reason %q, status %+v", reason, r.Status())
+				}
 				r.change(m, nil)
 				if _, closes, _ := r.router.counts(); closes != 1 {
 					t.Errorf("%d closes: the router may forward something", closes)

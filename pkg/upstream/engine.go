@@ -120,7 +120,7 @@ func (e *engine) add(m *portmap.Mapping, now time.Time) {
 	default:
 		w.take(m, e.options.Secret)
 	}
-	if s := e.session; s != nil && s.err != nil && (s.looped || s.router == nil && (s.discovering || now.Before(s.retry))) {
+	if s := e.session; s != nil && s.err != nil && (!s.mayAsk(w) || s.router == nil && (s.discovering || now.Before(s.retry))) {
 		e.tellUnreachable(w, s.err)
 	}
 	e.askNow(w, now)
@@ -145,11 +145,18 @@ func (e *engine) askNow(w *want, now time.Time) {
 	case w.ended && !w.lease.asked:
 		e.forget(w)
 	case e.isDown():
-	case e.session.looped && !w.lease.asked:
-		w.withdraw()
 	default:
 		w.due = earlier(w.due, now)
+		e.schedule(w)
+	}
+}
+
+// schedule has w wait until it is due, if it may be asked for at all.
+func (e *engine) schedule(w *want) {
+	if e.session.mayAsk(w) {
 		e.timetable.set(w)
+	} else {
+		w.withdraw()
 	}
 }
 

@@ -145,6 +145,7 @@ type rig struct {
 	early   int // of mappings that are not forwarded, while the status does not say why
 	seen    []netip.Addr
 	own     []netip.Addr
+	served  netip.Prefix
 }
 
 // inRig runs a test in a bubble with a Client that has asked uplink already.
@@ -163,9 +164,10 @@ func newRig(t *testing.T) *rig {
 	r := &rig{router: &fakeRouter{external: outer, reset: time.Now().Add(-time.Hour)}, reports: make(map[portmap.Key]portmap.Report), said: make(chan chan<- struct{}, 1), ended: make(chan struct{})}
 	r.Client = New(Options{
 		Methods: []Method{PCP}, Secret: []byte("secret"), Report: r.report,
-		Seen:  func(a netip.Addr) { r.mu.Lock(); defer r.mu.Unlock(); r.seen = append(r.seen, a) },
-		IsOwn: func(a netip.Addr) bool { r.mu.Lock(); defer r.mu.Unlock(); return slices.Contains(r.own, a) },
-		Log:   slog.New(slog.DiscardHandler),
+		Seen:     func(a netip.Addr) { r.mu.Lock(); defer r.mu.Unlock(); r.seen = append(r.seen, a) },
+		IsOwn:    func(a netip.Addr) bool { r.mu.Lock(); defer r.mu.Unlock(); return slices.Contains(r.own, a) },
+		IsServed: func(a netip.Addr) bool { r.mu.Lock(); defer r.mu.Unlock(); return r.served.Contains(a) },
+		Log:      slog.New(slog.DiscardHandler),
 	})
 	r.connect = func(context.Context, Method, Gateway) (router, error) { return r.router, nil }
 	r.hear = func(_ context.Context, _ Gateway, heard chan<- struct{}) error {

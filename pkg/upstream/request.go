@@ -33,7 +33,7 @@ func (e *engine) mayStart(s *session) bool {
 
 // start sends the request for w that is due.
 func (e *engine) start(s *session, w *want, now time.Time) {
-	back := w.givesBack() || s.looped && w.lease.asked
+	back := w.givesBack()
 	a := w.ask(back)
 	w.asking, w.stale = true, false
 	s.asking++
@@ -60,7 +60,7 @@ func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 	refusal := asRouterError(err)
 	if refusal == nil || refusal.cause == denied || refusal.cause == taken {
 		s.unanswered = 0
-	} else if s.notAnswered(); !w.hasLapsed(now) && (w.givesBack() || s.looped) {
+	} else if s.notAnswered(); !w.hasLapsed(now) && w.givesBack() {
 		w.backOff(now, 0)
 		e.timetable.set(w)
 		if w.told.State == portmap.NotAsked {
@@ -68,10 +68,11 @@ func (e *engine) closed(s *session, w *want, err error, now time.Time) {
 		}
 		return
 	}
+	wasRejected := w.lease.unwanted && w.told.State == portmap.Unreachable
 	w.lease = lease{}
-	if w.exact && w.told.OtherPort && !w.ended && !w.stale {
+	if wasRejected && !w.ended && !w.stale {
 		w.backOff(now, 0)
-		e.timetable.set(w)
+		e.schedule(w)
 		return
 	}
 	e.askNow(w, now)
@@ -89,7 +90,7 @@ func (e *engine) opened(s *session, w *want, g grant, err error, now time.Time) 
 		refusal = e.takeGrant(s, w, g, now)
 	}
 	switch {
-	case refusal == nil, s.looped:
+	case refusal == nil:
 	case refusal.cause == silent || refusal.cause == foreign:
 		s.notAnswered()
 		e.refused(w, refusal, now)
@@ -99,53 +100,50 @@ func (e *engine) opened(s *session, w *want, g grant, err error, now time.Time) 
 	}
 	if w.stale || w.ended || w.lease.unwanted {
 		e.askNow(w, now)
-	} else if !s.looped {
-		e.timetable.set(w)
+	} else {
+		e.schedule(w)
 	}
 }
 
 // takeGrant takes over what a router gave, unless its answer makes no sense.
 func (e *engine) takeGrant(s *session, w *want, g grant, now time.Time) *routerError {
-	if !g.external.Addr().IsValid() {
-		g.external = netip.AddrPortFrom(s.external, g.external.Port())
-	}
-	a := g.external.Addr()
-	if a.IsValid() && e.options.IsOwn(a) {
-		e.loop(s, now)
-		return nil
-	}
-	if err := checkExternal(g.external); err != nil {
+	switch err := e.checkGrant(s, &g); {
+	case leadsBack(err):
+		e.countLedBack(s, err, now)
+		return w.reject(g, err)
+	case err != nil:
 		return err
 	}
+	s.ledBack, s.loops = 0, 0
 	if !s.tells && (!s.external.IsValid() || w.told.Forwarding.External.Addr() == s.external) {
-		e.learn(s, a, now)
+		e.learn(s, g.external.Addr(), now)
 	}
 	if w.exact && !w.givesBack() && g.external.Port() != w.key.External {
-		return w.reject(g)
+		return w.reject(g, errInsists(w.key, g))
 	}
 	w.granted(g, now)
-	if s.looped || w.givesBack() {
-		return nil
+	if !w.givesBack() {
+		e.tell(w, w.reachable(g))
 	}
-	r := portmap.Report{Forwarding: portmap.Forwarding{State: portmap.Reachable, External: g.external}}
-	if !w.lease.permanent {
-		r.Expires = w.lease.expires
+	if s.looped {
+		e.endLoop(s, now)
 	}
-	e.tell(w, r)
 	return nil
 }
 
-// checkExternal returns why no remote host can connect to an external endpoint; nil: it can.
-func checkExternal(external netip.AddrPort) *routerError {
-	switch {
-	case !external.Addr().IsValid():
-		return errNoAddress
-	case !isOuter(external.Addr()):
-		return errNotOuter(external.Addr())
-	case external.Port() == 0:
+// checkGrant returns why no remote host can connect to what a router gave; nil: it can. An
+// address that is not told is the one that the last check told.
+func (e *engine) checkGrant(s *session, g *grant) *routerError {
+	if !g.external.Addr().IsValid() {
+		if causeOf(s.err) == invalid {
+			return asRouterError(s.err)
+		}
+		g.external = netip.AddrPortFrom(s.external, g.external.Port())
+	}
+	if g.external.Port() == 0 {
 		return &routerError{cause: invalid, reason: "the router in front says that it forwards port 0"}
 	}
-	return nil
+	return e.checkAddress(s, g.external.Addr())
 }
 
 // refused takes over that a request for a forwarding failed. The answer to the nonce of

@@ -12,21 +12,26 @@ import (
 )
 
 // A router in front is asked every checkInterval whether it is still the same, and after
-// checkPause at the earliest if there is doubt, renewalPause if a client renews. It is gone after maxUnanswered requests in
-// a row without answer. A loop is looked at again after loopPause.
+// checkPause at the earliest if there is doubt, renewalPause if a client renews. It is gone
+// after maxUnanswered requests in a row without answer. It leads back to this router if
+// maxLedBack grants in a row do, which is looked at again after minLoopPause at first and
+// maxLoopPause at last.
 const (
 	checkInterval = time.Minute
 	checkPause    = 2 * time.Second
 	renewalPause  = 15 * time.Second
 	maxUnanswered = 3
-	loopPause     = 10 * time.Minute
+	maxLedBack    = 3
+	minLoopPause  = 10 * time.Second
+	maxLoopPause  = 10 * time.Minute
 	maxBackoff    = time.Minute
 )
 
 // Why a router in front is not asked.
 var (
 	errClient = errors.New("the router in front is a client of this router")
-	errLoop   = errors.New("the router in front leads back to this router")
+	errLoop   = &routerError{cause: invalid, reason: "the router in front leads back to this router"}
+	errServed = &routerError{cause: invalid, reason: "the router in front has an external address of a network that is served here"}
 )
 
 // session is the dialogue with a router in front, until it does not answer any more.
@@ -46,6 +51,8 @@ type session struct {
 	epoch    epoch
 	err      error // why nothing is forwarded
 	looped   bool  // it leads back to this router
+	ledBack  int   // grants in a row that do
+	loops    int   // since the last grant that did not
 
 	asking     int  // requests for wants that wait for an answer
 	alone      bool // one of them, and no other may be sent
@@ -99,10 +106,10 @@ func (e *engine) setGateway(g Gateway) {
 func (e *engine) discover(s *session, now time.Time) {
 	switch {
 	case !s.gateway.Address.IsValid():
-		e.setDown(s, fmt.Errorf("%s has no IPv4 gateway", s.gateway.Device), now.Add(loopPause))
+		e.setDown(s, fmt.Errorf("%s has no IPv4 gateway", s.gateway.Device), now.Add(maxLoopPause))
 		return
-	case e.options.IsOwn(s.gateway.Address):
-		e.setDown(s, errClient, now.Add(loopPause))
+	case e.isClient(s.gateway):
+		e.setDown(s, errClient, now.Add(maxLoopPause))
 		return
 	}
 	s.discovering = true
@@ -141,7 +148,9 @@ func (e *engine) setDown(s *session, err error, retry time.Time) {
 	s.err, s.retry = err, retry
 	e.setStatus(e.currentStatus()) // before the table hears of it
 	for _, w := range e.wants {
-		e.tellUnreachable(w, err)
+		if s.router == nil || !s.mayAsk(w) {
+			e.tellUnreachable(w, err)
+		}
 	}
 }
 
@@ -166,7 +175,7 @@ func (e *engine) succeed(s *session) *session {
 
 // check begins to ask whether the router is still the same.
 func (e *engine) check(s *session, now time.Time) {
-	if e.options.IsOwn(s.gateway.Address) {
+	if e.isClient(s.gateway) {
 		e.lose(s, errClient, now)
 		return
 	}
@@ -182,11 +191,11 @@ func (e *engine) check(s *session, now time.Time) {
 func (e *engine) nextCheck(s *session) time.Time {
 	switch {
 	case s.checking:
+	case s.doubt:
+		return s.checked.Add(checkPause)
 	case s.looped && len(e.wants) > 0:
 		return s.retry
 	case s.looped:
-	case s.doubt:
-		return s.checked.Add(checkPause)
 	case e.renewed.Load() && len(e.wants) > 0:
 		return s.checked.Add(renewalPause)
 	case len(e.wants) > 0:
@@ -214,24 +223,24 @@ func (e *engine) checkedState(s *session, st state, err error, now time.Time) {
 // and yet forward ports.
 func (e *engine) takeState(s *session, st state, denied error, now time.Time) {
 	failed, unknown := s.err != nil, !s.external.IsValid()
-	s.err = denied
 	s.back.due = s.back.due || s.unanswered > 0
 	e.answered(s, st.epoch)
 	s.anew.due = s.anew.due || st.lost
-	s.tells = st.external.IsValid()
-	switch {
-	case st.external.IsValid() && e.options.IsOwn(st.external):
-		e.loop(s, now)
+	refusal := e.checkAddress(s, st.external)
+	if s.tells = refusal == nil; leadsBack(refusal) {
+		e.loop(s, refusal, now)
 		return
-	case st.external.IsValid() && !isOuter(st.external):
-		s.err = errNotOuter(st.external)
-	case st.external.IsValid():
+	}
+	s.err = denied
+	switch {
+	case s.tells:
 		e.learn(s, st.external, now)
+	case st.external.IsValid():
+		s.err = refusal
 	}
 	switch {
 	case s.looped:
-		s.looped = false
-		e.askAll(now)
+		e.endLoop(s, now)
 	case failed && s.err == nil, unknown && s.external.IsValid(), s.back.take(now):
 		e.retryFailed(now)
 	}
@@ -274,13 +283,6 @@ func (e *engine) announced(now time.Time) {
 	}
 }
 
-// isOuter reports whether remote hosts, or routers further out, can have packets sent to a.
-func isOuter(a netip.Addr) bool { return a.Is4() && a.IsGlobalUnicast() }
-
-func errNotOuter(a netip.Addr) *routerError {
-	return &routerError{cause: invalid, reason: fmt.Sprintf("the router in front says that its external address is %v", a)}
-}
-
 // learn takes over the external address. A change means that everything is to be asked
 // for anew; one that follows the last too soon is left for later, since it is told again.
 func (e *engine) learn(s *session, a netip.Addr, now time.Time) {
@@ -296,14 +298,4 @@ func (e *engine) learn(s *session, a netip.Addr, now time.Time) {
 	s.external = a
 	e.options.Log.Info("the router in front has told its external address", "gateway", s.gateway.Address, "external", a)
 	e.options.Seen(a)
-}
-
-// loop gives everything back to a router that leads back to this one, and looks again
-// after a while.
-func (e *engine) loop(s *session, now time.Time) {
-	s.looped = true
-	e.setDown(s, errLoop, now.Add(loopPause))
-	for _, w := range e.wants {
-		e.askNow(w, now)
-	}
 }

@@ -37,9 +37,10 @@ func TestClientOfAServer(t *testing.T) {
 			}
 			return nil
 		},
-		Seen:  func(a netip.Addr) { seen <- a },
-		IsOwn: func(netip.Addr) bool { return false },
-		Log:   slog.New(slog.DiscardHandler),
+		Seen:     func(a netip.Addr) { seen <- a },
+		IsOwn:    func(netip.Addr) bool { return false },
+		IsServed: func(netip.Addr) bool { return false },
+		Log:      slog.New(slog.DiscardHandler),
 	})
 	c.connect = func(context.Context, Method, Gateway) (router, error) { return r, nil }
 	ctx, cancel := context.WithCancel(t.Context())

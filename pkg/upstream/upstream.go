@@ -56,10 +56,11 @@ type Options struct {
 	// Seen is called with the external address of the router in front whenever it
 	// changes; the zero Addr: it is not known.
 	Seen func(netip.Addr)
-	// IsOwn reports whether an address is the router's own, or that of a client: a
-	// router in front that has such an address asks this one itself.
-	IsOwn func(netip.Addr) bool
-	Log   *slog.Logger
+	// IsOwn reports whether an address is this router's own, and IsServed whether it is in
+	// a network whose hosts are its clients: a router in front that has such an address on
+	// the uplink asks this one itself.
+	IsOwn, IsServed func(netip.Addr) bool
+	Log             *slog.Logger
 }
 
 // Client keeps the external ports of mappings forwarded by the router in front. It is a

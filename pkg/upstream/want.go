@@ -60,7 +60,7 @@ type lease struct {
 	permanent bool      // it does not end at expires
 	until     time.Time // when the router has ended it, even if it did not answer; unless permanent
 	doubtful  bool      // the router may have lost it
-	unwanted  bool      // it is for another port than the one that will do
+	unwanted  bool      // it is for another port than the one that will do, or leads back
 }
 
 // newWant returns the want of a mapping.
@@ -151,11 +151,24 @@ func (w *want) granted(g grant, now time.Time) {
 	w.due = now.Add(max(minRetry, lifetime/2+rand.N(lifetime/8)))
 }
 
-// reject has a forwarding given back that is for another port than the one that will do,
-// and returns why.
-func (w *want) reject(g grant) *routerError {
+// reachable returns the report on a lease.
+func (w *want) reachable(g grant) portmap.Report {
+	r := portmap.Report{Forwarding: portmap.Forwarding{State: portmap.Reachable, External: g.external}}
+	if !w.lease.permanent {
+		r.Expires = w.lease.expires
+	}
+	return r
+}
+
+// reject has a forwarding given back that is of no use, and returns why.
+func (w *want) reject(g grant, why *routerError) *routerError {
 	w.lease.unwanted, w.lease.permanent, w.lease.expires = true, g.lifetime == 0, time.Time{}
-	return &routerError{cause: taken, reason: fmt.Sprintf("the router in front forwards port %d, but a client insists on %d", g.external.Port(), w.key.External)}
+	return why
+}
+
+// errInsists returns the error of a forwarding for another port than the one that will do.
+func errInsists(k portmap.Key, g grant) *routerError {
+	return &routerError{cause: taken, reason: fmt.Sprintf("the router in front forwards port %d, but a client insists on %d", g.external.Port(), k.External)}
 }
 
 // failed plans the next request after one that failed, and reports whether the router
