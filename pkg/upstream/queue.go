@@ -66,7 +66,7 @@ func (w *want) class() int {
 	switch {
 	case w.alone:
 		return alone
-	case w.ended, w.lease.unwanted:
+	case w.givesBack():
 		return held
 	case w.told.State == 0:
 		return fresh
