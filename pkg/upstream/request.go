@@ -151,9 +151,10 @@ func (e *engine) checkGrant(s *session, g *grant) *routerError {
 func (e *engine) refused(w *want, err *routerError, now time.Time) {
 	switch {
 	case w.lease.nonce != w.nonce:
+	case !w.lease.unwanted && w.failed(now, err):
 	case errors.Is(err, pcp.NotAuthorized) && w.changeNonce():
-		w.lease, w.stale = lease{}, true
-	case w.lease.unwanted || !w.failed(now, err):
+		w.stale = true
+	default:
 		e.tellUnreachable(w, err)
 		e.doubtMethod(e.session, w, err, now)
 	}

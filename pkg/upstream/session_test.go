@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"igdd/pkg/pcp"
 	"igdd/pkg/portmap"
 )
 
@@ -267,6 +268,33 @@ func TestClosesAreIgnored(t *testing.T) {
 		if _, closes, _ := r.router.counts(); closes != 0 {
 			t.Errorf("%d more closes", closes)
 		}
+	})
+}
+
+// TestRefusesWhatItHas has a router that refuses for a while to renew what it has: that is
+// renewed later, and given back if the mapping ends meanwhile.
+func TestRefusesWhatItHas(t *testing.T) {
+	inRig(t, func(t *testing.T, r *rig) {
+		m, ending := mapping(3001), mapping(3002)
+		m.Claims = []portmap.Claim{{Origin: portmap.PCP, Nonce: portmap.Nonce{1}}}
+		r.change(nil, m)
+		r.change(nil, ending)
+		r.router.with(func() {
+			r.router.reset = time.Now()
+			r.router.grant = refusePCP(pcp.NotAuthorized, func(ask) bool { return true })
+		})
+		r.wait(checkInterval)
+		r.expect(t, m, portmap.Unreachable, "")
+		r.router.counts()
+		r.change(ending, nil)
+		r.router.with(func() {
+			if len(r.router.closes) != 1 || r.router.closes[0].port != 3002 {
+				t.Errorf("closed %+v", r.router.closes)
+			}
+			r.router.grant = refusePCP(pcp.NotAuthorized, func(a ask) bool { return a.nonce != portmap.Nonce{1} })
+		})
+		r.wait(10 * time.Minute)
+		r.expect(t, m, portmap.Reachable, "203.0.113.7:3001")
 	})
 }
 

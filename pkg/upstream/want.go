@@ -34,7 +34,7 @@ type want struct {
 	exact       bool // no other external port will do than the mapping's own
 	ended       bool // the forwarding is to be given back
 	nonce       portmap.Nonce
-	secret      portmap.Nonce // what nonce is without a PCP client
+	other       portmap.Nonce // for a router that does not know that one
 	filters     []portmap.Filter
 	description string
 
@@ -59,6 +59,7 @@ type lease struct {
 	expires   time.Time // zero: nothing is granted
 	permanent bool      // it does not end at expires
 	until     time.Time // when the router has ended it, even if it did not answer; unless permanent
+	before    time.Time // until, without the last request
 	doubtful  bool      // the router may have lost it
 	unwanted  bool      // it is for another port than the one that will do, or leads back
 }
@@ -74,7 +75,7 @@ func newWant(m *portmap.Mapping, secret []byte) *want {
 // its PCP client (RFC 7648, section 3), else one that is the same after a restart.
 func (w *want) take(m *portmap.Mapping, secret []byte) {
 	if w.serial != m.Serial || w.ended {
-		w.nonce, w.secret = nonceOf(m, secret), secretNonce(m.Key, secret)
+		w.nonce, w.other = nonceOf(m, secret), secretNonce(m.Key, secret)
 		w.told, w.failures = portmap.Report{}, 0
 	}
 	w.serial, w.host, w.ended = m.Serial, m.Internal.Addr(), false
@@ -105,12 +106,12 @@ func secretNonce(k portmap.Key, secret []byte) (n portmap.Nonce) {
 	return n
 }
 
-// changeNonce has a router that does not know the nonce of the PCP client asked by the
-// one that the mapping had if it was there before that client, and before a restart.
+// changeNonce has a router that does not know the nonce asked by the other one of two: that
+// of the PCP client, and the one that the mapping had if it was there before that client, and
+// before a restart. It reports whether that is to be tried at once.
 func (w *want) changeNonce() bool {
-	changed := w.nonce != w.secret
-	w.nonce = w.secret
-	return changed
+	w.nonce, w.other = w.other, w.nonce
+	return w.nonce != w.other && w.failures == 1
 }
 
 // givesBack reports whether the next request gives a forwarding back: one that is not, or
@@ -136,6 +137,7 @@ func (w *want) ask(back bool) ask {
 
 // sent notes that the router may forward the port from now on.
 func (w *want) sent(a ask, now time.Time) {
+	w.lease.before = w.lease.until
 	w.lease.until = later(w.lease.until, now.Add(a.lifetime))
 	w.lease.asked, w.lease.nonce = true, a.nonce
 	w.lease.filtered = w.lease.filtered || len(a.filters) > 0
@@ -185,7 +187,9 @@ func (w *want) failed(now time.Time, e *routerError) bool {
 	}
 	w.lease.expires = time.Time{}
 	if e.cause == denied || e.cause == taken {
-		w.lease = lease{}
+		if w.lease.until = w.lease.before; w.hasLapsed(now) {
+			w.lease = lease{}
+		}
 	}
 	return false
 }
