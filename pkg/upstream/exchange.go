@@ -46,6 +46,9 @@ type server struct {
 	port    uint16
 }
 
+// hurry does nothing: requests have no limits here.
+func (s server) hurry() {}
+
 // exchange sends a request, from a port of its own, until accept takes a reply for its
 // answer. The error is a *routerError with cause silent, or that of ctx.
 func (s server) exchange(ctx context.Context, request []byte, accept func(reply []byte) bool) error {

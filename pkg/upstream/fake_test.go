@@ -78,6 +78,8 @@ func (r *fakeRouter) open(ctx context.Context, a ask) (grant, error) {
 	return g, err
 }
 
+func (r *fakeRouter) hurry() {}
+
 func (r *fakeRouter) close(ctx context.Context, a ask) error {
 	deaf := false
 	r.with(func() { r.closes, deaf = append(r.closes, a), r.deaf })

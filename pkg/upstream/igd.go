@@ -159,7 +159,11 @@ func (r *igd) renew(ctx context.Context, a ask, held upnp.PortMapping) (m upnp.P
 // gives none: then it is not asked again at once for each of many.
 func (r *igd) acquire(ctx context.Context, a ask) (upnp.PortMapping, error) {
 	if left := time.Until(r.rest); left > 0 {
-		return upnp.PortMapping{}, &routerError{cause: denied, reason: "the router in front has refused every port that it was asked for", retry: left}
+		e := &routerError{cause: denied, reason: "the router in front has refused every port that it was asked for", retry: left}
+		if a.exact {
+			e.cause = taken
+		}
+		return upnp.PortMapping{}, e
 	}
 	m, err := r.tryPorts(ctx, a)
 	switch {
@@ -328,6 +332,8 @@ func (r *igd) close(ctx context.Context, a ask) error {
 		return err
 	})
 }
+
+func (r *igd) hurry() { r.calls.lifted.Store(true) }
 
 // giveBack removes an entry that is ours. Where the router does not tell, it is if it is
 // known to have been.

@@ -536,3 +536,30 @@ func TestBucket(t *testing.T) {
 		}
 	})
 }
+
+// TestHurryByIGD gives back what could not be asked for in a long time otherwise.
+func TestHurryByIGD(t *testing.T) {
+	f := newFakeIGD(t, upnp.V1)
+	r := found(t, f)
+	demandGrant(t, r, web, 80, time.Hour)
+	r.calls.full = time.Now().Add(time.Hour)
+	r.hurry()
+	if err := r.close(t.Context(), web); err != nil {
+		t.Error(err)
+	}
+	demandTable(t, f, "")
+}
+
+// TestExactPortOfARestingIGD asks a router that has refused every port for one that a
+// client insists on: the client is told so.
+func TestExactPortOfARestingIGD(t *testing.T) {
+	f := newFakeIGD(t, upnp.V1)
+	r := found(t, f)
+	r.rest = time.Now().Add(time.Hour)
+	exact := web
+	exact.exact = true
+	for a, c := range map[*ask]cause{&web: denied, &exact: taken} {
+		_, err := r.open(t.Context(), *a)
+		demandRefusal(t, err, c, "every port")
+	}
+}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,8 @@ const (
 
 // bucket limits requests.
 type bucket struct {
-	full time.Time // when it is full again
+	full   time.Time   // when it is full again
+	lifted atomic.Bool // wait does not wait any more
 }
 
 // take takes a request out of the bucket, if there is one.
@@ -32,7 +34,7 @@ func (b *bucket) take(now time.Time) bool {
 
 // wait waits for a request in the bucket, and takes it. The error is that of ctx.
 func (b *bucket) wait(ctx context.Context) error {
-	for !b.take(time.Now()) {
+	for !b.lifted.Load() && !b.take(time.Now()) {
 		select {
 		case <-time.After(time.Until(b.next())):
 		case <-ctx.Done():

@@ -166,7 +166,8 @@ const (
 	maxEnding = 256
 )
 
-// giveBack gives some forwardings back after run, once more only if there was time for all.
+// giveBack gives some forwardings back after run, first those that no lease ends; once more
+// only if there was time for all.
 func (e *engine) giveBack(isMeant func(*want) bool) {
 	s := e.session
 	if s == nil || s.router == nil {
@@ -174,13 +175,24 @@ func (e *engine) giveBack(isMeant func(*want) bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), endTime)
 	defer cancel()
+	s.router.hurry()
+	e.giveBackAll(ctx, func(w *want) bool { return isMeant(w) && w.lease.permanent })
+	e.giveBackAll(ctx, func(w *want) bool { return isMeant(w) && !w.lease.permanent })
+	if ctx.Err() != nil {
+		e.session = nil // the time is over
+	}
+}
+
+// giveBackAll gives some forwardings back at once.
+func (e *engine) giveBackAll(ctx context.Context, isMeant func(*want) bool) {
+	router := e.session.router
 	var all sync.WaitGroup
 	places := make(chan struct{}, maxEnding)
 	for _, w := range e.wants {
 		if isMeant(w) {
 			all.Go(func() {
 				places <- struct{}{}
-				if s.router.close(ctx, w.ask(true)) == nil {
+				if router.close(ctx, w.ask(true)) == nil {
 					w.lease = lease{}
 				}
 				<-places
@@ -188,7 +200,4 @@ func (e *engine) giveBack(isMeant func(*want) bool) {
 		}
 	}
 	all.Wait()
-	if ctx.Err() != nil {
-		e.session = nil // the time is over
-	}
 }

@@ -17,6 +17,8 @@ type router interface {
 	open(ctx context.Context, a ask) (grant, error)
 	// close gives it back.
 	close(ctx context.Context, a ask) error
+	// hurry lifts the limits on requests: the end gives back without them.
+	hurry()
 	// check tells whether the router is still the same.
 	check(ctx context.Context) (state, error)
 }
