@@ -151,6 +151,7 @@ func TestTwoRouters(t *testing.T) {
 		t.Run(upstream, func(t *testing.T) {
 			t.Parallel()
 			rigs := newChain(t, "legacy", 2)
+			rigs[1].detectRaces()
 			rigs[0].start(t, append(chainConf("no"), "pcp_lenient_nonce=no")...)
 			rigs[1].foreground(t, chainConf(upstream)...)
 			demandArrival(t, rigs)

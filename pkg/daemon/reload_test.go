@@ -22,6 +22,7 @@ func TestReloadThatCannotBe(t *testing.T) {
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
 		r.replacing()
+		r.detectRaces()
 		r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
 		r.foreground(t)
 		pid := r.pid()

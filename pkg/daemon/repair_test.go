@@ -48,6 +48,7 @@ func TestRepairUnderLoad(t *testing.T) {
 	const oneRule = "-D MINIUPNPD -p tcp -m tcp --dport 4000 -j DNAT --to-destination 192.168.50.10:4000"
 	bothVariants(t, func(t *testing.T, variant string) {
 		r := newRig(t, variant, netlab.Layout{})
+		r.detectRaces()
 		r.start(t)
 		r.Clients[0].Echo(t, "tcp", "192.168.50.10:4000")
 		r.grant(t, mapping(natpmp.MapTCP, 4000, 4000, time.Hour))

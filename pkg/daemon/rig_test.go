@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,9 +26,11 @@ const (
 	hush     = 300 * time.Millisecond
 )
 
-// The daemon under test, built once: as it is installed, and, where the tests
-// themselves have the race detector, with that ("": they have not).
-var program, raced string
+// The daemon under test, built once: as it is installed, and with the race detector.
+var (
+	program string
+	raced   func() string
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(netlab.Main(func() int {
@@ -38,9 +40,9 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		program = build(filepath.Join(dir, "miniupnpd"), "CGO_ENABLED=0")
-		if hasDetector {
-			raced = build(filepath.Join(dir, "raced", "miniupnpd"), "CGO_ENABLED=1", "-race")
-		}
+		raced = sync.OnceValue(func() string {
+			return build(filepath.Join(dir, "raced", "miniupnpd"), "CGO_ENABLED=1", "-race")
+		})
 		return m.Run()
 	}))
 }
@@ -81,8 +83,11 @@ func newRig(t testing.TB, variant string, layout netlab.Layout) *rig {
 // rigOn is newRig for a lab that is there.
 func rigOn(t testing.TB, variant string, lab *netlab.Lab) *rig {
 	t.Helper()
-	r := &rig{Lab: lab, program: cmp.Or(raced, program), variant: variant, dir: t.TempDir()}
-	races := filepath.Join(filepath.Dir(r.program), r.Router.Name) // a subtest's own folder may have commas
+	r := &rig{Lab: lab, program: program, variant: variant, dir: t.TempDir()}
+	if hasDetector {
+		r.detectRaces()
+	}
+	races := filepath.Join(filepath.Dir(program), r.Router.Name) // a subtest's own folder may have commas
 	r.env = append(r.Router.Env(), "PATH="+netlab.Tools(t, variant)+":"+os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0 log_path="+races)
 	r.ipt(t, "-P", "FORWARD", "DROP")
 	r.ipt(t, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
@@ -114,6 +119,15 @@ func demandNoRace(t testing.TB, prefix string) {
 // does with the few privileges that it leaves.
 func (r *rig) installed() { r.program = program }
 
+// detectRaces has the rig use the daemon with the race detector, whether or not the tests
+// have it: where many things happen at once. Without the C compiler that it needs, which
+// scripts/test.sh installs, the rig uses the daemon as it is.
+func (r *rig) detectRaces() {
+	if _, err := exec.LookPath("gcc"); err == nil {
+		r.program = raced()
+	}
+}
+
 // replacing has the rig's daemon run stubs that replace programs of iptables while it
 // runs: in the sandbox it runs no scripts, and no files that were not there before.
 func (r *rig) replacing() { r.stubs = true }
@@ -121,7 +135,7 @@ func (r *rig) replacing() { r.stubs = true }
 // sandbox is the setting for the rig's daemon: one with the race detector is
 // linked with C, and such a program cannot drop privileges on all its threads.
 func (r *rig) sandbox() string {
-	if r.program == raced || r.stubs {
+	if r.program != program || r.stubs {
 		return "no"
 	}
 	return "yes"

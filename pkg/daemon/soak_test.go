@@ -39,12 +39,12 @@ func TestSoak(t *testing.T) {
 		r.installed()
 		r.soak(t)
 	})
-	if hasDetector {
-		t.Run("race detector", func(t *testing.T) {
-			t.Parallel()
-			newRig(t, *soakVariant, soakLayout).soak(t)
-		})
-	}
+	t.Run("race detector", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, *soakVariant, soakLayout)
+		r.detectRaces()
+		r.soak(t)
+	})
 }
 
 // soakLayout has the hosts of the first LAN; those of the second one are added.
