@@ -19,24 +19,35 @@ import (
 
 // prepareServers makes the servers of the protocols that are enabled.
 func (d *Daemon) prepareServers() error {
+	if d.config.NATPMP || d.config.PCP {
+		d.preparePCP()
+	}
+	if d.config.UPnP {
+		return d.prepareUPnP()
+	}
+	return nil
+}
+
+// preparePCP makes the server of NAT-PMP and PCP.
+func (d *Daemon) preparePCP() {
 	c := d.config
-	if c.NATPMP || c.PCP {
-		d.pcp = pcpd.New(pcpd.Options{
-			NATPMP:     c.NATPMP,
-			PCP:        c.PCP,
-			IPv6:       c.IPv6,
-			ThirdParty: c.ThirdParty,
-			Peer:       c.Peer,
-			RefuseMap:  !c.Map,
-			Hosts:      d.lanHosts,
-			Table:      d.resolver,
-			Log:        d.log,
-		})
-		d.updates = &pacer{interval: updateInterval, call: d.pcp.Update}
-	}
-	if !c.UPnP {
-		return nil
-	}
+	d.pcp = pcpd.New(pcpd.Options{
+		NATPMP:     c.NATPMP,
+		PCP:        c.PCP,
+		IPv6:       c.IPv6,
+		ThirdParty: c.ThirdParty,
+		Peer:       c.Peer,
+		RefuseMap:  !c.Map,
+		Hosts:      d.lanHosts,
+		Table:      d.resolver,
+		Log:        d.log,
+	})
+	d.updates = &pacer{interval: updateInterval, call: d.pcp.Update}
+}
+
+// prepareUPnP makes the servers of UPnP.
+func (d *Daemon) prepareUPnP() error {
+	c := d.config
 	gateway, err := gatewayOf(c)
 	if err != nil {
 		return err
