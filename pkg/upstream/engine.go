@@ -120,7 +120,7 @@ func (e *engine) add(m *portmap.Mapping, now time.Time) {
 	default:
 		w.take(m, e.options.Secret)
 	}
-	if s := e.session; s != nil && s.err != nil && (!s.mayAsk(w) || s.router == nil && (s.discovering || now.Before(s.retry))) {
+	if s := e.session; s != nil && s.isFutile(w, now) {
 		e.tellUnreachable(w, s.err)
 	}
 	e.askNow(w, now)

@@ -43,6 +43,13 @@ func (s *session) mayAsk(w *want) bool {
 	return !s.looped || w.givesBack() || !w.lease.expires.IsZero()
 }
 
+// isFutile reports whether w, which is new, cannot be asked for until something changes,
+// and the session knows why.
+func (s *session) isFutile(w *want, now time.Time) bool {
+	isDown := s.router == nil && (s.discovering || now.Before(s.retry))
+	return s.err != nil && (isDown || !s.mayAsk(w))
+}
+
 // countLedBack takes over that a grant leads back to this router. A single one is no reason
 // to give up the others.
 func (e *engine) countLedBack(s *session, why *routerError, now time.Time) {
