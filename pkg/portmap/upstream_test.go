@@ -95,7 +95,7 @@ func TestClientsAreToldTheOutermostPort(t *testing.T) {
 		}
 		u.checkAgreement(t, 1)
 
-		time.Sleep(20 * time.Second) // half of the lease but 10 s; the router in front has not renewed
+		time.Sleep(20 * time.Second) // the router in front has not renewed yet
 		u.checkTold(t, u.grant(t, open(client(0), 40000, time.Hour)), "64.1.2.3:40001", 40*time.Second)
 		u.Report(context.Background(), []portmap.Report{forwards(a.Mapping, 40001, time.Minute)})
 		u.checkTold(t, u.grant(t, open(client(0), 40000, time.Hour)), "64.1.2.3:40001", time.Minute)
