@@ -98,11 +98,15 @@ func (p Probe) Arrives(t testing.TB) netip.AddrPort {
 	return seen
 }
 
-// Blocked demands that the probe does not arrive.
+// Blocked demands that the probe is sent, and does not arrive.
 func (p Probe) Blocked(t testing.TB) {
 	t.Helper()
-	if seen, err := p.send(silence); err == nil {
+	seen, err := p.send(silence)
+	switch unsent := (*os.SyscallError)(nil); {
+	case err == nil:
 		t.Fatalf("%v arrives, as from %v", p, seen)
+	case errors.As(err, &unsent) && unsent.Syscall == "bind":
+		t.Fatalf("%v was not sent: %v", p, err)
 	}
 }
 
@@ -139,7 +143,7 @@ func (p Probe) send(d time.Duration) (netip.AddrPort, error) {
 	}
 }
 
-// dial opens the probe's socket in its namespace.
+// dial opens the probe's socket in its namespace. Once it is closed, its port is free.
 func (p Probe) dial(deadline time.Time) (c net.Conn, err error) {
 	d := net.Dialer{Deadline: deadline}
 	if p.Source.IsValid() && p.Network == "tcp" {
@@ -148,5 +152,8 @@ func (p Probe) dial(deadline time.Time) (c net.Conn, err error) {
 		d.LocalAddr = net.UDPAddrFromAddrPort(p.Source)
 	}
 	err = p.From.Do(func() error { c, err = d.Dial(p.Network, p.To.String()); return err })
+	if tcp, ok := c.(*net.TCPConn); ok {
+		err = tcp.SetLinger(0)
+	}
 	return c, err
 }
