@@ -120,6 +120,14 @@ func (s *timedStore) awaitSaved(t *testing.T) {
 	s.neverGiveUp()
 }
 
+// isSaving reports whether the store has taken all that was saved: what is saved from then
+// on waits for its end.
+func (s *timedStore) isSaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.next.due
+}
+
 func (s *timedStore) end() {
 	s.stop()
 	<-s.ended
@@ -289,6 +297,7 @@ func TestStopWithoutAnswer(t *testing.T) {
 	save(t, s, additions(list[0])...)
 	s.block()
 	demandNoAnswer(t, "Save", s.Save(additions(list[1])))
+	await(t, "beginning to save", s.isSaving)
 	demandNoAnswer(t, "second Save", s.Save(additions(list[2])))
 	demandNoAnswer(t, "Checkpoint", s.Checkpoint())
 	last := s.next
