@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -117,13 +119,12 @@ func (p Probe) String() string {
 
 // send returns what an echo answers within d.
 func (p Probe) send(d time.Duration) (netip.AddrPort, error) {
-	deadline := time.Now().Add(d)
-	c, err := p.dial(deadline)
+	c, err := p.dial(d)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	defer c.Close()
-	wait := d
+	defer hangUp(c)
+	wait, deadline := d, time.Now().Add(d)
 	if p.Network == "udp" {
 		wait = again
 	}
@@ -143,17 +144,28 @@ func (p Probe) send(d time.Duration) (netip.AddrPort, error) {
 	}
 }
 
-// dial opens the probe's socket in its namespace. Once it is closed, its port is free.
-func (p Probe) dial(deadline time.Time) (c net.Conn, err error) {
-	d := net.Dialer{Deadline: deadline}
+// dial opens the probe's socket in its namespace, and connects within d. The source port may be busy for a
+// moment: a program that is just being started has the socket of an earlier probe until it
+// is executed.
+func (p Probe) dial(d time.Duration) (c net.Conn, err error) {
+	dialer := net.Dialer{Timeout: d}
 	if p.Source.IsValid() && p.Network == "tcp" {
-		d.LocalAddr = net.TCPAddrFromAddrPort(p.Source)
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(p.Source)
 	} else if p.Source.IsValid() {
-		d.LocalAddr = net.UDPAddrFromAddrPort(p.Source)
+		dialer.LocalAddr = net.UDPAddrFromAddrPort(p.Source)
 	}
-	err = p.From.Do(func() error { c, err = d.Dial(p.Network, p.To.String()); return err })
+	for end := time.Now().Add(patience); ; runtime.Gosched() {
+		err = p.From.Do(func() error { c, err = dialer.Dial(p.Network, p.To.String()); return err })
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			return c, err
+		}
+	}
+}
+
+// hangUp closes a probe's socket without the states that follow a connection.
+func hangUp(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
-		err = tcp.SetLinger(0)
+		tcp.SetLinger(0)
 	}
-	return c, err
+	c.Close()
 }

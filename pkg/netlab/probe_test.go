@@ -1,14 +1,17 @@
 package netlab
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
+	"sync"
 	"testing"
 )
 
 // TestAPortIsFreeAfterTheProbe sends probes from one port, one after the other, to a host
-// that does not close its side.
+// that does not close its side, while programs are started.
 func TestAPortIsFreeAfterTheProbe(t *testing.T) {
 	lab := NewLab(t, Layout{})
 	var l net.Listener
@@ -26,12 +29,31 @@ func TestAPortIsFreeAfterTheProbe(t *testing.T) {
 			fmt.Fprint(c, c.RemoteAddr())
 		}
 	}()
+	startPrograms(t)
 	source := netip.MustParseAddrPort("11.22.33.1:3074")
-	for range 3 {
+	for range 50 {
 		p := Probe{Network: "tcp", From: lab.WAN, Source: source, To: netip.MustParseAddrPort("11.22.33.44:7")}
 		if seen := p.Arrives(t); seen != source {
 			t.Errorf("seen as %v", seen)
 		}
+	}
+}
+
+// startPrograms starts programs until the test ends. Each has the sockets of the test until
+// it is executed.
+func startPrograms(t *testing.T) {
+	ctx, stop := context.WithCancel(context.Background())
+	var working sync.WaitGroup
+	t.Cleanup(func() { stop(); working.Wait() })
+	for range 4 {
+		working.Go(func() {
+			for ctx.Err() == nil {
+				if err := exec.CommandContext(ctx, "true").Run(); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
 	}
 }
 
