@@ -22,7 +22,8 @@ type connection struct {
 // errNoExternal is that a router in front has no uplink of its own now.
 var errNoExternal = &routerError{cause: denied, reason: "the router in front has no external address"}
 
-// call calls an action, as soon as the bucket allows it, and returns its results in the order of the service's table.
+// call calls an action, as soon as the bucket allows it, and returns its results in the
+// order of the service's table.
 func (c connection) call(ctx context.Context, action string, arguments ...string) ([]string, error) {
 	if err := c.calls.wait(ctx); err != nil {
 		return nil, err

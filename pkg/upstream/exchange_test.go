@@ -6,7 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -42,6 +45,32 @@ func serve(t *testing.T, answer func(request []byte) [][]byte) server {
 	}()
 	port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	return server{Gateway{Address: loopback, Local: loopback, Device: "lo"}, port}
+}
+
+// requestServer answers the requests of one protocol by what answer returns for them, and
+// keeps them.
+type requestServer[Request any, Response interface{ Append([]byte) []byte }] struct {
+	mu       sync.Mutex
+	requests []Request
+	answer   func(Request) []Response
+}
+
+// reply returns the packets that answer a request.
+func (s *requestServer[Request, Response]) reply(req Request) (replies [][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests, req)
+	for _, r := range s.answer(req) {
+		replies = append(replies, r.Append(nil))
+	}
+	return replies
+}
+
+// asked returns the requests so far, without those that repeat the one before.
+func (s *requestServer[Request, Response]) asked() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.CompactFunc(slices.Clone(s.requests), func(a, b Request) bool { return reflect.DeepEqual(a, b) })
 }
 
 func TestExchangeRepeatsTheRequest(t *testing.T) {

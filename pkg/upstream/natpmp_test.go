@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"net/netip"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -11,29 +9,19 @@ import (
 	"igdd/pkg/portmap"
 )
 
-// natpmpServer answers NAT-PMP requests by what answer returns for them, and keeps them.
-type natpmpServer struct {
-	mu       sync.Mutex
-	requests []natpmp.Request
-	answer   func(natpmp.Request) []natpmp.Response
-}
+// natpmpServer answers NAT-PMP requests.
+type natpmpServer = requestServer[natpmp.Request, natpmp.Response]
 
-// router returns the router that asks s.
-func (s *natpmpServer) router(t *testing.T) natpmpRouter {
+// natpmpRouterAt returns the router that asks s.
+func natpmpRouterAt(t *testing.T, s *natpmpServer) natpmpRouter {
 	t.Helper()
-	return natpmpRouter{serve(t, func(b []byte) (replies [][]byte) {
+	return natpmpRouter{serve(t, func(b []byte) [][]byte {
 		req, err := natpmp.ParseRequest(b)
 		if err != nil {
 			t.Errorf("%x is no valid request: %v", b, err)
 			return nil
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.requests = append(s.requests, req)
-		for _, r := range s.answer(req) {
-			replies = append(replies, r.Append(nil))
-		}
-		return replies
+		return s.reply(req)
 	})}
 }
 
@@ -45,20 +33,13 @@ func vpn(req natpmp.Request) []natpmp.Response {
 	}}
 }
 
-// asked returns the requests so far, without those that repeat the one before.
-func (s *natpmpServer) asked() []natpmp.Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Compact(slices.Clone(s.requests))
-}
-
 func TestNATPMPOpen(t *testing.T) {
 	t.Parallel()
 	for protocol, opcode := range map[portmap.Protocol]natpmp.Opcode{portmap.TCP: natpmp.MapTCP, portmap.UDP: natpmp.MapUDP} {
 		s := &natpmpServer{answer: vpn}
 		a := hour
 		a.protocol = protocol
-		g, err := s.router(t).open(t.Context(), a)
+		g, err := natpmpRouterAt(t, s).open(t.Context(), a)
 		if err != nil || g.external != netip.AddrPortFrom(netip.Addr{}, 50505) || g.lifetime != time.Minute || g.epoch.seconds != 9 {
 			t.Errorf("%+v, %v", g, err)
 		}
@@ -71,7 +52,7 @@ func TestNATPMPOpen(t *testing.T) {
 func TestNATPMPClose(t *testing.T) {
 	t.Parallel()
 	s := &natpmpServer{answer: vpn}
-	if err := s.router(t).close(t.Context(), hour); err != nil {
+	if err := natpmpRouterAt(t, s).close(t.Context(), hour); err != nil {
 		t.Error(err)
 	}
 	if want := (natpmp.Request{Opcode: natpmp.MapTCP, InternalPort: 40000}); s.asked()[0] != want {
@@ -82,7 +63,7 @@ func TestNATPMPClose(t *testing.T) {
 func TestNATPMPCheck(t *testing.T) {
 	t.Parallel()
 	s := &natpmpServer{answer: vpn}
-	if st, err := s.router(t).check(t.Context()); err != nil || st.external != outer || st.epoch.seconds != 9 {
+	if st, err := natpmpRouterAt(t, s).check(t.Context()); err != nil || st.external != outer || st.epoch.seconds != 9 {
 		t.Errorf("%+v, %v", st, err)
 	}
 }
@@ -94,7 +75,7 @@ func TestNATPMPCheckRefused(t *testing.T) {
 	s := &natpmpServer{answer: func(req natpmp.Request) []natpmp.Response {
 		return []natpmp.Response{{Result: natpmp.NetworkFailure, External: netip.IPv4Unspecified()}}
 	}}
-	if st, err := s.router(t).check(t.Context()); st.external.IsValid() || causeOf(err) != denied {
+	if st, err := natpmpRouterAt(t, s).check(t.Context()); st.external.IsValid() || causeOf(err) != denied {
 		t.Errorf("%+v, %v", st, err)
 	}
 }
@@ -111,7 +92,7 @@ func TestNATPMPRefusals(t *testing.T) {
 		s := &natpmpServer{answer: func(req natpmp.Request) []natpmp.Response {
 			return []natpmp.Response{{Opcode: req.Opcode, Result: result, InternalPort: req.InternalPort}}
 		}}
-		if _, err := s.router(t).open(t.Context(), hour); causeOf(err) != want {
+		if _, err := natpmpRouterAt(t, s).open(t.Context(), hour); causeOf(err) != want {
 			t.Errorf("result %d: %v", result, err)
 		}
 	}
@@ -131,7 +112,7 @@ func TestNATPMPIgnoresLies(t *testing.T) {
 				lie(&wrong)
 				return append([]natpmp.Response{wrong}, vpn(req)...)
 			}}
-			if g, err := s.router(t).open(t.Context(), hour); err != nil || g.external.Port() != 50505 {
+			if g, err := natpmpRouterAt(t, s).open(t.Context(), hour); err != nil || g.external.Port() != 50505 {
 				t.Errorf("%+v, %v", g, err)
 			}
 		})

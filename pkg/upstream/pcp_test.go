@@ -22,17 +22,13 @@ var (
 	remote = portmap.Filter{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Port: 5000}
 )
 
-// pcpServer answers PCP requests by what answer returns for them, and keeps them.
-type pcpServer struct {
-	mu       sync.Mutex
-	requests []pcp.Request
-	answer   func(pcp.Request) []pcp.Response
-}
+// pcpServer answers PCP requests.
+type pcpServer = requestServer[pcp.Request, pcp.Response]
 
-// router returns the router that asks s.
-func (s *pcpServer) router(t *testing.T) *pcpRouter {
+// pcpRouterAt returns the router that asks s.
+func pcpRouterAt(t *testing.T, s *pcpServer) *pcpRouter {
 	t.Helper()
-	return &pcpRouter{server: serve(t, func(b []byte) (replies [][]byte) {
+	return &pcpRouter{server: serve(t, func(b []byte) [][]byte {
 		if b[0] == natpmp.Version {
 			return [][]byte{pcp.AppendError(nil, b, pcp.UnsuppVersion, 0, 0)}
 		}
@@ -41,13 +37,7 @@ func (s *pcpServer) router(t *testing.T) *pcpRouter {
 			t.Errorf("%x is no valid request: %v", b, err)
 			return nil
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.requests = append(s.requests, req)
-		for _, r := range s.answer(req) {
-			replies = append(replies, r.Append(nil))
-		}
-		return replies
+		return s.reply(req)
 	})}
 }
 
@@ -58,19 +48,12 @@ func granted(req pcp.Request, external string) pcp.Response {
 	return r
 }
 
-// asked returns the requests so far, without those that repeat the one before.
-func (s *pcpServer) asked() []pcp.Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.CompactFunc(slices.Clone(s.requests), func(a, b pcp.Request) bool { return reflect.DeepEqual(a, b) })
-}
-
 func TestPCPOpen(t *testing.T) {
 	t.Parallel()
 	s := &pcpServer{answer: func(req pcp.Request) []pcp.Response { return []pcp.Response{granted(req, "203.0.113.7:4444")} }}
 	a := hour
 	a.exact, a.filters = true, []portmap.Filter{remote}
-	g, err := s.router(t).open(t.Context(), a)
+	g, err := pcpRouterAt(t, s).open(t.Context(), a)
 	if err != nil || g.external != netip.AddrPortFrom(outer, 4444) || g.lifetime != time.Hour || g.epoch.seconds != 77 || g.epoch.at.IsZero() {
 		t.Errorf("%+v, %v", g, err)
 	}
@@ -95,7 +78,7 @@ func TestPCPOpen(t *testing.T) {
 func TestPCPClose(t *testing.T) {
 	t.Parallel()
 	s := &pcpServer{answer: func(req pcp.Request) []pcp.Response { return []pcp.Response{granted(req, "0.0.0.0:0")} }}
-	if err := s.router(t).close(t.Context(), hour); err != nil {
+	if err := pcpRouterAt(t, s).close(t.Context(), hour); err != nil {
 		t.Error(err)
 	}
 	if r := s.asked()[0]; r.Lifetime != 0 || r.Nonce != pcp.Nonce(nonce) || r.InternalPort != 40000 || len(r.Options) != 0 {
@@ -110,7 +93,7 @@ func TestPCPWithoutDescription(t *testing.T) {
 	a := hour
 	a.description = ""
 	want := []pcp.Option{pcp.PreferFailure{}, pcp.Description{Text: "igdd 40000/TCP"}}
-	if _, err := s.router(t).open(t.Context(), a); err != nil || !reflect.DeepEqual(s.asked()[0].Options, want) {
+	if _, err := pcpRouterAt(t, s).open(t.Context(), a); err != nil || !reflect.DeepEqual(s.asked()[0].Options, want) {
 		t.Errorf("asked %+v, %v", s.asked()[0], err)
 	}
 }
@@ -120,7 +103,7 @@ func TestPCPFiltersAreRemoved(t *testing.T) {
 	s := &pcpServer{answer: func(req pcp.Request) []pcp.Response { return []pcp.Response{granted(req, "203.0.113.7:1")} }}
 	a := hour
 	a.filtered = true
-	s.router(t).open(t.Context(), a)
+	pcpRouterAt(t, s).open(t.Context(), a)
 	if !slices.Contains(s.asked()[0].Options, pcp.Option(pcp.Filter{Remote: netip.AddrPortFrom(netip.IPv4Unspecified(), 0)})) {
 		t.Errorf("asked %+v", s.asked()[0])
 	}
@@ -130,7 +113,7 @@ func TestPCPFiltersAreRemoved(t *testing.T) {
 func TestPCPManyFilters(t *testing.T) {
 	t.Parallel()
 	s := &pcpServer{answer: func(req pcp.Request) []pcp.Response { return []pcp.Response{granted(req, "203.0.113.7:1")} }}
-	r := s.router(t)
+	r := pcpRouterAt(t, s)
 	a := hour
 	a.exact = true
 	a.description = strings.Repeat("x", 256)
@@ -202,7 +185,7 @@ func TestPCPWithoutOptions(t *testing.T) {
 				r.Result = c.refuse(req)
 				return []pcp.Response{r}
 			}}
-			r := s.router(t)
+			r := pcpRouterAt(t, s)
 			a := hour
 			a.filters = []portmap.Filter{remote}
 			if _, err := r.open(t.Context(), a); err != nil {
@@ -261,7 +244,7 @@ func TestPCPOtherPort(t *testing.T) {
 			}}
 			a := hour
 			a.exact = c.exact
-			_, err := s.router(t).open(t.Context(), a)
+			_, err := pcpRouterAt(t, s).open(t.Context(), a)
 			if causeOf(err) != c.cause || len(s.asked()) != c.requests {
 				t.Errorf("%v after %d requests, want %d", err, len(s.asked()), c.requests)
 			}
@@ -288,7 +271,7 @@ func TestPCPWithoutOptionsAtOnce(t *testing.T) {
 		}
 		return []pcp.Response{r}
 	}}
-	r := s.router(t)
+	r := pcpRouterAt(t, s)
 	var all sync.WaitGroup
 	for i := range uint16(4) {
 		all.Go(func() {
@@ -322,7 +305,7 @@ func TestPCPIgnoresLies(t *testing.T) {
 				lie(&wrong)
 				return []pcp.Response{wrong, right}
 			}}
-			if g, err := s.router(t).open(t.Context(), hour); err != nil || g.external.Port() != 2 {
+			if g, err := pcpRouterAt(t, s).open(t.Context(), hour); err != nil || g.external.Port() != 2 {
 				t.Errorf("%+v, %v", g, err)
 			}
 		})
@@ -346,7 +329,7 @@ func TestPCPRefusals(t *testing.T) {
 				r.Result = result
 				return []pcp.Response{r}
 			}}
-			if _, err := s.router(t).open(t.Context(), hour); causeOf(err) != want {
+			if _, err := pcpRouterAt(t, s).open(t.Context(), hour); causeOf(err) != want {
 				t.Errorf("%v", err)
 			}
 		})
@@ -360,7 +343,7 @@ func TestPCPGrantForNoTime(t *testing.T) {
 		r.Lifetime = 0
 		return []pcp.Response{r}
 	}}
-	if _, err := s.router(t).open(t.Context(), hour); causeOf(err) != invalid {
+	if _, err := pcpRouterAt(t, s).open(t.Context(), hour); causeOf(err) != invalid {
 		t.Error(err)
 	}
 }
@@ -371,7 +354,7 @@ func TestPCPCheck(t *testing.T) {
 		s := &pcpServer{answer: func(req pcp.Request) []pcp.Response {
 			return []pcp.Response{{Opcode: req.Opcode, Result: result, Epoch: 5}}
 		}}
-		if st, err := s.router(t).check(t.Context()); err != nil || st.epoch.seconds != 5 || st.external.IsValid() {
+		if st, err := pcpRouterAt(t, s).check(t.Context()); err != nil || st.epoch.seconds != 5 || st.external.IsValid() {
 			t.Errorf("%v: %+v, %v", result, st, err)
 		}
 	}

@@ -27,7 +27,7 @@ func await[T any](t *testing.T, what string, from <-chan T) (value T) {
 func TestClientOfAServer(t *testing.T) {
 	t.Parallel()
 	s := &natpmpServer{answer: vpn}
-	r := s.router(t)
+	r := natpmpRouterAt(t, s)
 	reports, seen := make(chan portmap.Report, 9), make(chan netip.Addr, 9)
 	c := New(Options{
 		Methods: []Method{NATPMP},
