@@ -73,9 +73,8 @@ func untilConsistent(read func() (*reply, error)) ([]Message, error) {
 	}
 }
 
-// send hands the kernel a request.
-func send(fd int, request Message) error {
-	datagram := request.encode(nil)
+// send hands the kernel a datagram of requests.
+func send(fd int, datagram []byte) error {
 	return retryInterrupted(func() error {
 		return unix.Sendto(fd, datagram, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	})

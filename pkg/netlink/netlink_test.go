@@ -139,7 +139,7 @@ func TestReceive(t *testing.T) {
 		if _, err := receive(fd, make([]byte, 4096)); !errors.Is(err, unix.EAGAIN) {
 			t.Errorf("another process's message was read: %v", err)
 		}
-		if err := send(fd, Message{Type: unix.RTM_GETLINK, Flags: unix.NLM_F_DUMP, Data: []byte{0}}); err != nil {
+		if err := send(fd, Message{Type: unix.RTM_GETLINK, Flags: unix.NLM_F_DUMP, Data: []byte{0}}.encode(nil)); err != nil {
 			return err
 		}
 		if _, err := receive(fd, make([]byte, 64)); !errors.Is(err, unix.EMSGSIZE) {

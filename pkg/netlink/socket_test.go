@@ -3,6 +3,7 @@ package netlink
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -51,5 +52,43 @@ func TestSocket(t *testing.T) {
 			t.Errorf("then: %+v, %v", messages, err)
 		}
 		return nil
+	})
+}
+
+// TestSocketExecuteBatch makes tables of nftables, and fails to: all in a datagram or none.
+func TestSocketExecuteBatch(t *testing.T) {
+	const newTable, getTable = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE, unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETTABLE
+	table := func(kind, flags uint16, name string) Message {
+		data := AppendAttribute([]byte{unix.NFPROTO_IPV4, 0, 0, 0}, unix.NFTA_TABLE_NAME, append([]byte(name), 0))
+		const userdata, longest = 6, 256
+		return Message{Type: kind, Flags: flags, Data: AppendAttribute(data, userdata, make([]byte, longest))}
+	}
+	batch := func(requests ...Message) []Message {
+		limits := []byte{0, 0, 0, unix.NFNL_SUBSYS_NFTABLES}
+		begin, end := Message{Type: unix.NFNL_MSG_BATCH_BEGIN, Data: limits}, Message{Type: unix.NFNL_MSG_BATCH_END, Data: limits}
+		return append(append([]Message{begin}, requests...), end)
+	}
+	const create, last = unix.NLM_F_CREATE | unix.NLM_F_EXCL, unix.NLM_F_CREATE | unix.NLM_F_EXCL | unix.NLM_F_ACK
+	do(t, netlab.New(t, "netlink"), func() error {
+		s := Socket{Protocol: unix.NETLINK_NETFILTER}
+		defer s.Close()
+		if err := s.ExecuteBatch(batch(table(newTable, create, "a"), table(newTable, last, "b"))); err != nil {
+			t.Errorf("two tables: %v", err)
+		}
+		if err := s.ExecuteBatch(batch(table(newTable, create, "c"), table(newTable, create, "a"), table(newTable, last, "d"))); !errors.Is(err, unix.EEXIST) {
+			t.Errorf("a table that exists: %v", err)
+		}
+		var many []Message // more than a socket's buffer usually takes
+		for i := range 1000 {
+			many = append(many, table(newTable, create, fmt.Sprint("t", i)))
+		}
+		if err := s.ExecuteBatch(batch(append(many, table(newTable, last, "e"))...)); err != nil {
+			t.Errorf("many tables: %v", err)
+		}
+		messages, err := s.Execute(Message{Type: getTable, Flags: unix.NLM_F_DUMP, Data: make([]byte, 4)})
+		if len(messages) != 1003 {
+			t.Errorf("%d tables, want 1003", len(messages))
+		}
+		return err
 	})
 }
