@@ -203,8 +203,7 @@ func (t *transaction) commit(ctx context.Context, w *xtables.Watch) (done []stri
 	t.family.fresh = nil
 	t.family.commits++
 	work := w.Begin()
-	n, err := t.family.programs.Commit(ctx, t.sections)
-	work.Committed(n)
+	n, err := work.Commit(ctx, t.family.programs, t.sections)
 	work.End()
 	for _, s := range t.sections[:n] {
 		done = append(done, s.Table)

@@ -43,7 +43,10 @@ func (w *Watch) Open(p *Programs, lock string) (err error) {
 }
 
 // Close closes them.
-func (w *Watch) Close() { w.notices.file.Close() }
+func (w *Watch) Close() {
+	w.notices.file.Close()
+	w.nft.socket.Close()
+}
 
 // Read reads the notices, as Run does when there are any.
 func (w *Watch) Read() {

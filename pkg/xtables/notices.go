@@ -7,8 +7,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"igdd/pkg/netlink"
 )
 
 // notices is a descriptor that becomes readable when a program has used the
@@ -145,53 +143,4 @@ func (l *locks) relevant(notices []byte) bool {
 		notices = notices[min(len(notices), unix.SizeofInotifyEvent+name):]
 	}
 	return l.watch() || used
-}
-
-// Messages and attributes of nftables (linux/netfilter/nf_tables.h).
-const (
-	getGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
-	newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
-	generationID  = 1
-	sizeofNfgen   = 4 // struct nfgenmsg
-)
-
-// generation returns the number of changes that all programs have made to the
-// tables of nft, modulo 2³².
-func generation() (uint32, bool) {
-	replies, err := netlink.Execute(unix.NETLINK_NETFILTER, netlink.Message{Type: getGeneration, Data: make([]byte, sizeofNfgen)})
-	if err != nil || len(replies) == 0 || len(replies[0].Data) < sizeofNfgen {
-		return 0, false
-	}
-	return parseGeneration(replies[0].Data)
-}
-
-// parseGeneration returns the number in a message about a generation, without its
-// header.
-func parseGeneration(data []byte) (uint32, bool) {
-	if len(data) < sizeofNfgen {
-		return 0, false
-	}
-	for kind, value := range netlink.Attributes(data[sizeofNfgen:]) {
-		if kind == generationID && len(value) == 4 {
-			return binary.BigEndian.Uint32(value), true
-		}
-	}
-	return 0, false
-}
-
-// generations calls yield with the number of each change that nft notices are
-// about: the last notice of a change has it.
-func generations(notices []byte, yield func(uint32)) {
-	for len(notices) >= unix.SizeofNlMsghdr {
-		length := int(binary.NativeEndian.Uint32(notices))
-		if length < unix.SizeofNlMsghdr || length > len(notices) {
-			return
-		}
-		if binary.NativeEndian.Uint16(notices[4:]) == newGeneration {
-			if n, ok := parseGeneration(notices[unix.SizeofNlMsghdr:length]); ok {
-				yield(n)
-			}
-		}
-		notices = notices[min(len(notices), (length+3)&^3):]
-	}
 }

@@ -82,6 +82,9 @@ func (p *Programs) FindOther(name string) *Programs {
 // Name returns the name of the program, such as "ip6tables" or "iptables-legacy".
 func (p *Programs) Name() string { return p.name }
 
+// isIPv6 reports whether the programs are those of IPv6.
+func (p *Programs) isIPv6() bool { return strings.HasPrefix(filepath.Base(p.path), "ip6tables") }
+
 // Probe checks that the program runs, and finds out which variant it is.
 func (p *Programs) Probe() error {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
@@ -156,7 +159,7 @@ func (p *Programs) goIPTables() (*iptables.IPTables, error) {
 		return p.tables, nil
 	}
 	protocol := iptables.ProtocolIPv4
-	if p.name == "ip6tables" {
+	if p.isIPv6() {
 		protocol = iptables.ProtocolIPv6
 	}
 	if !p.probed { // go-iptables, which asks again, has no deadline

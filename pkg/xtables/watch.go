@@ -2,9 +2,12 @@ package xtables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // Watch tells when other programs have changed the firewall, of any family. Work
@@ -18,17 +21,19 @@ type Watch struct {
 
 	changed, unsure chan struct{}
 	isNFT           bool
+	nft             *nft
 
 	mu      sync.Mutex // guards what follows, and reading notices
 	notices *notices   // nil: Run is not running
 	working int        // pieces of own work under way
 	begun   int        // those that have begun
 	base    uint32     // nft: the generation when the first of them began
+	handles *handles   // nft: of the daemon's rules
 }
 
 // NewWatch returns the watch for the programs' variant.
 func (p *Programs) NewWatch() *Watch {
-	w := &Watch{changed: make(chan struct{}, 1), unsure: make(chan struct{}, 1), isNFT: p.isNFT}
+	w := &Watch{changed: make(chan struct{}, 1), unsure: make(chan struct{}, 1), isNFT: p.isNFT, nft: newNFT(), handles: newHandles()}
 	w.Changed, w.Unsure = w.changed, w.unsure
 	return w
 }
@@ -53,6 +58,7 @@ func (w *Watch) Run(ctx context.Context, p *Programs) error {
 	w.mu.Lock()
 	w.notices = nil
 	n.file.Close()
+	w.nft.socket.Close()
 	w.mu.Unlock()
 	if ctx.Err() != nil {
 		return nil
@@ -68,25 +74,34 @@ func (w *Watch) read() {
 	if w.notices == nil {
 		return
 	}
+	lost := false
 	any := w.notices.drain(func(notices []byte) {
-		if !w.isNFT || w.working == 0 {
-			return
+		if w.isNFT {
+			lost = lost || notices == nil
+			w.readNFT(notices)
 		}
-		if notices == nil {
-			notify(w.unsure)
-		}
-		generations(notices, func(n uint32) {
-			if int32(n-w.base) <= 0 {
-				notify(w.changed)
-			}
-		})
 	})
+	if lost { // whatever came after the loss
+		w.handles.forget()
+	}
 	switch {
+	case lost && w.working > 0:
+		notify(w.unsure)
 	case !any:
 	case w.working == 0:
 		notify(w.changed)
 	case !w.isNFT:
 		notify(w.unsure)
+	}
+}
+
+// readNFT reads notices of nft.
+func (w *Watch) readNFT(notices []byte) {
+	for kind, data := range messages(notices) {
+		w.handles.follow(kind, data, w.working > 0)
+		if n, ok := parseGeneration(data); ok && kind == newGeneration && w.working > 0 && int32(n-w.base) <= 0 {
+			notify(w.changed)
+		}
 	}
 }
 
@@ -108,7 +123,7 @@ func (w *Watch) Begin() *Work {
 	w.begun++
 	k := &Work{watch: w, alone: w.working == 0, begun: w.begun}
 	if w.isNFT && w.notices != nil {
-		k.generation, k.known = generation()
+		k.generation, k.known = w.nft.generation()
 	}
 	if w.working++; w.working == 1 {
 		w.base = k.generation
@@ -120,13 +135,33 @@ func (w *Watch) Begin() *Work {
 // single commands.
 func (k *Work) Committed(n int) { k.commits.Add(int32(n)) }
 
+// Commit is Programs.Commit as part of the work. With nft, where iptables would list
+// whole chains, it deletes rules itself, if nothing else is to be done and their handles
+// are known: then it carries out all sections or none.
+func (k *Work) Commit(ctx context.Context, p *Programs, sections []Section) (done int, err error) {
+	w := k.watch
+	if w.isNFT && w.deleteByHandle(p.protocolFamily(), sections) {
+		k.Committed(1)
+		return len(sections), nil
+	}
+	losses := w.losses()
+	done, err = p.Commit(ctx, sections)
+	k.Committed(done)
+	if w.isNFT && err == nil {
+		w.learn(p.protocolFamily(), sections, losses)
+	}
+	return done, err
+}
+
 // End ends the work. The notices of it are discarded.
 func (k *Work) End() {
 	w := k.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.read()
-	w.working--
+	if w.working--; w.working == 0 {
+		clear(w.handles.added)
+	}
 	switch alone := k.alone && w.begun == k.begun; {
 	case w.notices == nil || !k.mayHideChanges():
 	case w.isNFT && alone:
@@ -142,8 +177,50 @@ func (k *Work) mayHideChanges() bool {
 	if !k.watch.isNFT {
 		return k.commits.Load() > 0
 	}
-	now, known := generation()
+	now, known := k.watch.nft.generation()
 	return !k.known || !known || int32(now-k.generation) > k.commits.Load()
+}
+
+// maxTries limits how often rules are deleted by their handles while other programs
+// change the tables at the same time.
+const maxTries = 5
+
+// deleteByHandle deletes the rules of sections of nothing but deletions, all or none. It
+// returns false if iptables has to do it.
+func (w *Watch) deleteByHandle(family byte, sections []Section) bool {
+	for range maxTries {
+		w.mu.Lock()
+		w.read()
+		generation := w.handles.generation
+		rules, ok := w.handles.find(family, sections)
+		ok = ok && w.notices != nil
+		w.mu.Unlock()
+		if !ok {
+			return false
+		}
+		err := w.nft.deleteRules(generation, rules)
+		if !errors.Is(err, unix.ERESTART) && !errors.Is(err, unix.EINTR) {
+			return err == nil
+		}
+	}
+	return false
+}
+
+// losses returns how often notices of nft were lost.
+func (w *Watch) losses() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.handles.losses
+}
+
+// learn learns the handles of the rules that a transaction has added, unless notices
+// have been lost since.
+func (w *Watch) learn(family byte, sections []Section, losses int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.read(); w.handles.losses == losses {
+		w.handles.learn(family, sections)
+	}
 }
 
 // notify puts an element into a channel, unless it has one.

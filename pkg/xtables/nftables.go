@@ -1,0 +1,124 @@
+package xtables
+
+import (
+	"bytes"
+	"encoding/binary"
+	"iter"
+
+	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
+)
+
+// Messages of nftables, each of a struct nfgenmsg and attributes
+// (linux/netfilter/nf_tables.h).
+const (
+	getGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
+	newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
+	newRule       = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE
+	deleteRule    = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELRULE
+	sizeofNfgen   = 4
+)
+
+// nftChain is a chain of nft.
+type nftChain struct {
+	family      byte // unix.NFPROTO_*
+	table, name string
+}
+
+// nftRule is a rule in a chain by its handle, a number that the kernel gives each rule
+// of a table once.
+type nftRule struct {
+	chain  nftChain
+	handle uint64
+}
+
+// nft is a dialogue with nftables. Closing a socket of it waits until the kernel has
+// freed what was deleted, which takes milliseconds, so it is kept.
+type nft struct{ socket netlink.Socket }
+
+func newNFT() *nft { return &nft{netlink.Socket{Protocol: unix.NETLINK_NETFILTER}} }
+
+// generation returns the number of changes that all programs have made to the
+// tables, modulo 2³².
+func (n *nft) generation() (uint32, bool) {
+	replies, err := n.socket.Execute(netlink.Message{Type: getGeneration, Data: make([]byte, sizeofNfgen)})
+	if err != nil || len(replies) == 0 {
+		return 0, false
+	}
+	return parseGeneration(replies[0].Data)
+}
+
+// parseGeneration returns the number in a message about a generation.
+func parseGeneration(data []byte) (uint32, bool) {
+	if len(data) < sizeofNfgen {
+		return 0, false
+	}
+	n := netlink.Attribute(data[sizeofNfgen:], unix.NFTA_GEN_ID)
+	if len(n) != 4 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(n), true
+}
+
+// parseRule returns which rule a message is about.
+func parseRule(data []byte) (r nftRule, ok bool) {
+	if len(data) < sizeofNfgen {
+		return r, false
+	}
+	r.chain.family = data[0]
+	for kind, value := range netlink.Attributes(data[sizeofNfgen:]) {
+		switch kind {
+		case unix.NFTA_RULE_TABLE:
+			r.chain.table = string(bytes.TrimRight(value, "\x00"))
+		case unix.NFTA_RULE_CHAIN:
+			r.chain.name = string(bytes.TrimRight(value, "\x00"))
+		case unix.NFTA_RULE_HANDLE:
+			if ok = len(value) == 8; ok {
+				r.handle = binary.BigEndian.Uint64(value)
+			}
+		}
+	}
+	return r, ok
+}
+
+// deleteRules deletes rules, all or none, if the tables are those of this generation.
+// Otherwise the error is unix.ERESTART.
+func (n *nft) deleteRules(generation uint32, rules []nftRule) error {
+	limits := binary.BigEndian.AppendUint16(make([]byte, 2), unix.NFNL_SUBSYS_NFTABLES)
+	begin := netlink.AppendAttribute(limits[:sizeofNfgen:sizeofNfgen], unix.NFNL_BATCH_GENID, binary.BigEndian.AppendUint32(nil, generation))
+	batch := []netlink.Message{{Type: unix.NFNL_MSG_BATCH_BEGIN, Data: begin}}
+	for _, r := range rules {
+		batch = append(batch, netlink.Message{Type: deleteRule, Data: r.message()})
+	}
+	batch[len(rules)].Flags = unix.NLM_F_ACK
+	return n.socket.ExecuteBatch(append(batch, netlink.Message{Type: unix.NFNL_MSG_BATCH_END, Data: limits}))
+}
+
+// message returns the data of a message about the rule.
+func (r nftRule) message() []byte {
+	b := r.chain.message()
+	return netlink.AppendAttribute(b, unix.NFTA_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, r.handle))
+}
+
+// message returns the data of a message about the rules of the chain.
+func (c nftChain) message() []byte {
+	b := netlink.AppendAttribute([]byte{c.family, 0, 0, 0}, unix.NFTA_RULE_TABLE, append([]byte(c.table), 0))
+	return netlink.AppendAttribute(b, unix.NFTA_RULE_CHAIN, append([]byte(c.name), 0))
+}
+
+// messages yields the type and the data of each message in a datagram of notices.
+func messages(notices []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(notices) >= unix.SizeofNlMsghdr {
+			length := int(binary.NativeEndian.Uint32(notices))
+			if length < unix.SizeofNlMsghdr || length > len(notices) {
+				return
+			}
+			if !yield(binary.NativeEndian.Uint16(notices[4:]), notices[unix.SizeofNlMsghdr:length:length]) {
+				return
+			}
+			notices = notices[min(len(notices), (length+3)&^3):]
+		}
+	}
+}
