@@ -12,8 +12,8 @@ import (
 // handles are the handles of the daemon's rules in nft, as far as they are known.
 // iptables deletes a rule by listing its chain and comparing each rule; by its handle
 // the kernel deletes it without that. They are learned from the notices about the
-// daemon's own transactions, whichever form iptables gives the rules, and forgotten when
-// a notice tells that the rule is gone.
+// daemon's own transactions, or from a list of the chain, whichever form iptables gives
+// the rules; and forgotten when a notice tells that the rule is gone.
 type handles struct {
 	seed       maphash.Seed
 	generation uint32                   // of the last change that is taken into account; 0: none is
@@ -101,10 +101,10 @@ func (h *handles) search(r nftRule) (int, bool) {
 
 func (h *handles) hash(text string) uint64 { return maphash.String(h.seed, text) }
 
-// find returns the rules that sections of nothing but deletions delete. ok is false if
-// there is another edit, or if not exactly as many rules of a text are known: of several
-// equal ones iptables deletes the first.
-func (h *handles) find(family byte, sections []Section) (rules []nftRule, ok bool) {
+// find returns the rules that sections of nothing but deletions delete. There are none if
+// another edit is among them; if some are unknown; or if more rules have one of the texts:
+// of several equal ones iptables deletes the first.
+func (h *handles) find(family byte, sections []Section) (rules []nftRule, unknown bool) {
 	wanted := make(map[nftChain]map[uint64]int)
 	for c, e := range edits(family, sections) {
 		if e.Op != Delete {
@@ -115,6 +115,7 @@ func (h *handles) find(family byte, sections []Section) (rules []nftRule, ok boo
 		}
 		wanted[c][h.hash(e.Rule)]++
 	}
+	surplus := false
 	for c, texts := range wanted {
 		for _, k := range h.known[c] {
 			if _, deleted := texts[k.text]; deleted {
@@ -123,12 +124,21 @@ func (h *handles) find(family byte, sections []Section) (rules []nftRule, ok boo
 			}
 		}
 		for _, n := range texts {
-			if n != 0 {
-				return nil, false
-			}
+			unknown, surplus = unknown || n > 0, surplus || n < 0
 		}
 	}
-	return rules, len(rules) > 0
+	if unknown || surplus {
+		return nil, unknown
+	}
+	return rules, false
+}
+
+// setAll sets which rules a chain has, in their order, at a generation of the tables.
+func (h *handles) setAll(c nftChain, list []uint64, texts []string, generation uint32) {
+	h.generation = generation
+	if delete(h.known, c); len(list) == len(texts) {
+		h.addAll(c, list, texts)
+	}
 }
 
 // edits yields the edits of sections with their chains.

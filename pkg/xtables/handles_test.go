@@ -60,11 +60,12 @@ func TestDeletionByHandle(t *testing.T) {
 		"a rule before it":              {other: "iptables -I FORWARD -p tcp --dport 3 -j ACCEPT", left: "3 2"},
 		"a rule in its place":           {other: "iptables -R FORWARD 2 -p tcp --dport 3 -j ACCEPT", left: "3"},
 		"the same rule once more":       {other: "iptables -A FORWARD " + rule, left: "2 1"},
+		"the same rule in its place":    {other: "iptables -R FORWARD 1 " + rule, left: "2"},
 		"another table":                 {other: "iptables -t mangle -A FORWARD -j ACCEPT", left: "2"},
 		"it is gone":                    {other: "iptables -D FORWARD " + rule, byIPTables: true, fails: true, left: "2"},
 		"the chain is empty":            {other: "iptables -F FORWARD", byIPTables: true, fails: true},
-		"the chain is made anew":        {other: "*filter\n:FORWARD ACCEPT [0:0]\n-F FORWARD\n-A FORWARD -p tcp --dport 2 -j ACCEPT\n-A FORWARD " + rule + "\nCOMMIT\n", byIPTables: true, left: "2"},
-		"one chain of two is made anew": {other: "*nat\n-F PREROUTING\n-A PREROUTING -p tcp --dport 1 -j DNAT --to-destination 192.168.50.10:1\nCOMMIT\n", byIPTables: true, left: "2"},
+		"the chain is made anew":        {other: "*filter\n:FORWARD ACCEPT [0:0]\n-F FORWARD\n-A FORWARD -p tcp --dport 2 -j ACCEPT\n-A FORWARD " + rule + "\nCOMMIT\n", left: "2"},
+		"one chain of two is made anew": {other: "*nat\n-F PREROUTING\n-A PREROUTING -p tcp --dport 1 -j DNAT --to-destination 192.168.50.10:1\nCOMMIT\n", left: "2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +167,47 @@ func deleteTable(name string) error {
 	})
 }
 
-// TestLostNotices has more notices than the kernel keeps: nothing is known any more.
+// TestDeletionOfEarlierRules deletes rules that another process has added.
+func TestDeletionOfEarlierRules(t *testing.T) {
+	t.Parallel()
+	const change = `"$real" "$@" && exec "${0%-save}" -I FORWARD -p tcp --dport 3 -j ACCEPT`
+	for name, tt := range map[string]struct {
+		ports      string
+		save       string // script instead of iptables-save
+		byIPTables bool
+		left       string
+	}{
+		"one":                             {ports: "1 2", left: "2"},
+		"among others":                    {ports: "3 4 1 2", left: "3 4 2"},
+		"two equal ones":                  {ports: "1 2 1", byIPTables: true, left: "2 1"},
+		"the tables cannot be listed":     {ports: "1 2", save: "exit 1", byIPTables: true, left: "2"},
+		"the tables change in the middle": {ports: "1 2", save: change, byIPTables: true, left: "3 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRouter(t, "nft")
+			w := r.watch(t)
+			var edits []xtables.Edit
+			for port := range strings.FieldsSeq(tt.ports) {
+				edits = append(edits, add(port))
+			}
+			must(t, r.Do(func() error { return w.commitByIPTables(edits...) }))
+			w.Programs.Close()
+			if tt.save != "" {
+				r.stub(t, "iptables-save", tt.save)
+			}
+			must(t, r.Do(func() error { return w.commitWork(removal("1")) }))
+			if byIPTables := w.Resident() != 0; byIPTables != tt.byIPTables {
+				t.Errorf("by iptables %v", byIPTables)
+			}
+			if left := r.ports(t); left != tt.left {
+				t.Errorf("rules %q are left, want %q", left, tt.left)
+			}
+		})
+	}
+}
+
+// TestLostNotices has more notices than the kernel keeps: what is known is listed anew.
 func TestLostNotices(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, "nft")
@@ -181,7 +222,7 @@ func TestLostNotices(t *testing.T) {
 	must(t, r.Do(func() error { return r.restore(many.String()) }))
 	w.Programs.Close()
 	must(t, r.Do(func() error { return w.commitWork(removal("1")) }))
-	if left := r.ports(t); left != "" || w.Resident() == 0 {
+	if left := r.ports(t); left != "" || w.Resident() != 0 {
 		t.Errorf("rules %q are left, process %d", left, w.Resident())
 	}
 }

@@ -15,6 +15,7 @@ import (
 const (
 	getGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
 	newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
+	getRule       = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE
 	newRule       = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE
 	deleteRule    = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELRULE
 	sizeofNfgen   = 4
@@ -80,6 +81,21 @@ func parseRule(data []byte) (r nftRule, ok bool) {
 		}
 	}
 	return r, ok
+}
+
+// rules returns the handles of the rules in a chain, in their order.
+func (n *nft) rules(c nftChain) ([]uint64, error) {
+	replies, err := n.socket.Execute(netlink.Message{Type: getRule, Flags: unix.NLM_F_DUMP, Data: c.message()})
+	if err != nil {
+		return nil, err
+	}
+	var list []uint64
+	for _, m := range replies {
+		if r, ok := parseRule(m.Data); ok && r.chain == c { // old kernels list all chains
+			list = append(list, r.handle)
+		}
+	}
+	return list, nil
 }
 
 // deleteRules deletes rules, all or none, if the tables are those of this generation.

@@ -136,11 +136,11 @@ func (w *Watch) Begin() *Work {
 func (k *Work) Committed(n int) { k.commits.Add(int32(n)) }
 
 // Commit is Programs.Commit as part of the work. With nft, where iptables would list
-// whole chains, it deletes rules itself, if nothing else is to be done and their handles
-// are known: then it carries out all sections or none.
+// whole chains for each rule, it deletes rules itself, if nothing else is to be done:
+// then it carries out all sections or none.
 func (k *Work) Commit(ctx context.Context, p *Programs, sections []Section) (done int, err error) {
 	w := k.watch
-	if w.isNFT && w.deleteByHandle(p.protocolFamily(), sections) {
+	if w.isNFT && w.deleteByHandle(ctx, p, sections) {
 		k.Committed(1)
 		return len(sections), nil
 	}
@@ -187,15 +187,16 @@ const maxTries = 5
 
 // deleteByHandle deletes the rules of sections of nothing but deletions, all or none. It
 // returns false if iptables has to do it.
-func (w *Watch) deleteByHandle(family byte, sections []Section) bool {
+func (w *Watch) deleteByHandle(ctx context.Context, p *Programs, sections []Section) bool {
+	listed := false
 	for range maxTries {
-		w.mu.Lock()
-		w.read()
-		generation := w.handles.generation
-		rules, ok := w.handles.find(family, sections)
-		ok = ok && w.notices != nil
-		w.mu.Unlock()
-		if !ok {
+		generation, rules, unknown := w.find(p, sections)
+		switch {
+		case unknown && !listed:
+			w.list(ctx, p, sections)
+			listed = true
+			continue
+		case len(rules) == 0:
 			return false
 		}
 		err := w.nft.deleteRules(generation, rules)
@@ -204,6 +205,45 @@ func (w *Watch) deleteByHandle(family byte, sections []Section) bool {
 		}
 	}
 	return false
+}
+
+// find returns the rules that sections delete, as handles.find does, at a generation of
+// the tables.
+func (w *Watch) find(p *Programs, sections []Section) (generation uint32, rules []nftRule, unknown bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.notices == nil {
+		return 0, nil, false
+	}
+	w.read()
+	rules, unknown = w.handles.find(p.protocolFamily(), sections)
+	return w.handles.generation, rules, unknown
+}
+
+// list learns the handles of all rules in the chains of sections: the n-th rule of the
+// kernel's list is the n-th that iptables-save prints, if nothing changes the tables
+// meanwhile.
+func (w *Watch) list(ctx context.Context, p *Programs, sections []Section) {
+	before, known := w.nft.generation()
+	s, err := p.Snapshot(ctx)
+	if !known || err != nil {
+		return
+	}
+	chains := make(map[nftChain][]uint64)
+	for c := range edits(p.protocolFamily(), sections) {
+		if chains[c] == nil {
+			chains[c], _ = w.nft.rules(c) // none: nothing is learned
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read()
+	if now, known := w.nft.generation(); !known || now != before {
+		return
+	}
+	for c, list := range chains {
+		w.handles.setAll(c, list, s[c.table].Rules(c.name), before)
+	}
 }
 
 // losses returns how often notices of nft were lost.
