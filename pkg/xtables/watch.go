@@ -38,6 +38,10 @@ func (p *Programs) NewWatch() *Watch {
 	return w
 }
 
+// DeletesByHandle reports whether a transaction of nothing but deletions takes no list of
+// whole chains.
+func (w *Watch) DeletesByHandle() bool { return w.isNFT }
+
 // Run reads notices until ctx ends. It uses no time while nothing happens.
 func (w *Watch) Run(ctx context.Context, p *Programs) error {
 	n, err := p.openNotices()
