@@ -179,19 +179,70 @@ func TestBehavioursInMemory(t *testing.T) {
 func TestBehavioursInTheKernel(t *testing.T) {
 	t.Parallel()
 	eachVariant(t, func(t *testing.T, r *router) {
+		play := func(name string, f nsFirewall) {
+			for _, b := range behaviours() {
+				t.Run(name+"/"+b.name, func(t *testing.T) {
+					must(t, f.Sync(nil))
+					b.play(t, f)
+				})
+			}
+		}
 		for _, resident := range []bool{true, false} {
 			if !resident {
 				r.alone(t)
 			}
 			f := r.firewall(t, options(t))
 			must(t, f.Setup())
-			for _, b := range behaviours() {
-				t.Run(fmt.Sprintf("resident %v/%s", resident, b.name), func(t *testing.T) {
-					must(t, f.Sync(nil))
-					b.play(t, f)
-				})
-			}
+			play(fmt.Sprintf("resident %v", resident), f)
+			f.watchTables(t)
+			play(fmt.Sprintf("resident %v, watched", resident), f)
 			must(t, f.Teardown())
+		}
+	})
+}
+
+// TestDeletionsNeedNoIPTables closes mappings with nft though iptables-restore deletes
+// nothing: some that the firewall has opened, also together with openings, and one that
+// an earlier firewall has.
+func TestDeletionsNeedNoIPTables(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t, "nft")
+	earlier := mapping(portmap.TCP, 1, "192.168.50.10:1")
+	later := []*portmap.Mapping{mapping(portmap.TCP, 2, "192.168.50.10:2"), mapping(portmap.UDP, 3, "192.168.50.10:3")}
+	replaced := mapping(portmap.TCP, 4, "192.168.50.10:4")
+	first := r.firewall(t, options(t))
+	must(t, first.Setup())
+	must(t, first.Apply(open(earlier)))
+	f := r.firewall(t, options(t))
+	must(t, f.Setup())
+	must(t, f.Sync([]*portmap.Mapping{earlier}))
+	f.watchTables(t)
+	r.stub(t, "iptables-restore", `[ -t 1 ] && exit 1
+edits=$(cat)
+echo "$edits" | grep -q "^-D\|^:" && exit 1
+echo "$edits" | $real "$@"`)
+	must(t, f.Apply(open(append(later, replaced)...)))
+	must(t, f.Apply(append(closing(replaced), open(mapping(portmap.TCP, 4, "192.168.50.10:5"))...)))
+	must(t, f.Apply(closing(later...)))
+	must(t, f.Apply(closing(earlier)))
+	if got, want := f.opened(t), []string{"4/TCP 192.168.50.10:5"}; !slices.Equal(got, want) {
+		t.Errorf("open is %q, want %q", got, want)
+	}
+}
+
+// watchTables reads the notices of changes in the background, until the test ends.
+func (g nsFirewall) watchTables(t *testing.T) {
+	t.Helper()
+	ended := make(chan error)
+	go func() { ended <- g.router.Do(func() error { return g.Watch(t.Context()) }) }()
+	t.Cleanup(func() { must(t, <-ended) })
+	eventually(t, "a change is told of", func() bool {
+		g.router.iptables(t, "-A INPUT -j ACCEPT")
+		select {
+		case <-g.Changed():
+			return true
+		default:
+			return false
 		}
 	})
 }

@@ -48,6 +48,12 @@ func (f *Firewall) Dead(v portmap.Family) []string {
 	return family.health.dead
 }
 
+// Watch reads the notices of changes, as Run does, until ctx ends.
+func (f *Firewall) Watch(ctx context.Context) error { return f.watch.Run(ctx, f.ipv4.programs) }
+
+// Changed has an element when another program has used the firewall.
+func (f *Firewall) Changed() <-chan struct{} { return f.watch.Changed }
+
 // Busy is an operation on the firewall that ends with done.
 func (f *Firewall) Busy() (done func()) {
 	f.ipv4.mu.Lock()

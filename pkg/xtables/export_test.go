@@ -48,6 +48,9 @@ func (w *Watch) Close() {
 	w.nft.socket.Close()
 }
 
+// LagBehind has the last change count as not told of yet.
+func (w *Watch) LagBehind() { w.handles.generation-- }
+
 // Read reads the notices, as Run does when there are any.
 func (w *Watch) Read() {
 	w.mu.Lock()

@@ -207,6 +207,20 @@ func TestDeletionOfEarlierRules(t *testing.T) {
 	}
 }
 
+// While the tables are not those that the notices tell of, iptables deletes rules.
+func TestDeletionAtAnotherGeneration(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t, "nft")
+	w := r.watch(t)
+	must(t, r.Do(func() error { return w.commitWork(add("1"), add("2")) }))
+	w.Programs.Close()
+	w.LagBehind()
+	must(t, r.Do(func() error { return w.commitWork(removal("1")) }))
+	if left := r.ports(t); left != "2" || w.Resident() == 0 {
+		t.Errorf("rules %q are left, process %d", left, w.Resident())
+	}
+}
+
 // TestLostNotices has more notices than the kernel keeps: what is known is listed anew.
 func TestLostNotices(t *testing.T) {
 	t.Parallel()
@@ -218,7 +232,7 @@ func TestLostNotices(t *testing.T) {
 	for port := range 3000 {
 		many.WriteString("-A FORWARD -p tcp --dport " + strconv.Itoa(10000+port) + " -j ACCEPT\n")
 	}
-	many.WriteString("-F FORWARD\n-A FORWARD -p tcp -m tcp --dport 1 -j ACCEPT\nCOMMIT\n")
+	many.WriteString("COMMIT\n*filter\n-F FORWARD\n-A FORWARD -p tcp -m tcp --dport 1 -j ACCEPT\nCOMMIT\n")
 	must(t, r.Do(func() error { return r.restore(many.String()) }))
 	w.Programs.Close()
 	must(t, r.Do(func() error { return w.commitWork(removal("1")) }))
