@@ -231,7 +231,7 @@ echo "$edits" | $real "$@"`)
 }
 
 // watchTables reads the notices of changes in the background, until the test ends.
-func (g nsFirewall) watchTables(t *testing.T) {
+func (g nsFirewall) watchTables(t testing.TB) {
 	t.Helper()
 	ended := make(chan error)
 	go func() { ended <- g.router.Do(func() error { return g.Watch(t.Context()) }) }()

@@ -51,6 +51,28 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
+// BenchmarkClose closes one mapping or a hundred while others are present, as the daemon
+// does, which is told of changes.
+func BenchmarkClose(b *testing.B) {
+	for _, present := range []int{0, 1000, 5000, 10000} {
+		for _, n := range []int{1, 100} {
+			b.Run(fmt.Sprintf("%d of %d", n, present+n), func(b *testing.B) {
+				f := newRouter(b, "nft").firewall(b, ipv4(b))
+				must(b, f.Setup())
+				must(b, f.Sync(many(present + n)[n:]))
+				f.watchTables(b)
+				for b.Loop() {
+					b.StopTimer()
+					must(b, f.Apply(open(many(n)...)))
+					b.StartTimer()
+					must(b, f.Apply(closing(many(n)...)))
+				}
+				must(b, f.Teardown())
+			})
+		}
+	}
+}
+
 // BenchmarkSync fills empty chains with 5,000 mappings.
 func BenchmarkSync(b *testing.B) {
 	eachCommitter(b, func(b *testing.B, f nsFirewall) {
