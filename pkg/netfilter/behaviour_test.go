@@ -208,7 +208,7 @@ func TestDeletionsNeedNoIPTables(t *testing.T) {
 	t.Parallel()
 	r := newRouter(t, "nft")
 	earlier := mapping(portmap.TCP, 1, "192.168.50.10:1")
-	later := []*portmap.Mapping{mapping(portmap.TCP, 2, "192.168.50.10:2"), mapping(portmap.UDP, 3, "192.168.50.10:3")}
+	later := []*portmap.Mapping{mapping(portmap.TCP, 2, "192.168.50.10:2"), mapping(portmap.UDP, 3, "192.168.50.10:3"), pinhole(portmap.TCP, "[2001:db8:1::10]:1")}
 	replaced := mapping(portmap.TCP, 4, "192.168.50.10:4")
 	first := r.firewall(t, options(t))
 	must(t, first.Setup())
@@ -217,10 +217,12 @@ func TestDeletionsNeedNoIPTables(t *testing.T) {
 	must(t, f.Setup())
 	must(t, f.Sync([]*portmap.Mapping{earlier}))
 	f.watchTables(t)
-	r.stub(t, "iptables-restore", `[ -t 1 ] && exit 1
+	for _, name := range []string{"iptables-restore", "ip6tables-restore"} {
+		r.stub(t, name, `[ -t 1 ] && exit 1
 edits=$(cat)
 echo "$edits" | grep -q "^-D\|^:" && exit 1
 echo "$edits" | $real "$@"`)
+	}
 	must(t, f.Apply(open(append(later, replaced)...)))
 	must(t, f.Apply(append(closing(replaced), open(mapping(portmap.TCP, 4, "192.168.50.10:5"))...)))
 	must(t, f.Apply(closing(later...)))

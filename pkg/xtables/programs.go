@@ -1,6 +1,7 @@
 // Package xtables runs the iptables programs of one family: it lists their
-// tables, changes them in transactions, notices changes by other programs, and
-// traces packets through the rules. It knows nothing of port mappings.
+// tables, changes them in transactions, notices changes by other programs, deletes
+// rules of nft by their handles, and traces packets through the rules. It knows nothing
+// of port mappings.
 package xtables
 
 import (
