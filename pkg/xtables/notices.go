@@ -15,6 +15,7 @@ type notices struct {
 	file     *os.File
 	conn     syscall.RawConn
 	relevant func(notices []byte) bool // whether any of them is about rules
+	locks    *locks                    // legacy; nil: nft
 	buf      [1 << 16]byte             // for notices
 }
 
@@ -96,6 +97,7 @@ type locks struct {
 	paths   []string
 	files   map[int]bool   // watch descriptors of files
 	folders map[string]int // watch descriptors of folders, by the path of the missing file
+	uses    lockUses       // during own work
 }
 
 // lockNotices gets a notice of every call of iptables.
@@ -106,7 +108,11 @@ func lockNotices(paths []string) (*notices, error) {
 	}
 	l := &locks{fd: fd, paths: paths, files: make(map[int]bool), folders: make(map[string]int)}
 	l.watch()
-	return newNotices(fd, l.relevant)
+	n, err := newNotices(fd, l.relevant)
+	if err == nil {
+		n.locks = l
+	}
+	return n, err
 }
 
 // watch watches each file, or its folder until the file is created, and reports
@@ -138,9 +144,11 @@ func (l *locks) watch() (created bool) {
 func (l *locks) relevant(notices []byte) bool {
 	used := false
 	for len(notices) >= unix.SizeofInotifyEvent {
-		used = used || l.files[int(int32(binary.NativeEndian.Uint32(notices)))]
-		name := int(binary.NativeEndian.Uint32(notices[12:]))
-		notices = notices[min(len(notices), unix.SizeofInotifyEvent+name):]
+		watch, mask := int(int32(binary.NativeEndian.Uint32(notices))), binary.NativeEndian.Uint32(notices[4:])
+		end := min(len(notices), unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(notices[12:])))
+		l.note(watch, mask, notices[unix.SizeofInotifyEvent:end])
+		used = used || l.files[watch]
+		notices = notices[end:]
 	}
 	return l.watch() || used
 }

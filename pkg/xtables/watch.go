@@ -71,9 +71,9 @@ func (w *Watch) Run(ctx context.Context, p *Programs) error {
 }
 
 // read reads the notices up to now. During own work the lock file does not tell
-// whom they are about. Those of nft that are about what was there before the work
-// came late, from another program; whether it made others is counted at the end of
-// the work.
+// whom they are about: they are counted, until the end of the work. Those of nft that
+// are about what was there before the work came late, from another program; whether it
+// made others is counted at the end of the work, too.
 func (w *Watch) read() {
 	if w.notices == nil {
 		return
@@ -91,11 +91,8 @@ func (w *Watch) read() {
 	switch {
 	case lost && w.working > 0:
 		notify(w.unsure)
-	case !any:
-	case w.working == 0:
+	case any && w.working == 0:
 		notify(w.changed)
-	case !w.isNFT:
-		notify(w.unsure)
 	}
 }
 
@@ -131,6 +128,7 @@ func (w *Watch) Begin() *Work {
 	}
 	if w.working++; w.working == 1 {
 		w.base = k.generation
+		w.lockWork((*locks).startCounting)
 	}
 	return k
 }
@@ -162,12 +160,15 @@ func (k *Work) End() {
 	w := k.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.working == 1 {
+		w.lockWork((*locks).stopCounting)
+	}
 	w.read()
 	if w.working--; w.working == 0 {
 		clear(w.handles.added)
 	}
 	switch alone := k.alone && w.begun == k.begun; {
-	case w.notices == nil || !k.mayHideChanges():
+	case w.notices == nil || !k.mayHideChanges(alone):
 	case w.isNFT && alone:
 		notify(w.changed)
 	default:
@@ -175,11 +176,20 @@ func (k *Work) End() {
 	}
 }
 
+// lockWork has the uses of the lock files counted, or not any more.
+func (w *Watch) lockWork(do func(*locks)) {
+	if w.notices != nil && w.notices.locks != nil {
+		do(w.notices.locks)
+	}
+}
+
 // mayHideChanges reports whether another program may have changed the tables
-// during the work. With nft it has, unless it was another piece of own work.
-func (k *Work) mayHideChanges() bool {
+// during the work, which was the only piece or not. With nft it has, unless it was
+// another piece of own work.
+func (k *Work) mayHideChanges(alone bool) bool {
 	if !k.watch.isNFT {
-		return k.commits.Load() > 0
+		n := int(k.commits.Load())
+		return n > 0 && !alone || !k.watch.notices.locks.uses.areOnly(n)
 	}
 	now, known := k.watch.nft.generation()
 	return !k.known || !known || int32(now-k.generation) > k.commits.Load()
