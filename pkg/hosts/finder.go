@@ -129,11 +129,16 @@ func (f *Finder) Known(q Query) (id Identity, settled bool) {
 }
 
 // Hardware returns the hardware address of the neighbour with an address on an
-// interface, without probing.
+// interface, without probing; nil if it does not answer.
 func (f *Finder) Hardware(index int, a netip.Addr) net.HardwareAddr {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.current().hardwareOf(Query{Addr: a, LAN: LAN{Index: index}})
+	if f.IsRouted(index, a) {
+		return nil
+	}
+	h := f.find(index, a)
+	if !h.answersOn(index) {
+		return nil
+	}
+	return h.Hardware
 }
 
 // Find returns what is known, and probes if that is not complete: for the hardware

@@ -166,6 +166,37 @@ func TestReusedIndex(t *testing.T) {
 	demand("")
 }
 
+// TestHardware asks for the hardware addresses of neighbours, for which the whole table,
+// which may be large, is not read.
+func TestHardware(t *testing.T) {
+	ns := netlab.New(t, "router")
+	for _, name := range []string{"lan0", "lan1"} {
+		ns.IP(t, "link", "add", name, "type", "bridge")
+		ns.IP(t, "link", "set", name, "up")
+	}
+	ns.IP(t, "neigh", "add", "10.9.0.2", "lladdr", mac(2).String(), "dev", "lan0")
+	ns.IP(t, "neigh", "add", "10.9.0.3", "dev", "lan0", "nud", "failed")
+	f := Finder{Log: slog.New(slog.DiscardHandler)}
+	defer f.Close()
+	if err := ns.Do(func() error {
+		lan, err := index("lan0")
+		for a, want := range map[string]string{"10.9.0.2": mac(2).String(), "10.9.0.3": "", "10.9.0.4": ""} {
+			if got := f.Hardware(lan, addr(a)); got.String() != want {
+				t.Errorf("%s has %v, want %q", a, got, want)
+			}
+		}
+		if got := f.Hardware(lan+1, addr("10.9.0.2")); got != nil {
+			t.Errorf("on another interface: %v", got)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !f.last.readAt.IsZero() {
+		t.Error("the whole table was read")
+	}
+}
+
 // TestIsShared has hosts behind a repeater, and one host with several addresses.
 func TestIsShared(t *testing.T) {
 	ns := netlab.New(t, "router")
