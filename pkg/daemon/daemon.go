@@ -350,6 +350,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(error)) error {
 	}
 	closeStore()
 	d.finder.Close()
+	d.ports.Close()
 	return errors.Join(err, state.Wait())
 }
 

@@ -20,20 +20,25 @@ var protocolNumbers = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPRO
 
 // Ports finds the ports at which the router's own programs listen.
 type Ports struct {
-	diag map[string]bool // protocols whose sockets the kernel looks up one by one (sock_diag(7))
+	diag   map[string]bool // protocols whose sockets the kernel looks up one by one (sock_diag(7))
+	socket netlink.Socket  // for that
 }
 
 // NewPorts finds out which protocols the kernel supports in sock_diag.
 func NewPorts() *Ports {
-	p := &Ports{diag: make(map[string]bool)}
+	p := &Ports{diag: make(map[string]bool), socket: netlink.Socket{Protocol: unix.NETLINK_SOCK_DIAG}}
+	defer p.Close() // until it is asked
 	for name, protocol := range protocolNumbers {
 		// A list of sockets in no state: empty, or an error if the kernel
 		// was built without inet_diag.
-		_, err := findSocket(diagRequest(protocol, unix.NLM_F_DUMP, netip.AddrPort{}))
+		_, err := p.findSocket(diagRequest(protocol, unix.NLM_F_DUMP, netip.AddrPort{}))
 		p.diag[name] = err == nil
 	}
 	return p
 }
+
+// Close releases what it has open.
+func (p *Ports) Close() { p.socket.Close() }
 
 // Taken reports whether one of the router's own programs receives packets of "tcp"
 // or "udp" sent to external at a port. It looks up this one socket where the kernel
@@ -41,7 +46,7 @@ func NewPorts() *Ports {
 func (p *Ports) Taken(protocol string, external netip.Addr, port uint16) bool {
 	if p.diag[protocol] && external.Is4() {
 		at := netip.AddrPortFrom(external, port)
-		if found, err := findSocket(diagRequest(protocolNumbers[protocol], 0, at)); err == nil {
+		if found, err := p.findSocket(diagRequest(protocolNumbers[protocol], 0, at)); err == nil {
 			return found
 		}
 	}
@@ -70,8 +75,8 @@ func diagRequest(protocol byte, flags uint16, at netip.AddrPort) netlink.Message
 }
 
 // findSocket sends a request of sock_diag and reports whether a socket was found.
-func findSocket(request netlink.Message) (bool, error) {
-	reply, err := netlink.Execute(unix.NETLINK_SOCK_DIAG, request)
+func (p *Ports) findSocket(request netlink.Message) (bool, error) {
+	reply, err := p.socket.Execute(request)
 	return readDiag(reply, err, request.Flags&unix.NLM_F_DUMP != 0)
 }
 

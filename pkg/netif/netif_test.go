@@ -109,6 +109,7 @@ func TestListening(t *testing.T) {
 			t.Errorf("UDP ports = %v, want 5353", udp)
 		}
 		for name, ports := range map[string]*Ports{"sock_diag": NewPorts(), "/proc": {}} {
+			defer ports.Close()
 			if len(ports.diag) > 0 && !(ports.diag["tcp"] && ports.diag["udp"]) {
 				t.Errorf("sock_diag has %v only", ports.diag)
 			}
@@ -194,6 +195,7 @@ func TestReadDiag(t *testing.T) {
 
 func BenchmarkTaken(b *testing.B) {
 	p := NewPorts()
+	defer p.Close()
 	external := netip.MustParseAddr("11.22.33.44")
 	for b.Loop() {
 		p.Taken("tcp", external, 8443)
