@@ -52,6 +52,7 @@ var rows = []row{
 
 	{"map-natpmp", "map: NAT-PMP", micros, all, p50(20, operation{do: (*client).natpmpMap, leaves: true})},
 	{"map-pcp", "map: PCP MAP", micros, all, p50(20, operation{do: (*client).pcpMap, leaves: true})},
+	{"map-kernel", "of it, the kernel's own time for both tables (iptables-legacy)", micros, all, (*round).kernelTables},
 	{"map-upnp", "map: AddPortMapping, a connection each", micros, all, p50(20, operation{do: (*client).upnpAdd, leaves: true})},
 	{"map-upnp-kept", "map: AddPortMapping, keep-alive", micros, all, p50(20, operation{do: (*client).upnpAdd, keep: true, leaves: true})},
 	{"map-natpmp-32", "map: NAT-PMP, 32 clients", perSecond, all, rate(16, operation{do: (*client).natpmpMap, leaves: true})},
