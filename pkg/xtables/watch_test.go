@@ -200,6 +200,39 @@ func TestTwoPiecesOfWorkAtOnce(t *testing.T) {
 	})
 }
 
+// TestOthersBesideOwnWork has another program change the firewall while there is own
+// work without pause: it is told of every time.
+func TestOthersBesideOwnWork(t *testing.T) {
+	t.Parallel()
+	eachVariant(t, func(t *testing.T, r *router) {
+		w := r.watch(t)
+		chain := []xtables.Section{{Table: "filter", Edits: []xtables.Edit{{Op: xtables.Create, Chain: "X"}, {Op: xtables.Append, Chain: "X", Rule: "-j ACCEPT"}}}}
+		commit := func() (int, error) { return w.Commit(t.Context(), chain) }
+		must(t, w.work(commit))
+		w.told(t)
+		for i := range 30 {
+			ended := make(chan error, 1)
+			go func() { ended <- r.Do(func() error { return w.other("9") }) }()
+			for busy := true; busy; {
+				select {
+				case err := <-ended:
+					must(t, err)
+					busy = false
+				default:
+					must(t, w.work(commit))
+				}
+			}
+			if w.told(t) == "" {
+				t.Fatalf("change %d was not told of", i)
+			}
+		}
+		must(t, w.work(commit))
+		if got := w.told(t); got != "" {
+			t.Errorf("afterwards: told %q", got)
+		}
+	})
+}
+
 // TestRunTellsOfChanges has the notices read as they are in the daemon.
 func TestRunTellsOfChanges(t *testing.T) {
 	for _, variant := range netlab.Variants {
