@@ -1,9 +1,10 @@
 package metrics
 
 import (
-	"fmt"
 	"os"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,9 +61,9 @@ func startTime(was, now time.Time, age time.Duration) time.Time {
 
 // updateMemory sets what is known of the memory.
 func (p *Process) updateMemory() {
-	var pages, resident float64
-	if text, err := os.ReadFile("/proc/self/statm"); err == nil {
-		if n, _ := fmt.Sscan(string(text), &pages, &resident); n == 2 {
+	text, _ := os.ReadFile("/proc/self/statm") // pages: all, resident, ...
+	if f := strings.Fields(string(text)); len(f) > 1 {
+		if resident, err := strconv.ParseFloat(f[1], 64); err == nil {
 			p.resident.Set(resident * float64(os.Getpagesize()))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -89,8 +90,7 @@ func readAnswer(c io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
-	var major, minor, status int
-	if _, err := fmt.Sscanf(line, "HTTP/%1d.%1d %3d", &major, &minor, &status); err == nil && status == 412 {
+	if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[0], "HTTP/") && f[1] == "412" {
 		return errUnknown
 	}
 	for err == nil && len(line) > len("\r\n") {
