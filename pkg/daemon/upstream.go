@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"net/netip"
 	"slices"
 	"time"
@@ -46,10 +45,9 @@ func (d *Daemon) newUpstream() *upstream.Client {
 	if d.config.Upstream == config.UpstreamNo {
 		return nil
 	}
-	secret := sha256.Sum256([]byte("nonces of mappings upstream " + d.config.Device.UUID))
 	return upstream.New(upstream.Options{
 		Methods: upstreamMethods[d.config.Upstream],
-		Secret:  secret[:],
+		Secret:  []byte("nonces of mappings upstream " + d.config.Device.UUID),
 		Report:  d.reportForwardings,
 		Seen:    d.setOuterAddr,
 		IsOwn: func(a netip.Addr) bool {

@@ -3,13 +3,14 @@ package stun
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The request is sent again after 500 ms, 1 s, 2 s … (RFC 8489, section 6.2.1)
@@ -47,7 +48,9 @@ func query(ctx context.Context, server string, from netip.Addr) (netip.Addr, err
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	var id transactionID
-	rand.Read(id[:])
+	if _, err := unix.Getrandom(id[:], 0); err != nil {
+		return netip.Addr{}, err
+	}
 	for timeout := firstTimeout; ; timeout *= 2 {
 		if _, err := c.Write(appendRequest(nil, id)); err != nil {
 			return netip.Addr{}, err

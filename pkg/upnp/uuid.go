@@ -1,7 +1,6 @@
 package upnp
 
 import (
-	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -29,7 +28,7 @@ var namespace = UUID{0x5a, 0x8d, 0x1e, 0x0b, 0x6c, 0x2f, 0x4e, 0x37, 0x9b, 0x14,
 // UUIDOf returns the UUID that belongs to a name, such as the hardware address
 // of an interface: version 5 of RFC 4122, section 4.3.
 func UUIDOf(name string) UUID {
-	sum := sha1.Sum(append(namespace[:], name...))
+	sum := sha1(append(namespace[:], name...))
 	u := UUID(sum[:16])
 	u[6], u[8] = u[6]&0x0f|0x50, u[8]&0x3f|0x80
 	return u

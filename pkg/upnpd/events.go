@@ -2,7 +2,6 @@ package upnpd
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -129,11 +128,16 @@ func (sub *subscription) rank() int {
 }
 
 // add adds a subscription, perhaps in place of another one, and returns its duration;
-// false: there is no place for it. No event is sent before sendInitial.
+// false: there is no place for it, or the kernel has no random number. No event is sent
+// before sendInitial.
 func (s *subscriptions) add(sub *subscription, asked time.Duration) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
+	sid, err := newSID()
+	if err != nil {
+		return 0, false
+	}
 	if s.places.Count(sub.host) >= subscriptionsPerHost {
 		if own, ok := s.places.Weakest(sub.host); ok && own.rank() < recent {
 			s.displace(own)
@@ -146,7 +150,7 @@ func (s *subscriptions) add(sub *subscription, asked time.Duration) (time.Durati
 	if !ok {
 		return 0, false
 	}
-	sub.sid = newSID()
+	sub.sid = sid
 	sub.delivered = make(map[string]string)
 	sub.busy = true
 	return sub.extend(asked), true
@@ -180,11 +184,11 @@ func grantedTimeout(asked time.Duration) time.Duration {
 }
 
 // newSID returns an identifier that cannot be guessed: a random UUID.
-func newSID() string {
+func newSID() (string, error) {
 	var b [16]byte
-	rand.Read(b[:])
+	_, err := unix.Getrandom(b[:], 0)
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("uuid:%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	return fmt.Sprintf("uuid:%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), err
 }
 
 // sendInitial sends the initial event with all variables after the response with the

@@ -3,8 +3,6 @@ package upstream
 import (
 	"cmp"
 	"container/heap"
-	"crypto/hmac"
-	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"igdd/pkg/portmap"
+	"igdd/pkg/upnp"
 )
 
 // leaseTime is the lease that is asked for. minRetry, from RFC 6887, section 11.2.1, is the
@@ -100,9 +99,8 @@ func nonceOf(m *portmap.Mapping, secret []byte) (n portmap.Nonce) {
 
 // secretNonce returns the nonce of requests for a mapping that no PCP client asked for.
 func secretNonce(k portmap.Key, secret []byte) (n portmap.Nonce) {
-	mac := hmac.New(sha256.New, secret)
-	fmt.Fprint(mac, k)
-	copy(n[:], mac.Sum(nil))
+	id := upnp.UUIDOf(string(secret) + k.String())
+	copy(n[:], id[:])
 	return n
 }
 
