@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"igdd/pkg/config"
@@ -65,7 +66,7 @@ func linksOf(l config.LAN, uplinks []string, links map[string]netif.Link) []neti
 			list = append(list, limitPrefixes(l, link))
 		}
 	}
-	slices.SortFunc(list, func(a, b netif.Link) int { return a.Index - b.Index })
+	sort.Slice(list, func(i, j int) bool { return list[i].Index < list[j].Index })
 	return list
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -159,7 +160,9 @@ func (s *supervisor) update(ctx context.Context, links map[string]netif.Link) er
 		}
 	}
 	var errs []error
-	for _, at := range slices.SortedFunc(maps.Keys(wanted), binding.compare) {
+	order := slices.Collect(maps.Keys(wanted))
+	sort.Slice(order, func(i, j int) bool { return order[i].compare(order[j]) < 0 })
+	for _, at := range order {
 		if s.serving[at] == nil {
 			errs = append(errs, s.start(ctx, at, wanted[at]))
 		}

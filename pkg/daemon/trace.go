@@ -1,11 +1,11 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"igdd/pkg/config"
@@ -77,7 +77,7 @@ func (d *Daemon) openUplinks(family portmap.Family) (list []netif.Link) {
 		}
 		return 1
 	}
-	slices.SortStableFunc(list, func(a, b netif.Link) int { return cmp.Compare(rank(a), rank(b)) })
+	sort.SliceStable(list, func(i, j int) bool { return rank(list[i]) < rank(list[j]) })
 	return list
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -82,7 +83,7 @@ func matchingLinks(pattern string, links map[string]netif.Link) []netif.Link {
 			list = append(list, link)
 		}
 	}
-	slices.SortFunc(list, func(a, b netif.Link) int { return a.Index - b.Index })
+	sort.Slice(list, func(i, j int) bool { return list[i].Index < list[j].Index })
 	return list
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -322,7 +323,7 @@ func (s *snapshot) ipv4Addrs(lan LAN, hardware net.HardwareAddr) (list []netip.A
 			list = append(list, l.addr)
 		}
 	}
-	slices.SortFunc(list, netip.Addr.Compare)
+	sort.Slice(list, func(i, j int) bool { return list[i].Less(list[j]) })
 	return slices.Compact(list)
 }
 

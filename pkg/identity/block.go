@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"igdd/pkg/hosts"
@@ -230,6 +231,6 @@ func (r *Resolver) named(q query) []netip.Addr {
 			list = append(list, a)
 		}
 	}
-	slices.SortFunc(list, netip.Addr.Compare)
+	sort.Slice(list, func(i, j int) bool { return list[i].Less(list[j]) })
 	return slices.Compact(list)
 }

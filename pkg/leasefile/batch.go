@@ -3,7 +3,7 @@ package leasefile
 import (
 	"cmp"
 	"errors"
-	"slices"
+	"sort"
 
 	"igdd/pkg/portmap"
 )
@@ -53,7 +53,7 @@ func (b *batch) list() []portmap.Change {
 		}
 		list = append(list, c)
 	}
-	slices.SortFunc(list, func(a, b portmap.Change) int { return cmp.Compare(serialOf(a.After), serialOf(b.After)) })
+	sort.Slice(list, func(i, j int) bool { return serialOf(list[i].After) < serialOf(list[j].After) })
 	return list
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -93,7 +94,7 @@ func (c *chain) planExits(t xtables.Table, n Network) jumpPlan {
 	if c.exits.found {
 		places, _ = c.findExits(p.table, n)
 	}
-	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.index, b.index) })
+	sort.Slice(places, func(i, j int) bool { return places[i].index < places[j].index })
 	inserted := make(map[string]int)
 	for _, at := range places {
 		at.index += inserted[at.chain]

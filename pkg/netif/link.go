@@ -4,12 +4,12 @@ package netif
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"golang.org/x/sys/unix"
 
@@ -58,9 +58,7 @@ func Links() (map[string]Link, error) {
 	}
 	links := make(map[string]Link, len(byIndex))
 	for _, l := range byIndex {
-		slices.SortStableFunc(l.Addrs, func(a, b netip.Prefix) int {
-			return cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen())
-		})
+		sort.SliceStable(l.Addrs, func(i, j int) bool { return l.Addrs[i].Addr().BitLen() < l.Addrs[j].Addr().BitLen() })
 		links[l.Name] = *l
 	}
 	return links, nil

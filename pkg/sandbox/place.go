@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -108,7 +109,7 @@ func placesOf(o Options) ([]place, error) {
 		v.addFolderOf(path, false)
 	}
 	v.addMountPoints()
-	slices.SortStableFunc(v.places, func(a, b place) int { return strings.Compare(a.path, b.path) })
+	sort.SliceStable(v.places, func(i, j int) bool { return v.places[i].path < v.places[j].path })
 	return v.places, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sort"
 	"syscall"
 	"time"
 
@@ -181,7 +182,7 @@ func (l *locations) err() error {
 
 // sorted returns the locations, the preferred first.
 func (l *locations) sorted() []endpoint {
-	slices.SortStableFunc(l.list, func(a, b location) int { return cmp.Compare(a.rank, b.rank) })
+	sort.SliceStable(l.list, func(i, j int) bool { return l.list[i].rank < l.list[j].rank })
 	var list []endpoint
 	for _, known := range l.list {
 		list = append(list, known.endpoint)
@@ -221,9 +222,8 @@ func (g Gateway) connections(base endpoint, services []upnp.Reference) (list []c
 		}
 		list = append(list, connection{g, s.Type, control, new(bucket)})
 	}
-	slices.SortStableFunc(list, func(a, b connection) int {
-		return cmp.Compare(slices.Index(searchTargets[:], a.serviceType), slices.Index(searchTargets[:], b.serviceType))
-	})
+	rank := func(c connection) int { return slices.Index(searchTargets[:], c.serviceType) }
+	sort.SliceStable(list, func(i, j int) bool { return rank(list[i]) < rank(list[j]) })
 	return list[:min(len(list), maxConnections)], err
 }
 
