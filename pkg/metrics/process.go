@@ -2,7 +2,7 @@ package metrics
 
 import (
 	"os"
-	"runtime/metrics"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -67,14 +67,10 @@ func (p *Process) updateMemory() {
 			p.resident.Set(resident * float64(os.Getpagesize()))
 		}
 	}
-	in := []metrics.Sample{
-		{Name: "/sched/goroutines:goroutines"},
-		{Name: "/memory/classes/heap/objects:bytes"},
-		{Name: "/memory/classes/heap/unused:bytes"},
-	}
-	metrics.Read(in)
-	p.goroutines.Set(float64(in[0].Value.Uint64()))
-	p.heap.Set(float64(in[1].Value.Uint64() + in[2].Value.Uint64()))
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	p.goroutines.Set(float64(runtime.NumGoroutine()))
+	p.heap.Set(float64(m.HeapInuse))
 }
 
 // updateFiles sets what is known of the file descriptors.
