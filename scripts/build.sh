@@ -35,10 +35,12 @@ native() {
   echo "$arch"
 }
 
-# aim makes Go build for the target $1.
+# aim makes Go build for the target $1. Segments for ARM begin at pages, which have 4 kB
+# there, and not at the next 64 kB.
 aim() {
+  align=''
   case $1 in
-  armv[567]) GOARCH=arm GOARM=${1#armv} ;;
+  armv[567]) GOARCH=arm GOARM=${1#armv} align='-R 4096' ;;
   386 | amd64 | arm64 | mipsle) GOARCH=$1 GOARM= ;;
   *) die "unknown target: $1 (known: $all native)" ;;
   esac
@@ -62,7 +64,7 @@ gather() {
 build() {
   aim "$1"
   go build -C "$work/module" -o "$2.$$" -mod=vendor -trimpath -buildvcs=false \
-    -ldflags "-s -w -buildid= -X main.version=$version" ./cmd/miniupnpd || die "cannot build $1"
+    -ldflags "-s -w -buildid= $align -X main.version=$version" ./cmd/miniupnpd || die "cannot build $1"
   mv "$2.$$" "$2"
 }
 

@@ -36,7 +36,7 @@ define MINIUPNPD_BUILD_CMDS
 	GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=vendor CGO_ENABLED=0 GOOS=linux \
 	GOARCH=$(MINIUPNPD_GOARCH) GO386=softfloat GOARM=$(MINIUPNPD_GOARM) GOMIPS=softfloat \
 	$(MINIUPNPD_GO) build -trimpath -buildvcs=false \
-		-ldflags "-s -w -buildid= -X main.version=$(MINIUPNPD_VERSION)" \
+		-ldflags "-s -w -buildid= $(if $(filter arm,$(MINIUPNPD_GOARCH)),-R 4096) -X main.version=$(MINIUPNPD_VERSION)" \
 		-o rootfs-overlay/usr/sbin/miniupnpd ./cmd/miniupnpd
 endef
 else

@@ -20,7 +20,7 @@ IGDD_GOMOD = igdd
 IGDD_BUILD_TARGETS = cmd/miniupnpd
 # static, whatever the toolchain links
 IGDD_GO_ENV = CGO_ENABLED=0
-IGDD_LDFLAGS = -s -w -buildid= -X main.version=$(IGDD_VERSION)
+IGDD_LDFLAGS = -s -w -buildid= $(if $(filter arm,$(GO_GOARCH)),-R 4096) -X main.version=$(IGDD_VERSION)
 
 define IGDD_INSTALL_TARGET_CMDS
 	$(INSTALL) -D -m 0755 $(@D)/bin/miniupnpd $(TARGET_DIR)/usr/sbin/miniupnpd
