@@ -22,8 +22,8 @@ type Rule struct {
 // ParseRule parses a rule as iptables-save prints it, without "-A CHAIN": first
 // the conditions, then the target.
 func ParseRule(text string) Rule {
-	var r Rule
 	words := splitRule(text)
+	r := Rule{Conditions: make([]Condition, 0, len(words)/2)}
 	negated := false
 	for i := 0; i < len(words); {
 		word := words[i]
@@ -82,35 +82,47 @@ func operands(option string, rest []string) int {
 }
 
 // splitRule splits a rule as a shell would: at blanks, but not inside quotes,
-// which iptables puts around text with blanks, escaping by backslash.
+// which iptables puts around text with blanks, escaping by backslash. Words without
+// either are parts of the rule's text, not copies.
 func splitRule(rule string) []string {
-	var list []string
-	var word strings.Builder
-	var inWord, quoted, escaped bool
-	for _, c := range []byte(rule) {
+	list := make([]string, 0, 1+strings.Count(rule, " "))
+	for rule = strings.TrimLeft(rule, " "); rule != ""; rule = strings.TrimLeft(rule, " ") {
+		n := strings.IndexAny(rule, ` "\`)
+		var word string
 		switch {
-		case escaped:
-			word.WriteByte(c)
-			escaped = false
-		case c == '\\':
-			inWord, escaped = true, true
-		case c == '"':
-			inWord, quoted = true, !quoted
-		case c == ' ' && !quoted:
-			if inWord {
-				list = append(list, word.String())
-				word.Reset()
-				inWord = false
-			}
+		case n < 0:
+			word, rule = rule, ""
+		case rule[n] == ' ':
+			word, rule = rule[:n], rule[n:]
 		default:
-			inWord = true
-			word.WriteByte(c)
+			word, rule = unquote(rule)
 		}
-	}
-	if inWord {
-		list = append(list, word.String())
+		list = append(list, word)
 	}
 	return list
+}
+
+// unquote returns the first word of a rule without quotes and backslashes, and what
+// follows.
+func unquote(rule string) (word, rest string) {
+	var b strings.Builder
+	var quoted, escaped bool
+	for i, c := range []byte(rule) {
+		switch {
+		case escaped:
+			b.WriteByte(c)
+			escaped = false
+		case c == '\\':
+			escaped = true
+		case c == '"':
+			quoted = !quoted
+		case c == ' ' && !quoted:
+			return b.String(), rule[i:]
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), ""
 }
 
 // MatchesDevice reports whether the rule can match packets that come in (side
