@@ -66,17 +66,27 @@ func (l *Listener) serveConn(c *connection, limiter *connLimiter) {
 			return
 		}
 		if err != nil {
-			r = &request{close: true}
+			r = &request{close: true, unread: true}
 		}
-		if err := l.reply(c, r, reply, limiter); err != nil {
-			return
-		}
-		limiter.setPhase(c, waiting)
-		if r.close {
-			c.linger(lingerFor)
+		r.unread = r.unread || b.Buffered() > 0
+		if l.finish(c, r, reply, limiter) != nil || r.close {
 			return
 		}
 	}
+}
+
+// finish sends a response. Behind that to a last request it reads what may still come: that
+// would reset the connection once it is closed, and not every system gives a program then
+// what it had received. Where all was read, nothing but a stray line end can come.
+func (l *Listener) finish(c *connection, r *request, reply response, limiter *connLimiter) error {
+	if err := l.reply(c, r, reply, limiter); err != nil {
+		return err
+	}
+	limiter.setPhase(c, waiting)
+	if r.close && (r.mayBeUnread() || c.hasRequest()) {
+		c.linger(lingerFor)
+	}
+	return nil
 }
 
 // reply sends a response, or a list.

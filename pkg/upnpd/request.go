@@ -31,6 +31,7 @@ type request struct {
 	close  bool   // the connection is closed after the response
 	fields map[string]string
 	body   []byte
+	unread bool // octets may come that are not read
 
 	client netip.Addr // never an IPv4-mapped address
 	local  netip.Addr // the router's address that the client connected to
@@ -315,7 +316,8 @@ func (r *request) bodyReader() (func(*bufio.Reader) error, error) {
 	case coded && !strings.EqualFold(coding, "chunked"):
 		return nil, httpError(501)
 	case !r.isPost():
-		r.close = r.close || coded || strings.Trim(length, "0") != ""
+		r.unread = coded || strings.Trim(length, "0") != ""
+		r.close = r.close || r.unread
 		return nil, nil
 	case coded:
 		return r.readChunks, nil
@@ -327,6 +329,10 @@ func (r *request) bodyReader() (func(*bufio.Reader) error, error) {
 	}
 	return nil, httpError(411)
 }
+
+// mayBeUnread reports whether octets may come behind a request. Clients of HTTP/1.0 send
+// line ends that do not count.
+func (r *request) mayBeUnread() bool { return r.unread || r.old }
 
 // isPost reports whether the request is a POST, whose body is read.
 func (r *request) isPost() bool { return r.method == "POST" || r.method == "M-POST" }
