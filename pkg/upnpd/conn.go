@@ -26,7 +26,7 @@ const (
 )
 
 // response is an HTTP response. Its content is body, or pieces of a total length. If it
-// has a list, that is all of it.
+// has a list, or is for later, that is all of it.
 type response struct {
 	status int
 	fields []byte // complete header lines, each with CRLF
@@ -34,7 +34,16 @@ type response struct {
 	pieces iter.Seq[[]byte]
 	length int
 	list   *listing
+	later  func() response // makes the response, and may wait; the rest is without meaning
 	after  func(sent bool) // called when the response has been sent, or is lost
+}
+
+// complete makes a response that is for later.
+func (r response) complete() response {
+	if r.later != nil {
+		return r.later()
+	}
+	return r
 }
 
 // reasons are the reason phrases of the status codes in use.
@@ -91,6 +100,7 @@ func (l *Listener) finish(c *connection, r *request, reply response, limiter *co
 
 // reply sends a response, or a list.
 func (l *Listener) reply(c *connection, r *request, reply response, limiter *connLimiter) error {
+	reply = reply.complete()
 	if reply.list != nil {
 		return l.sendList(c, r, reply.list, limiter)
 	}

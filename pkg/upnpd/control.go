@@ -79,28 +79,51 @@ func (s *Server) control(r *request) response {
 	service := s.controls[r.path]
 	call, err := service.ParseCall(r.soapAction(), r.body, s.highest())
 	r.body = nil // free its memory while the table decides
-	if err == nil {
-		var results []string
-		do := invocation{
-			Call: call, Server: s, service: service, offered: s.versionAt(r.path, service),
-			client: r.client, device: r.device, host: r.from,
-		}
-		switch results, err = s.actions[call.Name](&do); {
-		case err == nil && do.list != nil:
-			return response{list: do.list}
-		case err == nil:
-			return response{status: 200, fields: soapFields, body: call.AppendReply(nil, results...)}
-		}
+	do := &invocation{
+		Call: call, Server: s, service: service, offered: s.versionAt(r.path, service),
+		client: r.client, device: r.device, host: r.from,
 	}
-	fault := upnp.ActionFailed
 	switch {
 	case errors.Is(err, upnp.ErrNoAction):
 		return response{status: 400}
 	case errors.Is(err, upnp.ErrMustUnderstand):
 		return response{status: 500, fields: soapFields, body: upnp.AppendMustUnderstand(nil)}
-	case errors.As(err, &fault):
-	default:
-		s.opts.Log.Warn("action failed", "action", call.Name, "client", r.client, "err", err)
+	case err != nil:
+		return do.fault(err)
+	case isImmediate(call.Name):
+		return do.carryOut()
+	}
+	return response{later: do.carryOut}
+}
+
+// isImmediate reports whether an action returns at once what the program has in memory:
+// it waits neither for the table nor for the kernel.
+func isImmediate(action string) bool {
+	switch action {
+	case "GetExternalIPAddress", "GetStatusInfo", "GetConnectionTypeInfo", "GetNATRSIPStatus", "GetDefaultConnectionService",
+		"GetGenericPortMappingEntry", "GetSpecificPortMappingEntry", "GetFirewallStatus":
+		return true
+	}
+	return false
+}
+
+// carryOut carries out the action and returns the response.
+func (i *invocation) carryOut() response {
+	results, err := i.actions[i.Name](i)
+	switch {
+	case err != nil:
+		return i.fault(err)
+	case i.list != nil:
+		return response{list: i.list}
+	}
+	return response{status: 200, fields: soapFields, body: i.AppendReply(nil, results...)}
+}
+
+// fault returns the response to an action that has failed.
+func (i *invocation) fault(err error) response {
+	fault := upnp.ActionFailed
+	if !errors.As(err, &fault) {
+		i.opts.Log.Warn("action failed", "action", i.Name, "client", i.client, "err", err)
 	}
 	return faultResponse(fault)
 }

@@ -63,7 +63,7 @@ func send(t testing.TB, s *Server, client, path, action, body string) reply {
 	got := s.control(&request{
 		method: "POST", path: path, fields: map[string]string{"soapaction": action}, body: []byte(body),
 		client: netip.MustParseAddr(client), local: netip.MustParseAddr(hosts["gw1"]),
-	})
+	}).complete()
 	if got.list != nil {
 		got = got.list.response(s.opts.Table)
 	}

@@ -38,9 +38,9 @@ func (s *Server) handle(r *request, on lan.Interface) response {
 func (s *Server) handleEvents(r *request) response {
 	switch service := s.events[r.path]; {
 	case r.method == "SUBSCRIBE":
-		return s.subscribe(r)
+		return response{later: func() response { return s.subscribe(r) }}
 	case r.method == "UNSUBSCRIBE":
-		return s.unsubscribe(r)
+		return response{later: func() response { return s.unsubscribe(r) }}
 	case r.isPost():
 		r.path = service.ControlPath(s.versionAt(r.path, service))
 		return s.control(r)

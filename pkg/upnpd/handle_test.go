@@ -23,7 +23,7 @@ func (h *testGateway) answer(text string) response {
 		return response{status: 400}
 	}
 	r.client, r.local, r.device = netip.MustParseAddr(hosts["c1"]), netip.MustParseAddr(hosts["gw1"]), "lo"
-	return h.server.handle(r, h.testNet)
+	return h.server.handle(r, h.testNet).complete()
 }
 
 // respellings are ways to write a path that clients have been seen to use, or

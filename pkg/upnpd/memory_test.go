@@ -85,7 +85,7 @@ func TestMemoryOfRequests(t *testing.T) {
 				}
 				r.client, r.local, r.device = netip.MustParseAddr(cmp.Or(hosts[tt.client], subscriber(i))), netip.MustParseAddr(hosts["gw1"]), "lo"
 				r.from = lan.Host(r.client.String())
-				if reply := h.server.handle(r, h.testNet); reply.status != 200 {
+				if reply := h.server.handle(r, h.testNet).complete(); reply.status != 200 {
 					t.Fatalf("request %d: %d %s", i, reply.status, reply.body)
 				}
 			}
@@ -116,7 +116,7 @@ func TestMemoryOfLists(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.client, r.local, r.from = netip.MustParseAddr(hosts["c1"]), netip.MustParseAddr(hosts["gw1"]), lan.Host(fmt.Sprint(i))
-		reply := h.server.handle(r, h.testNet).list.response(h.table)
+		reply := h.server.handle(r, h.testNet).complete().list.response(h.table)
 		if reply.status != 200 || reply.length < mappings*100 {
 			t.Fatalf("reader %d: status %d, %d octets", i, reply.status, reply.length)
 		}
