@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +14,9 @@ import (
 
 	"igdd/pkg/netlab"
 )
+
+// echoLater answers no connection at once.
+func echoLater(*Arrival) (rest func(*Conn)) { return echo }
 
 // echo answers a connection with its client, and panics if it is asked to.
 func echo(c *Conn) {
@@ -33,7 +35,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	log := new(lockedBuffer)
 	l := listenTCP(t, lab, slog.New(slog.NewTextHandler(log, nil)))
 	ended := make(chan error, 1)
-	go func() { ended <- l.Serve(echo) }()
+	go func() { ended <- l.Serve(echoLater) }()
 	other := dialRouter(t, lab)
 	if got := ask(t, dialRouter(t, lab), "panic"); got != "" {
 		t.Errorf("the faulty connection says %q", got)
@@ -52,6 +54,48 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	}
 }
 
+// TestAnsweredAtOnce answers connections before there is a goroutine for them. One has a
+// fault, and one says nothing until it is accepted.
+func TestAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	lab := netlab.NewLab(t, netlab.Layout{})
+	log := new(lockedBuffer)
+	l := listenTCP(t, lab, slog.New(slog.NewTextHandler(log, nil)))
+	ended, silences := make(chan error, 1), make(chan struct{}, 1)
+	go func() {
+		ended <- l.Serve(func(a *Arrival) (rest func(*Conn)) {
+			line := make([]byte, 5)
+			n, err := a.Read(line)
+			switch {
+			case errors.Is(err, unix.EAGAIN): // the kernel has waited in vain
+				silences <- struct{}{}
+				return echo
+			case string(line[:n]) == "panic":
+				panic("at once")
+			}
+			io.WriteString(a, "at once "+a.Local.String())
+			return nil
+		})
+	}()
+	silent := dialRouter(t, lab)
+	for text, want := range map[string]string{"panic": "", "hello": "at once 192.168.50.1"} {
+		if got := ask(t, dialRouter(t, lab), text); got != want {
+			t.Errorf("%s: got %q", text, got)
+		}
+	}
+	if text := log.String(); strings.Count(text, "panic=") != 1 {
+		t.Errorf("log %s", text)
+	}
+	<-silences
+	if got := ask(t, silent, "hello"); got != "192.168.50.10 192.168.50.10" {
+		t.Errorf("the silent one gets %q", got)
+	}
+	l.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAcceptFails has errors of accept(2) before each connection is accepted, and then
 // one that does not pass.
 func TestAcceptFails(t *testing.T) {
@@ -59,21 +103,21 @@ func TestAcceptFails(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
 	l := listenTCP(t, lab, slog.New(slog.DiscardHandler))
 	accept, left := l.accept, slices.Clone(passing)
-	l.accept = func() (*net.TCPConn, error) {
+	l.accept = func() (int, unix.Sockaddr, error) {
 		switch len(left) {
 		case 0:
-			return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", unix.EINVAL)}
+			return -1, nil, unix.EINVAL
 		case 1:
 			left = nil
 			return accept()
 		}
 		err := left[0]
 		left = left[1:]
-		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", err)}
+		return -1, nil, err
 	}
 	c := dialRouter(t, lab)
 	ended := make(chan error, 1)
-	go func() { ended <- l.Serve(echo) }()
+	go func() { ended <- l.Serve(echoLater) }()
 	select {
 	case err := <-ended: // the connection is still open
 		if !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "lan0") {

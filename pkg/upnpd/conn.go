@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -108,23 +107,29 @@ func (l *Listener) reply(c *connection, r *request, reply response, limiter *con
 	return l.send(c, r, reply, limiter)
 }
 
-// send sends a response: in one write, without copying a long body, or in pieces.
+// sentWithHead is how many octets of a body are sent with the head: all of a short one.
+const sentWithHead = 2 << 10
+
+// send sends a response: a short one in one write, without copying a long body, or in
+// pieces.
 func (l *Listener) send(c *connection, r *request, reply response, limiter *connLimiter) (err error) {
 	if reply.after != nil {
 		defer func() { reply.after(err == nil) }()
 	}
-	out := net.Buffers{l.server.head(r, reply)}
-	if r.method != "HEAD" {
-		out = append(out, reply.body)
+	body := reply.body
+	if r.method == "HEAD" {
+		body = nil
 	}
-	c.SetWriteDeadline(time.Now().Add(replyWithin))
-	if _, err := out.WriteTo(c.Conn); err != nil || reply.pieces == nil {
+	with := min(len(body), sentWithHead)
+	if err := c.write(append(l.server.head(r, reply), body[:with]...)); err != nil {
+		return err
+	}
+	if err := c.write(body[with:]); err != nil || reply.pieces == nil {
 		return err
 	}
 	for piece := range reply.pieces {
 		limiter.setPhase(c, sending)
-		c.SetWriteDeadline(time.Now().Add(replyWithin))
-		if _, err := c.Write(piece); err != nil {
+		if err := c.write(piece); err != nil {
 			return err
 		}
 	}
@@ -133,8 +138,16 @@ func (l *Listener) send(c *connection, r *request, reply response, limiter *conn
 
 // sendContinue tells a client to send the body (RFC 9110, section 10.1.1).
 func (c *connection) sendContinue() error {
+	return c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+}
+
+// write writes a response, or a piece of one, in time.
+func (c *connection) write(octets []byte) error {
+	if len(octets) == 0 {
+		return nil
+	}
 	c.SetWriteDeadline(time.Now().Add(replyWithin))
-	_, err := io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+	_, err := c.Write(octets)
 	return err
 }
 
@@ -185,7 +198,7 @@ func (s *Server) head(r *request, reply response) []byte {
 // linger reads on for a while before the connection is closed: data that arrives
 // later would reset it, and the client would lose the response.
 func (c *connection) linger(atMost time.Duration) {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+	if half, ok := c.stream.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.SetReadDeadline(time.Now().Add(atMost))
 		io.CopyN(io.Discard, c, lingerBytes)
 	}

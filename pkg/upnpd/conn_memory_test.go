@@ -39,7 +39,7 @@ func usedMemory() int {
 func (h *testGateway) connect(t *testing.T, limiter *connLimiter, host lan.Host) net.Conn {
 	t.Helper()
 	near, far := net.Pipe()
-	c := &connection{Conn: near, client: netip.MustParseAddr(hosts["c1"]), local: netip.MustParseAddr(hosts["gw1"]), host: host}
+	c := &connection{stream: near, client: netip.MustParseAddr(hosts["c1"]), local: netip.MustParseAddr(hosts["gw1"]), host: host}
 	if !limiter.add(c) {
 		t.Fatal("no place")
 	}

@@ -2,6 +2,7 @@ package upnpd
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"log/slog"
 	"net"
@@ -20,6 +21,8 @@ import (
 // The far end is a pipe, so that time can stand still.
 type pipeConn struct {
 	net.Conn
+	first sync.Once
+	begin func(early []byte)
 	ended chan struct{}
 }
 
@@ -32,25 +35,86 @@ func (fakeLAN) Prefixes() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("192.168.50.1/24")}
 }
 
-func newPipeConn(t *testing.T, g *connLimiter) pipeConn {
+func newPipeConn(t *testing.T, g *connLimiter, atOnce bool) *pipeConn {
 	t.Helper()
 	s := New(Options{Versions: []upnp.Version{upnp.V1, upnp.V2}, Product: "x", Log: slog.New(slog.DiscardHandler)})
 	l := &Listener{server: s, on: fakeLAN{}}
 	near, far := net.Pipe()
-	c := &connection{Conn: near, client: netip.MustParseAddr("192.168.50.10"), local: netip.MustParseAddr("192.168.50.1")}
-	v := pipeConn{far, make(chan struct{})}
-	g.add(c)
-	go func() {
+	c := &connection{client: netip.MustParseAddr("192.168.50.10"), local: netip.MustParseAddr("192.168.50.1")}
+	v := &pipeConn{Conn: far, ended: make(chan struct{})}
+	v.begin = func(early []byte) {
 		defer close(v.ended)
 		defer near.Close()
+		if a := (&pipeArrival{in: early}); atOnce {
+			rest := l.answer(c, a, g, new(immediate))
+			if len(a.out) > 0 {
+				near.SetWriteDeadline(time.Now().Add(replyWithin))
+				near.Write(a.out)
+			}
+			if rest != nil {
+				rest(pipeStream{near, io.MultiReader(bytes.NewReader(a.in), near)})
+			}
+			return
+		}
+		c.stream = pipeStream{near, io.MultiReader(bytes.NewReader(early), near)}
+		g.add(c)
 		l.serveConn(c, g)
-	}()
-	t.Cleanup(func() { far.Close(); <-v.ended })
+	}
+	t.Cleanup(func() { v.Close(); <-v.ended })
 	return v
 }
 
+// bothWays runs a test with connections that are answered by the goroutine that accepts
+// them, where that is possible, and with those that never are.
+func bothWays(t *testing.T, test func(t *testing.T, atOnce bool)) {
+	t.Run("at once", func(t *testing.T) { test(t, true) })
+	t.Run("by a goroutine each", func(t *testing.T) { test(t, false) })
+}
+
+// Write and Read begin to serve the connection, with the octets that are written first.
+func (v *pipeConn) Write(p []byte) (int, error) {
+	isFirst := false
+	v.first.Do(func() { isFirst = true; go v.begin(bytes.Clone(p)) })
+	if isFirst {
+		return len(p), nil
+	}
+	return v.Conn.Write(p)
+}
+
+func (v *pipeConn) Read(p []byte) (int, error) {
+	v.first.Do(func() { go v.begin(nil) })
+	return v.Conn.Read(p)
+}
+
+func (v *pipeConn) Close() error {
+	v.first.Do(func() { go v.begin(nil) })
+	return v.Conn.Close()
+}
+
+// pipeArrival is an arrival with the octets that have arrived, and those written.
+type pipeArrival struct{ in, out []byte }
+
+func (a *pipeArrival) Read(p []byte) (int, error) {
+	return (*arrived)(&a.in).Read(p)
+}
+
+func (a *pipeArrival) Write(p []byte) (int, error) {
+	a.out = append(a.out, p...)
+	return len(p), nil
+}
+
+func (a *pipeArrival) HasUnread() bool { return len(a.in) > 0 }
+
+// pipeStream reads what arrived before the stream began.
+type pipeStream struct {
+	net.Conn
+	in io.Reader
+}
+
+func (s pipeStream) Read(p []byte) (int, error) { return s.in.Read(p) }
+
 // read returns the next reply's status and whether it closes the connection.
-func (v pipeConn) read(t *testing.T, b *bufio.Reader, method string) (status int, closes bool) {
+func (v *pipeConn) read(t *testing.T, b *bufio.Reader, method string) (status int, closes bool) {
 	t.Helper()
 	r, err := http.ReadResponse(b, &http.Request{Method: method})
 	if err != nil {
@@ -66,7 +130,9 @@ func (v pipeConn) read(t *testing.T, b *bufio.Reader, method string) (status int
 const getRoot = "GET /rootDesc.xml HTTP/1.1\r\nHost: 192.168.50.1:5000\r\n\r\n"
 
 // TestTimeLimits lets a client be slow, in a time that passes at once.
-func TestTimeLimits(t *testing.T) {
+func TestTimeLimits(t *testing.T) { bothWays(t, testTimeLimits) }
+
+func testTimeLimits(t *testing.T, atOnce bool) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -86,7 +152,7 @@ func TestTimeLimits(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := newPipeConn(t, newConnLimiter())
+				v := newPipeConn(t, newConnLimiter(), atOnce)
 				for _, octet := range []byte(tt.sends) {
 					time.Sleep(tt.pause)
 					if _, err := v.Write([]byte{octet}); err != nil {
@@ -111,10 +177,12 @@ func TestTimeLimits(t *testing.T) {
 }
 
 // TestTrickle never lets a request come to its end.
-func TestTrickle(t *testing.T) {
+func TestTrickle(t *testing.T) { bothWays(t, testTrickle) }
+
+func testTrickle(t *testing.T, atOnce bool) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		v := newPipeConn(t, newConnLimiter())
+		v := newPipeConn(t, newConnLimiter(), atOnce)
 		var sending sync.WaitGroup
 		defer sending.Wait()
 		sending.Go(func() {
@@ -136,10 +204,12 @@ func TestTrickle(t *testing.T) {
 }
 
 // TestClientThatReadsNothing does not read the reply.
-func TestClientThatReadsNothing(t *testing.T) {
+func TestClientThatReadsNothing(t *testing.T) { bothWays(t, testClientThatReadsNothing) }
+
+func testClientThatReadsNothing(t *testing.T, atOnce bool) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		v := newPipeConn(t, newConnLimiter())
+		v := newPipeConn(t, newConnLimiter(), atOnce)
 		if _, err := io.WriteString(v, getRoot); err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +222,9 @@ func TestClientThatReadsNothing(t *testing.T) {
 }
 
 // TestKeepAlive asks twice on one connection.
-func TestKeepAlive(t *testing.T) {
+func TestKeepAlive(t *testing.T) { bothWays(t, testKeepAlive) }
+
+func testKeepAlive(t *testing.T, atOnce bool) {
 	t.Parallel()
 	tests := []struct {
 		name, version, connection string
@@ -175,7 +247,7 @@ func TestKeepAlive(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := newPipeConn(t, newConnLimiter())
+			v := newPipeConn(t, newConnLimiter(), atOnce)
 			b := bufio.NewReader(v)
 			request := "GET /rootDesc.xml HTTP/" + tt.version + "\r\nHost: 192.168.50.1\r\n"
 			if tt.connection != "" {
@@ -205,10 +277,12 @@ func TestKeepAlive(t *testing.T) {
 }
 
 // TestKeptConnectionsEnd asks to keep a connection, and then waits for its end.
-func TestKeptConnectionsEnd(t *testing.T) {
+func TestKeptConnectionsEnd(t *testing.T) { bothWays(t, testKeptConnectionsEnd) }
+
+func testKeptConnectionsEnd(t *testing.T, atOnce bool) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		v := newPipeConn(t, newConnLimiter())
+		v := newPipeConn(t, newConnLimiter(), atOnce)
 		b := bufio.NewReader(v)
 		for range 3 {
 			if _, err := io.WriteString(v, "GET /rootDesc.xml HTTP/1.1\r\nConnection: Keep-Alive\r\n\r\n"); err != nil {
@@ -227,7 +301,9 @@ func TestKeptConnectionsEnd(t *testing.T) {
 }
 
 // TestRules sends requests that differ in what is allowed.
-func TestRules(t *testing.T) {
+func TestRules(t *testing.T) { bothWays(t, testRules) }
+
+func testRules(t *testing.T, atOnce bool) {
 	t.Parallel()
 	get := func(fields string) string { return "GET /rootDesc.xml HTTP/1.1\r\n" + fields + "\r\n" }
 	post := "POST /ctl/IPConn HTTP/1.1\r\nHost: 192.168.50.1\r\n"
@@ -277,7 +353,7 @@ func TestRules(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := newPipeConn(t, newConnLimiter())
+			v := newPipeConn(t, newConnLimiter(), atOnce)
 			go io.WriteString(v, tt.request)
 			b := bufio.NewReader(v)
 			method, _, _ := strings.Cut(tt.request, " ")
@@ -305,9 +381,11 @@ func TestRules(t *testing.T) {
 }
 
 // TestExpect waits for leave to send the body.
-func TestExpect(t *testing.T) {
+func TestExpect(t *testing.T) { bothWays(t, testExpect) }
+
+func testExpect(t *testing.T, atOnce bool) {
 	t.Parallel()
-	v := newPipeConn(t, newConnLimiter())
+	v := newPipeConn(t, newConnLimiter(), atOnce)
 	b := bufio.NewReader(v)
 	if _, err := io.WriteString(v, "POST /none HTTP/1.1\r\nHost: 192.168.50.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,7 @@ package upnpd
 
 import (
 	"cmp"
-	"net"
+	"io"
 	"net/netip"
 	"slices"
 	"sync"
@@ -42,7 +42,9 @@ const (
 
 // connection is a connection that a connLimiter knows.
 type connection struct {
-	net.Conn
+	stream        // nil while the goroutine that accepts has it
+	early  []byte // octets that were read before, and come first
+
 	client netip.Addr // the client, never an IPv4-mapped address
 	local  netip.Addr // the router's address that the client connected to
 	host   lan.Host   // the client
@@ -50,6 +52,25 @@ type connection struct {
 	// Guarded by connLimiter.mu.
 	phase phase
 	since time.Time // of the phase, or of the last piece that was sent
+}
+
+// stream is a connection to which a goroutine of its own reads and writes.
+type stream interface {
+	io.ReadWriteCloser
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// Read reads what has arrived early, and then on.
+func (c *connection) Read(p []byte) (int, error) {
+	if len(c.early) == 0 {
+		return c.stream.Read(p)
+	}
+	n := copy(p, c.early)
+	if c.early = c.early[n:]; len(c.early) == 0 {
+		c.early = nil // free its memory
+	}
+	return n, nil
 }
 
 // connLimiter holds the connections of one LAN. When there are too many, the host that
@@ -82,7 +103,7 @@ func (c *candidate) rank() int {
 
 // hasRequest reports whether octets of a request have arrived that are not read yet.
 func (c *connection) hasRequest() bool {
-	socket, ok := c.Conn.(interface{ HasUnread() bool })
+	socket, ok := c.stream.(interface{ HasUnread() bool })
 	return ok && socket.HasUnread()
 }
 
@@ -131,6 +152,24 @@ func (l *connLimiter) add(c *connection) bool {
 	l.enqueue(next)
 	l.mu.Unlock()
 	return <-next.admitted
+}
+
+// addNow adds a new connection that is answered at once, and closes the one that loses its
+// place for it. It reports false if there is no place now.
+func (l *connLimiter) addNow(c *connection) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.phase, c.since = deciding, time.Now()
+	return !l.closed && l.takePlace(c)
+}
+
+// attach gives a connection that was not answered at once its stream, and notes what it
+// waits for. It reports false if all connections have been closed meanwhile.
+func (l *connLimiter) attach(c *connection, s stream, p phase) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.stream, c.phase, c.since = s, p, time.Now()
+	return !l.closed
 }
 
 // takePlace gives a connection a place, if there is one, perhaps that of another one of
@@ -227,7 +266,9 @@ func (l *connLimiter) closeAll() {
 	defer l.mu.Unlock()
 	l.closed = true
 	for _, c := range l.open.Items() {
-		c.Close()
+		if c.stream != nil {
+			c.Close()
+		}
 	}
 	for _, c := range l.waiting.Items() {
 		l.waiting.Release(c)

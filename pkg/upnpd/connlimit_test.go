@@ -47,7 +47,7 @@ func (r limiterRig) open(host lan.Host) *testConn { return r.connect(host, false
 func (r limiterRig) connect(host lan.Host, asks bool) *testConn {
 	near, far := net.Pipe()
 	r.t.Cleanup(func() { near.Close(); far.Close() })
-	c := &testConn{connection: &connection{Conn: pipe{near, asks}, host: host}, outcome: make(chan bool, 1)}
+	c := &testConn{connection: &connection{stream: pipe{near, asks}, host: host}, outcome: make(chan bool, 1)}
 	go func() { c.outcome <- r.add(c.connection) }()
 	synctest.Wait()
 	return c
@@ -64,7 +64,7 @@ func (c *testConn) state() string {
 	select {
 	case ok := <-c.outcome:
 		c.outcome <- ok
-		if ok && !errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe) {
+		if ok && !errors.Is(c.SetReadDeadline(time.Time{}), io.ErrClosedPipe) {
 			return "open"
 		}
 		return "closed"
@@ -276,7 +276,7 @@ func TestFewRefusedConnectionsStay(t *testing.T) {
 			go io.Copy(io.Discard, far)
 			go func() {
 				defer near.Close()
-				l.refuse(&connection{Conn: pipe{Conn: near}, host: "a"}, r.connLimiter)
+				l.refuse(&connection{stream: pipe{Conn: near}, host: "a"}, r.connLimiter)
 				refused.Add(1)
 			}()
 		}
@@ -312,11 +312,13 @@ func (h *testGateway) ask(from string) (int, error) {
 
 // TestFlood opens a thousand idle connections from one host: neither the
 // others nor the host itself wait, and nothing of it stays.
-func TestFlood(t *testing.T) {
+func TestFlood(t *testing.T) { bothWays(t, testFlood) }
+
+func testFlood(t *testing.T, atOnce bool) {
 	t.Parallel()
 	s := newTestNet(t)
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
-	t.Run("gateway", func(t *testing.T) { s.startGateway(t, gatewayConfigOf("default")).flood(t) })
+	t.Run("gateway", func(t *testing.T) { s.startGateway(t, served(atOnce)).flood(t) })
 	for end := time.Now().Add(patience); runtime.NumGoroutine() > goroutines || openFiles(t) > descriptors; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, were %d; %d descriptors, were %d", runtime.NumGoroutine(), goroutines, openFiles(t), descriptors)
@@ -355,9 +357,11 @@ func openFiles(t *testing.T) int {
 
 // TestManyAtOnce asks on more connections of one host than are served at one
 // time: all are answered.
-func TestManyAtOnce(t *testing.T) {
+func TestManyAtOnce(t *testing.T) { bothWays(t, testManyAtOnce) }
+
+func testManyAtOnce(t *testing.T, atOnce bool) {
 	t.Parallel()
-	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
+	h := newTestNet(t).startGateway(t, served(atOnce))
 	var asking sync.WaitGroup
 	for range 2 * connectionsPerHost {
 		asking.Go(func() {
@@ -372,9 +376,11 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // TestHalfClosed sends the end of the stream behind a request.
-func TestHalfClosed(t *testing.T) {
+func TestHalfClosed(t *testing.T) { bothWays(t, testHalfClosed) }
+
+func testHalfClosed(t *testing.T, atOnce bool) {
 	t.Parallel()
-	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
+	h := newTestNet(t).startGateway(t, served(atOnce))
 	c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
 	if err != nil {
 		t.Fatal(err)
@@ -390,9 +396,11 @@ func TestHalfClosed(t *testing.T) {
 
 // TestReplyArrivesBeforeReset sends much more than is read: the client still
 // gets the reply.
-func TestReplyArrivesBeforeReset(t *testing.T) {
+func TestReplyArrivesBeforeReset(t *testing.T) { bothWays(t, testReplyArrivesBeforeReset) }
+
+func testReplyArrivesBeforeReset(t *testing.T, atOnce bool) {
 	t.Parallel()
-	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
+	h := newTestNet(t).startGateway(t, served(atOnce))
 	for request, status := range map[string]string{"POST /ctl/IPConn": "413", "GET /rootDesc.xml": "200", "SUBSCRIBE /none": "404"} {
 		h.sendTooMuch(t, request, status)
 	}
@@ -415,9 +423,11 @@ func (h *testGateway) sendTooMuch(t *testing.T, request, status string) {
 }
 
 // TestOutsiders are let in by no door.
-func TestOutsiders(t *testing.T) {
+func TestOutsiders(t *testing.T) { bothWays(t, testOutsiders) }
+
+func testOutsiders(t *testing.T, atOnce bool) {
 	t.Parallel()
-	h := newTestNet(t).startGateway(t, gatewayConfigOf("default"))
+	h := newTestNet(t).startGateway(t, served(atOnce))
 	for from, to := range map[string]string{"wan": "gw1", "c1": "ext", "gw1": "gw1"} {
 		c, err := h.dial(from, netip.MustParseAddrPort(hosts[to]+":5555"))
 		if err != nil {

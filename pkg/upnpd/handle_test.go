@@ -169,7 +169,9 @@ func TestActionAtEventURL(t *testing.T) {
 
 // TestUnreadBodies wants what stands where no body is read never taken for a
 // request.
-func TestUnreadBodies(t *testing.T) {
+func TestUnreadBodies(t *testing.T) { bothWays(t, testUnreadBodies) }
+
+func testUnreadBodies(t *testing.T, atOnce bool) {
 	t.Parallel()
 	for request, status := range map[string]int{
 		"GET /rootDesc.xml": 200, "HEAD /rootDesc.xml": 200, "GET /none": 404, "HEAD /none": 404, "GET /ctl/IPConn": 405, "SUBSCRIBE /ctl/IPConn": 405,
@@ -180,7 +182,7 @@ func TestUnreadBodies(t *testing.T) {
 			fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(getRoot), getRoot), "Content-Length: 1\r\n\r\n" + getRoot,
 			"Content-Length: 90000\r\nExpect: 100-continue\r\n\r\n" + getRoot, "Transfer-Encoding: chunked\r\n\r\n" + chunk,
 		} {
-			v := newPipeConn(t, newConnLimiter())
+			v := newPipeConn(t, newConnLimiter(), atOnce)
 			go io.WriteString(v, request+" HTTP/1.1\r\nConnection: keep-alive\r\n"+rest)
 			b := bufio.NewReader(v)
 			method, _, _ := strings.Cut(request, " ")

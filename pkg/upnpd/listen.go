@@ -15,12 +15,14 @@ type Listener struct {
 	server  *Server
 	on      lan.Interface
 	sockets []*lan.Listener
+	begin   func(c *connection, a arrival, limiter *connLimiter, at *immediate) (rest func(stream)) // answer, except in tests
 }
 
 // Listen opens the HTTP port on one interface: an IPv4 socket, and an
 // IPv6 socket where the settings and the kernel support it.
 func (s *Server) Listen(on lan.Interface) (*Listener, error) {
 	l := &Listener{server: s, on: on}
+	l.begin = l.answer
 	four, err := lan.ListenTCP(on, s.opts.Hosts, "tcp4", s.opts.Port)
 	if err != nil {
 		return nil, err
@@ -47,7 +49,14 @@ func (l *Listener) Serve(ctx context.Context) error {
 	limiter := newConnLimiter()
 	for _, socket := range l.sockets {
 		work.Go(func() error {
-			return socket.Serve(func(c *lan.Conn) { l.serve(c, limiter) })
+			var at immediate
+			return socket.Serve(func(a *lan.Arrival) func(*lan.Conn) {
+				rest := l.begin(&connection{client: a.Client, local: a.Local, host: a.Host}, a, limiter, &at)
+				if rest == nil {
+					return nil
+				}
+				return func(c *lan.Conn) { rest(c) }
+			})
 		})
 	}
 	work.Go(func() error {
@@ -67,14 +76,14 @@ func (l *Listener) close() {
 }
 
 // serve serves a connection, or says that there is no place for it.
-func (l *Listener) serve(c *lan.Conn, limiter *connLimiter) {
-	conn := &connection{Conn: c, client: c.Client, local: c.Local, host: c.Host}
-	if !limiter.add(conn) {
-		l.refuse(conn, limiter)
+func (l *Listener) serve(c *connection, s stream, limiter *connLimiter) {
+	c.stream = s
+	if !limiter.add(c) {
+		l.refuse(c, limiter)
 		return
 	}
-	defer limiter.release(conn)
-	l.serveConn(conn, limiter)
+	defer limiter.release(c)
+	l.serveConn(c, limiter)
 }
 
 // refuse says that there is no place for a connection. A few of them are not closed at

@@ -82,15 +82,17 @@ func (h *testGateway) exchange(t *testing.T, request string) string {
 
 // TestPanicsEndOneConnection has a fault in the table, more often than a host may have
 // connections: each ends its connection and nothing else.
-func TestPanicsEndOneConnection(t *testing.T) {
+func TestPanicsEndOneConnection(t *testing.T) { bothWays(t, testPanicsEndOneConnection) }
+
+func testPanicsEndOneConnection(t *testing.T, atOnce bool) {
 	t.Parallel()
 	log := new(logLines)
-	h := newTestNet(t).newGateway(t, gatewayConfigOf("default"))
+	h := newTestNet(t).newGateway(t, served(atOnce))
 	table := &faultyTable{Table: h.table}
 	h.server.opts.Table, h.server.opts.Hosts = table, lan.NewHosts(nil, slog.New(slog.NewTextHandler(log, nil)))
 	h.listen(t)
 	requests := []string{
-		fatMapping(4000, "x"), fatCall("/ctl/IPConn", v2, "GetListOfPortMappings", listOfAll), fatCall("/ctl/IPConn", v2, "GetExternalIPAddress", ""),
+		fatMapping(4000, "x"), fatCall("/ctl/IPConn", v2, "GetListOfPortMappings", listOfAll), plainCall("GetExternalIPAddress", ""),
 	}
 	table.faulty.Store(true)
 	const times = connectionsPerHost + 1

@@ -85,6 +85,7 @@ type testGateway struct {
 
 	mu     sync.Mutex // guards uplink
 	uplink Uplink
+	queued bool
 }
 
 // gatewayConfig is what a configuration of the vectors differs in from the standard one.
@@ -96,6 +97,14 @@ type gatewayConfig struct {
 	traffic  Traffic
 	taken    []uint16
 	upstream *portmaptest.Upstream // the router in front; nil: there is none
+	queued   bool                  // each connection is served by a goroutine of its own
+}
+
+// served returns the standard configuration, with connections served in one way.
+func served(atOnce bool) gatewayConfig {
+	p := gatewayConfigOf("default")
+	p.queued = !atOnce
+	return p
 }
 
 // rule lets both LANs have these external ports, or one of them.
@@ -156,13 +165,18 @@ func (h *testGateway) listen(t testing.TB) {
 	if err := h.Listen(func() (err error) { l, err = h.server.Listen(h.testNet); return err }); err != nil {
 		t.Fatal(err)
 	}
+	if h.queued {
+		l.begin = func(c *connection, _ arrival, limiter *connLimiter, _ *immediate) func(stream) {
+			return func(s stream) { l.serve(c, s, limiter) }
+		}
+	}
 	h.run(t, l.Serve)
 }
 
 // newGateway starts a gateway that listens nowhere.
 func (s testNet) newGateway(t testing.TB, p gatewayConfig) *testGateway {
 	t.Helper()
-	h := &testGateway{testNet: s, firewall: new(portmaptest.Firewall), uplink: p.uplink}
+	h := &testGateway{testNet: s, firewall: new(portmaptest.Firewall), uplink: p.uplink, queued: p.queued}
 	quiet := slog.New(slog.DiscardHandler)
 	h.around = portmap.NetworkState{LANs: s.Prefixes(), Own: []netip.Addr{netip.MustParseAddr(hosts["ext"])}}
 	if p.external != "" {
