@@ -19,8 +19,8 @@ type Listener struct {
 	on     Interface
 	hosts  *Hosts
 	socket *os.File
-	accept func() (fd int, from unix.Sockaddr, err error) // of socket; net.ErrClosed once that is closed
-	row    int                                            // connections accepted since it last waited for one
+	accept func() (fd int, from syscall.Sockaddr, err error) // of socket; net.ErrClosed once that is closed
+	row    int                                               // connections accepted since it last waited for one
 }
 
 // Peer is who has connected, and with which address of the router.
@@ -151,7 +151,7 @@ func (l *Listener) Serve(answer func(*Arrival) (rest func(*Conn))) error {
 }
 
 // acceptFD waits for a connection.
-func (l *Listener) acceptFD() (fd int, from unix.Sockaddr, err error) {
+func (l *Listener) acceptFD() (fd int, from syscall.Sockaddr, err error) {
 	if l.row++; l.row > maxRow {
 		l.row = 0
 		time.Sleep(rowPause)
@@ -161,7 +161,7 @@ func (l *Listener) acceptFD() (fd int, from unix.Sockaddr, err error) {
 		return -1, nil, net.ErrClosed
 	}
 	closed := raw.Read(func(socket uintptr) bool {
-		fd, from, err = unix.Accept4(int(socket), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, from, err = syscall.Accept4(int(socket), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC) // that of unix asks for the protocol, too
 		if err == unix.EAGAIN {
 			l.row = 0
 		}
@@ -189,8 +189,8 @@ func (l *Listener) finish(a *Arrival, rest func(*Conn)) {
 
 // admit returns the connection of a host on the interface's networks to the router's
 // own address there; nil for any other, and for one that gets no answer.
-func (l *Listener) admit(fd int, from unix.Sockaddr) *Arrival {
-	to, err := unix.Getsockname(fd)
+func (l *Listener) admit(fd int, from syscall.Sockaddr) *Arrival {
+	to, err := syscall.Getsockname(fd)
 	if err != nil {
 		return nil
 	}
@@ -209,11 +209,11 @@ func (l *Listener) admit(fd int, from unix.Sockaddr) *Arrival {
 }
 
 // addrPort returns the address of a TCP endpoint, IPv4 as IPv4, without zone.
-func addrPort(a unix.Sockaddr) netip.AddrPort {
+func addrPort(a syscall.Sockaddr) netip.AddrPort {
 	switch a := a.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
 	return netip.AddrPort{}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,7 +104,7 @@ func TestAcceptFails(t *testing.T) {
 	lab := netlab.NewLab(t, netlab.Layout{})
 	l := listenTCP(t, lab, slog.New(slog.DiscardHandler))
 	accept, left := l.accept, slices.Clone(passing)
-	l.accept = func() (int, unix.Sockaddr, error) {
+	l.accept = func() (int, syscall.Sockaddr, error) {
 		switch len(left) {
 		case 0:
 			return -1, nil, unix.EINVAL
