@@ -18,7 +18,8 @@ type arrival interface {
 
 // immediate has the buffers of a goroutine that accepts connections.
 type immediate struct {
-	in [2 << 10]byte
+	in  [2 << 10]byte
+	out [2 << 10]byte // a short response
 }
 
 // arrived are octets of a request. Behind them Read fails with EAGAIN.
@@ -59,7 +60,7 @@ func (l *Listener) answer(c *connection, a arrival, limiter *connLimiter, at *im
 	case reply.later != nil || reply.list != nil:
 		return l.remaining(c, limiter, deciding, func() { l.finish(c, r, reply, limiter) })
 	}
-	return l.sendNow(c, a, r, reply, limiter)
+	return l.sendNow(c, a, r, reply, limiter, at)
 }
 
 // respondNow returns the response to a request that has arrived; ok is false if that is
@@ -79,8 +80,8 @@ func (l *Listener) respondNow(c *connection, octets []byte) (r *request, reply r
 
 // sendNow sends a response as far as the kernel has room for it. What is left to do is to
 // send the rest, or to read what has arrived behind the request.
-func (l *Listener) sendNow(c *connection, a arrival, r *request, reply response, limiter *connLimiter) (rest func(stream)) {
-	out := l.server.head(r, reply)
+func (l *Listener) sendNow(c *connection, a arrival, r *request, reply response, limiter *connLimiter, at *immediate) (rest func(stream)) {
+	out := l.server.appendHead(at.out[:0], r, reply)
 	if r.method != "HEAD" {
 		out = append(out, reply.body...)
 	}
@@ -91,9 +92,10 @@ func (l *Listener) sendNow(c *connection, a arrival, r *request, reply response,
 	case err != nil:
 		return nil
 	}
-	if out = out[n:]; len(out) == 0 && !a.HasUnread() {
+	if n == len(out) && !a.HasUnread() {
 		return nil
 	}
+	out = bytes.Clone(out[n:])
 	return l.remaining(c, limiter, sending, func() {
 		if c.write(out) == nil {
 			c.linger(lingerFor)

@@ -107,6 +107,9 @@ func (l *Listener) reply(c *connection, r *request, reply response, limiter *con
 	return l.send(c, r, reply, limiter)
 }
 
+// usualHead is the length of most heads at most, in bytes.
+const usualHead = 512
+
 // sentWithHead is how many octets of a body are sent with the head: all of a short one.
 const sentWithHead = 2 << 10
 
@@ -121,7 +124,7 @@ func (l *Listener) send(c *connection, r *request, reply response, limiter *conn
 		body = nil
 	}
 	with := min(len(body), sentWithHead)
-	if err := c.write(append(l.server.head(r, reply), body[:with]...)); err != nil {
+	if err := c.write(append(l.server.appendHead(make([]byte, 0, usualHead+with), r, reply), body[:with]...)); err != nil {
 		return err
 	}
 	if err := c.write(body[with:]); err != nil || reply.pieces == nil {
@@ -167,11 +170,10 @@ func (l *Listener) respond(r *request, err error, c *connection) (reply response
 	return response{}, false
 }
 
-// head returns the head of a response. It always has the length of the body: old
+// appendHead appends the head of a response to out. It always has the length of the body: old
 // clients cannot read chunks. Field names are in the case that most servers use,
 // since some clients compare them literally, and those of UPnP in the standard's.
-func (s *Server) head(r *request, reply response) []byte {
-	out := make([]byte, 0, 256+len(reply.fields))
+func (s *Server) appendHead(out []byte, r *request, reply response) []byte {
 	out = append(out, "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(reply.status), 10)
 	out = append(out, ' ')

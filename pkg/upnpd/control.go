@@ -107,6 +107,9 @@ func isImmediate(action string) bool {
 	return false
 }
 
+// usualReply is the length of most results with their envelope, in bytes.
+const usualReply = 512
+
 // carryOut carries out the action and returns the response.
 func (i *invocation) carryOut() response {
 	results, err := i.actions[i.Name](i)
@@ -116,7 +119,7 @@ func (i *invocation) carryOut() response {
 	case i.list != nil:
 		return response{list: i.list}
 	}
-	return response{status: 200, fields: soapFields, body: i.AppendReply(nil, results...)}
+	return response{status: 200, fields: soapFields, body: i.AppendReply(make([]byte, 0, usualReply), results...)}
 }
 
 // fault returns the response to an action that has failed.

@@ -200,12 +200,12 @@ func testUnreadBodies(t *testing.T, atOnce bool) {
 // in the bubble it is the year 2000.
 func TestNoDateWithoutClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		got := fieldNames(new(Server).head(new(request), response{status: 200}))
+		got := fieldNames(new(Server).appendHead(nil, new(request), response{status: 200}))
 		if want := []string{"Server", "Content-Length"}; !slices.Equal(got, want) {
 			t.Errorf("fields %v, want %v", got, want)
 		}
 		time.Sleep(time.Until(time.Unix(clock.Earliest, 0)))
-		got = fieldNames(new(Server).head(new(request), response{status: 200}))
+		got = fieldNames(new(Server).appendHead(nil, new(request), response{status: 200}))
 		if want := []string{"Server", "Date", "Content-Length"}; !slices.Equal(got, want) {
 			t.Errorf("from 2024 on: fields %v, want %v", got, want)
 		}
@@ -242,7 +242,7 @@ func TestFieldNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := fieldNames(h.server.head(r, h.answer(tt.request))); !slices.Equal(got, slices.Concat(common, tt.want)) {
+		if got := fieldNames(h.server.appendHead(nil, r, h.answer(tt.request))); !slices.Equal(got, slices.Concat(common, tt.want)) {
 			t.Errorf("%.20s: fields %v, want %v more", tt.request, got, tt.want)
 		}
 	}
