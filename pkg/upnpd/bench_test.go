@@ -1,8 +1,9 @@
 package upnpd
 
 import (
+	"fmt"
 	"io"
-	"net/netip"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,23 +24,30 @@ func benchmarkConnection(b *testing.B, clients int) {
 	var asking sync.WaitGroup
 	b.ResetTimer()
 	for i := range clients {
-		asking.Go(func() { h.askOften(b, request, b.N*(i+1)/clients-b.N*i/clients) })
+		asking.Go(func() {
+			err := h.Do(func() error { return askOften(request, b.N*(i+1)/clients-b.N*i/clients) })
+			if err != nil {
+				b.Error(err)
+			}
+		})
 	}
 	asking.Wait()
 }
 
-// askOften sends a request on n connections, one after another.
-func (h *testGateway) askOften(b *testing.B, request string, n int) {
+// askOften sends a request on n connections from c1, one after another.
+func askOften(request string, n int) error {
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(hosts["c1"])}}
 	for range n {
-		c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
+		c, err := from.Dial("tcp", hosts["gw1"]+":5555")
 		if err != nil {
-			b.Error(err)
-			return
+			return err
 		}
 		io.WriteString(c, request)
-		if text, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 200") {
-			b.Errorf("got %s, %v", text, err)
-		}
+		text, err := io.ReadAll(c)
 		c.Close()
+		if err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 200") {
+			return fmt.Errorf("got %s, %w", text, err)
+		}
 	}
+	return nil
 }
