@@ -199,6 +199,11 @@ func (k *Work) mayHideChanges(alone bool) bool {
 // change the tables at the same time.
 const maxTries = 5
 
+// manyEdits is how many deletions iptables carries out, which lists the chains once for
+// all of them, rather than that they are listed to learn the handles: that takes twice
+// to six times as long.
+const manyEdits = 20
+
 // deleteByHandle deletes the rules of sections of nothing but deletions, all or none. It
 // returns false if iptables has to do it.
 func (w *Watch) deleteByHandle(ctx context.Context, p *Programs, sections []Section) bool {
@@ -206,7 +211,7 @@ func (w *Watch) deleteByHandle(ctx context.Context, p *Programs, sections []Sect
 	for range maxTries {
 		generation, rules, unknown := w.find(p, sections)
 		switch {
-		case unknown && !listed:
+		case unknown && !listed && countEdits(sections) < manyEdits:
 			w.list(ctx, p, sections)
 			listed = true
 			continue
@@ -219,6 +224,14 @@ func (w *Watch) deleteByHandle(ctx context.Context, p *Programs, sections []Sect
 		}
 	}
 	return false
+}
+
+// countEdits returns how many edits the sections have.
+func countEdits(sections []Section) (n int) {
+	for _, s := range sections {
+		n += len(s.Edits)
+	}
+	return n
 }
 
 // find returns the rules that sections delete, as handles.find does, at a generation of
