@@ -1,35 +1,32 @@
 #!/bin/sh
 #
 # Measures igdd and Debian's miniupnpd-iptables in one lab of network namespaces,
-# and prints a Markdown table. This machine's own network
+# and prints a Markdown table, with the figures of both and how many times better
+# igdd is; what is on the way goes to standard error. This machine's own network
 # and firewall are not touched.
 #
 #	scripts/bench.sh [--quick] [--nft] [--only ROW]
 #	scripts/bench.sh [--quick] [--nft] --only fairness[:TEXT]
-#	scripts/bench.sh [--quick] [--nft] --only outbound
 #
 # Debian's miniupnpd-iptables supports iptables-legacy only: with --nft igdd is
-# measured alone. A whole run takes about twenty minutes, most of it the
-# starts of miniupnpd with many mappings, a quick one four; an unknown
-# row lists them all.
+# measured alone. A whole run takes about half an hour, most of it the
+# starts of miniupnpd with many mappings, a quick one six minutes. ROW may also
+# be the name of a group of rows; an unknown one lists them all.
 #
 # fairness measures what an honest client gets while another machine of the LAN floods
-# the router, in fifteen minutes. The neighbour table is the kernel's for all its
-# namespaces, and some floods fill it: nothing else should use the network meanwhile.
-# TEXT, a word, chooses the rows that contain it.
-#
-# outbound measures what UPNP_OUTBOUND costs new mappings, and connections from the LAN,
-# in a minute or two.
+# the router, in fifteen minutes. The neighbour table is
+# the kernel's for all its namespaces, and some floods fill it: nothing else should use the
+# network meanwhile. TEXT, a word, chooses the rows that contain it.
 
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/bench-lab.sh"
 
-# machine describes what the figures depend on.
-machine() {
+# describe_machine prints what the figures depend on.
+describe_machine() {
   echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores," \
     "Linux $(uname -r), $("$folder/iptables" --version), files on $(stat -f -c %T "$folder")," \
     "$(cat /proc/sys/net/ipv4/neigh/default/gc_thresh3) neighbours at most," \
-    "load $(cut -d ' ' -f 1 /proc/loadavg) before; igdd $(git -C "$repo" describe --tags --always --dirty 2>/dev/null)"
+    "load $(cut -d ' ' -f 1 /proc/loadavg) before; igdd $(git -C "$repo" describe --tags --always --dirty 2>/dev/null)${theirs:+, $("$theirs" --version | head -n 1)}"
 }
 
 variant=legacy options='' only=''
@@ -59,7 +56,7 @@ done
 case $only in
 fairness*) attacker "$lab" || die 'cannot add a hostile host: the kernel must have macvlan' ;;
 esac
-machine
+describe_machine
 # In the background, so that a signal need not wait for the end of a row.
 # shellcheck disable=SC2086 # a list of options
 PATH=$folder:$PATH ip netns exec "$lab-lan" "$folder/igdd-bench" -lab "$lab" -folder "$folder" \

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -143,7 +142,7 @@ func (b *bench) measureFairness() error {
 			continue
 		}
 		for _, d := range b.daemons {
-			r, err := b.fair(l, d, row)
+			r, err := row.measure(l, d, b.fairRequests())
 			fmt.Printf("| %s | %s | %v |\n", row.what, d.name, r)
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "%s: %s: %v\n", row.what, d.name, err)
@@ -179,8 +178,8 @@ type fairResult struct {
 	kernel kernelStats
 }
 
-// fair measures one row with one daemon.
-func (b *bench) fair(l *lab, d daemon, row fairRow) (r fairResult, err error) {
+// measure measures the row with one daemon.
+func (row fairRow) measure(l *lab, d daemon, requests int) (r fairResult, err error) {
 	p, err := l.start(d.program, leases{})
 	if err != nil {
 		return r, err
@@ -197,7 +196,7 @@ func (b *bench) fair(l *lab, d daemon, row fairRow) (r fairResult, err error) {
 	n, err := row.begin(l, h.service)
 	if err == nil {
 		time.Sleep(fairLead)
-		r.ask(h, row, b.fairRequests())
+		r.ask(h, row, requests)
 		r.sent, err = n.stop()
 	}
 	var watched error
@@ -240,15 +239,18 @@ func (l *lab) settle(p *process) {
 
 // String returns the line of the table.
 func (r fairResult) String() string {
-	slices.Sort(r.took)
-	atOnce := 0
+	return fmt.Sprintf("%.0f | %s | %s | %s | %s | %d | %d | %d | %d | %d", r.sent, r.percentile(50), r.percentile(99),
+		r.share(r.atOnce()), r.share(len(r.took)), r.asked, r.kernel.incomplete, r.kernel.receive, r.kernel.write, r.kernel.full)
+}
+
+// atOnce returns how many requests were answered before they had to be repeated.
+func (r fairResult) atOnce() (n int) {
 	for _, t := range r.took {
 		if t <= firstWait {
-			atOnce++
+			n++
 		}
 	}
-	return fmt.Sprintf("%.0f | %s | %s | %s | %s | %d | %d | %d | %d | %d", r.sent, r.percentile(50), r.percentile(99),
-		r.share(atOnce), r.share(len(r.took)), r.asked, r.kernel.incomplete, r.kernel.receive, r.kernel.write, r.kernel.full)
+	return n
 }
 
 // share returns a share of the requests.
@@ -264,6 +266,5 @@ func (r fairResult) percentile(percent int) string {
 	if len(r.took) == 0 {
 		return "–"
 	}
-	rank := (len(r.took)*percent + 99) / 100
-	return strconv.FormatFloat(float64(r.took[rank-1].Microseconds())/1e3, 'f', 1, 64)
+	return strconv.FormatFloat(float64(percentile(r.took, percent).Microseconds())/1e3, 'f', 1, 64)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -32,8 +31,8 @@ type idleStats struct {
 
 // idle measures the rows for idle daemons, each on its own router, at the same time as
 // everything else. The function that it returns waits for the results.
-func (b *bench) idle() (wait func()) {
-	if !slices.ContainsFunc(rows, func(r row) bool { return strings.HasPrefix(r.name, "idle") && b.wants(r) }) {
+func (b *bench) idle(groups []group) (wait func()) {
+	if !slices.ContainsFunc(groups, func(g group) bool { return g.name == "idle" }) {
 		return func() {}
 	}
 	seen := make([]idleStats, len(b.daemons))
@@ -45,8 +44,8 @@ func (b *bench) idle() (wait func()) {
 		fmt.Fprintln(os.Stderr, "waiting for the idle daemons")
 		all.Wait()
 		for i, d := range b.daemons {
-			b.table.add(key{"idle", 0, d.name}, seen[i].wakeups, seen[i].err)
-			b.table.add(key{"idle-memory", 0, d.name}, seen[i].memory, seen[i].err)
+			b.table.add(key{"idle", 0, d.name}, 0, seen[i].wakeups, seen[i].err)
+			b.table.add(key{"idle-memory", 0, d.name}, 0, seen[i].memory, seen[i].err)
 		}
 	}
 }

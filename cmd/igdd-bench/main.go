@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 )
@@ -14,11 +13,11 @@ import (
 // daemon is a daemon to measure.
 type daemon struct {
 	name, program string
-	ours          bool
+	settings      string // lines of its configuration beside those of conf
 }
 
-// fairness is the name of the rows beside floods, which are measured only when asked for;
-// after a colon, what is in the text of those to measure.
+// fairness is the name of the detailed rows beside floods, which are measured only when
+// asked for; after a colon, what is in the text of those to measure.
 const fairness = "fairness"
 
 // bench is a run of the program.
@@ -26,7 +25,7 @@ type bench struct {
 	lab, folder string // names, as bench.sh chose them
 	only        string
 	quick       bool
-	daemons     []daemon
+	daemons     []daemon // ours is the last
 	table       results
 }
 
@@ -36,15 +35,15 @@ func main() {
 	theirs := flag.String("theirs", "", "the other `program`; without it ours is measured alone")
 	flag.StringVar(&b.lab, "lab", "", "`name` of the lab's namespaces")
 	flag.StringVar(&b.folder, "folder", "", "`folder` for the daemons' files")
-	flag.StringVar(&b.only, "only", "", "the one `row` to measure, or what is in the name of the attacks to try")
+	flag.StringVar(&b.only, "only", "", "the one `row` or group of rows to measure, or what is in the name of the attacks to try")
 	flag.BoolVar(&b.quick, "quick", false, "fewer repetitions")
 	repairs := flag.Int("repairs", 0, "measure repairs of the firewall instead, each at most so many `times`")
 	memory := flag.String("attack", "", "attack ours instead, in the memory control group of this `folder`")
 	flag.Parse()
 	if *theirs != "" {
-		b.daemons = append(b.daemons, daemon{"miniupnpd", *theirs, false})
+		b.daemons = append(b.daemons, daemon{name: "miniupnpd", program: *theirs})
 	}
-	b.daemons = append(b.daemons, daemon{"igdd", *ours, true})
+	b.daemons = append(b.daemons, daemon{name: "igdd", program: *ours})
 	run := b.run
 	switch {
 	case *memory != "":
@@ -53,8 +52,6 @@ func main() {
 		run = func() error { return measureRepairs(b.lab, b.folder, *ours, *repairs) }
 	case strings.HasPrefix(b.only, fairness):
 		run = b.measureFairness
-	case b.only == outbound:
-		run = b.measureOutbound
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "igdd-bench:", err)
@@ -64,70 +61,89 @@ func main() {
 
 // run measures everything and prints the table.
 func (b *bench) run() error {
-	if err := b.checkOnly(); err != nil {
+	groups, err := b.chosen()
+	if err != nil {
 		return err
 	}
 	l, err := newLab(b.lab, b.folder)
 	if err != nil {
 		return err
 	}
-	begin := time.Now()
-	waitIdle := b.idle()
-	skipped := 0
-	for _, s := range b.schedule() {
-		if s.repeated && time.Since(begin) > b.budget() {
-			skipped++
-			continue
-		}
-		for _, d := range s.daemons {
-			b.round(l, d, s.present)
-		}
+	begin, skipped := time.Now(), 0
+	waitIdle := b.idle(groups)
+	for _, g := range groups {
+		skipped += b.measure(l, g)
 	}
 	waitIdle()
-	fmt.Printf("%d s in all, %d repetitions skipped for lack of time, %d TCP connections.\n\n",
-		int(time.Since(begin).Seconds()), skipped, connections.Load())
-	b.table.write(os.Stdout, b.daemons)
+	fmt.Println()
+	b.table.write(os.Stdout, groups)
 	fmt.Printf(legend, b.idleTime(), settleTime)
+	fmt.Printf("The run took %v; %d repetitions were left out for lack of time.\n", time.Since(begin).Round(time.Second), skipped)
 	b.table.writeErrors(os.Stdout)
 	return nil
 }
 
-// rows returns the rows that a round measures.
-func (b *bench) rows(present int) (chosen []row) {
-	for _, r := range rows {
-		if r.measure != nil && b.wants(r) && slices.Contains(r.present, present) {
-			chosen = append(chosen, r)
+// chosen returns the groups with the rows to measure.
+func (b *bench) chosen() (chosen []group, err error) {
+	names := []string{fairness}
+	for _, g := range b.groups() {
+		wanted := g
+		wanted.rows = nil
+		names = append(names, g.name+":")
+		for _, r := range g.rows {
+			names = append(names, r.name)
+			if b.only == "" || b.only == g.name || b.only == r.name {
+				wanted.rows = append(wanted.rows, r)
+			}
+		}
+		if len(wanted.rows) > 0 {
+			chosen = append(chosen, wanted)
 		}
 	}
-	return chosen
+	if len(chosen) == 0 {
+		err = fmt.Errorf("unknown row %q; the rows, after the names of their groups, are %s", b.only, strings.Join(names, " "))
+	}
+	return chosen, err
 }
 
-// wants reports whether a row is to be measured.
-func (b *bench) wants(r row) bool { return b.only == "" || b.only == r.name }
-
-// checkOnly returns an error if there is no row with the name to measure.
-func (b *bench) checkOnly() error {
-	if slices.ContainsFunc(rows, b.wants) {
-		return nil
+// measure measures a group and returns how many repetitions it left out.
+func (b *bench) measure(l *lab, g group) (skipped int) {
+	limit := g.patience
+	if b.quick {
+		limit /= 10
 	}
-	names := []string{fairness, outbound}
-	for _, r := range rows {
-		names = append(names, r.name)
+	begin := time.Now()
+	for _, s := range g.schedule(b.quick) {
+		if s.round > 0 && time.Since(begin) > limit {
+			skipped++
+			continue
+		}
+		for _, d := range s.daemons {
+			b.round(l, g, d, s)
+		}
 	}
-	return fmt.Errorf("unknown row %q; the rows are %s", b.only, strings.Join(names, ", "))
+	return skipped
 }
 
-// round measures all rows with one daemon.
-func (b *bench) round(l *lab, d daemon, present int) {
-	r, err := newRound(l, d.program, present)
-	if err != nil {
-		b.table.add(key{"start", present, d.name}, 0, err)
-		return
+// round measures the rows of a group with one daemon.
+func (b *bench) round(l *lab, g group, d daemon, s step) {
+	l.rules, l.settings = g.rules, d.settings
+	r := &round{lab: l, daemon: d, present: s.present, port: firstPort}
+	rows := g.rowsWith(s.present)
+	if !g.isBare {
+		if err := r.start(); err != nil {
+			b.table.add(key{rows[0].name, s.present, d.name}, s.round, 0, err)
+			return
+		}
+		defer func() { r.process.stop() }()
 	}
-	defer func() { r.process.stop() }()
-	for _, row := range b.rows(present) {
+	for _, row := range rows {
 		value, err := row.measure(r)
-		fmt.Fprintf(os.Stderr, "%s with %d: %s: %s %s\n", d.name, present, row.what, figure(value), row.unit.name)
-		b.table.add(key{row.name, present, d.name}, value, err)
+		text := row.unit.text(value)
+		if err != nil {
+			text = err.Error()
+		}
+		fmt.Fprintf(os.Stderr, "%s with %d: %s: %s\n", d.name, s.present, row.what, text)
+		b.table.add(key{row.name, s.present, d.name}, s.round, value, err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"time"
 )
 
@@ -262,13 +261,11 @@ func (l *lab) iptables(args ...string) error {
 
 // String returns the line of the table.
 func (row *repairRow) String() string {
-	slices.Sort(row.took)
 	at := func(percent int) string {
 		if len(row.took) == 0 {
 			return "–"
 		}
-		rank := (len(row.took)*percent + 99) / 100 // the nearest one
-		return fmt.Sprint(row.took[max(0, rank-1)].Milliseconds())
+		return fmt.Sprint(percentile(row.took, percent).Milliseconds())
 	}
 	perSecond := float64(row.changes) / row.busyTime.Seconds()
 	return fmt.Sprintf("| %d | %s | %d | %s | %s | %s | %s | %d | %.0f | %d |", row.busy, row.removal.what, row.rounds(),

@@ -7,110 +7,143 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// key identifies a cell of the table.
+// key identifies the values of one daemon in a cell of the table.
 type key struct {
 	row     string
 	present int
 	daemon  string
 }
 
-// cell has the values of one daemon in all rounds, and the errors.
+// cell has the values of one daemon by the number of the round, and the errors.
 type cell struct {
-	values []float64
+	values map[int]float64
 	errors []string
 }
 
-// results is the table of what has been measured so far.
+// results is what has been measured so far.
 type results map[key]*cell
 
-func (t results) add(k key, value float64, err error) {
+func (t results) add(k key, round int, value float64, err error) {
 	c := t[k]
 	if c == nil {
-		c = new(cell)
+		c = &cell{values: make(map[int]float64)}
 		t[k] = c
 	}
 	if err != nil {
 		c.errors = append(c.errors, err.Error())
 	} else {
-		c.values = append(c.values, value)
+		c.values[round] = value
 	}
 }
 
-// String returns the median of the rounds, and their range.
-func (c *cell) String() string {
-	switch {
-	case c == nil:
-		return "–"
-	case len(c.values) == 0:
+// text returns the median of the rounds.
+func (c *cell) text(u unit) string {
+	if len(c.values) == 0 {
 		return "failed"
-	case len(c.values) == 1:
-		return figure(c.values[0])
 	}
-	return fmt.Sprintf("%s (%s–%s)", figure(median(c.values)), figure(slices.Min(c.values)), figure(slices.Max(c.values)))
+	return u.text(median(slices.Collect(maps.Values(c.values))))
 }
 
-// figure returns three digits of a number, or all digits before the point.
+// ratios returns how many times better ours was than theirs, for each round that both
+// have. There is no ratio to nothing.
+func ratios(u unit, theirs, ours *cell) (all []float64) {
+	for i, a := range theirs.values {
+		b, both := ours.values[i]
+		if u.higherIsBetter {
+			a, b = b, a
+		}
+		if both && a != 0 && b != 0 {
+			all = append(all, a/b)
+		}
+	}
+	return all
+}
+
+// spread returns the median of ratios and, where there are several, their range.
+func spread(ratios []float64) string {
+	text := figure(median(ratios)) + "×"
+	if len(ratios) > 1 {
+		text += fmt.Sprintf(" (%s–%s)", figure(slices.Min(ratios)), figure(slices.Max(ratios)))
+	}
+	return text
+}
+
+// compare returns the text of the table for what two daemons have reached, each of
+// which may lack.
+func compare(u unit, theirs, ours *cell) string {
+	switch {
+	case theirs == nil && ours == nil:
+		return "–"
+	case theirs == nil:
+		return ours.text(u)
+	case ours == nil:
+		return theirs.text(u) + " → –"
+	}
+	text := theirs.text(u) + " → " + ours.text(u)
+	if all := ratios(u, theirs, ours); len(all) > 0 {
+		text += ", " + spread(all)
+	}
+	return text
+}
+
+// figure returns two digits of a number, or all digits before the point.
 func figure(x float64) string {
-	if x >= 100 {
-		return fmt.Sprintf("%.0f", x)
+	switch {
+	case x == 0:
+		return "0"
+	case x < 1:
+		return fmt.Sprintf("%.2f", x)
+	case x < 10:
+		return fmt.Sprintf("%.1f", x)
 	}
-	return strconv.FormatFloat(x, 'g', 3, 64)
+	return fmt.Sprintf("%.0f", x)
 }
 
-// ratio returns how many times better ours is than theirs.
-func ratio(u unit, theirs, ours *cell) string {
-	if theirs == nil || ours == nil || len(theirs.values) == 0 || len(ours.values) == 0 {
-		return "–"
-	}
-	a, b := median(theirs.values), median(ours.values)
-	if u.higherIsBetter {
-		a, b = b, a
-	}
-	if b == 0 {
-		return "–"
-	}
-	return figure(a/b) + "×"
-}
+// columns are the numbers of mappings present that the table has a column for.
+var columns = []int{0, 1000, 5000, 10000}
 
-// write prints the rows of the table that have been measured.
-func (t results) write(w io.Writer, daemons []daemon) {
-	head, under := "| row | present | unit |", "| --- | ---: | --- |"
-	for _, d := range daemons {
-		head += " " + d.name + " |"
-		under += " ---: |"
-	}
-	if len(daemons) > 1 {
-		head += " ratio |"
-		under += " ---: |"
+// write prints the rows that have been measured, of all groups.
+func (t results) write(w io.Writer, groups []group) {
+	head, under := "| operation |", "| --- |"
+	for _, n := range columns {
+		head += fmt.Sprintf(" %s present |", grouped(n))
+		under += " --- |"
 	}
 	fmt.Fprintf(w, "%s\n%s\n", head, under)
-	for _, r := range rows {
-		for _, n := range r.present {
-			t.writeRow(w, r, n, daemons)
+	for _, g := range groups {
+		for _, r := range g.rows {
+			t.writeRow(w, r, g.daemons)
 		}
 	}
 }
 
-func (t results) writeRow(w io.Writer, r row, n int, daemons []daemon) {
-	line := fmt.Sprintf("| %s | %d | %s |", r.what, n, r.unit.name)
-	var cells []*cell
-	for _, d := range daemons {
-		c := t[key{r.name, n, d.name}]
-		cells = append(cells, c)
-		line += fmt.Sprintf(" %v |", c)
+func (t results) writeRow(w io.Writer, r row, daemons []daemon) {
+	line, isMeasured := "| "+r.what+" |", false
+	for _, n := range columns {
+		var cells [2]*cell // those of one daemon alone are ours
+		for i, d := range daemons {
+			cells[i+len(cells)-len(daemons)] = t[key{r.name, n, d.name}]
+		}
+		isMeasured = isMeasured || cells != [2]*cell{}
+		line += " " + compare(r.unit, cells[0], cells[1]) + " |"
 	}
-	if !slices.ContainsFunc(cells, func(c *cell) bool { return c != nil }) {
-		return
+	if isMeasured {
+		fmt.Fprintln(w, line)
 	}
-	if len(daemons) > 1 {
-		line += " " + ratio(r.unit, cells[0], cells[1]) + " |"
-	}
-	fmt.Fprintln(w, line)
 }
 
-// writeErrors prints why cells are empty: each error once, with its rows.
+// grouped returns a number with a comma before its last three digits.
+func grouped(n int) string {
+	if n < 1000 {
+		return strconv.Itoa(n)
+	}
+	return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+}
+
+// writeErrors prints why values are missing: each error once, with its rows.
 func (t results) writeErrors(w io.Writer) {
 	names := make(map[string][]string)
 	for k, c := range t {
@@ -129,15 +162,27 @@ func (t results) writeErrors(w io.Writer) {
 
 // legend explains the figures.
 const legend = `
-A value is the median of the rounds, with their range in brackets; a time for one client is the median of a round's
-operations (p50). The ratio says how many times better igdd is. Each round starts the daemon anew on a router that
-has just booted, with the mappings in its lease file. Wake-ups and memory without clients are those of %v, after %v.
-miniupnpd closes every HTTP connection, also if the client asks to keep it. "All that follow": the first of a row of ports that
-other hosts have mapped.
+Cells are miniupnpd → igdd, and how many times better igdd is: the median of rounds in which one followed the other, with
+their range in brackets; without brackets there was one round. Where a row names settings, both are igdd. Values are medians
+of the rounds, times for one client medians of a round's operations. Each round starts the daemon anew on a router that has
+just booted, with the mappings in its lease file; miniupnpd would take half an hour to restore 10,000. Connections from the
+Internet go to one mapping at least. miniupnpd closes every HTTP connection, also if the client asks to
+keep it. "All that follow": the first of a row of ports that other hosts have mapped. Wake-ups and memory without clients are
+those of %v, after %v.
 `
 
-// median returns the middle of values, the upper one of two.
+// median returns the middle of values, the mean of two.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// percentile returns the nearest rank of times, 0 if there is none.
+func percentile(took []time.Duration, percent int) time.Duration {
+	if len(took) == 0 {
+		return 0
+	}
+	rank := (len(took)*percent + 99) / 100
+	return slices.Sorted(slices.Values(took))[max(0, rank-1)]
 }

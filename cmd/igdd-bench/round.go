@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,22 +23,20 @@ const firstPort = 35000
 // round is one run of a daemon with a number of mappings present.
 type round struct {
 	lab     *lab
-	program string
+	daemon  daemon
 	present int
 	process *process
 	service *service // nil: there is no UPnP
 	port    uint16   // the next unused one
 }
 
-// newRound starts the daemon.
-func newRound(l *lab, program string, present int) (*round, error) {
-	r := &round{lab: l, program: program, present: present, port: firstPort}
-	var err error
-	if r.process, err = l.start(program, leases{present: present}); err != nil {
-		return nil, err
+// start starts the daemon.
+func (r *round) start() (err error) {
+	if r.process, err = r.lab.start(r.daemon.program, leases{present: r.present}); err != nil {
+		return err
 	}
 	r.service, _ = discover(nth(firstClient, clients-1))
-	return r, nil
+	return nil
 }
 
 // takePorts returns the first of n unused ports.
@@ -60,25 +56,79 @@ func p50(times int, o operation) func(*round) (float64, error) {
 		}
 		defer c.close()
 		c.web.keep = o.keep
-		first, prepared := r.takePorts(times), 0
-		var took []float64
-		defer func() { o.undo(c, first, prepared, len(took)) }()
-		for begin := time.Now(); o.before != nil && prepared < times && time.Since(begin) < rowLimit; prepared++ {
-			if err := o.before(c, first+uint16(prepared)); err != nil {
-				return 0, fmt.Errorf("prepare: %w", err)
-			}
+		w := &work{operation: o, client: c, first: r.takePorts(times)}
+		defer w.undo()
+		if err := errors.Join(w.prepare(times, time.Now().Add(rowLimit)), w.doAll(times, time.Now().Add(rowLimit))); err != nil {
+			return 0, err
 		}
-		if o.before != nil {
-			times = prepared
+		return median(w.took), nil
+	}
+}
+
+// work is what one client does repeatedly, with one port after the other.
+type work struct {
+	operation
+	client   *client
+	first    uint16
+	prepared int
+	took     []float64 // by each operation, µs
+}
+
+// prepare prepares up to so many operations, until a time.
+func (w *work) prepare(times int, end time.Time) error {
+	for ; w.before != nil && w.prepared < times && time.Now().Before(end); w.prepared++ {
+		if err := w.before(w.client, w.first+uint16(w.prepared)); err != nil {
+			return fmt.Errorf("prepare: %w", err)
 		}
-		for begin := time.Now(); len(took) < times && (len(took) == 0 || time.Since(begin) < rowLimit); {
-			d, err := o.once(c, first+uint16(len(took)))
-			if err != nil {
-				return 0, err
-			}
-			took = append(took, float64(d.Nanoseconds())/1e3)
+	}
+	return nil
+}
+
+// doAll does up to so many operations, those that were prepared if they have to be, and
+// begins none but the first after a time.
+func (w *work) doAll(times int, end time.Time) error {
+	if w.before != nil {
+		times = w.prepared
+	}
+	for n := 0; n < times && (n == 0 || time.Now().Before(end)); n++ {
+		if err := w.doNext(); err != nil {
+			return err
 		}
-		return median(took), nil
+	}
+	return nil
+}
+
+// doNext does the operation with the next port.
+func (w *work) doNext() error {
+	took, err := w.once(w.client, w.first+uint16(len(w.took)))
+	if err == nil {
+		w.took = append(w.took, float64(took.Nanoseconds())/1e3)
+	}
+	return err
+}
+
+// undoAll undoes all works at once, and closes their clients.
+func undoAll(works []*work) {
+	var undoing sync.WaitGroup
+	for _, w := range works {
+		undoing.Go(func() { w.undo(); w.client.close() })
+	}
+	undoing.Wait()
+}
+
+// undo deletes the mappings that remain.
+func (w *work) undo() {
+	from, to := len(w.took), w.prepared
+	if w.leaves {
+		from, to = 0, max(w.prepared, len(w.took))
+	}
+	w.client.web.keep = true
+	for i := from; i < to; i++ {
+		w.client.granted = w.first + uint16(i)
+		if err := w.client.deleteLast(w.client.granted); err != nil {
+			fmt.Fprintf(os.Stderr, "cannot delete the mapping of port %d: %v\n", w.first+uint16(i), err)
+			return
+		}
 	}
 }
 
@@ -86,51 +136,51 @@ func p50(times int, o operation) func(*round) (float64, error) {
 // send requests without pause.
 func rate(times int, o operation) func(*round) (float64, error) {
 	return func(r *round) (float64, error) {
-		first := r.takePorts(clients * times)
-		var answered atomic.Int64
-		var busy errgroup.Group
-		begin := time.Now()
-		for i := range clients {
-			c, err := newClient(i, r.present, r.service, answerTime)
-			if err != nil {
-				return 0, errors.Join(err, busy.Wait())
-			}
-			defer c.close()
-			first, done := first+uint16(i*times), 0
-			defer func() { o.undo(c, first, 0, done) }()
-			busy.Go(func() error {
-				for ; done < times && time.Since(begin) < rowLimit; done++ {
-					if _, err := o.once(c, first+uint16(done)); err != nil {
-						return err
-					}
-					answered.Add(1)
-				}
-				return nil
-			})
-		}
-		err := busy.Wait()
-		return float64(answered.Load()) / time.Since(begin).Seconds(), err
+		answered, took, err := r.busy(clients, times, o)
+		return float64(answered) / took.Seconds(), err
 	}
 }
 
-// undo deletes the mappings that remain after a number of operations was prepared and
-// a number done, from a first port on.
-func (o operation) undo(c *client, first uint16, prepared, done int) {
-	from, to := done, prepared
-	if o.leaves {
-		from, to = 0, max(prepared, done)
-	}
-	c.web.keep = true
-	for i := from; i < to; i++ {
-		c.granted = first + uint16(i)
-		if err := c.deleteLast(c.granted); err != nil {
-			fmt.Fprintf(os.Stderr, "cannot delete the mapping of port %d: %v\n", first+uint16(i), err)
-			return
-		}
+// total measures how long it takes so many clients to do an operation so many times each,
+// in µs.
+func total(workers, times int, o operation) func(*round) (float64, error) {
+	return func(r *round) (float64, error) {
+		_, took, err := r.busy(workers, times, o)
+		return float64(took.Microseconds()), err
 	}
 }
 
-func (r *round) startTime() (float64, error) { return 1e3 * r.process.startTime.Seconds(), nil }
+// busy has so many clients at work at once, and returns how many operations were done and
+// how long that took. All are prepared first.
+func (r *round) busy(workers, times int, o operation) (done int64, took time.Duration, err error) {
+	first := r.takePorts(workers * times)
+	var works []*work
+	defer func() { undoAll(works) }()
+	for i := range workers {
+		c, err := newClient(i, r.present, r.service, answerTime)
+		if err != nil {
+			return 0, 0, err
+		}
+		w := &work{operation: o, client: c, first: first + uint16(i*times)}
+		works = append(works, w)
+		if err := w.prepare(times, time.Now().Add(rowLimit)); err != nil {
+			return 0, 0, err
+		}
+	}
+	var busy errgroup.Group
+	begin := time.Now()
+	for _, w := range works {
+		busy.Go(func() error { return w.doAll(times, begin.Add(rowLimit)) })
+	}
+	err = busy.Wait()
+	took = time.Since(begin)
+	for _, w := range works {
+		done += int64(len(w.took))
+	}
+	return done, took, err
+}
+
+func (r *round) startTime() (float64, error) { return 1e6 * r.process.startTime.Seconds(), nil }
 
 func (r *round) memory() (float64, error) { return resident(r.process.pids()[:1]), nil }
 
@@ -142,7 +192,7 @@ func (r *round) expire() (float64, error) {
 	const expiring = 100
 	r.process.stop()
 	due := time.Now().Add(2*r.process.startTime + 3*time.Second).Truncate(time.Second)
-	p, err := r.lab.start(r.program, leases{present: r.present, expiring: expiring, soon: due})
+	p, err := r.lab.start(r.daemon.program, leases{present: r.present, expiring: expiring, soon: due})
 	if err != nil {
 		return 0, err
 	}
@@ -155,61 +205,5 @@ func (r *round) expire() (float64, error) {
 		n, err := r.lab.countMappings()
 		return err == nil && n <= r.present-expiring
 	})
-	return 1e3 * time.Since(due).Seconds(), err
-}
-
-// forward measures how many connections per second are forwarded, one after another,
-// to mappings from all over the table.
-func (r *round) forward() (float64, error) {
-	const connects, targets = 1000, 20
-	for i := range targets {
-		l, err := net.Listen("tcp4", fmt.Sprintf(":%d", r.target(i, targets).internal()))
-		if err != nil {
-			return 0, err
-		}
-		defer l.Close()
-		go acceptAndClose(l)
-	}
-	var took time.Duration
-	err := r.lab.wan.Do(func() error {
-		begin := time.Now()
-		for i := range connects {
-			to := netip.AddrPortFrom(routerWAN, r.target(i%targets, targets).external())
-			if err := connectOnce(to); err != nil {
-				return fmt.Errorf("%v: %w", to, err)
-			}
-		}
-		took = time.Since(begin)
-		return nil
-	})
-	return connects / took.Seconds(), err
-}
-
-// target returns the i-th of n mappings that are spread over the table.
-func (r *round) target(i, n int) lease { return lease((i*r.present + r.present/2) / n) }
-
-// connectOnce connects and reads one byte.
-func connectOnce(to netip.AddrPort) error {
-	connections.Add(1)
-	c, err := net.DialTimeout("tcp4", to.String(), 5*time.Second)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	var one [1]byte
-	_, err = c.Read(one[:])
-	return err
-}
-
-// acceptAndClose sends one byte on every connection and closes it.
-func acceptAndClose(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		c.Write([]byte("!"))
-		c.Close()
-	}
+	return 1e6 * time.Since(due).Seconds(), err
 }

@@ -1,22 +1,40 @@
 package main
 
-import "time"
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
 
-// unit is the unit of a row.
+// unit is the unit of a row's values, and how they are printed.
 type unit struct {
-	name           string
+	text           func(float64) string
 	higherIsBetter bool
 }
 
 var (
-	micros    = unit{name: "µs"}
-	millis    = unit{name: "ms"}
-	kibibytes = unit{name: "KiB"}
-	wakeups   = unit{name: "in all"}
-	perSecond = unit{name: "/s", higherIsBetter: true}
+	micros    = unit{text: durationText}
+	kibibytes = unit{text: func(x float64) string { return figure(x/1024) + " MiB" }}
+	count     = unit{text: func(x float64) string { return strconv.FormatFloat(math.Round(10*x)/10, 'f', -1, 64) }}
+	perSecond = unit{text: func(x float64) string { return fmt.Sprintf("%.0f /s", x) }, higherIsBetter: true}
+	percent   = unit{text: func(x float64) string { return fmt.Sprintf("%.0f %%", x) }, higherIsBetter: true}
 )
 
-// row is one line of the table for each number of mappings that are present.
+// durationText returns a number of microseconds in the unit that suits it.
+func durationText(micros float64) string {
+	switch {
+	case micros == 0:
+		return "0"
+	case micros < 1e3:
+		return figure(micros) + " µs"
+	case micros < 1e6:
+		return figure(micros/1e3) + " ms"
+	}
+	return figure(micros/1e6) + " s"
+}
+
+// row is one line of the table, with a value for each number of mappings present.
 type row struct {
 	name    string // for --only
 	what    string
@@ -29,17 +47,19 @@ type row struct {
 var (
 	empty  = []int{0}
 	some   = []int{0, 1000}
+	most   = []int{0, 1000, 5000}
 	all    = []int{0, 1000, 5000, 10000}
 	filled = []int{1000, 5000, 10000}
 )
 
-// rows are in the order in which a round measures them: the start first, and what needs
-// a daemon of its own last.
-var rows = []row{
-	{"start", "start until all rules are in place and it answers", millis, all, (*round).startTime},
+// serviceRows are in the order in which a round measures them: the start first, then what
+// needs a daemon that has done nothing yet, and what needs a daemon of its own last.
+var serviceRows = []row{
+	{"start", "start until all rules are in place and it answers", micros, all, (*round).startTime},
 	{"memory", "memory after the start, RSS", kibibytes, all, (*round).memory},
 	{"memory-children", "memory of its child processes, which run while it is busy", kibibytes, all, (*round).childMemory},
-	{"forward", "new connections forwarded, one after another", perSecond, []int{5000}, (*round).forward},
+
+	{"forward", "new connections from the Internet, one after another", perSecond, all, (*round).forward},
 
 	{"address", "NAT-PMP address request", micros, all, p50(200, operation{do: (*client).externalAddress})},
 	{"announce", "PCP ANNOUNCE", micros, all, p50(200, operation{do: (*client).announce})},
@@ -66,17 +86,50 @@ var rows = []row{
 	{"delete-natpmp", "delete: NAT-PMP", micros, all, p50(20, operation{before: (*client).natpmpMap, do: (*client).natpmpDelete})},
 	{"delete-pcp", "delete: PCP MAP", micros, all, p50(20, operation{before: (*client).pcpMap, do: (*client).pcpDelete})},
 	{"delete-upnp", "delete: DeletePortMapping, a connection each", micros, all, p50(20, operation{before: (*client).upnpAdd, do: (*client).upnpDelete})},
+	{"delete-100", "delete: DeletePortMapping, 100 in all by 25 clients at once", micros, []int{1000}, total(25, 4, operation{before: (*client).upnpAdd, do: (*client).upnpDelete})},
 
 	{"conflict", "port taken, the next one is free: NAT-PMP", micros, filled, p50(5, operation{do: (*client).takeIsolated, after: (*client).deleteLast})},
 	{"conflict-block", "port taken, so are all that follow: NAT-PMP", micros, filled, p50(3, operation{do: (*client).takeBlock, after: (*client).deleteLast})},
 
 	{"memory-after", "memory after all these operations, RSS", kibibytes, all, (*round).memory},
 	{"memory-children-after", "memory of its child processes", kibibytes, all, (*round).childMemory},
-	{"expire", "100 leases expire: last rule gone after due", millis, []int{1000}, (*round).expire},
+	{"expire", "100 leases expire: last rule gone after due", micros, []int{1000}, (*round).expire},
+}
 
-	// The function idle measures these.
-	{"idle", "wake-ups without clients", wakeups, empty, nil},
-	{"idle-memory", "memory without clients, RSS", kibibytes, empty, nil},
+// idleRows are measured by the function idle.
+var idleRows = []row{
+	{"idle", "wake-ups without clients", count, empty, nil},
+	{"idle-memory", "memory without clients, RSS, with child processes", kibibytes, empty, nil},
+}
+
+var outboundRows = []row{
+	{"outbound-map", "map to another port, UPNP_OUTBOUND no → auto", micros, most, p50(50, operation{do: (*client).mapElsewhere, after: (*client).unmapElsewhere})},
+	{"outbound-connect", "new connections from the LAN, UPNP_OUTBOUND no → auto", perSecond, most, (*round).connectOut},
+}
+
+var hairpinRows = []row{
+	{"hairpin-map", "map: NAT-PMP, UPNP_HAIRPIN no → yes", micros, most, p50(50, operation{do: (*client).natpmpMap, after: (*client).natpmpDelete})},
+}
+
+// groups returns all rows in the order in which they are measured.
+func (b *bench) groups() []group {
+	return []group{
+		{name: "service", daemons: b.daemons, rules: rules, patience: 20 * time.Minute, sizes: startSizes, rows: serviceRows},
+		{name: "outbound", daemons: b.variants("outbound=no", "outbound=auto"), rules: plainRules, patience: 2 * time.Minute, sizes: alike(3, 1, most...), rows: outboundRows},
+		{name: "hairpin", daemons: b.variants("hairpin=no", "hairpin=yes"), rules: rules, patience: time.Minute, sizes: alike(3, 1, most...), rows: hairpinRows},
+		{name: "idle", daemons: b.daemons, rows: idleRows},
+	}
+}
+
+// variants returns our daemon with each setting.
+func (b *bench) variants(settings ...string) (all []daemon) {
+	for _, s := range settings {
+		d := b.daemons[len(b.daemons)-1]
+		d.name += ", " + s
+		d.settings = s + "\n"
+		all = append(all, d)
+	}
+	return all
 }
 
 // operation is what a client does repeatedly, each time with another free port. Only do

@@ -13,7 +13,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,9 +24,6 @@ const (
 	igd   = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 	wanIP = "urn:schemas-upnp-org:service:WANIPConnection:1"
 )
-
-// connections counts the TCP connections of the whole run.
-var connections atomic.Int64
 
 // service is the address of a gateway's SOAP services, and their paths.
 type service struct {
@@ -113,7 +109,6 @@ func (w *web) open() error {
 	if w.conn != nil {
 		return nil
 	}
-	connections.Add(1)
 	var err error
 	w.conn, err = dial(unix.SOCK_STREAM, w.from, w.service.host, cmp.Or(w.wait, answerTime))
 	w.reader = bufio.NewReader(w.conn)
