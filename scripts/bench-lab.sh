@@ -29,7 +29,7 @@ links() {
 }
 
 # attacker adds a hostile host, $1-attacker, to the LAN of router $1-router. It has 100
-# addresses of each family. The router and the LAN host get IPv6 addresses.
+# addresses of each family.
 attacker() {
   host "$1-attacker" &&
     ip -n "$1-lan" link add link eth0 name attacker type macvlan mode bridge &&
@@ -40,9 +40,7 @@ attacker() {
         printf 'address add fd00:50::1:%x/64 dev eth0\n' "$n"
       done
     } | ip -n "$1-attacker" -batch - &&
-    ip -n "$1-attacker" link set eth0 up &&
-    ip -n "$1-router" address add fd00:50::1/64 dev eth1 &&
-    ip -n "$1-lan" address add fd00:50::64/64 dev eth0
+    ip -n "$1-attacker" link set eth0 up
 }
 
 # tools puts links to the programs of iptables variant $2 into folder $1.

@@ -13,8 +13,8 @@
 # starts of miniupnpd with many mappings, a quick one six minutes. ROW may also
 # be the name of a group of rows; an unknown one lists them all.
 #
-# fairness measures what an honest client gets while another machine of the LAN floods
-# the router, in fifteen minutes. The neighbour table is
+# The last rows are what an honest client gets while another machine of the LAN floods
+# the router. fairness measures that in detail, in fifteen minutes. The neighbour table is
 # the kernel's for all its namespaces, and some floods fill it: nothing else should use the
 # network meanwhile. TEXT, a word, chooses the rows that contain it.
 
@@ -29,12 +29,12 @@ describe_machine() {
     "load $(cut -d ' ' -f 1 /proc/loadavg) before; igdd $(git -C "$repo" describe --tags --always --dirty 2>/dev/null)${theirs:+, $("$theirs" --version | head -n 1)}"
 }
 
-variant=legacy options='' only=''
+variant=legacy options=''
 while [ $# -gt 0 ]; do
   case $1 in
   --quick) options="$options -quick" ;;
   --nft) variant=nft ;;
-  --only) [ $# -gt 1 ] && only=$2 && options="$options -only $2" && shift ;;
+  --only) [ $# -gt 1 ] && options="$options -only $2" && shift ;;
   *) die 'usage: scripts/bench.sh [--quick] [--nft] [--only ROW]' ;;
   esac || die '--only needs the name of a row'
   shift
@@ -53,9 +53,7 @@ tools "$folder" $variant || die "no $variant variant of iptables"
 for name in "$lab" "$lab-igdd" "$lab-miniupnpd"; do
   links "$name" || die 'cannot make the lab: this machine must allow network namespaces'
 done
-case $only in
-fairness*) attacker "$lab" || die 'cannot add a hostile host: the kernel must have macvlan' ;;
-esac
+attacker "$lab" || die 'cannot add a hostile host: the kernel must have macvlan'
 describe_machine
 # In the background, so that a signal need not wait for the end of a row.
 # shellcheck disable=SC2086 # a list of options

@@ -28,6 +28,9 @@ func measureAttacks(name, folder, program, memory, only string) error {
 		return err
 	}
 	l.memory = memory
+	if err := l.addIPv6(); err != nil {
+		return err
+	}
 	r := attackRun{lab: l, program: program}
 	fmt.Print("\n| attack | requests | daemon | honest clients | RSS kB | peak kB | table full |\n| --- | ---: | --- | --- | ---: | ---: | ---: |\n")
 	for _, a := range attacks {

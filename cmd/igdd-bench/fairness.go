@@ -13,6 +13,7 @@ import (
 const (
 	fairRequests = 50 // of the honest client beside each flood
 	quickFair    = 20
+	roundFair    = 10 // in a round of a whole run
 	// fairLimit is the time after which it sends no further one.
 	fairLimit = 20 * time.Second
 	// fairLead is how long a flood goes on before the client comes.
@@ -129,10 +130,34 @@ var fairRows = []fairRow{
 	holding("64 lists of 384 mappings that nobody reads", hundred, (*lab).fillTable, listRequest),
 }
 
+// floodRows returns the floods of a whole run: of each server's dearest requests, from
+// those hosts that meet another part of it.
+func floodRows() (rows []row) {
+	for _, f := range []struct {
+		name string
+		row  fairRow
+	}{
+		{"flood-address", besides(natpmpAddress, oneHost)},
+		{"flood-map", besides(natpmpMapping, invented)},
+		{"flood-pcp", besides(pcpMapping, oneHost)},
+		{"flood-search", besides(searchOne, invented)},
+		{"flood-http", holding("64 idle HTTP connections", oneHost, nothing, silence)},
+	} {
+		rows = append(rows, row{f.name, "answered at once beside a flood: " + f.row.what, percent, empty, func(r *round) (float64, error) {
+			result, err := f.row.measure(r.lab, r.daemon, roundFair)
+			return 100 * float64(result.atOnce()) / float64(max(1, result.asked)), err
+		}})
+	}
+	return rows
+}
+
 // measureFairness measures what floods do to an honest client, and prints a table.
 func (b *bench) measureFairness() error {
 	l, err := newLab(b.lab, b.folder)
 	if err != nil {
+		return err
+	}
+	if err := l.addIPv6(); err != nil {
 		return err
 	}
 	fmt.Printf(fairLegend, floodRate, b.fairRequests())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"sync/atomic"
 	"time"
 
@@ -149,6 +150,19 @@ func socketAddress(to netip.AddrPort, device int) unix.Sockaddr {
 		return &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
 	}
 	return &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port()), ZoneId: uint32(device)}
+}
+
+// addIPv6 gives the router and the LAN host the addresses that IPv6 floods need.
+func (l *lab) addIPv6() error {
+	for _, add := range []*exec.Cmd{
+		l.onRouter("ip", "address", "add", routerULA.String()+"/64", "dev", "eth1"),
+		exec.Command("ip", "address", "add", honestULA.String()+"/64", "dev", "eth0"),
+	} {
+		if out, err := add.CombinedOutput(); err != nil {
+			return fmt.Errorf("%v: %w: %s", add, err, out)
+		}
+	}
+	return nil
 }
 
 // destination returns where a request of one kind goes to from an address.

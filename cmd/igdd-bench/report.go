@@ -168,7 +168,8 @@ of the rounds, times for one client medians of a round's operations. Each round 
 just booted, with the mappings in its lease file; miniupnpd would take half an hour to restore 10,000. Connections from the
 Internet go to one mapping at least. miniupnpd closes every HTTP connection, also if the client asks to
 keep it. "All that follow": the first of a row of ports that other hosts have mapped. Wake-ups and memory without clients are
-those of %v, after %v.
+those of %v, after %v. A flood is %d requests per second of the kind that an honest client sends as well; at once means
+within %v.
 `
 
 // median returns the middle of values, the mean of two.

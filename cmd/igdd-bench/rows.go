@@ -111,13 +111,15 @@ var hairpinRows = []row{
 	{"hairpin-map", "map: NAT-PMP, UPNP_HAIRPIN no → yes", micros, most, p50(50, operation{do: (*client).natpmpMap, after: (*client).natpmpDelete})},
 }
 
-// groups returns all rows in the order in which they are measured.
+// groups returns all rows in the order in which they are measured. Floods are last: they
+// fill the neighbour table.
 func (b *bench) groups() []group {
 	return []group{
 		{name: "service", daemons: b.daemons, rules: rules, patience: 20 * time.Minute, sizes: startSizes, rows: serviceRows},
 		{name: "outbound", daemons: b.variants("outbound=no", "outbound=auto"), rules: plainRules, patience: 2 * time.Minute, sizes: alike(3, 1, most...), rows: outboundRows},
 		{name: "hairpin", daemons: b.variants("hairpin=no", "hairpin=yes"), rules: rules, patience: time.Minute, sizes: alike(3, 1, most...), rows: hairpinRows},
 		{name: "idle", daemons: b.daemons, rows: idleRows},
+		{name: "floods", daemons: b.daemons, rules: rules, isBare: true, patience: 2 * time.Minute, sizes: alike(3, 1, 0), rows: floodRows()},
 	}
 }
 
