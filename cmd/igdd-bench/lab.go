@@ -153,7 +153,7 @@ mount --rbind /run/dev /dev && shift && exec "$@"`
 // command returns the command that starts the daemon on the router.
 func (l *lab) command(program string) *exec.Cmd {
 	cmd := l.onRouter("sh", "-c", privateMounts, "sh", l.log.path, program, "-f", l.confFile(), "-P", l.pidFile())
-	cmd.Env = append(cmd.Env, "MEMORY_GROUP="+l.memory)
+	cmd.Env = append(cmd.Env, "MEMORY_GROUP="+l.memory, "IPTABLES_CALLS="+l.callsFile())
 	return cmd
 }
 

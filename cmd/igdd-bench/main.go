@@ -77,7 +77,7 @@ func (b *bench) run() error {
 	waitIdle()
 	fmt.Println()
 	b.table.write(os.Stdout, groups)
-	fmt.Printf(legend, b.idleTime(), settleTime, floodRate, firstWait)
+	fmt.Printf(legend, touchPause, b.idleTime(), settleTime, floodRate, firstWait)
 	fmt.Printf("The run took %v; %d repetitions were left out for lack of time.\n", time.Since(begin).Round(time.Second), skipped)
 	b.table.writeErrors(os.Stdout)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,60 +31,79 @@ COMMIT
 COMMIT
 `
 
-// stub logs its name and arguments and becomes the program in whose place it is.
+// stub notes its name and arguments if a daemon has started it, and becomes the program
+// in whose place it is.
 const stub = `#!/bin/sh
-echo "${0##*/} $*" >>%s
-exec %s "$@"
+[ -z "$IPTABLES_CALLS" ] || echo "${0##*/} $*" >>"$IPTABLES_CALLS"
+exec %s "${0##*/}" "$@"
 `
 
-// counter counts the iptables processes of a daemon.
-type counter struct {
-	dir string // of the stubs
-	log string
-}
+// callsFile is where the stubs note the calls of the lab's daemon.
+func (l *lab) callsFile() string { return l.folder + ".calls" }
 
-// newCounter writes the stubs into a new folder.
-func newCounter(dir string) (*counter, error) {
-	c := &counter{dir: dir, log: filepath.Join(dir, "log")}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
+// installStubs puts stubs in the place of iptables' programs. The function that it
+// returns puts these back.
+func (l *lab) installStubs() (remove func(), err error) {
+	replaced := make(map[string]string)
+	remove = func() {
+		for path, program := range replaced {
+			os.Symlink(program, path+".new")
+			os.Rename(path+".new", path)
+		}
 	}
 	for _, name := range []string{"iptables", "ip6tables"} {
 		for _, part := range []string{"", "-save", "-restore"} {
-			program := filepath.Join(filepath.Dir(dir), name+part)
-			text := fmt.Appendf(nil, stub, c.log, program)
-			if err := os.WriteFile(filepath.Join(dir, name+part), text, 0o755); err != nil {
-				return nil, err
+			path := filepath.Join(filepath.Dir(l.folder), name+part)
+			program, err := os.Readlink(path)
+			if err != nil {
+				return remove, err
+			}
+			replaced[path] = program
+			err = errors.Join(os.WriteFile(path+".new", fmt.Appendf(nil, stub, program), 0o755), os.Rename(path+".new", path))
+			if err != nil {
+				return remove, err
 			}
 		}
 	}
-	return c, nil
+	return remove, os.WriteFile(l.callsFile(), nil, 0o644)
 }
 
-// print prints the processes since the last call.
-func (c *counter) print(what string) error {
-	text, err := os.ReadFile(c.log)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+// calls returns the calls since the last time, one a line.
+func (l *lab) calls() ([]string, error) {
+	text, err := os.ReadFile(l.callsFile())
+	if err != nil {
+		return nil, err
 	}
-	fmt.Printf("\n%s: %d\n", what, strings.Count(string(text), "\n"))
-	for line := range strings.Lines(string(text)) {
+	return slices.Collect(strings.Lines(string(text))), os.Truncate(l.callsFile(), 0)
+}
+
+// printCalls prints the calls since the last time.
+func (l *lab) printCalls(what string) error {
+	calls, err := l.calls()
+	fmt.Printf("\n%s: %d\n", what, len(calls))
+	for _, line := range calls {
 		fmt.Println("   ", strings.TrimSpace(line))
 	}
-	return os.WriteFile(c.log, nil, 0o644)
+	return err
 }
 
-// printLater prints the processes of the time watched.
-func (c *counter) printLater(what string) error {
+// printLater prints the calls of the time watched.
+func (l *lab) printLater(what string) error {
 	time.Sleep(watched)
-	return c.print(fmt.Sprintf("%s, within %v", what, watched))
+	return l.printCalls(fmt.Sprintf("%s, within %v", what, watched))
 }
 
-// run starts the daemon with the stubs, and waits until it answers.
-func (c *counter) run(r *repairRun) (*process, error) {
-	cmd := r.lab.command(r.program)
-	cmd.Env = append(cmd.Env, "PATH="+c.dir+":"+os.Getenv("PATH"))
-	p, err := r.lab.run(cmd)
+// countProcesses prints which iptables processes the daemon starts.
+func (r *repairRun) countProcesses() error {
+	remove, err := r.lab.installStubs()
+	defer remove()
+	fmt.Print("\nProcesses of iptables that the daemon starts:\n")
+	return errors.Join(err, r.countStart(), r.countRestart())
+}
+
+// restart starts the daemon without clearing the router, and waits until it answers.
+func (r *repairRun) restart() (*process, error) {
+	p, err := r.lab.run(r.lab.command(r.program))
 	if err != nil {
 		return nil, err
 	}
@@ -94,34 +114,24 @@ func (c *counter) run(r *repairRun) (*process, error) {
 	return p, nil
 }
 
-// countProcesses prints which iptables processes the daemon starts.
-func (r *repairRun) countProcesses() error {
-	c, err := newCounter(r.lab.folder + "-stubs")
-	if err != nil {
-		return err
-	}
-	fmt.Print("\nProcesses of iptables that the daemon starts:\n")
-	return errors.Join(r.countStart(c), r.countRestart(c))
-}
-
 // countStart counts at a start on an empty router.
-func (r *repairRun) countStart(c *counter) error {
+func (r *repairRun) countStart() error {
 	if err := errors.Join(r.lab.clear(), r.lab.loadRules(emptyRules), r.lab.writeFiles(leases{})); err != nil {
 		return err
 	}
-	p, err := c.run(r)
+	p, err := r.restart()
 	if err != nil {
 		return err
 	}
 	defer p.stop()
 	return errors.Join(
-		c.print("start on an empty router, until it answers"),
-		c.printLater("after that"))
+		r.lab.printCalls("start on an empty router, until it answers"),
+		r.lab.printLater("after that"))
 }
 
 // countRestart counts at a restart with everything in place, and when another program
 // uses the firewall then.
-func (r *repairRun) countRestart(c *counter) error {
+func (r *repairRun) countRestart() error {
 	before, err := r.lab.start(r.program, leases{present: few})
 	if err != nil {
 		return err
@@ -129,19 +139,19 @@ func (r *repairRun) countRestart(c *counter) error {
 	defer before.stop()
 	unix.Kill(before.pid, unix.SIGUSR2)
 	<-before.exited
-	if err := os.WriteFile(c.log, nil, 0o644); err != nil {
+	if _, err := r.lab.calls(); err != nil {
 		return err
 	}
-	p, err := c.run(r)
+	p, err := r.restart()
 	if err != nil {
 		return err
 	}
 	defer p.stop()
 	return errors.Join(
-		c.print(fmt.Sprintf("restart with %d mappings and everything in place, until it answers", few)),
-		c.printLater("after that"),
+		r.lab.printCalls(fmt.Sprintf("restart with %d mappings and everything in place, until it answers", few)),
+		r.lab.printLater("after that"),
 		r.lab.iptables("-S"),
-		c.printLater("another program lists: iptables -S"),
+		r.lab.printLater("another program lists: iptables -S"),
 		r.lab.iptables("-A", "INPUT", "-p", "tcp", "--dport", "9", "-j", "DROP"),
-		c.printLater("another program adds a rule elsewhere: iptables -A INPUT"))
+		r.lab.printLater("another program adds a rule elsewhere: iptables -A INPUT"))
 }

@@ -166,7 +166,8 @@ Cells are miniupnpd → igdd, and how many times better igdd is: the median of r
 their range in brackets; without brackets there was one round. Where a row names settings, both are igdd. Values are medians
 of the rounds, times for one client medians of a round's operations. Each round starts the daemon anew on a router that has
 just booted, with the mappings in its lease file; miniupnpd would take half an hour to restore 10,000. Connections from the
-Internet go to one mapping at least. miniupnpd closes every HTTP connection, also if the client asks to
+Internet go to one mapping at least. Another program changes the firewall every %v. miniupnpd does not watch the firewall: such
+changes cost it nothing, and it does not restore what they remove. It closes every HTTP connection, also if the client asks to
 keep it. "All that follow": the first of a row of ports that other hosts have mapped. Wake-ups and memory without clients are
 those of %v, after %v. A flood is %d requests per second of the kind that an honest client sends as well; at once means
 within %v.

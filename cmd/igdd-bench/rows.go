@@ -59,6 +59,7 @@ var serviceRows = []row{
 	{"memory", "memory after the start, RSS", kibibytes, all, (*round).memory},
 	{"memory-children", "memory of its child processes, which run while it is busy", kibibytes, all, (*round).childMemory},
 
+	{"touch-cpu", "iptables -A and -D by another program, elsewhere: processor time", micros, most, (*round).touchCPU},
 	{"forward", "new connections from the Internet, one after another", perSecond, all, (*round).forward},
 
 	{"address", "NAT-PMP address request", micros, all, p50(200, operation{do: (*client).externalAddress})},
@@ -91,6 +92,8 @@ var serviceRows = []row{
 	{"conflict", "port taken, the next one is free: NAT-PMP", micros, filled, p50(5, operation{do: (*client).takeIsolated, after: (*client).deleteLast})},
 	{"conflict-block", "port taken, so are all that follow: NAT-PMP", micros, filled, p50(3, operation{do: (*client).takeBlock, after: (*client).deleteLast})},
 
+	{"touch-map", "map: NAT-PMP, right after iptables -A and -D by another program", micros, most, (*round).touchMap},
+
 	{"memory-after", "memory after all these operations, RSS", kibibytes, all, (*round).memory},
 	{"memory-children-after", "memory of its child processes", kibibytes, all, (*round).childMemory},
 	{"expire", "100 leases expire: last rule gone after due", micros, []int{1000}, (*round).expire},
@@ -100,6 +103,10 @@ var serviceRows = []row{
 var idleRows = []row{
 	{"idle", "wake-ups without clients", count, empty, nil},
 	{"idle-memory", "memory without clients, RSS, with child processes", kibibytes, empty, nil},
+}
+
+var processRows = []row{
+	{"touch-processes", "iptables -A and -D by another program, elsewhere: processes of the daemon", count, most, (*round).touchProcesses},
 }
 
 var outboundRows = []row{
@@ -116,6 +123,7 @@ var hairpinRows = []row{
 func (b *bench) groups() []group {
 	return []group{
 		{name: "service", daemons: b.daemons, rules: rules, patience: 20 * time.Minute, sizes: startSizes, rows: serviceRows},
+		{name: "processes", daemons: b.daemons, rules: rules, isBare: true, sizes: processSizes, rows: processRows},
 		{name: "outbound", daemons: b.variants("outbound=no", "outbound=auto"), rules: plainRules, patience: 2 * time.Minute, sizes: alike(3, 1, most...), rows: outboundRows},
 		{name: "hairpin", daemons: b.variants("hairpin=no", "hairpin=yes"), rules: rules, patience: time.Minute, sizes: alike(3, 1, most...), rows: hairpinRows},
 		{name: "idle", daemons: b.daemons, rows: idleRows},

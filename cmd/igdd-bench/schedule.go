@@ -21,6 +21,13 @@ var startSizes = []size{
 	{10000, rounds{0, 2}, rounds{0, 1}},
 }
 
+// A daemon that does not look at the firewall starts nothing, whatever is present.
+var processSizes = []size{
+	{0, rounds{1, 1}, rounds{1, 1}},
+	{1000, rounds{0, 1}, rounds{0, 1}},
+	{5000, rounds{0, 1}, rounds{0, 1}},
+}
+
 // alike are sizes with the same numbers of rounds.
 func alike(full, quick int, present ...int) (all []size) {
 	for _, n := range present {
