@@ -13,6 +13,9 @@
 # starts of miniupnpd with many mappings, a quick one six minutes. ROW may also
 # be the name of a group of rows; an unknown one lists them all.
 #
+# Both programs also start in an emulated ARM machine, as firmware.sh boots it. Where
+# it cannot be had, those rows say so.
+#
 # The last rows are what an honest client gets while another machine of the LAN floods
 # the router. fairness measures that in detail, in fifteen minutes. The neighbour table is
 # the kernel's for all its namespaces, and some floods fill it: nothing else should use the
@@ -20,6 +23,8 @@
 
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/bench-lab.sh"
+. "$repo/scripts/firmware/image.sh"
+. "$repo/scripts/firmware/machine.sh"
 
 # describe_machine prints what the figures depend on.
 describe_machine() {
@@ -29,12 +34,25 @@ describe_machine() {
     "load $(cut -d ' ' -f 1 /proc/loadavg) before; igdd $(git -C "$repo" describe --tags --always --dirty 2>/dev/null)${theirs:+, $("$theirs" --version | head -n 1)}"
 }
 
-variant=legacy options=''
+# boot_guest boots an emulated ARM machine with both programs, in the namespaces
+# $lab-arm-…, and leaves its console at $folder/arm/console.
+boot_guest() (
+  lab=$lab-arm box=$folder/arm
+  machine armv7
+  need busybox:busybox socat:socat "${qemu%% *}:$qemu_package" nbdkit:nbdkit modprobe:kmod cpio:cpio mke2fs:e2fsprogs
+  # shellcheck disable=SC2119 # the machine needs no further arguments
+  built=$("$repo/scripts/build.sh" armv7) && tree=$(debian_root) && mkdir "$box" && make_root "$tree" "$box/root" &&
+    install -m 755 "$tree/usr/sbin/miniupnpd" "$box/root/usr/sbin" && install -m 755 "$repo/${built##* }" "$box/root/usr/sbin/igdd" &&
+    pack "$box/root" "$box/initrd" && cp "$tree"/boot/vmlinuz-* "$box/kernel" && make_disk "$box/disk" &&
+    wire && power_on >"$box/uptime" && ip -n "$lab-lan" address add 192.168.50.64/24 dev eth0
+)
+
+variant=legacy options='' only=''
 while [ $# -gt 0 ]; do
   case $1 in
   --quick) options="$options -quick" ;;
   --nft) variant=nft ;;
-  --only) [ $# -gt 1 ] && options="$options -only $2" && shift ;;
+  --only) [ $# -gt 1 ] && only=$2 && options="$options -only $2" && shift ;;
   *) die 'usage: scripts/bench.sh [--quick] [--nft] [--only ROW]' ;;
   esac || die '--only needs the name of a row'
   shift
@@ -55,6 +73,13 @@ for name in "$lab" "$lab-igdd" "$lab-miniupnpd"; do
 done
 attacker "$lab" || die 'cannot add a hostile host: the kernel must have macvlan'
 describe_machine
+# Its iptables is the legacy one.
+case $variant:$only in
+legacy: | legacy:arm | legacy:start-arm*)
+  options="$options -guest $folder/arm/console"
+  boot_guest >&2 || echo "bench.sh: no ARM machine could be booted" >&2
+  ;;
+esac
 # In the background, so that a signal need not wait for the end of a row.
 # shellcheck disable=SC2086 # a list of options
 PATH=$folder:$PATH ip netns exec "$lab-lan" "$folder/igdd-bench" -lab "$lab" -folder "$folder" \

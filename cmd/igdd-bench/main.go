@@ -23,6 +23,7 @@ const fairness = "fairness"
 // bench is a run of the program.
 type bench struct {
 	lab, folder string // names, as bench.sh chose them
+	guest       guest
 	only        string
 	quick       bool
 	daemons     []daemon // ours is the last
@@ -35,6 +36,7 @@ func main() {
 	theirs := flag.String("theirs", "", "the other `program`; without it ours is measured alone")
 	flag.StringVar(&b.lab, "lab", "", "`name` of the lab's namespaces")
 	flag.StringVar(&b.folder, "folder", "", "`folder` for the daemons' files")
+	flag.StringVar(&b.guest.console, "guest", "", "`socket` of an ARM machine's console; its LAN is the namespace with the lab's name and -arm-lan")
 	flag.StringVar(&b.only, "only", "", "the one `row` or group of rows to measure, or what is in the name of the attacks to try")
 	flag.BoolVar(&b.quick, "quick", false, "fewer repetitions")
 	repairs := flag.Int("repairs", 0, "measure repairs of the firewall instead, each at most so many `times`")
@@ -121,6 +123,9 @@ func (b *bench) measure(l *lab, g group) (skipped int) {
 		for _, d := range s.daemons {
 			b.round(l, g, d, s)
 		}
+	}
+	if g.end != nil {
+		g.end()
 	}
 	return skipped
 }

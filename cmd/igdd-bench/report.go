@@ -170,7 +170,7 @@ Internet go to one mapping at least. Another program changes the firewall every 
 changes cost it nothing, and it does not restore what they remove. It closes every HTTP connection, also if the client asks to
 keep it. "All that follow": the first of a row of ports that other hosts have mapped. Wake-ups and memory without clients are
 those of %v, after %v. A flood is %d requests per second of the kind that an honest client sends as well; at once means
-within %v.
+within %v. The ARM machine is emulated, and slower than a router.
 `
 
 // median returns the middle of values, the mean of two.

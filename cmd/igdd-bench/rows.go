@@ -119,9 +119,10 @@ var hairpinRows = []row{
 }
 
 // groups returns all rows in the order in which they are measured. Floods are last: they
-// fill the neighbour table.
+// fill the neighbour table. The first group is measured where there is a guest.
 func (b *bench) groups() []group {
-	return []group{
+	groups := []group{
+		{name: "arm", daemons: b.daemons, isBare: true, patience: 4 * time.Minute, sizes: alike(3, 1, 0), rows: b.guest.rows(b.lab), end: b.guest.powerOff},
 		{name: "service", daemons: b.daemons, rules: rules, patience: 20 * time.Minute, sizes: startSizes, rows: serviceRows},
 		{name: "processes", daemons: b.daemons, rules: rules, isBare: true, sizes: processSizes, rows: processRows},
 		{name: "outbound", daemons: b.variants("outbound=no", "outbound=auto"), rules: plainRules, patience: 2 * time.Minute, sizes: alike(3, 1, most...), rows: outboundRows},
@@ -129,6 +130,10 @@ func (b *bench) groups() []group {
 		{name: "idle", daemons: b.daemons, rows: idleRows},
 		{name: "floods", daemons: b.daemons, rules: rules, isBare: true, patience: 2 * time.Minute, sizes: alike(3, 1, 0), rows: floodRows()},
 	}
+	if b.guest.console == "" {
+		return groups[1:]
+	}
+	return groups
 }
 
 // variants returns our daemon with each setting.

@@ -45,6 +45,7 @@ type group struct {
 	patience time.Duration // after which no round is repeated; in a quick run, a tenth of it
 	sizes    []size
 	rows     []row
+	end      func() // or nil
 }
 
 // step is one round of each daemon.
