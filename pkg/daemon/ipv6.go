@@ -22,9 +22,9 @@ func DetectIPv6(c *config.Config, log *slog.Logger) (tables xtables.Snapshot) {
 	if !c.IPv6Auto {
 		return nil
 	}
-	err := netfilter.ProbeIPv6(log)
-	if err == nil {
-		tables, err = checkIPv6(context.Background(), c, log)
+	tables, err := checkIPv6(context.Background(), c, log)
+	if err == nil && tables["filter"] == nil { // a table in use has been listed
+		err = netfilter.ProbeIPv6(log)
 	}
 	c.IPv6 = err == nil
 	if err != nil {

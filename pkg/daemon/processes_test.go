@@ -116,3 +116,17 @@ func TestProcesses(t *testing.T) {
 		}
 	})
 }
+
+// TestProcessesOfTheChoice counts them where the settings leave IPv6 to the daemon: the
+// tables that it lists for the choice are those that it starts with.
+func TestProcessesOfTheChoice(t *testing.T) {
+	t.Parallel()
+	bothVariants(t, func(t *testing.T, variant string) {
+		r := newRig(t, variant, netlab.Layout{IPv6: true})
+		r.installed()
+		r.ip6t(t, "-A", "FORWARD", "-j", "ACCEPT")
+		rec := r.record(t)
+		r.start(t)
+		rec.demand(t, "a start beside a firewall", 2, 2, 6)
+	})
+}
