@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/joho/godotenv"
@@ -182,14 +183,20 @@ func readPrinted(printed []byte) (map[string]string, error) {
 
 // complaint matches the place in an error message of a shell: "name: 3: /file:
 // text" of dash, "name: /file: line 3: text" of busybox, "/file: line 3: text" of
-// bash. There may be a builtin instead of the file.
-var complaint = regexp.MustCompile(`(?m)^(?:` + scriptName + `: )?(?:(\d+): ([^:\n]+)|([^:\n]+): line (\d+)): `)
+// bash. There may be a builtin instead of the file. It is compiled when a shell complains,
+// not at every start.
+var complaint = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^(?:` + scriptName + `: )?(?:(\d+): ([^:\n]+)|([^:\n]+): line (\d+)): `)
+})
 
 // findComplaints returns the places in the error messages of a shell, without
 // their texts: they may contain passwords from the file.
 func findComplaints(path string, stderr []byte) []string {
+	if len(stderr) == 0 {
+		return nil
+	}
 	var places []string
-	for _, m := range complaint.FindAllSubmatch(stderr, -1) {
+	for _, m := range complaint().FindAllSubmatch(stderr, -1) {
 		file, line := string(m[2])+string(m[3]), string(m[1])+string(m[4])
 		if file[0] != '/' || file == stdin {
 			file = path

@@ -8,23 +8,29 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"igdd/pkg/xtables"
 )
 
-// ownRule matches the rules that the daemon makes, as iptables-save prints them.
-var ownRule = regexp.MustCompile(`^(-s [0-9a-f.:/]+ )?(-d [0-9a-f.:/]+ )?(-o \S+ )?-p (tcp|udp) -m (tcp|udp)( --sport \d+)?( --dport \d+)? ` +
-	`(-j (ACCEPT|DNAT --to-destination [0-9a-f.:]+|MASQUERADE --to-ports \d+(-\d+)?)|-m conntrack --ctorigdst [0-9.]+ --ctorigdstport \d+ -j MASQUERADE)$`)
+// ownRule matches the rules that the daemon makes, as iptables-save prints them. It and
+// ownHairpinRule are compiled only for a damaged record, not at every start.
+var ownRule = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(-s [0-9a-f.:/]+ )?(-d [0-9a-f.:/]+ )?(-o \S+ )?-p (tcp|udp) -m (tcp|udp)( --sport \d+)?( --dport \d+)? ` +
+		`(-j (ACCEPT|DNAT --to-destination [0-9a-f.:]+|MASQUERADE --to-ports \d+(-\d+)?)|-m conntrack --ctorigdst [0-9.]+ --ctorigdstport \d+ -j MASQUERADE)$`)
+})
 
 // ownHairpinRule matches those in hairpinChain.
-var ownHairpinRule = regexp.MustCompile(`^(-d [0-9.]+/32|-m conntrack --ctstate DNAT) -j \S+$`)
+var ownHairpinRule = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(-d [0-9.]+/32|-m conntrack --ctstate DNAT) -j \S+$`)
+})
 
 // isOwnRule reports whether the daemon makes such rules in a chain.
 func isOwnRule(chain, rule string) bool {
 	if chain == hairpinChain {
-		return ownHairpinRule.MatchString(rule)
+		return ownHairpinRule().MatchString(rule)
 	}
-	return ownRule.MatchString(rule)
+	return ownRule().MatchString(rule)
 }
 
 // closeWithout closes the ports of an earlier process without its ownership record, and

@@ -259,7 +259,7 @@ func TestPATHWithoutSbin(t *testing.T) {
 }
 
 func TestNewRejectsInvalidNames(t *testing.T) {
-	for _, name := range []string{"", "-j", "a b", "MINI\nUPNPD", "0123456789012345678901234567890", `"`, "$(x)", "é"} {
+	for _, name := range []string{"", "-j", "a b", "MINI\nUPNPD", "+a", "a/b", "01234567890123456789012345678", `"`, "$(x)", "é"} {
 		o := options(t)
 		o.NATChain = name
 		if _, err := netfilter.New(o); err == nil {

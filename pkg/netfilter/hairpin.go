@@ -133,7 +133,7 @@ func (h *hairpin) follow(n Network) {
 	h.Hairpin = now
 	var devices []string
 	for _, lan := range h.LANs {
-		if validName.MatchString(lan.Device) {
+		if isValidName(lan.Device) {
 			devices = append(devices, lan.Device)
 		}
 	}

@@ -65,12 +65,12 @@ func parseInventory(line string) (v inventory, ok bool) {
 	op, rest, isEdit := strings.Cut(rest, " ")
 	name, rule, isRule := strings.Cut(rest, " ")
 	switch {
-	case program != "iptables" && program != "ip6tables" || !validName.MatchString(table):
-	case !isEdit && validName.MatchString(op):
+	case program != "iptables" && program != "ip6tables" || !isValidName(table):
+	case !isEdit && isValidName(op):
 		v.created = []string{op}
-	case op == xtables.Flush && !isRule && validName.MatchString(name):
+	case op == xtables.Flush && !isRule && isValidName(name):
 		v.borrowed = []string{name}
-	case op == xtables.Delete && isRule && validName.MatchString(name):
+	case op == xtables.Delete && isRule && isValidName(name):
 		v.jumps = []xtables.Jump{{Chain: name, Rule: rule}}
 	}
 	return v, !v.isEmpty()

@@ -8,8 +8,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"igdd/pkg/portmap"
@@ -123,10 +123,18 @@ type Firewall struct {
 // need it.
 const peerChain = "MINIUPNPD-PEER"
 
-// validName matches the names that can be used in a line for iptables-restore:
-// at most 28 bytes (XT_EXTENSION_MAXNAMELEN less the final NUL), and nothing
-// that has to be quoted.
-var validName = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@+-]{0,27}$`)
+// maxName is the maximum length of a chain's name, in bytes: XT_EXTENSION_MAXNAMELEN
+// less the final NUL.
+const maxName = 28
+
+// isValidName reports whether a name can be used in a line for iptables-restore: it has
+// nothing that has to be quoted, and does not begin like an option.
+func isValidName(name string) bool {
+	isForeign := func(c rune) bool {
+		return (c < '0' || '9' < c) && (c < 'A' || 'Z' < c) && (c < 'a' || 'z' < c) && !strings.ContainsRune("_.:@+-", c)
+	}
+	return name != "" && len(name) <= maxName && !strings.ContainsRune("+-", rune(name[0])) && !strings.ContainsFunc(name, isForeign)
+}
 
 // New finds the iptables programs. While those of IPv6 are missing or fail there
 // are no pinholes.
@@ -157,7 +165,7 @@ func New(o Options) (*Firewall, error) {
 // check returns an error for names that no rule can have.
 func (o *Options) check() error {
 	for _, name := range slices.Concat([]string{o.NATChain, o.ForwardChain, o.PostroutingChain}, o.WAN, o.WAN6) {
-		if !validName.MatchString(name) {
+		if !isValidName(name) {
 			return fmt.Errorf("netfilter: invalid name of a chain or interface %q: use up to 28 letters, digits, - and _", name)
 		}
 	}

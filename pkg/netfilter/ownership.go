@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -31,8 +30,17 @@ const sumPrefix = "crc32 "
 // errDamaged is the error of a record that is not as it was written.
 var errDamaged = errors.New("the ownership record is damaged")
 
-// validBootID matches the kernel's IDs of a boot.
-var validBootID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+// isBootID reports whether a text is one of the kernel's IDs of a boot, a UUID such as
+// 6fd5c2a6-8f5d-4d53-9f83-2f1f6b1c4c70.
+func isBootID(text string) bool {
+	parts := strings.Split(text, "-")
+	for i, length := range [...]int{8, 4, 4, 4, 12} {
+		if i >= len(parts) || len(parts[i]) != length || strings.Trim(parts[i], "0123456789abcdef") != "" {
+			return false
+		}
+	}
+	return len(parts) == 5
+}
 
 // ownership is the record of what the daemon owns: a file for the next process,
 // if this one ends without removing its rules. It is void after a reboot: the
@@ -82,7 +90,7 @@ func parseRecord(text, boot string) (list []inventory, ok bool) {
 	body, isThisBoot := strings.CutPrefix(text, boot)
 	if !isThisBoot {
 		first, _, isLine := strings.Cut(text, "\n")
-		return nil, isLine && validBootID.MatchString(first)
+		return nil, isLine && isBootID(first)
 	}
 	names, hasJumps := strings.CutPrefix(body, recordFormat+"\n")
 	if sum, rest, _ := strings.Cut(names, "\n"); strings.HasPrefix(sum, sumPrefix) {
