@@ -80,12 +80,13 @@ var system = []string{
 // view is the list of places under construction.
 type view struct {
 	places []place
+	mounts []string // where something is mounted
 }
 
 // placesOf returns the places that the options name, and those that every program
 // needs, each folder before what is in it.
 func placesOf(o Options) ([]place, error) {
-	v := view{}
+	v := view{mounts: mountPoints()}
 	v.add(place{path: "/dev", unopened: true}) // of the system log
 	for _, path := range devices {
 		v.add(place{path: path, device: true, writable: true})
@@ -131,7 +132,7 @@ func (v *view) addFolderOf(path string, writable bool) {
 	if err != nil {
 		return
 	}
-	if writable && slices.Contains(mountPoints(), real) { // else the folder would show what the mount covers
+	if writable && slices.Contains(v.mounts, real) { // else the folder would show what the mount covers
 		v.add(place{path: real, writable: true})
 	}
 	folder, name := filepath.Split(real)
@@ -187,7 +188,7 @@ func (v *view) addLinks(path string) (real string, err error) {
 // addMountPoints adds what is mounted between a folder in the list and a place in it:
 // the folder is shown without.
 func (v *view) addMountPoints() {
-	for _, path := range mountPoints() {
+	for _, path := range v.mounts {
 		isWithin := func(p place) bool { return p.link == "" && p.path != path && isBelow(path, p.path) }
 		leadsOn := func(p place) bool { return p.path != path && isBelow(p.path, path) }
 		p := place{path: path, unopened: true, own: []string{}}
