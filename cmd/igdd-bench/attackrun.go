@@ -86,11 +86,9 @@ func (r *attackRun) judge(a attack, p *process, missing []string) (alive, served
 		served = "NOT SERVED: " + strings.Join(missing, ", ")
 		r.unserved = append(r.unserved, a.what)
 	}
-	select {
-	case <-p.exited:
+	if p.hasExited() {
 		alive = died
 		r.died = append(r.died, a.what)
-	default:
 	}
 	return alive, served
 }

@@ -136,15 +136,23 @@ func (p *process) waitFor(limit time.Duration, condition func() bool) error {
 	return nil
 }
 
+// hasExited reports whether the daemon has ended.
+func (p *process) hasExited() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // stop stops the daemon if it is running, and kills it if it does not react.
 func (p *process) stop() {
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		select {
-		case <-p.exited:
+		if p.hasExited() {
 			return
-		default:
-			unix.Kill(p.pid, signal)
 		}
+		unix.Kill(p.pid, signal)
 		select {
 		case <-p.exited:
 		case <-time.After(5 * time.Second):
