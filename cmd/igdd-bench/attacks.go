@@ -122,11 +122,20 @@ func fatPinholes(l *lab, s *service) (int, error) {
 
 // attackHTTP posts requests from the attacker, and returns how many were granted.
 func (l *lab) attackHTTP(s *service, from sources, request func(i int, from netip.Addr) (header, body string)) (granted int, err error) {
+	return l.countGranted(s, from, attackRequests, func(i int, w *web) error {
+		header, body := request(i, w.from)
+		_, err := w.roundTrip("POST "+s.control, header, body)
+		return err
+	})
+}
+
+// countGranted has the attacker send so many requests, each on a connection of its own,
+// and returns how many were granted.
+func (l *lab) countGranted(s *service, from sources, requests int, send func(i int, w *web) error) (granted int, err error) {
 	err = l.attacker.Do(func() error {
-		for i := range attackRequests {
+		for i := range requests {
 			w := &web{service: s, from: from.at(i), wait: servedWait}
-			header, body := request(i, w.from)
-			if _, err = w.roundTrip("POST "+s.control, header, body); err == nil {
+			if err = send(i, w); err == nil {
 				granted++
 			}
 			w.close()
@@ -199,20 +208,9 @@ func subscriptions(l *lab, s *service) (int, error) {
 
 // subscribe subscribes the attacker's port as often as it holds connections.
 func (l *lab) subscribe(s *service, port int) (granted int, err error) {
-	err = l.attacker.Do(func() error {
-		for i := range holders {
-			w := &web{service: s, from: hundred.at(i), wait: servedWait}
-			_, err = w.roundTrip("SUBSCRIBE "+s.events, fmt.Sprintf("CALLBACK: <http://%v:%d/%s>\r\nNT: upnp:event\r\nTIMEOUT: Second-3600\r\n",
-				w.from, port, strings.Repeat("c", 900)), "")
-			if err == nil {
-				granted++
-			}
-			w.close()
-		}
-		if granted == 0 {
-			return fmt.Errorf("nothing was granted: %w", err)
-		}
-		return nil
+	return l.countGranted(s, hundred, holders, func(_ int, w *web) error {
+		_, err := w.roundTrip("SUBSCRIBE "+s.events, fmt.Sprintf("CALLBACK: <http://%v:%d/%s>\r\nNT: upnp:event\r\nTIMEOUT: Second-3600\r\n",
+			w.from, port, strings.Repeat("c", 900)), "")
+		return err
 	})
-	return granted, err
 }
