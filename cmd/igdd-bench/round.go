@@ -46,23 +46,62 @@ func (r *round) takePorts(n int) uint16 {
 	return first
 }
 
-// p50 measures the median time of an operation, in µs, as one client sees it. All
-// operations are prepared first, so that the daemon's work for that is not measured.
+// p50 measures the median time of an operation, in µs, as one client sees it.
 func p50(times int, o operation) func(*round) (float64, error) {
 	return func(r *round) (float64, error) {
-		c, err := newClient(0, r.present, r.service, answerTime)
+		each, _, err := r.repeat(1, times, o)
 		if err != nil {
 			return 0, err
 		}
-		defer c.close()
-		c.web.keep = o.keep
-		w := &work{operation: o, client: c, first: r.takePorts(times)}
-		defer w.undo()
-		if err := errors.Join(w.prepare(times, time.Now().Add(rowLimit)), w.doAll(times, time.Now().Add(rowLimit))); err != nil {
-			return 0, err
-		}
-		return median(w.took), nil
+		return median(each), nil
 	}
+}
+
+// rate measures how many operations per second are answered in total, when all clients
+// send requests without pause.
+func rate(times int, o operation) func(*round) (float64, error) {
+	return func(r *round) (float64, error) {
+		each, took, err := r.repeat(clients, times, o)
+		return float64(len(each)) / took.Seconds(), err
+	}
+}
+
+// total measures how long it takes so many clients to do an operation so many times each,
+// in µs.
+func total(workers, times int, o operation) func(*round) (float64, error) {
+	return func(r *round) (float64, error) {
+		_, took, err := r.repeat(workers, times, o)
+		return float64(took.Microseconds()), err
+	}
+}
+
+// repeat has so many clients do an operation up to so many times each, at once. It returns
+// how long each operation took, in µs, and how long all of them did. All are prepared
+// first, so that the daemon's work for that is not measured.
+func (r *round) repeat(workers, times int, o operation) (each []float64, took time.Duration, err error) {
+	var works []*work
+	defer func() { undoAll(works) }()
+	for i := range workers {
+		w, err := r.newWork(i, times, o)
+		if err != nil {
+			return nil, 0, err
+		}
+		works = append(works, w)
+		if err := w.prepare(times, time.Now().Add(rowLimit)); err != nil {
+			return nil, 0, err
+		}
+	}
+	var busy errgroup.Group
+	begin := time.Now()
+	for _, w := range works {
+		busy.Go(func() error { return w.doAll(times, begin.Add(rowLimit)) })
+	}
+	err = busy.Wait()
+	took = time.Since(begin)
+	for _, w := range works {
+		each = append(each, w.took...)
+	}
+	return each, took, err
 }
 
 // work is what one client does repeatedly, with one port after the other.
@@ -72,6 +111,16 @@ type work struct {
 	first    uint16
 	prepared int
 	took     []float64 // by each operation, µs
+}
+
+// newWork returns the work of a client, on so many ports that nobody has used.
+func (r *round) newWork(client, ports int, o operation) (*work, error) {
+	c, err := newClient(client, r.present, r.service, answerTime)
+	if err != nil {
+		return nil, err
+	}
+	c.web.keep = o.keep
+	return &work{operation: o, client: c, first: r.takePorts(ports)}, nil
 }
 
 // prepare prepares up to so many operations, until a time.
@@ -111,13 +160,14 @@ func (w *work) doNext() error {
 func undoAll(works []*work) {
 	var undoing sync.WaitGroup
 	for _, w := range works {
-		undoing.Go(func() { w.undo(); w.client.close() })
+		undoing.Go(w.undo)
 	}
 	undoing.Wait()
 }
 
-// undo deletes the mappings that remain.
+// undo deletes the mappings that remain, and closes the client.
 func (w *work) undo() {
+	defer w.client.close()
 	from, to := len(w.took), w.prepared
 	if w.leaves {
 		from, to = 0, max(w.prepared, len(w.took))
@@ -132,54 +182,6 @@ func (w *work) undo() {
 	}
 }
 
-// rate measures how many operations per second are answered in total, when all clients
-// send requests without pause.
-func rate(times int, o operation) func(*round) (float64, error) {
-	return func(r *round) (float64, error) {
-		answered, took, err := r.busy(clients, times, o)
-		return float64(answered) / took.Seconds(), err
-	}
-}
-
-// total measures how long it takes so many clients to do an operation so many times each,
-// in µs.
-func total(workers, times int, o operation) func(*round) (float64, error) {
-	return func(r *round) (float64, error) {
-		_, took, err := r.busy(workers, times, o)
-		return float64(took.Microseconds()), err
-	}
-}
-
-// busy has so many clients at work at once, and returns how many operations were done and
-// how long that took. All are prepared first.
-func (r *round) busy(workers, times int, o operation) (done int64, took time.Duration, err error) {
-	first := r.takePorts(workers * times)
-	var works []*work
-	defer func() { undoAll(works) }()
-	for i := range workers {
-		c, err := newClient(i, r.present, r.service, answerTime)
-		if err != nil {
-			return 0, 0, err
-		}
-		w := &work{operation: o, client: c, first: first + uint16(i*times)}
-		works = append(works, w)
-		if err := w.prepare(times, time.Now().Add(rowLimit)); err != nil {
-			return 0, 0, err
-		}
-	}
-	var busy errgroup.Group
-	begin := time.Now()
-	for _, w := range works {
-		busy.Go(func() error { return w.doAll(times, begin.Add(rowLimit)) })
-	}
-	err = busy.Wait()
-	took = time.Since(begin)
-	for _, w := range works {
-		done += int64(len(w.took))
-	}
-	return done, took, err
-}
-
 func (r *round) startTime() (float64, error) { return 1e6 * r.process.startTime.Seconds(), nil }
 
 func (r *round) memory() (float64, error) { return resident(r.process.pids()[:1]), nil }
@@ -191,7 +193,7 @@ func (r *round) childMemory() (float64, error) { return resident(r.process.pids(
 func (r *round) expire() (float64, error) {
 	const expiring = 100
 	r.process.stop()
-	due := time.Now().Add(2*r.process.startTime + 3*time.Second).Truncate(time.Second)
+	due := time.Now().Add(r.process.startTime*2 + 3*time.Second).Truncate(time.Second)
 	p, err := r.lab.start(r.daemon.program, leases{present: r.present, expiring: expiring, soon: due})
 	if err != nil {
 		return 0, err

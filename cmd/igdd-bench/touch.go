@@ -81,15 +81,12 @@ func (r *round) touchProcesses() (float64, error) {
 
 // touchMap measures the median time of a new mapping right after a touch, in µs.
 func (r *round) touchMap() (float64, error) {
-	c, err := newClient(0, r.present, r.service, answerTime)
+	w, err := r.newWork(0, touches, operation{do: (*client).natpmpMap, leaves: true})
 	if err != nil {
 		return 0, err
 	}
-	defer c.close()
-	w := &work{operation: operation{do: (*client).natpmpMap, leaves: true}, client: c, first: r.takePorts(touches)}
 	defer w.undo()
-	err = r.lab.touchAll(func() error { return w.doNext() })
-	if err != nil {
+	if err := r.lab.touchAll(w.doNext); err != nil {
 		return 0, err
 	}
 	return median(w.took), nil
