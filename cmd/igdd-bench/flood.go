@@ -152,11 +152,12 @@ func socketAddress(to netip.AddrPort, device int) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port()), ZoneId: uint32(device)}
 }
 
-// addIPv6 gives the router and the LAN host the addresses that IPv6 floods need.
+// addIPv6 gives the router and the LAN host, unless they have them, the addresses that
+// IPv6 floods need.
 func (l *lab) addIPv6() error {
 	for _, add := range []*exec.Cmd{
-		l.onRouter("ip", "address", "add", routerULA.String()+"/64", "dev", "eth1"),
-		exec.Command("ip", "address", "add", honestULA.String()+"/64", "dev", "eth0"),
+		l.onRouter("ip", "address", "replace", routerULA.String()+"/64", "dev", "eth1"),
+		exec.Command("ip", "address", "replace", honestULA.String()+"/64", "dev", "eth0"),
 	} {
 		if out, err := add.CombinedOutput(); err != nil {
 			return fmt.Errorf("%v: %w: %s", add, err, out)

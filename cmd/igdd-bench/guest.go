@@ -37,8 +37,8 @@ type guest struct {
 func (g *guest) rows(lab string) []row {
 	lan := &netlab.Namespace{Name: lab + "-arm-lan"}
 	return []row{
-		{"start-arm", "start in an emulated ARM machine until it answers", micros, empty, g.measureStart(lan, 0)},
-		{"start-arm-100", fmt.Sprintf("the same with %d leases, until all rules are in place", guestLeases), micros, empty, g.measureStart(lan, guestLeases)},
+		{"start-arm", startTopic, "start in an emulated ARM machine until it answers", micros, empty, g.measureStart(lan, 0)},
+		{"start-arm-100", startTopic, fmt.Sprintf("the same with %d leases, until all rules are in place", guestLeases), micros, empty, g.measureStart(lan, guestLeases)},
 	}
 }
 

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,10 +17,6 @@ type daemon struct {
 	name, program string
 	settings      string // lines of its configuration beside those of conf
 }
-
-// fairness is the name of the detailed rows beside floods, which are measured only when
-// asked for; after a colon, what is in the text of those to measure.
-const fairness = "fairness"
 
 // bench is a run of the program.
 type bench struct {
@@ -38,7 +36,7 @@ func main() {
 	flag.StringVar(&b.folder, "folder", "", "`folder` for the daemons' files")
 	flag.StringVar(&b.guest.console, "guest", "", "`socket` of an ARM machine's console; its LAN is the namespace with the lab's name and -arm-lan")
 	flag.StringVar(&b.only, "only", "", "the one `row` or group of rows to measure, or what is in the name of the attacks to try")
-	flag.BoolVar(&b.quick, "quick", false, "fewer repetitions")
+	flag.BoolVar(&b.quick, "quick", false, "only one round of each row")
 	repairs := flag.Int("repairs", 0, "measure repairs of the firewall instead, each at most so many `times`")
 	memory := flag.String("attack", "", "attack ours instead, in the memory control group of this `folder`")
 	flag.Parse()
@@ -52,8 +50,6 @@ func main() {
 		run = func() error { return measureAttacks(b.lab, b.folder, *ours, *memory, b.only) }
 	case *repairs > 0:
 		run = func() error { return measureRepairs(b.lab, b.folder, *ours, *repairs) }
-	case strings.HasPrefix(b.only, fairness):
-		run = b.measureFairness
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "igdd-bench:", err)
@@ -77,7 +73,6 @@ func (b *bench) run() error {
 		skipped += b.measure(l, g)
 	}
 	waitIdle()
-	fmt.Println()
 	b.table.write(os.Stdout, groups)
 	fmt.Printf(legend, touchPause, b.idleTime(), settleTime, floodRate, firstWait)
 	fmt.Printf("The run took %v; %d repetitions were left out for lack of time.\n", time.Since(begin).Round(time.Second), skipped)
@@ -87,19 +82,18 @@ func (b *bench) run() error {
 
 // chosen returns the groups with the rows to measure.
 func (b *bench) chosen() (chosen []group, err error) {
-	names := []string{fairness}
+	var names []string
 	for _, g := range b.groups() {
-		wanted := g
-		wanted.rows = nil
 		names = append(names, g.name+":")
+		var rows []row
 		for _, r := range g.rows {
 			names = append(names, r.name)
-			if b.only == "" || b.only == g.name || b.only == r.name {
-				wanted.rows = append(wanted.rows, r)
+			if b.only == "" && !g.isExtra || b.only == g.name || b.only == r.name {
+				rows = append(rows, r)
 			}
 		}
-		if len(wanted.rows) > 0 {
-			chosen = append(chosen, wanted)
+		if g.rows = rows; len(rows) > 0 {
+			chosen = append(chosen, g)
 		}
 	}
 	if len(chosen) == 0 {
@@ -110,13 +104,9 @@ func (b *bench) chosen() (chosen []group, err error) {
 
 // measure measures a group and returns how many repetitions it left out.
 func (b *bench) measure(l *lab, g group) (skipped int) {
-	limit := g.patience
-	if b.quick {
-		limit /= 10
-	}
 	begin := time.Now()
 	for _, s := range g.schedule(b.quick) {
-		if s.round > 0 && time.Since(begin) > limit {
+		if s.round > 0 && time.Since(begin) > g.patience {
 			skipped++
 			continue
 		}
@@ -132,7 +122,7 @@ func (b *bench) measure(l *lab, g group) (skipped int) {
 
 // round measures the rows of a group with one daemon.
 func (b *bench) round(l *lab, g group, d daemon, s step) {
-	l.rules, l.settings = g.rules, d.settings
+	l.rules, l.settings = cmp.Or(g.rules, rules), d.settings
 	r := &round{lab: l, daemon: d, present: s.present, port: firstPort}
 	rows := g.rowsWith(s.present)
 	if !g.isBare {
@@ -144,6 +134,9 @@ func (b *bench) round(l *lab, g group, d daemon, s step) {
 	}
 	for _, row := range rows {
 		value, err := row.measure(r)
+		if errors.Is(err, errors.ErrUnsupported) {
+			continue
+		}
 		text := row.unit.text(value)
 		if err != nil {
 			text = err.Error()

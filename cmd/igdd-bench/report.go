@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -71,12 +72,12 @@ func spread(ratios []float64) string {
 	return text
 }
 
-// compare returns the text of the table for what two daemons have reached, each of
-// which may lack.
+// compare returns the text of a cell for what two daemons have reached, each of which may
+// lack; "" if both do.
 func compare(u unit, theirs, ours *cell) string {
 	switch {
 	case theirs == nil && ours == nil:
-		return "–"
+		return ""
 	case theirs == nil:
 		return ours.text(u)
 	case ours == nil:
@@ -102,36 +103,65 @@ func figure(x float64) string {
 	return fmt.Sprintf("%.0f", x)
 }
 
-// columns are the numbers of mappings present that the table has a column for.
+// columns are the numbers of mappings present that a table can have a column for.
 var columns = []int{0, 1000, 5000, 10000}
 
-// write prints the rows that have been measured, of all groups.
+// write prints a table for each topic, with the rows that have been measured.
 func (t results) write(w io.Writer, groups []group) {
-	head, under := "| operation |", "| --- |"
-	for _, n := range columns {
-		head += fmt.Sprintf(" %s present |", grouped(n))
-		under += " --- |"
-	}
-	fmt.Fprintf(w, "%s\n%s\n", head, under)
-	for _, g := range groups {
-		for _, r := range g.rows {
-			t.writeRow(w, r, g.daemons)
+	for _, about := range topics {
+		var lines []line
+		for _, g := range groups {
+			for _, r := range g.rows {
+				if l := t.line(r, g.daemons); r.topic == about && !l.isEmpty() {
+					lines = append(lines, l)
+				}
+			}
 		}
+		writeTable(w, about, lines)
 	}
 }
 
-func (t results) writeRow(w io.Writer, r row, daemons []daemon) {
-	line, isMeasured := "| "+r.what+" |", false
+// line is a line of a table. A cell is "" if nothing was measured.
+type line struct {
+	what  string
+	cells []string // by column
+}
+
+func (l line) isEmpty() bool { return strings.Join(l.cells, "") == "" }
+
+// line returns the line of a row.
+func (t results) line(r row, daemons []daemon) line {
+	l := line{what: r.what}
 	for _, n := range columns {
-		var cells [2]*cell // those of one daemon alone are ours
+		var pair [2]*cell // that of one daemon alone is ours
 		for i, d := range daemons {
-			cells[i+len(cells)-len(daemons)] = t[key{r.name, n, d.name}]
+			pair[i+len(pair)-len(daemons)] = t[key{r.name, n, d.name}]
 		}
-		isMeasured = isMeasured || cells != [2]*cell{}
-		line += " " + compare(r.unit, cells[0], cells[1]) + " |"
+		l.cells = append(l.cells, compare(r.unit, pair[0], pair[1]))
 	}
-	if isMeasured {
-		fmt.Fprintln(w, line)
+	return l
+}
+
+// writeTable prints a table with the columns that any of its lines needs.
+func writeTable(w io.Writer, about topic, lines []line) {
+	if len(lines) == 0 {
+		return
+	}
+	head, under := "| "+string(about)+" |", "| --- |"
+	texts := make([]string, len(lines))
+	for at, n := range columns {
+		if !slices.ContainsFunc(lines, func(l line) bool { return l.cells[at] != "" }) {
+			continue
+		}
+		head += " " + grouped(n) + " present |"
+		under += " --- |"
+		for i, l := range lines {
+			texts[i] += " " + cmp.Or(l.cells[at], "–") + " |"
+		}
+	}
+	fmt.Fprintf(w, "\n%s\n%s\n", head, under)
+	for i, l := range lines {
+		fmt.Fprintf(w, "| %s |%s\n", l.what, texts[i])
 	}
 }
 
@@ -162,15 +192,20 @@ func (t results) writeErrors(w io.Writer) {
 
 // legend explains the figures.
 const legend = `
-Cells are miniupnpd → igdd, and how many times better igdd is: the median of rounds in which one followed the other, with
-their range in brackets; without brackets there was one round. Where a row names settings, both are igdd. Values are medians
-of the rounds, times for one client medians of a round's operations. Each round starts the daemon anew on a router that has
-just booted, with the mappings in its lease file; miniupnpd would take half an hour to restore 10,000. Connections from the
-Internet go to one mapping at least. Another program changes the firewall every %v. miniupnpd does not watch the firewall: such
-changes cost it nothing, and it does not restore what they remove. It closes every HTTP connection, also if the client asks to
-keep it. "All that follow": the first of a row of ports that other hosts have mapped. Wake-ups and memory without clients are
-those of %v, after %v. A flood is %d requests per second of the kind that an honest client sends as well; at once means
-within %v. The ARM machine is emulated, and slower than a router.
+* Cells are miniupnpd → igdd, and how many times better igdd is: the median of rounds in which one followed the other, with
+  their range in brackets; without brackets there was one round. Where a row names a setting, both are igdd.
+* Values are medians of the rounds; times of one client are medians of a round's operations. Memory is resident (RSS).
+* Each round starts the daemon anew on a router that has just booted, with the mappings in its lease file. miniupnpd would take
+  half an hour to restore 10,000. Connections from the Internet go to one mapping at least.
+* The kernel's own time is that of reading and replacing the tables nat and filter of iptables-legacy: no program can map faster.
+* "All that follow" is the first of a row of ports that other hosts have mapped. miniupnpd closes every HTTP connection, also if
+  the client asks to keep it.
+* Another program changes the firewall by iptables -A and -D every %v, in a chain that has nothing to do with mappings. miniupnpd
+  does not watch the firewall: that costs it nothing, and it does not restore what others remove.
+* Wake-ups and memory without clients are those of %v, after %v.
+* A flood is %d requests per second, or 64 connections. An honest client sends requests of the same kind, beside connections
+  GetExternalIPAddress; at once means within %v.
+* The ARM machine is emulated, and slower than a router. Starts in it follow one that does not count.
 `
 
 // median returns the middle of values, the mean of two.

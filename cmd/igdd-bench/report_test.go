@@ -37,7 +37,7 @@ func TestCompare(t *testing.T) {
 		"ours alone":         {kibibytes, nil, cellOf(10240), "10 MiB"},
 		"theirs alone":       {count, cellOf(7), nil, "7 → –"},
 		"ours failed":        {percent, cellOf(100), failed, "100 % → failed"},
-		"neither":            {micros, nil, nil, "–"},
+		"neither":            {micros, nil, nil, ""},
 	} {
 		if got := compare(test.unit, test.theirs, test.ours); got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
@@ -84,21 +84,38 @@ func TestMiddle(t *testing.T) {
 	}
 }
 
-// TestTable tests that the table has the rows that were measured and a footnote for each
-// error.
-func TestTable(t *testing.T) {
-	daemons := []daemon{{name: "miniupnpd"}, {name: "igdd"}}
-	groups := []group{{daemons: daemons, rows: []row{{name: "one", what: "the one", unit: micros}, {name: "other", what: "the other"}}}}
+// TestTables tests that there is a table for each topic, with the rows and columns that
+// were measured, and a footnote for each error.
+func TestTables(t *testing.T) {
+	groups := []group{
+		{daemons: []daemon{{name: "igdd"}}, rows: []row{
+			{name: "alone", topic: changeTopic, what: "ours alone", unit: micros},
+			{name: "first", topic: startTopic, what: "the first", unit: kibibytes},
+		}},
+		{daemons: []daemon{{name: "miniupnpd"}, {name: "igdd"}}, rows: []row{
+			{name: "one", topic: changeTopic, what: "the one", unit: micros},
+			{name: "other", topic: changeTopic, what: "the other"},
+			{name: "flood", topic: floodTopic, what: "a flood"},
+		}},
+	}
 	measured := make(results)
 	measured.add(key{"one", 0, "miniupnpd"}, 0, 6000, nil)
 	measured.add(key{"one", 0, "igdd"}, 0, 2000, nil)
 	measured.add(key{"one", 5000, "igdd"}, 0, 0, errors.New("lost"))
+	measured.add(key{"alone", 5000, "igdd"}, 0, 10, nil)
+	measured.add(key{"first", 1000, "igdd"}, 0, 1024, nil)
 	var text strings.Builder
 	measured.write(&text, groups)
 	measured.writeErrors(&text)
-	const want = `| operation | 0 present | 1,000 present | 5,000 present | 10,000 present |
-| --- | --- | --- | --- | --- |
-| the one | 6.0 ms → 2.0 ms, 3.0× | – | failed | – |
+	const want = `
+| Start and memory | 1,000 present |
+| --- | --- |
+| the first | 1.0 MiB |
+
+| New mappings | 0 present | 5,000 present |
+| --- | --- | --- |
+| ours alone | – | 10 µs |
+| the one | 6.0 ms → 2.0 ms, 3.0× | failed |
 
 Failed: igdd with 5000: lost (one)
 `
@@ -112,7 +129,7 @@ Failed: igdd with 5000: lost (one)
 func TestSchedule(t *testing.T) {
 	g := group{
 		daemons: []daemon{{name: "a"}, {name: "b"}},
-		sizes:   []size{{1000, rounds{2, 3}, rounds{0, 1}}},
+		sizes:   []size{{present: 1000, first: 2, second: 3, isSlow: true}},
 		rows:    []row{{name: "one", present: []int{1000}, measure: (*round).memory}},
 	}
 	for quick, want := range map[bool]string{false: "a0 b0 b1 a1 b2", true: "b0"} {

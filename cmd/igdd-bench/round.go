@@ -15,7 +15,7 @@ const clients = 32
 
 // rowLimit is the time after which a row begins no further operation: where one takes
 // seconds, a few of them must suffice.
-const rowLimit = 3 * time.Second
+const rowLimit = time.Second
 
 // firstPort is the first port that clients ask for, above those of all leases.
 const firstPort = 35000
@@ -193,7 +193,7 @@ func (r *round) childMemory() (float64, error) { return resident(r.process.pids(
 func (r *round) expire() (float64, error) {
 	const expiring = 100
 	r.process.stop()
-	due := time.Now().Add(r.process.startTime*2 + 3*time.Second).Truncate(time.Second)
+	due := time.Now().Add(r.process.startTime*3/2 + 3*time.Second).Truncate(time.Second)
 	p, err := r.lab.start(r.daemon.program, leases{present: r.present, expiring: expiring, soon: due})
 	if err != nil {
 		return 0, err

@@ -34,13 +34,30 @@ func durationText(micros float64) string {
 	return figure(micros/1e6) + " s"
 }
 
-// row is one line of the table, with a value for each number of mappings present.
+// topic is what a table is about, and the head of its first column.
+type topic string
+
+const (
+	startTopic   topic = "Start and memory"
+	lookupTopic  topic = "Requests that change nothing"
+	changeTopic  topic = "New mappings"
+	removalTopic topic = "Renewals and deletions"
+	touchTopic   topic = "Changes of the firewall by another program"
+	settingTopic topic = "Settings of igdd"
+	floodTopic   topic = "Answered at once beside a flood"
+)
+
+// topics are in the order of their tables.
+var topics = []topic{startTopic, lookupTopic, changeTopic, removalTopic, touchTopic, settingTopic, floodTopic}
+
+// row is one line of a table, with a value for each number of mappings present.
 type row struct {
 	name    string // for --only
+	topic   topic
 	what    string
 	unit    unit
 	present []int
-	measure func(*round) (float64, error)
+	measure func(*round) (float64, error) // nil: idle measures it
 }
 
 // How many mappings are present.
@@ -55,80 +72,81 @@ var (
 // serviceRows are in the order in which a round measures them: the start first, then what
 // needs a daemon that has done nothing yet, and what needs a daemon of its own last.
 var serviceRows = []row{
-	{"start", "start until all rules are in place and it answers", micros, all, (*round).startTime},
-	{"memory", "memory after the start, RSS", kibibytes, all, (*round).memory},
-	{"memory-children", "memory of its child processes, which run while it is busy", kibibytes, all, (*round).childMemory},
+	{"start", startTopic, "start until all rules are in place and it answers", micros, all, (*round).startTime},
+	{"memory", startTopic, "memory after the start, RSS", kibibytes, all, (*round).memory},
+	{"memory-children", startTopic, "memory of its child processes after the start", kibibytes, all, (*round).childMemory},
 
-	{"touch-cpu", "iptables -A and -D by another program, elsewhere: processor time", micros, most, (*round).touchCPU},
-	{"forward", "new connections from the Internet, one after another", perSecond, all, (*round).forward},
+	{"touch-cpu", touchTopic, "processor time of one change", micros, most, (*round).touchCPU},
+	{"forward", lookupTopic, "new connections from the Internet, one after another", perSecond, all, (*round).forward},
 
-	{"address", "NAT-PMP address request", micros, all, p50(200, operation{do: (*client).externalAddress})},
-	{"announce", "PCP ANNOUNCE", micros, all, p50(200, operation{do: (*client).announce})},
-	{"external", "GetExternalIPAddress, a connection each", micros, all, p50(200, operation{do: (*client).getExternal})},
-	{"external-kept", "GetExternalIPAddress, keep-alive", micros, all, p50(200, operation{do: (*client).getExternal, keep: true})},
-	{"external-32", "GetExternalIPAddress, a connection each, 32 clients", perSecond, empty, rate(8, operation{do: (*client).getExternal})},
-	{"search", "M-SEARCH to reply", micros, all, p50(10, operation{do: (*client).search})},
-	{"generic", "GetGenericPortMappingEntry by index", micros, filled, p50(20, operation{do: (*client).getGeneric})},
-	{"specific", "GetSpecificPortMappingEntry", micros, filled, p50(20, operation{do: (*client).getSpecific})},
+	{"address", lookupTopic, "NAT-PMP address request", micros, all, p50(200, operation{do: (*client).externalAddress})},
+	{"announce", lookupTopic, "PCP ANNOUNCE", micros, all, p50(200, operation{do: (*client).announce})},
+	{"external", lookupTopic, "GetExternalIPAddress, a connection each", micros, all, p50(200, operation{do: (*client).getExternal})},
+	{"external-kept", lookupTopic, "GetExternalIPAddress, keep-alive", micros, all, p50(200, operation{do: (*client).getExternal, keep: true})},
+	{"external-32", lookupTopic, "GetExternalIPAddress, a connection each, 32 clients", perSecond, empty, rate(8, operation{do: (*client).getExternal})},
+	{"search", lookupTopic, "M-SEARCH to reply", micros, all, p50(10, operation{do: (*client).search})},
+	{"generic", lookupTopic, "GetGenericPortMappingEntry by index", micros, filled, p50(20, operation{do: (*client).getGeneric})},
+	{"specific", lookupTopic, "GetSpecificPortMappingEntry", micros, filled, p50(20, operation{do: (*client).getSpecific})},
 
-	{"map-natpmp", "map: NAT-PMP", micros, all, p50(20, operation{do: (*client).natpmpMap, leaves: true})},
-	{"map-pcp", "map: PCP MAP", micros, all, p50(20, operation{do: (*client).pcpMap, leaves: true})},
-	{"map-kernel", "of it, the kernel's own time for both tables (iptables-legacy)", micros, all, (*round).kernelTables},
-	{"map-upnp", "map: AddPortMapping, a connection each", micros, all, p50(20, operation{do: (*client).upnpAdd, leaves: true})},
-	{"map-upnp-kept", "map: AddPortMapping, keep-alive", micros, all, p50(20, operation{do: (*client).upnpAdd, keep: true, leaves: true})},
-	{"map-natpmp-32", "map: NAT-PMP, 32 clients", perSecond, all, rate(16, operation{do: (*client).natpmpMap, leaves: true})},
-	{"map-pcp-32", "map: PCP MAP, 32 clients", perSecond, all, rate(16, operation{do: (*client).pcpMap, leaves: true})},
-	{"map-upnp-32", "map: AddPortMapping, a connection each, 32 clients", perSecond, some, rate(8, operation{do: (*client).upnpAdd, leaves: true})},
+	{"map-natpmp", changeTopic, "NAT-PMP map", micros, all, p50(20, operation{do: (*client).natpmpMap, leaves: true})},
+	{"map-pcp", changeTopic, "PCP MAP", micros, all, p50(20, operation{do: (*client).pcpMap, leaves: true})},
+	{"map-kernel", changeTopic, "of each, the kernel's own time for both tables", micros, all, (*round).kernelTables},
+	{"map-upnp", changeTopic, "AddPortMapping, a connection each", micros, all, p50(20, operation{do: (*client).upnpAdd, leaves: true})},
+	{"map-upnp-kept", changeTopic, "AddPortMapping, keep-alive", micros, all, p50(20, operation{do: (*client).upnpAdd, keep: true, leaves: true})},
+	{"map-natpmp-32", changeTopic, "NAT-PMP map, 32 clients", perSecond, all, rate(16, operation{do: (*client).natpmpMap, leaves: true})},
+	{"map-pcp-32", changeTopic, "PCP MAP, 32 clients", perSecond, all, rate(16, operation{do: (*client).pcpMap, leaves: true})},
+	{"map-upnp-32", changeTopic, "AddPortMapping, a connection each, 32 clients", perSecond, some, rate(8, operation{do: (*client).upnpAdd, leaves: true})},
 
-	{"renew-natpmp", "renewal: NAT-PMP", micros, all, p50(20, operation{before: (*client).natpmpMap, do: (*client).natpmpMap, leaves: true})},
-	{"renew-pcp", "renewal: PCP MAP", micros, all, p50(20, operation{before: (*client).pcpMap, do: (*client).pcpMap, leaves: true})},
-	{"renew-upnp", "renewal: AddPortMapping, a connection each", micros, all, p50(20, operation{before: (*client).upnpAdd, do: (*client).upnpAdd, leaves: true})},
+	{"renew-natpmp", removalTopic, "renewal: NAT-PMP", micros, all, p50(20, operation{before: (*client).natpmpMap, do: (*client).natpmpMap, leaves: true})},
+	{"renew-pcp", removalTopic, "renewal: PCP MAP", micros, all, p50(20, operation{before: (*client).pcpMap, do: (*client).pcpMap, leaves: true})},
+	{"renew-upnp", removalTopic, "renewal: AddPortMapping, a connection each", micros, all, p50(20, operation{before: (*client).upnpAdd, do: (*client).upnpAdd, leaves: true})},
 
-	{"delete-natpmp", "delete: NAT-PMP", micros, all, p50(20, operation{before: (*client).natpmpMap, do: (*client).natpmpDelete})},
-	{"delete-pcp", "delete: PCP MAP", micros, all, p50(20, operation{before: (*client).pcpMap, do: (*client).pcpDelete})},
-	{"delete-upnp", "delete: DeletePortMapping, a connection each", micros, all, p50(20, operation{before: (*client).upnpAdd, do: (*client).upnpDelete})},
-	{"delete-100", "delete: DeletePortMapping, 100 in all by 25 clients at once", micros, []int{1000}, total(25, 4, operation{before: (*client).upnpAdd, do: (*client).upnpDelete})},
+	{"delete-natpmp", removalTopic, "delete: NAT-PMP", micros, all, p50(20, operation{before: (*client).natpmpMap, do: (*client).natpmpDelete})},
+	{"delete-pcp", removalTopic, "delete: PCP MAP", micros, all, p50(20, operation{before: (*client).pcpMap, do: (*client).pcpDelete})},
+	{"delete-upnp", removalTopic, "delete: DeletePortMapping, a connection each", micros, all, p50(20, operation{before: (*client).upnpAdd, do: (*client).upnpDelete})},
+	{"delete-100", removalTopic, "delete: DeletePortMapping, 100 in all by 25 clients at once", micros, []int{1000}, total(25, 4, operation{before: (*client).upnpAdd, do: (*client).upnpDelete})},
 
-	{"conflict", "port taken, the next one is free: NAT-PMP", micros, filled, p50(5, operation{do: (*client).takeIsolated, after: (*client).deleteLast})},
-	{"conflict-block", "port taken, so are all that follow: NAT-PMP", micros, filled, p50(3, operation{do: (*client).takeBlock, after: (*client).deleteLast})},
+	{"conflict", changeTopic, "port taken, the next one is free: NAT-PMP", micros, filled, p50(5, operation{do: (*client).takeIsolated, after: (*client).deleteLast})},
+	{"conflict-block", changeTopic, "port taken, so are all that follow: NAT-PMP", micros, filled, p50(3, operation{do: (*client).takeBlock, after: (*client).deleteLast})},
 
-	{"touch-map", "map: NAT-PMP, right after iptables -A and -D by another program", micros, most, (*round).touchMap},
+	{"touch-map", touchTopic, "NAT-PMP map right after one", micros, most, (*round).touchMap},
 
-	{"memory-after", "memory after all these operations, RSS", kibibytes, all, (*round).memory},
-	{"memory-children-after", "memory of its child processes", kibibytes, all, (*round).childMemory},
-	{"expire", "100 leases expire: last rule gone after due", micros, []int{1000}, (*round).expire},
+	{"memory-after", startTopic, "memory after all operations, RSS", kibibytes, all, (*round).memory},
+	{"memory-children-after", startTopic, "memory of its child processes after all operations", kibibytes, all, (*round).childMemory},
+	{"expire", removalTopic, "100 leases expire: last rule gone after due", micros, []int{1000}, (*round).expire},
 }
 
 // idleRows are measured by the function idle.
 var idleRows = []row{
-	{"idle", "wake-ups without clients", count, empty, nil},
-	{"idle-memory", "memory without clients, RSS, with child processes", kibibytes, empty, nil},
+	{"idle", startTopic, "wake-ups without clients", count, empty, nil},
+	{"idle-memory", startTopic, "memory without clients, RSS, with child processes", kibibytes, empty, nil},
 }
 
 var processRows = []row{
-	{"touch-processes", "iptables -A and -D by another program, elsewhere: processes of the daemon", count, most, (*round).touchProcesses},
+	{"touch-processes", touchTopic, "processes of iptables that one change starts", count, most, (*round).touchProcesses},
 }
 
 var outboundRows = []row{
-	{"outbound-map", "map to another port, UPNP_OUTBOUND no → auto", micros, most, p50(50, operation{do: (*client).mapElsewhere, after: (*client).unmapElsewhere})},
-	{"outbound-connect", "new connections from the LAN, UPNP_OUTBOUND no → auto", perSecond, most, (*round).connectOut},
+	{"outbound-map", settingTopic, "NAT-PMP map to another port, UPNP_OUTBOUND no → auto", micros, most, p50(50, operation{do: (*client).mapElsewhere, after: (*client).unmapElsewhere})},
+	{"outbound-connect", settingTopic, "new connections from the LAN, UPNP_OUTBOUND no → auto", perSecond, most, (*round).connectOut},
 }
 
 var hairpinRows = []row{
-	{"hairpin-map", "map: NAT-PMP, UPNP_HAIRPIN no → yes", micros, most, p50(50, operation{do: (*client).natpmpMap, after: (*client).natpmpDelete})},
+	{"hairpin-map", settingTopic, "NAT-PMP map, UPNP_HAIRPIN no → yes", micros, most, p50(50, operation{do: (*client).natpmpMap, after: (*client).natpmpDelete})},
 }
 
 // groups returns all rows in the order in which they are measured. Floods are last: they
 // fill the neighbour table. The first group is measured where there is a guest.
 func (b *bench) groups() []group {
 	groups := []group{
-		{name: "arm", daemons: b.daemons, isBare: true, patience: 4 * time.Minute, sizes: alike(3, 1, 0), rows: b.guest.rows(b.lab), end: b.guest.powerOff},
-		{name: "service", daemons: b.daemons, rules: rules, patience: 20 * time.Minute, sizes: startSizes, rows: serviceRows},
-		{name: "processes", daemons: b.daemons, rules: rules, isBare: true, sizes: processSizes, rows: processRows},
-		{name: "outbound", daemons: b.variants("outbound=no", "outbound=auto"), rules: plainRules, patience: 2 * time.Minute, sizes: alike(3, 1, most...), rows: outboundRows},
-		{name: "hairpin", daemons: b.variants("hairpin=no", "hairpin=yes"), rules: rules, patience: time.Minute, sizes: alike(3, 1, most...), rows: hairpinRows},
+		{name: "arm", daemons: b.daemons, isBare: true, patience: 4 * time.Minute, sizes: alike(3, 0), rows: b.guest.rows(b.lab), end: b.guest.powerOff},
+		{name: "service", daemons: b.daemons, patience: 20 * time.Minute, sizes: startSizes, rows: serviceRows},
+		{name: "processes", daemons: b.daemons, isBare: true, sizes: processSizes, rows: processRows},
+		{name: "outbound", daemons: b.variants("outbound=no", "outbound=auto"), rules: plainRules, patience: 2 * time.Minute, sizes: alike(3, most...), rows: outboundRows},
+		{name: "hairpin", daemons: b.variants("hairpin=no", "hairpin=yes"), patience: time.Minute, sizes: alike(3, most...), rows: hairpinRows},
 		{name: "idle", daemons: b.daemons, rows: idleRows},
-		{name: "floods", daemons: b.daemons, rules: rules, isBare: true, patience: 2 * time.Minute, sizes: alike(3, 1, 0), rows: floodRows()},
+		{name: "fairness", daemons: b.daemons, isBare: true, patience: 2 * time.Minute, sizes: alike(3, 0), rows: fairnessRows(false)},
+		{name: "fairness", daemons: b.daemons, isBare: true, isExtra: true, sizes: alike(1, 0), rows: fairnessRows(true)},
 	}
 	if b.guest.console == "" {
 		return groups[1:]

@@ -61,11 +61,17 @@ func nameOf(table string) (name [32]byte) {
 
 // kernelTables measures the time of the kernel alone, in µs, for a change of both tables
 // that a mapping needs: the least that any program can take. The rules stay as they are.
+// It returns errors.ErrUnsupported for iptables-nft, which has no such tables.
 func (r *round) kernelTables() (micros float64, err error) {
 	version, err := r.lab.onRouter("iptables", "--version").Output()
-	if err != nil || !strings.Contains(string(version), "legacy") {
-		return 0, errors.Join(err, errors.New("only iptables-legacy has such tables"))
+	if err != nil {
+		return 0, err
 	}
+	if !strings.Contains(string(version), "legacy") {
+		return 0, errors.ErrUnsupported
+	}
+	// The daemon looks at the firewall when the lock was taken.
+	defer time.Sleep(touchPause)
 	err = r.lab.router.Do(func() error {
 		lock, err := os.OpenFile(r.lab.lock, os.O_RDONLY|os.O_CREATE, 0o600)
 		if err != nil {
