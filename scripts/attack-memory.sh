@@ -46,18 +46,9 @@ case $#:$variant in
 [012]:legacy | [012]:nft) ;;
 *) die 'usage: scripts/attack-memory.sh [legacy|nft] [TEXT]' ;;
 esac
-need_root
-need_go
-need ip:iproute2 iptables:iptables
-if [ -z "$IGDD" ]; then
-  built=$("$repo/scripts/build.sh" native) || exit 1
-  IGDD=$repo/${built##* }
-fi
-
-lab=igattack-$$ folder=$(mktemp -d) || exit 1
+lab=igattack-$$
+set_up
 trap leave EXIT
-trap 'exit 1' INT TERM HUP
-CGO_ENABLED=0 go build -C "$repo" -o "$folder/igdd-bench" ./cmd/igdd-bench || die 'cannot build igdd-bench'
 tools "$folder" "$variant" || die "no $variant variant of iptables"
 links "$lab" || die 'cannot make the lab: this machine must allow network namespaces'
 attacker "$lab" || die 'cannot add a hostile host: the kernel must have macvlan'

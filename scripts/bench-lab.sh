@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # The lab of igdd-bench, to be sourced by the scripts that measure: its namespaces
-# are called $lab-…, its files are in $folder.
+# are called $lab-…, a name that they choose, its files are in $folder.
 
 # host makes a namespace whose IPv6 addresses can be used at once.
 host() {
@@ -52,9 +52,26 @@ tools() {
   done
 }
 
+# set_up builds igdd-bench into a new $folder, and igdd unless IGDD is a program already.
+# At the end, clean_up removes the folder and the lab.
+# shellcheck disable=SC2154 # lab.sh sets repo
+set_up() {
+  need_root
+  need_go
+  need ip:iproute2 iptables:iptables
+  if [ -z "$IGDD" ]; then
+    built=$("$repo/scripts/build.sh" native) || exit 1
+    IGDD=$repo/${built##* }
+  fi
+  folder=$(mktemp -d) || exit 1
+  trap clean_up EXIT
+  trap 'exit 1' INT TERM HUP
+  CGO_ENABLED=0 go build -C "$repo" -o "$folder/igdd-bench" ./cmd/igdd-bench || die 'cannot build igdd-bench'
+}
+
 # clean_up removes every namespace of this run, with the processes in it. Further
 # signals do not interrupt it.
-# shellcheck disable=SC2154 # the script sets lab and folder
+# shellcheck disable=SC2154 # the script sets lab
 clean_up() {
   trap '' INT TERM HUP
   for namespace in $(ip netns list | cut -d ' ' -f 1 | grep "^$lab-"); do

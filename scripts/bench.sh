@@ -1,25 +1,25 @@
 #!/bin/sh
 #
 # Measures igdd and Debian's miniupnpd-iptables in one lab of network namespaces,
-# and prints a Markdown table, with the figures of both and how many times better
+# and prints Markdown tables with the figures of both and how many times better
 # igdd is; what is on the way goes to standard error. This machine's own network
 # and firewall are not touched.
 #
 #	scripts/bench.sh [--quick] [--nft] [--only ROW]
-#	scripts/bench.sh [--quick] [--nft] --only fairness[:TEXT]
 #
 # Debian's miniupnpd-iptables supports iptables-legacy only: with --nft igdd is
-# measured alone. A whole run takes about half an hour, most of it the
-# starts of miniupnpd with many mappings, a quick one six minutes. ROW may also
-# be the name of a group of rows; an unknown one lists them all.
+# measured alone. A whole run takes about half an hour, most of it the starts of
+# miniupnpd with many mappings; a quick one, with one round of each row, takes six
+# minutes. ROW may also be the name of a group of rows; an unknown one lists them
+# all. IGDD=FILE measures that program instead of this tree's, but for ARM.
 #
 # Both programs also start in an emulated ARM machine, as firmware.sh boots it. Where
 # it cannot be had, those rows say so.
 #
-# The last rows are what an honest client gets while another machine of the LAN floods
-# the router. fairness measures that in detail, in fifteen minutes. The neighbour table is
-# the kernel's for all its namespaces, and some floods fill it: nothing else should use the
-# network meanwhile. TEXT, a word, chooses the rows that contain it.
+# The last table is what an honest client gets while another machine of the LAN floods
+# the router; --only fairness has many more floods and takes ten minutes. The neighbour
+# table is the kernel's for all its namespaces, and some floods fill it: nothing else
+# should use the network meanwhile.
 
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/bench-lab.sh"
@@ -31,7 +31,7 @@ describe_machine() {
   echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores," \
     "Linux $(uname -r), $("$folder/iptables" --version), files on $(stat -f -c %T "$folder")," \
     "$(cat /proc/sys/net/ipv4/neigh/default/gc_thresh3) neighbours at most," \
-    "load $(cut -d ' ' -f 1 /proc/loadavg) before; igdd $(git -C "$repo" describe --tags --always --dirty 2>/dev/null)${theirs:+, $("$theirs" --version | head -n 1)}"
+    "load $(cut -d ' ' -f 1 /proc/loadavg) before; $("$IGDD" --version | sed -n '1s/^miniupnpd/igdd/p')${theirs:+, $("$theirs" --version | head -n 1)}"
 }
 
 # boot_guest boots an emulated ARM machine with both programs, in the namespaces
@@ -57,16 +57,9 @@ while [ $# -gt 0 ]; do
   esac || die '--only needs the name of a row'
   shift
 done
-need_root
-need_go
-need ip:iproute2 iptables:iptables
-built=$("$repo/scripts/build.sh" native) || exit 1
+lab=igbench-$$
+set_up
 [ $variant = nft ] || theirs=$("$repo/scripts/debian.sh" miniupnpd-iptables)/usr/sbin/miniupnpd || exit 1
-
-lab=igbench-$$ folder=$(mktemp -d) || exit 1
-trap clean_up EXIT
-trap 'exit 1' INT TERM HUP
-CGO_ENABLED=0 go build -C "$repo" -o "$folder/igdd-bench" ./cmd/igdd-bench || die 'cannot build igdd-bench'
 tools "$folder" $variant || die "no $variant variant of iptables"
 for name in "$lab" "$lab-igdd" "$lab-miniupnpd"; do
   links "$name" || die 'cannot make the lab: this machine must allow network namespaces'
@@ -83,5 +76,5 @@ esac
 # In the background, so that a signal need not wait for the end of a row.
 # shellcheck disable=SC2086 # a list of options
 PATH=$folder:$PATH ip netns exec "$lab-lan" "$folder/igdd-bench" -lab "$lab" -folder "$folder" \
-  -ours "$repo/${built##* }" ${theirs:+-theirs "$theirs"} $options &
+  -ours "$IGDD" ${theirs:+-theirs "$theirs"} $options &
 wait $!

@@ -25,18 +25,8 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ "$rounds" -gt 0 ] 2>/dev/null || die '--rounds needs a number'
-need_root
-need_go
-need ip:iproute2 iptables:iptables
-if [ -z "$IGDD" ]; then
-  built=$("$repo/scripts/build.sh" native) || exit 1
-  IGDD=$repo/${built##* }
-fi
-
-lab=igrepair-$$ folder=$(mktemp -d) || exit 1
-trap clean_up EXIT
-trap 'exit 1' INT TERM HUP
-CGO_ENABLED=0 go build -C "$repo" -o "$folder/igdd-bench" ./cmd/igdd-bench || die 'cannot build igdd-bench'
+lab=igrepair-$$
+set_up
 for variant in ${variants:-legacy nft}; do
   tools=$folder/$variant
   mkdir "$tools" || exit 1
