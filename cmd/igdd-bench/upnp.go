@@ -41,8 +41,7 @@ func search(from netip.Addr) (*url.URL, error) {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(3 * time.Second))
-	request := "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: " + igd + "\r\n\r\n"
-	if _, err := c.WriteToUDPAddrPort([]byte(request), netip.MustParseAddrPort("239.255.255.250:1900")); err != nil {
+	if _, err := c.WriteToUDPAddrPort(searchRequest(igd)(0, from), netip.AddrPortFrom(searchGroup, ssdpPort)); err != nil {
 		return nil, err
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
