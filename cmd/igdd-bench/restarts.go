@@ -18,9 +18,6 @@ const (
 	firewallPause = 500 * time.Millisecond
 	// askPause is the pause between two requests of the client: 30 a second.
 	askPause = time.Second / 30
-	// judgedAfter is the time from the last start until the leases are compared with
-	// the rules.
-	judgedAfter = 2 * time.Second
 	// agreeWithin is how long their agreement is awaited.
 	agreeWithin = 30 * time.Second
 )
@@ -101,50 +98,16 @@ func (l *lab) restart() error {
 	return nil
 }
 
-// awaitAgreement prints how leases and rules compare at the firewall's last start and
-// judgedAfter it, and when they first agree.
+// awaitAgreement prints how leases and rules compare at the firewall's last start, and
+// when they first agree.
 func (r *repairRun) awaitAgreement(started time.Time) error {
-	if err := r.lab.printComparison("At the last start"); err != nil {
-		return err
-	}
-	agreed, err := r.lab.agreedAfter(started, judgedAfter)
-	if err != nil {
-		return err
-	}
-	time.Sleep(time.Until(started.Add(judgedAfter)))
-	if err := r.lab.printComparison(fmt.Sprintf("%v after the last start", judgedAfter)); err != nil {
-		return err
-	}
-	if agreed == 0 {
-		if agreed, err = r.lab.agreedAfter(started, agreeWithin); err != nil {
-			return err
-		}
-	}
-	if agreed == 0 {
-		fmt.Printf("* They did not agree within %v.\n", agreeWithin)
-		return nil
-	}
-	fmt.Printf("* They agreed %d ms after the last start.\n", agreed.Milliseconds())
-	return nil
-}
-
-// agreedAfter returns how long after the start leases and rules agreed, 0 if they did
-// not within limit.
-func (l *lab) agreedAfter(started time.Time, limit time.Duration) (time.Duration, error) {
-	for time.Since(started) < limit {
-		c, err := l.compare()
-		if err != nil || c.isEqual() {
-			return time.Since(started), err
-		}
+	c, err := r.lab.compare()
+	fmt.Printf("* At the last start: %v.\n", c)
+	for err == nil && !c.isEqual() && time.Since(started) < agreeWithin {
 		time.Sleep(pollPause)
+		c, err = r.lab.compare()
 	}
-	return 0, nil
-}
-
-// printComparison prints how leases and rules compare now.
-func (l *lab) printComparison(when string) error {
-	c, err := l.compare()
-	fmt.Printf("* %s: %v.\n", when, c)
+	fmt.Printf("* %d ms after it: %v.\n", time.Since(started).Milliseconds(), c)
 	return err
 }
 
