@@ -88,10 +88,6 @@ func (g *guest) start(program string, lan *netlab.Namespace, present int) (took 
 
 // guestFiles returns the script that makes the firewall and the files of a daemon.
 func guestFiles(present int) string {
-	var leases strings.Builder
-	for i := range lease(present) {
-		leases.WriteString(i.line(time.Now().Add(24 * time.Hour)))
-	}
 	return fmt.Sprintf(`set -e
 iptables-restore <<'END'
 %sEND
@@ -102,7 +98,7 @@ cat >/tmp/bench/conf <<'END'
 %sEND
 cat >/tmp/bench/leases <<'END'
 %sEND
-`, rules, fmt.Sprintf(conf, "/tmp/bench/leases"), &leases)
+`, rules, fmt.Sprintf(conf, "/tmp/bench/leases"), leases{present: present}.lines())
 }
 
 // awaitAnswer waits until a daemon answers a host of the LAN. Its kernel may ignore

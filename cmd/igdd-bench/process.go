@@ -33,6 +33,19 @@ type leases struct {
 	soon              time.Time
 }
 
+// lines returns the lease file.
+func (f leases) lines() (lines []byte) {
+	late := time.Now().Add(24 * time.Hour)
+	for i := range lease(f.present) {
+		expires := late
+		if int(i) < f.expiring {
+			expires = f.soon
+		}
+		lines = append(lines, i.line(expires)...)
+	}
+	return lines
+}
+
 // launch starts a daemon on a router in its state after a boot.
 func (l *lab) launch(program string, found leases) (*process, error) {
 	if err := l.clear(); err != nil {
@@ -75,31 +88,28 @@ func (l *lab) start(program string, found leases) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = p.waitFor(startLimit, func() bool { return p.ready(found.present) })
+	return p, p.awaitReady(found.present)
+}
+
+// awaitReady waits until n mappings are in the firewall and the daemon answers clients, or
+// stops it.
+func (p *process) awaitReady(n int) error {
+	err := p.waitFor(startLimit, func() bool { return p.ready(n) })
 	p.startTime = time.Since(p.begin)
 	if err != nil {
 		p.stop()
-		return nil, fmt.Errorf("start with %d leases: %w: %s", found.present, err, l.log.recent())
+		err = fmt.Errorf("start with %d leases: %w: %s", n, err, p.lab.log.recent())
 	}
-	return p, nil
+	return err
 }
 
 func (l *lab) writeFiles(found leases) error {
-	var lines []byte
-	late := time.Now().Add(24 * time.Hour)
-	for i := range lease(found.present) {
-		expires := late
-		if int(i) < found.expiring {
-			expires = found.soon
-		}
-		lines = append(lines, i.line(expires)...)
-	}
 	settings := append(fmt.Appendf(nil, conf, l.leaseFile()), l.settings...)
 	if found.present > quota {
 		settings = append(settings, "max_per_lan=16384\n"...)
 	}
 	return errors.Join(
-		os.WriteFile(l.leaseFile(), lines, 0o644),
+		os.WriteFile(l.leaseFile(), found.lines(), 0o644),
 		os.WriteFile(l.confFile(), settings, 0o644))
 }
 

@@ -107,11 +107,7 @@ func (r *repairRun) restart() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.waitFor(startLimit, func() bool { return p.ready(0) }); err != nil {
-		p.stop()
-		return nil, err
-	}
-	return p, nil
+	return p, p.awaitReady(0)
 }
 
 // countStart counts at a start on an empty router.
