@@ -153,7 +153,7 @@ func writeTable(w io.Writer, about topic, lines []line) {
 		if !slices.ContainsFunc(lines, func(l line) bool { return l.cells[at] != "" }) {
 			continue
 		}
-		head += " " + grouped(n) + " present |"
+		head += " " + grouped(n) + " mappings |"
 		under += " --- |"
 		for i, l := range lines {
 			texts[i] += " " + cmp.Or(l.cells[at], "–") + " |"

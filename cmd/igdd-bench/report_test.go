@@ -108,11 +108,11 @@ func TestTables(t *testing.T) {
 	measured.write(&text, groups)
 	measured.writeErrors(&text)
 	const want = `
-| Start and memory | 1,000 present |
+| Start and memory | 1,000 mappings |
 | --- | --- |
 | the first | 1.0 MiB |
 
-| New mappings | 0 present | 5,000 present |
+| New mappings | 0 mappings | 5,000 mappings |
 | --- | --- | --- |
 | ours alone | – | 10 µs |
 | the one | 6.0 ms → 2.0 ms, 3.0× | failed |
