@@ -17,7 +17,9 @@ import (
 // How long a client waits for a response; it sends a request only once.
 const (
 	answerTime = 30 * time.Second
-	probeTime  = 20 * time.Millisecond // to see whether there is a response at all
+	// probeTime is that of a probe whether there is a response at all. It is how accurate
+	// the time of a start is: the router's kernel refuses a few requests only.
+	probeTime = 4 * time.Millisecond
 )
 
 // lifetime is the lifetime that clients request.

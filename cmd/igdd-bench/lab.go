@@ -140,6 +140,15 @@ func (l *lab) countMappings() (int, error) {
 	return bytes.Count(out, []byte("-A MINIUPNPD ")) / 2, err
 }
 
+// hasMappings reports whether n mappings are in the firewall; for 0 it does not look.
+func (l *lab) hasMappings(n int) bool {
+	if n == 0 {
+		return true
+	}
+	got, err := l.countMappings()
+	return err == nil && got == n
+}
+
 // privateMounts runs a command in a control group, if there is one, and with its own /run, because several daemons run at once,
 // and a /dev with /dev/log: without it, miniupnpd writes every message to the console,
 // which takes milliseconds.

@@ -94,7 +94,11 @@ func (l *lab) start(program string, found leases) (*process, error) {
 // awaitReady waits until n mappings are in the firewall and the daemon answers clients, or
 // stops it.
 func (p *process) awaitReady(n int) error {
-	err := p.waitFor(startLimit, func() bool { return p.ready(n) })
+	c, err := newClient(0, 0, nil, probeTime)
+	if err == nil {
+		defer c.close()
+		err = p.waitFor(startLimit, func() bool { return p.lab.hasMappings(n) && c.externalAddress(0) == nil })
+	}
 	p.startTime = time.Since(p.begin)
 	if err != nil {
 		p.stop()
@@ -111,21 +115,6 @@ func (l *lab) writeFiles(found leases) error {
 	return errors.Join(
 		os.WriteFile(l.leaseFile(), found.lines(), 0o644),
 		os.WriteFile(l.confFile(), settings, 0o644))
-}
-
-// ready reports whether n mappings are in the firewall and the daemon answers clients.
-func (p *process) ready(n int) bool {
-	if n > 0 {
-		if got, err := p.lab.countMappings(); err != nil || got != n {
-			return false
-		}
-	}
-	c, err := newClient(0, 0, nil, probeTime)
-	if err != nil {
-		return false
-	}
-	defer c.close()
-	return c.externalAddress(0) == nil
 }
 
 // waitFor waits for a condition, at most for limit. Checking it may be expensive: the
