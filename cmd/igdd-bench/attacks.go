@@ -100,9 +100,7 @@ func fatMappings(action string) func(*lab, *service) (int, error) {
 			kind = wanIP2
 		}
 		return l.attackHTTP(s, hundred, func(i int, from netip.Addr) (string, string) {
-			port := internalPort(i)
-			return soap(kind, action, "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP", "NewInternalPort", port,
-				"NewInternalClient", from, "NewEnabled", 1, "NewPortMappingDescription", fatText(i), "NewLeaseDuration", 3600)
+			return soap(kind, action, mappingArguments(internalPort(i), from, fatText(i))...)
 		})
 	}
 }
@@ -159,13 +157,11 @@ const fatFilters = 16
 // fatPCP returns the longest request for a mapping.
 func fatPCP(op pcp.Opcode, filters int) func(int, netip.Addr) []byte {
 	return func(i int, from netip.Addr) []byte {
-		peer, unspecified := netip.MustParseAddr("9.9.0.0"), netip.IPv4Unspecified()
+		peer := netip.MustParseAddr("9.9.0.0")
 		if from.Is6() {
-			peer, unspecified = netip.MustParseAddr("2001:db8:9::"), netip.IPv6Unspecified()
+			peer = netip.MustParseAddr("2001:db8:9::")
 		}
-		r := pcp.Request{Opcode: op, Lifetime: lifetime, Client: from, Mapping: pcp.Mapping{
-			Nonce: nonce(i), Protocol: tcp, InternalPort: internalPort(i), External: netip.AddrPortFrom(unspecified, 0),
-		}}
+		r := newPCPRequest(op, i, from)
 		if op == pcp.Peer {
 			r.Remote = netip.AddrPortFrom(peer, 443)
 		}

@@ -111,11 +111,8 @@ func (l *lab) fillTable(s *service) error {
 		w := &web{service: s, from: attackerAddr, keep: true}
 		defer w.close()
 		for i := range listMappings {
-			port := 20000 + i
-			err := w.call("AddPortMapping", "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP",
-				"NewInternalPort", port, "NewInternalClient", attackerAddr, "NewEnabled", 1,
-				"NewPortMappingDescription", strings.Repeat("&amp;", listCharacters), "NewLeaseDuration", int(lifetime.Seconds()))
-			if err != nil {
+			arguments := mappingArguments(20000+uint16(i), attackerAddr, strings.Repeat("&amp;", listCharacters))
+			if err := w.call("AddPortMapping", arguments...); err != nil {
 				return fmt.Errorf("mapping %d: %w", i, err)
 			}
 		}

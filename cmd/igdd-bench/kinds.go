@@ -63,14 +63,17 @@ func nonce(i int) (n pcp.Nonce) {
 	return n
 }
 
-func pcpMapRequest(i int, from netip.Addr) []byte {
+func pcpMapRequest(i int, from netip.Addr) []byte { return newPCPRequest(pcp.Map, i, from).Append(nil) }
+
+// newPCPRequest returns the i-th mapping request of a host, to any external port.
+func newPCPRequest(op pcp.Opcode, i int, from netip.Addr) pcp.Request {
 	unspecified := netip.IPv4Unspecified()
 	if from.Is6() {
 		unspecified = netip.IPv6Unspecified()
 	}
-	return pcp.Request{Opcode: pcp.Map, Lifetime: lifetime, Client: from, Mapping: pcp.Mapping{
+	return pcp.Request{Opcode: op, Lifetime: lifetime, Client: from, Mapping: pcp.Mapping{
 		Nonce: nonce(i), Protocol: tcp, InternalPort: internalPort(i), External: netip.AddrPortFrom(unspecified, 0),
-	}}.Append(nil)
+	}}
 }
 
 func pcpAnnounceRequest(_ int, from netip.Addr) []byte {

@@ -177,9 +177,15 @@ func (c *client) entry(port uint16) lease { return lease(int(port) * 7919 % c.pr
 func (c *client) getExternal(uint16) error { return c.web.call("GetExternalIPAddress") }
 
 func (c *client) upnpAdd(port uint16) error {
-	return c.web.call("AddPortMapping", "NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP",
-		"NewInternalPort", port, "NewInternalClient", c.addr, "NewEnabled", 1, "NewPortMappingDescription", "bench",
-		"NewLeaseDuration", int(lifetime.Seconds()))
+	return c.web.call("AddPortMapping", mappingArguments(port, c.addr, "bench")...)
+}
+
+// mappingArguments returns the arguments of AddPortMapping for a client's port.
+func mappingArguments(port uint16, client netip.Addr, description string) []any {
+	return []any{
+		"NewRemoteHost", "", "NewExternalPort", port, "NewProtocol", "TCP", "NewInternalPort", port, "NewInternalClient", client,
+		"NewEnabled", 1, "NewPortMappingDescription", description, "NewLeaseDuration", int(lifetime.Seconds()),
+	}
 }
 
 func (c *client) upnpDelete(port uint16) error {
