@@ -175,7 +175,8 @@ func (c contest) measure(r *round) (atOnce float64, err error) {
 	}
 	time.Sleep(fairLead)
 	atOnce = c.askAll(h)
-	_, err = n.stop()
+	sent, err := n.stop()
+	fmt.Fprintf(os.Stderr, "beside %.0f a second: ", sent)
 	if p.hasExited() {
 		err = errors.Join(err, fmt.Errorf("the daemon exited: %s", l.log.recent()))
 	}
