@@ -11,7 +11,7 @@ import (
 
 const (
 	// fairRequests is the number of requests of the honest client in a round.
-	fairRequests = 20
+	fairRequests = 10
 	// fairLimit is the time after which it sends no further one.
 	fairLimit = 20 * time.Second
 	// fairLead is how long a flood goes on before the client comes.

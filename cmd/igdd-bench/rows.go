@@ -146,7 +146,7 @@ func (b *bench) groups() []group {
 		{name: "hairpin", daemons: b.variants("hairpin=no", "hairpin=yes"), patience: time.Minute, sizes: alike(3, most...), rows: hairpinRows},
 		{name: "idle", daemons: b.daemons, rows: idleRows},
 		{name: "fairness", daemons: b.daemons, isBare: true, patience: 2 * time.Minute, sizes: alike(3, 0), rows: fairnessRows(false)},
-		{name: "fairness", daemons: b.daemons, isBare: true, isExtra: true, sizes: alike(1, 0), rows: fairnessRows(true)},
+		{name: "fairness", daemons: b.daemons, isBare: true, isExtra: true, patience: 10 * time.Minute, sizes: alike(3, 0), rows: fairnessRows(true)},
 	}
 	if b.guest.console == "" {
 		return groups[1:]
