@@ -12,8 +12,6 @@ import (
 const (
 	// fairRequests is the number of requests of the honest client in a round.
 	fairRequests = 10
-	// fairLimit is the time after which it sends no further one.
-	fairLimit = 20 * time.Second
 	// fairLead is how long a flood goes on before the client comes.
 	fairLead = 500 * time.Millisecond
 )
@@ -186,9 +184,9 @@ func (c contest) measure(r *round) (atOnce float64, err error) {
 // askAll is the honest client's part. It returns how many percent of its requests were
 // answered at once.
 func (c contest) askAll(h *honest) float64 {
-	asked, atOnce := 0, 0
-	for begin := time.Now(); asked < fairRequests && time.Since(begin) < fairLimit; asked++ {
-		took, err := c.ask(h, asked)
+	atOnce := 0
+	for i := range fairRequests {
+		took, err := c.ask(h, i)
 		switch {
 		case err == nil && took <= firstWait:
 			atOnce++
@@ -197,7 +195,7 @@ func (c contest) askAll(h *honest) float64 {
 		}
 		time.Sleep(c.pause)
 	}
-	return 100 * float64(atOnce) / float64(asked)
+	return 100 * float64(atOnce) / fairRequests
 }
 
 // settle stops a daemon and waits until the router's kernel looks for no neighbour any

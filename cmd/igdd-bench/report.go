@@ -197,12 +197,13 @@ const legend = `
 * Values are medians of the rounds; times of one client are medians of a round's operations. Memory is resident (RSS).
 * Each round starts the daemon anew on a router that has just booted, with the mappings in its lease file. miniupnpd would take
   half an hour to restore 10,000. Connections from the Internet go to one mapping at least.
-* The kernel's own time is that of reading and replacing the tables nat and filter of iptables-legacy: no program can map faster.
+* The kernel's own time is that of reading and replacing the tables nat and filter of iptables-legacy: nobody can
+  open a mapping faster.
 * "All that follow" is the first of a row of ports that other hosts have mapped. miniupnpd closes every HTTP connection, also if
   the client asks to keep it.
 * Another program changes the firewall by iptables -A and -D every %v, in a chain that has nothing to do with mappings. miniupnpd
   does not watch the firewall: that costs it nothing, and it does not restore what others remove.
-* Wake-ups and memory without clients are those of %v, after %v.
+* Wake-ups and memory without clients are those of the %v that begin %v after the start.
 * A flood is %d requests per second, or 64 connections. An honest client sends requests of the same kind, beside connections
   GetExternalIPAddress; at once means within %v.
 * The ARM machine is emulated, and slower than a router. Starts in it follow one that does not count.
