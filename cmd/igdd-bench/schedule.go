@@ -58,7 +58,11 @@ type step struct {
 // schedule returns the steps of a group. The daemons alternate, and so does which one is
 // first.
 func (g group) schedule(quick bool) (all []step) {
-	for i := range 3 {
+	rounds := 3
+	if quick {
+		rounds = 1
+	}
+	for i := range rounds {
 		for _, s := range g.sizes {
 			if next := g.turn(s, i, quick); len(next) > 0 && len(g.rowsWith(s.present)) > 0 {
 				all = append(all, step{s.present, i, next})
@@ -70,9 +74,6 @@ func (g group) schedule(quick bool) (all []step) {
 
 // turn returns the daemons that have an i-th round.
 func (g group) turn(s size, i int, quick bool) (next []daemon) {
-	if quick && i > 0 {
-		return nil
-	}
 	for at, d := range g.daemons {
 		isSecond := at == len(g.daemons)-1
 		if isSecond && i < s.second || !isSecond && i < s.first && !(quick && s.isSlow) {
