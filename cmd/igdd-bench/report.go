@@ -193,7 +193,8 @@ func (t results) writeErrors(w io.Writer) {
 // legend explains the figures.
 const legend = `
 * Cells are miniupnpd → igdd, and how many times better igdd is: the median of rounds in which one followed the other, with
-  their range in brackets; without brackets there was one round. Where a row names a setting, both are igdd.
+  their range in brackets; without brackets there was one round. A single value is igdd's. Where a row names a setting, both
+  are igdd.
 * Values are medians of the rounds; times of one client are medians of a round's operations. Memory is resident (RSS).
 * Each round starts the daemon anew on a router that has just booted, with the mappings in its lease file. miniupnpd would take
   half an hour to restore 10,000. Connections from the Internet go to one mapping at least.
