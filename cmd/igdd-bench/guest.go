@@ -86,10 +86,20 @@ func (g *guest) start(program string, lan *netlab.Namespace, present int) (took 
 	return took, err
 }
 
+// rules6 is what miniupnpd's init script in Debian has in ip6tables before the start.
+const rules6 = `*filter
+:FORWARD DROP
+:MINIUPNPD -
+-A FORWARD -i eth0 ! -o eth0 -j MINIUPNPD
+COMMIT
+`
+
 // guestFiles returns the script that makes the firewall and the files of a daemon.
 func guestFiles(present int) string {
 	return fmt.Sprintf(`set -e
 iptables-restore <<'END'
+%sEND
+ip6tables-restore <<'END'
 %sEND
 iptables -P INPUT ACCEPT
 rm -rf /tmp/bench
@@ -98,7 +108,7 @@ cat >/tmp/bench/conf <<'END'
 %sEND
 cat >/tmp/bench/leases <<'END'
 %sEND
-`, rules, fmt.Sprintf(conf, "/tmp/bench/leases"), leases{present: present}.lines())
+`, rules, rules6, fmt.Sprintf(conf, "/tmp/bench/leases"), leases{present: present}.lines())
 }
 
 // awaitAnswer waits until a daemon answers a host of the LAN. Its kernel may ignore
