@@ -43,8 +43,7 @@ boot_guest() (
   # shellcheck disable=SC2119 # the machine needs no further arguments
   built=$("$repo/scripts/build.sh" armv7) && tree=$(debian_root) && mkdir "$box" && make_root "$tree" "$box/root" &&
     install -m 755 "$tree/usr/sbin/miniupnpd" "$box/root/usr/sbin" && install -m 755 "$repo/${built##* }" "$box/root/usr/sbin/igdd" &&
-    pack "$box/root" "$box/initrd" && cp "$tree"/boot/vmlinuz-* "$box/kernel" && make_disk "$box/disk" &&
-    wire && power_on >"$box/uptime" && ip -n "$lab-lan" address add 192.168.50.64/24 dev eth0
+    make_boot "$tree" && wire && power_on >"$box/uptime" && ip -n "$lab-lan" address add 192.168.50.64/24 dev eth0
 )
 
 variant=legacy options='' only=''

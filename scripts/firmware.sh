@@ -24,7 +24,7 @@ make_image() {
   debians=$(squashed "$box/root")
   install_ours "$box/root" "$program"
   ours=$(squashed "$box/root")
-  pack "$box/root" "$box/initrd" && cp "$tree"/boot/vmlinuz-* "$box/kernel" && make_disk "$box/disk"
+  make_boot "$tree"
 }
 
 # figure prints a number that was measured.

@@ -1,9 +1,9 @@
 # shellcheck shell=sh
-# What firmware.sh boots, to be sourced by it: a kernel and the root file system
-# of a small router with Debian's programs and our overlay.
+# What firmware.sh and bench.sh boot, to be sourced by them: a kernel and the root
+# file system of a small router with Debian's programs and our overlay.
 
-# shellcheck disable=SC2034 # firmware.sh and machine.sh use what is set here
-# shellcheck disable=SC2154 # lab.sh sets $repo
+# shellcheck disable=SC2034 # they and machine.sh use what is set here
+# shellcheck disable=SC2154 # lab.sh sets $repo, the script $box
 
 # machine sets what depends on the target $1, in the words of build.sh: Debian's
 # name, its kernel's package, where programs look for libraries, and qemu's
@@ -134,6 +134,12 @@ install_ours() {
 # pack writes the root $1 as what the kernel unpacks into memory, file $2.
 pack() {
   (cd "$1" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --reproducible --quiet) >"$2"
+}
+
+# make_boot makes what the machine boots of the root $box/root: with the kernel of
+# Debian's tree $1, and a disk.
+make_boot() {
+  pack "$box/root" "$box/initrd" && cp "$1"/boot/vmlinuz-* "$box/kernel" && make_disk "$box/disk"
 }
 
 # squashed prints how many octets the root $1 takes as a read-only image, apart

@@ -1,8 +1,8 @@
 # shellcheck shell=sh
-# The machine that firmware.sh boots, to be sourced by it: qemu with its LAN and
-# its WAN in network namespaces, and a console to run commands on. $box is its
-# folder.
-# shellcheck disable=SC2154 # firmware.sh and image.sh set $box, $lab, $qemu and $console
+# The machine that firmware.sh and bench.sh boot, to be sourced by them: qemu with
+# its LAN and its WAN in network namespaces, and a console to run commands on. $box
+# is its folder.
+# shellcheck disable=SC2154 # the script and image.sh set $box, $lab, $qemu and $console
 
 # The console and the programs on it are slow where others use the processor:
 # these seconds end only what hangs.
