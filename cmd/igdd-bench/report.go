@@ -49,8 +49,11 @@ func (c *cell) text(u unit) string {
 }
 
 // ratios returns how many times better ours was than theirs, for each round that both
-// have. There is no ratio to nothing.
+// have. There is no ratio to nothing, and none for some units.
 func ratios(u unit, theirs, ours *cell) (all []float64) {
+	if u.hasNoRatio {
+		return nil
+	}
 	for i, a := range theirs.values {
 		b, both := ours.values[i]
 		if u.higherIsBetter {

@@ -37,6 +37,7 @@ func TestCompare(t *testing.T) {
 		"ours alone":         {kibibytes, nil, cellOf(10240), "10 MiB"},
 		"theirs alone":       {count, cellOf(7), nil, "7 → –"},
 		"ours failed":        {percent, cellOf(100), failed, "100 % → failed"},
+		"no ratio":           {percent, cellOf(40), cellOf(80), "40 % → 80 %"},
 		"neither":            {micros, nil, nil, ""},
 	} {
 		if got := compare(test.unit, test.theirs, test.ours); got != test.want {

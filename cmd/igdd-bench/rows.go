@@ -11,6 +11,7 @@ import (
 type unit struct {
 	text           func(float64) string
 	higherIsBetter bool
+	hasNoRatio     bool // neither is better, or the values tell enough
 }
 
 var (
@@ -18,7 +19,9 @@ var (
 	kibibytes = unit{text: func(x float64) string { return figure(x/1024) + " MiB" }}
 	count     = unit{text: func(x float64) string { return strconv.FormatFloat(math.Round(10*x)/10, 'f', -1, 64) }}
 	perSecond = unit{text: func(x float64) string { return fmt.Sprintf("%.0f /s", x) }, higherIsBetter: true}
-	percent   = unit{text: func(x float64) string { return fmt.Sprintf("%.0f %%", x) }, higherIsBetter: true}
+	percent   = unit{text: func(x float64) string { return fmt.Sprintf("%.0f %%", x) }, hasNoRatio: true}
+
+	kernelMicros = unit{text: durationText, hasNoRatio: true}
 )
 
 // durationText returns a number of microseconds in the unit that suits it.
@@ -90,7 +93,7 @@ var serviceRows = []row{
 
 	{"map-natpmp", changeTopic, "NAT-PMP map", micros, all, p50(20, operation{do: (*client).natpmpMap, leaves: true})},
 	{"map-pcp", changeTopic, "PCP MAP", micros, all, p50(20, operation{do: (*client).pcpMap, leaves: true})},
-	{"map-kernel", changeTopic, "of each, the kernel's own time for both tables", micros, all, (*round).kernelTables},
+	{"map-kernel", changeTopic, "of each, the kernel's own time for both tables", kernelMicros, all, (*round).kernelTables},
 	{"map-upnp", changeTopic, "AddPortMapping, a connection each", micros, all, p50(20, operation{do: (*client).upnpAdd, leaves: true})},
 	{"map-upnp-kept", changeTopic, "AddPortMapping, keep-alive", micros, all, p50(20, operation{do: (*client).upnpAdd, keep: true, leaves: true})},
 	{"map-natpmp-32", changeTopic, "NAT-PMP map, 32 clients", perSecond, all, rate(16, operation{do: (*client).natpmpMap, leaves: true})},
