@@ -34,7 +34,8 @@ func (r *rig) stub(t testing.TB, name, script string) (restore func()) {
 	t.Helper()
 	path := r.tool(t, name)
 	was, err := os.Readlink(path)
-	if err := errors.Join(err, os.WriteFile(path+".new", []byte("#!/bin/sh\n"+script+"\n"), 0o755), os.Rename(path+".new", path)); err != nil {
+	netlab.Script(t, path+".new", script+"\n")
+	if err := errors.Join(err, os.Rename(path+".new", path)); err != nil {
 		t.Fatal(err)
 	}
 	return func() {

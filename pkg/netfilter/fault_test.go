@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"igdd/pkg/netfilter"
+	"igdd/pkg/netlab"
 	"igdd/pkg/portmap"
 	"igdd/pkg/xtables"
 )
@@ -157,7 +158,7 @@ func (r *router) stub(t testing.TB, name, script string) {
 	real := filepath.Join(r.tools, "real", name)
 	must(t, os.MkdirAll(filepath.Dir(real), 0o755))
 	must(t, os.Rename(path, real))
-	must(t, os.WriteFile(path, []byte("#!/bin/sh\nreal="+real+"\n"+script), 0o755))
+	netlab.Script(t, path, "real="+real+"\n"+script)
 }
 
 // A process that is killed cannot report how much it has committed.

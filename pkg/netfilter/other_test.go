@@ -2,7 +2,6 @@ package netfilter_test
 
 import (
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -155,7 +154,7 @@ func TestOtherVariantForwards(t *testing.T) {
 // standIn makes a program that the variant's folder does not have.
 func (r *router) standIn(t *testing.T, name, script string) {
 	t.Helper()
-	must(t, os.WriteFile(filepath.Join(r.tools, name), []byte("#!/bin/sh\n"+script), 0o755))
+	netlab.Script(t, filepath.Join(r.tools, name), script)
 }
 
 // TestOtherVariantCannotBeListed has tables that only nft can list, and a

@@ -51,7 +51,7 @@ func (r *router) stub(t testing.TB, name, script string) {
 	path, real := filepath.Join(r.tools, name), filepath.Join(r.tools, "real", name)
 	must(t, os.MkdirAll(filepath.Dir(real), 0o755))
 	must(t, os.Rename(path, real))
-	must(t, os.WriteFile(path, []byte("#!/bin/sh\nreal="+real+"\n"+script), 0o755))
+	netlab.Script(t, path, "real="+real+"\n"+script)
 }
 
 // iptables runs iptables as another program does.
