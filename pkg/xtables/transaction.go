@@ -36,6 +36,10 @@ func (e Edit) String() string {
 	return e.Op + " " + e.Chain + " " + e.Rule
 }
 
+// isChange reports whether the edit changes a table whatever the table holds. A chain that
+// is created or flushed may be there and empty.
+func (e Edit) isChange() bool { return e.Op != Create && e.Op != Flush }
+
 // Section is the part of a transaction for one table: the kernel carries out
 // all of it or nothing.
 type Section struct {

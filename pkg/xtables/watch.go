@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -133,8 +134,8 @@ func (w *Watch) Begin() *Work {
 	return k
 }
 
-// Committed counts changes that the work has made: sections of transactions and
-// single commands.
+// Committed counts changes that the work is certain to have made: sections of
+// transactions and single commands.
 func (k *Work) Committed(n int) { k.commits.Add(int32(n)) }
 
 // Commit is Programs.Commit as part of the work. With nft, where iptables would list
@@ -148,11 +149,23 @@ func (k *Work) Commit(ctx context.Context, p *Programs, sections []Section) (don
 	}
 	losses := w.losses()
 	done, err = p.Commit(ctx, sections)
-	k.Committed(done)
+	k.Committed(w.countNoticed(sections[:done]))
 	if w.isNFT && err == nil {
 		w.learn(p.protocolFamily(), sections, losses)
 	}
 	return done, err
+}
+
+// countNoticed returns how many of the sections that were carried out are certain to be
+// noticed. With legacy each uses the lock; with nft one of which no edit changes anything
+// leaves the generation as it was.
+func (w *Watch) countNoticed(done []Section) (n int) {
+	for _, s := range done {
+		if !w.isNFT || slices.ContainsFunc(s.Edits, Edit.isChange) {
+			n++
+		}
+	}
+	return n
 }
 
 // End ends the work. The notices of it are discarded.

@@ -132,6 +132,14 @@ func TestWatchTellsWhoseChangesTheyAre(t *testing.T) {
 			{"another program during own work that fails", func() error {
 				return w.work(func() (int, error) { return 0, w.other("15") })
 			}, "unsure", "changed"},
+			{"another program beside own work that changes nothing", func() error {
+				return r.Do(func() error {
+					work := w.Begin()
+					defer work.End()
+					_, err := work.Commit(t.Context(), w.Programs, []xtables.Section{{"filter", []xtables.Edit{{Op: xtables.Create, Chain: "X"}}}})
+					return errors.Join(err, w.other("16"))
+				})
+			}, "unsure", "changed"},
 			{"own work that changes nothing", func() error { return w.work(func() (int, error) { return 0, nil }) }, "", ""},
 			{"more was done than is known", func() error {
 				return w.work(func() (int, error) { _, err := commit(add("7")); return 0, err })
