@@ -133,9 +133,13 @@ func (h *handles) find(family byte, sections []Section) (rules []nftRule, unknow
 	return rules, false
 }
 
-// setAll sets which rules a chain has, in their order, at a generation of the tables.
+// setAll sets which rules a chain has, in their order, at a generation of the tables. What
+// is known of other chains is forgotten if notices up to then have not been read.
 func (h *handles) setAll(c nftChain, list []uint64, texts []string, generation uint32) {
-	h.generation = generation
+	if h.generation != generation {
+		h.forget()
+		h.generation = generation
+	}
 	if delete(h.known, c); len(list) == len(texts) {
 		h.addAll(c, list, texts)
 	}
