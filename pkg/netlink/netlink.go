@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,35 @@ func (m Message) encode(b []byte) []byte {
 	b = binary.NativeEndian.AppendUint32(b, sequence)
 	b = binary.NativeEndian.AppendUint32(b, 0)
 	return append(b, m.Data...)
+}
+
+// cutMessage decodes the message at the beginning of a datagram, and returns its sequence
+// number and what follows. Its data are a part of the datagram.
+func cutMessage(b []byte) (m Message, number uint32, rest []byte, ok bool) {
+	if len(b) < unix.SizeofNlMsghdr {
+		return m, 0, nil, false
+	}
+	length := int(binary.NativeEndian.Uint32(b))
+	if length < unix.SizeofNlMsghdr || length > len(b) {
+		return m, 0, nil, false
+	}
+	m.Type, m.Flags = binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:])
+	m.Data = b[unix.SizeofNlMsghdr:length:length]
+	return m, binary.NativeEndian.Uint32(b[8:]), b[min(len(b), align(length)):], true
+}
+
+// Messages yields the messages in a datagram of notices, as far as they are well-formed.
+// Their data are parts of it.
+func Messages(notices []byte) iter.Seq[Message] {
+	return func(yield func(Message) bool) {
+		for {
+			m, _, rest, ok := cutMessage(notices)
+			if !ok || !yield(m) {
+				return
+			}
+			notices = rest
+		}
+	}
 }
 
 // Dump returns the messages of a routing table for all families: links, addresses

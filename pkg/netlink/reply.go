@@ -35,24 +35,16 @@ func (r *reply) bufferLen() int {
 // read adds the messages of a datagram, of which it keeps parts.
 func (r *reply) read(b []byte) error {
 	for len(b) > 0 && !r.complete {
-		if len(b) < unix.SizeofNlMsghdr {
+		m, number, rest, ok := cutMessage(b)
+		if !ok {
 			return errMalformed
 		}
-		length := int(binary.NativeEndian.Uint32(b))
-		if length < unix.SizeofNlMsghdr || length > len(b) {
-			return errMalformed
-		}
-		m := Message{
-			Type:  binary.NativeEndian.Uint16(b[4:]),
-			Flags: binary.NativeEndian.Uint16(b[6:]),
-			Data:  b[unix.SizeofNlMsghdr:length:length],
-		}
-		if binary.NativeEndian.Uint32(b[8:]) == sequence {
+		if number == sequence {
 			if err := r.add(m); err != nil {
 				return err
 			}
 		}
-		b = b[min(len(b), align(length)):]
+		b = rest
 	}
 	return nil
 }

@@ -123,6 +123,28 @@ func TestMalformedReply(t *testing.T) {
 	}
 }
 
+func TestMessages(t *testing.T) {
+	for name, tt := range map[string]struct {
+		notices []byte
+		want    []uint16 // types
+	}{
+		"none":                    {nil, nil},
+		"two":                     {slices.Concat(link, withSequence(ack, 7)), []uint16{unix.RTM_NEWLINK, unix.NLMSG_ERROR}},
+		"one without its padding": {message(unix.RTM_NEWLINK, 0, 1)[:unix.SizeofNlMsghdr+1], []uint16{unix.RTM_NEWLINK}},
+		"half a header after one": {append(slices.Clone(linkPart), 0, 0, 0, 0), []uint16{unix.RTM_NEWLINK}},
+		"no length":               {withLength(link, 0), nil},
+		"a length beyond the end": {withLength(link, 21), nil},
+	} {
+		var got []uint16
+		for m := range Messages(tt.notices) {
+			got = append(got, m.Type)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
 // FuzzReply reads any datagram: what is kept of it lies within it.
 func FuzzReply(f *testing.F) {
 	f.Add(uint16(0), link)

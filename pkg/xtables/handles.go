@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
 )
 
 // handles are the handles of the daemon's rules in nft, as far as they are known.
@@ -38,21 +40,21 @@ func (h *handles) forget() {
 }
 
 // follow takes a notice into account. During own work it notes which rules are new.
-func (h *handles) follow(kind uint16, data []byte, working bool) {
-	switch kind {
+func (h *handles) follow(m netlink.Message, working bool) {
+	switch m.Type {
 	case newGeneration:
-		if n, ok := parseGeneration(data); ok {
+		if n, ok := parseGeneration(m); ok {
 			if h.generation != 0 && n != h.generation+1 {
 				h.forget()
 			}
 			h.generation = n
 		}
 	case newRule:
-		if r, ok := parseRule(data); ok && working {
+		if r, ok := parseRule(m.Data); ok && working {
 			h.added[r.chain] = append(h.added[r.chain], r.handle)
 		}
 	case deleteRule:
-		if r, ok := parseRule(data); ok {
+		if r, ok := parseRule(m.Data); ok {
 			h.remove(r)
 		}
 	}

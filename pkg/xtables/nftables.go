@@ -3,7 +3,6 @@ package xtables
 import (
 	"bytes"
 	"encoding/binary"
-	"iter"
 
 	"golang.org/x/sys/unix"
 
@@ -47,15 +46,15 @@ func (n *nft) generation() (uint32, bool) {
 	if err != nil || len(replies) == 0 {
 		return 0, false
 	}
-	return parseGeneration(replies[0].Data)
+	return parseGeneration(replies[0])
 }
 
-// parseGeneration returns the number in a message about a generation.
-func parseGeneration(data []byte) (uint32, bool) {
-	if len(data) < sizeofNfgen {
+// parseGeneration returns the number in a message, if that is about a generation.
+func parseGeneration(m netlink.Message) (uint32, bool) {
+	if m.Type != newGeneration || len(m.Data) < sizeofNfgen {
 		return 0, false
 	}
-	n := netlink.Attribute(data[sizeofNfgen:], unix.NFTA_GEN_ID)
+	n := netlink.Attribute(m.Data[sizeofNfgen:], unix.NFTA_GEN_ID)
 	if len(n) != 4 {
 		return 0, false
 	}
@@ -121,20 +120,4 @@ func (r nftRule) message() []byte {
 func (c nftChain) message() []byte {
 	b := netlink.AppendAttribute([]byte{c.family, 0, 0, 0}, unix.NFTA_RULE_TABLE, append([]byte(c.table), 0))
 	return netlink.AppendAttribute(b, unix.NFTA_RULE_CHAIN, append([]byte(c.name), 0))
-}
-
-// messages yields the type and the data of each message in a datagram of notices.
-func messages(notices []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(notices) >= unix.SizeofNlMsghdr {
-			length := int(binary.NativeEndian.Uint32(notices))
-			if length < unix.SizeofNlMsghdr || length > len(notices) {
-				return
-			}
-			if !yield(binary.NativeEndian.Uint16(notices[4:]), notices[unix.SizeofNlMsghdr:length:length]) {
-				return
-			}
-			notices = notices[min(len(notices), (length+3)&^3):]
-		}
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
 )
 
 // notices is a descriptor that becomes readable when a program has used the
@@ -27,9 +29,9 @@ func (p *Programs) openNotices() (*notices, error) {
 	return lockNotices(LockFiles())
 }
 
-// newNotices returns the notices of a descriptor in non-blocking mode.
-func newNotices(fd int, relevant func([]byte) bool) (*notices, error) {
-	n := &notices{file: os.NewFile(uintptr(fd), "firewall notices"), relevant: relevant}
+// newNotices returns the notices of a file in non-blocking mode.
+func newNotices(file *os.File, relevant func([]byte) bool) (*notices, error) {
+	n := &notices{file: file, relevant: relevant}
 	var err error
 	if n.conn, err = n.file.SyscallConn(); err != nil {
 		n.file.Close()
@@ -70,15 +72,11 @@ func (n *notices) drain(each func([]byte)) (relevant bool) {
 
 // nftNotices gets a notice of every change to the tables of nft.
 func nftNotices() (*notices, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	file, err := netlink.Subscribe(unix.NETLINK_NETFILTER, 1<<(unix.NFNLGRP_NFTABLES-1))
 	if err != nil {
-		return nil, os.NewSyscallError("socket netlink", err)
+		return nil, err
 	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("bind netlink", err)
-	}
-	return newNotices(fd, func([]byte) bool { return true })
+	return newNotices(file, func([]byte) bool { return true })
 }
 
 // LockFiles returns the paths where the xtables lock can be. iptables opens it
@@ -108,7 +106,7 @@ func lockNotices(paths []string) (*notices, error) {
 	}
 	l := &locks{fd: fd, paths: paths, files: make(map[int]bool), folders: make(map[string]int)}
 	l.watch()
-	n, err := newNotices(fd, l.relevant)
+	n, err := newNotices(os.NewFile(uintptr(fd), "inotify"), l.relevant)
 	if err == nil {
 		n.locks = l
 	}

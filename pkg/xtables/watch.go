@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/netlink"
 )
 
 // Watch tells when other programs have changed the firewall, of any family. Work
@@ -99,9 +101,9 @@ func (w *Watch) read() {
 
 // readNFT reads notices of nft.
 func (w *Watch) readNFT(notices []byte) {
-	for kind, data := range messages(notices) {
-		w.handles.follow(kind, data, w.working > 0)
-		if n, ok := parseGeneration(data); ok && kind == newGeneration && w.working > 0 && int32(n-w.base) <= 0 {
+	for m := range netlink.Messages(notices) {
+		w.handles.follow(m, w.working > 0)
+		if n, ok := parseGeneration(m); ok && w.working > 0 && int32(n-w.base) <= 0 {
 			notify(w.changed)
 		}
 	}
