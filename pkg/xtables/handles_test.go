@@ -207,6 +207,43 @@ func TestDeletionOfEarlierRules(t *testing.T) {
 	}
 }
 
+// TestManyDeletionsOfEarlierRules deletes many rules of another process at once, in two
+// tables: iptables does from 20 on. One more is deleted by its handle after that.
+func TestManyDeletionsOfEarlierRules(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		rules      int // of each table
+		byIPTables bool
+	}{"18": {9, false}, "20": {10, true}, "200": {100, true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRouter(t, "nft")
+			w := r.watch(t)
+			additions, removals := []xtables.Edit{add("1000")}, []xtables.Edit(nil)
+			for port := range tt.rules {
+				additions = append(additions, add(strconv.Itoa(1+port)))
+				removals = append(removals, removal(strconv.Itoa(1+port)))
+			}
+			must(t, r.Do(func() error { return w.commitByIPTables(additions...) }))
+			w.Programs.Close()
+			for _, step := range []struct {
+				edits      []xtables.Edit
+				byIPTables bool
+				left       string
+			}{{removals, tt.byIPTables, "1000"}, {[]xtables.Edit{removal("1000")}, false, ""}} {
+				must(t, r.Do(func() error { return w.commitWork(step.edits...) }))
+				if byIPTables := w.Resident() != 0; byIPTables != step.byIPTables {
+					t.Errorf("%d deletions: by iptables %v", len(step.edits), byIPTables)
+				}
+				w.Programs.Close()
+				if left := r.ports(t); left != step.left {
+					t.Errorf("rules %q are left, want %q", left, step.left)
+				}
+			}
+		})
+	}
+}
+
 // While the tables are not those that the notices tell of, iptables deletes rules.
 func TestDeletionAtAnotherGeneration(t *testing.T) {
 	t.Parallel()

@@ -1,9 +1,12 @@
 package xtables
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestLockUses counts how often a lock file is used.
@@ -31,6 +34,11 @@ func TestLockUses(t *testing.T) {
 		"replaced": {[]string{"lock"}, func(l lockFolder) {
 			l.must(os.Rename(filepath.Join(l.dir, "other"), filepath.Join(l.dir, "lock")))
 			l.use("lock")
+		}, -1},
+		"notices are lost": {[]string{"lock"}, func(l lockFolder) {
+			overflow := binary.NativeEndian.AppendUint32(nil, 1<<32-1) // of no watch
+			overflow = binary.NativeEndian.AppendUint32(overflow, unix.IN_Q_OVERFLOW)
+			l.locks.relevant(append(overflow, make([]byte, 8)...))
 		}, -1},
 		"made meanwhile": {[]string{"b/none"}, func(l lockFolder) { l.use("b/none") }, -1},
 	} {
