@@ -131,7 +131,7 @@ func (w *Watch) Begin() *Work {
 	}
 	if w.working++; w.working == 1 {
 		w.base = k.generation
-		w.lockWork((*locks).startCounting)
+		w.withLocks((*locks).startCounting)
 	}
 	return k
 }
@@ -176,7 +176,7 @@ func (k *Work) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.working == 1 {
-		w.lockWork((*locks).stopCounting)
+		w.withLocks((*locks).stopCounting)
 	}
 	w.read()
 	if w.working--; w.working == 0 {
@@ -191,8 +191,8 @@ func (k *Work) End() {
 	}
 }
 
-// lockWork has the uses of the lock files counted, or not any more.
-func (w *Watch) lockWork(do func(*locks)) {
+// withLocks calls do with the lock files that are watched, if any are.
+func (w *Watch) withLocks(do func(*locks)) {
 	if w.notices != nil && w.notices.locks != nil {
 		do(w.notices.locks)
 	}
@@ -214,9 +214,9 @@ func (k *Work) mayHideChanges(alone bool) bool {
 // change the tables at the same time.
 const maxTries = 5
 
-// manyEdits is how many deletions iptables carries out, which lists the chains once for
-// all of them, rather than that they are listed to learn the handles: that takes twice
-// to six times as long.
+// manyEdits is from how many deletions on iptables carries them out if handles are
+// unknown. It lists the chains once for all of them; learning the handles takes twice to
+// six times as long.
 const manyEdits = 20
 
 // deleteByHandle deletes the rules of sections of nothing but deletions, all or none. It
