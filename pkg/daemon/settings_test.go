@@ -32,13 +32,20 @@ func (r *rig) invoke(t testing.TB, action, arguments string) (int, string) {
 // invokeAs is invoke for any client.
 func (r *rig) invokeAs(t testing.TB, from *netlab.Namespace, action, arguments string) (int, string) {
 	t.Helper()
+	status, answer, err := callAction(from, action, arguments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, answer
+}
+
+// callAction does so, and returns an error if the daemon does not answer.
+func callAction(from *netlab.Namespace, action, arguments string) (status int, answer string, err error) {
 	const service = "urn:schemas-upnp-org:service:WANIPConnection:1"
 	body := fmt.Sprintf(`<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" `+
 		`s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/"><s:Body><u:%[1]s xmlns:u="%[2]s">%[3]s</u:%[1]s></s:Body></s:Envelope>`,
 		action, service, arguments)
-	var status int
-	var answer []byte
-	err := from.Do(func() error {
+	err = from.Do(func() error {
 		conn, err := net.Dial("tcp", net.JoinHostPort(netlab.RouterLAN.Addr().String(), "5000"))
 		if err != nil {
 			return err
@@ -55,14 +62,11 @@ func (r *rig) invokeAs(t testing.TB, from *netlab.Namespace, action, arguments s
 			return err
 		}
 		defer resp.Body.Close()
-		status = resp.StatusCode
-		answer, err = io.ReadAll(resp.Body)
+		text, err := io.ReadAll(resp.Body)
+		status, answer = resp.StatusCode, string(text)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return status, string(answer)
+	return status, answer, err
 }
 
 // TestSettingFromFileToAnswer follows settings from the text of rc.conf to the
