@@ -107,32 +107,38 @@ func (h *handles) hash(text string) uint64 { return maphash.String(h.seed, text)
 // another edit is among them; if some are unknown; or if more rules have one of the texts:
 // of several equal ones iptables deletes the first.
 func (h *handles) find(family byte, sections []Section) (rules []nftRule, unknown bool) {
-	wanted := make(map[nftChain]map[uint64]int)
-	for c, e := range edits(family, sections) {
-		if e.Op != Delete {
-			return nil, false
-		}
-		if wanted[c] == nil {
-			wanted[c] = make(map[uint64]int)
-		}
-		wanted[c][h.hash(e.Rule)]++
-	}
-	surplus := false
-	for c, texts := range wanted {
+	ambiguous := false
+	for c, missing := range h.countDeletions(family, sections) {
 		for _, k := range h.known[c] {
-			if _, deleted := texts[k.text]; deleted {
-				texts[k.text]--
+			if _, deleted := missing[k.text]; deleted {
+				missing[k.text]--
 				rules = append(rules, nftRule{c, k.handle})
 			}
 		}
-		for _, n := range texts {
-			unknown, surplus = unknown || n > 0, surplus || n < 0
+		for _, n := range missing {
+			unknown, ambiguous = unknown || n > 0, ambiguous || n < 0
 		}
 	}
-	if unknown || surplus {
+	if unknown || ambiguous {
 		return nil, unknown
 	}
 	return rules, false
+}
+
+// countDeletions returns how often sections delete each text, by its hash, in each chain;
+// nil if another edit is among them.
+func (h *handles) countDeletions(family byte, sections []Section) map[nftChain]map[uint64]int {
+	counts := make(map[nftChain]map[uint64]int)
+	for c, e := range edits(family, sections) {
+		if e.Op != Delete {
+			return nil
+		}
+		if counts[c] == nil {
+			counts[c] = make(map[uint64]int)
+		}
+		counts[c][h.hash(e.Rule)]++
+	}
+	return counts
 }
 
 // setAll sets which rules a chain has, in their order, at a generation of the tables. What
