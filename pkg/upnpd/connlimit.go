@@ -139,7 +139,7 @@ func (l *connLimiter) rank(c *connection) int {
 // for a place, and reports false if there is none in time.
 func (l *connLimiter) add(c *connection) bool {
 	l.mu.Lock()
-	c.since = time.Now()
+	c.phase, c.since = waiting, time.Now()
 	if l.closed {
 		l.mu.Unlock()
 		return false

@@ -48,7 +48,9 @@ func (r limiterRig) connect(host lan.Host, asks bool) *testConn {
 	near, far := net.Pipe()
 	r.t.Cleanup(func() { near.Close(); far.Close() })
 	c := &testConn{connection: &connection{stream: pipe{near, asks}, host: host}, outcome: make(chan bool, 1)}
-	go func() { c.outcome <- r.add(c.connection) }()
+	go func() {
+		c.outcome <- r.addNow(c.connection) && r.attach(c.connection, c.stream, waiting) || r.add(c.connection)
+	}()
 	synctest.Wait()
 	return c
 }
@@ -123,6 +125,27 @@ func TestHostHasEightConnections(t *testing.T) {
 		synctest.Wait()
 		if tenth.state() != "closed" {
 			t.Error("the tenth waits for ever")
+		}
+	})
+}
+
+// TestSilenceAfterWaiting has idle connections wait for a place: once they have one, they
+// give it up as those before them did.
+func TestSilenceAfterWaiting(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		var all []*testConn
+		for range 2 * connectionsPerHost {
+			all = append(all, r.open("a"))
+		}
+		if n := count(all, "waits"); n != connectionsPerHost {
+			t.Errorf("%d wait", n)
+		}
+		for range 2 {
+			time.Sleep(graceForRequest + checkInterval)
+			synctest.Wait()
+		}
+		if mine := r.connect("a", true); mine.state() != "open" || count(all, "open") != connectionsPerHost-1 {
+			t.Errorf("a request %s beside %d idle connections", mine.state(), count(all, "open"))
 		}
 	})
 }
