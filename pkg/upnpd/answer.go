@@ -98,6 +98,7 @@ func (l *Listener) sendNow(c *connection, a arrival, r *request, reply response,
 	out = bytes.Clone(out[n:])
 	return l.remaining(c, limiter, sending, func() {
 		if c.write(out) == nil {
+			limiter.setPhase(c, waiting)
 			c.linger(lingerFor)
 		}
 	})

@@ -6,8 +6,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"igdd/pkg/upnp"
 )
 
 // fullArrival is an arrival whose kernel has room for some octets of the response.
@@ -44,6 +48,40 @@ func TestNoRoomForResponse(t *testing.T) {
 			t.Errorf("with room for %d: %v, %s", room, err, got)
 		}
 	}
+}
+
+// unreadArrival is an arrival on which more comes behind its request.
+type unreadArrival struct{ pipeArrival }
+
+func (*unreadArrival) HasUnread() bool { return true }
+
+// TestOctetsBehindTheRequest has them come while the response is sent: the connection is
+// not closed at once, but gives its place to another soon.
+func TestOctetsBehindTheRequest(t *testing.T) {
+	inBubble(t, func(t *testing.T, r limiterRig) {
+		l := &Listener{server: New(Options{Versions: []upnp.Version{upnp.V1}}), on: fakeLAN{}}
+		near, far := net.Pipe()
+		defer far.Close()
+		a := &unreadArrival{pipeArrival{in: []byte("GET /none HTTP/1.1\r\n\r\n")}}
+		c := new(connection)
+		rest := l.answer(c, a, r.connLimiter, new(immediate))
+		if rest == nil || !strings.HasPrefix(string(a.out), "HTTP/1.1 404") {
+			t.Fatalf("nothing is left to do behind %q", a.out)
+		}
+		go func() { rest(pipe{Conn: near}); near.Close() }()
+		if n, err := far.Write([]byte("\r\n")); n != 2 {
+			t.Errorf("the connection is closed: %v", err)
+		}
+		time.Sleep(graceForRequest)
+		if r.rank(c) != spare {
+			t.Error("it keeps its place")
+		}
+		time.Sleep(lingerFor)
+		synctest.Wait()
+		if r.connLimiter.open.Count("") != 0 {
+			t.Error("it stays for ever")
+		}
+	})
 }
 
 // getDescription is a request that is answered at once.
