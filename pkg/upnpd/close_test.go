@@ -45,6 +45,34 @@ func TestLineEndBehindTheLastRequest(t *testing.T) {
 	}
 }
 
+// TestOctetsBehindTheBody sends them with the last request: the connection is not reset, so
+// that every client has the whole response.
+func TestOctetsBehindTheBody(t *testing.T) { bothWays(t, testOctetsBehindTheBody) }
+
+func testOctetsBehindTheBody(t *testing.T, atOnce bool) {
+	t.Parallel()
+	h := newTestNet(t).startGateway(t, served(atOnce))
+	for _, request := range []string{plainCall("GetExternalIPAddress", ""), plainMapping, getDescription} {
+		for _, behind := range []string{"\r\n", "\x00", getDescription, strings.Repeat("x", 5000)} {
+			c, err := h.dial("c1", netip.MustParseAddrPort(hosts["gw1"]+":5555"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(patience))
+			if _, err := io.WriteString(c, request+behind); err != nil {
+				t.Fatal(err)
+			}
+			awaitTCP(t, c, tcpCloseWait)
+			text, err := io.ReadAll(c)
+			if head, body, _ := strings.Cut(string(text), "\r\n\r\n"); err != nil || !strings.HasPrefix(head, "HTTP/1.1 200") ||
+				!strings.Contains(head, "\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n") {
+				t.Errorf("%.20q behind %.20q: got %q, %v", behind, request, text, err)
+			}
+		}
+	}
+}
+
 // States of a TCP connection (include/net/tcp_states.h in Linux).
 const (
 	tcpClose     = 7
