@@ -92,16 +92,28 @@ func (a *Arrival) Read(p []byte) (int, error) { return unix.Read(a.fd, p) }
 // Write writes as much as the kernel has room for.
 func (a *Arrival) Write(p []byte) (int, error) { return unix.Write(a.fd, p) }
 
-// HasUnread reports whether octets have arrived that are not read yet.
-func (a *Arrival) HasUnread() bool {
-	unread, err := unix.IoctlGetInt(a.fd, unix.SIOCINQ)
-	return err == nil && unread > 0
+// IsSettled reports whether all that has arrived is read, and all that was written is on its
+// way: the kernel is left with little when the connection is closed.
+func (a *Arrival) IsSettled() bool {
+	return !isQueued(a.fd, unix.SIOCINQ) && !isQueued(a.fd, unix.SIOCOUTQNSD)
+}
+
+// IsSettled is that of Arrival.
+func (c *Conn) IsSettled() (settled bool) {
+	c.control(func(fd int) { settled = (&Arrival{fd: fd}).IsSettled() })
+	return settled
 }
 
 // HasUnread reports whether octets have arrived that are not read yet.
 func (c *Conn) HasUnread() (unread bool) {
-	c.control(func(fd int) { unread = (&Arrival{fd: fd}).HasUnread() })
+	c.control(func(fd int) { unread = isQueued(fd, unix.SIOCINQ) })
 	return unread
+}
+
+// isQueued reports whether there are octets of which a request of ioctl(2) tells the number.
+func isQueued(fd int, request uint) bool {
+	n, err := unix.IoctlGetInt(fd, request)
+	return err == nil && n > 0
 }
 
 // CloseWrite tells the client that nothing more comes.

@@ -97,6 +97,41 @@ func TestAnsweredAtOnce(t *testing.T) {
 	}
 }
 
+// TestIsSettled has a client send more than is read, and one read nothing.
+func TestIsSettled(t *testing.T) {
+	t.Parallel()
+	lab := netlab.NewLab(t, netlab.Layout{})
+	l := listenTCP(t, lab, slog.New(slog.DiscardHandler))
+	ended, settled := make(chan error, 1), make(chan bool, 2)
+	go func() {
+		ended <- l.Serve(func(a *Arrival) (rest func(*Conn)) {
+			line := make([]byte, 5)
+			for _, err := a.Read(line); errors.Is(err, unix.EAGAIN); _, err = a.Read(line) {
+				time.Sleep(time.Millisecond)
+			}
+			if string(line) == "write" {
+				a.Write(make([]byte, 1<<16))
+			}
+			settled <- a.IsSettled()
+			return func(c *Conn) { settled <- c.IsSettled() }
+		})
+	}()
+	for text, want := range map[string]bool{"hello": true, "hello\r\n": false, "write": false} {
+		c := dialRouterBy(t, lab, net.Dialer{Control: receiveLittle})
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		if atOnce, later := <-settled, <-settled; atOnce != want || later != want {
+			t.Errorf("%q: at once %v, later %v, want %v", text, atOnce, later, want)
+		}
+		c.Close()
+	}
+	l.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAcceptFails has errors of accept(2) before each connection is accepted, and then
 // one that does not pass.
 func TestAcceptFails(t *testing.T) {
@@ -149,10 +184,21 @@ func listenTCP(t *testing.T, lab *netlab.Lab, log *slog.Logger) (l *Listener) {
 	return l
 }
 
+// receiveLittle gives a socket the smallest receive buffer, some kB.
+func receiveLittle(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
+}
+
 // dialRouter connects a client with the router.
-func dialRouter(t *testing.T, lab *netlab.Lab) (c net.Conn) {
+func dialRouter(t *testing.T, lab *netlab.Lab) net.Conn {
 	t.Helper()
-	err := lab.Clients[0].Do(func() (err error) { c, err = net.Dial("tcp", "192.168.50.1:7001"); return err })
+	return dialRouterBy(t, lab, net.Dialer{})
+}
+
+// dialRouterBy connects a client with the router.
+func dialRouterBy(t *testing.T, lab *netlab.Lab, d net.Dialer) (c net.Conn) {
+	t.Helper()
+	err := lab.Clients[0].Do(func() (err error) { c, err = d.Dial("tcp", "192.168.50.1:7001"); return err })
 	if err != nil {
 		t.Fatal(err)
 	}

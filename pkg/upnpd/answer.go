@@ -13,7 +13,7 @@ import (
 type arrival interface {
 	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)
-	HasUnread() bool
+	IsSettled() bool // all is read, and what was written is on its way
 }
 
 // immediate has the buffers of a goroutine that accepts connections.
@@ -79,7 +79,7 @@ func (l *Listener) respondNow(c *connection, octets []byte) (r *request, reply r
 }
 
 // sendNow sends a response as far as the kernel has room for it. What is left to do is to
-// send the rest, or to read what has arrived behind the request.
+// send the rest, to read what has arrived behind the request, or to wait for the client.
 func (l *Listener) sendNow(c *connection, a arrival, r *request, reply response, limiter *connLimiter, at *immediate) (rest func(stream)) {
 	out := l.server.appendHead(at.out[:0], r, reply)
 	if r.method != "HEAD" {
@@ -92,7 +92,7 @@ func (l *Listener) sendNow(c *connection, a arrival, r *request, reply response,
 	case err != nil:
 		return nil
 	}
-	if n == len(out) && !a.HasUnread() {
+	if n == len(out) && a.IsSettled() {
 		return nil
 	}
 	out = bytes.Clone(out[n:])

@@ -50,19 +50,19 @@ func TestNoRoomForResponse(t *testing.T) {
 	}
 }
 
-// unreadArrival is an arrival on which more comes behind its request.
-type unreadArrival struct{ pipeArrival }
+// unsettledArrival is an arrival whose client does not read, or sends more.
+type unsettledArrival struct{ pipeArrival }
 
-func (*unreadArrival) HasUnread() bool { return true }
+func (*unsettledArrival) IsSettled() bool { return false }
 
-// TestOctetsBehindTheRequest has them come while the response is sent: the connection is
-// not closed at once, but gives its place to another soon.
-func TestOctetsBehindTheRequest(t *testing.T) {
+// TestUnsettledConnection is not closed as soon as it is answered, but gives its place to
+// another soon.
+func TestUnsettledConnection(t *testing.T) {
 	inBubble(t, func(t *testing.T, r limiterRig) {
 		l := &Listener{server: New(Options{Versions: []upnp.Version{upnp.V1}}), on: fakeLAN{}}
 		near, far := net.Pipe()
 		defer far.Close()
-		a := &unreadArrival{pipeArrival{in: []byte("GET /none HTTP/1.1\r\n\r\n")}}
+		a := &unsettledArrival{pipeArrival{in: []byte("GET /none HTTP/1.1\r\n\r\n")}}
 		c := new(connection)
 		rest := l.answer(c, a, r.connLimiter, new(immediate))
 		if rest == nil || !strings.HasPrefix(string(a.out), "HTTP/1.1 404") {

@@ -85,13 +85,15 @@ func (l *Listener) serveConn(c *connection, limiter *connLimiter) {
 
 // finish sends a response. Behind that to a last request it reads what may still come: that
 // would reset the connection once it is closed, and not every system gives a program then
-// what it had received. Where all was read, nothing but a stray line end can come.
+// what it had received. Where all was read, nothing but a stray line end can come. It also
+// waits for a client that does not read: the kernel would keep the response, and no limit
+// would count it.
 func (l *Listener) finish(c *connection, r *request, reply response, limiter *connLimiter) error {
 	if err := l.reply(c, r, reply, limiter); err != nil {
 		return err
 	}
 	limiter.setPhase(c, waiting)
-	if r.close && (r.mayBeUnread() || c.hasRequest()) {
+	if r.close && (r.mayBeUnread() || !c.isSettled()) {
 		c.linger(lingerFor)
 	}
 	return nil

@@ -103,7 +103,7 @@ func (a *pipeArrival) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (a *pipeArrival) HasUnread() bool { return len(a.in) > 0 }
+func (a *pipeArrival) IsSettled() bool { return len(a.in) == 0 }
 
 // pipeStream reads what arrived before the stream began.
 type pipeStream struct {

@@ -107,6 +107,12 @@ func (c *connection) hasRequest() bool {
 	return ok && socket.HasUnread()
 }
 
+// isSettled reports whether all is read, and what was written is on its way.
+func (c *connection) isSettled() bool {
+	socket, ok := c.stream.(interface{ IsSettled() bool })
+	return !ok || socket.IsSettled()
+}
+
 func newConnLimiter() *connLimiter {
 	l := new(connLimiter)
 	l.refused = fair.Counts[lan.Host]{PerHost: connectionsPerHost, Shared: maxConnections, Total: maxConnections}
