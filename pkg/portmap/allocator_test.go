@@ -500,7 +500,7 @@ func TestAllocator(t *testing.T) {
 			}
 			al.check(t)
 			al.undo(0)
-			if n := len(al.index.byKey) + len(al.index.byID) + len(al.index.byTarget) + len(al.index.order) + len(al.index.byHost); n != 0 {
+			if n := len(al.index.byKey) + len(al.index.byID) + len(al.index.order) + len(al.index.byHost); n != 0 {
 				t.Errorf("undo leaves %d entries in the indices", n)
 			}
 		})
@@ -517,9 +517,9 @@ func (al *allocator) check(t *testing.T) {
 	for _, m := range ix.byKey {
 		fresh.insert(m)
 	}
-	if len(fresh.order) != len(ix.order) || len(fresh.byTarget) != len(ix.byTarget) || len(fresh.byID) != len(ix.byID) || len(fresh.byHost) != len(ix.byHost) {
-		t.Fatalf("indices differ in size: order %d/%d, targets %d/%d, hosts %d/%d",
-			len(ix.order), len(fresh.order), len(ix.byTarget), len(fresh.byTarget), len(ix.byHost), len(fresh.byHost))
+	if len(fresh.order) != len(ix.order) || len(fresh.byID) != len(ix.byID) || len(fresh.byHost) != len(ix.byHost) {
+		t.Fatalf("indices differ in size: order %d/%d, hosts %d/%d",
+			len(ix.order), len(fresh.order), len(ix.byHost), len(fresh.byHost))
 	}
 	if !slices.Equal(ix.order, fresh.order) || !slices.Equal(ix.ports, fresh.ports) {
 		t.Error("the mappings are not in the order of their creation")
@@ -559,12 +559,12 @@ func (al *allocator) checkDeadlines(t *testing.T, f Family) {
 	for _, m := range al.index.ofFamily(f) {
 		want.apply(Change{After: m})
 	}
-	if !have.next().Equal(want.next()) || len(have.queue) != len(want.queue) || len(have.byKey) != len(want.byKey) {
+	if !have.next().Equal(want.next()) || len(have.queue) != len(want.queue) || len(have.positions) != len(want.positions) {
 		t.Errorf("deadlines: %d, the next at %v, want %d, the next at %v", len(have.queue), have.next(), len(want.queue), want.next())
 	}
-	for i, e := range have.queue {
-		if e.index != i || e.mapping != al.index.byKey[e.mapping.Key] || !e.at.Equal(e.mapping.firstExpiry()) || have.byKey[e.mapping.Key] != e {
-			t.Errorf("deadline %d of %v is out of place", i, e.mapping.Key)
+	for i, m := range have.queue {
+		if m != al.index.byKey[m.Key] || have.positions[m.Serial] != int32(i) || i > 0 && have.Less(i, (i-1)/2) {
+			t.Errorf("deadline %d of %v is out of place", i, m.Key)
 		}
 	}
 }

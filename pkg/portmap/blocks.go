@@ -98,7 +98,7 @@ func (al *allocator) leftOpen(req *Request, a Answer) (list []*Mapping) {
 		req = req.about(a.Mapping)
 	}
 	for _, addr := range a.Block.Host.addrsOf(req) {
-		for _, m := range al.index.byHost[addr] {
+		for _, m := range al.index.toHost(addr) {
 			if a.Block.coversPort(m.Protocol, m.ExternalPort()) {
 				list = append(list, m)
 			}

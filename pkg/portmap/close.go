@@ -35,7 +35,7 @@ func (req *Request) releases(c Claim) bool { return c.Origin == req.Origin && !c
 func (al *allocator) mappingsTo(req *Request) []*Mapping {
 	p, to := req.Protocol, req.Internal
 	if to.Port() != 0 {
-		if list := al.index.byTarget[target{p, to}]; len(list) > 0 {
+		if list := al.index.toTarget(target{p, to}); len(list) > 0 {
 			return slices.Clone(list)
 		}
 		if m := al.staticForward(req); m != nil {
@@ -44,7 +44,7 @@ func (al *allocator) mappingsTo(req *Request) []*Mapping {
 		return nil
 	}
 	var list []*Mapping
-	for _, m := range al.index.byHost[to.Addr()] {
+	for _, m := range al.index.toHost(to.Addr()) {
 		if m.Protocol == p {
 			list = append(list, m)
 		}

@@ -5,47 +5,43 @@ import (
 	"time"
 )
 
-// deadlines orders mappings by the time when their first claim expires.
+// deadlines orders the mappings of which a claim expires. It is a heap.Interface, the
+// earliest first.
 type deadlines struct {
-	queue deadlineHeap
-	byKey map[Key]*deadline
+	queue     []*Mapping
+	positions map[uint64]int32 // in the queue, by Serial
 }
 
-// deadline is the time when the first claim on a mapping expires.
-type deadline struct {
-	at      time.Time
-	mapping *Mapping
-	index   int // in the queue
-}
-
-func newDeadlines() deadlines { return deadlines{byKey: make(map[Key]*deadline)} }
+func newDeadlines() deadlines { return deadlines{positions: make(map[uint64]int32)} }
 
 // apply updates the deadline of the mapping that c changes.
 func (d *deadlines) apply(c Change) {
-	if c.Before != nil && (c.After == nil || c.After.Key != c.Before.Key) {
-		d.set(c.Before.Key, nil, time.Time{})
+	if c.Before != nil && (c.After == nil || c.After.Serial != c.Before.Serial) {
+		d.remove(c.Before.Serial)
 	}
 	if c.After != nil {
-		d.set(c.After.Key, c.After, c.After.firstExpiry())
+		d.set(c.After)
 	}
 }
 
-// set sets when the first claim on m, the mapping of k, expires; zero means
-// never.
-func (d *deadlines) set(k Key, m *Mapping, at time.Time) {
-	e := d.byKey[k]
+// set adds m, in the place of its earlier version.
+func (d *deadlines) set(m *Mapping) {
+	i, known := d.positions[m.Serial]
 	switch {
-	case e == nil && at.IsZero():
-	case e == nil:
-		e = &deadline{at: at, mapping: m}
-		d.byKey[k] = e
-		heap.Push(&d.queue, e)
-	case at.IsZero():
-		delete(d.byKey, k)
-		heap.Remove(&d.queue, e.index)
+	case m.firstExpiry().IsZero():
+		d.remove(m.Serial)
+	case known:
+		d.queue[i] = m
+		heap.Fix(d, int(i))
 	default:
-		e.at, e.mapping = at, m
-		heap.Fix(&d.queue, e.index)
+		heap.Push(d, m)
+	}
+}
+
+// remove removes a mapping, if it is there.
+func (d *deadlines) remove(serial uint64) {
+	if i, known := d.positions[serial]; known {
+		heap.Remove(d, int(i))
 	}
 }
 
@@ -54,7 +50,7 @@ func (d *deadlines) next() time.Time {
 	if len(d.queue) == 0 {
 		return time.Time{}
 	}
-	return d.queue[0].at
+	return d.queue[0].firstExpiry()
 }
 
 // due returns a mapping with a claim that has expired at now, or nil.
@@ -62,7 +58,7 @@ func (d *deadlines) due(now time.Time) *Mapping {
 	if at := d.next(); at.IsZero() || at.After(now) {
 		return nil
 	}
-	return d.queue[0].mapping
+	return d.queue[0]
 }
 
 // firstExpiry returns when the first claim on m expires; zero means never.
@@ -82,29 +78,32 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// deadlineHeap is a heap.Interface, the earliest deadline first.
-type deadlineHeap []*deadline
+// Len implements heap.Interface.
+func (d *deadlines) Len() int { return len(d.queue) }
 
-func (h deadlineHeap) Len() int           { return len(h) }
-func (h deadlineHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+// Less implements heap.Interface.
+func (d *deadlines) Less(i, j int) bool {
+	return d.queue[i].firstExpiry().Before(d.queue[j].firstExpiry())
+}
 
-func (h deadlineHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+// Swap implements heap.Interface.
+func (d *deadlines) Swap(i, j int) {
+	d.queue[i], d.queue[j] = d.queue[j], d.queue[i]
+	d.positions[d.queue[i].Serial], d.positions[d.queue[j].Serial] = int32(i), int32(j)
 }
 
 // Push implements heap.Interface.
-func (h *deadlineHeap) Push(e any) {
-	d := e.(*deadline)
-	d.index = len(*h)
-	*h = append(*h, d)
+func (d *deadlines) Push(e any) {
+	m := e.(*Mapping)
+	d.positions[m.Serial] = int32(len(d.queue))
+	d.queue = append(d.queue, m)
 }
 
 // Pop implements heap.Interface.
-func (h *deadlineHeap) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
+func (d *deadlines) Pop() any {
+	last := d.queue[len(d.queue)-1]
+	d.queue[len(d.queue)-1] = nil
+	d.queue = d.queue[:len(d.queue)-1]
+	delete(d.positions, last.Serial)
 	return last
 }

@@ -11,7 +11,7 @@ import (
 func (t *Table) Former(req *Request) (netip.Addr, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if joins := len(t.inForce.byTarget[target{req.Protocol, req.Internal}]) > 0; joins && !req.Exact {
+	if joins := len(t.inForce.toTarget(target{req.Protocol, req.Internal})) > 0; joins && !req.Exact {
 		return netip.Addr{}, false
 	}
 	for _, m := range t.inForce.formerMappings(req) {

@@ -1,7 +1,6 @@
 package portmap
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -17,9 +16,8 @@ type target struct {
 type index struct {
 	byKey     map[Key]*Mapping
 	byOuter   map[Key]*Mapping          // those that their clients know by another port than their key's
-	byTarget  map[target][]*Mapping     // oldest first
 	byID      map[uint16]*Mapping       // by a claim's UniqueID
-	byHost    map[netip.Addr][]*Mapping // by internal address, oldest first
+	byHost    map[netip.Addr][]*Mapping // by internal address, in the order byPort
 	order     []*Mapping                // by Serial
 	ports     []*Mapping                // the inbound port mappings in order
 	taken     map[Protocol]*PortSet     // external ports in use
@@ -30,7 +28,6 @@ func newIndex() *index {
 	return &index{
 		byKey:     make(map[Key]*Mapping),
 		byOuter:   make(map[Key]*Mapping),
-		byTarget:  make(map[target][]*Mapping),
 		byID:      make(map[uint16]*Mapping),
 		byHost:    make(map[netip.Addr][]*Mapping),
 		taken:     map[Protocol]*PortSet{TCP: {}, UDP: {}},
@@ -60,11 +57,9 @@ func (ix *index) apply(c Change) {
 func (ix *index) replace(m *Mapping) {
 	ix.byKey[m.Key] = m
 	ix.insertOuter(m)
-	for _, list := range [...][]*Mapping{ix.byTarget[target{m.Protocol, m.Internal}], ix.byHost[m.Internal.Addr()], ix.order, ix.ports} {
-		if i, found := position(list, m); found {
-			list[i] = m
-		}
-	}
+	order(byPort).replace(ix.byHost[m.Internal.Addr()], m)
+	order(bySerial).replace(ix.order, m)
+	order(bySerial).replace(ix.ports, m)
 	if m.External != 0 {
 		ix.reserve(m)
 	}
@@ -95,17 +90,15 @@ func (ix *index) insert(m *Mapping) {
 	ix.byKey[m.Key] = m
 	ix.insertOuter(m)
 	ix.reindexIDs(m, m)
-	t := target{m.Protocol, m.Internal}
-	ix.byTarget[t] = insertBySerial(ix.byTarget[t], m)
-	ix.order = insertBySerial(ix.order, m)
+	ix.order = order(bySerial).insert(ix.order, m)
 	host := m.Internal.Addr()
-	ix.byHost[host] = insertBySerial(ix.byHost[host], m)
+	ix.byHost[host] = order(byPort).insert(ix.byHost[host], m)
 	if m.External != 0 {
 		ix.taken[m.Protocol].Add(m.External)
 		ix.reserve(m)
 	}
 	if m.isPortMapping() {
-		ix.ports = insertBySerial(ix.ports, m)
+		ix.ports = order(bySerial).insert(ix.ports, m)
 	}
 }
 
@@ -113,14 +106,41 @@ func (ix *index) remove(m *Mapping) {
 	delete(ix.byKey, m.Key)
 	ix.removeOuter(m)
 	ix.reindexIDs(m, nil)
-	removeFrom(ix.byTarget, target{m.Protocol, m.Internal}, m)
-	removeFrom(ix.byHost, m.Internal.Addr(), m)
-	ix.order = removeBySerial(ix.order, m)
+	ix.removeFromHost(m)
+	ix.order = order(bySerial).remove(ix.order, m)
 	if m.External != 0 {
-		ix.ports = removeBySerial(ix.ports, m)
+		ix.ports = order(bySerial).remove(ix.ports, m)
 		ix.taken[m.Protocol].Remove(m.External)
 		ix.companion[otherProtocol(m.Protocol)].Remove(m.External)
 	}
+}
+
+// removeFromHost removes m from the list of its host.
+func (ix *index) removeFromHost(m *Mapping) {
+	host := m.Internal.Addr()
+	if left := order(byPort).remove(ix.byHost[host], m); len(left) > 0 {
+		ix.byHost[host] = left
+	} else {
+		delete(ix.byHost, host)
+	}
+}
+
+// toTarget returns the mappings to a target, oldest first. It is a part of the index.
+func (ix *index) toTarget(t target) []*Mapping {
+	list := ix.byHost[t.Addr()]
+	first, _ := slices.BinarySearchFunc(list, t, comparePorts)
+	end := first
+	for end < len(list) && comparePorts(list[end], t) == 0 {
+		end++
+	}
+	return list[first:end]
+}
+
+// toHost returns the mappings to an address, oldest first.
+func (ix *index) toHost(a netip.Addr) []*Mapping {
+	list := slices.Clone(ix.byHost[a])
+	slices.SortFunc(list, bySerial)
+	return list
 }
 
 // insertOuter makes m known by the port that its clients know, if that is another one
@@ -218,30 +238,4 @@ func otherProtocol(p Protocol) Protocol {
 		return UDP
 	}
 	return TCP
-}
-
-// position returns the index of m in list, or where to insert it.
-func position(list []*Mapping, m *Mapping) (int, bool) {
-	return slices.BinarySearchFunc(list, m.Serial, func(e *Mapping, s uint64) int { return cmp.Compare(e.Serial, s) })
-}
-
-func insertBySerial(list []*Mapping, m *Mapping) []*Mapping {
-	i, _ := position(list, m)
-	return slices.Insert(list, i, m)
-}
-
-func removeBySerial(list []*Mapping, m *Mapping) []*Mapping {
-	if i, found := position(list, m); found {
-		return slices.Delete(list, i, i+1)
-	}
-	return list
-}
-
-// removeFrom removes m from the list of k.
-func removeFrom[K comparable](lists map[K][]*Mapping, k K, m *Mapping) {
-	if left := removeBySerial(lists[k], m); len(left) > 0 {
-		lists[k] = left
-	} else {
-		delete(lists, k)
-	}
 }

@@ -104,7 +104,7 @@ func (al *allocator) existing(req *Request) (*Mapping, Refusal) {
 			return nil, Granted
 		}
 	}
-	for _, m := range al.index.byTarget[target{req.Protocol, req.Internal}] {
+	for _, m := range al.index.toTarget(target{req.Protocol, req.Internal}) {
 		if c, ok := m.Claim(UPnP); req.Origin == UPnP && ok && m.External != 0 && !slices.Equal(c.Filters, req.Filters) {
 			continue
 		}

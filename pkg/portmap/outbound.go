@@ -10,7 +10,7 @@ import (
 // the flow shares.
 func (al *allocator) existingOutbound(req *Request) (*Mapping, Refusal) {
 	var shared *Mapping
-	for _, m := range al.index.byTarget[target{req.Protocol, req.Internal}] {
+	for _, m := range al.index.toTarget(target{req.Protocol, req.Internal}) {
 		if c, ok := m.claim(PCP, req.Remote); ok {
 			if !al.mayRenew(m, c, req) {
 				return m, NotOwner

@@ -126,7 +126,7 @@ func (al *allocator) ownPorts(candidates *PortSet, req *Request) *PortSet {
 // other protocol.
 func (al *allocator) twins(own *PortSet, req *Request) *PortSet {
 	list := new(PortSet)
-	for _, m := range al.index.byTarget[target{otherProtocol(req.Protocol), req.Internal}] {
+	for _, m := range al.index.toTarget(target{otherProtocol(req.Protocol), req.Internal}) {
 		if own.Has(m.External) {
 			list.Add(m.External)
 		}
