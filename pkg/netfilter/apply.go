@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,14 +120,18 @@ func (f *Firewall) Refresh(changes []portmap.Change) {
 
 // refresh replaces a mapping by its new version, or forgets it.
 func (f *family) refresh(c portmap.Change) {
+	if c.Before == nil {
+		return
+	}
 	f.holding.Lock()
 	defer f.holding.Unlock()
+	i, found := f.position(c.Before)
 	switch {
-	case c.Before == nil || f.held[c.Before.Key] == nil || f.held[c.Before.Key].Serial != c.Before.Serial:
+	case !found:
 	case c.After == nil:
-		delete(f.held, c.Before.Key)
+		f.held = slices.Delete(f.held, i, i+1)
 	case c.After.Key == c.Before.Key:
-		f.held[c.After.Key] = c.After
+		f.held[i] = c.After
 	}
 }
 
@@ -136,15 +141,28 @@ func (f *family) hold(changes []portmap.Change) {
 	defer f.holding.Unlock()
 	for _, c := range changes {
 		if c.Before != nil {
-			delete(f.held, c.Before.Key)
+			f.drop(c.Before)
 		}
 		if c.Before != nil && c.Alters() {
 			delete(f.refused, c.Before.Key)
 		}
 		if c.After != nil {
-			f.held[c.After.Key] = c.After
+			i, _ := f.position(c.After)
+			f.held = slices.Insert(f.held, i, c.After)
 		}
 	}
+}
+
+// drop drops a mapping, if the family holds it.
+func (f *family) drop(m *portmap.Mapping) {
+	if i, found := f.position(m); found {
+		f.held = slices.Delete(f.held, i, i+1)
+	}
+}
+
+// position returns where the family holds a version of m, or where it would.
+func (f *family) position(m *portmap.Mapping) (int, bool) {
+	return slices.BinarySearchFunc(f.held, m, func(a, b *portmap.Mapping) int { return cmp.Compare(a.Serial, b.Serial) })
 }
 
 // Sync makes the kernel agree with these mappings of a family, and with nothing
@@ -159,12 +177,8 @@ func (f *Firewall) Sync(ctx context.Context, v portmap.Family, mappings []*portm
 		return fmt.Errorf("netfilter: %w", err)
 	}
 	defer family.mu.Unlock()
-	held := make(map[portmap.Key]*portmap.Mapping, len(mappings))
-	for _, m := range mappings {
-		held[m.Key] = m
-	}
 	family.holding.Lock()
-	family.held = held
+	family.held = slices.Clone(mappings)
 	family.holding.Unlock()
 	err := family.unavailable(time.Now())
 	if !errors.Is(err, xtables.ErrTimeout) { // else the start would wait once more

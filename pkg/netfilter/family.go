@@ -38,8 +38,8 @@ type family struct {
 	limited  bool          // it was logged that repairs are limited
 	dead     deadReasons
 
-	holding sync.Mutex // guards held
-	held    map[portmap.Key]*portmap.Mapping
+	holding sync.Mutex         // guards held
+	held    []*portmap.Mapping // in order of creation
 
 	changed chan struct{} // another program has used the firewall; capacity 1
 	unsure  chan struct{} // or may have; capacity 1
@@ -68,7 +68,7 @@ type health struct {
 func newFamily(kind portmap.Family, name string, log *slog.Logger) *family {
 	return &family{
 		kind: kind, name: name, log: log, mu: make(lock, 1),
-		held: make(map[portmap.Key]*portmap.Mapping), refused: make(map[portmap.Key]error),
+		refused: make(map[portmap.Key]error),
 		changed: make(chan struct{}, 1), unsure: make(chan struct{}, 1), woken: make(chan struct{}, 1),
 	}
 }

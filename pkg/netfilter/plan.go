@@ -1,7 +1,6 @@
 package netfilter
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -113,8 +112,6 @@ func (f *Firewall) wantedRules(family *family) map[*chain][]string {
 // mappings returns what the family holds, in order of creation.
 func (f *family) mappings() []*portmap.Mapping {
 	f.holding.Lock()
-	list := slices.Collect(maps.Values(f.held))
-	f.holding.Unlock()
-	slices.SortFunc(list, func(a, b *portmap.Mapping) int { return cmp.Compare(a.Serial, b.Serial) })
-	return list
+	defer f.holding.Unlock()
+	return slices.Clone(f.held)
 }

@@ -228,11 +228,13 @@ func (g nsFirewall) Counters() (counts map[portmap.Key]netfilter.Count, err erro
 
 // mapping returns an enabled mapping: mapping(portmap.TCP, 3001, "192.168.50.10:80").
 func mapping(p portmap.Protocol, external uint16, internal string, filters ...portmap.Filter) *portmap.Mapping {
+	to := netip.MustParseAddrPort(internal)
+	host := to.Addr().AsSlice()
 	return &portmap.Mapping{
 		Key:      portmap.Key{Protocol: p, External: external},
-		Internal: netip.MustParseAddrPort(internal),
+		Internal: to,
 		Claims:   []portmap.Claim{{Origin: portmap.PCP, Filters: filters}},
-		Serial:   uint64(external),
+		Serial:   uint64(external)<<32 | uint64(to.Port())<<16 | uint64(host[len(host)-1])<<8 | uint64(p),
 	}
 }
 
