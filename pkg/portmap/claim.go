@@ -12,8 +12,8 @@ import (
 // needs.
 type Claim struct {
 	Origin      Origin
-	Expires     time.Time // carries the monotonic clock; zero: never
 	Nonce       Nonce     // PCP's
+	Expires     time.Time // carries the monotonic clock; zero: never
 	Rebind      time.Time // until then the mapping's own host may use another nonce, which replaces Nonce; zero: never
 	Filters     []Filter  // empty: every remote peer
 	Description string

@@ -7,7 +7,7 @@ import (
 
 // maxPerMapping bounds what the allocator takes for a mapping without texts, in bytes: 500
 // for the mapping and its claim, the rest for the indices and the deadline.
-const maxPerMapping = 800
+const maxPerMapping = 760
 
 // TestMemoryOfMappings adds 5,000 mappings.
 func TestMemoryOfMappings(t *testing.T) {
