@@ -53,11 +53,15 @@ func subscribe() (*os.File, error) {
 	return socket, nil
 }
 
+// maxNotice is how much of a notice is read, in bytes. That is all of one, but for a link
+// with hundreds of virtual functions; what kind of notice it is stands at its beginning.
+const maxNotice = 8 << 10
+
 // Run follows the kernel's notices until ctx ends, then closes the watcher.
 func (w *Watcher) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { w.socket.Close() })
 	defer stop()
-	for notice := make([]byte, 1<<16); ; {
+	for notice := make([]byte, maxNotice); ; {
 		n, err := w.socket.Read(notice)
 		lost := errors.Is(err, unix.ENOBUFS)
 		switch {
