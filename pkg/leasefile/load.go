@@ -86,7 +86,7 @@ func (s *Store) choose(target string, st *state, file leaseFile, readable bool) 
 	s.takeBlocks(st)
 	mappings := s.mappings(records)
 	if ours && s.journal.Resume(target+stateSuffix, st.Content) == nil {
-		s.setHeld(st, mappings)
+		s.setLoaded(st, mappings)
 	}
 	return mappings
 }
@@ -145,15 +145,16 @@ func (s *Store) notice(text string) {
 	s.log.Log(context.Background(), portmap.LevelNotice, text, "path", s.path)
 }
 
-// setHeld records the content of the state file, so that the first Save writes only
+// setLoaded records the content of the state file, so that the first Save writes only
 // the difference.
-func (s *Store) setHeld(st *state, mappings []*portmap.Mapping) {
+func (s *Store) setLoaded(st *state, mappings []*portmap.Mapping) {
 	s.saved = st.service
+	s.loaded = make(map[portmap.Key]heldMapping, len(st.sizes))
 	for k, size := range st.sizes {
-		s.held[k] = heldMapping{size: size}
+		s.loaded[k] = heldMapping{size: size}
 		s.size += size
 	}
 	for _, m := range mappings {
-		s.hold(m, s.held[m.Key].size)
+		s.loaded[m.Key] = heldMapping{m, s.loaded[m.Key].size}
 	}
 }

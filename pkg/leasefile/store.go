@@ -74,10 +74,11 @@ type Store struct {
 
 	writing sync.Mutex // held while files are read or written; locked before mu
 
-	mu         sync.Mutex // guards all below
-	held       map[portmap.Key]heldMapping
+	mu         sync.Mutex                  // guards all below
+	held       map[uint64]heldMapping      // by Serial
+	loaded     map[portmap.Key]heldMapping // what the first Save replaces; nil then
 	blocks     map[int]heldBlock
-	size       int64         // of the lines of held and blocks, in bytes
+	size       int64         // of the lines of held, loaded and blocks, in bytes
 	service    serviceRecord // as set or, until then, as loaded
 	saved      serviceRecord // in the state file
 	complete   bool          // Load returned all mappings that were saved
@@ -109,7 +110,7 @@ func New(o Options) *Store {
 		log:          cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		clock:        readClocks,
 		boot:         clock.BootID(),
-		held:         make(map[portmap.Key]heldMapping),
+		held:         make(map[uint64]heldMapping),
 		blocks:       make(map[int]heldBlock), changedBlocks: make(map[int]bool), staleBlocks: make(map[int]bool),
 		base:       readClocks(),
 		leaseFiles: []fingerprint{{}},
@@ -152,16 +153,14 @@ func (s *Store) Save(changes []portmap.Change) error {
 // noteChanges applies changes in memory and returns the texts of the entries
 // that the state file lacks.
 func (s *Store) noteChanges(changes []portmap.Change) (texts [][]byte, err error) {
-	var loaded map[portmap.Key]heldMapping
-	if !s.takenOver {
-		loaded, s.held, s.takenOver = s.held, make(map[portmap.Key]heldMapping, len(s.held)), true
-		for _, h := range loaded {
-			s.size -= h.size
-		}
+	loaded := s.loaded
+	s.loaded, s.takenOver = nil, true
+	for _, h := range loaded {
+		s.size -= h.size
 	}
 	for _, c := range changes {
-		if b := c.Before; b != nil && (c.After == nil || c.After.Key != b.Key) {
-			texts = append(texts, s.drop(b.Key))
+		if b := c.Before; b != nil && (c.After == nil || c.After.Key != b.Key || c.After.Serial != b.Serial) {
+			texts = append(texts, s.drop(b))
 		}
 		if c.After == nil {
 			continue
@@ -176,7 +175,7 @@ func (s *Store) noteChanges(changes []portmap.Change) (texts [][]byte, err error
 		texts, err = append(texts, text), cmp.Or(tooLong, err)
 	}
 	for k := range loaded {
-		texts = append(texts, s.drop(k))
+		texts = append(texts, dropText(k))
 	}
 	return texts, err
 }
@@ -186,7 +185,7 @@ func (s *Store) noteChanges(changes []portmap.Change) (texts [][]byte, err error
 func (s *Store) put(m *portmap.Mapping) ([]byte, error) {
 	text, err := entry{Put: recordOf(m, s.base)}.encode()
 	if err != nil {
-		return s.drop(m.Key), fmt.Errorf("leasefile: mapping %v is not saved: %w", m.Key, err)
+		return s.drop(m), fmt.Errorf("leasefile: mapping %v is not saved: %w", m.Key, err)
 	}
 	s.hold(m, journal.LineSize(text))
 	return text, nil
@@ -194,14 +193,19 @@ func (s *Store) put(m *portmap.Mapping) ([]byte, error) {
 
 // hold adds or updates a mapping with a line of that size.
 func (s *Store) hold(m *portmap.Mapping, size int64) {
-	s.size += size - s.held[m.Key].size
-	s.held[m.Key] = heldMapping{m, size}
+	s.size += size - s.held[m.Serial].size
+	s.held[m.Serial] = heldMapping{m, size}
 }
 
 // drop removes a mapping and returns the text of the entry for that.
-func (s *Store) drop(k portmap.Key) []byte {
-	s.size -= s.held[k].size
-	delete(s.held, k)
+func (s *Store) drop(m *portmap.Mapping) []byte {
+	s.size -= s.held[m.Serial].size
+	delete(s.held, m.Serial)
+	return dropText(m.Key)
+}
+
+// dropText returns the text of the entry that drops a mapping.
+func dropText(k portmap.Key) []byte {
 	gone := keyRecordOf(k)
 	text, _ := entry{Drop: &gone}.encode() // cannot fail: it is short and has plain values only
 	return text
