@@ -9,7 +9,7 @@ const reservedPortShare = 4
 // numbers counts, for each host that shares the ports with others, the mappings and
 // hold-downs that it has of a port number, in both protocols: NAT-PMP reserves a number in
 // both.
-type numbers map[hostKey]map[uint16]int
+type numbers map[hostKey]map[uint16]uint16
 
 // add counts one more use of a port number; 0 is none.
 func (n numbers) add(sharer hostKey, port uint16) {
@@ -17,7 +17,7 @@ func (n numbers) add(sharer hostKey, port uint16) {
 		return
 	}
 	if n[sharer] == nil {
-		n[sharer] = make(map[uint16]int)
+		n[sharer] = make(map[uint16]uint16)
 	}
 	n[sharer][port]++
 }
