@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -83,8 +84,11 @@ func newLockFolder(t *testing.T, paths []string) lockFolder {
 	return l
 }
 
-// use opens files as iptables does, and closes them.
+// use opens files as iptables does, and closes them. A program that is started meanwhile
+// would close them later.
 func (l lockFolder) use(names ...string) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	for _, name := range names {
 		f, err := os.OpenFile(filepath.Join(l.dir, name), os.O_RDONLY|os.O_CREATE, 0o600)
 		l.must(err)
