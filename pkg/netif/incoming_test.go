@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,8 +20,10 @@ func newRouter(t *testing.T) *netlab.Namespace {
 	for name, value := range map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/rp_filter": "1"} {
 		ns.Sysctl(t, "net/"+name, value)
 	}
-	ns.Address(t, "wan0", netip.MustParsePrefix("2001:db8:33::44/64"))
-	ns.Address(t, "tun0", netip.MustParsePrefix("2001:db8:50::1/64"))
+	for dev, address := range map[string]string{"wan0": "2001:db8:33::44", "tun0": "2001:db8:50::1"} {
+		ns.Address(t, dev, netip.PrefixFrom(netip.MustParseAddr(address), 64))
+		awaitLocal(t, ns, address)
+	}
 	for _, route := range []string{
 		"default via 11.22.33.1", "unreachable 192.0.2.1", "prohibit 192.0.2.2", "blackhole 192.0.2.3", "192.0.2.128/25 via 22.33.44.1",
 		"2001:db8:ffff::/48 via 2001:db8:33::1", "unreachable 2001:db8:dead::1",
@@ -28,6 +31,20 @@ func newRouter(t *testing.T) *netlab.Namespace {
 		ns.IP(t, append([]string{"route", "add"}, strings.Fields(route)...)...)
 	}
 	return ns
+}
+
+// awaitLocal waits until packets to an IPv6 address of the router are local, which they are
+// some time after its link is up.
+func awaitLocal(t *testing.T, ns *netlab.Namespace, address string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if strings.Contains(ns.Run(t, "ip", "-6", "route", "show", "table", "local"), "local "+address+" ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("packets to %s are not local", address)
+		}
+	}
 }
 
 // TestRouteIn asks the kernel of a router for routes of packets that come in.
