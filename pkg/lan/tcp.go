@@ -87,10 +87,10 @@ func prepareTCP(fd int, on Interface) error {
 }
 
 // Read reads what has arrived.
-func (a *Arrival) Read(p []byte) (int, error) { return unix.Read(a.fd, p) }
+func (a *Arrival) Read(p []byte) (int, error) { return readNow(a.fd, p) }
 
 // Write writes as much as the kernel has room for.
-func (a *Arrival) Write(p []byte) (int, error) { return unix.Write(a.fd, p) }
+func (a *Arrival) Write(p []byte) (int, error) { return writeNow(a.fd, p) }
 
 // IsSettled reports whether all that has arrived is read, and all that was written is on its
 // way: the kernel is left with little when the connection is closed.
@@ -108,12 +108,6 @@ func (c *Conn) IsSettled() (settled bool) {
 func (c *Conn) HasUnread() (unread bool) {
 	c.control(func(fd int) { unread = isQueued(fd, unix.SIOCINQ) })
 	return unread
-}
-
-// isQueued reports whether there are octets of which a request of ioctl(2) tells the number.
-func isQueued(fd int, request uint) bool {
-	n, err := unix.IoctlGetInt(fd, request)
-	return err == nil && n > 0
 }
 
 // CloseWrite tells the client that nothing more comes.
@@ -153,9 +147,9 @@ func (l *Listener) Serve(answer func(*Arrival) (rest func(*Conn))) error {
 			return fmt.Errorf("lan: accept on %s: %w", l.on.Name(), err)
 		}
 		if a := l.admit(fd, from); a == nil {
-			unix.Close(fd)
+			closeNow(fd)
 		} else if rest := l.begin(a, answer); rest == nil {
-			unix.Close(fd)
+			closeNow(fd)
 		} else {
 			open.Go(func() { l.finish(a, rest) })
 		}
